@@ -1,0 +1,43 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test lint clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --constraint constraints.txt
+DEMO := runs/demo
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+setup: $(VENV)/.setup ## make the environment (.venv) with Limbeck in it
+
+setup-dev: $(VENV)/.setup-dev ## the same with what development needs
+
+demo: setup ## distil the built-in scenes and evaluate them: a few minutes on two cores
+	rm -rf $(DEMO)
+	$(BIN)/limbeck distill scenes --output $(DEMO)
+
+test: setup-dev ## run the default tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+lint: setup-dev ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean: ## remove the environment and what tools have left, but no runs
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# A stamp is newer than the files it depends on while what they ask for is installed.
+$(VENV)/.setup: pyproject.toml constraints.txt | $(VENV)/.made
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.setup-dev: pyproject.toml constraints.txt | $(VENV)/.made
+	$(PIP) --editable '.[dev]'
+	touch $(VENV)/.setup $@
+
+$(VENV)/.made:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Limbeck needs Python 3.10 or later: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@

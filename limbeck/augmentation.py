@@ -1,0 +1,182 @@
+"""Differentiable Siamese augmentation (DSA): x ↦ A(x), drawn first and applied second.
+
+One of six operations is drawn at each call, with parameters per image (or, siamese, one set for the whole batch); u is
+uniform on [0, 1), independently for every use:
+
+    color    x ← x + u − ½                        brightness
+             x ← m + 2u · (x − m)                 saturation, m the pixel's mean over the channels
+             x ← μ + (u + ½) · (x − μ)            contrast, μ the image's mean
+    crop     y[i, j] = x[i + a, j + b]            integers |a| ≤ ⌊rH + ½⌋, |b| ≤ ⌊rW + ½⌋, zero outside
+    cutout   y = 0 in a rectangle of half the sides, centred anywhere, cut off at the borders
+    flip     y[i, j] = x[i, W−1−j]                with probability ½
+    scale    y(p) = x(diag(s, t) p)               s, t uniform on [1/1.2, 1.2], zero outside
+    rotate   y(p) = x(R(φ) p)                     φ uniform on ±15°, zero outside
+
+p is the pixel's place relative to the image's centre, in pixels, so that a rotation is rigid whatever H and W are; between
+pixels x(p) is bilinear. Every operation is affine in x, all but `color` (brightness) linear.
+
+Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", 2021, arXiv:2102.08259.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+from limbeck.augmentation_settings import AugmentSettings
+
+SCALE = 1.2
+ANGLE = math.radians(15)
+
+
+class Draw(NamedTuple):
+    """One augmentation of a batch: `operation` and its parameters, on the CPU, of first dimension N, or 1 when siamese.
+
+    `none` has no parameters and is the identity. Parameters of `color`: `brightness` (added), `saturation` and `contrast`
+    (factors), each (n,); of `crop`: `shift` (n, 2), rows and columns; of `cutout`: `rows` and `columns` (n, 2), first and
+    one past the last; of `flip`: `flipped` (n,), bool; of `scale`: `factors` (n, 2), rows and columns; of `rotate`:
+    `angle` (n,), radians. Reals are float64.
+    """
+
+    operation: str
+    parameters: dict[str, Tensor]
+
+
+def draw(
+    settings: AugmentSettings,
+    generator: torch.Generator,
+    shape: Sequence[int],
+    siamese: bool = False,
+    crop_ratio: float | None = None,
+) -> Draw:
+    """Draw an augmentation for images of `shape` (N, C, H, W).
+
+    Args:
+        settings: which operations to choose from, each equally likely.
+        generator: a CPU generator, the only source of chance.
+        shape: of the batch; the same draw fits any C, and when siamese any N.
+        siamese: draw one set of parameters, shared by all images.
+        crop_ratio: r in [0, 1] instead of `settings.crop_ratio`.
+    """
+    operations = settings.operations
+    if not operations:
+        return Draw("none", {})
+    operation = operations[int(torch.randint(len(operations), (), generator=generator))]
+    uniform = _Uniform(generator, 1 if siamese else shape[0])
+    ratio = settings.crop_ratio if crop_ratio is None else crop_ratio
+    return Draw(operation, _parameters(operation, uniform, shape[2], shape[3], ratio))
+
+
+def apply(draw: Draw, x: Tensor) -> Tensor:
+    """A(x) for images x with shape (N, C, H, W), float32 or float64, on any device; differentiable in x.
+
+    The adjoint Aᵀ h is the vector–Jacobian product of this function with h.
+    """
+    return x if draw.operation == "none" else _OPERATIONS[draw.operation](x, **draw.parameters)
+
+
+class _Uniform:
+    """u on [0, 1) and whole numbers, one per image."""
+
+    def __init__(self, generator: torch.Generator, number: int) -> None:
+        self.generator, self.number = generator, number
+
+    def __call__(self, *size: int) -> Tensor:
+        return torch.rand(self.number, *size, generator=self.generator, dtype=torch.float64)
+
+    def integers(self, low: int, high: int) -> Tensor:
+        """Whole numbers from low to high, both included."""
+        return torch.randint(low, high + 1, (self.number,), generator=self.generator)
+
+
+def _parameters(operation: str, u: _Uniform, height: int, width: int, crop_ratio: float) -> dict[str, Tensor]:
+    match operation:
+        case "color":
+            return {"brightness": u() - 0.5, "saturation": 2 * u(), "contrast": u() + 0.5}
+        case "crop":
+            greatest = (math.floor(crop_ratio * side + 0.5) for side in (height, width))
+            return {"shift": torch.stack([u.integers(-most, most) for most in greatest], 1)}
+        case "cutout":
+            return {"rows": _interval(u, height), "columns": _interval(u, width)}
+        case "flip":
+            return {"flipped": u() < 0.5}
+        case "scale":
+            return {"factors": 1 / SCALE + (SCALE - 1 / SCALE) * u(2)}
+        case "rotate":
+            return {"angle": (2 * u() - 1) * ANGLE}
+    raise AssertionError(operation)
+
+
+def _interval(u: _Uniform, side: int) -> Tensor:
+    """First and one past the last of half a side's pixels, centred anywhere on the side and cut off at its ends: (n, 2)."""
+    length = math.floor(side / 2 + 0.5)
+    # The centre of an odd length is one of the side's pixels, that of an even one a line between two, borders included.
+    first = u.integers(0, side - length % 2) - length // 2
+    return torch.stack([first.clamp_min(0), (first + length).clamp_max(side)], 1)
+
+
+def _color(x: Tensor, brightness: Tensor, saturation: Tensor, contrast: Tensor) -> Tensor:
+    b, s, c = (value.to(x)[:, None, None, None] for value in (brightness, saturation, contrast))
+    pixel = x.mean(1, keepdim=True)
+    image = pixel.mean((2, 3), keepdim=True)
+    # The three steps multiplied out: saturation keeps a pixel's mean, so that the mean that contrast turns about is μ + b.
+    return torch.addcmul(c * (1 - s) * pixel + (1 - c) * image + b, c * s, x)
+
+
+def _crop(x: Tensor, shift: Tensor) -> Tensor:
+    height, width = x.shape[2:]
+    rows = torch.arange(height) + shift[:, :1]
+    columns = torch.arange(width) + shift[:, 1:]
+    seen = _within(rows, 0, height)[:, :, None] & _within(columns, 0, width)[:, None, :]
+    place = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
+    # One gather of whole pixels: exact, and several times faster forth and back than sampling or advanced indexing.
+    index = place.flatten(1)[:, None].to(x.device).expand(x.shape[0], x.shape[1], -1)
+    return x.flatten(2).gather(2, index).view(x.shape).masked_fill(~seen[:, None].to(x.device), 0)
+
+
+def _cutout(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    height, width = x.shape[2:]
+    row = _within(torch.arange(height), rows[:, :1], rows[:, 1:])
+    column = _within(torch.arange(width), columns[:, :1], columns[:, 1:])
+    return x.masked_fill((row[:, :, None] & column[:, None, :])[:, None].to(x.device), 0)
+
+
+def _flip(x: Tensor, flipped: Tensor) -> Tensor:
+    return torch.where(flipped.to(x.device)[:, None, None, None], x.flip(3), x)
+
+
+def _scale(x: Tensor, factors: Tensor) -> Tensor:
+    return _resample(x, torch.diag_embed(factors))
+
+
+def _rotate(x: Tensor, angle: Tensor) -> Tensor:
+    cos, sin = angle.cos(), angle.sin()
+    return _resample(x, torch.stack([cos, sin, -sin, cos], 1).view(-1, 2, 2))
+
+
+def _resample(x: Tensor, matrix: Tensor) -> Tensor:
+    """y(p) = x(M p) with M of shape (n, 2, 2) and p = (row, column) relative to the centre, in pixels."""
+    sides = x.shape[2:]
+    row, column = (torch.arange(side).to(x) - (side - 1) / 2 for side in sides)
+    m = matrix.to(x)[:, :, :, None, None]
+    down, right = ((m[:, axis, 0] * row[:, None] + m[:, axis, 1] * column) * (2 / sides[axis]) for axis in (0, 1))
+    grid = torch.stack([right, down], 3).expand(x.shape[0], -1, -1, -1)
+    # About the centre both meanings of the grid give the same pixels; only without align_corners a side may be one pixel.
+    return grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _within(value: Tensor, first: Tensor | int, end: Tensor | int) -> Tensor:
+    return (value >= first) & (value < end)
+
+
+_OPERATIONS: dict[str, Callable[..., Tensor]] = {
+    "color": _color,
+    "crop": _crop,
+    "cutout": _cutout,
+    "flip": _flip,
+    "scale": _scale,
+    "rotate": _rotate,
+}

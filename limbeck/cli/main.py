@@ -1,0 +1,104 @@
+"""The command `limbeck`: dispatch, exit statuses and messages.
+
+Exit status 0: done; 1: failed while running; 2: the input cannot be used; 130: interrupted.
+"""
+
+import os
+import shlex
+import sys
+from argparse import REMAINDER, SUPPRESS, Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from typing import Any
+
+from limbeck.cli import distill, evaluate, experts, export, recipes, report
+from limbeck.cli.command import Command, Parser
+from limbeck.cli.output import print_json, stdout_to_stderr
+from limbeck.runtime.errors import Failure, UsageError
+
+COMMANDS: dict[str, Command] = {
+    "distill": distill.COMMAND,
+    "experts": experts.COMMAND,
+    "evaluate": evaluate.COMMAND,
+    "export": export.COMMAND,
+    "recipes": recipes.COMMAND,
+    "report": report.COMMAND,
+}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run `limbeck` with the words typed behind it (`sys.argv` by default); the exit status."""
+    words = sys.argv[1:] if words is None else list(words)
+    try:
+        _run(words)
+        sys.stdout.flush()
+        return 0
+    except UsageError as error:
+        return _end(2, f"error: {error}")
+    except KeyboardInterrupt:
+        return _end(130, f"interrupted{_continuation(words)}")
+    except BrokenPipeError:
+        # The reader has gone (`limbeck recipes | head`): give the interpreter's last flush a place to go to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except Failure as error:
+        return _end(1, f"failed: {error}")
+    except Exception as error:
+        first = str(error).strip().partition("\n")[0]
+        return _end(1, f"failed: {type(error).__name__}: {first} (LIMBECK_DEBUG=1 shows where)")
+
+
+def _run(words: list[str]) -> None:
+    chosen = _top_parser().parse_args(words)
+    command = COMMANDS[chosen.command]
+    parser = Parser(prog=f"limbeck {chosen.command}", description=command.help)
+    command.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output, all else on standard error")
+    arguments: Namespace = parser.parse_intermixed_args(chosen.rest)
+    if not arguments.json:
+        command.show(command.run(arguments))
+        return
+    with stdout_to_stderr():
+        results = command.run(arguments)
+    print_json(results)
+
+
+def _top_parser() -> Parser:
+    listing = "\n".join(f"  {name:<10} {command.help}" for name, command in COMMANDS.items())
+    parser = Parser(
+        prog="limbeck",
+        usage="limbeck COMMAND …",
+        description="Distil a large image data set into a tiny synthetic one that trains a network almost as well.",
+        epilog=f"commands:\n{listing}\n\n`limbeck COMMAND --help` explains one of them; `limbeck distill scenes` is a first try.",
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    parser.add_argument("command", metavar="COMMAND", choices=COMMANDS, help=SUPPRESS)
+    parser.add_argument("rest", nargs=REMAINDER, help=SUPPRESS).required = False
+    return parser
+
+
+class _Version(Action):
+    """Looks the version up when it is asked for, not whenever a command starts."""
+
+    def __call__(self, parser: ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print("limbeck", version("limbeck"))
+        parser.exit()
+
+
+def _continuation(words: list[str]) -> str:
+    """How an interrupted command goes on."""
+    resume = COMMANDS[words[0]].resume if words and words[0] in COMMANDS else None
+    if resume is None:
+        return ""
+    return f"; continue with: limbeck {shlex.join([*words, *(word for word in resume if word not in words)])}"
+
+
+def _end(status: int, message: str) -> int:
+    if os.environ.get("LIMBECK_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exc()
+    print(f"limbeck: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,72 @@
+"""Seeded splits, class by class.
+
+Of n_k images of a class, max(1, round(share · n_k)) are held out, but never the last one: every class keeps an image to train on,
+and a class with a single image holds none out. Each class is drawn by a generator of its own, so that adding images to one class
+moves no image of another.
+"""
+
+import numpy as np
+
+from limbeck.data.imageset import ImageSet, Split, content_fingerprint
+from limbeck.data.settings import DataSettings
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.random import numpy_generator
+
+
+def hold_out(labels: np.ndarray, share: float, seed: int, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Divide images in two, stratified by class.
+
+    Args:
+        labels: int with shape (N,).
+        share: of each class to hold out, in (0, 1).
+        seed, key: name the draw.
+
+    Returns:
+        The positions kept and the positions held out, each ascending; together they are 0 … N−1.
+    """
+    held = np.zeros(len(labels), dtype=bool)
+    for k in np.unique(labels):
+        members = np.flatnonzero(labels == k)
+        count = min(max(1, int(share * len(members) + 0.5)), len(members) - 1)
+        held[numpy_generator(seed, key, int(k)).permutation(members)[:count]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def cap(labels: np.ndarray, per_class: int | None, seed: int) -> np.ndarray:
+    """Positions, ascending, of at most `per_class` images of every class, drawn by `seed`; None keeps all."""
+    if per_class is None:
+        return np.arange(len(labels))
+    classes = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+    drawn = [numpy_generator(seed, "cap", i).permutation(members)[:per_class] for i, members in enumerate(classes)]
+    return np.sort(np.concatenate(drawn))
+
+
+def divide(
+    settings: DataSettings,
+    train: Split,
+    test: Split,
+    class_names: tuple[str, ...],
+    val: Split | None = None,
+    content: str | None = None,
+) -> ImageSet:
+    """The `ImageSet` of these training and test images.
+
+    Args:
+        settings: `per_class` caps the training images first; `val_fraction` of what remains becomes the validation split.
+        train, test: the source's two parts.
+        class_names: in the order of the labels.
+        val: the source's own validation images, if it has any; nothing is then taken from `train`.
+        content: fingerprint of the pixels, where it is known already.
+
+    Raises:
+        UsageError: when no class can spare an image for validation.
+    """
+    train = train.take(cap(train.labels, settings.per_class, settings.seed))
+    if val is None:
+        kept, held = hold_out(train.labels, settings.val_fraction, settings.seed, "val")
+        if len(held) == 0:
+            raise UsageError(
+                f"data.source: {settings.source!r} has one training image in every class: none can be spared to validate on"
+            )
+        train, val = train.take(kept), train.take(held)
+    return ImageSet(train, val, test, class_names, settings.source, content_fingerprint(train, val, test, class_names, content))

@@ -1,0 +1,199 @@
+"""`README.md`: a card that tells a person what a distilled set is, and the Hugging Face Hub where to file it."""
+
+import html
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from limbeck.runtime.fingerprint import encodable
+
+if TYPE_CHECKING:
+    from limbeck.distilled.set import DistilledSet
+
+TITLES = {
+    "distilled": "Distilled images",
+    "initial": "Initial images",
+    "random": "Random real images, as many",
+    "full": "Full training data",
+}
+METHODS = {"edf": "EDF (Emphasize Discriminative Features)"}
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """One row of the results: fractions in [0, 1], the interval as its two ends; None where it is unknown."""
+
+    name: str
+    mean: float
+    std: float | None
+    interval: tuple[float, float] | None
+    runs: int | None
+
+    @property
+    def title(self) -> str:
+        """What the row is called."""
+        return TITLES.get(self.name, self.name)
+
+    @property
+    def value(self) -> str:
+        """Mean ± standard deviation in percent."""
+        return percent(self.mean) if self.std is None else f"{100 * self.mean:.1f} ± {100 * self.std:.1f} %"
+
+    @property
+    def bounds(self) -> str:
+        """The 95 % interval in percent."""
+        return "–" if self.interval is None else f"{100 * self.interval[0]:.1f} … {100 * self.interval[1]:.1f} %"
+
+
+def percent(share: float) -> str:
+    """A fraction in percent, to one decimal."""
+    return f"{100 * share:.1f} %"
+
+
+def accuracies(results: Mapping[str, Any]) -> list[Accuracy]:
+    """The rows of `results["accuracy"]`, the distilled set first; a row without a mean is left out."""
+    held = results.get("accuracy") or {}
+    names = [name for name in TITLES if name in held] + [name for name in held if name not in TITLES]
+    return [row for name in names if (row := accuracy(name, held[name])) is not None]
+
+
+def accuracy(name: str, summary: Any) -> Accuracy | None:
+    """The row of one summary {mean, std, ci95: [low, high], n}; None when it has no mean."""
+    if not isinstance(summary, Mapping) or not isinstance(summary.get("mean"), (int, float)):
+        return None
+    ends = summary.get("ci95")
+    interval = (float(ends[0]), float(ends[1])) if ends and None not in ends else None
+    return Accuracy(name, float(summary["mean"]), summary.get("std"), interval, summary.get("n"))
+
+
+def card(held: "DistilledSet") -> str:
+    """The card of a distilled set, Markdown with a YAML head."""
+    import yaml
+
+    source = PurePath(_setting(held, "data", "source") or "").name  # of a path the last part: the rest is nobody's business
+    method = METHODS.get(str(held.metadata.get("method")), held.metadata.get("method"))
+    head = {
+        "pretty_name": f"{source or 'Images'}, distilled to {len(held)} images",
+        "tags": ["dataset-distillation", "dataset-condensation", "limbeck"],
+        "task_categories": ["image-classification"],
+        "size_categories": [next((size for limit, size in _SIZES if len(held) < limit), "n>1M")],
+        "viewer": False,  # the Hub would take preview.png for the data
+    }
+    parts = [
+        "---\n" + yaml.safe_dump(head, allow_unicode=True, sort_keys=False) + "---",
+        f"# {_text(head['pretty_name'])}",
+        f"{len(held)} synthetic images of {held.num_classes} classes ({_amount(held)}), made by dataset distillation"
+        + (f" of `{_code(source)}`" if source else "")
+        + ": a network trained on them alone is meant to come close to one trained on the images they were distilled from.",
+        "![The distilled images, a row for each class](preview.png)",
+        _table([("", ""), *_facts(held, method)]),
+        _results(held),
+        _LOADING.format(values=f"(N, C, H, W) = {tuple(held.images.shape)}", labels=_LABELS[held.label_kind]),
+        "## Classes\n\n" + "\n".join(f"{k}. {_text(name)}" for k, name in enumerate(held.class_names)),
+        _details(held),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+_LABELS = {
+    "logits": "`distilled.labels` are soft labels as logits (N, K); `distilled.probabilities()` is their softmax",
+    "hard": "`distilled.labels` are one-hot rows (N, K)",
+}
+
+_LOADING = """## Loading
+
+```python
+from limbeck import DistilledSet
+from torch.utils.data import DataLoader
+
+distilled = DistilledSet.load(".")  # this folder; verifies it
+loader = DataLoader(distilled.as_dataset(), batch_size=128, shuffle=True)
+for images, probabilities in loader:
+    ...  # loss = torch.nn.functional.cross_entropy(network(images), probabilities)
+pixels = distilled.to_pixels()  # in [0, 1], to look at
+```
+
+`distilled.images`, {values}, are as they were optimised, which is what a network takes; {labels}.
+Prepare test images with `distilled.preprocessing.forward(pixels)`, and train with step size `distilled.syn_lr`.
+
+Without Limbeck, the tensors are in one safetensors file:
+
+```python
+from safetensors.torch import load_file
+
+tensors = load_file("distilled.safetensors")  # images, labels, classes, syn_lr and preprocessing.*
+```"""
+
+
+def _facts(held: "DistilledSet", method: Any) -> list[tuple[str, str]]:
+    channels, height, width = held.shape
+    network = _setting(held, "network")
+    return [
+        ("Method", _text(method or "unknown")),
+        ("Network it was made for", _text(network or "unknown")),
+        ("Images", f"{len(held)}, {_amount(held)}"),
+        ("Size", f"{height} × {width} pixels, {channels} channel{'s' * (channels > 1)}"),
+        ("Labels", {"logits": "soft (logits)", "hard": "hard"}[held.label_kind]),
+        ("Step size η to train with", f"{held.syn_lr:.6g}"),
+        ("Preprocessing", held.preprocessing.kind),
+    ]
+
+
+def _results(held: "DistilledSet") -> str:
+    """The results, where the set was evaluated."""
+    results = held.metadata.get("evaluation") or {}
+    rows = [(row.title, row.value, row.bounds, str(row.runs or "–")) for row in accuracies(results)]
+    if not rows:
+        return ""
+    text = "## Results\n\nTest accuracy of fresh networks, mean ± standard deviation over n of them:\n\n"
+    text += _table([("Trained on", "Accuracy", "95 % interval", "n"), *rows])
+    if isinstance(ratio := results.get("recovery_ratio"), (int, float)):
+        text += f"\n\nRecovery ratio (distilled / full): **{percent(ratio)}**."
+    return text
+
+
+def _details(held: "DistilledSet") -> str:
+    """Everything else that is known, as JSON."""
+    known = {key: value for key, value in encodable(held.metadata).items() if key != "evaluation"}
+    if not known:
+        return ""
+    content = json.dumps(known, indent=2, ensure_ascii=False)
+    summary = "<details>\n<summary>All settings, seeds, versions and fingerprints</summary>"
+    return f"## Settings\n\n{summary}\n\n```json\n{content}\n```\n\n</details>"
+
+
+def _amount(held: "DistilledSet") -> str:
+    even = len(held) == held.ipc * held.num_classes
+    return f"{held.ipc} per class" if even else f"at most {held.ipc} per class"
+
+
+def _setting(held: "DistilledSet", *keys: str) -> Any:
+    """A setting in the metadata, or None."""
+    value: Any = encodable(held.metadata.get("settings") or {})
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
+
+
+def _plain(value: Any) -> str:
+    """One line of text."""
+    return " ".join(str(value).split())
+
+
+def _text(value: Any) -> str:
+    """`value` as Markdown text: nothing in it is read as HTML or as Markdown."""
+    return re.sub(r"([\\`*_{}\[\]#|~$!])", r"\\\1", html.escape(_plain(value), quote=False))
+
+
+def _code(value: Any) -> str:
+    """`value` for a code span, where only the backtick means anything."""
+    return _plain(value).replace("`", "'")

@@ -1,0 +1,130 @@
+"""The start of the synthetic set: images X, label logits Y (PAPER § 2).
+
+    correct   real images that the first expert's last epoch classifies correctly (the next expert only where a class is
+              exhausted); Y_i the mean logits of the experts that classify image i correctly
+    real      random real images; Y_i the logits of one expert
+    noise     x ~ N(0, 1) where the network sees it; Y_i the mean logits of the class's real images of `correct`
+
+Guo et al., "Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching" (DATM), 2024, arXiv:2310.05773.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from limbeck.data.imageset import ImageSet, Split
+from limbeck.data.preprocessing import Preprocessing
+from limbeck.experts.store import TrajectoryStore
+from limbeck.networks.flat import FlatNetwork
+from limbeck.runtime.errors import require
+from limbeck.runtime.progress import NoProgress, Progress
+from limbeck.runtime.random import generator
+from limbeck.training.images import prepare_split
+from limbeck.training.train import logits_of
+
+
+@dataclass(frozen=True, slots=True)
+class InitialSet:
+    """X with shape (N, C, H, W), Y with shape (N, K), and the class of each image, int64 with shape (N,), class by class."""
+
+    images: Tensor
+    labels: Tensor
+    classes: Tensor
+
+
+@dataclass(frozen=True)
+class Initial:
+    """Makes the start.
+
+    Args:
+        data: the images; only the training split is used.
+        preprocessing: of the images.
+        network: the experts' network.
+        store: the experts.
+        label_experts: how many experts give the labels.
+        last_epoch: E.
+        ipc: images per class.
+        seed: of the draws.
+        device: to compute on.
+    """
+
+    data: ImageSet
+    preprocessing: Preprocessing
+    network: FlatNetwork
+    store: TrajectoryStore
+    label_experts: int
+    last_epoch: int
+    ipc: int
+    seed: int
+    device: torch.device
+
+    def make(self, kind: Literal["correct", "real", "noise"], progress: Progress | None = None) -> InitialSet:
+        """X, Y and the classes, of the `kind` above.
+
+        Raises:
+            UsageError: when a class has fewer than `ipc` training images.
+        """
+        check_ipc(self.data, self.ipc)
+        logits = self._logits(self.label_experts if kind != "real" else 1)
+        chosen, labels = self._correct(logits, progress or NoProgress()) if kind != "real" else self._real(logits)
+        images = self.preprocessing.prepare(self.data.train.images(chosen.numpy())).to(self.device)
+        classes = torch.arange(self.data.num_classes).repeat_interleave(self.ipc)
+        if kind == "noise":
+            images = torch.randn(images.shape, generator=generator(self.seed, "initial noise")).to(self.device)
+            labels = labels.view(self.data.num_classes, self.ipc, -1).mean(1, keepdim=True).expand(-1, self.ipc, -1).flatten(0, 1)
+        return InitialSet(images, labels.clone().to(self.device), classes)
+
+    def _logits(self, experts: int) -> Tensor:
+        """The logits of the first `experts` experts' last epoch for the training images, with shape (S, N, K)."""
+        images = prepare_split(self.data.train, self.preprocessing, self.device)
+        some = images.fetch(torch.arange(min(len(images), 512)))
+        rows = []
+        for expert in range(experts):
+            theta = self.store.read(expert, self.last_epoch, self.device)
+            rows.append(logits_of(self.network.with_parameters(theta, some), images).cpu())
+        return torch.stack(rows)
+
+    def _correct(self, logits: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
+        labels = torch.from_numpy(self.data.train.labels)
+        correct = logits.argmax(2) == labels
+        chosen = []
+        for k, order in enumerate(class_orders(self.data.train, self.data.num_classes, self.seed, "initial")):
+            right = correct[:, order]
+            # The first expert that is right about an image ranks it; images that none is right about come last.
+            rank = torch.where(right.any(0), right.int().argmax(0), len(right))
+            picked = order[rank.sort(stable=True).indices[: self.ipc]]
+            wrong = int((~correct[:, picked].any(0)).sum())
+            if wrong:
+                progress.say(f"warning: no expert classifies {wrong} of the {self.ipc} initial images of class {self.data.class_names[k]!r} correctly")
+            chosen.append(picked)
+        index = torch.cat(chosen)
+        votes = correct[:, index]
+        votes = torch.where(votes.any(0), votes, torch.ones_like(votes)).unsqueeze(2)  # no vote at all would be 0/0: NaN
+        return index, (logits[:, index] * votes).sum(0) / votes.sum(0)
+
+    def _real(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        index = real_subset(self.data.train, self.data.num_classes, self.ipc, self.seed, "initial")
+        return index, logits[0, index]
+
+
+def check_ipc(data: ImageSet, ipc: int) -> None:
+    """Raise `UsageError` when a class has fewer than `ipc` training images."""
+    for k, name in enumerate(data.class_names):
+        count = len(data.train.of_class(k))
+        require(ipc <= count, "ipc", ipc, f"at most the {count} training images of class {name!r} (validation images kept apart)")
+
+
+def class_orders(split: Split, num_classes: int, seed: int, use: str) -> list[Tensor]:
+    """The positions of every class's images in `split`, each list in a random order drawn for `use`."""
+    orders = []
+    for k in range(num_classes):
+        positions = torch.from_numpy(split.of_class(k))
+        orders.append(positions[torch.randperm(len(positions), generator=generator(seed, use, "class", k))])
+    return orders
+
+
+def real_subset(split: Split, num_classes: int, ipc: int, seed: int, use: str) -> Tensor:
+    """Positions in `split` of `ipc` random images per class, class by class, int64 with shape (K · ipc,)."""
+    return torch.cat([order[:ipc] for order in class_orders(split, num_classes, seed, use)])

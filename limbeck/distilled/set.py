@@ -1,0 +1,250 @@
+"""The distilled set: N synthetic images X, their labels Y, the step size η to train with, and the way back to pixels.
+
+On disk it is a folder, written whole or not at all:
+
+    distilled.safetensors   images, labels, classes, syn_lr, preprocessing.*
+    metadata.json           "set": checksum, shapes and names; beside it method, settings, seeds, versions, fingerprints, evaluation
+    README.md               a card for people and for the Hugging Face Hub
+    preview.png             the images
+
+Nothing in it is ever unpickled.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as deserialise
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from limbeck.data.preprocessing import Preprocessing, preprocessing_from
+from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.files import new_folder, read_header, write_json, write_tensors, write_text
+
+FORMAT = 1
+TENSORS, METADATA, CARD, PREVIEW = "distilled.safetensors", "metadata.json", "README.md", "preview.png"
+_PREFIX = "preprocessing."
+_WORDS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DistilledSet:
+    """Images with labels, as they were optimised.
+
+    Args:
+        images: X, with shape (N, C, H, W), float32, as the network takes them (preprocessed).
+        labels: Y, with shape (N, K), float32: logits, or one-hot rows, as `label_kind` says.
+        label_kind: `logits` or `hard`.
+        classes: the class each image was made for, with shape (N,), int64, in 0 … K − 1.
+        syn_lr: η, above 0.
+        preprocessing: what leads from pixels to `images`, and back.
+        class_names: K names.
+        metadata: JSON types: method, settings, seeds, versions, fingerprints (of data and experts) and evaluation
+            (`accuracy`, `recovery_ratio` and `protocol` as in a run's results.json). The key `set` is taken.
+
+    Raises:
+        ValueError: when these do not fit together, or a number is not finite.
+    """
+
+    images: Tensor
+    labels: Tensor
+    label_kind: Literal["logits", "hard"]
+    classes: Tensor
+    syn_lr: float
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if problem := _problem(self):
+            raise ValueError(problem)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C, H, W."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    @property
+    def ipc(self) -> int:
+        """The greatest number of images that a class has."""
+        return int(torch.bincount(self.classes, minlength=self.num_classes).max())
+
+    def probabilities(self) -> Tensor:
+        """The labels as a distribution over the classes, with shape (N, K): softmax(Y) of logits, or the one-hot rows."""
+        return self.labels.softmax(dim=1) if self.label_kind == "logits" else self.labels
+
+    def to_pixels(self) -> Tensor:
+        """The images without their preprocessing, with shape (N, C, H, W), clamped to [0, 1]."""
+        return self.preprocessing.inverse(self.images).clamp(0, 1)
+
+    def as_dataset(self) -> TensorDataset:
+        """An ordinary data set of (image (C, H, W) as the network takes it, class probabilities (K,)).
+
+        `torch.nn.functional.cross_entropy` takes such probabilities as targets.
+        """
+        return TensorDataset(self.images, self.probabilities())
+
+    def save(self, path: Path | str) -> Path:
+        """Write the folder `path`, replacing a distilled set that is there; a crash leaves the old one or the new one.
+
+        Raises:
+            UsageError: when something else is there.
+        """
+        from limbeck.distilled.card import card
+        from limbeck.distilled.preview import preview
+
+        path = Path(path)
+        free = not path.exists() or (path / TENSORS).exists() or (path.is_dir() and not any(path.iterdir()))
+        require(free, "output", str(path), "a new folder, an empty one or a distilled set")
+        with new_folder(path) as folder:
+            write_tensors(folder / TENSORS, self._tensors(), self._description())
+            checksum = hashlib.sha256((folder / TENSORS).read_bytes()).hexdigest()
+            write_json(folder / METADATA, {"set": {"sha256": checksum} | self._description()} | self.metadata)
+            write_text(folder / CARD, card(self))
+            preview(self).save(folder / PREVIEW)
+        return path
+
+    @classmethod
+    def load(cls, path: Path | str) -> "DistilledSet":
+        """Read and verify the folder `path`: checksum, shapes, types, finite values, classes, label kind.
+
+        Raises:
+            UsageError: when the folder is no distilled set or not the one that was saved.
+        """
+        path = Path(path)
+        require(path.is_dir(), "path", str(path), "a folder that holds a distilled set")
+        try:
+            metadata = json.loads((path / METADATA).read_text(encoding="utf-8"))
+            content = (path / TENSORS).read_bytes()
+            return _assemble(metadata, content)
+        except (OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
+            raise UsageError(f"path: {str(path)!r} is not a sound distilled set: {_reason(error)}") from error
+
+    def _tensors(self) -> dict[str, Tensor]:
+        held = {"images": self.images, "labels": self.labels, "classes": self.classes}
+        held["syn_lr"] = torch.tensor(self.syn_lr, dtype=torch.float64)
+        return held | {_PREFIX + name: tensor for name, tensor in self.preprocessing.tensors().items()}
+
+    def _description(self) -> dict[str, Any]:
+        """What the header of the tensors and `metadata.json` both say, so that the checksum covers it."""
+        return {
+            "format": FORMAT,
+            "images": list(self.images.shape),
+            "labels": list(self.labels.shape),
+            "label_kind": self.label_kind,
+            "preprocessing": self.preprocessing.kind,
+            "syn_lr": self.syn_lr,
+            "class_names": list(self.class_names),
+        }
+
+
+def _assemble(metadata: dict[str, Any], content: bytes) -> DistilledSet:
+    """The set in the bytes of the two files; any error means that they are not sound."""
+    described = metadata.pop("set")
+    if described["format"] != FORMAT:
+        raise ValueError(f"its format is {described['format']!r}, this version of Limbeck reads {FORMAT}")
+    if hashlib.sha256(content).hexdigest() != described.pop("sha256"):
+        raise ValueError(f"{TENSORS} does not match the checksum in {METADATA}")
+    tensors, header = deserialise(content), _header(content)
+    for name in sorted(header.keys() | described.keys()):
+        if header.get(name) != described.get(name):
+            raise ValueError(f"{METADATA} says set.{name} = {described.get(name)!r}, {TENSORS} {header.get(name)!r}")
+    for name in ("images", "labels"):
+        if list(tensors[name].shape) != described[name]:
+            raise ValueError(f"{name} has shape {list(tensors[name].shape)}, {METADATA} says {described[name]}")
+    held = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(_PREFIX)}
+    distilled = DistilledSet(
+        images=tensors["images"],
+        labels=tensors["labels"],
+        label_kind=described["label_kind"],
+        classes=tensors["classes"],
+        syn_lr=float(tensors["syn_lr"]),
+        preprocessing=preprocessing_from(described["preprocessing"], held),
+        class_names=tuple(described["class_names"]),
+        metadata=cast(dict[str, Any], _unspelled(metadata)),
+    )
+    _try_inverse(distilled)
+    return distilled
+
+
+def _header(content: bytes) -> dict[str, Any]:
+    """What `write_tensors` put into the header: a length of eight bytes, then JSON."""
+    length = int.from_bytes(content[:8], "little")
+    return read_header(json.loads(content[8 : 8 + length])["__metadata__"])
+
+
+def _try_inverse(distilled: DistilledSet) -> None:
+    """Raise ValueError unless the preprocessing leads back from these images."""
+    try:
+        pixels = distilled.preprocessing.inverse(distilled.images[:1])
+    except RuntimeError as error:
+        raise ValueError("the preprocessing does not fit the images") from error
+    if pixels.shape != distilled.images[:1].shape or not bool(pixels.isfinite().all()):
+        raise ValueError("the preprocessing does not lead back to pixels")
+
+
+def _problem(held: DistilledSet) -> str | None:
+    """What is wrong with a set, or None."""
+    count, names = len(held.images), held.class_names
+    if held.images.ndim != 4 or held.images.dtype != torch.float32 or held.images.numel() == 0:
+        return f"images must be float32 (N, C, H, W), not {held.images.dtype} {list(held.images.shape)}"
+    if not names or not all(isinstance(name, str) for name in names):
+        return "class_names must be strings, one for each class"
+    if held.labels.dtype != torch.float32 or list(held.labels.shape) != [count, len(names)]:
+        return f"labels must be float32 {[count, len(names)]}, not {held.labels.dtype} {list(held.labels.shape)}"
+    if held.classes.dtype != torch.int64 or list(held.classes.shape) != [count]:
+        return f"classes must be int64 {[count]}, not {held.classes.dtype} {list(held.classes.shape)}"
+    if not 0 <= int(held.classes.min()) <= int(held.classes.max()) < len(names):
+        return f"classes must be in 0 … {len(names) - 1}"
+    if not bool(held.images.isfinite().all()) or not bool(held.labels.isfinite().all()):
+        return "images and labels must be finite"
+    if held.label_kind not in ("logits", "hard"):
+        return f"label_kind {held.label_kind!r} is not logits or hard"
+    if held.label_kind == "hard" and not _one_hot(held.labels):
+        return "hard labels must be one-hot"
+    if not (math.isfinite(held.syn_lr) and held.syn_lr > 0):
+        return f"syn_lr must be finite and above 0, not {held.syn_lr}"
+    return "metadata must not use the key 'set'" if "set" in held.metadata else None
+
+
+def _one_hot(labels: Tensor) -> bool:
+    return bool(((labels == 0) | (labels == 1)).all()) and bool((labels.sum(dim=1) == 1).all())
+
+
+def _reason(error: Exception) -> str:
+    """One line about what went wrong."""
+    if isinstance(error, FileNotFoundError):
+        return f"it has no {Path(str(error.filename)).name}"
+    if isinstance(error, json.JSONDecodeError):
+        return f"{METADATA} is no JSON"
+    if isinstance(error, SafetensorError):
+        return f"{TENSORS} cannot be read"
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    if isinstance(error, (TypeError, AttributeError)):
+        return f"{METADATA} does not have the form of one"
+    return " ".join(str(error).split())[:300]
+
+
+def _unspelled(value: Any) -> Any:
+    """Metadata as they were before `runtime.fingerprint.encodable` put words for the numbers that JSON has none for."""
+    if isinstance(value, str):
+        return _WORDS.get(value, value)
+    if isinstance(value, list):
+        return [_unspelled(item) for item in value]
+    return {key: _unspelled(item) for key, item in value.items()} if isinstance(value, dict) else value

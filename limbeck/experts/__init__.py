@@ -1,0 +1,1 @@
+"""Expert trajectories: training them, keeping them, reading them."""

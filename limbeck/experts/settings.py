@@ -1,0 +1,44 @@
+"""What a user may say about the experts: the keys `experts.*`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from limbeck.runtime.errors import require
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExpertSettings:
+    """How the expert trajectories are trained and kept (PAPER §1).
+
+    Args:
+        num_experts: S, networks trained from different seeds.
+        train_epochs: E, epochs of each.
+        expert_lr: constant step size of SGD.
+        momentum: of SGD.
+        weight_decay: of SGD.
+        batch_size: images per step.
+        crop_ratio: of the experts' augmentation; the other augmentation keys are shared with `augment`.
+        label_experts: how many experts are averaged for the soft labels; None takes all.
+        dtype: `float32`, or `float16` to halve the files at an error of 1–4 % in θ*_{t+M} − θ*_t.
+    """
+
+    num_experts: int = 100
+    train_epochs: int = 100
+    expert_lr: float = 0.01
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    batch_size: int = 256
+    crop_ratio: float = 0.125
+    label_experts: int | None = None
+    dtype: Literal["float32", "float16"] = "float32"
+
+    def __post_init__(self) -> None:
+        require(self.num_experts >= 1, "experts.num_experts", self.num_experts, "at least 1")
+        require(self.train_epochs >= 1, "experts.train_epochs", self.train_epochs, "at least 1")
+        require(self.expert_lr > 0, "experts.expert_lr", self.expert_lr, "above 0")
+        require(0 <= self.momentum < 1, "experts.momentum", self.momentum, "in [0, 1)")
+        require(self.weight_decay >= 0, "experts.weight_decay", self.weight_decay, "at least 0")
+        require(self.batch_size >= 1, "experts.batch_size", self.batch_size, "at least 1")
+        require(0 <= self.crop_ratio <= 1, "experts.crop_ratio", self.crop_ratio, "in [0, 1]")
+        accepted = f"in 1 … experts.num_experts ({self.num_experts})"
+        require(self.label_experts is None or 1 <= self.label_experts <= self.num_experts, "experts.label_experts", self.label_experts, accepted)

@@ -1,0 +1,1 @@
+"""Figures of a run: each function takes numbers and returns a matplotlib `Figure`."""

@@ -1,0 +1,61 @@
+"""The contract of a gradient method.
+
+    (L, ∂L/∂X, ∂L/∂Y, ∂L/∂η), state ← gradients(state, X, Y, η, iteration)
+
+The state is tensors, so that it can be checkpointed; every draw is keyed by the iteration, so that a resumed run is exact.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from limbeck.matching.adjoint import Gradients
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What an objective gives the outer loop in one iteration.
+
+    Args:
+        gradients: L and its gradients.
+        plain: ∂L/∂X without the method's criterion, with the shape of X, when it was asked for.
+        state: the objective's next state.
+        facts: small values for `metrics.jsonl`.
+        kept_share: per parameter tensor, the share that the criterion kept.
+    """
+
+    gradients: Gradients
+    plain: Tensor | None = None
+    state: State = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    kept_share: dict[str, float] = field(default_factory=dict)
+
+
+class Objective(ABC):
+    """A gradient method."""
+
+    def init(self) -> State:
+        """The state before the first iteration."""
+        return {}
+
+    @property
+    def has_criterion(self) -> bool:
+        """Whether `plain` can differ from the gradient."""
+        return False
+
+    @abstractmethod
+    def gradients(self, state: State, images: Tensor, labels: Tensor, syn_lr: Tensor, iteration: int, *, plain: bool) -> Update:
+        """L and its gradients at X (N, C, H, W), Y (N, K) and η (a scalar).
+
+        Args:
+            state: what the last call returned.
+            images: X.
+            labels: Y.
+            syn_lr: η.
+            iteration: of the outer loop, from 0.
+            plain: whether to return ∂L/∂X without the criterion too.
+        """

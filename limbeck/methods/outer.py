@@ -1,0 +1,175 @@
+"""The one outer loop: from gradients of L to changes of X, Y and η (PAPER § 6).
+
+    v_X ← μ_X v_X + ∇X ∘ F      X ← X − lr_img v_X
+    v_Y ← μ_Y v_Y + ∇Y          Y ← Y − lr_label v_Y
+    v_η ← μ_η v_η + ∂L/∂η       η ← max(η − lr_lr v_η, 10⁻⁶)
+
+An iteration whose loss exceeds `max_match_loss`, or is not finite, changes nothing. Every `eval.every` iterations the set is
+evaluated on the validation split and a snapshot written; the best one is the result.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from limbeck.methods.enhance import Enhancement
+from limbeck.methods.objective import Objective, Update
+from limbeck.methods.settings import OuterSettings
+from limbeck.methods.state import OuterState
+from limbeck.runtime.files import read_tensors, write_tensors
+from limbeck.runtime.metrics import MetricsLog
+from limbeck.runtime.progress import NoProgress, Progress, Stage
+
+LEAST_SYN_LR = 1e-6
+# A second walk back costs about 0.7 of an iteration: once in fifty is 1.4 % of the time.
+COMPARE_EVERY = 50
+
+Evaluate = Callable[[Tensor, Tensor, float], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class OuterLoop:
+    """Runs an objective.
+
+    Args:
+        objective: gives the gradients.
+        enhancement: gives the weights F.
+        settings: the keys `outer.*`.
+        evaluate: accuracy on the validation split of (X, Y, η).
+        every: iterations between two evaluations.
+        match_norm: rescale ∇X to the norm it has without criterion and weights.
+        folder: where checkpoint, snapshots and metrics are written.
+        progress: where to report.
+    """
+
+    objective: Objective
+    enhancement: Enhancement
+    settings: OuterSettings
+    evaluate: Evaluate
+    every: int
+    match_norm: bool
+    folder: Path
+    progress: Progress = NoProgress()  # noqa: RUF009 (it has no state)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint's place."""
+        return self.folder / "checkpoint.safetensors"
+
+    def run(self, images: Tensor, labels: Tensor, syn_lr: float) -> OuterState:
+        """Go on from the checkpoint, or start from X, Y and η; return the final state, its `best` naming the snapshot to take."""
+        device = images.device
+        if self.checkpoint.exists():
+            state = OuterState.load(self.checkpoint, device)
+        else:
+            state = OuterState.start(images, labels, syn_lr, self.objective.init())
+        metrics = MetricsLog(self.folder / "metrics.jsonl")
+        metrics.keep_until(state.iteration)
+        with self.progress.stage("distil", self.settings.iterations, state.iteration) as stage:
+            while state.iteration < self.settings.iterations:
+                if state.iteration % self.settings.checkpoint_every == 0:
+                    state.save(self.checkpoint)
+                if state.iteration % self.every == 0:
+                    self._evaluate(state, metrics)
+                self._iterate(state, metrics, stage)
+            state.save(self.checkpoint)
+            self._evaluate(state, metrics)
+        return state
+
+    def snapshot(self, iteration: int) -> Path:
+        """The place of the snapshot of that iteration."""
+        return self.folder / "snapshots" / f"iteration-{iteration:06d}.safetensors"
+
+    def best(self, state: OuterState) -> tuple[Tensor, Tensor, float]:
+        """X, Y and η of the best evaluation."""
+        tensors, _ = read_tensors(self.snapshot(state.best["iteration"]), str(state.images.device))
+        return tensors["X"], tensors["Y"], tensors["syn_lr"].item()
+
+    def _iterate(self, state: OuterState, metrics: MetricsLog, stage: Stage) -> None:
+        began, iteration = time.perf_counter(), state.iteration
+        if iteration % self.enhancement.settings.cam_every == 0:
+            state.weights = self.enhancement.weights(state.images, iteration)
+        differs = self.objective.has_criterion or self.enhancement.active
+        compare = differs and (self.match_norm or iteration % COMPARE_EVERY == 0)
+        update = self.objective.gradients(state.objective, state.images, state.labels, state.syn_lr, iteration, plain=compare)
+        d_images = update.gradients.images * state.weights
+        if compare and iteration % COMPARE_EVERY == 0:
+            metrics.append(kind="comparison", iteration=iteration, **_comparison(d_images, update.plain))
+        if self.match_norm and compare:
+            d_images = d_images * (_norm(update.plain) / d_images.norm().clamp_min(torch.finfo(d_images.dtype).tiny))
+        skipped = self._skips(update, d_images)
+        if not skipped:
+            self._apply(state, update, d_images)
+        state.iteration += 1
+        state.skipped += skipped
+        state.kept_share, state.last_loss = update.kept_share, _finite(update.gradients.loss)
+        metrics.append(
+            kind="iteration",
+            iteration=iteration,
+            loss=update.gradients.loss.item(),
+            grad_norm_images=d_images.norm().item(),
+            grad_norm_labels=update.gradients.labels.norm().item(),
+            grad_lr=update.gradients.syn_lr.item(),
+            syn_lr=state.syn_lr.item(),
+            skipped=skipped,
+            skipped_share=state.skipped / state.iteration,
+            seconds=time.perf_counter() - began,
+            **update.facts,
+        )
+        stage.advance(loss=update.gradients.loss.item(), skipped=state.skipped)
+
+    def _skips(self, update: Update, d_images: Tensor) -> bool:
+        gradients = update.gradients
+        finite = all(bool(value.isfinite().all()) for value in (gradients.loss, d_images, gradients.labels, gradients.syn_lr))
+        return not finite or gradients.loss.item() > self.settings.max_match_loss
+
+    def _apply(self, state: OuterState, update: Update, d_images: Tensor) -> None:
+        s = self.settings
+        _sgd(state.images, state.images_velocity, d_images, s.lr_img, s.img_momentum)
+        _sgd(state.labels, state.labels_velocity, update.gradients.labels, s.lr_label, s.label_momentum)
+        _sgd(state.syn_lr, state.syn_lr_velocity, update.gradients.syn_lr, s.lr_lr, s.lr_momentum)
+        state.syn_lr.clamp_min_(LEAST_SYN_LR)
+        state.objective = update.state
+        if s.ema_decay is None:
+            state.average = state.images
+        else:
+            state.average = s.ema_decay * state.average + (1 - s.ema_decay) * state.images
+
+    def _evaluate(self, state: OuterState, metrics: MetricsLog) -> None:
+        summary = self.evaluate(state.average, state.labels, state.syn_lr.item())
+        best = summary["mean"] > state.best.get("accuracy", -1.0)
+        if best:
+            state.best = {"iteration": state.iteration, "accuracy": summary["mean"]}
+        tensors = {"X": state.average, "Y": state.labels, "syn_lr": state.syn_lr, "weights": state.weights}
+        tensors["maps"] = self.enhancement.maps(state.average, state.iteration)
+        header = {"iteration": state.iteration, "accuracy": summary, "kept_share": state.kept_share, "loss": state.last_loss}
+        write_tensors(self.snapshot(state.iteration), tensors, header)
+        metrics.append(kind="evaluation", iteration=state.iteration, accuracy=summary, best=best)
+
+
+def _sgd(value: Tensor, velocity: Tensor, gradient: Tensor, lr: float, momentum: float) -> None:
+    velocity.mul_(momentum).add_(gradient)
+    value.sub_(velocity, alpha=lr)
+
+
+def _comparison(gradient: Tensor, plain: Tensor | None) -> dict[str, float]:
+    assert plain is not None, "a comparison was made without the plain gradient"
+    cosine = cosine_similarity(gradient.flatten(), plain.flatten(), dim=0).item()
+    return {"cosine": cosine, "norm_ratio": (gradient.norm() / plain.norm()).item()}
+
+
+def _norm(tensor: Tensor | None) -> Tensor:
+    assert tensor is not None, "the norm was to be matched without the plain gradient"
+    return tensor.norm()
+
+
+def _finite(value: Tensor) -> float | None:
+    number = value.item()
+    return number if math.isfinite(number) else None

@@ -1,0 +1,90 @@
+"""The whole key tree of a distillation; each room owns its own branch."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from limbeck.augmentation_settings import AugmentSettings
+from limbeck.data.settings import DataSettings
+from limbeck.evaluation.settings import EvalSettings
+from limbeck.experts.settings import ExpertSettings
+from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSettings
+from limbeck.runtime.errors import require
+from limbeck.saliency.settings import EnhanceSettings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OuterSettings:
+    """The outer loop (PAPER § 6).
+
+    Args:
+        iterations: outer iterations.
+        lr_img: step size on the images X.
+        img_momentum: of that SGD.
+        lr_label: step size on the soft labels Y; 0 keeps them.
+        label_momentum: of that SGD.
+        lr_lr: step size on the learned inner step size η; 0 keeps it.
+        lr_momentum: of that SGD.
+        syn_lr_init: η at the start.
+        max_match_loss: an iteration whose loss exceeds it changes nothing; `.inf` never skips a finite loss.
+        ema_decay: of the running average of X that is evaluated instead of X; None evaluates X itself.
+        checkpoint_every: iterations between two checkpoints.
+    """
+
+    iterations: int = 10_000
+    lr_img: float = 1000.0
+    img_momentum: float = 0.5
+    lr_label: float = 2.0
+    label_momentum: float = 0.9
+    lr_lr: float = 1e-5
+    lr_momentum: float = 0.5
+    syn_lr_init: float = 0.01
+    max_match_loss: float = float("inf")
+    ema_decay: float | None = None
+    checkpoint_every: int = 100
+
+    def __post_init__(self) -> None:
+        require(self.iterations >= 1, "outer.iterations", self.iterations, "at least 1")
+        for name in ("lr_img", "lr_label", "lr_lr"):
+            require(0 <= getattr(self, name) < float("inf"), f"outer.{name}", getattr(self, name), "at least 0 and finite")
+        for name in ("img_momentum", "label_momentum", "lr_momentum"):
+            require(0 <= getattr(self, name) < 1, f"outer.{name}", getattr(self, name), "in [0, 1)")
+        require(0 < self.syn_lr_init < float("inf"), "outer.syn_lr_init", self.syn_lr_init, "above 0 and finite")
+        require(self.max_match_loss > 0, "outer.max_match_loss", self.max_match_loss, "above 0")
+        require(self.ema_decay is None or 0 < self.ema_decay < 1, "outer.ema_decay", self.ema_decay, "in (0, 1)")
+        require(self.checkpoint_every >= 1, "outer.checkpoint_every", self.checkpoint_every, "at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistillSettings:
+    """Everything that determines a distilled set.
+
+    Args:
+        method: the name of a method; `edf`.
+        network: the network to distil for, such as `ConvNetD3-w32`.
+        ipc: synthetic images per class.
+        init: `correct`, `real` or `noise` (PAPER § 2).
+        seed: of every random draw except those of `data.seed`.
+        output: the run folder; None takes `runs/<recipe>`.
+    """
+
+    data: DataSettings = field(default_factory=DataSettings)
+    network: str = "ConvNetD3"
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    ipc: int = 1
+    init: Literal["correct", "real", "noise"] = "correct"
+    seed: int = 0
+    output: str | None = None
+    method: Literal["edf"] = "edf"
+    experts: ExpertSettings = field(default_factory=ExpertSettings)
+    match: MatchSettings = field(default_factory=MatchSettings)
+    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
+    enhance: EnhanceSettings = field(default_factory=EnhanceSettings)
+    outer: OuterSettings = field(default_factory=OuterSettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    eval: EvalSettings = field(default_factory=EvalSettings)
+
+    def __post_init__(self) -> None:
+        require(self.ipc >= 1, "ipc", self.ipc, "at least 1")
+        reached = self.schedule.max_start_epoch - 1 + self.match.expert_epochs
+        accepted = f"at least schedule.max_start_epoch − 1 + match.expert_epochs ({reached})"
+        require(self.experts.train_epochs >= reached, "experts.train_epochs", self.experts.train_epochs, accepted)

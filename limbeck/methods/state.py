@@ -1,0 +1,70 @@
+"""Everything that changes in the outer loop, and the checkpoint that holds it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbeck.methods.objective import State
+from limbeck.runtime.files import read_tensors, write_tensors
+
+_TENSORS = ("images", "labels", "syn_lr", "images_velocity", "labels_velocity", "syn_lr_velocity", "average", "weights")
+
+
+@dataclass
+class OuterState:
+    """The state after `iteration` finished iterations.
+
+    Args:
+        images: X with shape (N, C, H, W).
+        labels: Y with shape (N, K).
+        syn_lr: η, a scalar.
+        images_velocity: of SGD on X; likewise for Y and η.
+        average: the running average of X (X itself where none is kept).
+        weights: F with shape (N, 1, H, W).
+        objective: the objective's state.
+        iteration: finished iterations.
+        skipped: how many of them changed nothing.
+        best: {iteration, accuracy} of the best evaluation so far.
+        kept_share: of the last iteration, per parameter tensor.
+        last_loss: of the last iteration.
+    """
+
+    images: Tensor
+    labels: Tensor
+    syn_lr: Tensor
+    images_velocity: Tensor
+    labels_velocity: Tensor
+    syn_lr_velocity: Tensor
+    average: Tensor
+    weights: Tensor
+    objective: State
+    iteration: int = 0
+    skipped: int = 0
+    best: dict[str, Any] = field(default_factory=dict)
+    kept_share: dict[str, float] = field(default_factory=dict)
+    last_loss: float | None = None
+
+    @classmethod
+    def start(cls, images: Tensor, labels: Tensor, syn_lr: float, objective: State) -> "OuterState":
+        """The state before the first iteration."""
+        eta = torch.tensor(syn_lr, device=images.device, dtype=images.dtype)
+        zeros = (torch.zeros_like(images), torch.zeros_like(labels), torch.zeros_like(eta))
+        weights = torch.ones_like(images[:, :1])
+        return cls(images.clone(), labels.clone(), eta, *zeros, images.clone(), weights, objective)
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint, atomically."""
+        tensors = {name: getattr(self, name) for name in _TENSORS}
+        tensors |= {f"objective.{name}": value for name, value in self.objective.items()}
+        plain = ("iteration", "skipped", "best", "kept_share", "last_loss")
+        write_tensors(path, tensors, {name: getattr(self, name) for name in plain})
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device) -> "OuterState":
+        """Read a checkpoint."""
+        tensors, plain = read_tensors(path, str(device))
+        objective = {name.removeprefix("objective."): value for name, value in tensors.items() if name.startswith("objective.")}
+        return cls(**{name: tensors[name] for name in _TENSORS}, objective=objective, **plain)

@@ -1,0 +1,72 @@
+"""Matching training trajectories: the objective of MTT and everything that descends from it (PAPER §§ 3, 4).
+
+    draw an expert and a start epoch t;  θ_0 = θ*_t;  T student steps;  L = Σ_κ (θ_T − θ*_{t+M})² / Σ_κ (θ*_t − θ*_{t+M})²
+
+Cazenavette et al., "Dataset Distillation by Matching Training Trajectories" (MTT), 2022, arXiv:2203.11932.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from limbeck.augmentation_settings import AugmentSettings
+from limbeck.experts.store import TrajectoryStore
+from limbeck.matching.adjoint import Adjoint
+from limbeck.matching.criteria import KeepAll, MatchingLoss, criterion_of
+from limbeck.matching.schedules import draw_start_epoch
+from limbeck.matching.settings import MatchSettings, ScheduleSettings
+from limbeck.matching.steps import StudentStep, draw_steps
+from limbeck.methods.objective import Objective, State, Update
+from limbeck.runtime.random import generator
+
+
+@dataclass(frozen=True)
+class TrajectoryMatching(Objective):
+    """The matching loss through T student steps.
+
+    Args:
+        store: the experts.
+        num_experts: how many of them to draw from.
+        step: the student's step.
+        adjoint: the way to the gradient.
+        match: the keys `match.*`.
+        schedule: the keys `schedule.*`.
+        augment: the keys `augment.*`.
+        seed: of the draws.
+    """
+
+    store: TrajectoryStore
+    num_experts: int
+    step: StudentStep
+    adjoint: Adjoint
+    match: MatchSettings
+    schedule: ScheduleSettings
+    augment: AugmentSettings
+    seed: int
+
+    @property
+    def has_criterion(self) -> bool:
+        return not isinstance(criterion_of(self.match), KeepAll)
+
+    def gradients(self, state: State, images: Tensor, labels: Tensor, syn_lr: Tensor, iteration: int, *, plain: bool) -> Update:
+        expert = int(torch.randint(self.num_experts, (), generator=generator(self.seed, "expert of", iteration)))
+        epoch = draw_start_epoch(self.schedule, iteration, generator(self.seed, "start epoch", iteration))
+        start = self.store.read(expert, epoch, images.device)
+        target = self.store.read(expert, epoch + self.match.expert_epochs, images.device)
+        n, c, h, w = images.shape
+        draws = draw_steps((n, c, h, w), self.match.batch_syn, self.match.syn_steps, self.augment, self.seed, iteration)
+        losses = [MatchingLoss(start, target, criterion_of(self.match))]
+        if plain and self.has_criterion:
+            losses.append(MatchingLoss(start, target, KeepAll()))
+        results = self.adjoint(self.step, start, images, labels, syn_lr, draws, *losses)
+        return Update(
+            gradients=results[0],
+            plain=results[-1].images if plain else None,
+            facts={"expert": expert, "start_epoch": epoch},
+            kept_share=self._kept_share(losses[0].kept),
+        )
+
+    def _kept_share(self, kept: Tensor | None) -> dict[str, float]:
+        slices = self.step.network.slices
+        return {name: 1.0 if kept is None else kept[part].double().mean().item() for name, part in slices.items()}

@@ -1,0 +1,148 @@
+"""What a method may ask for: images, experts, map network, evaluation — made when they are missing, kept in the cache.
+
+What is decided automatically (device, threads, compiled or not) is decided once, in `resolve`, and stored with the run.
+"""
+
+import os
+import warnings
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from limbeck.data.imageset import ImageSet
+from limbeck.data.load import load_data
+from limbeck.data.preprocessing import Preprocessing, fit_preprocessing
+from limbeck.distilled.initial import Initial, InitialSet, check_ipc
+from limbeck.evaluation.evaluate import Evaluator
+from limbeck.experts.store import TrajectoryStore
+from limbeck.experts.train import ExpertTask, train_experts
+from limbeck.losses import soft_cross_entropy
+from limbeck.matching.schedules import reachable_epochs
+from limbeck.matching.steps import StudentStep, draw_steps
+from limbeck.methods.enhance import Enhancement
+from limbeck.methods.settings import DistillSettings
+from limbeck.networks.flat import FlatNetwork, flat_network
+from limbeck.runtime.cache import cache_root
+from limbeck.runtime.devices import resolve_device
+from limbeck.runtime.progress import Progress
+
+# Compiling costs about half a minute and halves a step of some 10 ms: below this many steps it does not pay.
+COMPILE_FROM_STEPS = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What was decided automatically: the device, the number of threads, whether the step is compiled."""
+
+    device: str
+    threads: int
+    compiled: bool
+
+
+def resolve(settings: DistillSettings) -> Resolved:
+    """Decide what the settings leave open."""
+    worth = settings.match.syn_steps * settings.outer.iterations >= COMPILE_FROM_STEPS
+    compiled = settings.engine.kind == "exact" and {"yes": True, "no": False, "auto": worth}[settings.engine.compile]
+    return Resolved(str(resolve_device(settings.engine.device)), torch.get_num_threads(), compiled)
+
+
+@dataclass
+class Workspace:
+    """Hands out what a run needs.
+
+    Args:
+        settings: of the run.
+        progress: where to report.
+    """
+
+    settings: DistillSettings
+    progress: Progress
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device to compute on."""
+        return resolve_device(self.settings.engine.device)
+
+    @cached_property
+    def data(self) -> ImageSet:
+        """The images."""
+        return load_data(self.settings.data, self.progress)
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """Fitted on the training split."""
+        return fit_preprocessing(self.settings.data, self.data.train)
+
+    @cached_property
+    def network(self) -> FlatNetwork:
+        """The network to distil for."""
+        return flat_network(self.settings.network, self.data.shape, self.data.num_classes).to(self.device)
+
+    def check(self) -> None:
+        """Load the data, build the network and raise `UsageError` for whatever does not fit, before anything is written."""
+        _ = self.network
+        check_ipc(self.data, self.settings.ipc)
+
+    @cached_property
+    def experts(self) -> TrajectoryStore:
+        """The experts, with every epoch that the schedule can reach and the last."""
+        settings = self.settings
+        task = ExpertTask(self.data, self.preprocessing, self.network, settings.experts, settings.augment, settings.seed, self.device)
+        return train_experts(task, reachable_epochs(settings.schedule, settings.match.expert_epochs), self.progress)
+
+    @cached_property
+    def map_network(self) -> nn.Module:
+        """G: the last epoch of the first expert, resident on the device."""
+        theta = self.experts.read(0, self.settings.experts.train_epochs, self.device)
+        some = self.preprocessing.prepare(self.data.train.images(torch.arange(min(512, len(self.data.train))).numpy()))
+        return self.network.with_parameters(theta, some.to(self.device))
+
+    def evaluator(self) -> Evaluator:
+        """Evaluation with the network that is distilled for."""
+        settings = self.settings
+        return Evaluator(self.data, self.preprocessing, self.network, settings.eval, settings.augment, settings.seed, self.device)
+
+    def initial(self) -> InitialSet:
+        """X, Y and the classes to start from."""
+        settings = self.settings
+        labellers = settings.experts.label_experts or settings.experts.num_experts
+        parts = (self.data, self.preprocessing, self.network, self.experts, labellers, settings.experts.train_epochs)
+        return Initial(*parts, settings.ipc, settings.seed, self.device).make(settings.init, self.progress)
+
+    def enhancement(self, classes: torch.Tensor) -> Enhancement:
+        """Maps and weights for images of those classes."""
+        return Enhancement(self.map_network, classes, self.settings.enhance, self.settings.seed)
+
+    def student_step(self, compiled: bool) -> tuple[StudentStep, bool]:
+        """The student's step, compiled before it is used, and whether it is: where compiling fails it is plain, with a warning."""
+        if not compiled:
+            return StudentStep(self.network, soft_cross_entropy), False
+        # Beside our other caches, so that the next run, or a resumed one, finds the compiled code.
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "compiled"))
+        step = StudentStep(self.network, soft_cross_entropy, compiled=True)
+        count = self.data.num_classes * self.settings.ipc
+        match = self.settings.match
+        draws = draw_steps((count, *self.data.shape), match.batch_syn, match.syn_steps, self.settings.augment, 0, 0)
+        sizes = {len(draw.index) for draw in draws}
+        with self.progress.stage("compile", 2 * len(sizes)) as stage:
+            try:
+                for size in sorted(sizes):
+                    theta = torch.zeros(self.network.num_parameters, device=self.device)
+                    x = torch.zeros(size, *self.data.shape, device=self.device)
+                    y = torch.zeros(size, self.data.num_classes, device=self.device)
+                    step.gradient(theta, x, y)
+                    stage.advance()
+                    step.pullback(theta, x, y, theta.clone())  # a clone: one tensor given twice is another graph
+                    stage.advance()
+            except Exception as error:  # noqa: BLE001 (a compiler fails in many ways, and none may stop the run)
+                warnings.warn(f"the step could not be compiled and runs uncompiled: {type(error).__name__}", stacklevel=2)
+                self.progress.say(f"warning: the step could not be compiled and runs uncompiled ({type(error).__name__})")
+                return StudentStep(self.network, soft_cross_entropy), False
+        return step, True
+
+    def record(self) -> dict[str, Any]:
+        """Fingerprints of what the result rests on."""
+        return {"data": self.data.fingerprint, "experts": self.experts.path.name, "experts_made_with": asdict(self.settings.experts)}

@@ -1,0 +1,249 @@
+"""Recipes: YAML files that hold only differences from the defaults, and typed overrides, made into `DistillSettings`.
+
+Everything passes through one narrow way: nested mappings are flattened to dotted keys (`match.drop_ratio`), each key is looked up
+in the tree of the settings classes, each value is read as that key's type (jsonargparse), and the classes check the ranges.
+Whatever is wrong ends in a `UsageError` of one line.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from limbeck.methods.settings import DistillSettings
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.fingerprint import plain
+
+FOLDER = Path(__file__).with_suffix("")
+
+
+def recipe_names(folder: Path = FOLDER) -> list[str]:
+    """The names of all recipes: their paths under `folder` without `.yaml`."""
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def recipe_path(recipe: str) -> Path:
+    """The file of the recipe of that name, or the user's own file when `recipe` ends in `.yaml` or `.yml`.
+
+    Raises:
+        UsageError: when there is no such recipe or file.
+    """
+    names = recipe_names()
+    if recipe in names:
+        return FOLDER / f"{recipe}.yaml"
+    path = Path(recipe).expanduser()
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise UsageError(f"recipe: {recipe!r} is not a file that exists")
+        return path
+    near = [name for name in names if Path(name).name == recipe] or get_close_matches(recipe, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else "`limbeck recipes` lists them"
+    raise UsageError(f"recipe: {recipe!r} is neither the name of a recipe nor a file that ends in .yaml; {hint}")
+
+
+def recipe_text(recipe: str) -> str:
+    """The text of the recipe's file.
+
+    Raises:
+        UsageError: when there is no such recipe or its file cannot be read.
+    """
+    try:
+        return recipe_path(recipe).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"recipe {recipe} cannot be read: {reason}") from error
+
+
+def describe(recipe: str) -> str:
+    """What the recipe says about itself: the first line of its header comment; empty when it has none."""
+    first = recipe_text(recipe).partition("\n")[0]
+    return first.lstrip("# ") if first.startswith("#") else ""
+
+
+def load_recipe(recipe: str, overrides: Mapping[str, str] | None = None) -> DistillSettings:
+    """The settings of a recipe, given by name or by the path of a YAML file, under the overrides.
+
+    Args:
+        recipe: such as `scenes`, or `mine.yaml`.
+        overrides: dotted keys with the values as typed, such as {"match.drop_ratio": "0.25"}.
+
+    Raises:
+        UsageError: for an unknown recipe or key, an unreadable file, a value of the wrong type or out of range.
+    """
+    return settings_from_plain(_read_yaml(recipe), overrides, origin=f"recipe {recipe}")
+
+
+def settings_from_plain(values: Any, overrides: Mapping[str, str] | None = None, *, origin: str = "settings") -> DistillSettings:
+    """The settings that were written as JSON or YAML, under the overrides: the inverse of `runtime.fingerprint.encodable`.
+
+    Args:
+        values: a mapping, nested or with dotted keys; absent keys take the defaults.
+        overrides: dotted keys with the values as typed.
+        origin: where the values come from, said where an error is.
+
+    Raises:
+        UsageError: when `values` is no mapping; for an unknown key, a value of the wrong type or out of range.
+    """
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{origin} {_kind_of(values)}, not keys with values")
+    settings: DistillSettings = _build(DistillSettings, _typed(_flat(values), f" (in {origin})") | _typed(overrides or {}))
+    return settings
+
+
+def settings_yaml(settings: DistillSettings) -> str:
+    """All settings as the text of a recipe."""
+    return str(yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=True))
+
+
+def parse_overrides(words: Iterable[str]) -> dict[str, str]:
+    """`["ipc=10", …]` as {"ipc": "10", …}; of a key given twice the last counts.
+
+    Raises:
+        UsageError: when a word has no `=` or no key before it.
+    """
+    overrides = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not key or not equals:
+            raise UsageError(f"{word!r} is not of the form key=value, such as ipc=10")
+        overrides[key] = value
+    return overrides
+
+
+@cache
+def key_types() -> dict[str, Any]:
+    """Every dotted key with its type, in the order of the settings classes."""
+    return dict(_leaves(DistillSettings))
+
+
+def _leaves(owner: type, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, kind in get_type_hints(owner).items():
+        if is_dataclass(kind):
+            yield from _leaves(kind, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            yield f"{prefix}{name}", kind
+
+
+def _build(owner: type, values: Mapping[str, Any], prefix: str = "") -> Any:
+    given = {}
+    for name, kind in get_type_hints(owner).items():
+        key = f"{prefix}{name}"
+        if is_dataclass(kind):
+            given[name] = _build(kind, values, f"{key}.")  # type: ignore[arg-type]
+        elif key in values:
+            given[name] = values[key]
+    return owner(**given)
+
+
+def _flat(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested groups as dotted keys; an empty group holds nothing."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        inner = {key: value}
+        if any(known.startswith(f"{key}.") for known in key_types()) and (value is None or isinstance(value, Mapping)):
+            inner = _flat(value or {}, f"{key}.")
+        if twice := flat.keys() & inner.keys():
+            raise UsageError(f"{min(twice)}: is given twice")
+        flat |= inner
+    return flat
+
+
+def _typed(values: Mapping[str, Any], origin: str = "") -> dict[str, Any]:
+    """The values as the types of their keys; `origin` is said where an error is."""
+    for key in values:
+        if key not in key_types():
+            raise UsageError(_unknown(key, origin))
+    return {key: _value(key, value, origin) for key, value in values.items()}
+
+
+def _value(key: str, value: Any, origin: str) -> Any:
+    kind = key_types()[key]
+    options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    if float in options and isinstance(value, str) and re.fullmatch(r"[-+]?\.?inf(inity)?", value.strip().lower()):
+        return -math.inf if value.strip().startswith("-") else math.inf
+    # Plain `argparse` abbreviates and exits; this parser knows one key and is asked for one value.
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
+    parser.add_argument(f"--{key}", type=kind)
+    try:
+        typed = parser.parse_object({key: value}, defaults=False)[key]
+        readable = typed is not None or NoneType in options  # jsonargparse lets null pass for any type
+    except ArgumentError:
+        readable = False
+    if not readable:
+        shown = "null" if value is None else repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:59]}…"
+        raise UsageError(f"{key}: {shown} is not {' or '.join(_words(option) for option in options)}{origin}")
+    return typed
+
+
+def _words(kind: Any) -> str:
+    """What a type accepts, for an error message."""
+    if get_origin(kind) is Literal:
+        return ("one of " if len(get_args(kind)) > 1 else "") + ", ".join(map(str, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return f"a list of {len(get_args(kind))} whole numbers"
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}[kind]
+
+
+def _unknown(key: str, origin: str) -> str:
+    """That the key is none, and the nearest ones that are."""
+    known = list(key_types())
+    if group := [name for name in known if name.startswith(f"{key}.")]:
+        return f"{key}: is a group of keys, such as {group[0]}{origin}"
+    last = {name: name.rpartition(".")[2] for name in known}
+    sought = key.rpartition(".")[2]
+    near = [name for name in known if last[name] == sought] or get_close_matches(key, known, n=1)
+    near = near or [name for name in known if last[name] in get_close_matches(sought, last.values(), n=1)]
+    hint = f"did you mean {' or '.join(near)}?" if near else "`limbeck recipes scenes --full` shows all"
+    return f"{key}: is not a key{origin}; {hint}"
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+    """YAML 1.2's core types (in YAML 1.1 `1e3` is text, `no` is false and `1:30` is ninety); a key given twice is an error."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        constructed: dict[Any, Any] = super().construct_mapping(node, deep=deep)
+        return constructed
+
+
+for _kind, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", list("-+0123456789")),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+", list("-+.0123456789")),
+    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", list("-+.")),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_pattern})$"), _first)
+
+
+def _read_yaml(recipe: str) -> Any:
+    """What the recipe's file holds; an empty file holds no keys."""
+    try:
+        values = yaml.load(recipe_text(recipe), Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        problem = ", ".join(filter(None, (error.context, error.problem)))
+        raise UsageError(f"recipe {recipe}, line {mark.line + 1}: {problem}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"recipe {recipe}: {' '.join(str(error).split())}") from error
+    return {} if values is None else values
+
+
+def _kind_of(value: Any) -> str:
+    return "holds a list" if isinstance(value, list) else f"holds {value!r}"

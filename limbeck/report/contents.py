@@ -1,0 +1,123 @@
+"""What a run folder holds, as far as the run has come: whatever is missing or cannot be read is empty, with a note."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from limbeck.distilled.set import DistilledSet
+from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.files import read_header, read_json
+from limbeck.runtime.metrics import read_metrics
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One file of `snapshots/`; `header` holds iteration, accuracy, kept_share and loss."""
+
+    path: Path
+    iteration: int
+    header: dict[str, Any]
+
+    @property
+    def accuracy(self) -> float | None:
+        """Validation accuracy in [0, 1]."""
+        value = self.header.get("accuracy")
+        mean = value.get("mean") if isinstance(value, dict) else value
+        return float(mean) if isinstance(mean, (int, float)) else None
+
+
+@dataclass(frozen=True)
+class Run:
+    """The contents of a run folder.
+
+    Args:
+        path: the folder.
+        settings: `settings.json`; likewise `state` and `results`.
+        metrics: the rows of `metrics.jsonl` by their kind.
+        snapshots: in the order of iterations.
+        distilled: the set, when the run has ended and the set is sound.
+        notes: what could not be read, for people.
+    """
+
+    path: Path
+    settings: dict[str, Any]
+    state: dict[str, Any]
+    results: dict[str, Any]
+    metrics: dict[str, list[Row]]
+    snapshots: list[Snapshot]
+    distilled: DistilledSet | None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def iterations(self) -> list[Row]:
+        """The rows of kind `iteration`."""
+        return self.metrics.get("iteration", [])
+
+    @property
+    def best_iteration(self) -> int | None:
+        """Of the snapshot that became the distilled set, or would: the last evaluation that was the best when it was made."""
+        if isinstance(known := self.results.get("best_iteration"), int):
+            return known
+        marked = [row["iteration"] for row in self.metrics.get("evaluation", []) if row.get("best")]
+        return marked[-1] if marked else None
+
+
+def read_run(path: Path) -> Run:
+    """Read the run folder `path`.
+
+    Raises:
+        UsageError: when it is no run folder.
+    """
+    known = ("settings.json", "state.json", "results.json", "metrics.jsonl", "distilled")
+    require(path.is_dir() and any((path / name).exists() for name in known), "run", str(path), "a run folder")
+    notes: list[str] = []
+    objects = {name: _object(path / f"{name}.json", notes) for name in ("settings", "state", "results")}
+    metrics: dict[str, list[Row]] = {}
+    for row in read_metrics(path / "metrics.jsonl"):
+        if isinstance(row, dict) and isinstance(row.get("iteration"), int):
+            metrics.setdefault(str(row.get("kind")), []).append(row)
+    return Run(path, **objects, metrics=metrics, snapshots=_snapshots(path, notes), distilled=_distilled(path, notes), notes=notes)
+
+
+def _object(path: Path, notes: list[str]) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        value = read_json(path)
+    except (OSError, ValueError):
+        value = None
+    if not isinstance(value, dict):
+        notes.append(f"{path.name} could not be read")
+        return {}
+    return value
+
+
+def _snapshots(path: Path, notes: list[str]) -> list[Snapshot]:
+    found = []
+    for file in sorted((path / "snapshots").glob("iteration-*.safetensors")):
+        try:
+            with safe_open(file, framework="pt") as opened:
+                header, names = read_header(opened.metadata()), set(opened.keys())
+        except (OSError, SafetensorError, json.JSONDecodeError):
+            header, names = {}, set()
+        if isinstance(header.get("iteration"), int) and {"X", "Y"} <= names:
+            found.append(Snapshot(file, header["iteration"], header))
+        else:
+            notes.append(f"snapshots/{file.name} could not be read")
+    return sorted(found, key=lambda snapshot: snapshot.iteration)
+
+
+def _distilled(path: Path, notes: list[str]) -> DistilledSet | None:
+    if not (path / "distilled").exists():
+        return None
+    try:
+        return DistilledSet.load(path / "distilled")
+    except UsageError as error:
+        notes.append(str(error))
+        return None

@@ -1,0 +1,54 @@
+"""The figures of a report: those there are data for, each with a title and a sentence."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from limbeck.distilled.card import percent
+from limbeck.figures import curves
+from limbeck.figures.kept import kept_share
+from limbeck.figures.style import inline_svg
+from limbeck.report.contents import Row, Run
+
+
+def figures(run: Run) -> list[dict[str, str]]:
+    """Name, title, caption and `<svg>` of every figure."""
+    rows, evaluations, comparisons = (run.metrics.get(kind, []) for kind in ("iteration", "evaluation", "comparison"))
+    evaluations = [row for row in evaluations if isinstance(row.get("accuracy"), Mapping)]
+    kept = [share for snapshot in run.snapshots if (share := snapshot.header.get("kept_share"))]
+    made = []
+    if _known(evaluations, "iteration"):
+        made.append(("accuracy", "Validation accuracy", _best(evaluations), curves.accuracy_curve(evaluations)))
+    if _known(rows, "loss"):
+        made.append(("loss", "Matching loss", _skipped(rows), curves.loss_curve(rows)))
+    if _known(rows, "syn_lr"):
+        last = next(row["syn_lr"] for row in reversed(rows) if row.get("syn_lr") is not None)
+        made.append(("step-size", "Learned step size η", f"At the end {last:.5g}.", curves.step_size_curve(rows)))
+    if any(_known(rows, key) for key in ("grad_norm_images", "grad_norm_labels", "grad_lr")):
+        caption = "Of the matching loss with respect to images, labels and step size."
+        made.append(("gradients", "Gradient norms", caption, curves.gradient_curves(rows)))
+    if _known(comparisons, "cosine") or _known(comparisons, "norm_ratio"):
+        caption = "The gradient of the images beside the one without Common Pattern Dropout and Discriminative Area Enhancement."
+        made.append(("comparison", "What dropout and enhancement change", caption, curves.comparison_curves(comparisons)))
+    if kept:
+        caption = "The share of each layer's parameters that enters the matching loss."
+        made.append(("kept", "Parameters kept", caption, kept_share(kept)))
+    keys = ("name", "title", "caption", "svg")
+    return [dict(zip(keys, (name, title, text, inline_svg(drawn, name, title)), strict=True)) for name, title, text, drawn in made]
+
+
+def _known(rows: Sequence[Row], key: str) -> bool:
+    """Whether any row has a number there."""
+    return bool(np.isfinite(curves.column(rows, key)).any())
+
+
+def _best(evaluations: Sequence[Row]) -> str:
+    best = evaluations[curves.best_row(evaluations)]
+    return f"On images kept apart from training. The best is that after {best['iteration']} iterations."
+
+
+def _skipped(rows: Sequence[Row]) -> str:
+    count = sum(bool(row.get("skipped")) for row in rows)
+    if not count:
+        return f"None of {len(rows)} iterations was skipped."
+    return f"{count} of {len(rows)} iterations ({percent(count / len(rows))}) were skipped and changed nothing."

@@ -1,0 +1,1 @@
+"""What every room stands on: keyed generators, devices, atomic files, locks, checkpoints, progress and metrics."""

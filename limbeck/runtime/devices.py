@@ -1,0 +1,39 @@
+"""Which device to compute on, and what the results were computed with."""
+
+import os
+import platform
+from typing import Any
+
+import torch
+
+from limbeck.runtime.errors import UsageError
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name; `auto` takes CUDA where there is one.
+
+    Raises:
+        UsageError: when the name is unknown or the device absent.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"engine.device: {name!r} is not auto, cpu or a device that is present here") from error
+    return device
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions and hardware, to be stored beside every result."""
+    from importlib.metadata import version
+
+    return {
+        "limbeck": version("limbeck"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+    }

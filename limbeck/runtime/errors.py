@@ -1,0 +1,25 @@
+"""The two ways a command ends badly: the user's input (exit status 2) or a failure while running (exit status 1)."""
+
+
+class UsageError(ValueError):
+    """What was asked for cannot be done; the message names the key, the value and what is accepted."""
+
+
+class Failure(RuntimeError):
+    """A run that began well could not go on; the message says why and what is kept."""
+
+
+def require(condition: bool, key: str, value: object, accepted: str) -> None:
+    """Raise `UsageError` with the message "key: value is not accepted" unless `condition` holds.
+
+    Args:
+        condition: whether the value is acceptable.
+        key: the dotted name that the user typed, such as `match.drop_ratio`.
+        value: the value that was given.
+        accepted: what is accepted, such as "in [0, 1)".
+
+    Raises:
+        UsageError: when `condition` is false.
+    """
+    if not condition:
+        raise UsageError(f"{key}: {value!r} is not {accepted}")

@@ -1,0 +1,49 @@
+"""`metrics.jsonl`: one JSON object a line, appended as a run goes on and cut back to the checkpoint when it resumes."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from limbeck.runtime.files import write_text
+from limbeck.runtime.fingerprint import plain
+
+
+class MetricsLog:
+    """Appends to the file at `path`; `keep_until(iteration)` forgets later lines, which a resumed run writes again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def append(self, **values: Any) -> None:
+        """Write one line; numbers that are not finite become null, because JSON has no word for them."""
+        line = json.dumps({key: _finite(plain(value)) for key, value in values.items()})
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def keep_until(self, iteration: int) -> None:
+        """Keep the lines whose `iteration` is below the given one; a half-written last line goes too."""
+        rows = [row for row in read_metrics(self.path) if row["iteration"] < iteration]
+        write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The objects in a metrics file, without a last line that a crash cut off; an absent file has none."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return {key: _finite(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -1,0 +1,173 @@
+"""Activation maps: which pixels of an image speak for its class, to a given network.
+
+    a_l = mean over space of ∂y^c/∂A_l,   M = ReLU(Σ_l a_l A_l)   (Grad-CAM)
+
+with A_l the channels of a layer's output and y^c the logit of the image's class; M is brought to [0, 1] per image by its
+minimum and maximum, at the layer's resolution, and then bilinearly to that of the image. Smooth Grad-CAM++ takes other
+a_l, from squares and cubes of the gradient averaged over four passes with noise on the image. Several layers are averaged.
+
+R. R. Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", 2016,
+arXiv:1610.02391. D. Omeiza et al., "Smooth Grad-CAM++: An Enhanced Inference Level Visualization Technique for Deep
+Convolutional Neural Network Models", 2019, arXiv:1908.01224. Both are computed by torch-cam.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from limbeck.runtime.errors import UsageError, require
+from limbeck.saliency.settings import EnhanceSettings
+
+NOISY_PASSES = 4
+NOISE = 0.3
+
+
+def activation_maps(
+    module: nn.Module,
+    x: Tensor,
+    classes: Tensor,
+    settings: EnhanceSettings,
+    generator: torch.Generator,
+    batch_size: int = 32,
+) -> Tensor:
+    """The map of every image for its class, in [0, 1], with shape (N, H, W); zero where the network shows no preference.
+
+    The module is used in evaluation mode and left as it was: modes, hooks, parameters and their gradients.
+
+    Args:
+        module: the map network; parameters may be frozen.
+        x: images as the network takes them, with shape (N, C, H, W).
+        classes: the network's own class ids, integers in [0, K), with shape (N,).
+        settings: `cam` and `cam_layer` count here.
+        generator: a CPU generator for the noise of `smooth_gradcam_pp`; `gradcam` draws nothing.
+        batch_size: images at a time; the noise depends on it.
+
+    Raises:
+        UsageError: when `cam_layer` names no module of the network whose output is an image of more than one pixel.
+    """
+    batches = zip(torch.split(x.detach(), batch_size), torch.split(classes, batch_size), strict=True)
+    with _borrowed(module), torch.enable_grad():
+        layers = find_layers(module, x[:1], settings.cam_layer)
+        maps = [_layer_maps(module, layers, images, ids.tolist(), settings.cam, generator) for images, ids in batches]
+    return torch.cat([_blend(batch, x.shape[2:]) for batch in maps])
+
+
+def find_layers(module: nn.Module, x: Tensor, names: str) -> list[str]:
+    """The modules that `enhance.cam_layer` means.
+
+    Args:
+        module: the map network.
+        x: one image or more, with shape (N, C, H, W).
+        names: names joined by `+`; `last` is the last of a ConvNet's `blocks`, elsewhere the last module whose output has
+            four dimensions and more than one pixel.
+
+    Raises:
+        UsageError: when a name is unknown or its output no such image.
+    """
+    known = _spatial_modules(module, x)
+    if not known:
+        raise UsageError(f"enhance.cam_layer: the map network {type(module).__name__} has no layer whose output is an image")
+    blocks = getattr(module, "blocks", None)
+    block = f"blocks.{len(blocks) - 1}" if isinstance(blocks, nn.ModuleList) else ""
+    layers = [(block if block in known else known[-1]) if name == "last" else name for name in names.split("+")]
+    outer = [name for name in known if name.count(".") < 2] or known
+    accepted = f"last or, joined by +, some of {', '.join(outer)}" + ("" if outer == known else " or modules inside them")
+    require(set(layers) <= set(known), "enhance.cam_layer", names, accepted)
+    return layers
+
+
+def _spatial_modules(module: nn.Module, x: Tensor) -> list[str]:
+    """Names of the modules whose output has shape (N, C, H, W) with H·W > 1, in the order in which they end."""
+    found: dict[str, None] = {}
+
+    def record(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        found.pop(name, None)
+        if isinstance(output, Tensor) and output.ndim == 4 and output[0, 0].numel() > 1:
+            found[name] = None
+
+    hooks = [part.register_forward_hook(partial(record, name)) for name, part in module.named_modules() if name]
+    try:
+        with torch.no_grad():
+            module(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return list(found)
+
+
+def _layer_maps(
+    module: nn.Module,
+    layers: list[str],
+    x: Tensor,
+    classes: list[int],
+    cam: Literal["gradcam", "smooth_gradcam_pp"],
+    generator: torch.Generator,
+) -> list[Tensor]:
+    """M of each layer, at its resolution and as it comes: ReLU(Σ_l a_l A_l)."""
+    from torchcam.methods import GradCAM, SmoothGradCAMpp
+
+    targets: list[nn.Module | str] = [*layers]
+    # The parameters are frozen: only the image makes the logits differentiable.
+    x = x.detach().requires_grad_()
+    # Not normalised by torch-cam, which adds 1e-8 to the greatest value: maps of small gradients would not reach 1.
+    if cam == "gradcam":
+        with GradCAM(module, targets) as extractor:
+            return extractor(classes, module(x), normalized=False)
+    with SmoothGradCAMpp(module, targets, NOISY_PASSES, NOISE) as smooth, _global_noise_from(generator):
+        # torch-cam takes the image from this pass, and its last noisy pass also for the A_l and ∂y^c/∂A_l outside the means.
+        module(x)
+        return smooth(classes, normalized=False)
+
+
+def _blend(maps: list[Tensor], size: torch.Size) -> Tensor:
+    """The mean over layers of the maps, brought to [0, 1] and to `size`."""
+    scaled = [interpolate(_min_max(layer)[:, None], list(size), mode="bilinear", align_corners=False) for layer in maps]
+    # Bilinear weights sum to 1 only to rounding.
+    return torch.stack(scaled).mean(0)[:, 0].clamp(0, 1)
+
+
+def _min_max(maps: Tensor) -> Tensor:
+    """(M − min M) / (max M − min M) per image; zeros where the values are equal to rounding or one is not finite."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    span = high - low
+    # A flat map differs by the rounding of its sums, and that must not be stretched to [0, 1].
+    uneven = span > 16 * torch.finfo(maps.dtype).eps * high
+    return torch.where(uneven & span.isfinite(), (maps - low) / span, 0.0)
+
+
+@contextmanager
+def _borrowed(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode and frozen parameters inside; modes, flags and gradients as they were afterwards.
+
+    In evaluation mode dropout is off and batch norms record nothing. Before 0.5 torch-cam clears the parameters' gradients
+    and back-propagates into those that are not frozen.
+    """
+    modes = [(part, part.training) for part in module.modules()]
+    held = [(parameter, parameter.requires_grad, parameter.grad) for parameter in module.parameters()]
+    module.eval().requires_grad_(False)
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+        for parameter, requires_grad, gradient in held:
+            parameter.requires_grad_(requires_grad).grad = gradient
+
+
+@contextmanager
+def _global_noise_from(generator: torch.Generator) -> Iterator[None]:
+    """Torch's global CPU generator follows `generator` inside and is afterwards what it was.
+
+    torch-cam draws its noise from the global generator, on the CPU, and accepts no other; without this the maps would
+    depend on whatever was drawn before, and a resumed run would differ.
+    """
+    seed = int(torch.randint(2**63 - 1, (), generator=generator))
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which would seed the accelerators too, and those are not forked.
+        torch.default_generator.manual_seed(seed)
+        yield

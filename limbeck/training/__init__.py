@@ -1,0 +1,1 @@
+"""The one functional trainer that experts and evaluation use."""

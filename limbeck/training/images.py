@@ -1,0 +1,63 @@
+"""Images as a network takes them, fetched by index."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from limbeck.data.imageset import Split
+from limbeck.data.preprocessing import Preprocessing
+
+HELD_BYTES = 2 * 1024**3
+
+
+class Images(ABC):
+    """N prepared images with shape (C, H, W) on a device."""
+
+    shape: tuple[int, int, int]
+    device: torch.device
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def fetch(self, index: Tensor) -> Tensor:
+        """The images of `index` (int64, shape (n,), on the CPU), with shape (n, C, H, W)."""
+
+
+class Held(Images):
+    """Images that are one tensor with shape (N, C, H, W) already."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images, self.device = images, images.device
+        self.shape = (images.shape[1], images.shape[2], images.shape[3])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def fetch(self, index: Tensor) -> Tensor:
+        return self.images[index.to(self.device)]
+
+
+class Prepared(Images):
+    """Images of a split that are prepared when they are fetched, because all of them would fill the memory."""
+
+    def __init__(self, split: Split, preprocessing: Preprocessing, device: torch.device) -> None:
+        self.split, self.preprocessing, self.device = split, preprocessing, device
+        self.shape = split.storage.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def fetch(self, index: Tensor) -> Tensor:
+        return self.preprocessing.prepare(self.split.images(index.numpy())).to(self.device)
+
+
+def prepare_split(split: Split, preprocessing: Preprocessing, device: torch.device) -> Images:
+    """The images of `split`, held as one tensor on `device` where they fit in 2 GiB."""
+    lazy = Prepared(split, preprocessing, device)
+    channels, height, width = lazy.shape
+    if 4 * len(split) * channels * height * width > HELD_BYTES:
+        return lazy
+    parts = [lazy.fetch(index) for index in torch.arange(len(split)).split(1024)]
+    return Held(torch.cat(parts) if parts else torch.empty(0, *lazy.shape, device=device))

@@ -1,0 +1,219 @@
+"""What each command hands to the library, and what it prints: a summary, or exactly one JSON object."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from limbeck.cli.main import main
+from limbeck.methods.settings import DistillSettings
+from limbeck.recipes import describe, load_recipe, recipe_names, recipe_text
+
+RESULTS = {
+    "accuracy": {
+        "distilled": {"mean": 0.371, "std": 0.0123, "ci95": [0.356, 0.386], "n": 5, "values": [0.371] * 5},
+        "random": {"mean": 0.1304, "std": 0.02, "ci95": [0.11, 0.15], "n": 5, "values": [0.1304] * 5},
+        "full": {"mean": 0.92, "std": None, "ci95": None, "n": 1, "values": [0.92]},
+    },
+    "recovery_ratio": 0.40326,
+    "paths": {"run": "runs/scenes", "distilled": "runs/scenes/distilled"},
+    "seconds": {"experts": 41.2, "distil": 125.6},
+}
+
+
+class Library:
+    """Stands in for the library below the command, and remembers what it was asked for."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+
+    def distill(self, settings: DistillSettings, output: Path, **options: Any) -> dict[str, Any]:
+        self.calls.append(("distill", {"settings": settings, "output": output, **options}))
+        print("a library says something")
+        return RESULTS
+
+    def train_experts(self, settings: DistillSettings, **options: Any) -> Any:
+        self.calls.append(("train_experts", {"settings": settings, **options}))
+        return SimpleNamespace(path=Path("cache/experts"), summary=lambda: {"num_experts": 3, "bytes": 1000})
+
+    def evaluate(self, path: Path, settings: DistillSettings, **options: Any) -> dict[str, Any]:
+        self.calls.append(("evaluate", {"path": path, "settings": settings, **options}))
+        return RESULTS
+
+    def write_report(self, run: Path) -> Path:
+        self.calls.append(("write_report", {"run": run}))
+        return run / "report.html"
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Library:
+    held = Library()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "limbeck.methods.run", held)
+    monkeypatch.setitem(sys.modules, "limbeck.report.html", held)
+    return held
+
+
+def test_distill_hands_over_recipe_overrides_and_output(library: Library) -> None:
+    words = ["distill", "scenes", "ipc=2", "--data", "scenes:hard", "--resume", "match.drop_ratio=0.25", "--output", "out/a"]
+    assert main(words) == 0
+    (name, call), report = library.calls
+    overrides = {"ipc": "2", "data.source": "scenes:hard", "match.drop_ratio": "0.25", "output": "out/a"}
+    assert name == "distill"
+    assert call["settings"] == load_recipe("scenes", overrides)
+    assert (call["output"], call["resume"], call["recipe"]) == (Path("out/a"), True, "scenes")
+    assert report == ("write_report", {"run": Path("out/a")})
+
+
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "output"),
+    [("scenes", [], "runs/scenes"), ("scenes", ["output=elsewhere"], "elsewhere"), ("deep/mine.yaml", [], "runs/mine")],
+)
+def test_output_folder(library: Library, tmp_path: Path, recipe: str, overrides: list[str], output: str) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "mine.yaml").write_text("ipc: 1\n")
+    assert main(["distill", recipe, *overrides]) == 0
+    assert library.calls[0][1]["output"] == Path(output)
+    assert library.calls[0][1]["resume"] is False
+
+
+def test_recipe_in_a_folder_has_no_folder_in_its_run() -> None:
+    from limbeck.cli.distill import default_output
+
+    assert default_output("edf/imagenette") == Path("runs/edf-imagenette")
+
+
+def test_summary_says_all_in_80_columns(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["distill", "scenes"]) == 0
+    out = capsys.readouterr().out
+    rows = {line.strip("│ ").split("│")[0].strip(): line for line in out.splitlines()}
+    assert "37.1 ± 1.2 %" in rows["Distilled images"]
+    assert "35.6 … 38.6 %" in rows["Distilled images"]
+    assert "13.0 ± 2.0 %" in rows["Random real images, as many"]
+    assert "92.0 %" in rows["Full training data"]
+    assert "±" not in rows["Full training data"]
+    assert "recovery ratio: 40.3 %" in out
+    assert "time: experts 41.2 s, distil 2 min 6 s" in out
+    assert "report:    runs/scenes/report.html\n" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_report_that_fails_says_what_is_kept(
+    library: Library, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write_report(run: Path) -> Path:
+        raise KeyError("loss")
+
+    monkeypatch.setattr(library, "write_report", write_report)
+    assert main(["distill", "scenes"]) == 1
+    message = "limbeck: failed: the report could not be written ('loss'); the distilled set and its results are in runs/scenes\n"
+    assert capsys.readouterr().err == message
+
+
+def test_experts(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["experts", "scenes", "experts.num_experts=4", "--json"]) == 0
+    assert library.calls[0][1]["settings"].experts.num_experts == 4
+    held = {"num_experts": 3, "bytes": 1000}
+    assert json.loads(capsys.readouterr().out) == {"experts": held, "paths": {"experts": "cache/experts"}}
+    assert main(["experts", "scenes"]) == 0
+    assert capsys.readouterr().out == "num_experts: 3\nbytes: 1000\nexperts: cache/experts\n"
+
+
+@pytest.mark.parametrize("folder", ["runs/scenes", "runs/scenes/distilled"])
+def test_evaluate_takes_the_stored_settings_under_the_overrides(
+    library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str
+) -> None:
+    from limbeck.runtime.fingerprint import encodable
+
+    settings = load_recipe("scenes", {"seed": "7"})
+    (tmp_path / "runs" / "scenes" / "distilled").mkdir(parents=True)
+    loaded: list[Path] = []
+
+    def load(path: Path) -> Any:
+        loaded.append(path)
+        return SimpleNamespace(metadata={"settings": encodable(settings)})
+
+    monkeypatch.setitem(sys.modules, "limbeck.distilled.set", SimpleNamespace(DistilledSet=SimpleNamespace(load=load)))
+    assert main(["evaluate", folder, "eval.seeds=9", "--data", "moved.npz"]) == 0
+    assert loaded == [Path("runs/scenes/distilled")]
+    _, call = library.calls[0]
+    assert call["path"] == Path("runs/scenes/distilled")
+    assert (call["settings"].eval.seeds, call["settings"].data.source, call["settings"].seed) == (9, "moved.npz", 7)
+    assert math.isinf(call["settings"].outer.max_match_loss)
+
+
+def test_export_writes_what_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+    from distilled.samples import sample_set
+
+    sample_set().save(tmp_path / "run" / "distilled")
+    words = ["export", str(tmp_path / "run"), "--to", "npz", "--output", str(tmp_path / "set.npz")]
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"paths": {"export": str(tmp_path / "set.npz")}}
+    with np.load(tmp_path / "set.npz", allow_pickle=False) as arrays:
+        assert arrays["images"].shape == (6, 8, 10, 3)
+    assert main(words) == 2
+    assert main(["export", str(tmp_path / "nowhere"), "--to", "folder", "--output", str(tmp_path / "images")]) == 2
+    assert [line.startswith("limbeck: error: ") for line in capsys.readouterr().err.splitlines()] == [True, True]
+    assert not (tmp_path / "images").exists()
+
+
+def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == recipe_names()
+    assert describe("scenes") in next(line for line in lines if line.startswith("scenes "))
+    assert main(["recipes", "scenes"]) == 0
+    assert capsys.readouterr().out == recipe_text("scenes")
+    assert main(["recipes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"recipes": {name: describe(name) for name in recipe_names()}}
+
+
+def test_full_recipe_is_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "scenes", "--full"]) == 0
+    path = tmp_path / "full.yaml"
+    path.write_text(capsys.readouterr().out)
+    assert load_recipe(str(path)) == load_recipe("scenes")
+
+
+def test_report(library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "run"]) == 0
+    assert capsys.readouterr().out == "report: run/report.html\n"
+
+
+NOISY = """
+import ctypes, os, sys, types
+from pathlib import Path
+
+def distill(settings, output, **options):
+    print("stray: print")
+    sys.stdout.write("stray: write\\n")
+    sys.__stdout__.write("stray: the real stream\\n")
+    os.write(1, b"stray: descriptor\\n")
+    os.system("echo stray: child")
+    ctypes.CDLL(None).printf(b"stray: C\\n")
+    options["progress"].say("stray: progress")
+    return {"accuracy": {"distilled": {"mean": float("nan")}}, "loss": float("inf"), "paths": {}}
+
+sys.modules["limbeck.methods.run"] = types.SimpleNamespace(distill=distill)
+sys.modules["limbeck.report.html"] = types.SimpleNamespace(write_report=lambda run: Path("report.html"))
+from limbeck.cli.main import main
+sys.exit(main(["distill", "scenes", "--json"]))
+"""
+
+
+def test_json_is_alone_on_standard_output(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run([sys.executable, "-c", NOISY], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    numbers = {"accuracy": {"distilled": {"mean": "NaN"}}, "loss": "Infinity"}
+    assert json.loads(done.stdout) == {**numbers, "paths": {"report": "report.html"}}
+    assert done.stdout.count("\n") == 1
+    strays = ("print", "write", "the real stream", "descriptor", "child", "C", "progress")
+    assert sorted(done.stderr.splitlines()) == sorted(f"stray: {kind}" for kind in strays)

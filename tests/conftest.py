@@ -1,0 +1,16 @@
+"""What all tests share."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # the tests run in two processes on two cores; more threads would only wait for each other
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own for every test, so that none finds what another, or the user, has left."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("LIMBECK_CACHE", str(folder))
+    return folder

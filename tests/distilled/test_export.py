@@ -1,0 +1,123 @@
+"""Exports hold the same values, under names that every file system bears."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from distilled.samples import sample_set
+from PIL import Image
+
+from limbeck.distilled.export import export_folder, export_npz, folder_names
+from limbeck.distilled.set import DistilledSet
+from limbeck.runtime.errors import UsageError
+
+HOSTILE = ("a/b", "a\\b", "..", ".", "", "CON", "Owl", "owl", "<script>", "猫", "naïve", "nai\u0308ve", "x" * 300, "tab\there", "-")
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 10), (1, 9, 8)])
+@pytest.mark.parametrize("hard", [False, True])
+def test_folder_holds_the_images_and_the_labels(tmp_path: Path, shape: tuple[int, int, int], hard: bool) -> None:
+    held = sample_set(names=("mole", "newt", "owl"), ipc=2, shape=shape, hard=hard)
+    root = export_folder(held, tmp_path / "out")
+    assert sorted(path.name for path in root.iterdir()) == ["classes.json", "labels.npz", "mole", "newt", "owl"]
+    with np.load(root / "labels.npz", allow_pickle=False) as labels:
+        assert np.array_equal(labels["labels"], held.labels.numpy()) and labels["labels"].dtype == np.float32
+        assert np.array_equal(labels["classes"], held.classes.numpy())
+        assert np.array_equal(labels["probabilities"], held.probabilities().numpy())
+        assert labels["syn_lr"].item() == held.syn_lr
+        files = labels["files"].tolist()
+    assert files == ["mole/0.png", "mole/1.png", "newt/0.png", "newt/1.png", "owl/0.png", "owl/1.png"]
+    for file, pixels in zip(files, held.to_pixels().double().numpy(), strict=True):
+        with Image.open(root / file) as image:
+            read = np.asarray(image)
+        expected = np.rint(pixels * 255).astype(np.uint8)
+        assert np.array_equal(read if shape[0] == 3 else read[:, :, None], expected.transpose(1, 2, 0))
+    names = json.loads((root / "classes.json").read_text(encoding="utf-8"))
+    assert names["class_names"] == ["mole", "newt", "owl"] == names["folders"]
+    assert names["label_kind"] == held.label_kind
+
+
+def test_folders_of_any_names_are_safe_distinct_and_in_order(tmp_path: Path) -> None:
+    folders = folder_names(HOSTILE)
+    assert len({name.casefold() for name in folders}) == len(HOSTILE)
+    assert folders == sorted(folders)
+    for name in folders:
+        assert not set(name) & set('/\\<>:"|?*.\t\n') and 0 < len(name.encode()) <= 100 and name.strip() == name
+    assert folders[9] == "09-猫" and folders[4] == "04"
+    root = export_folder(sample_set(names=HOSTILE, ipc=1), tmp_path / "out")
+    assert sorted(path.name for path in root.iterdir() if path.is_dir()) == folders
+    assert sum(1 for _ in root.rglob("*.png")) == len(HOSTILE)
+    assert json.loads((root / "classes.json").read_text(encoding="utf-8"))["class_names"] == list(HOSTILE)
+
+
+def test_names_are_kept_where_they_serve() -> None:
+    assert folder_names(("cat", "golden retriever", "猫")) == ["cat", "golden-retriever", "猫"]
+    assert folder_names(("10", "2")) == ["10", "2"]
+    assert folder_names(("2", "10")) == ["0-2", "1-10"]
+    assert folder_names(("Cat", "cat")) == ["0-Cat", "1-cat"]
+    assert folder_names(("test", "train")) == ["0-test", "1-train"]
+    assert folder_names(tuple(str(k) for k in range(11)))[9:] == ["09-9", "10-10"]
+
+
+@pytest.mark.parametrize("preprocessing", ["identity", "normalise", "whiten"])
+def test_npz_holds_the_same_values(tmp_path: Path, preprocessing: str) -> None:
+    held = sample_set(names=("owl", "<script>", "猫"), preprocessing=preprocessing)
+    path = export_npz(held, tmp_path / "set.npz")
+    with np.load(path, allow_pickle=False) as archive:
+        content = {name: archive[name] for name in archive.files}
+    assert content["images"].shape == (6, 8, 10, 3) and content["images"].dtype == np.uint8
+    expected = np.rint(held.to_pixels().double().numpy() * 255).astype(np.uint8)
+    assert np.array_equal(content["images"], expected.transpose(0, 2, 3, 1))
+    assert np.array_equal(content["images_float"], held.images.numpy())
+    assert np.array_equal(content["labels"], held.labels.numpy())
+    assert np.array_equal(content["classes"], held.classes.numpy())
+    assert content["class_names"].tolist() == ["owl", "<script>", "猫"]
+    assert content["syn_lr"].item() == held.syn_lr
+    assert (content["label_kind"].item(), content["preprocessing"].item()) == ("logits", preprocessing)
+    for name, tensor in held.preprocessing.tensors().items():
+        assert np.array_equal(content[f"preprocessing_{name}"], tensor.numpy())
+
+
+def test_existing_targets_are_refused_and_untouched(tmp_path: Path) -> None:
+    folder, file = tmp_path / "folder", tmp_path / "file.npz"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("years of work")
+    file.write_bytes(b"mine")
+    for export, target in ((export_folder, folder), (export_folder, file), (export_npz, file), (export_npz, folder)):
+        with pytest.raises(UsageError, match="--output: ") as caught:
+            export(sample_set(), target)
+        assert str(target) in str(caught.value) and "\n" not in str(caught.value)
+    assert file.read_bytes() == b"mine" and (folder / "thesis.txt").read_text() == "years of work"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file.npz", "folder"]
+
+
+def test_empty_targets_and_missing_parents_are_fine(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty.npz").touch()
+    assert (export_folder(sample_set(), tmp_path / "empty") / "labels.npz").exists()
+    assert export_npz(sample_set(), tmp_path / "empty.npz").stat().st_size > 0
+    assert export_npz(sample_set(), tmp_path / "new" / "deep" / "set.npz").exists()
+
+
+@pytest.mark.parametrize("export", [export_folder, export_npz])
+def test_nothing_is_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, export: Callable[[DistilledSet, Path], Path]
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("limbeck.distilled.export._archive", fail)
+    with pytest.raises(OSError, match="disk full"):
+        export(sample_set(), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_channels_that_no_image_file_has(tmp_path: Path) -> None:
+    held = sample_set(shape=(4, 8, 8), images=torch.zeros(6, 4, 8, 8))
+    with pytest.raises(UsageError, match="4 channels; use npz"):
+        export_folder(held, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    export_npz(held, tmp_path / "set.npz")

@@ -1,0 +1,361 @@
+"""The report holds the run's values, needs nothing else, and is written of whatever a run has left."""
+
+import base64
+import io
+import json
+import shutil
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from distilled.samples import summary
+from PIL import Image
+from report.fake_run import KEPT, make_run
+
+from limbeck.distilled.preview import quantise
+from limbeck.distilled.set import DistilledSet
+from limbeck.report import film as film_module
+from limbeck.report import pictures
+from limbeck.report.html import duration, text, write_report
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.files import read_json, read_tensors, write_json
+
+NAMES = ("owl", "<script>alert('x')</script>", "猫 & קטן")
+VOID = {"meta", "img", "input", "br", "link"}
+
+
+class Page(HTMLParser):
+    """The elements of a page: tag, attributes and the text inside each."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None], list[str]]] = []
+        self.open: list[tuple[str, dict[str, str | None], list[str]]] = []
+        self.feed(content)
+        self.close()
+        assert not self.open, f"not closed: {[tag for tag, *_ in self.open]}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        element = (tag, dict(attrs), [])
+        self.elements.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs), []))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data: str) -> None:
+        for _, _, inside in self.open:
+            inside.append(data)
+
+    def texts(self, tag: str, **attributes: str) -> list[str]:
+        """The text of every such element, spaces collapsed."""
+        wanted = {name.rstrip("_"): value for name, value in attributes.items()}
+        return [
+            " ".join("".join(inside).split())
+            for found, held, inside in self.elements
+            if found == tag and wanted.items() <= held.items()
+        ]
+
+    def attributes(self, tag: str) -> list[dict[str, str | None]]:
+        return [held for found, held, _ in self.elements if found == tag]
+
+
+def page(run: Path) -> Page:
+    return Page(write_report(run).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "finished", names=NAMES)
+
+
+@pytest.fixture(scope="module")
+def report(finished: Path) -> Page:
+    return page(finished)
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take most of the time, and most tests are about something else."""
+    monkeypatch.setattr("limbeck.report.html.figures", lambda run: [])
+
+
+def unpack(source: str) -> Image.Image:
+    kind, content = source.split(",", 1)
+    assert kind == "data:image/png;base64"
+    return Image.open(io.BytesIO(base64.b64decode(content)))
+
+
+def film_of(report: Page) -> dict:
+    (data,) = ("".join(inside) for tag, held, inside in report.elements if held.get("id") == "film-data")
+    return json.loads(data)
+
+
+def test_accuracies_are_in_the_table(report: Page) -> None:
+    cells = [*report.texts("th", scope="row")[:4], *report.texts("td")[:20]]
+    assert cells[:4] == ["Distilled images", "Initial images", "Random real images, as many", "Full training data"]
+    rows = [cells[4 + 4 * k : 8 + 4 * k] for k in range(4)]
+    assert rows == [
+        ["", "37.2 ± 0.8 %", "36.2 … 38.3 %", "5"],
+        ["", "14.2 ± 1.2 %", "12.7 … 15.7 %", "5"],
+        ["", "13.1 ± 1.5 %", "11.2 … 15.0 %", "5"],
+        ["", "88.1 ± 0.3 %", "87.8 … 88.5 %", "2"],
+    ]
+    assert report.texts("p", class_="number") == ["37.2 %", "2.84 ×", "42.3 %"]
+
+
+def test_what_else_is_told(report: Page) -> None:
+    assert report.texts("h1") == ["EDF · scenes"]
+    pairs = dict(zip(report.texts("dt"), report.texts("dd"), strict=True))
+    assert pairs["Experts"] == "3" and pairs["Validation accuracy, last epoch"] == "87.8 % (87.1 % to 88.4 %)"
+    assert pairs["torch"] == "2.13.0+cpu" and pairs["compiled"] == "true" and pairs["device"] == "x86_64"
+    assert pairs["fingerprint of experts"] == "fedcba9876543210"
+    everything = " ".join(report.texts("main"))
+    for words in ("1 min 35 s", "2 h 02 min", "8 of 400 iterations (2.0 %) were skipped", "The best is that after 300 iterations"):
+        assert words in everything
+    assert not report.texts("p", class_="notice")[1:]  # only the one inside <noscript>
+
+
+def test_all_settings_are_in_the_tree_and_changed_ones_marked(report: Page, finished: Path) -> None:
+    settings = read_json(finished / "settings.json")
+    leaves = [(key, value) for branch in settings.values() if isinstance(branch, dict) for key, value in branch.items()]
+    leaves += [(key, value) for key, value in settings.items() if not isinstance(value, dict)]
+    shown = Counter(zip(report.texts("span", class_="key"), report.texts("span", class_="text"), strict=True))
+    assert shown == Counter((key, text(value)) for key, value in leaves)
+    assert report.texts("li", class_="changed") == ["network ConvNetD3-w32", "ipc 2", "iterations 400"]
+
+
+def test_needs_nothing_from_elsewhere(report: Page, finished: Path) -> None:
+    for tag, held, inside in report.elements:
+        assert tag not in ("link", "iframe", "object", "embed", "base")
+        for name in ("src", "href", "xlink:href", "srcset", "data", "action"):
+            value = held.get(name)
+            assert value is None or value.startswith(("data:image/png;base64,", "#"))
+        if tag == "style":
+            assert "url(" not in "".join(inside) and "@import" not in "".join(inside)
+    content = (finished / "report.html").read_text(encoding="utf-8")
+    assert "http://" not in content and "https://" not in content
+
+
+def test_ids_are_unique_and_references_lead_somewhere(report: Page, finished: Path) -> None:
+    ids = Counter(held["id"] for _, held, _ in report.elements if "id" in held)
+    assert set(ids.values()) == {1}
+    used = {held["href"] for _, held, _ in report.elements if "href" in held}
+    used |= {held["clip-path"][4:-1] for _, held, _ in report.elements if "clip-path" in held}
+    assert used and used <= {f"#{name}" for name in ids}
+
+
+def test_names_in_any_script_stay_text(report: Page) -> None:
+    captions = report.texts("figcaption", dir="auto")
+    assert captions == [*NAMES, *NAMES]  # of the set, of the snapshots
+    scripts = [(held.get("type"), held.get("src")) for held in report.attributes("script")]
+    assert scripts == [("application/json", None), (None, None)]
+    assert not [name for _, held, _ in report.elements for name in held if name.startswith("on")]
+    assert report.attributes("img")[2]["alt"] == "<script>alert('x')</script>, image 1"
+
+
+def test_images_are_those_of_the_set(report: Page, finished: Path) -> None:
+    held = DistilledSet.load(finished / "distilled")
+    sources = [attributes["src"] for attributes in report.attributes("img")]
+    shown = np.stack([np.asarray(unpack(str(source))) for source in sources])
+    assert np.array_equal(shown, quantise(held.to_pixels()))
+    top = held.labels[0].softmax(0).max().item()
+    assert f"{100 * top:.1f} %" in str(report.attributes("img")[0]["title"])
+
+
+def test_film_shows_every_snapshot(report: Page, finished: Path) -> None:
+    film = film_of(report)
+    assert [frame["iteration"] for frame in film["frames"]] == [0, 100, 200, 300, 400]
+    assert [frame["best"] for frame in film["frames"]] == [False, False, False, True, False]
+    assert len(report.attributes("canvas")) == 6
+    preprocessing = DistilledSet.load(finished / "distilled").preprocessing
+    for frame in film["frames"]:
+        tensors, header = read_tensors(finished / "snapshots" / f"iteration-{frame['iteration']:06d}.safetensors")
+        assert frame["accuracy"] == header["accuracy"]["mean"] and frame["loss"] == header["loss"]
+        sheet, heat = np.asarray(unpack(frame["image"])), np.asarray(unpack(frame["map"]).convert("RGBA"))
+        expected = quantise(preprocessing.inverse(tensors["X"]))
+        for k in range(6):
+            top, left = k // film["columns"] * 16, k % film["columns"] * 16
+            assert np.array_equal(sheet[top : top + 16, left : left + 16], expected[k])
+            clear = heat[top : top + 16, left : left + 16, 3] / 255
+            assert np.abs(clear - 0.8 * tensors["maps"][k].clamp(0, 1).numpy()).max() < 0.8 / 62 + 1 / 255
+
+
+def test_all_figures_are_there(report: Page) -> None:
+    titles = ["Validation accuracy", "Matching loss", "Learned step size η", "Gradient norms"]
+    titles += ["What dropout and enhancement change", "Parameters kept"]
+    assert report.texts("h3") == titles
+    assert [held["aria-label"] for held in report.attributes("svg")] == titles
+    drawn = set(report.texts("text"))
+    assert {"skipped (8)", "37.9 %", *KEPT} <= drawn
+
+
+def test_same_folder_same_bytes(report: Page, finished: Path) -> None:
+    first = (finished / "report.html").read_bytes()
+    assert write_report(finished).read_bytes() == first
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_many_images_are_capped_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(film_module, "MOST_FRAMES", 4)
+    monkeypatch.setattr(film_module, "BUDGET", 8 * 8 * 3 * 4 * 2)
+    run = make_run(tmp_path / "run", names=("a", "b"), ipc=30, shape=(3, 8, 8), iterations=100, every=10)
+    content = page(run)
+    assert len(content.attributes("img")) == 20
+    film = film_of(content)
+    assert len(film["frames"]) == 4
+    iterations = [frame["iteration"] for frame in film["frames"]]
+    assert iterations[0] == 0 and iterations[-1] == 100 and any(frame["best"] for frame in film["frames"])
+    captions = " ".join(content.texts("p", class_="caption"))
+    assert "Shown are 10 of up to 30 images of a class." in captions and "Shown are 4 of 11 snapshots." in captions
+
+
+def test_a_page_stays_small() -> None:
+    random = np.arange(1000 * 50) // 50
+    for side in (32, 64, 128):
+        shown = pictures.choose(random, [str(k) for k in range(1000)], 3 * side * side)
+        assert len(shown.names) == min(100, pictures.BUDGET // (3 * side * side))
+        assert sum(len(row) for row in shown.positions) * 3 * side * side <= pictures.BUDGET
+    assert pictures.within(256, 128, 64) == (64, 32) and pictures.within(28, 20, 64) == (28, 20)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_large_and_grey_images(tmp_path: Path) -> None:
+    content = page(make_run(tmp_path / "run", shape=(1, 160, 80), iterations=20, every=10))
+    assert {unpack(str(held["src"])).size for held in content.attributes("img")} == {(64, 128)}
+    film = film_of(content)
+    assert (film["width"], film["height"]) == (32, 64)
+    assert {held["width"] for held in content.attributes("canvas")} == {"32"}
+
+
+def remove(*names: str) -> object:
+    def change(run: Path) -> None:
+        for name in names:
+            shutil.rmtree(run / name) if (run / name).is_dir() else (run / name).unlink()
+
+    return change
+
+
+def spoil(name: str, content: bytes = b"{") -> object:
+    return lambda run: (run / name).write_bytes(content)
+
+
+def without_numbers(run: Path) -> None:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    empty = [{key: value if key in ("kind", "iteration") else None for key, value in row.items()} for row in rows]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in empty))
+
+
+def one_row(run: Path) -> None:
+    (run / "metrics.jsonl").write_text(
+        '{"kind": "iteration", "iteration": 0, "loss": 0.5, "syn_lr": 0.1, "skipped": false}\n{"kind": "iter'
+    )
+
+
+SPOILED = {
+    "results": (remove("results.json"), "400 of 10000 iterations", 6),
+    "all but metrics": (
+        remove("results.json", "distilled", "snapshots", "settings.json", "state.json"),
+        "400 iterations are done",
+        5,
+    ),
+    "all but settings": (
+        remove("results.json", "distilled", "snapshots", "metrics.jsonl", "state.json"),
+        "0 of 10000 iterations",
+        0,
+    ),
+    "snapshots": (remove("snapshots"), "", 5),
+    "set": (remove("distilled"), "", 6),
+    "spoiled set": (spoil("distilled/distilled.safetensors"), "does not match the checksum", 6),
+    "spoiled results": (spoil("results.json"), "results.json could not be read", 6),
+    "list for settings": (spoil("settings.json", b"[]"), "settings.json could not be read", 6),
+    "spoiled snapshot": (
+        spoil("snapshots/iteration-000100.safetensors"),
+        "snapshots/iteration-000100.safetensors could not be read",
+        6,
+    ),
+    "nulls": (without_numbers, "", 1),
+    "one row": (one_row, "", 3),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_whatever_is_left_is_shown(tmp_path: Path, finished: Path, case: str) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    settings = read_json(run / "settings.json")
+    settings["outer"]["iterations"] = 10000
+    write_json(run / "settings.json", settings)
+    change, says, figures = SPOILED[case]
+    change(run)
+    content = page(run)
+    assert says in " ".join(content.texts("p", class_="notice"))
+    assert len(content.attributes("svg")) == figures
+    assert bool(content.attributes("img")) == (not case.endswith("set") and "all but" not in case)
+    assert bool(content.attributes("canvas")) == (case != "snapshots" and "all but" not in case)
+    assert bool(content.texts("table", class_="accuracy")) == (not case.endswith("results") and "all but" not in case)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_results_without_intervals_or_partners(tmp_path: Path, finished: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    single = {"mean": 0.5, "std": None, "ci95": None, "n": 1, "values": [0.5]}
+    write_json(run / "results.json", {"accuracy": {"distilled": single}, "recovery_ratio": None, "experts": {}, "seconds": {}})
+    content = page(run)
+    assert content.texts("p", class_="number") == ["50.0 %"]
+    assert content.texts("td")[:4] == ["", "50.0 %", "–", "1"]
+    wide = {"mean": 0.01, "std": 0.02, "ci95": [-0.01, 0.03], "n": 5}
+    write_json(run / "results.json", {"accuracy": {"distilled": wide, "random": summary(0.0)}})
+    content = page(run)
+    assert "-1.0 … 3.0 %" in content.texts("td")
+    assert "left: 0.0%; width: 3.0%" in [held.get("style") for held in content.attributes("div")]
+
+
+def test_no_run_no_report(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for path in (tmp_path, tmp_path / "absent", tmp_path / "thesis.txt"):
+        with pytest.raises(UsageError, match="run: .* is not a run folder"):
+            write_report(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_snapshots_without_maps(tmp_path: Path) -> None:
+    content = page(make_run(tmp_path / "run", iterations=20, every=10, maps=False))
+    assert [frame["map"] for frame in film_of(content)["frames"]] == [None, None, None]
+    assert not [held for held in content.attributes("input") if held.get("id") == "overlay"]
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_images_without_a_set_are_stretched_not_lost(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", iterations=20, every=10, finished=False)
+    content = page(run)
+    sheet = np.asarray(unpack(film_of(content)["frames"][0]["image"]))
+    assert sheet.min() == 0 and sheet.max() == 255
+    assert "contrast is stretched" in " ".join(content.texts("p", class_="caption"))
+    assert content.texts("figcaption", dir="auto") == ["class 0", "class 1", "class 2"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0.4123, "0.41 s"),
+        (12.34, "12.3 s"),
+        (59.96, "1 min 00 s"),
+        (245, "4 min 05 s"),
+        (3599.6, "1 h 00 min"),
+        (7625, "2 h 07 min"),
+    ],
+)
+def test_durations(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected
+
+
+def test_settings_are_written_as_in_a_recipe() -> None:
+    values = [None, True, 1, 1.0, 1e-5, 0.1, "mean", [32, 64], {"a": [None]}]
+    assert [text(value) for value in values] == ["null", "true", "1", "1", "1e-05", "0.1", "mean", "[32, 64]", "a: [null]"]

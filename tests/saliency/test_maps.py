@@ -1,0 +1,204 @@
+"""Activation maps against plain loops, and that the map network is left as it was."""
+
+import pytest
+import torch
+from reference.grad_cam import grad_cam, smooth_grad_cam_pp, to_unit, upsampled
+from torch import Tensor, nn
+
+from limbeck.networks.names import build_network
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.random import generator
+from limbeck.saliency.maps import activation_maps, find_layers
+from limbeck.saliency.settings import EnhanceSettings
+
+HEIGHT, WIDTH, CLASSES = 8, 12, 3
+
+
+class Small(nn.Module):
+    """Two blocks, each followed by a pooling, and a linear head; dropout and batch norm have two modes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        first = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Sigmoid(), nn.Dropout(0.5))
+        second = nn.Sequential(nn.Conv2d(4, 5, 3, padding=1), nn.GroupNorm(5, 5), nn.LeakyReLU())
+        self.blocks = nn.ModuleList([first, second])
+        self.pool = nn.AvgPool2d(2)
+        self.head = nn.Linear(5 * (HEIGHT // 4) * (WIDTH // 4), CLASSES)
+
+    def front(self, depth: int, x: Tensor) -> Tensor:
+        """The output of block `depth`."""
+        return self.blocks[0](x) if depth == 0 else self.blocks[1](self.pool(self.blocks[0](x)))
+
+    def back(self, depth: int, a: Tensor) -> Tensor:
+        """The logits from that output on."""
+        a = self.pool(a)
+        return self.head((self.pool(self.blocks[1](a)) if depth == 0 else a).flatten(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.back(1, self.front(1, x))
+
+
+def small(seed: int = 0) -> Small:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Small().double().eval()
+
+
+def some_images(number: int = 5) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(number, 2, HEIGHT, WIDTH, generator=g, dtype=torch.float64)
+    return x, torch.randint(CLASSES, (number,), generator=g)
+
+
+def plain_maps(network: Small, depths: list[int], cam) -> Tensor:
+    """The mean over layers of `cam(i, front, back)` brought to [0, 1] and to the images' size."""
+    maps = []
+    for i in range(5):
+        parts = []
+        for depth in depths:
+            values = cam(i, lambda x, depth=depth: network.front(depth, x), lambda a, depth=depth: network.back(depth, a))
+            parts.append(torch.from_numpy(upsampled(to_unit(values), HEIGHT, WIDTH)))
+        maps.append(sum(parts) / len(parts))
+    return torch.stack(maps)
+
+
+LAYERS = {"last": [1], "blocks.0": [0], "blocks.0+last": [0, 1]}
+
+
+@pytest.mark.parametrize("layers", LAYERS)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_gradcam_is_the_formula(layers, frozen):
+    network, (x, classes) = small(), some_images()
+    expected = plain_maps(network, LAYERS[layers], lambda i, front, back: grad_cam(x[i], front, back, classes[i]))
+    network.requires_grad_(not frozen)
+    maps = activation_maps(network, x, classes, EnhanceSettings(cam_layer=layers), generator(0), batch_size=2)
+    assert expected.amax() > 0.5
+    torch.testing.assert_close(maps, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("layers", LAYERS)
+def test_smooth_gradcam_pp_is_the_formula_with_the_same_noise(layers):
+    network, (x, classes) = small(), some_images()
+    drawn, noises = generator(7), []
+    for images in x.split(2):
+        noise = torch.Generator().manual_seed(int(torch.randint(2**63 - 1, (), generator=drawn)))
+        zeros = torch.zeros(images.shape)
+        noises.append(torch.stack([torch.normal(zeros, 0.3, generator=noise) for _ in range(4)], 1).double())
+    noise_of = torch.cat(noises)
+    expected = plain_maps(network, LAYERS[layers], lambda i, f, b: smooth_grad_cam_pp(x[i], noise_of[i], f, b, classes[i]))
+    chosen = EnhanceSettings(cam="smooth_gradcam_pp", cam_layer=layers)
+    maps = activation_maps(network, x, classes, chosen, generator(7), batch_size=2)
+    assert noise_of.std().item() == pytest.approx(0.3, rel=0.05)
+    torch.testing.assert_close(maps, expected, rtol=0, atol=1e-10)
+
+
+def test_smooth_noise_follows_the_generator_and_not_the_global_one():
+    network, (x, classes) = small(), some_images()
+    chosen, maps = EnhanceSettings(cam="smooth_gradcam_pp"), []
+    with torch.random.fork_rng(devices=[]):
+        for global_seed, key in [(1, 5), (2, 5), (2, 6)]:
+            torch.manual_seed(global_seed)
+            before = torch.get_rng_state()
+            maps.append(activation_maps(network, x, classes, chosen, generator(0, key)))
+            assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(maps[0], maps[1])
+    assert not torch.equal(maps[1], maps[2])
+
+
+@pytest.mark.parametrize("cam", ["gradcam", "smooth_gradcam_pp"])
+def test_maps_are_values_between_0_and_1_of_the_images_type(cam):
+    network, (x, classes) = small().float(), some_images()
+    with torch.no_grad():
+        maps = activation_maps(network, x.float().requires_grad_(), classes, EnhanceSettings(cam=cam), generator(0))
+    assert maps.shape == (5, HEIGHT, WIDTH)
+    assert maps.dtype == torch.float32 and not maps.requires_grad
+    assert maps.amin() >= 0 and maps.amax() <= 1
+
+
+@pytest.mark.parametrize("cam", ["gradcam", "smooth_gradcam_pp"])
+def test_a_network_without_preference_gives_zeros(cam):
+    network, (x, classes) = small(), some_images()
+    nn.init.zeros_(network.head.weight)
+    maps = activation_maps(network, x, classes, EnhanceSettings(cam=cam), generator(0))
+    assert torch.equal(maps, torch.zeros_like(maps))
+
+
+def test_a_map_of_equal_values_is_zeros():
+    network, (x, classes) = small(), some_images()
+    nn.init.zeros_(network.blocks[1][0].weight)
+    nn.init.ones_(network.blocks[1][1].bias)
+    nn.init.ones_(network.head.weight)
+    maps = activation_maps(network, x, classes, EnhanceSettings(), generator(0))
+    assert torch.equal(maps, torch.zeros_like(maps))
+
+
+def test_maps_of_small_gradients_reach_as_far():
+    network, (x, classes) = small(), some_images()
+    before = activation_maps(network, x, classes, EnhanceSettings(), generator(0))
+    with torch.no_grad():
+        network.head.weight *= 1e-12
+    torch.testing.assert_close(activation_maps(network, x, classes, EnhanceSettings(), generator(0)), before, rtol=0, atol=1e-9)
+
+
+def state_of(network: nn.Module) -> list[object]:
+    hooks = [len(part._forward_hooks) + len(part._forward_pre_hooks) + len(part._backward_hooks) for part in network.modules()]
+    flags = [parameter.requires_grad for parameter in network.parameters()]
+    gradients = [None if parameter.grad is None else parameter.grad.tolist() for parameter in network.parameters()]
+    values = [value.tolist() for value in network.state_dict().values()]
+    return [hooks, flags, gradients, values, [part.training for part in network.modules()]]
+
+
+def unusual() -> Small:
+    """A network whose parts differ in mode, in being frozen and in having a gradient."""
+    network = small().train()
+    network.blocks[1].eval()
+    network.blocks[0][0].requires_grad_(False)
+    network.head.weight.grad = torch.ones_like(network.head.weight)
+    return network
+
+
+@pytest.mark.parametrize("cam", ["gradcam", "smooth_gradcam_pp"])
+def test_the_network_is_left_as_it_was(cam):
+    network, (x, classes) = unusual(), some_images()
+    before = state_of(network)
+    maps = activation_maps(network, x, classes, EnhanceSettings(cam=cam), generator(0))
+    assert state_of(network) == before
+    assert torch.equal(maps, activation_maps(network.eval(), x, classes, EnhanceSettings(cam=cam), generator(0)))
+
+
+@pytest.mark.parametrize("cam", ["gradcam", "smooth_gradcam_pp"])
+def test_the_network_is_left_as_it_was_after_an_error(cam):
+    network, (x, _) = unusual(), some_images()
+    before, random = state_of(network), torch.get_rng_state()
+    with pytest.raises(RuntimeError):
+        activation_maps(network, x, torch.full((5,), CLASSES), EnhanceSettings(cam=cam), generator(0))
+    assert state_of(network) == before
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_last_is_the_last_block_of_a_convnet():
+    network = build_network("ConvNetD2-w4", 3, 8, 8, 2)
+    assert find_layers(network, torch.zeros(1, 3, 8, 8), "last") == ["blocks.1"]
+    assert find_layers(network, torch.zeros(1, 3, 8, 8), "blocks.0.0+last") == ["blocks.0.0", "blocks.1"]
+
+
+def test_last_is_elsewhere_the_last_output_with_more_than_one_pixel():
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 2))
+    assert find_layers(network, torch.zeros(1, 1, 8, 8), "last") == ["1"]
+
+
+@pytest.mark.parametrize("name", ["blocks.2", "head", "", "blocks.0+", "blocks", "blocks.0,last"])
+def test_a_layer_without_a_map_is_refused_with_the_names_that_have_one(name):
+    network, (x, classes) = unusual(), some_images()
+    before = state_of(network)
+    with pytest.raises(UsageError) as error:
+        activation_maps(network, x, classes, EnhanceSettings(cam_layer=name), generator(0))
+    accepted = "last or, joined by +, some of blocks.0, blocks.1, pool or modules inside them"
+    assert str(error.value) == f"enhance.cam_layer: {name!r} is not {accepted}"
+    assert state_of(network) == before
+
+
+def test_a_network_without_images_inside_is_refused():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(HEIGHT * WIDTH * 2, 2)).double()
+    with pytest.raises(UsageError, match=r"enhance\.cam_layer: the map network Sequential has no layer"):
+        activation_maps(network, *some_images(), EnhanceSettings(), generator(0))

@@ -1,0 +1,170 @@
+"""A module imports only from the rows above its own, and inside a room there is no cycle.
+
+Imports inside functions count too; imports for type checkers alone (`if TYPE_CHECKING:`) count for the rows, but make no cycle,
+because they are never run.
+"""
+
+import ast
+from pathlib import Path
+
+import limbeck
+
+# From the ground up; `augmentation` and `losses` share a row but not a room.
+ROWS = (
+    {"runtime"},
+    {"data"},
+    {"networks"},
+    {"augmentation", "losses"},
+    {"training"},
+    {"saliency"},
+    {"matching"},
+    {"experts"},
+    {"distilled"},
+    {"evaluation"},
+    {"methods"},
+    {"complexity"},
+    {"studies"},
+    {"figures"},
+    {"report"},
+    {"recipes"},
+    {"cli"},
+)
+ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
+PACKAGE = Path(limbeck.__file__).parent
+
+
+def modules_of(package: Path) -> dict[str, Path]:
+    """Every module under `package` by its dotted name."""
+    names = {}
+    for path in package.rglob("*.py"):
+        parts = (package.name, *path.relative_to(package).with_suffix("").parts)
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return names
+
+
+class WithoutTyping(ast.NodeTransformer):
+    """Takes the bodies of `if TYPE_CHECKING:` out."""
+
+    def visit_If(self, node: ast.If) -> list[ast.stmt] | ast.AST:
+        self.generic_visit(node)
+        return node.orelse if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" else node
+
+
+def imports_of(name: str, path: Path, known: set[str], typing: bool = True) -> set[str]:
+    """The modules of the same package that the file imports, anywhere in it; of `from a import b` a.b where that is a module."""
+    package = name.partition(".")[0]
+    found = set()
+    tree: ast.AST = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree if typing else WithoutTyping().visit(tree)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+            above = base[: len(base) - node.level + 1] if node.level else []
+            source = ".".join([*above, *([node.module] if node.module else [])])
+            found |= {f"{source}.{alias.name}" if f"{source}.{alias.name}" in known else source for alias in node.names}
+    return {module for module in found if module.partition(".")[0] == package} - {name}
+
+
+def room_of(module: str) -> str:
+    """`limbeck.data.load` lives in `data`, `limbeck.augmentation_settings` in `augmentation`."""
+    return module.split(".")[1].removesuffix("_settings")
+
+
+def violations(package: Path) -> list[str]:
+    """What breaks the order, one sentence each; the package's own `__init__` (the façade) may import all, nobody it."""
+    modules = modules_of(package)
+    facade = {package.name, f"{package.name}.__main__"}
+    graph = {name: imports_of(name, path, set(modules)) for name, path in modules.items() if name not in facade}
+    wrong = []
+    for name, imported in sorted(graph.items()):
+        if room_of(name) not in ROW:
+            wrong.append(f"{name} is in no row")
+            continue
+        for other in sorted(imported):
+            if other in facade:
+                wrong.append(f"{name} imports the façade {other}")
+            elif room_of(other) != room_of(name) and ROW.get(room_of(other), len(ROWS)) >= ROW[room_of(name)]:
+                wrong.append(f"{name} imports {other}, which is not above it")
+    run = {name: imports_of(name, modules[name], set(modules), typing=False) for name in graph}
+    return wrong + [f"cycle: {' → '.join(cycle)}" for cycle in cycles(run)]
+
+
+def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The cycles that a depth-first walk runs into; empty exactly when there are none."""
+    found: list[list[str]] = []
+    done: set[str] = set()
+
+    def walk(name: str, trail: list[str]) -> None:
+        if name in trail:
+            found.append([*trail[trail.index(name) :], name])
+        elif name not in done:
+            for other in sorted(graph.get(name, ())):
+                walk(other, [*trail, name])
+            done.add(name)
+
+    for name in sorted(graph):
+        walk(name, [])
+    return found
+
+
+def write_package(root: Path, files: dict[str, str]) -> Path:
+    package = root / "limbeck"
+    for name, text in files.items():
+        path = package / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return package
+
+
+def test_limbeck_keeps_its_rows() -> None:
+    assert len(modules_of(PACKAGE)) > 20
+    assert violations(PACKAGE) == []
+
+
+def test_rooms_hold_only_a_docstring() -> None:
+    for path in PACKAGE.glob("*/__init__.py"):
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        assert len(body) == 1, path
+        assert isinstance(body[0], ast.Expr), path
+        assert isinstance(body[0].value, ast.Constant), path
+
+
+def test_a_good_package_passes(tmp_path: Path) -> None:
+    files = {
+        "__init__.py": "from limbeck.cli.main import main",
+        "runtime/errors.py": "",
+        "data/load.py": "import numpy\nfrom limbeck.runtime.errors import require\nfrom . import settings",
+        "data/settings.py": "from ..runtime import errors",
+        "augmentation.py": "from limbeck.augmentation_settings import AugmentSettings",
+        "augmentation_settings.py": "",
+        "matching/a.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from limbeck.matching.b import x",
+        "matching/b.py": "from limbeck.matching.a import x",
+        "cli/main.py": "def main():\n    from limbeck.data import load",
+    }
+    assert violations(write_package(tmp_path, files)) == []
+
+
+def test_each_wrong_import_is_found(tmp_path: Path) -> None:
+    files = {
+        "__init__.py": "",
+        "runtime/files.py": "def f():\n    from limbeck.data.load import load_data",
+        "runtime/random.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from limbeck.data import load",
+        "data/load.py": "from ..networks import names",
+        "networks/names.py": "import limbeck",
+        "losses.py": "from limbeck.augmentation import draw",
+        "augmentation.py": "",
+        "attic/old.py": "",
+        "training/a.py": "from limbeck.training.b import x",
+        "training/b.py": "if True:\n    from .c import x",
+        "training/c.py": "def f():\n    import limbeck.training.a",
+    }
+    assert violations(write_package(tmp_path, files)) == [
+        "limbeck.attic.old is in no row",
+        "limbeck.data.load imports limbeck.networks.names, which is not above it",
+        "limbeck.losses imports limbeck.augmentation, which is not above it",
+        "limbeck.networks.names imports the façade limbeck",
+        "limbeck.runtime.files imports limbeck.data.load, which is not above it",
+        "limbeck.runtime.random imports limbeck.data.load, which is not above it",
+        "cycle: limbeck.training.a → limbeck.training.b → limbeck.training.c → limbeck.training.a",
+    ]
