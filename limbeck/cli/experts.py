@@ -20,7 +20,8 @@ def run(arguments: Namespace) -> dict[str, Any]:
     from limbeck.runtime.progress import default_progress
 
     store = train_experts(settings, progress=default_progress())
-    return {"experts": store.summary(), "paths": {"experts": str(store.path)}}
+    held = {name: value for name, value in store.summary().items() if name != "path"}
+    return {"experts": held, "paths": {"experts": str(store.path)}}
 
 
 def show(results: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ def load_arrays(settings: DataSettings, progress: Progress) -> ImageSet:
     for part, values in labels.items():
         if values.min() < 0 or values.max() >= count:
             found = f"holds labels from {values.min()} to {values.max()} in y_{part}"
-            raise _refusal(settings.source, f"{found}; {count} classes are numbered 0 … {count - 1}")
+            raise _refusal(settings.source, f"{found}; {f'0 … {count - 1}' if count > 0 else '0 and up'} is accepted")
     if count < 2:
         raise _refusal(settings.source, "has one class; at least two are needed")
     if (bare := _first_absent(labels["train"])) < count:
@@ -52,9 +52,10 @@ def load_arrays(settings: DataSettings, progress: Progress) -> ImageSet:
 
 def _read(source: str) -> dict[str, np.ndarray]:
     try:
-        with np.load(Path(source).expanduser(), allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it is no archive of arrays")
+        opened = np.load(Path(source).expanduser(), allow_pickle=False)
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise ValueError("it holds one array, not an archive of arrays")
+        with opened as file:
             if missing := [name for name in NEEDED if name not in file]:
                 raise _refusal(source, f"lacks {', '.join(missing)}")
             return {name: file[name] for name in (*NEEDED, "class_names") if name in file}

@@ -66,7 +66,7 @@ def _open(place: Path, count: int) -> tuple[np.ndarray, str] | None:
     try:
         content = read_json(place / "content.json")["content"]
         images = np.load(place / "images.npy", mmap_mode="r")
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, EOFError, KeyError, TypeError):
         return None
     return (images, content) if len(images) == count else None
 

@@ -95,9 +95,9 @@ class Initial:
             # The first expert that is right about an image ranks it; images that none is right about come last.
             rank = torch.where(right.any(0), right.int().argmax(0), len(right))
             picked = order[rank.sort(stable=True).indices[: self.ipc]]
-            wrong = int((~correct[:, picked].any(0)).sum())
+            wrong, name = int((~correct[:, picked].any(0)).sum()), self.data.class_names[k]
             if wrong:
-                progress.say(f"warning: no expert classifies {wrong} of the {self.ipc} initial images of class {self.data.class_names[k]!r} correctly")
+                progress.say(f"warning: no expert classifies {wrong} of the {self.ipc} initial images of class {name!r} correctly")
             chosen.append(picked)
         index = torch.cat(chosen)
         votes = correct[:, index]

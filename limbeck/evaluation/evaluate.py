@@ -1,9 +1,9 @@
 """The evaluation protocol `dd` (PAPER § 8) and the two figures that stand beside every result.
 
-    distilled   fresh networks trained on (X, Y): SGD, step size η, momentum 0.9, weight decay 5e-4, ×0.1 after half of the
-                epochs with momentum reset, the distillation's augmentation, soft cross-entropy
-    random      the same on random real images of the same number with hard labels, another draw for every seed
-    full        fresh networks on the whole training split under the same optimiser, hard labels
+distilled   fresh networks trained on (X, Y): SGD, step size η, momentum 0.9, weight decay 5e-4, ×0.1 after half of the
+            epochs with momentum reset, the distillation's augmentation, soft cross-entropy
+random      the same on random real images of the same number with hard labels, another draw for every seed
+full        fresh networks on the whole training split under the same optimiser, hard labels
 """
 
 from collections.abc import Sequence
@@ -59,7 +59,15 @@ class Evaluator:
     device: torch.device
 
     def distilled(
-        self, images: Tensor, labels: Tensor, syn_lr: float, *, seeds: Sequence[int], split: str = "test", hard: bool = False, progress: Progress | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        syn_lr: float,
+        *,
+        seeds: Sequence[int],
+        split: str = "test",
+        hard: bool = False,
+        progress: Progress | None = None,
     ) -> dict[str, Any]:
         """Accuracy on `split` (`val` or `test`) of networks trained on a small set; see `summarise` for the result.
 
@@ -142,7 +150,15 @@ class Evaluator:
             rate=DropAtHalf(),
         )
 
-    def _accuracy(self, images: Images, labels: Tensor, how: Training, key: tuple[str, int | str], split: str, after_epoch: Any = lambda *_: None) -> float:
+    def _accuracy(
+        self,
+        images: Images,
+        labels: Tensor,
+        how: Training,
+        key: tuple[str, int | str],
+        split: str,
+        after_epoch: Any = lambda *_: None,
+    ) -> float:
         start = self.network.initial(generator(self.seed, *key, "initial")).to(self.device)
         theta = train(self.network, start, images, labels, how, seed=self.seed, key=key, after_epoch=after_epoch)
         module = self.network.with_parameters(theta, images.fetch(torch.arange(min(len(images), 512))))

@@ -1,6 +1,6 @@
 """Mean, standard deviation and interval of a few accuracies.
 
-    s² = Σ (x_i − x̄)² / (n − 1)        95 % interval: x̄ ± t_{0.975, n−1} · s / √n
+s² = Σ (x_i − x̄)² / (n − 1)        95 % interval: x̄ ± t_{0.975, n−1} · s / √n
 """
 
 import math

@@ -41,4 +41,9 @@ class ExpertSettings:
         require(self.batch_size >= 1, "experts.batch_size", self.batch_size, "at least 1")
         require(0 <= self.crop_ratio <= 1, "experts.crop_ratio", self.crop_ratio, "in [0, 1]")
         accepted = f"in 1 … experts.num_experts ({self.num_experts})"
-        require(self.label_experts is None or 1 <= self.label_experts <= self.num_experts, "experts.label_experts", self.label_experts, accepted)
+        require(
+            self.label_experts is None or 1 <= self.label_experts <= self.num_experts,
+            "experts.label_experts",
+            self.label_experts,
+            accepted,
+        )

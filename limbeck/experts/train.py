@@ -55,7 +55,9 @@ class ExpertTask:
     def metadata(self) -> dict[str, Any]:
         """What a store must have been made with; how many experts and which epochs it holds may differ."""
         free = ("num_experts", "label_experts", "dtype")
-        settings = {field.name: getattr(self.settings, field.name) for field in dataclasses.fields(self.settings) if field.name not in free}
+        settings = {
+            field.name: getattr(self.settings, field.name) for field in dataclasses.fields(self.settings) if field.name not in free
+        }
         return {
             "data": self.data.fingerprint,
             "source": self.data.source,
@@ -105,7 +107,14 @@ def _train_missing(task: ExpertTask, store: TrajectoryStore, missing: list[int],
 
 
 def _train_one(
-    task: ExpertTask, store: TrajectoryStore, expert: int, wanted: list[int], images: Images, labels: Tensor, held_out: Images, stage: Stage
+    task: ExpertTask,
+    store: TrajectoryStore,
+    expert: int,
+    wanted: list[int],
+    images: Images,
+    labels: Tensor,
+    held_out: Images,
+    stage: Stage,
 ) -> None:
     settings = task.settings
     start = task.network.initial(generator(task.seed, "expert", expert, "initial")).to(task.device)

@@ -58,7 +58,7 @@ def accuracy_curve(rows: Rows) -> Figure:
         axes.scatter(*point, s=80, color=PAPER, edgecolors=ORANGE, linewidths=1.8, zorder=1.9)
         text = f"{point[1]:.1f} %"
         axes.annotate(text, point, textcoords="offset points", xytext=(0, 10), ha="center", fontsize=TEXT, color=ORANGE)
-        axes.margins(y=0.18)
+        axes.margins(x=0.08, y=0.18)
     label(axes, "iteration", "validation accuracy (%)")
     return figure
 
@@ -150,6 +150,6 @@ def _plain_powers(axes: Axes) -> None:
 
     low, high = axes.get_ylim()
     decades = np.log10(high / low)
-    axes.yaxis.set_major_locator(MaxNLocator(5) if decades < 0.6 else LogLocator(subs=(1.0,) if decades > 3 else (1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_locator(MaxNLocator(5) if decades < 1 else LogLocator(subs=(1.0,) if decades > 3 else (1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())

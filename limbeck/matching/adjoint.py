@@ -38,7 +38,14 @@ class Adjoint(ABC):
 
     @abstractmethod
     def __call__(
-        self, step: StudentStep, theta: Tensor, images: Tensor, labels: Tensor, syn_lr: Tensor, draws: Sequence[StepDraw], *losses: Terminal
+        self,
+        step: StudentStep,
+        theta: Tensor,
+        images: Tensor,
+        labels: Tensor,
+        syn_lr: Tensor,
+        draws: Sequence[StepDraw],
+        *losses: Terminal,
     ) -> list[Gradients]:
         """Take the student steps once and return the gradient of every one of `losses`.
 
@@ -57,7 +64,14 @@ class Unroll(Adjoint):
     """Plain back-propagation through the graph of all steps: the reference."""
 
     def __call__(
-        self, step: StudentStep, theta: Tensor, images: Tensor, labels: Tensor, syn_lr: Tensor, draws: Sequence[StepDraw], *losses: Terminal
+        self,
+        step: StudentStep,
+        theta: Tensor,
+        images: Tensor,
+        labels: Tensor,
+        syn_lr: Tensor,
+        draws: Sequence[StepDraw],
+        *losses: Terminal,
     ) -> list[Gradients]:
         leaves = tuple(tensor.detach().requires_grad_() for tensor in (images, labels, syn_lr))
         x, y, eta = leaves
@@ -79,7 +93,14 @@ class Exact(Adjoint):
     """The hand-written walk back: exact, in the memory of one step and T + 1 checkpoints."""
 
     def __call__(
-        self, step: StudentStep, theta: Tensor, images: Tensor, labels: Tensor, syn_lr: Tensor, draws: Sequence[StepDraw], *losses: Terminal
+        self,
+        step: StudentStep,
+        theta: Tensor,
+        images: Tensor,
+        labels: Tensor,
+        syn_lr: Tensor,
+        draws: Sequence[StepDraw],
+        *losses: Terminal,
     ) -> list[Gradients]:
         images, labels, syn_lr = images.detach(), labels.detach(), syn_lr.detach()
         thetas = [theta.detach()]
@@ -90,7 +111,13 @@ class Exact(Adjoint):
 
 
 def _walk_back(
-    step: StudentStep, thetas: list[Tensor], images: Tensor, labels: Tensor, syn_lr: Tensor, draws: Sequence[StepDraw], terminal: Terminal
+    step: StudentStep,
+    thetas: list[Tensor],
+    images: Tensor,
+    labels: Tensor,
+    syn_lr: Tensor,
+    draws: Sequence[StepDraw],
+    terminal: Terminal,
 ) -> Gradients:
     last = thetas[-1].detach().requires_grad_()
     value = terminal(last)

@@ -56,8 +56,9 @@ class ScheduleSettings:
         accepted = f"above schedule.min_start_epoch ({self.min_start_epoch})"
         require(self.max_start_epoch > self.min_start_epoch, "schedule.max_start_epoch", self.max_start_epoch, accepted)
         if self.kind == "sequential":
-            accepted = f"above schedule.min_start_epoch ({self.min_start_epoch}) and at most schedule.max_start_epoch ({self.max_start_epoch})"
-            ordered = self.min_start_epoch < self.first_max_start_epoch <= self.max_start_epoch
+            low, high = self.min_start_epoch, self.max_start_epoch
+            accepted = f"above schedule.min_start_epoch ({low}) and at most schedule.max_start_epoch ({high})"
+            ordered = low < self.first_max_start_epoch <= high
             require(ordered, "schedule.first_max_start_epoch", self.first_max_start_epoch, accepted)
         require(self.iterations >= 1, "schedule.iterations", self.iterations, "at least 1")
 

@@ -1,6 +1,6 @@
 """One student step, its draws and its vector–Jacobian product (PAPER § 3).
 
-    θ_{n+1} = θ_n − η g(θ_n, A_n(X[b_n]), Y[b_n]),   g(θ, x, y) = ∇_θ ℓ(f(θ, x), y)
+θ_{n+1} = θ_n − η g(θ_n, A_n(X[b_n]), Y[b_n]),   g(θ, x, y) = ∇_θ ℓ(f(θ, x), y)
 """
 
 from collections.abc import Callable
@@ -29,7 +29,9 @@ class StepDraw:
     augmentation: Draw
 
 
-def draw_steps(shape: tuple[int, int, int, int], batch_syn: int | None, steps: int, augment: AugmentSettings, seed: int, iteration: int) -> list[StepDraw]:
+def draw_steps(
+    shape: tuple[int, int, int, int], batch_syn: int | None, steps: int, augment: AugmentSettings, seed: int, iteration: int
+) -> list[StepDraw]:
     """The draws of all T steps of an iteration.
 
     Args:
@@ -75,8 +77,9 @@ class StudentStep:
 
         def pullback(theta: Tensor, x: Tensor, y: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             # Reverse over reverse: forward mode has silently wrong norms and no grid_sample.
-            value, pull = vjp(gradient, theta, x, y)
-            return (value, *pull(cotangent))
+            value, pull = vjp(gradient, theta, x, y)[:2]
+            h_theta, h_x, h_y = pull(cotangent)
+            return value, h_theta, h_x, h_y
 
         wrap: Callable[..., object] = _compile if self.compiled else (lambda function: function)
         object.__setattr__(self, "gradient", wrap(gradient))

@@ -1,6 +1,6 @@
 """Discriminative Area Enhancement in the outer loop: maps of X, and the weights on ∂L/∂X made from them (PAPER § 5).
 
-    ∇X ← ∇X ∘ F(M, β)
+∇X ← ∇X ∘ F(M, β)
 """
 
 from dataclasses import dataclass

@@ -103,7 +103,7 @@ class OuterLoop:
         if compare and iteration % COMPARE_EVERY == 0:
             metrics.append(kind="comparison", iteration=iteration, **_comparison(d_images, update.plain))
         if self.match_norm and compare:
-            d_images = d_images * (_norm(update.plain) / d_images.norm().clamp_min(torch.finfo(d_images.dtype).tiny))
+            d_images = _rescaled(d_images, update.plain)
         skipped = self._skips(update, d_images)
         if not skipped:
             self._apply(state, update, d_images)
@@ -165,9 +165,10 @@ def _comparison(gradient: Tensor, plain: Tensor | None) -> dict[str, float]:
     return {"cosine": cosine, "norm_ratio": (gradient.norm() / plain.norm()).item()}
 
 
-def _norm(tensor: Tensor | None) -> Tensor:
-    assert tensor is not None, "the norm was to be matched without the plain gradient"
-    return tensor.norm()
+def _rescaled(gradient: Tensor, plain: Tensor | None) -> Tensor:
+    """`gradient` with the norm of `plain`."""
+    assert plain is not None, "the norm was to be matched without the plain gradient"
+    return gradient * (plain.norm() / gradient.norm().clamp_min(torch.finfo(gradient.dtype).tiny))
 
 
 def _finite(value: Tensor) -> float | None:

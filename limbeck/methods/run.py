@@ -34,28 +34,40 @@ from limbeck.runtime.progress import NoProgress, Progress
 class RunFolder:
     """The folder of one run: its settings, what was decided automatically, the seconds of each stage.
 
+    Args:
+        path: the folder, absent or empty unless `resume`.
+        settings: of the run.
+        resume: whether to go on with what is there.
+
     Raises:
         UsageError: when there is a run already and `resume` is not asked for, or its settings are others.
     """
 
     def __init__(self, path: Path, settings: DistillSettings, resume: bool) -> None:
-        self.path = path
+        self.path, self.settings = path, settings
         self.settings_file, self.state_file = path / "settings.json", path / "state.json"
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             if not resume:
                 raise UsageError(f"output: {str(path)!r} is not empty; go on with --resume, or name another with --output")
-            self._refuse_other(settings)
-        if not self.state_file.exists():
-            write_json(self.settings_file, settings)
-            write_json(self.state_file, {"resolved": resolve(settings), "stages": {}})
+            self._refuse_other()
 
-    def _refuse_other(self, settings: DistillSettings) -> None:
+    def _refuse_other(self) -> None:
         if not self.settings_file.exists():
             raise UsageError(f"output: {str(self.path)!r} is not the folder of a run that could be resumed")
-        found, wanted = _flatten(read_json(self.settings_file)), _flatten(encodable(settings))
+        found, wanted = _flatten(read_json(self.settings_file)), _flatten(encodable(self.settings))
         for key in sorted(found.keys() | wanted.keys()):
             if key != "output" and found.get(key) != wanted.get(key):
-                raise UsageError(f"{key}: {wanted.get(key)!r} is not {found.get(key)!r}, which the run in {str(self.path)!r} was started with")
+                asked, held = wanted.get(key), found.get(key)
+                raise UsageError(f"{key}: {asked!r} is not {held!r}, which the run in {str(self.path)!r} was started with")
+
+    def open(self, data: str) -> None:
+        """Write the settings and the decisions, or refuse to resume on images of another fingerprint than `data`."""
+        if not self.state_file.exists():
+            write_json(self.settings_file, self.settings)
+            write_json(self.state_file, {"data": data, "resolved": resolve(self.settings), "stages": {}})
+        if read_json(self.state_file)["data"] != data:
+            source = self.settings.data.source
+            raise UsageError(f"data.source: the images of {source!r} have changed since the run in {str(self.path)!r} was started")
 
     @property
     def resolved(self) -> Resolved:
@@ -92,7 +104,9 @@ def train_experts(settings: DistillSettings, *, progress: Progress | None = None
     return workspace.experts
 
 
-def distill(settings: DistillSettings, output: Path, *, resume: bool = False, progress: Progress | None = None, recipe: str | None = None) -> dict[str, Any]:
+def distill(
+    settings: DistillSettings, output: Path, *, resume: bool = False, progress: Progress | None = None, recipe: str | None = None
+) -> dict[str, Any]:
     """Distil, evaluate and save.
 
     Args:
@@ -110,10 +124,11 @@ def distill(settings: DistillSettings, output: Path, *, resume: bool = False, pr
         UsageError: for data, a network or an `ipc` that do not fit, or a run folder that is taken; nothing is written then.
         Failure: when an expert diverges.
     """
+    folder = RunFolder(output, settings, resume)
     workspace = Workspace(settings, progress or NoProgress())
     workspace.check()
     with lock(output.parent / f".{output.name}"):
-        folder = RunFolder(output, settings, resume)
+        folder.open(workspace.data.fingerprint)
         if (output / "results.json").exists():
             finished: dict[str, Any] = read_json(output / "results.json")
             return finished
@@ -178,7 +193,12 @@ def _last_accuracies(store: TrajectoryStore, settings: DistillSettings) -> list[
 
 
 def _save(
-    workspace: Workspace, folder: RunFolder, results: dict[str, Any], result: tuple[Tensor, Tensor, float], classes: Tensor, recipe: str | None
+    workspace: Workspace,
+    folder: RunFolder,
+    results: dict[str, Any],
+    result: tuple[Tensor, Tensor, float],
+    classes: Tensor,
+    recipe: str | None,
 ) -> None:
     settings = workspace.settings
     metadata = {
@@ -244,9 +264,11 @@ def evaluate(path: Path, settings: DistillSettings, *, progress: Progress | None
 def _refuse_misfit(held: DistilledSet, workspace: Workspace) -> None:
     data = workspace.data
     if tuple(held.class_names) != tuple(data.class_names):
-        raise UsageError(f"data.source: {data.source!r} has the classes {list(data.class_names)}, not {list(held.class_names)} in this order as the set has")
+        found, wanted = list(data.class_names), list(held.class_names)
+        raise UsageError(f"data.source: {data.source!r} has the classes {found}, not {wanted} in this order as the set has")
     if tuple(held.images.shape[1:]) != data.shape:
-        raise UsageError(f"data.source: {data.source!r} has images of shape {data.shape}, not {tuple(held.images.shape[1:])} as the set has")
+        shape = tuple(held.images.shape[1:])
+        raise UsageError(f"data.source: {data.source!r} has images of shape {data.shape}, not {shape} as the set has")
     workspace.check()
 
 

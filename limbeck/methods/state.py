@@ -67,4 +67,5 @@ class OuterState:
         """Read a checkpoint."""
         tensors, plain = read_tensors(path, str(device))
         objective = {name.removeprefix("objective."): value for name, value in tensors.items() if name.startswith("objective.")}
-        return cls(**{name: tensors[name] for name in _TENSORS}, objective=objective, **plain)
+        values: dict[str, Any] = {name: tensors[name] for name in _TENSORS} | plain
+        return cls(**values, objective=objective)

@@ -90,7 +90,9 @@ class Workspace:
     def experts(self) -> TrajectoryStore:
         """The experts, with every epoch that the schedule can reach and the last."""
         settings = self.settings
-        task = ExpertTask(self.data, self.preprocessing, self.network, settings.experts, settings.augment, settings.seed, self.device)
+        task = ExpertTask(
+            self.data, self.preprocessing, self.network, settings.experts, settings.augment, settings.seed, self.device
+        )
         return train_experts(task, reachable_epochs(settings.schedule, settings.match.expert_epochs), self.progress)
 
     @cached_property
@@ -145,4 +147,8 @@ class Workspace:
 
     def record(self) -> dict[str, Any]:
         """Fingerprints of what the result rests on."""
-        return {"data": self.data.fingerprint, "experts": self.experts.path.name, "experts_made_with": asdict(self.settings.experts)}
+        return {
+            "data": self.data.fingerprint,
+            "experts": self.experts.path.name,
+            "experts_made_with": asdict(self.settings.experts),
+        }

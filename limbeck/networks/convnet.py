@@ -108,4 +108,5 @@ def _norm(name: Norm, width: int) -> nn.Module:
 
 
 def _activation(name: Activation) -> nn.Module:
-    return {"relu": nn.ReLU, "leaky": nn.LeakyReLU, "sigmoid": nn.Sigmoid}[name]()
+    parts: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "leaky": nn.LeakyReLU, "sigmoid": nn.Sigmoid}
+    return parts[name]()

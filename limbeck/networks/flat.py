@@ -95,12 +95,12 @@ def measure_statistics(module: nn.Module, images: Tensor, batch_size: int = 512)
     norms = [part for part in module.modules() if isinstance(part, BatchNorm)]
     if not norms:
         return
-    seen = {norm: [0, torch.zeros_like(norm.mean), torch.zeros_like(norm.mean)] for norm in norms}
+    sums: dict[nn.Module, list[Tensor]] = {norm: [torch.zeros_like(norm.mean) for _ in range(3)] for norm in norms}
 
     def record(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]
-        count, total, square = seen[norm]  # type: ignore[index]
-        seen[norm] = [count + x.numel() // x.shape[1], total + x.sum((0, 2, 3)), square + x.square().sum((0, 2, 3))]  # type: ignore[index]
+        for total, values in zip(sums[norm], (torch.ones_like(x), x, x.square()), strict=True):
+            total += values.sum((0, 2, 3))
 
     hooks = [norm.register_forward_pre_hook(record) for norm in norms]
     try:
@@ -111,7 +111,7 @@ def measure_statistics(module: nn.Module, images: Tensor, batch_size: int = 512)
     finally:
         for hook in hooks:
             hook.remove()
-    for norm, (count, total, square) in seen.items():
-        mean = total / count
-        norm.mean.copy_(mean)
-        norm.variance.copy_((square / count - mean.square()).clamp_min(0))
+    for norm in norms:
+        count, total, square = sums[norm]
+        norm.mean.copy_(total / count)
+        norm.variance.copy_((square / count - (total / count).square()).clamp_min(0))

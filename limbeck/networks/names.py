@@ -31,7 +31,9 @@ def build_network(name: str, channels: int, height: int, width: int, num_classes
     options = _parse(name)
     least = 1 if options.get("pooling") == "none" else 2 ** options["depth"]
     if min(height, width) < least:
-        raise UsageError(f"network: {name!r} halves the image {options['depth']} times: {height}×{width} pixels are not at least {least}×{least}")
+        raise UsageError(
+            f"network: {name!r} halves the image {options['depth']} times: {height}×{width} pixels are not at least {least}×{least}"
+        )
     return ConvNet(channels, height, width, num_classes, **options)
 
 

@@ -34,4 +34,9 @@ class EnhanceSettings:
         require(self.beta >= 0, "enhance.beta", self.beta, "at least 0")
         require(self.cam_every >= 1, "enhance.cam_every", self.cam_every, "at least 1")
         accepted = "mean or a number in [0, 1]"
-        require(self.cam_threshold == "mean" or 0 <= float(self.cam_threshold) <= 1, "enhance.cam_threshold", self.cam_threshold, accepted)
+        require(
+            self.cam_threshold == "mean" or 0 <= float(self.cam_threshold) <= 1,
+            "enhance.cam_threshold",
+            self.cam_threshold,
+            accepted,
+        )

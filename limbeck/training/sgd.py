@@ -1,6 +1,6 @@
 """SGD on one tensor, and how its step size changes over the epochs.
 
-    v ← μ v + ∇ + w θ        θ ← θ − lr · v
+v ← μ v + ∇ + w θ        θ ← θ − lr · v
 """
 
 from abc import ABC, abstractmethod

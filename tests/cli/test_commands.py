@@ -40,7 +40,8 @@ class Library:
 
     def train_experts(self, settings: DistillSettings, **options: Any) -> Any:
         self.calls.append(("train_experts", {"settings": settings, **options}))
-        return SimpleNamespace(path=Path("cache/experts"), summary=lambda: {"num_experts": 3, "bytes": 1000})
+        summary = {"path": "cache/experts", "num_experts": 3, "bytes": 1000}
+        return SimpleNamespace(path=Path("cache/experts"), summary=lambda: summary)
 
     def evaluate(self, path: Path, settings: DistillSettings, **options: Any) -> dict[str, Any]:
         self.calls.append(("evaluate", {"path": path, "settings": settings, **options}))

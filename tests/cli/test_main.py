@@ -110,7 +110,7 @@ def test_traceback_where_it_is_wanted(limbeck: Any, monkeypatch: pytest.MonkeyPa
     status, _, err = limbeck("distill", "scenes")
     assert status == 1
     assert err.startswith("Traceback")
-    assert 'raise error\nRuntimeError: out of memory\nlimbeck: failed: RuntimeError: out of memory' in err
+    assert "raise error\nRuntimeError: out of memory\nlimbeck: failed: RuntimeError: out of memory" in err
 
 
 @pytest.mark.parametrize(

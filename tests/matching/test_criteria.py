@@ -19,7 +19,9 @@ def test_loss_and_gradient_equal_the_loops(rows: list[tuple[float, float, float]
     # The last parameter has the largest loss and a distance, so that the fraction is never 0/0.
     theta, start, target = (list(column) for column in zip(*rows, (9.0, 1.0, 0.0), strict=True))
     leaf = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
-    loss = MatchingLoss(torch.tensor(start, dtype=torch.float64), torch.tensor(target, dtype=torch.float64), LowLossDropout(drop_ratio))
+    loss = MatchingLoss(
+        torch.tensor(start, dtype=torch.float64), torch.tensor(target, dtype=torch.float64), LowLossDropout(drop_ratio)
+    )
     value = loss(leaf)
     expected, kept = matching_loss(theta, start, target, drop_ratio)
     assert value.item() == pytest.approx(expected, rel=1e-12)

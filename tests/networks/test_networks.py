@@ -17,7 +17,10 @@ from limbeck.runtime.random import generator
 def test_the_published_convnet_has_its_published_size() -> None:
     # 3·128·9 + 128, two of 128·128·9 + 128, three norms of 256, and the head 2048·10 + 10: 320 010 for CIFAR-10.
     assert flat_network("ConvNetD3", (3, 32, 32), 10).num_parameters == 320_010
-    assert flat_network("ConvNetD5", (3, 128, 128), 10).num_parameters == 128 * 27 + 128 + 4 * (128 * 1152 + 128) + 5 * 256 + 128 * 16 * 10 + 10
+    assert (
+        flat_network("ConvNetD5", (3, 128, 128), 10).num_parameters
+        == 128 * 27 + 128 + 4 * (128 * 1152 + 128) + 5 * 256 + 128 * 16 * 10 + 10
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,7 +48,10 @@ def test_instance_and_group_norm() -> None:
         assert norm.num_groups == groups
 
 
-@pytest.mark.parametrize("name", ["ConvNet", "ConvNetD0", "ConvNetD9", "ConvNetD3-w0", "ConvNetD3-w8-w9", "ConvNetD3-blue", "ConvNetD3-w6-groupnorm", "ResNet"])
+@pytest.mark.parametrize(
+    "name",
+    ["ConvNet", "ConvNetD0", "ConvNetD9", "ConvNetD3-w0", "ConvNetD3-w8-w9", "ConvNetD3-blue", "ConvNetD3-w6-groupnorm", "ResNet"],
+)
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match=r"^network: "):
         build_network(name, 3, 32, 32, 10)

@@ -23,7 +23,7 @@ def matching_gradient(theta: list[float], start: list[float], target: list[float
 
 def start_epochs(first: int, last: int, low: int, iterations: int, iteration: int) -> list[int]:
     """The start epochs that the sequential schedule may draw."""
-    epochs = [t for t in range(low, first)]
+    epochs = list(range(low, first))
     for t in range(first, last):
         # t becomes possible once the upper end has moved past it.
         if (t + 1 - first) * iterations <= (last - first) * iteration:

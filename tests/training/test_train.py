@@ -49,7 +49,16 @@ def test_the_start_is_left_alone_and_epochs_are_reported() -> None:
     theta, seen = network.initial(generator(0, "a")), []
     before = theta.clone()
     how = setting(Constant(), 3)
-    train(network, theta, Held(torch.randn(6, 1, 8, 8)), torch.eye(2)[torch.arange(6) % 2], how, seed=0, key=(), after_epoch=lambda e, t: seen.append(e))
+    train(
+        network,
+        theta,
+        Held(torch.randn(6, 1, 8, 8)),
+        torch.eye(2)[torch.arange(6) % 2],
+        how,
+        seed=0,
+        key=(),
+        after_epoch=lambda e, t: seen.append(e),
+    )
     assert torch.equal(theta, before)
     assert seen == [1, 2, 3]
 

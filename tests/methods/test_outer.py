@@ -1,0 +1,184 @@
+"""The outer loop on an objective whose gradients are known."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from limbeck.matching.adjoint import Gradients
+from limbeck.methods.objective import Objective, State, Update
+from limbeck.methods.outer import LEAST_SYN_LR, OuterLoop
+from limbeck.methods.settings import OuterSettings
+from limbeck.methods.state import OuterState
+from limbeck.runtime.files import read_tensors
+from limbeck.runtime.metrics import read_metrics
+from limbeck.saliency.settings import EnhanceSettings
+
+X, Y = torch.randn(2, 4, 3, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64).unbind(0)
+LABELS = Y[:, 0, 0, :3].clone()
+
+
+@dataclass
+class Bowl(Objective):
+    """L = ½‖X‖² + ½‖Y‖² + ½(η − 1)², but what `losses` says at some iterations; it counts its calls in its state."""
+
+    losses: dict[int, float] = field(default_factory=dict)
+    criterion: bool = False
+
+    @property
+    def has_criterion(self) -> bool:
+        return self.criterion
+
+    def init(self) -> State:
+        return {"calls": torch.zeros(())}
+
+    def gradients(self, state: State, images: Tensor, labels: Tensor, syn_lr: Tensor, iteration: int, *, plain: bool) -> Update:
+        loss = 0.5 * (images.square().sum() + labels.square().sum() + (syn_lr - 1).square())
+        loss = torch.tensor(self.losses.get(iteration, loss.item()), dtype=torch.float64)
+        gradients = Gradients(loss, images.clone(), labels.clone(), syn_lr - 1)
+        return Update(gradients, 3 * images if plain else None, {"calls": state["calls"] + 1}, {"expert": 7}, {"layer": 0.75})
+
+
+@dataclass
+class Weights:
+    """Weights that grow with the iteration they were made in."""
+
+    settings: EnhanceSettings
+    active: bool = True
+
+    def weights(self, images: Tensor, iteration: int) -> Tensor:
+        return torch.full_like(images[:, :1], 1.0 + iteration)
+
+    def maps(self, images: Tensor, iteration: int) -> Tensor:
+        return images.abs().mean(1)
+
+
+def loop(folder: Path, objective: Bowl | None = None, **changes: Any) -> OuterLoop:
+    settings = {"iterations": 12, "lr_img": 0.05, "lr_label": 0.1, "lr_lr": 0.2, "checkpoint_every": 5, **changes}
+    match_norm, active, every = settings.pop("match_norm", False), settings.pop("active", True), settings.pop("every", 4)
+    return OuterLoop(
+        objective=objective or Bowl(),
+        enhancement=Weights(EnhanceSettings(cam_every=3), active),  # type: ignore[arg-type]
+        settings=OuterSettings(**settings),
+        evaluate=lambda x, y, eta: {"mean": 1 / (1 + x.abs().max().item())},
+        every=every,
+        match_norm=match_norm,
+        folder=folder,
+    )
+
+
+def by_torch(iterations: int, skipped: tuple[int, ...] = ()) -> tuple[Tensor, Tensor, Tensor]:
+    """The same with torch.optim.SGD."""
+    x, y, eta = (
+        X.clone().requires_grad_(),
+        LABELS.clone().requires_grad_(),
+        torch.tensor(0.01, dtype=torch.float64, requires_grad=True),
+    )
+    groups = [{"params": [x], "lr": 0.05, "momentum": 0.5}, {"params": [y], "lr": 0.1, "momentum": 0.9}]
+    optimiser = torch.optim.SGD([*groups, {"params": [eta], "lr": 0.2, "momentum": 0.5}])
+    for iteration in range(iterations):
+        if iteration not in skipped:
+            x.grad, y.grad, eta.grad = (1.0 + iteration // 3 * 3) * x.detach(), y.detach().clone(), eta.detach() - 1
+            optimiser.step()
+    return x.detach(), y.detach(), eta.detach()
+
+
+def test_updates_equal_torch(tmp_path: Path) -> None:
+    state = loop(tmp_path).run(X, LABELS, 0.01)
+    for value, expected in zip((state.images, state.labels, state.syn_lr), by_torch(12), strict=True):
+        assert torch.allclose(value, expected, rtol=1e-12)
+    assert state.objective["calls"] == 12
+
+
+@pytest.mark.parametrize("loss", [5.001, float("nan"), float("inf")])
+def test_an_iteration_above_the_cap_changes_nothing(tmp_path: Path, loss: float) -> None:
+    objective = Bowl(losses={n: 5.0 for n in range(12)} | {0: loss, 6: loss})
+    state = loop(tmp_path, objective, max_match_loss=5.0).run(X, LABELS, 0.01)
+    for value, expected in zip((state.images, state.labels, state.syn_lr), by_torch(12, skipped=(0, 6)), strict=True):
+        assert torch.allclose(value, expected, rtol=1e-12)
+    assert state.skipped == 2
+    rows = [row for row in read_metrics(tmp_path / "metrics.jsonl") if row["kind"] == "iteration"]
+    assert [row["iteration"] for row in rows if row["skipped"]] == [0, 6]
+    assert rows[-1]["skipped_share"] == pytest.approx(2 / 12)
+
+
+def test_syn_lr_stays_positive(tmp_path: Path) -> None:
+    class Falls(Bowl):
+        def gradients(self, *args: Any, **kwargs: Any) -> Update:
+            update = super().gradients(*args, **kwargs)
+            g = update.gradients
+            return Update(Gradients(g.loss, g.images, g.labels, torch.ones_like(g.syn_lr)), update.plain, update.state)
+
+    assert loop(tmp_path, Falls()).run(X, LABELS, 0.01).syn_lr.item() == pytest.approx(LEAST_SYN_LR)
+
+
+def test_the_running_average_is_what_is_evaluated(tmp_path: Path) -> None:
+    one = loop(tmp_path, ema_decay=0.75, iterations=2, every=100)
+    state = one.run(X, LABELS, 0.01)
+    first, second = by_torch(1)[0], by_torch(2)[0]
+    average = 0.75 * (0.75 * X + 0.25 * first) + 0.25 * second
+    assert torch.allclose(state.average, average, rtol=1e-12)
+    assert torch.allclose(read_tensors(one.snapshot(2))[0]["X"], average, rtol=1e-12)
+
+
+def test_match_norm_keeps_the_plain_norm(tmp_path: Path) -> None:
+    state = loop(tmp_path, Bowl(criterion=True), match_norm=True, iterations=1, every=100).run(X, LABELS, 0.01)
+    assert torch.allclose(X - state.images, 0.05 * 3 * X, rtol=1e-12)  # the direction of X, the norm of 3 X
+
+
+def test_comparisons_report_cosine_and_norm_ratio(tmp_path: Path) -> None:
+    loop(tmp_path / "a", Bowl(criterion=True), iterations=51).run(X, LABELS, 0.01)
+    rows = [row for row in read_metrics(tmp_path / "a" / "metrics.jsonl") if row["kind"] == "comparison"]
+    assert [row["iteration"] for row in rows] == [0, 50]
+    assert rows[0]["cosine"] == pytest.approx(1.0)
+    assert rows[0]["norm_ratio"] == pytest.approx(1 / 3)
+    assert rows[1]["norm_ratio"] == pytest.approx(49 / 3)  # the weights of iteration 48
+    loop(tmp_path / "b", active=False, iterations=2).run(X, LABELS, 0.01)
+    assert not [row for row in read_metrics(tmp_path / "b" / "metrics.jsonl") if row["kind"] == "comparison"]
+
+
+def test_the_best_snapshot_is_the_result(tmp_path: Path) -> None:
+    one = loop(tmp_path)
+    scores = iter([0.2, 0.6, 0.6, 0.5])
+    object.__setattr__(one, "evaluate", lambda x, y, eta: {"mean": next(scores)})
+    state = one.run(X, LABELS, 0.01)
+    assert state.best == {"iteration": 4, "accuracy": 0.6}
+    images, labels, syn_lr = one.best(state)
+    for value, expected in zip((images, labels, torch.tensor(syn_lr, dtype=torch.float64)), by_torch(4), strict=True):
+        assert torch.allclose(value, expected, rtol=1e-12)
+    tensors, header = read_tensors(one.snapshot(12))
+    assert tensors.keys() == {"X", "Y", "syn_lr", "maps", "weights"}
+    assert header["kept_share"] == {"layer": 0.75}
+
+
+@pytest.mark.parametrize("stop", [0, 3, 4, 5, 9, 11])
+def test_a_stopped_loop_ends_with_the_same_bits(tmp_path: Path, stop: int) -> None:
+    whole = loop(tmp_path / "whole", ema_decay=0.9).run(X, LABELS, 0.01)
+
+    class Stops(Bowl):
+        def gradients(self, state: State, images: Tensor, labels: Tensor, syn_lr: Tensor, iteration: int, *, plain: bool) -> Update:
+            if iteration == stop:
+                raise KeyboardInterrupt
+            return super().gradients(state, images, labels, syn_lr, iteration, plain=plain)
+
+    with pytest.raises(KeyboardInterrupt):
+        loop(tmp_path / "stopped", Stops(), ema_decay=0.9).run(X, LABELS, 0.01)
+    with (tmp_path / "stopped" / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "iteration", "itera')  # a line that the kill cut off
+    resumed = loop(tmp_path / "stopped", ema_decay=0.9).run(torch.zeros_like(X), LABELS, 99.0)
+    assert OuterState.load(tmp_path / "stopped" / "checkpoint.safetensors", torch.device("cpu")).iteration == 12
+    for name in ("images", "labels", "syn_lr", "images_velocity", "average", "weights"):
+        assert torch.equal(getattr(whole, name), getattr(resumed, name))
+    assert (resumed.best, resumed.skipped, resumed.kept_share) == (whole.best, whole.skipped, whole.kept_share)
+    assert _without_time(tmp_path / "stopped") == _without_time(tmp_path / "whole")
+    for file in sorted((tmp_path / "whole" / "snapshots").iterdir()):
+        assert file.read_bytes() == (tmp_path / "stopped" / "snapshots" / file.name).read_bytes()
+
+
+def _without_time(folder: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]

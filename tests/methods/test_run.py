@@ -1,0 +1,185 @@
+"""A whole run: what it leaves behind, what it refuses, and that a killed one ends with the same bits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from limbeck.distilled.set import DistilledSet
+from limbeck.experts.store import TrajectoryStore
+from limbeck.methods.run import distill, evaluate, train_experts
+from limbeck.methods.settings import DistillSettings
+from limbeck.recipes import load_recipe, settings_from_plain
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.files import read_json, read_tensors
+from limbeck.runtime.metrics import read_metrics
+
+OVERRIDES = {
+    "data.size": "16",
+    "data.per_class": "12",
+    "data.val_fraction": "0.25",
+    "network": "ConvNetD2-w8",
+    "experts.num_experts": "2",
+    "experts.train_epochs": "4",
+    "experts.batch_size": "32",
+    "match.syn_steps": "3",
+    "match.batch_syn": "7",
+    "match.drop_ratio": "0.25",
+    "schedule.first_max_start_epoch": "1",
+    "schedule.max_start_epoch": "3",
+    "schedule.iterations": "20",
+    "enhance.cam": "smooth_gradcam_pp",
+    "enhance.cam_every": "4",
+    "outer.iterations": "30",
+    "outer.lr_img": "20",
+    "outer.ema_decay": "0.9",
+    "outer.max_match_loss": "1.5",
+    "outer.checkpoint_every": "7",
+    "engine.compile": "no",
+    "eval.every": "10",
+    "eval.epochs": "3",
+    "eval.seeds": "2",
+    "eval.full_epochs": "1",
+}
+
+
+def settings(**changes: str) -> DistillSettings:
+    return load_recipe("scenes", OVERRIDES | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
+    made = settings()
+    results = distill(made, tmp_path / "run", recipe="scenes")
+    assert results == read_json(tmp_path / "run" / "results.json")
+    assert set(results["accuracy"]) == {"distilled", "initial", "random", "full"}
+    for name in ("distilled", "initial", "random", "full"):
+        assert results["accuracy"][name]["n"] == 2
+        assert all(0 <= value <= 1 for value in results["accuracy"][name]["values"])
+    ratio = results["accuracy"]["distilled"]["mean"] / results["accuracy"]["full"]["mean"]
+    assert results["recovery_ratio"] == pytest.approx(ratio)
+    assert list(results["seconds"]) == ["experts", "initial", "compile", "distil", "evaluate"]
+    held = DistilledSet.load(tmp_path / "run" / "distilled")
+    snapshot, header = read_tensors(tmp_path / "run" / "snapshots" / f"iteration-{results['best_iteration']:06d}.safetensors")
+    assert torch.equal(held.images, snapshot["X"])
+    assert torch.equal(held.labels, snapshot["Y"])
+    assert held.syn_lr == snapshot["syn_lr"].item()
+    assert snapshot["maps"].shape == (10, 16, 16)
+    assert settings_from_plain(held.metadata["settings"]) == made
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["iteration"] for row in rows if row["kind"] == "iteration"] == list(range(30))
+    evaluations = {row["iteration"]: row["accuracy"]["mean"] for row in rows if row["kind"] == "evaluation"}
+    assert list(evaluations) == [0, 10, 20, 30]
+    assert evaluations[results["best_iteration"]] == max(evaluations.values())
+    # ⌊αP⌋ parameters are dropped, so that the sizes of the layers weight their kept shares to 1 − ⌊αP⌋/P.
+    _, header = read_tensors(tmp_path / "run" / "snapshots" / "iteration-000030.safetensors")
+    store = TrajectoryStore(Path(results["paths"]["experts"]))
+    assert len(header["kept_share"]) == 10
+    assert store.summary()["epochs"] == [0, 1, 2, 3, 4]
+    again = evaluate(tmp_path / "run" / "distilled", made)
+    assert again["accuracy"]["distilled"] == results["accuracy"]["distilled"]
+    assert again["accuracy"]["random"] == results["accuracy"]["random"]
+    assert train_experts(made).path == store.path
+
+
+@pytest.mark.parametrize("engine", ["exact", "unroll"])
+@pytest.mark.parametrize("init", ["real", "noise"])
+def test_engines_and_starts(tmp_path: Path, engine: str, init: str) -> None:
+    results = distill(settings(engine__kind=engine, init=init, outer__iterations="2", eval__every="2"), tmp_path / "run")
+    rows = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if row["kind"] == "iteration"]
+    assert all(row["grad_norm_images"] > 0 for row in rows)
+    assert DistilledSet.load(Path(results["paths"]["distilled"])).ipc == 1
+
+
+def test_the_control_weightings_and_plain_matching(tmp_path: Path) -> None:
+    norms = {}
+    for weighting in ("activation", "constant", "shuffled", "none"):
+        made = settings(enhance__weighting=weighting, match__criterion="none", outer__iterations="1", eval__every="9")
+        distill(made, tmp_path / weighting)
+        rows = read_metrics(tmp_path / weighting / "metrics.jsonl")
+        norms[weighting] = next(row["grad_norm_images"] for row in rows if row["kind"] == "iteration")
+        compared = [row for row in rows if row["kind"] == "comparison"]
+        assert len(compared) == (weighting != "none")
+        if weighting == "constant":
+            assert 0 < compared[0]["cosine"] < 1.0001
+    assert len({round(norm, 9) for norm in norms.values()}) == 4
+    assert norms["none"] < norms["constant"]
+
+
+def test_other_settings_or_images_are_not_resumed(tmp_path: Path) -> None:
+    distill(settings(outer__iterations="1"), tmp_path / "run")
+    with pytest.raises(UsageError, match=r"^output: .* is not empty; go on with --resume"):
+        distill(settings(outer__iterations="1"), tmp_path / "run")
+    with pytest.raises(UsageError, match=r"^outer.lr_img: 5.0 is not 20.0, which the run in"):
+        distill(settings(outer__iterations="1", outer__lr_img="5"), tmp_path / "run", resume=True)
+    state = read_json(tmp_path / "run" / "state.json")
+    (tmp_path / "run" / "state.json").write_text(json.dumps(state | {"data": "other"}))
+    with pytest.raises(UsageError, match=r"^data.source: the images of 'scenes:easy' have changed"):
+        distill(settings(outer__iterations="1"), tmp_path / "run", resume=True)
+
+
+def test_nothing_is_written_for_an_impossible_run(tmp_path: Path) -> None:
+    for change in ({"ipc": "10"}, {"network": "ConvNetD5"}, {"data__source": str(tmp_path / "none")}):
+        with pytest.raises(UsageError):
+            distill(settings(**change), tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+class Killed:
+    """Runs of the command that are killed when something has happened, and resumed."""
+
+    def __init__(self, output: Path, cache: Path) -> None:
+        words = [f"{key}={value}" for key, value in OVERRIDES.items()]
+        self.command = [sys.executable, "-m", "limbeck", "distill", "scenes", "--output", str(output), *words]
+        self.output, self.environment = output, {**os.environ, "LIMBECK_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+
+    def start(self, *words: str) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([*self.command, *words], env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    def kill_when(self, happened: Callable[[], bool], *words: str) -> None:
+        process = self.start(*words)
+        deadline = time.monotonic() + 120
+        while not happened():
+            assert process.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    def finish(self) -> None:
+        process = self.start("--resume")
+        assert process.wait(180) == 0, process.stderr.read().decode()  # type: ignore[union-attr]
+
+
+def outcome(run: Path) -> tuple[Any, ...]:
+    """Everything of a finished run that does not tell the time or the place."""
+    results = read_json(run / "results.json")
+    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in read_metrics(run / "metrics.jsonl")]
+    snapshots = {file.name: file.read_bytes() for file in sorted((run / "snapshots").iterdir())}
+    return (
+        (run / "distilled" / "distilled.safetensors").read_bytes(),
+        rows,
+        snapshots,
+        results["accuracy"],
+        results["skipped_share"],
+    )
+
+
+def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+    whole = Killed(tmp_path / "whole", tmp_path / "cache-whole")
+    process = whole.start()
+    assert process.wait(180) == 0
+    killed = Killed(tmp_path / "killed", tmp_path / "cache-killed")
+    lines = tmp_path / "killed" / "metrics.jsonl"
+    killed.kill_when(lambda: any((tmp_path / "cache-killed" / "experts").glob("*/expert-0000/*.safetensors")))
+    killed.kill_when(lambda: len(read_metrics(lines)) >= 12, "--resume")
+    killed.kill_when(lambda: (tmp_path / "killed" / "snapshots" / "iteration-000030.safetensors").exists(), "--resume")
+    killed.finish()
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
