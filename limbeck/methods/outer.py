@@ -168,7 +168,8 @@ def _comparison(gradient: Tensor, plain: Tensor | None) -> dict[str, float]:
 def _rescaled(gradient: Tensor, plain: Tensor | None) -> Tensor:
     """`gradient` with the norm of `plain`."""
     assert plain is not None, "the norm was to be matched without the plain gradient"
-    return gradient * (plain.norm() / gradient.norm().clamp_min(torch.finfo(gradient.dtype).tiny))
+    scale: Tensor = plain.norm() / gradient.norm().clamp_min(torch.finfo(gradient.dtype).tiny)
+    return gradient * scale
 
 
 def _finite(value: Tensor) -> float | None:

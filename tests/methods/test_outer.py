@@ -96,7 +96,7 @@ def test_updates_equal_torch(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("loss", [5.001, float("nan"), float("inf")])
 def test_an_iteration_above_the_cap_changes_nothing(tmp_path: Path, loss: float) -> None:
-    objective = Bowl(losses={n: 5.0 for n in range(12)} | {0: loss, 6: loss})
+    objective = Bowl(losses=dict.fromkeys(range(12), 5.0) | {0: loss, 6: loss})
     state = loop(tmp_path, objective, max_match_loss=5.0).run(X, LABELS, 0.01)
     for value, expected in zip((state.images, state.labels, state.syn_lr), by_torch(12, skipped=(0, 6)), strict=True):
         assert torch.allclose(value, expected, rtol=1e-12)
