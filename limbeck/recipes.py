@@ -181,6 +181,8 @@ def _value(key: str, value: Any, origin: str) -> Any:
     if not readable:
         shown = "null" if value is None else repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:59]}…"
         raise UsageError(f"{key}: {shown} is not {' or '.join(_words(option) for option in options)}{origin}")
+    if isinstance(typed, str) and any("\ud800" <= letter <= "\udfff" for letter in typed):
+        raise UsageError(f"{key}: {typed!r} is not UTF-8 text, which the files of a run hold{origin}")
     return typed
 
 

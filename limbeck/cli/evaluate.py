@@ -18,9 +18,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> dict[str, Any]:
+    from limbeck.recipes import key_types
+
     overrides = overrides_from(arguments)
     for key in overrides:
-        if not key.startswith(CHANGEABLE):
+        if key in key_types() and not key.startswith(CHANGEABLE):
             raise UsageError(f"{key}: is settled by the distilled set; an evaluation takes eval.*, engine.*, network")
 
     from limbeck.distilled.set import DistilledSet
@@ -36,8 +38,16 @@ def run(arguments: Namespace) -> dict[str, Any]:
 
 
 def distilled_folder(path: Path) -> Path:
-    """`path`, or the distilled set in it when `path` is a run folder."""
-    return path / "distilled" if (path / "distilled").is_dir() else path
+    """`path`, or the distilled set in it when `path` is a run folder.
+
+    Raises:
+        UsageError: when `path` is the folder of a run that has not come to its end.
+    """
+    if (path / "distilled").is_dir():
+        return path / "distilled"
+    if (path / "state.json").exists():
+        raise UsageError(f"path: {str(path)!r} is a run that has not ended; finish it with `limbeck distill … --resume`")
+    return path
 
 
 COMMAND = Command(

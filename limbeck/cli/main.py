@@ -8,6 +8,7 @@ import shlex
 import sys
 from argparse import REMAINDER, SUPPRESS, Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Any
 
 from limbeck.cli import distill, evaluate, experts, export, recipes, report
@@ -28,6 +29,8 @@ COMMANDS: dict[str, Command] = {
 def main(words: Sequence[str] | None = None) -> int:
     """Run `limbeck` with the words typed behind it (`sys.argv` by default); the exit status."""
     words = sys.argv[1:] if words is None else list(words)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without `±` shall not cost anybody the results
     try:
         _run(words)
         sys.stdout.flush()
@@ -68,7 +71,7 @@ def _top_parser() -> Parser:
         prog="limbeck",
         usage="limbeck COMMAND …",
         description="Distil a large image data set into a tiny synthetic one that trains a network almost as well.",
-        epilog=f"commands:\n{listing}\n\n`limbeck COMMAND --help` explains one of them; `limbeck distill scenes` is a first try.",
+        epilog=f"commands:\n{listing}\n\n`limbeck COMMAND --help` explains one of them.\n`limbeck distill scenes` is a first try.",
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")

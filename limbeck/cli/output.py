@@ -31,7 +31,13 @@ def print_json(value: Any) -> None:
 
     from limbeck.runtime.fingerprint import encodable
 
-    print(json.dumps(encodable(value), ensure_ascii=False, allow_nan=False))
+    value = encodable(value)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, allow_nan=False)
+    print(text)
 
 
 def print_results(results: Mapping[str, Any]) -> None:
@@ -50,6 +56,11 @@ def print_results(results: Mapping[str, Any]) -> None:
     console.print(table)
     if results.get("recovery_ratio") is not None:
         console.print(f"recovery ratio: {100 * results['recovery_ratio']:.1f} % of the full data's accuracy")
+    if skipped := results.get("skipped_share"):
+        reason = "their loss or gradient was not finite, or above outer.max_match_loss"
+        console.print(f"warning: {100 * skipped:.1f} % of the iterations changed nothing: {reason}")
+    if results.get("best_iteration") == 0:
+        console.print("warning: no iteration was better on the validation images than the initial images, which are the result")
     if seconds := results.get("seconds"):
         stages = ", ".join(f"{stage} {_duration(spent)}" for stage, spent in seconds.items())
         console.print(f"time: {stages}")

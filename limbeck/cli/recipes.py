@@ -1,6 +1,9 @@
 """`limbeck recipes`: list the recipes, or show one."""
 
+import sys
 from argparse import ArgumentParser, Namespace
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import Any
 
 from limbeck.cli.command import Command
@@ -30,8 +33,11 @@ def show(results: dict[str, Any]) -> None:
         print(results["text"], end="")
         return
     width = max(map(len, results["recipes"])) + 2
+    columns = get_terminal_size().columns if sys.stdout.isatty() else 0
     for name, description in results["recipes"].items():
-        print(f"{name:{width}}{description}")
+        # In a terminal, lines too long for it go on under the descriptions; in a pipe a recipe is a line.
+        lines = wrap(description, columns - width) if columns > 2 * width else [description]
+        print(f"{name:{width}}" + f"\n{' ' * width}".join(lines))
 
 
 COMMAND = Command(help="list the recipes, or show one", add_arguments=add_arguments, run=run, show=show)

@@ -52,13 +52,18 @@ def load_arrays(settings: DataSettings, progress: Progress) -> ImageSet:
 
 def _read(source: str) -> dict[str, np.ndarray]:
     try:
-        opened = np.load(Path(source).expanduser(), allow_pickle=False)
-        if not isinstance(opened, np.lib.npyio.NpzFile):
-            raise ValueError("it holds one array, not an archive of arrays")
-        with opened as file:
+        path = Path(source).expanduser()
+        # NumPy takes whatever it does not know for a pickle, and advises to unpickle it.
+        with path.open("rb") as raw:
+            if not zipfile.is_zipfile(raw):
+                raise _refusal(source, "is no .npz archive of arrays, as numpy.savez writes one")
+        with np.load(path, allow_pickle=False) as file:
             if missing := [name for name in NEEDED if name not in file]:
                 raise _refusal(source, f"lacks {', '.join(missing)}")
-            return {name: file[name] for name in (*NEEDED, "class_names") if name in file}
+            arrays = {name: file[name] for name in (*NEEDED, "class_names") if name in file}
+            if foreign := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+                raise _refusal(source, f"holds {foreign[0]} as something else than an array")
+            return arrays
     except UsageError:
         raise
     except BROKEN as error:
@@ -103,6 +108,10 @@ def _class_names(source: str, names: np.ndarray | None) -> tuple[str, ...] | Non
     if names.dtype.kind not in "US" or names.ndim != 1:
         raise _refusal(source, f"holds class_names as {names.dtype} with shape {names.shape}; text with shape (K,) is accepted")
     texts = tuple(name.decode(errors="replace") if isinstance(name, bytes) else name for name in names.tolist())
+    if len(texts) < 2:
+        raise _refusal(source, f"holds {len(texts)} class_names; at least two are needed")
+    if broken := [name for name in texts if any("\ud800" <= letter <= "\udfff" for letter in name)]:
+        raise _refusal(source, f"holds the class name {broken[0]!r}, which is no Unicode text")
     if len(set(texts)) != len(texts):
         raise _refusal(source, "holds class_names that are not distinct")
     return texts

@@ -6,6 +6,7 @@ forked, each of them imports this module anew.
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -96,7 +97,7 @@ def spread(work: Callable[[Piece], Result], pieces: Sequence[Piece], workers: in
     # Forked processes do not import the user's script again, which would need a guard around its every statement; they touch
     # neither torch nor a GPU. Where forking is unsafe the platform's own way is taken.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start_process)
     try:
         futures = [pool.submit(work, piece) for piece in pieces]
         yield (future.result() for future in futures)
@@ -104,6 +105,12 @@ def spread(work: Callable[[Piece], Result], pieces: Sequence[Piece], workers: in
         raise Failure("data.workers: a process that decodes images was killed; fewer of them need less memory") from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _start_process() -> None:
+    """What a process does before its first piece: leave Ctrl-C, which reaches all of them, to the parent alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
 
 
 def _end_with_parent() -> None:
@@ -132,7 +139,8 @@ def _opened(path: Path) -> Iterator["Image"]:
             yield image
     except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error and more over broken files
         broken = isinstance(error, PIL.UnidentifiedImageError)
-        reason = "it holds no image of a known format" if broken else " ".join(str(error).split()) or type(error).__name__
+        told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = "it holds no image of a known format" if broken else " ".join(told.split()) or type(error).__name__
         raise UsageError(f"data.source: cannot read the image '{path}': {reason}") from error
 
 

@@ -7,6 +7,7 @@ holds the class folders itself: then 20 % of each class, drawn by the seed, are 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -77,6 +78,8 @@ def scan(root: Path, source: str) -> tuple[dict[str, Files], tuple[str, ...]]:
     class_names = names["train"]
     if len(class_names) < 2:
         raise UsageError(f"data.source: {source!r} has one class folder, {class_names[0]!r}; at least two classes are needed")
+    if unreadable := [name for name in class_names if not _is_text(name)]:
+        raise UsageError(f"data.source: {source!r} has the class folder {unreadable[0]!r}, whose name is not UTF-8; rename it")
     for part, found in names.items():
         if odd := sorted(set(found) ^ set(class_names)):
             having, lacking = ("train", parts[part]) if odd[0] in class_names else (parts[part], "train")
@@ -88,7 +91,8 @@ def _files(root: Path, class_names: tuple[str, ...]) -> Files:
     paths: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(class_names):
-        members = sorted(Path(at, file) for at, _, files in os.walk(root / name) for file in files if _is_image(file))
+        walked = os.walk(root / name, onerror=_refuse_folder)
+        members = sorted(Path(at, file) for at, _, files in walked for file in files if _is_image(file))
         if not members:
             raise UsageError(f"data.source: the class folder '{root / name}' holds no images")
         paths += members
@@ -101,8 +105,21 @@ def _folders(root: Path) -> dict[str, Path]:
     try:
         found = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
     except OSError as error:
-        raise UsageError(f"data.source: cannot read the folder '{root}': {error.strerror}") from error
+        _refuse_folder(error)
     return {entry.name: entry for entry in found}
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    raise UsageError(f"data.source: cannot read the folder '{error.filename}': {error.strerror}") from error
+
+
+def _is_text(name: str) -> bool:
+    """Whether the name can be written as UTF-8, as everything that names classes is."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _has_images(folder: Path) -> bool:

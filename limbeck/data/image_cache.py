@@ -68,7 +68,8 @@ def _open(place: Path, count: int) -> tuple[np.ndarray, str] | None:
         images = np.load(place / "images.npy", mmap_mode="r")
     except (OSError, ValueError, EOFError, KeyError, TypeError):
         return None
-    return (images, content) if len(images) == count else None
+    sound = images.dtype == np.uint8 and images.ndim == 4 and len(images) == count
+    return (images, content) if sound else None
 
 
 def _fill(place: Path, files: Sequence[Path], sides: tuple[int, int] | None, workers: int | None, progress: Progress) -> None:

@@ -21,7 +21,7 @@ from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.errors import require
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
-from limbeck.training.images import prepare_split
+from limbeck.training.images import prepare_split, sample
 from limbeck.training.train import logits_of
 
 
@@ -79,11 +79,10 @@ class Initial:
     def _logits(self, experts: int) -> Tensor:
         """The logits of the first `experts` experts' last epoch for the training images, with shape (S, N, K)."""
         images = prepare_split(self.data.train, self.preprocessing, self.device)
-        some = images.fetch(torch.arange(min(len(images), 512)))
         rows = []
         for expert in range(experts):
             theta = self.store.read(expert, self.last_epoch, self.device)
-            rows.append(logits_of(self.network.with_parameters(theta, some), images).cpu())
+            rows.append(logits_of(self.network.with_parameters(theta, lambda: sample(images)), images).cpu())
         return torch.stack(rows)
 
     def _correct(self, logits: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:

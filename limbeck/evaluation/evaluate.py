@@ -24,15 +24,17 @@ from limbeck.evaluation.statistics import summarise
 from limbeck.losses import cross_entropy, soft_cross_entropy
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.cache import cache_root, lock
+from limbeck.runtime.errors import Failure
 from limbeck.runtime.files import read_json, write_json
-from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
-from limbeck.training.images import Held, Images, prepare_split
+from limbeck.training.images import Held, Images, prepare_split, sample
 from limbeck.training.sgd import DropAtHalf, Sgd
 from limbeck.training.train import Loss, Training, accuracy, train
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
+FULL_FORMAT = 1  # raised when a change of the trainer makes cached accuracies of full data untrue
 RANDOM_RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
 
 
@@ -108,10 +110,11 @@ class Evaluator:
 
     def full(self, progress: Progress | None = None) -> dict[str, Any]:
         """Accuracy of fresh networks trained on the whole training split, on the test split; kept in the cache."""
-        settings = self.settings
+        settings, tensors = self.settings, self.preprocessing.tensors()
         key = {
             "data": self.data.fingerprint,
-            "preprocessing": self.preprocessing.kind,
+            "format": FULL_FORMAT,
+            "preprocessing": [self.preprocessing.kind, array_fingerprint(*(tensor.numpy() for tensor in tensors.values()))],
             "network": self.network.name,
             "optimiser": [settings.full_lr, MOMENTUM, WEIGHT_DECAY, "drop at half"],
             "epochs": settings.full_epochs,
@@ -161,7 +164,11 @@ class Evaluator:
     ) -> float:
         start = self.network.initial(generator(self.seed, *key, "initial")).to(self.device)
         theta = train(self.network, start, images, labels, how, seed=self.seed, key=key, after_epoch=after_epoch)
-        module = self.network.with_parameters(theta, images.fetch(torch.arange(min(len(images), 512))))
+        if not bool(theta.isfinite().all()):
+            if key[0] == "full":
+                raise Failure(f"a network on the full data diverged; eval.full_lr ({how.optimiser.lr}) is too large")
+            return 0.0  # its guesses would all be class 0, which is an accuracy by accident
+        module = self.network.with_parameters(theta, lambda: sample(images))
         measured, labels_of = self._val if split == "val" else self._test
         return accuracy(module, measured, labels_of)
 

@@ -1,7 +1,7 @@
 """The trajectory store: a folder of expert checkpoints that opens at once and reads by slice.
 
     metadata.json                          what the experts were trained on and how
-    expert-0003/epochs-0000-0007.safetensors   `theta` with shape (n, P), one row an epoch; the header names the epochs
+    expert-0003/epochs-0000-0007-….safetensors `theta` with shape (n, P), one row an epoch; the header names the epochs
     expert-0003/log.json                   accuracy after every epoch
 
 A file appears whole or not at all; a store whose metadata differ from what is asked for is refused.
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_header, read_json, write_json, write_tensors
-from limbeck.runtime.fingerprint import plain
+from limbeck.runtime.fingerprint import fingerprint, plain
 
 FORMAT = 1
 
@@ -65,17 +65,27 @@ class TrajectoryStore:
             raise UsageError(f"experts: {str(file)!r} is broken ({error}); delete it, and it is trained again") from error
         if shape != (len(epochs), self.num_parameters):
             raise UsageError(f"experts: {str(file)!r} has shape {shape}, not {(len(epochs), self.num_parameters)}")
-        self.rows.setdefault(expert, {}).update({epoch: (file, row) for row, epoch in enumerate(epochs)})
+        # One file supplies all of an expert's epochs, so that a start and its target always come from one training.
+        if len(epochs) >= len(self.rows.get(expert, {})):
+            self.rows[expert] = {epoch: (file, row) for row, epoch in enumerate(epochs)}
+
+    def held(self, expert: int) -> list[int]:
+        """The epochs of `expert` that can be read, in order."""
+        return sorted(self.rows.get(expert, {}))
 
     def holds(self, expert: int, epochs: Sequence[int]) -> bool:
         """Whether every one of `epochs` of `expert` can be read."""
         return set(epochs) <= self.rows.get(expert, {}).keys()
 
     def write(self, expert: int, checkpoints: dict[int, Tensor], log: dict[str, Any]) -> None:
-        """Add an expert's checkpoints, {epoch: θ with shape (P,)}, and its log."""
+        """Add an expert's checkpoints, {epoch: θ with shape (P,)}, and its log.
+
+        The checkpoints take the place of those held before where they are as many or more; the older file stays for those
+        who are reading it.
+        """
         epochs = sorted(checkpoints)
         folder = self.path / f"expert-{expert:04d}"
-        file = folder / f"epochs-{epochs[0]:04d}-{epochs[-1]:04d}.safetensors"
+        file = folder / f"epochs-{epochs[0]:04d}-{epochs[-1]:04d}-{fingerprint(epochs)[:8]}.safetensors"
         dtype = {"float32": torch.float32, "float16": torch.float16}[self.metadata["dtype"]]
         write_json(folder / "log.json", log)
         write_tensors(file, {"theta": torch.stack([checkpoints[epoch].to(dtype) for epoch in epochs])}, {"epochs": epochs})

@@ -25,7 +25,7 @@ from limbeck.runtime.errors import Failure
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.progress import NoProgress, Progress, Stage
 from limbeck.runtime.random import generator
-from limbeck.training.images import Images, prepare_split
+from limbeck.training.images import Images, prepare_split, sample
 from limbeck.training.sgd import Sgd
 from limbeck.training.train import Training, accuracy, train
 
@@ -117,6 +117,7 @@ def _train_one(
     stage: Stage,
 ) -> None:
     settings = task.settings
+    wanted = sorted({*wanted, *store.held(expert)})
     start = task.network.initial(generator(task.seed, "expert", expert, "initial")).to(task.device)
     checkpoints = {0: start.cpu()} if 0 in wanted else {}
     accuracies: list[float] = []
@@ -125,7 +126,7 @@ def _train_one(
     def after_epoch(epoch: int, theta: Tensor) -> None:
         if not math.isfinite(theta.sum().item()):
             raise Failure(f"expert {expert} diverged in epoch {epoch}; experts.expert_lr ({settings.expert_lr}) is too large")
-        module = task.network.with_parameters(theta, images.fetch(torch.arange(min(len(images), 512))))
+        module = task.network.with_parameters(theta, lambda: sample(images))
         accuracies.append(accuracy(module, held_out, val_labels))
         if epoch in wanted:
             checkpoints[epoch] = theta.cpu().clone()

@@ -7,8 +7,10 @@ Wang et al., "Emphasizing Discriminative Features for Dataset Distillation in Co
 arXiv:2410.17193.
 """
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -39,7 +41,9 @@ class LowLossDropout(Criterion):
 
     def keep(self, losses: Tensor) -> Tensor:
         mask = torch.ones_like(losses, dtype=torch.bool)
-        mask[losses.sort(stable=True).indices[: int(self.drop_ratio * len(losses))]] = False
+        # Fraction(str(α)), because in floating point 0.29 · 100 is below 29.
+        dropped = math.floor(Fraction(str(self.drop_ratio)) * len(losses))
+        mask[losses.sort(stable=True).indices[:dropped]] = False
         return mask
 
 

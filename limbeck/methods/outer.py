@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
@@ -23,6 +22,7 @@ from limbeck.methods.enhance import Enhancement
 from limbeck.methods.objective import Objective, Update
 from limbeck.methods.settings import OuterSettings
 from limbeck.methods.state import OuterState
+from limbeck.runtime.errors import Failure
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.metrics import MetricsLog
 from limbeck.runtime.progress import NoProgress, Progress, Stage
@@ -107,6 +107,8 @@ class OuterLoop:
         skipped = self._skips(update, d_images)
         if not skipped:
             self._apply(state, update, d_images)
+            if not all(bool(value.isfinite().all()) for value in (state.images, state.labels, state.syn_lr)):
+                raise Failure(f"iteration {iteration} overflowed; outer.lr_img, outer.lr_label or outer.lr_lr is too large")
         state.iteration += 1
         state.skipped += skipped
         state.kept_share, state.last_loss = update.kept_share, _finite(update.gradients.loss)
@@ -168,8 +170,8 @@ def _comparison(gradient: Tensor, plain: Tensor | None) -> dict[str, float]:
 def _rescaled(gradient: Tensor, plain: Tensor | None) -> Tensor:
     """`gradient` with the norm of `plain`."""
     assert plain is not None, "the norm was to be matched without the plain gradient"
-    scale: Tensor = plain.norm() / gradient.norm().clamp_min(torch.finfo(gradient.dtype).tiny)
-    return gradient * scale
+    norm = gradient.norm()
+    return gradient * (plain.norm() / norm) if norm > 0 else gradient
 
 
 def _finite(value: Tensor) -> float | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import Timeout
 from torch import Tensor
 
 from limbeck.distilled.initial import InitialSet
@@ -24,7 +25,7 @@ from limbeck.methods.registry import METHODS
 from limbeck.methods.settings import DistillSettings
 from limbeck.methods.workspace import Resolved, Workspace, resolve
 from limbeck.runtime.cache import lock
-from limbeck.runtime.devices import environment
+from limbeck.runtime.devices import environment, repeatable
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import encodable, plain
@@ -46,7 +47,7 @@ class RunFolder:
     def __init__(self, path: Path, settings: DistillSettings, resume: bool) -> None:
         self.path, self.settings = path, settings
         self.settings_file, self.state_file = path / "settings.json", path / "state.json"
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and (not path.is_dir() or any(not _unfinished(file) for file in path.iterdir())):
             if not resume:
                 raise UsageError(f"output: {str(path)!r} is not empty; go on with --resume, or name another with --output")
             self._refuse_other()
@@ -124,16 +125,41 @@ def distill(
         UsageError: for data, a network or an `ipc` that do not fit, or a run folder that is taken; nothing is written then.
         Failure: when an expert diverges.
     """
-    folder = RunFolder(output, settings, resume)
+    RunFolder(output, settings, resume)  # refuses before the data are loaded
     workspace = Workspace(settings, progress or NoProgress())
     workspace.check()
-    with lock(output.parent / f".{output.name}"):
+    with _alone(output):
+        folder = RunFolder(output, settings, resume)
         folder.open(workspace.data.fingerprint)
+        if str(workspace.device) != folder.resolved.device:
+            raise UsageError(
+                f"engine.device: {str(workspace.device)!r} is not {folder.resolved.device!r}, where the run was started"
+            )
+        repeatable(workspace.device)
         if (output / "results.json").exists():
             finished: dict[str, Any] = read_json(output / "results.json")
             return finished
         torch.set_num_threads(folder.resolved.threads)  # sums over threads round differently: a resumed run keeps the number
         return _run(workspace, folder, recipe)
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Hold the run folder against other processes.
+
+    Raises:
+        UsageError: when another process holds it.
+    """
+    try:
+        with lock(output.parent / f".{output.name}").acquire(timeout=0):
+            yield
+    except Timeout as error:
+        raise UsageError(f"output: another process is running in {str(output)!r}") from error
+
+
+def _unfinished(file: Path) -> bool:
+    """Whether a kill has left this file in the middle of its first writing."""
+    return file.name.startswith(".") and file.name.endswith(".part")
 
 
 def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[str, Any]:

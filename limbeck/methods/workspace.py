@@ -28,6 +28,8 @@ from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.cache import cache_root
 from limbeck.runtime.devices import resolve_device
 from limbeck.runtime.progress import Progress
+from limbeck.saliency.maps import find_layers
+from limbeck.training.images import Prepared, sample
 
 # Compiling costs about half a minute and halves a step of some 10 ms: below this many steps it does not pay.
 COMPILE_FROM_STEPS = 5000
@@ -83,8 +85,9 @@ class Workspace:
 
     def check(self) -> None:
         """Load the data, build the network and raise `UsageError` for whatever does not fit, before anything is written."""
-        _ = self.network
+        layer = self.settings.enhance.cam_layer
         check_ipc(self.data, self.settings.ipc)
+        find_layers(self.network.module, torch.zeros(1, *self.data.shape, device=self.device), layer)
 
     @cached_property
     def experts(self) -> TrajectoryStore:
@@ -99,8 +102,8 @@ class Workspace:
     def map_network(self) -> nn.Module:
         """G: the last epoch of the first expert, resident on the device."""
         theta = self.experts.read(0, self.settings.experts.train_epochs, self.device)
-        some = self.preprocessing.prepare(self.data.train.images(torch.arange(min(512, len(self.data.train))).numpy()))
-        return self.network.with_parameters(theta, some.to(self.device))
+        images = Prepared(self.data.train, self.preprocessing, self.device)
+        return self.network.with_parameters(theta, lambda: sample(images))
 
     def evaluator(self) -> Evaluator:
         """Evaluation with the network that is distilled for."""
@@ -124,6 +127,7 @@ class Workspace:
             return StudentStep(self.network, soft_cross_entropy), False
         # Beside our other caches, so that the next run, or a resumed one, finds the compiled code.
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "compiled"))
+        torch.compiler.reset()  # its limit on recompilations counts over all networks of a process
         step = StudentStep(self.network, soft_cross_entropy, compiled=True)
         count = self.data.num_classes * self.settings.ipc
         match = self.settings.match

@@ -6,6 +6,7 @@ gradient all have this shape, and SGD on it is one line.
 
 import copy
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -62,20 +63,20 @@ class FlatNetwork:
                     parts.append(torch.full((value.numel(),), 0.0 if name == "bias" else 1.0))
         return torch.cat(parts)
 
-    def with_parameters(self, theta: Tensor, statistics_from: Tensor | None = None) -> nn.Module:
+    def with_parameters(self, theta: Tensor, statistics_from: Callable[[], Tensor] | None = None) -> nn.Module:
         """A copy of the module that holds θ, in evaluation mode.
 
         Args:
             theta: with shape (P,).
-            statistics_from: images with shape (N, C, H, W), as the network takes them, on which the mean and variance of
-                batch norms are measured; without it a network with batch norm keeps its fresh statistics.
+            statistics_from: gives images with shape (N, C, H, W), as the network takes them, on which the mean and variance
+                of batch norms are measured; asked only where there are any. Without it they keep their fresh statistics.
         """
         module = copy.deepcopy(self.module).to(theta.device, theta.dtype)
         with torch.no_grad():
             for name, value in self.parameters(theta).items():
                 module.get_parameter(name).copy_(value)
-        if statistics_from is not None:
-            measure_statistics(module, statistics_from)
+        if statistics_from is not None and any(isinstance(part, BatchNorm) for part in module.modules()):
+            measure_statistics(module, statistics_from())
         return module.eval()
 
     def to(self, device: torch.device) -> "FlatNetwork":
@@ -90,17 +91,17 @@ def flat_network(name: str, shape: tuple[int, int, int], num_classes: int) -> Fl
     return FlatNetwork(build_network(name, channels, height, width, num_classes), name)
 
 
-def measure_statistics(module: nn.Module, images: Tensor, batch_size: int = 512) -> None:
+def measure_statistics(module: nn.Module, images: Tensor, batch_size: int = 128) -> None:
     """Fill the mean and variance of every `BatchNorm` of `module` with those of `images` with shape (N, C, H, W)."""
     norms = [part for part in module.modules() if isinstance(part, BatchNorm)]
-    if not norms:
-        return
     sums: dict[nn.Module, list[Tensor]] = {norm: [torch.zeros_like(norm.mean) for _ in range(3)] for norm in norms}
 
     def record(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]
-        for total, values in zip(sums[norm], (torch.ones_like(x), x, x.square()), strict=True):
-            total += values.sum((0, 2, 3))
+        count, total, square = sums[norm]
+        count += x[:, 0].numel()
+        total += x.sum((0, 2, 3))
+        square += x.square().sum((0, 2, 3))
 
     hooks = [norm.register_forward_pre_hook(record) for norm in norms]
     try:

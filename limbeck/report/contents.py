@@ -79,7 +79,7 @@ def read_run(path: Path) -> Run:
     notes: list[str] = []
     objects = {name: _object(path / f"{name}.json", notes) for name in ("settings", "state", "results")}
     metrics: dict[str, list[Row]] = {}
-    for row in read_metrics(path / "metrics.jsonl"):
+    for row in _rows(path / "metrics.jsonl", notes):
         if isinstance(row, dict) and isinstance(row.get("iteration"), int):
             metrics.setdefault(str(row.get("kind")), []).append(row)
     return Run(path, **objects, metrics=metrics, snapshots=_snapshots(path, notes), distilled=_distilled(path, notes), notes=notes)
@@ -96,6 +96,14 @@ def _object(path: Path, notes: list[str]) -> dict[str, Any]:
         notes.append(f"{path.name} could not be read")
         return {}
     return value
+
+
+def _rows(path: Path, notes: list[str]) -> list[Any]:
+    try:
+        return read_metrics(path)
+    except (OSError, ValueError):
+        notes.append(f"{path.name} could not be read")
+        return []
 
 
 def _snapshots(path: Path, notes: list[str]) -> list[Snapshot]:

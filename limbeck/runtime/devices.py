@@ -25,6 +25,17 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def repeatable(device: torch.device) -> None:
+    """Make cuDNN choose the same algorithms every time and compute in full single precision, for this process.
+
+    Some operations of the augmentation still add in an order that CUDA chooses: on a GPU a resumed run equals an uninterrupted
+    one to rounding, on the CPU to the bit.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False
+
+
 def environment(device: torch.device) -> dict[str, Any]:
     """Versions and hardware, to be stored beside every result."""
     from importlib.metadata import version

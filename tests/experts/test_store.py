@@ -32,15 +32,14 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     thetas = {epoch: torch.randn(5) for epoch in (0, 2, 7)}
     store = TrajectoryStore(tmp_path, METADATA)
     store.write(3, thetas, {"val_accuracy": [0.5]})
-    store.write(3, {9: torch.ones(5)}, {"val_accuracy": [0.5, 0.75]})
     again = TrajectoryStore(tmp_path, METADATA)
     for epoch, theta in thetas.items():
         assert torch.equal(again.read(3, epoch), theta)
-    assert again.holds(3, [0, 2, 7, 9])
+    assert again.holds(3, [0, 2, 7])
     assert not again.holds(3, [1])
     assert not again.holds(0, [0])
-    assert again.summary()["epochs"] == [0, 2, 7, 9]
-    assert again.log(3) == {"val_accuracy": [0.5, 0.75]}
+    assert again.summary()["epochs"] == [0, 2, 7]
+    assert again.log(3) == {"val_accuracy": [0.5]}
 
 
 def test_half_width_keeps_eleven_bits(tmp_path: Path) -> None:
@@ -65,13 +64,14 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     store.write(0, {0: torch.ones(5)}, {})
     (file,) = tmp_path.glob("expert-*/*.safetensors")
     file.write_bytes(file.read_bytes()[:40])
-    with pytest.raises(UsageError, match=r"epochs-0000-0000.safetensors' is broken"):
+    with pytest.raises(UsageError, match=r"epochs-0000-0000-[0-9a-f]{8}.safetensors' is broken"):
         TrajectoryStore(tmp_path)
 
 
 def test_only_what_is_wanted_is_kept_and_a_second_run_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     store = train_experts(task(), [0, 2])
     assert store.summary()["epochs"] == [0, 2, 3]
+    assert not torch.equal(store.read(0, 0), store.read(1, 0))
     assert len(store.log(1)["val_accuracy"]) == 3
     monkeypatch.setattr(experts, "train", lambda *_, **__: pytest.fail("an expert was trained again"))
     assert train_experts(task(), [0, 2]).path == store.path
@@ -99,12 +99,34 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(monkeypatch: pytest.Monkey
             assert torch.equal(resumed.read(expert, epoch), whole.read(expert, epoch))
 
 
-def test_more_epochs_and_experts_extend_a_store() -> None:
+def test_more_epochs_and_experts_extend_a_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     first = train_experts(task(num_experts=1), [0, 1])
     more = train_experts(task(), [0, 2])
+    reopened = TrajectoryStore(first.path)
     assert more.path == first.path
-    assert more.holds(0, [0, 1, 2, 3])
-    assert more.holds(1, [0, 2, 3])
+    assert more.held(1) == [0, 2, 3]
+    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path))
+    fresh = train_experts(task(num_experts=1), [0, 1, 2])
+    for store, epochs in ((first, [0, 1, 3]), (more, [0, 1, 2, 3]), (reopened, [0, 1, 2, 3])):
+        assert store.held(0) == epochs
+        for epoch in epochs:  # also in the store that was opened before the extension
+            assert torch.equal(store.read(0, epoch), fresh.read(0, epoch))
+
+
+def test_a_file_that_holds_more_supplies_every_epoch(tmp_path: Path) -> None:
+    store = TrajectoryStore(tmp_path, METADATA)
+    store.write(0, {0: torch.zeros(5), 4: torch.zeros(5)}, {})
+    store.write(0, {0: torch.ones(5), 2: torch.ones(5), 4: torch.ones(5)}, {})
+    for opened in (store, TrajectoryStore(tmp_path)):
+        assert [opened.read(0, epoch).tolist() for epoch in (0, 2, 4)] == [[1.0] * 5] * 3
+
+
+def test_the_experts_use_their_own_crop_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    monkeypatch.setattr(experts, "train", lambda n, t, i, y, how, **_: used.append((how.augment, how.optimiser.lr)) or t)
+    monkeypatch.setattr(TrajectoryStore, "write", lambda *_: None)
+    train_experts(task(crop_ratio=0.5), [0])
+    assert used == [(AugmentSettings(crop_ratio=0.5), 0.05)] * 2
 
 
 @pytest.mark.parametrize(

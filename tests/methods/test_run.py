@@ -13,14 +13,25 @@ from typing import Any
 import pytest
 import torch
 
+from limbeck.augmentation_settings import AugmentSettings
 from limbeck.distilled.set import DistilledSet
+from limbeck.evaluation.evaluate import Evaluator
 from limbeck.experts.store import TrajectoryStore
+from limbeck.losses import soft_cross_entropy
+from limbeck.matching.adjoint import Exact
+from limbeck.matching.settings import MatchSettings, ScheduleSettings
+from limbeck.matching.steps import StudentStep
 from limbeck.methods.run import distill, evaluate, train_experts
 from limbeck.methods.settings import DistillSettings
+from limbeck.methods.trajectory import TrajectoryMatching
+from limbeck.methods.workspace import Workspace
+from limbeck.networks.flat import flat_network
 from limbeck.recipes import load_recipe, settings_from_plain
+from limbeck.runtime.cache import lock
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, read_tensors
 from limbeck.runtime.metrics import read_metrics
+from limbeck.runtime.progress import NoProgress
 
 OVERRIDES = {
     "data.size": "16",
@@ -78,10 +89,13 @@ def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
     evaluations = {row["iteration"]: row["accuracy"]["mean"] for row in rows if row["kind"] == "evaluation"}
     assert list(evaluations) == [0, 10, 20, 30]
     assert evaluations[results["best_iteration"]] == max(evaluations.values())
-    # ⌊αP⌋ parameters are dropped, so that the sizes of the layers weight their kept shares to 1 − ⌊αP⌋/P.
+    # ⌊αP⌋ parameters are dropped, so that the kept shares of the layers, weighted by their sizes, add up to P − ⌊αP⌋.
     _, header = read_tensors(tmp_path / "run" / "snapshots" / "iteration-000030.safetensors")
+    network = flat_network(made.network, (3, 16, 16), 10)
+    sizes = dict(zip(network.shapes, network.sizes, strict=True))
+    kept = sum(size * header["kept_share"][name] for name, size in sizes.items())
+    assert kept == pytest.approx(network.num_parameters - network.num_parameters // 4)
     store = TrajectoryStore(Path(results["paths"]["experts"]))
-    assert len(header["kept_share"]) == 10
     assert store.summary()["epochs"] == [0, 1, 2, 3, 4]
     again = evaluate(tmp_path / "run" / "distilled", made)
     assert again["accuracy"]["distilled"] == results["accuracy"]["distilled"]
@@ -125,8 +139,87 @@ def test_other_settings_or_images_are_not_resumed(tmp_path: Path) -> None:
         distill(settings(outer__iterations="1"), tmp_path / "run", resume=True)
 
 
+def test_another_device_is_not_resumed(tmp_path: Path) -> None:
+    distill(settings(outer__iterations="1"), tmp_path / "run")
+    state = read_json(tmp_path / "run" / "state.json")
+    state["resolved"]["device"] = "cuda"
+    (tmp_path / "run" / "state.json").write_text(json.dumps(state))
+    with pytest.raises(UsageError, match=r"^engine.device: 'cpu' is not 'cuda'"):
+        distill(settings(outer__iterations="1"), tmp_path / "run", resume=True)
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    with lock(tmp_path / ".run"), pytest.raises(UsageError, match=r"^output: another process is running in"):
+        distill(settings(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_first_write_that_was_cut_off_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".settings.json.x.part").write_text("{")
+    assert distill(settings(outer__iterations="1"), tmp_path / "run")["best_iteration"] in (0, 1)
+
+
+def test_the_checkpoint_is_chosen_on_validation_with_other_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[str, list[int]]] = []
+    real = Evaluator.distilled
+
+    def noted(self: Evaluator, *arguments: Any, **options: Any) -> dict[str, Any]:
+        calls.append((options.get("split", "test"), list(options["seeds"])))
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Evaluator, "distilled", noted)
+    distill(settings(outer__iterations="1", eval__every_seeds="2"), tmp_path / "run")
+    assert calls[:2] == [("val", [0, 1])] * 2
+    assert calls[2:] == [("test", [1000, 1001])] * 2
+
+
+def test_the_workspace_hands_out_what_the_settings_say(tmp_path: Path) -> None:
+    made = settings(experts__label_experts="1")
+    workspace = Workspace(made, NoProgress())
+    module = workspace.map_network
+    last = workspace.experts.read(0, made.experts.train_epochs)
+    assert torch.equal(torch.cat([value.flatten() for value in module.parameters()]), last)
+    all_of_them = Workspace(settings(), NoProgress()).initial()
+    assert not torch.equal(workspace.initial().labels, all_of_them.labels)
+
+
+class Recording(TrajectoryStore):
+    """Three experts whose θ*_e is e everywhere; it notes what is read."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.reads = size, list[tuple[int, int]]()
+
+    def read(self, expert: int, epoch: int, device: torch.device | None = None) -> torch.Tensor:
+        self.reads.append((expert, epoch))
+        return torch.full((self.size,), float(epoch))
+
+
+def test_start_and_target_lie_expert_epochs_apart() -> None:
+    network = flat_network("ConvNetD1-w4", (3, 8, 8), 2)
+    store, match = Recording(network.num_parameters), MatchSettings(syn_steps=2, expert_epochs=3)
+    schedule = ScheduleSettings(first_max_start_epoch=2, max_start_epoch=4, iterations=10)
+    step = StudentStep(network, soft_cross_entropy)
+    objective = TrajectoryMatching(store, 3, step, Exact(), match, schedule, AugmentSettings(), 0)
+    x, y = torch.randn(2, 3, 8, 8), torch.randn(2, 2)
+    for iteration in range(60):
+        update = objective.gradients({}, x, y, torch.tensor(0.0), iteration, plain=False)
+        assert update.gradients.loss.item() == pytest.approx(1.0)  # a student that does not move is as far as it was
+        (expert, start), (same, target) = store.reads[-2:]
+        assert (same, target) == (expert, start + 3)
+        assert update.facts == {"expert": expert, "start_epoch": start}
+    assert {expert for expert, _ in store.reads} == {0, 1, 2}
+    assert {start for _, start in store.reads[::2]} == {0, 1, 2, 3}
+
+
 def test_nothing_is_written_for_an_impossible_run(tmp_path: Path) -> None:
-    for change in ({"ipc": "10"}, {"network": "ConvNetD5"}, {"data__source": str(tmp_path / "none")}):
+    impossible = (
+        {"ipc": "10"},
+        {"network": "ConvNetD5"},
+        {"data__source": str(tmp_path / "none")},
+        {"enhance__cam_layer": "blocks.7"},
+    )
+    for change in impossible:
         with pytest.raises(UsageError):
             distill(settings(**change), tmp_path / "run")
         assert not (tmp_path / "run").exists()

@@ -1,13 +1,14 @@
 """PAPER §§ 3 and 4 as plain loops over Python floats."""
 
 import math
+from fractions import Fraction
 
 
 def matching_loss(theta: list[float], start: list[float], target: list[float], drop_ratio: float) -> tuple[float, list[bool]]:
     """L and the kept parameters: the ⌊αP⌋ smallest losses are dropped, of equal ones the earlier."""
     losses = [(a - b) ** 2 for a, b in zip(theta, target, strict=True)]
     order = sorted(range(len(losses)), key=lambda p: (losses[p], p))
-    dropped = set(order[: math.floor(drop_ratio * len(losses))])
+    dropped = set(order[: math.floor(Fraction(str(drop_ratio)) * len(losses))])
     kept = [p not in dropped for p in range(len(losses))]
     above = math.fsum(loss for loss, keep in zip(losses, kept, strict=True) if keep)
     below = math.fsum((a - b) ** 2 for a, b, keep in zip(start, target, kept, strict=True) if keep)
