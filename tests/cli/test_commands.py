@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from limbeck.cli.main import main
+from limbeck.cli.output import print_results
 from limbeck.methods.settings import DistillSettings
 from limbeck.recipes import describe, load_recipe, recipe_names, recipe_text
 
@@ -218,3 +219,64 @@ def test_json_is_alone_on_standard_output(tmp_path: Path) -> None:
     assert done.stdout.count("\n") == 1
     strays = ("print", "write", "the real stream", "descriptor", "child", "C", "progress")
     assert sorted(done.stderr.splitlines()) == sorted(f"stray: {kind}" for kind in strays)
+
+
+def test_evaluate_knows_an_unknown_key_from_a_settled_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from distilled.samples import sample_set
+
+    from limbeck.runtime.fingerprint import plain
+
+    sample_set(metadata={"settings": plain(DistillSettings())}).save(tmp_path / "set")
+    assert main(["evaluate", str(tmp_path / "set"), "evaluation.seeds=2"]) == 2
+    assert capsys.readouterr().err == "limbeck: error: evaluation.seeds: is not a key; did you mean eval.seeds?\n"
+
+
+@pytest.mark.parametrize("words", [["evaluate"], ["export", "--to", "npz", "--output", "set.npz"]])
+def test_a_run_that_has_not_ended_holds_no_set(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    (tmp_path / "state.json").write_text("{}")
+    assert main([*words, str(tmp_path)]) == 2
+    message = f"path: '{tmp_path}' is a run that has not ended; finish it with `limbeck distill … --resume`"
+    assert capsys.readouterr().err == f"limbeck: error: {message}\n"
+
+
+def test_summary_warns_of_iterations_that_changed_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    print_results({**RESULTS, "skipped_share": 0.75, "best_iteration": 0})
+    out = " ".join(capsys.readouterr().out.split())
+    assert "warning: 75.0 % of the iterations changed nothing: their loss or gradient was not finite, or above" in out
+    assert "warning: no iteration was better on the validation images than the initial images, which are the result" in out
+    print_results({**RESULTS, "skipped_share": 0.0, "best_iteration": 500})
+    assert "warning" not in capsys.readouterr().out
+
+
+def test_recipes_fit_into_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines if line[0] != " "] == recipe_names()
+    assert describe("scenes") in " ".join(" ".join(lines).split())
+
+
+POOR = r"""
+import sys, types
+from pathlib import Path
+
+results = {"accuracy": {"distilled": {"mean": 0.5, "std": 0.1, "ci95": [0.4, 0.6], "n": 2}}, "paths": {"run": "runs/\u732b\udcff"}}
+sys.modules["limbeck.methods.run"] = types.SimpleNamespace(distill=lambda *_, **__: results)
+sys.modules["limbeck.report.html"] = types.SimpleNamespace(write_report=lambda run: Path("report.html"))
+from limbeck.cli.main import main
+sys.exit(main(["distill", "scenes", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_poor_terminal_costs_no_results(tmp_path: Path, encoding: str) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    outputs = []
+    for words in (["--json"], []):
+        done = subprocess.run([sys.executable, "-c", POOR, *words], capture_output=True, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout)
+    assert json.loads(outputs[0])["paths"]["run"] == "runs/\u732b\udcff"
+    assert b"50.0 " in outputs[1]

@@ -1,3 +1,4 @@
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,8 @@ FLOATS = COLOUR / 255
         ({"class_names": np.array(["a", "b"])}, "holds labels from 0 to 2 in y_train; 0 … 1 is accepted"),
         ({"class_names": np.array(["a", "b", "a"])}, "class_names that are not distinct"),
         ({"class_names": np.array([1, 2, 3])}, "holds class_names as int64"),
+        ({"class_names": np.array([], dtype=str)}, "holds 0 class_names; at least two are needed"),
+        ({"class_names": np.array(["a", "\ud800b", "c"])}, "holds the class name '\\ud800b', which is no Unicode text"),
         ({"class_names": np.array(["a", "b", "c"], dtype=object)}, "cannot be read: Object arrays cannot be loaded"),
         ({"x_train": np.array([{}] * 12)}, "cannot be read: Object arrays cannot be loaded"),
         ({"y_train": np.array([0, 1] * 1), "x_train": COLOUR[:2]}, "one training image in every class"),
@@ -125,12 +128,23 @@ def test_pickles_and_lone_arrays_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     for write in (lambda: np.array([{}]).dump(path), lambda: path.write_bytes(b""), lambda: path.write_bytes(b"PK\x03\x04 no zip")):
         write()
-        with pytest.raises(UsageError, match=r"^data\.source: '.*' cannot be read: [^\n]+$"):
+        with pytest.raises(UsageError, match=r"^data\.source: '.*' is no \.npz archive of arrays, as numpy\.savez writes one$"):
             load_data(DataSettings(source=str(path)))
     with path.open("wb") as file:
         np.save(file, COLOUR)
-    with pytest.raises(UsageError, match="holds one array, not an archive"):
+    with pytest.raises(UsageError, match="is no .npz archive of arrays"):
         load_data(DataSettings(source=str(path)))
+
+
+@pytest.mark.parametrize("suffix", ["", ".npy"])
+def test_an_archive_of_something_else_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("x_train", "y_train", "x_test", "y_test"):
+            archive.writestr(name + suffix, "no array")
+    with pytest.raises(UsageError) as caught:
+        load_data(DataSettings(source=str(path)))
+    assert str(caught.value) == f"data.source: '{path}' holds x_train as something else than an array"
 
 
 @given(st.data())

@@ -218,3 +218,23 @@ def test_a_killed_run_leaves_neither_a_broken_cache_nor_a_lock(tmp_path: Path, c
     assert made.shape == (1, 8, 8)
     assert made.train.images().float().std() > 60
     assert list((cache / "images").glob(".*.part")) == []
+
+
+def test_a_file_that_may_not_be_read_is_named_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse_to_open(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("PIL.Image.open", refuse_to_open)
+    with pytest.raises(UsageError) as caught:
+        read_headers([tmp_path / "a.png"])
+    assert str(caught.value) == f"data.source: cannot read the image '{tmp_path / 'a.png'}': Permission denied"
+
+
+def interrupted(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGINT)
+    return number
+
+
+def test_ctrl_c_is_left_to_the_parent() -> None:
+    with spread(interrupted, range(4), 2) as results:
+        assert list(results) == [0, 1, 2, 3]

@@ -216,3 +216,36 @@ def test_several_processes_decode_the_same(tmp_path: Path, monkeypatch: pytest.M
     alone = load(root, workers=1)
     monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / "other"))
     assert load(root, workers=3).fingerprint == alone.fingerprint
+
+
+def test_a_class_name_that_no_file_can_hold_is_refused_at_once(tmp_path: Path, cache: Path) -> None:
+    root = fill(tmp_path / "set", a=2, b=2)
+    os.rename(root / "b", os.fsencode(root) + b"/caf\xe9")
+    assert refused(root) == f"data.source: '{root}' has the class folder 'caf\\udce9', whose name is not UTF-8; rename it"
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("deeper", [False, True])
+def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deeper: bool
+) -> None:
+    root = fill(tmp_path, a=2, b=2, b__more=1)
+    closed = str(root / "b" / "more" if deeper else root / "b")
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:  # the tests may run as root, to whom no folder is closed
+        if os.fspath(path) == closed:
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert refused(root) == f"data.source: cannot read the folder '{closed}': Permission denied"
+
+
+def test_a_cache_of_another_shape_is_made_anew(tmp_path: Path, cache: Path) -> None:
+    root = fill(tmp_path / "set", a=5, b=5)
+    before = load(root).test.images()
+    (storage,) = cache.rglob("images.npy")
+    for foreign in (np.zeros((10, 3)), np.zeros((10, 3, 10, 12))):
+        np.save(storage, foreign)
+        np.testing.assert_array_equal(load(root).test.images(), before)

@@ -282,6 +282,7 @@ SPOILED = {
     ),
     "nulls": (without_numbers, "", 1),
     "one row": (one_row, "", 3),
+    "spoiled metrics": (spoil("metrics.jsonl", b"\xff"), "metrics.jsonl could not be read", 1),
 }
 
 
