@@ -218,7 +218,7 @@ def test_every_key_has_a_type_that_its_default_fits() -> None:
         ("output=runs/\udcff", "output: 'runs/\\udcff' is not UTF-8 text, which the files of a run hold"),
         ("ipc=0", "ipc: 0 is not at least 1"),
         ("match.drop_ratio=1.5", "match.drop_ratio: 1.5 is not in [0, 1)"),
-        ("outer.lr_img=.nan", "outer.lr_img: nan is not at least 0 and finite"),
+        ("outer.lr_img=.nan", "outer.lr_img: nan is not in [0, 1e+38]"),
         ("ipc", "'ipc' is not of the form key=value, such as ipc=10"),
         ("=3", "'=3' is not of the form key=value, such as ipc=10"),
     ],

@@ -18,7 +18,7 @@ from limbeck.data.imageset import ImageSet, Split
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.experts.store import TrajectoryStore
 from limbeck.networks.flat import FlatNetwork
-from limbeck.runtime.errors import require
+from limbeck.runtime.errors import Failure, require
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
 from limbeck.training.images import prepare_split, sample
@@ -83,6 +83,9 @@ class Initial:
         for expert in range(experts):
             theta = self.store.read(expert, self.last_epoch, self.device)
             rows.append(logits_of(self.network.with_parameters(theta, lambda: sample(images)), images).cpu())
+            if not bool(rows[-1].isfinite().all()):
+                cause = f"experts.expert_lr or experts.weight_decay is too large, or a file in {str(self.store.path)!r} is broken"
+                raise Failure(f"expert {expert} gives logits that are not finite; {cause}")
         return torch.stack(rows)
 
     def _correct(self, logits: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ full        fresh networks on the whole training split under the same optimiser,
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -124,7 +125,7 @@ class Evaluator:
         }
         path = cache_root() / "full" / f"{fingerprint(key)}.json"
         with lock(path):
-            values: list[float] = read_json(path)["values"] if path.exists() else []
+            values = _kept(path)
             total = settings.full_seeds * settings.full_epochs
             if len(values) < settings.full_seeds:
                 with (progress or NoProgress()).stage("full data", total, len(values) * settings.full_epochs) as stage:
@@ -179,6 +180,15 @@ class Evaluator:
     @cached_property
     def _test(self) -> tuple[Images, Tensor]:
         return prepare_split(self.data.test, self.preprocessing, self.device), torch.from_numpy(self.data.test.labels)
+
+
+def _kept(path: Path) -> list[float]:
+    """The accuracies in a file of the cache; none where it is absent or broken, so that they are measured again."""
+    try:
+        values = read_json(path)["values"]
+        return values if all(0 <= value <= 1 for value in values) else []
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
 
 
 def recovery_ratio(distilled: dict[str, Any], full: dict[str, Any]) -> float | None:

@@ -43,5 +43,5 @@ class EvalSettings:
             require(getattr(self, name) >= 1, f"eval.{name}", getattr(self, name), "at least 1")
         for name in ("seeds", "full_seeds"):
             require(getattr(self, name) >= 2, f"eval.{name}", getattr(self, name), "at least 2 (an interval needs two)")
-        require(self.full_lr > 0, "eval.full_lr", self.full_lr, "above 0")
-        require(self.random_lr is None or self.random_lr > 0, "eval.random_lr", self.random_lr, "above 0")
+        require(0 < self.full_lr < float("inf"), "eval.full_lr", self.full_lr, "above 0 and finite")
+        require(self.random_lr is None or 0 < self.random_lr < float("inf"), "eval.random_lr", self.random_lr, "above 0 and finite")

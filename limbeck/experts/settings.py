@@ -35,9 +35,9 @@ class ExpertSettings:
     def __post_init__(self) -> None:
         require(self.num_experts >= 1, "experts.num_experts", self.num_experts, "at least 1")
         require(self.train_epochs >= 1, "experts.train_epochs", self.train_epochs, "at least 1")
-        require(self.expert_lr > 0, "experts.expert_lr", self.expert_lr, "above 0")
+        require(0 < self.expert_lr < float("inf"), "experts.expert_lr", self.expert_lr, "above 0 and finite")
         require(0 <= self.momentum < 1, "experts.momentum", self.momentum, "in [0, 1)")
-        require(self.weight_decay >= 0, "experts.weight_decay", self.weight_decay, "at least 0")
+        require(0 <= self.weight_decay < float("inf"), "experts.weight_decay", self.weight_decay, "at least 0 and finite")
         require(self.batch_size >= 1, "experts.batch_size", self.batch_size, "at least 1")
         require(0 <= self.crop_ratio <= 1, "experts.crop_ratio", self.crop_ratio, "in [0, 1]")
         accepted = f"in 1 … experts.num_experts ({self.num_experts})"

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_header, read_json, write_json, write_tensors
-from limbeck.runtime.fingerprint import fingerprint, plain
+from limbeck.runtime.fingerprint import encodable, fingerprint, plain
 
 FORMAT = 1
 
@@ -41,16 +41,16 @@ class TrajectoryStore:
             write_json(found, {"format": FORMAT, **plain(metadata)})
         try:
             self.metadata: dict[str, Any] = read_json(found)
-        except (OSError, json.JSONDecodeError) as error:
+            self.num_parameters = int(self.metadata["num_parameters"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise UsageError(f"experts: {str(path)!r} is not a trajectory store (no readable metadata.json)") from error
         self._refuse_other(metadata)
-        self.num_parameters = int(self.metadata["num_parameters"])
         self.rows: dict[int, dict[int, tuple[Path, int]]] = {}
-        for file in sorted(path.glob("expert-*/epochs-*.safetensors")):
+        for file in sorted(path.glob("expert-[0-9]*/epochs-*.safetensors")):
             self._index(file)
 
     def _refuse_other(self, metadata: dict[str, Any] | None) -> None:
-        for key, wanted in {"format": FORMAT, **plain(metadata or {})}.items():
+        for key, wanted in {"format": FORMAT, **encodable(metadata or {})}.items():
             held = self.metadata.get(key)
             if held != wanted:
                 raise UsageError(f"experts: the store {str(self.path)!r} was made with {key} {held!r}, not {wanted!r}")
@@ -74,7 +74,11 @@ class TrajectoryStore:
         return sorted(self.rows.get(expert, {}))
 
     def holds(self, expert: int, epochs: Sequence[int]) -> bool:
-        """Whether every one of `epochs` of `expert` can be read."""
+        """Whether every one of `epochs` of `expert`, and its log, can be read."""
+        try:
+            self.log(expert)["val_accuracy"][-1]
+        except (OSError, ValueError, TypeError, LookupError):
+            return False
         return set(epochs) <= self.rows.get(expert, {}).keys()
 
     def write(self, expert: int, checkpoints: dict[int, Tensor], log: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import encodable, plain
 from limbeck.runtime.progress import NoProgress, Progress
 
+# Keys that no result before the final evaluation depends on: a resumed run may change them.
+LATE_KEYS = {"output", "data.workers", "eval.seeds", "eval.random_lr"} | {
+    f"eval.full_{name}" for name in ("epochs", "seeds", "lr", "batch_size")
+}
+
 
 class RunFolder:
     """The folder of one run: its settings, what was decided automatically, the seconds of each stage.
@@ -46,44 +52,63 @@ class RunFolder:
 
     def __init__(self, path: Path, settings: DistillSettings, resume: bool) -> None:
         self.path, self.settings = path, settings
-        self.settings_file, self.state_file = path / "settings.json", path / "state.json"
-        if path.exists() and (not path.is_dir() or any(not _unfinished(file) for file in path.iterdir())):
+        self.settings_file, self.state_file, self.results_file = (
+            path / f"{name}.json" for name in ("settings", "state", "results")
+        )
+        if self._begun():
             if not resume:
                 raise UsageError(f"output: {str(path)!r} is not empty; go on with --resume, or name another with --output")
             self._refuse_other()
 
+    def _begun(self) -> bool:
+        """Whether there is anything in the folder beyond what a run writes before its first result."""
+        if not self.path.exists():
+            return False
+        own = (self.settings_file.name, self.state_file.name)
+        return not self.path.is_dir() or any(file.name not in own and not file.name.startswith(".") for file in self.path.iterdir())
+
     def _refuse_other(self) -> None:
         if not self.settings_file.exists():
             raise UsageError(f"output: {str(self.path)!r} is not the folder of a run that could be resumed")
-        found, wanted = _flatten(read_json(self.settings_file)), _flatten(encodable(self.settings))
-        for key in sorted(found.keys() | wanted.keys()):
-            if key != "output" and found.get(key) != wanted.get(key):
-                asked, held = wanted.get(key), found.get(key)
+        for key, asked, held in self._differences():
+            if key not in LATE_KEYS:
                 raise UsageError(f"{key}: {asked!r} is not {held!r}, which the run in {str(self.path)!r} was started with")
+
+    def _differences(self) -> list[tuple[str, Any, Any]]:
+        found, wanted = _flatten(_own_json(self.settings_file)), _flatten(encodable(self.settings))
+        rows = [(key, wanted.get(key), found.get(key)) for key in sorted(found.keys() | wanted.keys())]
+        return [row for row in rows if row[1] != row[2]]
 
     def open(self, data: str) -> None:
         """Write the settings and the decisions, or refuse to resume on images of another fingerprint than `data`."""
-        if not self.state_file.exists():
+        if not self._begun():
             write_json(self.settings_file, self.settings)
             write_json(self.state_file, {"data": data, "resolved": resolve(self.settings), "stages": {}})
-        if read_json(self.state_file)["data"] != data:
+        elif self._differences():  # in keys that only the final evaluation reads: it is made again
+            write_json(self.settings_file, self.settings)
+            self.results_file.unlink(missing_ok=True)
+        if self.state()["data"] != data:
             source = self.settings.data.source
             raise UsageError(f"data.source: the images of {source!r} have changed since the run in {str(self.path)!r} was started")
+
+    def state(self) -> dict[str, Any]:
+        """The content of `state.json`."""
+        return _own_json(self.state_file)
 
     @property
     def resolved(self) -> Resolved:
         """What was decided automatically."""
-        return Resolved(**read_json(self.state_file)["resolved"])
+        return Resolved(**self.state()["resolved"])
 
     def decide(self, **values: Any) -> None:
         """Change what was decided."""
-        state = read_json(self.state_file)
+        state = self.state()
         write_json(self.state_file, {**state, "resolved": {**state["resolved"], **values}})
 
     @property
     def seconds(self) -> dict[str, float]:
         """Seconds of every stage, over all starts of the run."""
-        stages: dict[str, float] = read_json(self.state_file)["stages"]
+        stages: dict[str, float] = self.state()["stages"]
         return stages
 
     @contextmanager
@@ -93,7 +118,7 @@ class RunFolder:
         try:
             yield
         finally:
-            state = read_json(self.state_file)
+            state = self.state()
             state["stages"][name] = round(state["stages"].get(name, 0.0) + time.perf_counter() - began, 3)
             write_json(self.state_file, state)
 
@@ -125,6 +150,7 @@ def distill(
         UsageError: for data, a network or an `ipc` that do not fit, or a run folder that is taken; nothing is written then.
         Failure: when an expert diverges.
     """
+    output = Path(output)
     RunFolder(output, settings, resume)  # refuses before the data are loaded
     workspace = Workspace(settings, progress or NoProgress())
     workspace.check()
@@ -136,9 +162,8 @@ def distill(
                 f"engine.device: {str(workspace.device)!r} is not {folder.resolved.device!r}, where the run was started"
             )
         repeatable(workspace.device)
-        if (output / "results.json").exists():
-            finished: dict[str, Any] = read_json(output / "results.json")
-            return finished
+        if folder.results_file.exists():
+            return _own_json(folder.results_file)
         torch.set_num_threads(folder.resolved.threads)  # sums over threads round differently: a resumed run keeps the number
         return _run(workspace, folder, recipe)
 
@@ -151,15 +176,22 @@ def _alone(output: Path) -> Iterator[None]:
         UsageError: when another process holds it.
     """
     try:
-        with lock(output.parent / f".{output.name}").acquire(timeout=0):
-            yield
+        held = lock(output / ".run").acquire(timeout=0)
     except Timeout as error:
         raise UsageError(f"output: another process is running in {str(output)!r}") from error
+    except OSError as error:
+        raise UsageError(f"output: {str(output)!r} cannot be written: {error.strerror}") from error
+    with held:
+        yield
 
 
-def _unfinished(file: Path) -> bool:
-    """Whether a kill has left this file in the middle of its first writing."""
-    return file.name.startswith(".") and file.name.endswith(".part")
+def _own_json(path: Path) -> dict[str, Any]:
+    """The object in a file that the run wrote itself."""
+    try:
+        value: dict[str, Any] = read_json(path)
+        return dict(value)
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"output: {str(path)!r} is broken ({error}); start anew in another folder") from error
 
 
 def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[str, Any]:
@@ -183,9 +215,11 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[st
     )
     with folder.stage("distil"):
         state = loop.run(start.images, start.labels, settings.outer.syn_lr_init)
-    images, labels, syn_lr = loop.best(state)
+    result = loop.best(state)
+    save = partial(_save, workspace, folder, result, start.classes, recipe)
+    save({"environment": environment(workspace.device)})  # what is distilled is there whatever becomes of its evaluation
     with folder.stage("evaluate"):
-        accuracy = _accuracies(evaluator, settings, (images, labels, syn_lr), start, workspace.progress)
+        accuracy = _accuracies(evaluator, settings, result, start, workspace.progress)
     results = {
         "accuracy": accuracy,
         "recovery_ratio": recovery_ratio(accuracy["distilled"], accuracy["full"]),
@@ -197,8 +231,8 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[st
         "experts": {"num_experts": settings.experts.num_experts, "last_epoch_accuracy": _last_accuracies(store, settings)},
         "environment": environment(workspace.device),
     }
-    _save(workspace, folder, results, (images, labels, syn_lr), start.classes, recipe)
-    write_json(folder.path / "results.json", results)
+    save(results)
+    write_json(folder.results_file, results)
     return results
 
 
@@ -221,10 +255,10 @@ def _last_accuracies(store: TrajectoryStore, settings: DistillSettings) -> list[
 def _save(
     workspace: Workspace,
     folder: RunFolder,
-    results: dict[str, Any],
     result: tuple[Tensor, Tensor, float],
     classes: Tensor,
     recipe: str | None,
+    results: dict[str, Any],
 ) -> None:
     settings = workspace.settings
     metadata = {
@@ -235,7 +269,7 @@ def _save(
         "seeds": {"seed": settings.seed, "data": settings.data.seed},
         "versions": results["environment"],
         "fingerprints": workspace.record(),
-        "evaluation": {key: results[key] for key in ("accuracy", "recovery_ratio", "best_iteration", "protocol")},
+        "evaluation": {key: results[key] for key in ("accuracy", "recovery_ratio", "best_iteration", "protocol") if key in results},
     }
     images, labels, syn_lr = result
     DistilledSet(

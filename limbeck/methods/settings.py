@@ -11,6 +11,8 @@ from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSet
 from limbeck.runtime.errors import require
 from limbeck.saliency.settings import EnhanceSettings
 
+LARGEST = 1e38  # single precision ends a little above
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OuterSettings:
@@ -45,10 +47,10 @@ class OuterSettings:
     def __post_init__(self) -> None:
         require(self.iterations >= 1, "outer.iterations", self.iterations, "at least 1")
         for name in ("lr_img", "lr_label", "lr_lr"):
-            require(0 <= getattr(self, name) < float("inf"), f"outer.{name}", getattr(self, name), "at least 0 and finite")
+            require(0 <= getattr(self, name) <= LARGEST, f"outer.{name}", getattr(self, name), f"in [0, {LARGEST:g}]")
         for name in ("img_momentum", "label_momentum", "lr_momentum"):
             require(0 <= getattr(self, name) < 1, f"outer.{name}", getattr(self, name), "in [0, 1)")
-        require(0 < self.syn_lr_init < float("inf"), "outer.syn_lr_init", self.syn_lr_init, "above 0 and finite")
+        require(1e-6 <= self.syn_lr_init <= LARGEST, "outer.syn_lr_init", self.syn_lr_init, f"in [1e-6, {LARGEST:g}]")
         require(self.max_match_loss > 0, "outer.max_match_loss", self.max_match_loss, "above 0")
         require(self.ema_decay is None or 0 < self.ema_decay < 1, "outer.ema_decay", self.ema_decay, "in (0, 1)")
         require(self.checkpoint_every >= 1, "outer.checkpoint_every", self.checkpoint_every, "at least 1")

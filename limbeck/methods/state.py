@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from limbeck.methods.objective import State
+from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_tensors, write_tensors
 
 _TENSORS = ("images", "labels", "syn_lr", "images_velocity", "labels_velocity", "syn_lr_velocity", "average", "weights")
@@ -64,8 +66,19 @@ class OuterState:
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> "OuterState":
-        """Read a checkpoint."""
-        tensors, plain = read_tensors(path, str(device))
+        """Read a checkpoint.
+
+        Raises:
+            UsageError: when the file is broken.
+        """
+        try:
+            tensors, plain = read_tensors(path, str(device))
+            return cls._assembled(tensors, plain)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"output: {str(path)!r} is broken ({error}); delete it, and the distillation starts anew") from error
+
+    @classmethod
+    def _assembled(cls, tensors: dict[str, Tensor], plain: dict[str, Any]) -> "OuterState":
         objective = {name.removeprefix("objective."): value for name, value in tensors.items() if name.startswith("objective.")}
         values: dict[str, Any] = {name: tensors[name] for name in _TENSORS} | plain
         return cls(**values, objective=objective)

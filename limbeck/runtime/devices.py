@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.errors import require
 
 
 def resolve_device(name: str) -> torch.device:
@@ -20,8 +20,10 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"engine.device: {name!r} is not auto, cpu or a device that is present here") from error
+        present = device.type in ("cpu", "cuda")
+    except (RuntimeError, AssertionError):
+        present = False
+    require(present, "engine.device", name, "auto, cpu or a CUDA device that is present here")
     return device
 
 

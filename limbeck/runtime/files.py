@@ -27,6 +27,10 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 would hide the file from everybody else
         os.replace(temporary, path)
+    except OSError as error:  # such as a full disk, which names no file
+        Path(temporary).unlink(missing_ok=True)
+        error.filename = error.filename or str(path)
+        raise
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

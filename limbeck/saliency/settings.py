@@ -31,7 +31,7 @@ class EnhanceSettings:
     cam_threshold: Literal["mean"] | float = "mean"
 
     def __post_init__(self) -> None:
-        require(self.beta >= 0, "enhance.beta", self.beta, "at least 0")
+        require(0 <= self.beta < float("inf"), "enhance.beta", self.beta, "at least 0 and finite")
         require(self.cam_every >= 1, "enhance.cam_every", self.cam_every, "at least 1")
         accepted = "mean or a number in [0, 1]"
         require(

@@ -126,6 +126,14 @@ def test_full_under_another_preprocessing_is_another_figure(evaluator: Evaluator
     assert len(list((cache / "full").glob("*.json"))) == 3
 
 
+@pytest.mark.parametrize("content", ["{", "[1]", '{"values": null}', '{"values": [2.0, 0.5]}'])
+def test_a_broken_cache_is_measured_again(evaluator: Evaluator, cache: Path, content: str) -> None:
+    first = evaluator.full()
+    (file,) = (cache / "full").glob("*.json")
+    file.write_text(content)
+    assert evaluator.full() == first
+
+
 def test_divergence_is_said_and_never_cached(evaluator: Evaluator, cache: Path) -> None:
     wild = dataclasses.replace(evaluator, settings=dataclasses.replace(evaluator.settings, full_lr=1e20))
     with pytest.raises(Failure, match=r"eval.full_lr \(1e\+20\) is too large"):

@@ -136,6 +136,13 @@ def test_whatever_changes_the_experts_changes_the_store(change: dict[str, object
     assert train_experts(task(**change), [0]).path != train_experts(task(), [0]).path
 
 
+def test_an_expert_without_its_log_is_trained_again() -> None:
+    store = train_experts(task(), [0])
+    (store.path / "expert-0001" / "log.json").write_text("{")
+    assert not store.holds(1, [0])
+    assert len(train_experts(task(), [0]).log(1)["val_accuracy"]) == 3
+
+
 def test_divergence_is_a_failure_that_names_the_key() -> None:
     with pytest.raises(Failure, match=r"experts.expert_lr \(1e\+30\) is too large"):
         train_experts(task(expert_lr=1e30), [0])

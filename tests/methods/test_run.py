@@ -28,7 +28,7 @@ from limbeck.methods.workspace import Workspace
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import load_recipe, settings_from_plain
 from limbeck.runtime.cache import lock
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_json, read_tensors
 from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.progress import NoProgress
@@ -149,9 +149,39 @@ def test_another_device_is_not_resumed(tmp_path: Path) -> None:
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
-    with lock(tmp_path / ".run"), pytest.raises(UsageError, match=r"^output: another process is running in"):
+    with lock(tmp_path / "run" / ".run"), pytest.raises(UsageError, match=r"^output: another process is running in"):
         distill(settings(), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "settings.json").exists()
+
+
+def test_what_failed_before_its_first_result_can_be_started_anew(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"experts.expert_lr \(1e\+30\) is too large"):
+        distill(settings(experts__expert_lr="1e30"), tmp_path / "run")
+    assert distill(settings(outer__iterations="1"), tmp_path / "run")["accuracy"]["distilled"]["n"] == 2
+
+
+def test_the_final_evaluation_can_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched, pytest.raises(Failure, match="diverged"):
+        patched.setattr(Evaluator, "full", lambda *_: (_ for _ in ()).throw(Failure("diverged")))
+        distill(settings(outer__iterations="1"), tmp_path / "run")
+    held = DistilledSet.load(tmp_path / "run" / "distilled")
+    results = distill(settings(outer__iterations="1", eval__seeds="3"), tmp_path / "run", resume=True)
+    assert results["accuracy"]["distilled"]["n"] == 3
+    assert torch.equal(DistilledSet.load(tmp_path / "run" / "distilled").images, held.images)
+    more = distill(settings(outer__iterations="1", eval__seeds="2"), tmp_path / "run", resume=True)
+    assert more["accuracy"]["distilled"]["values"] == results["accuracy"]["distilled"]["values"][:2]
+
+
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "settings.json", "state.json", "results.json"])
+def test_a_broken_file_is_named(tmp_path: Path, name: str) -> None:
+    made = settings(outer__iterations="1")
+    distill(made, tmp_path / "run")
+    if name == "checkpoint.safetensors":
+        (tmp_path / "run" / "results.json").unlink()
+    file = tmp_path / "run" / name
+    file.write_bytes(file.read_bytes()[:20])
+    with pytest.raises(UsageError, match=f"^output: .*{name}' is broken"):
+        distill(made, tmp_path / "run", resume=True)
 
 
 def test_a_first_write_that_was_cut_off_is_no_run(tmp_path: Path) -> None:
