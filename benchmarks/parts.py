@@ -1,6 +1,6 @@
 """EDF beside the same run without its parts, over several distillation seeds, paired.
 
-    python benchmarks/parts.py scenes/hard-edf-ipc2 --seeds 0 1 2 --variants edf neither --jobs 2
+    python benchmarks/parts.py scenes/hard-edf-ipc3 --seeds 0 1 2 --variants edf neither --jobs 2
 
 A finished cell is one JSON file under `benchmarks/results/<recipe>/<variant>-seed<n>.json`; cells that are there are not run
 again, so that the benchmark goes on where it was stopped. At the end it prints the mean accuracies with 95 % intervals over the
