@@ -33,29 +33,27 @@ class Gradients:
     syn_lr: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class InnerLoop:
+    """The student: its step, θ_0 with shape (P,), and b_n and A_n of the T steps it takes."""
+
+    step: StudentStep
+    theta: Tensor
+    draws: Sequence[StepDraw]
+
+
 class Adjoint(ABC):
     """A way to the gradient."""
 
     @abstractmethod
-    def __call__(
-        self,
-        step: StudentStep,
-        theta: Tensor,
-        images: Tensor,
-        labels: Tensor,
-        syn_lr: Tensor,
-        draws: Sequence[StepDraw],
-        *losses: Terminal,
-    ) -> list[Gradients]:
+    def __call__(self, inner: InnerLoop, images: Tensor, labels: Tensor, syn_lr: Tensor, *losses: Terminal) -> list[Gradients]:
         """Take the student steps once and return the gradient of every one of `losses`.
 
         Args:
-            step: g and its vector–Jacobian product.
-            theta: θ_0 with shape (P,).
+            inner: the student and its steps.
             images: X with shape (N, C, H, W).
             labels: Y with shape (N, K).
             syn_lr: η, a scalar.
-            draws: b_n and A_n of the T steps.
             losses: differentiable functions of θ_T.
         """
 
@@ -63,20 +61,11 @@ class Adjoint(ABC):
 class Unroll(Adjoint):
     """Plain back-propagation through the graph of all steps: the reference."""
 
-    def __call__(
-        self,
-        step: StudentStep,
-        theta: Tensor,
-        images: Tensor,
-        labels: Tensor,
-        syn_lr: Tensor,
-        draws: Sequence[StepDraw],
-        *losses: Terminal,
-    ) -> list[Gradients]:
+    def __call__(self, inner: InnerLoop, images: Tensor, labels: Tensor, syn_lr: Tensor, *losses: Terminal) -> list[Gradients]:
         leaves = tuple(tensor.detach().requires_grad_() for tensor in (images, labels, syn_lr))
         x, y, eta = leaves
-        theta = theta.detach().requires_grad_()
-        for draw in draws:
+        step, theta = inner.step, inner.theta.detach().requires_grad_()
+        for draw in inner.draws:
             batch = augmentation.apply(draw.augmentation, x[draw.index])
             loss = step.loss(step.network(theta, batch), y[draw.index])
             (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
@@ -92,41 +81,26 @@ class Unroll(Adjoint):
 class Exact(Adjoint):
     """The hand-written walk back: exact, in the memory of one step and T + 1 checkpoints."""
 
-    def __call__(
-        self,
-        step: StudentStep,
-        theta: Tensor,
-        images: Tensor,
-        labels: Tensor,
-        syn_lr: Tensor,
-        draws: Sequence[StepDraw],
-        *losses: Terminal,
-    ) -> list[Gradients]:
+    def __call__(self, inner: InnerLoop, images: Tensor, labels: Tensor, syn_lr: Tensor, *losses: Terminal) -> list[Gradients]:
         images, labels, syn_lr = images.detach(), labels.detach(), syn_lr.detach()
-        thetas = [theta.detach()]
-        for draw in draws:
-            gradient = step.gradient(thetas[-1], _batch(draw, images), labels[draw.index])
+        thetas = [inner.theta.detach()]
+        for draw in inner.draws:
+            gradient = inner.step.gradient(thetas[-1], _batch(draw, images), labels[draw.index])
             thetas.append(thetas[-1] - syn_lr * gradient.detach())
-        return [_walk_back(step, thetas, images, labels, syn_lr, draws, terminal) for terminal in losses]
+        return [_walk_back(inner, thetas, images, labels, syn_lr, terminal) for terminal in losses]
 
 
 def _walk_back(
-    step: StudentStep,
-    thetas: list[Tensor],
-    images: Tensor,
-    labels: Tensor,
-    syn_lr: Tensor,
-    draws: Sequence[StepDraw],
-    terminal: Terminal,
+    inner: InnerLoop, thetas: list[Tensor], images: Tensor, labels: Tensor, syn_lr: Tensor, terminal: Terminal
 ) -> Gradients:
     last = thetas[-1].detach().requires_grad_()
     value = terminal(last)
     (cotangent,) = torch.autograd.grad(value, last)
     d_images, d_labels, d_syn_lr = torch.zeros_like(images), torch.zeros_like(labels), torch.zeros_like(syn_lr)
-    for theta, draw in zip(reversed(thetas[:-1]), reversed(draws), strict=True):
+    for theta, draw in zip(reversed(thetas[:-1]), reversed(inner.draws), strict=True):
         leaf = images[draw.index].requires_grad_()
         augmented = augmentation.apply(draw.augmentation, leaf)
-        gradient, h_theta, h_x, h_y = step.pullback(theta, augmented.detach(), labels[draw.index], cotangent)
+        gradient, h_theta, h_x, h_y = inner.step.pullback(theta, augmented.detach(), labels[draw.index], cotangent)
         d_syn_lr -= torch.dot(gradient, cotangent)
         # A_n alone goes through autograd, outside the compiled step: its six operations would be six graphs.
         (pulled,) = torch.autograd.grad(augmented, leaf, h_x)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limbeck.augmentation_settings import AugmentSettings
 from limbeck.experts.store import TrajectoryStore
-from limbeck.matching.adjoint import Adjoint
+from limbeck.matching.adjoint import Adjoint, InnerLoop
 from limbeck.matching.criteria import KeepAll, MatchingLoss, criterion_of
 from limbeck.matching.schedules import draw_start_epoch
 from limbeck.matching.settings import MatchSettings, ScheduleSettings
@@ -59,7 +59,7 @@ class TrajectoryMatching(Objective):
         losses = [MatchingLoss(start, target, criterion_of(self.match))]
         if plain and self.has_criterion:
             losses.append(MatchingLoss(start, target, KeepAll()))
-        results = self.adjoint(self.step, start, images, labels, syn_lr, draws, *losses)
+        results = self.adjoint(InnerLoop(self.step, start, draws), images, labels, syn_lr, *losses)
         return Update(
             gradients=results[0],
             plain=results[-1].images if plain else None,

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from limbeck.augmentation_settings import OPERATIONS, AugmentSettings
 from limbeck.losses import soft_cross_entropy
-from limbeck.matching.adjoint import Exact, Gradients, Unroll
+from limbeck.matching.adjoint import Exact, Gradients, InnerLoop, Unroll
 from limbeck.matching.criteria import Criterion, KeepAll, LowLossDropout, MatchingLoss
 from limbeck.matching.steps import StepDraw, StudentStep, draw_steps
 from limbeck.networks.flat import flat_network
@@ -42,14 +42,17 @@ class Case:
         drawn = (draw_steps((7, 3, 12, 16), batch_syn, steps, AugmentSettings(), seed, 0) for seed in range(1000))
         self.draws = next(draws for draws in drawn if operations(draws) >= set(OPERATIONS[:steps]))
 
+    def inner(self) -> InnerLoop:
+        return InnerLoop(self.step, self.theta, self.draws)
+
     def loss(self, criterion: Criterion) -> MatchingLoss:
         return MatchingLoss(self.theta, self.target, criterion)
 
     def gradients(self, adjoint: Exact | Unroll, criterion: Criterion) -> Gradients:
-        return adjoint(self.step, self.theta, self.images, self.labels, self.syn_lr, self.draws, self.loss(criterion))[0]
+        return adjoint(self.inner(), self.images, self.labels, self.syn_lr, self.loss(criterion))[0]
 
     def value(self, images: Tensor, labels: Tensor, syn_lr: Tensor) -> float:
-        return Exact()(self.step, self.theta, images, labels, syn_lr, self.draws, self.loss(KeepAll()))[0].loss.item()
+        return Exact()(self.inner(), images, labels, syn_lr, self.loss(KeepAll()))[0].loss.item()
 
 
 def error(value: Tensor, reference: Tensor) -> float:
@@ -71,7 +74,7 @@ def test_several_losses_share_the_steps() -> None:
     case = Case("ConvNetD2-w8")
     for adjoint in (Exact(), Unroll()):
         losses = (case.loss(LowLossDropout(0.5)), case.loss(KeepAll()))
-        both = adjoint(case.step, case.theta, case.images, case.labels, case.syn_lr, case.draws, *losses)
+        both = adjoint(case.inner(), case.images, case.labels, case.syn_lr, *losses)
         for result, criterion in zip(both, (LowLossDropout(0.5), KeepAll()), strict=True):
             assert error(result.images, case.gradients(Unroll(), criterion).images) < 1e-10
         assert error(both[0].images, both[1].images) > 1e-3
