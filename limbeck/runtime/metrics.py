@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import write_text
 from limbeck.runtime.fingerprint import plain
 
@@ -29,11 +30,19 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The objects in a metrics file, without a last line that a crash cut off; an absent file has none."""
+    """The objects in a metrics file, without a last line that a crash cut off; an absent file has none.
+
+    Raises:
+        UsageError: when the file is no text.
+    """
     if not path.exists():
         return []
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"output: {str(path)!r} is broken (it is not UTF-8 text); delete it, and the run goes on") from error
     rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in text.splitlines():
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
