@@ -1,6 +1,6 @@
 """EDF beside the same run without its parts, over several distillation seeds, paired.
 
-    python benchmarks/parts.py scenes/hard-edf-ipc3 --seeds 0 1 2 --variants edf neither --jobs 2
+    python benchmarks/parts.py scenes/hard-edf-ipc3 --seeds 0 1 2 3 4 --variants edf neither --jobs 2
 
 A finished cell is one JSON file under `benchmarks/results/<recipe>/<variant>-seed<n>.json`; cells that are there are not run
 again, so that the benchmark goes on where it was stopped. At the end it prints the mean accuracies with 95 % intervals over the
@@ -76,6 +76,8 @@ def show(recipe: str, variants: list[str], seeds: list[int]) -> None:
 
 def _interval(values: list[float]) -> str:
     summary = summarise(values)
+    if summary["ci95"] is None:
+        return f"{100 * summary['mean']:.1f}"
     low, high = summary["ci95"]
     return f"{100 * summary['mean']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
