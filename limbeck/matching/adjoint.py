@@ -1,18 +1,25 @@
-"""The gradient of the matching loss through all T student steps, two ways.
+"""The gradient of the matching loss through the student steps, several ways.
 
-`Unroll` lets autograd keep the graph of all steps: memory grows with T. `Exact` keeps only θ_0 … θ_T and walks back:
+`Exact` keeps only θ_0 … θ_T and walks back:
 
     λ_T = ∂L/∂θ_T
     for n = T−1 … 0:   (h_θ, h_x, h_y) = vjp of g at (θ_n, x_n, y_n) with cotangent λ_{n+1}
         ∂L/∂η −= ⟨g, λ_{n+1}⟩     ∂L/∂X[b_n] −= η A_nᵀ h_x     ∂L/∂Y[b_n] −= η h_y
         λ_n = λ_{n+1} − η h_θ
 
-Invariant: at the top of the loop `cotangent` is λ_{n+1} = ∂L/∂θ_{n+1}. Both give the same gradient to rounding.
+Invariant: at the top of the loop `cotangent` is λ_{n+1} = ∂L/∂θ_{n+1}. It is what back-propagation through the graph of all
+steps (`Unroll`) gives, to rounding. Two approximations leave parts of it out: `Tesla` takes λ_n = λ_T for all n, `Truncated`
+ends the walk after some steps.
+
+TESLA: Cui, Wang, Si and Hsieh, "Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory", 2022,
+arXiv:2211.10586. Truncation: Feng, Vedantam and Kempe, "Embarrassingly Simple Dataset Distillation" (RaT-BPTT), 2023,
+arXiv:2311.07025.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,7 +66,7 @@ class Adjoint(ABC):
 
 
 class Unroll(Adjoint):
-    """Plain back-propagation through the graph of all steps: the reference."""
+    """Plain back-propagation through the graph of all steps: the reference. The step's compiled functions are not used."""
 
     def __call__(self, inner: InnerLoop, images: Tensor, labels: Tensor, syn_lr: Tensor, *losses: Terminal) -> list[Gradients]:
         leaves = tuple(tensor.detach().requires_grad_() for tensor in (images, labels, syn_lr))
@@ -67,8 +74,7 @@ class Unroll(Adjoint):
         step, theta = inner.step, inner.theta.detach().requires_grad_()
         for draw in inner.draws:
             batch = augmentation.apply(draw.augmentation, x[draw.index])
-            loss = step.loss(step.network(theta, batch), y[draw.index])
-            (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
+            (gradient,) = torch.autograd.grad(step.value(theta, batch, y[draw.index]), theta, create_graph=True)
             theta = theta - eta * gradient
         results = []
         for number, terminal in enumerate(losses):
@@ -78,37 +84,101 @@ class Unroll(Adjoint):
         return results
 
 
-class Exact(Adjoint):
-    """The hand-written walk back: exact, in the memory of one step and T + 1 checkpoints."""
+@dataclass(slots=True)
+class Trajectory:
+    """The student's way: θ_0 … θ_T, and what the last steps have kept."""
+
+    thetas: list[Tensor]
+    kept: dict[int, list[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WalkBack(Adjoint):
+    """The hand-written walk back.
+
+    Args:
+        kept: how many of the last steps keep their intermediate results instead of computing them again; the gradient is the
+            same.
+        on_host: whether θ_0 … θ_T wait in the memory of the host instead of the device's.
+    """
+
+    kept: int = 0
+    on_host: bool = False
+
+    by_theta = True
 
     def __call__(self, inner: InnerLoop, images: Tensor, labels: Tensor, syn_lr: Tensor, *losses: Terminal) -> list[Gradients]:
         images, labels, syn_lr = images.detach(), labels.detach(), syn_lr.detach()
-        thetas = [inner.theta.detach()]
-        for draw in inner.draws:
-            gradient = inner.step.gradient(thetas[-1], _batch(draw, images), labels[draw.index])
-            thetas.append(thetas[-1] - syn_lr * gradient.detach())
-        return [_walk_back(inner, thetas, images, labels, syn_lr, terminal) for terminal in losses]
+        way = self._forward(inner, images, labels, syn_lr)
+        return [self._back(inner, way, images, labels, syn_lr, terminal) for terminal in losses]
+
+    def steps_back(self, steps: int) -> int:
+        """How many of T steps the walk back takes."""
+        return steps
+
+    def _forward(self, inner: InnerLoop, images: Tensor, labels: Tensor, syn_lr: Tensor) -> Trajectory:
+        theta, way = inner.theta.detach(), Trajectory([])
+        steps = len(inner.draws)
+        for n, draw in enumerate(inner.draws):
+            way.thetas.append(self._stored(theta) if n >= steps - self.steps_back(steps) else theta[:0])
+            x, y = augmentation.apply(draw.augmentation, images[draw.index]), labels[draw.index]
+            if n >= steps - self.kept and self.by_theta:
+                gradient, way.kept[n] = inner.step.keep(theta, x, y)
+            else:
+                gradient = inner.step.gradient(theta, x, y)
+            theta = theta - syn_lr * gradient
+        way.thetas.append(theta)
+        return way
+
+    def _back(
+        self, inner: InnerLoop, way: Trajectory, images: Tensor, labels: Tensor, syn_lr: Tensor, terminal: Terminal
+    ) -> Gradients:
+        last = way.thetas[-1].detach().requires_grad_()
+        value = terminal(last)
+        (cotangent,) = torch.autograd.grad(value, last)
+        d_images, d_labels, d_syn_lr = torch.zeros_like(images), torch.zeros_like(labels), torch.zeros_like(syn_lr)
+        steps = len(inner.draws)
+        for n in reversed(range(steps - self.steps_back(steps), steps)):
+            draw, theta = inner.draws[n], way.thetas[n].to(images.device, non_blocking=True)
+            leaf = images[draw.index].requires_grad_()
+            augmented = augmentation.apply(draw.augmentation, leaf)
+            y = labels[draw.index]
+            pulled = inner.step.pullback(theta, augmented.detach(), y, cotangent, way.kept.get(n), by_theta=self.by_theta)
+            d_syn_lr -= pulled.slope
+            # A_n alone goes through autograd, outside the compiled step: its six operations would be six graphs.
+            (h_images,) = torch.autograd.grad(augmented, leaf, pulled.x)
+            d_images.index_add_(0, draw.index.to(images.device), h_images * -syn_lr)
+            d_labels.index_add_(0, draw.index.to(images.device), pulled.y * -syn_lr)
+            if self.by_theta:
+                cotangent = cotangent - syn_lr * pulled.theta
+        return Gradients(value.detach(), d_images, d_labels, d_syn_lr)
+
+    def _stored(self, theta: Tensor) -> Tensor:
+        if not (self.on_host and theta.is_cuda):
+            return theta
+        host = torch.empty(theta.shape, dtype=theta.dtype, pin_memory=True)
+        return host.copy_(theta, non_blocking=True)
 
 
-def _walk_back(
-    inner: InnerLoop, thetas: list[Tensor], images: Tensor, labels: Tensor, syn_lr: Tensor, terminal: Terminal
-) -> Gradients:
-    last = thetas[-1].detach().requires_grad_()
-    value = terminal(last)
-    (cotangent,) = torch.autograd.grad(value, last)
-    d_images, d_labels, d_syn_lr = torch.zeros_like(images), torch.zeros_like(labels), torch.zeros_like(syn_lr)
-    for theta, draw in zip(reversed(thetas[:-1]), reversed(inner.draws), strict=True):
-        leaf = images[draw.index].requires_grad_()
-        augmented = augmentation.apply(draw.augmentation, leaf)
-        gradient, h_theta, h_x, h_y = inner.step.pullback(theta, augmented.detach(), labels[draw.index], cotangent)
-        d_syn_lr -= torch.dot(gradient, cotangent)
-        # A_n alone goes through autograd, outside the compiled step: its six operations would be six graphs.
-        (pulled,) = torch.autograd.grad(augmented, leaf, h_x)
-        d_images.index_add_(0, draw.index.to(images.device), pulled * -syn_lr)
-        d_labels.index_add_(0, draw.index.to(images.device), h_y * -syn_lr)
-        cotangent = cotangent - syn_lr * h_theta
-    return Gradients(value.detach(), d_images, d_labels, d_syn_lr)
+class Exact(WalkBack):
+    """All steps: exact, in the memory of one step and T + 1 checkpoints (and of the steps kept)."""
 
 
-def _batch(draw: StepDraw, images: Tensor) -> Tensor:
-    return augmentation.apply(draw.augmentation, images[draw.index])
+@dataclass(frozen=True)
+class Truncated(WalkBack):
+    """The last `steps` steps only: exact for them, as if X had no part in those before.
+
+    Args:
+        steps: how many; T or more is `Exact`.
+    """
+
+    steps: int = 10
+
+    def steps_back(self, steps: int) -> int:
+        return min(self.steps, steps)
+
+
+class Tesla(WalkBack):
+    """λ constant: every step is treated as if later ones did not depend on its θ. Cheaper by a quarter, and an approximation."""
+
+    by_theta = False

@@ -1,9 +1,13 @@
 """What a user may say about matching: the keys `match.*`, `schedule.*` and `engine.*`."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from limbeck.runtime.errors import require
+
+Kind = Literal["exact", "unroll", "tesla", "truncated"]
+Precision = Literal["fp32", "tf32", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,11 +72,40 @@ class EngineSettings:
     """How the pixel gradient is computed.
 
     Args:
-        kind: `exact` walks back through the student steps (constant memory); `unroll` keeps the graph of all of them.
-        compile: whether the exact engine compiles its step; `auto` compiles where a compiler is found.
+        kind: `exact` walks back through the student steps; `unroll` keeps the graph of all of them (the reference);
+            `tesla` takes λ as constant; `truncated` walks back through the last steps only.
+        last_steps: of `truncated`.
+        memory: what X, θ_0 … θ_T, the steps kept and the working memory of one step may take together, such as `4GiB` or
+            `800MB`; `auto` takes half of what is free.
+        micro_batch: images that a step differentiates at a time; `auto` lets their largest activation fit the cache of a CPU,
+            and the memory; batch norm needs whole batches.
+        precision: of convolutions and matrix products in student steps: `fp32`, `tf32` (on CUDA only) or `bf16`.
+        compile: whether the step is compiled; `auto` compiles where it pays and a compiler is found. `unroll` never is.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, …
     """
 
-    kind: Literal["exact", "unroll"] = "exact"
+    kind: Kind = "exact"
+    last_steps: int = 10
+    memory: str = "auto"
+    micro_batch: int | Literal["auto"] = "auto"
+    precision: Precision = "fp32"
     compile: Literal["auto", "yes", "no"] = "auto"
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        require(self.last_steps >= 1, "engine.last_steps", self.last_steps, "at least 1")
+        self.budget()
+        if self.micro_batch != "auto":
+            require(self.micro_batch >= 1, "engine.micro_batch", self.micro_batch, "auto or at least 1")
+
+    def budget(self) -> int | None:
+        """The bytes that `memory` names; None where it is `auto`."""
+        if self.memory == "auto":
+            return None
+        matched = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([KMGT]i?)?B?", self.memory)
+        require(matched is not None, "engine.memory", self.memory, "auto or a number of bytes such as 4GiB, 1.5GB or 800MB")
+        assert matched is not None, "checked above"
+        unit = matched[2] or ""
+        size = float(matched[1]) * (1024 if unit.endswith("i") else 1000) ** " KMGT".index(unit[:1] or " ")
+        require(1 <= size <= 2**60, "engine.memory", self.memory, "from 1 byte to 1 EiB")
+        return int(size)

@@ -1,24 +1,23 @@
-"""One student step, its draws and its vector–Jacobian product (PAPER § 3).
+"""One student step, its draws and its vector–Jacobian product (PAPER § 3), compiled and in micro-batches.
 
 θ_{n+1} = θ_n − η g(θ_n, A_n(X[b_n]), Y[b_n]),   g(θ, x, y) = ∇_θ ℓ(f(θ, x), y)
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import grad, vjp
 
 from limbeck import augmentation
 from limbeck.augmentation import Draw
 from limbeck.augmentation_settings import AugmentSettings
+from limbeck.matching.derivatives import Derivatives, Loss, Pulled, Reverse
+from limbeck.matching.settings import Precision
+from limbeck.matching.staged import Staged
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.random import generator
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-Gradient = Callable[[Tensor, Tensor, Tensor], Tensor]
-Pullback = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,36 +54,141 @@ def draw_steps(
 
 @dataclass(frozen=True)
 class StudentStep:
-    """g and its vector–Jacobian product, both pure functions of tensors.
+    """One student step: its gradient and the gradient's products, in micro-batches, compiled or not.
+
+    ℓ is a mean over the batch, so that g and its products are means over micro-batches of theirs; only batch norm, whose
+    statistics are those of the whole batch, allows none.
 
     Args:
         network: f.
-        loss: ℓ(logits, y), twice differentiable.
-        compiled: whether both go through `torch.compile`; one graph per batch size.
+        loss: ℓ(logits, y), twice differentiable, a mean over the batch.
+        compiled: whether the functions go through `torch.compile`; one graph per size of a micro-batch.
+        precision: of convolutions and matrix products: `fp32`, `tf32` (on CUDA), `bf16`; θ, λ and sums stay as they come.
+        micro_batch: images at a time; None takes a batch whole.
     """
 
     network: FlatNetwork
     loss: Loss
     compiled: bool = False
-    gradient: Gradient = field(init=False)
-    pullback: Pullback = field(init=False)
+    precision: Precision = "fp32"
+    micro_batch: int | None = None
+    functions: Derivatives = field(init=False)
+    _plain: Reverse = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        def loss(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-            return self.loss(self.network(theta, x), y)
+        dtype = torch.bfloat16 if self.precision == "bf16" else None
+        stages = self.network.stages(dtype) if self.compiled else None
+        # Uncompiled, the closed form gains nothing: torch's own norms are faster than ours pass by pass.
+        plain = Reverse(self.network, self.loss, dtype)
+        functions = plain if stages is None else Staged(self.network, stages, self.loss)
+        object.__setattr__(self, "_plain", plain)
+        object.__setattr__(self, "functions", _Compiled(functions) if self.compiled else functions)
 
-        gradient: Gradient = grad(loss)
+    def value(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """ℓ, a scalar that autograd can differentiate as often as asked, uncompiled and of the whole batch."""
+        return self._plain.value(theta, x, y)
 
-        def pullback(theta: Tensor, x: Tensor, y: Tensor, cotangent: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-            # Reverse over reverse: forward mode has silently wrong norms and no grid_sample.
-            value, pull = vjp(gradient, theta, x, y)[:2]
-            h_theta, h_x, h_y = pull(cotangent)
-            return value, h_theta, h_x, h_y
+    @torch.no_grad()
+    def gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """g with shape (P,) at θ (P,), x (B, C, H, W), y (B, K)."""
+        return self._mean([self.functions.gradient(theta, *part) for part in self._parts(x, y)], len(x))
 
-        wrap: Callable[..., object] = _compile if self.compiled else (lambda function: function)
-        object.__setattr__(self, "gradient", wrap(gradient))
-        object.__setattr__(self, "pullback", wrap(pullback))
+    @torch.no_grad()
+    def keep(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, list[Any]]:
+        """g, and for each micro-batch what its product can use of the work done."""
+        results = [self.functions.keep(theta, *part) for part in self._parts(x, y)]
+        return self._mean([gradient for gradient, _ in results], len(x)), [kept for _, kept in results]
+
+    @torch.no_grad()
+    def pullback(
+        self, theta: Tensor, x: Tensor, y: Tensor, cotangent: Tensor, kept: list[Any] | None = None, *, by_theta: bool = True
+    ) -> Pulled:
+        """⟨g, λ⟩ and the product of g with λ = `cotangent` (P,).
+
+        Args:
+            theta: θ.
+            x: A_n(X[b_n]).
+            y: Y[b_n].
+            cotangent: λ.
+            kept: what `keep` returned at the same place.
+            by_theta: whether h_θ is wanted.
+        """
+        parts = self._parts(x, y)
+        pulled = [self._pull(theta, *part, cotangent, kept and kept[number], by_theta) for number, part in enumerate(parts)]
+        if len(pulled) == 1:
+            return pulled[0]
+        shares = [len(part[0]) / len(x) for part in parts]
+        h_x, h_y = (torch.cat([share * one[at] for share, one in zip(shares, pulled, strict=True)]) for at in (2, 3))
+        return Pulled(_weighted([one.slope for one in pulled], shares), _weighted([one.theta for one in pulled], shares), h_x, h_y)
+
+    def sizes(self, batch: int) -> list[int]:
+        """The sizes of the micro-batches of a batch; equal where some number near the smallest allows it."""
+        least = -(-batch // min(self.micro_batch or batch, batch))
+        number = next((count for count in range(least, 2 * least) if batch % count == 0), least)
+        return [len(part) for part in torch.arange(batch).tensor_split(number)]
+
+    def _parts(self, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
+        sizes = self.sizes(len(x))
+        return list(zip(x.contiguous().split(sizes), y.contiguous().split(sizes), strict=True))
+
+    def _pull(self, theta: Tensor, x: Tensor, y: Tensor, cotangent: Tensor, kept: Any, by_theta: bool) -> Pulled:
+        if not by_theta:
+            return self.functions.pullback_data(theta, x, y, cotangent)
+        if kept is None:
+            return self.functions.pullback(theta, x, y, cotangent)
+        return self.functions.pullback_kept(theta, x, y, cotangent, kept)
+
+    def _mean(self, gradients: list[Tensor], batch: int) -> Tensor:
+        return _weighted(gradients, [size / batch for size in self.sizes(batch)])
 
 
-def _compile(function: Callable[..., object]) -> Callable[..., object]:
-    return torch.compile(function, fullgraph=True, dynamic=False)
+def _weighted(values: list[Tensor], shares: list[float]) -> Tensor:
+    if len(values) == 1:
+        return values[0]
+    total = values[0] * shares[0]
+    for value, share in zip(values[1:], shares[1:], strict=True):
+        total.add_(value, alpha=share)
+    return total
+
+
+class _Compiled(Derivatives):
+    """The same functions through `torch.compile`, each at its first call."""
+
+    def __init__(self, functions: Derivatives) -> None:
+        self.keeps_tensors = functions.keeps_tensors
+        self._gradient = _compile(functions.gradient)
+        self._pullback, self._pullback_data = _compile(functions.pullback), _compile(functions.pullback_data)
+        # A CUDA graph writes its results where the last call's lie, and these must outlive many calls.
+        self._keep = _compile(functions.keep, cuda_graphs=False) if functions.keeps_tensors else functions.keep
+        kept = functions.pullback_kept
+        self._pullback_kept = _compile(kept, cuda_graphs=False) if functions.keeps_tensors else kept
+
+    def gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        gradient: Tensor = self._call(self._gradient, theta, x, y)
+        return gradient
+
+    def keep(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Any]:
+        gradient, kept = self._call(self._keep, theta, x, y)
+        return gradient, kept
+
+    def pullback(self, theta: Tensor, x: Tensor, y: Tensor, cotangent: Tensor) -> Pulled:
+        return Pulled(*self._call(self._pullback, theta, x, y, cotangent))
+
+    def pullback_kept(self, theta: Tensor, x: Tensor, y: Tensor, cotangent: Tensor, kept: Any) -> Pulled:
+        return Pulled(*self._call(self._pullback_kept, theta, x, y, cotangent, kept))
+
+    def pullback_data(self, theta: Tensor, x: Tensor, y: Tensor, cotangent: Tensor) -> Pulled:
+        return Pulled(*self._call(self._pullback_data, theta, x, y, cotangent))
+
+    def _call(self, function: Callable[..., Any], theta: Tensor, *arguments: Any) -> Any:
+        if theta.is_cuda:
+            torch.compiler.cudagraph_mark_step_begin()
+        return function(theta, *arguments)
+
+
+def _compile(function: Callable[..., Any], cuda_graphs: bool = True) -> Callable[..., Any]:
+    # As it comes, the compiler writes whatever many places read to memory, masks of one byte an element among them, and a
+    # pass with such a mask is ten times slower than one that computes it again.
+    options = {"realize_reads_threshold": 20, "realize_opcount_threshold": 200, "triton.cudagraphs": cuda_graphs}
+    known = torch._inductor.list_options()
+    return torch.compile(function, fullgraph=True, dynamic=False, options={key: options[key] for key in options if key in known})

@@ -8,6 +8,7 @@ from typing import Any
 
 from filelock import Timeout
 
+from limbeck.matching.engine import Arrangement
 from limbeck.methods.settings import DistillSettings
 from limbeck.methods.workspace import Resolved, resolve
 from limbeck.runtime.cache import lock
@@ -81,7 +82,9 @@ class RunFolder:
     @property
     def resolved(self) -> Resolved:
         """What was decided automatically."""
-        return Resolved(**self.state()["resolved"])
+        held = self.state()["resolved"]
+        engine = held.get("engine")
+        return Resolved(held["device"], held["threads"], Arrangement(**engine) if engine else None)
 
     def decide(self, **values: Any) -> None:
         """Change what was decided."""

@@ -2,24 +2,21 @@
 
 from collections.abc import Callable
 
-from limbeck.matching.adjoint import Adjoint, Exact, Unroll
+from limbeck.matching.adjoint import Adjoint
 from limbeck.matching.steps import StudentStep
 from limbeck.methods.objective import Objective
 from limbeck.methods.trajectory import TrajectoryMatching
 from limbeck.methods.workspace import Workspace
 
-ADJOINTS: dict[str, Callable[[], Adjoint]] = {"exact": Exact, "unroll": Unroll}
 
-
-def edf(workspace: Workspace, step: StudentStep) -> Objective:
+def edf(workspace: Workspace, step: StudentStep, adjoint: Adjoint) -> Objective:
     """Trajectory matching with Common Pattern Dropout; Discriminative Area Enhancement comes with the outer loop.
 
     Wang et al., "Emphasizing Discriminative Features for Dataset Distillation in Complex Scenarios" (EDF), 2025,
     arXiv:2410.17193.
     """
     s = workspace.settings
-    adjoint = ADJOINTS[s.engine.kind]()
     return TrajectoryMatching(workspace.experts, s.experts.num_experts, step, adjoint, s.match, s.schedule, s.augment, s.seed)
 
 
-METHODS: dict[str, Callable[[Workspace, StudentStep], Objective]] = {"edf": edf}
+METHODS: dict[str, Callable[[Workspace, StudentStep, Adjoint], Objective]] = {"edf": edf}

@@ -27,6 +27,7 @@ from limbeck.runtime.devices import environment, repeatable
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import write_json
 from limbeck.runtime.fingerprint import plain
+from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.progress import NoProgress, Progress
 
 
@@ -68,7 +69,7 @@ def distill(
             raise UsageError(
                 f"engine.device: {str(workspace.device)!r} is not {folder.resolved.device!r}, where the run was started"
             )
-        repeatable(workspace.device)
+        repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
         if folder.results_file.exists():
             return own_json(folder.results_file)
         torch.set_num_threads(folder.resolved.threads)  # sums over threads round differently: a resumed run keeps the number
@@ -77,15 +78,16 @@ def distill(
 
 def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[str, Any]:
     settings, evaluator = workspace.settings, workspace.evaluator()
+    reuse_freed_memory()
     with folder.stage("experts"):
         store = workspace.experts
     with folder.stage("initial"):
         start = workspace.initial()
     with folder.stage("compile"):
-        step, compiled = workspace.student_step(folder.resolved.compiled)
-        folder.decide(compiled=compiled)
+        step, adjoint, arrangement = workspace.engine(folder.resolved.engine)
+        folder.decide(engine=arrangement)
     loop = OuterLoop(
-        objective=METHODS[settings.method](workspace, step),
+        objective=METHODS[settings.method](workspace, step, adjoint),
         enhancement=workspace.enhancement(start.classes),
         settings=settings.outer,
         evaluate=lambda x, y, eta: evaluator.distilled(x, y, eta, seeds=range(settings.eval.every_seeds), split="val"),

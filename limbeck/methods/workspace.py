@@ -3,8 +3,6 @@
 What is decided automatically (device, threads, compiled or not) is decided once, in `resolve`, and stored with the run.
 """
 
-import os
-import warnings
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -19,36 +17,31 @@ from limbeck.distilled.initial import Initial, InitialSet, check_ipc
 from limbeck.evaluation.evaluate import Evaluator
 from limbeck.experts.store import TrajectoryStore
 from limbeck.experts.train import ExpertTask, train_experts
-from limbeck.losses import soft_cross_entropy
+from limbeck.matching.adjoint import Adjoint
+from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
 from limbeck.matching.schedules import reachable_epochs
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.methods.enhance import Enhancement
 from limbeck.methods.settings import DistillSettings
 from limbeck.networks.flat import FlatNetwork, flat_network
-from limbeck.runtime.cache import cache_root
 from limbeck.runtime.devices import resolve_device
 from limbeck.runtime.progress import Progress
 from limbeck.saliency.maps import find_layers
 from limbeck.training.images import Prepared, sample
 
-# Compiling costs about half a minute and halves a step of some 10 ms: below this many steps it does not pay.
-COMPILE_FROM_STEPS = 5000
-
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What was decided automatically: the device, the number of threads, whether the step is compiled."""
+    """What was decided automatically: the device, the number of threads, and, once it is set up, how the engine works."""
 
     device: str
     threads: int
-    compiled: bool
+    engine: Arrangement | None = None
 
 
 def resolve(settings: DistillSettings) -> Resolved:
-    """Decide what the settings leave open."""
-    worth = settings.match.syn_steps * settings.outer.iterations >= COMPILE_FROM_STEPS
-    compiled = settings.engine.kind == "exact" and {"yes": True, "no": False, "auto": worth}[settings.engine.compile]
-    return Resolved(str(resolve_device(settings.engine.device)), torch.get_num_threads(), compiled)
+    """Decide what can be decided before anything is computed."""
+    return Resolved(str(resolve_device(settings.engine.device)), torch.get_num_threads())
 
 
 @dataclass
@@ -87,6 +80,7 @@ class Workspace:
         """Load the data, build the network and raise `UsageError` for whatever does not fit, before anything is written."""
         layer = self.settings.enhance.cam_layer
         check_ipc(self.data, self.settings.ipc)
+        check_engine(self.settings.engine, self.network, self.device)
         find_layers(self.network.module, torch.zeros(1, *self.data.shape, device=self.device), layer)
 
     @cached_property
@@ -121,33 +115,17 @@ class Workspace:
         """Maps and weights for images of those classes."""
         return Enhancement(self.map_network, classes, self.settings.enhance, self.settings.seed)
 
-    def student_step(self, compiled: bool) -> tuple[StudentStep, bool]:
-        """The student's step, compiled before it is used, and whether it is: where compiling fails it is plain, with a warning."""
-        if not compiled:
-            return StudentStep(self.network, soft_cross_entropy), False
-        # Beside our other caches, so that the next run, or a resumed one, finds the compiled code.
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "compiled"))
-        torch.compiler.reset()  # its limit on recompilations counts over all networks of a process
-        step = StudentStep(self.network, soft_cross_entropy, compiled=True)
-        count = self.data.num_classes * self.settings.ipc
-        match = self.settings.match
-        draws = draw_steps((count, *self.data.shape), match.batch_syn, match.syn_steps, self.settings.augment, 0, 0)
-        sizes = {len(draw.index) for draw in draws}
-        with self.progress.stage("compile", 2 * len(sizes)) as stage:
-            try:
-                for size in sorted(sizes):
-                    theta = torch.zeros(self.network.num_parameters, device=self.device)
-                    x = torch.zeros(size, *self.data.shape, device=self.device)
-                    y = torch.zeros(size, self.data.num_classes, device=self.device)
-                    step.gradient(theta, x, y)
-                    stage.advance()
-                    step.pullback(theta, x, y, theta.clone())  # a clone: one tensor given twice is another graph
-                    stage.advance()
-            except Exception as error:  # noqa: BLE001 (a compiler fails in many ways, and none may stop the run)
-                warnings.warn(f"the step could not be compiled and runs uncompiled: {type(error).__name__}", stacklevel=2)
-                self.progress.say(f"warning: the step could not be compiled and runs uncompiled ({type(error).__name__})")
-                return StudentStep(self.network, soft_cross_entropy), False
-        return step, True
+    def engine(self, arrangement: Arrangement | None = None) -> tuple[StudentStep, Adjoint, Arrangement]:
+        """The student's step, the way to the gradient and what was decided about them, or what `arrangement` says again."""
+        return prepare(self.problem(), self.settings.engine, self.progress, arrangement)
+
+    def problem(self) -> Problem:
+        """What the engine is set up for."""
+        settings, match = self.settings, self.settings.match
+        shape = (self.data.num_classes * settings.ipc, *self.data.shape)
+        draws = draw_steps(shape, match.batch_syn, match.syn_steps, settings.augment, 0, 0)
+        batches = sorted({len(draw.index) for draw in draws})
+        return Problem(self.network, shape, self.data.num_classes, batches, match.syn_steps, settings.outer.iterations)
 
     def record(self) -> dict[str, Any]:
         """Fingerprints of what the result rests on."""

@@ -5,14 +5,21 @@ that dataset distillation uses since Zhao, Mopuri and Bilen, "Dataset Condensati
 arXiv:2006.05929.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-Norm = Literal["instance", "group", "batch", "none"]
-Pooling = Literal["avg", "max", "none"]
-Activation = Literal["relu", "leaky", "sigmoid"]
+from limbeck.networks.stages import (
+    Activation,
+    Bias,
+    Convolution,
+    Dense,
+    Norm,
+    NormActivatePool,
+    Pooling,
+    Stage,
+)
+
+GROUPS = 4
 
 
 class BatchNorm(nn.Module):
@@ -61,7 +68,7 @@ class ConvNet(nn.Module):
         num_classes: K.
         depth: number of blocks, 1 to 8.
         width: channels of every block.
-        norm: `instance` (a group norm with one channel a group), `group` (four groups), `batch` or `none`.
+        norm: `instance` (a group norm with one channel a group), `group` (`GROUPS` groups), `batch` or `none`.
         pooling: `avg`, `max` or `none`.
         activation: `relu`, `leaky` (slope 0.01) or `sigmoid`.
     """
@@ -80,6 +87,7 @@ class ConvNet(nn.Module):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
+        self.shape, self.kinds = (height, width_pixels), (norm, pooling, activation)
         inputs = [channels] + [width] * (depth - 1)
         self.blocks = nn.ModuleList(Block(size, width, norm, activation) for size in inputs)
         self.pool: nn.Module = {"avg": nn.AvgPool2d(2), "max": nn.MaxPool2d(2), "none": nn.Identity()}[pooling]
@@ -97,6 +105,19 @@ class ConvNet(nn.Module):
         logits: Tensor = self.classifier(self.features(x))
         return logits
 
+    def stages(self, dtype: torch.dtype | None = None) -> list[Stage] | None:
+        """The network as stages that convolve in `dtype`; None where a pooling leaves out a row or a column."""
+        (height, width), (norm, pooling, activation) = self.shape, self.kinds
+        halvings = 0 if pooling == "none" else len(self.blocks)
+        if height % 2**halvings or width % 2**halvings:
+            return None
+        rest = NormActivatePool(norm, GROUPS, pooling, activation)
+        norms = ("1.weight", "1.bias") if norm != "none" else ()
+        names = [tuple(f"blocks.{i}.{part}" for part in ("0.weight", "0.bias", *norms)) for i in range(len(self.blocks))]
+        head = Dense((height >> halvings, width >> halvings))
+        blocks = [Stage(Convolution(dtype), rest, parts) for parts in names]
+        return [*blocks, Stage(head, Bias(), ("classifier.weight", "classifier.bias"))]
+
 
 def _norm(name: Norm, width: int) -> nn.Module:
     if name == "batch":
@@ -104,7 +125,7 @@ def _norm(name: Norm, width: int) -> nn.Module:
     if name == "none":
         return nn.Identity()
     # GroupNorm(C, C), because InstanceNorm2d's second derivative is silently wrong in reverse-over-forward mode.
-    return nn.GroupNorm(width if name == "instance" else 4, width)
+    return nn.GroupNorm(width if name == "instance" else GROUPS, width)
 
 
 def _activation(name: Activation) -> nn.Module:

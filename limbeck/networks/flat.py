@@ -14,6 +14,7 @@ from torch.func import functional_call
 
 from limbeck.networks.convnet import BatchNorm
 from limbeck.networks.names import build_network
+from limbeck.networks.stages import Stage
 
 
 class FlatNetwork:
@@ -49,6 +50,11 @@ class FlatNetwork:
         """Logits with shape (N, K) of images x with shape (N, C, H, W) under θ with shape (P,)."""
         logits: Tensor = functional_call(self.module, self.parameters(theta), (x,))
         return logits
+
+    def stages(self, dtype: torch.dtype | None = None) -> list[Stage] | None:
+        """The network as stages that convolve in `dtype` (None: in that of θ); None where it has no such form."""
+        found: Callable[[torch.dtype | None], list[Stage] | None] = getattr(self.module, "stages", lambda _: None)
+        return found(dtype)
 
     def initial(self, generator: torch.Generator) -> Tensor:
         """Fresh parameters with shape (P,), float32: U(−1/√n, 1/√n) with n inputs for weights and biases, 1 and 0 for norms."""

@@ -27,15 +27,15 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def repeatable(device: torch.device) -> None:
-    """Make cuDNN choose the same algorithms every time and compute in full single precision, for this process.
+def repeatable(device: torch.device, tf32: bool = False) -> None:
+    """Make cuDNN choose the same algorithms every time, in full single precision or in TF32, for this process.
 
     Some operations of the augmentation still add in an order that CUDA chooses: on a GPU a resumed run equals an uninterrupted
     one to rounding, on the CPU to the bit.
     """
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -1,0 +1,292 @@
+"""Setting the engine up: size of micro-batches, compiled or not, how many steps are kept — within a budget of memory.
+
+    X and its gradients + θ_0 … θ_T + kept steps + the work of one step ≤ budget
+
+A kept step saves two or three of the eleven convolutions that a step and its product cost, and holds its activations until
+the walk back has passed it. Both ways are timed once; if keeping is faster, as many of the last steps are kept as fit.
+"""
+
+import os
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.losses import soft_cross_entropy
+from limbeck.matching.adjoint import Adjoint, Exact, Tesla, Truncated, Unroll
+from limbeck.matching.settings import EngineSettings
+from limbeck.matching.steps import StudentStep
+from limbeck.networks.convnet import BatchNorm
+from limbeck.networks.flat import FlatNetwork
+from limbeck.runtime.cache import cache_root
+from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.memory import free_memory, measure
+from limbeck.runtime.progress import Progress
+
+# On a CPU passes over memory are several times faster while an activation, its derivative and its gradients fit the cache.
+CACHED = 8 * 2**20
+# Compiling costs about half a minute and saves some ten milliseconds a step: below so many steps it does not pay.
+COMPILE_FROM_STEPS = 5000
+# To find out whether keeping pays takes two more compilations.
+KEEP_FROM_STEPS = 40_000
+LEAST_GAIN = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """What was decided: whether the step is compiled, images per micro-batch (None: all), steps kept, θ_n on the host."""
+
+    compiled: bool
+    micro_batch: int | None = None
+    kept: int = 0
+    on_host: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What the engine is set up for.
+
+    Args:
+        network: f, on the device that computes.
+        shape: of X, (N, C, H, W).
+        num_classes: K.
+        batches: the sizes of mini-batches that occur.
+        steps: T.
+        iterations: of the outer loop.
+    """
+
+    network: FlatNetwork
+    shape: tuple[int, int, int, int]
+    num_classes: int
+    batches: Sequence[int]
+    steps: int
+    iterations: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.module.parameters()).device
+
+    def example(self, batch: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Some θ, x, y and λ of a batch."""
+        generator = torch.Generator().manual_seed(0)
+        theta = self.network.initial(generator)
+        x = torch.randn(batch, *self.shape[1:], generator=generator)
+        y = torch.randn(batch, self.num_classes, generator=generator)
+        direction = torch.randn(theta.shape, generator=generator)
+        return theta.to(self.device), x.to(self.device), y.to(self.device), direction.to(self.device)
+
+
+def check_engine(settings: EngineSettings, network: FlatNetwork, device: torch.device) -> None:
+    """Raise `UsageError` for settings that do not fit the network or the device."""
+    require(settings.precision != "tf32" or device.type == "cuda", "engine.precision", settings.precision, "fp32 or bf16 on a CPU")
+    whole = settings.micro_batch == "auto" or not _has_batch_norm(network)
+    accepted = f"auto: batch norm takes its statistics from the whole batch, and {network.name} has it"
+    require(whole, "engine.micro_batch", settings.micro_batch, accepted)
+
+
+def prepare(
+    problem: Problem, settings: EngineSettings, progress: Progress, arrangement: Arrangement | None = None
+) -> tuple[StudentStep, Adjoint, Arrangement]:
+    """The step, compiled before it is used, the way to the gradient, and what was decided.
+
+    Args:
+        problem: what to set up for.
+        settings: the keys `engine.*`.
+        progress: where to report.
+        arrangement: what an earlier call decided, to be repeated; None decides.
+
+    Raises:
+        UsageError: when the budget is too small for micro-batches of one image, naming what would do.
+    """
+    if settings.kind == "unroll":
+        return StudentStep(problem.network, soft_cross_entropy, precision=settings.precision), Unroll(), Arrangement(False)
+    decided = arrangement or _decide(problem, settings)
+    step = _step(problem, settings, decided)
+    if decided.compiled and not _compile(problem, settings, step, progress, decided.kept > 0):
+        decided = replace(decided, compiled=False, kept=0)
+        step = _step(problem, settings, decided)
+    if arrangement is None:
+        decided = _fitted(problem, settings, decided, progress)
+        step = step if decided.micro_batch == step.micro_batch else _step(problem, settings, decided)
+    return step, _adjoint(settings, decided), decided
+
+
+def automatic_micro_batch(network: FlatNetwork, shape: tuple[int, int, int], device: torch.device) -> int | None:
+    """Images (C, H, W) to differentiate at a time: on a CPU as many as fit its cache; None takes a batch whole."""
+    if device.type != "cpu" or _has_batch_norm(network):
+        return None
+    return max(1, CACHED // _largest_activation(network, shape))
+
+
+def _decide(problem: Problem, settings: EngineSettings) -> Arrangement:
+    worth = problem.steps * problem.iterations >= COMPILE_FROM_STEPS
+    compiled = {"yes": True, "no": False, "auto": worth}[settings.compile]
+    if settings.micro_batch != "auto":
+        return Arrangement(compiled, settings.micro_batch)
+    micro_batch = automatic_micro_batch(problem.network, problem.shape[1:], problem.device) if compiled else None
+    return Arrangement(compiled, None if micro_batch is None or micro_batch >= max(problem.batches) else micro_batch)
+
+
+def _step(problem: Problem, settings: EngineSettings, decided: Arrangement) -> StudentStep:
+    return StudentStep(problem.network, soft_cross_entropy, decided.compiled, settings.precision, decided.micro_batch)
+
+
+def _adjoint(settings: EngineSettings, decided: Arrangement) -> Adjoint:
+    if settings.kind == "tesla":
+        return Tesla(on_host=decided.on_host)
+    if settings.kind == "truncated":
+        return Truncated(decided.kept, decided.on_host, settings.last_steps)
+    return Exact(decided.kept, decided.on_host)
+
+
+def _compile(problem: Problem, settings: EngineSettings, step: StudentStep, progress: Progress, keeping: bool) -> bool:
+    """Call every function once for every size of a micro-batch; whether that went well."""
+    # Beside our other caches, so that the next run, or a resumed one, finds the compiled code.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "compiled"))
+    torch.compiler.reset()  # its limit on recompilations counts over all networks of a process
+    sizes = sorted({size for batch in problem.batches for size in step.sizes(batch)})
+    by_theta = settings.kind != "tesla"
+    with progress.stage("compile", len(sizes) * (3 if keeping else 2)) as stage:
+        try:
+            for size in sizes:
+                theta, x, y, direction = problem.example(size)
+                step.gradient(theta, x, y)
+                stage.advance()
+                step.pullback(theta, x, y, direction, by_theta=by_theta)
+                stage.advance()
+                if keeping:
+                    step.pullback(theta, x, y, direction, step.keep(theta, x, y)[1])
+                    stage.advance()
+        except Exception as error:  # noqa: BLE001 (a compiler fails in many ways, and none may stop the run)
+            warnings.warn(f"the step could not be compiled and runs uncompiled: {type(error).__name__}", stacklevel=2)
+            progress.say(f"warning: the step could not be compiled and runs uncompiled ({type(error).__name__})")
+            return False
+    return True
+
+
+def _fitted(problem: Problem, settings: EngineSettings, decided: Arrangement, progress: Progress) -> Arrangement:
+    """The same within the budget: micro-batches that fit, θ_n on the host where they take much, kept steps if they pay."""
+    budget = settings.budget() or free_memory(problem.device) // 2
+    walked = min(settings.last_steps, problem.steps) if settings.kind == "truncated" else problem.steps
+    thetas = 4 * problem.network.num_parameters * (walked + 1)
+    on_host = problem.device.type == "cuda" and thetas > budget // 4
+    fixed = _fixed(problem) + (0 if on_host else thetas)
+    decided = replace(decided, on_host=on_host)
+    if settings.memory == "auto" and fixed + _guess(problem, decided) < budget // 2:
+        work = _guess(problem, decided)
+    else:
+        decided, work = _micro_batch_that_fits(problem, settings, decided, budget - fixed, progress)
+    worth = settings.memory != "auto" or problem.steps * problem.iterations >= KEEP_FROM_STEPS
+    if settings.kind == "tesla" or not worth:
+        return decided
+    return replace(decided, kept=_steps_to_keep(problem, settings, decided, budget - fixed - work, walked, progress))
+
+
+def _micro_batch_that_fits(
+    problem: Problem, settings: EngineSettings, decided: Arrangement, room: int, progress: Progress
+) -> tuple[Arrangement, int]:
+    """The arrangement with micro-batches whose work fits `room` bytes, and that work."""
+    while True:
+        step = _step(problem, settings, decided)
+        work = _work(problem, settings, step)
+        if work <= room:
+            return decided, work
+        largest = max(step.sizes(max(problem.batches)))
+        fixed = settings.micro_batch != "auto" or _has_batch_norm(problem.network)
+        if largest == 1 or fixed:
+            least = (settings.budget() or free_memory(problem.device) // 2) - room + work
+            accepted = f"at least {least / 2**20:.0f}MiB for this problem" + (
+                " with engine.micro_batch as it is" if settings.micro_batch != "auto" else ""
+            )
+            raise UsageError(f"engine.memory: {settings.memory!r} is not {accepted}")
+        # In proportion, and a little less: part of the work does not shrink.
+        decided = replace(decided, micro_batch=max(1, min(largest - 1, int(0.8 * largest * max(room, 0) / work))))
+        if decided.compiled:
+            _compile(problem, settings, _step(problem, settings, decided), progress, False)
+
+
+def _steps_to_keep(
+    problem: Problem, settings: EngineSettings, decided: Arrangement, room: int, walked: int, progress: Progress
+) -> int:
+    """How many steps to keep in `room` bytes: none where keeping is not faster."""
+    step, batch = _step(problem, settings, decided), max(problem.batches)
+    example = problem.example(batch)
+    if not step.functions.keeps_tensors or room <= 0:
+        return 0
+    if not _compile(problem, settings, step, progress, True):
+        return 0
+    _, taken = measure(lambda: step.keep(*example[:3]), problem.device)
+    most = min(walked, room // max(taken.held, 1))
+    if most == 0:
+        return 0
+
+    def again() -> None:
+        step.gradient(*example[:3])
+        step.pullback(*example)
+
+    def kept() -> None:
+        step.pullback(*example, step.keep(*example[:3])[1])
+
+    faster = _seconds(kept, problem.device) < (1 - LEAST_GAIN) * _seconds(again, problem.device)
+    return int(most) if faster else 0
+
+
+def _work(problem: Problem, settings: EngineSettings, step: StudentStep) -> int:
+    """Bytes that one step and its product take beside their inputs, measured."""
+    example = problem.example(max(problem.batches))
+    by_theta = settings.kind != "tesla"
+
+    def work() -> None:
+        step.gradient(*example[:3])
+        step.pullback(*example, by_theta=by_theta)
+
+    work()
+    return int(1.1 * measure(work, problem.device)[1].peak)
+
+
+def _guess(problem: Problem, decided: Arrangement) -> int:
+    """Bytes that one step takes, from its largest activation: on the safe side."""
+    images = min(decided.micro_batch or max(problem.batches), max(problem.batches))
+    return 16 * images * _largest_activation(problem.network, problem.shape[1:])
+
+
+def _fixed(problem: Problem) -> int:
+    """Bytes of X with its gradient and momentum, of a batch with its gradient, and of λ with two products."""
+    image = 4 * torch.Size(problem.shape[1:]).numel()
+    return image * (4 * problem.shape[0] + 4 * max(problem.batches)) + 4 * 4 * problem.network.num_parameters
+
+
+def _seconds(work: Callable[[], None], device: torch.device, repeats: int = 5) -> float:
+    taken = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken[1:])
+
+
+def _has_batch_norm(network: FlatNetwork) -> bool:
+    return any(isinstance(part, (BatchNorm, nn.modules.batchnorm._BatchNorm)) for part in network.module.modules())
+
+
+def _largest_activation(network: FlatNetwork, shape: tuple[int, ...]) -> int:
+    """Bytes of the largest output of any module for one image (C, H, W), in single precision."""
+    largest = [torch.Size(shape).numel()]
+    hooks = [
+        part.register_forward_hook(lambda module, inputs, output: largest.append(output[0].numel()))
+        for part in network.module.modules()
+    ]
+    try:
+        with torch.no_grad():
+            network.module(torch.zeros(2, *shape, device=next(network.module.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return 4 * max(largest)
