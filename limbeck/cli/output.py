@@ -62,7 +62,7 @@ def print_results(results: Mapping[str, Any]) -> None:
     if results.get("best_iteration") == 0:
         console.print("warning: no iteration was better on the validation images than the initial images, which are the result")
     if seconds := results.get("seconds"):
-        stages = ", ".join(f"{stage} {_duration(spent)}" for stage, spent in seconds.items())
+        stages = ", ".join(f"{stage} {duration(spent)}" for stage, spent in seconds.items())
         console.print(f"time: {stages}")
     print_paths(results)
 
@@ -75,7 +75,8 @@ def print_paths(results: Mapping[str, Any]) -> None:
         print(f"{name + ':':{width}} {path}")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Such as 3 min 20 s."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 

@@ -102,10 +102,10 @@ class EngineSettings:
         """The bytes that `memory` names; None where it is `auto`."""
         if self.memory == "auto":
             return None
-        matched = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([KMGT]i?)?B?", self.memory)
+        matched = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([kKMGT]i?)?B?", self.memory)
         require(matched is not None, "engine.memory", self.memory, "auto or a number of bytes such as 4GiB, 1.5GB or 800MB")
         assert matched is not None, "checked above"
         unit = matched[2] or ""
-        size = float(matched[1]) * (1024 if unit.endswith("i") else 1000) ** " KMGT".index(unit[:1] or " ")
+        size = float(matched[1]) * (1024 if unit.endswith("i") else 1000) ** " KMGT".index(unit[:1].upper() or " ")
         require(1 <= size <= 2**60, "engine.memory", self.memory, "from 1 byte to 1 EiB")
         return int(size)

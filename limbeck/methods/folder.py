@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import Timeout
 
 from limbeck.matching.engine import Arrangement
@@ -15,6 +16,7 @@ from limbeck.runtime.cache import lock
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import encodable
+from limbeck.runtime.memory import peak_memory
 
 # Keys that no result before the final evaluation depends on: a resumed run may change them.
 LATE_KEYS = {"output", "data.workers", "eval.seeds", "eval.random_lr"} | {
@@ -97,15 +99,22 @@ class RunFolder:
         stages: dict[str, float] = self.state()["stages"]
         return stages
 
+    @property
+    def peak_memory(self) -> dict[str, int]:
+        """Bytes: the most until the end of every stage, of the process or, on CUDA, of its tensors on the device."""
+        return dict(self.state().get("peak_memory", {}))
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the block's seconds to the stage of that name."""
+        """Add the block's seconds to the stage of that name, and note the memory taken."""
         began = time.perf_counter()
         try:
             yield
         finally:
             state = self.state()
             state["stages"][name] = round(state["stages"].get(name, 0.0) + time.perf_counter() - began, 3)
+            peaks = state.setdefault("peak_memory", {})
+            peaks[name] = max(peaks.get(name, 0), peak_memory(torch.device(state["resolved"]["device"])))
             write_json(self.state_file, state)
 
 

@@ -52,7 +52,7 @@ def distill(
 
     Returns:
         The content of `results.json`: accuracies in [0, 1] of `distilled`, `initial`, `random` and `full`, `recovery_ratio`,
-        `paths` and `seconds` per stage.
+        `paths`, and `seconds` and `peak_memory` (bytes, so far) per stage.
 
     Raises:
         UsageError: for data, a network or an `ipc` that do not fit, or a run folder that is taken; nothing is written then.
@@ -110,6 +110,7 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[st
         "skipped_share": state.skipped / max(state.iteration, 1),
         "paths": {"run": str(folder.path), "distilled": str(folder.path / "distilled"), "experts": str(store.path)},
         "seconds": folder.seconds,
+        "peak_memory": folder.peak_memory,
         "protocol": plain(settings.eval),
         "experts": {"num_experts": settings.experts.num_experts, "last_epoch_accuracy": _last_accuracies(store, settings)},
         "environment": environment(workspace.device),

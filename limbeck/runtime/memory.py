@@ -46,6 +46,11 @@ def peak_resident() -> int:
     return kilobytes if sys.platform == "darwin" else kilobytes * 1024
 
 
+def peak_memory(device: torch.device) -> int:
+    """The most bytes so far: on CUDA of this process's tensors on the device, else of the process in the machine's memory."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_resident()
+
+
 def measure(work: Callable[[], T], device: torch.device) -> tuple[T, Taken]:
     """The result of `work`, and the tensors that it took."""
     return _measure_cuda(work, device) if device.type == "cuda" else _measure_cpu(work)

@@ -1,0 +1,154 @@
+"""Setting the engine up: what is decided, and that the budget holds."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from limbeck.augmentation_settings import AugmentSettings
+from limbeck.matching.adjoint import Exact, InnerLoop, Tesla, Truncated, Unroll
+from limbeck.matching.criteria import KeepAll, MatchingLoss
+from limbeck.matching.engine import Arrangement, Problem, automatic_micro_batch, check_engine, prepare
+from limbeck.matching.settings import EngineSettings
+from limbeck.matching.steps import draw_steps
+from limbeck.networks.flat import flat_network
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.memory import measure
+from limbeck.runtime.progress import NoProgress
+
+CPU = torch.device("cpu")
+
+
+def problem(name: str = "ConvNetD2-w8", count: int = 12, steps: int = 3, iterations: int = 10) -> Problem:
+    network = flat_network(name, (3, 16, 16), 4)
+    return Problem(network, (count, 3, 16, 16), 4, [count], steps, iterations)
+
+
+def iteration(case: Problem, step, adjoint):
+    theta, x, y, direction = case.example(case.shape[0])
+    draws = draw_steps(case.shape, None, case.steps, AugmentSettings(), 0, 0)
+    loss = MatchingLoss(theta, theta + 0.01 * direction, KeepAll())
+    return adjoint(InnerLoop(step, theta, draws), x, y, torch.tensor(0.02), loss)[0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        (EngineSettings(), Exact),
+        (EngineSettings(kind="unroll"), Unroll),
+        (EngineSettings(kind="tesla"), Tesla),
+        (EngineSettings(kind="truncated", last_steps=2), Truncated),
+    ],
+)
+def test_the_kind_names_the_way(settings, kind):
+    step, adjoint, decided = prepare(problem(), settings, NoProgress())
+    assert type(adjoint) is kind
+    assert decided == Arrangement(compiled=False)  # so few steps are not worth a compilation
+    assert torch.isfinite(iteration(problem(), step, adjoint).images).all()
+
+
+def test_truncated_takes_its_steps():
+    assert prepare(problem(), EngineSettings(kind="truncated", last_steps=2), NoProgress())[1].steps_back(3) == 2
+
+
+@pytest.mark.parametrize("memory", ["1.2MB", "2MB", "4MiB", "1GB"])
+@pytest.mark.parametrize("kind", ["exact", "tesla"])
+def test_a_gradient_stays_within_the_budget(memory, kind):
+    settings = EngineSettings(memory=memory, kind=kind)
+    case = problem(count=24, steps=5)
+    step, adjoint, decided = prepare(case, settings, NoProgress())
+    gradients, taken = measure(lambda: iteration(case, step, adjoint), CPU)
+    assert taken.peak <= settings.budget()
+    whole, reference, _ = prepare(case, EngineSettings(kind=kind), NoProgress())
+    expected = iteration(case, whole, reference)
+    assert (gradients.images - expected.images).norm() < 1e-4 * expected.images.norm()
+    assert decided.micro_batch is None if memory == "1GB" else (decided.micro_batch or 24) <= 24
+
+
+def test_a_small_budget_makes_small_micro_batches():
+    case = problem(count=24)
+    small, large = (prepare(case, EngineSettings(memory=memory), NoProgress())[2] for memory in ("1.2MB", "1GB"))
+    assert small.micro_batch < 12
+    assert large.micro_batch is None
+
+
+def test_a_budget_that_one_image_exceeds_is_refused_with_what_would_do():
+    case = problem(count=24)
+    with pytest.raises(UsageError, match=r"^engine\.memory: '50kB' is not at least [1-9]\d*MiB for this problem$"):
+        prepare(case, EngineSettings(memory="50kB"), NoProgress())
+    with pytest.raises(UsageError, match=r"with engine\.micro_batch as it is"):
+        prepare(case, EngineSettings(memory="50kB", micro_batch=4), NoProgress())
+
+
+def test_an_arrangement_is_repeated():
+    decided = Arrangement(compiled=False, micro_batch=5)
+    step, _, again = prepare(problem(), EngineSettings(memory="50kB"), NoProgress(), decided)
+    assert again == decided
+    assert step.sizes(12) == [4, 4, 4]
+
+
+def test_batch_norm_is_never_split():
+    case = problem("ConvNetD2-w8-batchnorm")
+    assert automatic_micro_batch(case.network, (3, 16, 16), CPU) is None
+    check_engine(EngineSettings(), case.network, CPU)
+    with pytest.raises(UsageError, match=r"^engine\.micro_batch: 4 is not auto: batch norm takes"):
+        check_engine(EngineSettings(micro_batch=4), case.network, CPU)
+
+
+def test_tf32_needs_cuda():
+    with pytest.raises(UsageError, match=r"^engine\.precision: 'tf32' is not fp32 or bf16 on a CPU$"):
+        check_engine(EngineSettings(precision="tf32"), problem().network, CPU)
+
+
+def test_automatic_micro_batches_fit_the_cache():
+    network = flat_network("ConvNetD3-w64", (3, 32, 32), 10)
+    assert automatic_micro_batch(network, (3, 32, 32), CPU) == 32  # 32 · 64 · 32² · 4 bytes are 8 MiB
+    assert automatic_micro_batch(flat_network("ConvNetD5-w128", (3, 256, 256), 10), (3, 256, 256), CPU) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1", 1), ("512", 512), ("4GiB", 2**32), ("1.5GB", 1_500_000_000), ("800 MB", 8 * 10**8), ("2Ki", 2048), ("3k", 3000)],
+)
+def test_bytes(text, size):
+    assert EngineSettings(memory=text).budget() == size
+
+
+@pytest.mark.parametrize("memory", ["", "0", "-1GB", "GiB", "nan", "1e9", "4 PB", "99999999TiB"])
+def test_nonsense_is_refused(memory):
+    with pytest.raises(UsageError, match=r"^engine\.memory: "):
+        EngineSettings(memory=memory)
+
+
+def test_no_compiler_is_a_warning_and_the_same_gradient(monkeypatch):
+    def broken(*arguments, **options):
+        def call(*arguments):
+            raise RuntimeError("no compiler")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", broken)
+    case = problem()
+    with pytest.warns(UserWarning, match="could not be compiled and runs uncompiled"):
+        step, adjoint, decided = prepare(case, EngineSettings(compile="yes"), NoProgress())
+    assert not decided.compiled
+    plain, exact, _ = prepare(case, EngineSettings(compile="no"), NoProgress())
+    assert torch.equal(iteration(case, step, adjoint).images, iteration(case, plain, exact).images)
+
+
+@pytest.mark.slow
+def test_a_budget_decides_how_many_steps_are_kept():
+    """Kept steps fill what the budget leaves, and the gradient is that of any other split."""
+    case = dataclasses.replace(problem("ConvNetD3-w16", 20, 6), shape=(20, 3, 16, 16))
+    gradients, kept = [], []
+    for memory in ("3MB", "8MB", "1GB"):
+        settings = EngineSettings(memory=memory, compile="yes")
+        step, adjoint, decided = prepare(case, settings, NoProgress())
+        result, taken = measure(lambda step=step, adjoint=adjoint: iteration(case, step, adjoint), CPU)
+        assert taken.peak <= settings.budget()
+        gradients.append(result.images)
+        kept.append(decided.kept)
+    assert kept == sorted(kept)
+    assert kept[-1] in (0, 6)  # all, unless recomputing was found faster
+    for gradient in gradients[1:]:
+        assert (gradient - gradients[0]).norm() < 1e-4 * gradients[0].norm()

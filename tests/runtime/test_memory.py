@@ -1,0 +1,36 @@
+"""Memory as it is counted."""
+
+import torch
+
+from limbeck.runtime.memory import free_memory, measure, peak_resident, reuse_freed_memory, total_memory
+
+CPU = torch.device("cpu")
+
+
+def test_tensors_are_counted():
+    def work():
+        large = torch.zeros(1000, 500)
+        return large[:10] + 1  # a new tensor; the large one is dropped
+
+    result, taken = measure(work, CPU)
+    assert result.shape == (10, 500)
+    assert 2_000_000 + 20_000 <= taken.peak < 2_100_000
+    assert 20_000 <= taken.held < 30_000
+
+
+def test_nothing_taken():
+    assert measure(lambda: None, CPU)[1] == (0, 0)
+
+
+def test_the_machine_has_memory():
+    assert 0 < free_memory(CPU) <= total_memory(CPU)
+    before = peak_resident()
+    block = torch.ones(64 * 2**20 // 4)
+    assert peak_resident() >= before
+    assert block.nbytes < peak_resident() <= total_memory(CPU)
+
+
+def test_freed_memory_may_be_kept_more_than_once():
+    reuse_freed_memory()
+    reuse_freed_memory()
+    assert torch.zeros(10).sum() == 0
