@@ -1,4 +1,4 @@
-"""EDF beside the same run without its parts, over several distillation seeds, paired.
+"""EDF beside the same run without its parts, or in another precision, over several distillation seeds, paired.
 
     python benchmarks/parts.py scenes/hard-edf-ipc3 --seeds 0 1 2 3 4 --variants edf neither --jobs 2
 
@@ -27,6 +27,7 @@ VARIANTS = {
     "matched": ["match.match_norm=true"],
     "constant": ["enhance.weighting=constant"],
     "shuffled": ["enhance.weighting=shuffled"],
+    "bf16": ["engine.precision=bf16"],
 }
 RESULTS = Path(__file__).parent / "results"
 

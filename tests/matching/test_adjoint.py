@@ -1,13 +1,18 @@
-"""The exact adjoint against back-propagation through the unroll and against central differences."""
+"""The ways to the gradient: against back-propagation through the unroll, plain oracles and central differences."""
+
+import dataclasses
+from collections.abc import Iterable
 
 import pytest
 import torch
+from reference import student
 from torch import Tensor
 
 from limbeck.augmentation_settings import OPERATIONS, AugmentSettings
 from limbeck.losses import soft_cross_entropy
-from limbeck.matching.adjoint import Exact, Gradients, InnerLoop, Unroll
+from limbeck.matching.adjoint import Adjoint, Exact, Gradients, InnerLoop, Tesla, Truncated, Unroll
 from limbeck.matching.criteria import Criterion, KeepAll, LowLossDropout, MatchingLoss
+from limbeck.matching.staged import Staged
 from limbeck.matching.steps import StepDraw, StudentStep, draw_steps
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.random import generator
@@ -27,13 +32,31 @@ def operations(draws: list[StepDraw]) -> set[str]:
     return {draw.augmentation.operation for draw in draws}
 
 
-class Case:
-    """Seven images of 12×16, T = 9 steps of 3 images (so that a last chunk is smaller), in float64."""
+KINDS = ("reverse", "staged")
+STEPS = 9
 
-    def __init__(self, name: str, batch_syn: int = 3, steps: int = 9) -> None:
+
+class Case:
+    """Seven images of 12×16, T = 9 steps of 3 images (so that a last chunk is smaller), in float64.
+
+    Args:
+        name: of the network.
+        batch_syn: B.
+        steps: T.
+        kind: of the step's derivatives, uncompiled: by reverse mode, or `staged`, in closed form.
+        micro_batch: images at a time.
+    """
+
+    def __init__(
+        self, name: str, batch_syn: int = 3, steps: int = STEPS, kind: str = "reverse", micro_batch: int | None = None
+    ) -> None:
         draws = generator(0, "case")
         self.network = flat_network(name, (3, 12, 16), 4)
-        self.step = StudentStep(self.network, soft_cross_entropy)
+        self.step = StudentStep(self.network, soft_cross_entropy, micro_batch=micro_batch)
+        if kind == "staged":
+            stages = self.network.stages()
+            assert stages is not None
+            object.__setattr__(self.step, "functions", Staged(self.network, stages, soft_cross_entropy))
         self.theta = self.network.initial(draws).double()
         self.target = self.theta + 0.05 * torch.randn(self.theta.shape, generator=draws, dtype=torch.float64)
         self.images = torch.randn(7, 3, 12, 16, generator=draws, dtype=torch.float64)
@@ -48,7 +71,12 @@ class Case:
     def loss(self, criterion: Criterion) -> MatchingLoss:
         return MatchingLoss(self.theta, self.target, criterion)
 
-    def gradients(self, adjoint: Exact | Unroll, criterion: Criterion) -> Gradients:
+    def plan(self, criterion: Criterion) -> student.Plan:
+        """The same for the oracles."""
+        network = student.plain_convnet(self.network.name, 4)
+        return student.Plan(network, self.theta, self.draws, self.images, self.labels, self.syn_lr, self.loss(criterion))
+
+    def gradients(self, adjoint: Adjoint, criterion: Criterion) -> Gradients:
         return adjoint(self.inner(), self.images, self.labels, self.syn_lr, self.loss(criterion))[0]
 
     def value(self, images: Tensor, labels: Tensor, syn_lr: Tensor) -> float:
@@ -59,15 +87,136 @@ def error(value: Tensor, reference: Tensor) -> float:
     return ((value - reference).norm() / reference.norm()).item()
 
 
+def same(found: Gradients, expected: Gradients | tuple[Tensor, Tensor, Tensor]) -> None:
+    """L (where it is known) and its gradients by X, Y and η agree to 1e-10."""
+    if isinstance(expected, Gradients):
+        assert found.loss.item() == pytest.approx(expected.loss.item(), rel=1e-12)
+        expected = expected.images, expected.labels, expected.syn_lr
+    for value, reference in zip((found.images, found.labels, found.syn_lr), expected, strict=True):
+        assert value.shape == reference.shape
+        assert reference.norm() > 1e-6
+        assert error(value, reference) < 1e-10
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unroll_equals_plain_back_propagation(name: str) -> None:
+    case = Case(name)
+    same(case.gradients(Unroll(), LowLossDropout(0.3)), student.truncated(case.plan(LowLossDropout(0.3)), STEPS))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_exact_equals_unroll(name: str) -> None:
     case = Case(name)
     exact, unroll = case.gradients(Exact(), LowLossDropout(0.3)), case.gradients(Unroll(), LowLossDropout(0.3))
     assert operations(case.draws) == set(OPERATIONS)
-    assert exact.loss.item() == pytest.approx(unroll.loss.item(), rel=1e-12)
-    assert error(exact.images, unroll.images) < 1e-10
-    assert error(exact.labels, unroll.labels) < 1e-10
-    assert error(exact.syn_lr, unroll.syn_lr) < 1e-10
+    assert {len(draw.index) for draw in case.draws} == {1, 3}
+    same(exact, unroll)
+
+
+EVERY = range(STEPS + 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "micro_batch", "kept"),
+    [
+        ("ConvNetD2-w8", None, EVERY),
+        ("ConvNetD1-w4-groupnorm", 2, EVERY),  # parts of 2 and 1, and of 1
+        ("ConvNetD2-w8-batchnorm", None, (1, STEPS)),
+        ("ConvNetD2-w8-batchnorm-sigmoid", None, (2, 7)),
+        ("ConvNetD2-w8-maxpool-leaky", 1, (0, 4)),
+        ("ConvNetD1-w4-nopool-sigmoid", 2, (3, STEPS)),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_however_many_steps_are_kept(name: str, micro_batch: int | None, kept: Iterable[int], kind: str) -> None:
+    """Several losses at once, so that what is kept is used more than once."""
+    case, plain = Case(name, kind=kind, micro_batch=micro_batch), Case(name)
+    criteria = (LowLossDropout(0.3), KeepAll())
+    expected = [plain.gradients(Unroll(), criterion) for criterion in criteria]
+    for number in kept:
+        losses = [case.loss(criterion) for criterion in criteria]
+        found = Exact(number)(case.inner(), case.images, case.labels, case.syn_lr, *losses)
+        for one, reference in zip(found, expected, strict=True):
+            same(one, reference)
+
+
+@pytest.mark.parametrize("adjoint", [Exact, Truncated, Tesla])
+def test_steps_kept_are_not_computed_again(adjoint: type[Exact | Truncated | Tesla], monkeypatch: pytest.MonkeyPatch) -> None:
+    case, calls = Case("ConvNetD2-w8"), []
+    functions = case.step.functions
+    for name in ("gradient", "keep", "pullback", "pullback_kept", "pullback_data"):
+        original = getattr(type(functions), name)
+        monkeypatch.setattr(
+            type(functions), name, lambda *args, name=name, original=original: calls.append(name) or original(*args)
+        )
+    case.gradients(adjoint(kept=2), KeepAll())
+    expected = {
+        Exact: ["gradient"] * 7 + ["keep"] * 2 + ["pullback_kept"] * 2 + ["pullback"] * 7,
+        Truncated: ["gradient"] * 7 + ["keep"] * 2 + ["pullback_kept"] * 2 + ["pullback"] * 7,  # of ten steps all nine
+        Tesla: ["gradient"] * 9 + ["pullback_data"] * 9,
+    }
+    assert calls == expected[adjoint]
+
+
+@pytest.mark.parametrize("adjoint", [Exact(2, on_host=True), Truncated(2, True, 4), Tesla(on_host=True)])
+def test_where_the_checkpoints_wait_makes_no_difference(adjoint: Exact | Truncated | Tesla) -> None:
+    case = Case("ConvNetD2-w8")
+    near = dataclasses.replace(adjoint, on_host=False)
+    assert (near.on_host, adjoint.on_host) == (False, True)
+    same(case.gradients(adjoint, KeepAll()), case.gradients(near, KeepAll()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["ConvNetD2-w8", "ConvNetD2-w8-batchnorm-maxpool-leaky"])
+@pytest.mark.parametrize("steps", [1, 2, 5, 8])
+def test_truncated_leaves_out_the_steps_before(name: str, steps: int, kind: str) -> None:
+    case = Case(name, kind=kind)
+    expected = student.truncated(case.plan(LowLossDropout(0.3)), steps)
+    for kept in (0, 1, steps, STEPS):
+        same(case.gradients(Truncated(kept, steps=steps), LowLossDropout(0.3)), expected)
+    whole = case.gradients(Exact(), LowLossDropout(0.3))
+    assert error(whole.images, expected[0]) > 1e-3
+    assert case.gradients(Truncated(steps=steps), LowLossDropout(0.3)).loss.item() == pytest.approx(whole.loss.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("steps", [STEPS, STEPS + 3])
+def test_truncated_after_all_steps_is_exact(steps: int) -> None:
+    case = Case("ConvNetD2-w8", kind="staged", micro_batch=2)
+    same(case.gradients(Truncated(3, steps=steps), KeepAll()), case.gradients(Exact(), KeepAll()))
+
+
+@pytest.mark.parametrize(("kind", "micro_batch"), [("reverse", None), ("staged", None), ("reverse", 2), ("staged", 2)])
+@pytest.mark.parametrize("name", ["ConvNetD2-w8", "ConvNetD2-w8-nonorm-sigmoid", "ConvNetD1-w4-groupnorm-maxpool-leaky"])
+def test_tesla_takes_the_cotangent_as_constant(name: str, kind: str, micro_batch: int | None) -> None:
+    case = Case(name, kind=kind, micro_batch=micro_batch)
+    expected = student.tesla(case.plan(LowLossDropout(0.3)))
+    found, exact = (case.gradients(adjoint, LowLossDropout(0.3)) for adjoint in (Tesla(), Exact()))
+    same(found, expected)
+    assert found.loss.item() == pytest.approx(exact.loss.item(), rel=1e-12)
+    assert error(found.images, exact.images) > 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_one_step_tesla_is_exact(kind: str) -> None:
+    case = Case("ConvNetD2-w8-batchnorm", steps=1, kind=kind)
+    same(case.gradients(Tesla(), KeepAll()), case.gradients(Exact(), KeepAll()))
+    same(case.gradients(Truncated(steps=1), KeepAll()), case.gradients(Exact(), KeepAll()))
+
+
+@pytest.mark.parametrize("adjoint", [Unroll(), Exact(3), Truncated(3, steps=4), Tesla()])
+def test_what_is_given_stays_as_it_is(adjoint: Adjoint) -> None:
+    """Also where it requires gradients, as X does that a torch optimiser has updated."""
+    case = Case("ConvNetD2-w8")
+    given = [tensor.clone() for tensor in (case.theta, case.images, case.labels, case.syn_lr)]
+    first = case.gradients(adjoint, KeepAll())
+    for tensor in (case.images, case.labels, case.syn_lr):
+        tensor.requires_grad_()
+    second = case.gradients(adjoint, KeepAll())
+    same(second, first)
+    assert not any(value.requires_grad for value in (second.loss, second.images, second.labels, second.syn_lr))
+    for tensor, before in zip((case.theta, case.images, case.labels, case.syn_lr), given, strict=True):
+        assert torch.equal(tensor, before)
+        assert tensor.grad is None
 
 
 def test_several_losses_share_the_steps() -> None:
