@@ -91,7 +91,7 @@ if __name__ == "__main__":
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time (give each OMP_NUM_THREADS=cores/jobs)")
     parser.add_argument("--show", action="store_true", help="only print the table of finished cells")
     parser.add_argument("overrides", nargs="*", default=[], help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if not arguments.show:
         with ThreadPoolExecutor(arguments.jobs) as pool:
             cells = [
