@@ -120,9 +120,9 @@ class WalkBack(Adjoint):
         theta, way = inner.theta.detach(), Trajectory([])
         steps = len(inner.draws)
         for n, draw in enumerate(inner.draws):
-            way.thetas.append(self._stored(theta) if n >= steps - self.steps_back(steps) else theta[:0])
+            way.thetas.append(self._stored(theta) if n >= steps - self.steps_back(steps) else theta.new_empty(0))
             x, y = augmentation.apply(draw.augmentation, images[draw.index]), labels[draw.index]
-            if n >= steps - self.kept and self.by_theta:
+            if n >= steps - min(self.kept, self.steps_back(steps)) and self.by_theta:
                 gradient, way.kept[n] = inner.step.keep(theta, x, y)
             else:
                 gradient = inner.step.gradient(theta, x, y)

@@ -14,13 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from limbeck.losses import soft_cross_entropy
 from limbeck.matching.adjoint import Adjoint, Exact, Tesla, Truncated, Unroll
-from limbeck.matching.settings import EngineSettings
+from limbeck.matching.settings import EngineSettings, Precision
 from limbeck.matching.steps import StudentStep
-from limbeck.networks.convnet import BatchNorm
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.cache import cache_root
 from limbeck.runtime.errors import UsageError, require
@@ -84,7 +83,7 @@ class Problem:
 def check_engine(settings: EngineSettings, network: FlatNetwork, device: torch.device) -> None:
     """Raise `UsageError` for settings that do not fit the network or the device."""
     require(settings.precision != "tf32" or device.type == "cuda", "engine.precision", settings.precision, "fp32 or bf16 on a CPU")
-    whole = settings.micro_batch == "auto" or not _has_batch_norm(network)
+    whole = settings.micro_batch == "auto" or not network.has_batch_norm
     accepted = f"auto: batch norm takes its statistics from the whole batch, and {network.name} has it"
     require(whole, "engine.micro_batch", settings.micro_batch, accepted)
 
@@ -116,11 +115,13 @@ def prepare(
     return step, _adjoint(settings, decided), decided
 
 
-def automatic_micro_batch(network: FlatNetwork, shape: tuple[int, int, int], device: torch.device) -> int | None:
+def automatic_micro_batch(
+    network: FlatNetwork, shape: tuple[int, int, int], device: torch.device, precision: Precision = "fp32"
+) -> int | None:
     """Images (C, H, W) to differentiate at a time: on a CPU as many as fit its cache; None takes a batch whole."""
-    if device.type != "cpu" or _has_batch_norm(network):
+    if device.type != "cpu" or network.has_batch_norm:
         return None
-    return max(1, CACHED // _largest_activation(network, shape))
+    return max(1, (2 if precision == "bf16" else 1) * CACHED // _largest_activation(network, shape))
 
 
 def _decide(problem: Problem, settings: EngineSettings) -> Arrangement:
@@ -128,7 +129,8 @@ def _decide(problem: Problem, settings: EngineSettings) -> Arrangement:
     compiled = {"yes": True, "no": False, "auto": worth}[settings.compile]
     if settings.micro_batch != "auto":
         return Arrangement(compiled, settings.micro_batch)
-    micro_batch = automatic_micro_batch(problem.network, problem.shape[1:], problem.device) if compiled else None
+    cached = automatic_micro_batch(problem.network, problem.shape[1:], problem.device, settings.precision)
+    micro_batch = cached if compiled else None
     return Arrangement(compiled, None if micro_batch is None or micro_batch >= max(problem.batches) else micro_batch)
 
 
@@ -197,7 +199,7 @@ def _micro_batch_that_fits(
         if work <= room:
             return decided, work
         largest = max(step.sizes(max(problem.batches)))
-        fixed = settings.micro_batch != "auto" or _has_batch_norm(problem.network)
+        fixed = settings.micro_batch != "auto" or problem.network.has_batch_norm
         if largest == 1 or fixed:
             least = (settings.budget() or free_memory(problem.device) // 2) - room + work
             accepted = f"at least {least / 2**20:.0f}MiB for this problem" + (
@@ -270,10 +272,6 @@ def _seconds(work: Callable[[], None], device: torch.device, repeats: int = 5) -
             torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - began)
     return statistics.median(taken[1:])
-
-
-def _has_batch_norm(network: FlatNetwork) -> bool:
-    return any(isinstance(part, (BatchNorm, nn.modules.batchnorm._BatchNorm)) for part in network.module.modules())
 
 
 def _largest_activation(network: FlatNetwork, shape: tuple[int, ...]) -> int:

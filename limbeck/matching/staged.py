@@ -23,9 +23,8 @@ from limbeck.networks.stages import Parameters, Stage, Tangent
 
 
 class Kept(NamedTuple):
-    """What a step leaves behind so that its product need not repeat it: per stage x and z, and g_x of every next stage's x."""
+    """What a step leaves behind so that its product need not repeat it: of every stage z, and the gradient by its x'."""
 
-    x: list[Tensor]
     z: list[Tensor]
     gx: list[Tensor]
 
@@ -50,10 +49,10 @@ class Staged(Derivatives):
         return self.keep(theta, x, y)[0]
 
     def keep(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Kept]:
-        parameters, kept = self._parameters(theta), Kept([], [], [])
+        parameters, kept, inputs = self._parameters(theta), Kept([], []), []
         value = _rows(x)
         for stage, (weight, *p) in zip(self.stages, parameters, strict=True):
-            kept.x.append(value)
+            inputs.append(value)
             kept.z.append(stage.linear.apply(value, weight))
             value = stage.rest.forward(kept.z[-1], tuple(p))
         gx: Tensor = grad(self.loss)(value, y)
@@ -62,7 +61,7 @@ class Staged(Derivatives):
             stage, (weight, *p) = self.stages[number], parameters[number]
             kept.gx.insert(0, gx)
             gz, gp = stage.rest.backward(gx, kept.z[number], tuple(p))
-            found |= zip(stage.names, (stage.linear.to_weight(gz, kept.x[number], weight), *gp), strict=True)
+            found |= zip(stage.names, (stage.linear.to_weight(gz, inputs[number], weight), *gp), strict=True)
             if number:
                 gx = stage.linear.to_input(gz, weight)
         return self._flat(found), kept

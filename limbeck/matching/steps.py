@@ -65,6 +65,12 @@ class StudentStep:
         compiled: whether the functions go through `torch.compile`; one graph per size of a micro-batch.
         precision: of convolutions and matrix products: `fp32`, `tf32` (on CUDA), `bf16`; θ, λ and sums stay as they come.
         micro_batch: images at a time; None takes a batch whole.
+
+    Raises:
+        ValueError: for micro-batches of a network with batch norm.
+
+    The compiler takes eight graphs of one function in a process, of all networks and sizes together; `torch.compiler.reset()`
+    starts anew.
     """
 
     network: FlatNetwork
@@ -76,6 +82,8 @@ class StudentStep:
     _plain: Reverse = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if self.micro_batch is not None and self.network.has_batch_norm:
+            raise ValueError(f"{self.network.name} has batch norm, whose statistics are those of a whole batch")
         dtype = torch.bfloat16 if self.precision == "bf16" else None
         stages = self.network.stages(dtype) if self.compiled else None
         # Uncompiled, the closed form gains nothing: torch's own norms are faster than ours pass by pass.
@@ -91,13 +99,23 @@ class StudentStep:
     @torch.no_grad()
     def gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """g with shape (P,) at θ (P,), x (B, C, H, W), y (B, K)."""
-        return self._mean([self.functions.gradient(theta, *part) for part in self._parts(x, y)], len(x))
+        parts = self._parts(x, y)
+        if len(parts) == 1:
+            return self.functions.gradient(theta, *parts[0])
+        total = torch.zeros_like(theta)
+        for part in parts:  # one by one: a CUDA graph writes its results where the last call's lie
+            total.add_(self.functions.gradient(theta, *part), alpha=len(part[0]) / len(x))
+        return total
 
     @torch.no_grad()
     def keep(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, list[Any]]:
         """g, and for each micro-batch what its product can use of the work done."""
-        results = [self.functions.keep(theta, *part) for part in self._parts(x, y)]
-        return self._mean([gradient for gradient, _ in results], len(x)), [kept for _, kept in results]
+        total, everything = torch.zeros_like(theta), []
+        for part in self._parts(x, y):
+            gradient, kept = self.functions.keep(theta, *part)
+            total.add_(gradient, alpha=len(part[0]) / len(x))
+            everything.append(kept)
+        return total, everything
 
     @torch.no_grad()
     def pullback(
@@ -114,12 +132,17 @@ class StudentStep:
             by_theta: whether h_θ is wanted.
         """
         parts = self._parts(x, y)
-        pulled = [self._pull(theta, *part, cotangent, kept and kept[number], by_theta) for number, part in enumerate(parts)]
-        if len(pulled) == 1:
-            return pulled[0]
-        shares = [len(part[0]) / len(x) for part in parts]
-        h_x, h_y = (torch.cat([share * one[at] for share, one in zip(shares, pulled, strict=True)]) for at in (2, 3))
-        return Pulled(_weighted([one.slope for one in pulled], shares), _weighted([one.theta for one in pulled], shares), h_x, h_y)
+        if len(parts) == 1:
+            return self._pull(theta, *parts[0], cotangent, kept and kept[0], by_theta)
+        slope, total, h_x, h_y = theta.new_zeros(()), torch.zeros_like(theta if by_theta else theta[:0]), [], []
+        for number, part in enumerate(parts):
+            share = len(part[0]) / len(x)
+            pulled = self._pull(theta, *part, cotangent, kept and kept[number], by_theta)
+            slope.add_(pulled.slope, alpha=share)
+            total.add_(pulled.theta, alpha=share)
+            h_x.append(share * pulled.x)
+            h_y.append(share * pulled.y)
+        return Pulled(slope, total, torch.cat(h_x), torch.cat(h_y))
 
     def sizes(self, batch: int) -> list[int]:
         """The sizes of the micro-batches of a batch; equal where some number near the smallest allows it."""
@@ -137,18 +160,6 @@ class StudentStep:
         if kept is None:
             return self.functions.pullback(theta, x, y, cotangent)
         return self.functions.pullback_kept(theta, x, y, cotangent, kept)
-
-    def _mean(self, gradients: list[Tensor], batch: int) -> Tensor:
-        return _weighted(gradients, [size / batch for size in self.sizes(batch)])
-
-
-def _weighted(values: list[Tensor], shares: list[float]) -> Tensor:
-    if len(values) == 1:
-        return values[0]
-    total = values[0] * shares[0]
-    for value, share in zip(values[1:], shares[1:], strict=True):
-        total.add_(value, alpha=share)
-    return total
 
 
 class _Compiled(Derivatives):
@@ -189,6 +200,7 @@ class _Compiled(Derivatives):
 def _compile(function: Callable[..., Any], cuda_graphs: bool = True) -> Callable[..., Any]:
     # As it comes, the compiler writes whatever many places read to memory, masks of one byte an element among them, and a
     # pass with such a mask is ten times slower than one that computes it again.
-    options = {"realize_reads_threshold": 20, "realize_opcount_threshold": 200, "triton.cudagraphs": cuda_graphs}
+    most = {f"realize_{kind}_threshold": 2000 for kind in ("reads", "acc_reads", "opcount")}
+    options = {**most, "triton.cudagraphs": cuda_graphs}
     known = torch._inductor.list_options()
     return torch.compile(function, fullgraph=True, dynamic=False, options={key: options[key] for key in options if key in known})

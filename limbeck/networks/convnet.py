@@ -111,7 +111,7 @@ class ConvNet(nn.Module):
         halvings = 0 if pooling == "none" else len(self.blocks)
         if height % 2**halvings or width % 2**halvings:
             return None
-        rest = NormActivatePool(norm, GROUPS, pooling, activation)
+        rest = NormActivatePool(norm, GROUPS, pooling, activation, dtype)
         norms = ("1.weight", "1.bias") if norm != "none" else ()
         names = [tuple(f"blocks.{i}.{part}" for part in ("0.weight", "0.bias", *norms)) for i in range(len(self.blocks))]
         head = Dense((height >> halvings, width >> halvings))

@@ -36,6 +36,11 @@ class FlatNetwork:
         return sum(self.sizes)
 
     @property
+    def has_batch_norm(self) -> bool:
+        """Whether what the network makes of an image depends on the others of its batch."""
+        return any(isinstance(part, (BatchNorm, nn.modules.batchnorm._BatchNorm)) for part in self.module.modules())
+
+    @property
     def slices(self) -> dict[str, slice]:
         """Where each named parameter lies in θ."""
         ends = torch.tensor(self.sizes).cumsum(0).tolist()

@@ -167,16 +167,18 @@ class NormActivatePool(Rest):
         groups: of `group`.
         pooling: of 2×2 cells; H and W must be even unless it is `none`.
         activation: σ.
+        dtype: of x' and g_z, which convolutions take; None leaves them in that of the parameters. It is computed in theirs.
     """
 
     norm: Norm
     groups: int
     pooling: Pooling
     activation: Activation
+    dtype: torch.dtype | None = None
 
     def forward(self, z: Tensor, p: Parameters) -> Tensor:
         normed, _ = self._norm(self._cells(z, p))
-        return self._pool(self._activate(self._affine(normed, p)))
+        return self._narrow(self._pool(self._activate(self._affine(normed, p))))
 
     def forward_tangent(self, z: Tangent, p: Parameters, pt: Parameters) -> Tangent:
         normed, r = self._norm(self._cells(z.value, p))
@@ -184,18 +186,18 @@ class NormActivatePool(Rest):
         n = self._affine(normed, p)
         dot = self._slope(n) * self._affine_dot(normed, normed_dot, p, pt)
         a = self._activate(n)
-        return Tangent(self._pool(a), self._pool_along(a, dot))
+        return Tangent(self._narrow(self._pool(a)), self._narrow(self._pool_along(a, dot)))
 
     def backward(self, gx: Tensor, z: Tensor, p: Parameters) -> tuple[Tensor, Parameters]:
         normed, r = self._norm(self._cells(z, p))
         n = self._affine(normed, p)
         gn = self._slope(n) * self._unpool(gx.to(n.dtype), self._activate(n))
         if self.norm == "none":
-            return _whole(gn), (gn.sum((0, *SPACE)),)
+            return self._whole(gn), (gn.sum((0, *SPACE)),)
         w, count = p[1], normed[0, ..., 0].numel()
         sums = _mean(gn), _mean(gn * normed)
         gz = r * (w * gn - self._over(w * sums[0]) - normed * self._over(w * sums[1]))
-        return _whole(gz), (self._bias_gradient(gz), *(count * total.sum((0, *SPACE)) for total in reversed(sums)))
+        return self._whole(gz), (self._bias_gradient(gz), *(count * total.sum((0, *SPACE)) for total in reversed(sums)))
 
     def backward_tangent(self, gx: Tangent, z: Tangent, p: Parameters, pt: Parameters) -> tuple[Tangent, Parameters]:
         normed, r = self._norm(self._cells(z.value, p))
@@ -207,7 +209,7 @@ class NormActivatePool(Rest):
         if self.activation == "sigmoid":  # the only one that bends
             gn_dot = gn_dot + slope * (1 - 2 * a) * self._affine_dot(normed, normed_dot, p, pt) * ga
         if self.norm == "none":
-            return Tangent(_whole(gn), _whole(gn_dot)), (gn_dot.sum((0, *SPACE)),)
+            return Tangent(self._whole(gn), self._whole(gn_dot)), (gn_dot.sum((0, *SPACE)),)
         w, wt, count = p[1], pt[1], normed[0, ..., 0].numel()
         sums = _mean(gn), _mean(gn * normed)
         dots = _mean(gn_dot), _mean(gn_dot * normed + gn * normed_dot)
@@ -217,13 +219,21 @@ class NormActivatePool(Rest):
         core_dot = w * gn_dot + wt * gn - c1_dot - normed_dot * c2 - normed * c2_dot
         gz, gz_dot = r * core, r * core_dot - r * r * s * core
         totals = tuple(count * dot.sum((0, *SPACE)) for dot in reversed(dots))
-        return Tangent(_whole(gz), _whole(gz_dot)), (self._bias_gradient(gz_dot), *totals)
+        return Tangent(self._whole(gz), self._whole(gz_dot)), (self._bias_gradient(gz_dot), *totals)
 
     def _cells(self, z: Tensor, p: Parameters, like: Parameters | None = None) -> Tensor:
         """z + b, in the parameters' precision, seen in cells: (B, H/2, 2, W/2, 2, C), or (B, H, 1, W, 1, C) without pooling."""
         side = 1 if self.pooling == "none" else 2
         batch, height, width, channels = z.shape
         return (z.to(p[0].dtype) + p[0]).view(batch, height // side, side, width // side, side, channels)
+
+    def _whole(self, cells: Tensor) -> Tensor:
+        """From cells back to (B, H, W, C)."""
+        # Narrowed first: a compiler would write the wide array to memory where its shape changes.
+        return self._narrow(cells).flatten(3, 4).flatten(1, 2)
+
+    def _narrow(self, x: Tensor) -> Tensor:
+        return x if self.dtype is None else x.to(self.dtype)
 
     def _over(self, means: Tensor) -> Tensor:
         """From the means over space of every image and channel to those over all that is normalised together."""
@@ -313,11 +323,6 @@ def _rows(x: Tensor) -> Tensor:
 def _mean(cells: Tensor) -> Tensor:
     """The mean over space of every image and channel."""
     return cells.mean(SPACE, keepdim=True)
-
-
-def _whole(cells: Tensor) -> Tensor:
-    """From cells back to (B, H, W, C)."""
-    return cells.flatten(3, 4).flatten(1, 2)
 
 
 def _convolution_backward(gz: Tensor, x: Tensor, weight: Tensor, which: Literal[0, 1]) -> Tensor:

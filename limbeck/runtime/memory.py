@@ -40,10 +40,9 @@ def total_memory(device: torch.device) -> int:
 
 def peak_resident() -> int:
     """The most bytes that this process has had in the machine's memory so far."""
-    with suppress(OSError, StopIteration):
-        # On Linux the other figure starts at what the process that started this one had.
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-            return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+    # On Linux the other figure starts at what the process that started this one had.
+    with suppress(OSError, StopIteration), open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
     import resource  # not to be found on Windows
 
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

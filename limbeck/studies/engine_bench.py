@@ -35,10 +35,13 @@ from limbeck.runtime.memory import total_memory
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.studies.settings import BATCH_SYN, CUDA_ONLY, VARIANTS, EngineBenchSettings, Problem, Way
 
-VERSION = 1  # of what the processes do: results of another are measured again
+VERSION = 2  # of what the processes do: results of another are measured again
+PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
 PROBE_BATCHES, PROBE_STEPS = (2, 4), (2, 4)
 # Double precision is about eight times slower than single on a CPU, and an uncompiled iteration takes twice its convolutions.
 REFERENCE_COST = 16.0
+# On a CPU a process that unrolls had 1.36 times the memory of its tensors (what the C library's heap holds between them).
+HEAP = 1.4
 NOTES = (
     "Every cell is a process of its own: one iteration to warm up and compile, then those that are timed.",
     "`unroll` runs as plain PyTorch does; the others let the C library keep freed memory on a CPU, as Limbeck does.",
@@ -198,7 +201,7 @@ class _Bench:
     fresh: bool
     device: torch.device
     threads: int
-    micro_batch: int | None
+    micro_batch: dict[Precision, int | None]
     environment: dict[str, Any]
     measured: dict[Path, dict[str, Any]] = field(default_factory=dict)
 
@@ -210,7 +213,8 @@ class _Bench:
             fit = device.type == "cuda" or name not in CUDA_ONLY
             require(fit, "--variants", name, "possible on a CPU")
         threads = settings.threads or torch.get_num_threads()
-        micro_batch = automatic_micro_batch(network, (3, settings.size, settings.size), device)
+        shape = (3, settings.size, settings.size)
+        micro_batch = {kind: automatic_micro_batch(network, shape, device, kind) for kind in PRECISIONS}
         held = {**environment(device), "threads": threads}
         return cls(settings, folder, fresh, device, threads, micro_batch, held)
 
@@ -239,11 +243,12 @@ class _Bench:
 
     def way(self, problem: Problem, name: str) -> Way:
         way = VARIANTS[name](problem.steps)
-        return replace(way, micro_batch=self.micro(problem)) if way.compiled else way
+        return replace(way, micro_batch=self.micro(problem, way.precision)) if way.compiled else way
 
-    def micro(self, problem: Problem) -> int | None:
+    def micro(self, problem: Problem, precision: Precision) -> int | None:
         """The micro-batch of compiled variants; None where it would be the whole batch."""
-        return self.micro_batch if self.micro_batch is not None and self.micro_batch < problem.batch else None
+        size = self.micro_batch[precision]
+        return size if size is not None and size < problem.batch else None
 
     def about(self, problem: Problem, name: str) -> dict[str, Any]:
         return {"steps": problem.steps, "images": problem.images, "batch": problem.batch, "way": plain(self.way(problem, name))}
@@ -262,12 +267,18 @@ class _Bench:
         # to, and its gradient; of a batch that is taken in parts, what the augmentation holds.
         image, micro_batch = 4 * 3 * problem.size**2, self.way(problem, name).micro_batch or problem.batch
         beside = 3 * (problem.images - problem.batch) + 8 * (problem.batch - micro_batch)
-        return image * beside + growth.bytes(problem.batch, micro_batch, problem.steps)
+        tensors = image * beside + growth.bytes(problem.batch, micro_batch, problem.steps)
+        return round(tensors * (HEAP if self.device.type == "cpu" else 1))
 
     def convolutions(self, problem: Problem, precision: Precision) -> list[dict[str, Any]]:
         """The measured layers of a batch."""
         posed = replace(problem, images=problem.batch, steps=1)
-        arguments = {"problem": posed, "precision": precision, "micro_batch": self.micro(problem), "repeats": self.settings.repeats}
+        arguments = {
+            "problem": posed,
+            "precision": precision,
+            "micro_batch": self.micro(problem, precision),
+            "repeats": self.settings.repeats,
+        }
         path = self.folder / "convolutions" / f"{precision}-batch{problem.batch}.json"
         layers: list[dict[str, Any]] = self.measure(path, "convolutions", arguments)["layers"]
         return layers

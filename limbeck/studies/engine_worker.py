@@ -61,7 +61,7 @@ def variant(problem: Mapping[str, Any], way: Mapping[str, Any], repeats: int, re
     last: dict[str, Gradients] = {}
     resident = _resident()
     warm_up, *seconds = (_seconds(lambda: last.update(found=iteration()), device) for _ in range(repeats + 1))
-    measured = {"seconds": seconds, "warm_up_seconds": warm_up, "peak_bytes": _peak(device), "resident_bytes": resident}
+    measured = {"seconds": seconds, "warm_up_seconds": warm_up, "peak_bytes": peak_memory(device), "resident_bytes": resident}
     return {**measured, "errors": _errors(last["found"], Path(reference)) if reference else None}
 
 
@@ -247,19 +247,6 @@ def _seconds(work: Callable[[], Any], device: torch.device, calls: int = 1) -> f
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - began
-
-
-def _peak(device: torch.device) -> int:
-    if device.type == "cpu":
-        # `peak_memory` begins with what the parent held when it started this process; the kernel's own mark does not.
-        try:
-            status = Path("/proc/self/status").read_text()
-        except OSError:
-            status = ""
-        for line in status.splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return peak_memory(device)
 
 
 def _resident() -> int:

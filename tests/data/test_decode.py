@@ -208,7 +208,7 @@ def test_a_killed_run_leaves_neither_a_broken_cache_nor_a_lock(tmp_path: Path, c
     source = str(tmp_path / "set")
     run = subprocess.Popen([sys.executable, "-c", KILLED, source], stdout=subprocess.PIPE, text=True)
     assert run.stdout is not None
-    assert run.stdout.readline() == "decoded\n"
+    assert run.stdout.readline().startswith("decoded")  # two workers may print at once
     run.kill()
     run.wait()
     run.stdout.read()  # returns when the processes it started have ended, too

@@ -186,7 +186,6 @@ def test_truncated_after_all_steps_is_exact(steps: int) -> None:
     same(case.gradients(Truncated(3, steps=steps), KeepAll()), case.gradients(Exact(), KeepAll()))
 
 
-@pytest.mark.xfail(reason="θ[:0] holds all of θ", strict=True)
 def test_truncated_holds_the_checkpoints_of_its_own_steps_only() -> None:
     def peak(adjoint: Adjoint, steps: int) -> float:
         """In units of θ."""

@@ -147,9 +147,14 @@ def test_micro_batches_equal_plain_back_propagation(kind: str) -> None:
 
 
 def test_the_value_is_that_of_the_whole_batch() -> None:
-    step = student("ConvNetD2-w8-batchnorm", micro_batch=2)
+    step = student("ConvNetD2-w8", micro_batch=2)
     at = At(step.network, 5)
     assert step.value(*at.point).item() == pytest.approx(soft_cross_entropy(step.network(at.theta, at.x), at.y).item(), rel=1e-12)
+
+
+def test_batch_norm_is_not_taken_in_parts() -> None:
+    with pytest.raises(ValueError, match=r"^ConvNetD2-w8-batchnorm has batch norm"):
+        student("ConvNetD2-w8-batchnorm", micro_batch=2)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -170,16 +170,16 @@ def test_a_gradient_that_would_take_too_long_is_not_computed(workers: Workers, t
 def test_what_does_not_fit_is_never_run(
     workers: Workers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(engine_bench, "total_memory", lambda device: 160_000)
+    monkeypatch.setattr(engine_bench, "total_memory", lambda device: 224_000)
     words = ["--network", "ConvNetD2-w8", "--size", "8", "--classes", "2", "--ipc", "5", "--steps", "4,8", "--variants", "unroll"]
     assert main(["bench", "engine", *words, "--output", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    # 1000 bytes · 10 images · 8 steps + 500: just above half of 160 000.
+    # 1.4 · 1000 bytes · 10 images · 8 steps + 500: just above half of 224 000.
     assert "T = 8, unroll: does not fit (predicted 0 MB)" in out
     assert [arguments["problem"].steps for kind, arguments in workers.jobs if kind == "variant"] == [4]
     fitting, not_fitting = json.loads((tmp_path / "results.json").read_text())["cells"]
-    assert (fitting["fits"], fitting["predicted_bytes"]) == (True, 40_500)
-    assert (not_fitting["fits"], not_fitting["predicted_bytes"], "seconds" in not_fitting) == (False, 80_500, False)
+    assert (fitting["fits"], fitting["predicted_bytes"]) == (True, 56_500)
+    assert (not_fitting["fits"], not_fitting["predicted_bytes"], "seconds" in not_fitting) == (False, 112_500, False)
     assert (tmp_path / "memory.png").exists()
 
 

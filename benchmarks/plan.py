@@ -1,0 +1,84 @@
+"""What `limbeck plan` predicts, beside what `limbeck distill` then takes: time of the stages compile and distil, peak memory.
+
+    python benchmarks/plan.py --cifar10 cifar10.npz --imagenette imagenette/ --output benchmarks/results/plan.json
+
+Five recipes, each with fewer iterations and experts than it names, so that all take some ten minutes. Planning and running use
+the same cache of compiled code: it is warm for both after the first call.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from limbeck.runtime.files import write_json
+
+SHORT = [
+    "engine.compile=yes",
+    "experts.num_experts=2",
+    "eval.full_epochs=1",
+    "eval.seeds=2",
+    "outer.iterations=240",
+    "eval.every=80",
+]
+RECIPES: dict[str, tuple[str | None, list[str]]] = {
+    "scenes": (None, []),
+    "scenes/hard-edf-ipc3": (None, ["experts.train_epochs=6"]),
+    "cifar10/edf-ipc1": ("cifar10", []),
+    "cifar10/edf-ipc10": ("cifar10", ["outer.iterations=80", "eval.every=40"]),
+    "imagenette/edf-ipc1": ("imagenette", []),
+}
+
+
+def limbeck(*words: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "limbeck", *words, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed: {done.stderr.splitlines()[-1]}")
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def row(recipe: str, words: list[str]) -> dict[str, Any]:
+    """Predicted and taken."""
+    limbeck("plan", recipe, *words)  # fills the caches of images and of compiled code
+    limbeck("experts", recipe, *words)
+    predicted = limbeck("plan", recipe, *words)
+    with tempfile.TemporaryDirectory() as scratch:
+        taken = limbeck("distill", recipe, "--output", str(Path(scratch) / "run"), *words)
+    seconds = taken["seconds"]["compile"] + taken["seconds"]["distil"]
+    memory = taken["peak_memory"]["distil"]
+    return {
+        "recipe": recipe,
+        "overrides": words,
+        "seconds": {"predicted": predicted["seconds"], "taken": seconds, "ratio": predicted["seconds"] / seconds},
+        "peak_memory": {"predicted": predicted["peak_memory"], "taken": memory, "ratio": predicted["peak_memory"] / memory},
+        "parts": predicted["parts"],
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="limbeck plan against what then happens")
+    parser.add_argument("--cifar10", required=True)
+    parser.add_argument("--imagenette", required=True)
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+    arguments = parser.parse_args()
+    rows = []
+    print("| recipe | time predicted | taken | | memory predicted | taken | |\n|---|---|---|---|---|---|---|")
+    for recipe in arguments.recipes:
+        source, words = RECIPES[recipe]
+        data = [f"data.source={getattr(arguments, source)}"] if source else []
+        rows.append(row(recipe, [*SHORT, *words, *data]))
+        time, memory = rows[-1]["seconds"], rows[-1]["peak_memory"]
+        print(
+            f"| `{recipe}` | {time['predicted']:.1f} s | {time['taken']:.1f} s | {time['ratio']:.2f} "
+            f"| {memory['predicted'] / 2**20:.0f} MiB | {memory['taken'] / 2**20:.0f} MiB | {memory['ratio']:.2f} |",
+            flush=True,
+        )
+        if arguments.output:
+            hidden = [{**kept, "overrides": [word for word in kept["overrides"] if "data.source" not in word]} for kept in rows]
+            write_json(arguments.output, {"rows": hidden})
