@@ -32,8 +32,8 @@ from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
 
-ITERATIONS = 6
-SHORT, LONG = 3, 15  # epochs of the two evaluations from which all others are extrapolated
+ITERATIONS = 20
+SHORT, LONG = 5, 50  # epochs of the two evaluations from which all others are extrapolated
 
 
 class StandIn:
