@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from limbeck.data.load import load_data as load_data
     from limbeck.distilled.set import DistilledSet as DistilledSet
     from limbeck.experts.store import TrajectoryStore as TrajectoryStore
+    from limbeck.methods.evaluate import evaluate as evaluate
     from limbeck.methods.run import distill as distill
-    from limbeck.methods.run import evaluate as evaluate
     from limbeck.methods.run import train_experts as train_experts
     from limbeck.methods.settings import DistillSettings as DistillSettings
 
@@ -21,7 +21,7 @@ _HOMES = {
     "DistilledSet": "limbeck.distilled.set",
     "TrajectoryStore": "limbeck.experts.store",
     "distill": "limbeck.methods.run",
-    "evaluate": "limbeck.methods.run",
+    "evaluate": "limbeck.methods.evaluate",
     "load_data": "limbeck.data.load",
     "train_experts": "limbeck.methods.run",
 }

@@ -8,6 +8,8 @@ All are smooth in every argument, any number of times, and free of branches on v
 `torch.compile`.
 """
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 
@@ -29,3 +31,14 @@ def kl_divergence(teacher_logits: Tensor, student_logits: Tensor, temperature: f
     teacher = (teacher_logits / temperature).log_softmax(-1)
     student = (student_logits / temperature).log_softmax(-1)
     return (teacher.exp() * (teacher - student)).sum(-1).mean()
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """The divergence as a loss of (student's logits, teacher's logits) at a temperature τ > 0."""
+
+    temperature: float
+
+    def __call__(self, logits: Tensor, teacher_logits: Tensor) -> Tensor:
+        """mean_i KL(teacher_i ‖ student_i), a scalar, of logits (N, K)."""
+        return kl_divergence(teacher_logits, logits, self.temperature)

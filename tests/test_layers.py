@@ -9,12 +9,12 @@ from pathlib import Path
 
 import limbeck
 
-# From the ground up; `augmentation` and `losses` share a row but not a room.
+# From the ground up; `augmentation`, `losses` and `views` share a row but not a room.
 ROWS = (
     {"runtime"},
     {"data"},
     {"networks"},
-    {"augmentation", "losses"},
+    {"augmentation", "losses", "views"},
     {"training"},
     {"saliency"},
     {"matching"},

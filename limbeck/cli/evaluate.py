@@ -1,40 +1,116 @@
-"""`limbeck evaluate`: train fresh networks on a distilled set, on as many random real images, and on the full data."""
+"""`limbeck evaluate`: train fresh networks on small sets, on as many random real images, and on the full data."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from limbeck.cli.command import Command, add_overrides, overrides_from
-from limbeck.cli.output import print_results
+from limbeck.cli.command import Command, overrides_from
+from limbeck.cli.output import print_evaluation
 from limbeck.runtime.errors import UsageError
 
-CHANGEABLE = ("eval.", "engine.", "network", "data.source", "data.workers")
+CHANGEABLE = ("eval.", "engine.", "network", "data.source", "data.root", "data.workers")
+LOOKS = (5, 30)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", help="a distilled set, or the run folder that holds one")
-    parser.add_argument("--data", metavar="SOURCE", help="where its data set is now; the same as data.source=SOURCE")
-    add_overrides(parser, "settings that replace those it was distilled under, such as eval.seeds=10: eval.*, engine.*, network")
+    parser.add_argument(
+        "path",
+        metavar="PATH",
+        nargs="+",
+        help="a distilled set, the run folder that holds one, a folder of images, an .npz or a .pt file; several are compared "
+        "(settings, key=value, may stand anywhere)",
+    )
+    parser.add_argument("--protocol", metavar="NAME", help="the same as eval.protocol=NAME: dd, kd, … or a .yaml file of your own")
+    parser.add_argument("--networks", metavar="NAME,…", help="the same as eval.networks=NAME,…")
+    parser.add_argument("--seeds", metavar="N", help="the same as eval.seeds=N")
+    parser.add_argument("--data", metavar="SOURCE", help="where the real images are; the same as data.source=SOURCE")
+    parser.add_argument("--recipe", metavar="RECIPE", help="take the settings of this recipe instead of those in the (first) set")
+    parser.add_argument(
+        "--until-significant",
+        metavar="MOST",
+        nargs="?",
+        const=LOOKS[1],
+        type=int,
+        help=f"train seeds until the sets (one: the set and random images) can be told apart, at most MOST ({LOOKS[1]})",
+    )
+    parser.add_argument(
+        "--also", metavar="NAME,…", default="", help="further: ranking, robustness, areas, distances, search, continual, membership"
+    )
+    parser.add_argument("--no-record", action="store_true", help="do not note the result in the set's metadata and card")
+    parser.add_argument("--trust", action="store_true", help="evaluate a set whose labels look permuted nevertheless")
+    foreign = parser.add_argument_group("how sets of other programs are to be understood")
+    foreign.add_argument(
+        "--normalised", choices=("auto", "yes", "no"), default="auto", help="whether images are as networks take them"
+    )
+    foreign.add_argument("--labels", choices=("auto", "logits", "probabilities", "hard"), default="auto", help="what labels are")
+    foreign.add_argument("--syn-lr", metavar="LR", type=float, help="the step size to train with")
+    foreign.add_argument("--class-order", metavar="NAME,…", help="the names of the classes in the order of the set's labels")
+    foreign.add_argument("--resize", action="store_true", help="bring images to the size of the data")
 
 
 def run(arguments: Namespace) -> dict[str, Any]:
     from limbeck.recipes import key_types
 
-    overrides = overrides_from(arguments)
+    words = [word for word in arguments.path if "=" in word and not Path(word).exists()]
+    paths = [distilled_folder(Path(word)) for word in arguments.path if word not in words]
+    if not paths:
+        raise UsageError("path: is missing; a distilled set, a run folder, a folder of images, an .npz or a .pt file is accepted")
+    arguments.overrides = words
+    options = {f"eval.{name}": getattr(arguments, name) for name in ("protocol", "networks", "seeds")}
+    overrides = overrides_from(arguments, **options)
     for key in overrides:
         if key in key_types() and not key.startswith(CHANGEABLE):
             raise UsageError(f"{key}: is settled by the distilled set; an evaluation takes eval.*, engine.*, network")
 
-    from limbeck.distilled.set import DistilledSet
-    from limbeck.methods.run import evaluate
-    from limbeck.recipes import settings_from_plain
+    from limbeck.methods.evaluate import evaluate
     from limbeck.runtime.progress import default_progress
 
-    path = distilled_folder(Path(arguments.path))
-    stored = DistilledSet.load(path).metadata.get("settings")
-    settings = settings_from_plain(stored, overrides, origin=f"the settings of {path}")
-    results: dict[str, Any] = evaluate(path, settings, progress=default_progress())
+    settings = _settings(arguments, paths[0], overrides)
+    places: Any = paths if len(paths) > 1 else paths[0]
+    results: dict[str, Any] = evaluate(places, settings, options=_options(arguments), progress=default_progress())
     return results
+
+
+def _settings(arguments: Namespace, first: Path, overrides: dict[str, str]) -> Any:
+    from limbeck.distilled.set import DistilledSet
+    from limbeck.recipes import load_recipe, settings_from_plain
+
+    if arguments.recipe:
+        return load_recipe(arguments.recipe, overrides)
+    stored = DistilledSet.load(first).metadata.get("settings") if DistilledSet.is_at(first) else None
+    if stored is not None:
+        if "eval.protocol" in overrides:  # what was changed about one protocol is no change of another
+            kept = {key: value for key, value in (stored.get("eval") or {}).items() if key not in ("epochs", "batch_size")}
+            stored = {**stored, "eval": kept}
+        return settings_from_plain(stored, overrides, origin=f"the settings of {first}")
+    if "data.source" not in overrides:
+        raise UsageError(f"path: {str(first)!r} does not say what it was distilled from; give --data SOURCE or --recipe RECIPE")
+    return settings_from_plain({}, overrides)
+
+
+def _options(arguments: Namespace) -> Any:
+    from limbeck.distilled.foreign import ForeignOptions
+    from limbeck.evaluation.statistics import Looks
+    from limbeck.methods.evaluate import EvaluationOptions
+    from limbeck.runtime.errors import require
+
+    order = tuple(name.strip() for name in arguments.class_order.split(",")) if arguments.class_order else None
+    foreign = ForeignOptions(
+        normalised=arguments.normalised,
+        labels=arguments.labels,
+        class_order=order,
+        syn_lr=arguments.syn_lr,
+        resize=arguments.resize,
+    )
+    most = arguments.until_significant
+    require(most is None or most >= LOOKS[0], "--until-significant", most, f"at least {LOOKS[0]}")
+    return EvaluationOptions(
+        foreign=foreign,
+        looks=None if most is None else Looks(least=LOOKS[0], most=most),
+        further=tuple(name.strip() for name in arguments.also.split(",") if name.strip()),
+        trust=arguments.trust,
+        keep=not arguments.no_record,
+    )
 
 
 def distilled_folder(path: Path) -> Path:
@@ -51,8 +127,8 @@ def distilled_folder(path: Path) -> Path:
 
 
 COMMAND = Command(
-    help="train fresh networks on a distilled set and measure them on the test images",
+    help="train fresh networks on small sets and measure them on the test images",
     add_arguments=add_arguments,
     run=run,
-    show=print_results,
+    show=print_evaluation,
 )

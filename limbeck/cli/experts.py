@@ -1,37 +1,287 @@
-"""`limbeck experts`: train the expert trajectories of a recipe, or find that they are there."""
+"""`limbeck experts`: train the expert trajectories of a recipe, or find that they are there; look after stores of them."""
 
+import re
 from argparse import ArgumentParser, Namespace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.command import Command, add_recipe_arguments, overrides_from
+from limbeck.cli.command import Command, add_overrides, overrides_from
 from limbeck.cli.output import print_paths
+from limbeck.runtime.errors import Failure, UsageError, require
+
+if TYPE_CHECKING:
+    from limbeck.experts.fill import Want
+    from limbeck.experts.store import TrajectoryStore
+    from limbeck.methods.settings import DistillSettings
+
+OPTIONS = {
+    "train": ("data", "shard"),
+    "show": ("plot",),
+    "verify": ("recipes",),
+    "prune": ("keep", "recipes", "dry_run"),
+    "import": ("data", "output", "network", "keep"),
+}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    add_recipe_arguments(parser)
+    parser.add_argument(
+        "recipe",
+        metavar="RECIPE",
+        help="whose experts to train: a name that `limbeck recipes` lists, or your own .yaml file; or what to do with a store: "
+        "show PATH, verify PATH, prune PATH, import FILE… (a recipe file of such a name is written ./show.yaml)",
+    )
+    add_overrides(parser, "settings that replace the recipe's, such as experts.num_experts=10; PATH or FILE… of the other forms")
+    parser.add_argument("--data", metavar="SOURCE", help="the same as data.source=SOURCE")
+    parser.add_argument("--shard", metavar="I/N", help="train only the I-th of N shares of the experts, beside other processes")
+    parser.add_argument("--plot", metavar="FILE", help="show: draw the accuracies to this .png file")
+    parser.add_argument(
+        "--recipe",
+        metavar="RECIPE",
+        dest="recipes",
+        action="append",
+        help="verify, prune: what RECIPE needs must be there, stays; may be given more than once",
+    )
+    parser.add_argument("--keep", metavar="EPOCHS", help="prune, import: the epochs that stay, such as 0-21,100")
+    parser.add_argument("--dry-run", action="store_true", help="prune: say what would be removed, and remove nothing")
+    parser.add_argument("--output", metavar="PATH", help="import: the store to write, a new folder")
+    parser.add_argument("--network", metavar="NAME", help="import: the network that was trained")
 
 
 def run(arguments: Namespace) -> dict[str, Any]:
+    action = arguments.recipe if arguments.recipe in ACTIONS else "train"
+    for name in sorted({option for options in OPTIONS.values() for option in options} - set(OPTIONS[action])):
+        if getattr(arguments, name):
+            option = {"recipes": "recipe"}.get(name, name).replace("_", "-")
+            raise UsageError(f"--{option}: is no option of `limbeck experts {'RECIPE' if action == 'train' else action}`")
+    return ACTIONS[action](arguments) if action in ACTIONS else _train(arguments)
+
+
+def _train(arguments: Namespace) -> dict[str, Any]:
     from limbeck.recipes import load_recipe
 
     settings = load_recipe(arguments.recipe, overrides_from(arguments))
 
+    from limbeck.experts.fill import Shard
     from limbeck.methods.run import train_experts
     from limbeck.runtime.progress import default_progress
 
-    store = train_experts(settings, progress=default_progress())
+    share = {} if arguments.shard is None else {"shard": Shard.parse(arguments.shard)}
+    store = train_experts(settings, progress=default_progress(), **share)
     held = {name: value for name, value in store.summary().items() if name != "path"}
     return {"experts": held, "paths": {"experts": str(store.path)}}
 
 
+def _show(arguments: Namespace) -> dict[str, Any]:
+    from limbeck.experts.show import describe
+
+    store = _store(arguments)
+    results: dict[str, Any] = {"store": describe(store), "paths": {"experts": str(store.path)}}
+    if arguments.plot is not None:
+        require(arguments.plot.endswith(".png"), "--plot", arguments.plot, "a file that ends in .png")
+        from limbeck.figures.engine import png
+        from limbeck.figures.experts import expert_curves
+        from limbeck.runtime.files import write_bytes
+
+        curves = {int(expert): curve for expert, curve in results["store"]["accuracy"].items()}
+        figure = expert_curves(curves, {expert: store.held(expert) for expert in store.experts})
+        write_bytes(Path(arguments.plot), png(figure))
+        results["paths"]["plot"] = arguments.plot
+    return results
+
+
+def _verify(arguments: Namespace) -> dict[str, Any]:
+    from limbeck.experts.verify import verify
+    from limbeck.runtime.progress import default_progress
+
+    store = _store(arguments)
+    problems = verify(store, _wants(store, arguments), progress=default_progress())
+    for problem in problems:
+        print(problem)
+    if problems:
+        things = "1 thing is" if len(problems) == 1 else f"{len(problems)} things are"
+        raise Failure(f"{things} broken or missing in {str(store.path)!r}")
+    return {"verified": {"num_experts": len(store.experts), "problems": problems}, "paths": {"experts": str(store.path)}}
+
+
+def _prune(arguments: Namespace) -> dict[str, Any]:
+    from limbeck.experts.epochs import parse_epochs
+    from limbeck.experts.fill import Want
+    from limbeck.experts.prune import prune
+
+    if (arguments.keep is None) == (arguments.recipes is None):
+        raise UsageError("prune: takes either --keep EPOCHS or --recipe RECIPE")
+    store = _store(arguments)
+    wants = _wants(store, arguments)
+    if wants is None:
+        keep = parse_epochs("--keep", arguments.keep)
+        experts = store.experts
+        require(any(set(keep) & set(store.held(expert)) for expert in experts), "--keep", arguments.keep, "an epoch that is held")
+        wants = [Want(max(experts) + 1, tuple(keep), None, 0, "fp16")]
+    removed = prune(store, wants, dry_run=arguments.dry_run)
+    size = sum(action["bytes"] for action in removed)
+    return {"removed": removed, "bytes": size, "dry_run": arguments.dry_run, "paths": {"experts": str(store.path)}}
+
+
+def _import(arguments: Namespace) -> dict[str, Any]:
+    from limbeck.recipes import parse_overrides, settings_from_plain
+
+    for option in ("output", "network", "data"):
+        if getattr(arguments, option) is None:
+            raise UsageError(f"--{option}: is needed by `limbeck experts import`")
+    words: Sequence[str] = arguments.overrides
+    given = parse_overrides(word for word in words if _is_setting(word))
+    settings = settings_from_plain({"network": arguments.network, "data.source": arguments.data}, given, origin="the command line")
+    files = [Path(word).expanduser() for word in words if not _is_setting(word)]
+
+    from limbeck.data.load import load_data
+    from limbeck.experts.epochs import parse_epochs
+    from limbeck.experts.imported import import_lists
+    from limbeck.networks.flat import flat_network
+    from limbeck.runtime.progress import default_progress
+
+    keep = None if arguments.keep is None else parse_epochs("--keep", arguments.keep)
+    output, progress = Path(arguments.output).expanduser(), default_progress()
+    require(bool(files), "FILE", [], "at least one file")
+    require(not output.exists(), "--output", str(output), "a new folder")
+    data = load_data(settings.data, progress)
+    store = import_lists(
+        files,
+        output,
+        flat_network(settings.network, data.shape, data.num_classes),
+        dtype=settings.experts.dtype,
+        keep=keep,
+        about={"source": data.source, "data": data.fingerprint},
+        progress=progress,
+    )
+    held = {name: value for name, value in store.summary().items() if name not in ("path", "last_epoch_accuracy")}
+    return {"experts": held, "paths": {"experts.store": str(store.path)}}
+
+
+ACTIONS: dict[str, Callable[[Namespace], dict[str, Any]]] = {
+    "show": _show,
+    "verify": _verify,
+    "prune": _prune,
+    "import": _import,
+}
+
+
+def _store(arguments: Namespace) -> "TrajectoryStore":
+    """The one store that is named; other words are settings of --recipe."""
+    from limbeck.experts.store import TrajectoryStore
+
+    paths = [word for word in arguments.overrides if not (arguments.recipes and _is_setting(word))]
+    if len(paths) != 1:
+        raise UsageError(f"PATH: `limbeck experts {arguments.recipe}` takes the folder of one store, not {len(paths)}")
+    return TrajectoryStore(Path(paths[0]).expanduser())
+
+
+def _wants(store: "TrajectoryStore", arguments: Namespace) -> "list[Want] | None":
+    """What the recipes of --recipe read; None without any."""
+    if arguments.recipes is None:
+        return None
+    from limbeck.experts.fill import want_of
+    from limbeck.matching.schedules import reachable_epochs
+    from limbeck.recipes import load_recipe, parse_overrides
+
+    overrides = parse_overrides(word for word in arguments.overrides if _is_setting(word))
+    wants = []
+    for recipe in arguments.recipes:
+        settings = load_recipe(recipe, overrides)
+        _refuse_other(store, recipe, settings)
+        wants.append(want_of(settings.experts, reachable_epochs(settings.schedule, settings.match.expert_epochs)))
+    return wants
+
+
+def _refuse_other(store: "TrajectoryStore", recipe: str, settings: "DistillSettings") -> None:
+    """Refuse a recipe that would not read this store; its data may still be others, which only loading them would tell."""
+    from limbeck.experts.train import made_with
+    from limbeck.runtime.fingerprint import encodable
+
+    made = encodable(made_with(settings.network, settings.experts, settings.augment, settings.seed))
+    for key in ("network",) if store.imported else made:
+        held = store.metadata.get(key)
+        if held != made[key]:
+            named, old, new = _difference(key, held, made[key])
+            raise UsageError(f"--recipe: {recipe!r} does not read {str(store.path)!r}, made with {named} {old!r}, not {new!r}")
+
+
+def _difference(key: str, held: Any, made: Any) -> tuple[str, Any, Any]:
+    """The first part in which two values differ, by name."""
+    if isinstance(held, dict) and isinstance(made, dict):
+        for name in made:
+            if held.get(name) != made[name]:
+                return _difference(f"{ {'settings': 'experts'}.get(key, key) }.{name}", held.get(name), made[name])
+    return key, held, made
+
+
+def _is_setting(word: str) -> bool:
+    return re.match(r"[a-z_]+(\.[a-z_]+)*=", word) is not None
+
+
 def show(results: dict[str, Any]) -> None:
-    for name, value in results["experts"].items():
+    for name, value in results.get("experts", {}).items():
         print(f"{name}: {value}")
+    if "store" in results:
+        _print_store(results["store"])
+    if "verified" in results:
+        print(f"{results['verified']['num_experts']} experts: nothing is broken or missing")
+    if "removed" in results:
+        for action in results["removed"]:
+            print(f"{action['path']}: {action['what']} ({_size(action['bytes'])})")
+        print(f"{'would free' if results['dry_run'] else 'freed'} {_size(results['bytes'])}")
     print_paths(results)
 
 
+def _print_store(store: Mapping[str, Any]) -> None:
+    from limbeck.experts.show import over_experts
+
+    identity = store["identity"]
+    print(f"network: {identity.get('network')}, {identity['num_parameters']} parameters")
+    for name, value in identity.items():
+        if name not in ("network", "num_parameters"):
+            print(f"{name}: {_flat(value)}")
+    for name, value in store["about"].items():
+        print(f"{name} (not part of its identity): {value}")
+    print(f"experts: {store['num_experts']}")
+    for epochs, count in store["epochs"].items():
+        print(f"epochs: {epochs} of {count} experts")
+    codings = ", ".join(f"{count} in {name}" for name, count in store["codings"].items())
+    if codings:
+        print(f"checkpoints: {codings}; at most {100 * store['step_error']:.2g} % of an epoch's step lost")
+    share = "" if store["list_share"] is None else f", {100 * store['list_share']:.1f} % of what lists of all epochs take"
+    print(f"size: {_size(store['bytes'])}{share}")
+    rows = over_experts(list(store["accuracy"].values()))
+    for epoch, mean, low, high in _spread(rows, 6):
+        print(f"accuracy after epoch {epoch}: {100 * mean:.1f} % ({100 * low:.1f} … {100 * high:.1f})")
+    for asked in store["wanted"]:
+        last = "" if asked["last"] is None else f", epoch {asked['last']} of {asked['label_experts']}"
+        state = "complete" if not asked["lacking"] else f"{asked['lacking']} experts lack something"
+        print(f"asked for: epochs {asked['epochs']} of {asked['num_experts']} experts{last}, as {asked['dtype']}: {state}")
+
+
+def _spread(rows: Sequence[Any], most: int) -> list[Any]:
+    """At most `most` of them, evenly, with the first and the last."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[round(number * (len(rows) - 1) / (most - 1))] for number in range(most)]
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {part}" for name, part in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _size(size: int) -> str:
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size} B"
+
+
 COMMAND = Command(
-    help="train the experts that a recipe needs, and keep them for later runs",
+    help="train the experts that a recipe needs, and keep them for later runs; show, verify, prune and import stores of them",
     add_arguments=add_arguments,
     run=run,
     show=show,

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any
 
@@ -45,7 +45,7 @@ def print_results(results: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from limbeck.distilled.card import accuracies
+    from limbeck.distilled.card import accuracies, protocol_name
 
     console = Console(highlight=False)
     table = Table("images", "test accuracy", "95 % interval", "networks")
@@ -54,6 +54,8 @@ def print_results(results: Mapping[str, Any]) -> None:
     for row in accuracies(results):
         table.add_row(row.title, row.value, row.bounds, str(row.runs))
     console.print(table)
+    if isinstance(results.get("protocol"), Mapping):
+        console.print(f"protocol: {protocol_name(results['protocol'])}, network {results.get('network', '–')}")
     if results.get("recovery_ratio") is not None:
         console.print(f"recovery ratio: {100 * results['recovery_ratio']:.1f} % of the full data's accuracy")
     if skipped := results.get("skipped_share"):
@@ -65,6 +67,90 @@ def print_results(results: Mapping[str, Any]) -> None:
         stages = ", ".join(f"{stage} {duration(spent)}" for stage, spent in seconds.items())
         console.print(f"time: {stages}")
     print_paths(results)
+
+
+def print_evaluation(results: Mapping[str, Any]) -> None:
+    """Print the evaluation of one set, or the table that compares several."""
+    from rich.console import Console
+
+    sets = results.get("sets") or [results]
+    if len(sets) == 1:
+        for note in sets[0].get("notes", ()):
+            print(f"note: {note}")
+        print_results(sets[0] | {"seconds": results.get("seconds")})
+        _print_networks(sets[0])
+    else:
+        _print_sets(sets)
+        _print_comparisons(results["comparisons"])
+        Console(highlight=False).print(f"time: {duration(results['seconds']['evaluate'])}")
+    for one in sets:
+        for name, value in (one.get("further") or {}).items():
+            print(f"\n{name}" + (f" of {one['paths']['distilled']}" if len(sets) > 1 else "") + ":")
+            _print_tree(value)
+
+
+def _print_networks(result: Mapping[str, Any]) -> None:
+    """The accuracies under every architecture."""
+    if not result.get("networks"):
+        return
+    rows = {result["network"]: result} | dict(result["networks"])
+    _print_table(
+        ("network", "distilled", "random", "full", "recovery"),
+        [(name, *_values(row), _percent(row.get("recovery_ratio"))) for name, row in rows.items()],
+    )
+
+
+def _print_sets(sets: Sequence[Mapping[str, Any]]) -> None:
+    rows = []
+    for number, one in enumerate(sets):
+        for name, row in ({one["network"]: one} | dict(one.get("networks") or {})).items():
+            rows.append((chr(65 + number), one["paths"]["distilled"], name, *_values(row), _percent(row.get("recovery_ratio"))))
+    _print_table(("", "set", "network", "distilled", "random", "full", "recovery"), rows)
+
+
+def _print_comparisons(comparisons: Sequence[Mapping[str, Any]]) -> None:
+    places = list(dict.fromkeys(place for row in comparisons for place in (row["a"], row["b"])))
+    letter = {place: chr(65 + number) for number, place in enumerate(places)}
+    rows = []
+    for row in comparisons:
+        low, high = row["ci95"] or (float("nan"), float("nan"))
+        points = f"{100 * row['mean']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+        p = "–" if row["p_adjusted"] is None else f"{row['p_adjusted']:.3g}"
+        more = row.get("verdict") or (f"{row['seeds_needed']} seeds would decide" if row.get("seeds_needed") else "")
+        rows.append((f"{letter[row['a']]} − {letter[row['b']]}", row["network"], points, p, str(row["n"]), more))
+    _print_table(("sets", "network", "difference, 95 % interval (points)", "p (Holm)", "seeds", ""), rows)
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False).print(table)
+
+
+def _print_tree(value: Any, indent: int = 2) -> None:
+    """Nested results, a line each."""
+    for key, item in value.items():
+        if isinstance(item, Mapping) and item:
+            print(f"{' ' * indent}{key}:")
+            _print_tree(item, indent + 2)
+        elif not isinstance(item, (list, tuple)) or len(item) <= 4:
+            shown = f"{item:.4g}" if isinstance(item, float) else item
+            print(f"{' ' * indent}{key}: {shown}")
+
+
+def _values(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    from limbeck.distilled.card import accuracies
+
+    found = {accuracy.name: accuracy.value for accuracy in accuracies(row)}
+    return found.get("distilled", "–"), found.get("random", "–"), found.get("full", "–")
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
 
 
 def print_paths(results: Mapping[str, Any]) -> None:

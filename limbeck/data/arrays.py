@@ -1,18 +1,20 @@
-"""Images in an `.npz` file: `x_train`, `y_train`, `x_test`, `y_test` and, if you like, `class_names`.
+"""Images that come as arrays: in an `.npz` file, or decoded from one of the formats of small data sets (`cifar.py`, `idx.py`).
 
-Pixels are uint8 with shape (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3; labels are integers 0 … K−1 with shape (N,).
-Nothing in the file is ever unpickled.
+The file has `x_train`, `y_train`, `x_test`, `y_test` and, if you like, `class_names`. Pixels are uint8 with shape (N, H, W),
+(N, H, W, C) or (N, C, H, W), C = 1 or 3; labels are integers 0 … K−1 with shape (N,). Nothing in the file is ever unpickled.
 """
 
 import lzma
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from limbeck.data.classes import Classes, relabelled
 from limbeck.data.imageset import ImageSet, whole
-from limbeck.data.resize import squash, wanted_sides
+from limbeck.data.resize import resized, wanted_sides
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import divide
 from limbeck.runtime.errors import UsageError
@@ -32,7 +34,28 @@ def load_arrays(settings: DataSettings, progress: Progress) -> ImageSet:
     arrays = _read(settings.source)
     images = {part: _images(settings.source, f"x_{part}", arrays[f"x_{part}"]) for part in ("train", "test")}
     labels = {part: _labels(settings.source, part, arrays) for part in ("train", "test")}
-    names = _class_names(settings.source, arrays.get("class_names"))
+    return from_arrays(settings, images, labels, _class_names(settings.source, arrays.get("class_names")), progress)
+
+
+def from_arrays(
+    settings: DataSettings,
+    images: Mapping[str, np.ndarray],
+    labels: Mapping[str, np.ndarray],
+    names: tuple[str, ...] | None,
+    progress: Progress,
+) -> ImageSet:
+    """The `ImageSet` of images in memory.
+
+    Args:
+        settings: what to choose, the size, and what `divide` reads.
+        images: of `train` and `test`, uint8 with shape (N, C, H, W).
+        labels: of `train` and `test`, int64 with shape (N,).
+        names: of the classes; None calls them "0", "1", ….
+        progress: where the resizing reports.
+
+    Raises:
+        UsageError: as `load_arrays`.
+    """
     count = int(labels["train"].max()) + 1 if names is None else len(names)
     for part, values in labels.items():
         if values.min() < 0 or values.max() >= count:
@@ -45,9 +68,17 @@ def load_arrays(settings: DataSettings, progress: Progress) -> ImageSet:
     if images["train"].shape[1] != images["test"].shape[1]:
         channels = " and ".join(f"x_{part} {array.shape[1]}" for part, array in images.items())
         raise _refusal(settings.source, f"has different numbers of channels: {channels}")
+    classes = Classes(names or tuple(str(k) for k in range(count)))
+    if settings.classes is not None:
+        chosen = classes.choose(settings.classes, settings.source)
+        kept = {part: relabelled(values, chosen) for part, values in labels.items()}
+        images = {part: images[part][positions] for part, (positions, _) in kept.items()}
+        labels, classes = {part: values for part, (_, values) in kept.items()}, classes.take(chosen)
+        if len(labels["test"]) == 0:
+            raise _refusal(settings.source, "has no test image of the classes in data.classes")
     images = _resized(images, settings, progress)
     train, test = (whole(images[part], labels[part]) for part in ("train", "test"))
-    return divide(settings, train, test, names or tuple(str(k) for k in range(count)))
+    return divide(settings, train, test, classes.names)
 
 
 def _read(source: str) -> dict[str, np.ndarray]:
@@ -117,7 +148,7 @@ def _class_names(source: str, names: np.ndarray | None) -> tuple[str, ...] | Non
     return texts
 
 
-def _resized(images: dict[str, np.ndarray], settings: DataSettings, progress: Progress) -> dict[str, np.ndarray]:
+def _resized(images: Mapping[str, np.ndarray], settings: DataSettings, progress: Progress) -> Mapping[str, np.ndarray]:
     from PIL.Image import fromarray
 
     sides = wanted_sides(settings)
@@ -127,14 +158,14 @@ def _resized(images: dict[str, np.ndarray], settings: DataSettings, progress: Pr
         raise UsageError(f"data.size: None does not bring images of several sizes together ({sizes}); give [height, width]")
     if sides is None or shapes == {sides}:
         return images
-    resized = {part: np.empty((*array.shape[:2], *sides), dtype=np.uint8) for part, array in images.items()}
+    made = {part: np.empty((*array.shape[:2], *sides), dtype=np.uint8) for part, array in images.items()}
     with progress.stage("resizing", sum(map(len, images.values()))) as stage:
         for part, array in images.items():
             for row, image in enumerate(array):
                 pixels = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
-                resized[part][row] = squash(fromarray(pixels), *sides)
+                made[part][row] = resized(fromarray(pixels), *sides, settings.crop)
                 stage.advance()
-    return resized
+    return made
 
 
 def _refusal(source: str, reason: str) -> UsageError:

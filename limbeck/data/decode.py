@@ -1,26 +1,20 @@
-"""Image files to pixels, in several processes.
+"""Images in files, in archives or in memory to pixels.
 
-What a process does with its files is here, apart from everything that imports torch: where processes are spawned rather than
+What a process does with its images is here, apart from everything that imports torch: where processes are spawned rather than
 forked, each of them imports this module anew.
 """
 
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import zlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing.connection import wait
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from limbeck.data.resize import squash
-from limbeck.runtime.errors import Failure, UsageError
+from limbeck.data.resize import resized
+from limbeck.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,9 +23,32 @@ CHUNK = 64
 SUFFIXES = frozenset((".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 ORIENTATION = 0x0112
+SHOWN = 3  # images that an error names one by one
 
-Piece = TypeVar("Piece")
-Result = TypeVar("Result")
+
+class Member(NamedTuple):
+    """An image inside an archive that is not compressed: `size` bytes from `offset` on."""
+
+    archive: Path
+    offset: int
+    size: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.archive}: {self.name}"
+
+
+class Held(NamedTuple):
+    """An image file in memory; `name` is what messages call it."""
+
+    content: bytes
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Item = Path | Member | Held
 
 
 class Header(NamedTuple):
@@ -42,110 +59,131 @@ class Header(NamedTuple):
     grey: bool
 
 
-def read_headers(paths: Sequence[Path]) -> list[Header]:
-    """The headers of image files.
+class Unreadable(NamedTuple):
+    """An image that cannot be read: its row among those asked for, what it is called, and why."""
 
-    Raises:
-        UsageError: naming the first file that cannot be read.
-    """
-    headers = []
-    for path in paths:
-        with _opened(path) as image:
+    row: int
+    name: str
+    reason: str
+
+
+class Block(NamedTuple):
+    """Consecutive rows that are decoded: the checksum (CRC-32) of their pixels, and which of them are blank instead."""
+
+    first: int
+    size: int
+    checksum: int
+    bad: list[Unreadable]
+
+
+class _Failed(Exception):
+    """Why an image cannot be read."""
+
+
+def read_headers(items: Sequence[Item]) -> list[Header | None]:
+    """The headers of images; None where one cannot be read."""
+    return [_header(item) for item in items]
+
+
+def _header(item: Item) -> Header | None:
+    try:
+        with _opened(item) as image:
             width, height = image.size
             turned = _orientation(image) >= 5
-            headers.append(Header(width if turned else height, height if turned else width, image.mode in GREY_MODES))
-    return headers
+            return Header(width if turned else height, height if turned else width, image.mode in GREY_MODES)
+    except _Failed:
+        return None
 
 
-def decode_into(storage: Path, piece: tuple[int, Sequence[Path]]) -> int:
-    """Decode files into consecutive rows of the array (N, C, H, W) in the .npy file `storage`, resized to its H and W.
+def decode_into(storage: Path, crop: str, piece: tuple[int, Sequence[Item]]) -> Block:
+    """Decode images into consecutive rows of the array (N, C, H, W) in the .npy file `storage`, resized to its H and W.
 
     Args:
         storage: an existing uint8 .npy file.
-        piece: the first row, and the files.
+        crop: `squash` or `centre`.
+        piece: the first row, and the images.
 
     Returns:
-        How many files there were.
-
-    Raises:
-        UsageError: naming the first file that cannot be read.
+        The rows that were written; where an image cannot be read, all zeros.
     """
-    first, paths = piece
+    first, items = piece
     images = np.lib.format.open_memmap(storage, mode="r+")
     channels, height, width = images.shape[1:]
-    for row, path in enumerate(paths, first):
-        with _opened(path) as image:
-            images[row] = squash(_upright(image, grey=channels == 1), height, width)
-    images.flush()
-    return len(paths)
+    bad = []
+    for row, item in enumerate(items, first):
+        try:
+            with _opened(item) as image:
+                images[row] = resized(_upright(image, grey=channels == 1), height, width, crop)
+        except _Failed as error:
+            images[row] = 0
+            bad.append(Unreadable(row, printable(item), str(error)))
+    return Block(first, len(items), checksum(images[first : first + len(items)]), bad)
 
 
-@contextmanager
-def spread(work: Callable[[Piece], Result], pieces: Sequence[Piece], workers: int | None) -> Iterator[Iterator[Result]]:
-    """An iterator over `work(piece)`, in the order of the pieces, computed by `workers` processes (None: one a core).
+def printable(item: Item) -> str:
+    """What messages and files call an image, though its name may be no Unicode text."""
+    return str(item).encode(errors="backslashreplace").decode()
 
-    The processes start on entry: enter this before anything that starts a thread, such as a progress bar. A single piece, or a
-    single worker, is computed here.
 
-    Raises:
-        Failure: when a process is killed.
+def checksum(rows: np.ndarray) -> int:
+    """CRC-32 of the pixels of consecutive rows."""
+    return zlib.crc32(np.ascontiguousarray(rows).data)
+
+
+def decode_all(sides: tuple[int, int] | None, crop: str, items: Sequence[Item]) -> list[tuple[np.ndarray, bool] | str]:
+    """Images one by one: each as uint8 (3, H, W) and whether it has no colour, or the reason why it cannot be read.
+
+    Args:
+        sides: (height, width) to bring them to; None keeps each as it is.
+        crop: `squash` or `centre`.
+        items: the images.
     """
-    count = min(workers or _cores(), len(pieces))
-    if count <= 1:
-        yield map(work, pieces)
-        return
-    # Forked processes do not import the user's script again, which would need a guard around its every statement; they touch
-    # neither torch nor a GPU. Where forking is unsafe the platform's own way is taken.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start_process)
-    try:
-        futures = [pool.submit(work, piece) for piece in pieces]
-        yield (future.result() for future in futures)
-    except BrokenProcessPool as error:
-        raise Failure("data.workers: a process that decodes images was killed; fewer of them need less memory") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    decoded: list[tuple[np.ndarray, bool] | str] = []
+    for item in items:
+        try:
+            with _opened(item) as image:
+                grey, upright = image.mode in GREY_MODES, _upright(image, grey=False)
+                height, width = sides or (upright.height, upright.width)
+                decoded.append((resized(upright, height, width, crop), grey))
+        except _Failed as error:
+            decoded.append(str(error))
+    return decoded
 
 
-def _start_process() -> None:
-    """What a process does before its first piece: leave Ctrl-C, which reaches all of them, to the parent alone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent()
-
-
-def _end_with_parent() -> None:
-    """Let this process end when its parent is killed: orphans would wait for ever and hold the cache's lock, which they inherit."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def refuse(bad: Sequence[Unreadable], total: int) -> UsageError:
+    """The error that names the first few images that cannot be read, and how many there are."""
+    shown = "; ".join(f"'{name}': {reason}" for _, name, reason in bad[:SHOWN])
+    if len(bad) == 1:
+        return UsageError(f"data.source: cannot read the image {shown}; data.skip_bad=true leaves it out")
+    rest = "; …" if len(bad) > SHOWN else ""
+    return UsageError(f"data.source: cannot read {len(bad)} of {total} images ({shown}{rest}); data.skip_bad=true leaves them out")
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator["Image"]:
-    """The image in a file; whatever goes wrong with it becomes a `UsageError` that names the file."""
+def _opened(item: Item) -> Iterator["Image"]:
+    """The image; whatever goes wrong with it inside the block is a `_Failed` that says why."""
     import PIL.Image
 
     try:
-        with PIL.Image.open(path) as image:
+        with PIL.Image.open(item if isinstance(item, Path) else BytesIO(_content(item))) as image:
             yield image
     except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error and more over broken files
         broken = isinstance(error, PIL.UnidentifiedImageError)
         told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         reason = "it holds no image of a known format" if broken else " ".join(told.split()) or type(error).__name__
-        raise UsageError(f"data.source: cannot read the image '{path}': {reason}") from error
+        raise _Failed(reason) from error
+
+
+def _content(item: Member | Held) -> bytes:
+    if isinstance(item, Held):
+        return item.content
+    with item.archive.open("rb") as file:
+        file.seek(item.offset)
+        return file.read(item.size)
 
 
 def _upright(image: "Image", grey: bool) -> "Image":
-    """The image as it is to be seen, on white where it is transparent, in mode L or RGB."""
+    """The image as it is to be seen, on white where it is transparent, in mode L or RGB; of an animated one the first frame."""
     import PIL.Image
 
     orientation = _orientation(image)

@@ -5,34 +5,20 @@ holds the class folders itself: then 20 % of each class, drawn by the seed, are 
 """
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
+from unicodedata import normalize
 
 import numpy as np
 
-from limbeck.data.decode import SUFFIXES
-from limbeck.data.image_cache import decoded
-from limbeck.data.imageset import ImageSet, Split
-from limbeck.data.resize import wanted_sides
+from limbeck.data.classes import Classes
+from limbeck.data.decode import SUFFIXES, Item
+from limbeck.data.files import Files, load_files
+from limbeck.data.imageset import ImageSet
+from limbeck.data.registry import known_names
 from limbeck.data.settings import DataSettings
-from limbeck.data.split import cap, divide, hold_out
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import Progress
-
-TEST_SHARE = 0.2
-
-
-@dataclass(frozen=True)
-class Files:
-    """Image files and their labels."""
-
-    paths: list[Path]
-    labels: np.ndarray
-
-    def take(self, positions: np.ndarray) -> "Files":
-        """Only those at `positions`."""
-        return Files([self.paths[i] for i in positions], self.labels[positions])
 
 
 def load_folder(settings: DataSettings, progress: Progress) -> ImageSet:
@@ -43,20 +29,10 @@ def load_folder(settings: DataSettings, progress: Progress) -> ImageSet:
             other, a file cannot be read, or sizes differ and `data.size` is not given.
     """
     parts, class_names = scan(Path(settings.source).expanduser().resolve(), settings.source)
-    if "test" not in parts:
-        kept, held = hold_out(parts["train"].labels, TEST_SHARE, settings.seed, "test")
-        if len(held) == 0:
-            raise UsageError(f"data.source: {settings.source!r} has one image in every class: none can be spared to test on")
-        parts = {"train": parts["train"].take(kept), "test": parts["train"].take(held)}
-    # Only what will be used is decoded: of a million images a small `per_class` leaves few.
-    parts["train"] = parts["train"].take(cap(parts["train"].labels, settings.per_class, settings.seed))
-    paths = [path for files in parts.values() for path in files.paths]
-    storage, content = decoded(paths, wanted_sides(settings), settings.workers, progress)
-    splits, first = {}, 0
-    for part, files in parts.items():
-        splits[part] = Split(storage, np.arange(first, first + len(files.paths)), files.labels)
-        first += len(files.paths)
-    return divide(settings, splits["train"], splits["test"], class_names, splits.get("val"), content)
+    # Folders that are called n01440764 can be chosen as "tench", too.
+    known = known_names()
+    classes = Classes(class_names, tuple((known[name],) if name in known else () for name in class_names))
+    return load_files(settings, parts, classes, progress)
 
 
 def scan(root: Path, source: str) -> tuple[dict[str, Files], tuple[str, ...]]:
@@ -65,16 +41,16 @@ def scan(root: Path, source: str) -> tuple[dict[str, Files], tuple[str, ...]]:
     Raises:
         UsageError: as `load_folder`; the message calls the folder `source`.
     """
-    if not (folders := _folders(root)):
+    if not (folders := subfolders(root)):
         raise UsageError(f"data.source: {source!r} has no class folders")
     # A class may be called "train" (it is a vehicle, too): what holds folders is a split, what holds images is a class.
-    if "train" in folders and _folders(folders["train"]) and not _has_images(folders["train"]):
+    if "train" in folders and subfolders(folders["train"]) and not _has_images(folders["train"]):
         if not (others := [name for name in ("test", "val") if name in folders]):
             raise UsageError(f"data.source: {source!r} has train/ but neither test/ nor val/ beside it")
         parts = {"train": "train", "test": others[0], **({"val": "val"} if len(others) == 2 else {})}
     else:
         parts = {"train": ""}
-    names = {part: tuple(_folders(root / name)) for part, name in parts.items()}
+    names = {part: tuple(subfolders(root / name)) for part, name in parts.items()}
     class_names = names["train"]
     if len(class_names) < 2:
         raise UsageError(f"data.source: {source!r} has one class folder, {class_names[0]!r}; at least two classes are needed")
@@ -83,25 +59,55 @@ def scan(root: Path, source: str) -> tuple[dict[str, Files], tuple[str, ...]]:
     for part, found in names.items():
         if odd := sorted(set(found) ^ set(class_names)):
             having, lacking = ("train", parts[part]) if odd[0] in class_names else (parts[part], "train")
-            raise UsageError(f"data.source: {source!r} has the class {odd[0]!r} in {having}/ but not in {lacking}/")
-    return {part: _files(root / name, class_names) for part, name in parts.items()}, class_names
+            like = [name for name in {*found, *class_names} if name != odd[0] and _alike(name) == _alike(odd[0])]
+            hint = f", which has {like[0]!r}: the names must agree to the letter" if like else ""
+            raise UsageError(f"data.source: {source!r} has the class {odd[0]!r} in {having}/ but not in {lacking}/{hint}")
+    return {part: list_classes(root / name, class_names) for part, name in parts.items()}, class_names
 
 
-def _files(root: Path, class_names: tuple[str, ...]) -> Files:
-    paths: list[Path] = []
+def list_classes(root: Path, folders: tuple[str, ...]) -> Files:
+    """The images in the folders of that name under `root`, labelled in this order, each class sorted by path.
+
+    Raises:
+        UsageError: when one holds no images or cannot be read.
+    """
+    items: list[Item] = []
     labels: list[int] = []
-    for label, name in enumerate(class_names):
-        walked = os.walk(root / name, onerror=_refuse_folder)
-        members = sorted(Path(at, file) for at, _, files in walked for file in files if _is_image(file))
-        if not members:
+    for label, name in enumerate(folders):
+        if not (members := images_under(root / name)):
             raise UsageError(f"data.source: the class folder '{root / name}' holds no images")
-        paths += members
+        items += members
         labels += [label] * len(members)
-    return Files(paths, np.array(labels, dtype=np.int64))
+    return Files(items, np.array(labels, dtype=np.int64))
 
 
-def _folders(root: Path) -> dict[str, Path]:
-    """Folders by name, sorted, without hidden ones and those that archives leave behind."""
+def images_under(folder: Path) -> list[Path]:
+    """The image files in a folder and the folders in it, sorted; links are followed, but never in a circle.
+
+    Raises:
+        UsageError: when a folder cannot be read.
+    """
+    own = os.path.realpath(folder)
+    members, seen = list[Path](), {own}
+    for at, folders, files in os.walk(folder, onerror=_refuse_folder, followlinks=True):
+        kept = []
+        for name in sorted(folders):
+            target = os.path.realpath(os.path.join(at, name))
+            # Neither what was here before, nor a folder that this one lies in: it would lead to other classes.
+            if target not in seen and not own.startswith(os.path.join(target, "")):
+                seen.add(target)
+                kept.append(name)
+        folders[:] = kept
+        members += [Path(at, file) for file in files if _is_image(file)]
+    return sorted(members)
+
+
+def subfolders(root: Path) -> dict[str, Path]:
+    """Folders by name, sorted, without hidden ones and those that archives leave behind.
+
+    Raises:
+        UsageError: when `root` cannot be read.
+    """
     try:
         found = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
     except OSError as error:
@@ -120,6 +126,11 @@ def _is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _alike(name: str) -> str:
+    """The same for names that differ in case or in how they are written in Unicode."""
+    return normalize("NFKC", name).casefold()
 
 
 def _has_images(folder: Path) -> bool:

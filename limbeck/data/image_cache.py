@@ -1,109 +1,276 @@
-"""Decoded image files, kept as one memory-mapped array (N, C, H, W) per list of files and size.
+"""Decoded images, kept as one memory-mapped array (N, C, H, W) per list of images and size.
 
-A folder of the cache is either whole or absent, and is found again by the files' paths, sizes and times of change: a second run
-decodes nothing, and images larger than the memory are no obstacle.
+A folder of the cache is found again by what the images are (paths, sizes, times of change), so that a second run decodes nothing
+and images larger than the memory are no obstacle. It is made in blocks: a block that is decoded is noted with its checksum in a
+journal beside the array, and a run that was killed goes on with the blocks that are missing. The whole is verified when the file
+is not the one that was written (another size or time of change), and made anew when it is damaged. Images that cannot be read are
+blank rows, listed in `content.json` and tried again every time.
 """
 
+import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from limbeck.data.decode import CHUNK, Header, decode_into, read_headers, spread
+from limbeck.data.decode import (
+    CHUNK,
+    Block,
+    Header,
+    Item,
+    Member,
+    Unreadable,
+    checksum,
+    decode_all,
+    decode_into,
+    read_headers,
+    refuse,
+)
+from limbeck.data.pool import spread
 from limbeck.runtime.cache import cache_root, lock
 from limbeck.runtime.errors import Failure, UsageError
-from limbeck.runtime.files import new_folder, read_json, write_json
+from limbeck.runtime.files import read_json, write_json, write_text
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.progress import Progress
 
 FORMAT = 1  # counts up when the same files would be decoded to other pixels
 
 
-def decoded(
-    files: Sequence[Path], sides: tuple[int, int] | None, workers: int | None, progress: Progress
-) -> tuple[np.ndarray, str]:
-    """The images in `files`, from the cache or put there now.
+class Decoded(NamedTuple):
+    """Decoded images.
 
     Args:
-        files: at least one.
-        sides: (height, width) to squash all to; None wants them to have one size already.
-        workers: processes; None takes all cores.
-        progress: where the decoding reports.
+        images: uint8 with shape (N, C, H, W), memory-mapped, C = 1 where no image has colour and 3 otherwise.
+        content: their `array_fingerprint`.
+        bad: those that cannot be read; their rows are blank.
+    """
 
-    Returns:
-        uint8 with shape (N, C, H, W), memory-mapped, C = 1 where no file has colour and 3 otherwise; and its `array_fingerprint`.
+    images: np.ndarray
+    content: str
+    bad: list[Unreadable]
+
+
+def decoded(
+    items: Sequence[Item],
+    sides: tuple[int, int] | None,
+    workers: int | None,
+    progress: Progress,
+    *,
+    crop: str = "squash",
+    skip_bad: bool = False,
+) -> Decoded:
+    """The images, from the cache or put there now.
+
+    Args:
+        items: at least one.
+        sides: (height, width) to bring all to; None wants them to have one size already.
+        workers: processes; None takes all cores.
+        progress: where the decoding reports, and what is skipped is said.
+        crop: `squash` or `centre`, as `data.crop` says.
+        skip_bad: whether images that cannot be read may be left blank.
 
     Raises:
-        UsageError: when a file cannot be read, or sizes differ and `sides` is None.
+        UsageError: when sizes differ and `sides` is None, when no image can be read, or, without `skip_bad`, when one cannot; the
+            message names the first few and how many there are.
         Failure: when the disk is too small.
     """
-    place = cache_root() / "images" / fingerprint(FORMAT, sides, [_identity(path) for path in files])
-    if held := _open(place, len(files)):
-        return held
-    with lock(place):
-        held = _open(place, len(files))  # another process may have been faster
-        if held is None:
-            for leftover in (*place.parent.glob(f".{place.name}.*.part"), *place.parent.glob(f".{place.name}.*.old")):
-                shutil.rmtree(leftover)  # of a run that was killed: while this one holds the lock, nobody is writing
-            _fill(place, files, sides, workers, progress)
-            held = _open(place, len(files))
+    centre = [crop] if sides and crop != "squash" else []
+    place = cache_root() / "images" / fingerprint(FORMAT, sides, _identities(items), *centre)
+    held = _open(place, len(items))
+    if held is None or _some_readable(held, items):
+        with lock(place):
+            held = _open(place, len(items))  # another process may have been faster
+            if held is None or _some_readable(held, items):
+                for leftover in (*place.parent.glob(f".{place.name}.*.part"), *place.parent.glob(f".{place.name}.*.old")):
+                    shutil.rmtree(leftover)  # of an earlier version, which was killed and did not go on
+                _fill(place, items, sides, crop, workers, progress)
+                held = _open(place, len(items))
     assert held is not None
+    report(held.bad, len(items), skip_bad, place, progress)
     return held
 
 
-def _identity(path: Path) -> tuple[str, int, int]:
+def report(bad: Sequence[Unreadable], total: int, skip_bad: bool, place: Path, progress: Progress) -> None:
+    """Say which images are skipped.
+
+    Raises:
+        UsageError: when they may not be, or none is left.
+    """
+    if bad and (not skip_bad or len(bad) == total):
+        raise refuse(bad, total)
+    if bad:
+        shown = "; ".join(f"'{name}': {reason}" for _, name, reason in bad[:3])
+        where = f"; … all of them in {place / 'content.json'}" if len(bad) > 3 else ""
+        progress.say(f"skipped {len(bad)} of {total} images, which cannot be read: {shown}{where}")
+
+
+def _identities(items: Iterable[Item]) -> list[tuple[Any, ...]]:
+    """What tells an image from others and from its own later self: path, size, time of change, and where in an archive."""
+    known: dict[Path, tuple[Any, ...]] = {}
+    found: list[tuple[Any, ...]] = []
+    for item in items:
+        if isinstance(item, Path):
+            found.append(identity(item))
+        else:
+            assert isinstance(item, Member), "what is held in memory goes into a cache of its own"
+            if item.archive not in known:
+                known[item.archive] = identity(item.archive)
+            found.append((*known[item.archive], item.offset, item.size))
+    return found
+
+
+def identity(path: Path) -> tuple[Any, ...]:
+    """Path, size in bytes and time of change of a file; the path alone where there is none."""
     try:
         state = path.stat()
-    except OSError as error:
-        raise UsageError(f"data.source: cannot read the image '{path}': {error.strerror}") from error
+    except OSError:
+        return (str(path),)
     return str(path), state.st_size, state.st_mtime_ns
 
 
-def _open(place: Path, count: int) -> tuple[np.ndarray, str] | None:
+def _some_readable(held: Decoded, items: Sequence[Item]) -> bool:
+    """Whether one of the images that could not be read can be by now: a disk may have been away."""
+    return any(not isinstance(decode_all(None, "squash", [items[row]])[0], str) for row, _, _ in held.bad)
+
+
+def _open(place: Path, count: int) -> Decoded | None:
+    """What is there; None where nothing is, or something else, or something damaged."""
     try:
-        content = read_json(place / "content.json")["content"]
+        described = read_json(place / "content.json")
+        content, bad = str(described["content"]), [Unreadable(*row) for row in described.get("bad", [])]
         images = np.load(place / "images.npy", mmap_mode="r")
-    except (OSError, ValueError, EOFError, KeyError, TypeError):
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
         return None
-    sound = images.dtype == np.uint8 and images.ndim == 4 and len(images) == count
-    return (images, content) if sound else None
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != count:
+        return None
+    if described.get("file") != file_state(place):
+        if array_fingerprint(images) != content:
+            return None
+        with suppress(OSError):  # a cache that others own is read all the same
+            write_json(place / "content.json", {**described, "file": file_state(place)})
+    return Decoded(images, content, bad)
 
 
-def _fill(place: Path, files: Sequence[Path], sides: tuple[int, int] | None, workers: int | None, progress: Progress) -> None:
-    chunks = [(start, files[start : start + CHUNK]) for start in range(0, len(files), CHUNK)]
-    headers: list[Header] = []
-    with spread(read_headers, [paths for _, paths in chunks], workers) as found, progress.stage("headers", len(files)) as stage:
-        for part in found:
-            headers += part
-            stage.advance(len(part))
-    shape = (len(files), 1 if all(header.grey for header in headers) else 3, *(sides or _common_sides(files, headers)))
-    _check_room(place.parent, int(np.prod(shape)))
-    with new_folder(place) as folder:
-        storage = folder / "images.npy"
-        images = np.lib.format.open_memmap(storage, mode="w+", dtype=np.uint8, shape=shape)
-        images.flush()
-        with spread(partial(decode_into, storage), chunks, workers) as counts, progress.stage("images", len(files)) as stage:
-            for count in counts:
-                stage.advance(count)
-        write_json(folder / "content.json", {"content": array_fingerprint(images)})
-        with storage.open("rb") as file:
-            os.fsync(file.fileno())
+def file_state(place: Path) -> list[int]:
+    """Size and time of change of the array's file, by which it is known to be the one that was verified."""
+    state = (place / "images.npy").stat()
+    return [state.st_size, state.st_mtime_ns]
 
 
-def _common_sides(files: Sequence[Path], headers: Sequence[Header]) -> tuple[int, int]:
-    height, width, _ = headers[0]
-    for path, other in zip(files, headers, strict=True):
+def _fill(
+    place: Path, items: Sequence[Item], sides: tuple[int, int] | None, crop: str, workers: int | None, progress: Progress
+) -> None:
+    """Decode into a folder beside `place`, going on where a killed run stopped, and give it the name when it is whole."""
+    part = place.with_name(f".{place.name}.part")
+    pieces = [(start, items[start : start + CHUNK]) for start in range(0, len(items), CHUNK)]
+    storage, journal = part / "images.npy", part / "blocks.jsonl"
+    done = _done_before(part, len(items))
+    if done is None:
+        shutil.rmtree(part, ignore_errors=True)
+        shape = _shape(items, pieces, sides, workers, progress)
+        part.mkdir(parents=True)
+        check_room(part, int(np.prod(shape)))
+        np.lib.format.open_memmap(storage, mode="w+", dtype=np.uint8, shape=shape).flush()
+        done = {}
+    write_text(journal, "".join(json.dumps(block) + "\n" for block in done.values()))
+    missing = [piece for piece in pieces if piece[0] not in done]
+    ready = sum(block.size for block in done.values())
+    with (
+        spread(partial(decode_into, storage, crop), missing, workers) as blocks,
+        journal.open("a", encoding="utf-8") as notes,
+        progress.stage("images", len(items), ready) as stage,
+    ):
+        for block in blocks:
+            notes.write(json.dumps(block) + "\n")
+            notes.flush()
+            done[block.first] = block
+            stage.advance(block.size)
+    finish(part, place, {"bad": [row for first in sorted(done) for row in done[first].bad]})
+
+
+def finish(part: Path, place: Path, described: dict[str, Any]) -> None:
+    """Make the folder `part`, which holds all images in `images.npy`, the folder `place`."""
+    with (part / "images.npy").open("rb") as file:
+        os.fsync(file.fileno())
+    content = array_fingerprint(np.load(part / "images.npy", mmap_mode="r"))
+    write_json(part / "content.json", {"content": content, "file": file_state(part), **described})
+    (part / "blocks.jsonl").unlink()
+    shutil.rmtree(place, ignore_errors=True)  # it is damaged, and nobody else is here: the lock is held
+    os.replace(part, place)
+
+
+def read_journal(path: Path) -> list[Any]:
+    """The lines of a journal, up to the first that was not written to its end."""
+    notes = []
+    with suppress(OSError, ValueError), path.open(encoding="utf-8") as file:
+        for line in file:
+            notes.append(json.loads(line))
+    return notes
+
+
+def _done_before(part: Path, count: int) -> dict[int, Block] | None:
+    """The blocks, by their first row, that a killed run has left sound; None where it has left no array to go on with."""
+    try:
+        images = np.load(part / "images.npy", mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != count:
+        return None
+    done = {}
+    for first, size, check, bad in read_journal(part / "blocks.jsonl"):
+        if not bad and checksum(images[first : first + size]) == check:  # what could not be read is tried again
+            done[first] = Block(first, size, check, [])
+    return done
+
+
+def _shape(
+    items: Sequence[Item],
+    pieces: Sequence[tuple[int, Sequence[Item]]],
+    sides: tuple[int, int] | None,
+    workers: int | None,
+    progress: Progress,
+) -> tuple[int, int, int, int]:
+    """(N, C, H, W) of the array to be: three channels as soon as one image has colour, and the sides that all have in common."""
+    headers = read_headers(pieces[0][1])
+    if sides is None or not _any_colour(headers):  # else nothing depends on the other headers, and a million files stay closed
+        rest = [piece for _, piece in pieces[1:]]
+        with spread(read_headers, rest, workers) as found, progress.stage("headers", len(items), len(headers)) as stage:
+            for part in found:
+                headers += part
+                stage.advance(len(part))
+                if sides is not None and _any_colour(part):
+                    break
+    channels = 3 if _any_colour(headers) else 1
+    return (len(items), channels, *(sides or _common_sides(items, headers)))
+
+
+def _any_colour(headers: Iterable[Header | None]) -> bool:
+    return any(header is not None and not header.grey for header in headers)
+
+
+def _common_sides(items: Sequence[Item], headers: Sequence[Header | None]) -> tuple[int, int]:
+    sound = [(item, header) for item, header in zip(items, headers, strict=True) if header is not None]
+    if not sound:
+        return 1, 1  # no image can be read: decoding lists why
+    first, (height, width, _) = sound[0]
+    for item, other in sound:
         if (other.height, other.width) != (height, width):
-            sizes = f"'{files[0]}' is {height}×{width}, '{path}' {other.height}×{other.width}"
+            sizes = f"'{first}' is {height}×{width}, '{item}' {other.height}×{other.width}"
             raise UsageError(f"data.size: None does not bring images of several sizes together ({sizes}); give [height, width]")
     return height, width
 
 
-def _check_room(folder: Path, size: int) -> None:
-    """Writing to a memory map on a full disk would kill the process without a word."""
+def check_room(folder: Path, size: int) -> None:
+    """Refuse to begin what does not fit: writing to a memory map on a full disk would kill the process without a word.
+
+    Raises:
+        Failure: when less than `size` bytes are free.
+    """
     if (free := shutil.disk_usage(folder).free) < size:
         wanted = f"decoded images need {size / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free"
         raise Failure(f"{wanted}: set $LIMBECK_CACHE to a larger place, or a smaller data.size")

@@ -59,7 +59,7 @@ class ImageSet:
 
     Args:
         train: what experts are trained on and the distilled set is made from.
-        val: kept apart from the training images; the best checkpoint is chosen on it.
+        val: kept apart from the training images; the best checkpoint is chosen on it. Empty where none are kept (`val_fraction` 0).
         test: only ever measured on.
         class_names: K names, in the order of the labels.
         source: what the user called it.

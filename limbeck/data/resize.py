@@ -1,4 +1,4 @@
-"""Bringing images to one size: squashed, not cropped, as the field does; bilinear and antialiased."""
+"""Bringing images to one size, bilinear and antialiased: squashed, as the field does, or with their aspect ratio kept."""
 
 from typing import TYPE_CHECKING
 
@@ -18,11 +18,25 @@ def wanted_sides(settings: DataSettings) -> tuple[int, int] | None:
     return height, width
 
 
-def squash(image: "Image", height: int, width: int) -> np.ndarray:
-    """A grey or colour image as uint8 with shape (C, height, width), C = 1 or 3."""
+def resized(image: "Image", height: int, width: int, crop: str = "squash") -> np.ndarray:
+    """A grey or colour image as uint8 with shape (C, height, width), C = 1 or 3.
+
+    Args:
+        image: in mode L or RGB.
+        height, width: in pixels.
+        crop: `squash` or `centre`, as `data.crop` says.
+    """
     from PIL.Image import Resampling
 
     if image.size != (width, height):
-        image = image.resize((width, height), Resampling.BILINEAR)
+        box = _centre(image, height, width) if crop == "centre" else None
+        image = image.resize((width, height), Resampling.BILINEAR, box)
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def _centre(image: "Image", height: int, width: int) -> tuple[float, float, float, float]:
+    """The largest area in the middle that has the wanted shape: left, top, right, bottom."""
+    scale = min(image.height / height, image.width / width)
+    left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
+    return max(left, 0.0), max(top, 0.0), min(left + scale * width, image.width), min(top + scale * height, image.height)

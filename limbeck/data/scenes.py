@@ -9,11 +9,12 @@ nothing about the class, the box around the ink is the truth about where the dis
 """
 
 import functools
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from limbeck.data.imageset import ImageSet, whole
+from limbeck.data.classes import Classes, relabelled
+from limbeck.data.imageset import ImageSet, Split, whole
 from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import divide
@@ -71,8 +72,8 @@ def load_scenes(settings: DataSettings, progress: Progress) -> ImageSet:
     """The scenes that `settings.source` names: `scenes:easy` (or just `scenes`), `scenes:medium` or `scenes:hard`.
 
     Returns:
-        An `ImageSet` of ten classes in colour, with boxes: `per_class` images of each to train and validate on, and 100 to test
-        on, which other people wrote.
+        An `ImageSet` of ten classes (or those in `data.classes`) in colour, with boxes: `per_class` images of each to train and
+        validate on, and 100 to test on, which other people wrote.
 
     Raises:
         UsageError: when the level is unknown.
@@ -93,7 +94,17 @@ def load_scenes(settings: DataSettings, progress: Progress) -> ImageSet:
                 storage[piece], boxes[piece] = render(draws[piece], height, width)
                 stage.advance(len(draws[piece]))
             splits[part] = whole(storage, draws.labels, boxes)
-    return divide(settings, splits["train"], splits["test"], tuple("0123456789"))
+    classes = Classes(tuple("0123456789"))
+    chosen = classes.choose(settings.classes, settings.source)
+    if settings.classes is not None:
+        splits = {part: _only(split, chosen) for part, split in splits.items()}
+    return divide(settings, splits["train"], splits["test"], classes.take(chosen).names)
+
+
+def _only(split: Split, chosen: np.ndarray) -> Split:
+    """The images of the chosen classes, labelled in their order."""
+    positions, labels = relabelled(split.labels, chosen)
+    return replace(split.take(positions), labels=labels)
 
 
 def draw(seed: int, part: str, per_class: int, sides: tuple[float, float]) -> Draws:

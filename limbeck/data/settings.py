@@ -1,6 +1,7 @@
 """What a user may say about the data: the keys `data.*`."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from limbeck.runtime.errors import require
 
@@ -10,19 +11,30 @@ class DataSettings:
     """Where the images come from and how they are prepared.
 
     Args:
-        source: `scenes`, `scenes:easy|medium|hard`, a folder of images, or an `.npz` file.
+        source: `scenes`, `scenes:easy|medium|hard`, `imagenet`, `imagenet:SUBSET`, `hf:NAME`, a folder or a file; `docs/data.md`
+            lists all kinds.
+        root: the folder that holds ImageNet, for `imagenet` and `imagenet:SUBSET`; None takes $LIMBECK_IMAGENET.
+        classes: the classes to take, in the order of their labels: each by its index in the source's order, its WordNet id or its
+            name; None takes all.
         size: side of the images in pixels, or [height, width]; None keeps them as they are (scenes: 32).
+        crop: how images of another shape are brought to `size`: `squash` resizes them without keeping the aspect ratio, as the
+            published experiments do, `centre` resizes the shorter side and cuts off what then juts out.
         per_class: training images per class; None takes all (scenes: 300).
+        skip_bad: leave images out that cannot be read, instead of refusing the source.
         normalise: subtract the mean and divide by the standard deviation of every channel.
         zca: whiten instead (Krizhevsky's ZCA, eps 0.1, fitted on the training split).
-        val_fraction: share of the training images kept apart, class by class, to choose the best checkpoint on.
+        val_fraction: share of the training images kept apart, class by class, to choose the best checkpoint on; 0 keeps none.
         seed: of the built-in images and of the splits.
         workers: processes that decode images; None takes all cores.
     """
 
     source: str = "scenes"
+    root: str | None = None
+    classes: tuple[str | int, ...] | None = None
     size: int | tuple[int, int] | None = None
+    crop: Literal["squash", "centre"] = "squash"
     per_class: int | None = None
+    skip_bad: bool = False
     normalise: bool = True
     zca: bool = False
     val_fraction: float = 0.1
@@ -31,7 +43,11 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         sides = () if self.size is None else (self.size,) if isinstance(self.size, int) else self.size
+        least = 1 if self.val_fraction == 0 else 2
+        require(self.root != "", "data.root", self.root, "the path of a folder")
+        require(self.classes is None or len(self.classes) >= 2, "data.classes", self.classes, "null or at least two classes")
         require(all(side >= 8 for side in sides), "data.size", self.size, "a side, or [height, width], of at least 8 pixels")
-        require(self.per_class is None or self.per_class >= 2, "data.per_class", self.per_class, "at least 2")
-        require(0 < self.val_fraction < 1, "data.val_fraction", self.val_fraction, "in (0, 1)")
+        require(self.crop in ("squash", "centre"), "data.crop", self.crop, "squash or centre")
+        require(self.per_class is None or self.per_class >= least, "data.per_class", self.per_class, f"at least {least}")
+        require(0 <= self.val_fraction < 1, "data.val_fraction", self.val_fraction, "in [0, 1)")
         require(self.workers is None or self.workers >= 1, "data.workers", self.workers, "at least 1")

@@ -1,8 +1,8 @@
 """Seeded splits, class by class.
 
 Of n_k images of a class, max(1, round(share · n_k)) are held out, but never the last one: every class keeps an image to train on,
-and a class with a single image holds none out. Each class is drawn by a generator of its own, so that adding images to one class
-moves no image of another.
+and a class with a single image holds none out. A share of 0 holds nothing out. Each class is drawn by a generator of its own, so
+that adding images to one class moves no image of another.
 """
 
 import numpy as np
@@ -18,14 +18,14 @@ def hold_out(labels: np.ndarray, share: float, seed: int, key: str) -> tuple[np.
 
     Args:
         labels: int with shape (N,).
-        share: of each class to hold out, in (0, 1).
+        share: of each class to hold out, in [0, 1).
         seed, key: name the draw.
 
     Returns:
         The positions kept and the positions held out, each ascending; together they are 0 … N−1.
     """
     held = np.zeros(len(labels), dtype=bool)
-    for k in np.unique(labels):
+    for k in np.unique(labels) if share > 0 else ():
         members = np.flatnonzero(labels == k)
         count = min(max(1, int(share * len(members) + 0.5)), len(members) - 1)
         held[numpy_generator(seed, key, int(k)).permutation(members)[:count]] = True
@@ -52,7 +52,8 @@ def divide(
     """The `ImageSet` of these training and test images.
 
     Args:
-        settings: `per_class` caps the training images first; `val_fraction` of what remains becomes the validation split.
+        settings: `per_class` caps the training images first; `val_fraction` of what remains becomes the validation split,
+            which is empty where that is 0.
         train, test: the source's two parts.
         class_names: in the order of the labels.
         val: the source's own validation images, if it has any; nothing is then taken from `train`.
@@ -64,9 +65,10 @@ def divide(
     train = train.take(cap(train.labels, settings.per_class, settings.seed))
     if val is None:
         kept, held = hold_out(train.labels, settings.val_fraction, settings.seed, "val")
-        if len(held) == 0:
+        if len(held) == 0 and settings.val_fraction > 0:
             raise UsageError(
-                f"data.source: {settings.source!r} has one training image in every class: none can be spared to validate on"
+                f"data.source: {settings.source!r} has one training image in every class: none can be spared to validate on; "
+                "data.val_fraction=0 does without"
             )
         train, val = train.take(kept), train.take(held)
     return ImageSet(train, val, test, class_names, settings.source, content_fingerprint(train, val, test, class_names, content))

@@ -144,21 +144,48 @@ def _facts(held: "DistilledSet", method: Any) -> list[tuple[str, str]]:
 
 
 def _results(held: "DistilledSet") -> str:
-    """The results, where the set was evaluated."""
+    """The results, where the set was evaluated, and those of later evaluations."""
     results = held.metadata.get("evaluation") or {}
     rows = [(row.title, row.value, row.bounds, str(row.runs or "–")) for row in accuracies(results)]
-    if not rows:
-        return ""
-    text = "## Results\n\nTest accuracy of fresh networks, mean ± standard deviation over n of them:\n\n"
-    text += _table([("Trained on", "Accuracy", "95 % interval", "n"), *rows])
+    parts = []
+    if rows:
+        parts.append("Test accuracy of fresh networks, mean ± standard deviation over n of them:")
+        parts.append(_table([("Trained on", "Accuracy", "95 % interval", "n"), *rows]))
     if isinstance(ratio := results.get("recovery_ratio"), (int, float)):
-        text += f"\n\nRecovery ratio (distilled / full): **{percent(ratio)}**."
-    return text
+        parts.append(f"Recovery ratio (distilled / full): **{percent(ratio)}**.")
+    if later := _later(held):
+        parts.append("Evaluated later:")
+        columns = ("Protocol", "Network", "Distilled", "Random, as many", "Full data", "n", "Limbeck")
+        parts.append(_table([columns, *later]))
+    return "\n\n".join(["## Results", *parts]) if parts else ""
+
+
+def _later(held: "DistilledSet") -> list[tuple[str, ...]]:
+    """A row for every network of every later evaluation."""
+    rows = []
+    for evaluation in held.metadata.get("evaluations") or []:
+        protocol = _text(protocol_name(evaluation.get("protocol")))
+        version = _text((evaluation.get("environment") or {}).get("limbeck", "–"))
+        networks = {evaluation.get("network", "–"): evaluation} | (evaluation.get("networks") or {})
+        for name, record in networks.items():
+            found = {row.name: row for row in accuracies(record)}
+            values = [found[key].value if key in found else "–" for key in ("distilled", "random", "full")]
+            runs = str(found["distilled"].runs) if "distilled" in found else "–"
+            rows.append((protocol, _text(name), *values, runs, version))
+    return rows
+
+
+def protocol_name(protocol: Any) -> str:
+    """What a stored protocol is called, with its version and what it is not by default."""
+    if not isinstance(protocol, Mapping) or "name" not in protocol:
+        return "–"
+    parts = [f"{protocol['name']} {protocol.get('version', '')}".strip()]
+    return ", ".join([*parts, *(f"{protocol[key]} {word}" for key, word in (("epochs", "epochs"),) if key in protocol)])
 
 
 def _details(held: "DistilledSet") -> str:
     """Everything else that is known, as JSON."""
-    known = {key: value for key, value in encodable(held.metadata).items() if key != "evaluation"}
+    known = {key: value for key, value in encodable(held.metadata).items() if key not in ("evaluation", "evaluations")}
     if not known:
         return ""
     content = json.dumps(known, indent=2, ensure_ascii=False)

@@ -24,8 +24,10 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from limbeck.data.preprocessing import Preprocessing, preprocessing_from
+from limbeck.runtime.cache import cache_root, lock
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import new_folder, read_header, write_json, write_tensors, write_text
+from limbeck.runtime.fingerprint import fingerprint, plain
 
 FORMAT = 1
 TENSORS, METADATA, CARD, PREVIEW = "distilled.safetensors", "metadata.json", "README.md", "preview.png"
@@ -45,8 +47,8 @@ class DistilledSet:
         syn_lr: η, above 0.
         preprocessing: what leads from pixels to `images`, and back.
         class_names: K names.
-        metadata: JSON types: method, settings, seeds, versions, fingerprints (of data and experts) and evaluation
-            (`accuracy`, `recovery_ratio` and `protocol` as in a run's results.json). The key `set` is taken.
+        metadata: JSON types: method, settings, seeds, versions, fingerprints (of data and experts), evaluation (`accuracy`,
+            `recovery_ratio`, `protocol`, … as in a run's results.json) and evaluations, a list of later ones. `set` is taken.
 
     Raises:
         ValueError: when these do not fit together, or a number is not finite.
@@ -134,6 +136,29 @@ class DistilledSet:
             return _assemble(metadata, content)
         except (OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
             raise UsageError(f"path: {str(path)!r} is not a sound distilled set: {_reason(error)}") from error
+
+    @staticmethod
+    def is_at(path: Path | str) -> bool:
+        """Whether the folder `path` holds a distilled set, sound or not."""
+        return (Path(path) / TENSORS).is_file() and (Path(path) / METADATA).is_file()
+
+    @classmethod
+    def append_evaluation(cls, path: Path | str, evaluation: dict[str, Any]) -> None:
+        """Add an evaluation to the list `evaluations` in the metadata of the set in `path`, and to its card, not to its tensors.
+
+        Raises:
+            UsageError: when there is no sound set.
+            OSError: when the folder cannot be written to.
+        """
+        from limbeck.distilled.card import card
+
+        path = Path(path)
+        with lock(cache_root() / "locks" / fingerprint(str(path.resolve()))):
+            held = cls.load(path)
+            held.metadata.setdefault("evaluations", []).append(plain(evaluation))
+            stored = json.loads((path / METADATA).read_text(encoding="utf-8"))["set"]
+            write_json(path / METADATA, {"set": stored} | held.metadata)
+            write_text(path / CARD, card(held))
 
     def _tensors(self) -> dict[str, Tensor]:
         held = {"images": self.images, "labels": self.labels, "classes": self.classes}

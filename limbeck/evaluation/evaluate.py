@@ -1,42 +1,62 @@
-"""The evaluation protocol `dd` (PAPER § 8) and the two figures that stand beside every result.
+"""Accuracies of fresh networks under a protocol, and the two figures that stand beside every result.
 
-distilled   fresh networks trained on (X, Y): SGD, step size η, momentum 0.9, weight decay 5e-4, ×0.1 after half of the
-            epochs with momentum reset, the distillation's augmentation, soft cross-entropy
-random      the same on random real images of the same number with hard labels, another draw for every seed
-full        fresh networks on the whole training split under the same optimiser, hard labels
+distilled   networks trained on (X, Y) under the protocol
+random      the same on random real images of the same number, another draw for every seed
+full        networks trained on the whole training split
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from limbeck.augmentation_settings import AugmentSettings
-from limbeck.data.imageset import ImageSet
+from limbeck.data.imageset import ImageSet, Split
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.distilled.initial import real_subset
+from limbeck.evaluation.full import FullData
+from limbeck.evaluation.predictions import accuracy
+from limbeck.evaluation.protocols import Protocol, resolve
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.evaluation.statistics import summarise
-from limbeck.losses import cross_entropy, soft_cross_entropy
-from limbeck.networks.flat import FlatNetwork
-from limbeck.runtime.cache import cache_root, lock
-from limbeck.runtime.errors import Failure
-from limbeck.runtime.files import read_json, write_json
-from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
+from limbeck.evaluation.trials import Trial, Trials
+from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
-from limbeck.training.images import Held, Images, prepare_split, sample
-from limbeck.training.sgd import DropAtHalf, Sgd
-from limbeck.training.train import Loss, Training, accuracy, train
+from limbeck.training.images import Counted, Held, Images, prepare_split
+from limbeck.training.targets import Labels, Targets, Teacher
 
-MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
-FULL_FORMAT = 1  # raised when a change of the trainer makes cached accuracies of full data untrue
 RANDOM_RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
+FULL_SEED = 0  # the full data's networks are the data's own: no seed of a distillation changes them
+SPARE = 2000  # training images to choose a step size on where there is no validation split
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """A small set as networks are trained on it.
+
+    Args:
+        images: X as the network takes them, with shape (N, C, H, W).
+        labels: Y with shape (N, K): logits, or with `soft` False probabilities.
+        soft: how `labels` are meant.
+        classes: the class of each image, int64 with shape (N,).
+        syn_lr: η.
+    """
+
+    images: Tensor
+    labels: Tensor
+    soft: bool
+    classes: Tensor
+    syn_lr: float
+
+    @property
+    def ipc(self) -> int:
+        """The greatest number of images that a class has."""
+        return int(torch.bincount(self.classes).max())
 
 
 @dataclass(frozen=True)
@@ -51,6 +71,7 @@ class Evaluator:
         augment: the keys `augment.*`.
         seed: of the draws.
         device: to compute on.
+        compile: whether training is compiled, as `engine.compile`.
     """
 
     data: ImageSet
@@ -60,6 +81,12 @@ class Evaluator:
     augment: AugmentSettings
     seed: int
     device: torch.device
+    compile: Literal["auto", "yes", "no"] = "auto"
+
+    @cached_property
+    def protocol(self) -> Protocol:
+        """How the networks are trained."""
+        return resolve(self.settings)
 
     def distilled(
         self,
@@ -83,114 +110,147 @@ class Evaluator:
             hard: how `labels` are meant.
             progress: where to report.
         """
-        how = self._training(syn_lr, cross_entropy if hard else soft_cross_entropy)
-        held = Held(images.to(self.device))
-        with (progress or NoProgress()).stage("evaluate", len(seeds)) as stage:
-            values = []
-            for seed in seeds:
-                values.append(self._accuracy(held, labels.to(self.device), how, ("evaluation", seed), split))
-                stage.advance(accuracy=values[-1])
-        return summarise(values)
+        subset = Subset(images, labels, not hard, labels.argmax(1), syn_lr)
+        return self.accuracies(self.logits(subset, seeds, split, progress), split)
+
+    def logits(
+        self, subset: Subset, seeds: Sequence[int], split: str = "test", progress: Progress | None = None, name: str = "evaluate"
+    ) -> list[Tensor]:
+        """What a network of every seed, trained on the subset, says of the images of `split`, each with shape (n, K)."""
+        return self._run([self._trial(subset, ("evaluation", seed)) for seed in seeds], self.images_of(split), name, progress)
+
+    def accuracies(self, logits: Sequence[Tensor], split: str = "test") -> dict[str, Any]:
+        """The summary of the accuracies of such logits on `split`; what is not finite is wrong."""
+        labels = self.labels_of(split)
+        return summarise([accuracy(found, labels) for found in logits])
 
     def random(self, ipc: int, syn_lr: float, progress: Progress | None = None) -> dict[str, Any]:
         """Accuracy of random real subsets of `ipc` images per class under the same protocol, on the test split.
 
-        The step size is `random_lr`, or else the best on the validation split of `syn_lr` and five usual ones, so that the
-        baseline is not handicapped by a step size learned for other images.
+        Where the protocol takes the set's learned step size, theirs is `random_lr`, or else the best of `syn_lr` and five usual
+        ones on images that are neither tested nor in the subset, so that the baseline is not handicapped by a step size learned
+        for other images.
         """
-        rate = self.settings.random_lr
-        with (progress or NoProgress()).stage("random subset", self.settings.seeds) as stage:
-            if rate is None:
-                rates = sorted({syn_lr, *RANDOM_RATES})
-                rate = max(rates, key=lambda lr: self._random_accuracy(ipc, lr, "choose", "val"))
-            values = []
-            for number in range(self.settings.seeds):
-                values.append(self._random_accuracy(ipc, rate, number, "test"))
-                stage.advance(accuracy=values[-1])
-        return {**summarise(values), "lr": rate}
+        logits, rate = self.random_logits(ipc, syn_lr, range(self.settings.seeds), progress)
+        return {**self.accuracies(logits), "lr": rate}
+
+    def random_logits(
+        self, ipc: int, syn_lr: float, seeds: Sequence[int], progress: Progress | None = None
+    ) -> tuple[list[Tensor], float]:
+        """What networks trained on random real subsets, one for every seed, say of the test images, and their step size."""
+        rate = self.random_rate(ipc, syn_lr, progress)
+        trials = [self._trial(self.random_subset(ipc, rate, seed), ("evaluation", seed)) for seed in seeds]
+        return self._run(trials, self.images_of("test"), "random subset", progress), rate
+
+    def random_subset(self, ipc: int, syn_lr: float, number: int | str) -> Subset:
+        """Random real images with hard labels; a larger `ipc` holds all of a smaller one's."""
+        index = self.random_index(ipc, number)
+        images = self.preprocessing.prepare(self.data.train.images(index.numpy())).to(self.device)
+        classes = torch.from_numpy(self.data.train.labels)[index]
+        labels = one_hot(classes, self.data.num_classes).float()
+        return Subset(images, labels, False, classes, syn_lr)
 
     def full(self, progress: Progress | None = None) -> dict[str, Any]:
-        """Accuracy of fresh networks trained on the whole training split, on the test split; kept in the cache."""
-        settings, tensors = self.settings, self.preprocessing.tensors()
-        key = {
-            "data": self.data.fingerprint,
-            "format": FULL_FORMAT,
-            "preprocessing": [self.preprocessing.kind, array_fingerprint(*(tensor.numpy() for tensor in tensors.values()))],
-            "network": self.network.name,
-            "optimiser": [settings.full_lr, MOMENTUM, WEIGHT_DECAY, "drop at half"],
-            "epochs": settings.full_epochs,
-            "batch_size": settings.full_batch_size,
-            "augment": self.augment,
-            "seed": self.seed,
-        }
-        path = cache_root() / "full" / f"{fingerprint(key)}.json"
-        with lock(path):
-            values = _kept(path)
-            total = settings.full_seeds * settings.full_epochs
-            if len(values) < settings.full_seeds:
-                with (progress or NoProgress()).stage("full data", total, len(values) * settings.full_epochs) as stage:
-                    images = prepare_split(self.data.train, self.preprocessing, self.device)
-                    labels = one_hot(torch.from_numpy(self.data.train.labels), self.data.num_classes).float().to(self.device)
-                    how = self._training(settings.full_lr, cross_entropy, settings.full_epochs, settings.full_batch_size)
-                    for number in range(len(values), settings.full_seeds):
-                        key_of = ("full", number)
-                        values.append(self._accuracy(images, labels, how, key_of, "test", after_epoch=lambda *_: stage.advance()))
-                        write_json(path, {**key, "values": values})
-        return {**summarise(values[: settings.full_seeds]), "epochs": settings.full_epochs, "lr": settings.full_lr}
+        """Accuracy of networks trained on the whole training split, on the test split; kept in the cache."""
+        logits = self.full_data.logits(lambda: self.images_of("test"), progress)
+        settings = self.settings
+        return {**self.accuracies(list(logits)), "epochs": settings.full_epochs, "lr": settings.full_lr}
 
-    def _random_accuracy(self, ipc: int, rate: float, number: int | str, split: str) -> float:
-        index = real_subset(self.data.train, self.data.num_classes, ipc, self.seed, f"random subset {number}")
-        images = Held(self.preprocessing.prepare(self.data.train.images(index.numpy())).to(self.device))
-        labels = one_hot(torch.from_numpy(self.data.train.labels)[index], self.data.num_classes).float().to(self.device)
-        return self._accuracy(images, labels, self._training(rate, cross_entropy), ("evaluation", number), split)
+    def decided(self, ipc: int) -> "Evaluator":
+        """The same, with whether training is compiled decided for so many images per class, whatever else is changed later."""
+        protocol, count = self.protocol, ipc * self.data.num_classes
+        how = protocol.training(self.network, self.augment, 0.01, ipc, soft=True)
+        compiled = self.trials.compiles(Trial(Counted(count), Labels(torch.empty(0)), how, ()))
+        return replace(self, compile="yes" if compiled else "no")
 
-    def _training(self, rate: float, loss: Loss, epochs: int | None = None, batch_size: int | None = None) -> Training:
-        return Training(
-            optimiser=Sgd(rate, MOMENTUM, WEIGHT_DECAY),
-            loss=loss,
-            epochs=epochs or self.settings.epochs,
-            batch_size=batch_size or self.settings.batch_size,
+    @cached_property
+    def full_data(self) -> FullData:
+        """Networks of this architecture, trained on the whole training split."""
+        return self._full_data(self.network)
+
+    @cached_property
+    def teacher(self) -> nn.Module:
+        """The teacher of knowledge distillation."""
+        name = self.settings.teacher or self.network.name
+        network = self.network
+        if name != network.name:
+            network = flat_network(name, self.data.shape, self.data.num_classes).to(self.device)
+        return self._full_data(network).teacher(lambda: self.images_of("test"))
+
+    @cached_property
+    def trials(self) -> Trials:
+        """What trains the networks."""
+        return Trials(self.network, self.seed, self.device, self.compile)
+
+    def images_of(self, split: str) -> Images:
+        """The prepared images of `val` or `test`."""
+        return self._val if split == "val" else self._test
+
+    def labels_of(self, split: str) -> Tensor:
+        """Their labels, int64."""
+        return torch.from_numpy(self._split(split).labels)
+
+    def _split(self, split: str) -> Split:
+        return self.data.val if split == "val" else self.data.test
+
+    def _full_data(self, network: FlatNetwork) -> FullData:
+        return FullData(
+            data=self.data,
+            preprocessing=self.preprocessing,
+            trials=replace(self.trials, network=network, seed=FULL_SEED),
+            settings=self.settings,
             augment=self.augment,
-            rate=DropAtHalf(),
         )
 
-    def _accuracy(
-        self,
-        images: Images,
-        labels: Tensor,
-        how: Training,
-        key: tuple[str, int | str],
-        split: str,
-        after_epoch: Any = lambda *_: None,
-    ) -> float:
-        start = self.network.initial(generator(self.seed, *key, "initial")).to(self.device)
-        theta = train(self.network, start, images, labels, how, seed=self.seed, key=key, after_epoch=after_epoch)
-        if not bool(theta.isfinite().all()):
-            if key[0] == "full":
-                raise Failure(f"a network on the full data diverged; eval.full_lr ({how.optimiser.lr}) is too large")
-            return 0.0  # its guesses would all be class 0, which is an accuracy by accident
-        module = self.network.with_parameters(theta, lambda: sample(images))
-        measured, labels_of = self._val if split == "val" else self._test
-        return accuracy(module, measured, labels_of)
+    def _trial(self, subset: Subset, key: tuple[str, int | str]) -> Trial:
+        targets, soft = self._targets(subset)
+        how = self.protocol.training(self.network, self.augment, subset.syn_lr, subset.ipc, soft=soft)
+        return Trial(Held(subset.images.to(self.device)), targets, how, key)
+
+    def _targets(self, subset: Subset) -> tuple[Targets, bool]:
+        """What the protocol trains towards, and whether these are logits."""
+        kind = self.protocol.labels
+        if kind == "teacher":
+            return Teacher(self.teacher), True
+        if kind == "hard":
+            return Labels(one_hot(subset.classes, subset.labels.shape[1]).float().to(self.device)), False
+        if subset.soft and self.protocol.mixes:  # logits cannot be mixed as images are, probabilities can
+            return Labels(subset.labels.softmax(1).to(self.device)), False
+        return Labels(subset.labels.to(self.device)), subset.soft
+
+    def _run(self, trials: Sequence[Trial], asked: Images, name: str, progress: Progress | None) -> list[Tensor]:
+        epochs = sum(trial.how.epochs for trial in trials)
+        with (progress or NoProgress()).stage(name, epochs) as stage:
+            return [outcome.logits[0] for outcome in self.trials.run(trials, [asked], stage.advance)]
+
+    def random_rate(self, ipc: int, syn_lr: float, progress: Progress | None = None) -> float:
+        """The step size for random images: `eval.random_lr`, the protocol's own, or else the best; see `random`."""
+        return self.settings.random_lr or self.protocol.lr or self._best_rate(ipc, syn_lr, progress)
+
+    def _best_rate(self, ipc: int, syn_lr: float, progress: Progress | None) -> float:
+        index = self.random_index(ipc, "choose")
+        if len(self.data.val):
+            asked, labels = self.images_of("val"), self.labels_of("val")
+        else:
+            rest = torch.ones(len(self.data.train), dtype=torch.bool)
+            rest[index] = False
+            spare = rest.nonzero().flatten()
+            order = torch.randperm(len(spare), generator=generator(self.seed, "spare images"))[:SPARE]
+            split = self.data.train.take(spare[order].numpy())
+            asked, labels = prepare_split(split, self.preprocessing, self.device), torch.from_numpy(split.labels)
+        rates = sorted({syn_lr, *RANDOM_RATES})
+        trials = [self._trial(self.random_subset(ipc, rate, "choose"), ("evaluation", "choose")) for rate in rates]
+        found = [accuracy(logits, labels) for logits in self._run(trials, asked, "random subset, step sizes", progress)]
+        return rates[max(range(len(rates)), key=lambda i: found[i])]
+
+    def random_index(self, ipc: int, number: int | str) -> Tensor:
+        """The positions of such images in the training split, int64 with shape (K · ipc,)."""
+        return real_subset(self.data.train, self.data.num_classes, ipc, self.seed, f"random subset {number}")
 
     @cached_property
-    def _val(self) -> tuple[Images, Tensor]:
-        return prepare_split(self.data.val, self.preprocessing, self.device), torch.from_numpy(self.data.val.labels)
+    def _val(self) -> Images:
+        return prepare_split(self.data.val, self.preprocessing, self.device)
 
     @cached_property
-    def _test(self) -> tuple[Images, Tensor]:
-        return prepare_split(self.data.test, self.preprocessing, self.device), torch.from_numpy(self.data.test.labels)
-
-
-def _kept(path: Path) -> list[float]:
-    """The accuracies in a file of the cache; none where it is absent or broken, so that they are measured again."""
-    try:
-        values = read_json(path)["values"]
-        return values if all(0 <= value <= 1 for value in values) else []
-    except (OSError, ValueError, TypeError, KeyError):
-        return []
-
-
-def recovery_ratio(distilled: dict[str, Any], full: dict[str, Any]) -> float | None:
-    """Distilled accuracy / full-data accuracy; None where the latter is 0."""
-    return distilled["mean"] / full["mean"] if full["mean"] else None
+    def _test(self) -> Images:
+        return prepare_split(self.data.test, self.preprocessing, self.device)

@@ -1,26 +1,31 @@
 """The trajectory store: a folder of expert checkpoints that opens at once and reads by slice.
 
-    metadata.json                          what the experts were trained on and how
-    expert-0003/epochs-0000-0007-….safetensors `theta` with shape (n, P), one row an epoch; the header names the epochs
-    expert-0003/log.json                   accuracy after every epoch
+    metadata.json        what determines the trajectories: its identity
+    wanted-….json        what those asked for who filled it
+    expert-0003/…        the expert's checkpoints and accuracies, in the files of `blocks.py`
+    expert-0003.lock     held while the expert is trained
 
-A file appears whole or not at all; a store whose metadata differ from what is asked for is refused.
+The identity says what the trajectories are trained on and how, and leaves out what changes none of them: how many experts and
+which epochs are kept, how exactly, and where the images lie. Whatever recipes agree in it share one store.
+
+Reading writes nothing and takes no lock, so that a store may lie on a file system that is mounted read-only.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from limbeck.experts.blocks import blocks_of, write_block
+from limbeck.experts.fill import Want
+from limbeck.experts.shelf import Shelf
 from limbeck.runtime.errors import UsageError
-from limbeck.runtime.files import read_header, read_json, write_json, write_tensors
+from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import encodable, fingerprint, plain
 
-FORMAT = 1
+FORMAT = 2
 
 
 class TrajectoryStore:
@@ -28,92 +33,122 @@ class TrajectoryStore:
 
     Args:
         path: the folder.
-        metadata: what the experts must have been trained on and how; None takes what the folder says.
+        identity: what determines the trajectories, with `num_parameters`; the folder is made a store of it where it is none.
+            None takes what the folder says.
+        about: what else to note when the store is made.
 
     Raises:
-        UsageError: when the folder is no store, holds a broken file, or was made with other metadata.
+        UsageError: when the folder is no store, of another format or of another identity.
     """
 
-    def __init__(self, path: Path, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(self, path: Path, identity: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None = None) -> None:
         self.path = path
         found = path / "metadata.json"
-        if metadata is not None and not found.exists():
-            write_json(found, {"format": FORMAT, **plain(metadata)})
+        if identity is not None and not found.exists():
+            write_json(found, {"format": FORMAT, **plain(dict(identity)), "about": plain(dict(about or {}))})
         try:
             self.metadata: dict[str, Any] = read_json(found)
             self.num_parameters = int(self.metadata["num_parameters"])
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UsageError(f"experts: {str(path)!r} is not a trajectory store (no readable metadata.json)") from error
-        self._refuse_other(metadata)
-        self.rows: dict[int, dict[int, tuple[Path, int]]] = {}
-        for file in sorted(path.glob("expert-[0-9]*/epochs-*.safetensors")):
-            self._index(file)
-
-    def _refuse_other(self, metadata: dict[str, Any] | None) -> None:
-        for key, wanted in {"format": FORMAT, **encodable(metadata or {})}.items():
+        for key, wanted in {"format": FORMAT, **encodable(dict(identity or {}))}.items():
             held = self.metadata.get(key)
             if held != wanted:
-                raise UsageError(f"experts: the store {str(self.path)!r} was made with {key} {held!r}, not {wanted!r}")
+                raise UsageError(f"experts: the store {str(path)!r} was made with {key} {held!r}, not {wanted!r}")
+        self._shelves: dict[int, Shelf] = {}
 
-    def _index(self, file: Path) -> None:
-        expert = int(file.parent.name.removeprefix("expert-"))
-        try:
-            with safe_open(file, framework="pt") as opened:
-                epochs = read_header(opened.metadata())["epochs"]
-                shape = tuple(opened.get_slice("theta").get_shape())
-        except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
-            raise UsageError(f"experts: {str(file)!r} is broken ({error}); delete it, and it is trained again") from error
-        if shape != (len(epochs), self.num_parameters):
-            raise UsageError(f"experts: {str(file)!r} has shape {shape}, not {(len(epochs), self.num_parameters)}")
-        # One file supplies all of an expert's epochs, so that a start and its target always come from one training.
-        if len(epochs) >= len(self.rows.get(expert, {})):
-            self.rows[expert] = {epoch: (file, row) for row, epoch in enumerate(epochs)}
+    @property
+    def imported(self) -> bool:
+        """Whether the checkpoints come from elsewhere, so that none can be added by training."""
+        return "imported" in self.metadata
+
+    def shelf(self, expert: int) -> Shelf:
+        """The files of an expert."""
+        if expert not in self._shelves:
+            self._shelves[expert] = Shelf(self.path / f"expert-{expert:04d}", self.num_parameters)
+        return self._shelves[expert]
+
+    @property
+    def experts(self) -> list[int]:
+        """The experts of which something is held."""
+        names = [path.name.removeprefix("expert-") for path in self.path.glob("expert-*") if path.is_dir()]
+        return [expert for expert in sorted(int(name) for name in names if name.isdigit()) if self.shelf(expert).blocks]
 
     def held(self, expert: int) -> list[int]:
         """The epochs of `expert` that can be read, in order."""
-        return sorted(self.rows.get(expert, {}))
+        return self.shelf(expert).held()
 
-    def holds(self, expert: int, epochs: Sequence[int]) -> bool:
-        """Whether every one of `epochs` of `expert`, and its log, can be read."""
-        try:
-            self.log(expert)["val_accuracy"][-1]
-        except (OSError, ValueError, TypeError, LookupError):
-            return False
-        return set(epochs) <= self.rows.get(expert, {}).keys()
-
-    def write(self, expert: int, checkpoints: dict[int, Tensor], log: dict[str, Any]) -> None:
-        """Add an expert's checkpoints, {epoch: θ with shape (P,)}, and its log.
-
-        The checkpoints take the place of those held before where they are as many or more; the older file stays for those
-        who are reading it.
-        """
-        epochs = sorted(checkpoints)
-        folder = self.path / f"expert-{expert:04d}"
-        file = folder / f"epochs-{epochs[0]:04d}-{epochs[-1]:04d}-{fingerprint(epochs)[:8]}.safetensors"
-        dtype = {"float32": torch.float32, "float16": torch.float16}[self.metadata["dtype"]]
-        write_json(folder / "log.json", log)
-        write_tensors(file, {"theta": torch.stack([checkpoints[epoch].to(dtype) for epoch in epochs])}, {"epochs": epochs})
-        self._index(file)
+    def holds(self, expert: int, epochs: Sequence[int], coding: str = "fp16") -> bool:
+        """Whether every one of `epochs` of `expert` can be read, at least as exactly as `coding` keeps it."""
+        return not self.shelf(expert).missing(epochs, coding)
 
     def read(self, expert: int, epoch: int, device: torch.device | None = None) -> Tensor:
         """θ*_epoch of `expert`, float32 with shape (P,).
 
         Raises:
             KeyError: when the store does not hold it.
+            UsageError: when its file is broken.
         """
-        file, row = self.rows[expert][epoch]
-        with safe_open(file, framework="pt") as opened:
-            theta: Tensor = opened.get_slice("theta")[row : row + 1][0]
-        return theta.to(device or "cpu", torch.float32)
+        return self.shelf(expert).read(epoch).to(device or "cpu")
+
+    def write(self, expert: int, checkpoints: Mapping[int, Tensor], log: Mapping[str, Any], coding: str = "fp32") -> None:
+        """Add checkpoints that are there already, {epoch: θ with shape (P,)}; they take the place of those held before.
+
+        Args:
+            expert: its number; nobody else may be writing it.
+            checkpoints: from one training.
+            log: `val_accuracy`, after epochs 1, 2, …; may be absent.
+            coding: how exactly to keep them.
+
+        Raises:
+            ValueError: when a number is not finite.
+        """
+        shelf, accuracies = self.shelf(expert), dict(enumerate(log.get("val_accuracy", []), start=1))
+        generation, end, noted = shelf.next_generation(checkpoints), None, -1
+        for number, epochs in enumerate(blocks := blocks_of(checkpoints)):
+            follows = number > 0 and blocks[number - 1][-1] == epochs[0] - 1
+            until = max(accuracies, default=0) if number == len(blocks) - 1 else epochs[-1]
+            accuracy = {epoch: value for epoch, value in accuracies.items() if noted < epoch <= until and value is not None}
+            thetas = {epoch: checkpoints[epoch] for epoch in epochs}
+            written = write_block(shelf.folder, thetas, coding, generation, after=end if follows else None, accuracy=accuracy)
+            end, noted = written.header["end"], until
+        shelf.look()
 
     def log(self, expert: int) -> dict[str, Any]:
-        """The accuracies that were noted while `expert` trained."""
-        value: dict[str, Any] = read_json(self.path / f"expert-{expert:04d}" / "log.json")
-        return value
+        """`val_accuracy`, the accuracies on the validation split after epochs 1, 2, … of `expert`; None where none was noted."""
+        noted = self.shelf(expert).accuracy()
+        last = max([*noted, *self.held(expert)], default=0)
+        return {"val_accuracy": [noted.get(epoch) for epoch in range(1, last + 1)]}
+
+    def wanted(self) -> list[Want]:
+        """What those asked for who filled the store."""
+        found = []
+        for path in sorted(self.path.glob("wanted-*.json")):
+            try:
+                values = read_json(path)
+                found.append(Want(**{**values, "epochs": tuple(values["epochs"])}))
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                raise UsageError(f"experts: {str(path)!r} is broken; delete it") from error
+        return found
+
+    def note(self, want: Want, *, instead: bool = False) -> None:
+        """Note what is wanted; `instead` of all that was noted before."""
+        path = self.path / f"wanted-{fingerprint(want)}.json"
+        if not path.exists():
+            write_json(path, want)
+        for other in self.path.glob("wanted-*.json") if instead else ():
+            if other != path:
+                other.unlink()
 
     def summary(self) -> dict[str, Any]:
-        """What the store holds: experts, epochs, bytes, the experts' last accuracies on the validation split."""
-        size = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
-        last = [self.log(expert)["val_accuracy"][-1] for expert in sorted(self.rows)]
-        epochs = sorted(set.intersection(*(set(held) for held in self.rows.values()))) if self.rows else []
-        return {"path": str(self.path), "num_experts": len(self.rows), "epochs": epochs, "bytes": size, "last_epoch_accuracy": last}
+        """What the store holds: experts, epochs that all of them have, bytes, the experts' last accuracies."""
+        held = {expert: set(self.held(expert)) for expert in self.experts}
+        return {
+            "path": str(self.path),
+            "num_experts": len(held),
+            "epochs": sorted(set.intersection(*held.values())) if held else [],
+            "bytes": sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
+            "last_epoch_accuracy": [
+                self.log(expert)["val_accuracy"][-1] if epochs != {0} else None for expert, epochs in held.items()
+            ],
+        }

@@ -7,6 +7,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,17 +17,20 @@ from torch.nn.functional import one_hot
 from limbeck.augmentation_settings import AugmentSettings
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
+from limbeck.experts.fill import Shard, fill, say_lacking, want_of
+from limbeck.experts.recorder import Recorder
 from limbeck.experts.settings import ExpertSettings
-from limbeck.experts.store import TrajectoryStore
+from limbeck.experts.shelf import Job
+from limbeck.experts.store import FORMAT, TrajectoryStore
 from limbeck.losses import cross_entropy
 from limbeck.networks.flat import FlatNetwork
-from limbeck.runtime.cache import cache_root, lock
-from limbeck.runtime.errors import Failure
+from limbeck.runtime.cache import cache_root
+from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.progress import NoProgress, Progress, Stage
 from limbeck.runtime.random import generator
-from limbeck.training.images import Images, prepare_split, sample
-from limbeck.training.sgd import Sgd
+from limbeck.training.images import prepare_split, sample
+from limbeck.training.optimisers import Sgd
 from limbeck.training.train import Training, accuracy, train
 
 
@@ -52,24 +56,26 @@ class ExpertTask:
     seed: int
     device: torch.device
 
-    def metadata(self) -> dict[str, Any]:
-        """What a store must have been made with; how many experts and which epochs it holds may differ."""
-        free = ("num_experts", "label_experts", "dtype")
-        settings = {
-            field.name: getattr(self.settings, field.name) for field in dataclasses.fields(self.settings) if field.name not in free
-        }
+    def identity(self) -> dict[str, Any]:
+        """What determines the trajectories: whoever agrees in it shares a store."""
         return {
             "data": self.data.fingerprint,
-            "source": self.data.source,
             "preprocessing": self.preprocessing.kind,
-            "network": self.network.name,
             "num_parameters": self.network.num_parameters,
-            "augment": dataclasses.asdict(self.augmentation),
-            "optimiser": "sgd",
-            "settings": settings,
-            "seed": self.seed,
-            "dtype": self.settings.dtype,
+            **made_with(self.network.name, self.settings, self.augment, self.seed),
         }
+
+    def open_store(self) -> TrajectoryStore:
+        """The store of these experts, made where there is none.
+
+        Raises:
+            UsageError: when `experts.store` holds other experts.
+        """
+        identity, place = self.identity(), self.settings.store
+        path = Path(place).expanduser() if place else cache_root() / "experts" / fingerprint(FORMAT, identity)
+        if (path / "metadata.json").exists() and TrajectoryStore(path).imported:
+            identity = {key: identity[key] for key in ("network", "num_parameters")}  # no more is known of how they were trained
+        return TrajectoryStore(path, identity, {"source": self.data.source})
 
     @property
     def augmentation(self) -> AugmentSettings:
@@ -77,67 +83,104 @@ class ExpertTask:
         return dataclasses.replace(self.augment, crop_ratio=self.settings.crop_ratio)
 
 
-def train_experts(task: ExpertTask, epochs: Sequence[int], progress: Progress | None = None) -> TrajectoryStore:
-    """A store that holds `epochs` and the last epoch of every expert: found in the cache, or trained.
+def made_with(network: str, settings: ExpertSettings, augment: AugmentSettings, seed: int) -> dict[str, Any]:
+    """The part of the identity that settings decide.
 
-    An expert that is held already is not trained again; a run that was stopped goes on with the first one missing.
+    How many experts and epochs there are changes no trajectory, as long as no step depends on the number of epochs; nor does how
+    exactly they are kept, nor where.
+    """
+    free = ("num_experts", "train_epochs", "label_experts", "dtype", "store")
+    return {
+        "network": network,
+        "augment": dataclasses.asdict(dataclasses.replace(augment, crop_ratio=settings.crop_ratio)),
+        "optimiser": "sgd",
+        "settings": {key: value for key, value in dataclasses.asdict(settings).items() if key not in free},
+        "seed": seed,
+    }
+
+
+def train_experts(
+    task: ExpertTask, epochs: Sequence[int], progress: Progress | None = None, shard: Shard = Shard()
+) -> TrajectoryStore:
+    """A store that holds `epochs` of every expert and the last epoch of those that give labels: found, or filled by training.
+
+    What is held already is not trained again; a run that was stopped goes on where it was. Other processes may fill the same
+    store meanwhile.
+
+    Args:
+        task: what determines the experts.
+        epochs: that the schedule can reach.
+        progress: where to report.
+        shard: the share of the experts to train; the store is complete once all shares are.
 
     Raises:
+        UsageError: when the store lacks something and cannot be written, or was imported.
         Failure: when an expert diverges.
     """
-    metadata = task.metadata()
-    path = cache_root() / "experts" / fingerprint(metadata)
-    wanted = sorted({*epochs, task.settings.train_epochs})
-    with lock(path):
-        store = TrajectoryStore(path, metadata)
-        missing = [expert for expert in range(task.settings.num_experts) if not store.holds(expert, wanted)]
-        if missing:
-            _train_missing(task, store, missing, wanted, progress or NoProgress())
+    want, store = want_of(task.settings, epochs), task.open_store()
+    lacking = {expert: missing for expert, missing in want.lacking(store).items() if shard.takes(expert)}
+    if not lacking:
+        return store
+    if store.imported:
+        raise UsageError(f"experts.store: {str(store.path)!r} was imported and {say_lacking(lacking)}")
+    try:
+        store.note(want)
+    except OSError as error:
+        said = f"{str(store.path)!r} {say_lacking(lacking)} and cannot be written ({error.strerror})"
+        raise UsageError(f"experts: {said}") from error
+    jobs = [job for expert in lacking if (job := store.shelf(expert).job(want.of(expert), want.coding))]
+    left = sum(job.stop - job.start for job in jobs)
+    total = sum(want.of(expert)[-1] for expert in range(want.num_experts) if shard.takes(expert))
+    with (progress or NoProgress()).stage("experts", total, max(0, total - left)) as stage:
+        trainer = _Trainer(task, store, want.coding, stage)
+        fill(store, want, trainer.train, shard=shard)
     return store
 
 
-def _train_missing(task: ExpertTask, store: TrajectoryStore, missing: list[int], wanted: list[int], progress: Progress) -> None:
-    images = prepare_split(task.data.train, task.preprocessing, task.device)
-    labels = one_hot(torch.from_numpy(task.data.train.labels), task.data.num_classes).float().to(task.device)
-    held_out = prepare_split(task.data.val, task.preprocessing, task.device)
-    total, settings = task.settings.num_experts, task.settings
-    with progress.stage("experts", total * settings.train_epochs, (total - len(missing)) * settings.train_epochs) as stage:
-        for expert in missing:
-            _train_one(task, store, expert, wanted, images, labels, held_out, stage)
+class _Trainer:
+    """Trains experts one after another."""
 
+    def __init__(self, task: ExpertTask, store: TrajectoryStore, coding: str, stage: Stage) -> None:
+        self.task, self.store, self.coding, self.stage = task, store, coding, stage
+        self.images = prepare_split(task.data.train, task.preprocessing, task.device)
+        self.labels = one_hot(torch.from_numpy(task.data.train.labels), task.data.num_classes).float().to(task.device)
+        val = task.data.val
+        self.held_out = prepare_split(val, task.preprocessing, task.device) if len(val) else None
+        self.val_labels = torch.from_numpy(val.labels)
 
-def _train_one(
-    task: ExpertTask,
-    store: TrajectoryStore,
-    expert: int,
-    wanted: list[int],
-    images: Images,
-    labels: Tensor,
-    held_out: Images,
-    stage: Stage,
-) -> None:
-    settings = task.settings
-    wanted = sorted({*wanted, *store.held(expert)})
-    start = task.network.initial(generator(task.seed, "expert", expert, "initial")).to(task.device)
-    checkpoints = {0: start.cpu()} if 0 in wanted else {}
-    accuracies: list[float] = []
-    val_labels = torch.from_numpy(task.data.val.labels)
+    def train(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._train_one(job, Recorder(self.store.shelf(job.expert), job, self.coding))
 
-    def after_epoch(epoch: int, theta: Tensor) -> None:
-        if not math.isfinite(theta.sum().item()):
-            raise Failure(f"expert {expert} diverged in epoch {epoch}; experts.expert_lr ({settings.expert_lr}) is too large")
-        module = task.network.with_parameters(theta, lambda: sample(images))
-        accuracies.append(accuracy(module, held_out, val_labels))
-        if epoch in wanted:
-            checkpoints[epoch] = theta.cpu().clone()
-        stage.advance(expert=expert + 1, accuracy=accuracies[-1])
+    def _train_one(self, job: Job, recorder: Recorder) -> None:
+        task, settings, key = self.task, self.task.settings, ("expert", job.expert)
+        optimiser = Sgd(settings.expert_lr, settings.momentum, settings.weight_decay)
+        if job.restart is None:
+            theta = task.network.initial(generator(task.seed, *key, "initial")).to(task.device)
+            state = optimiser.state(theta)
+            recorder.record(0, theta)
+        else:
+            theta = job.restart.theta.to(task.device)
+            state = tuple(tensor.to(task.device) for tensor in job.restart.state) or optimiser.state(theta)
 
-    how = Training(
-        optimiser=Sgd(settings.expert_lr, settings.momentum, settings.weight_decay),
-        loss=cross_entropy,
-        epochs=settings.train_epochs,
-        batch_size=settings.batch_size,
-        augment=task.augmentation,
-    )
-    train(task.network, start, images, labels, how, seed=task.seed, key=("expert", expert), after_epoch=after_epoch)
-    store.write(expert, checkpoints, {"val_accuracy": accuracies})
+        def after_epoch(epoch: int, theta: Tensor) -> None:
+            if not math.isfinite(theta.sum().item()):
+                cause = f"experts.expert_lr ({settings.expert_lr}) is too large"
+                raise Failure(f"expert {job.expert} diverged in epoch {epoch}; {cause}")
+            reached = self._accuracy(theta)
+            facts: dict[str, Any] = {} if reached is None else {"accuracy": reached}
+            # Without momentum the next step needs nothing of this one.
+            recorder.record(epoch, theta, reached, state if settings.momentum else ())
+            self.stage.advance(expert=job.expert + 1, **facts)
+
+        how = Training(
+            optimiser=optimiser, loss=cross_entropy, epochs=job.stop, batch_size=settings.batch_size, augment=task.augmentation
+        )
+        parts = (task.network, theta, self.images, self.labels, how)
+        train(*parts, seed=task.seed, key=key, first_epoch=job.start, state=state, after_epoch=after_epoch)
+
+    def _accuracy(self, theta: Tensor) -> float | None:
+        if self.held_out is None:
+            return None
+        module = self.task.network.with_parameters(theta, lambda: sample(self.images))
+        return accuracy(module, self.held_out, self.val_labels)

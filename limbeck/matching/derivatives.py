@@ -6,7 +6,6 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,8 +14,7 @@ from torch import Tensor
 from torch.func import grad, vjp
 
 from limbeck.networks.flat import FlatNetwork
-
-Loss = Callable[[Tensor, Tensor], Tensor]
+from limbeck.training.gradient import Loss
 
 
 class Pulled(NamedTuple):

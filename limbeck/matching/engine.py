@@ -6,7 +6,6 @@ A kept step saves two or three of the eleven convolutions that a step and its pr
 the walk back has passed it. Both ways are timed once; if keeping is faster, as many of the last steps are kept as fit.
 """
 
-import os
 import statistics
 import time
 import warnings
@@ -18,16 +17,15 @@ from torch import Tensor
 
 from limbeck.losses import soft_cross_entropy
 from limbeck.matching.adjoint import Adjoint, Exact, Tesla, Truncated, Unroll
-from limbeck.matching.settings import EngineSettings, Precision
+from limbeck.matching.settings import EngineSettings
 from limbeck.matching.steps import StudentStep
 from limbeck.networks.flat import FlatNetwork
-from limbeck.runtime.cache import cache_root
+from limbeck.networks.micro_batches import automatic_micro_batch, largest_activation
+from limbeck.runtime.compiling import keep_compiled_code
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.memory import free_memory, measure
 from limbeck.runtime.progress import Progress
 
-# On a CPU passes over memory are several times faster while an activation, its derivative and its gradients fit the cache.
-CACHED = 8 * 2**20
 # Compiling costs about half a minute and saves some ten milliseconds a step: below so many steps it does not pay.
 COMPILE_FROM_STEPS = 5000
 # To find out whether keeping pays takes two more compilations.
@@ -83,6 +81,8 @@ class Problem:
 def check_engine(settings: EngineSettings, network: FlatNetwork, device: torch.device) -> None:
     """Raise `UsageError` for settings that do not fit the network or the device."""
     require(settings.precision != "tf32" or device.type == "cuda", "engine.precision", settings.precision, "fp32 or bf16 on a CPU")
+    pure = not network.has_dropout
+    require(pure, "network", network.name, "a network without dropout, whose student steps are functions of their input alone")
     whole = settings.micro_batch == "auto" or not network.has_batch_norm
     accepted = f"auto: batch norm takes its statistics from the whole batch, and {network.name} has it"
     require(whole, "engine.micro_batch", settings.micro_batch, accepted)
@@ -115,21 +115,12 @@ def prepare(
     return step, _adjoint(settings, decided), decided
 
 
-def automatic_micro_batch(
-    network: FlatNetwork, shape: tuple[int, int, int], device: torch.device, precision: Precision = "fp32"
-) -> int | None:
-    """Images (C, H, W) to differentiate at a time: on a CPU as many as fit its cache; None takes a batch whole."""
-    if device.type != "cpu" or network.has_batch_norm:
-        return None
-    return max(1, (2 if precision == "bf16" else 1) * CACHED // _largest_activation(network, shape))
-
-
 def _decide(problem: Problem, settings: EngineSettings) -> Arrangement:
     worth = problem.steps * problem.iterations >= COMPILE_FROM_STEPS
     compiled = {"yes": True, "no": False, "auto": worth}[settings.compile]
     if settings.micro_batch != "auto":
         return Arrangement(compiled, settings.micro_batch)
-    cached = automatic_micro_batch(problem.network, problem.shape[1:], problem.device, settings.precision)
+    cached = automatic_micro_batch(problem.network, problem.shape[1:], problem.device, 2 if settings.precision == "bf16" else 4)
     micro_batch = cached if compiled else None
     return Arrangement(compiled, None if micro_batch is None or micro_batch >= max(problem.batches) else micro_batch)
 
@@ -148,8 +139,7 @@ def _adjoint(settings: EngineSettings, decided: Arrangement) -> Adjoint:
 
 def _compile(problem: Problem, settings: EngineSettings, step: StudentStep, progress: Progress, keeping: bool) -> bool:
     """Call every function once for every size of a micro-batch; whether that went well."""
-    # Beside our other caches, so that the next run, or a resumed one, finds the compiled code.
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "compiled"))
+    keep_compiled_code()
     torch.compiler.reset()  # its limit on recompilations counts over all networks of a process
     sizes = sorted({size for batch in problem.batches for size in step.sizes(batch)})
     by_theta = settings.kind != "tesla"
@@ -254,7 +244,7 @@ def _work(problem: Problem, settings: EngineSettings, step: StudentStep) -> int:
 def _guess(problem: Problem, decided: Arrangement) -> int:
     """Bytes that one step takes, from its largest activation: on the safe side."""
     images = min(decided.micro_batch or max(problem.batches), max(problem.batches))
-    return 16 * images * _largest_activation(problem.network, problem.shape[1:])
+    return 16 * images * largest_activation(problem.network, problem.shape[1:])
 
 
 def _fixed(problem: Problem) -> int:
@@ -272,19 +262,3 @@ def _seconds(work: Callable[[], None], device: torch.device, repeats: int = 5) -
             torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - began)
     return statistics.median(taken[1:])
-
-
-def _largest_activation(network: FlatNetwork, shape: tuple[int, ...]) -> int:
-    """Bytes of the largest output of any module for one image (C, H, W), in single precision."""
-    largest = [torch.Size(shape).numel()]
-    hooks = [
-        part.register_forward_hook(lambda module, inputs, output: largest.append(output[0].numel()))
-        for part in network.module.modules()
-    ]
-    try:
-        with torch.no_grad():
-            network.module(torch.zeros(2, *shape, device=next(network.module.parameters()).device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return 4 * max(largest)

@@ -11,22 +11,15 @@ Pearlmutter, "Fast Exact Multiplication by the Hessian", 1994.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.func import grad, grad_and_value, jvp
+from torch.func import grad_and_value, jvp
 
-from limbeck.matching.derivatives import Derivatives, Loss, Pulled
+from limbeck.matching.derivatives import Derivatives, Pulled
 from limbeck.networks.flat import FlatNetwork
-from limbeck.networks.stages import Parameters, Stage, Tangent
-
-
-class Kept(NamedTuple):
-    """What a step leaves behind so that its product need not repeat it: of every stage z, and the gradient by its x'."""
-
-    z: list[Tensor]
-    gx: list[Tensor]
+from limbeck.networks.stages import Stage, Tangent
+from limbeck.training.gradient import Kept, Loss, StagedGradient, rows
 
 
 @dataclass(frozen=True)
@@ -45,26 +38,16 @@ class Staged(Derivatives):
 
     keeps_tensors = True
 
+    @property
+    def first(self) -> StagedGradient:
+        """g in closed form."""
+        return StagedGradient(self.network, self.stages, self.loss)
+
     def gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return self.keep(theta, x, y)[0]
+        return self.first(theta, x, y)
 
     def keep(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Kept]:
-        parameters, kept, inputs = self._parameters(theta), Kept([], []), []
-        value = _rows(x)
-        for stage, (weight, *p) in zip(self.stages, parameters, strict=True):
-            inputs.append(value)
-            kept.z.append(stage.linear.apply(value, weight))
-            value = stage.rest.forward(kept.z[-1], tuple(p))
-        gx: Tensor = grad(self.loss)(value, y)
-        found: dict[str, Tensor] = {}
-        for number in reversed(range(len(self.stages))):
-            stage, (weight, *p) = self.stages[number], parameters[number]
-            kept.gx.insert(0, gx)
-            gz, gp = stage.rest.backward(gx, kept.z[number], tuple(p))
-            found |= zip(stage.names, (stage.linear.to_weight(gz, inputs[number], weight), *gp), strict=True)
-            if number:
-                gx = stage.linear.to_input(gz, weight)
-        return self._flat(found), kept
+        return self.first.keep(theta, x, y)
 
     def pullback(self, theta: Tensor, x: Tensor, y: Tensor, cotangent: Tensor) -> Pulled:
         return self._pull(theta, x, y, cotangent, None, True)
@@ -76,10 +59,10 @@ class Staged(Derivatives):
         return self._pull(theta, x, y, cotangent, None, False)
 
     def _pull(self, theta: Tensor, x: Tensor, y: Tensor, cotangent: Tensor, kept: Kept | None, by_theta: bool) -> Pulled:
-        parameters, directions = self._parameters(theta), self._parameters(cotangent)
+        parameters, directions = self.first.parameters(theta), self.first.parameters(cotangent)
         inputs: list[Tensor] = []  # x and ẋ one upon the other; of the first stage x alone, ẋ being 0
         outputs: list[Tangent] = []
-        last = Tangent(_rows(x), x)
+        last = Tangent(rows(x), x)
         for number, stage in enumerate(self.stages):
             weight, *p = parameters[number]
             direction, *pt = directions[number]
@@ -111,7 +94,9 @@ class Staged(Derivatives):
                 dot, value = stage.linear.to_input(both, weight).chunk(2)
                 gx = Tangent(value, dot + along)
         h_x = stage.linear.to_input(gz.dot, weight) + along
-        return Pulled(slope, self._flat(found) if by_theta else theta[:0], h_x.to(x.dtype).permute(0, 3, 1, 2).contiguous(), h_y)
+        return Pulled(
+            slope, self.first.flat(found) if by_theta else theta[:0], h_x.to(x.dtype).permute(0, 3, 1, 2).contiguous(), h_y
+        )
 
     def _loss_tangent(self, logits: Tangent, y: Tensor) -> tuple[Tensor, Tangent, Tensor]:
         """ℓ̇, (g, ġ) of the logits, and ġ_y."""
@@ -122,14 +107,3 @@ class Staged(Derivatives):
         values, dots = jvp(gradients, (logits.value,), (logits.dot,))[:2]
         ((g, _), _), ((g_dot, h_y), slope) = values, dots
         return slope, Tangent(g, g_dot), h_y
-
-    def _parameters(self, theta: Tensor) -> list[Parameters]:
-        named = self.network.parameters(theta)
-        return [tuple(named[name] for name in stage.names) for stage in self.stages]
-
-    def _flat(self, found: dict[str, Tensor]) -> Tensor:
-        return torch.cat([found[name].reshape(-1) for name in self.network.shapes])
-
-
-def _rows(x: Tensor) -> Tensor:
-    return x.permute(0, 2, 3, 1).contiguous()

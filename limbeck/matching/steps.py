@@ -13,11 +13,14 @@ from torch import Tensor
 from limbeck import augmentation
 from limbeck.augmentation import Draw
 from limbeck.augmentation_settings import AugmentSettings
-from limbeck.matching.derivatives import Derivatives, Loss, Pulled, Reverse
+from limbeck.matching.derivatives import Derivatives, Pulled, Reverse
 from limbeck.matching.settings import Precision
 from limbeck.matching.staged import Staged
+from limbeck.networks import micro_batches
 from limbeck.networks.flat import FlatNetwork
+from limbeck.runtime.compiling import compiled
 from limbeck.runtime.random import generator
+from limbeck.training.gradient import Loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +148,11 @@ class StudentStep:
         return Pulled(slope, total, torch.cat(h_x), torch.cat(h_y))
 
     def sizes(self, batch: int) -> list[int]:
-        """The sizes of the micro-batches of a batch; equal where some number near the smallest allows it."""
-        least = -(-batch // min(self.micro_batch or batch, batch))
-        number = next((count for count in range(least, 2 * least) if batch % count == 0), least)
-        return [len(part) for part in torch.arange(batch).tensor_split(number)]
+        """The sizes of the micro-batches of a batch."""
+        return micro_batches.sizes(batch, self.micro_batch)
 
     def _parts(self, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
-        sizes = self.sizes(len(x))
-        return list(zip(x.contiguous().split(sizes), y.contiguous().split(sizes), strict=True))
+        return [(part[0], part[1]) for part in micro_batches.split((x, y), self.micro_batch)]
 
     def _pull(self, theta: Tensor, x: Tensor, y: Tensor, cotangent: Tensor, kept: Any, by_theta: bool) -> Pulled:
         if not by_theta:
@@ -167,12 +167,12 @@ class _Compiled(Derivatives):
 
     def __init__(self, functions: Derivatives) -> None:
         self.keeps_tensors = functions.keeps_tensors
-        self._gradient = _compile(functions.gradient)
-        self._pullback, self._pullback_data = _compile(functions.pullback), _compile(functions.pullback_data)
+        self._gradient = compiled(functions.gradient)
+        self._pullback, self._pullback_data = compiled(functions.pullback), compiled(functions.pullback_data)
         # A CUDA graph writes its results where the last call's lie, and these must outlive many calls.
-        self._keep = _compile(functions.keep, cuda_graphs=False) if functions.keeps_tensors else functions.keep
+        self._keep = compiled(functions.keep, cuda_graphs=False) if functions.keeps_tensors else functions.keep
         kept = functions.pullback_kept
-        self._pullback_kept = _compile(kept, cuda_graphs=False) if functions.keeps_tensors else kept
+        self._pullback_kept = compiled(kept, cuda_graphs=False) if functions.keeps_tensors else kept
 
     def gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         gradient: Tensor = self._call(self._gradient, theta, x, y)
@@ -195,12 +195,3 @@ class _Compiled(Derivatives):
         if theta.is_cuda:
             torch.compiler.cudagraph_mark_step_begin()
         return function(theta, *arguments)
-
-
-def _compile(function: Callable[..., Any], cuda_graphs: bool = True) -> Callable[..., Any]:
-    # As it comes, the compiler writes whatever many places read to memory, masks of one byte an element among them, and a
-    # pass with such a mask is ten times slower than one that computes it again.
-    most = {f"realize_{kind}_threshold": 2000 for kind in ("reads", "acc_reads", "opcount")}
-    options = {**most, "triton.cudagraphs": cuda_graphs}
-    known = torch._inductor.list_options()
-    return torch.compile(function, fullgraph=True, dynamic=False, options={key: options[key] for key in options if key in known})

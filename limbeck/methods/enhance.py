@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.runtime.random import generator
-from limbeck.saliency.maps import activation_maps
+from limbeck.saliency.maps import activation_maps, has_maps
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.saliency.weights import gradient_weights
 
@@ -36,7 +36,9 @@ class Enhancement:
         return self.settings.weighting != "none"
 
     def maps(self, images: Tensor, iteration: int) -> Tensor:
-        """M with shape (N, H, W), in [0, 1]."""
+        """M with shape (N, H, W), in [0, 1]; zeros where no weights are made of them and the network has no layer to show."""
+        if not self.active and not has_maps(self.network, images[:1], self.settings):
+            return images.new_zeros(len(images), *images.shape[2:])
         return activation_maps(self.network, images, self.classes, self.settings, generator(self.seed, "maps", iteration))
 
     def weights(self, images: Tensor, iteration: int) -> Tensor:

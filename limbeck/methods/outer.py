@@ -31,7 +31,7 @@ LEAST_SYN_LR = 1e-6
 # A second walk back costs about 0.7 of an iteration: once in fifty is 1.4 % of the time.
 COMPARE_EVERY = 50
 
-Evaluate = Callable[[Tensor, Tensor, float], dict[str, Any]]
+Evaluate = Callable[[Tensor, Tensor, float], dict[str, Any] | None]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class OuterLoop:
         objective: gives the gradients.
         enhancement: gives the weights F.
         settings: the keys `outer.*`.
-        evaluate: accuracy on the validation split of (X, Y, η).
+        evaluate: accuracy on the validation split of (X, Y, η); None where nothing is to be chosen: the last iterate is the result.
         every: iterations between two evaluations.
         match_norm: rescale ∇X to the norm it has without criterion and weights.
         folder: where checkpoint, snapshots and metrics are written.
@@ -146,9 +146,9 @@ class OuterLoop:
 
     def _evaluate(self, state: OuterState, metrics: MetricsLog) -> None:
         summary = self.evaluate(state.average, state.labels, state.syn_lr.item())
-        best = summary["mean"] > state.best.get("accuracy", -1.0)
+        best = summary is None or summary["mean"] > state.best.get("accuracy", -1.0)
         if best:
-            state.best = {"iteration": state.iteration, "accuracy": summary["mean"]}
+            state.best = {"iteration": state.iteration, "accuracy": None if summary is None else summary["mean"]}
         tensors = {"X": state.average, "Y": state.labels, "syn_lr": state.syn_lr, "weights": state.weights}
         tensors["maps"] = self.enhancement.maps(state.average, state.iteration)
         header = {"iteration": state.iteration, "accuracy": summary, "kept_share": state.kept_share, "loss": state.last_loss}

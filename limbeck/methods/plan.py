@@ -126,13 +126,13 @@ def _evaluations(workspace: Workspace) -> float:
 
     def of(epochs: int) -> float:
         shorter = dataclasses.replace(settings.eval, epochs=epochs)
-        evaluator = dataclasses.replace(workspace.evaluator(), settings=shorter)
+        evaluator = dataclasses.replace(workspace.evaluator().decided(settings.ipc), settings=shorter)
         _measure(evaluator, images, labels)  # prepares the images that it measures on
         return _seconds(lambda: _measure(evaluator, images, labels), 2)
 
     short, long = of(SHORT), of(LONG)
     per_epoch = max(0.0, long - short) / (LONG - SHORT)
-    one = max(0.0, short - SHORT * per_epoch) + per_epoch * settings.eval.epochs
+    one = max(0.0, short - SHORT * per_epoch) + per_epoch * workspace.evaluator().protocol.epochs
     looks = math.ceil(settings.outer.iterations / settings.eval.every) + 1
     return one * settings.eval.every_seeds * looks
 

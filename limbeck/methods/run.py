@@ -5,8 +5,6 @@
 A run folder holds everything that the run did; `resume` goes on from what is there and ends with the same bits.
 """
 
-import dataclasses
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,9 @@ from torch import Tensor
 
 from limbeck.distilled.initial import InitialSet
 from limbeck.distilled.set import DistilledSet
-from limbeck.evaluation.evaluate import Evaluator, recovery_ratio
+from limbeck.evaluation.evaluate import Evaluator, Subset
 from limbeck.experts.store import TrajectoryStore
+from limbeck.methods.evaluation import across, final_seeds, measure, networks_of, record
 from limbeck.methods.folder import RunFolder, alone, own_json
 from limbeck.methods.outer import OuterLoop
 from limbeck.methods.registry import METHODS
@@ -29,6 +28,20 @@ from limbeck.runtime.files import write_json
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.progress import NoProgress, Progress
+
+# What of a result goes into the set's metadata.
+EVALUATION = (
+    "accuracy",
+    "recovery_ratio",
+    "lossless",
+    "compression",
+    "gain",
+    "best_iteration",
+    "protocol",
+    "network",
+    "networks",
+    "data",
+)
 
 
 def train_experts(settings: DistillSettings, *, progress: Progress | None = None) -> TrajectoryStore:
@@ -77,7 +90,7 @@ def distill(
 
 
 def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[str, Any]:
-    settings, evaluator = workspace.settings, workspace.evaluator()
+    settings, evaluator = workspace.settings, workspace.evaluator().decided(workspace.settings.ipc)
     reuse_freed_memory()
     with folder.stage("experts"):
         store = workspace.experts
@@ -90,7 +103,7 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[st
         objective=METHODS[settings.method](workspace, step, adjoint),
         enhancement=workspace.enhancement(start.classes),
         settings=settings.outer,
-        evaluate=lambda x, y, eta: evaluator.distilled(x, y, eta, seeds=range(settings.eval.every_seeds), split="val"),
+        evaluate=partial(_look, evaluator),
         every=settings.eval.every,
         match_norm=settings.match.match_norm,
         folder=folder.path,
@@ -102,34 +115,39 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[st
     save = partial(_save, workspace, folder, result, start.classes, recipe)
     save({"environment": environment(workspace.device)})  # what is distilled is there whatever becomes of its evaluation
     with folder.stage("evaluate"):
-        accuracy = _accuracies(evaluator, settings, result, start, workspace.progress)
+        measured = _measured(workspace, evaluator, Subset(*result[:2], True, start.classes, result[2]), start)
     results = {
-        "accuracy": accuracy,
-        "recovery_ratio": recovery_ratio(accuracy["distilled"], accuracy["full"]),
+        **measured,
         "best_iteration": state.best["iteration"],
         "skipped_share": state.skipped / max(state.iteration, 1),
         "paths": {"run": str(folder.path), "distilled": str(folder.path / "distilled"), "experts": str(store.path)},
         "seconds": folder.seconds,
         "peak_memory": folder.peak_memory,
-        "protocol": plain(settings.eval),
         "experts": {"num_experts": settings.experts.num_experts, "last_epoch_accuracy": _last_accuracies(store, settings)},
-        "environment": environment(workspace.device),
     }
     save(results)
     write_json(folder.results_file, results)
     return results
 
 
-def _accuracies(
-    evaluator: Evaluator, settings: DistillSettings, result: tuple[Tensor, Tensor, float], start: InitialSet, progress: Progress
-) -> dict[str, Any]:
-    seeds = range(1000, 1000 + settings.eval.seeds)  # not those that chose the checkpoint
-    return {
-        "distilled": evaluator.distilled(*result, seeds=seeds, progress=progress),
-        "initial": evaluator.distilled(start.images, start.labels, settings.outer.syn_lr_init, seeds=seeds, progress=progress),
-        "random": evaluator.random(settings.ipc, result[2], progress),
-        "full": evaluator.full(progress),
-    }
+def _look(evaluator: Evaluator, x: Tensor, y: Tensor, eta: float) -> dict[str, Any] | None:
+    """A periodic evaluation, where there are images to choose a checkpoint on."""
+    if not evaluator.protocol.validation:
+        return None
+    return evaluator.distilled(x, y, eta, seeds=range(evaluator.settings.every_seeds), split="val")
+
+
+def _measured(workspace: Workspace, evaluator: Evaluator, subset: Subset, start: InitialSet) -> dict[str, Any]:
+    """The record of the final evaluation, the initial images and other networks beside it."""
+    settings, progress = workspace.settings, workspace.progress
+    seeds = final_seeds(settings.eval.seeds)
+    first = Subset(start.images, start.labels, True, start.classes, settings.outer.syn_lr_init)
+    measured = measure(evaluator, subset, seeds, progress)
+    initial = evaluator.accuracies(evaluator.logits(first, seeds, progress=progress, name="initial images"))
+    found = record(evaluator, subset, measured, seeds, progress)
+    found["accuracy"] = {"distilled": found["accuracy"]["distilled"], "initial": initial, **found["accuracy"]}
+    others = [name for name in networks_of(settings) if name != settings.network]
+    return found | across(workspace, subset, others, seeds) if others else found
 
 
 def _last_accuracies(store: TrajectoryStore, settings: DistillSettings) -> list[float]:
@@ -153,7 +171,7 @@ def _save(
         "seeds": {"seed": settings.seed, "data": settings.data.seed},
         "versions": results["environment"],
         "fingerprints": workspace.record(),
-        "evaluation": {key: results[key] for key in ("accuracy", "recovery_ratio", "best_iteration", "protocol") if key in results},
+        "evaluation": {key: results[key] for key in EVALUATION if key in results},
     }
     images, labels, syn_lr = result
     DistilledSet(
@@ -166,51 +184,3 @@ def _save(
         class_names=workspace.data.class_names,
         metadata=metadata,
     ).save(folder.path / "distilled")
-
-
-def evaluate(path: Path, settings: DistillSettings, *, progress: Progress | None = None) -> dict[str, Any]:
-    """Evaluate a saved set on the test split of `settings.data`, beside a random subset and the full data.
-
-    Args:
-        path: the folder of a `DistilledSet`.
-        settings: usually those in the set's own metadata.
-        progress: where to report.
-
-    Returns:
-        `accuracy` of `distilled`, `random` and `full`, `recovery_ratio`, `paths` and `seconds`.
-
-    Raises:
-        UsageError: when the set cannot be read, or has other classes or another image shape than the data.
-    """
-    began = time.perf_counter()
-    held = DistilledSet.load(path)
-    progress = progress or NoProgress()
-    workspace = Workspace(dataclasses.replace(settings, ipc=held.ipc), progress)
-    _refuse_misfit(held, workspace)
-    workspace.preprocessing = held.preprocessing
-    evaluator = workspace.evaluator()
-    hard = held.label_kind == "hard"
-    seeds = range(1000, 1000 + settings.eval.seeds)
-    accuracy = {
-        "distilled": evaluator.distilled(held.images, held.labels, held.syn_lr, seeds=seeds, hard=hard, progress=progress),
-        "random": evaluator.random(held.ipc, held.syn_lr, progress),
-        "full": evaluator.full(progress),
-    }
-    return {
-        "accuracy": accuracy,
-        "recovery_ratio": recovery_ratio(accuracy["distilled"], accuracy["full"]),
-        "paths": {"distilled": str(path)},
-        "protocol": plain(settings.eval),
-        "seconds": {"evaluate": round(time.perf_counter() - began, 3)},
-    }
-
-
-def _refuse_misfit(held: DistilledSet, workspace: Workspace) -> None:
-    data = workspace.data
-    if tuple(held.class_names) != tuple(data.class_names):
-        found, wanted = list(data.class_names), list(held.class_names)
-        raise UsageError(f"data.source: {data.source!r} has the classes {found}, not {wanted} in this order as the set has")
-    if tuple(held.images.shape[1:]) != data.shape:
-        shape = tuple(held.images.shape[1:])
-        raise UsageError(f"data.source: {data.source!r} has images of shape {data.shape}, not {shape} as the set has")
-    workspace.check()

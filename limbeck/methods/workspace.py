@@ -3,7 +3,7 @@
 What is decided automatically (device, threads, compiled or not) is decided once, in `resolve`, and stored with the run.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from limbeck.data.load import load_data
 from limbeck.data.preprocessing import Preprocessing, fit_preprocessing
 from limbeck.distilled.initial import Initial, InitialSet, check_ipc
 from limbeck.evaluation.evaluate import Evaluator
+from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.experts.store import TrajectoryStore
 from limbeck.experts.train import ExpertTask, train_experts
 from limbeck.matching.adjoint import Adjoint
@@ -63,8 +64,9 @@ class Workspace:
 
     @cached_property
     def data(self) -> ImageSet:
-        """The images."""
-        return load_data(self.settings.data, self.progress)
+        """The images; without a validation split where the protocol has none."""
+        data, protocol = self.settings.data, resolve_protocol(self.settings.eval)
+        return load_data(data if protocol.validation else replace(data, val_fraction=0.0), self.progress)
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -74,14 +76,19 @@ class Workspace:
     @cached_property
     def network(self) -> FlatNetwork:
         """The network to distil for."""
-        return flat_network(self.settings.network, self.data.shape, self.data.num_classes).to(self.device)
+        return self.network_of(self.settings.network)
+
+    def network_of(self, name: str) -> FlatNetwork:
+        """The network of that name for these images."""
+        return flat_network(name, self.data.shape, self.data.num_classes).to(self.device)
 
     def check(self) -> None:
         """Load the data, build the network and raise `UsageError` for whatever does not fit, before anything is written."""
         layer = self.settings.enhance.cam_layer
         check_ipc(self.data, self.settings.ipc)
         check_engine(self.settings.engine, self.network, self.device)
-        find_layers(self.network.module, torch.zeros(1, *self.data.shape, device=self.device), layer)
+        if self.settings.enhance.weighting != "none":
+            find_layers(self.network.module, torch.zeros(1, *self.data.shape, device=self.device), layer)
 
     @cached_property
     def experts(self) -> TrajectoryStore:
@@ -101,8 +108,13 @@ class Workspace:
 
     def evaluator(self) -> Evaluator:
         """Evaluation with the network that is distilled for."""
-        settings = self.settings
-        return Evaluator(self.data, self.preprocessing, self.network, settings.eval, settings.augment, settings.seed, self.device)
+        return self.evaluator_of(self.network)
+
+    def evaluator_of(self, network: FlatNetwork) -> Evaluator:
+        """Evaluation with that network."""
+        s = self.settings
+        parts = (self.data, self.preprocessing, network, s.eval, s.augment, s.seed, self.device)
+        return Evaluator(*parts, s.engine.compile)
 
     def initial(self) -> InitialSet:
         """X, Y and the classes to start from."""

@@ -8,54 +8,8 @@ arXiv:2006.05929.
 import torch
 from torch import Tensor, nn
 
-from limbeck.networks.stages import (
-    Activation,
-    Bias,
-    Convolution,
-    Dense,
-    Norm,
-    NormActivatePool,
-    Pooling,
-    Stage,
-)
-
-GROUPS = 4
-
-
-class BatchNorm(nn.Module):
-    """x̂ = (x − μ) / √(σ² + ε) · w + b over batch and space.
-
-    In training mode μ and σ² are those of the batch and nothing is recorded, so that a student step is a pure function;
-    in evaluation mode they are the buffers, which `measure` fills once training has ended.
-    """
-
-    mean: Tensor
-    variance: Tensor
-
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("variance", torch.ones(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise x with shape (N, C, H, W)."""
-        if self.training:
-            # Written out, because torch's batch_norm in training mode has wrong second derivatives in some modes.
-            mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False)
-        else:
-            mean, variance = self.mean, self.variance
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
-
-
-class Block(nn.Sequential):
-    """3×3 convolution → norm → activation; its output is what activation maps are made from."""
-
-    def __init__(self, channels: int, width: int, norm: Norm, activation: Activation) -> None:
-        super().__init__(nn.Conv2d(channels, width, 3, padding=1), _norm(norm, width), _activation(activation))
+from limbeck.networks.parts import GROUPS, Block
+from limbeck.networks.stages import Activation, Bias, Convolution, Dense, Norm, NormActivatePool, Pooling, Stage
 
 
 class ConvNet(nn.Module):
@@ -117,17 +71,3 @@ class ConvNet(nn.Module):
         head = Dense((height >> halvings, width >> halvings))
         blocks = [Stage(Convolution(dtype), rest, parts) for parts in names]
         return [*blocks, Stage(head, Bias(), ("classifier.weight", "classifier.bias"))]
-
-
-def _norm(name: Norm, width: int) -> nn.Module:
-    if name == "batch":
-        return BatchNorm(width)
-    if name == "none":
-        return nn.Identity()
-    # GroupNorm(C, C), because InstanceNorm2d's second derivative is silently wrong in reverse-over-forward mode.
-    return nn.GroupNorm(width if name == "instance" else GROUPS, width)
-
-
-def _activation(name: Activation) -> nn.Module:
-    parts: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "leaky": nn.LeakyReLU, "sigmoid": nn.Sigmoid}
-    return parts[name]()

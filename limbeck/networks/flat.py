@@ -5,30 +5,50 @@ gradient all have this shape, and SGD on it is one line.
 """
 
 import copy
-import math
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from inspect import ismethod
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.dropout import _DropoutNd
+from torch.nn.parameter import is_lazy
 
-from limbeck.networks.convnet import BatchNorm
+from limbeck.networks.batch_norm import BatchNorm, convert_batch_norms, measure_statistics
+from limbeck.networks.foreign import build_foreign, is_foreign
+from limbeck.networks.initial import draw_seed, initial_values
 from limbeck.networks.names import build_network
 from limbeck.networks.stages import Stage
+from limbeck.runtime.errors import UsageError, require
 
 
 class FlatNetwork:
     """f(θ, x): `module` called with the parameters that the flat vector θ holds.
 
+    f is a pure function: neither parameters nor buffers change. θ holds each parameter once, however many modules share it;
+    those that do not require gradients are constants, as buffers are. Only dropout makes f random, see `has_dropout`.
+
     Args:
-        module: any module; its own parameters are never changed. It is used in training mode.
+        module: any module; it is copied, and used in training mode, with a `BatchNorm` in the place of each of torch's.
         name: its name, for messages and files.
+        fresh: makes the module anew from a seed, which then gives the initial parameters; None takes `initial_values`.
+
+    Raises:
+        UsageError: when the module cannot be copied, has no parameters to train or some that have no shape yet.
     """
 
-    def __init__(self, module: nn.Module, name: str) -> None:
-        self.module, self.name = module.train(), name
-        self.shapes = {key: value.shape for key, value in module.named_parameters()}
+    def __init__(self, module: nn.Module, name: str, fresh: Callable[[int], nn.Module] | None = None) -> None:
+        self.module, self.name, self.fresh = convert_batch_norms(_copied(module, name), name).train(), name, fresh
+        lazy = any(is_lazy(value) for value in (*self.module.parameters(), *self.module.buffers()))
+        require(not lazy, "network", name, "complete: some of its parameters get their shape at its first call")
+        self.shapes = {key: value.shape for key, value in self.module.named_parameters() if value.requires_grad}
         self.sizes = [shape.numel() for shape in self.shapes.values()]
+        require(bool(self.sizes), "network", name, "one with parameters that require gradients")
+        self.frozen = [key for key, value in self.module.named_parameters() if not value.requires_grad]
+        self.buffers = [key for key, _ in self.module.named_buffers() if not self._is_statistic(key)]
 
     @property
     def num_parameters(self) -> int:
@@ -38,7 +58,15 @@ class FlatNetwork:
     @property
     def has_batch_norm(self) -> bool:
         """Whether what the network makes of an image depends on the others of its batch."""
-        return any(isinstance(part, (BatchNorm, nn.modules.batchnorm._BatchNorm)) for part in self.module.modules())
+        return any(isinstance(part, BatchNorm) for part in self.module.modules())
+
+    @property
+    def has_dropout(self) -> bool:
+        """Whether modules drop at random while f is computed, drawn from torch's global generator and so never twice the same.
+
+        Found are torch's dropouts and modules with a positive number `dropout`, as torch's attention and recurrent ones have.
+        """
+        return any(_drops(part) for part in self.module.modules())
 
     @property
     def slices(self) -> dict[str, slice]:
@@ -53,26 +81,31 @@ class FlatNetwork:
 
     def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
         """Logits with shape (N, K) of images x with shape (N, C, H, W) under θ with shape (P,)."""
-        logits: Tensor = functional_call(self.module, self.parameters(theta), (x,))
+        # Torch's fused attention has no second derivatives. Networks found by name do not attend.
+        named = type(self.module).__module__.startswith("limbeck.")
+        with nullcontext() if named else sdpa_kernel(SDPBackend.MATH):
+            logits: Tensor = functional_call(self.module, {**self._constants(theta), **self.parameters(theta)}, (x,))
         return logits
 
     def stages(self, dtype: torch.dtype | None = None) -> list[Stage] | None:
         """The network as stages that convolve in `dtype` (None: in that of θ); None where it has no such form."""
-        found: Callable[[torch.dtype | None], list[Stage] | None] = getattr(self.module, "stages", lambda _: None)
-        return found(dtype)
+        found = getattr(self.module, "stages", None)
+        # Other networks call a part of theirs so.
+        form: list[Stage] | None = found(dtype) if ismethod(found) else None
+        return form
 
     def initial(self, generator: torch.Generator) -> Tensor:
-        """Fresh parameters with shape (P,), float32: U(−1/√n, 1/√n) with n inputs for weights and biases, 1 and 0 for norms."""
-        parts = []
-        for module in self.module.modules():
-            weight = getattr(module, "weight", None)
-            for name, value in module.named_parameters(recurse=False):
-                if isinstance(module, (nn.Conv2d, nn.Linear)) and isinstance(weight, Tensor):
-                    bound = 1 / math.sqrt(weight[0].numel())
-                    parts.append(torch.rand(value.numel(), generator=generator) * 2 * bound - bound)
-                else:
-                    parts.append(torch.full((value.numel(),), 0.0 if name == "bias" else 1.0))
-        return torch.cat(parts)
+        """Fresh parameters with shape (P,), float32, on the CPU: torch's defaults, or what `fresh` makes.
+
+        Raises:
+            UsageError: when `fresh` makes another network.
+        """
+        if self.fresh is None:
+            return initial_values(self.module, self.shapes, generator)
+        made = dict(self.fresh(draw_seed(generator)).named_parameters())
+        same = all(name in made and made[name].shape == shape for name, shape in self.shapes.items())
+        require(same, "network", self.name, "a factory that makes the same network at every call")
+        return torch.cat([made[name].detach().cpu().float().flatten() for name in self.shapes])
 
     def with_parameters(self, theta: Tensor, statistics_from: Callable[[], Tensor] | None = None) -> nn.Module:
         """A copy of the module that holds θ, in evaluation mode.
@@ -86,7 +119,7 @@ class FlatNetwork:
         with torch.no_grad():
             for name, value in self.parameters(theta).items():
                 module.get_parameter(name).copy_(value)
-        if statistics_from is not None and any(isinstance(part, BatchNorm) for part in module.modules()):
+        if statistics_from is not None and self.has_batch_norm:
             measure_statistics(module, statistics_from())
         return module.eval()
 
@@ -95,35 +128,37 @@ class FlatNetwork:
         self.module.to(device)
         return self
 
+    def _constants(self, theta: Tensor) -> dict[str, Tensor]:
+        """Parameters that are not trained and buffers, in θ's precision; copies of buffers, because modules write into them."""
+        frozen = {name: self.module.get_parameter(name).detach().to(theta) for name in self.frozen}
+        buffers = {name: self.module.get_buffer(name) for name in self.buffers}
+        copies = {
+            name: value.to(theta.device, theta.dtype if value.is_floating_point() else value.dtype, copy=True)
+            for name, value in buffers.items()
+        }
+        return {**frozen, **copies}
+
+    def _is_statistic(self, name: str) -> bool:
+        """Whether a buffer is a batch norm's, which training mode does not use."""
+        return isinstance(self.module.get_submodule(name.rpartition(".")[0]), BatchNorm)
+
 
 def flat_network(name: str, shape: tuple[int, int, int], num_classes: int) -> FlatNetwork:
     """The network `name` for images with shape (C, H, W); see `build_network` for the errors."""
-    channels, height, width = shape
-    return FlatNetwork(build_network(name, channels, height, width, num_classes), name)
+    module = build_network(name, *shape, num_classes)
+    return FlatNetwork(module, name, partial(build_foreign, name, shape, num_classes) if is_foreign(name) else None)
 
 
-def measure_statistics(module: nn.Module, images: Tensor, batch_size: int = 128) -> None:
-    """Fill the mean and variance of every `BatchNorm` of `module` with those of `images` with shape (N, C, H, W)."""
-    norms = [part for part in module.modules() if isinstance(part, BatchNorm)]
-    sums: dict[nn.Module, list[Tensor]] = {norm: [torch.zeros_like(norm.mean) for _ in range(3)] for norm in norms}
-
-    def record(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0]
-        count, total, square = sums[norm]
-        count += x[:, 0].numel()
-        total += x.sum((0, 2, 3))
-        square += x.square().sum((0, 2, 3))
-
-    hooks = [norm.register_forward_pre_hook(record) for norm in norms]
+def _copied(module: nn.Module, name: str) -> nn.Module:
     try:
-        with torch.no_grad():
-            module.train()
-            for batch in images.split(batch_size):
-                module(batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    for norm in norms:
-        count, total, square = sums[norm]
-        norm.mean.copy_(total / count)
-        norm.variance.copy_((square / count - (total / count).square()).clamp_min(0))
+        return copy.deepcopy(module)
+    except Exception as error:
+        said = str(error).strip().partition("\n")[0]
+        raise UsageError(f"network: {name!r} cannot be copied, which raised {type(error).__name__}: {said}") from error
+
+
+def _drops(part: nn.Module) -> bool:
+    if isinstance(part, _DropoutNd):
+        return part.p > 0
+    share = getattr(part, "dropout", 0)
+    return isinstance(share, (int, float)) and share > 0

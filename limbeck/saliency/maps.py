@@ -57,6 +57,15 @@ def activation_maps(
     return torch.cat([_blend(batch, x.shape[2:]) for batch in maps])
 
 
+def has_maps(module: nn.Module, x: Tensor, settings: EnhanceSettings) -> bool:
+    """Whether the module has the layers that `cam_layer` names; x holds one image or more, with shape (N, C, H, W)."""
+    try:
+        find_layers(module, x, settings.cam_layer)
+    except UsageError:
+        return False
+    return True
+
+
 def find_layers(module: nn.Module, x: Tensor, names: str) -> list[str]:
     """The modules that `enhance.cam_layer` means.
 

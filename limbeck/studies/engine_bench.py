@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from limbeck.matching.engine import automatic_micro_batch
 from limbeck.matching.settings import Precision
 from limbeck.networks.flat import FlatNetwork, flat_network
+from limbeck.networks.micro_batches import automatic_micro_batch
 from limbeck.runtime.devices import environment, resolve_device
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.files import read_header, read_json, write_json
@@ -214,7 +214,7 @@ class _Bench:
             require(fit, "--variants", name, "possible on a CPU")
         threads = settings.threads or torch.get_num_threads()
         shape = (3, settings.size, settings.size)
-        micro_batch = {kind: automatic_micro_batch(network, shape, device, kind) for kind in PRECISIONS}
+        micro_batch = {kind: automatic_micro_batch(network, shape, device, 2 if kind == "bf16" else 4) for kind in PRECISIONS}
         held = {**environment(device), "threads": threads}
         return cls(settings, folder, fresh, device, threads, micro_batch, held)
 

@@ -1,7 +1,9 @@
 """Images as a network takes them, fetched by index."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,12 +33,21 @@ class Held(Images):
     def __init__(self, images: Tensor) -> None:
         self.images, self.device = images, images.device
         self.shape = (images.shape[1], images.shape[2], images.shape[3])
+        # Sent to another process as this array, which the sender writes to a file once, however often it is sent.
+        self._array = images.numpy() if images.device.type == "cpu" else None
 
     def __len__(self) -> int:
         return len(self.images)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _held, (self._array if self._array is not None else self.images.cpu().numpy(), str(self.device))
+
     def fetch(self, index: Tensor) -> Tensor:
         return self.images[index.to(self.device)]
+
+
+def _held(images: np.ndarray, device: str) -> Held:
+    return Held(torch.from_numpy(images).to(device))
 
 
 class Prepared(Images):
@@ -51,6 +62,19 @@ class Prepared(Images):
 
     def fetch(self, index: Tensor) -> Tensor:
         return self.preprocessing.prepare(self.split.images(index.numpy())).to(self.device)
+
+
+class Counted(Images):
+    """So many images, which nobody fetches: for what depends on their number alone."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def fetch(self, index: Tensor) -> Tensor:
+        raise NotImplementedError("these images are a number only")
 
 
 def prepare_split(split: Split, preprocessing: Preprocessing, device: torch.device) -> Images:

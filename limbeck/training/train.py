@@ -1,24 +1,29 @@
-"""The functional trainer: SGD on the flat vector θ of one network.
+"""The functional trainer: one network, or several in step, each a flat vector θ.
 
     θ ← θ − lr · v,   v from ∇_θ ℓ(f(θ, A(x)), y),   (x, y) the batches of a fresh permutation in every epoch
 
-Every draw (order, augmentation) is keyed by (seed, key, epoch, step), so that training stops and goes on exactly.
+Every draw (order, augmentation) is keyed by (seed, key, epoch, step), so that training stops and goes on exactly, and a network
+that is trained among others draws what it would draw alone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from limbeck import augmentation
+from limbeck import augmentation, views
 from limbeck.augmentation_settings import AugmentSettings
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.random import Key, generator
+from limbeck.training.gradient import Gradient, Loss
 from limbeck.training.images import Images
-from limbeck.training.sgd import Constant, Rate, Sgd
+from limbeck.training.optimisers import Optimiser
+from limbeck.training.rates import Constant, Rate
+from limbeck.training.targets import Labels, Targets
+from limbeck.views import Views
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+AfterEpoch = Callable[[int, Tensor], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,32 +31,44 @@ class Training:
     """How to train.
 
     Args:
-        optimiser: step size, momentum, weight decay.
+        optimiser: what turns gradients into steps.
         loss: ℓ(logits, targets), a mean over the batch.
         epochs: passes over the images.
         batch_size: images per step; the last batch of an epoch may be smaller.
-        augment: the augmentation, drawn anew at every step.
-        rate: how the step size changes; momentum starts anew where it does.
+        augment: the augmentation, drawn anew at every step: DSA's settings, or views.
+        rate: how the step size changes; momentum starts anew where the rate says so.
     """
 
-    optimiser: Sgd
+    optimiser: Optimiser
     loss: Loss
     epochs: int
     batch_size: int
-    augment: AugmentSettings
+    augment: AugmentSettings | Views
     rate: Rate = field(default_factory=Constant)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """What one network is trained on: N images, their targets, and the key of its draws."""
+
+    images: Images
+    targets: Targets
+    key: tuple[Key, ...]
 
 
 def train(
     network: FlatNetwork,
     theta: Tensor,
     images: Images,
-    targets: Tensor,
+    targets: Targets | Tensor,
     how: Training,
     *,
     seed: int,
     key: tuple[Key, ...],
-    after_epoch: Callable[[int, Tensor], None] = lambda epoch, theta: None,
+    gradient: Gradient | None = None,
+    first_epoch: int = 0,
+    state: tuple[Tensor, ...] | None = None,
+    after_epoch: AfterEpoch = lambda epoch, theta: None,
 ) -> Tensor:
     """Train and return the parameters.
 
@@ -59,37 +76,87 @@ def train(
         network: f.
         theta: the start, with shape (P,); left as it is.
         images: N images.
-        targets: whatever `how.loss` takes, with first dimension N, on the images' device.
+        targets: of those images, such as `how.loss` takes; a tensor with first dimension N holds a row for each.
         how: optimiser, loss, epochs, batches, augmentation.
         seed: of the draws.
         key: names this training among others of the same seed.
+        gradient: how the gradient is computed; None: uncompiled.
+        first_epoch: how many epochs θ has been trained already.
+        state: the optimiser's, which is changed in place; None starts anew.
         after_epoch: called with the number of finished epochs and θ, which it must not change.
 
     Returns:
         The parameters after the last epoch, with shape (P,).
     """
-    theta, velocity, before = theta.clone(), torch.zeros_like(theta), 1.0
-    for epoch in range(how.epochs):
+    member = Member(images, Labels(targets) if isinstance(targets, Tensor) else targets, key)
+    gradient = gradient or Gradient(network, how.loss)
+    return _train(theta.clone(), [member], how, seed, gradient, first_epoch, state, after_epoch)
+
+
+def train_together(
+    network: FlatNetwork,
+    theta: Tensor,
+    members: Sequence[Member],
+    how: Training,
+    *,
+    seed: int,
+    gradient: Gradient | None = None,
+    after_epoch: AfterEpoch = lambda epoch, theta: None,
+) -> Tensor:
+    """Train S networks in step, vectorised over their parameters; each as `train` would train it alone, up to rounding.
+
+    Args:
+        network: f.
+        theta: the starts, with shape (S, P); left as they are.
+        members: what each of them is trained on; equal numbers of images.
+        how, seed, gradient, after_epoch: as for `train`, with θ stacked.
+
+    Returns:
+        The parameters after the last epoch, with shape (S, P).
+    """
+    assert len({len(member.images) for member in members}) == 1, "networks that are trained together take equal numbers of images"
+    return _train(theta.clone(), members, how, seed, gradient or Gradient(network, how.loss), 0, None, after_epoch)
+
+
+def _train(
+    theta: Tensor,
+    members: Sequence[Member],
+    how: Training,
+    seed: int,
+    gradient: Gradient,
+    first_epoch: int,
+    state: tuple[Tensor, ...] | None,
+    after_epoch: AfterEpoch,
+) -> Tensor:
+    state = state or how.optimiser.state(theta)
+    before = how.rate.factor(max(first_epoch - 1, 0), how.epochs)
+    for epoch in range(first_epoch, how.epochs):
         factor = how.rate.factor(epoch, how.epochs)
-        if factor != before:
-            velocity.zero_()
-            before = factor
-        order = torch.randperm(len(images), generator=generator(seed, *key, "order", epoch))
-        draws = generator(seed, *key, "augment", epoch)
-        for index in order.split(how.batch_size):
-            draw = augmentation.draw(how.augment, draws, (len(index), *images.shape))
-            x = augmentation.apply(draw, images.fetch(index))
-            gradient = loss_gradient(network, theta, x, targets[index.to(targets.device)], how.loss)
-            how.optimiser.step(theta, velocity, gradient, factor)
+        if factor != before and how.rate.restarts:
+            for old, new in zip(state, how.optimiser.state(theta), strict=True):
+                old.copy_(new)
+        before = factor
+        for batches in zip(*(_batches(member, how, seed, epoch) for member in members), strict=True):
+            x, y = (torch.stack(parts) if theta.ndim == 2 else parts[0] for parts in zip(*batches, strict=True))
+            how.optimiser.step(theta, state, lambda at, x=x, y=y: gradient(at, x, y), factor)  # type: ignore[misc]
         after_epoch(epoch + 1, theta)
     return theta
 
 
-def loss_gradient(network: FlatNetwork, theta: Tensor, x: Tensor, targets: Tensor, loss: Loss) -> Tensor:
-    """∇_θ ℓ(f(θ, x), targets), with shape (P,)."""
-    leaf = theta.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(network(leaf, x), targets), leaf)
-    return gradient
+def _batches(member: Member, how: Training, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The views and targets of an epoch, batch by batch."""
+    images = member.images
+    order = torch.randperm(len(images), generator=generator(seed, *member.key, "order", epoch))
+    draws = generator(seed, *member.key, "augment", epoch)
+    for index in order.split(how.batch_size):
+        shape, x = (len(index), *images.shape), images.fetch(index)
+        if isinstance(how.augment, Views):
+            drawn = views.draw(how.augment, draws, shape)
+            x = views.apply(drawn, x)
+            yield x, member.targets.of(index, x, lambda y, drawn=drawn: views.mix_targets(drawn, y))  # type: ignore[misc]
+        else:
+            x = augmentation.apply(augmentation.draw(how.augment, draws, shape), x)
+            yield x, member.targets.of(index, x, lambda y: y)
 
 
 @torch.no_grad()

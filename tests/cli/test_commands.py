@@ -127,27 +127,70 @@ def test_experts(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "num_experts: 3\nbytes: 1000\nexperts: cache/experts\n"
 
 
+def stored_set(folder: Path, **settings: str) -> Path:
+    """A set that was distilled from scenes under these settings."""
+    from dataclasses import replace
+
+    from distilled.samples import sample_set
+
+    from limbeck.runtime.fingerprint import encodable
+
+    made = load_recipe("scenes", settings)
+    return replace(sample_set(), metadata={"settings": encodable(made)}).save(folder)
+
+
 @pytest.mark.parametrize("folder", ["runs/scenes", "runs/scenes/distilled"])
 def test_evaluate_takes_the_stored_settings_under_the_overrides(
     library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str
 ) -> None:
-    from limbeck.runtime.fingerprint import encodable
-
-    settings = load_recipe("scenes", {"seed": "7", "outer.max_match_loss": "inf"})
-    (tmp_path / "runs" / "scenes" / "distilled").mkdir(parents=True)
-    loaded: list[Path] = []
-
-    def load(path: Path) -> Any:
-        loaded.append(path)
-        return SimpleNamespace(metadata={"settings": encodable(settings)})
-
-    monkeypatch.setitem(sys.modules, "limbeck.distilled.set", SimpleNamespace(DistilledSet=SimpleNamespace(load=load)))
+    stored_set(tmp_path / "runs" / "scenes" / "distilled", seed="7", **{"outer.max_match_loss": "inf"})
+    monkeypatch.setattr("limbeck.methods.evaluate.evaluate", library.evaluate)
     assert main(["evaluate", folder, "eval.seeds=9", "--data", "moved.npz"]) == 0
-    assert loaded == [Path("runs/scenes/distilled")]
     _, call = library.calls[0]
     assert call["path"] == Path("runs/scenes/distilled")
     assert (call["settings"].eval.seeds, call["settings"].data.source, call["settings"].seed) == (9, "moved.npz", 7)
+    assert (call["settings"].eval.epochs, call["settings"].eval.protocol) == (100, "dd")
     assert math.isinf(call["settings"].outer.max_match_loss)
+
+
+def test_evaluate_hands_over_what_was_asked_for(library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stored_set(tmp_path / "a")
+    monkeypatch.setattr("limbeck.methods.evaluate.evaluate", library.evaluate)
+    words = ["evaluate", "a", "b.pt", "--protocol", "kd", "--networks", "ResNet18,MLP", "--seeds", "6", "eval.full_epochs=3"]
+    words += ["--until-significant", "12", "--also", "ranking,areas", "--class-order", "x,y", "--labels", "hard", "--no-record"]
+    assert main(words) == 0
+    _, call = library.calls[0]
+    assert call["path"] == [Path("a"), Path("b.pt")]
+    settings = call["settings"].eval
+    assert (settings.protocol, settings.networks, settings.seeds, settings.full_epochs) == ("kd", "ResNet18,MLP", 6, 3)
+    assert settings.epochs is None  # the recipe's hundred belong to its own protocol
+    options = call["options"]
+    assert (options.looks.most, options.further, options.keep, options.trust) == (12, ("ranking", "areas"), False, False)
+    assert (options.foreign.class_order, options.foreign.labels) == (("x", "y"), "hard")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a", "ipc=3"], "ipc: is settled by the distilled set"),
+        (["a", "--also", "beauty"], "--also: 'beauty' is not one of ranking, robustness"),
+        (["a", "--until-significant", "2"], "--until-significant: 2 is not at least 5"),
+        (["a", "--labels", "soft"], "invalid choice: 'soft'"),
+        (["theirs.pt"], "path: 'theirs.pt' does not say what it was distilled from; give --data SOURCE or --recipe RECIPE"),
+        (["eval.seeds=3"], "path: is missing"),
+        (["a", "eval.seeds=1"], "eval.seeds: 1 is not at least 2"),
+        (["a", "--recipe", "nowhere"], "recipe: 'nowhere' is neither"),
+    ],
+)
+def test_evaluate_refuses_in_a_line(
+    library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    stored_set(tmp_path / "a")
+    assert main(["evaluate", *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert library.calls == []
 
 
 def test_export_writes_what_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

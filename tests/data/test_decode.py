@@ -1,20 +1,27 @@
-"""How image files of every kind become pixels, and what happens when the processes that decode them die."""
+"""How image files of every kind become pixels."""
 
 import os
-import signal
-import subprocess
-import sys
-import time
+import struct
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from limbeck.data.decode import ORIENTATION, Header, decode_into, read_headers, spread
-from limbeck.data.load import load_data
-from limbeck.data.settings import DataSettings
-from limbeck.runtime.errors import Failure, UsageError
+from limbeck.data.decode import (
+    ORIENTATION,
+    Header,
+    Held,
+    Member,
+    Unreadable,
+    checksum,
+    decode_all,
+    decode_into,
+    read_headers,
+    refuse,
+)
 
 rng = np.random.default_rng(0)
 GREY = rng.integers(0, 256, (9, 14), dtype=np.uint8)
@@ -25,9 +32,10 @@ def pixels(path: Path, channels: int = 3, sides: tuple[int, int] = (9, 14)) -> n
     """What `decode_into` makes of a file, as (H, W, C)."""
     storage = path.parent / "one.npy"
     np.save(storage, np.zeros((2, channels, *sides), np.uint8))
-    assert decode_into(storage, (1, [path])) == 1
+    block = decode_into(storage, "squash", (1, [path]))
     written = np.load(storage)
     assert not written[0].any()
+    assert block == (1, 1, checksum(written[1:]), [])
     return written[1].transpose(1, 2, 0)
 
 
@@ -68,8 +76,7 @@ def test_sixteen_bits_keep_the_upper_eight(tmp_path: Path, suffix: str) -> None:
 
 def test_floats_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, Image.fromarray(GREY.astype(np.float32)), ".tif")
-    with pytest.raises(UsageError, match=r"cannot read the image '.*': its pixels are floats"):
-        pixels(path)
+    assert decode_all(None, "squash", [path]) == ["its pixels are floats; 8 or 16 bits are accepted"]
 
 
 def test_transparency_lies_on_white(tmp_path: Path) -> None:
@@ -139,102 +146,111 @@ def test_a_broken_exif_block_is_ignored(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels(path), COLOUR)
 
 
-def double(number: int) -> int:
-    return 2 * number
+def test_a_cmyk_jpeg_and_its_inverted_kind(tmp_path: Path) -> None:
+    inked = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    path = saved(tmp_path, inked, ".jpg", quality=95)  # Pillow writes it as Adobe does: inverted, and says so
+    assert read_headers([path]) == [Header(16, 16, grey=False)]
+    assert np.abs(pixels(path, sides=(16, 16)).astype(int) - [255, 0, 0]).max() <= 3
 
 
-def pid(_: int) -> int:
-    time.sleep(0.02)
-    return os.getpid()
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp", ".tif"])
+def test_of_an_animated_image_the_first_frame_is_taken(tmp_path: Path, suffix: str) -> None:
+    first, second = Image.new("RGB", (14, 9), (255, 0, 0)), Image.new("RGB", (14, 9), (0, 0, 255))
+    keys = {"lossless": True} if suffix == ".webp" else {}
+    path = saved(tmp_path, first, suffix, save_all=True, append_images=[second], **keys)
+    with Image.open(path) as image:
+        assert image.n_frames == 2
+    assert (pixels(path) == [255, 0, 0]).all()
 
 
-def die(_: int) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return 0
+def png(width: int, height: int, bits: int, lines: bytes) -> bytes:
+    """A PNG file in colour, written by hand."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
 
 
-def refuse(number: int) -> int:
-    if number % 2:
-        raise UsageError(f"data.source: {number}")
-    return number
+def test_colour_of_sixteen_bits_keeps_the_upper_eight(tmp_path: Path) -> None:
+    deep = (COLOUR.astype(int) * 256 + 77).astype(">u2")
+    path = tmp_path / "deep.png"
+    path.write_bytes(png(14, 9, 16, b"".join(b"\0" + line.tobytes() for line in deep)))
+    np.testing.assert_array_equal(pixels(path), COLOUR)
 
 
-def test_spread_keeps_the_order_and_uses_the_processes() -> None:
-    with spread(double, range(20), 3) as results:
-        assert list(results) == list(range(0, 40, 2))
-    with spread(pid, range(8), 2) as results:
-        assert len(set(results) - {os.getpid()}) == 2
-    for pieces, workers in ((range(8), 1), (range(1), 4)):
-        with spread(pid, pieces, workers) as results:
-            assert set(results) == {os.getpid()}
+def test_sides_are_reached_by_the_crop_that_is_asked_for(tmp_path: Path) -> None:
+    halves = np.zeros((10, 30, 3), np.uint8)
+    halves[:, 10:20] = 255
+    path, storage = saved(tmp_path, Image.fromarray(halves)), tmp_path / "one.npy"
+    np.save(storage, np.zeros((1, 3, 8, 8), np.uint8))
+    decode_into(storage, "centre", (0, [path]))
+    assert np.load(storage)[..., 1:-1].min() == 255  # at the edge of the cut the filter sees what was cut off
+    decode_into(storage, "squash", (0, [path]))
+    assert np.load(storage)[..., 0].max() == 0
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_first_error_comes_through(workers: int) -> None:
-    with pytest.raises(UsageError, match=r"^data\.source: 1$"), spread(refuse, range(9), workers) as results:
-        list(results)
+def test_members_and_held_files_are_read_as_files_are(tmp_path: Path) -> None:
+    path = saved(tmp_path, Image.fromarray(COLOUR))
+    content = path.read_bytes()
+    (tmp_path / "archive").write_bytes(b"before" + content + b"after")
+    items = [path, Member(tmp_path / "archive", 6, len(content), "a.png"), Held(content, "row 0")]
+    assert read_headers(items) == [Header(9, 14, grey=False)] * 3
+    for image in decode_all(None, "squash", items):
+        assert not isinstance(image, str)
+        np.testing.assert_array_equal(image[0], COLOUR.transpose(2, 0, 1))
+        assert not image[1]
+    assert str(items[1]) == f"{tmp_path / 'archive'}: a.png"
 
 
-def test_a_killed_process_is_a_failure() -> None:
-    with (
-        pytest.raises(Failure, match=r"^data\.workers: a process that decodes images was killed"),
-        spread(die, range(4), 2) as results,
-    ):
-        list(results)
+def broken_files(folder: Path) -> dict[str, Path]:
+    sound = saved(folder, Image.fromarray(COLOUR), ".png").read_bytes()
+    jpeg = saved(folder, Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)), ".jpg").read_bytes()
+    made = {
+        "empty": (b"", "it holds no image of a known format"),
+        "text": (b"<html>404</html>", "it holds no image of a known format"),
+        "cut short": (sound[: len(sound) // 2], "truncated"),
+        "cut jpeg": (jpeg[: len(jpeg) // 2], "truncated"),
+        "huge": (png(60000, 60000, 8, b""), "decompression bomb"),
+    }
+    for name, (content, _) in made.items():
+        (folder / name).write_bytes(content)
+    return {reason + f" ({name})": folder / name for name, (_, reason) in made.items()}
 
 
-KILLED = """
-import sys, time
-from limbeck.data import image_cache
-from limbeck.data.decode import decode_into
-from limbeck.data.load import load_data
-from limbeck.data.settings import DataSettings
-
-def slowly(storage, piece):
-    decode_into(storage, piece)
-    print("decoded", flush=True)
-    time.sleep(60)
-
-image_cache.decode_into = slowly
-load_data(DataSettings(source=sys.argv[1], workers=2))
-"""
-
-
-def test_a_killed_run_leaves_neither_a_broken_cache_nor_a_lock(tmp_path: Path, cache: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / "set" / name).mkdir(parents=True)
-        for i in range(70):
-            Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(tmp_path / "set" / name / f"{i}.png")
-    source = str(tmp_path / "set")
-    run = subprocess.Popen([sys.executable, "-c", KILLED, source], stdout=subprocess.PIPE, text=True)
-    assert run.stdout is not None
-    assert run.stdout.readline().startswith("decoded")  # two workers may print at once
-    run.kill()
-    run.wait()
-    run.stdout.read()  # returns when the processes it started have ended, too
-    run.stdout.close()
-    assert len(list((cache / "images").glob(".*.part"))) == 1
-    made = load_data(DataSettings(source=source, workers=1))
-    assert made.shape == (1, 8, 8)
-    assert made.train.images().float().std() > 60
-    assert list((cache / "images").glob(".*.part")) == []
+def test_rows_that_cannot_be_read_are_blank_and_named(tmp_path: Path) -> None:
+    whole = saved(tmp_path, Image.fromarray(COLOUR), ".bmp")
+    broken = broken_files(tmp_path) | {"No such file or directory (absent)": tmp_path / "absent"}
+    storage = tmp_path / "rows.npy"
+    np.save(storage, np.full((9, 3, 9, 14), 7, np.uint8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        block = decode_into(storage, "squash", (1, [whole, *broken.values(), whole]))
+    rows = np.load(storage)
+    assert (rows[[0, 8]] != 7).sum() == (rows[8] != 7).sum()
+    for row in (1, 8):
+        np.testing.assert_array_equal(rows[row].transpose(1, 2, 0), COLOUR)
+    assert not rows[2:8].any()
+    assert block.checksum == checksum(rows[1:])
+    assert [(row, name) for row, name, _ in block.bad] == [(i, str(path)) for i, path in enumerate(broken.values(), 2)]
+    for reason, (_, _, told) in zip(broken, block.bad, strict=True):
+        assert reason.rpartition(" (")[0] in told
+    assert read_headers([tmp_path / "empty", whole])[0] is None
 
 
-def test_a_file_that_may_not_be_read_is_named_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse_to_open(path: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
-
-    monkeypatch.setattr("PIL.Image.open", refuse_to_open)
-    with pytest.raises(UsageError) as caught:
-        read_headers([tmp_path / "a.png"])
-    assert str(caught.value) == f"data.source: cannot read the image '{tmp_path / 'a.png'}': Permission denied"
+def test_the_error_names_the_first_few_and_counts_them() -> None:
+    bad = [Unreadable(row, f"{row}.png", "why") for row in range(5)]
+    assert str(refuse(bad[:1], 9)) == "data.source: cannot read the image '0.png': why; data.skip_bad=true leaves it out"
+    many = "('0.png': why; '1.png': why; '2.png': why; …); data.skip_bad=true leaves them out"
+    assert str(refuse(bad, 9)) == f"data.source: cannot read 5 of 9 images {many}"
+    assert "; …" not in str(refuse(bad[:3], 9))
 
 
-def interrupted(number: int) -> int:
-    os.kill(os.getpid(), signal.SIGINT)
-    return number
-
-
-def test_ctrl_c_is_left_to_the_parent() -> None:
-    with spread(interrupted, range(4), 2) as results:
-        assert list(results) == [0, 1, 2, 3]
+def test_a_name_that_is_no_text_can_be_written_down(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    path.write_bytes(b"no image")
+    storage = tmp_path / "one.npy"
+    np.save(storage, np.zeros((1, 3, 8, 8), np.uint8))
+    ((_, name, _),) = decode_into(storage, "squash", (0, [path])).bad
+    assert name.encode().endswith(rb"/caf\udce9.png")

@@ -1,45 +1,15 @@
 import os
-import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
+from data.pictures import fill, load, picture, refused
 from PIL import Image
 
-from limbeck.data import image_cache
-from limbeck.data.imageset import ImageSet
 from limbeck.data.load import load_data
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError
-
-rng = np.random.default_rng(0)
-
-
-def picture(path: Path, height: int = 10, width: int = 12, mode: str = "RGB") -> np.ndarray:
-    """A random image, written losslessly; its pixels are returned."""
-    pixels = rng.integers(0, 256, (height, width, 3) if mode == "RGB" else (height, width), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return pixels
-
-
-def fill(root: Path, **counts: int) -> Path:
-    """Folders (`a__b` is a/b) with that many images each."""
-    for name, count in counts.items():
-        for i in range(count):
-            picture(root / name.replace("__", "/") / f"{i:03}.png")
-    return root
-
-
-def load(root: Path, **keys: object) -> ImageSet:
-    return load_data(DataSettings(source=str(root), **{"workers": 1} | keys))
-
-
-def refused(root: Path, **keys: object) -> str:
-    with pytest.raises(UsageError) as caught:
-        load(root, **keys)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_one_folder_is_split_class_by_class(tmp_path: Path) -> None:
@@ -128,7 +98,8 @@ def test_mixed_sizes_need_data_size(tmp_path: Path) -> None:
 
 def test_errors_of_the_layout(tmp_path: Path) -> None:
     nothing = tmp_path / "nothing"
-    accepted = "scenes, scenes:easy|medium|hard, a folder of images and an .npz file are accepted"
+    names = "scenes, scenes:easy|medium|hard, imagenet, imagenet:SUBSET, hf:NAME"
+    accepted = f"{names}, a folder of images and an .npz, .tar or .parquet file are accepted"
     assert refused(nothing) == f"data.source: '{nothing}' is not there; {accepted}"
     nothing.mkdir()
     assert refused(nothing) == f"data.source: '{nothing}' has no class folders"
@@ -149,73 +120,8 @@ def test_errors_of_the_layout(tmp_path: Path) -> None:
     single = fill(tmp_path / "single", a=1, b=1)
     assert refused(single) == f"data.source: '{single}' has one image in every class: none can be spared to test on"
     pair = fill(tmp_path / "pair", a=2, b=1)
-    assert refused(pair) == f"data.source: '{pair}' has one training image in every class: none can be spared to validate on"
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_unreadable_image_is_named_and_nothing_is_left(tmp_path: Path, cache: Path, workers: int) -> None:
-    root = fill(tmp_path, a=70, b=70)
-    broken = root / "b" / "001.png"
-    whole = broken.read_bytes()
-    for damage, reason in ((b"no image", "it holds no image of a known format"), (whole[: len(whole) // 2], "truncated")):
-        broken.write_bytes(damage)
-        message = refused(root, workers=workers)
-        assert message.startswith(f"data.source: cannot read the image '{broken}': ")
-        assert reason in message
-    assert [path for path in cache.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
-    broken.unlink()
-    broken.symlink_to(root / "gone.png")
-    assert refused(root) == f"data.source: cannot read the image '{broken}': No such file or directory"
-
-
-def test_the_cache_is_used_again_and_follows_the_files(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = fill(tmp_path / "set", a=5, b=5)
-    decoded = []
-    original = image_cache.decode_into
-    monkeypatch.setattr(
-        image_cache, "decode_into", lambda storage, piece: decoded.append(len(piece[1])) or original(storage, piece)
-    )
-    first = load(root)
-    assert isinstance(first.train.storage, np.memmap)
-    assert not first.train.storage.flags.writeable
-    again = load(root)
-    assert decoded == [10]
-    assert again.fingerprint == first.fingerprint
-    np.testing.assert_array_equal(again.train.images(), first.train.images())
-
-    load(root, size=8)
-    assert decoded == [10, 10]  # another size is another array
-    shutil.copytree(root, tmp_path / "copy")
-    assert load(tmp_path / "copy").fingerprint == first.fingerprint  # the fingerprint is of the content, wherever it lies
-    assert decoded == [10] * 3
-
-    state = (root / "a" / "000.png").stat()
-    os.utime(root / "a" / "000.png", ns=(state.st_atime_ns, state.st_mtime_ns + 1))
-    assert load(root).fingerprint == first.fingerprint
-    picture(root / "a" / "000.png")
-    assert load(root).fingerprint != first.fingerprint
-    assert decoded == [10] * 5
-
-
-def test_a_damaged_cache_is_made_anew(tmp_path: Path, cache: Path) -> None:
-    root = fill(tmp_path / "set", a=5, b=5)
-    first = load(root)
-    before = first.test.images()
-    (storage,) = cache.rglob("images.npy")
-    for damage in (storage.read_bytes()[:-50], b""):
-        storage.write_bytes(damage)
-        again = load(root)
-        assert again.fingerprint == first.fingerprint
-        np.testing.assert_array_equal(again.test.images(), before)
-    (storage.parent / "content.json").unlink()
-    assert load(root).fingerprint == first.fingerprint
-
-
-def test_several_processes_decode_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = fill(tmp_path / "set", a=150, b=10)
-    alone = load(root, workers=1)
-    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / "other"))
-    assert load(root, workers=3).fingerprint == alone.fingerprint
+    spared = "none can be spared to validate on; data.val_fraction=0 does without"
+    assert refused(pair) == f"data.source: '{pair}' has one training image in every class: {spared}"
 
 
 def test_a_class_name_that_no_file_can_hold_is_refused_at_once(tmp_path: Path, cache: Path) -> None:
@@ -242,10 +148,82 @@ def test_a_folder_that_may_not_be_read_is_not_taken_for_an_empty_one(
     assert refused(root) == f"data.source: cannot read the folder '{closed}': Permission denied"
 
 
-def test_a_cache_of_another_shape_is_made_anew(tmp_path: Path, cache: Path) -> None:
-    root = fill(tmp_path / "set", a=5, b=5)
-    before = load(root).test.images()
-    (storage,) = cache.rglob("images.npy")
-    for foreign in (np.zeros((10, 3)), np.zeros((10, 3, 10, 12))):
-        np.save(storage, foreign)
-        np.testing.assert_array_equal(load(root).test.images(), before)
+def test_class_names_of_any_script_and_case(tmp_path: Path) -> None:
+    names = ["Cat", "cat", "кошка", "猫", "قطة", "🐈", "a b", "ñandú", "İstanbul"]
+    for name in names:
+        fill(tmp_path / "set", **{f"train__{name}": 2, f"test__{name}": 1})
+    made = load(tmp_path / "set", val_fraction=0)
+    assert made.class_names == tuple(sorted(names))
+    assert np.bincount(made.train.labels).tolist() == [2] * len(names)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [("Cat", "cat"), (unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é"))]
+)
+def test_class_names_that_only_look_alike_are_told_apart(tmp_path: Path, ours: str, theirs: str) -> None:
+    fill(tmp_path, **{f"train__{ours}": 2, "train__x": 2, f"test__{theirs}": 1, "test__x": 1})
+    message = refused(tmp_path)
+    assert message.startswith(f"data.source: '{tmp_path}' has the class ")
+    assert message.endswith(": the names must agree to the letter")
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    store = fill(tmp_path / "store", a=3, more=2)
+    root = fill(tmp_path / "set", b=2)
+    (root / "a").symlink_to(store / "a")
+    (root / "b" / "more").symlink_to(store / "more")
+    (root / "b" / "again").symlink_to(store / "more")
+    (root / "b" / "round").symlink_to(root / "b")
+    (root / "b" / "up").symlink_to(root)
+    picture(store / "one.png")
+    (root / "b" / "linked.png").symlink_to(store / "one.png")
+    made = load(root, val_fraction=0)
+    counts = [np.bincount(split.labels, minlength=2).tolist() for split in (made.train, made.test)]
+    assert np.sum(counts, axis=0).tolist() == [3, 2 + 2 + 1]
+
+
+def test_suffixes_of_any_case_and_what_is_no_image(tmp_path: Path) -> None:
+    root = fill(tmp_path, a=3, b=3)
+    (root / "a" / "000.png").rename(root / "a" / "000.PNG")
+    (root / "a" / "001.png").rename(root / "a" / "001.JPEG")  # of ImageNet's JPEGs one is a PNG
+    for name in ("._000.png", "Thumbs.db", "notes.txt", "README"):
+        (root / "a" / name).write_text("no image")
+    made = load(root, val_fraction=0)
+    assert len(made.train) + len(made.test) == 6
+
+
+def test_one_image_per_class_is_enough_without_validation(tmp_path: Path) -> None:
+    root = fill(tmp_path, train__a=1, train__b=1, test__a=1, test__b=1)
+    made = load(root, val_fraction=0)
+    assert (made.train.labels.tolist(), len(made.val), made.test.labels.tolist()) == ([0, 1], 0, [0, 1])
+    assert made.val.images().shape == (0, 3, 10, 12)
+
+
+def test_classes_are_chosen_by_index_name_and_wordnet_id(tmp_path: Path) -> None:
+    root = fill(tmp_path, train__n01440764=3, train__cat=4, train__dog=5, test__n01440764=1, test__cat=2, test__dog=3)
+    made = load(root, classes=("tench", 0), val_fraction=0)
+    assert made.class_names == ("n01440764", "cat")
+    assert np.bincount(made.train.labels).tolist() == [3, 4]
+    assert np.bincount(made.test.labels).tolist() == [1, 2]
+    assert load(root, classes=("n01440764", "cat"), val_fraction=0).fingerprint == made.fingerprint
+    swapped = load(root, classes=("cat", "tench"), val_fraction=0)
+    assert swapped.class_names == ("cat", "n01440764")
+    assert np.bincount(swapped.train.labels).tolist() == [4, 3]
+    assert refused(root, classes=("cat", "dgo")) == f"data.classes: 'dgo' is not a class of '{root}'; did you mean 'dog'?"
+
+
+def test_a_centre_crop_keeps_the_aspect_ratio(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for i in range(2):
+            pixels = picture(tmp_path / name / f"{i}.png", 20, 40)
+    made = load(tmp_path, size=10, crop="centre", val_fraction=0)
+    expected = np.asarray(Image.fromarray(pixels).resize((20, 10), Image.Resampling.BILINEAR))[:, 5:15].transpose(2, 0, 1)
+    assert any(np.array_equal(image, expected) for image in made.train.storage)
+    assert load(tmp_path, size=10, val_fraction=0).fingerprint != made.fingerprint
+
+
+def test_an_archive_or_a_table_beside_class_folders_is_not_the_source(tmp_path: Path) -> None:
+    root = fill(tmp_path, a=3, b=3)
+    (root / "original.tar").write_bytes(b"")
+    (root / "metadata.parquet").write_bytes(b"")
+    assert load(root).class_names == ("a", "b")

@@ -1,5 +1,8 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+from data.pictures import load, png
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,6 +41,21 @@ def test_hold_out_is_a_stratified_partition(labels: np.ndarray, share: float, se
 )
 def test_hold_out_counts(total: int, share: float, out: int) -> None:
     assert len(hold_out(np.zeros(total), share, 0, "val")[1]) == out
+
+
+def test_a_share_of_nothing_holds_nothing_out() -> None:
+    kept, held = hold_out(np.array([0, 0, 1, 1, 1]), 0, 0, "val")
+    assert (kept.tolist(), held.tolist()) == ([0, 1, 2, 3, 4], [])
+
+
+def test_no_validation_split() -> None:
+    made = image_set([0] * 5 + [1], val_fraction=0)
+    assert (len(made.train), len(made.val)) == (6, 0)
+    assert made.val.images().shape == (0, 3, 4, 5)
+    assert made.val.of_class(0).tolist() == []
+    assert made.fingerprint != image_set([0] * 5 + [1], val_fraction=0.1).fingerprint
+    own = split_of([0, 1])
+    assert divide(DataSettings(val_fraction=0), split_of([0, 1]), split_of([0, 1]), ("a", "b"), val=own).val is own
 
 
 def test_hold_out_depends_on_seed_and_key_but_not_on_other_classes() -> None:
@@ -136,3 +154,48 @@ def test_fingerprint_covers_content_names_and_split() -> None:
     test.storage[1, 0, 0, 0] ^= 1
     others.append(divide(DataSettings(source="s"), split_of(labels), test, ("a", "b")))
     assert len({made.fingerprint for made in (base, *others)}) == 9
+
+
+@pytest.mark.parametrize(
+    ("keys", "accepted"),
+    [
+        ({"val_fraction": 1}, "data.val_fraction: 1 is not in [0, 1)"),
+        ({"val_fraction": float("nan")}, "data.val_fraction: nan is not in [0, 1)"),
+        ({"val_fraction": -0.1}, "data.val_fraction: -0.1 is not in [0, 1)"),
+        ({"per_class": 1}, "data.per_class: 1 is not at least 2"),
+        ({"per_class": 0, "val_fraction": 0}, "data.per_class: 0 is not at least 1"),
+        ({"classes": ("cat",)}, "data.classes: ('cat',) is not null or at least two classes"),
+        ({"root": ""}, "data.root: '' is not the path of a folder"),
+        ({"crop": "center"}, "data.crop: 'center' is not squash or centre"),
+        ({"size": (32, 7)}, "data.size: (32, 7) is not a side, or [height, width], of at least 8 pixels"),
+    ],
+)
+def test_settings_name_the_key_and_what_is_accepted(keys: dict[str, object], accepted: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        DataSettings(**keys)
+    assert str(caught.value) == accepted
+
+
+def test_one_image_per_class_may_be_asked_for_without_validation() -> None:
+    assert image_set([0] * 5 + [1] * 5, per_class=1, val_fraction=0).train.labels.tolist() == [0, 1]
+
+
+# From the first version on: experts and accuracies in users' caches, and resumed runs, rest on them.
+@pytest.mark.parametrize(
+    ("source", "keys", "fingerprint"),
+    [
+        ("x.npz", {}, "ea4b7e5147f63f55"),
+        ("x.npz", {"seed": 3}, "13ed2b07d62a8ca5"),
+        ("set", {}, "cad5458ade12cf60"),
+        ("set", {"per_class": 5, "val_fraction": 0.3}, "196ed6ddfbe6acd2"),
+    ],
+)
+def test_fingerprints_stay(tmp_path: Path, source: str, keys: dict[str, object], fingerprint: str) -> None:
+    images = (np.arange(40 * 9 * 8 * 3) * 7 % 251).astype(np.uint8).reshape(40, 9, 8, 3)
+    labels = {"y_train": np.arange(30) % 3, "y_test": np.arange(10) % 3}
+    np.savez(tmp_path / "x.npz", x_train=images[:30], x_test=images[30:], **labels)
+    for i, image in enumerate(images):
+        folder = tmp_path / "set" / "abc"[i % 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{i:02}.png").write_bytes(png(image))
+    assert load(tmp_path / source, **keys).fingerprint == fingerprint

@@ -1,45 +1,22 @@
 """Statistics in closed form, and evaluation on images that can only be told apart one way."""
 
 import dataclasses
-import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from safetensors.torch import save as serialise
 
 from limbeck.augmentation_settings import AugmentSettings
 from limbeck.data.imageset import ImageSet, whole
 from limbeck.data.preprocessing import Identity, Normalise
 from limbeck.evaluation import evaluate
-from limbeck.evaluation.evaluate import Evaluator, recovery_ratio
+from limbeck.evaluation import trials as trials_module
+from limbeck.evaluation.evaluate import Evaluator, Subset
 from limbeck.evaluation.settings import EvalSettings
-from limbeck.evaluation.statistics import summarise
-from limbeck.losses import soft_cross_entropy
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import Failure
-from limbeck.training.sgd import Sgd
-from limbeck.training.train import Training
-
-
-def test_summary_of_a_worked_example() -> None:
-    # Mean 2, s² = (1 + 0 + 1) / 2 = 1, t(0.975; 2) = 4.302653: half the interval is 4.302653 / √3.
-    summary = summarise([1.0, 2.0, 3.0])
-    assert (summary["mean"], summary["std"], summary["n"]) == (2.0, 1.0, 3)
-    assert summary["ci95"] == pytest.approx([2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)], abs=1e-6)
-
-
-def test_one_value_has_no_spread() -> None:
-    assert summarise([0.25]) == {"mean": 0.25, "std": None, "ci95": None, "n": 1, "values": [0.25]}
-
-
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
-def test_the_interval_is_centred_on_the_mean(values: list[float]) -> None:
-    summary = summarise(values)
-    assert sum(summary["ci95"]) / 2 == pytest.approx(np.mean(values), abs=1e-12)
-    assert summary["std"] == pytest.approx(np.std(values, ddof=1), abs=1e-9)
 
 
 def colours(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -82,24 +59,65 @@ def test_random_takes_the_best_step_size_of_the_validation_split(evaluator: Eval
     assert result["mean"] < 0.2  # at the step size 1e-9 it would be a third
 
 
-def test_every_random_subset_is_another(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[torch.Tensor] = []
-    monkeypatch.setattr(evaluate, "train", lambda n, theta, images, *_, **__: seen.append(images.images) or theta)
-    evaluator.random(2, 0.05)
-    final = seen[-3:]
-    assert not any(torch.equal(a, b) for i, a in enumerate(final) for b in final[:i])
-    assert all(len(images) == 6 for images in final)
+def test_every_random_subset_is_another_and_a_larger_one_holds_it(evaluator: Evaluator) -> None:
+    subsets = [evaluator.random_subset(2, 0.05, number) for number in range(3)]
+    assert not any(torch.equal(a.images, b.images) for i, a in enumerate(subsets) for b in subsets[:i])
+    assert [subset.classes.tolist() for subset in subsets] == [[0, 0, 1, 1, 2, 2]] * 3
+    more = evaluator.random_subset(3, 0.05, 0)
+    assert all(any(torch.equal(image, other) for other in more.images) for image in subsets[0].images)
 
 
-def test_training_is_the_published_protocol(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
-    used: list[Training] = []
-    monkeypatch.setattr(evaluate, "train", lambda n, theta, i, y, how, **_: used.append(how) or theta)
-    evaluator.distilled(torch.zeros(3, 3, 8, 8), torch.zeros(3, 3), 0.02, seeds=[0])
-    (how,) = used
-    assert how.optimiser == Sgd(lr=0.02, momentum=0.9, weight_decay=5e-4)
-    assert [how.rate.factor(epoch, 10) for epoch in (0, 4, 5, 9)] == [1, 1, 0.1, 0.1]
-    assert (how.epochs, how.batch_size, how.loss) == (40, 8, soft_cross_entropy)
-    assert how.augment.operations == ("flip",)
+def test_hard_labels_are_the_classes_and_not_the_labels(evaluator: Evaluator) -> None:
+    images, labels = torch.full((3, 3, 8, 8), 0.2), torch.zeros(3, 3)
+    for k in range(3):
+        images[k, k] = 0.7
+        labels[k, (k + 1) % 3] = 9.0  # the labels say the next class, as the test split does
+    hard = dataclasses.replace(evaluator, settings=dataclasses.replace(evaluator.settings, protocol="dd-hard"))
+    subset = Subset(images, labels, True, torch.arange(3), 0.05)
+    assert evaluator.accuracies(evaluator.logits(subset, range(3)))["mean"] == 1.0
+    assert hard.accuracies(hard.logits(subset, range(3)))["mean"] == 0.0
+
+
+def test_a_teachers_labels_do_not_look_at_the_set(evaluator: Evaluator, cache: Path) -> None:
+    settings = dataclasses.replace(evaluator.settings, protocol="kd", epochs=300, full_epochs=30)
+    taught = dataclasses.replace(evaluator, settings=settings)
+    images = evaluator.random_subset(4, 0.05, 0).images
+    found = [
+        taught.accuracies(
+            taught.logits(Subset(images, labels, True, torch.arange(3).repeat_interleave(4), 0.05), range(2), "val"), "val"
+        )
+        for labels in (torch.zeros(12, 3), torch.randn(12, 3, generator=torch.Generator().manual_seed(0)))
+    ]
+    assert found[0] == found[1]
+    assert found[0]["mean"] > 0.6  # chance is a third
+
+
+def test_without_a_validation_split_the_step_size_is_chosen_on_spare_images(evaluator: Evaluator) -> None:
+    data = evaluator.data
+    bare = dataclasses.replace(evaluator, data=dataclasses.replace(data, val=data.val.take(np.arange(0))))
+    assert bare.random(2, 1e-9)["lr"] in evaluate.RANDOM_RATES
+
+
+def test_in_workers_and_in_this_process_to_the_bit(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    subset = evaluator.random_subset(2, 0.05, 0)
+    here = evaluator.logits(subset, range(3))
+    monkeypatch.setattr(trials_module, "WORKERS_FROM_SECONDS", 0.0)
+    monkeypatch.setattr(trials_module, "cores", lambda: 2)
+    there = evaluator.logits(subset, range(3))
+    assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
+
+
+def test_threads_of_the_caller_change_nothing_and_are_left_as_they_were(evaluator: Evaluator) -> None:
+    subset, before = evaluator.random_subset(2, 0.05, 0), torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(evaluator.logits(subset, range(2)))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_full_is_cached_and_extended(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, cache: Path, tmp_path: Path) -> None:
@@ -107,12 +125,12 @@ def test_full_is_cached_and_extended(evaluator: Evaluator, monkeypatch: pytest.M
     assert first["n"] == 2
     assert first["mean"] < 0.1
     assert first["epochs"] == 12
-    assert len(list((cache / "full").glob("*.json"))) == 1
+    assert len(list((cache / "full").glob("*.safetensors"))) == 1
     more = dataclasses.replace(evaluator, settings=dataclasses.replace(evaluator.settings, full_seeds=3))
     extended = more.full()
     assert extended["values"][:2] == first["values"]
     with monkeypatch.context() as patched:
-        patched.setattr(evaluate, "train", lambda *_, **__: pytest.fail("trained again"))
+        patched.setattr(trials_module, "train", lambda *_, **__: pytest.fail("trained again"))
         assert evaluator.full() == first
         assert more.full() == extended
     monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path))
@@ -123,14 +141,16 @@ def test_full_under_another_preprocessing_is_another_figure(evaluator: Evaluator
     evaluator.full()
     dataclasses.replace(evaluator, preprocessing=Normalise(torch.full((3,), 0.4), torch.ones(3))).full()
     dataclasses.replace(evaluator, preprocessing=Normalise(torch.full((3,), 0.5), torch.ones(3))).full()
-    assert len(list((cache / "full").glob("*.json"))) == 3
+    assert len(list((cache / "full").glob("*.safetensors"))) == 3
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", '{"values": null}', '{"values": [2.0, 0.5]}'])
-def test_a_broken_cache_is_measured_again(evaluator: Evaluator, cache: Path, content: str) -> None:
+@pytest.mark.parametrize("broken", ["text", "empty", "half", "other"])
+def test_a_broken_cache_is_measured_again(evaluator: Evaluator, cache: Path, broken: str) -> None:
     first = evaluator.full()
-    (file,) = (cache / "full").glob("*.json")
-    file.write_text(content)
+    (file,) = (cache / "full").glob("*.safetensors")
+    content = file.read_bytes()
+    other = serialise({"logits": torch.full((2, 30, 3), torch.nan), "theta": torch.zeros(3)})
+    file.write_bytes({"text": b"{", "empty": b"", "half": content[: len(content) // 2], "other": other}[broken])
     assert evaluator.full() == first
 
 
@@ -138,11 +158,6 @@ def test_divergence_is_said_and_never_cached(evaluator: Evaluator, cache: Path) 
     wild = dataclasses.replace(evaluator, settings=dataclasses.replace(evaluator.settings, full_lr=1e20))
     with pytest.raises(Failure, match=r"eval.full_lr \(1e\+20\) is too large"):
         wild.full()
-    assert not list((cache / "full").glob("*.json"))
+    assert not list((cache / "full").glob("*.safetensors"))
     images, labels = torch.randn(3, 3, 8, 8), torch.eye(3)
     assert evaluator.distilled(images, labels, 1e20, seeds=[0])["values"] == [0.0]
-
-
-def test_recovery_ratio() -> None:
-    assert recovery_ratio({"mean": 0.3}, {"mean": 0.6}) == 0.5
-    assert recovery_ratio({"mean": 0.3}, {"mean": 0.0}) is None

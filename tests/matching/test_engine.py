@@ -8,10 +8,11 @@ import torch
 from limbeck.augmentation_settings import AugmentSettings
 from limbeck.matching.adjoint import Exact, InnerLoop, Tesla, Truncated, Unroll
 from limbeck.matching.criteria import KeepAll, MatchingLoss
-from limbeck.matching.engine import Arrangement, Problem, automatic_micro_batch, check_engine, prepare
+from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
 from limbeck.matching.settings import EngineSettings
 from limbeck.matching.steps import draw_steps
 from limbeck.networks.flat import flat_network
+from limbeck.networks.micro_batches import automatic_micro_batch
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.memory import measure
 from limbeck.runtime.progress import NoProgress

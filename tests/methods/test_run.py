@@ -21,7 +21,8 @@ from limbeck.losses import soft_cross_entropy
 from limbeck.matching.adjoint import Exact
 from limbeck.matching.settings import MatchSettings, ScheduleSettings
 from limbeck.matching.steps import StudentStep
-from limbeck.methods.run import distill, evaluate, train_experts
+from limbeck.methods.evaluate import evaluate
+from limbeck.methods.run import distill, train_experts
 from limbeck.methods.settings import DistillSettings
 from limbeck.methods.trajectory import TrajectoryMatching
 from limbeck.methods.workspace import Workspace
@@ -195,13 +196,13 @@ def test_a_first_write_that_was_cut_off_is_no_run(tmp_path: Path) -> None:
 
 def test_the_checkpoint_is_chosen_on_validation_with_other_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, list[int]]] = []
-    real = Evaluator.distilled
+    real = Evaluator.logits
 
-    def noted(self: Evaluator, *arguments: Any, **options: Any) -> dict[str, Any]:
-        calls.append((options.get("split", "test"), list(options["seeds"])))
-        return real(self, *arguments, **options)
+    def noted(self: Evaluator, subset: Any, seeds: Any, split: str = "test", *arguments: Any, **options: Any) -> Any:
+        calls.append((split, list(seeds)))
+        return real(self, subset, seeds, split, *arguments, **options)
 
-    monkeypatch.setattr(Evaluator, "distilled", noted)
+    monkeypatch.setattr(Evaluator, "logits", noted)
     distill(settings(outer__iterations="1", eval__every_seeds="2"), tmp_path / "run")
     assert calls[:2] == [("val", [0, 1])] * 2
     assert calls[2:] == [("test", [1000, 1001])] * 2

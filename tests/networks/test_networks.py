@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn.functional import batch_norm
 
-from limbeck.networks.convnet import BatchNorm, ConvNet
+from limbeck.networks.batch_norm import BatchNorm
+from limbeck.networks.convnet import ConvNet
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.networks.names import build_network
 from limbeck.runtime.errors import UsageError

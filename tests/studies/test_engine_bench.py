@@ -83,8 +83,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def test_a_process_does_the_job_or_says_why_not() -> None:
-    problem = Problem(network="LeNet", size=8, classes=2, images=2, batch=2, steps=1, device="cpu", threads=1)
-    with pytest.raises(Failure, match=r"^UsageError: network: 'LeNet' is not a name such as"):
+    problem = Problem(network="NoNet", size=8, classes=2, images=2, batch=2, steps=1, device="cpu", threads=1)
+    with pytest.raises(Failure, match=r"^UsageError: network: 'NoNet' is not a name such as"):
         call_worker("convolutions", {"problem": problem, "precision": "fp32", "micro_batch": None, "repeats": 1})
 
 
@@ -203,7 +203,7 @@ def test_a_variant_that_fails_costs_no_other(workers: Workers, tmp_path: Path, c
         (["--ipc", "1,1"], "--ipc: '1,1' is not one or more different numbers, joined by commas"),
         (["--variants", "unroll,magic"], "--variants: 'magic' is not some of unroll,eager,"),
         (["--variants", "compiled-tf32", "--device", "cpu"], "--variants: 'compiled-tf32' is not possible on a CPU"),
-        (["--network", "LeNet"], "--network: 'LeNet' is not a name such as"),
+        (["--network", "NoNet"], "--network: 'NoNet' is not a name such as"),
         (["--size", "4"], "--network: 'ConvNetD3-w64' halves the image 3 times"),
         (["--classes", "1"], "--classes: 1 is not at least 2"),
         (["--device", "abacus"], "--device: 'abacus' is not auto, cpu or a CUDA device"),

@@ -1,21 +1,35 @@
-"""The functional trainer against torch's own SGD and modules."""
+"""The functional trainer against torch's own SGD and modules; networks trained together against each alone."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from limbeck import views
 from limbeck.augmentation_settings import AugmentSettings
-from limbeck.losses import cross_entropy
+from limbeck.losses import Divergence, cross_entropy
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.random import generator
 from limbeck.training.images import Held
-from limbeck.training.sgd import Constant, DropAtHalf, Rate, Sgd
-from limbeck.training.train import Training, accuracy, train
+from limbeck.training.optimisers import Optimiser, Sgd
+from limbeck.training.rates import Constant, DropAtHalf, Rate
+from limbeck.training.targets import Labels, Teacher
+from limbeck.training.train import Member, Training, accuracy, train, train_together
+from limbeck.views import Views
 
 PLAIN = AugmentSettings(strategy="none")
 
 
-def setting(rate: Rate, epochs: int) -> Training:
-    return Training(optimiser=Sgd(0.05, 0.9, 5e-4), loss=cross_entropy, epochs=epochs, batch_size=4, augment=PLAIN, rate=rate)
+def setting(rate: Rate, epochs: int, augment: AugmentSettings | Views = PLAIN, optimiser: Optimiser | None = None) -> Training:
+    optimiser = optimiser or Sgd(0.05, 0.9, 5e-4)
+    return Training(optimiser=optimiser, loss=cross_entropy, epochs=epochs, batch_size=4, augment=augment, rate=rate)
+
+
+def images(seed: int, count: int = 10) -> Tensor:
+    return torch.randn(count, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def labels(count: int = 10) -> Tensor:
+    return torch.eye(3, dtype=torch.float64)[torch.arange(count) % 3]
 
 
 def by_torch(module: nn.Module, x: Tensor, y: Tensor, epochs: int, drop: bool) -> Tensor:
@@ -35,7 +49,7 @@ def by_torch(module: nn.Module, x: Tensor, y: Tensor, epochs: int, drop: bool) -
 
 def test_training_equals_torch() -> None:
     network = flat_network("ConvNetD2-w4", (3, 8, 8), 3)
-    x, y = torch.randn(10, 3, 8, 8, dtype=torch.float64), torch.eye(3, dtype=torch.float64)[torch.arange(10) % 3]
+    x, y = images(0), labels()
     theta = network.initial(generator(0, "a")).double()
     for rate, drop in ((Constant(), False), (DropAtHalf(), True)):
         for epochs in (5, 6):
@@ -44,20 +58,62 @@ def test_training_equals_torch() -> None:
             assert (trained - expected).norm() / expected.norm() < 1e-12
 
 
+def test_stopped_and_gone_on_is_the_same() -> None:
+    network, how = flat_network("ConvNetD1-w4", (3, 8, 8), 3), setting(DropAtHalf(), 7, AugmentSettings())
+    theta = network.initial(generator(0, "a")).double()
+    whole = train(network, theta, Held(images(0)), labels(), how, seed=3, key=("run",))
+    for stop in (1, 3, 4, 6):
+        state, kept = how.optimiser.state(theta), {}
+
+        def keep(epoch: int, theta: Tensor, stop: int = stop, state: tuple[Tensor, ...] = state, kept: dict = kept) -> None:
+            if epoch == stop:
+                kept["theta"], kept["state"] = theta.clone(), tuple(part.clone() for part in state)
+
+        train(network, theta, Held(images(0)), labels(), how, seed=3, key=("run",), state=state, after_epoch=keep)
+        rest = {"first_epoch": stop, "state": kept["state"]}
+        again = train(network, kept["theta"], Held(images(0)), labels(), how, seed=3, key=("run",), **rest)
+        assert torch.equal(again, whole)
+
+
+@pytest.mark.parametrize("augment", [AugmentSettings(), Views(mix="cutmix")], ids=["dsa", "views"])
+def test_together_is_each_alone(augment: AugmentSettings | Views) -> None:
+    network = flat_network("ConvNetD2-w4", (3, 8, 8), 3)
+    how = setting(DropAtHalf(), 8, augment)  # 24 steps
+    members = [Member(Held(images(number)), Labels(labels().roll(number, 0)), ("run", number)) for number in range(3)]
+    theta = torch.stack([network.initial(generator(0, "start", number)) for number in range(3)]).double()
+    together = train_together(network, theta, members, how, seed=3)
+    for start, member, found in zip(theta, members, together, strict=True):
+        alone = train(network, start, member.images, member.targets, how, seed=3, key=member.key)
+        assert (found - alone).norm() / alone.norm() < 1e-10
+    assert not torch.allclose(together[0], together[1])
+
+
+def test_a_teacher_sees_the_very_views_and_labels_are_mixed_alike() -> None:
+    network, views_ = flat_network("ConvNetD1-w4", (3, 8, 8), 3), Views(mix="cutmix")
+    theta = network.initial(generator(0, "a")).double()
+    seen: list[Tensor] = []
+
+    class Linear(nn.Module):
+        """Its logits are linear in the image, so that of mixed views they are mixed alike."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x)
+            return x.mean((2, 3))
+
+    how = Training(optimiser=Sgd(0.1), loss=Divergence(2.0), epochs=2, batch_size=10, augment=views_)
+    taught = train(network, theta, Held(images(0)), Teacher(Linear()), how, seed=3, key=("run",))
+    order = torch.randperm(10, generator=generator(3, "run", "order", 0))
+    drawn = views.draw(views_, generator(3, "run", "augment", 0), (10, 3, 8, 8))
+    assert torch.equal(seen[0], views.apply(drawn, images(0)[order]))
+    assert not torch.equal(taught, theta)
+
+
 def test_the_start_is_left_alone_and_epochs_are_reported() -> None:
-    network = flat_network("ConvNetD1-w4", (1, 8, 8), 2)
-    theta, seen = network.initial(generator(0, "a")), []
+    network = flat_network("ConvNetD1-w4", (3, 8, 8), 3)
+    theta, seen = network.initial(generator(0, "a")).double(), []
     before = theta.clone()
-    how = setting(Constant(), 3)
     train(
-        network,
-        theta,
-        Held(torch.randn(6, 1, 8, 8)),
-        torch.eye(2)[torch.arange(6) % 2],
-        how,
-        seed=0,
-        key=(),
-        after_epoch=lambda e, t: seen.append(e),
+        network, theta, Held(images(0)), labels(), setting(Constant(), 3), seed=0, key=(), after_epoch=lambda e, t: seen.append(e)
     )
     assert torch.equal(theta, before)
     assert seen == [1, 2, 3]

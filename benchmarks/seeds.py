@@ -1,0 +1,119 @@
+"""Several seeds of one evaluation side by side: a plain loop, Limbeck's processes or groups, and vectorised over parameters.
+
+    python benchmarks/seeds.py --network ConvNetD3-w32 --ipc 10 --epochs 1000 --output benchmarks/results/seeds.json
+
+Every variant is a process of its own, run once to fill the cache of compiled code and then timed, the start of workers included. The
+plain loop trains as a script does: uncompiled, on all threads, one seed after another.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limbeck.augmentation_settings import AugmentSettings
+from limbeck.evaluation import trials as trials_module
+from limbeck.evaluation.protocols import PROTOCOLS
+from limbeck.evaluation.trials import Trial, Trials
+from limbeck.networks.flat import flat_network
+from limbeck.runtime.devices import environment, resolve_device
+from limbeck.runtime.files import write_json
+from limbeck.runtime.random import generator
+from limbeck.training.gradient import Gradient
+from limbeck.training.images import Held
+from limbeck.training.targets import Labels
+from limbeck.training.train import Member, logits_of, train, train_together
+
+VARIANTS = ("plain", "limbeck", "vmap")
+
+
+def material(arguments: argparse.Namespace) -> tuple[Trials, list[Trial], Held]:
+    """A random set of the size asked for: how long training takes does not depend on what is in the images."""
+    device = resolve_device(arguments.device)
+    shape, classes = (3, arguments.size, arguments.size), 10
+    network = flat_network(arguments.network, shape, classes).to(device)
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randn(classes * arguments.ipc, *shape, generator=draws).to(device)
+    labels = torch.randn(len(images), classes, generator=draws).to(device)
+    protocol = replace(PROTOCOLS["dd"], epochs=arguments.epochs)
+    how = protocol.training(network, AugmentSettings(), 0.01, arguments.ipc, soft=True)
+    made = [Trial(Held(images), Labels(labels), how, ("evaluation", seed)) for seed in range(arguments.seeds)]
+    return Trials(network, 0, device, "yes"), made, Held(torch.randn(1000, *shape, generator=draws).to(device))
+
+
+def run(variant: str, arguments: argparse.Namespace) -> float:
+    """Seconds of the variant, in this process."""
+    trials, made, test = material(arguments)
+    if variant == "limbeck":
+        trials_module.TIMED_STEPS = 1
+        list(trials.run([replace(made[0], how=replace(made[0].how, epochs=2))], [test]))  # fills the cache of compiled code
+    began = time.perf_counter()
+    if variant == "limbeck":
+        list(trials.run(made, [test]))
+    elif variant == "vmap":
+        theta = torch.stack([trials.start(trial) for trial in made])
+        members = [Member(trial.images, trial.targets, trial.key) for trial in made]
+        gradient = Gradient(trials.network, made[0].how.loss, trials.device.type == "cuda")
+        for row in train_together(trials.network, theta, members, made[0].how, seed=0, gradient=gradient):
+            logits_of(trials.network.with_parameters(row), test)
+    else:
+        for trial in made:
+            theta = trials.network.initial(generator(0, *trial.key, "initial")).to(trials.device)
+            theta = train(trials.network, theta, trial.images, trial.targets, trial.how, seed=0, key=trial.key)
+            logits_of(trials.network.with_parameters(theta), test)
+    if trials.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def in_process(variant: str, seeds: int, words: list[str]) -> float:
+    command = [sys.executable, __file__, *words, "--seeds", str(seeds), "--variant", variant]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed: {done.stderr}")
+    return float(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="ConvNetD3-w32")
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--ipc", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    if arguments.variant:
+        print(run(arguments.variant, arguments))
+        return
+    words = [
+        word for name in ("network", "size", "ipc", "epochs", "device") for word in (f"--{name}", str(getattr(arguments, name)))
+    ]
+    in_process("limbeck", 1, words)
+    rows: list[dict[str, Any]] = []
+    for variant in VARIANTS:
+        for seeds in (1, arguments.seeds):
+            rows.append({"variant": variant, "seeds": seeds, "seconds": in_process(variant, seeds, words)})
+            print(f"{variant:8} {seeds} seeds: {rows[-1]['seconds']:.1f} s", flush=True)
+    held = {(row["variant"], row["seeds"]): row["seconds"] for row in rows}
+    many = held["limbeck", arguments.seeds]
+    for variant in ("plain", "limbeck"):
+        print(f"{arguments.seeds} seeds by Limbeck take {many / held[variant, 1]:.2f} times one seed ({variant})")
+    print(f"and {many / held['plain', arguments.seeds]:.2f} times {arguments.seeds} seeds of the plain loop")
+    if arguments.output:
+        settings = {name: value for name, value in vars(arguments).items() if name not in ("variant", "output")}
+        known = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
+        entry = {"settings": settings, "environment": environment(resolve_device(arguments.device)), "rows": rows}
+        write_json(arguments.output, [*known, entry])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, 2009) as they are distributed: 60 000 images of 32×32, in batches.
+
+    binary     cifar-10-batches-bin/{data_batch_1 … 5,test_batch}.bin, batches.meta.txt     a record: class, 3072 pixels
+               cifar-100-binary/{train,test}.bin, fine_label_names.txt                      coarse class, class, 3072 pixels
+    pickled    cifar-10-batches-py/{data_batch_1 … 5,test_batch}, batches.meta
+               cifar-100-python/{train,test}, meta
+
+The folder, the folder that it lies in, or the `.tar.gz` that it comes in. Pixels are by channel, row and column. The pickles are
+read by `unpickle.py`, which runs nothing.
+"""
+
+import tarfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from limbeck.data.arrays import from_arrays
+from limbeck.data.imageset import ImageSet
+from limbeck.data.settings import DataSettings
+from limbeck.data.unpickle import Forbidden, read_pickle
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.progress import Progress
+
+PIXELS = 3 * 32 * 32
+MOST_BYTES = 2**29  # of a file in an archive: the largest that belongs to CIFAR has 155 MB
+
+Read = Callable[[str], bytes]
+
+
+class Layout(NamedTuple):
+    """One of the four: its files, the list of class names, and how wide a binary record's labels are (0: pickled)."""
+
+    folder: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    names: str
+    label_bytes: int
+
+
+TEN = tuple(f"data_batch_{i}" for i in range(1, 6))
+LAYOUTS = (
+    Layout("cifar-10-batches-py", TEN, ("test_batch",), "batches.meta", 0),
+    Layout("cifar-10-batches-bin", tuple(f"{name}.bin" for name in TEN), ("test_batch.bin",), "batches.meta.txt", 1),
+    Layout("cifar-100-python", ("train",), ("test",), "meta", 0),
+    Layout("cifar-100-binary", ("train.bin",), ("test.bin",), "fine_label_names.txt", 2),
+)
+
+
+def find_cifar(root: Path) -> tuple[Path, Layout] | None:
+    """The folder at `root`, or one in it under its usual name, that is laid out like CIFAR; None where there is none."""
+    for layout in LAYOUTS:
+        for folder in (root, root / layout.folder):
+            if all((folder / name).is_file() for name in (*layout.train, *layout.test)):
+                return folder, layout
+    return None
+
+
+def load_cifar(settings: DataSettings, folder: Path, layout: Layout, progress: Progress) -> ImageSet:
+    """The images in a folder that `find_cifar` has found.
+
+    Raises:
+        UsageError: when a file is broken, or is a pickle that asks for more than arrays and plain values.
+    """
+
+    def read(name: str) -> bytes:
+        try:
+            return (folder / name).read_bytes()
+        except OSError as error:
+            raise UsageError(f"data.source: the file '{folder / name}' cannot be read: {error.strerror}") from error
+
+    has_names = (folder / layout.names).is_file()
+    return _image_set(settings, layout, read, has_names, progress)
+
+
+def load_cifar_archive(settings: DataSettings, archive: Path, progress: Progress) -> ImageSet:
+    """The same from the archive that CIFAR is distributed in; nothing is unpacked to the disk.
+
+    Raises:
+        UsageError: as `load_cifar`, or when the archive holds something else.
+    """
+    wanted = {name for layout in LAYOUTS for name in (*layout.train, *layout.test, layout.names)}
+    held: dict[str, bytes] = {}
+    try:
+        with tarfile.open(archive, "r:*") as members:
+            for member in members:
+                name = PurePosixPath(member.name).name
+                if name in wanted and member.isfile() and member.size <= MOST_BYTES:
+                    content = members.extractfile(member)
+                    assert content is not None, "it is a regular file"
+                    held[name] = content.read()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        reason = " ".join(str(error).split())
+        raise UsageError(f"data.source: {settings.source!r} cannot be read as a tar archive ({reason})") from error
+    for layout in LAYOUTS:
+        if {*layout.train, *layout.test} <= held.keys():
+            return _image_set(settings, layout, held.__getitem__, layout.names in held, progress)
+    raise UsageError(f"data.source: {settings.source!r} is an archive, but not one of CIFAR-10 or CIFAR-100; unpack it to a folder")
+
+
+def _image_set(settings: DataSettings, layout: Layout, read: Read, has_names: bool, progress: Progress) -> ImageSet:
+    images, labels = {}, {}
+    for part, files in (("train", layout.train), ("test", layout.test)):
+        batches = [_batch(name, read(name), layout.label_bytes) for name in files]
+        images[part] = np.concatenate([pixels for pixels, _ in batches]).reshape(-1, 3, 32, 32)
+        labels[part] = np.concatenate([values for _, values in batches]).astype(np.int64)
+        if len(labels[part]) == 0:
+            raise UsageError(f"data.source: {settings.source!r} has no images in {files[0]}")
+    names = _names(layout, read(layout.names)) if has_names else None
+    return from_arrays(settings, images, labels, names, progress)
+
+
+def _batch(name: str, content: bytes, label_bytes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (n, 3072) and classes (n,) in one file."""
+    if label_bytes:
+        size = label_bytes + PIXELS
+        if len(content) % size:
+            raise _refusal(name, f"has {len(content)} bytes, which is no whole number of records of {size}")
+        records = np.frombuffer(content, dtype=np.uint8).reshape(-1, size)
+        return records[:, label_bytes:], records[:, label_bytes - 1]
+    held = _unpickled(name, content)
+    pixels, values = _held(held, "data"), _held(held, "labels", "fine_labels")
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != PIXELS:
+        raise _refusal(name, f"holds no pixels of 8 bits with shape (n, {PIXELS}) as 'data'")
+    if isinstance(values, np.ndarray):
+        values = values.tolist()
+    if not isinstance(values, list) or len(values) != len(pixels) or not all(isinstance(value, int) for value in values):
+        raise _refusal(name, f"holds no list of {len(pixels)} whole numbers as 'labels' or 'fine_labels'")
+    if values and not -(2**31) <= min(values) <= max(values) < 2**31:
+        raise _refusal(name, "holds labels that are no classes")
+    return pixels, np.array(values, dtype=np.int64)
+
+
+def _names(layout: Layout, content: bytes) -> tuple[str, ...]:
+    if layout.label_bytes:
+        words = [line.strip() for line in content.decode("utf-8", errors="replace").splitlines() if line.strip()]
+    else:
+        found = _held(_unpickled(layout.names, content), "label_names", "fine_label_names")
+        found = found if isinstance(found, list) else []
+        words = [word.decode("utf-8", errors="replace") if isinstance(word, bytes) else str(word) for word in found]
+    if not words or len(set(words)) != len(words):
+        raise _refusal(layout.names, "holds no list of distinct class names")
+    return tuple(words)
+
+
+def _unpickled(name: str, content: bytes) -> dict[Any, Any]:
+    try:
+        held = read_pickle(BytesIO(content))
+    except Forbidden as error:
+        raise _refusal(name, f"is refused as a pickle: {error}") from error
+    if not isinstance(held, dict):
+        raise _refusal(name, f"holds a {type(held).__name__} where a dict is expected")
+    return held
+
+
+def _held(values: dict[Any, Any], *names: str) -> Any:
+    """What is held under one of the names, as text or as Python 2's bytes."""
+    keys = [key for name in names for key in (name, name.encode())]
+    return next((values[key] for key in keys if key in values), None)
+
+
+def _refusal(name: str, reason: str) -> UsageError:
+    return UsageError(f"data.source: the file {name!r} {reason}")

@@ -1,0 +1,79 @@
+"""The classes of a source, and how a user chooses among them: by index, WordNet id or name (`data.classes`)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+
+from limbeck.runtime.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Classes:
+    """K classes in the order of their labels.
+
+    Args:
+        names: what they are called.
+        others: what else each is called, such as its WordNet id; empty where there is nothing else.
+    """
+
+    names: tuple[str, ...]
+    others: tuple[tuple[str, ...], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def words(self, k: int) -> tuple[str, ...]:
+        """All that class `k` is called."""
+        return (self.names[k], *(self.others[k] if self.others else ()))
+
+    def choose(self, wanted: Sequence[int | str] | None, source: str) -> np.ndarray:
+        """The labels of the chosen classes, int64, in the order of `wanted` (None: all).
+
+        Raises:
+            UsageError: when one is no class of the source, could be several, or is named twice.
+        """
+        if wanted is None:
+            return np.arange(len(self))
+        chosen = [self._find(item, source) for item in wanted]
+        if twice := [wanted[i] for i, k in enumerate(chosen) if k in chosen[:i]]:
+            raise UsageError(f"data.classes: {twice[0]!r} names a class for the second time")
+        return np.array(chosen, dtype=np.int64)
+
+    def take(self, chosen: np.ndarray) -> "Classes":
+        """Only those, in that order."""
+        return Classes(tuple(self.names[k] for k in chosen), tuple(self.others[k] for k in chosen) if self.others else ())
+
+    def _find(self, wanted: int | str, source: str) -> int:
+        if isinstance(wanted, int):
+            if not 0 <= wanted < len(self):
+                raise UsageError(
+                    f"data.classes: {wanted} is not an index of the {len(self)} classes of {source!r}, 0 … {len(self) - 1}"
+                )
+            return wanted
+        found = [k for k, name in enumerate(self.names) if name == wanted] or [
+            k for k in range(len(self)) if wanted in self.words(k)
+        ]
+        if len(found) > 1:
+            raise UsageError(f"data.classes: {wanted!r} could be any of the classes {found} of {source!r}; give an index")
+        if not found:
+            raise UsageError(f"data.classes: {wanted!r} is not a class of {source!r}{self._hint(wanted)}")
+        return found[0]
+
+    def _hint(self, wanted: str) -> str:
+        words = {word.casefold(): word for k in range(len(self)) for word in self.words(k)}
+        near = get_close_matches(wanted.casefold(), words, n=1)
+        if near:
+            return f"; did you mean {words[near[0]]!r}?"
+        shown = ", ".join(map(repr, self.names[:10]))
+        return f", which has {shown}{f' and {len(self) - 10} more' if len(self) > 10 else ''}"
+
+
+def relabelled(labels: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The positions, ascending, of the images of the chosen classes, and their labels counted in the order of `chosen`."""
+    places = np.full(int(labels.max(initial=-1)) + 1, -1)
+    known = chosen < len(places)
+    places[chosen[known]] = np.flatnonzero(known)
+    positions = np.flatnonzero(places[labels] >= 0)
+    return positions, places[labels[positions]]

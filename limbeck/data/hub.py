@@ -1,0 +1,305 @@
+"""Hugging Face datasets, by name (`hf:cifar10`, `hf:NAME:CONFIG`) or by path: a folder of parquet files, or one that was saved.
+
+Rows are decoded while they stream in, into a cache of their own (`stream_cache.py`), so that nothing is downloaded twice and
+nothing is whole in memory. The library `datasets` is part of the extra `hub` and imported here only; no code that comes with a
+dataset is ever run. The Hub is asked which version is current; where it cannot be reached, what was decoded before is taken.
+
+Splits: `train`, or the only one; `test` where it has labels, else `validation`, is tested on, and where there are both the best
+checkpoint is chosen on `validation`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from limbeck.data.classes import Classes, relabelled
+from limbeck.data.files import TEST_SHARE, check_splits
+from limbeck.data.folder import subfolders
+from limbeck.data.image_cache import identity
+from limbeck.data.imageset import ImageSet, Split
+from limbeck.data.registry import ImageNetClass
+from limbeck.data.resize import wanted_sides
+from limbeck.data.settings import DataSettings
+from limbeck.data.split import divide, hold_out
+from limbeck.data.stream_cache import Label, Row, Stream, Streamed, streamed
+from limbeck.runtime.cache import cache_root
+from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.files import read_json, write_json
+from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.progress import Progress
+
+IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp", "jpeg")
+LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "cls", "target", "json")
+SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves
+EVALUATION = ("test", "validation", "valid", "val", "dev")
+
+
+def holds_parquet(root: Path) -> bool:
+    """Whether the folder holds parquet files and no other folders than those that do, or a dataset that was saved to disk."""
+    if any((root / name).is_file() for name in SAVED):
+        return True
+    folders = subfolders(root).values()
+    return any(any(at.glob("*.parquet")) for at in (root, *folders)) and all(any(at.glob("*.parquet")) for at in folders)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset that has been opened.
+
+    Args:
+        parts: iterable datasets by split, `train` first.
+        image, label: its columns.
+        names: of the classes, where the dataset has them.
+        version: changes when the rows do.
+        total: rows of all parts; 0 where nobody knows.
+    """
+
+    parts: dict[str, Any]
+    image: str
+    label: str
+    names: tuple[str, ...] | None
+    version: str
+    total: int
+
+
+def load_hub(
+    settings: DataSettings, progress: Progress, named: str | None = None, imagenet: Sequence[ImageNetClass] | None = None
+) -> ImageSet:
+    """The images of a Hugging Face dataset.
+
+    Args:
+        settings: `source` names it, unless `named` does.
+        progress: where to report.
+        named: `hf:NAME`, `hf:NAME:CONFIG` or a path.
+        imagenet: classes to take from a dataset whose labels are ImageNet's indices; None takes all.
+
+    Raises:
+        UsageError: when the extra `hub` is not installed, the dataset cannot be opened, or it has no images with labels.
+        Failure: when the stream breaks off; what has arrived is kept.
+    """
+    named = named or settings.source
+    chosen = classes = None
+    if imagenet is not None:
+        listed = Classes(tuple(entry.name for entry in imagenet), tuple((entry.wnid,) for entry in imagenet))
+        picked = listed.choose(settings.classes, settings.source)
+        classes, chosen = listed.take(picked), [imagenet[k].index for k in picked]
+    stream, names, parts = _stream(settings, named, chosen, progress)
+    held = streamed(stream, wanted_sides(settings), settings.workers, progress, crop=settings.crop, skip_bad=settings.skip_bad)
+    if bare := [part for part in ("train", "test") if part in parts and part not in held.parts]:
+        raise UsageError(f"data.source: {settings.source!r} has no image of the chosen classes to {bare[0]} on")
+    if classes is None or chosen is None:
+        classes, labels = _classes(held.labels, names, settings)
+    else:
+        labels = relabelled(np.array(held.labels, dtype=np.int64), np.array(chosen))[1]
+    return _divided(settings, held, labels, classes)
+
+
+def _stream(
+    settings: DataSettings, named: str, chosen: list[int] | None, progress: Progress
+) -> tuple[Stream, tuple[str, ...] | None, list[str]]:
+    """The rows to decode, the names of the classes, and the parts; from an earlier run's record where the Hub cannot be reached."""
+    record = cache_root() / "images" / f"hub-{fingerprint(named, chosen, settings.classes)}.json"
+    try:
+        source = _open(named)
+    except ConnectionError as error:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            known = read_json(record)
+            stream = Stream(known["key"], lambda _: _unreachable(named))
+            progress.say(f"{named}: the Hub cannot be reached; taking the images that were decoded before")
+            return stream, known["names"] and tuple(known["names"]), known["parts"]
+        raise UsageError(f"data.source: {named!r} cannot be opened: {' '.join(str(error).split())}") from error
+    if chosen is None and settings.classes is not None and source.names is not None:
+        chosen = [int(k) for k in Classes(source.names).choose(settings.classes, settings.source)]
+    parts, wanted = list(source.parts), None if chosen is None else sorted(chosen)
+    key = fingerprint(named, source.version, source.image, source.label, parts, wanted)
+    write_json(record, {"key": key, "names": source.names, "parts": parts, "source": named})
+
+    def rows(reached: Mapping[str, int]) -> Iterator[Row]:
+        return _rows(named, source, reached, None if wanted is None else frozenset(wanted))
+
+    return Stream(key, rows, 0 if wanted else source.total), source.names, parts
+
+
+def _unreachable(named: str) -> Iterator[Row]:
+    raise Failure(f"the dataset {named!r} has not been decoded at this size yet, and the Hub cannot be reached")
+    yield
+
+
+def _open(named: str) -> Source:
+    datasets = _library()
+    path = Path(named.removeprefix("hf:")).expanduser().resolve()
+    name, _, config = named.removeprefix("hf:").partition(":")
+    try:
+        if path.exists():
+            files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+            version, total = fingerprint([identity(file) for file in files]), 0
+            if any((path / saved).is_file() for saved in SAVED):
+                found = datasets.load_from_disk(str(path))
+            elif path.is_dir():
+                found = datasets.load_dataset_builder(str(path)).as_streaming_dataset()
+            else:
+                found = datasets.load_dataset_builder("parquet", data_files=str(path)).as_streaming_dataset()
+        else:
+            builder = datasets.load_dataset_builder(name, config or None)
+            version, found = str(builder.hash), builder.as_streaming_dataset()
+            total = sum(split.num_examples or 0 for split in (builder.info.splits or {}).values())
+        found = dict(found) if hasattr(found, "keys") else {"train": found}
+        parts = {part: _undecoded(datasets, held) for part, held in _parts(found, named).items()}
+        first = next(iter(parts["train"]), None)
+        if first is None:
+            raise UsageError(f"data.source: {named!r} has no rows to train on")
+        image, label, names = _columns(parts["train"].features or {}, first, named)
+        parts = _labelled(parts, label, named)
+    except (UsageError, ConnectionError):
+        raise
+    except Exception as error:  # the library and what it stands on raise errors of many kinds
+        if _is_offline(error):
+            raise ConnectionError(str(error)) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"data.source: {named!r} cannot be opened as a Hugging Face dataset: {reason[:300]}") from error
+    return Source(parts, image, label, names, version, total)
+
+
+def _library() -> Any:
+    try:
+        return import_module("datasets")
+    except ImportError as error:
+        raise UsageError(
+            "data.source: Hugging Face datasets and parquet files need the extra hub: pip install 'limbeck[hub]'"
+        ) from error
+
+
+def _is_offline(error: BaseException | None) -> bool:
+    """Whether the Hub could not be reached, as far as the error or what caused it can be told by its name."""
+    words = ("ConnectionError", "ConnectError", "OfflineModeIsEnabled", "Timeout", "LocalEntryNotFound")
+    while error is not None:
+        if any(word in kind.__name__ for kind in type(error).__mro__ for word in words):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _parts(found: Mapping[str, Any], named: str) -> dict[str, Any]:
+    """The splits, `train` first and then those that evaluation may use."""
+    train = "train" if "train" in found else next(iter(found)) if len(found) == 1 else None
+    if train is None:
+        raise UsageError(f"data.source: {named!r} has the splits {', '.join(found)}, and none is called train")
+    return {"train": found[train], **{name: found[name] for name in EVALUATION if name in found}}
+
+
+def _columns(features: Mapping[str, Any], row: Mapping[str, Any], named: str) -> tuple[str, str, tuple[str, ...] | None]:
+    """The columns with the image and with the class, and the names of the classes where there are any."""
+    images = [name for name in row if type(features.get(name)).__name__ == "Image"] or [
+        name for name in row if isinstance(row[name], bytes) or (isinstance(row[name], Mapping) and "bytes" in row[name])
+    ]
+    labels = [name for name in row if type(features.get(name)).__name__ == "ClassLabel"] or [
+        name for name in row if name in LABEL_COLUMNS and isinstance(row[name], (int, str, Mapping))
+    ]
+    for what, columns, known in (("images", images, IMAGE_COLUMNS), ("classes", labels, LABEL_COLUMNS)):
+        columns.sort(key=lambda name, known=known: known.index(name) if name in known else len(known))  # type: ignore[misc]
+        if not columns:
+            raise UsageError(f"data.source: {named!r} has no column of {what}; its columns are {', '.join(row)}")
+    names = getattr(features.get(labels[0]), "names", None)
+    return images[0], labels[0], tuple(names) if names else None
+
+
+def _undecoded(datasets: Any, part: Any) -> Any:
+    """The part with its images as files: they are decoded here, in several processes."""
+    for name, feature in (part.features or {}).items():
+        if type(feature).__name__ == "Image":
+            part = part.cast_column(name, datasets.Image(decode=False))
+    return part
+
+
+def _labelled(parts: dict[str, Any], label: str, named: str) -> dict[str, Any]:
+    """`train`, `test` and `val`: the parts that have labels, for test images are often published without (−1)."""
+    usable = {}
+    for part, held in parts.items():
+        row = next(iter(held), None)
+        if row is not None and row.get(label) is not None and _label(row[label], named) != -1:
+            usable[part] = held
+    if "train" not in usable:
+        raise UsageError(f"data.source: {named!r} has no labels in its training rows")
+    others = [part for part in usable if part != "train"]
+    return {"train": usable["train"], **{part: usable[name] for part, name in zip(("test", "val"), others, strict=False)}}
+
+
+def _rows(named: str, source: Source, reached: Mapping[str, int], wanted: frozenset[int] | None) -> Iterator[Row]:
+    """The rows of all parts from those positions on; of the wanted classes only."""
+    try:
+        for part, held in source.parts.items():
+            begin = reached.get(part, 0)
+            for position, row in enumerate(held.skip(begin) if begin else held, begin + 1):
+                label = _label(row[source.label], named)
+                if wanted is None or label in wanted:
+                    yield Row(part, position, _content(row[source.image], named), label)
+    except UsageError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise Failure(
+            f"the stream of {named!r} broke off ({reason[:300]}); what has arrived is kept: run it again to go on"
+        ) from error
+
+
+def _label(value: Any, named: str) -> Label:
+    if isinstance(value, Mapping):  # webdataset's KEY.json
+        value = next((value[key] for key in ("label", "cls", "class") if key in value), None)
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise UsageError(f"data.source: {named!r} has the label {value!r}; whole numbers and text are accepted")
+    return value
+
+
+def _content(value: Any, named: str) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, Mapping) and value.get("bytes") is not None:
+        return bytes(value["bytes"])
+    if isinstance(value, Mapping) and value.get("path"):
+        with import_module("fsspec").open(value["path"], "rb") as file:  # torch needs it, too
+            return bytes(file.read())
+    raise UsageError(f"data.source: {named!r} has an image column that holds {type(value).__name__}, not image files")
+
+
+def _classes(values: Sequence[Label], names: tuple[str, ...] | None, settings: DataSettings) -> tuple[Classes, np.ndarray]:
+    """The classes that `data.classes` asks for, and the label of every row (−1 for other classes)."""
+    if names is None:
+        known = sorted(set(values), key=lambda value: (isinstance(value, str), value))
+        names, place = tuple(map(str, known)), {value: k for k, value in enumerate(known)}
+        own = np.array([place[value] for value in values], dtype=np.int64)
+    else:
+        own = np.array(values, dtype=np.int64)
+        if own.min() < 0 or own.max() >= len(names):
+            raise UsageError(
+                f"data.source: {settings.source!r} has labels from {own.min()} to {own.max()} for {len(names)} classes"
+            )
+    classes = Classes(names)
+    chosen = classes.choose(settings.classes, settings.source)
+    positions, labels = relabelled(own, chosen)
+    own[:] = -1
+    own[positions] = labels
+    return classes.take(chosen), own
+
+
+def _divided(settings: DataSettings, held: Streamed, labels: np.ndarray, classes: Classes) -> ImageSet:
+    usable = labels >= 0
+    usable[[row for row, _, _ in held.bad]] = False
+    splits = {}
+    for part, rows in held.parts.items():
+        rows = rows[usable[rows]]
+        splits[part] = Split(held.images, rows, labels[rows])
+    if len(classes) < 2:
+        raise UsageError(f"data.source: {settings.source!r} has one class, {classes.names[0]!r}; at least two are needed")
+    splits = {part: split for part, split in splits.items() if len(split) or part != "val"}
+    if "test" not in splits:
+        kept, rest = hold_out(splits["train"].labels, TEST_SHARE, settings.seed, "test")
+        if len(rest) == 0:
+            raise UsageError(f"data.source: {settings.source!r} has one image in every class: none can be spared to test on")
+        splits = {"train": splits["train"].take(kept), "test": splits["train"].take(rest)}
+    check_splits(settings.source, splits["train"], splits["test"], classes)
+    return divide(settings, splits["train"], splits["test"], classes.names, splits.get("val"), held.content)

@@ -1,0 +1,202 @@
+"""WebDataset shards: tar archives whose samples are KEY.jpg (or another image) beside KEY.cls or KEY.json.
+
+KEY.cls holds the class as a number or as text, KEY.json under `label`, `cls` or `class`. A list `classes.txt` beside the shards,
+one name a line, names numbered classes. Which split a shard belongs to is a word of its path, as in `train-0001.tar` or
+`val/0001.tar`. Archives are indexed once and never unpacked: images are read from where they lie in them, and what the members
+are called is only ever compared, so that no name leads anywhere.
+"""
+
+import json
+import re
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from limbeck.data.annotations import read_text
+from limbeck.data.classes import Classes
+from limbeck.data.decode import SUFFIXES, Item, Member
+from limbeck.data.files import Files, load_files
+from limbeck.data.folder import subfolders
+from limbeck.data.image_cache import identity
+from limbeck.data.imageset import ImageSet
+from limbeck.data.pool import spread
+from limbeck.data.settings import DataSettings
+from limbeck.runtime.cache import cache_root
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.files import read_json, write_json
+from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.progress import Progress
+
+LISTS = ("classes.txt", "classnames.txt", "class_names.txt")
+SPLITS = {"train": "train", "training": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
+MOST_TEXT = 2**20  # bytes of a .cls or .json member that are believed
+
+Label = int | str
+
+
+class Sample(NamedTuple):
+    """One image of a shard: where it lies in it, what it is called, and its class."""
+
+    offset: int
+    size: int
+    name: str
+    label: Label
+
+
+def holds_shards(root: Path) -> bool:
+    """Whether the folder holds archives, and no folders without: an archive that lies beside class folders is no shard."""
+    return bool(shards_under(root)) and all(any(folder.glob("*.tar")) for folder in subfolders(root).values())
+
+
+def shards_under(root: Path) -> list[Path]:
+    """The archives in a folder and one folder deeper, sorted."""
+    return sorted(path for pattern in ("*.tar", "*/*.tar") for path in root.glob(pattern) if path.is_file())
+
+
+def load_shards(settings: DataSettings, root: Path, progress: Progress) -> ImageSet:
+    """The images in the shards under the folder `root`, or in the one archive that it is.
+
+    Raises:
+        UsageError: when an archive is damaged or compressed, a sample has no class, or labels are numbers here and text there.
+    """
+    archives = shards_under(root) if root.is_dir() else [root]
+    with spread(index, archives, settings.workers) as found, progress.stage("shards", len(archives)) as stage:
+        samples = []
+        for part in found:
+            samples.append(part)
+            stage.advance()
+    folder = root if root.is_dir() else root.parent
+    by_split: dict[str, list[tuple[Item, Label]]] = {}
+    for archive, held in zip(archives, samples, strict=True):
+        members = [(Member(archive, sample.offset, sample.size, sample.name), sample.label) for sample in held]
+        by_split.setdefault(split_of(archive.relative_to(folder)), []).extend(members)
+    parts = _parts({split: held for split, held in by_split.items() if held}, settings.source)
+    classes, labels = _classes(parts, folder, settings.source)
+    files = {part: Files([item for item, _ in held], labels[part]) for part, held in parts.items()}
+    return load_files(settings, files, classes, progress)
+
+
+def split_of(path: Path) -> str:
+    """The split that a shard's path names, `train` where it names none; the file's name goes before its folder's."""
+    for name in (path.name, *(folder.name for folder in path.parents)):
+        for word in re.split(r"[^a-z]+", name.lower()):
+            if word in SPLITS:
+                return SPLITS[word]
+    return "train"
+
+
+def index(archive: Path) -> list[Sample]:
+    """The samples of an archive, by their keys, found in the cache or read from the archive's headers.
+
+    Raises:
+        UsageError: as `load_shards`.
+    """
+    place = cache_root() / "shards" / f"{fingerprint(identity(archive))}.json"
+    try:
+        return [Sample(*row) for row in read_json(place)]
+    except (OSError, ValueError, TypeError):
+        samples = _samples(archive)
+        write_json(place, samples)
+        return samples
+
+
+def _samples(archive: Path) -> list[Sample]:
+    images: dict[str, tuple[int, int, str]] = {}
+    labels: dict[str, Label] = {}
+    try:
+        with archive.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as members:
+            for member in members:
+                if not member.isfile() or member.issparse() or not (parts := _key(member.name)):
+                    continue
+                key, kind = parts
+                if f".{kind}" in SUFFIXES:
+                    if key in images:
+                        raise _refusal(archive, f"has two images of the sample {key!r}")
+                    images[key] = (member.offset_data, member.size, member.name)
+                elif kind in ("cls", "json"):
+                    content = members.extractfile(member)
+                    assert content is not None, "it is a regular file"
+                    label = _label(archive, key, kind, content.read(MOST_TEXT))
+                    if label is not None and (kind == "cls" or key not in labels):
+                        labels[key] = label
+            file.seek(members.offset)  # where the library stopped: without a word also when the next header is cut short
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise _refusal(archive, "ends without the mark that a whole tar archive ends with: it is cut short")
+    except (tarfile.TarError, OSError, EOFError) as error:
+        hint = "; compressed archives must be unpacked to plain .tar first" if _compressed(archive) else ""
+        raise _refusal(archive, f"cannot be read as a tar archive ({' '.join(str(error).split())}){hint}") from error
+    if unlabelled := [key for key in images if key not in labels]:
+        raise _refusal(archive, f"has no {unlabelled[0]}.cls, nor a label in {unlabelled[0]}.json")
+    return [Sample(*images[key], labels[key]) for key in sorted(images)]
+
+
+def _key(name: str) -> tuple[str, str] | None:
+    """KEY and what follows the first dot of the file's name, in small letters; None for hidden files."""
+    folder, _, last = name.rpartition("/")
+    key, dot, kind = last.partition(".")
+    return (f"{folder}/{key}" if folder else key, kind.lower()) if key and dot else None
+
+
+def _label(archive: Path, key: str, kind: str, content: bytes) -> Label | None:
+    try:
+        text = content.decode("utf-8-sig").strip()
+        if kind == "cls":
+            return int(text) if re.fullmatch(r"[+-]?\d+", text) else text
+        described = json.loads(text)
+    except ValueError as error:
+        raise _refusal(archive, f"has a broken {key}.{kind}") from error
+    values = (
+        [described[word] for word in ("label", "cls", "class") if word in described] if isinstance(described, dict) else [described]
+    )
+    usable = [value for value in values if isinstance(value, (int, str)) and not isinstance(value, bool)]
+    return usable[0] if usable else None
+
+
+def _compressed(archive: Path) -> bool:
+    try:
+        with archive.open("rb") as file:
+            return file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"))
+    except OSError:
+        return False
+
+
+def _parts(by_split: dict[str, list[tuple[Item, Label]]], source: str) -> dict[str, list[tuple[Item, Label]]]:
+    """`train` and, where there are such shards, `test` and `val`; lone `val` shards are tested on."""
+    if "train" not in by_split:
+        raise UsageError(f"data.source: {source!r} has no shards to train on that hold images")
+    others = [name for name in ("test", "val") if name in by_split]
+    return {"train": by_split["train"], **{part: by_split[name] for part, name in zip(("test", "val"), others, strict=False)}}
+
+
+def _classes(parts: dict[str, list[tuple[Item, Label]]], folder: Path, source: str) -> tuple[Classes, dict[str, np.ndarray]]:
+    """The classes, those of the training samples in order, and the labels of every part."""
+    train = {label for _, label in parts["train"]}
+    if len({isinstance(label, str) for held in parts.values() for _, label in held}) > 1:
+        raise UsageError(f"data.source: {source!r} has labels that are numbers, and others that are text")
+    known = sorted(train, key=lambda label: (isinstance(label, str), label))
+    if len(known) < 2:
+        raise UsageError(f"data.source: {source!r} has one class, {known[0]!r}; at least two are needed")
+    if foreign := [label for held in parts.values() for _, label in held if label not in train]:
+        raise UsageError(f"data.source: {source!r} has images of the class {foreign[0]!r} to evaluate on but none to train on")
+    place = {label: k for k, label in enumerate(known)}
+    names = _names(known, folder)
+    return Classes(names), {part: np.array([place[label] for _, label in held], dtype=np.int64) for part, held in parts.items()}
+
+
+def _names(known: Sequence[Label], folder: Path) -> tuple[str, ...]:
+    listed = next((folder / name for name in LISTS if (folder / name).is_file()), None)
+    if listed is None or isinstance(known[0], str):
+        return tuple(map(str, known))
+    lines = [line.strip() for line in read_text(listed).splitlines() if line.strip()]
+    if len(set(lines)) != len(lines):
+        raise UsageError(f"data.source: the file '{listed}' names a class twice")
+    if outside := [label for label in known if not 0 <= int(label) < len(lines)]:
+        raise UsageError(f"data.source: the file '{listed}' has {len(lines)} names, none for the class {outside[0]}")
+    return tuple(lines[int(label)] for label in known)
+
+
+def _refusal(archive: Path, reason: str) -> UsageError:
+    return UsageError(f"data.source: the shard '{archive}' {reason}")

@@ -1,0 +1,259 @@
+"""Decoded images of a stream that is too large, or too far away, to be listed first: rows are decoded while they arrive.
+
+    images.npy      (N, C, H, W), written row after row; its header says how many there are once the stream has ended
+    blocks.jsonl    while it is made: a line per block, how far into which part of the stream it reaches, labels, checksum
+    rows.json       when it is whole: labels, and how many rows each part has
+
+A run that was killed skips what is there already. No more than a few blocks are ever in memory.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from itertools import groupby, islice
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from limbeck.data.decode import CHUNK, Held, Unreadable, checksum, decode_all
+from limbeck.data.image_cache import check_room, file_state, finish, read_journal, report
+from limbeck.data.pool import spread
+from limbeck.runtime.cache import cache_root, lock
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.files import read_json, write_json, write_text
+from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
+from limbeck.runtime.progress import Progress
+
+FORMAT = 1
+HEADER = 128  # bytes of an .npy header for arrays of this kind, however many rows there are
+
+Label = int | str
+
+
+class Row(NamedTuple):
+    """One image of a stream.
+
+    Args:
+        part: of the stream, such as `train`.
+        position: how many rows of the part there are up to this one, those that were passed over included.
+        content: the image file.
+        label: its class, as the stream says it.
+    """
+
+    part: str
+    position: int
+    content: bytes
+    label: Label
+
+
+class Note(NamedTuple):
+    """A block that is written: see `Row`; `grey` is whether none of its images has colour, `bad` are those that cannot be read."""
+
+    part: str
+    position: int
+    labels: list[Label]
+    checksum: int
+    grey: bool
+    bad: list[Unreadable]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Where rows come from.
+
+    Args:
+        key: names the stream and its version: the same key gives the same rows.
+        rows: the rows from the positions on that it is given by part; parts come one after the other.
+        total: how many there are, for the progress; 0 where nobody knows.
+    """
+
+    key: str
+    rows: Callable[[Mapping[str, int]], Iterable[Row]]
+    total: int = 0
+
+
+class Streamed(NamedTuple):
+    """Decoded images of a stream, their `array_fingerprint`, labels, rows by part, and those that cannot be read (blank rows)."""
+
+    images: np.ndarray
+    content: str
+    labels: list[Label]
+    parts: dict[str, np.ndarray]
+    bad: list[Unreadable]
+
+
+def streamed(
+    stream: Stream,
+    sides: tuple[int, int] | None,
+    workers: int | None,
+    progress: Progress,
+    *,
+    crop: str = "squash",
+    skip_bad: bool = False,
+) -> Streamed:
+    """The images of a stream, from the cache or put there now; the other arguments and errors are those of `decoded`."""
+    place = cache_root() / "images" / fingerprint("stream", FORMAT, stream.key, sides, crop if sides else "squash")
+    if (held := _open(place)) is None:
+        with lock(place):
+            held = _open(place)
+            if held is None:
+                part = place.with_name(f".{place.name}.part")
+                try:
+                    _fill(place, part, stream, sides, crop, workers, progress)
+                except UsageError:
+                    shutil.rmtree(part)  # to go on would end the same way
+                    raise
+                held = _open(place)
+    assert held is not None
+    report(held.bad, len(held.images), skip_bad, place, progress)
+    return held
+
+
+def _open(place: Path) -> Streamed | None:
+    try:
+        described, rows = read_json(place / "content.json"), read_json(place / "rows.json")
+        images = np.load(place / "images.npy", mmap_mode="r")
+        bad = [Unreadable(*row) for row in described["bad"]]
+        if described["file"] != file_state(place) and array_fingerprint(images) != described["content"]:
+            return None
+        ends = np.cumsum(list(rows["parts"].values()))
+        parts = {part: np.arange(end - count, end) for (part, count), end in zip(rows["parts"].items(), ends, strict=True)}
+        return Streamed(images, described["content"], rows["labels"], parts, bad)
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _fill(
+    place: Path, part: Path, stream: Stream, sides: tuple[int, int] | None, crop: str, workers: int | None, progress: Progress
+) -> None:
+    part.mkdir(parents=True, exist_ok=True)
+    storage, journal = part / "images.npy", part / "blocks.jsonl"
+    notes = _done_before(part)
+    write_text(journal, "".join(json.dumps(note) + "\n" for note in notes))
+    reached = {note.part: note.position for note in notes}
+    count = sum(len(note.labels) for note in notes)
+    shape = _shape(storage) if count else None
+    pieces = _pieces(stream.rows(reached))
+    with (
+        spread(partial(_decode, sides, crop), pieces, workers) as blocks,
+        storage.open("r+b" if count else "wb") as file,
+        journal.open("a", encoding="utf-8") as lines,
+        progress.stage("images", max(stream.total, count), count) as stage,
+    ):
+        file.seek(HEADER + count * int(np.prod(shape or ())) if count else 0)
+        file.truncate()
+        for block, images in blocks:
+            pixels, shape, bad = _stacked(images, shape, count, block)
+            if file.tell() == 0:
+                check_room(part, int(np.prod(shape)) * max(stream.total, len(pixels)))
+                file.write(_header(0, shape))
+            file.write(pixels.tobytes())
+            file.flush()
+            grey = all(image[1] for image in images if not isinstance(image, str))
+            note = Note(block[-1].part, block[-1].position, [row.label for row in block], checksum(pixels), grey, bad)
+            lines.write(json.dumps(note) + "\n")
+            lines.flush()
+            notes.append(note)
+            count += len(pixels)
+            stage.advance(len(pixels))
+        if shape is None:
+            raise UsageError("data.source: the stream holds no image of the classes that are asked for")
+        _write_header(file, count, shape)
+    if all(note.grey for note in notes):
+        _drop_colour(storage)
+    parts = {name: sum(len(note.labels) for note in group) for name, group in groupby(notes, lambda note: note.part)}
+    write_json(part / "rows.json", {"parts": parts, "labels": [label for note in notes for label in note.labels]})
+    finish(part, place, {"bad": [row for note in notes for row in note.bad]})
+
+
+def _pieces(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Blocks of rows, none across two parts."""
+    for _, group in groupby(rows, lambda row: row.part):
+        while block := list(islice(group, CHUNK)):
+            yield block
+
+
+def _decode(sides: tuple[int, int] | None, crop: str, block: list[Row]) -> tuple[list[Row], list[tuple[np.ndarray, bool] | str]]:
+    """The block without its files, and its images."""
+    images = decode_all(sides, crop, [Held(row.content, "") for row in block])
+    return [row._replace(content=b"") for row in block], images
+
+
+def _stacked(
+    images: list[tuple[np.ndarray, bool] | str], shape: tuple[int, int, int] | None, first: int, block: list[Row]
+) -> tuple[np.ndarray, tuple[int, int, int], list[Unreadable]]:
+    """The rows to write, (n, 3, H, W), the shape of each, and those that are blank because they cannot be read."""
+    sides = [image[0].shape[1:] for image in images if not isinstance(image, str)]
+    shape = shape or ((3, *sides[0]) if sides else None)
+    names = [f"{row.part} {row.position - 1}" for row in block]
+    if shape is None:
+        raise UsageError(f"data.source: cannot read the first {len(images)} images of the stream ('{names[0]}': {images[0]})")
+    pixels = np.zeros((len(images), *shape), dtype=np.uint8)
+    bad = []
+    for i, image in enumerate(images):
+        if isinstance(image, str):
+            bad.append(Unreadable(first + i, names[i], image))
+        elif image[0].shape != shape:
+            sizes = f"{shape[1]}×{shape[2]}, '{names[i]}' {image[0].shape[1]}×{image[0].shape[2]}"
+            raise UsageError(f"data.size: None does not bring images of several sizes together ({sizes}); give [height, width]")
+        else:
+            pixels[i] = image[0]
+    return pixels, shape, bad
+
+
+def _header(count: int, shape: tuple[int, ...]) -> bytes:
+    """The header of an .npy file, always `HEADER` bytes long."""
+    buffer = BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)})
+    text = buffer.getvalue().rstrip()
+    assert len(text) < HEADER
+    return text[:8] + (HEADER - 10).to_bytes(2, "little") + text[10:].ljust(HEADER - 11) + b"\n"
+
+
+def _write_header(file: BinaryIO, count: int, shape: tuple[int, ...]) -> None:
+    file.seek(0)
+    file.write(_header(count, shape))
+    file.flush()
+
+
+def _shape(storage: Path) -> tuple[int, int, int]:
+    """(C, H, W) of the rows in a file that may not say yet how many there are."""
+    with storage.open("rb") as file:
+        np.lib.format.read_magic(file)
+        channels, height, width = np.lib.format.read_array_header_1_0(file)[0][1:]
+    return channels, height, width
+
+
+def _done_before(part: Path) -> list[Note]:
+    """The blocks that a killed run has left sound, up to the first that is not."""
+    storage = part / "images.npy"
+    try:
+        shape = _shape(storage)
+    except (OSError, ValueError, EOFError):
+        return []
+    size, notes = int(np.prod(shape)), []
+    with storage.open("rb") as file:
+        file.seek(HEADER)
+        for line in read_journal(part / "blocks.jsonl"):
+            note = Note(*line)
+            rows = np.frombuffer(file.read(len(note.labels) * size), dtype=np.uint8)
+            if note.bad or checksum(rows) != note.checksum:
+                break
+            notes.append(note)
+    return notes
+
+
+def _drop_colour(storage: Path) -> None:
+    """Keep one channel of images whose three are the same, because none has colour."""
+    images = np.load(storage, mmap_mode="r")
+    temporary = storage.with_name("grey.npy")
+    with temporary.open("wb") as file:
+        file.write(_header(len(images), (1, *images.shape[2:])))
+        for start in range(0, len(images), 4096):
+            file.write(np.ascontiguousarray(images[start : start + 4096, :1]).tobytes())
+    os.replace(temporary, storage)

@@ -1,0 +1,284 @@
+"""Arrays in files that others wrote: `.pt` files of research code, `.npz` archives of NumPy.
+
+Nothing is unpickled but what `torch.load(weights_only=True)` builds, which are tensors, numbers, text, lists and dictionaries. What
+a file declares is compared with what it holds and with the free memory before room is made for it.
+
+    (X, Y), [X, Y] or (X, Y, η)                                a `.pt` file
+    {"images": X, "labels": Y}, with "lr" if it is known       a `.pt` file
+    {"data": [X, Y]} or {"data": [[X, Y], …]}                  a `.pt` file of gradient or distribution matching
+    images_best.pt, labels_best.pt, lr_best.pt                 a folder of trajectory matching; or images_best_*.pt, …
+"""
+
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from math import isfinite, prod
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.memory import free_memory
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+MOST_NAMES = 5
+T = TypeVar("T")
+HOW = "torch.save({'images': X, 'labels': Y, 'lr': η}, FILE) writes one that can be read"
+
+
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """What a file holds, as it holds it.
+
+    Args:
+        images: of any shape; floats or integers.
+        labels: the same.
+        syn_lr: η; None where the file does not say it.
+        class_names: what the labels count; None where the file does not say it.
+        notes: what had to be chosen to read it, a sentence each.
+    """
+
+    images: Tensor
+    labels: Tensor
+    syn_lr: float | None = None
+    class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def refusal(path: Path, reason: str) -> UsageError:
+    """The error that says what is wrong with the file or folder `path`."""
+    return UsageError(f"path: {str(path)!r} {reason}")
+
+
+def shown(names: Iterable[str]) -> str:
+    """The first few names, and how many more there are."""
+    quoted = [repr(name) for name in names]
+    return ", ".join(quoted[:MOST_NAMES]) + (f" and {len(quoted) - MOST_NAMES} more" if len(quoted) > MOST_NAMES else "")
+
+
+def printable(name: str) -> str:
+    """The name as Unicode text, which that of a file may not be."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def within(folder: Path, file: Path) -> Path:
+    """`file`, once it is an ordinary file inside `folder`.
+
+    Raises:
+        UsageError: when it is none, or a link that leads out of the folder.
+    """
+    name = shown([str(file.relative_to(folder)) if file.is_relative_to(folder) else str(file)])
+    try:
+        inside = file.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # a circle of links; a name with a zero byte
+        raise refusal(folder, f"holds {name}, which leads nowhere") from error
+    if not inside:
+        raise refusal(folder, f"holds {name}, which leads out of it")
+    if not file.is_file():
+        raise refusal(folder, f"lacks the file {name}")
+    return file
+
+
+def check_room(path: Path, size: int) -> None:
+    """Raise `UsageError` unless `size` bytes of memory are free."""
+    if size > (free := free_memory(torch.device("cpu"))):
+        raise refusal(path, f"needs {size / 1e9:.1f} GB of memory, where {free / 1e9:.1f} GB are free")
+
+
+def read_pt(path: Path) -> Raw:
+    """The set in a `.pt` file.
+
+    Raises:
+        UsageError: when the file is broken, holds more than plain tensors, or does not have one of the forms above.
+    """
+    held: Any = _load(path)
+    notes: tuple[str, ...] = ()
+    if isinstance(held, Mapping) and "images" not in held and "data" in held:
+        held, notes = _experiment(held["data"])
+    if isinstance(held, Mapping):
+        if missing := [name for name in ("images", "labels") if name not in held]:
+            raise refusal(path, f"lacks {' and '.join(missing)}; {HOW}")
+        images, labels, rate = held["images"], held["labels"], held.get("lr", held.get("syn_lr"))
+        names = held.get("class_names")
+    elif isinstance(held, (list, tuple)) and len(held) in (2, 3):
+        images, labels, rate, names = held[0], held[1], held[2] if len(held) == 3 else None, None
+    else:
+        raise refusal(path, f"holds {_kind(held)}, not images and labels; {HOW}")
+    raw = Raw(_tensor(path, "images", images), _tensor(path, "labels", labels), _rate(path, rate), _names(path, names), notes)
+    check_room(path, 4 * (raw.images.numel() + raw.labels.numel()))
+    return raw
+
+
+def _experiment(data: Any) -> tuple[Any, tuple[str, ...]]:
+    """The pair (X, Y) in what stands under "data": the pair itself, or one for each experiment, of which the first is taken."""
+    several = isinstance(data, (list, tuple)) and len(data) > 0 and isinstance(data[0], (list, tuple))
+    if not several:
+        return data, ()
+    return data[0], (f"the first of the {len(data)} sets in the file is taken",) if len(data) > 1 else ()
+
+
+def best_files(folder: Path) -> list[Path]:
+    """The files of images that trajectory matching leaves in a folder; none where it is another kind of folder."""
+    return sorted(folder.glob("images_best.pt")) or sorted(folder.glob("images_best_*.pt"))
+
+
+def read_best(folder: Path) -> tuple[Raw, list[Path]]:
+    """The set in a folder of `images_best.pt`, `labels_best.pt` and, if it is there, `lr_best.pt`; and these files.
+
+    Raises:
+        UsageError: as `read_pt`; and when it cannot be told which files belong together.
+    """
+    found = best_files(folder)
+    if len(found) != 1:
+        raise refusal(folder, f"holds {len(found)} sets of images ({shown(path.name for path in found)}); leave one of them there")
+    ending = found[0].name.removeprefix("images_best")
+    labels, rate = _beside(folder, "labels_best", ending), _beside(folder, "lr_best", ending)
+    if labels is None:
+        raise refusal(folder, f"holds {found[0].name} but not labels_best{ending}")
+    files = [within(folder, file) for file in (found[0], labels, rate) if file is not None]
+    images, targets = (_tensor(file, file.stem, _load(file)) for file in files[:2])
+    check_room(folder, 4 * (images.numel() + targets.numel()))
+    return Raw(images, targets, _rate(files[2], _load(files[2])) if rate else None), files
+
+
+def _beside(folder: Path, stem: str, ending: str) -> Path | None:
+    """The file of that stem with the same ending, else the only one of that stem."""
+    if (same := folder / f"{stem}{ending}").exists():
+        return same
+    others = sorted(folder.glob(f"{stem}.pt")) + sorted(folder.glob(f"{stem}_*.pt"))
+    if len(others) > 1:
+        raise refusal(
+            folder, f"lacks {stem}{ending} and holds {shown(path.name for path in others)} instead; leave one of them there"
+        )
+    return others[0] if others else None
+
+
+def _load(path: Path) -> Any:
+    """What a `.pt` file holds."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                check_room(path, sum(info.file_size for info in archive.infolist()))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch tells about odd files at length, on standard error
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+    except UsageError:
+        raise
+    except Exception as error:  # a file that is no good makes torch raise whatever its bytes lead to
+        if named := re.search(r"GLOBAL (\S+) was not an allowed|Trying to load unsupported GLOBAL (\S+)", str(error)):
+            what = (named[1] or named[2])[:60]
+            raise refusal(path, f"holds more than tensors ({what}), which could run code when it is read; {HOW}") from error
+        raise refusal(path, f"cannot be read as a file of tensors: {_line(error)}") from error
+
+
+def _tensor(path: Path, name: str, value: Any) -> Tensor:
+    """`value`, once it is an ordinary tensor of numbers."""
+    if isinstance(value, list) and value and all(type(item) is int and abs(item) < 2**63 for item in value):
+        return torch.tensor(value, dtype=torch.int64)
+    if not isinstance(value, Tensor):
+        raise refusal(path, f"holds {_kind(value)} as {name}; a tensor is accepted")
+    plain = value.layout == torch.strided and not value.is_nested and value.device.type == "cpu"
+    if not plain or value.dtype not in FLOATS + INTEGERS:
+        raise refusal(path, f"holds {name} as a tensor of {value.dtype} on {value.device}; dense floats or integers are accepted")
+    return value.detach()
+
+
+def _rate(path: Path, value: Any) -> float | None:
+    if isinstance(value, Tensor):
+        value = _tensor(path, "lr", value)
+        value = value.item() if value.numel() == 1 else f"{value.numel()} numbers"
+    if value is None:
+        return None
+    return step_size(path, value)
+
+
+def step_size(path: Path, value: Any) -> float:
+    """η, once it is a number above 0.
+
+    Raises:
+        UsageError: when it is not.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not isfinite(value) or not value > 0:
+        raise refusal(path, f"holds the step size {str(value)[:60]}; a finite number above 0 is accepted")
+    return float(value)
+
+
+def _names(path: Path, names: Any) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise refusal(path, f"holds {_kind(names)} as class_names; a list of text is accepted")
+    return tuple(names)
+
+
+def array_names(path: Path) -> set[str]:
+    """The names of the arrays in an `.npz` archive.
+
+    Raises:
+        UsageError: when the archive is broken.
+    """
+    return set(_members(path, lambda archive, members: members))
+
+
+def read_arrays(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` archive, of those names that it has.
+
+    Raises:
+        UsageError: when the archive is broken, or an array has Python objects or claims more than the archive holds.
+    """
+
+    def read(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> dict[str, np.ndarray]:
+        return {name: _array(path, archive, name, info) for name, info in members.items() if name in names}
+
+    return _members(path, read)
+
+
+def _members(path: Path, read: Callable[[zipfile.ZipFile, dict[str, zipfile.ZipInfo]], T]) -> T:
+    """What `read` makes of an archive and its arrays by name."""
+    try:
+        if not zipfile.is_zipfile(path):
+            raise refusal(path, "is no .npz archive of arrays, as numpy.savez writes one")
+        with zipfile.ZipFile(path) as archive:
+            found = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            return read(archive, {info.filename.removesuffix(".npy"): info for info in found})
+    except UsageError:
+        raise
+    except Exception as error:  # zipfile, the decompressors and numpy raise whatever the bytes of a broken file lead to
+        raise refusal(path, f"cannot be read: {_line(error)}") from error
+
+
+def _array(path: Path, archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(info) as file:
+        headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        version = np.lib.format.read_magic(file)
+        if version not in headers:
+            raise ValueError(f"{name} is in an unknown format")
+        shape, _, dtype = headers[version](file)
+    if dtype.hasobject:
+        raise refusal(
+            path, f"holds Python objects as {name}, which could run code when they are read; numbers and text are accepted"
+        )
+    count = prod(shape) if all(length >= 0 for length in shape) else info.file_size + 1
+    if max(count, count * dtype.itemsize) > info.file_size:
+        raise refusal(path, f"holds {name} with shape {shape}, which is more than is in the file")
+    check_room(path, count * max(dtype.itemsize, 4))
+    with archive.open(info) as file:
+        array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+def _kind(value: Any) -> str:
+    size = f" of {len(value)}" if isinstance(value, (list, tuple, dict)) else ""
+    return f"{type(value).__name__}{size}"
+
+
+def _line(error: Exception) -> str:
+    """One line about what went wrong."""
+    return " ".join(str(error).split())[:120] or type(error).__name__

@@ -1,0 +1,283 @@
+"""Whether a small set ranks architectures as the full data do.
+
+With a_i the mean accuracy of architecture i trained on the small set (the proxy), b_i on the full data (the truth) and R ranks,
+where ties share their mean rank,
+
+    Spearman   ρ = Σ_i (R(a_i) − R̄)(R(b_i) − R̄) / √(Σ_i (R(a_i) − R̄)² Σ_i (R(b_i) − R̄)²)
+    Kendall    τ_b = Σ_{i<j} sgn(a_i − a_j) sgn(b_i − b_j) / √(pairs untied in a · pairs untied in b)
+    regret     max_i b_i − b_{argmax a}
+
+over all architectures and over the best of the truth. Intervals are percentiles of a bootstrap over architectures, p that of
+|r| among random assignments of the a_i, two-sided: (1 + #{|r*| ≥ |r|}) / (1 + draws).
+
+B. Zhao, K. R. Mopuri and H. Bilen, "Dataset Condensation with Gradient Matching", 2020, arXiv:2006.05929, whose space has 720
+ConvNets. M. G. Kendall, "The treatment of ties in ranking problems", 1945.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from limbeck.evaluation.fitting import (
+    Cell,
+    Cells,
+    Fit,
+    TrainingSet,
+    check_measured,
+    check_seeds,
+    check_training_set,
+    percentiles,
+    right_share,
+)
+from limbeck.networks.foreign import is_foreign
+from limbeck.networks.names import build_network, check_network_name
+from limbeck.runtime.errors import require
+from limbeck.runtime.random import generator
+from limbeck.training.images import Images
+
+# The published axes without layer norm, which ConvNets here do not have: 576 of the 720. `search_space(**PUBLISHED)`.
+PUBLISHED: dict[str, Any] = {
+    "depths": (1, 2, 3, 4),
+    "widths": (32, 64, 128, 256),
+    "norms": ("nonorm", "batchnorm", "instancenorm", "groupnorm"),
+    "poolings": ("nopool", "maxpool", "avgpool"),
+    "activations": ("sigmoid", "relu", "leaky"),
+}
+LEAST_TOP = 5
+
+
+def search_space(
+    depths: Sequence[int] = (1, 2, 3),
+    widths: Sequence[int] = (32, 64),
+    norms: Sequence[str] = ("instancenorm", "batchnorm"),
+    poolings: Sequence[str] = ("avgpool", "maxpool"),
+    activations: Sequence[str] = ("relu",),
+) -> list[str]:
+    """The names of all ConvNets on a grid, in the order of the arguments; 24 by default.
+
+    Args:
+        depths, widths, norms, poolings, activations: the axes, see `limbeck.networks.names`.
+
+    Raises:
+        UsageError: for an empty axis, or a value that no ConvNet has.
+    """
+    axes = {"depths": depths, "widths": widths, "norms": norms, "poolings": poolings, "activations": activations}
+    for key, axis in axes.items():
+        require(len(axis) > 0, key, list(axis), "one value or more")
+    grid = product(depths, widths, norms, poolings, activations)
+    names = [f"ConvNetD{depth}-w{width}-{norm}-{pooling}-{activation}" for depth, width, norm, pooling, activation in grid]
+    for name in names:
+        check_network_name(name)
+    return list(dict.fromkeys(names))
+
+
+def search(
+    fit: Fit,
+    sets: Mapping[str, TrainingSet],
+    names: Sequence[str],
+    seeds: Sequence[int],
+    test: Images,
+    labels: Tensor,
+    *,
+    choose: tuple[Images, Tensor] | None = None,
+    truth: str = "full",
+    draws: int = 1000,
+    cells: Cells = Cells(),
+) -> dict[str, Any]:
+    """Train every architecture on every set with every seed, and compare the rankings.
+
+    Args:
+        fit: the training; it may differ in nothing but the set, or the proxy is not to blame.
+        sets: what to train on by name, such as `distilled`, `random`, `full`.
+        names: architectures.
+        seeds: one network each for every set and architecture.
+        test: the images on which accuracies are measured.
+        labels: their classes, int64 with shape (n,).
+        choose: the images, and their classes, on which proxies choose; None: the test images, by which the choice has seen the
+            test set.
+        truth: the set that the others are a proxy for.
+        draws: of the bootstrap and of the permutations.
+        cells: results that are done, and where new ones go; keys are `set/architecture/seed`.
+
+    Returns:
+        accuracy: {set: {architecture: [accuracy on the test images per seed]}}
+        choice: the same on the images of `choose`; None without
+        seconds: {set: sum of the training times}
+        images: {set: number of images}
+        proxies: {set: see `rank_correlation`} of every set but the truth
+
+    Raises:
+        UsageError: for sets, names, seeds or images that do not fit together; before anything is trained.
+    """
+    require(truth in sets, "truth", truth, f"one of the sets {', '.join(sets)}")
+    num_classes = sets[truth][1].shape[-1]
+    for key, chosen in sets.items():
+        check_training_set(key, chosen, num_classes)
+    check_measured("test", test, labels, num_classes)
+    if choose:
+        check_measured("choose", *choose, num_classes)
+    _check_names(names, test.shape, num_classes)
+    check_seeds(seeds)
+
+    def cell(key: str, name: str, seed: int) -> Cell:
+        images, targets, hard = sets[key]
+        began = time.perf_counter()
+        asked = [test, choose[0]] if choose else [test]
+        found = fit(name, images, targets, hard=hard, seed=seed, measure=asked, num_classes=num_classes)
+        found = [logits.cpu() for logits in found]  # waits for the GPU
+        seconds = time.perf_counter() - began
+        chosen = right_share(found[1], choose[1]) if choose else None
+        return {"accuracy": right_share(found[0], labels), "choice": chosen, "seconds": seconds}
+
+    rows = {
+        key: {name: [cells.get(f"{key}/{name}/{seed}", partial(cell, key, name, seed)) for seed in seeds] for name in names}
+        for key in sets
+    }
+    accuracy = _column(rows, "accuracy")
+    choice = _column(rows, "choice") if choose else None
+    return {
+        "accuracy": accuracy,
+        "choice": choice,
+        "seconds": {key: math.fsum(cell["seconds"] for row in found.values() for cell in row) for key, found in rows.items()},
+        "images": {key: len(chosen[0]) for key, chosen in sets.items()},
+        "proxies": {key: rank_correlation((choice or accuracy)[key], accuracy[truth], draws=draws) for key in sets if key != truth},
+    }
+
+
+def rank_correlation(
+    proxy: Mapping[str, Sequence[float]],
+    truth: Mapping[str, Sequence[float]],
+    *,
+    shares: Sequence[float] = (0.05, 0.1),
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """How well accuracies on a small set rank architectures.
+
+    Args:
+        proxy: accuracies of every architecture, one or more, trained on the small set.
+        truth: the same of the same architectures, trained on the full data.
+        shares: in (0, 1]; of each, the truth's best ⌈share · n⌉, at least five, and those that tie with the last of them, are
+            looked at alone.
+        draws: of the bootstrap and of the permutations.
+        seed: of the draws.
+
+    Returns:
+        all: {n, spearman, kendall, reason}; a correlation is {value, ci95, p}, or None, and then `reason` says why
+        top: a list of the same, each with its `share`
+        picked: the architectures that the proxy ranks first; several where they tie
+        accuracy: {picked, best, mean} of the truth: of the picked (the mean of several), of the best, of a pick by chance
+        regret: best − picked; the best of noisy means is flattered, and the regret with it
+
+    Raises:
+        UsageError: for accuracies that are not of the same architectures, missing or not finite.
+    """
+    require(
+        set(proxy) == set(truth) and len(truth) > 0, "proxy", sorted(proxy), f"of the architectures of the truth {sorted(truth)}"
+    )
+    for key, table in (("proxy", proxy), ("truth", truth)):
+        for name, values in table.items():
+            sound = len(values) > 0 and all(map(math.isfinite, values))
+            require(sound, f"{key}.{name}", list(values), "one finite accuracy or more")
+    require(all(0 < share <= 1 for share in shares), "shares", list(shares), "in (0, 1]")
+    require(draws >= 1, "draws", draws, "at least 1")
+    names = list(truth)
+    a, b = _means(proxy, names), _means(truth, names)
+    top = []
+    for share in shares:
+        count = min(len(b), max(LEAST_TOP, math.ceil(Fraction(str(share)) * len(b))))
+        chosen = b >= np.sort(b)[-count]
+        top.append(
+            {"share": share, **_correlations(a[chosen], b[chosen], draws, generator(seed, "rank correlation", int(chosen.sum())))}
+        )
+    picked = a == a.max()
+    accuracy = {"picked": float(b[picked].mean()), "best": float(b.max()), "mean": float(b.mean())}
+    return {
+        "all": _correlations(a, b, draws, generator(seed, "rank correlation", len(b))),
+        "top": top,
+        "picked": [name for name, first in zip(names, picked, strict=True) if first],
+        "accuracy": accuracy,
+        "regret": max(0.0, accuracy["best"] - accuracy["picked"]),  # a mean of equal values may round up
+    }
+
+
+def _means(table: Mapping[str, Sequence[float]], names: Sequence[str]) -> np.ndarray:
+    # Rounded, because equal means of different accuracies may differ in the last digit, and would then be no tie.
+    return np.array([round(math.fsum(table[name]) / len(table[name]), 12) for name in names])
+
+
+def _correlations(a: np.ndarray, b: np.ndarray, draws: int, chance: torch.Generator) -> dict[str, Any]:
+    """ρ and τ_b of a and b, with intervals and p."""
+    n = len(a)
+    nothing = {"n": n, "spearman": None, "kendall": None}
+    if n < 3:
+        return {**nothing, "reason": f"{n} architectures are fewer than 3"}
+    if _constant(a) or _constant(b):
+        return {**nothing, "reason": f"all architectures are equal by the {'proxy' if _constant(a) else 'truth'}"}
+    again = torch.randint(n, (draws, n), generator=chance).numpy()
+    orders = torch.rand(draws, n, generator=chance).argsort(1).numpy()
+    return {
+        "n": n,
+        "spearman": _measure(_spearman, a, b, again, orders),
+        "kendall": _measure(_kendall, a, b, again, orders),
+        "reason": None,
+    }
+
+
+def _measure(
+    correlation: Callable[[np.ndarray, np.ndarray], np.ndarray], a: np.ndarray, b: np.ndarray, again: np.ndarray, orders: np.ndarray
+) -> dict[str, Any]:
+    # A resample in which all are equal has no correlation.
+    again = again[~(_constant(a[again]) | _constant(b[again]))]
+    interval = percentiles(torch.from_numpy(correlation(a[again], b[again]))) if len(again) else None
+    value = float(correlation(a[None], b[None])[0])
+    shuffled = correlation(a[orders], np.broadcast_to(b, orders.shape))
+    extreme = int((abs(shuffled) >= abs(value) - 1e-12).sum())
+    return {"value": value, "ci95": interval, "p": (1 + extreme) / (1 + len(orders))}
+
+
+def _spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """ρ of every two rows."""
+    from scipy.stats import rankdata
+
+    x, y = (rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (a, b))
+    found: np.ndarray = (x * y).sum(1) / np.sqrt((x * x).sum(1) * (y * y).sum(1))
+    return found
+
+
+def _kendall(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """τ_b of every two rows; of each pair that is untied in a, (i, j) with a_i > a_j is looked at."""
+    found = np.empty(len(a))
+    for row, (x, y) in enumerate(zip(a, b, strict=True)):
+        above, more, less = x[:, None] > x, y[:, None] > y, y[:, None] < y
+        agreeing, opposing = np.count_nonzero(above & more), np.count_nonzero(above & less)
+        found[row] = (agreeing - opposing) / math.sqrt(np.count_nonzero(above) * np.count_nonzero(more))
+    return found
+
+
+def _constant(rows: np.ndarray) -> np.ndarray:
+    """Whether all values of a row are equal."""
+    same: np.ndarray = (rows == rows[..., :1]).all(-1)
+    return same
+
+
+def _column(rows: Mapping[str, Mapping[str, Sequence[Cell]]], name: str) -> dict[str, dict[str, list[float]]]:
+    return {key: {network: [cell[name] for cell in row] for network, row in found.items()} for key, found in rows.items()}
+
+
+def _check_names(names: Sequence[str], shape: tuple[int, int, int], num_classes: int) -> None:
+    """Raise `UsageError` unless there are networks of these names for such images; of a user's own only the name is checked."""
+    require(len(names) == len(set(names)) > 0, "names", list(names), "one architecture or several different ones")
+    for name in names:
+        check_network_name(name)
+        if not is_foreign(name):
+            with torch.device("meta"):
+                build_network(name, *shape, num_classes)

@@ -1,0 +1,190 @@
+"""Class-incremental learning from a memory: distilled images against real ones.
+
+K classes arrive in T tasks, in an order drawn from the seed. After each task a fresh network is trained on the memory of all
+classes seen so far, S, and tested on the test images of these classes:
+
+    accuracy_t = share of test images x of classes S_t with argmax_{k ∈ S_t} f_k(x) right        average = Σ_t accuracy_t / T
+
+The network has |S| outputs, so that it knows of no class to come. Labels are restricted to S and renormalised:
+p_k / Σ_{j∈S} p_j, for label logits the softmax over the logits of S.
+
+A. Prabhu, P. Torr and P. Dokania, "GDumb: A Simple Approach that Questions Our Progress in Continual Learning", 2020; as in
+B. Zhao and H. Bilen, "Dataset Condensation with Distribution Matching" (DM), 2021, arXiv:2110.04181.
+
+DM makes the images of each class alone. A set that was distilled from all classes at once knows, in its images, of classes to come,
+which a memory filled task by task would not: of such a set this says how useful its parts are, not that it could be had this way.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbeck.evaluation.fitting import (
+    Cell,
+    Cells,
+    Chosen,
+    Fit,
+    check_measured,
+    check_seeds,
+    check_training_set,
+    right_share,
+)
+from limbeck.evaluation.statistics import compare, summarise
+from limbeck.runtime.errors import require
+from limbeck.runtime.random import derived_seed, generator
+from limbeck.training.images import Images
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What is kept of every class.
+
+    Args:
+        images: X as the network takes them, with shape (N, C, H, W).
+        labels: Y with shape (N, K): logits, or with `hard` probabilities, such as one-hot.
+        classes: the class that each image is kept for, int64 with shape (N,), each of the K at least once.
+        hard: how `labels` are meant.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: Tensor
+    hard: bool = False
+
+    def restricted(self, seen: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The images (n, C, H, W) of the classes `seen`, and their labels (n, |S|), whose columns are in the order of `seen`."""
+        kept = torch.isin(self.classes.cpu(), torch.tensor(seen)).nonzero()[:, 0]
+        labels = self.labels[kept.to(self.labels.device)][:, list(seen)]
+        if self.hard:
+            labels = labels / labels.sum(1, keepdim=True)
+        return self.images[kept.to(self.images.device)], labels
+
+
+def class_tasks(num_classes: int, steps: int, seed: int) -> list[list[int]]:
+    """The classes of each task, in a random order; where K is not divisible, the last tasks have one class less.
+
+    Raises:
+        UsageError: for fewer steps than one or more than classes.
+    """
+    require(1 <= steps <= num_classes, "steps", steps, f"in 1 … {num_classes}, the number of classes")
+    order = torch.randperm(num_classes, generator=generator(seed, "class order"))
+    return [part.tolist() for part in order.tensor_split(steps)]
+
+
+def continual(
+    fit: Fit,
+    network: str,
+    memories: Mapping[str, Sequence[Memory]],
+    test: Images,
+    labels: Tensor,
+    *,
+    steps: int,
+    seeds: Sequence[int],
+    cells: Cells = Cells(),
+) -> dict[str, Any]:
+    """Learn the classes task by task from each memory.
+
+    A seed has an order of the classes, a start of the networks and, where a memory has several draws, a draw, all its own; so the
+    values of different seeds are independent, and the intervals over them are what they say. Memories share all but the draw.
+
+    Args:
+        fit: the training.
+        network: the architecture.
+        memories: by name, such as `distilled` and `random`; one for all seeds, or one for each.
+        test: the test images.
+        labels: their classes, int64 with shape (n,).
+        steps: T.
+        seeds: of the repetitions.
+        cells: results that are done, and where new ones go; keys are `memory/seed/step`.
+
+    Returns:
+        tasks: {seed: the classes of each task}
+        images: {memory: how many images it has}; no comparison is fair where they differ
+        memories: {memory: {steps: a summary (see `summarise`) after each task, average: of the mean over tasks}}
+        differences: {memory: the same of the first memory less this one, seed by seed (see `compare`)} for all but the first
+
+    Raises:
+        UsageError: for memories, seeds, steps or images that do not fit together; before anything is trained.
+    """
+    num_classes = _check(memories, test, labels, seeds)
+    tasks = {seed: class_tasks(num_classes, steps, seed) for seed in seeds}
+
+    def cell(memory: Memory, seed: int, step: int) -> Cell:
+        seen = [k for task in tasks[seed][: step + 1] for k in task]
+        images, targets = memory.restricted(seen)
+        asked = torch.isin(labels.cpu(), torch.tensor(seen)).nonzero()[:, 0]
+        place = torch.empty(num_classes, dtype=torch.int64)
+        place[seen] = torch.arange(len(seen))
+        (logits,) = fit(
+            network,
+            images,
+            targets,
+            hard=memory.hard,
+            seed=derived_seed(seed, "continual", step),
+            measure=[Chosen(test, asked)],
+            num_classes=len(seen),
+        )
+        return {"accuracy": right_share(logits, place[labels.cpu()[asked]])}
+
+    rows: dict[str, list[list[float]]] = {}
+    for name, drawn in memories.items():
+        rows[name] = []
+        for number, seed in enumerate(seeds):
+            memory = drawn[number % len(drawn)]
+            found = [cells.get(f"{name}/{seed}/{step}", partial(cell, memory, seed, step)) for step in range(steps)]
+            rows[name].append([one["accuracy"] for one in found])
+    first, *others = memories
+    return {
+        "tasks": {str(seed): found for seed, found in tasks.items()},
+        "images": {name: len(drawn[0].images) for name, drawn in memories.items()},
+        "memories": {name: _over_seeds(found) for name, found in rows.items()},
+        "differences": {name: _paired(rows[first], rows[name]) for name in others},
+    }
+
+
+def _over_seeds(rows: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Summaries over seeds of the accuracies rows[seed][step]."""
+    return {"steps": [summarise(column) for column in zip(*rows, strict=True)], "average": summarise(_averages(rows))}
+
+
+def _paired(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Comparisons over seeds of the accuracies a[seed][step] and b[seed][step]."""
+    columns = zip(zip(*a, strict=True), zip(*b, strict=True), strict=True)
+    return {"steps": [compare(left, right) for left, right in columns], "average": compare(_averages(a), _averages(b))}
+
+
+def _averages(rows: Sequence[Sequence[float]]) -> list[float]:
+    return [math.fsum(row) / len(row) for row in rows]
+
+
+def _check(memories: Mapping[str, Sequence[Memory]], test: Images, labels: Tensor, seeds: Sequence[int]) -> int:
+    """K, when all fit together."""
+    check_seeds(seeds)
+    require(len(memories) > 0 and all(memories.values()), "memories", list(memories), "one memory or more, each with a draw")
+    num_classes = next(iter(memories.values()))[0].labels.shape[-1]
+    every = list(range(num_classes))
+    for name, drawn in memories.items():
+        require(len(drawn) in (1, len(seeds)), name, len(drawn), f"one memory, or {len(seeds)}, one for each seed")
+        for memory in drawn:
+            check_training_set(name, (memory.images, memory.labels, memory.hard), num_classes)
+            found = sorted(set(memory.classes.tolist()))
+            require(
+                len(memory.classes) == len(memory.images) and found == every,
+                f"{name}.classes",
+                found,
+                f"each of 0 … {num_classes - 1}",
+            )
+            own = memory.labels.cpu().gather(1, memory.classes.cpu()[:, None])
+            sound = not memory.hard or bool((own > 0).all())
+            require(sound, f"{name}.labels", own.min().item(), "above 0 for the class that an image is kept for")
+        sizes = {len(memory.images) for memory in drawn}
+        require(len(sizes) == 1, name, sorted(sizes), "of draws with equal numbers of images")
+    check_measured("test", test, labels, num_classes)
+    found = sorted(set(labels.tolist()))
+    require(found == every, "test", found, f"of images of each class 0 … {num_classes - 1}")
+    return num_classes

@@ -1,0 +1,119 @@
+"""One training and what comes of it: what the studies of usefulness rest on.
+
+Architecture search, continual learning and membership inference train fresh networks on small sets and look at their logits. How a
+network is trained — optimiser, epochs, augmentation, device — is the affair of the `Fit` that they are given.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from limbeck.runtime.errors import require
+from limbeck.training.images import Images
+
+# X as the network takes it, with shape (N, C, H, W); Y with shape (N, K): logits, or with True probabilities, such as one-hot.
+TrainingSet = tuple[Tensor, Tensor, bool]
+Cell = dict[str, Any]
+
+
+class Fit(Protocol):
+    """Train a fresh network and ask it about images."""
+
+    def __call__(
+        self, network: str, images: Tensor, labels: Tensor, *, hard: bool, seed: int, measure: Sequence[Images], num_classes: int
+    ) -> list[Tensor]:
+        """The logits (n, K) of the trained network for each of the collections `measure`.
+
+        Args:
+            network: its name.
+            images: X with shape (N, C, H, W).
+            labels: Y with shape (N, K).
+            hard: whether `labels` are probabilities; else they are logits.
+            seed: of the start and of all draws.
+            measure: what to ask about.
+            num_classes: K.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The single results of a study by key, so that an interrupted one goes on where it was.
+
+    Args:
+        done: the results that exist, of exactly the same study; they are taken as they are.
+        after: told the key and the result of every new one, as soon as it is there. Results are plain JSON.
+    """
+
+    done: Mapping[str, Cell] = field(default_factory=dict)
+    after: Callable[[str, Cell], None] = lambda key, cell: None
+
+    def get(self, key: str, make: Callable[[], Cell]) -> Cell:
+        """The result of that key: the one that is done, or else a new one."""
+        if key in self.done:
+            return self.done[key]
+        cell = make()
+        self.after(key, cell)
+        return cell
+
+
+class Chosen(Images):
+    """The images at some positions of others.
+
+    Args:
+        images: the others.
+        positions: int64 with shape (n,), on the CPU.
+    """
+
+    def __init__(self, images: Images, positions: Tensor) -> None:
+        self.images, self.positions = images, positions
+        self.shape, self.device = images.shape, images.device
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def fetch(self, index: Tensor) -> Tensor:
+        return self.images.fetch(self.positions[index])
+
+
+def right_share(logits: Tensor, labels: Tensor) -> float:
+    """The share of images whose greatest logit is that of their class; 0 where a logit is not finite.
+
+    A diverged network would guess class 0 everywhere, which is an accuracy by accident.
+
+    Args:
+        logits: with shape (n, K), n ≥ 1.
+        labels: int64 with shape (n,).
+    """
+    if not bool(logits.isfinite().all()):
+        return 0.0
+    return (logits.argmax(1).cpu() == labels.cpu()).double().mean().item()
+
+
+def check_training_set(key: str, chosen: TrainingSet, num_classes: int) -> None:
+    """Raise `UsageError`, naming `key`, unless the set has images and as many rows of K labels."""
+    images, labels, _ = chosen
+    shapes = [tuple(images.shape), tuple(labels.shape)]
+    fits = images.ndim == 4 and len(images) > 0 and labels.shape == (len(images), num_classes)
+    require(fits, key, shapes, f"images with shape (N, C, H, W), N ≥ 1, and labels with shape (N, {num_classes})")
+
+
+def check_measured(key: str, images: Images, labels: Tensor, num_classes: int) -> None:
+    """Raise `UsageError`, naming `key`, unless there are images and each has a class in 0 … K − 1."""
+    require(len(images) == len(labels) > 0, key, (len(images), len(labels)), "images and as many labels, at least one")
+    found = sorted(set(labels.tolist()))
+    require(found[0] >= 0 and found[-1] < num_classes, key, found, f"labels in 0 … {num_classes - 1}")
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raise `UsageError` unless there are seeds, all different: equal ones would be counted as independent."""
+    require(len(seeds) == len(set(seeds)) > 0, "seeds", list(seeds), "one seed or several different ones")
+
+
+def percentiles(draws: Tensor) -> list[float]:
+    """[low, high], between which the middle 95 % of bootstrap draws with shape (B,) lie."""
+    low, high = draws.double().quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return [low, high]

@@ -1,0 +1,145 @@
+"""Networks trained on the whole training split: the accuracy to recover, and the teacher of knowledge distillation.
+
+Their accuracies, their logits on the test split's images and the first one's parameters are kept in the cache, under everything
+that they depend on.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from limbeck.augmentation_settings import AugmentSettings
+from limbeck.data.imageset import ImageSet
+from limbeck.data.preprocessing import Preprocessing
+from limbeck.evaluation.settings import EvalSettings
+from limbeck.evaluation.trials import Trial, Trials
+from limbeck.losses import cross_entropy
+from limbeck.runtime.cache import cache_root, lock
+from limbeck.runtime.errors import Failure
+from limbeck.runtime.files import read_tensors, write_tensors
+from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
+from limbeck.runtime.progress import NoProgress, Progress
+from limbeck.training.images import Counted, Images, prepare_split, sample
+from limbeck.training.optimisers import Sgd
+from limbeck.training.rates import DropAtHalf
+from limbeck.training.targets import Labels
+from limbeck.training.train import Training
+
+FORMAT = 2  # raised when a change of the trainer makes cached networks untrue
+MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullData:
+    """Trains networks on all training images: SGD, momentum 0.9, weight decay 5e-4, ×0.1 after half of the epochs, hard labels.
+
+    Args:
+        data: the images.
+        preprocessing: of them.
+        trials: that run the training.
+        settings: the keys `eval.*`, of which `full_*` count.
+        augment: the keys `augment.*`.
+    """
+
+    data: ImageSet
+    preprocessing: Preprocessing
+    trials: Trials
+    settings: EvalSettings
+    augment: AugmentSettings
+
+    def logits(self, test: Callable[[], Images], progress: Progress | None = None) -> Tensor:
+        """What `eval.full_seeds` networks say of the test images, with shape (S, n, K).
+
+        Raises:
+            Failure: when a network diverges.
+        """
+        wanted = self.settings.full_seeds
+        path = self.path
+        with lock(path):
+            held = _held(path)
+            count = 0 if held is None else len(held["logits"])
+            if held is None or count < wanted:
+                held = self._more(held, count, test(), progress or NoProgress())
+        return held["logits"][:wanted]
+
+    def teacher(self, test: Callable[[], Images], progress: Progress | None = None) -> nn.Module:
+        """The first of these networks, frozen, in evaluation mode, on the device that computes."""
+        self.logits(test, progress)
+        held = _held(self.path)
+        assert held is not None, "the cache was emptied while it was used"
+        network, device = self.trials.network, self.trials.device
+        images = self._images if network.has_batch_norm else None
+        module = network.with_parameters(held["theta"].to(device), None if images is None else lambda: sample(images()))
+        return module.requires_grad_(False)
+
+    @property
+    def path(self) -> Path:
+        """Where these networks are kept."""
+        return cache_root() / "full" / f"{fingerprint(self.record())}.safetensors"
+
+    def record(self) -> dict[str, Any]:
+        """Everything that these networks depend on."""
+        settings, tensors = self.settings, self.preprocessing.tensors()
+        return {
+            "data": self.data.fingerprint,
+            "format": FORMAT,
+            "preprocessing": [self.preprocessing.kind, array_fingerprint(*(tensor.numpy() for tensor in tensors.values()))],
+            "network": self.trials.network.name,
+            "structure": str(self.trials.network.module),
+            "optimiser": [settings.full_lr, MOMENTUM, WEIGHT_DECAY, "drop at half"],
+            "epochs": settings.full_epochs,
+            "batch_size": settings.full_batch_size,
+            "augment": self.augment,
+            "seed": self.trials.seed,
+            "compile": self.trials.compiles(Trial(Counted(len(self.data.train)), Labels(torch.empty(0)), self.how, ())),
+        }
+
+    def _more(self, held: dict[str, Tensor] | None, count: int, test: Images, progress: Progress) -> dict[str, Tensor]:
+        """Train the missing ones; each is kept as soon as it is there."""
+        settings, epochs = self.settings, self.settings.full_epochs
+        images, how = self._images(), self.how
+        labels = one_hot(torch.from_numpy(self.data.train.labels), self.data.num_classes).float().to(self.trials.device)
+        trials = [Trial(images, Labels(labels), how, ("full", number)) for number in range(count, settings.full_seeds)]
+        with progress.stage("full data", settings.full_seeds * epochs, count * epochs) as stage:
+            for outcome in self.trials.run(trials, [test], stage.advance):
+                if not bool(outcome.theta.isfinite().all()):
+                    raise Failure(f"a network on the full data diverged; eval.full_lr ({settings.full_lr}) is too large")
+                logits = outcome.logits[0][None]
+                held = {
+                    "theta": outcome.theta if held is None else held["theta"],
+                    "logits": logits if held is None else torch.cat([held["logits"], logits]),
+                }
+                write_tensors(self.path, held, self.record())
+        assert held is not None, "at least one network was missing"
+        return held
+
+    def _images(self) -> Images:
+        return prepare_split(self.data.train, self.preprocessing, self.trials.device)
+
+    @property
+    def how(self) -> Training:
+        """How they are trained."""
+        settings = self.settings
+        return Training(
+            optimiser=Sgd(settings.full_lr, MOMENTUM, WEIGHT_DECAY),
+            loss=cross_entropy,
+            epochs=settings.full_epochs,
+            batch_size=settings.full_batch_size,
+            augment=self.augment,
+            rate=DropAtHalf(),
+        )
+
+
+def _held(path: Path) -> dict[str, Tensor] | None:
+    """What a file of the cache holds; None where it is absent or broken, so that it is measured again."""
+    try:
+        tensors, _ = read_tensors(path)
+        sound = tensors["logits"].ndim == 3 and bool(tensors["logits"].isfinite().all()) and tensors["theta"].ndim == 1
+        return tensors if sound else None
+    except Exception:  # noqa: BLE001 (a file can be broken in many ways)
+        return None

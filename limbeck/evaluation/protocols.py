@@ -1,0 +1,236 @@
+"""Protocols: complete, named, versioned ways to train fresh networks on a small set (PAPER § 8).
+
+    dd             SGD at the learned η, momentum 0.9, weight decay 5e-4, ×0.1 after half of 1000 epochs, batch 128, the
+                   distillation's augmentation, soft cross-entropy on the set's labels; the checkpoint is chosen on validation
+    dd-published   the same as the papers print it: every training image is distilled, the last iterate is taken
+    dd-hard        `dd` with the images' classes instead of their labels
+    none           `dd` without augmentation
+    kd             a teacher trained on the real images says its logits on the very views that the student sees; the student
+                   minimises KL(teacher ‖ student), both / 20: 300 epochs, AdamW 1e-3, cosine, CutMix and random resized crops
+    kd-rded        `kd` as RDED does it: patches shuffled, crops from half of the area, cosine ending at half, batches by ipc
+    kd-sre2l       `kd` as SRe2L does it: batch 1024
+    soft-ce        `kd` without the teacher: cross-entropy on the set's own soft labels
+
+Yin, Xing and Shen, "Squeeze, Recover and Relabel" (SRe2L), 2023, arXiv:2306.13092. Sun et al., "On the Diversity and Realism of
+Distilled Dataset" (RDED), 2023, arXiv:2312.03526.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import yaml
+
+from limbeck.augmentation_settings import AugmentSettings
+from limbeck.evaluation.settings import EvalSettings
+from limbeck.losses import Divergence, cross_entropy, soft_cross_entropy
+from limbeck.networks.flat import FlatNetwork
+from limbeck.runtime.errors import UsageError, require
+from limbeck.training.gradient import Loss
+from limbeck.training.optimisers import AdamW, Optimiser, Sgd, decays
+from limbeck.training.rates import Constant, Cosine, DropAtHalf, Rate
+from limbeck.training.train import Training
+from limbeck.views import Views
+
+RATES: dict[str, Rate] = {
+    "constant": Constant(),
+    "drop_at_half": DropAtHalf(),
+    "cosine": Cosine(),
+    "cosine_to_half": Cosine(over=2.0),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Protocol:
+    """How fresh networks are trained on a small set.
+
+    Args:
+        name: what it is called; of a user's own, the file's name.
+        version: raised when its meaning changes.
+        labels: `stored` are the set's; `hard` its classes; `teacher` the teacher's logits on the views.
+        temperature: that both sides of the divergence to a teacher are divided by.
+        optimiser: `sgd` or `adamw`.
+        lr: step size; None takes the set's learned η.
+        lr_factors: factors on it for networks whose name begins so, as text such as `AlexNet: 0.1`.
+        momentum: of SGD.
+        weight_decay: of either; AdamW's leaves parameters of one dimension alone.
+        rate: `constant`, `drop_at_half` (to a tenth, momentum starting anew), `cosine` (to 0), `cosine_to_half`.
+        epochs: of every network.
+        batch_size: of every network; None takes 10, 50 or 100 for ipc below 10, below 50, and above.
+        augment: `set` is the distillation's, `views` random resized crops with flips, `none` nothing.
+        crop_scale: least and greatest area of these crops, as shares.
+        patches: sides are cut into so many, and the patches shuffled; 1 shuffles nothing.
+        mix: `cutmix`, `mixup` or `none`, of views.
+        validation: whether a part of the training images is kept apart to choose the checkpoint on; otherwise the last counts.
+    """
+
+    name: str
+    version: int = 1
+    labels: Literal["stored", "hard", "teacher"] = "stored"
+    temperature: float = 20.0
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    lr: float | None = None
+    lr_factors: tuple[tuple[str, float], ...] = ()
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    rate: Literal["constant", "drop_at_half", "cosine", "cosine_to_half"] = "drop_at_half"
+    epochs: int = 1000
+    batch_size: int | None = 128
+    augment: Literal["set", "views", "none"] = "set"
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    patches: int = 1
+    mix: Literal["none", "cutmix", "mixup"] = "none"
+    validation: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("version", "epochs", "patches"):
+            require(getattr(self, name) >= 1, f"protocol.{name}", getattr(self, name), "at least 1")
+        require(self.batch_size is None or self.batch_size >= 1, "protocol.batch_size", self.batch_size, "at least 1, or null")
+        require(self.lr is None or 0 < self.lr < float("inf"), "protocol.lr", self.lr, "above 0 and finite, or null")
+        require(0 < self.temperature < float("inf"), "protocol.temperature", self.temperature, "above 0 and finite")
+        require(0 <= self.momentum < 1, "protocol.momentum", self.momentum, "in [0, 1)")
+        require(0 <= self.weight_decay < float("inf"), "protocol.weight_decay", self.weight_decay, "at least 0 and finite")
+        low, high = self.crop_scale
+        require(0 < low <= high <= 1, "protocol.crop_scale", list(self.crop_scale), "two shares in (0, 1], the smaller first")
+        plain = self.augment == "views" or (self.mix == "none" and self.patches == 1)
+        require(plain, "protocol.augment", self.augment, "views, which protocol.mix and protocol.patches belong to")
+
+    def training(self, network: FlatNetwork, augment: AugmentSettings, syn_lr: float, ipc: int, *, soft: bool) -> Training:
+        """How `network` is trained on a set.
+
+        Args:
+            network: the fresh one.
+            augment: the distillation's augmentation.
+            syn_lr: the set's η.
+            ipc: its images per class.
+            soft: whether the labels that the network is given are logits, not probabilities.
+        """
+        return Training(
+            optimiser=self._optimiser(network, self.step_size(network.name, syn_lr)),
+            loss=self._loss(soft),
+            epochs=self.epochs,
+            batch_size=self.batch_size or (10 if ipc < 10 else 50 if ipc < 50 else 100),
+            augment=self._augmentation(augment),
+            rate=RATES[self.rate],
+        )
+
+    def step_size(self, network: str, syn_lr: float) -> float:
+        """The step size for the network of that name on a set whose learned step size is η."""
+        factor = next((factor for start, factor in self.lr_factors if network.startswith(start)), 1.0)
+        return (self.lr or syn_lr) * factor
+
+    @property
+    def mixes(self) -> bool:
+        """Whether views are mixed, so that labels must be probabilities, which can be mixed alike."""
+        return self.mix != "none"
+
+    def _optimiser(self, network: FlatNetwork, lr: float) -> Optimiser:
+        if self.optimiser == "sgd":
+            return Sgd(lr, self.momentum, self.weight_decay)
+        return AdamW(lr, weight_decay=self.weight_decay, decayed=decays(network.shapes.values()))
+
+    def _loss(self, soft: bool) -> Loss:
+        if self.labels == "teacher":
+            return Divergence(self.temperature)
+        return soft_cross_entropy if soft else cross_entropy
+
+    def _augmentation(self, augment: AugmentSettings) -> AugmentSettings | Views:
+        if self.augment == "views":
+            return Views(crop_scale=self.crop_scale, patches=self.patches, mix=self.mix, flip=augment.flip)
+        return augment if self.augment == "set" else AugmentSettings(strategy="none")
+
+
+_KD: dict[str, Any] = {
+    "labels": "teacher",
+    "optimiser": "adamw",
+    "lr": 1e-3,
+    "weight_decay": 0.01,
+    "rate": "cosine",
+    "epochs": 300,
+    "augment": "views",
+    "mix": "cutmix",
+}
+_RDED: dict[str, Any] = {"crop_scale": (0.5, 1.0), "patches": 2, "rate": "cosine_to_half", "batch_size": None}
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(name="dd"),
+        Protocol(name="dd-published", validation=False),
+        Protocol(name="dd-hard", labels="hard"),
+        Protocol(name="none", augment="none"),
+        Protocol(name="kd", **_KD),
+        Protocol(name="kd-rded", **_KD | _RDED, lr_factors=(("AlexNet", 0.1), ("VGG11", 0.5))),
+        Protocol(name="kd-sre2l", **_KD, batch_size=1024),
+        Protocol(name="soft-ce", **_KD | {"labels": "stored"}),
+    )
+}
+
+
+def resolve(settings: EvalSettings) -> Protocol:
+    """The protocol that `eval.protocol` names, with `eval.epochs` and `eval.batch_size` where they are given.
+
+    Raises:
+        UsageError: when there is no such protocol or file, or the file holds an unknown key or a value that is not accepted.
+    """
+    protocol = find(settings.protocol)
+    given = {name: value for name in ("epochs", "batch_size") if (value := getattr(settings, name)) is not None}
+    return dataclasses.replace(protocol, **given)
+
+
+def find(name: str) -> Protocol:
+    """The protocol of that name, or in the YAML file of that path: `base`, a protocol's name, and what differs from it.
+
+    Raises:
+        UsageError: as `resolve` does.
+    """
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    path = Path(name).expanduser()
+    known = f"{', '.join(PROTOCOLS)} or a .yaml file of your own"
+    require(path.suffix in (".yaml", ".yml") and path.is_file(), "eval.protocol", name, f"one of {known}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"eval.protocol: {name!r} cannot be read: {' '.join(str(error).split())}") from error
+    require(isinstance(content, Mapping), "eval.protocol", name, "a file of keys with values")
+    base = content.get("base", "dd")
+    require(base in PROTOCOLS, "protocol.base", base, f"one of {', '.join(PROTOCOLS)}")
+    given = {key: _value(key, value) for key, value in content.items() if key != "base"}
+    return dataclasses.replace(PROTOCOLS[base], **{"name": path.stem, **given})
+
+
+def _value(key: Any, value: Any) -> Any:
+    """The value as the key's type."""
+    kinds = get_type_hints(Protocol)
+    require(key in kinds, f"protocol.{key}", value, f"a key of protocols; known are base, {', '.join(kinds)}")
+    if key == "lr_factors":
+        good = isinstance(value, Mapping) and all(isinstance(k, str) and _is(v, float) and v > 0 for k, v in value.items())
+        require(good, "protocol.lr_factors", value, "names of networks with factors above 0")
+        return tuple((name, float(factor)) for name, factor in value.items())
+    if key == "crop_scale":
+        good = isinstance(value, list) and len(value) == 2 and all(_is(part, float) for part in value)
+        require(good, "protocol.crop_scale", value, "two shares in (0, 1]")
+        return tuple(map(float, value))
+    kind = kinds[key]
+    options = get_args(kind) if get_origin(kind) is not Literal and get_args(kind) else (kind,)
+    require(any(_is(value, option) for option in options), f"protocol.{key}", value, " or ".join(map(_words, options)))
+    return float(value) if float in options and value is not None else value
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _words(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(kind, "null")

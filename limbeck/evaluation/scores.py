@@ -1,0 +1,147 @@
+"""Figures made of accuracies, all in [0, 1] (PAPER § 8).
+
+recovery ratio   accuracy of the distilled set / accuracy of the full data
+lossless         mean of the distilled set ≥ mean of the full data − s,  s the standard deviation (n − 1) of the full data's
+                 accuracies over their seeds
+DD-Ranking       HLR = Acc(real, hard) − Acc(syn, hard)         IOR = Acc(syn, any) − Acc(random, any)
+                 α = w · IOR − (1 − w) · HLR                    LRS = r(α)
+                 β = γ · (Acc(syn) − Acc(random), augmented) + (1 − γ) · (the same, not augmented)
+                 ARS = r(β),  r(x) = (eˣ − e⁻¹) / (e − e⁻¹)
+
+Hard and any are the labels that networks are trained on: one-hot, or whatever the method's own protocol takes, which is then
+the random real images' protocol too. r takes [−1, 1] to [0, 1], and 0 to 0.269: a set that is as good as random images and
+no worse than real ones has that, not a half. Z. Li et al., "DD-Ranking: Rethinking the Evaluation of Dataset Distillation",
+2025, arXiv:2505.13300.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from limbeck.runtime.errors import require
+
+ROUNDING = 1e-12
+FLOAT32, UINT8 = 4, 1  # bytes
+
+
+def recovery_ratio(distilled_mean: float, full_mean: float) -> float | None:
+    """Distilled accuracy / full-data accuracy, both in [0, 1]; None where the latter is 0.
+
+    Raises:
+        UsageError: when an accuracy is not in [0, 1]. So do all functions here.
+    """
+    _fractions(distilled_mean=distilled_mean, full_mean=full_mean)
+    return distilled_mean / full_mean if full_mean else None
+
+
+def lossless(distilled: Mapping[str, Any], full: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether a distilled set is as good as the full data, to one standard deviation.
+
+    Args:
+        distilled: the `summarise` of its accuracies.
+        full: that of the full data's.
+
+    Returns:
+        `lossless`, None where a single full-data seed has no spread to judge a lower mean by; `distilled` and `full`, the
+        means; `std`, that of the full data's accuracies over seeds, with `std_note`; `floor`, what the distilled mean must
+        reach, or None; `n`, the numbers of seeds of {distilled, full}.
+    """
+    _fractions(distilled=distilled["mean"], full=full["mean"])
+    below, std = full["mean"] - distilled["mean"], full["std"]
+    return {
+        "lossless": True if below <= 0 else None if std is None else below <= std + ROUNDING,
+        "distilled": distilled["mean"],
+        "full": full["mean"],
+        "std": std,
+        "std_note": "standard deviation (n - 1) of the full data's accuracies over seeds",
+        "floor": None if std is None else full["mean"] - std,
+        "n": {"distilled": distilled["n"], "full": full["n"]},
+    }
+
+
+def compression(
+    shape: tuple[int, int, int, int], label_numbers: int, real_images: int, real_shape: tuple[int, int, int]
+) -> dict[str, Any]:
+    """How much smaller a distilled set is than the real images.
+
+    Args:
+        shape: N, C, H, W of the distilled images, stored as float32.
+        label_numbers: numbers stored as the label of one image, float32 as well: K for logits; 0 leaves labels out.
+        real_images: how many.
+        real_shape: C, H, W of those, stored as uint8; their labels are not counted.
+
+    Returns:
+        `images` and `bytes`, each {distilled, real, ratio}, ratio = distilled / real; `bytes` has `labels`, the labels' part of
+        `distilled`, too. A ratio of bytes above 1 is possible.
+
+    Raises:
+        ValueError: when a size is below 1, or `label_numbers` below 0.
+    """
+    if min(*shape, real_images, *real_shape) < 1 or label_numbers < 0:
+        raise ValueError(f"sizes must be at least 1: {shape}, {label_numbers}, {real_images}, {real_shape}")
+    labels = FLOAT32 * shape[0] * label_numbers
+    size, real_size = FLOAT32 * math.prod(shape) + labels, UINT8 * real_images * math.prod(real_shape)
+    return {
+        "images": {"distilled": shape[0], "real": real_images, "ratio": shape[0] / real_images},
+        "bytes": {"distilled": size, "labels": labels, "real": real_size, "ratio": size / real_size},
+    }
+
+
+def ranking(
+    acc_real_hard: float, acc_syn_hard: float, acc_syn_any: float, acc_random_any: float, w: float = 0.5
+) -> dict[str, float]:
+    """DD-Ranking's label-robust score of accuracies in [0, 1]: {hlr, ior, w, alpha, lrs}, and the four accuracies.
+
+    Args:
+        acc_real_hard: of the full data with hard labels.
+        acc_syn_hard: of the distilled images with hard labels.
+        acc_syn_any: of the distilled images with the method's own labels and protocol.
+        acc_random_any: of as many random real images under that protocol.
+        w: the weight of IOR, in [0, 1].
+    """
+    accuracies = {
+        "acc_real_hard": acc_real_hard,
+        "acc_syn_hard": acc_syn_hard,
+        "acc_syn_any": acc_syn_any,
+        "acc_random_any": acc_random_any,
+    }
+    _fractions(**accuracies)
+    require(0 <= w <= 1, "w", w, "in [0, 1]")
+    hlr, ior = acc_real_hard - acc_syn_hard, acc_syn_any - acc_random_any
+    alpha = w * ior - (1 - w) * hlr
+    return {**accuracies, "hlr": hlr, "ior": ior, "w": w, "alpha": alpha, "lrs": _rescaled(alpha)}
+
+
+def robustness(
+    acc_syn_aug: float, acc_random_aug: float, acc_syn_plain: float, acc_random_plain: float, gamma: float = 0.5
+) -> dict[str, float]:
+    """DD-Ranking's augmentation-robust score of accuracies in [0, 1]: {gain_aug, gain_plain, gamma, beta, ars}, and the four.
+
+    Args:
+        acc_syn_aug: of the distilled images, trained on with augmentation.
+        acc_random_aug: of as many random real images, likewise.
+        acc_syn_plain: of the distilled images without augmentation.
+        acc_random_plain: of the random images, likewise.
+        gamma: the weight of the gain with augmentation, in [0, 1].
+    """
+    accuracies = {
+        "acc_syn_aug": acc_syn_aug,
+        "acc_random_aug": acc_random_aug,
+        "acc_syn_plain": acc_syn_plain,
+        "acc_random_plain": acc_random_plain,
+    }
+    _fractions(**accuracies)
+    require(0 <= gamma <= 1, "gamma", gamma, "in [0, 1]")
+    augmented, plain = acc_syn_aug - acc_random_aug, acc_syn_plain - acc_random_plain
+    beta = gamma * augmented + (1 - gamma) * plain
+    return {**accuracies, "gain_aug": augmented, "gain_plain": plain, "gamma": gamma, "beta": beta, "ars": _rescaled(beta)}
+
+
+def _rescaled(score: float) -> float:
+    """r."""
+    return (math.exp(score) - math.exp(-1)) / (math.exp(1) - math.exp(-1))
+
+
+def _fractions(**accuracies: float) -> None:
+    for name, value in accuracies.items():
+        require(0 <= value <= 1, name, value, "in [0, 1] (a fraction, not a percentage)")

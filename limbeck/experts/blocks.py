@@ -1,0 +1,230 @@
+"""Files of one expert: blocks of successive checkpoints, and points from which a training goes on.
+
+    epochs-FIRST-LAST-GENERATION.safetensors   up to eight successive checkpoints; the last one exact
+    state-EPOCH.safetensors                    what the optimiser holds after EPOCH, and θ where no block ends there
+
+A file appears whole or not at all and is never changed; one of a higher generation takes the place of what others hold of the
+same epochs. Its header has a digest of every tensor, of θ at its end and of the θ that its first checkpoint was trained from, so
+that two blocks are known to come from one training: the one starts where the other ends.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from limbeck.experts.coding import CODINGS, encode
+from limbeck.experts.epochs import runs_of
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.files import read_header, read_tensors, write_tensors
+from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
+
+BLOCK = 8  # the fewer, the more exact checkpoints; the more, the more is trained again after a crash
+
+BLOCK_NAME = re.compile(r"epochs-\d{4,}-\d{4,}-\d{4,}\.safetensors")
+POINT_NAME = re.compile(r"state-\d{4,}\.safetensors")
+UNREADABLE = (SafetensorError, json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError)
+
+
+def digest(tensor: Tensor) -> str:
+    """Sixteen hexadecimal digits that identify the numbers of a tensor."""
+    return array_fingerprint(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+
+
+def blocks_of(epochs: Iterable[int]) -> list[list[int]]:
+    """Runs of successive epochs, cut into blocks."""
+    return [run[start : start + BLOCK] for run in runs_of(epochs) for start in range(0, len(run), BLOCK)]
+
+
+def write_checked(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors under a header that has their digests and its own."""
+    full = {**header, "digests": {name: digest(tensor) for name, tensor in tensors.items()}}
+    write_tensors(path, tensors, {**full, "header": fingerprint(full)})
+
+
+def problems_of(path: Path) -> list[str]:
+    """What is wrong with a file of `write_checked`: unreadable, another header or other tensors than were written, no numbers."""
+    try:
+        tensors, header = read_tensors(path)
+        said = header.pop("header")
+        digests = dict(header["digests"])
+    except (OSError, *UNREADABLE) as error:
+        return [f"cannot be read ({_first_line(error)})"]
+    found = [] if said == fingerprint(header) else ["its header has changed"]
+    found += [f"{name} has changed" for name, tensor in tensors.items() if digests.pop(name, None) != digest(tensor)]
+    found += [f"{name} is missing" for name in digests]
+    infinite = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())]
+    return found + [f"{name} has numbers that are not finite" for name in infinite]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A file of checkpoints; its header is read when it is first asked for."""
+
+    path: Path
+    first: int
+    last: int
+    generation: int
+
+    @staticmethod
+    def at(path: Path) -> "Block":
+        """The block of that file name."""
+        first, last, generation = map(int, path.stem.removeprefix("epochs-").split("-"))
+        return Block(path, first, last, generation)
+
+    @cached_property
+    def header(self) -> dict[str, Any]:
+        """`epochs`, `coding`, `step_error`, `after` and `end` (digests), `accuracy` by epoch, `state` (number of tensors, or None)."""
+        header: dict[str, Any] = self._opened(lambda file: self._checked(read_header(file.metadata())))
+        return header
+
+    @property
+    def epochs(self) -> list[int]:
+        """The epochs held, in order."""
+        epochs: list[int] = self.header["epochs"]
+        return epochs
+
+    @property
+    def accuracy(self) -> dict[int, float]:
+        """Accuracies by epoch, of those since the block before."""
+        return {int(epoch): value for epoch, value in self.header["accuracy"].items()}
+
+    def read(self, epoch: int) -> Tensor:
+        """θ*_epoch, float32 with shape (P,)."""
+        row, coding = self.epochs.index(epoch), CODINGS[self.header["coding"]]
+        rows = len(self.epochs)
+        theta: Tensor = self._opened(lambda file: coding.decode(lambda name, i: file.get_slice(name)[i : i + 1][0], row, rows))
+        return theta
+
+    def _checked(self, header: dict[str, Any]) -> dict[str, Any]:
+        if header["coding"] not in CODINGS or (header["epochs"][0], header["epochs"][-1]) != (self.first, self.last):
+            raise ValueError("its header is of another file")
+        return header
+
+    def _opened(self, use: Callable[[Any], Any]) -> Any:
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                return use(file)
+        except FileNotFoundError:  # pruned since: who asked looks again
+            raise
+        except (OSError, *UNREADABLE) as error:
+            raise broken(self.path, error) from error
+
+
+def write_block(
+    folder: Path,
+    thetas: Mapping[int, Tensor],
+    coding: str,
+    generation: int,
+    *,
+    after: str | None = None,
+    accuracy: Mapping[int, float] | None = None,
+    state: int | None = None,
+) -> Block:
+    """Write successive checkpoints.
+
+    Args:
+        folder: of the expert.
+        thetas: by epoch, float32 with shape (P,); successive, unless others between them were removed.
+        coding: name of a coding.
+        generation: higher than that of files that hold the same epochs.
+        after: digest of θ an epoch before the first one; None where it is not known.
+        accuracy: by epoch.
+        state: how many tensors the optimiser holds, which lie in the file of a `Point`; None where it is not known, so that no
+            training goes on from here.
+
+    Raises:
+        ValueError: when a number is not finite.
+    """
+    epochs = sorted(thetas)
+    rows = torch.stack([thetas[epoch].detach().cpu().float() for epoch in epochs])
+    taken, tensors, error = encode(rows, coding)
+    header = {
+        "epochs": epochs,
+        "coding": taken,
+        "step_error": error,
+        "after": after,
+        "end": digest(rows[-1]),
+        "accuracy": {str(epoch): value for epoch, value in (accuracy or {}).items()},
+        "state": state,
+    }
+    return write_rows(folder, tensors, header, generation)
+
+
+def write_rows(folder: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any], generation: int) -> Block:
+    """Write a block that is encoded already."""
+    epochs = header["epochs"]
+    path = folder / f"epochs-{epochs[0]:04d}-{epochs[-1]:04d}-{generation:04d}.safetensors"
+    write_checked(path, tensors, header)
+    return Block.at(path)
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a training needs after an epoch to go on from there: θ, where no block ends with it, and the optimiser's tensors."""
+
+    path: Path
+    epoch: int
+
+    @staticmethod
+    def at(path: Path) -> "Point":
+        """The point of that file name."""
+        return Point(path, int(path.stem.removeprefix("state-")))
+
+    @cached_property
+    def _content(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        try:
+            tensors, header = read_tensors(self.path)
+            header["end"], header["accuracy"].items()
+            return tensors, header
+        except (OSError, *UNREADABLE) as error:
+            raise broken(self.path, error) from error
+
+    @property
+    def theta(self) -> Tensor | None:
+        """θ with shape (P,), or None where a block has it."""
+        return self._content[0].get("theta")
+
+    @property
+    def state(self) -> tuple[Tensor, ...]:
+        """The optimiser's tensors."""
+        tensors = self._content[0]
+        return tuple(tensors[name] for name in sorted(tensors) if name != "theta")
+
+    @property
+    def end(self) -> str:
+        """The digest of θ."""
+        value: str = self._content[1]["end"]
+        return value
+
+    @property
+    def accuracy(self) -> dict[int, float]:
+        """Accuracies by epoch, of those since the last block."""
+        return {int(epoch): value for epoch, value in self._content[1]["accuracy"].items()}
+
+
+def write_point(
+    folder: Path, epoch: int, theta: Tensor, state: Sequence[Tensor], accuracy: Mapping[int, float], *, with_theta: bool
+) -> Point:
+    """Write what is needed to go on after `epoch`; θ itself only on demand."""
+    tensors = {f"state.{number:02d}": tensor for number, tensor in enumerate(state)} | ({"theta": theta} if with_theta else {})
+    header = {"end": digest(theta), "accuracy": {str(key): value for key, value in accuracy.items()}}
+    path = folder / f"state-{epoch:04d}.safetensors"
+    write_checked(path, tensors, header)
+    return Point.at(path)
+
+
+def broken(path: Path, error: Exception) -> UsageError:
+    """What to say of a file that cannot be read."""
+    return UsageError(f"experts: {str(path)!r} is broken ({_first_line(error)}); delete it, and it is trained again")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,126 @@
+"""Expert trajectories of the research code, `replay_buffer_*.pt`, as a store.
+
+Such a file is a pickled list of experts, each a list of epochs from 0 on, each a list of the network's parameters. It is read by
+`torch.load(weights_only=True)`, which makes tensors and containers and runs nothing that a file asks for.
+"""
+
+import pickle
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbeck.experts.epochs import text_of
+from limbeck.experts.fill import Want
+from limbeck.experts.store import TrajectoryStore
+from limbeck.networks.flat import FlatNetwork
+from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.files import new_folder
+from limbeck.runtime.progress import NoProgress, Progress
+
+
+def import_lists(
+    files: Sequence[Path],
+    output: Path,
+    network: FlatNetwork,
+    *,
+    dtype: str = "fp32",
+    keep: Sequence[int] | None = None,
+    about: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> TrajectoryStore:
+    """Write the experts of some files, in that order, to a new store: all of them or, where something is wrong, none.
+
+    Args:
+        files: of the research code.
+        output: a folder that is not there yet.
+        network: the one that was trained; its parameters are compared in number and shape.
+        dtype: name of a coding.
+        keep: the epochs to keep; None keeps all.
+        about: what else to note.
+        progress: where to report.
+
+    Raises:
+        UsageError: when a file cannot be read without running code from it, is no such list, or is of another network.
+    """
+    require(bool(files), "FILE", [], "at least one file")
+    require(not output.exists(), "--output", str(output), "a new folder")
+    identity = {
+        "network": network.name,
+        "num_parameters": network.num_parameters,
+        "imported": [file.name for file in files],
+    }
+    held: list[tuple[int, ...]] = []
+    with (progress or NoProgress()).stage("import", len(files)) as stage, new_folder(output) as folder:
+        store = TrajectoryStore(folder, identity, about)
+        for file in files:
+            for name, epochs in _experts(file):
+                thetas = dict(_trajectory(file, name, epochs, network, keep))
+                store.write(len(held), thetas, {}, dtype)
+                held.append(tuple(thetas))
+            stage.advance(experts=len(held))
+        common = tuple(sorted(set.intersection(*map(set, held))))
+        store.note(Want(len(held), common, None, 0, dtype))
+    return TrajectoryStore(output)
+
+
+def load_lists(file: Path) -> Any:
+    """What a file of `torch.save` holds, as far as it consists of tensors and containers.
+
+    Raises:
+        UsageError: when the file cannot be read, or not without running code from it.
+    """
+    try:
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            if "mmap" not in str(error):
+                raise
+            return torch.load(file, map_location="cpu", weights_only=True)  # the format of torch before 1.6
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        wants = f" ({named[1]})" if named else ""
+        raise UsageError(
+            f"FILE: {str(file)!r} holds more than lists of tensors{wants}; reading it would run code from it"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"FILE: {str(file)!r} cannot be read ({error.strerror or error})") from error
+    except (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UsageError(f"FILE: {str(file)!r} is no file of torch.save, or broken") from error
+
+
+def _experts(file: Path) -> Iterator[tuple[str, Sequence[Any]]]:
+    experts = load_lists(file)
+    good = isinstance(experts, (list, tuple)) and len(experts) > 0
+    if not good or not all(isinstance(epochs, (list, tuple)) and len(epochs) > 0 for epochs in experts):
+        raise UsageError(f"FILE: {str(file)!r} is not a list of experts, each a list of epochs")
+    for number, epochs in enumerate(experts):
+        yield f"expert {number} of {str(file)!r}", epochs
+
+
+def _trajectory(
+    file: Path, name: str, epochs: Sequence[Any], network: FlatNetwork, keep: Sequence[int] | None
+) -> Iterator[tuple[int, Tensor]]:
+    lacking = sorted(set(keep or ()) - set(range(len(epochs))))
+    require(not lacking, "--keep", text_of(keep or ()), f"among the epochs 0-{len(epochs) - 1} of {name}")
+    for epoch in range(len(epochs)) if keep is None else sorted(set(keep)):
+        theta = _flat(f"FILE: epoch {epoch} of {name}", epochs[epoch], network)
+        if not bool(theta.isfinite().all()):
+            raise UsageError(f"FILE: epoch {epoch} of {name} has numbers that are not finite")
+        yield epoch, theta
+
+
+def _flat(where: str, parameters: Any, network: FlatNetwork) -> Tensor:
+    """θ with shape (P,), float32."""
+    listed = isinstance(parameters, (list, tuple))
+    if not listed or not all(isinstance(part, Tensor) and part.is_floating_point() for part in parameters):
+        raise UsageError(f"{where} is not a list of float tensors")
+    if len(parameters) != len(network.shapes):
+        raise UsageError(f"{where} has {len(parameters)} parameters, not the {len(network.shapes)} of {network.name}")
+    for part, (key, shape) in zip(parameters, network.shapes.items(), strict=True):
+        if part.shape != shape:
+            raise UsageError(f"{where} has the shape {tuple(part.shape)}, not {tuple(shape)}, for {key} of {network.name}")
+    return torch.cat([part.detach().float().flatten() for part in parameters])

@@ -1,0 +1,193 @@
+"""One expert's files, what they hold, and what remains to be trained for what is wanted.
+
+A checkpoint is there when a file holds it precisely enough and comes from the same training as the one before it. Where it is
+missing, training goes on from the last exact θ before it, with what the optimiser held then.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from torch import Tensor
+
+from limbeck.experts.blocks import BLOCK_NAME, POINT_NAME, UNREADABLE, Block, Point, broken, digest
+from limbeck.experts.coding import CODINGS
+from limbeck.runtime.cache import lock
+from limbeck.runtime.files import read_json
+
+ACCURACY = "accuracy.json"  # of epochs whose files were removed
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Where training goes on.
+
+    Args:
+        epoch: epochs trained so far.
+        theta: θ after them, float32 with shape (P,), on the CPU.
+        state: the optimiser's tensors.
+        accuracy: by epoch, of those that no block has noted.
+        point: where the optimiser's tensors were read from; None where it has none.
+    """
+
+    epoch: int
+    theta: Tensor
+    state: tuple[Tensor, ...] = ()
+    accuracy: dict[int, float] = field(default_factory=dict)
+    point: Point | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """Training of one expert without a stop.
+
+    Args:
+        expert: its number.
+        start: epochs trained so far; 0 begins with the initial parameters, unless there is a `restart`.
+        keep: the epochs to write, in order; the last one ends the job.
+        restart: where to go on; None begins with the initial parameters.
+    """
+
+    expert: int
+    start: int
+    keep: tuple[int, ...]
+    restart: Restart | None
+
+    @property
+    def stop(self) -> int:
+        """The last epoch to train."""
+        return self.keep[-1]
+
+
+class Shelf:
+    """The folder of one expert, as it was when it was last looked at.
+
+    Args:
+        folder: such as `expert-0003`, of a store.
+        num_parameters: P.
+    """
+
+    def __init__(self, folder: Path, num_parameters: int) -> None:
+        self.folder, self.num_parameters = folder, num_parameters
+        self.expert = int(folder.name.removeprefix("expert-"))
+        self.blocks: list[Block] = []
+        self.points: list[Point] = []
+        self.look()
+
+    def look(self) -> None:
+        """See what is there now."""
+        paths = sorted(self.folder.glob("[es]*.safetensors"))
+        known = {block.path: block for block in self.blocks}
+        found = [known.get(path) or Block.at(path) for path in paths if BLOCK_NAME.fullmatch(path.name)]
+        self.blocks = sorted(found, key=lambda block: (-block.generation, block.first))
+        self.points = [Point.at(path) for path in paths if POINT_NAME.fullmatch(path.name)]
+
+    def lock(self) -> FileLock:
+        """Held by whoever writes here; reading needs none."""
+        return lock(self.folder)
+
+    def find(self, epoch: int) -> Block | None:
+        """The block that supplies `epoch`: of those that hold it, the one written last."""
+        return next((block for block in self.blocks if block.first <= epoch <= block.last and epoch in block.epochs), None)
+
+    def held(self) -> list[int]:
+        """The epochs that can be read, in order."""
+        return sorted({epoch for block in self.blocks for epoch in block.epochs})
+
+    def read(self, epoch: int) -> Tensor:
+        """θ*_epoch, float32 with shape (P,), on the CPU.
+
+        Raises:
+            KeyError: when it is not held.
+            UsageError: when its file is broken.
+        """
+        for _ in range(2):  # a file that was there may have been pruned since, and another one have taken its place
+            block = self.find(epoch)
+            try:
+                if block is not None:
+                    return self._checked(block, block.read(epoch))
+            except FileNotFoundError:
+                pass
+            self.blocks = []
+            self.look()
+        raise KeyError(f"expert {self.expert}, epoch {epoch}")
+
+    def accuracy(self) -> dict[int, float]:
+        """Accuracies by epoch."""
+        try:
+            noted = {int(epoch): float(value) for epoch, value in read_json(self.folder / ACCURACY).items()}
+        except FileNotFoundError:
+            noted = {}
+        except (OSError, *UNREADABLE) as error:
+            raise broken(self.folder / ACCURACY, error) from error
+        for block in reversed(self.blocks):
+            noted |= block.accuracy
+        return dict(sorted(noted.items()))
+
+    def missing(self, wanted: Iterable[int], coding: str = "fp16") -> list[int]:
+        """Those of the epochs `wanted` that are not held at least as exactly as by `coding`, or not from one training."""
+        return [epoch for epoch in sorted(set(wanted)) if not self._serves(self.find(epoch), coding)]
+
+    def job(self, wanted: Iterable[int], coding: str) -> Job | None:
+        """What to train first; None when nothing is missing."""
+        missing = self.missing(wanted, coding)
+        if not missing:
+            return None
+        point = self._restart_before(missing[0])
+        start, stop = (0 if point is None else point[0]), missing[0]
+        for epoch in missing[1:]:
+            nearer = self._restart_before(epoch)
+            if nearer is not None and nearer[0] > stop:
+                break
+            stop = epoch
+        first = start if point is None else start + 1
+        # Whatever lies between is written again, so that all of it comes from one training.
+        keep = tuple(epoch for epoch in sorted({*wanted, *self.held()}) if first <= epoch <= stop)
+        return Job(self.expert, start, keep, None if point is None else self._restart(*point))
+
+    def next_generation(self, epochs: Iterable[int]) -> int:
+        """A generation above that of every file that may hold one of `epochs`."""
+        first, last = min(epochs), max(epochs)
+        return max((block.generation + 1 for block in self.blocks if block.first <= last and first <= block.last), default=0)
+
+    def continues(self, block: Block) -> bool:
+        """Whether a block starts where the one before it ends, as far as is known."""
+        before = self.find(block.first - 1)
+        known = before is not None and block.header["after"] is not None and before.last == block.first - 1
+        return not known or before.header["end"] == block.header["after"]  # type: ignore[union-attr]
+
+    def _serves(self, block: Block | None, coding: str) -> bool:
+        if block is None or CODINGS[block.header["coding"]].rank < CODINGS[coding].rank:
+            return False
+        return self.continues(block)
+
+    def _restart_before(self, epoch: int) -> tuple[int, Point | None] | None:
+        """The last exact θ before `epoch` that training can go on from: its epoch, and its point where there is one."""
+        points = {point.epoch: point for point in self.points if point.epoch < epoch}
+        candidates: list[tuple[int, Point | None]] = [(at, point) for at, point in points.items() if point.theta is not None]
+        for block in self.blocks:
+            if block.last < epoch and self.find(block.last) is block:
+                point = points.get(block.last)
+                whole = point is not None and len(point.state) == block.header["state"] and point.end == block.header["end"]
+                if whole or block.header["state"] == 0:
+                    candidates.append((block.last, point if whole else None))
+        return max(candidates, key=lambda candidate: candidate[0], default=None)
+
+    def _restart(self, epoch: int, point: Point | None) -> Restart:
+        if point is not None and point.theta is not None:
+            end, theta, source = point.end, point.theta, point.path
+        else:
+            block: Any = self.find(epoch)
+            end, theta, source = block.header["end"], self.read(epoch), block.path
+        if digest(theta) != end:
+            raise broken(source, ValueError("θ has changed"))
+        if point is None:
+            return Restart(epoch, theta)
+        return Restart(epoch, theta, point.state, point.accuracy, point)
+
+    def _checked(self, block: Block, theta: Tensor) -> Tensor:
+        if theta.shape != (self.num_parameters,):
+            raise broken(block.path, ValueError(f"it has {len(theta)} parameters, not {self.num_parameters}"))
+        return theta

@@ -1,0 +1,34 @@
+"""How functions of tensors are compiled here."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch._dynamo
+
+from limbeck.runtime.cache import cache_root
+
+LIMIT = 64
+
+
+def compiled(function: Callable[..., Any], cuda_graphs: bool = True) -> Callable[..., Any]:
+    """`function` through `torch.compile`, at its first call: one graph, one for every shape, on CUDA a CUDA graph unless refused.
+
+    A CUDA graph writes its results where the last call's lie: who keeps results over calls takes none.
+    """
+    # Eight graphs of one function are torch's limit, and one function here serves all networks and sizes of a process.
+    for limit in ("recompile_limit", "cache_size_limit"):  # its name since torch 2.7, and before
+        if getattr(torch._dynamo.config, limit, LIMIT) < LIMIT:
+            setattr(torch._dynamo.config, limit, LIMIT)
+    # As it comes, the compiler writes whatever many places read to memory, masks of one byte an element among them, and a
+    # pass with such a mask is ten times slower than one that computes it again.
+    most = {f"realize_{kind}_threshold": 2000 for kind in ("reads", "acc_reads", "opcount")}
+    options = {**most, "triton.cudagraphs": cuda_graphs}
+    known = torch._inductor.list_options()
+    return torch.compile(function, fullgraph=True, dynamic=False, options={key: options[key] for key in options if key in known})
+
+
+def keep_compiled_code() -> None:
+    """Have compiled code kept in our cache, so that the next process finds it, unless the user has named another place."""
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "compiled"))

@@ -1,0 +1,46 @@
+"""What a network is trained towards: labels that are stored, or what a teacher says of the very views that the network sees."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+Mix = Callable[[Tensor], Tensor]
+
+
+class Targets(ABC):
+    """Gives the targets of a batch."""
+
+    @abstractmethod
+    def of(self, index: Tensor, x: Tensor, mix: Mix) -> Tensor:
+        """The targets, with first dimension B.
+
+        Args:
+            index: which images, int64 with shape (B,), on the CPU.
+            x: their views, as the network sees them, with shape (B, C, H, W).
+            mix: how the views were mixed, for targets that are linear in the images: (B, K) ↦ (B, K).
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Labels(Targets):
+    """Labels (N, K), one row for each image. Where views are mixed they must be probabilities, which may be mixed alike."""
+
+    values: Tensor
+
+    def of(self, index: Tensor, x: Tensor, mix: Mix) -> Tensor:
+        return mix(self.values[index.to(self.values.device)])
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher(Targets):
+    """The logits of a frozen network in evaluation mode on the views themselves (knowledge distillation)."""
+
+    module: nn.Module
+
+    @torch.no_grad()
+    def of(self, index: Tensor, x: Tensor, mix: Mix) -> Tensor:
+        logits: Tensor = self.module(x)
+        return logits

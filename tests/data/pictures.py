@@ -1,0 +1,62 @@
+"""Image files and folders of them, for the tests of the sources."""
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from limbeck.data.imageset import ImageSet
+from limbeck.data.load import load_data
+from limbeck.data.settings import DataSettings
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.progress import NoProgress
+
+rng = np.random.default_rng(0)
+
+
+class Said(NoProgress):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
+
+
+def picture(path: Path, height: int = 10, width: int = 12, mode: str = "RGB") -> np.ndarray:
+    """A random image, written losslessly; its pixels are returned."""
+    pixels = rng.integers(0, 256, (height, width, 3) if mode == "RGB" else (height, width), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def fill(root: Path, **counts: int) -> Path:
+    """Folders (`a__b` is a/b) with that many images each."""
+    for name, count in counts.items():
+        for i in range(count):
+            picture(root / name.replace("__", "/") / f"{i:03}.png")
+    return root
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """A PNG file in memory."""
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def load(source: Path | str, /, **keys: object) -> ImageSet:
+    """The images of a source, decoded in this process."""
+    return load_data(DataSettings(source=str(source), **{"workers": 1} | keys))
+
+
+def refused(source: Path | str, /, **keys: object) -> str:
+    """The message of one line with which a source is refused."""
+    with pytest.raises(UsageError) as caught:
+        load(source, **keys)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

@@ -1,0 +1,283 @@
+"""Hugging Face datasets: on a stand-in for the library everywhere, and on the library itself where it is installed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from data.fake_hub import ClassLabel, Image, Library, Part
+from data.pictures import Said, load, png, refused
+
+from limbeck.data import hub
+from limbeck.data.load import load_data
+from limbeck.data.settings import DataSettings
+from limbeck.runtime.errors import Failure
+
+rng = np.random.default_rng(0)
+IMAGES = rng.integers(0, 256, (120, 8, 9, 3), dtype=np.uint8)
+LABELS = np.arange(120) % 3
+NAMES = ["ant", "bee", "猫"]
+
+
+def rows(begin: int, end: int, **columns: Callable[[int], Any]) -> list[dict[str, Any]]:
+    """Rows of images and classes, with more columns or others."""
+    made = []
+    for i in range(begin, end):
+        row: dict[str, Any] = {"image": {"bytes": png(IMAGES[i]), "path": None}, "label": int(LABELS[i])}
+        made.append(row | {name: value(i) for name, value in columns.items()})
+    return made
+
+
+def library(**changes: Any) -> Library:
+    features = {"image": Image(), "label": ClassLabel(NAMES)}
+    parts = {"train": Part(rows(0, 90), features), "test": Part(rows(90, 120), features)}
+    return Library(**{"parts": parts} | changes)
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[Library], Library]:
+    """Makes the stand-in what is imported."""
+
+    def make(made: Library) -> Library:
+        monkeypatch.setattr(hub, "_library", lambda: made)
+        return made
+
+    return make
+
+
+Install = Callable[[Library], Library]
+
+
+def test_a_dataset_by_name(install: Install) -> None:
+    made_of = install(library())
+    made = load("hf:user/name:config", val_fraction=0)
+    assert made_of.calls == [("user/name", "config")]
+    assert made.class_names == tuple(NAMES)
+    np.testing.assert_array_equal(made.train.images(), IMAGES[:90].transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(made.test.images(), IMAGES[90:].transpose(0, 3, 1, 2))
+    assert made.train.labels.tolist() == LABELS[:90].tolist()
+
+
+def test_a_second_run_streams_nothing_and_a_new_version_everything(install: Install) -> None:
+    first = install(library())
+    before = load("hf:x")
+    for part in first.parts.values():
+        part.asked.clear()
+    assert load("hf:x").fingerprint == before.fingerprint
+    assert sum(len(part.asked) for part in first.parts.values()) <= 4  # the first rows, for columns and labels
+    install(library(hash="newer")).parts["train"].rows[0]["image"]["bytes"] = png(IMAGES[1])
+    assert load("hf:x").fingerprint != before.fingerprint
+
+
+def test_offline_what_was_decoded_before_is_taken(install: Install) -> None:
+    install(library())
+    before = load("hf:x", classes=(1, "ant"))
+    install(library(error=ConnectionError("Couldn't reach 'x' on the Hub")))
+    said = Said()
+    again = load_data(DataSettings(source="hf:x", classes=(1, "ant"), workers=1), said)
+    assert again.fingerprint == before.fingerprint
+    assert "hf:x: the Hub cannot be reached; taking the images that were decoded before" in said.lines
+    with pytest.raises(Failure, match="'hf:x' has not been decoded at this size yet, and the Hub cannot be reached"):
+        load("hf:x", classes=(1, "ant"), size=16)
+    assert refused("hf:y") == "data.source: 'hf:y' cannot be opened: Couldn't reach 'x' on the Hub"
+
+
+def test_only_the_chosen_classes_are_decoded(install: Install, cache: Path) -> None:
+    install(library())
+    made = load("hf:x", classes=("猫", 0), val_fraction=0)
+    assert made.class_names == ("猫", "ant")
+    kept = np.flatnonzero(LABELS[:90] != 1)
+    np.testing.assert_array_equal(made.train.images(), IMAGES[kept].transpose(0, 3, 1, 2))
+    assert made.train.labels.tolist() == [{2: 0, 0: 1}[k] for k in LABELS[kept].tolist()]
+    assert len(made.train.storage) == 80
+
+
+def test_a_test_split_without_the_chosen_classes_is_not_replaced(install: Install) -> None:
+    made_of = install(library())
+    made_of.parts["test"] = Part(rows(90, 120, label=lambda i: 1), made_of.parts["train"].features)
+    assert refused("hf:x", classes=("ant", 2)) == "data.source: 'hf:x' has no image of the chosen classes to test on"
+
+
+def test_a_stream_that_breaks_off_is_gone_on_with(install: Install) -> None:
+    broken = library()
+    sound = broken.parts["train"].rows[80]
+    broken.parts["train"].rows[80] = OSError("reset by peer")  # type: ignore[call-overload]
+    install(broken)
+    with pytest.raises(Failure, match=r"the stream of 'hf:x' broke off \(reset by peer\); what has arrived is kept: run it again"):
+        load("hf:x")
+    broken.parts["train"].rows[80] = sound
+    broken.parts["train"].asked.clear()
+    made = load("hf:x", val_fraction=0)
+    assert [i for i in broken.parts["train"].asked if i > 1] == list(range(64, 90))
+    np.testing.assert_array_equal(made.train.images(), IMAGES[:90].transpose(0, 3, 1, 2))
+
+
+def test_test_rows_without_labels_leave_the_task_to_validation(install: Install) -> None:
+    made_of = library()
+    features = made_of.parts["train"].features
+    made_of.parts["test"] = Part(rows(90, 100, label=lambda i: -1), features)
+    made_of.parts["validation"] = Part(rows(100, 120), features)
+    install(made_of)
+    made = load("hf:x")
+    assert (len(made.train) + len(made.val), len(made.test)) == (90, 20)
+    made_of.parts["test"] = Part(rows(90, 100), features)
+    made_of.hash = "labelled"
+    made = load("hf:x")
+    assert (len(made.train), len(made.val), len(made.test)) == (90, 20, 10)
+
+
+def test_one_split_is_divided(install: Install) -> None:
+    install(library(parts={"all": Part(rows(0, 120), {"image": Image(), "label": ClassLabel(NAMES)})}))
+    made = load("hf:x", val_fraction=0)
+    assert (np.bincount(made.train.labels).tolist(), np.bincount(made.test.labels).tolist()) == ([32] * 3, [8] * 3)
+
+
+@pytest.mark.parametrize(
+    ("columns", "features", "names"),
+    [
+        ({"label": lambda i: NAMES[i % 3]}, None, ("ant", "bee", "猫")),
+        ({"label": lambda i: [4, 7, 10][i % 3]}, None, ("4", "7", "10")),
+        ({"label": lambda i: {"label": i % 3, "width": 9}}, None, ("0", "1", "2")),
+        ({"image": lambda i: png(IMAGES[i])}, None, ("0", "1", "2")),
+        ({"coarse_label": lambda i: 0, "fine_label": lambda i: i % 3}, "cifar100", ("ant", "bee", "猫")),
+    ],
+)
+def test_columns_of_other_kinds(install: Install, columns: dict[str, Any], features: Any, names: tuple[str, ...]) -> None:
+    held = rows(0, 120, **columns)
+    if features == "cifar100":
+        held = [{"img": row["image"], "coarse_label": 0, "fine_label": row["fine_label"]} for row in held]
+        features = {"img": Image(), "coarse_label": ClassLabel(["thing", "stuff"]), "fine_label": ClassLabel(NAMES)}
+    install(library(parts={"train": Part(held, features)}))
+    made = load("hf:x", val_fraction=0)
+    assert made.class_names == names
+    expected = LABELS[made.train.rows].tolist()
+    assert made.train.labels.tolist() == expected
+
+
+def test_images_that_lie_elsewhere_are_fetched(install: Install, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+
+    def lying(i: int) -> dict[str, Any]:
+        (tmp_path / f"{i}.png").write_bytes(png(IMAGES[i]))
+        return {"bytes": None, "path": str(tmp_path / f"{i}.png")}
+
+    install(library(parts={"train": Part(rows(0, 30, image=lying), None)}))
+    assert len(load("hf:x", val_fraction=0).train) == 24
+
+
+def test_imagenet_from_the_hub(install: Install) -> None:
+    labels = [953, 954, 0, 949]
+    held = rows(0, 40, label=lambda i: labels[i % 4])
+    features = {"image": Image(), "label": ClassLabel([f"class {k}" for k in range(1000)])}
+    install(library(parts={"train": Part(held, features), "validation": Part(held[:8], features)}))
+    keys = {"root": "hf:ILSVRC/imagenet-1k", "val_fraction": 0}
+    made = load("imagenet:imagefruit", classes=("banana", "n07753275"), **keys)
+    assert made.class_names == ("banana", "pineapple")
+    assert np.bincount(made.train.labels).tolist() == [10, 10]
+    np.testing.assert_array_equal(made.train.images(made.train.of_class(1))[0], IMAGES[0].transpose(2, 0, 1))
+    assert refused("imagenet:imagefruit", **keys).endswith("has no training image that can be read of class 3 ('orange')")
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ({"a": Part(rows(0, 3), None), "b": Part(rows(0, 3), None)}, "has the splits a, b, and none is called train"),
+        ({"train": Part([], None)}, "has no rows to train on"),
+        ({"train": Part([{"text": "x", "label": 0}], None)}, "has no column of images; its columns are text, label"),
+        ({"train": Part([{"image": b"x", "caption": "x"}], None)}, "has no column of classes; its columns are image, caption"),
+        ({"train": Part(rows(0, 9, label=lambda i: -1), None)}, "has no labels in its training rows"),
+        ({"train": Part(rows(0, 9, label=lambda i: 0), None)}, "has one class, '0'; at least two are needed"),
+        ({"train": Part(rows(0, 9, label=lambda i: i if i < 5 else 2.5), None)}, "has the label 2.5; whole numbers and text"),
+        ({"train": Part(rows(0, 9, image=lambda i: {"bytes": None, "path": None}), None)}, "holds dict, not image files"),
+        ({"train": Part(rows(0, 9), {"image": Image(), "label": ClassLabel(["a", "b"])})}, "has labels from 0 to 2 for 2 classes"),
+    ],
+)
+def test_refusals(install: Install, parts: dict[str, Part], told: str) -> None:
+    install(library(parts=parts))
+    assert told in refused("hf:x")
+
+
+def test_what_the_library_cannot_open_is_one_line(install: Install) -> None:
+    install(library(error=FileNotFoundError("Dataset 'x' doesn't exist on the Hub\nor cannot be accessed.")))
+    message = "Dataset 'x' doesn't exist on the Hub or cannot be accessed."
+    assert refused("hf:x") == f"data.source: 'hf:x' cannot be opened as a Hugging Face dataset: {message}"
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> None:
+        raise ImportError(f"No module named {name!r}")
+
+    monkeypatch.setattr(hub, "import_module", absent)
+    message = "data.source: Hugging Face datasets and parquet files need the extra hub: pip install 'limbeck[hub]'"
+    assert refused("hf:x") == message
+
+
+def test_local_paths(install: Install, tmp_path: Path) -> None:
+    made_of = install(library())
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    (tmp_path / "set" / "data" / "train-0.parquet").write_bytes(b"1")
+    first = load(tmp_path / "set")
+    assert load(f"hf:{tmp_path / 'set'}").fingerprint == first.fingerprint
+    load(tmp_path / "set" / "data" / "train-0.parquet")
+    (tmp_path / "set" / "dataset_dict.json").write_text("{}")
+    load(tmp_path / "set")
+    assert made_of.calls == [
+        (str(tmp_path / "set"),),
+        (str(tmp_path / "set"),),
+        ("parquet", ("data_files", str(tmp_path / "set" / "data" / "train-0.parquet"))),
+        ("load_from_disk", str(tmp_path / "set")),
+    ]
+
+
+@pytest.fixture
+def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The library itself, with a cache of its own."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
+    return datasets
+
+
+def real_dataset(real: Any, count: int, begin: int = 0) -> Any:
+    features = real.Features({"image": real.Image(), "label": real.ClassLabel(names=NAMES)})
+    held = rows(begin, begin + count)
+    return real.Dataset.from_dict({name: [row[name] for row in held] for name in ("image", "label")}, features=features)
+
+
+def expect_real(made: Any) -> None:
+    assert made.class_names == tuple(NAMES)
+    np.testing.assert_array_equal(made.train.images(), IMAGES[:90].transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(made.test.images(), IMAGES[90:].transpose(0, 3, 1, 2))
+    assert made.test.labels.tolist() == LABELS[90:].tolist()
+
+
+def test_real_parquet(real: Any, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    for part, begin, count in (("train", 0, 90), ("test", 90, 30)):
+        (root / "data").mkdir(parents=True, exist_ok=True)
+        real_dataset(real, count, begin).to_parquet(str(root / "data" / f"{part}-00000-of-00001.parquet"))
+    expect_real(load(root, val_fraction=0))
+    chosen = load(root, val_fraction=0, classes=("猫", "ant"))
+    assert np.bincount(chosen.train.labels).tolist() == [30, 30]
+    one = load(root / "data" / "train-00000-of-00001.parquet", val_fraction=0)
+    assert len(one.train) + len(one.test) == 90
+
+
+def test_real_saved_dataset(real: Any, tmp_path: Path) -> None:
+    parts = {"train": real_dataset(real, 90), "test": real_dataset(real, 30, 90)}
+    real.DatasetDict(parts).save_to_disk(str(tmp_path / "saved"))
+    expect_real(load(tmp_path / "saved", val_fraction=0))
+
+
+def test_real_image_folder(real: Any, tmp_path: Path) -> None:
+    for part, begin, end in (("train", 0, 90), ("test", 90, 120)):
+        for i in range(begin, end):
+            folder = tmp_path / "set" / part / NAMES[LABELS[i]]
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{i:03}.png").write_bytes(png(IMAGES[i]))
+    made = load(f"hf:{tmp_path / 'set'}", val_fraction=0)
+    own = load(tmp_path / "set", val_fraction=0)
+    assert made.class_names == own.class_names
+    assert sorted(image.tobytes() for image in made.test.images().numpy()) == sorted(
+        image.tobytes() for image in own.test.images().numpy()
+    )

@@ -1,0 +1,179 @@
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from data.pictures import load, png, refused
+
+from limbeck.data import shards
+from limbeck.data.shards import index, split_of
+
+rng = np.random.default_rng(0)
+IMAGES = rng.integers(0, 256, (24, 9, 11, 3), dtype=np.uint8)
+
+
+def shard(path: Path, members: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as file:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            file.addfile(info, io.BytesIO(content))
+    return path
+
+
+def samples(rows: range, label: Any = lambda i: ("cls", str(i % 3).encode())) -> dict[str, bytes]:
+    """KEY.png and KEY.cls (or what `label` says) for those images."""
+    members = {}
+    for i in rows:
+        kind, content = label(i)
+        members |= {f"{i:04}.png": png(IMAGES[i]), f"{i:04}.{kind}": content}
+    return members
+
+
+def standard(root: Path) -> Path:
+    shard(root / "train-0000.tar", samples(range(9)))
+    shard(root / "train-0001.tar", samples(range(9, 18)))
+    shard(root / "val-0000.tar", samples(range(18, 24)))
+    return root
+
+
+def test_a_folder_of_shards(tmp_path: Path) -> None:
+    made = load(standard(tmp_path), val_fraction=0)
+    assert made.class_names == ("0", "1", "2")
+    np.testing.assert_array_equal(made.train.images(), IMAGES[:18].transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(made.test.images(), IMAGES[18:].transpose(0, 3, 1, 2))
+    assert made.train.labels.tolist() == [i % 3 for i in range(18)]
+    (tmp_path / "classes.txt").write_text("ant\nbee\ncat\ndog\n")
+    named = load(tmp_path, classes=("cat", "ant"), val_fraction=0, workers=2)
+    assert named.class_names == ("cat", "ant")
+    assert named.train.labels.tolist() == [{2: 0, 0: 1}[i % 3] for i in range(18) if i % 3 != 1]
+
+
+def test_one_archive_is_a_source_too(tmp_path: Path) -> None:
+    made = load(shard(tmp_path / "all.tar", samples(range(24))), val_fraction=0)
+    assert (len(made.train), len(made.test)) == (18, 6)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        lambda i: ("cls", [b"ant", b"bee", "猫".encode()][i % 3]),
+        lambda i: ("json", json.dumps({"width": 11, "label": ["ant", "bee", "猫"][i % 3]}).encode()),
+        lambda i: ("JSON", json.dumps({"class": ["ant", "bee", "猫"][i % 3]}).encode()),
+    ],
+)
+def test_labels_that_are_text(tmp_path: Path, label: Any) -> None:
+    made = load(shard(tmp_path / "x.tar", samples(range(24), label)), val_fraction=0)
+    assert made.class_names == ("ant", "bee", "猫")
+    assert np.bincount(made.train.labels).tolist() == [6, 6, 6]
+
+
+def test_a_class_number_goes_before_its_description(tmp_path: Path) -> None:
+    members = samples(range(24)) | {f"{i:04}.json": b'{"label": 7, "caption": "x"}' for i in range(24)}
+    members |= {"0000.txt": b"a caption", "0000.seg.png": b"a mask, which is not read"}
+    assert load(shard(tmp_path / "x.tar", members)).class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("path", "split"),
+    [
+        ("imagenet-train-000001.tar", "train"),
+        ("imagenet1k-validation-01.tar", "val"),
+        ("test/0001.tar", "test"),
+        ("val/train-of-thought.tar", "train"),
+        ("0001.tar", "train"),
+        ("latest-0001.tar", "train"),
+    ],
+)
+def test_the_split_is_a_word_of_the_path(path: str, split: str) -> None:
+    assert split_of(Path(path)) == split
+
+
+def test_nothing_leaves_the_archive(tmp_path: Path) -> None:
+    """Names that lead elsewhere are only names."""
+    members = {f"../../outside/{name}": content for name, content in samples(range(12)).items()}
+    members |= {f"/etc/{name}": content for name, content in samples(range(12, 24)).items()}
+    path = shard(tmp_path / "deep" / "x.tar", members)
+    with tarfile.open(path, "a") as file:
+        link = tarfile.TarInfo("9999.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        file.addfile(link)
+    before = sorted(path for path in tmp_path.rglob("*"))
+    assert len(index(path)) == 24
+    assert len(load(path).train.storage) == 24
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_the_index_is_kept_and_follows_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = standard(tmp_path)
+    first = load(root)
+    read = []
+    original = shards._samples
+    monkeypatch.setattr(shards, "_samples", lambda archive: read.append(archive.name) or original(archive))
+    assert load(root).fingerprint == first.fingerprint
+    assert read == []
+    shard(root / "val-0000.tar", samples(range(18, 22)))
+    os.utime(root / "val-0000.tar", ns=(0, 0))
+    assert len(load(root).test) == 4
+    assert read == ["val-0000.tar"]
+
+
+def test_an_image_that_cannot_be_read_is_named_by_archive_and_member(tmp_path: Path) -> None:
+    path = shard(tmp_path / "x.tar", samples(range(24)) | {"0003.png": b"no image"})
+    assert refused(path).startswith(f"data.source: cannot read the image '{path}: 0003.png': it holds no image")
+    made = load(path, skip_bad=True, val_fraction=0)
+    assert len(made.train) + len(made.test) == 23
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        (samples(range(6)) | {"0009.png": b""}, "has no 0009.cls, nor a label in 0009.json"),
+        (samples(range(6)) | {"0003.jpg": b""}, "has two images of the sample '0003'"),
+        (samples(range(6), lambda i: ("json", b"{")), "has a broken 0000.json"),
+        (samples(range(6), lambda i: ("json", b'{"label": [1]}')), "has no 0000.cls, nor a label in 0000.json"),
+        (samples(range(6), lambda i: ("cls", b"\xff")), "has a broken 0000.cls"),
+        (samples(range(6), lambda i: ("cls", b"5")), "has one class, 5; at least two are needed"),
+        (samples(range(6), lambda i: ("cls", b"5" if i else b"five")), "has labels that are numbers, and others that are text"),
+        ({"notes.txt": b"no images"}, "has no shards to train on that hold images"),
+    ],
+)
+def test_refusals(tmp_path: Path, members: dict[str, bytes], told: str) -> None:
+    assert told in refused(shard(tmp_path / "x.tar", members))
+
+
+def test_a_test_split_without_the_chosen_classes_is_not_replaced(tmp_path: Path) -> None:
+    root = standard(tmp_path)
+    shard(root / "val-0000.tar", samples(range(18, 24), lambda i: ("cls", b"1")))
+    assert refused(root, classes=(0, 2)).endswith("has no image of its classes to test on that can be read")
+
+
+def test_archives_that_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    path.write_bytes(b"no archive" * 100)
+    assert refused(path).startswith(f"data.source: the shard '{path}' cannot be read as a tar archive (")
+    with tarfile.open(path, "w:gz") as file:
+        file.addfile(tarfile.TarInfo("a"))
+    assert refused(path).endswith("; compressed archives must be unpacked to plain .tar first")
+    whole = shard(path, samples(range(24))).read_bytes()
+    for end in (len(whole) // 2, 512 * 8, 512 * 8 + 100, 512 * 9 + 10, 512 * 96):
+        path.write_bytes(whole[:end])
+        os.utime(path, ns=(end, end))
+        message = refused(path)
+        assert "it is cut short" in message or "cannot be read as a tar archive (unexpected end of data)" in message
+
+
+def test_classes_to_evaluate_on_must_be_trained_on(tmp_path: Path) -> None:
+    root = standard(tmp_path)
+    shard(root / "val-0001.tar", samples(range(18, 24), lambda i: ("cls", b"8")))
+    assert refused(root).endswith("has images of the class 8 to evaluate on but none to train on")
+    (root / "val-0001.tar").unlink()
+    (root / "classes.txt").write_text("ant\nbee\n")
+    assert refused(root).endswith("classes.txt' has 2 names, none for the class 2")
+    (root / "classes.txt").write_text("ant\nbee\nant\n")
+    assert refused(root).endswith("classes.txt' names a class twice")

@@ -1,0 +1,118 @@
+"""The named protocols against the published settings (PAPER § 8), and protocols from files."""
+
+from pathlib import Path
+
+import pytest
+
+from limbeck.augmentation_settings import AugmentSettings
+from limbeck.evaluation.protocols import PROTOCOLS, Protocol, find, resolve
+from limbeck.evaluation.settings import EvalSettings
+from limbeck.losses import Divergence, cross_entropy, soft_cross_entropy
+from limbeck.networks.flat import flat_network
+from limbeck.runtime.errors import UsageError
+from limbeck.training.optimisers import AdamW, Sgd
+from limbeck.training.train import Training
+from limbeck.views import Views
+
+NETWORK = flat_network("ConvNetD1-w4", (3, 8, 8), 3)
+DSA = AugmentSettings(flip=False)
+
+
+def training(protocol: Protocol, ipc: int = 1, soft: bool = True) -> Training:
+    return protocol.training(NETWORK, DSA, 0.02, ipc, soft=soft)
+
+
+def factors(how: Training, epochs: int) -> list[float]:
+    return [round(how.rate.factor(epoch, epochs), 6) for epoch in range(epochs)]
+
+
+def test_dd_is_the_published_protocol() -> None:
+    how = training(PROTOCOLS["dd"])
+    assert how.optimiser == Sgd(0.02, 0.9, 5e-4)
+    assert (how.epochs, how.batch_size, how.augment, how.loss) == (1000, 128, DSA, soft_cross_entropy)
+    assert factors(how, 4) == [1, 1, 0.1, 0.1]
+    assert how.rate.restarts
+    assert PROTOCOLS["dd"].validation
+    assert training(PROTOCOLS["dd"], soft=False).loss is cross_entropy
+
+
+def test_the_variants_of_dd_differ_in_one_thing_each() -> None:
+    base = PROTOCOLS["dd"]
+    changed = {
+        name: [
+            key for key in Protocol.__dataclass_fields__ if key != "name" and getattr(PROTOCOLS[name], key) != getattr(base, key)
+        ]
+        for name in ("dd-published", "dd-hard", "none")
+    }
+    assert changed == {"dd-published": ["validation"], "dd-hard": ["labels"], "none": ["augment"]}
+    assert training(PROTOCOLS["none"]).augment == AugmentSettings(strategy="none")
+
+
+def test_kd_is_the_published_protocol() -> None:
+    how = training(PROTOCOLS["kd"])
+    assert isinstance(how.optimiser, AdamW)
+    assert (how.optimiser.lr, how.optimiser.weight_decay) == (1e-3, 0.01)
+    decayed = {name: bool(how.optimiser.decayed[part].all()) for name, part in NETWORK.slices.items()}
+    assert decayed == {name: NETWORK.shapes[name].numel() > NETWORK.shapes[name][0] for name in NETWORK.shapes}
+    assert how.loss == Divergence(20.0)
+    assert how.epochs == 300
+    assert factors(how, 4) == [1, 0.853553, 0.5, 0.146447]
+    assert how.augment == Views(crop_scale=(0.08, 1.0), mix="cutmix", flip=False)
+    assert PROTOCOLS["soft-ce"].labels == "stored"
+    assert training(PROTOCOLS["kd-sre2l"]).batch_size == 1024
+
+
+def test_rded_shuffles_and_ends_at_half_the_rate() -> None:
+    protocol = PROTOCOLS["kd-rded"]
+    assert [training(protocol, ipc).batch_size for ipc in (1, 10, 50)] == [10, 50, 100]
+    how = training(protocol)
+    assert factors(how, 4)[0] == 1
+    assert 0.5 < factors(how, 400)[-1] < 0.51
+    assert how.augment == Views(crop_scale=(0.5, 1.0), patches=2, mix="cutmix", flip=False)
+    assert [protocol.step_size(name, 0.5) for name in ("AlexNet", "VGG11", "ResNet18")] == pytest.approx([1e-4, 5e-4, 1e-3])
+
+
+def test_settings_replace_epochs_and_batches() -> None:
+    protocol = resolve(EvalSettings(protocol="kd", epochs=7, batch_size=3))
+    assert (protocol.name, protocol.epochs, protocol.batch_size) == ("kd", 7, 3)
+    assert resolve(EvalSettings()) == PROTOCOLS["dd"]
+
+
+def test_a_protocol_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: kd\nversion: 4\nlr: 1\nbatch_size: null\nlr_factors: {VGG11: 0.5}\ncrop_scale: [0.2, 1]\nmix: mixup\n")
+    found = find(str(path))
+    assert (found.name, found.version, found.lr, found.batch_size) == ("mine", 4, 1.0, None)
+    assert (found.lr_factors, found.crop_scale, found.mix, found.epochs) == ((("VGG11", 0.5),), (0.2, 1.0), "mixup", 300)
+    assert found.step_size("VGG11BN", 9.0) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs: 0", "protocol.epochs: 0 is not at least 1"),
+        ("epochs: many", "protocol.epochs: 'many' is not a whole number"),
+        ("epochs: true", "protocol.epochs: True is not a whole number"),
+        ("colour: red", "protocol.colour: 'red' is not a key of protocols"),
+        ("base: best", "protocol.base: 'best' is not one of dd, "),
+        ("labels: own", "protocol.labels: 'own' is not one of stored, hard, teacher"),
+        ("patches: 2", "protocol.augment: 'set' is not views"),
+        ("crop_scale: [0, 1]", "protocol.crop_scale: [0.0, 1.0] is not two shares"),
+        ("lr_factors: {A: -1}", "protocol.lr_factors: {'A': -1} is not names"),
+        ("lr: .nan", "protocol.lr: nan is not above 0"),
+        ("- 1", "is not a file of keys with values"),
+        ("a: [", "cannot be read"),
+    ],
+)
+def test_a_bad_file_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError) as error:
+        find(str(path))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_protocol_lists_the_known() -> None:
+    with pytest.raises(UsageError, match=r"eval.protocol: 'best' is not one of dd, dd-published, .* or a .yaml file of your own"):
+        find("best")

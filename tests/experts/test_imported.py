@@ -1,0 +1,150 @@
+"""The research code's lists: imported exactly, or refused without running anything."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from limbeck.experts.imported import import_lists
+from limbeck.networks.flat import FlatNetwork, flat_network
+from limbeck.runtime.errors import UsageError
+
+
+def network() -> FlatNetwork:
+    return flat_network("ConvNetD1-w4", (3, 8, 8), 10)
+
+
+def parameters(seed: int, kind: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    draws = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=draws).to(kind) for shape in network().shapes.values()]
+
+
+def experts(number: int, epochs: int, first: int = 0) -> list[list[list[torch.Tensor]]]:
+    return [[parameters(100 * (first + expert) + epoch) for epoch in range(epochs)] for expert in range(number)]
+
+
+def saved(path: Path, value: Any, **options: Any) -> Path:
+    torch.save(value, path, **options)
+    return path
+
+
+def flat(seed: int) -> torch.Tensor:
+    return torch.cat([part.flatten() for part in parameters(seed)])
+
+
+def test_experts_of_all_files_are_taken_in_order(tmp_path: Path) -> None:
+    files = [saved(tmp_path / "replay_buffer_0.pt", experts(2, 4)), saved(tmp_path / "replay_buffer_1.pt", experts(1, 4, first=2))]
+    store = import_lists(files, tmp_path / "store", network(), about={"source": "cifar10"})
+    assert store.imported
+    assert store.metadata["about"] == {"source": "cifar10"}
+    for expert in range(3):
+        assert store.held(expert) == [0, 1, 2, 3]
+        assert all(torch.equal(store.read(expert, epoch), flat(100 * expert + epoch)) for epoch in range(4))
+        assert store.log(expert) == {"val_accuracy": [None] * 3}
+    (want,) = store.wanted()
+    assert (want.num_experts, want.epochs, want.last) == (3, (0, 1, 2, 3), None)
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_only_some_epochs_in_half_width(tmp_path: Path) -> None:
+    file = saved(tmp_path / "buffer.pt", experts(1, 12))
+    store = import_lists([file], tmp_path / "store", network(), dtype="half", keep=[0, 1, 2, 11])
+    assert store.held(0) == [0, 1, 2, 11]
+    assert torch.equal(store.read(0, 11), flat(11))
+    assert torch.equal(store.read(0, 2), flat(2))
+    assert 0 < float((store.read(0, 1) - flat(1)).abs().max()) < 0.01
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_float_types_and_parameters_are_taken(tmp_path: Path, kind: torch.dtype) -> None:
+    lists = [[[torch.nn.Parameter(part) for part in parameters(5, kind)]]]
+    store = import_lists([saved(tmp_path / "buffer.pt", lists)], tmp_path / "store", network())
+    assert torch.equal(store.read(0, 0), torch.cat([part.float().flatten() for part in parameters(5, kind)]))
+
+
+def test_the_format_of_old_torch_is_read(tmp_path: Path) -> None:
+    file = saved(tmp_path / "buffer.pt", experts(1, 2), _use_new_zipfile_serialization=False)
+    assert torch.equal(import_lists([file], tmp_path / "store", network()).read(0, 1), flat(1))
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("evil-was-here",)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, options in enumerate(({}, {"_use_new_zipfile_serialization": False})):
+        file = saved(tmp_path / f"buffer{number}.pt", [[[Evil()]]], **options)
+        with pytest.raises(UsageError) as caught:
+            import_lists([file], tmp_path / "store", network())
+        assert (
+            str(caught.value)
+            == f"FILE: {str(file)!r} holds more than lists of tensors (posix.mkdir); reading it would run code from it"
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["buffer0.pt", "buffer1.pt"]
+
+
+def wrong(change: str) -> Any:
+    lists = experts(2, 2)
+    if change == "one missing":
+        lists[1][1].pop()
+    elif change == "another shape":
+        lists[1][1][0] = lists[1][1][0].transpose(0, 1)
+    elif change == "nan":
+        lists[1][1][0][0, 0, 0, 0] = torch.nan
+    elif change == "integers":
+        lists[1][1][0] = lists[1][1][0].int()
+    return {
+        "a dictionary": {"a": 1},
+        "empty": [],
+        "no epochs": [[]],
+        "too deep": [lists],
+        "numbers": [[[1, 2]]],
+        "flat": lists[0][0],
+    }.get(change, lists)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("one missing", r"^FILE: epoch 1 of expert 1 of '.*' has 5 parameters, not the 6 of ConvNetD1-w4$"),
+        ("another shape", r"has the shape \(3, 4, 3, 3\), not \(4, 3, 3, 3\), for blocks.0.0.weight of ConvNetD1-w4$"),
+        ("nan", r"^FILE: epoch 1 of expert 1 of '.*' has numbers that are not finite$"),
+        ("integers", r"^FILE: epoch 1 of expert 1 of '.*' is not a list of float tensors$"),
+        ("numbers", "is not a list of float tensors$"),
+        ("too deep", "is not a list of float tensors$"),
+        ("a dictionary", "is not a list of experts, each a list of epochs$"),
+        ("empty", "is not a list of experts, each a list of epochs$"),
+        ("no epochs", "is not a list of experts, each a list of epochs$"),
+        ("flat", "is not a list of experts, each a list of epochs$"),
+    ],
+)
+def test_what_does_not_fit_is_said_and_nothing_is_left(tmp_path: Path, change: str, message: str) -> None:
+    file = saved(tmp_path / "buffer.pt", wrong(change))
+    with pytest.raises(UsageError, match=message):
+        import_lists([file], tmp_path / "store", network())
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    whole = saved(tmp_path / "whole.pt", experts(1, 2)).read_bytes()
+    for content in (b"", b"no torch file", whole[: len(whole) // 2]):
+        (tmp_path / "buffer.pt").write_bytes(content)
+        with pytest.raises(UsageError, match=r"^FILE: '.*buffer.pt' (is no file of torch.save, or broken|holds more than)"):
+            import_lists([tmp_path / "buffer.pt"], tmp_path / "store", network())
+    for path in (tmp_path / "none.pt", tmp_path):
+        with pytest.raises(UsageError, match=r"^FILE: .* cannot be read \("):
+            import_lists([path], tmp_path / "store", network())
+    with pytest.raises(UsageError, match="^FILE: \\[\\] is not at least one file$"):
+        import_lists([], tmp_path / "store", network())
+
+
+def test_an_output_that_is_there_and_epochs_that_are_not_are_refused(tmp_path: Path) -> None:
+    file = saved(tmp_path / "buffer.pt", experts(1, 4))
+    with pytest.raises(UsageError, match="^--output: .* is not a new folder$"):
+        import_lists([file], tmp_path, network())
+    with pytest.raises(UsageError, match=r"^--keep: '0-1,9' is not among the epochs 0-3 of expert 0 of "):
+        import_lists([file], tmp_path / "store", network(), keep=[0, 1, 9])

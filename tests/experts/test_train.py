@@ -1,0 +1,225 @@
+"""Training the experts of a recipe into its store."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from limbeck.augmentation_settings import AugmentSettings
+from limbeck.data.load import load_data
+from limbeck.data.preprocessing import fit_preprocessing
+from limbeck.data.settings import DataSettings
+from limbeck.experts import train as experts
+from limbeck.experts.fill import Shard
+from limbeck.experts.imported import import_lists
+from limbeck.experts.settings import ExpertSettings
+from limbeck.experts.store import TrajectoryStore
+from limbeck.experts.train import ExpertTask, train_experts
+from limbeck.experts.verify import verify
+from limbeck.networks.flat import flat_network
+from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.progress import Progress, Stage
+
+
+def task(**changes: object) -> ExpertTask:
+    settings = DataSettings(source="scenes:easy", size=8, per_class=6, val_fraction=0.34)
+    data = load_data(settings)
+    made = ExpertSettings(num_experts=2, train_epochs=3, expert_lr=0.05, batch_size=16)
+    parts = (data, fit_preprocessing(settings, data.train), flat_network("ConvNetD1-w4", data.shape, data.num_classes))
+    return ExpertTask(*parts, dataclasses.replace(made, **changes), AugmentSettings(), 0, torch.device("cpu"))
+
+
+class Calls:
+    """Counts what is trained, and may stop before it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, most: int = 99) -> None:
+        self.made, self.most, self.real = list[tuple[int, int, int]](), most, experts.train
+        monkeypatch.setattr(experts, "train", self)
+
+    def __call__(self, *args: Any, **options: Any) -> torch.Tensor:
+        if len(self.made) == self.most:
+            raise KeyboardInterrupt
+        self.made.append((options["key"][1], options["first_epoch"], args[4].epochs))
+        return self.real(*args, **options)
+
+
+def fresh(monkeypatch: pytest.MonkeyPatch, folder: Path, made: ExpertTask, epochs: list[int]) -> TrajectoryStore:
+    """The same experts in a cache of their own."""
+    with monkeypatch.context() as patch:
+        patch.setenv("LIMBECK_CACHE", str(folder))
+        return train_experts(made, epochs)
+
+
+def assert_same(store: TrajectoryStore, other: TrajectoryStore, experts_: range, epochs: list[int]) -> None:
+    for expert in experts_:
+        for epoch in epochs:
+            assert torch.equal(store.read(expert, epoch), other.read(expert, epoch)), (expert, epoch)
+
+
+def test_only_what_is_wanted_is_kept_and_a_second_run_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = train_experts(task(), [0, 2])
+    assert store.summary()["epochs"] == [0, 2, 3]
+    assert not torch.equal(store.read(0, 0), store.read(1, 0))
+    assert all(0 <= value <= 1 for value in store.log(1)["val_accuracy"])
+    assert len(store.log(1)["val_accuracy"]) == 3
+    calls = Calls(monkeypatch, most=0)
+    for changes in ({}, {"num_experts": 1}, {"dtype": "half"}, {"label_experts": 1}, {"train_epochs": 2}):
+        assert train_experts(task(**changes), [2]).path == store.path
+    assert calls.made == []
+
+
+def test_experts_that_give_no_labels_end_where_the_schedule_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = Calls(monkeypatch)
+    store = train_experts(task(num_experts=3, label_experts=1), [0, 1])
+    assert calls.made == [(0, 0, 3), (1, 0, 1), (2, 0, 1)]
+    assert [store.held(expert) for expert in range(3)] == [[0, 1, 3], [0, 1], [0, 1]]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_an_interrupted_run_goes_on_and_ends_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, momentum: float) -> None:
+    made = task(momentum=momentum)
+    whole = fresh(monkeypatch, tmp_path, made, [0, 2])
+    calls = Calls(monkeypatch, most=1)
+    with pytest.raises(KeyboardInterrupt):
+        train_experts(made, [0, 2])
+    calls.most = 99
+    resumed = train_experts(made, [0, 2])
+    assert calls.made == [(0, 0, 3), (1, 0, 3)]
+    assert_same(resumed, whole, range(2), [0, 2, 3])
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("dtype", ["fp32", "half"])
+def test_epochs_and_experts_are_added_without_training_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, momentum: float, dtype: str
+) -> None:
+    """As if all had been trained at once, to the bit, the optimiser's momentum included."""
+    calls = Calls(monkeypatch)
+    first = train_experts(task(num_experts=1, momentum=momentum, dtype=dtype), [0, 1])
+    more = task(train_epochs=6, momentum=momentum, dtype=dtype)
+    store = train_experts(more, [0, 1, 2, 3])
+    assert calls.made == [(0, 0, 3), (0, 1, 2), (0, 3, 6), (1, 0, 6)]
+    assert store.path == first.path
+    assert store.held(0) == store.held(1) == [0, 1, 2, 3, 6]
+    whole = fresh(monkeypatch, tmp_path, more, [0, 1, 2, 3])
+    assert_same(store, whole, range(2), [3, 6])
+    assert store.log(0) == whole.log(0)
+    assert verify(store) == []
+    if dtype == "fp32":
+        assert_same(store, whole, range(2), [0, 1, 2, 3, 6])
+        assert_same(first, whole, range(1), [0, 1, 2, 3, 6])  # also as it was opened before
+
+
+def test_shards_together_are_the_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = task(num_experts=3)
+    whole = fresh(monkeypatch, tmp_path, made, [0, 2])
+    calls = Calls(monkeypatch)
+    assert train_experts(made, [0, 2], shard=Shard(2, 2)).experts == [1]
+    assert train_experts(made, [0, 2], shard=Shard(2, 2)).experts == [1]
+    store = train_experts(made, [0, 2], shard=Shard(1, 2))
+    assert [expert for expert, _, _ in calls.made] == [1, 0, 2]
+    assert_same(store, whole, range(3), [0, 2, 3])
+
+
+def test_the_experts_use_their_own_crop_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
+    used, real = [], experts.train
+
+    def notes(*args: Any, **options: Any) -> torch.Tensor:
+        used.append((args[4].augment, args[4].optimiser.lr))
+        return real(*args, **options)
+
+    monkeypatch.setattr(experts, "train", notes)
+    train_experts(task(crop_ratio=0.5), [0])
+    assert used == [(AugmentSettings(crop_ratio=0.5), 0.05)] * 2
+
+
+IDENTITY = [{"expert_lr": 0.1}, {"momentum": 0.5}, {"weight_decay": 0.1}, {"batch_size": 8}, {"crop_ratio": 0.5}]
+FREE = [{"num_experts": 5}, {"train_epochs": 4}, {"label_experts": 1}, {"dtype": "half"}, {"store": "elsewhere"}]
+
+
+def test_the_identity_is_what_changes_the_experts() -> None:
+    made = task().identity()
+    for change in IDENTITY:
+        assert task(**change).identity() != made, change
+    for change in FREE:
+        assert task(**change).identity() == made, change
+    assert {name for change in (*IDENTITY, *FREE) for name in change} == {
+        field.name for field in dataclasses.fields(ExpertSettings)
+    }
+    parts = {"seed": 1, "network": flat_network("ConvNetD1-w5", (3, 8, 8), 10), "augment": AugmentSettings(strategy="crop")}
+    for name, value in parts.items():
+        assert dataclasses.replace(task(), **{name: value}).identity() != made, name
+    elsewhere = dataclasses.replace(task().data, source="/moved")
+    assert dataclasses.replace(task(), data=elsewhere).identity() == made  # the images count, not their path
+
+
+def test_a_store_may_lie_anywhere(tmp_path: Path) -> None:
+    store = train_experts(task(store=str(tmp_path / "experts")), [0])
+    assert store.path == tmp_path / "experts"
+    with pytest.raises(UsageError, match="was made with settings"):
+        train_experts(task(store=str(tmp_path / "experts"), expert_lr=0.2), [0])
+
+
+def test_an_imported_store_is_read_and_never_trained(tmp_path: Path) -> None:
+    network = flat_network("ConvNetD1-w4", (3, 8, 8), 10)
+    lists = [[[torch.full(shape, float(epoch)) for shape in network.shapes.values()] for epoch in range(4)] for _ in range(2)]
+    torch.save(lists, tmp_path / "replay_buffer_0.pt")
+    path = import_lists([tmp_path / "replay_buffer_0.pt"], tmp_path / "store", network).path
+    store = train_experts(task(store=str(path)), [0, 1])
+    assert store.read(1, 3).unique().tolist() == [3.0]
+    with pytest.raises(UsageError, match=r"^experts.store: .* was imported and lacks epochs 4 of expert 0 and"):
+        train_experts(task(store=str(path), train_epochs=4), [0, 1])
+    with pytest.raises(UsageError, match="was made with network 'ConvNetD1-w4', not 'ConvNetD1-w5'"):
+        made = task(store=str(path))
+        train_experts(dataclasses.replace(made, network=flat_network("ConvNetD1-w5", (3, 8, 8), 10)), [0])
+
+
+def test_a_store_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    train_experts(task(), [0])
+
+    def refuses(self: TrajectoryStore, want: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(TrajectoryStore, "note", refuses)
+    train_experts(task(), [0])
+    with pytest.raises(UsageError, match=r"lacks epochs 1 of expert 0 .* and cannot be written \(Permission denied\)$"):
+        train_experts(task(), [0, 1])
+
+
+def test_without_images_to_validate_on_there_are_no_accuracies() -> None:
+    made = task(num_experts=1)
+    empty = made.data.val.take(made.data.val.rows[:0])
+    store = train_experts(dataclasses.replace(made, data=dataclasses.replace(made.data, val=empty)), [0])
+    assert store.log(0) == {"val_accuracy": [None] * 3}
+
+
+def test_progress_counts_what_is_left() -> None:
+    class Counter(Progress, Stage):
+        total = done = 0
+
+        def stage(self, name: str, total: int, done: int = 0) -> Any:
+            self.total, self.done = total, done
+            return self
+
+        def __enter__(self) -> "Counter":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def advance(self, steps: int = 1, **facts: Any) -> None:
+            self.done += steps
+
+        def say(self, message: str) -> None: ...
+
+    counter = Counter()
+    train_experts(task(num_experts=1), [0], counter)
+    assert (counter.total, counter.done) == (3, 3)
+    train_experts(task(num_experts=2, train_epochs=5), [0], counter)
+    assert (counter.total, counter.done) == (10, 10)
+
+
+def test_divergence_is_a_failure_that_names_the_key() -> None:
+    with pytest.raises(Failure, match=r"experts.expert_lr \(1e\+30\) is too large"):
+        train_experts(task(expert_lr=1e30), [0])
