@@ -2,7 +2,7 @@
 
     python benchmarks/seeds.py --network ConvNetD3-w32 --ipc 10 --epochs 1000 --output benchmarks/results/seeds.json
 
-Every variant is a process of its own, run once to fill the cache of compiled code and then timed, the start of workers included. The
+Every variant is a process of its own, once to fill the cache of compiled code and then timed, the start of workers included. The
 plain loop trains as a script does: uncompiled, on all threads, one seed after another.
 """
 
