@@ -11,11 +11,9 @@ from limbeck.data.image_cache import decoded
 from limbeck.data.imageset import ImageSet, Split
 from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
-from limbeck.data.split import cap, divide, hold_out
+from limbeck.data.split import cap, divide, hold_out_test
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import Progress
-
-TEST_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -54,9 +52,7 @@ def load_files(settings: DataSettings, parts: Mapping[str, Files], classes: Clas
         parts, classes = {part: files.choose(chosen) for part, files in parts.items()}, classes.take(chosen)
     parts = {part: files for part, files in parts.items() if files.items or part != "val"}
     if "test" not in parts:
-        kept, held = hold_out(parts["train"].labels, TEST_SHARE, settings.seed, "test")
-        if len(held) == 0:
-            raise UsageError(f"data.source: {settings.source!r} has one image in every class: none can be spared to test on")
+        kept, held = hold_out_test(parts["train"].labels, settings)
         parts = {"train": parts["train"].take(kept), "test": parts["train"].take(held)}
     # Only what will be used is decoded: of a million images a small `per_class` leaves few.
     capped = parts["train"].take(cap(parts["train"].labels, settings.per_class, settings.seed))

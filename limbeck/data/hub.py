@@ -18,14 +18,14 @@ from typing import Any
 import numpy as np
 
 from limbeck.data.classes import Classes, relabelled
-from limbeck.data.files import TEST_SHARE, check_splits
+from limbeck.data.files import check_splits
 from limbeck.data.folder import subfolders
 from limbeck.data.image_cache import identity
 from limbeck.data.imageset import ImageSet, Split
 from limbeck.data.registry import ImageNetClass
 from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
-from limbeck.data.split import divide, hold_out
+from limbeck.data.split import divide, hold_out_test
 from limbeck.data.stream_cache import Label, Row, Stream, Streamed, streamed
 from limbeck.runtime.cache import cache_root
 from limbeck.runtime.errors import Failure, UsageError
@@ -297,9 +297,7 @@ def _divided(settings: DataSettings, held: Streamed, labels: np.ndarray, classes
         raise UsageError(f"data.source: {settings.source!r} has one class, {classes.names[0]!r}; at least two are needed")
     splits = {part: split for part, split in splits.items() if len(split) or part != "val"}
     if "test" not in splits:
-        kept, rest = hold_out(splits["train"].labels, TEST_SHARE, settings.seed, "test")
-        if len(rest) == 0:
-            raise UsageError(f"data.source: {settings.source!r} has one image in every class: none can be spared to test on")
+        kept, rest = hold_out_test(splits["train"].labels, settings)
         splits = {"train": splits["train"].take(kept), "test": splits["train"].take(rest)}
     check_splits(settings.source, splits["train"], splits["test"], classes)
     return divide(settings, splits["train"], splits["test"], classes.names, splits.get("val"), held.content)

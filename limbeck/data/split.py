@@ -12,6 +12,8 @@ from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import numpy_generator
 
+TEST_SHARE = 0.2
+
 
 def hold_out(labels: np.ndarray, share: float, seed: int, key: str) -> tuple[np.ndarray, np.ndarray]:
     """Divide images in two, stratified by class.
@@ -30,6 +32,18 @@ def hold_out(labels: np.ndarray, share: float, seed: int, key: str) -> tuple[np.
         count = min(max(1, int(share * len(members) + 0.5)), len(members) - 1)
         held[numpy_generator(seed, key, int(k)).permutation(members)[:count]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def hold_out_test(labels: np.ndarray, settings: DataSettings) -> tuple[np.ndarray, np.ndarray]:
+    """The positions to train on and, `TEST_SHARE` of each class, to test on, for a source that does not say.
+
+    Raises:
+        UsageError: when no class can spare an image.
+    """
+    kept, held = hold_out(labels, TEST_SHARE, settings.seed, "test")
+    if len(held) == 0:
+        raise UsageError(f"data.source: {settings.source!r} has one image in every class: none can be spared to test on")
+    return kept, held
 
 
 def cap(labels: np.ndarray, per_class: int | None, seed: int) -> np.ndarray:

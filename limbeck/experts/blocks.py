@@ -81,7 +81,7 @@ class Block:
 
     @cached_property
     def header(self) -> dict[str, Any]:
-        """`epochs`, `coding`, `step_error`, `after` and `end` (digests), `accuracy` by epoch, `state` (number of tensors, or None)."""
+        """`epochs`, `coding`, `step_error`, the digests `after` and `end`, `accuracy` by epoch, `state`: how many tensors."""
         header: dict[str, Any] = self._opened(lambda file: self._checked(read_header(file.metadata())))
         return header
 

@@ -14,7 +14,7 @@ from limbeck.experts.coding import CODINGS
 from limbeck.experts.fill import Shard, Want
 from limbeck.experts.store import TrajectoryStore
 
-HEADER = 1500  # bytes a file
+HEADER = 900  # bytes a file
 
 
 def estimate(

@@ -82,14 +82,18 @@ def load_lists(file: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)  # the format of torch before 1.6
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL (\S+)", str(error))
-        wants = f" ({named[1]})" if named else ""
-        raise UsageError(
-            f"FILE: {str(file)!r} holds more than lists of tensors{wants}; reading it would run code from it"
-        ) from error
+        if named is None:
+            raise _unreadable(file) from error
+        reason = f"holds more than lists of tensors ({named[1]}); reading it would run code from it"
+        raise UsageError(f"FILE: {str(file)!r} {reason}") from error
     except OSError as error:
         raise UsageError(f"FILE: {str(file)!r} cannot be read ({error.strerror or error})") from error
     except (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise UsageError(f"FILE: {str(file)!r} is no file of torch.save, or broken") from error
+        raise _unreadable(file) from error
+
+
+def _unreadable(file: Path) -> UsageError:
+    return UsageError(f"FILE: {str(file)!r} is no file of torch.save, or broken")
 
 
 def _experts(file: Path) -> Iterator[tuple[str, Sequence[Any]]]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from limbeck.distilled.card import METHODS, Accuracy, accuracies, percent
+from limbeck.distilled.card import METHODS, Accuracy, accuracies, percent, protocol_name
 from limbeck.methods.settings import DistillSettings
 from limbeck.report.contents import Run, read_run
 from limbeck.report.film import film
@@ -53,6 +53,7 @@ def _content(run: Run) -> dict[str, Any]:
         "gallery": gallery(run.distilled) if run.distilled is not None else None,
         "film": film(run),
         "figures": figures(run),
+        "measured": _measured(run),
         "experts": _experts(run),
         "seconds": _seconds(run),
         "settings": _tree(run.settings, encodable(DistillSettings())),
@@ -105,6 +106,32 @@ def _bar(row: Accuracy) -> dict[str, Any]:
     low, high = (100 * min(max(end, 0.0), 1.0) for end in row.interval or (row.mean, row.mean))
     texts = {"name": row.name, "title": row.title, "value": row.value, "bounds": row.bounds, "n": row.runs or "–"}
     return texts | {"mean": round(100 * row.mean, 2), "low": round(low, 2), "width": round(high - low, 2)}
+
+
+def _measured(run: Run) -> list[tuple[str, str]]:
+    """How the accuracies were measured and what else they say, as pairs of name and value."""
+    results, pairs = run.results, []
+    if "name" in (results.get("protocol") or {}):
+        pairs.append(("Protocol", f"{protocol_name(results['protocol'])}, network {results.get('network')}"))
+    gain = results.get("gain") or {}
+    if gain.get("ci95"):
+        low, high = (100 * end for end in gain["ci95"])
+        known = f"{100 * gain['mean']:+.1f} points, 95 % interval {low:+.1f} … {high:+.1f}, p = {gain['p']:.2g}"
+        pairs.append(("Over random images, paired by seed", known))
+    lossless = results.get("lossless") or {}
+    if lossless.get("lossless") is not None:
+        floor = f" ({percent(lossless['floor'])} would be)" if lossless.get("floor") is not None else ""
+        pairs.append(("Lossless, to one standard deviation", "yes" if lossless["lossless"] else f"no{floor}"))
+    size = (results.get("compression") or {}).get("images")
+    if size:
+        pairs.append(("Images", f"{size['distilled']} instead of {size['real']} ({percent(size['ratio'])})"))
+    error = (results.get("predictions") or {}).get("calibration_error")
+    if error:
+        pairs.append(("Expected calibration error", percent(error["mean"])))
+    for name, row in (results.get("networks") or {}).items():
+        found = {accuracy.name: accuracy.value for accuracy in accuracies(row)}
+        pairs.append((f"With {name}", f"{found.get('distilled', '–')} (random {found.get('random', '–')})"))
+    return pairs
 
 
 def _experts(run: Run) -> list[tuple[str, str]]:

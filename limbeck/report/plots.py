@@ -6,6 +6,7 @@ import numpy as np
 
 from limbeck.distilled.card import percent
 from limbeck.figures import curves
+from limbeck.figures.confusion import confusion_map
 from limbeck.figures.kept import kept_share
 from limbeck.figures.style import inline_svg
 from limbeck.report.contents import Row, Run
@@ -33,6 +34,8 @@ def figures(run: Run) -> list[dict[str, str]]:
     if kept:
         caption = "The share of each layer's parameters that enters the matching loss."
         made.append(("kept", "Parameters kept", caption, kept_share(kept)))
+    if run.distilled is not None and (confusion := (run.results.get("predictions") or {}).get("confusion")):
+        made.append(("confusion", "What is taken for what", _hardest(run), confusion_map(confusion, run.distilled.class_names)))
     keys = ("name", "title", "caption", "svg")
     return [dict(zip(keys, (name, title, text, inline_svg(drawn, name, title)), strict=True)) for name, title, text, drawn in made]
 
@@ -52,3 +55,14 @@ def _skipped(rows: Sequence[Row]) -> str:
     if not count:
         return f"None of {len(rows)} iterations was skipped."
     return f"{count} of {len(rows)} iterations ({percent(count / len(rows))}) were skipped and changed nothing."
+
+
+def _hardest(run: Run) -> str:
+    """Which class is recognised worst, of the networks trained on the distilled images."""
+    text = "By networks trained on the distilled images, of the test images."
+    held = run.results["predictions"].get("per_class") or []
+    means = {name: row["mean"] for name, row in zip(run.distilled.class_names, held, strict=False) if row} if run.distilled else {}
+    if not means:
+        return text
+    low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+    return f"{text} Best: {high}, {percent(means[high])}; worst: {low}, {percent(means[low])}."

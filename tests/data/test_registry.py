@@ -62,3 +62,10 @@ def test_an_unknown_list() -> None:
         find_subset("imagenete")
     assert str(caught.value).startswith("data.source: 'imagenete' is none of ImageNet's published subsets, which are bird-hard, ")
     assert str(caught.value).endswith("in1k-cifar10; did you mean imagenette?")
+
+
+def test_the_documentation_lists_them_all() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    for name in subsets():
+        assert f"`{name.removeprefix('comp-dd/')}`" in text
+    assert "**`music-hard` has nine classes.**" in text

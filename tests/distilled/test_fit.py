@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from distilled.foreign_files import save_npz, save_pt, write_images
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
@@ -262,8 +263,6 @@ def test_wrong_whitening_is_seen(scenes: Scenes) -> None:
     refused(dataclasses.replace(held, images=real(scenes).images), scenes.data, whiten, "images: ")
     for images in (held.to_pixels() * 255, held.to_pixels()):
         refused(dataclasses.replace(held, images=images), scenes.data, whiten, "images: ")
-    (note,) = check_fit(dataclasses.replace(real(scenes), images=held.images), scenes.data, scenes.preprocessing)
-    assert note.startswith("images: they have 0.3") and "of the contrast of real ones (not prepared by normalise" in note
 
 
 def permuted(order: Tensor) -> Callable[[DistilledSet], DistilledSet]:
@@ -317,8 +316,6 @@ def test_permuted_labels_are_seen_without_a_network(scenes: Scenes, order: Tenso
 @pytest.mark.parametrize("form", ["pt", "soft pt", "npz", "folder"])
 def test_faults_of_foreign_sets_are_seen(scenes: Scenes, tmp_path: Path, form: str) -> None:
     """Swapped classes and images normalised twice, in what others write."""
-    from distilled.test_foreign import save_npz, save_pt, write_images
-
     sound, wrong = real(scenes), permuted(SWAPPED)(real(scenes))
 
     def written(name: str, held: DistilledSet, images: Tensor) -> Path:

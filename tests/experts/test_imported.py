@@ -80,10 +80,8 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pyte
         file = saved(tmp_path / f"buffer{number}.pt", [[[Evil()]]], **options)
         with pytest.raises(UsageError) as caught:
             import_lists([file], tmp_path / "store", network())
-        assert (
-            str(caught.value)
-            == f"FILE: {str(file)!r} holds more than lists of tensors (posix.mkdir); reading it would run code from it"
-        )
+        reason = "holds more than lists of tensors (posix.mkdir); reading it would run code from it"
+        assert str(caught.value) == f"FILE: {str(file)!r} {reason}"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["buffer0.pt", "buffer1.pt"]
 
 
@@ -133,7 +131,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     whole = saved(tmp_path / "whole.pt", experts(1, 2)).read_bytes()
     for content in (b"", b"no torch file", whole[: len(whole) // 2]):
         (tmp_path / "buffer.pt").write_bytes(content)
-        with pytest.raises(UsageError, match=r"^FILE: '.*buffer.pt' (is no file of torch.save, or broken|holds more than)"):
+        with pytest.raises(UsageError, match=r"^FILE: '.*buffer.pt' (is no file of torch.save, or broken|cannot be read .*)$"):
             import_lists([tmp_path / "buffer.pt"], tmp_path / "store", network())
     for path in (tmp_path / "none.pt", tmp_path):
         with pytest.raises(UsageError, match=r"^FILE: .* cannot be read \("):

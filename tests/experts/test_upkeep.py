@@ -8,9 +8,11 @@ import torch
 from experts.walks import IDENTITY, Walker, walk
 from matplotlib.colors import to_hex
 
+from limbeck.experts.blocks import digest, write_rows
 from limbeck.experts.estimate import estimate
 from limbeck.experts.fill import Shard, Want, fill
 from limbeck.experts.prune import prune
+from limbeck.experts.recorder import Recorder
 from limbeck.experts.show import describe, over_experts
 from limbeck.experts.store import TrajectoryStore
 from limbeck.experts.verify import verify
@@ -39,10 +41,8 @@ def test_every_byte_of_a_file_counts(tmp_path: Path) -> None:
     for file in sorted(tmp_path.glob("expert-0001/*.safetensors")):
         whole = file.read_bytes()
         for _ in range(12):
-            place = int(torch.randint(len(whole), (), generator=draws))
-            file.write_bytes(
-                whole[:place] + bytes([whole[place] ^ 1 << int(torch.randint(8, (), generator=draws))]) + whole[place + 1 :]
-            )
+            place, bit = (int(torch.randint(most, (), generator=draws)) for most in (len(whole), 8))
+            file.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
             problems = verify(TrajectoryStore(tmp_path))
             assert problems, (file.name, place)
             assert all(line.startswith(f"expert-0001/{file.name}: ") for line in problems)
@@ -64,24 +64,12 @@ def test_what_is_missing_is_listed(tmp_path: Path) -> None:
 
 
 def test_numbers_that_are_not_finite_are_found(tmp_path: Path) -> None:
-    store = TrajectoryStore(tmp_path, IDENTITY)
-    from limbeck.experts.blocks import digest, write_rows
-
+    TrajectoryStore(tmp_path, IDENTITY)
     theta = torch.full((1, 700), torch.inf)
-    header = {
-        "epochs": [0],
-        "coding": "fp32",
-        "step_error": 0.0,
-        "after": None,
-        "end": digest(theta[0]),
-        "accuracy": {},
-        "state": 0,
-    }
-    write_rows(tmp_path / "expert-0000", {"theta": theta}, header, 0)
-    assert verify(TrajectoryStore(tmp_path), []) == [
-        "expert-0000/epochs-0000-0000-0000.safetensors: theta has numbers that are not finite"
-    ]
-    assert store.path == tmp_path
+    header = {"epochs": [0], "coding": "fp32", "step_error": 0.0, "after": None, "end": digest(theta), "accuracy": {}, "state": 0}
+    file = write_rows(tmp_path / "expert-0000", {"theta": theta}, header, 0).path
+    problem = f"expert-0000/{file.name}: theta has numbers that are not finite"
+    assert verify(TrajectoryStore(tmp_path), []) == [problem]
 
 
 @pytest.mark.parametrize("coding", ["fp32", "half"])
@@ -107,7 +95,7 @@ def test_pruning_removes_what_no_recipe_needs_and_nothing_else(tmp_path: Path, c
             assert torch.equal(opened.read(0, epoch), theta)
         assert [opened.log(expert) for expert in range(2)] == logs
         assert verify(opened) == []
-        assert opened.wanted() == sorted(less, key=lambda want: (tmp_path / "x", want.epochs)) or len(opened.wanted()) == 2
+        assert set(opened.wanted()) == set(less)
     assert prune(store, less) == []
     fill(store, Want(2, tuple(range(14)), 60, 1, "fp16"), Walker(store, coding).train)  # and it can be filled again
     assert float((store.read(1, 13) - walk(1, 13)[13]).abs().max()) < 1e-3
@@ -136,8 +124,6 @@ def test_superseded_files_go(tmp_path: Path) -> None:
 
 
 def test_a_point_on_the_way_stays_until_the_way_is_done(tmp_path: Path) -> None:
-    from limbeck.experts.recorder import Recorder
-
     store, want = TrajectoryStore(tmp_path, IDENTITY), Want(1, (0, 1), 40, 1, "fp32")
     job = store.shelf(0).job(want.of(0), "fp32")
     assert job is not None
