@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 from limbeck.augmentation_settings import AugmentSettings
-from limbeck.evaluation import trials as trials_module
 from limbeck.evaluation.protocols import PROTOCOLS
 from limbeck.evaluation.trials import Trial, Trials
 from limbeck.networks.flat import flat_network
@@ -51,7 +50,6 @@ def run(variant: str, arguments: argparse.Namespace) -> float:
     """Seconds of the variant, in this process."""
     trials, made, test = material(arguments)
     if variant == "limbeck":
-        trials_module.TIMED_STEPS = 1
         list(trials.run([replace(made[0], how=replace(made[0].how, epochs=2))], [test]))  # fills the cache of compiled code
     began = time.perf_counter()
     if variant == "limbeck":

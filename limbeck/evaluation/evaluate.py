@@ -8,7 +8,7 @@ full        networks trained on the whole training split
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from limbeck.evaluation.trials import Trial, Trials
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
+from limbeck.training.compute import Compile
 from limbeck.training.images import Counted, Held, Images, prepare_split
 from limbeck.training.targets import Labels, Targets, Teacher
 
@@ -81,7 +82,7 @@ class Evaluator:
     augment: AugmentSettings
     seed: int
     device: torch.device
-    compile: Literal["auto", "yes", "no"] = "auto"
+    compile: Compile = "auto"
 
     @cached_property
     def protocol(self) -> Protocol:

@@ -88,12 +88,14 @@ class Gradient:
         loss: ℓ(logits, y), differentiable, a mean over the batch.
         compile: whether g goes through `torch.compile`, one graph for every size of a micro-batch.
         micro_batch: images at a time; None takes a batch whole.
+        sizes: of micro-batches that are compiled for; others are computed uncompiled, None none of them.
     """
 
     network: FlatNetwork
     loss: Loss
     compile: bool = False
     micro_batch: int | None = None
+    sizes: frozenset[int] | None = None
     _function: Callable[..., Any] = field(init=False, repr=False)
     _stacked: Callable[..., Any] = field(init=False, repr=False)
 
@@ -123,6 +125,8 @@ class Gradient:
     def _call(self, function: Callable[..., Any], theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         if self.compile and theta.is_cuda:
             torch.compiler.cudagraph_mark_step_begin()
+        if self.sizes is not None and x.shape[theta.ndim - 1] not in self.sizes:
+            function = vmap(grad(self._value), randomness="error") if theta.ndim == 2 else self._by_autograd
         gradient: Tensor = function(theta, x, y)
         return gradient
 

@@ -17,6 +17,7 @@ from limbeck.evaluation.evaluate import Evaluator, Subset
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import Failure
+from limbeck.training import compute
 
 
 def colours(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +102,8 @@ def test_without_a_validation_split_the_step_size_is_chosen_on_spare_images(eval
 def test_in_workers_and_in_this_process_to_the_bit(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
     subset = evaluator.random_subset(2, 0.05, 0)
     here = evaluator.logits(subset, range(3))
-    monkeypatch.setattr(trials_module, "WORKERS_FROM_SECONDS", 0.0)
+    monkeypatch.setattr(compute, "WORKERS_FROM_SECONDS", 0.0)
+    monkeypatch.setattr(compute, "cores", lambda: 2)
     monkeypatch.setattr(trials_module, "cores", lambda: 2)
     there = evaluator.logits(subset, range(3))
     assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))

@@ -1,0 +1,133 @@
+"""How training computes: compiled or not, and where several trainings run.
+
+One training takes one thread of the CPU wherever it runs, so that its result is the same to the bit in this process, in a worker
+and on a machine with more cores.
+"""
+
+import time
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import torch
+
+from limbeck.networks.flat import FlatNetwork
+from limbeck.networks.micro_batches import automatic_micro_batch, output_sizes, sizes
+from limbeck.runtime.compiling import keep_compiled_code
+from limbeck.runtime.devices import one_thread
+from limbeck.runtime.memory import free_memory
+from limbeck.runtime.workers import cores
+from limbeck.training.gradient import Gradient, Loss
+from limbeck.training.images import Images
+from limbeck.training.targets import Targets
+
+Compile = Literal["auto", "yes", "no"]
+
+# Compiling costs ten to twenty seconds and halves a step: below so many steps it does not pay. A count and no timing,
+# because compiled code rounds differently, and two equal trainings must decide alike.
+COMPILE_FROM_STEPS = 4000
+# Starting a worker costs some five seconds. That may be timed: where a training runs changes no bit of it.
+WORKERS_FROM_SECONDS = 20.0
+TIMED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how networks of one architecture are trained.
+
+    Args:
+        network: the architecture, on the device that computes.
+        device: to compute on.
+        compile: `yes`, `no`, or `auto` for what is long enough.
+    """
+
+    network: FlatNetwork
+    device: torch.device
+    compile: Compile = "auto"
+
+    def compiles(self, steps: int) -> bool:
+        """Whether a training of so many steps is compiled."""
+        return {"yes": True, "no": False, "auto": steps >= COMPILE_FROM_STEPS}[self.compile]
+
+    def gradient(self, loss: Loss, shape: tuple[int, int, int], steps: int, batches: Iterable[int]) -> Gradient:
+        """The gradient that a training descends along: compiled where that pays and works.
+
+        Args:
+            loss: ℓ(logits, targets) with targets of the logits' shape.
+            shape: of an image.
+            steps: of the training.
+            batches: sizes of batches that occur often; others are computed uncompiled.
+        """
+        if not self.compiles(steps):
+            return Gradient(self.network, loss)
+        micro_batch = automatic_micro_batch(self.network, shape, self.device)
+        # Kept for the next trainings of the process: a function compiled anew is traced anew.
+        return _compiled(_Same(self.network, shape), loss, micro_batch, tuple(sorted(set(batches))))
+
+    def pays_workers(self, gradient: Gradient, images: Images, targets: Targets, batch: int, steps: int) -> bool:
+        """Whether trainings of so many steps in all take long enough for workers, by the time of a few of them."""
+        if self.device.type != "cpu" or cores() == 1:
+            return False
+        with one_thread():
+            theta = self.network.initial(torch.Generator().manual_seed(0))
+            index = torch.arange(min(len(images), batch))
+            x = images.fetch(index)
+            y = targets.of(index, x, lambda y: y)
+            gradient(theta, x, y)
+            began = time.perf_counter()
+            for _ in range(TIMED_STEPS):
+                gradient(theta, x, y)
+            step = (time.perf_counter() - began) / TIMED_STEPS
+        return step * steps >= WORKERS_FROM_SECONDS
+
+    def together(self, shape: tuple[int, int, int], batch: int) -> int:
+        """How many networks to train in step, vectorised over their parameters: on a GPU as many as its memory holds."""
+        # On a CPU that is slower than one after another; dropout would draw one mask for all.
+        if self.device.type != "cuda" or self.network.has_dropout:
+            return 1
+        # A forward pass and its gradients, with room for what the library needs in between.
+        each = 4 * 4 * batch * sum(output_sizes(self.network, shape)) + 16 * self.network.num_parameters
+        return max(1, free_memory(self.device) // 2 // max(each, 1))
+
+
+@dataclass(frozen=True)
+class _Same:
+    """A network that equals every other of the same name, image shape, structure and device."""
+
+    network: FlatNetwork
+    shape: tuple[int, int, int]
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self._key() == other._key()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.module.parameters()).device
+
+    def _key(self) -> tuple[str, tuple[int, int, int], str, str]:
+        return self.network.name, self.shape, str(self.network.module), str(self.device)
+
+
+@cache
+def _compiled(same: _Same, loss: Loss, micro_batch: int | None, batches: tuple[int, ...]) -> Gradient:
+    """The compiled gradient, called once for every size that occurs; uncompiled where there is no compiler."""
+    network, draws = same.network, torch.Generator().manual_seed(0)
+    keep_compiled_code()
+    known = frozenset(size for batch in batches for size in sizes(batch, micro_batch))
+    gradient = Gradient(network, loss, True, micro_batch, known)
+    try:
+        for size in sorted(known):
+            theta, x = network.initial(draws).to(same.device), torch.randn(size, *same.shape, generator=draws).to(same.device)
+            with torch.no_grad():
+                y = torch.zeros_like(network(theta, x))
+            gradient(theta, x, y)
+    except Exception as error:  # noqa: BLE001 (a compiler fails in many ways, and none may stop a training)
+        warnings.warn(f"training could not be compiled and runs uncompiled: {type(error).__name__}", stacklevel=2)
+        return Gradient(network, loss)
+    return gradient
