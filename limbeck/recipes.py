@@ -190,6 +190,8 @@ def _words(kind: Any) -> str:
     """What a type accepts, for an error message."""
     if get_origin(kind) is Literal:
         return ("one of " if len(get_args(kind)) > 1 else "") + ", ".join(map(str, get_args(kind)))
+    if get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis:
+        return "a list of " + " or ".join({str: "names", int: "whole numbers"}[part] for part in get_args(get_args(kind)[0]))
     if get_origin(kind) is tuple:
         return f"a list of {len(get_args(kind))} whole numbers"
     return {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}[kind]

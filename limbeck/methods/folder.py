@@ -19,7 +19,7 @@ from limbeck.runtime.fingerprint import encodable
 from limbeck.runtime.memory import peak_memory
 
 # Keys that no result before the final evaluation depends on: a resumed run may change them.
-LATE_KEYS = {"output", "data.workers", "eval.seeds", "eval.random_lr"} | {
+LATE_KEYS = {"output", "data.root", "data.workers", "eval.seeds", "eval.networks", "eval.random_lr"} | {
     f"eval.full_{name}" for name in ("epochs", "seeds", "lr", "batch_size")
 }
 
@@ -62,7 +62,9 @@ class RunFolder:
 
     def _differences(self) -> list[tuple[str, Any, Any]]:
         found, wanted = _flatten(own_json(self.settings_file)), _flatten(encodable(self.settings))
-        rows = [(key, wanted.get(key), found.get(key)) for key in sorted(found.keys() | wanted.keys())]
+        # A run that was begun before a key was known went by that key's default.
+        known = _flatten(encodable(DistillSettings()))
+        rows = [(key, wanted.get(key), found.get(key, known.get(key))) for key in sorted(found.keys() | wanted.keys())]
         return [row for row in rows if row[1] != row[2]]
 
     def open(self, data: str) -> None:

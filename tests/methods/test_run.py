@@ -143,6 +143,17 @@ def test_other_settings_or_images_are_not_resumed(tmp_path: Path) -> None:
         distill(settings(outer__iterations="1"), tmp_path / "run", resume=True)
 
 
+def test_a_run_from_before_a_key_was_known_goes_by_its_default(tmp_path: Path) -> None:
+    results = distill(settings(outer__iterations="2"), tmp_path / "run")
+    file = tmp_path / "run" / "settings.json"
+    held = read_json(file)
+    del held["data"]["crop"], held["eval"]["teacher"]
+    file.write_text(json.dumps(held))
+    assert distill(settings(outer__iterations="2"), tmp_path / "run", resume=True) == results
+    with pytest.raises(UsageError, match="data.crop"):
+        distill(settings(outer__iterations="2", data__crop="centre"), tmp_path / "run", resume=True)
+
+
 def test_another_device_is_not_resumed(tmp_path: Path) -> None:
     distill(settings(outer__iterations="1"), tmp_path / "run")
     state = read_json(tmp_path / "run" / "state.json")
