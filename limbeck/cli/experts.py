@@ -138,12 +138,16 @@ def _import(arguments: Namespace) -> dict[str, Any]:
     from limbeck.experts.epochs import parse_epochs
     from limbeck.experts.imported import import_lists
     from limbeck.networks.flat import flat_network
+    from limbeck.networks.names import check_network_name
     from limbeck.runtime.progress import default_progress
 
     keep = None if arguments.keep is None else parse_epochs("--keep", arguments.keep)
     output, progress = Path(arguments.output).expanduser(), default_progress()
     require(bool(files), "FILE", [], "at least one file")
     require(not output.exists(), "--output", str(output), "a new folder")
+    for file in files:
+        require(file.is_file(), "FILE", str(file), "a file that exists")
+    check_network_name(settings.network)  # before the data, which may take long to load
     data = load_data(settings.data, progress)
     store = import_lists(
         files,

@@ -149,8 +149,8 @@ def encode(thetas: Tensor, name: str) -> tuple[str, dict[str, Tensor], float]:
 def step_error(read: Tensor, thetas: Tensor) -> float:
     """max_e 2 max(‖ε_e‖, ‖ε_{e+1}‖) / ‖θ_{e+1} − θ_e‖, ε the error of `read`, of `thetas` with shape (n, P).
 
-    It bounds the part of an epoch's step that is lost, and of every displacement over more epochs that is as long as the steps
-    at its two ends.
+    It bounds the part of an epoch's step that is lost, and of every displacement over more epochs that is at least as long as
+    the steps next to its two ends.
     """
     read, thetas = read.double(), thetas.double()
     errors, steps = (read - thetas).norm(dim=1), thetas.diff(dim=0).norm(dim=1)

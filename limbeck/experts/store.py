@@ -45,7 +45,10 @@ class TrajectoryStore:
         self.path = path
         found = path / "metadata.json"
         if identity is not None and not found.exists():
-            write_json(found, {"format": FORMAT, **plain(dict(identity)), "about": plain(dict(about or {}))})
+            try:
+                write_json(found, {"format": FORMAT, **plain(dict(identity)), "about": plain(dict(about or {}))})
+            except OSError as error:
+                raise UsageError(f"experts: the store {str(path)!r} cannot be made ({error.strerror})") from error
         try:
             self.metadata: dict[str, Any] = read_json(found)
             self.num_parameters = int(self.metadata["num_parameters"])

@@ -24,6 +24,7 @@ from limbeck.training.targets import Labels, Targets
 from limbeck.views import Views
 
 AfterEpoch = Callable[[int, Tensor], None]
+Pool = Callable[[int], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,11 +50,12 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What one network is trained on: N images, their targets, and the key of its draws."""
+    """What one network is trained on: N images, their targets, the key of its draws, and which images an epoch takes (all)."""
 
     images: Images
     targets: Targets
     key: tuple[Key, ...]
+    pool: Pool | None = None
 
 
 def train(
@@ -68,6 +70,7 @@ def train(
     gradient: Gradient | None = None,
     first_epoch: int = 0,
     state: tuple[Tensor, ...] | None = None,
+    pool: Pool | None = None,
     after_epoch: AfterEpoch = lambda epoch, theta: None,
 ) -> Tensor:
     """Train and return the parameters.
@@ -83,12 +86,13 @@ def train(
         gradient: how the gradient is computed; None: uncompiled.
         first_epoch: how many epochs θ has been trained already.
         state: the optimiser's, which is changed in place; None starts anew.
+        pool: the positions of the images that an epoch (from 0) takes, int64; None: all.
         after_epoch: called with the number of finished epochs and θ, which it must not change.
 
     Returns:
         The parameters after the last epoch, with shape (P,).
     """
-    member = Member(images, Labels(targets) if isinstance(targets, Tensor) else targets, key)
+    member = Member(images, Labels(targets) if isinstance(targets, Tensor) else targets, key, pool)
     gradient = gradient or Gradient(network, how.loss)
     return _train(theta.clone(), [member], how, seed, gradient, first_epoch, state, after_epoch)
 
@@ -101,6 +105,8 @@ def train_together(
     *,
     seed: int,
     gradient: Gradient | None = None,
+    first_epoch: int = 0,
+    state: tuple[Tensor, ...] | None = None,
     after_epoch: AfterEpoch = lambda epoch, theta: None,
 ) -> Tensor:
     """Train S networks in step, vectorised over their parameters; each as `train` would train it alone, up to rounding.
@@ -108,14 +114,14 @@ def train_together(
     Args:
         network: f.
         theta: the starts, with shape (S, P); left as they are.
-        members: what each of them is trained on; equal numbers of images.
-        how, seed, gradient, after_epoch: as for `train`, with θ stacked.
+        members: what each of them is trained on; equal numbers of images in every epoch.
+        how, seed, gradient, first_epoch, state, after_epoch: as for `train`, with θ and the state stacked.
 
     Returns:
         The parameters after the last epoch, with shape (S, P).
     """
     assert len({len(member.images) for member in members}) == 1, "networks that are trained together take equal numbers of images"
-    return _train(theta.clone(), members, how, seed, gradient or Gradient(network, how.loss), 0, None, after_epoch)
+    return _train(theta.clone(), members, how, seed, gradient or Gradient(network, how.loss), first_epoch, state, after_epoch)
 
 
 def _train(
@@ -146,7 +152,12 @@ def _train(
 def _batches(member: Member, how: Training, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The views and targets of an epoch, batch by batch."""
     images = member.images
-    order = torch.randperm(len(images), generator=generator(seed, *member.key, "order", epoch))
+    draws_order = generator(seed, *member.key, "order", epoch)
+    if member.pool is None:
+        order = torch.randperm(len(images), generator=draws_order)
+    else:
+        pool = member.pool(epoch)
+        order = pool[torch.randperm(len(pool), generator=draws_order)]
     draws = generator(seed, *member.key, "augment", epoch)
     for index in order.split(how.batch_size):
         shape, x = (len(index), *images.shape), images.fetch(index)

@@ -48,7 +48,7 @@ def test_show(limbeck: Run, path: Path, tmp_path: Path) -> None:
     assert (status, err) == (0, "")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     for line in (
-        "network: ConvNetD3-w32, 1962 parameters",
+        "network: ConvNetD3-w32, 770 parameters",
         "source (not part of its identity): scenes:easy",
         "experts: 8",
         "epochs: 0-8 of 8 experts",
@@ -71,7 +71,8 @@ def test_verify(limbeck: Run, path: Path) -> None:
     assert (status, out) == (1, "expert-0008: epochs 0-6 are missing\n")
     assert err.splitlines()[-1] == f"limbeck: failed: 1 thing is broken or missing in {str(path)!r}"
     file = path / "expert-0003" / "epochs-0000-0007-0000.safetensors"
-    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     status, out, err = limbeck("experts", "verify", path, "--json")
     assert (status, out) == (1, "")
     assert "expert-0003/epochs-0000-0007-0000.safetensors: theta has changed" in err.splitlines()
@@ -123,6 +124,8 @@ def test_import(limbeck: Run, tmp_path: Path) -> None:
     status, _, err = limbeck("experts", "import", *files, "--output", tmp_path / "other", *other)
     assert status == 2
     assert err.splitlines()[-1].endswith("has the shape (4, 3, 3, 3), not (5, 3, 3, 3), for blocks.0.0.weight of ConvNetD1-w5")
+    status, _, err = limbeck("experts", "import", *files, "--output", tmp_path / "other", "--network", "ConvNet", *data[2:])
+    assert err.startswith("limbeck: error: network: 'ConvNet' is not a name such as")
     assert not (tmp_path / "other").exists()
 
 
@@ -139,8 +142,8 @@ def test_import(limbeck: Run, tmp_path: Path) -> None:
         ("verify nowhere --shard 1/2", "--shard: is no option of `limbeck experts verify`"),
         ("import a.pt --network ConvNetD3 --data scenes", "--output: is needed by `limbeck experts import`"),
         ("import --network ConvNetD3 --data scenes --output new", "FILE: [] is not at least one file"),
-        ("import a.pt --network ConvNet --data scenes --output new", "network: 'ConvNet' is not a name such as"),
         ("import a.pt --network ConvNetD1 --data scenes --output .", "--output: '.' is not a new folder"),
+        ("import a.pt --network ConvNetD1 --data scenes --output new", "FILE: 'a.pt' is not a file that exists"),
         ("scenes --shard 3/2", "--shard: '3/2' is not of the form i/n with 1 ≤ i ≤ n"),
         ("scenes experts.dtype=bf16", "experts.dtype: 'bf16' is not"),
         ("./show.yaml", "recipe: './show.yaml' is not a file that exists"),

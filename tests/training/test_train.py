@@ -88,6 +88,27 @@ def test_together_is_each_alone(augment: AugmentSettings | Views) -> None:
     assert not torch.allclose(together[0], together[1])
 
 
+def test_an_epoch_takes_its_pool_alone_and_together() -> None:
+    network, how = flat_network("ConvNetD1-w4", (3, 8, 8), 3), setting(Constant(), 3)
+    theta = network.initial(generator(0, "a")).double()
+    seen: list[list[int]] = []
+
+    class Noted(Held):
+        def fetch(self, index: Tensor) -> Tensor:
+            seen.append(sorted(index.tolist()))
+            return super().fetch(index)
+
+    def pool(epoch: int) -> Tensor:
+        return torch.arange(epoch, 4 + 2 * epoch)
+
+    alone = train(network, theta, Noted(images(0)), labels(), how, seed=3, key=("run",), pool=pool)
+    taken = [sorted(seen[0]), sorted(seen[1] + seen[2]), sorted(seen[3] + seen[4])]
+    assert taken == [[0, 1, 2, 3], [1, 2, 3, 4, 5], [2, 3, 4, 5, 6, 7]]
+    member = Member(Held(images(0)), Labels(labels()), ("run",), pool)
+    both = train_together(network, torch.stack([theta, theta]), [member, member], how, seed=3)
+    assert (both[0] - alone).norm() / alone.norm() < 1e-10
+
+
 def test_a_teacher_sees_the_very_views_and_labels_are_mixed_alike() -> None:
     network, views_ = flat_network("ConvNetD1-w4", (3, 8, 8), 3), Views(mix="cutmix")
     theta = network.initial(generator(0, "a")).double()

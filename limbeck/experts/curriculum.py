@@ -1,0 +1,120 @@
+"""PAD's data curriculum: how difficult every training image is, and which of them an epoch takes.
+
+    EL2N    ‖softmax(f(x)) − y‖                      the error vector's length
+    GraNd   ‖∇_θ ℓ(f(θ, x), y)‖                      the gradient's length
+
+both as means over a few networks after a few epochs (an image that is still wrong then is difficult). Class by class, from easy to
+difficult, epoch e = 0, 1, … takes
+
+    the easiest share 0.75 + 0.25 e / 20     e < 20
+    all                                      20 ≤ e < 40
+    all but the easiest tenth                40 ≤ e < 60
+    all but the easiest fifth                60 ≤ e
+
+Li et al., "Prioritize Alignment in Dataset Distillation" (PAD), 2024, arXiv:2408.03360. Paul, Ganguli and Dziugaite, "Deep
+Learning on a Data Diet: Finding Important Examples Early in Training", 2021, arXiv:2107.07075.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import grad, vmap
+
+from limbeck.networks.flat import FlatNetwork
+from limbeck.training.gradient import Loss
+from limbeck.training.images import Images
+
+Measure = Literal["el2n", "grand"]
+
+NETWORKS, EPOCHS = 3, 5  # that the scores are a mean over, and after which they are taken
+GROWTH, FIRST_REMOVAL, SECOND_REMOVAL = 20, 40, 60
+FIRST_SHARE, REMOVED = 0.75, 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Curriculum:
+    """Which images an epoch takes.
+
+    Args:
+        scores: difficulty of every image, with shape (N,).
+        labels: its class, int64 with shape (N,).
+    """
+
+    scores: np.ndarray
+    labels: np.ndarray
+
+    def positions(self, epoch: int) -> Tensor:
+        """The positions of the images of `epoch` (from 0), ascending, int64; at least one image of every class that has any."""
+        low, high = window(epoch)
+        chosen = [order[_cut(low, len(order)) : max(_cut(high, len(order)), _cut(low, len(order)) + 1)] for order in self._orders]
+        return torch.from_numpy(np.sort(np.concatenate(chosen)))
+
+    def count(self, epoch: int) -> int:
+        """How many those are."""
+        return len(self.positions(epoch))
+
+    @cached_property
+    def _orders(self) -> list[np.ndarray]:
+        """The positions of every class, the easiest first; of equally difficult ones the first comes first."""
+        rows = [np.flatnonzero(self.labels == k) for k in np.unique(self.labels)]
+        return [row[np.argsort(self.scores[row], kind="stable")] for row in rows]
+
+
+def window(epoch: int) -> tuple[float, float]:
+    """The shares of a class, from the easiest on, where the images of `epoch` (from 0) begin and end."""
+    if epoch < GROWTH:
+        return 0.0, FIRST_SHARE + (1 - FIRST_SHARE) * epoch / GROWTH
+    if epoch < FIRST_REMOVAL:
+        return 0.0, 1.0
+    return (REMOVED if epoch < SECOND_REMOVAL else 2 * REMOVED), 1.0
+
+
+def difficulty(
+    network: FlatNetwork,
+    thetas: Sequence[Tensor],
+    images: Images,
+    labels: Tensor,
+    loss: Loss,
+    measure: Measure,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """The mean over the networks θ with shape (P,) of every image's difficulty, float64 with shape (N,).
+
+    Args:
+        network: f, taken in training mode, so that a network with batch norm scores an image among those of its batch.
+        thetas: after a few epochs of training.
+        images: N images, not augmented.
+        labels: probabilities with shape (N, K), one-hot for hard labels.
+        loss: ℓ(logits, labels), a mean over the batch; `grand` takes it of one image at a time.
+        measure: `el2n` or `grand`.
+        batch_size: images at a time.
+    """
+    total = torch.zeros(len(images), dtype=torch.float64)
+    for index in torch.arange(len(images)).split(batch_size):
+        x, y = images.fetch(index), labels[index.to(labels.device)]
+        for theta in thetas:
+            total[index] += _scores(network, theta, x, y, loss, measure).double().cpu() / len(thetas)
+    return total.numpy()
+
+
+@torch.no_grad()
+def _scores(network: FlatNetwork, theta: Tensor, x: Tensor, y: Tensor, loss: Loss, measure: Measure) -> Tensor:
+    if measure == "el2n":
+        return (network(theta, x).softmax(1) - y).norm(dim=1)
+
+    def of_one(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return loss(network(theta, x[None]), y[None])
+
+    gradients: Tensor = vmap(grad(of_one), in_dims=(None, 0, 0))(theta, x, y)
+    return gradients.norm(dim=1)
+
+
+def _cut(share: float, count: int) -> int:
+    # A millionth, because 0.1 · 30 is a little more than 3.
+    return math.floor(share * count + 1e-6)
