@@ -14,7 +14,7 @@ from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.devices import one_thread
 from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.random import Key, generator
-from limbeck.runtime.workers import Ticks, cores, in_workers, ticks
+from limbeck.runtime.workers import Ticks, cores, side_by_side, ticks
 from limbeck.training.compute import Compile, Compute
 from limbeck.training.gradient import Gradient
 from limbeck.training.images import Images, sample
@@ -71,7 +71,7 @@ class Trials:
     def run(
         self, trials: Sequence[Trial], asked: Sequence[Images], epoch_done: Callable[[int], None] = lambda count: None
     ) -> Iterator[Outcome]:
-        """The outcome of every trial, in order, each as soon as it is there.
+        """The outcome of every trial, in order.
 
         Args:
             trials: what to train.
@@ -89,7 +89,7 @@ class Trials:
         with ticks(epoch_done) as counter:
             jobs = [_Job(self, trial, tuple(asked), counter) for trial in trials]
             if len(trials) > 1 and self._long(trials):
-                yield from in_workers(_run, jobs, cores())
+                yield from side_by_side(_run, jobs, min(cores(), len(trials)))
             else:
                 yield from map(_run, jobs)
 

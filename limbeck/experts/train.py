@@ -25,7 +25,7 @@ from limbeck.experts.store import FORMAT, TrajectoryStore
 from limbeck.losses import cross_entropy
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.cache import cache_root
-from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.progress import NoProgress, Progress, Stage
 from limbeck.runtime.random import generator
@@ -73,7 +73,10 @@ class ExpertTask:
         """
         identity, place = self.identity(), self.settings.store
         path = Path(place).expanduser() if place else cache_root() / "experts" / fingerprint(FORMAT, identity)
-        if (path / "metadata.json").exists() and TrajectoryStore(path).imported:
+        made = (path / "metadata.json").exists()
+        strange = place is not None and not made and path.exists() and not (path.is_dir() and not any(path.iterdir()))
+        require(not strange, "experts.store", place, "a store, an empty folder or a new one")
+        if made and TrajectoryStore(path).imported:
             identity = {key: identity[key] for key in ("network", "num_parameters")}  # no more is known of how they were trained
         return TrajectoryStore(path, identity, {"source": self.data.source})
 

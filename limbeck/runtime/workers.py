@@ -8,27 +8,61 @@ jobs. Large arrays reach them by way of a memory-mapped file.
 import os
 import tempfile
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 J = TypeVar("J")
 R = TypeVar("R")
 
 
-def in_workers(function: Callable[[J], R], jobs: Sequence[J], workers: int) -> Iterator[R]:
-    """The results of `function` for every job, in order, each as soon as it and those before it are there.
+def side_by_side(function: Callable[[J], R], jobs: Sequence[J], processes: int) -> Iterator[R]:
+    """The results of `function` for every job, in order, computed by this process and `processes` − 1 others.
+
+    This process begins with the last job at once, the others with the first ones as soon as they have started.
 
     Args:
         function: of a module's top level.
         jobs: what it is called with; picklable.
-        workers: how many processes.
+        processes: how many compute at a time, at least 1.
     """
     from joblib import Parallel, delayed, parallel_config
 
-    with parallel_config(backend="loky", n_jobs=min(workers, len(jobs)), inner_max_num_threads=1, mmap_mode="c"):
-        yield from Parallel(return_as="generator")(delayed(function)(job) for job in jobs)
+    left, done = deque(enumerate(jobs)), dict[int, R]()
+    failed: list[BaseException] = []
+
+    def handed_out() -> Iterator[Any]:
+        while left:
+            with suppress(IndexError):  # this process took the last one meanwhile
+                yield delayed(_numbered)(function, *left.popleft())
+
+    def collect() -> None:
+        # Of one process joblib makes none; only so many jobs are under way as are to compute.
+        try:
+            with parallel_config(backend="loky", n_jobs=max(2, processes - 1), inner_max_num_threads=1, mmap_mode="c"):
+                others = Parallel(return_as="generator_unordered", pre_dispatch=processes - 1)
+                done.update(others(handed_out()))
+        except BaseException as error:  # noqa: BLE001 (raised where the results are wanted)
+            failed.append(error)
+
+    collector = threading.Thread(target=collect, daemon=True)
+    if processes > 1:
+        collector.start()
+    while left and not failed:
+        with suppress(IndexError):
+            number, job = left.pop()
+            done[number] = function(job)
+    if processes > 1:
+        collector.join()
+    if failed:
+        raise failed[0]
+    yield from (done[number] for number in range(len(jobs)))
+
+
+def _numbered(function: Callable[[J], R], number: int, job: J) -> tuple[int, R]:
+    return number, function(job)
 
 
 def cores() -> int:

@@ -160,6 +160,11 @@ def test_a_store_may_lie_anywhere(tmp_path: Path) -> None:
     assert store.path == tmp_path / "experts"
     with pytest.raises(UsageError, match="was made with settings"):
         train_experts(task(store=str(tmp_path / "experts"), expert_lr=0.2), [0])
+    for place in (tmp_path, tmp_path / "experts" / "metadata.json"):
+        with pytest.raises(UsageError, match="^experts.store: .* is not a store, an empty folder or a new one$"):
+            train_experts(task(store=str(place)), [0])
+    (tmp_path / "empty").mkdir()
+    assert train_experts(task(store=str(tmp_path / "empty"), num_experts=1), [0]).experts == [0]
 
 
 def test_an_imported_store_is_read_and_never_trained(tmp_path: Path) -> None:

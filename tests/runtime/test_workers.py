@@ -1,0 +1,66 @@
+"""Jobs in several processes, and a count that many add to."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from limbeck.runtime.workers import Ticks, side_by_side, ticks
+
+
+def who(job: tuple[int, float]) -> tuple[int, int, int]:
+    time.sleep(job[1])
+    return job[0], os.getpid(), torch.get_num_threads()
+
+
+def total(array: np.ndarray) -> float:
+    return float(array.sum())
+
+
+def refuse(number: int) -> int:
+    if number == 1:
+        raise ValueError("one is refused")
+    return number
+
+
+def test_results_are_in_order_and_this_process_takes_part() -> None:
+    found = list(side_by_side(who, [(number, 0.3) for number in range(5)], 2))
+    assert [number for number, _, _ in found] == [0, 1, 2, 3, 4]
+    assert found[-1][1] == os.getpid()
+    assert len({process for _, process, _ in found}) <= 2
+
+
+def test_other_processes_compute_on_one_thread() -> None:
+    found = list(side_by_side(who, [(number, 1.0) for number in range(6)], 2))
+    others = [threads for _, process, threads in found if process != os.getpid()]
+    assert others
+    assert set(others) == {1}
+
+
+def test_alone_everything_is_done_here() -> None:
+    assert {process for _, process, _ in side_by_side(who, [(0, 0.0), (1, 0.0)], 1)} == {os.getpid()}
+
+
+def test_large_arrays_arrive_whole() -> None:
+    arrays = [np.full(400_000, float(number)) for number in range(4)]
+    assert list(side_by_side(total, arrays, 2)) == [0.0, 4e5, 8e5, 12e5]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_failure_is_raised_here(processes: int) -> None:
+    with pytest.raises(ValueError, match="one is refused"):
+        list(side_by_side(refuse, [0, 1, 2], processes))
+
+
+def test_ticks_are_told_and_none_is_lost() -> None:
+    told: list[int] = []
+    with ticks(told.append, every=0.05) as counter:
+        for _ in range(7):
+            Ticks(Path(counter.path)).add()
+        time.sleep(0.2)
+        assert sum(told) == 7
+        counter.add()
+    assert sum(told) == 8
