@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
@@ -97,7 +98,7 @@ def main() -> None:
     ]
     in_process("limbeck", 1, words)
     rows: list[dict[str, Any]] = []
-    for variant in VARIANTS:
+    for variant in arguments.variants:
         for seeds in (1, arguments.seeds):
             rows.append({"variant": variant, "seeds": seeds, "seconds": in_process(variant, seeds, words)})
             print(f"{variant:8} {seeds} seeds: {rows[-1]['seconds']:.1f} s", flush=True)
@@ -107,7 +108,7 @@ def main() -> None:
         print(f"{arguments.seeds} seeds by Limbeck take {many / held[variant, 1]:.2f} times one seed ({variant})")
     print(f"and {many / held['plain', arguments.seeds]:.2f} times {arguments.seeds} seeds of the plain loop")
     if arguments.output:
-        settings = {name: value for name, value in vars(arguments).items() if name not in ("variant", "output")}
+        settings = {name: value for name, value in vars(arguments).items() if name not in ("variant", "variants", "output")}
         known = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
         entry = {"settings": settings, "environment": environment(resolve_device(arguments.device)), "rows": rows}
         write_json(arguments.output, [*known, entry])

@@ -2,10 +2,11 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from limbeck.runtime.errors import require
 
+Criteria = Literal["loss", "random", "uniform", "first", "middle", "last", "none"]
 Kind = Literal["exact", "unroll", "tesla", "truncated"]
 Precision = Literal["fp32", "tf32", "bf16"]
 
@@ -18,23 +19,30 @@ class MatchSettings:
         syn_steps: T, student steps per iteration.
         expert_epochs: M, epochs that the target lies ahead.
         batch_syn: B, synthetic images per student step; None, or more than there are, takes all.
-        criterion: `loss` drops the parameters of lowest loss (Common Pattern Dropout); `none` keeps all.
+        criterion: which parameters are dropped: `loss`, those of lowest loss (Common Pattern Dropout); `random`, any; `uniform`,
+            any, the same share of every layer; `first` (PAD's masking by depth), `middle`, `last`, whole layers until the share
+            is reached, the last of them in part; `none` keeps all. A layer is a module that owns parameters.
         drop_ratio: α, the share dropped.
+        drop_side: of `loss` alone: `low` drops the lowest losses, `high` the highest.
         match_norm: rescale ∇X to the norm it has without Common Pattern Dropout and Discriminative Area Enhancement.
     """
 
     syn_steps: int = 40
     expert_epochs: int = 2
     batch_syn: int | None = None
-    criterion: Literal["loss", "none"] = "loss"
+    criterion: Criteria = "loss"
     drop_ratio: float = 0.0
+    drop_side: Literal["low", "high"] = "low"
     match_norm: bool = False
 
     def __post_init__(self) -> None:
         require(self.syn_steps >= 1, "match.syn_steps", self.syn_steps, "at least 1")
         require(self.expert_epochs >= 1, "match.expert_epochs", self.expert_epochs, "at least 1")
         require(self.batch_syn is None or self.batch_syn >= 1, "match.batch_syn", self.batch_syn, "at least 1")
+        known = get_args(Criteria)
+        require(self.criterion in known, "match.criterion", self.criterion, f"one of {', '.join(known)}")
         require(0 <= self.drop_ratio < 1, "match.drop_ratio", self.drop_ratio, "in [0, 1)")
+        require(self.drop_side in ("low", "high"), "match.drop_side", self.drop_side, "low or high")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

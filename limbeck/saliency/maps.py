@@ -4,27 +4,33 @@
 
 with A_l the channels of a layer's output and y^c the logit of the image's class; M is brought to [0, 1] per image by its
 minimum and maximum, at the layer's resolution, and then bilinearly to that of the image. Smooth Grad-CAM++ takes other
-a_l, from squares and cubes of the gradient averaged over four passes with noise on the image. Several layers are averaged.
+a_l, from squares and cubes of the gradient averaged over four passes with noise on the image; in LayerCAM
+
+    a_l = ReLU(∂y^c/∂A_l)   at every place,   M = ReLU(Σ_l a_l ∘ A_l)
+
+Several layers are averaged, and so are the three kinds of maps where `average` is asked for.
 
 R. R. Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", 2016,
 arXiv:1610.02391. D. Omeiza et al., "Smooth Grad-CAM++: An Enhanced Inference Level Visualization Technique for Deep
-Convolutional Neural Network Models", 2019, arXiv:1908.01224. Both are computed by torch-cam.
+Convolutional Neural Network Models", 2019, arXiv:1908.01224. P.-T. Jiang et al., "LayerCAM: Exploring Hierarchical Class
+Activation Maps for Localization", 2021, doi:10.1109/TIP.2021.3089943. All are computed by torch-cam.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from limbeck.runtime.errors import UsageError, require
-from limbeck.saliency.settings import EnhanceSettings
+from limbeck.saliency.settings import Cam, EnhanceSettings
 
 NOISY_PASSES = 4
 NOISE = 0.3
+AVERAGED: tuple[Cam, ...] = ("gradcam", "smooth_gradcam_pp", "layercam")
 
 
 def activation_maps(
@@ -44,7 +50,7 @@ def activation_maps(
         x: images as the network takes them, with shape (N, C, H, W).
         classes: the network's own class ids, integers in [0, K), with shape (N,).
         settings: `cam` and `cam_layer` count here.
-        generator: a CPU generator for the noise of `smooth_gradcam_pp`; `gradcam` draws nothing.
+        generator: a CPU generator for the noise of `smooth_gradcam_pp`, also within `average`; the others draw nothing.
         batch_size: images at a time; the noise depends on it.
 
     Raises:
@@ -53,7 +59,11 @@ def activation_maps(
     batches = zip(torch.split(x.detach(), batch_size), torch.split(classes, batch_size), strict=True)
     with _borrowed(module), torch.enable_grad():
         layers = find_layers(module, x[:1], settings.cam_layer)
-        maps = [_layer_maps(module, layers, images, ids.tolist(), settings.cam, generator) for images, ids in batches]
+        cams = AVERAGED if settings.cam == "average" else (settings.cam,)
+        maps = [
+            [one for cam in cams for one in _layer_maps(module, layers, images, ids.tolist(), cam, generator)]
+            for images, ids in batches
+        ]
     return torch.cat([_blend(batch, x.shape[2:]) for batch in maps])
 
 
@@ -114,18 +124,19 @@ def _layer_maps(
     layers: list[str],
     x: Tensor,
     classes: list[int],
-    cam: Literal["gradcam", "smooth_gradcam_pp"],
+    cam: Cam,
     generator: torch.Generator,
 ) -> list[Tensor]:
     """M of each layer, at its resolution and as it comes: ReLU(Σ_l a_l A_l)."""
-    from torchcam.methods import GradCAM, SmoothGradCAMpp
+    from torchcam.methods import GradCAM, LayerCAM, SmoothGradCAMpp
 
     targets: list[nn.Module | str] = [*layers]
     # The parameters are frozen: only the image makes the logits differentiable.
     x = x.detach().requires_grad_()
     # Not normalised by torch-cam, which adds 1e-8 to the greatest value: maps of small gradients would not reach 1.
-    if cam == "gradcam":
-        with GradCAM(module, targets) as extractor:
+    noiseless = {"gradcam": GradCAM, "layercam": LayerCAM}
+    if cam in noiseless:
+        with noiseless[cam](module, targets) as extractor:
             return extractor(classes, module(x), normalized=False)
     with SmoothGradCAMpp(module, targets, NOISY_PASSES, NOISE) as smooth, _global_noise_from(generator):
         # torch-cam takes the image from this pass, and its last noisy pass also for the A_l and ∂y^c/∂A_l outside the means.
@@ -134,7 +145,7 @@ def _layer_maps(
 
 
 def _blend(maps: list[Tensor], size: torch.Size) -> Tensor:
-    """The mean over layers of the maps, brought to [0, 1] and to `size`."""
+    """The mean of the maps of layers and kinds, brought to [0, 1] and to `size`."""
     scaled = [interpolate(_min_max(layer)[:, None], list(size), mode="bilinear", align_corners=False) for layer in maps]
     # Bilinear weights sum to 1 only to rounding.
     return torch.stack(scaled).mean(0)[:, 0].clamp(0, 1)

@@ -140,6 +140,7 @@ def test_dark_images() -> None:
     for seed in range(10):
         for factor in (1, 3):
             images = factor * torch.randn(K, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+            images = images - float(preprocessing.mean / preprocessing.std) * (seed % 2)  # half of them with the mean of the latter
             assert _outside(preprocessing.inverse(images)) > 0.3
             held = DistilledSet(
                 images=images,
@@ -154,6 +155,28 @@ def test_dark_images() -> None:
     twice = preprocessing.forward(preprocessing.prepare(data.train.images()))
     for rows in (twice[:K], twice[K : 2 * K]):
         refused(dataclasses.replace(held, images=rows), data, preprocessing, "real ones that were normalised twice")
+
+
+def test_few_images_may_be_bright_by_chance() -> None:
+    """Where an image is black or white as a whole, two white ones are no offset; ten are."""
+    levels = torch.arange(100).remainder(2).mul(255).byte().view(-1, 1, 1, 1).expand(-1, 3, 8, 8)
+    split = whole(levels.numpy(), torch.arange(100).div(50, rounding_mode="floor").numpy())
+    data = ImageSet(split, split, split, ("a", "b"), "here", "0")
+    preprocessing = fit_normalise(split)
+    for count, passes in ((2, True), (50, False)):
+        held = DistilledSet(
+            images=preprocessing.forward(torch.ones(count, 3, 8, 8)),
+            labels=torch.eye(2).repeat(count // 2, 1),
+            label_kind="hard",
+            classes=torch.arange(2).repeat(count // 2),
+            syn_lr=0.1,
+            preprocessing=preprocessing,
+            class_names=data.class_names,
+        )
+        if passes:
+            check_fit(held, data, preprocessing)
+        else:
+            refused(held, data, preprocessing, "images: brightness is 1 standard deviations off")
 
 
 # What the set says.
@@ -380,8 +403,17 @@ def test_random_guesses_are_accused_less_than_once_in_a_hundred(num_classes: int
     assert alarms <= 5  # of 300; were it one in a hundred, more than 5 would come once in twelve times
 
 
-@pytest.mark.parametrize(("num_classes", "ipc", "right", "found"), [(10, 1, 1.0, True), (10, 10, 0.7, True), (100, 10, 0.6, True)])
-def test_permutations_are_found_though_many_guesses_are_wrong(num_classes: int, ipc: int, right: float, found: bool) -> None:
+@pytest.mark.parametrize(("num_classes", "found"), [(7, False), (8, True)])
+def test_the_bound_of_one_image_a_class(num_classes: int, found: bool) -> None:
+    """All images one class further: p = K · D_K / K^K."""
+    bound = num_classes * _derangements(num_classes) / num_classes**num_classes
+    assert (bound < 0.01) == found
+    classes = torch.arange(num_classes)
+    assert bool(permutation(classes, (classes + 1) % num_classes, num_classes)) == found
+
+
+@pytest.mark.parametrize(("num_classes", "ipc", "right"), [(10, 1, 1.0), (10, 10, 0.7), (100, 10, 0.6)])
+def test_permutations_are_found_though_many_guesses_are_wrong(num_classes: int, ipc: int, right: float) -> None:
     draws = torch.Generator().manual_seed(0)
     classes = torch.arange(num_classes).repeat_interleave(ipc)
     shifted = (classes + 1) % num_classes
@@ -402,4 +434,10 @@ def test_confusions_that_go_one_way_are_no_permutation() -> None:
     strong = classes.clone()
     strong[40:49], strong[90:99] = 9, 4
     assert permutation(classes, strong, K) == {4: 9, 9: 4}
+    many = torch.arange(K).repeat_interleave(50)
+    for share, found in ((20, {}), (30, {4: 9, 9: 4})):  # of 50; the others look like classes that are neither
+        mixed = many.clone()
+        mixed[200:250], mixed[450:500] = torch.arange(50) % 4, torch.arange(50) % 4
+        mixed[200 : 200 + share], mixed[450 : 450 + share] = 9, 4
+        assert permutation(many, mixed, K) == found
     assert permutation(torch.zeros(5, dtype=torch.int64), torch.ones(5, dtype=torch.int64), 2) == {}

@@ -443,6 +443,9 @@ def test_classes_of_soft_labels(tmp_path: Path) -> None:
 
     assert classes(rows, "class by class") == blocks.tolist()
     assert classes(rows[:, [2, 0, 1]], "class by class") == ((blocks + 1) % 3).tolist()  # an order of classes of their own
+    twins = rows.clone()
+    twins[4:8] = rows[8:]  # two blocks of one class
+    assert classes(twins, "its label favours") == [2, *twins[1:].argmax(1).tolist()]
     rows[1] = rows[0]  # half of a block is no majority
     assert classes(rows, "its label favours") == [2, 2, *blocks[2:].tolist()]
     assert classes(rows[:5], "its label favours") == rows[:5].argmax(1).tolist()

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import torch
 
+from limbeck.experts.fill import Want, fill
 from limbeck.experts.recorder import Recorder
 from limbeck.experts.shelf import Job
 from limbeck.experts.store import TrajectoryStore
 
 IDENTITY = {"network": "walk", "num_parameters": 700, "seed": 0}
+HALF = Want(2, tuple(range(20)), 30, 2, "half")
 
 
 def start_of(expert: int) -> torch.Tensor:
@@ -55,3 +57,16 @@ class Walker:
             if self.log is not None:
                 with self.log.open("a") as file:
                     file.write(f"{job.expert} {job.start} {job.stop}\n")
+
+
+def filled(path: Path, want: Want = HALF) -> TrajectoryStore:
+    """A store of walks."""
+    store = TrajectoryStore(path, IDENTITY, {"source": "walks"})
+    store.note(want)
+    fill(store, want, Walker(store, want.coding).train)
+    return store
+
+
+def snapshot(path: Path) -> dict[str, bytes]:
+    """Every file."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}

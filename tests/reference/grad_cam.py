@@ -1,4 +1,4 @@
-"""Grad-CAM and Smooth Grad-CAM++ of one image in plain loops, in float64.
+"""Grad-CAM, Smooth Grad-CAM++ and LayerCAM of one image in plain loops, in float64.
 
 The network is given in two parts, so that no hook is needed: `front` makes the layer's output A of the image, `back` the
 logits of A.
@@ -17,6 +17,15 @@ def grad_cam(image, front, back, label):
         for place in np.ndindex(a.shape):
             result[place] += weight * a[place]
     return np.maximum(result, 0)
+
+
+def layer_cam(image, front, back, label):
+    """ReLU(Σ_l ReLU(∂y^c/∂A_l) A_l), place by place, for an image (C, H, W)."""
+    activation, gradient = _activation_and_gradient(image, front, back, label)
+    result = np.zeros(activation.shape[1:])
+    for place in np.ndindex(result.shape):
+        result[place] = max(sum(max(g[place], 0) * a[place] for a, g in zip(activation, gradient, strict=True)), 0)
+    return result
 
 
 def smooth_grad_cam_pp(image, noises, front, back, label, eps=1e-8):

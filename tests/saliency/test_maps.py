@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from reference.grad_cam import grad_cam, smooth_grad_cam_pp, to_unit, upsampled
+from reference.grad_cam import grad_cam, layer_cam, smooth_grad_cam_pp, to_unit, upsampled
 from torch import Tensor, nn
 
 from limbeck.networks.names import build_network
@@ -12,6 +12,7 @@ from limbeck.saliency.maps import activation_maps, find_layers
 from limbeck.saliency.settings import EnhanceSettings
 
 HEIGHT, WIDTH, CLASSES = 8, 12, 3
+CAMS = ["gradcam", "smooth_gradcam_pp", "layercam", "average"]
 
 
 class Small(nn.Module):
@@ -77,14 +78,50 @@ def test_gradcam_is_the_formula(layers, frozen):
 
 
 @pytest.mark.parametrize("layers", LAYERS)
-def test_smooth_gradcam_pp_is_the_formula_with_the_same_noise(layers):
+def test_layercam_is_the_formula(layers):
     network, (x, classes) = small(), some_images()
-    drawn, noises = generator(7), []
+    expected = plain_maps(network, LAYERS[layers], lambda i, front, back: layer_cam(x[i], front, back, classes[i]))
+    chosen = EnhanceSettings(cam="layercam", cam_layer=layers)
+    maps = activation_maps(network, x, classes, chosen, generator(0), batch_size=2)
+    assert expected.amax() > 0.5
+    torch.testing.assert_close(maps, expected, rtol=0, atol=1e-12)
+
+
+def noises(x: Tensor) -> Tensor:
+    """The noise of `generator(7)` on images that are taken two at a time, with shape (N, 4, C, H, W)."""
+    drawn, found = generator(7), []
     for images in x.split(2):
         noise = torch.Generator().manual_seed(int(torch.randint(2**63 - 1, (), generator=drawn)))
         zeros = torch.zeros(images.shape)
-        noises.append(torch.stack([torch.normal(zeros, 0.3, generator=noise) for _ in range(4)], 1).double())
-    noise_of = torch.cat(noises)
+        found.append(torch.stack([torch.normal(zeros, 0.3, generator=noise) for _ in range(4)], 1).double())
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("layers", ["last", "blocks.0+last"])
+def test_the_average_is_that_of_the_three_maps_each_brought_to_unit_range(layers):
+    network, (x, classes) = small(), some_images()
+    noise = noises(x)
+    cams = (
+        lambda i, front, back: grad_cam(x[i], front, back, classes[i]),
+        lambda i, front, back: smooth_grad_cam_pp(x[i], noise[i], front, back, classes[i]),
+        lambda i, front, back: layer_cam(x[i], front, back, classes[i]),
+    )
+    parts = [plain_maps(network, LAYERS[layers], cam) for cam in cams]
+    assert min((parts[a] - parts[b]).abs().amax().item() for a, b in ((0, 1), (0, 2), (1, 2))) > 0.01
+    chosen = EnhanceSettings(cam="average", cam_layer=layers)
+    maps = activation_maps(network, x, classes, chosen, generator(7), batch_size=2)
+    torch.testing.assert_close(maps, sum(parts) / 3, rtol=0, atol=1e-10)
+
+
+def test_an_unknown_indicator_is_refused():
+    with pytest.raises(UsageError, match=r"enhance\.cam: 'cam' is not one of gradcam, smooth_gradcam_pp, layercam, average"):
+        EnhanceSettings(cam="cam")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("layers", LAYERS)
+def test_smooth_gradcam_pp_is_the_formula_with_the_same_noise(layers):
+    network, (x, classes) = small(), some_images()
+    noise_of = noises(x)
     expected = plain_maps(network, LAYERS[layers], lambda i, f, b: smooth_grad_cam_pp(x[i], noise_of[i], f, b, classes[i]))
     chosen = EnhanceSettings(cam="smooth_gradcam_pp", cam_layer=layers)
     maps = activation_maps(network, x, classes, chosen, generator(7), batch_size=2)
@@ -105,7 +142,7 @@ def test_smooth_noise_follows_the_generator_and_not_the_global_one():
     assert not torch.equal(maps[1], maps[2])
 
 
-@pytest.mark.parametrize("cam", ["gradcam", "smooth_gradcam_pp"])
+@pytest.mark.parametrize("cam", CAMS)
 def test_maps_are_values_between_0_and_1_of_the_images_type(cam):
     network, (x, classes) = small().float(), some_images()
     with torch.no_grad():
@@ -115,7 +152,7 @@ def test_maps_are_values_between_0_and_1_of_the_images_type(cam):
     assert maps.amin() >= 0 and maps.amax() <= 1
 
 
-@pytest.mark.parametrize("cam", ["gradcam", "smooth_gradcam_pp"])
+@pytest.mark.parametrize("cam", CAMS)
 def test_a_network_without_preference_gives_zeros(cam):
     network, (x, classes) = small(), some_images()
     nn.init.zeros_(network.head.weight)
@@ -157,7 +194,7 @@ def unusual() -> Small:
     return network
 
 
-@pytest.mark.parametrize("cam", ["gradcam", "smooth_gradcam_pp"])
+@pytest.mark.parametrize("cam", CAMS)
 def test_the_network_is_left_as_it_was(cam):
     network, (x, classes) = unusual(), some_images()
     before = state_of(network)
@@ -166,7 +203,7 @@ def test_the_network_is_left_as_it_was(cam):
     assert torch.equal(maps, activation_maps(network.eval(), x, classes, EnhanceSettings(cam=cam), generator(0)))
 
 
-@pytest.mark.parametrize("cam", ["gradcam", "smooth_gradcam_pp"])
+@pytest.mark.parametrize("cam", CAMS)
 def test_the_network_is_left_as_it_was_after_an_error(cam):
     network, (x, _) = unusual(), some_images()
     before, random = state_of(network), torch.get_rng_state()

@@ -1,0 +1,144 @@
+"""A benchmark of easy and hard classes: of every category those of lowest and those of highest complexity.
+
+A folder with `benchmark.json`, which says where the images are and which classes are in which subset, and a card. It holds no image:
+`benchmark:FOLDER:NAME` is the source itself, with the classes of the subset. The classes of a subset are in the source's order.
+
+K. Wang et al., "Emphasizing Discriminative Features for Dataset Distillation in Complex Scenarios", 2024, arXiv:2410.17193, have
+ten of each in categories of at least twenty.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from limbeck.complexity.run import Complexity
+from limbeck.data.benchmarks import FORMAT, PREFIX, RECORD
+from limbeck.data.settings import DataSettings
+from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.files import write_json, write_text
+from limbeck.runtime.fingerprint import fingerprint
+
+LEVELS = ("easy", "hard")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildSettings:
+    """How a benchmark is made.
+
+    Args:
+        categories: as `--categories` has it (`categories.py`).
+        classes_per_subset: n, of the easy and of the hard subset of every category.
+        least: classes of the smallest category; a category that is smaller, or smaller than 2n, is left out.
+    """
+
+    categories: str
+    classes_per_subset: int = 10
+    least: int = 20
+
+    def __post_init__(self) -> None:
+        require(self.classes_per_subset >= 2, "--classes-per-subset", self.classes_per_subset, "at least 2")
+        require(self.least >= 2, "--least", self.least, "at least 2")
+
+
+def build_benchmark(
+    found: Complexity, groups: Mapping[str, Sequence[int]], source: DataSettings, output: Path, settings: BuildSettings
+) -> dict[str, Any]:
+    """Choose the subsets and write the folder; what `benchmark.json` holds.
+
+    Args:
+        found: complexities of all classes.
+        groups: the classes of every category, by its name.
+        source: the settings that the images were loaded with.
+        output: the folder; its `benchmark.json` and `README.md` are replaced.
+        settings: see there.
+
+    Raises:
+        UsageError: when no category has enough classes with a complexity, or a name cannot be part of a source's name.
+    """
+    names = found.measurement.pictures.class_names
+    values = found.measurement.classes(found.table)[:, 0]
+    needed = max(settings.least, 2 * settings.classes_per_subset)
+    kept, small = {}, {}
+    for name, members in groups.items():
+        good = name == name.strip() != "" and not set(name) & set(":/\\\n")
+        require(good, "--categories", name, "a name without colons and slashes")
+        usable = [k for k in members if np.isfinite(values[k])]
+        (kept if len(usable) >= needed else small)[name] = usable
+    if not kept:
+        sizes = ", ".join(f"{name} has {len(members)}" for name, members in small.items())
+        raise UsageError(
+            f"--categories: none has the {needed} classes that are needed ({sizes}); --least and --classes-per-subset change that"
+        )
+    subsets = {}
+    for name, members in kept.items():
+        for level, classes in zip(LEVELS, split(values, members, settings.classes_per_subset), strict=True):
+            subsets[f"{name}-{level}"] = {
+                "category": name,
+                "level": level,
+                "complexity": float(values[classes].mean()),
+                "classes": [_entry(k, names, values) for k in classes],
+            }
+    record = {
+        "format": FORMAT,
+        "source": _absolute(source),
+        "data": found.results["data"],
+        "measured": {key: found.results[key] for key in ("network", "settings", "images", "reliability", "environment")},
+        "build": settings,
+        "categories": {name: [_entry(k, names, values) for k in members] for name, members in kept.items()},
+        "left_out": {name: len(members) for name, members in small.items()},
+        "subsets": subsets,
+        "fingerprint": fingerprint(found.results["data"]["fingerprint"], subsets),
+    }
+    write_json(output / RECORD, record)
+    write_text(output / "README.md", card(record, output))
+    return record
+
+
+def split(values: np.ndarray, members: Sequence[int], count: int) -> tuple[list[int], list[int]]:
+    """The `count` members of lowest and those of highest value, each ascending; of equal ones the first in the order are the lower."""
+    order = sorted(members, key=lambda k: (values[k], k))
+    return sorted(order[:count]), sorted(order[-count:])
+
+
+def card(record: Mapping[str, Any], output: Path) -> str:
+    """What the folder says about itself, Markdown."""
+    source, measured, settings = record["source"], record["measured"], record["measured"]["settings"]
+    rows = [
+        f"| `{name}` | {subset['complexity']:.1f} % | {', '.join(entry['name'] for entry in subset['classes'])} |"
+        for name, subset in record["subsets"].items()
+    ]
+    left = ", ".join(f"{name} ({count})" for name, count in record["left_out"].items())
+    reliability = measured["reliability"]
+    trust = "–" if reliability is None else f"{reliability:.2f}"
+    first = next(iter(record["subsets"]))
+    parts = [
+        f"# Easy and hard classes of {Path(source.source).name or source.source}",
+        f"Of each of {len(record['categories'])} categories the {record['build'].classes_per_subset} classes of lowest and of highest "
+        "complexity: the share of an image, in percent, that does not speak for its class.",
+        f"```\nlimbeck distill RECIPE --data '{PREFIX}{output}:{first}'\n```",
+        "| subset | complexity | classes |\n|---|---|---|\n" + "\n".join(rows),
+        f"Measured on {measured['images']} images with {measured['network']['name']} ({settings.cam}, layer "
+        f"{'+'.join(measured['network']['layers'])}, {settings.classes} class, activation of at least {settings.thresholds[0]:g} at the "
+        f"resolution of the {settings.maps}). Correlation of the classes' complexities to be expected of as many other images: "
+        f"{trust}.",
+        *([f"Categories that are too small: {left}."] if left else []),
+        f"The images stay where they are, at `{source.source}`; `benchmark.json` holds all settings. "
+        f"Fingerprints: data {record['data']['fingerprint']}, benchmark {record['fingerprint']}.",
+        "After Wang et al., [arXiv:2410.17193](https://arxiv.org/abs/2410.17193).",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _entry(k: int, names: Sequence[str], values: np.ndarray) -> dict[str, Any]:
+    return {"index": int(k), "name": names[k], "complexity": float(values[k])}
+
+
+def _absolute(source: DataSettings) -> DataSettings:
+    """The same wherever it is read from."""
+    place, root = Path(source.source).expanduser(), source.root
+    if root is not None and not root.startswith("hf:"):
+        root = str(Path(root).expanduser().absolute())
+    return replace(source, source=str(place.absolute()) if place.exists() else source.source, root=root)

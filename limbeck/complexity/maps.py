@@ -1,0 +1,102 @@
+"""What a network says of images, in one pass: logits, activation maps at the layer's resolution, features.
+
+The maps are those of `saliency/maps.py`, which are for images whose class is known beforehand and of the images' size; here the class
+may be the predicted one, and the map is wanted before it is brought to another size.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from limbeck.networks.initial import draw_seed, global_draws
+from limbeck.saliency.maps import NOISE, NOISY_PASSES
+
+
+class Seen(NamedTuple):
+    """What a network says of N images.
+
+    Args:
+        logits: with shape (N, K).
+        maps: M of each layer, in [0, 1] with shape (N, h, w); zero where the network shows no preference.
+        features: the mean over space of the last layer's output, with shape (N, D).
+    """
+
+    logits: Tensor
+    maps: list[Tensor]
+    features: Tensor
+
+
+def look(
+    module: nn.Module,
+    x: Tensor,
+    classes: Tensor | None,
+    layers: Sequence[str],
+    cam: Literal["gradcam", "smooth_gradcam_pp"],
+    generator: torch.Generator,
+) -> Seen:
+    """Logits, maps and features of images.
+
+    Args:
+        module: in evaluation mode, its parameters frozen.
+        x: images as the network takes them, with shape (N, C, H, W).
+        classes: the network's class ids that maps are for, int64 with shape (N,); None takes those it predicts.
+        layers: names of modules whose output has shape (N, D, h, w).
+        cam: the kind of maps.
+        generator: a CPU generator for the noise of `smooth_gradcam_pp`; `gradcam` draws nothing.
+    """
+    from torchcam.methods import GradCAM, SmoothGradCAMpp
+
+    targets: list[nn.Module | str] = [*layers]
+    # The parameters are frozen: only the image makes the logits differentiable.
+    x = x.detach().requires_grad_()
+    with torch.enable_grad(), global_draws(draw_seed(generator)):
+        if cam == "gradcam":
+            with GradCAM(module, targets) as extractor:
+                logits = module(x)
+                features = _pooled(extractor.hook_a[-1])
+                maps = extractor(_ids(logits, classes), logits, normalized=False)
+        else:
+            with SmoothGradCAMpp(module, targets, NOISY_PASSES, NOISE) as smooth:
+                logits = module(x)
+                features = _pooled(smooth.hook_a[-1])
+                maps = smooth(_ids(logits, classes), normalized=False)
+    return Seen(logits.detach(), [to_unit(layer.detach()) for layer in maps], features)
+
+
+def to_unit(maps: Tensor) -> Tensor:
+    """(M − min M) / (max M − min M) per image; zeros where the values are equal to rounding or one is not finite."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    span = high - low
+    # A flat map differs by the rounding of its sums, and that must not be stretched to [0, 1].
+    uneven = span > 16 * torch.finfo(maps.dtype).eps * high
+    return torch.where(uneven & span.isfinite(), (maps - low) / span, 0.0)
+
+
+def blend(maps: Sequence[Tensor], size: tuple[int, int] | None = None) -> Tensor:
+    """The mean over layers of their maps, with shape (N, H, W).
+
+    Args:
+        maps: of each layer, in [0, 1] with shape (N, h, w).
+        size: (H, W) to bring all to, bilinear; None takes that of the finest layer.
+    """
+    wanted = size or max(((layer.shape[1], layer.shape[2]) for layer in maps), key=lambda sides: sides[0] * sides[1])
+    scaled = [
+        layer if layer.shape[1:] == wanted else interpolate(layer[:, None], wanted, mode="bilinear", align_corners=False)[:, 0]
+        for layer in maps
+    ]
+    # Bilinear weights sum to 1 only to rounding.
+    return torch.stack(scaled).mean(0).clamp(0, 1)
+
+
+def _ids(logits: Tensor, classes: Tensor | None) -> list[int]:
+    # What is not finite has no greatest; its map is thrown away afterwards.
+    ids: list[int] = (logits.detach().nan_to_num().argmax(1) if classes is None else classes).tolist()
+    return ids
+
+
+def _pooled(output: Tensor | None) -> Tensor:
+    assert output is not None, "the layer is part of the network"
+    return output.detach().mean((2, 3))

@@ -1,0 +1,94 @@
+"""`measure_complexity`: from settings to a folder of results."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limbeck.complexity.measure import Measurement, Table, fill
+from limbeck.complexity.networks import Judge, judge, save_network
+from limbeck.complexity.pictures import choose
+from limbeck.complexity.results import image_rows, parquet_library, summary, write_parquet, write_tables
+from limbeck.complexity.settings import ComplexitySettings
+from limbeck.experts.fill import Shard
+from limbeck.methods.settings import DistillSettings
+from limbeck.methods.workspace import Workspace
+from limbeck.runtime.files import write_json
+from limbeck.runtime.progress import NoProgress, Progress
+
+NETWORK = "network"
+
+
+@dataclass(frozen=True, eq=False)
+class Complexity:
+    """What was measured, with what is needed to look further: `measurement` for maps and features, `table` for single images."""
+
+    measurement: Measurement
+    table: Table
+    results: dict[str, Any]
+
+
+def measure_complexity(
+    settings: ComplexitySettings,
+    workspace: DistillSettings | Workspace,
+    output: Path | None = None,
+    *,
+    shard: Shard = Shard(),
+    parquet: bool = False,
+    network: Judge | None = None,
+    progress: Progress = NoProgress(),
+) -> Complexity | None:
+    """The complexity of the images of a source, of its classes and of the whole.
+
+    Args:
+        settings: how to measure.
+        workspace: whose data are measured; of settings the keys `data.*` and, for a network that is trained, `augment.*` and
+            `eval.full_*` count.
+        output: the folder for `complexity.json`, `images.csv`, `classes.csv` and the network, if it was trained; None writes nothing.
+        shard: a share of the images, beside other processes that take the others.
+        parquet: whether to write `images.parquet`, too.
+        network: to look with, instead of the one that `settings.network` names.
+        progress: where to report.
+
+    Returns:
+        None as long as other shards are missing.
+
+    Raises:
+        UsageError: when the source, the network or the layer cannot be used.
+        Failure: when training diverges, or no image gives finite logits.
+    """
+    if parquet:
+        parquet_library()
+    workspace = workspace if isinstance(workspace, Workspace) else Workspace(workspace, progress)
+    data = workspace.data
+    pictures = choose(data, settings)
+    found = network or judge(settings, workspace)
+    measurement = Measurement(pictures, found, settings)
+    if missing := fill(measurement, shard, progress):
+        progress.say(f"{len(missing)} of {len(measurement.starts)} blocks are other shards'; run the same when they are there")
+        return None
+    table = measurement.table()
+    results = summary(measurement, table)
+    results["data"]["source"] = data.source
+    _warn(results, progress)
+    if output is not None:
+        rows = image_rows(measurement, table)
+        paths = write_tables(rows, results["classes"], output)
+        if parquet:
+            write_parquet(rows, output / "images.parquet")
+            paths["parquet"] = str(output / "images.parquet")
+        if network is None and "trained_on" in found.about and not Path(settings.network).expanduser().is_dir():
+            save_network(found, output / NETWORK)
+            paths["network"] = str(output / NETWORK)
+        write_json(output / "complexity.json", results)
+        results["paths"] = {"results": str(output / "complexity.json"), **paths}
+    return Complexity(measurement, table, results)
+
+
+def _warn(results: dict[str, Any], progress: Progress) -> None:
+    if results["blank"]:
+        share = 100 * results["blank"] / results["images"]
+        without = results["without_blank"]
+        rest = "" if without is None else f"; without them the complexity is {without:.1f} %"
+        progress.say(f"warning: {results['blank']} maps ({share:.1f} %) show no preference and count as 100 %{rest}")
+    if results["not_finite"]:
+        progress.say(f"warning: the network's logits are not finite for {results['not_finite']} images, which are left out")

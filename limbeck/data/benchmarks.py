@@ -1,0 +1,70 @@
+"""`benchmark:FOLDER:NAME`: a subset of a benchmark that `limbeck complexity --build-subsets` made.
+
+`FOLDER/benchmark.json` says where the images are and which of their classes the subset has; it holds no images of its own.
+"""
+
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from limbeck.data.classes import Classes
+from limbeck.data.settings import DataSettings
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.files import read_json
+
+PREFIX, RECORD, FORMAT = "benchmark:", "benchmark.json", 1
+
+
+def load_benchmark(settings: DataSettings) -> DataSettings:
+    """The settings of the images that `settings.source`, `benchmark:FOLDER:NAME`, stands for.
+
+    Source, classes and, where `settings` do not say otherwise, `root`, `size` (with `crop`), `skip_bad` and `seed` are those that
+    the benchmark was measured with; all else is as in `settings`. `classes` chooses among those of the subset.
+
+    Raises:
+        UsageError: when there is no such folder or subset, or the benchmark cannot be read.
+    """
+    folder, _, name = settings.source.removeprefix(PREFIX).rpartition(":")
+    subsets, stored = _read(Path(folder).expanduser(), settings.source) if folder else _without_name(settings.source)
+    if name not in subsets:
+        near = get_close_matches(name, subsets, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise UsageError(f"data.source: the benchmark '{folder}' has no {name!r}, but {', '.join(subsets)}{hint}")
+    entries = subsets[name]["classes"]
+    chosen = Classes(tuple(entry["name"] for entry in entries)).choose(settings.classes, settings.source)
+    sized = settings if settings.size is not None else stored
+    return replace(
+        settings,
+        source=stored.source,
+        root=settings.root or stored.root,
+        classes=tuple(entries[k]["name"] for k in chosen),
+        size=sized.size,
+        crop=sized.crop,
+        skip_bad=settings.skip_bad or stored.skip_bad,
+        seed=settings.seed or stored.seed,
+    )
+
+
+def _read(folder: Path, source: str) -> tuple[dict[str, Any], DataSettings]:
+    if not (folder / RECORD).is_file():
+        raise UsageError(f"data.source: {source!r}: there is no '{folder / RECORD}'")
+    try:
+        record = read_json(folder / RECORD)
+        if record["format"] != FORMAT:
+            raise ValueError(f"it is of format {record['format']}")
+        known = {field.name for field in fields(DataSettings)}
+        held = {key: tuple(value) if isinstance(value, list) else value for key, value in record["source"].items() if key in known}
+        subsets = {name: subset for name, subset in record["subsets"].items() if [entry["name"] for entry in subset["classes"]]}
+        return subsets, DataSettings(**held)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"data.source: the benchmark '{folder}' cannot be read: {reason[:200]}") from error
+
+
+def _without_name(source: str) -> Any:
+    folder = Path(source.removeprefix(PREFIX)).expanduser()
+    if (folder / RECORD).is_file():
+        names = ", ".join(_read(folder, source)[0])
+        raise UsageError(f"data.source: {source!r} does not say which subset; {source}:NAME with one of {names} is accepted")
+    raise UsageError(f"data.source: {source!r} is not of the form {PREFIX}FOLDER:NAME")

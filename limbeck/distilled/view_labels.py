@@ -1,0 +1,371 @@
+"""Labels of views: what a teacher says of every view that networks will be trained on, kept in few bytes (SRe2L, RDED).
+
+`views.safetensors` holds E epochs of N views each, in batches as a trainer would draw them:
+
+    index                      which image each view is of
+    draw.*                     how it is seen: a `ViewDraw`, boxes in single precision (the teacher was asked about just these)
+    label.*                    the labels in few bytes, see `label_coding`
+    written                    1 for every epoch that is complete
+
+It is written epoch by epoch beside its place, so that a run that was killed goes on, and an epoch is read alone.
+
+Yin, Xing and Shen, "Squeeze, Recover and Relabel" (SRe2L), 2023, arXiv:2306.13092; Shen and Xing, "A Fast Knowledge Distillation
+Framework for Visual Recognition", 2022, arXiv:2112.01528.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from limbeck import views
+from limbeck.distilled.label_coding import LabelCoding, decode, encode, label_error, smallest_integers
+from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.files import read_header
+from limbeck.runtime.fingerprint import array_fingerprint, fingerprint, plain
+from limbeck.runtime.random import Key, generator
+from limbeck.training.images import Images
+from limbeck.training.targets import Mix, Targets
+from limbeck.views import ViewDraw, Views
+
+FORMAT = 1
+VIEWS = "views.safetensors"
+_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_BY_IMAGE, _BY_BATCH = ("order", "boxes", "flipped", "shifts", "partner"), ("weight", "pasted")
+
+
+@dataclass(frozen=True, eq=False)
+class StoredViews(Targets):
+    """Views with labels in a file: targets that come with views of their own.
+
+    Args:
+        path: the file.
+        about: what its header says: `count` (N), `shape` (C, H, W), `epochs` (E), `batch_size`, `num_classes` (K), `views`,
+            `coding`, `images` and `teacher` (fingerprints).
+    """
+
+    path: Path
+    about: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path | str) -> "StoredViews":
+        """The complete file at `path`.
+
+        Raises:
+            UsageError: when there is none, or it is broken.
+        """
+        path = Path(path)
+        try:
+            with safe_open(path, framework="pt") as file:
+                about, complete = read_header(file.metadata()), bool(file.get_tensor("written").all())
+                known = about.get("format") == FORMAT and list(file.get_slice("index").get_shape()) == [
+                    about["epochs"],
+                    about["count"],
+                ]
+        except (OSError, SafetensorError, KeyError, ValueError, AttributeError) as error:
+            raise UsageError(f"path: {str(path)!r} is not a sound file of labelled views ({_line(error)})") from error
+        require(known and complete, "path", str(path), f"a complete file of labelled views in format {FORMAT}")
+        return cls(path, about)
+
+    @property
+    def epochs(self) -> int:
+        """E."""
+        return int(self.about["epochs"])
+
+    def check(self, images: Images) -> None:
+        """Raise `UsageError` unless these are the very images whose views are labelled."""
+        self._check_shape(images)
+        same = _images_fingerprint(images) == self.about["images"]
+        require(same, "path", str(self.path), "made for these images: their pixels differ")
+
+    def draws(self, epoch: int) -> list[tuple[Tensor, ViewDraw]]:
+        """Of every batch of an epoch, from 0, which images (int64 with shape (B,)) and how they are seen."""
+        return _unpacked(self._read(epoch), int(self.about["batch_size"]))
+
+    def labels(self, epoch: int) -> Tensor:
+        """The logits of every view of an epoch, in the order of `draws`, float32 with shape (N, K)."""
+        return decode(_labels_of(self._read(epoch)), int(self.about["num_classes"]))
+
+    def batches(self, images: Images, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The views (B, C, H, W) of an epoch and their logits (B, K), batch by batch, on the images' device.
+
+        Raises:
+            UsageError: when there are no views of that epoch, or they are of other images.
+        """
+        self._check_shape(images)
+        held = self._read(epoch)
+        labels, done = _labels_of(held), 0
+        for index, draw in _unpacked(held, int(self.about["batch_size"])):
+            part = {name: value[done : done + len(index)].to(images.device) for name, value in labels.items()}
+            done += len(index)
+            yield views.apply(draw, images.fetch(index)), decode(part, int(self.about["num_classes"]))
+
+    def of(self, index: Tensor, x: Tensor, mix: Mix) -> Tensor:
+        raise NotImplementedError("stored labels belong to views of their own: see `batches`")
+
+    def _check_shape(self, images: Images) -> None:
+        found, wanted = [len(images), *images.shape], [self.about["count"], *self.about["shape"]]
+        require(found == wanted, "path", str(self.path), f"made for images with shape {found}, but for {wanted}")
+
+    def _read(self, epoch: int) -> dict[str, Tensor]:
+        """What the file holds of one epoch."""
+        accepted = f"below the {self.epochs} epochs whose views {str(self.path)!r} has"
+        require(0 <= epoch < self.epochs, "epoch", epoch, accepted)
+        with safe_open(self.path, framework="pt") as file:
+            held = {name: file.get_slice(name)[epoch] for name in file.keys() if name != "written"}  # noqa: SIM118 (no dict)
+        whole = torch.equal(held["index"].sort().values.long(), torch.arange(self.about["count"]))
+        known = all(0 <= int(value.min()) <= int(value.max()) < self.about["num_classes"] for value in _classes_of(held))
+        require(whole and known, "path", str(self.path), f"sound in epoch {epoch}")
+        return held
+
+
+def label_views(
+    path: Path,
+    teacher: nn.Module,
+    images: Images,
+    how: Views,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    key: tuple[Key, ...],
+    coding: LabelCoding = LabelCoding(),
+    after_epoch: Callable[[int], None] = lambda count: None,
+) -> StoredViews:
+    """Draw the views that a training would draw, ask the teacher about them, and keep both in the file `path`.
+
+    The views are those of `train` with the same seed, key and batch size, so that stored labels can take a teacher's place. What
+    an earlier call with equal arguments has written is not made again.
+
+    Args:
+        path: where; another file there is replaced.
+        teacher: a classifier on the images' device; asked in evaluation mode and left as it was.
+        images: N images as the network takes them.
+        how: the views.
+        epochs: E.
+        batch_size: views per batch; the last batch of an epoch may be smaller.
+        seed, key: name the draws.
+        coding: of the labels.
+        after_epoch: told how many epochs are complete.
+
+    Raises:
+        UsageError: for values that are not accepted, see `Views`, `LabelCoding` and `encode`.
+        Failure: when the teacher's logits are not finite.
+    """
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("images", len(images))):
+        require(value >= 1, name, value, "at least 1")
+    with evaluating(teacher), torch.no_grad():
+        num_classes = teacher(images.fetch(torch.zeros(1, dtype=torch.int64))).shape[1]
+        about = {
+            "format": FORMAT,
+            "count": len(images),
+            "shape": list(images.shape),
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "num_classes": num_classes,
+            "views": plain(how),
+            "coding": plain(coding),
+            "draws": [seed, *key],
+            "images": _images_fingerprint(images),
+            "teacher": _module_fingerprint(teacher),
+        }
+        if path.exists() and _says(path, about):
+            return StoredViews.open(path)
+
+        def drawn(epoch: int) -> dict[str, Tensor]:
+            return _packed(*_drawn(images, how, batch_size, seed, key, epoch))
+
+        blank = drawn(0) | _named(encode(torch.zeros(len(images), num_classes), coding))
+        with _EpochFile(path, blank, about) as file:
+            for epoch in file.missing():
+                held = drawn(epoch)
+                labels = [
+                    encode(teacher(views.apply(draw, images.fetch(index))), coding) for index, draw in _unpacked(held, batch_size)
+                ]
+                held |= _named({name: torch.cat([label[name] for label in labels]) for name in labels[0]})
+                file.write(epoch, held)
+                after_epoch(epoch + 1)
+    return StoredViews.open(path)
+
+
+def stored_error(stored: StoredViews, teacher: nn.Module, images: Images, epoch: int = 0, temperature: float = 1.0) -> dict[str, float]:
+    """`label_error` of one epoch: the teacher is asked about its views again.
+
+    Args:
+        stored: the labelled views.
+        teacher: the one that labelled them.
+        images: those that the views are of.
+        epoch: from 0.
+        temperature: that both sides' logits are divided by.
+    """
+    with evaluating(teacher), torch.no_grad():
+        logits = [teacher(views.apply(draw, images.fetch(index))).cpu() for index, draw in stored.draws(epoch)]
+    return label_error(torch.cat(logits), _labels_of(stored._read(epoch)), temperature)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """`module` in evaluation mode inside the block; every part has its own mode again after it."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+class _EpochFile:
+    """A safetensors file of tensors (E, …) that is written epoch by epoch beside its place, and takes it when it is complete.
+
+    Args:
+        path: its place.
+        epoch: the tensors of an epoch, for their names, shapes and types.
+        about: for the header.
+    """
+
+    def __init__(self, path: Path, epoch: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+        self.path, self.part, self.epochs = path, path.with_name(f".{path.name}.part"), int(about["epochs"])
+        # Large numbers first, so that each tensor begins at a multiple of its numbers' size.
+        names = sorted(epoch, key=lambda name: (-epoch[name].element_size(), name))
+        self.sizes = {name: epoch[name].element_size() * epoch[name].numel() for name in names}
+        self.begins, end = dict[str, int](), 0
+        header: dict[str, Any] = {"__metadata__": {"json": json.dumps(dict(about))}}
+        for name in names:
+            self.begins[name], begin, end = end, end, end + self.epochs * self.sizes[name]
+            shape = [self.epochs, *epoch[name].shape]
+            header[name] = {"dtype": _NAMES[epoch[name].dtype], "shape": shape, "data_offsets": [begin, end]}
+        header["written"] = {"dtype": "U8", "shape": [self.epochs], "data_offsets": [end, end + self.epochs]}
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        self.head, self.begins["written"], self.size = len(text).to_bytes(8, "little") + text, end, end + self.epochs
+
+    def __enter__(self) -> "_EpochFile":
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        goes_on = self.part.exists() and self._is_ours()
+        self.file: BinaryIO = open(self.part, "r+b" if goes_on else "w+b")  # noqa: SIM115 (closed by __exit__)
+        if not goes_on:
+            self.file.write(self.head)
+            self.file.truncate(len(self.head) + self.size)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.file.close()
+        if kind is None:
+            os.replace(self.part, self.path)
+
+    def missing(self) -> list[int]:
+        """The epochs that are not written yet."""
+        self.file.seek(len(self.head) + self.begins["written"])
+        return [epoch for epoch, done in enumerate(self.file.read(self.epochs)) if not done]
+
+    def write(self, epoch: int, held: Mapping[str, Tensor]) -> None:
+        """Write the tensors of an epoch, and, once they are on the disk, that they are."""
+        for name, size in self.sizes.items():
+            self.file.seek(len(self.head) + self.begins[name] + epoch * size)
+            self.file.write(held[name].contiguous().view(torch.uint8).numpy().tobytes())
+        self._flush()
+        self.file.seek(len(self.head) + self.begins["written"] + epoch)
+        self.file.write(b"\x01")
+        self._flush()
+
+    def _is_ours(self) -> bool:
+        with open(self.part, "rb") as file:
+            return file.read(len(self.head)) == self.head and self.part.stat().st_size == len(self.head) + self.size
+
+    def _flush(self) -> None:
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+
+def _drawn(
+    images: Images, how: Views, batch_size: int, seed: int, key: tuple[Key, ...], epoch: int
+) -> tuple[Tensor, list[ViewDraw], int]:
+    """The order of an epoch's images and the views of its batches, keyed as the trainer's are."""
+    order = torch.randperm(len(images), generator=generator(seed, *key, "order", epoch))
+    draws = generator(seed, *key, "augment", epoch)
+    return order, [views.draw(how, draws, (len(index), *images.shape)) for index in order.split(batch_size)], batch_size
+
+
+def _packed(order: Tensor, draws: Sequence[ViewDraw], batch_size: int) -> dict[str, Tensor]:
+    """An epoch's draws in few bytes: by image (N, …), by batch (N / B, …)."""
+    packed = {"index": order.to(torch.int32)}
+    for name in (*_BY_IMAGE, *_BY_BATCH):
+        values = [value for draw in draws if (value := getattr(draw, name)) is not None]
+        if values:
+            whole = torch.cat(values) if name in _BY_IMAGE else torch.stack(values)
+            packed[f"draw.{name}"] = whole.to(_kept_as(name, whole, batch_size))
+    return packed
+
+
+def _kept_as(name: str, values: Tensor, batch_size: int) -> torch.dtype:
+    if name == "order":
+        return smallest_integers(values.shape[1] - 1)
+    if name == "partner":
+        return smallest_integers(batch_size - 1)
+    return {"boxes": torch.float32, "shifts": torch.int16, "pasted": torch.int16}.get(name, values.dtype)
+
+
+def _unpacked(held: Mapping[str, Tensor], batch_size: int) -> list[tuple[Tensor, ViewDraw]]:
+    """The batches of an epoch."""
+    wide = {name.removeprefix("draw."): _widened(value) for name, value in held.items() if name.startswith("draw.")}
+    batches = []
+    for number, index in enumerate(held["index"].long().split(batch_size)):
+        here = slice(number * batch_size, number * batch_size + len(index))
+        values = {name: value[here] if name in _BY_IMAGE else value[number] for name, value in wide.items()}
+        batches.append((index, ViewDraw.from_tensors(values)))
+    return batches
+
+
+def _widened(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.bool else values.double() if values.is_floating_point() else values.long()
+
+
+def _named(labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"label.{name}": value for name, value in labels.items()}
+
+
+def _labels_of(held: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("label."): value for name, value in held.items() if name.startswith("label.")}
+
+
+def _classes_of(held: Mapping[str, Tensor]) -> list[Tensor]:
+    return [value for name, value in _labels_of(held).items() if name == "classes"]
+
+
+def _says(path: Path, about: Mapping[str, Any]) -> bool:
+    """Whether a sound file is there, made with the same arguments."""
+    try:
+        return StoredViews.open(path).about == json.loads(json.dumps(dict(about)))
+    except UsageError:
+        return False
+
+
+def _images_fingerprint(images: Images) -> str:
+    parts = torch.arange(len(images)).split(256)
+    return fingerprint([array_fingerprint(images.fetch(index).cpu().numpy()) for index in parts])
+
+
+def _module_fingerprint(module: nn.Module) -> str:
+    state = {name: value.detach().float().cpu().numpy() for name, value in module.state_dict().items()}
+    return fingerprint(str(module), {name: array_fingerprint(value.reshape(-1)) for name, value in state.items()})
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

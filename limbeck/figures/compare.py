@@ -1,0 +1,56 @@
+"""Methods side by side: a dot with its interval for each, the runs it is a mean of, and random and full data as lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from limbeck.figures.style import BLUE, GRID, GREEN, INK, MUTED, ORANGE, TEXT, new_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ROW, HEAD, PANEL = 0.32, 1.1, 4.6  # inches
+LINES = {"random": (ORANGE, "random real images"), "full": (GREEN, "full data")}
+
+
+def comparison_figure(tables: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """A panel for every table of `studies.compare.tabulate`, below one another; None where there is no table."""
+    if not tables:
+        return None
+    heights = [len(table["rows"]) * ROW + HEAD for table in tables]
+    figure, first = new_axes(PANEL + 1.6, sum(heights))
+    first.remove()
+    grid = figure.add_gridspec(len(tables), 1, height_ratios=heights)
+    for number, table in enumerate(tables):
+        _panel(figure.add_subplot(grid[number]), table)
+    return figure
+
+
+def _panel(axes: Axes, table: Mapping[str, Any]) -> None:
+    axes.set_facecolor("none")
+    axes.grid(True, axis="x", color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    for name, spine in axes.spines.items():
+        spine.set_visible(name in ("left", "bottom"))
+        spine.set_color(GRID)
+    axes.tick_params(which="both", colors=MUTED, labelsize=TEXT, length=0)
+    for kind, summary in table["reference"].items():
+        colour, name = LINES[kind]
+        axes.axvline(100 * summary["mean"], color=colour, linewidth=1.1, linestyle=(0, (4, 3)), label=name)
+    rows = table["rows"]
+    for at, row in enumerate(rows):
+        found = row["accuracy"]
+        axes.scatter([100 * value for value in found["values"]], [at] * found["n"], s=14, color=BLUE, alpha=0.35, linewidths=0)
+        if found["ci95"] is not None:
+            axes.hlines(at, *(100 * end for end in found["ci95"]), color=BLUE, linewidth=1.4)
+        axes.scatter(100 * found["mean"], at, s=34, color=BLUE, zorder=3)
+    axes.set_yticks(range(len(rows)), [row["method"] for row in rows], color=INK)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    plural = "" if table["ipc"] == 1 else "s"
+    network = f", {table['network']}" if table["network"] else ""
+    axes.set_title(f"{table['ipc']} image{plural} per class{network}", fontsize=TEXT, color=INK, loc="left")
+    axes.set_xlabel("test accuracy (%): mean and 95 % interval over distillation seeds", color=MUTED, fontsize=TEXT)
+    if table["reference"]:
+        axes.legend(frameon=False, fontsize=TEXT - 1, labelcolor=INK, loc="best")

@@ -1,0 +1,180 @@
+"""Matching distributions: the objective of DM (PAPER § 9).
+
+    L = Σ_k ‖ mean φ_θ(A_k(R_k)) − mean φ_θ(A_k(X_k)) ‖²
+
+with R_k real and X_k synthetic images of class k, φ_θ the features before the classifier of a network that is drawn anew in every
+iteration and never trained, and A_k one augmentation, shared by all images of the class.
+
+Zhao and Bilen, "Dataset Condensation with Distribution Matching" (DM), 2021, arXiv:2110.04181.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck import augmentation
+from limbeck.augmentation_settings import AugmentSettings
+from limbeck.matching.adjoint import Gradients
+from limbeck.matching.criteria import KeepAll, criterion_of
+from limbeck.matching.settings import MatchSettings
+from limbeck.methods.class_draws import ClassDraw, ClassDraws
+from limbeck.methods.objective import Objective, State, Update
+from limbeck.methods.real_settings import RealSettings
+from limbeck.networks.flat import FlatNetwork
+from limbeck.networks.micro_batches import automatic_micro_batch, largest_activation
+from limbeck.runtime.errors import require
+from limbeck.runtime.random import generator
+from limbeck.training.images import Images
+
+# Of the largest activation on an accelerator, in bytes; a graph holds some ten of that size.
+AT_ONCE = 512 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class DistributionMatching(Objective):
+    """DM.
+
+    The labels are the classes: Y and η have no part in L, and their gradients are zero. There is no state.
+
+    A criterion chooses per class among the D features: l_d = (difference of the two means)²_d, and κ, a constant in the gradient,
+    is all but ⌊αD⌋ of them; L sums over κ alone. Batch norms use the statistics of all real images, or all synthetic ones, that
+    the iteration takes.
+
+    Args:
+        images: real images, prepared.
+        labels: of those, int64 with shape (number of real images,).
+        classes: of the synthetic images, int64 with shape (N,).
+        network: that φ is part of: its method `features`, or else the input of the linear layer that runs last.
+        real: the keys `real.*`; only `batch` counts.
+        match: `criterion`, `drop_ratio` and `drop_side` count here.
+        augment: A_k; strategy `none` leaves images as they are.
+        seed: of the draws.
+
+    Raises:
+        UsageError: for a criterion of layers, and, at the first call, a network without such features.
+    """
+
+    images: Images
+    labels: Tensor
+    classes: Tensor
+    network: FlatNetwork
+    real: RealSettings = RealSettings()
+    match: MatchSettings = MatchSettings()
+    augment: AugmentSettings = AugmentSettings()
+    seed: int = 0
+    _draws: ClassDraws = field(init=False, repr=False)
+    _features: FlatNetwork = field(init=False, repr=False)
+    _at_once: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        layered = self.match.drop_ratio > 0 and self.match.criterion in ("uniform", "first", "middle", "last")
+        require(not layered, "match.criterion", self.match.criterion, "loss, random or none: features have no layers")
+        draws = ClassDraws(self.images, self.labels, self.classes, self.real.batch, self.augment, self.seed)
+        object.__setattr__(self, "_draws", draws)
+        object.__setattr__(self, "_features", FlatNetwork(Features(self.network.module), self.network.name))
+        object.__setattr__(self, "_at_once", _images_at_once(self.network, self.images))
+
+    @property
+    def has_criterion(self) -> bool:
+        return not isinstance(criterion_of(self.match), KeepAll)
+
+    def gradients(self, state: State, images: Tensor, labels: Tensor, syn_lr: Tensor, iteration: int, *, plain: bool) -> Update:
+        theta = self.network.initial(generator(self.seed, "matched network", iteration)).to(images)
+        draws, both = self._draws.draws(iteration), plain and self.has_criterion
+        real = dict(zip(self._draws.class_ids, self._real_means(theta, draws, images), strict=True))
+        total, by_images, by_images_plain = images.new_zeros(()), torch.zeros_like(images), torch.zeros_like(images)
+        kept = 0.0
+        for group in self._groups(draws, lambda draw: len(draw.synthetic)):
+            index = torch.cat([draw.synthetic for draw in group])
+            x = images.detach()[index].requires_grad_()
+            target = torch.stack([real[draw.class_id] for draw in group])
+            squares = (self._synthetic_means(theta, group, x) - target).square()
+            mask = torch.stack([self._keep(row, draw, iteration) for row, draw in zip(squares.detach(), group, strict=True)])
+            loss = (squares * mask).sum()
+            (by_images[index],) = torch.autograd.grad(loss, x, retain_graph=both)
+            if both:
+                (by_images_plain[index],) = torch.autograd.grad(squares.sum(), x)
+            kept += mask.double().mean(1).sum().item()
+            total += loss.detach()
+        count = len(draws)
+        return Update(
+            gradients=Gradients(total, by_images, torch.zeros_like(labels), torch.zeros_like(syn_lr)),
+            plain=(by_images_plain if both else by_images) if plain else None,
+            facts={"class_distance": total.item() / count},
+            kept_share={"features": kept / count},
+        )
+
+    @torch.no_grad()
+    def _real_means(self, theta: Tensor, draws: Sequence[ClassDraw], like: Tensor) -> list[Tensor]:
+        """The mean features of A_k(R_k), with shape (D,), class by class."""
+        means: list[Tensor] = []
+        for group in self._groups(draws, lambda draw: len(draw.real)):
+            x = torch.cat([self._draws.real(draw, like) for draw in group])
+            # One class alone may be more than is taken at once.
+            features = torch.cat([self._features(theta, part) for part in x.split(self._at_once)])
+            means += [part.mean(0) for part in features.split([len(draw.real) for draw in group])]
+        return means
+
+    def _synthetic_means(self, theta: Tensor, group: Sequence[ClassDraw], x: Tensor) -> Tensor:
+        """The mean features of A_k(X_k), with shape (classes of the group, D), of their images x, class by class."""
+        sizes = [len(draw.synthetic) for draw in group]
+        parts = [augmentation.apply(draw.augmentation, own) for draw, own in zip(group, x.split(sizes), strict=True)]
+        return torch.stack([own.mean(0) for own in self._features(theta, torch.cat(parts)).split(sizes)])
+
+    def _groups(self, draws: Sequence[ClassDraw], images: Callable[[ClassDraw], int]) -> Iterator[list[ClassDraw]]:
+        """Classes whose images go through the network together: as many as are taken at once, and at least one."""
+        group: list[ClassDraw] = []
+        for draw in draws:
+            if group and sum(map(images, group)) + images(draw) > self._at_once:
+                yield group
+                group = []
+            group.append(draw)
+        yield group
+
+    def _keep(self, losses: Tensor, draw: ClassDraw, iteration: int) -> Tensor:
+        return criterion_of(self.match, None, generator(self.seed, "criterion", iteration, draw.class_id)).keep(losses)
+
+
+class Features(nn.Module):
+    """φ: a classifier up to its last layer. It has the classifier's parameters, in the same order."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The features, with shape (N, D), of images with shape (N, C, H, W)."""
+        own = getattr(self.module, "features", None)
+        # VGG and AlexNet as others build them have a part of that name: their convolutions, whose output is no vector.
+        found: Tensor = own(x) if callable(own) and not isinstance(own, nn.Module) else self._head_input(x)
+        good = found.ndim == 2 and len(found) == len(x)
+        require(good, "network", type(self.module).__name__, "a network whose features have shape (N, D)")
+        return found
+
+    def _head_input(self, x: Tensor) -> Tensor:
+        """What the linear layer that runs last is given."""
+        seen: list[Tensor] = []
+
+        def record(part: nn.Module, inputs: tuple[Any, ...]) -> None:
+            seen[:] = inputs[:1]
+
+        hooks = [part.register_forward_pre_hook(record) for part in self.module.modules() if isinstance(part, nn.Linear)]
+        try:
+            self.module(x)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        name = type(self.module).__name__
+        require(len(seen) == 1, "network", name, "a network with a method `features` or with a linear layer")
+        return seen[0]
+
+
+def _images_at_once(network: FlatNetwork, images: Images) -> int:
+    """Images that go through the network together; all where batch norm is to see them together."""
+    if network.has_batch_norm:
+        return 2**62
+    cached = automatic_micro_batch(network, images.shape, images.device)
+    return cached or max(1, AT_ONCE // largest_activation(network, images.shape))

@@ -1,0 +1,205 @@
+"""Matching gradients: the objective of DC, and with augmentation of DSA (PAPER § 9).
+
+    g(θ, x, k) = ∇_θ of the mean cross-entropy of f(θ, x) with class k
+    D_k = Σ over weight tensors and their output rows of 1 − ⟨a, b⟩ / (‖a‖ ‖b‖ + ε),   a, b rows of g(θ, A_k(R_k), k), g(θ, A_k(X_k), k)
+    L = Σ_k D_k
+
+with R_k real and X_k synthetic images of class k; parameters of one dimension, biases and norms, are left out; ε = 10⁻⁶, as in the
+authors' code. A network is drawn for `outer_loops` iterations and trained on X for `inner_loops` epochs between two of them:
+
+    θ drawn;   match, update X;   train θ on X;   match, update X;   …
+
+Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching" (DC), 2020, arXiv:2006.05929; Zhao and Bilen, "Dataset
+Condensation with Differentiable Siamese Augmentation" (DSA), 2021, arXiv:2102.08259.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from limbeck import augmentation
+from limbeck.augmentation_settings import AugmentSettings
+from limbeck.matching.adjoint import Gradients
+from limbeck.matching.criteria import Criterion, KeepAll, criterion_of
+from limbeck.matching.settings import MatchSettings
+from limbeck.methods.class_draws import ClassDraw, ClassDraws
+from limbeck.methods.objective import Objective, State, Update
+from limbeck.methods.real_settings import RealSettings
+from limbeck.networks.flat import FlatNetwork
+from limbeck.networks.micro_batches import automatic_micro_batch
+from limbeck.runtime.random import generator
+from limbeck.training.gradient import Gradient
+from limbeck.training.images import Held, Images
+from limbeck.training.optimisers import Sgd
+from limbeck.training.train import Training, train
+
+EPS = 1e-6
+NO_AUGMENTATION = AugmentSettings(strategy="none")
+
+
+@dataclass(frozen=True, eq=False)
+class GradientMatching(Objective):
+    """DC; DSA where `augment` says how.
+
+    The labels are the classes: Y and η have no part in L, and their gradients are zero. One call is one matching of one network,
+    so that the published 1000 iterations are 1000 · `outer_loops` calls.
+
+    The state is θ as it was matched, the velocity of its SGD and the number of the network; a network's training on X stands at
+    the head of the next call, after X has changed, and after its last matching there is no state at all. A call that the outer
+    loop skips leaves the network as it was.
+
+    A criterion chooses per class among the weights that D_k sees, of number P: l_p = (difference of the two gradients)²_p, κ all
+    but ⌊αP⌋ of them, the dropped entries of both gradients being taken as zero; a row that is dropped entirely adds nothing to
+    D_k. κ is a constant in the gradient. Of a criterion's layers each is one weight tensor. Batch norms use the statistics of the
+    batch that is passed, R_k or X_k.
+
+    Args:
+        images: real images, prepared.
+        labels: of those, int64 with shape (number of real images,).
+        classes: of the synthetic images, int64 with shape (N,).
+        network: f.
+        real: the keys `real.*`.
+        match: `criterion`, `drop_ratio` and `drop_side` count here.
+        augment: A_k, and the augmentation (each image for itself) of the network's training; strategy `none` is DC.
+        seed: of the draws.
+        gradient: how g of real batches and of the training is computed, for class ids; None: uncompiled, in micro-batches.
+    """
+
+    images: Images
+    labels: Tensor
+    classes: Tensor
+    network: FlatNetwork
+    real: RealSettings = RealSettings()
+    match: MatchSettings = MatchSettings()
+    augment: AugmentSettings = NO_AUGMENTATION
+    seed: int = 0
+    gradient: Gradient | None = None
+    _draws: ClassDraws = field(init=False, repr=False)
+    _gradient: Gradient = field(init=False, repr=False)
+    _weights: "Weights" = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        draws = ClassDraws(self.images, self.labels, self.classes, self.real.batch, self.augment, self.seed)
+        size = automatic_micro_batch(self.network, self.images.shape, self.images.device)
+        object.__setattr__(self, "_draws", draws)
+        object.__setattr__(self, "_gradient", self.gradient or Gradient(self.network, cross_entropy, micro_batch=size))
+        object.__setattr__(self, "_weights", Weights(self.network))
+
+    @property
+    def has_criterion(self) -> bool:
+        return not isinstance(criterion_of(self.match), KeepAll)
+
+    @property
+    def loops(self) -> tuple[int, int]:
+        """`outer_loops` and `inner_loops`."""
+        return self.real.loops(self._draws.ipc)
+
+    def gradients(self, state: State, images: Tensor, labels: Tensor, syn_lr: Tensor, iteration: int, *, plain: bool) -> Update:
+        number, position = divmod(iteration, self.loops[0])
+        theta, velocity = self._network(state, images, iteration)
+        total, by_images, by_images_plain = images.new_zeros(()), torch.zeros_like(images), torch.zeros_like(images)
+        kept = torch.zeros(self._weights.count, dtype=torch.float64, device=images.device)
+        for draw in self._draws.draws(iteration):
+            x = images.detach()[draw.synthetic].requires_grad_()
+            pair = self._pair(theta, x, draw)
+            mask = self._criterion(iteration, draw).keep((pair[0] - pair[1].detach()).square())
+            loss = self._weights.distance(*pair, mask)
+            kept += mask
+            (by_images[draw.synthetic],) = torch.autograd.grad(loss, x, retain_graph=plain and self.has_criterion)
+            if plain and self.has_criterion:
+                (by_images_plain[draw.synthetic],) = torch.autograd.grad(self._weights.distance(*pair), x)
+            total += loss.detach()
+        count = len(self._draws.class_ids)
+        going_on = {"theta": theta, "velocity": velocity, "network": torch.tensor(number)}
+        return Update(
+            gradients=Gradients(total, by_images, torch.zeros_like(labels), torch.zeros_like(syn_lr)),
+            plain=(by_images_plain if self.has_criterion else by_images) if plain else None,
+            state=going_on if position + 1 < self.loops[0] else {},
+            facts={"network": number, "position": position, "class_distance": total.item() / count},
+            kept_share=self._weights.shares(kept / count),
+        )
+
+    def _pair(self, theta: Tensor, x: Tensor, draw: ClassDraw) -> tuple[Tensor, Tensor]:
+        """The weights' gradients for A_k(R_k) and for A_k(X_k), with shape (P,); the second can be differentiated by X_k = x."""
+        real = self._draws.real(draw, x)
+        ids = torch.full((max(len(real), len(x)),), draw.class_id, device=x.device)
+        leaf = theta.detach().requires_grad_()
+        value = cross_entropy(self.network(leaf, augmentation.apply(draw.augmentation, x)), ids[: len(x)])
+        (synthetic,) = torch.autograd.grad(value, leaf, create_graph=True)
+        return self._weights.of(self._gradient(theta, real, ids[: len(real)])), self._weights.of(synthetic)
+
+    def _criterion(self, iteration: int, draw: ClassDraw) -> Criterion:
+        return criterion_of(self.match, self._weights.slices, generator(self.seed, "criterion", iteration, draw.class_id))
+
+    def _network(self, state: State, images: Tensor, iteration: int) -> tuple[Tensor, Tensor]:
+        """θ to match at, and the velocity of its SGD: drawn, or that of the state trained on X."""
+        (outer, inner), s = self.loops, self.real
+        number = iteration // outer
+        if "network" not in state or int(state["network"]) != number:
+            theta = self.network.initial(generator(self.seed, "matched network", number)).to(images)
+            return theta, torch.zeros_like(theta)
+        velocity = state["velocity"].clone()
+        theta = train(
+            self.network,
+            state["theta"],
+            Held(images.detach()),
+            self.classes.to(images.device),
+            Training(
+                optimiser=Sgd(s.network_lr, s.network_momentum, s.network_weight_decay),
+                loss=cross_entropy,
+                epochs=inner,
+                batch_size=s.network_batch,
+                augment=self.augment,
+            ),
+            seed=self.seed,
+            key=("matched network", iteration),
+            gradient=self._gradient,
+            state=(velocity,),
+        )
+        return theta, velocity
+
+
+class Weights:
+    """The parameters of two dimensions and more of a network, one after the other: P of them."""
+
+    def __init__(self, network: FlatNetwork) -> None:
+        shapes = {name: shape for name, shape in network.shapes.items() if len(shape) > 1}
+        self.places = [network.slices[name] for name in shapes]
+        self.rows = [shape[0] for shape in shapes.values()]
+        self.sizes = [shape.numel() for shape in shapes.values()]
+        ends = list(accumulate(self.sizes))
+        self.slices = {name: slice(end - size, end) for name, size, end in zip(shapes, self.sizes, ends, strict=True)}
+
+    @property
+    def count(self) -> int:
+        """P."""
+        return sum(self.sizes)
+
+    def of(self, gradient: Tensor) -> Tensor:
+        """Their part, with shape (P,), of a vector over all parameters."""
+        return torch.cat([gradient[place] for place in self.places])
+
+    def distance(self, real: Tensor, synthetic: Tensor, kept: Tensor | None = None) -> Tensor:
+        """D_k, a scalar, of gradients with shape (P,), of the entries in κ = `kept`, bool with shape (P,); None: all."""
+        if kept is None:
+            kept = torch.ones_like(real, dtype=torch.bool)
+        parts = (self._rows(real * kept), self._rows(synthetic * kept), self._rows(kept))
+        return torch.stack([_rows_apart(a, b, seen.any(1)) for a, b, seen in zip(*parts, strict=True)]).sum()
+
+    def shares(self, kept: Tensor) -> dict[str, float]:
+        """The mean of `kept`, with shape (P,), in every tensor."""
+        return {name: kept[place].mean().item() for name, place in self.slices.items()}
+
+    def _rows(self, values: Tensor) -> Sequence[Tensor]:
+        parts = values.split(self.sizes)
+        return [part.view(rows, -1) for part, rows in zip(parts, self.rows, strict=True)]
+
+
+def _rows_apart(a: Tensor, b: Tensor, counted: Tensor) -> Tensor:
+    """Σ of 1 − cos over the rows that are counted."""
+    norms = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
+    return ((1 - (a * b).sum(1) / (norms + EPS)) * counted).sum()

@@ -1,0 +1,173 @@
+"""RDED: the crops of real images that a teacher finds most like their class, stitched together. Nothing is optimised.
+
+    for each class k:    random real images, of each some random crops c of the sides (H, W) / f, f = `factor`
+        realism          ℓ(c) = −log softmax(teacher(c))_k
+        of each image    the crop of least ℓ; of these crops the ipc · f² of least ℓ, in ascending order
+        image i          its cell p, row by row, is the crop p · ipc + i
+
+so that every image gets one of each quarter's crops. Labels are the teacher's on views (`distilled.view_labels`).
+
+Sun, Shi, Yu and Lin, "On the Diversity and Realism of Distilled Dataset: An Efficient Dataset Distillation Paradigm" (RDED), 2024,
+arXiv:2312.03526. As in the published runs, crops have the image's proportions and are resized with antialiasing, and the teacher
+sees a crop in the middle of what it takes for zeros. Unlike there, crops are taken from images that have `data.size` already.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, interpolate
+
+from limbeck import views
+from limbeck.data.imageset import Split
+from limbeck.data.preprocessing import Preprocessing
+from limbeck.distilled.initial import class_orders
+from limbeck.distilled.view_labels import evaluating
+from limbeck.methods.rded_settings import RdedSettings
+from limbeck.runtime.errors import Failure, require
+from limbeck.runtime.random import generator
+from limbeck.views import Views
+
+AT_ONCE = 512 * 32 * 32  # pixels that the teacher sees at a time
+
+
+@torch.no_grad()
+def build(
+    teacher: nn.Module,
+    split: Split,
+    preprocessing: Preprocessing,
+    num_classes: int,
+    ipc: int,
+    settings: RdedSettings,
+    seed: int,
+    device: torch.device,
+    after_class: Callable[[int], None] = lambda count: None,
+) -> tuple[Tensor, Tensor]:
+    """Distil.
+
+    Args:
+        teacher: a classifier of these K classes, on `device`; asked in evaluation mode and left as it was.
+        split: the real images.
+        preprocessing: of them.
+        num_classes: K.
+        ipc: images per class.
+        settings: the keys `rded.*`.
+        seed: of the draws.
+        device: to compute on.
+        after_class: told how many classes are finished.
+
+    Returns:
+        X as the network takes them, float32 with shape (K · ipc, C, H, W), on `device`, and the class of each, int64, class by
+        class.
+
+    Raises:
+        UsageError: when a class has fewer than ipc · factor² images, an image fewer pixels than `rded.factor` parts, or the
+            teacher another number of classes.
+        Failure: when the teacher's logits are not finite.
+    """
+    height, width = split.storage.shape[2:]
+    factor = settings.factor_for(height, width)
+    needed = ipc * factor**2
+    size = (height // factor, width // factor)
+    made = []
+    with evaluating(teacher):
+        for k, order in enumerate(class_orders(split, num_classes, seed, "rded")):
+            accepted = f"at most {len(order) // factor**2}: class {k} has {len(order)} training images, {factor**2} make one"
+            require(needed <= len(order), "ipc", ipc, accepted)
+            members = split.take(order[: max(settings.images, needed)].numpy())
+            boxes = draw_boxes(settings, len(members), (height, width), generator(seed, "rded crops", k))
+            losses = torch.cat(list(_losses(teacher, members, boxes, size, preprocessing, settings, k, num_classes, device)))
+            best = losses.min(1)
+            chosen = best.values.sort(stable=True).indices[:needed]
+            patches = cut(members.images(chosen.numpy()).to(device), boxes[chosen, best.indices[chosen]][:, None], size)
+            made.append(preprocessing.forward(stitch(patches[:, 0], factor, (height, width))))
+            after_class(k + 1)
+    return torch.cat(made), torch.arange(num_classes).repeat_interleave(ipc)
+
+
+def draw_boxes(settings: RdedSettings, count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """First row, first column, height and width, in whole pixels, of the crops of `count` images: int64 (count, crops, 4)."""
+    height, width = size
+    how = Views(crop_scale=settings.crop_scale, ratio=(width / height, width / height), flip=False)
+    boxes = views.draw(how, generator, (count * settings.crops, 1, height, width)).boxes
+    assert boxes is not None  # crops are what was asked for
+    whole = torch.tensor(size)
+    sides = boxes[:, 2:].round().long().clamp_min(1).minimum(whole)
+    first = boxes[:, :2].round().long().minimum(whole - sides)
+    return torch.cat([first, sides], 1).view(count, settings.crops, 4)
+
+
+def cut(images: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Crops of uint8 images (n, C, H, W) by boxes (n, m, 4), resized: pixels in [0, 1] with shape (n, m, C, h, w)."""
+    crops = [
+        interpolate(image[None, :, top : top + tall, left : left + wide], size, mode="bilinear", antialias=True)
+        for image, rows in zip(images.float() / 255, boxes.tolist(), strict=True)
+        for top, left, tall, wide in rows
+    ]
+    return torch.cat(crops).view(*boxes.shape[:2], images.shape[1], *size)
+
+
+def stitch(patches: Tensor, factor: int, size: tuple[int, int]) -> Tensor:
+    """Images made of factor² patches each.
+
+    Args:
+        patches: with shape (n · factor², C, h, w); image i takes number p · n + i for its cell p, counted row by row.
+        factor: how many patches a side has.
+        size: H and W. Where `factor` does not divide them, the first cells are a pixel longer, and patches are resized to them.
+
+    Returns:
+        Images with shape (n, C, H, W).
+    """
+    count = len(patches) // factor**2
+    rows = []
+    for i, tall in enumerate(_lengths(size[0], factor)):
+        cells = []
+        for j, wide in enumerate(_lengths(size[1], factor)):
+            cell = patches[(i * factor + j) * count :][:count]
+            same = cell.shape[2:] == (tall, wide)
+            cells.append(cell if same else interpolate(cell, (tall, wide), mode="bilinear", antialias=True))
+        rows.append(torch.cat(cells, 3))
+    return torch.cat(rows, 2)
+
+
+def _losses(
+    teacher: nn.Module,
+    members: Split,
+    boxes: Tensor,
+    size: tuple[int, int],
+    preprocessing: Preprocessing,
+    settings: RdedSettings,
+    k: int,
+    num_classes: int,
+    device: torch.device,
+) -> Iterator[Tensor]:
+    """ℓ of every crop, with shape (n, crops), some images at a time, on the CPU."""
+    shape = members.storage.shape[1:]
+    at_once = max(1, AT_ONCE // (shape[1] * shape[2] * settings.crops))
+    for index in torch.arange(len(members)).split(at_once):
+        crops = cut(members.images(index.numpy()).to(device), boxes[index], size).flatten(0, 1)
+        logits = teacher(preprocessing.forward(_fitted(crops, shape, preprocessing, settings.fit)))
+        require(logits.shape[1] == num_classes, "rded.teacher", logits.shape[1], f"a teacher of the data's {num_classes} classes")
+        losses = cross_entropy(logits.double(), torch.full((len(crops),), k, device=logits.device), reduction="none")
+        if not bool(losses.isfinite().all()):
+            raise Failure(f"the teacher gives logits that are not finite for crops of class {k}")
+        yield losses.view(len(index), settings.crops).cpu()
+
+
+def _fitted(crops: Tensor, shape: tuple[int, ...], preprocessing: Preprocessing, fit: str) -> Tensor:
+    """Crops (n, C, h, w) as pixels of the size that the teacher takes."""
+    (height, width), (tall, wide) = shape[1:], crops.shape[2:]
+    if (tall, wide) == (height, width):
+        return crops
+    if fit == "resize":
+        return interpolate(crops, (height, width), mode="bilinear", antialias=True)
+    # What the network takes for zeros: the mean colour of normalised images.
+    whole = preprocessing.inverse(crops.new_zeros(1, *shape)).repeat(len(crops), 1, 1, 1)
+    top, left = (height - tall) // 2, (width - wide) // 2
+    whole[:, :, top : top + tall, left : left + wide] = crops
+    return whole
+
+
+def _lengths(side: int, factor: int) -> list[int]:
+    """A side in pixels, cut into `factor` parts, the longer ones first."""
+    return [side // factor + (part < side % factor) for part in range(factor)]

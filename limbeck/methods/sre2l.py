@@ -1,0 +1,218 @@
+"""SRe2L: images recovered from noise so that a teacher knows their classes and its batch norms know their statistics.
+
+    L = ℓ(teacher(A(X)), classes) + w Σ_l m_l ( ‖μ_l(A(X)) − μ_l‖₂ + ‖σ²_l(A(X)) − σ²_l‖₂ )
+
+over the batch norms l in the order in which they are run, with μ_l and σ²_l the teacher's statistics and μ_l(·), σ²_l(·) those of
+the batch that comes in; m_l = 10 for the first and 1 for the others, w = 0.01. A is a random crop, flip and cyclic shift of every
+iteration. Adam's step size falls along a cosine; after every step X is clipped to what pixels in [0, 1] can be.
+
+Images are recovered in batches of many classes, one of each class after the other, each from noise of its own; nothing passes from
+batch to batch. Labels are the teacher's on views (`distilled.view_labels`).
+
+Yin, Xing and Shen, "Squeeze, Recover and Relabel: Dataset Condensation at ImageNet Scale From A New Perspective" (SRe2L), 2023,
+arXiv:2306.13092.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from limbeck import views
+from limbeck.data.preprocessing import Preprocessing, Whiten
+from limbeck.distilled.view_labels import evaluating
+from limbeck.methods.sre2l_settings import Sre2lSettings
+from limbeck.networks.batch_norm import BatchNorm
+from limbeck.runtime.errors import Failure, UsageError, require
+from limbeck.runtime.random import generator
+from limbeck.training.optimisers import AdamW
+from limbeck.training.rates import Cosine
+from limbeck.views import ViewDraw, Views
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Recovers the images.
+
+    Its state is tensors: `images` with shape (ipc · K, C, H, W), of all batches; `mean`, `square` and `steps` of Adam for the
+    batch under way; `done`, the number of finished iterations of all batches together. Draws are keyed by batch and iteration, so
+    that a state that was written to a file goes on to the same bits.
+
+    Args:
+        teacher: a classifier with batch norms, on `device`; used in evaluation mode and left as it was.
+        preprocessing: of the images.
+        shape: (C, H, W).
+        num_classes: K.
+        ipc: images per class.
+        settings: the keys `sre2l.*`.
+        seed: of the draws.
+        device: to compute on.
+        flip: whether half of the views are mirrored (not for digits and letters).
+
+    Raises:
+        UsageError: when the teacher has no batch norm.
+    """
+
+    teacher: nn.Module
+    preprocessing: Preprocessing
+    shape: tuple[int, int, int]
+    num_classes: int
+    ipc: int
+    settings: Sre2lSettings
+    seed: int
+    device: torch.device
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        check_teacher(self.teacher, self.settings.teacher or type(self.teacher).__name__)
+
+    @property
+    def iterations(self) -> int:
+        """Of all batches together."""
+        return len(self._batches) * self.settings.iterations
+
+    def start(self) -> State:
+        """The state before the first iteration: noise, N(0, 1) where the network sees it."""
+        noise = [
+            torch.randn(len(index), *self.shape, generator=generator(self.seed, "sre2l noise", number))
+            for number, index in enumerate(self._batches)
+        ]
+        images = torch.cat(noise).to(self.device)
+        return {"images": images, "done": torch.tensor(0), **self._fresh(images[self._part(0)])}
+
+    def run(self, state: State, after_iteration: Callable[[State, Tensor], None] = lambda state, loss: None) -> State:
+        """Go on from `state`, which is changed in place, until every batch is finished.
+
+        Args:
+            state: what `start` made, or what came after some iteration, on any device.
+            after_iteration: called with the state, which it must not change, and L.
+
+        Raises:
+            Failure: when L is not finite.
+        """
+        state.update({name: value.to(value.device if name == "done" else self.device) for name, value in state.items()})
+        with evaluating(self.teacher):
+            while (done := int(state["done"])) < self.iterations:
+                number, iteration = divmod(done, self.settings.iterations)
+                if iteration == 0:
+                    state.update(self._fresh(state["images"][self._part(number)]))
+                loss = self._step(state, number, iteration)
+                state["done"] += 1
+                after_iteration(state, loss)
+        return state
+
+    def result(self, state: State) -> tuple[Tensor, Tensor]:
+        """X with shape (K · ipc, C, H, W) and the classes, int64 with shape (K · ipc,), class by class."""
+        by_class = state["images"].view(self.ipc, self.num_classes, *self.shape).transpose(0, 1)
+        return by_class.flatten(0, 1).clone(), torch.arange(self.num_classes).repeat_interleave(self.ipc)
+
+    def _step(self, state: State, number: int, iteration: int) -> Tensor:
+        s, x = self.settings, state["images"][self._part(number)]
+        drawn = self._draw(number, iteration, len(x))
+        classes = (self._batches[number] % self.num_classes).to(self.device)
+        leaf = x.detach().requires_grad_()
+        with torch.enable_grad():
+            loss = recovery_loss(self.teacher, views.apply(drawn, leaf), classes, s.bn_weight, s.first_multiplier)
+            (gradient,) = torch.autograd.grad(loss, leaf)
+        if not bool(loss.isfinite()):
+            raise Failure(f"sre2l: the loss is not finite in iteration {iteration} of batch {number}; sre2l.lr is too large")
+        factor = Cosine().factor(iteration, s.iterations)
+        moments = (state["mean"], state["square"], state["steps"])
+        self._adam.step(x.view(-1), moments, lambda at: gradient.reshape(-1), factor)
+        x.copy_(self._clipped(x))
+        return loss.detach()
+
+    def _draw(self, number: int, iteration: int, count: int) -> ViewDraw:
+        """The views of a batch."""
+        s = self.settings
+        how = Views(crop_scale=s.crop_scale, flip=self.flip, roll=s.roll_for(*self.shape[1:]))
+        draws = generator(self.seed, "sre2l view", number, iteration)
+        if not s.same_view:
+            return views.draw(how, draws, (count, *self.shape))
+        one = views.draw(how, draws, (1, *self.shape))
+        return ViewDraw.from_tensors({name: value.expand(count, *value.shape[1:]) for name, value in one.tensors().items()})
+
+    def _clipped(self, x: Tensor) -> Tensor:
+        """The images nearest x whose pixels lie in [0, 1]; of whitened ones, those of the nearest such pixels."""
+        if isinstance(self.preprocessing, Whiten):
+            return self.preprocessing.forward(self.preprocessing.inverse(x).clamp(0, 1))
+        black, white = (self.preprocessing.forward(torch.full((1, self.shape[0], 1, 1), level).to(x)) for level in (0.0, 1.0))
+        return x.clamp(black, white)
+
+    def _fresh(self, x: Tensor) -> State:
+        return dict(zip(("mean", "square", "steps"), self._adam.state(x.reshape(-1)), strict=True))
+
+    def _part(self, number: int) -> slice:
+        begin = number * self.settings.batch_size
+        return slice(begin, begin + self.settings.batch_size)
+
+    @cached_property
+    def _batches(self) -> tuple[Tensor, ...]:
+        """The positions of every batch; the class of a position is its remainder by K."""
+        return torch.arange(self.ipc * self.num_classes).split(self.settings.batch_size)
+
+    @cached_property
+    def _adam(self) -> AdamW:
+        return AdamW(self.settings.lr, self.settings.betas, weight_decay=0.0)
+
+
+def check_teacher(teacher: nn.Module, name: str) -> None:
+    """Raise `UsageError` unless the teacher has batch norms with statistics; `name` is for the message."""
+    known = any(_statistics(part) is not None for part in teacher.modules())
+    require(known, "sre2l.teacher", name, "a network with batch norm, such as ConvNetD3-batchnorm or ResNet18-batchnorm")
+
+
+def recovery_loss(
+    teacher: nn.Module, x: Tensor, classes: Tensor, bn_weight: float = 0.01, first_multiplier: float = 10.0
+) -> Tensor:
+    """L, a scalar.
+
+    Args:
+        teacher: a classifier with batch norms, in evaluation mode.
+        x: A(X), with shape (B, C, H, W).
+        classes: int64 with shape (B,).
+        bn_weight: w.
+        first_multiplier: m of the first batch norm.
+    """
+    with statistics_distances(teacher) as distances:
+        loss = cross_entropy(teacher(x), classes)
+    if not distances:
+        raise UsageError("sre2l.teacher: none of the teacher's batch norms is run")
+    first, *others = distances
+    return loss + bn_weight * (first_multiplier * first + sum(others))
+
+
+@contextmanager
+def statistics_distances(module: nn.Module) -> Iterator[list[Tensor]]:
+    """A list that gets, whenever a batch norm of `module` is run in the block, ‖μ(x) − μ‖₂ + ‖σ²(x) − σ²‖₂ of its input x."""
+    found: list[Tensor] = []
+
+    def measure(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        x, held = inputs[0], _statistics(norm)
+        assert held is not None, "only batch norms with statistics are asked"
+        others = (0, *range(2, x.ndim))
+        mean, variance = x.mean(others), x.var(others, unbiased=False)
+        found.append(torch.linalg.vector_norm(mean - held[0]) + torch.linalg.vector_norm(variance - held[1]))
+
+    hooks = [part.register_forward_pre_hook(measure) for part in module.modules() if _statistics(part) is not None]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _statistics(part: nn.Module) -> tuple[Tensor, Tensor] | None:
+    """μ and σ² of a batch norm, ours or torch's."""
+    if isinstance(part, BatchNorm):
+        return part.mean, part.variance
+    if isinstance(part, _BatchNorm) and part.running_mean is not None and part.running_var is not None:
+        return part.running_mean, part.running_var
+    return None

@@ -1,0 +1,210 @@
+"""The one runner of grids: every cell is a process of its own, `limbeck distill … --resume`.
+
+A process gives its memory back, and its crash costs one cell. A cell that is finished is not run again; one that was stopped goes
+on from its checkpoint; one that fails is reported at the end while the others go on. Cells that need the same experts find them in
+the cache: the first trains, and the next ones are kept back while others can be run, because they would only wait for it.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from limbeck.experts.fill import Shard
+from limbeck.runtime.errors import Failure, UsageError, require
+from limbeck.runtime.progress import NoProgress, Progress, Stage
+from limbeck.runtime.workers import cores
+from limbeck.studies.cells import Cell, CellFolder
+
+LOOK_EVERY = 0.1  # seconds between two looks at the processes
+GRACE = 30.0  # seconds that a process has to end when it is asked to
+
+Command = Callable[[Cell, Path], Sequence[str]]
+
+
+def distill_command(cell: Cell, run: Path) -> list[str]:
+    """The words of the process that distils a cell into the folder `run`."""
+    words = [sys.executable, "-m", "limbeck", "distill", cell.recipe, *cell.words]
+    return [*words, "--output", str(run), "--resume", "--json"]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """What became of a grid.
+
+    Args:
+        results: of finished cells by name, in the order of the cells.
+        failed: the last words of those that failed.
+        left: the names of those that are to be run yet.
+    """
+
+    results: dict[str, dict[str, Any]]
+    failed: dict[str, str]
+    left: list[str]
+
+    def raise_failures(self) -> None:
+        """Raise a `Failure` that names the cells that failed, where any did."""
+        if self.failed:
+            said = "; ".join(f"{name}: {message}" for name, message in self.failed.items())
+            raise Failure(f"{len(self.failed)} of {len(self.results) + len(self.failed) + len(self.left)} cells failed: {said}")
+
+
+def run_matrix(
+    cells: Sequence[Cell],
+    folder: Path,
+    *,
+    jobs: int = 1,
+    shard: Shard = Shard(),
+    max_seconds: float | None = None,
+    keep: bool = False,
+    command: Command = distill_command,
+    progress: Progress | None = None,
+) -> Matrix:
+    """Run the cells that are not finished.
+
+    Args:
+        cells: in the order of their importance; their names differ.
+        folder: where results, run folders and logs lie.
+        jobs: processes at a time, which share the cores.
+        shard: which of the cells to run; the others count as left until they are there.
+        max_seconds: after which running cells are stopped, to go on at the next call; None takes as long as it takes.
+        keep: whether the run folders of finished cells stay.
+        command: the words of a cell's process.
+        progress: where to report.
+
+    Raises:
+        UsageError: when the folder cannot be written to, or holds a result of other settings; nothing is run then.
+        KeyboardInterrupt: when interrupted; finished cells are there, and running ones go on at the next call.
+    """
+    require(jobs >= 1, "--jobs", jobs, "at least 1")
+    require(max_seconds is None or max_seconds >= 0, "--max-seconds", max_seconds, "at least 0")
+    assert len({cell.name for cell in cells}) == len(cells), "two cells of one name"
+    held, progress = CellFolder(Path(folder)), progress or NoProgress()
+    results = {cell.name: found for cell in cells if (found := held.read(cell)) is not None}
+    mine = [cell for number, cell in enumerate(cells) if shard.takes(number)]
+    open_cells = [cell for cell in mine if cell.name not in results]
+    deadline = None if max_seconds is None else time.monotonic() + max_seconds
+    failed: dict[str, str] = {}
+    if open_cells:
+        try:
+            held.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"output: {str(folder)!r} cannot be written: {error.strerror}") from error
+        with progress.stage("cells", len(mine), len(mine) - len(open_cells)) as stage:
+            _Runner(held, jobs, keep, command, progress, stage, results, failed).run(open_cells, deadline)
+    ordered = {cell.name: results[cell.name] for cell in cells if cell.name in results}
+    return Matrix(ordered, failed, [cell.name for cell in cells if cell.name not in results and cell.name not in failed])
+
+
+@dataclass(eq=False)
+class _Job:
+    """A cell under way."""
+
+    cell: Cell
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+
+
+@dataclass(eq=False)
+class _Runner:
+    folder: CellFolder
+    jobs: int
+    keep: bool
+    command: Command
+    progress: Progress
+    stage: Stage
+    results: dict[str, dict[str, Any]]
+    failed: dict[str, str]
+    running: list[_Job] = field(default_factory=list)
+    trained: set[str] = field(default_factory=set)  # whose experts are in the cache
+
+    def run(self, cells: Sequence[Cell], deadline: float | None) -> None:
+        waiting = list(cells)
+        try:
+            while (waiting or self.running) and not (deadline is not None and time.monotonic() >= deadline):
+                while waiting and len(self.running) < self.jobs:
+                    self._start(self._next(waiting))
+                self._look()
+                if self.running:
+                    time.sleep(LOOK_EVERY)
+            self._look()
+        finally:
+            self._stop()
+
+    def _next(self, waiting: list[Cell]) -> Cell:
+        """Take the first cell that need not wait for experts another one is training."""
+        training = {job.cell.experts for job in self.running} - self.trained
+        chosen = next((cell for cell in waiting if cell.experts not in training), waiting[0])
+        waiting.remove(chosen)
+        return chosen
+
+    def _start(self, cell: Cell) -> None:
+        if (found := self.folder.read(cell)) is not None:  # another process has finished it meanwhile
+            self._finished(cell, found)
+            return
+        path = self.folder.log_file(cell)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = path.open("wb")
+        words = self.command(cell, self.folder.run_folder(cell))
+        # In this process's group, so that an interrupt from the terminal or a batch queue reaches it too.
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(self.jobs))
+        self.running.append(_Job(cell, process, log))
+
+    def _look(self) -> None:
+        """Take in what has ended."""
+        for job in [job for job in self.running if job.process.poll() is not None]:
+            self.running.remove(job)
+            job.log.close()
+            try:
+                if job.process.returncode:
+                    raise Failure(_last_words(job.process.returncode, self.folder.log_file(job.cell)))
+                found = self.folder.collect(job.cell)
+            except Failure as error:
+                self.failed[job.cell.name] = str(error)
+                self.progress.say(f"{job.cell.name} failed: {error}")
+                self.stage.advance(cell=job.cell.name)
+            else:
+                self.folder.clear(job.cell, self.keep)
+                self._finished(job.cell, found)
+
+    def _finished(self, cell: Cell, found: dict[str, Any]) -> None:
+        self.results[cell.name] = found
+        self.trained.add(cell.experts)
+        self.stage.advance(cell=cell.name, accuracy=float(found["accuracy"]["distilled"]["mean"]))
+
+    def _stop(self) -> None:
+        """End what is running; its checkpoints stay."""
+        for job in self.running:
+            if job.process.poll() is None:
+                job.process.send_signal(signal.SIGINT)
+        last = time.monotonic() + GRACE
+        for job in self.running:
+            try:
+                job.process.wait(max(0.0, last - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                job.process.kill()
+                job.process.wait()
+            job.log.close()
+        self.running.clear()
+
+
+def _environment(jobs: int) -> Mapping[str, str]:
+    """The environment of a process that shares the cores with `jobs` − 1 others."""
+    share = max(1, cores() // jobs)
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    threads = min(share, int(given)) if given.isdecimal() and int(given) else share
+    return {**os.environ, "OMP_NUM_THREADS": str(threads), "LOKY_MAX_CPU_COUNT": str(share)}
+
+
+def _last_words(status: int, log: Path) -> str:
+    """Why a process ended with that status."""
+    if status < 0:
+        return f"its process was killed by {signal.Signals(-status).name}"
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    message = lines[-1].removeprefix("limbeck: ").removeprefix("error: ").removeprefix("failed: ") if lines else "no message"
+    return f"{message[:300]} (status {status}; {log} has all it said)"

@@ -1,0 +1,36 @@
+"""What a store is predicted to take, against what it takes."""
+
+from pathlib import Path
+
+import pytest
+from experts.walks import IDENTITY, filled
+
+from limbeck.experts.estimate import estimate
+from limbeck.experts.fill import Shard, Want
+from limbeck.experts.store import TrajectoryStore
+
+
+@pytest.mark.parametrize(("coding", "most"), [("fp32", 0.23), ("half", 0.12)])
+@pytest.mark.parametrize("parameters", [320_010, 616_330])
+def test_the_published_ten_images_per_class_take_little(coding: str, most: float, parameters: int) -> None:
+    """Epochs 0 … 21 are reached, the last of 100 gives labels: ConvNetD3 at 32×32, ConvNetD5 at 128×128, 100 experts."""
+    predicted = estimate(Want(100, tuple(range(22)), 100, 100, coding), parameters)
+    assert predicted["list_format"] == 100 * 101 * 4 * parameters
+    assert predicted["share"] <= most
+    assert predicted["checkpoints"] == 23
+    assert (predicted["missing_experts"], predicted["epochs"]) == (100, 10_000)
+
+
+@pytest.mark.parametrize("coding", ["fp32", "fp16", "half"])
+def test_the_estimate_is_what_a_store_takes(tmp_path: Path, coding: str) -> None:
+    want = Want(3, tuple(range(20)), 30, 2, coding)
+    before = estimate(want, 700, state=1, store=TrajectoryStore(tmp_path, IDENTITY))
+    assert before == estimate(want, 700, state=1)
+    assert (before["missing_experts"], before["epochs"]) == (3, 30 + 30 + 19)
+    store = filled(tmp_path, want)
+    assert before["disk"] == pytest.approx(store.summary()["bytes"], rel=0.1)
+    wider = Want(4, tuple(range(25)), 30, 2, coding)
+    after = estimate(wider, 700, state=1, store=store)
+    assert (after["missing_experts"], after["epochs"]) == (4, 3 * 5 + 24)
+    assert estimate(wider, 700, store=store, shard=Shard(1, 2))["epochs"] == 10
+    assert estimate(want, 700, state=1, store=store) == {**before, "missing_experts": 0, "epochs": 0}
