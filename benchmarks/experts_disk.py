@@ -143,7 +143,7 @@ def displacements(store: TrajectoryStore, ahead: tuple[int, ...] = (1, 2, 3)) ->
 def _read_back(thetas: Tensor) -> Tensor:
     name, tensors, _ = encode(thetas, "half")
     rows = range(len(thetas))
-    return torch.stack([CODINGS[name].decode(lambda key, i: tensors[key][i].clone(), row, len(thetas)) for row in rows])
+    return torch.stack([CODINGS[name].decode(lambda key, i: tensors[key][i], row, len(thetas)) for row in rows])
 
 
 if __name__ == "__main__":

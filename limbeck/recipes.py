@@ -18,6 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from limbeck.methods.presets import PRESETS
 from limbeck.methods.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.fingerprint import plain
@@ -94,7 +95,9 @@ def settings_from_plain(values: Any, overrides: Mapping[str, str] | None = None,
     """
     if not isinstance(values, Mapping):
         raise UsageError(f"{origin} {_kind_of(values)}, not keys with values")
-    settings: DistillSettings = _build(DistillSettings, _typed(_flat(values), f" (in {origin})") | _typed(overrides or {}))
+    given = _typed(_flat(values), f" (in {origin})") | _typed(overrides or {})
+    preset = PRESETS[given.get("method", DistillSettings().method)]
+    settings: DistillSettings = _build(DistillSettings, {**preset, **given})
     return settings
 
 

@@ -213,7 +213,7 @@ def test_every_key_has_a_type_that_its_default_fits() -> None:
         ("augment.flip=1", "augment.flip: '1' is not true or false"),
         ("data.size=[32]", "data.size: '[32]' is not a whole number or a list of 2 whole numbers or null"),
         ("init=zeros", "init: 'zeros' is not one of correct, real, noise"),
-        ("method=mtt", "method: 'mtt' is not edf"),
+        ("method=magic", "method: 'magic' is not one of edf, pad, datm"),
         ("enhance.cam_threshold=median", "enhance.cam_threshold: 'median' is not mean or a number"),
         ("output=runs/\udcff", "output: 'runs/\\udcff' is not UTF-8 text, which the files of a run hold"),
         ("ipc=0", "ipc: 0 is not at least 1"),

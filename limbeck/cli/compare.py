@@ -36,7 +36,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="recipes to compare, the first with the others; settings for all of them, key=value, may stand anywhere",
     )
     parser.add_argument("--methods", metavar="NAME,…", help="compare these methods instead, such as edf,datm,mtt,random")
-    parser.add_argument("--data", metavar="SOURCE", help="the same as data.source=SOURCE; with --methods it also says which recipes")
+    parser.add_argument(
+        "--data", metavar="SOURCE", help="the same as data.source=SOURCE; with --methods it also says which recipes"
+    )
     parser.add_argument("--base", metavar="RECIPE", help="with --methods: take every method's settings from this recipe")
     parser.add_argument("--ipc", metavar="N,…", help="images per class (default: the recipe's; with --methods 1)")
     parser.add_argument("--seeds", metavar="N,…", default="0,1,2", help="distillation seeds (default: 0,1,2)")
@@ -123,15 +125,17 @@ def entrants(arguments: Namespace, recipes: Sequence[str]) -> list[Entrant]:
     if arguments.methods is None:
         made = _of_recipes(recipes, ipcs, arguments.data)
     else:
-        made = [method_recipe(name, arguments.data, ipc, arguments.base) for ipc in ipcs or [1] for name in words(arguments.methods)]
-    twice = [one.name for number, one in enumerate(made) if (one.name, one.ipc) in [(other.name, other.ipc) for other in made[:number]]]
-    if twice:
+        named = [(name, ipc) for ipc in ipcs or [1] for name in words(arguments.methods)]
+        require(bool(named), "--methods", arguments.methods, "one or more methods, joined by commas")
+        made = [method_recipe(name, arguments.data, ipc, arguments.base) for name, ipc in named]
+    keys = [(one.name, one.ipc) for one in made]
+    if twice := [name for name, ipc in keys if keys.count((name, ipc)) > 1]:
         raise UsageError(f"{'RECIPE' if arguments.methods is None else '--methods'}: {twice[0]!r} is given twice")
     return made
 
 
 def method_recipe(method: str, source: str | None, ipc: int, base: str | None) -> Entrant:
-    """The recipe of a method on some data: its own for that data, nearest in images per class, or else the base recipe with its name.
+    """The recipe of a method on some data: its own, of the nearest number of images per class, or else EDF's with its name.
 
     Raises:
         UsageError: when there is none to start from.
@@ -154,7 +158,7 @@ def method_recipe(method: str, source: str | None, ipc: int, base: str | None) -
 
 
 def data_folder(source: str, names: Sequence[str]) -> str | None:
-    """The folder of recipes for a source of images, by its name: `scenes` for scenes:medium, `imagenette` for data/imagenette2-160."""
+    """The folder of recipes for a source of images, by its name: `scenes` for scenes:hard, `imagenette` for imagenette2-160/."""
     folders = {name.split("/")[0] for name in names if re.fullmatch(r"[^/]+/[^/]+-ipc\d+", name)}
     for part in reversed(re.split(r"[/\\:]+", source.rstrip("/\\"))):
         word = re.sub(r"[^a-z0-9]", "", part.lower())

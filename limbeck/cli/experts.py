@@ -199,24 +199,13 @@ def _wants(store: "TrajectoryStore", arguments: Namespace) -> "list[Want] | None
 
 def _refuse_other(store: "TrajectoryStore", recipe: str, settings: "DistillSettings") -> None:
     """Refuse a recipe that would not read this store; its data may still be others, which only loading them would tell."""
+    from limbeck.experts.store import difference
     from limbeck.experts.train import made_with
-    from limbeck.runtime.fingerprint import encodable
 
-    made = encodable(made_with(settings.network, settings.experts, settings.augment, settings.seed))
-    for key in ("network",) if store.imported else made:
-        held = store.metadata.get(key)
-        if held != made[key]:
-            named, old, new = _difference(key, held, made[key])
-            raise UsageError(f"--recipe: {recipe!r} does not read {str(store.path)!r}, made with {named} {old!r}, not {new!r}")
-
-
-def _difference(key: str, held: Any, made: Any) -> tuple[str, Any, Any]:
-    """The first part in which two values differ, by name."""
-    if isinstance(held, dict) and isinstance(made, dict):
-        for name in made:
-            if held.get(name) != made[name]:
-                return _difference(f"{ {'settings': 'experts'}.get(key, key) }.{name}", held.get(name), made[name])
-    return key, held, made
+    made = made_with(settings.network, settings.experts, settings.augment, settings.seed)
+    wanted = {"network": settings.network} if store.imported else made
+    if found := difference(store.metadata, wanted):
+        raise UsageError(f"--recipe: {recipe!r} does not read {str(store.path)!r}, made with {found}")
 
 
 def _is_setting(word: str) -> bool:

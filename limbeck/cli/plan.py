@@ -35,10 +35,10 @@ def show(results: dict[str, Any]) -> None:
     table.add_row("an iteration", f"{1000 * results['seconds_per_iteration']:.0f} ms")
     table.add_row("peak memory", f"{results['peak_memory'] / 2**20:.0f} MiB")
     console.print(table)
-    engine = results["engine"]
-    form = "compiled" if engine["compiled"] else "not compiled"
-    batch = engine["micro_batch"] or "all"
-    console.print(f"engine: {form}, on {results['device']}, {batch} images at a time, {engine['kept']} steps kept")
+    if engine := results["engine"]:
+        form = "compiled" if engine["compiled"] else "not compiled"
+        batch = engine["micro_batch"] or "all"
+        console.print(f"engine: {form}, on {results['device']}, {batch} images at a time, {engine['kept']} steps kept")
     for sentence in results["advice"]:
         console.print(f"advice: {sentence}")
     console.print("experts, initial labels and the final evaluation come on top")

@@ -1,7 +1,8 @@
-"""`limbeck recipes`: list the recipes, or show one."""
+"""`limbeck recipes`: list the recipes, show one, or make one of a file of the research code."""
 
 import sys
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import wrap
 from typing import Any
@@ -11,24 +12,49 @@ from limbeck.runtime.errors import UsageError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", nargs="?", help="show this recipe instead of the list")
+    parser.add_argument(
+        "words",
+        metavar="NAME",
+        nargs="*",
+        default=[],
+        help="show this recipe instead of the list; or `import FILE`: translate a YAML file of MTT's, DATM's, PAD's or EDF's code",
+    )
     parser.add_argument("--full", action="store_true", help="show all its settings, the defaults included")
+    parser.add_argument("--output", metavar="FILE", help="import: where to write the recipe (default: print it)")
+    parser.add_argument("--method", metavar="NAME", help="import: which method the file is for (default: by its keys)")
 
 
 def run(arguments: Namespace) -> dict[str, Any]:
+    if arguments.words[:1] == ["import"]:
+        return _import(arguments)
+    for option in ("output", "method"):
+        if getattr(arguments, option) is not None:
+            raise UsageError(f"--{option}: is an option of `limbeck recipes import FILE`")
+    if len(arguments.words) > 1:
+        raise UsageError(f"NAME: {' '.join(arguments.words)!r} is more than one recipe")
+
     from limbeck.recipes import describe, load_recipe, recipe_names, recipe_text, settings_yaml
     from limbeck.runtime.fingerprint import plain
 
-    if arguments.name is None:
+    if not arguments.words:
         if arguments.full:
             raise UsageError("--full: needs the NAME of a recipe")
         return {"recipes": {name: describe(name) for name in recipe_names()}}
-    settings = load_recipe(arguments.name)
-    text = settings_yaml(settings) if arguments.full else recipe_text(arguments.name)
-    return {"name": arguments.name, "description": describe(arguments.name), "settings": plain(settings), "text": text}
+    name = arguments.words[0]
+    settings = load_recipe(name)
+    text = settings_yaml(settings) if arguments.full else recipe_text(name)
+    return {"name": name, "description": describe(name), "settings": plain(settings), "text": text}
 
 
 def show(results: dict[str, Any]) -> None:
+    if "paths" in results:
+        for note in results["notes"]:
+            print(f"note: {note}")
+        for kind in ("unknown", "dropped"):
+            if results[kind]:
+                print(f"{kind}: {', '.join(results[kind])}")
+        print(f"recipe: {results['paths']['recipe']}")
+        return
     if "text" in results:
         print(results["text"], end="")
         return
@@ -40,4 +66,42 @@ def show(results: dict[str, Any]) -> None:
         print(f"{name:{width}}" + f"\n{' ' * width}".join(lines))
 
 
-COMMAND = Command(help="list the recipes, or show one", add_arguments=add_arguments, run=run, show=show)
+def _import(arguments: Namespace) -> dict[str, Any]:
+    from tempfile import TemporaryDirectory
+
+    from limbeck.recipes import load_recipe
+    from limbeck.recipes_import import import_recipe
+    from limbeck.runtime.fingerprint import plain
+
+    if len(arguments.words) != 2:
+        raise UsageError("import: takes one FILE, the YAML file of the research code")
+    if arguments.full:
+        raise UsageError("--full: is no option of `limbeck recipes import FILE`")
+    output = None if arguments.output is None else Path(arguments.output)
+    if output is not None and (output.suffix not in (".yaml", ".yml") or output.exists()):
+        raise UsageError(f"--output: {arguments.output!r} is not a new file that ends in .yaml")
+    path = Path(arguments.words[1]).expanduser()
+    imported = import_recipe(path, arguments.method)
+    text = imported.text(path.name)
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "recipe.yaml").write_text(text, encoding="utf-8")
+        settings = load_recipe(str(Path(folder) / "recipe.yaml"))
+    results = {
+        "method": imported.method,
+        "settings": plain(settings),
+        "notes": imported.notes,
+        "dropped": imported.dropped,
+        "unknown": imported.unknown,
+        "text": text,
+    }
+    if output is not None:
+        from limbeck.runtime.files import write_text
+
+        write_text(output, text)
+        results["paths"] = {"recipe": str(output)}
+    return results
+
+
+COMMAND = Command(
+    help="list the recipes, show one, or import one of the research code", add_arguments=add_arguments, run=run, show=show
+)

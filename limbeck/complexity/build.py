@@ -1,20 +1,21 @@
 """A benchmark of easy and hard classes: of every category those of lowest and those of highest complexity.
 
-A folder with `benchmark.json`, which says where the images are and which classes are in which subset, and a card. It holds no image:
-`benchmark:FOLDER:NAME` is the source itself, with the classes of the subset. The classes of a subset are in the source's order.
+A folder with `benchmark.json`, which says where the images are and which classes are in which subset, and a card. It holds no
+image: `benchmark:FOLDER:NAME` is the source itself, with the classes of the subset, in the source's order.
 
 K. Wang et al., "Emphasizing Discriminative Features for Dataset Distillation in Complex Scenarios", 2024, arXiv:2410.17193, have
 ten of each in categories of at least twenty.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from limbeck.complexity.run import Complexity
+from limbeck.complexity.settings import BuildSettings
 from limbeck.data.benchmarks import FORMAT, PREFIX, RECORD
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError, require
@@ -22,25 +23,6 @@ from limbeck.runtime.files import write_json, write_text
 from limbeck.runtime.fingerprint import fingerprint
 
 LEVELS = ("easy", "hard")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BuildSettings:
-    """How a benchmark is made.
-
-    Args:
-        categories: as `--categories` has it (`categories.py`).
-        classes_per_subset: n, of the easy and of the hard subset of every category.
-        least: classes of the smallest category; a category that is smaller, or smaller than 2n, is left out.
-    """
-
-    categories: str
-    classes_per_subset: int = 10
-    least: int = 20
-
-    def __post_init__(self) -> None:
-        require(self.classes_per_subset >= 2, "--classes-per-subset", self.classes_per_subset, "at least 2")
-        require(self.least >= 2, "--least", self.least, "at least 2")
 
 
 def build_benchmark(
@@ -61,7 +43,8 @@ def build_benchmark(
     names = found.measurement.pictures.class_names
     values = found.measurement.classes(found.table)[:, 0]
     needed = max(settings.least, 2 * settings.classes_per_subset)
-    kept, small = {}, {}
+    kept: dict[str, list[int]] = {}
+    small: dict[str, list[int]] = {}
     for name, members in groups.items():
         good = name == name.strip() != "" and not set(name) & set(":/\\\n")
         require(good, "--categories", name, "a name without colons and slashes")
@@ -98,7 +81,7 @@ def build_benchmark(
 
 
 def split(values: np.ndarray, members: Sequence[int], count: int) -> tuple[list[int], list[int]]:
-    """The `count` members of lowest and those of highest value, each ascending; of equal ones the first in the order are the lower."""
+    """The `count` members of lowest and those of highest value, each ascending; of equal values the first is the lower."""
     order = sorted(members, key=lambda k: (values[k], k))
     return sorted(order[:count]), sorted(order[-count:])
 
@@ -116,14 +99,14 @@ def card(record: Mapping[str, Any], output: Path) -> str:
     first = next(iter(record["subsets"]))
     parts = [
         f"# Easy and hard classes of {Path(source.source).name or source.source}",
-        f"Of each of {len(record['categories'])} categories the {record['build'].classes_per_subset} classes of lowest and of highest "
-        "complexity: the share of an image, in percent, that does not speak for its class.",
+        f"Of each of {len(record['categories'])} categories the {record['build'].classes_per_subset} classes of lowest and of "
+        "highest complexity: the share of an image, in percent, that does not speak for its class.",
         f"```\nlimbeck distill RECIPE --data '{PREFIX}{output}:{first}'\n```",
         "| subset | complexity | classes |\n|---|---|---|\n" + "\n".join(rows),
         f"Measured on {measured['images']} images with {measured['network']['name']} ({settings.cam}, layer "
-        f"{'+'.join(measured['network']['layers'])}, {settings.classes} class, activation of at least {settings.thresholds[0]:g} at the "
-        f"resolution of the {settings.maps}). Correlation of the classes' complexities to be expected of as many other images: "
-        f"{trust}.",
+        f"{'+'.join(measured['network']['layers'])}, {settings.classes} class, activation of at least {settings.thresholds[0]:g} "
+        f"at the resolution of the {settings.maps}). Correlation of the classes' complexities to be expected of as many other "
+        f"images: {trust}.",
         *([f"Categories that are too small: {left}."] if left else []),
         f"The images stay where they are, at `{source.source}`; `benchmark.json` holds all settings. "
         f"Fingerprints: data {record['data']['fingerprint']}, benchmark {record['fingerprint']}.",

@@ -10,6 +10,7 @@ the classes, each of unit length; nothing in it is drawn.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,9 @@ def clusters(text: str, features: np.ndarray) -> dict[str, list[int]]:
     from sklearn.cluster import AgglomerativeClustering
 
     usable = np.flatnonzero(np.isfinite(features).all(1))
-    require(text.isdigit() and 1 <= int(text) <= len(usable), "--categories", f"cluster:{text}", f"cluster:1 … cluster:{len(usable)}")
+    require(
+        text.isdigit() and 1 <= int(text) <= len(usable), "--categories", f"cluster:{text}", f"cluster:1 … cluster:{len(usable)}"
+    )
     if int(text) == 1:
         return {"cluster-1": usable.tolist()}
     centred = features[usable] - features[usable].mean(0)
@@ -140,8 +143,10 @@ def named(class_names: Sequence[str]) -> Classes:
 
 
 def _begins(word: str, prefix: str) -> bool:
-    """Whether a word begins so, or, for FIRST-LAST, with something from FIRST to LAST; names of classes may have hyphens, too."""
+    """Whether a word begins so, or, a WordNet id, with something from FIRST to LAST."""
     if word.startswith(prefix):
         return True
-    first, hyphen, last = prefix.partition("-")
-    return bool(hyphen and first and last) and first <= word[: len(first)] and word[: len(last)] <= last
+    ends = re.fullmatch(r"(n\d+)-(n\d+)", prefix)
+    if ends is None or re.fullmatch(r"n\d{8}", word) is None:
+        return False
+    return ends[1] <= word[: len(ends[1])] and word[: len(ends[2])] <= ends[2]

@@ -1,16 +1,17 @@
 """What a network says of images, in one pass: logits, activation maps at the layer's resolution, features.
 
-The maps are those of `saliency/maps.py`, which are for images whose class is known beforehand and of the images' size; here the class
-may be the predicted one, and the map is wanted before it is brought to another size.
+The maps are those of `saliency/maps.py`, which are for images whose class is known beforehand and of the images' size; here the
+class may be the predicted one, and the map is wanted before it is brought to another size.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from limbeck.complexity.settings import Cam
 from limbeck.networks.initial import draw_seed, global_draws
 from limbeck.saliency.maps import NOISE, NOISY_PASSES
 
@@ -34,7 +35,7 @@ def look(
     x: Tensor,
     classes: Tensor | None,
     layers: Sequence[str],
-    cam: Literal["gradcam", "smooth_gradcam_pp"],
+    cam: Cam,
     generator: torch.Generator,
 ) -> Seen:
     """Logits, maps and features of images.
@@ -45,16 +46,17 @@ def look(
         classes: the network's class ids that maps are for, int64 with shape (N,); None takes those it predicts.
         layers: names of modules whose output has shape (N, D, h, w).
         cam: the kind of maps.
-        generator: a CPU generator for the noise of `smooth_gradcam_pp`; `gradcam` draws nothing.
+        generator: a CPU generator for the noise of `smooth_gradcam_pp`; others draw nothing.
     """
-    from torchcam.methods import GradCAM, SmoothGradCAMpp
+    from torchcam.methods import GradCAM, LayerCAM, SmoothGradCAMpp
 
     targets: list[nn.Module | str] = [*layers]
     # The parameters are frozen: only the image makes the logits differentiable.
     x = x.detach().requires_grad_()
     with torch.enable_grad(), global_draws(draw_seed(generator)):
-        if cam == "gradcam":
-            with GradCAM(module, targets) as extractor:
+        noiseless = {"gradcam": GradCAM, "layercam": LayerCAM}
+        if cam in noiseless:
+            with noiseless[cam](module, targets) as extractor:
                 logits = module(x)
                 features = _pooled(extractor.hook_a[-1])
                 maps = extractor(_ids(logits, classes), logits, normalized=False)

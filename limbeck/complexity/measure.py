@@ -30,7 +30,7 @@ from limbeck.runtime.files import read_tensors, write_json, write_tensors
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
-from limbeck.runtime.workers import Ticks, cores, in_workers, ticks
+from limbeck.runtime.workers import Ticks, cores, side_by_side, ticks
 
 FORMAT = 1  # counts up when the same settings would give other maps
 BLOCK = 256
@@ -247,7 +247,7 @@ def fill(measurement: Measurement, shard: Shard = Shard(), progress: Progress = 
         else:
             with ticks(stage.advance) as counter:
                 jobs = [_Job(measurement, tuple(missing[number::workers]), counter) for number in range(workers)]
-                for _ in in_workers(_run, jobs, workers):
+                for _ in side_by_side(_run, jobs, workers):
                     pass
     return measurement.missing()
 

@@ -68,9 +68,10 @@ class Judge:
         return fingerprint(self.name, self.shape, self.preprocessing.kind, list(state), array_fingerprint(*arrays))
 
     def prepare(self, images: Tensor) -> Tensor:
-        """What the module takes, on its device, for uint8 images with shape (N, C', H', W'), squashed where they are of another size.
+        """What the module takes, on its device, for uint8 images with shape (N, C', H', W').
 
-        Grey images are repeated for a network that takes colour, and coloured ones made grey for one that does not.
+        Images of another size are squashed, grey ones repeated for a network that takes colour, and coloured ones made grey for
+        one that does not.
         """
         pixels = images.to(self.device).float() / 255
         if pixels.shape[1] == 3 and self.shape[0] == 1:
@@ -262,7 +263,7 @@ def pretrained(name: str | Path, settings: ComplexitySettings) -> Judge:
 
 
 class Logits(nn.Module):
-    """The logits of a network of `transformers`, under whose own names its parts are found; a ResNet's stages as layer1 … layer4."""
+    """The logits of a network of `transformers`, whose parts go by their own names; a ResNet's stages are layer1 … layer4."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -43,7 +43,7 @@ def measure_complexity(
         settings: how to measure.
         workspace: whose data are measured; of settings the keys `data.*` and, for a network that is trained, `augment.*` and
             `eval.full_*` count.
-        output: the folder for `complexity.json`, `images.csv`, `classes.csv` and the network, if it was trained; None writes nothing.
+        output: the folder for `complexity.json`, `images.csv`, `classes.csv` and the network, if one was trained; None writes none.
         shard: a share of the images, beside other processes that take the others.
         parquet: whether to write `images.parquet`, too.
         network: to look with, instead of the one that `settings.network` names.

@@ -1,9 +1,11 @@
 """What a user may say about complexity: the options of `limbeck complexity`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from limbeck.runtime.errors import require
+
+Cam = Literal["gradcam", "smooth_gradcam_pp", "layercam"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -11,13 +13,13 @@ class ComplexitySettings:
     """How complexity is measured (PAPER § 10).
 
     Args:
-        network: that maps are made of: the name of a network to train on the data, a folder that holds one (of `save_network`, or of
-            transformers), or a network on the Hugging Face Hub, such as `microsoft/resnet-18`.
+        network: that maps are made of: the name of a network to train on the data, a folder that holds one (of `save_network`, or
+            of transformers), or a network on the Hugging Face Hub, such as `microsoft/resnet-18`.
         thresholds: from which activation on a pixel counts as active; complexity is that at the first, the others stand beside it.
-        cam: `gradcam` or `smooth_gradcam_pp`.
+        cam: `gradcam`, `smooth_gradcam_pp` or `layercam`.
         layer: a module of the network; `last` is its last with an image as output; several names joined by `+` are averaged.
-        maps: where maps are thresholded: at the `layer`'s own resolution (7×7 in a ResNet at 224 pixels), or at that of the `image`,
-            after bilinear upsampling.
+        maps: where maps are thresholded: at the `layer`'s own resolution (7×7 in a ResNet at 224 pixels), or at that of the
+            `image`, after bilinear upsampling.
         classes: the class a map is for: the `true` one, or the one that the network `predicted`.
         split: `train` (validation images included), `test` or `all`.
         per_class: images of each class, drawn by the seed; None takes all.
@@ -31,7 +33,7 @@ class ComplexitySettings:
 
     network: str = "ConvNetD3"
     thresholds: tuple[float, ...] = (0.5, 0.1, 0.9)
-    cam: Literal["gradcam", "smooth_gradcam_pp"] = "gradcam"
+    cam: Cam = "gradcam"
     layer: str = "last"
     maps: Literal["layer", "image"] = "image"
     classes: Literal["predicted", "true"] = "true"
@@ -56,9 +58,28 @@ class ComplexitySettings:
 
 
 CHOICES = {
-    "cam": ("gradcam", "smooth_gradcam_pp"),
+    "cam": get_args(Cam),
     "maps": ("layer", "image"),
     "classes": ("predicted", "true"),
     "split": ("train", "test", "all"),
     "normalise": ("network", "imagenet"),
 }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildSettings:
+    """How a benchmark is made.
+
+    Args:
+        categories: as `--categories` has it (`categories.py`).
+        classes_per_subset: n, of the easy and of the hard subset of every category.
+        least: classes of the smallest category; a category that is smaller, or smaller than 2n, is left out.
+    """
+
+    categories: str
+    classes_per_subset: int = 10
+    least: int = 20
+
+    def __post_init__(self) -> None:
+        require(self.classes_per_subset >= 2, "--classes-per-subset", self.classes_per_subset, "at least 2")
+        require(self.least >= 2, "--least", self.least, "at least 2")

@@ -19,7 +19,20 @@ TITLES = {
     "random": "Random real images, as many",
     "full": "Full training data",
 }
-METHODS = {"edf": "EDF (Emphasize Discriminative Features)"}
+METHODS = {
+    "edf": "EDF (Emphasize Discriminative Features)",
+    "pad": "PAD (Prioritize Alignment in Dataset Distillation)",
+    "datm": "DATM (Difficulty-Aligned Trajectory Matching)",
+    "tesla": "TESLA (trajectory matching in constant memory)",
+    "ftd": "FTD (Flat Trajectory Distillation)",
+    "mtt": "MTT (Matching Training Trajectories)",
+    "dsa": "DSA (Differentiable Siamese Augmentation)",
+    "dc": "DC (gradient matching)",
+    "dm": "DM (distribution matching)",
+    "k-center": "k-center selection",
+    "herding": "herding selection",
+    "random": "random selection",
+}
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 

@@ -5,14 +5,18 @@
     real      random real images; Y_i the logits of one expert
     noise     x ~ N(0, 1) where the network sees it; Y_i the mean logits of the class's real images of `correct`
 
+Hard labels are the classes, one-hot; then only `correct` reads experts.
+
 Guo et al., "Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching" (DATM), 2024, arXiv:2310.05773.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from limbeck.data.imageset import ImageSet, Split
 from limbeck.data.preprocessing import Preprocessing
@@ -42,7 +46,7 @@ class Initial:
         data: the images; only the training split is used.
         preprocessing: of the images.
         network: the experts' network.
-        store: the experts.
+        store: gives the experts, asked only where they are read.
         label_experts: how many experts give the labels.
         last_epoch: E.
         ipc: images per class.
@@ -53,26 +57,32 @@ class Initial:
     data: ImageSet
     preprocessing: Preprocessing
     network: FlatNetwork
-    store: TrajectoryStore
+    store: Callable[[], TrajectoryStore]
     label_experts: int
     last_epoch: int
     ipc: int
     seed: int
     device: torch.device
 
-    def make(self, kind: Literal["correct", "real", "noise"], progress: Progress | None = None) -> InitialSet:
-        """X, Y and the classes, of the `kind` above.
+    def make(self, kind: Literal["correct", "real", "noise"], soft: bool = True, progress: Progress | None = None) -> InitialSet:
+        """X, Y (logits, or where not `soft` one-hot) and the classes, of the `kind` above.
 
         Raises:
             UsageError: when a class has fewer than `ipc` training images.
         """
         check_ipc(self.data, self.ipc)
-        logits = self._logits(self.label_experts if kind != "real" else 1)
-        chosen, labels = self._correct(logits, progress or NoProgress()) if kind != "real" else self._real(logits)
-        images = self.preprocessing.prepare(self.data.train.images(chosen.numpy())).to(self.device)
         classes = torch.arange(self.data.num_classes).repeat_interleave(self.ipc)
+        labels = one_hot(classes, self.data.num_classes).float()
+        if kind == "correct" or (kind == "noise" and soft):
+            chosen, found = self._correct(self._logits(self.label_experts), progress or NoProgress())
+        else:
+            chosen = real_subset(self.data.train, self.data.num_classes, self.ipc, self.seed, "initial")
+            found = self._logits(1)[0, chosen] if soft else labels
+        labels = found if soft else labels
+        images = self.preprocessing.prepare(self.data.train.images(chosen.numpy())).to(self.device)
         if kind == "noise":
             images = torch.randn(images.shape, generator=generator(self.seed, "initial noise")).to(self.device)
+        if kind == "noise" and soft:
             labels = labels.view(self.data.num_classes, self.ipc, -1).mean(1, keepdim=True).expand(-1, self.ipc, -1).flatten(0, 1)
         return InitialSet(images, labels.clone().to(self.device), classes)
 
@@ -81,10 +91,10 @@ class Initial:
         images = prepare_split(self.data.train, self.preprocessing, self.device)
         rows = []
         for expert in range(experts):
-            theta = self.store.read(expert, self.last_epoch, self.device)
+            theta = self.store().read(expert, self.last_epoch, self.device)
             rows.append(logits_of(self.network.with_parameters(theta, lambda: sample(images)), images).cpu())
             if not bool(rows[-1].isfinite().all()):
-                cause = f"experts.expert_lr or experts.weight_decay is too large, or a file in {str(self.store.path)!r} is broken"
+                cause = f"experts.expert_lr or experts.weight_decay is too large, or a file in {str(self.store().path)!r} is broken"
                 raise Failure(f"expert {expert} gives logits that are not finite; {cause}")
         return torch.stack(rows)
 
@@ -105,10 +115,6 @@ class Initial:
         votes = correct[:, index]
         votes = torch.where(votes.any(0), votes, torch.ones_like(votes)).unsqueeze(2)  # no vote at all would be 0/0: NaN
         return index, (logits[:, index] * votes).sum(0) / votes.sum(0)
-
-    def _real(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        index = real_subset(self.data.train, self.data.num_classes, self.ipc, self.seed, "initial")
-        return index, logits[0, index]
 
 
 def check_ipc(data: ImageSet, ipc: int) -> None:

@@ -61,7 +61,7 @@ def encode(logits: Tensor, coding: LabelCoding) -> dict[str, Tensor]:
     if top is None:
         return {"logits": _half(z, dtype)}
     require(top < num_classes, "labels.top", top, f"below the number of classes ({num_classes})")
-    z, classes = z.sort(1, descending=True, stable=True)
+    z, classes = z.sort(dim=1, descending=True, stable=True)
     tau = coding.temperature
     rest = tau * ((z[:, top:] / tau).logsumexp(1, keepdim=True) - math.log(num_classes - top))
     kept = torch.cat([z[:, :top], rest], 1)

@@ -204,7 +204,9 @@ def label_views(
     return StoredViews.open(path)
 
 
-def stored_error(stored: StoredViews, teacher: nn.Module, images: Images, epoch: int = 0, temperature: float = 1.0) -> dict[str, float]:
+def stored_error(
+    stored: StoredViews, teacher: nn.Module, images: Images, epoch: int = 0, temperature: float = 1.0
+) -> dict[str, float]:
     """`label_error` of one epoch: the teacher is asked about its views again.
 
     Args:
@@ -352,7 +354,7 @@ def _classes_of(held: Mapping[str, Tensor]) -> list[Tensor]:
 def _says(path: Path, about: Mapping[str, Any]) -> bool:
     """Whether a sound file is there, made with the same arguments."""
     try:
-        return StoredViews.open(path).about == json.loads(json.dumps(dict(about)))
+        return bool(StoredViews.open(path).about == json.loads(json.dumps(dict(about))))
     except UsageError:
         return False
 

@@ -99,12 +99,7 @@ class Block:
     def read(self, epoch: int) -> Tensor:
         """θ*_epoch, float32 with shape (P,)."""
         row, rows, coding = self.epochs.index(epoch), len(self.epochs), CODINGS[self.header["coding"]]
-
-        def decoded(file: Any) -> Tensor:
-            # Copies, because what safetensors returns lies in the mapped file, which may be pruned on another machine.
-            return coding.decode(lambda name, i: file.get_slice(name)[i : i + 1][0].clone(), row, rows)
-
-        theta: Tensor = self._opened(decoded)
+        theta: Tensor = self._opened(lambda file: coding.decode(lambda name, i: file.get_slice(name)[i : i + 1][0], row, rows))
         return theta
 
     def _checked(self, header: dict[str, Any]) -> dict[str, Any]:

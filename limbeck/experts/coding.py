@@ -44,7 +44,10 @@ class Coding(ABC):
 
     @abstractmethod
     def decode(self, part: Part, row: int, rows: int) -> Tensor:
-        """Checkpoint `row` of `rows`, float32 with shape (P,); `part(name, i)` is row i of the tensor `name`."""
+        """Checkpoint `row` of `rows`, float32 with shape (P,), in memory of its own.
+
+        `part(name, i)` is row i of the tensor `name`; it may lie in a mapped file, which others remove one day.
+        """
 
 
 class Fp32(Coding):
@@ -59,7 +62,7 @@ class Fp32(Coding):
         return {"theta": thetas}
 
     def decode(self, part: Part, row: int, rows: int) -> Tensor:
-        return part("theta", row)
+        return part("theta", row).clone()
 
 
 class Fp16(Coding):
@@ -74,7 +77,7 @@ class Fp16(Coding):
         return {"theta": thetas[:-1].half(), "end": thetas[-1:]}
 
     def decode(self, part: Part, row: int, rows: int) -> Tensor:
-        return part("end", 0) if row == rows - 1 else part("theta", row).float()
+        return part("end", 0).clone() if row == rows - 1 else part("theta", row).float()
 
 
 class Half(Coding):
@@ -95,8 +98,8 @@ class Half(Coding):
         distance = thetas[:-1].double() - end.double()
         groups = pad(distance, (0, -len(end) % (2 * GROUP))).unflatten(1, (-1, GROUP))
         scale = (groups.abs().amax(2) / LEVELS).float()
-        # Where even single precision has no scale so small the distances are lost, which `encode` notices.
-        steps = groups / scale.double().unsqueeze(2).clamp_min(torch.finfo(torch.float32).tiny)
+        # Where single precision has no scale so small the distances are lost, which `encode` notices.
+        steps = groups / torch.where(scale > 0, scale, 1.0).double().unsqueeze(2)
         codes = steps.round_().clamp_(-LEVELS, LEVELS).flatten(1).to(torch.int16) + LEVELS + 1
         first, second = (codes >> 8).chunk(2, 1)
         return {
@@ -109,7 +112,7 @@ class Half(Coding):
     def decode(self, part: Part, row: int, rows: int) -> Tensor:
         end = part("end", 0)
         if row == rows - 1:
-            return end
+            return end.clone()
         low, high, scale = part("low", row), part("high", row), part("scale", row)
         theta = torch.empty(len(low))
         theta[: len(high)] = high & 15

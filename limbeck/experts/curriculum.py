@@ -106,13 +106,15 @@ def difficulty(
 @torch.no_grad()
 def _scores(network: FlatNetwork, theta: Tensor, x: Tensor, y: Tensor, loss: Loss, measure: Measure) -> Tensor:
     if measure == "el2n":
-        return (network(theta, x).softmax(1) - y).norm(dim=1)
+        errors: Tensor = (network(theta, x).softmax(1) - y).norm(dim=1)
+        return errors
 
     def of_one(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return loss(network(theta, x[None]), y[None])
 
     gradients: Tensor = vmap(grad(of_one), in_dims=(None, 0, 0))(theta, x, y)
-    return gradients.norm(dim=1)
+    lengths: Tensor = gradients.norm(dim=1)
+    return lengths
 
 
 def _cut(share: float, count: int) -> int:

@@ -17,6 +17,11 @@ class ExpertSettings:
         momentum: of SGD.
         weight_decay: of SGD.
         batch_size: images per step.
+        optimiser: `sgd`, or `gsam` (adaptive, around that SGD), which flattens the trajectory; it takes twice as long.
+        rho_min, rho_max: of GSAM, its radius at the least and at the greatest step size.
+        alpha: of GSAM, how much of the gradient across its ascent is taken off.
+        curriculum: `pad` goes from easy to difficult images and leaves out the easiest later; `none` takes all.
+        difficulty: what `pad` sorts by: `grand` or `el2n` (`experts/curriculum.py`).
         crop_ratio: of the experts' augmentation; the other augmentation keys are shared with `augment`.
         label_experts: how many experts are averaged for the soft labels; None takes all.
         dtype: how checkpoints are kept: `fp32`; `half`, in half the space, which changes no displacement θ*_{t+M} − θ*_t by
@@ -30,6 +35,12 @@ class ExpertSettings:
     momentum: float = 0.0
     weight_decay: float = 0.0
     batch_size: int = 256
+    optimiser: Literal["sgd", "gsam"] = "sgd"
+    rho_min: float = 0.01
+    rho_max: float = 0.01
+    alpha: float = 0.3
+    curriculum: Literal["none", "pad"] = "none"
+    difficulty: Literal["grand", "el2n"] = "grand"
     crop_ratio: float = 0.125
     label_experts: int | None = None
     dtype: Literal["fp32", "fp16", "half"] = "fp32"
@@ -42,6 +53,11 @@ class ExpertSettings:
         require(0 <= self.momentum < 1, "experts.momentum", self.momentum, "in [0, 1)")
         require(0 <= self.weight_decay < float("inf"), "experts.weight_decay", self.weight_decay, "at least 0 and finite")
         require(self.batch_size >= 1, "experts.batch_size", self.batch_size, "at least 1")
+        ordered = 0 <= self.rho_min <= self.rho_max < float("inf")
+        require(
+            ordered, "experts.rho_max", self.rho_max, f"finite and at least experts.rho_min ({self.rho_min}), which is at least 0"
+        )
+        require(0 <= self.alpha < float("inf"), "experts.alpha", self.alpha, "at least 0 and finite")
         require(0 <= self.crop_ratio <= 1, "experts.crop_ratio", self.crop_ratio, "in [0, 1]")
         accepted = f"in 1 … experts.num_experts ({self.num_experts})"
         require(

@@ -28,6 +28,20 @@ from limbeck.runtime.fingerprint import encodable, fingerprint, plain
 FORMAT = 2
 
 
+def difference(held: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> str:
+    """The first key of `wanted` that `held` has another value for, as a phrase; empty where there is none."""
+    wanted = encodable(dict(wanted))
+    inner = [key for key in held if key not in wanted] if prefix else []
+    for key in (*wanted, *inner):
+        old, new, name = held.get(key), wanted.get(key), f"{prefix}{key}"
+        if isinstance(old, dict) and isinstance(new, dict):
+            if found := difference(old, new, f"{name}."):
+                return found
+        elif old != new:
+            return f"{name} {old!r}, not {new!r}"
+    return ""
+
+
 class TrajectoryStore:
     """The checkpoints θ*_t of S experts, in the folder `path`.
 
@@ -43,21 +57,19 @@ class TrajectoryStore:
 
     def __init__(self, path: Path, identity: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None = None) -> None:
         self.path = path
-        found = path / "metadata.json"
-        if identity is not None and not found.exists():
+        file = path / "metadata.json"
+        if identity is not None and not file.exists():
             try:
-                write_json(found, {"format": FORMAT, **plain(dict(identity)), "about": plain(dict(about or {}))})
+                write_json(file, {"format": FORMAT, **plain(dict(identity)), "about": plain(dict(about or {}))})
             except OSError as error:
                 raise UsageError(f"experts: the store {str(path)!r} cannot be made ({error.strerror})") from error
         try:
-            self.metadata: dict[str, Any] = read_json(found)
+            self.metadata: dict[str, Any] = read_json(file)
             self.num_parameters = int(self.metadata["num_parameters"])
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UsageError(f"experts: {str(path)!r} is not a trajectory store (no readable metadata.json)") from error
-        for key, wanted in {"format": FORMAT, **encodable(dict(identity or {}))}.items():
-            held = self.metadata.get(key)
-            if held != wanted:
-                raise UsageError(f"experts: the store {str(path)!r} was made with {key} {held!r}, not {wanted!r}")
+        if found := difference(self.metadata, {"format": FORMAT, **(identity or {})}):
+            raise UsageError(f"experts: the store {str(path)!r} was made with {found}")
         self._shelves: dict[int, Shelf] = {}
 
     @property

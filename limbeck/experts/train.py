@@ -90,14 +90,15 @@ def made_with(network: str, settings: ExpertSettings, augment: AugmentSettings, 
     """The part of the identity that settings decide.
 
     How many experts and epochs there are changes no trajectory, as long as no step depends on the number of epochs; nor does how
-    exactly they are kept, nor where.
+    exactly they are kept, nor where; nor what belongs to an optimiser or a curriculum that is not used.
     """
-    free = ("num_experts", "train_epochs", "label_experts", "dtype", "store")
+    free = {"num_experts", "train_epochs", "label_experts", "dtype", "store"}
+    free |= {"rho_min", "rho_max", "alpha"} if settings.optimiser != "gsam" else set()
+    free |= {"difficulty"} if settings.curriculum == "none" else set()
     return {
         "network": network,
         "augment": dataclasses.asdict(dataclasses.replace(augment, crop_ratio=settings.crop_ratio)),
-        "optimiser": "sgd",
-        "settings": {key: value for key, value in dataclasses.asdict(settings).items() if key not in free},
+        "experts": {key: value for key, value in dataclasses.asdict(settings).items() if key not in free},
         "seed": seed,
     }
 

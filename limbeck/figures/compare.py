@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from limbeck.figures.style import BLUE, GRID, GREEN, INK, MUTED, ORANGE, TEXT, new_axes
+from limbeck.figures.style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, TEXT, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -84,9 +84,7 @@ class UniformDropout(Criterion):
     def keep(self, losses: Tensor) -> Tensor:
         assert self.generator is not None, "`uniform` needs a generator"
         sizes = _sizes(self.layers, losses)
-        parts = [
-            layer.start + _some(size, self.drop_ratio, self.generator) for layer, size in zip(self.layers, sizes, strict=True)
-        ]
+        parts = [layer.start + _some(size, self.drop_ratio, self.generator) for layer, size in zip(self.layers, sizes, strict=True)]
         return _without(losses, torch.cat(parts))
 
 

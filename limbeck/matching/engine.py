@@ -25,6 +25,7 @@ from limbeck.runtime.compiling import keep_compiled_code
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.memory import free_memory, measure
 from limbeck.runtime.progress import Progress
+from limbeck.training.gradient import Loss
 
 # Compiling costs about half a minute and saves some ten milliseconds a step: below so many steps it does not pay.
 COMPILE_FROM_STEPS = 5000
@@ -54,6 +55,7 @@ class Problem:
         batches: the sizes of mini-batches that occur.
         steps: T.
         iterations: of the outer loop.
+        loss: ℓ(logits, y) of a student step.
     """
 
     network: FlatNetwork
@@ -62,6 +64,7 @@ class Problem:
     batches: Sequence[int]
     steps: int
     iterations: int
+    loss: Loss = soft_cross_entropy
 
     @property
     def device(self) -> torch.device:
@@ -103,7 +106,7 @@ def prepare(
         UsageError: when the budget is too small for micro-batches of one image, naming what would do.
     """
     if settings.kind == "unroll":
-        return StudentStep(problem.network, soft_cross_entropy, precision=settings.precision), Unroll(), Arrangement(False)
+        return StudentStep(problem.network, problem.loss, precision=settings.precision), Unroll(), Arrangement(False)
     decided = arrangement or _decide(problem, settings)
     step = _step(problem, settings, decided)
     if decided.compiled and not _compile(problem, settings, step, progress, decided.kept > 0):
@@ -126,7 +129,7 @@ def _decide(problem: Problem, settings: EngineSettings) -> Arrangement:
 
 
 def _step(problem: Problem, settings: EngineSettings, decided: Arrangement) -> StudentStep:
-    return StudentStep(problem.network, soft_cross_entropy, decided.compiled, settings.precision, decided.micro_batch)
+    return StudentStep(problem.network, problem.loss, decided.compiled, settings.precision, decided.micro_batch)
 
 
 def _adjoint(settings: EngineSettings, decided: Arrangement) -> Adjoint:

@@ -52,9 +52,7 @@ class ClassDraws:
         UsageError: for a class of synthetic images that has no real ones.
     """
 
-    def __init__(
-        self, images: Images, labels: Tensor, classes: Tensor, batch: int, augment: AugmentSettings, seed: int
-    ) -> None:
+    def __init__(self, images: Images, labels: Tensor, classes: Tensor, batch: int, augment: AugmentSettings, seed: int) -> None:
         if len(images) != len(labels):
             raise ValueError(f"{len(labels)} labels of {len(images)} real images")
         if len(classes) == 0:

@@ -1,7 +1,8 @@
 """Matching gradients: the objective of DC, and with augmentation of DSA (PAPER § 9).
 
     g(θ, x, k) = ∇_θ of the mean cross-entropy of f(θ, x) with class k
-    D_k = Σ over weight tensors and their output rows of 1 − ⟨a, b⟩ / (‖a‖ ‖b‖ + ε),   a, b rows of g(θ, A_k(R_k), k), g(θ, A_k(X_k), k)
+    D_k = Σ over weight tensors and their output rows of 1 − ⟨a, b⟩ / (‖a‖ ‖b‖ + ε)
+          a the row of g(θ, A_k(R_k), k), b that of g(θ, A_k(X_k), k)
     L = Σ_k D_k
 
 with R_k real and X_k synthetic images of class k; parameters of one dimension, biases and norms, are left out; ε = 10⁻⁶, as in the
@@ -202,4 +203,5 @@ class Weights:
 def _rows_apart(a: Tensor, b: Tensor, counted: Tensor) -> Tensor:
     """Σ of 1 − cos over the rows that are counted."""
     norms = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
-    return ((1 - (a * b).sum(1) / (norms + EPS)) * counted).sum()
+    apart: Tensor = (1 - (a * b).sum(1) / (norms + EPS)) * counted
+    return apart.sum()

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from limbeck.distilled.initial import real_subset
 from limbeck.evaluation.evaluate import Evaluator
@@ -26,6 +27,7 @@ from limbeck.methods.settings import DistillSettings
 from limbeck.methods.workspace import Workspace
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.devices import repeatable
+from limbeck.runtime.errors import require
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.memory import free_memory, peak_memory, reuse_freed_memory, total_memory
 from limbeck.runtime.metrics import read_metrics
@@ -63,9 +65,11 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None) -> dict
     workspace.check()
     repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
     reuse_freed_memory()
-    workspace.__dict__["experts"] = StandIn(workspace.network, settings.seed)  # in the place of the cached property
+    require(settings.method in METHODS, "method", settings.method, f"one that has iterations to plan: {', '.join(METHODS)}")
+    if workspace.needs_experts:
+        workspace.__dict__["experts"] = StandIn(workspace.network, settings.seed)  # in the place of the cached property
     began = time.perf_counter()
-    engine = workspace.engine()
+    engine = workspace.engine() if workspace.matches_trajectories else None
     compiling = time.perf_counter() - began
     parts, iteration = _loop(workspace, engine)
     parts = {"compile": compiling, **parts, "evaluations": _evaluations(workspace)}
@@ -74,9 +78,9 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None) -> dict
         "parts": parts,
         "seconds_per_iteration": iteration,
         "peak_memory": peak_memory(workspace.device),
-        "engine": plain(engine[2]),
+        "engine": plain(engine[2]) if engine else None,
         "device": str(workspace.device),
-        "advice": _advice(workspace, parts, engine[2].compiled),
+        "advice": _advice(workspace, parts, engine is None or engine[2].compiled),
     }
 
 
@@ -87,12 +91,13 @@ def _loop(workspace: Workspace, engine: Any) -> tuple[dict[str, float], float]:
     images = workspace.preprocessing.prepare(workspace.data.train.images(index)).to(device)
     classes = torch.from_numpy(workspace.data.train.labels[index]).to(device)
     labels = torch.randn(len(index), workspace.data.num_classes, generator=generator(0, "plan")).to(device)
+    labels = labels if workspace.soft else one_hot(classes, workspace.data.num_classes).float()
     enhancement = workspace.enhancement(classes)
     outer = settings.outer
     count = min(ITERATIONS, outer.iterations)
     with tempfile.TemporaryDirectory() as folder:
         loop = OuterLoop(
-            objective=METHODS[settings.method](workspace, *engine[:2]),
+            objective=METHODS[settings.method](workspace, classes.cpu(), engine and engine[:2]),
             enhancement=enhancement,
             settings=dataclasses.replace(outer, iterations=count, checkpoint_every=10**9, lr_img=0.0, lr_label=0.0, lr_lr=0.0),
             evaluate=lambda x, y, eta: {"mean": 0.0},

@@ -69,11 +69,13 @@ def build(
     factor = settings.factor_for(height, width)
     needed = ipc * factor**2
     size = (height // factor, width // factor)
+    orders = class_orders(split, num_classes, seed, "rded")
+    for k, order in enumerate(orders):
+        accepted = f"at most {len(order) // factor**2}: class {k} has {len(order)} training images, {factor**2} of which make one"
+        require(needed <= len(order), "ipc", ipc, accepted)
     made = []
     with evaluating(teacher):
-        for k, order in enumerate(class_orders(split, num_classes, seed, "rded")):
-            accepted = f"at most {len(order) // factor**2}: class {k} has {len(order)} training images, {factor**2} make one"
-            require(needed <= len(order), "ipc", ipc, accepted)
+        for k, order in enumerate(orders):
             members = split.take(order[: max(settings.images, needed)].numpy())
             boxes = draw_boxes(settings, len(members), (height, width), generator(seed, "rded crops", k))
             losses = torch.cat(list(_losses(teacher, members, boxes, size, preprocessing, settings, k, num_classes, device)))

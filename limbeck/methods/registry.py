@@ -1,22 +1,83 @@
-"""The methods by name. A method is a composition of parts, chosen by its settings."""
+"""The methods by name: what makes the objective of the outer loop, or the set at once.
+
+What a trajectory method is, its settings say (`presets.py`).
+"""
 
 from collections.abc import Callable
 
+import torch
+from torch import Tensor
+
+from limbeck.augmentation_settings import AugmentSettings
+from limbeck.evaluation.distances import features_of
 from limbeck.matching.adjoint import Adjoint
 from limbeck.matching.steps import StudentStep
+from limbeck.methods import selection
+from limbeck.methods.distribution_matching import DistributionMatching
+from limbeck.methods.gradient_matching import GradientMatching
 from limbeck.methods.objective import Objective
 from limbeck.methods.trajectory import TrajectoryMatching
 from limbeck.methods.workspace import Workspace
+from limbeck.training.images import Images
+
+Engine = tuple[StudentStep, Adjoint]
+Make = Callable[[Workspace, Tensor, Engine | None], Objective]
+Select = Callable[[Workspace], Tensor]
 
 
-def edf(workspace: Workspace, step: StudentStep, adjoint: Adjoint) -> Objective:
-    """Trajectory matching with Common Pattern Dropout; Discriminative Area Enhancement comes with the outer loop.
-
-    Wang et al., "Emphasizing Discriminative Features for Dataset Distillation in Complex Scenarios" (EDF), 2025,
-    arXiv:2410.17193.
-    """
+def trajectories(workspace: Workspace, classes: Tensor, engine: Engine | None) -> Objective:
+    """MTT and what descends from it; Discriminative Area Enhancement comes with the outer loop."""
     s = workspace.settings
-    return TrajectoryMatching(workspace.experts, s.experts.num_experts, step, adjoint, s.match, s.schedule, s.augment, s.seed)
+    assert engine is not None, "trajectory methods walk through student steps"
+    return TrajectoryMatching(workspace.experts, s.experts.num_experts, *engine, s.match, s.schedule, s.augment, s.seed)
 
 
-METHODS: dict[str, Callable[[Workspace, StudentStep, Adjoint], Objective]] = {"edf": edf}
+def gradients(workspace: Workspace, classes: Tensor, engine: Engine | None) -> Objective:
+    """DC, and with siamese augmentation DSA."""
+    s, train = workspace.settings, workspace.data.train
+    augment = s.augment if s.method == "dsa" else AugmentSettings(strategy="none")
+    real = (workspace.train_images, torch.from_numpy(train.labels))
+    return GradientMatching(*real, classes, workspace.network, s.real, s.match, augment, s.seed)
+
+
+def distributions(workspace: Workspace, classes: Tensor, engine: Engine | None) -> Objective:
+    """DM."""
+    s, train = workspace.settings, workspace.data.train
+    real = (workspace.train_images, torch.from_numpy(train.labels))
+    return DistributionMatching(*real, classes, workspace.network, s.real, s.match, s.augment, s.seed)
+
+
+def random(workspace: Workspace) -> Tensor:
+    """Random images."""
+    return selection.random_subset(_labels(workspace), workspace.settings.ipc, workspace.settings.seed)
+
+
+def herding(workspace: Workspace) -> Tensor:
+    """Images whose mean follows that of their class, in the features of a network trained on the full data."""
+    return selection.herding(_features(workspace), _labels(workspace), workspace.settings.ipc)
+
+
+def k_center(workspace: Workspace) -> Tensor:
+    """Images that cover their class, in the same features."""
+    return selection.k_center(_features(workspace), _labels(workspace), workspace.settings.ipc)
+
+
+METHODS: dict[str, Make] = {
+    **dict.fromkeys(("edf", "pad", "datm", "tesla", "ftd", "mtt"), trajectories),
+    **dict.fromkeys(("dsa", "dc"), gradients),
+    "dm": distributions,
+}
+SELECTIONS: dict[str, Select] = {"random": random, "herding": herding, "k-center": k_center}
+
+
+def _labels(workspace: Workspace) -> Tensor:
+    return torch.from_numpy(workspace.data.train.labels)
+
+
+def _features(workspace: Workspace) -> Tensor:
+    """Of all training images, with shape (N, D), on the CPU."""
+    evaluator = workspace.evaluator()
+    module = evaluator.full_data.teacher(lambda: evaluator.images_of("test"), workspace.progress)
+    images: Images = workspace.train_images
+    parts = torch.arange(len(images)).split(512)
+    return torch.cat([features_of(module, images.fetch(index)).cpu() for index in parts])

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from limbeck.distilled.initial import InitialSet
 from limbeck.distilled.set import DistilledSet
@@ -19,7 +20,7 @@ from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.evaluation import across, final_seeds, measure, networks_of, record
 from limbeck.methods.folder import RunFolder, alone, own_json
 from limbeck.methods.outer import OuterLoop
-from limbeck.methods.registry import METHODS
+from limbeck.methods.registry import METHODS, SELECTIONS
 from limbeck.methods.settings import DistillSettings
 from limbeck.methods.workspace import Workspace
 from limbeck.runtime.devices import environment, repeatable
@@ -92,18 +93,59 @@ def distill(
 def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[str, Any]:
     settings, evaluator = workspace.settings, workspace.evaluator().decided(workspace.settings.ipc)
     reuse_freed_memory()
-    with folder.stage("experts"):
+    if settings.method in SELECTIONS:
+        with folder.stage("select"):
+            start = _selected(workspace)
+        # No step size is learned: the best for random images, as the baseline beside it has.
+        rate = evaluator.random_rate(settings.ipc, settings.outer.syn_lr_init, workspace.progress)
+        result, facts = (start.images, start.labels, rate), dict[str, Any]()
+    else:
+        start, result, facts = _distilled(workspace, folder, evaluator)
+    save = partial(_save, workspace, folder, result, start.classes, recipe)
+    save({"environment": environment(workspace.device)})  # what is distilled is there whatever becomes of its evaluation
+    with folder.stage("evaluate"):
+        subset = Subset(*result[:2], workspace.soft, start.classes, result[2])
+        measured = _measured(workspace, evaluator, subset, start if facts else None)
+    paths = {"run": str(folder.path), "distilled": str(folder.path / "distilled")}
+    results = {**measured, **facts, "paths": paths, "seconds": folder.seconds, "peak_memory": folder.peak_memory}
+    if workspace.needs_experts:
         store = workspace.experts
+        results["paths"] = {**paths, "experts": str(store.path)}
+        results["experts"] = {"num_experts": settings.experts.num_experts, "last_epoch_accuracy": _last_accuracies(store, settings)}
+    save(results)
+    write_json(folder.results_file, results)
+    return results
+
+
+def _selected(workspace: Workspace) -> InitialSet:
+    """Real images that a method has chosen, with their classes as labels."""
+    train, k = workspace.data.train, workspace.data.num_classes
+    index = SELECTIONS[workspace.settings.method](workspace)
+    classes = torch.from_numpy(train.labels)[index]
+    images = workspace.preprocessing.prepare(train.images(index.numpy())).to(workspace.device)
+    return InitialSet(images, one_hot(classes, k).float().to(workspace.device), classes)
+
+
+def _distilled(
+    workspace: Workspace, folder: RunFolder, evaluator: Evaluator
+) -> tuple[InitialSet, tuple[Tensor, Tensor, float], dict[str, Any]]:
+    """The start, X, Y and η of the best evaluation, and what is to be said of the loop."""
+    settings, engine = workspace.settings, None
+    if workspace.needs_experts:
+        with folder.stage("experts"):
+            workspace.experts  # noqa: B018 (trained now, that their time counts here)
     with folder.stage("initial"):
         start = workspace.initial()
-    with folder.stage("compile"):
-        step, adjoint, arrangement = workspace.engine(folder.resolved.engine)
-        folder.decide(engine=arrangement)
+    if workspace.matches_trajectories:
+        with folder.stage("compile"):
+            step, adjoint, arrangement = workspace.engine(folder.resolved.engine)
+            folder.decide(engine=arrangement)
+        engine = (step, adjoint)
     loop = OuterLoop(
-        objective=METHODS[settings.method](workspace, step, adjoint),
+        objective=METHODS[settings.method](workspace, start.classes, engine),
         enhancement=workspace.enhancement(start.classes),
         settings=settings.outer,
-        evaluate=partial(_look, evaluator),
+        evaluate=partial(_look, evaluator, not workspace.soft),
         every=settings.eval.every,
         match_norm=settings.match.match_norm,
         folder=folder.path,
@@ -111,41 +153,27 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[st
     )
     with folder.stage("distil"):
         state = loop.run(start.images, start.labels, settings.outer.syn_lr_init)
-    result = loop.best(state)
-    save = partial(_save, workspace, folder, result, start.classes, recipe)
-    save({"environment": environment(workspace.device)})  # what is distilled is there whatever becomes of its evaluation
-    with folder.stage("evaluate"):
-        measured = _measured(workspace, evaluator, Subset(*result[:2], True, start.classes, result[2]), start)
-    results = {
-        **measured,
-        "best_iteration": state.best["iteration"],
-        "skipped_share": state.skipped / max(state.iteration, 1),
-        "paths": {"run": str(folder.path), "distilled": str(folder.path / "distilled"), "experts": str(store.path)},
-        "seconds": folder.seconds,
-        "peak_memory": folder.peak_memory,
-        "experts": {"num_experts": settings.experts.num_experts, "last_epoch_accuracy": _last_accuracies(store, settings)},
-    }
-    save(results)
-    write_json(folder.results_file, results)
-    return results
+    facts = {"best_iteration": state.best["iteration"], "skipped_share": state.skipped / max(state.iteration, 1)}
+    return start, loop.best(state), facts
 
 
-def _look(evaluator: Evaluator, x: Tensor, y: Tensor, eta: float) -> dict[str, Any] | None:
+def _look(evaluator: Evaluator, hard: bool, x: Tensor, y: Tensor, eta: float) -> dict[str, Any] | None:
     """A periodic evaluation, where there are images to choose a checkpoint on."""
     if not evaluator.protocol.validation:
         return None
-    return evaluator.distilled(x, y, eta, seeds=range(evaluator.settings.every_seeds), split="val")
+    return evaluator.distilled(x, y, eta, seeds=range(evaluator.settings.every_seeds), split="val", hard=hard)
 
 
-def _measured(workspace: Workspace, evaluator: Evaluator, subset: Subset, start: InitialSet) -> dict[str, Any]:
-    """The record of the final evaluation, the initial images and other networks beside it."""
+def _measured(workspace: Workspace, evaluator: Evaluator, subset: Subset, start: InitialSet | None) -> dict[str, Any]:
+    """The record of the final evaluation, beside it the initial images, where there are any, and other networks."""
     settings, progress = workspace.settings, workspace.progress
     seeds = final_seeds(settings.eval.seeds)
-    first = Subset(start.images, start.labels, True, start.classes, settings.outer.syn_lr_init)
     measured = measure(evaluator, subset, seeds, progress)
-    initial = evaluator.accuracies(evaluator.logits(first, seeds, progress=progress, name="initial images"))
     found = record(evaluator, subset, measured, seeds, progress)
-    found["accuracy"] = {"distilled": found["accuracy"]["distilled"], "initial": initial, **found["accuracy"]}
+    if start is not None:
+        first = Subset(start.images, start.labels, workspace.soft, start.classes, settings.outer.syn_lr_init)
+        initial = evaluator.accuracies(evaluator.logits(first, seeds, progress=progress, name="initial images"))
+        found["accuracy"] = {"distilled": found["accuracy"]["distilled"], "initial": initial, **found["accuracy"]}
     others = [name for name in networks_of(settings) if name != settings.network]
     return found | across(workspace, subset, others, seeds) if others else found
 
@@ -177,7 +205,7 @@ def _save(
     DistilledSet(
         images=images.cpu(),
         labels=labels.cpu(),
-        label_kind="logits",
+        label_kind="logits" if workspace.soft else "hard",
         classes=classes.cpu(),
         syn_lr=syn_lr,
         preprocessing=workspace.preprocessing,

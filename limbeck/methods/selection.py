@@ -8,8 +8,8 @@
     centres    for each of `ipc` centres of k-means, the largest cluster's first, the nearest image that is not taken
 
 All but the last are sequences: a larger `ipc` holds a smaller one's images. Equal distances are decided for the image that comes
-first. Distances are summed in float64, to one point at a time and in pieces, so that 50 000 images with 2048 features take
-no more memory than the features and a piece; k-means holds the features of one class.
+first. Distances are summed in float64, to one point at a time and in pieces, so that beside the features only those of one class
+are held, and a few pieces; k-means holds them in float64.
 
 Welling, "Herding Dynamical Weights to Learn", 2009; Rebuffi, Kolesnikov, Sperl and Lampert, "iCaRL", 2017, arXiv:1611.07725.
 Gonzalez, "Clustering to Minimize the Maximum Intercluster Distance", 1985; Sener and Savarese, "Active Learning for Convolutional
@@ -26,7 +26,7 @@ from torch import Tensor
 from limbeck.runtime.errors import require
 from limbeck.runtime.random import derived_seed, generator
 
-PIECE = 2**23  # values in float64 at a time: 64 MiB
+PIECE = 2**20  # values in float64 at a time: 8 MiB, near what a cache holds
 STARTS = 4  # of k-means, of which the best counts
 
 
@@ -85,7 +85,7 @@ class _Cloud:
         self.scale = float(features.abs().max()) or 1.0
 
     def pieces(self) -> Iterator[Tensor]:
-        """All rows in order, float64, some at a time."""
+        """All rows in order, float64, some at a time; the caller may change them."""
         for piece in self.features.split(max(1, PIECE // self.features.shape[1])):
             yield piece.double() / self.scale
 
@@ -100,13 +100,15 @@ class _Cloud:
 
     def distances(self, point: Tensor) -> Tensor:
         """Squared distances of all images to a point (D,), float64 with shape (n,)."""
-        return torch.cat([(piece - point).square().sum(1) for piece in self.pieces()])
+        return torch.cat([piece.sub_(point).square_().sum(1) for piece in self.pieces()])
 
 
 def _class_by_class(features: Tensor, labels: Tensor, ipc: int, choose: Callable[[_Cloud, int], list[int]]) -> Tensor:
     """The positions that `choose` finds in every class."""
     accepted = f"of shape ({len(labels)}, D), a row for each of the labels"
-    require(features.ndim == 2 and len(features) == len(labels) and features.numel() > 0, "features", tuple(features.shape), accepted)
+    require(
+        features.ndim == 2 and len(features) == len(labels) and features.numel() > 0, "features", tuple(features.shape), accepted
+    )
     require(features.is_floating_point() and bool(features.isfinite().all()), "features", str(features.dtype), "finite numbers")
     chosen = []
     for k, members in enumerate(_classes(labels, ipc)):

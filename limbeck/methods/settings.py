@@ -8,6 +8,8 @@ from limbeck.data.settings import DataSettings
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.experts.settings import ExpertSettings
 from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSettings
+from limbeck.methods.presets import TRAJECTORY, Name
+from limbeck.methods.real_settings import RealSettings
 from limbeck.runtime.errors import require
 from limbeck.saliency.settings import EnhanceSettings
 
@@ -61,10 +63,11 @@ class DistillSettings:
     """Everything that determines a distilled set.
 
     Args:
-        method: the name of a method; `edf`.
+        method: the name of a method; it stands for settings too, under those of the recipe (`methods/presets.py`).
         network: the network to distil for, such as `ConvNetD3-w32`.
         ipc: synthetic images per class.
         init: `correct`, `real` or `noise` (PAPER § 2).
+        labels: `soft` are logits, learned where `outer.lr_label` is above 0; `hard` are the classes, and fixed.
         seed: of every random draw except those of `data.seed`.
         output: the run folder; None takes `runs/<recipe>`.
     """
@@ -76,11 +79,13 @@ class DistillSettings:
     init: Literal["correct", "real", "noise"] = "correct"
     seed: int = 0
     output: str | None = None
-    method: Literal["edf"] = "edf"
+    method: Name = "edf"
+    labels: Literal["soft", "hard"] = "soft"
     experts: ExpertSettings = field(default_factory=ExpertSettings)
     match: MatchSettings = field(default_factory=MatchSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     enhance: EnhanceSettings = field(default_factory=EnhanceSettings)
+    real: RealSettings = field(default_factory=RealSettings)
     outer: OuterSettings = field(default_factory=OuterSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     eval: EvalSettings = field(default_factory=EvalSettings)
@@ -89,4 +94,9 @@ class DistillSettings:
         require(self.ipc >= 1, "ipc", self.ipc, "at least 1")
         reached = self.schedule.max_start_epoch - 1 + self.match.expert_epochs
         accepted = f"at least schedule.max_start_epoch − 1 + match.expert_epochs ({reached})"
-        require(self.experts.train_epochs >= reached, "experts.train_epochs", self.experts.train_epochs, accepted)
+        if self.method in TRAJECTORY:
+            require(self.experts.train_epochs >= reached, "experts.train_epochs", self.experts.train_epochs, accepted)
+        fixed = self.labels == "soft" or self.outer.lr_label == 0
+        require(fixed, "outer.lr_label", self.outer.lr_label, "0 with labels=hard, which are fixed")
+        accepted = "hard for methods other than trajectory matching"
+        require(self.labels == "hard" or self.method in TRAJECTORY, "labels", self.labels, accepted)

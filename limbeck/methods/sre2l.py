@@ -97,7 +97,7 @@ class Recovery:
         Raises:
             Failure: when L is not finite.
         """
-        state.update({name: value.to(value.device if name == "done" else self.device) for name, value in state.items()})
+        state.update({name: value.to(self.device) for name, value in state.items() if name != "done"})
         with evaluating(self.teacher):
             while (done := int(state["done"])) < self.iterations:
                 number, iteration = divmod(done, self.settings.iterations)
@@ -156,7 +156,8 @@ class Recovery:
     @cached_property
     def _batches(self) -> tuple[Tensor, ...]:
         """The positions of every batch; the class of a position is its remainder by K."""
-        return torch.arange(self.ipc * self.num_classes).split(self.settings.batch_size)
+        parts: tuple[Tensor, ...] = torch.arange(self.ipc * self.num_classes).split(self.settings.batch_size)
+        return parts
 
     @cached_property
     def _adam(self) -> AdamW:

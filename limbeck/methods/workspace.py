@@ -18,17 +18,19 @@ from limbeck.evaluation.evaluate import Evaluator
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.experts.store import TrajectoryStore
 from limbeck.experts.train import ExpertTask, train_experts
+from limbeck.losses import cross_entropy, soft_cross_entropy
 from limbeck.matching.adjoint import Adjoint
 from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
 from limbeck.matching.schedules import reachable_epochs
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.methods.enhance import Enhancement
+from limbeck.methods.presets import TRAJECTORY
 from limbeck.methods.settings import DistillSettings
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.devices import resolve_device
 from limbeck.runtime.progress import Progress
 from limbeck.saliency.maps import find_layers
-from limbeck.training.images import Prepared, sample
+from limbeck.training.images import Images, Prepared, prepare_split, sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,10 @@ class Workspace:
 
     @cached_property
     def map_network(self) -> nn.Module:
-        """G: the last epoch of the first expert, resident on the device."""
+        """G, resident on the device: the last epoch of the first expert, or without experts a network trained on the full data."""
+        if not self.needs_experts:
+            evaluator = self.evaluator()
+            return evaluator.full_data.teacher(lambda: evaluator.images_of("test"), self.progress)
         theta = self.experts.read(0, self.settings.experts.train_epochs, self.device)
         images = Prepared(self.data.train, self.preprocessing, self.device)
         return self.network.with_parameters(theta, lambda: sample(images))
@@ -120,8 +125,8 @@ class Workspace:
         """X, Y and the classes to start from."""
         settings = self.settings
         labellers = settings.experts.label_experts or settings.experts.num_experts
-        parts = (self.data, self.preprocessing, self.network, self.experts, labellers, settings.experts.train_epochs)
-        return Initial(*parts, settings.ipc, settings.seed, self.device).make(settings.init, self.progress)
+        parts = (self.data, self.preprocessing, self.network, lambda: self.experts, labellers, settings.experts.train_epochs)
+        return Initial(*parts, settings.ipc, settings.seed, self.device).make(settings.init, self.soft, self.progress)
 
     def enhancement(self, classes: torch.Tensor) -> Enhancement:
         """Maps and weights for images of those classes."""
@@ -137,12 +142,30 @@ class Workspace:
         shape = (self.data.num_classes * settings.ipc, *self.data.shape)
         draws = draw_steps(shape, match.batch_syn, match.syn_steps, settings.augment, 0, 0)
         batches = sorted({len(draw.index) for draw in draws})
-        return Problem(self.network, shape, self.data.num_classes, batches, match.syn_steps, settings.outer.iterations)
+        loss = soft_cross_entropy if self.soft else cross_entropy
+        return Problem(self.network, shape, self.data.num_classes, batches, match.syn_steps, settings.outer.iterations, loss)
+
+    @property
+    def soft(self) -> bool:
+        """Whether Y are logits; else they are one-hot."""
+        return self.settings.labels == "soft"
+
+    @property
+    def matches_trajectories(self) -> bool:
+        """Whether the method reads experts in every iteration."""
+        return self.settings.method in TRAJECTORY
+
+    @property
+    def needs_experts(self) -> bool:
+        """Whether anything of the run reads experts."""
+        return self.matches_trajectories or self.settings.init == "correct"
+
+    @cached_property
+    def train_images(self) -> Images:
+        """The training split as networks take it, and its labels by `data.train.labels`."""
+        return prepare_split(self.data.train, self.preprocessing, self.device)
 
     def record(self) -> dict[str, Any]:
         """Fingerprints of what the result rests on."""
-        return {
-            "data": self.data.fingerprint,
-            "experts": self.experts.path.name,
-            "experts_made_with": asdict(self.settings.experts),
-        }
+        experts = {"experts": self.experts.path.name, "experts_made_with": asdict(self.settings.experts)}
+        return {"data": self.data.fingerprint, **(experts if self.needs_experts else {})}

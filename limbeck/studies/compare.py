@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from limbeck.evaluation.statistics import compare, holm, seeds_needed, summarise
+from limbeck.methods.presets import TRAJECTORY
 from limbeck.methods.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.fingerprint import encodable
@@ -49,7 +50,9 @@ def check_alike(cells: Sequence[Cell]) -> list[str]:
                 a, b = (f"{key} {row[key]!r} in {one.facts['method']}" for row, one in ((own, cell), (base, first)))
                 if key.startswith(SAME):
                     raise UsageError(f"{a} is not {b}; {key}=… sets it for all")
-                if key.startswith(LIKE):
+                # Only trajectory matching reads experts.
+                read = not key.startswith("experts.") or {cell.settings.method, first.settings.method} <= set(TRAJECTORY)
+                if key.startswith(LIKE) and read:
                     notes[f"{a}, {b}"] = None
     return list(notes)
 
@@ -62,8 +65,8 @@ def tabulate(records: Sequence[Record]) -> list[dict[str, Any]]:
 
     Returns:
         Of each table `ipc`, `network`, `rows` (of a method: `accuracy`, a summary over distillation seeds; `seeds`; `recipe`;
-        `recovery_ratio`; `seconds` and `peak_memory`, see `cost`; `comparison` and `skipped_share`, means), `reference` (summaries of
-        `random` real images and of the `full` data, from the first method's cells) and `differences` (of every other method to
+        `recovery_ratio`; `seconds` and `peak_memory`, see `cost`; `comparison` and `skipped_share`, means), `reference` (summaries
+        of `random` real images and of the `full` data, from the first method's cells) and `differences` (of every other method to
         the first: `statistics.compare`, with `p_adjusted`, `verdict` and `seeds_needed`).
     """
     tables = []
@@ -166,11 +169,11 @@ def _table(ipc: int, network: str, held: Mapping[str, Mapping[int, Record]]) -> 
         if p <= LEVEL:
             one["verdict"] = "better" if one["mean"] > 0 else "worse"
             one["seeds_needed"] = None
-    reference = {
-        kind: summarise(values)
-        for kind in ("random", "full")
-        if (values := [accuracy[kind]["mean"] for record in held[first].values() if kind in (accuracy := _accuracy(record, network))])
-    }
+    beside = [_accuracy(record, network) for record in held[first].values()]
+    reference = {}
+    for kind in ("random", "full"):
+        if values := [accuracy[kind]["mean"] for accuracy in beside if kind in accuracy]:
+            reference[kind] = summarise(values)
     return {"ipc": ipc, "network": network, "rows": rows, "reference": reference, "differences": found}
 
 
@@ -198,8 +201,8 @@ def _difference(method: str, first: str, network: str, held: Mapping[str, Mappin
     if not seeds:
         return None
     a, b = ([_accuracy(held[name][seed], network)["distilled"]["mean"] for seed in seeds] for name in (method, first))
-    needed = seeds_needed(a, b, level=LEVEL)
-    return {"a": method, "b": first, "seeds": seeds, **compare(a, b), "p_adjusted": None, "verdict": "undecided", "seeds_needed": needed}
+    found = {**compare(a, b), "seeds_needed": seeds_needed(a, b, level=LEVEL)}
+    return {"a": method, "b": first, "seeds": seeds, "p_adjusted": None, "verdict": "undecided", **found}
 
 
 def _networks(records: Sequence[Record]) -> list[str]:

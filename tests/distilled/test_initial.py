@@ -35,7 +35,7 @@ def made(tmp_path: Path, tables: torch.Tensor, ipc: int, label_experts: int = EX
     store = TrajectoryStore(tmp_path, {"num_parameters": network.num_parameters, "dtype": "float32"})
     for expert, table in enumerate(tables):
         store.write(expert, {5: table.flatten()}, {})
-    return Initial(data, Identity(), network, store, label_experts, 5, ipc, 0, torch.device("cpu"))
+    return Initial(data, Identity(), network, lambda: store, label_experts, 5, ipc, 0, torch.device("cpu"))
 
 
 def random_tables(right: float) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import save
 
@@ -20,7 +20,7 @@ def trajectory(rows: int, size: int, scale: float, step: float, seed: int = 0) -
 
 
 def decoded(name: str, tensors: dict[str, torch.Tensor], rows: int) -> torch.Tensor:
-    return torch.stack([CODINGS[name].decode(lambda key, i: tensors[key][i].clone(), row, rows) for row in range(rows)])
+    return torch.stack([CODINGS[name].decode(lambda key, i: tensors[key][i], row, rows) for row in range(rows)])
 
 
 @given(st.integers(1, 9), st.integers(1, 700), SCALES, SCALES, st.sampled_from(["fp32", "fp16", "half"]), st.integers(0, 99))
@@ -43,6 +43,8 @@ def test_whatever_is_finite_is_read_back(rows: int, size: int, scale: float, ste
     assert CODINGS[name].rank >= CODINGS[wanted].rank or wanted == "fp32"
 
 
+@example([0.0, 5e-36])
+@example([0.0, 1e-44])
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=2, max_size=60))
 def test_the_error_of_half_is_at_most_half_a_level(values: list[float]) -> None:
     thetas = torch.tensor(values[: len(values) // 2 * 2]).view(2, -1)

@@ -9,7 +9,7 @@ from experts.walks import IDENTITY, walk
 
 from limbeck.experts.blocks import blocks_of
 from limbeck.experts.epochs import parse_epochs, text_of
-from limbeck.experts.store import TrajectoryStore
+from limbeck.experts.store import TrajectoryStore, difference
 from limbeck.runtime.errors import UsageError
 
 SMALL = {"network": "ConvNetD1-w4", "num_parameters": 5, "seed": 0}
@@ -32,6 +32,18 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         for expert, epoch in ((3, 1), (0, 0), (3, 10)):
             with pytest.raises(KeyError):
                 opened.read(expert, epoch)
+
+
+@pytest.mark.parametrize("coding", ["fp32", "fp16", "half"])
+def test_what_is_read_may_be_changed(tmp_path: Path, coding: str) -> None:
+    store = TrajectoryStore(tmp_path, IDENTITY)
+    store.write(0, dict(enumerate(walk(0, 3))), {}, coding)
+    for epoch in (1, 3):
+        theta = store.read(0, epoch)
+        before = theta.clone()
+        theta.add_(1)
+        assert torch.equal(store.read(0, epoch), before)
+        assert theta.untyped_storage().nbytes() < 4 * 2 * 1024  # its own, not the whole block
 
 
 def test_an_accuracy_after_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
@@ -58,6 +70,16 @@ def test_another_identity_is_refused(tmp_path: Path) -> None:
     TrajectoryStore(tmp_path, SMALL, {"source": "there"})
     with pytest.raises(UsageError, match=r"was made with seed 0, not 1$"):
         TrajectoryStore(tmp_path, {**SMALL, "seed": 1})
+
+
+def test_a_difference_is_named() -> None:
+    held = {"a": 1, "b": {"c": 2, "d": [1, 2]}, "more": 0}
+    assert difference(held, {"a": 1, "b": {"c": 2, "d": (1, 2)}}) == ""
+    assert difference(held, {"a": 2}) == "a 1, not 2"
+    assert difference(held, {"b": {"c": 3, "d": [1, 2]}}) == "b.c 2, not 3"
+    assert difference(held, {"b": {"c": 2}}) == "b.d [1, 2], not None"
+    assert difference(held, {"b": {"c": 2, "d": [1, 2], "e": float("inf")}}) == "b.e None, not 'Infinity'"
+    assert difference(held, {"b": 5}) == "b {'c': 2, 'd': [1, 2]}, not 5"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"num_parameters": "many"}', '{"num_parameters": null}'])

@@ -135,30 +135,46 @@ def test_the_experts_use_their_own_crop_ratio(monkeypatch: pytest.MonkeyPatch) -
     assert used == [(AugmentSettings(crop_ratio=0.5), 0.05)] * 2
 
 
-IDENTITY = [{"expert_lr": 0.1}, {"momentum": 0.5}, {"weight_decay": 0.1}, {"batch_size": 8}, {"crop_ratio": 0.5}]
-FREE = [{"num_experts": 5}, {"train_epochs": 4}, {"label_experts": 1}, {"dtype": "half"}, {"store": "elsewhere"}]
+IDENTITY = (
+    {"expert_lr": 0.1},
+    {"momentum": 0.5},
+    {"weight_decay": 0.1},
+    {"batch_size": 8},
+    {"crop_ratio": 0.5},
+    {"optimiser": "gsam"},
+    {"curriculum": "pad"},
+)
+FREE = ({"num_experts": 5}, {"train_epochs": 4}, {"label_experts": 1}, {"dtype": "half"}, {"store": "elsewhere"})
+GSAM = ({"rho_min": 0.001}, {"rho_max": 0.5}, {"alpha": 0.1})
+PAD = ({"difficulty": "el2n"},)
 
 
 def test_the_identity_is_what_changes_the_experts() -> None:
-    made = task().identity()
-    for change in IDENTITY:
-        assert task(**change).identity() != made, change
-    for change in FREE:
-        assert task(**change).identity() == made, change
-    assert {name for change in (*IDENTITY, *FREE) for name in change} == {
-        field.name for field in dataclasses.fields(ExpertSettings)
-    }
+    made, names = task(), {name for change in (*IDENTITY, *FREE, *GSAM, *PAD) for name in change}
+    assert names == {field.name for field in dataclasses.fields(ExpertSettings)}
+
+    def same(change: dict[str, Any], **given: Any) -> bool:
+        first = dataclasses.replace(made.settings, **given)
+        settings = (first, dataclasses.replace(first, **change))
+        one, other = (dataclasses.replace(made, settings=value).identity() for value in settings)
+        return one == other
+
+    assert not any(same(change) for change in IDENTITY)
+    assert all(same(change) for change in (*FREE, *GSAM, *PAD))
+    assert all(same(change, optimiser="gsam") for change in (*FREE, *PAD))
+    assert not any(same(change, optimiser="gsam") for change in GSAM)
+    assert not any(same(change, curriculum="pad") for change in PAD)
     parts = {"seed": 1, "network": flat_network("ConvNetD1-w5", (3, 8, 8), 10), "augment": AugmentSettings(strategy="crop")}
     for name, value in parts.items():
-        assert dataclasses.replace(task(), **{name: value}).identity() != made, name
-    elsewhere = dataclasses.replace(task().data, source="/moved")
-    assert dataclasses.replace(task(), data=elsewhere).identity() == made  # the images count, not their path
+        assert dataclasses.replace(made, **{name: value}).identity() != made.identity(), name
+    elsewhere = dataclasses.replace(made.data, source="/moved")
+    assert dataclasses.replace(made, data=elsewhere).identity() == made.identity()  # the images count, not their path
 
 
 def test_a_store_may_lie_anywhere(tmp_path: Path) -> None:
     store = train_experts(task(store=str(tmp_path / "experts")), [0])
     assert store.path == tmp_path / "experts"
-    with pytest.raises(UsageError, match="was made with settings"):
+    with pytest.raises(UsageError, match=r"was made with experts.expert_lr 0.05, not 0.2$"):
         train_experts(task(store=str(tmp_path / "experts"), expert_lr=0.2), [0])
     for place in (tmp_path, tmp_path / "experts" / "metadata.json"):
         with pytest.raises(UsageError, match="^experts.store: .* is not a store, an empty folder or a new one$"):

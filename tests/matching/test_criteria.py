@@ -113,7 +113,12 @@ def test_layers_of_a_convnet_are_dropped_as_wholes() -> None:
     first = {"blocks.0.0.weight": 108, "blocks.0.0.bias": 4, "blocks.0.1.weight": 4, "blocks.0.1.bias": 4}
     assert dropped("first", 120 / 310) == first
     assert dropped("middle", 0.25) == {"blocks.1.0.weight": 77}
-    assert dropped("last", 42 / 310) == {"blocks.1.1.weight": 4, "blocks.1.1.bias": 4, "classifier.weight": 32, "classifier.bias": 2}
+    assert dropped("last", 42 / 310) == {
+        "blocks.1.1.weight": 4,
+        "blocks.1.1.bias": 4,
+        "classifier.weight": 32,
+        "classifier.bias": 2,
+    }
 
 
 @given(st.integers(1, 60), ratios, st.integers(0, 1000))
@@ -157,7 +162,9 @@ def test_layers_that_are_not_those_of_the_loss_are_noticed() -> None:
 
 
 def test_unknown_names_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"match\.criterion: 'size' is not one of loss, random, uniform, first, middle, last, none"):
+    with pytest.raises(
+        UsageError, match=r"match\.criterion: 'size' is not one of loss, random, uniform, first, middle, last, none"
+    ):
         MatchSettings(criterion="size")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"match\.drop_side: 'left' is not low or high"):
         MatchSettings(drop_side="left")  # type: ignore[arg-type]

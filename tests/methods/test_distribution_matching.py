@@ -53,7 +53,7 @@ def by_hand(one: DistributionMatching, iteration: int, drop: int = 0) -> tuple[T
     total = torch.zeros((), dtype=torch.float64)
     for draw in ClassDraws(one.images, one.labels, CLASSES, 4, one.augment, 5).draws(iteration):
         real = augmentation.apply(draw.augmentation, one.images.images[draw.real])
-        own = augmentation.apply(draw.augmentation, x[CLASSES == draw.class_id])
+        own = augmentation.apply(draw.augmentation, x[draw.class_id == CLASSES])
         total = total + plain.class_distance(network, theta, real, own, drop)
     return total.detach(), torch.autograd.grad(total, x)[0]
 
@@ -126,7 +126,7 @@ def test_batch_norm_sees_all_images_of_a_kind() -> None:
         z = (z - z.mean((0, 2, 3), keepdim=True)) / (z.var((0, 2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
         return nn.functional.avg_pool2d(z.relu(), 2).flatten(1)
 
-    real, own = features(torch.cat([held[draw.real] for draw in draws])), features(torch.cat([x[CLASSES == k] for k in range(3)]))
+    real, own = features(torch.cat([held[draw.real] for draw in draws])), features(torch.cat([x[k == CLASSES] for k in range(3)]))
     means = [torch.stack([part.mean(0) for part in rows.split(sizes)]) for rows, sizes in ((real, [4, 4, 2]), (own, [2, 1, 2]))]
     total = (means[0] - means[1]).square().sum()
     update = call(one, 0)
@@ -157,9 +157,9 @@ class Foreign(nn.Module):
 
 
 def test_features_are_what_the_classifier_is_given() -> None:
-    x = some_images(3, "some", torch.float32)
+    x = torch.randn(3, 2, 16, 16, generator=generator(0))
     for name in ("ConvNetD1-w4", "ResNet18-w8", "MLP-w8"):
-        module = build_network(name, *SHAPE, 3).eval()
+        module = build_network(name, 2, 16, 16, 3).eval()
         assert torch.equal(module.get_submodule("classifier")(Features(module)(x)), module(x))
     network = FlatNetwork(Foreign(), "foreign")
     assert torch.equal(network.module.classifier[3](Features(network.module)(x)), network.module(x))  # type: ignore[index, operator]

@@ -56,7 +56,7 @@ def by_hand(one: GradientMatching, iteration: int, drop: int = 0) -> tuple[Tenso
     total = torch.zeros((), dtype=torch.float64)
     for draw in ClassDraws(one.images, one.labels, CLASSES, 4, one.augment, 5).draws(iteration):
         real = augmentation.apply(draw.augmentation, one.images.images[draw.real])
-        own = augmentation.apply(draw.augmentation, x[CLASSES == draw.class_id])
+        own = augmentation.apply(draw.augmentation, x[draw.class_id == CLASSES])
         total = total + plain.class_distance(network, theta, real, own, draw.class_id, list(one.network.shapes.values()), drop)
     return total.detach(), torch.autograd.grad(total, x)[0]
 

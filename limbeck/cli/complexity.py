@@ -1,0 +1,235 @@
+"""`limbeck complexity`: how complex images, classes and whole sets are to a network; benchmarks of easy and hard classes."""
+
+import re
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limbeck.cli.command import Command, add_overrides, overrides_from
+from limbeck.cli.output import print_paths
+from limbeck.runtime.errors import Failure, UsageError, require
+
+if TYPE_CHECKING:
+    from limbeck.complexity.run import Complexity
+    from limbeck.complexity.settings import ComplexitySettings
+
+TAKEN = ("data.", "augment.", "eval.full_", "engine.device", "engine.compile")
+SHOWN, PICTURES = 10, 10
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    from limbeck.complexity.settings import CHOICES, ComplexitySettings
+
+    own = ComplexitySettings()
+    parser.add_argument("source", metavar="SOURCE", help="the images; the same as data.source=SOURCE")
+    add_overrides(parser, "settings of the data and of a network that is trained, such as data.size=64 eval.full_epochs=20")
+    parser.add_argument(
+        "--network",
+        metavar="NAME|FOLDER",
+        default=own.network,
+        help="a network to train on the data, a folder with one (of an earlier --output, or of transformers), or one of the "
+        "Hugging Face Hub such as microsoft/resnet-18 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threshold",
+        metavar="T,…",
+        default=",".join(f"{threshold:g}" for threshold in own.thresholds),
+        help="from which activation on a pixel is active; the first counts (default: %(default)s)",
+    )
+    texts = {
+        "cam": "the kind of maps",
+        "maps": "threshold maps at the layer's resolution or at that of the image",
+        "classes": "maps for the true class or for the predicted one",
+        "split": "which images; train has the validation images, too",
+        "normalise": "inputs of a pretrained network as it came, or as ImageNet's",
+    }
+    for name, text in texts.items():
+        shown = f"{text} (default: {getattr(own, name)})"
+        parser.add_argument(f"--{name}", choices=CHOICES[name], default=getattr(own, name), help=shown)
+    parser.add_argument(
+        "--layer", metavar="NAME", default=own.layer, help="a module of the network, or some joined by + (default: last)"
+    )
+    parser.add_argument("--per-class", metavar="N", type=int, help="images of each class (default: all)")
+    parser.add_argument("--size", metavar="PIXELS", type=int, help="what a pretrained network takes (default: 224)")
+    parser.add_argument(
+        "--batch-size", metavar="N", type=int, default=own.batch_size, help="images at a time (default: %(default)s)"
+    )
+    parser.add_argument("--workers", metavar="N", type=int, help="processes (default: one a core; on a GPU one)")
+    parser.add_argument("--shard", metavar="I/N", help="only the I-th of N shares of the images, beside other processes")
+    parser.add_argument("--seed", metavar="N", type=int, default=own.seed, help="of all draws (default: %(default)s)")
+    parser.add_argument("--output", metavar="FOLDER", help="where results lie (default: runs/complexity-SOURCE)")
+    parser.add_argument("--parquet", action="store_true", help="write images.parquet, too (extra: hub)")
+    building = parser.add_argument_group("a benchmark of easy and hard classes")
+    building.add_argument("--build-subsets", action="store_true", help="write benchmark.json and a card to the output folder")
+    building.add_argument(
+        "--categories",
+        metavar="WHAT",
+        help="FILE.yaml (name: list of classes), wordnet:NAME=PREFIX,…:NAME=FIRST-LAST, comp-dd, or cluster:N",
+    )
+    building.add_argument("--classes-per-subset", metavar="N", type=int, help="of each subset (default: 10)")
+    building.add_argument("--least", metavar="N", type=int, help="classes of the smallest category (default: 20)")
+
+
+def run(arguments: Namespace) -> dict[str, Any]:
+    from limbeck.recipes import key_types, settings_from_plain
+
+    settings = _settings(arguments)
+    build = _build_settings(arguments)
+    arguments.data = arguments.source
+    overrides = overrides_from(arguments)
+    for key in overrides:
+        if key in key_types() and not key.startswith(TAKEN):
+            raise UsageError(f"{key}: is not used here; data.*, augment.*, eval.full_*, engine.device and engine.compile are")
+    distil = settings_from_plain({}, overrides, origin="the command line")
+    output = Path(arguments.output or f"runs/complexity-{_slug(arguments.source)}").expanduser()
+
+    from limbeck.complexity.run import measure_complexity
+    from limbeck.experts.fill import Shard
+    from limbeck.runtime.progress import default_progress
+
+    progress = default_progress()
+    shard = Shard() if arguments.shard is None else Shard.parse(arguments.shard)
+    found = measure_complexity(settings, distil, output, shard=shard, parquet=arguments.parquet, progress=progress)
+    if found is None:
+        return {"complete": False, "paths": {}}
+    results = {**found.results, "complete": True}
+    if build is not None:
+        from limbeck.complexity.build import build_benchmark
+        from limbeck.complexity.categories import categories
+        from limbeck.data.benchmarks import PREFIX, RECORD
+
+        names = found.measurement.pictures.class_names
+        groups = categories(build.categories, names, found.measurement.features)
+        record = build_benchmark(found, groups, distil.data, output, build)
+        results["subsets"] = {
+            name: {"complexity": subset["complexity"], "source": f"{PREFIX}{output}:{name}"}
+            for name, subset in record["subsets"].items()
+        }
+        results["left_out"] = record["left_out"]
+        results["paths"] = {**results["paths"], "benchmark": str(output / RECORD)}
+    try:
+        results["paths"] = {**results["paths"], **_draw(found, output)}
+    except Exception as error:
+        raise Failure(f"the plots could not be drawn ({error}); the results are in {output}") from error
+    return results
+
+
+def show(results: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    if not results["complete"]:
+        print("this share is done; the results come when all shares are")
+        return
+    console = Console(highlight=False)
+    key = f"complexity_{next(iter(results['by_threshold']))}"
+    known = sorted((row for row in results["classes"] if row[key] is not None), key=lambda row: row[key])
+    shown = known if len(known) <= 2 * SHOWN else [*known[:SHOWN], *known[-SHOWN:]]
+    console.print(_classes(shown, key, len(known)))
+    settings = results["settings"]
+    others = ", ".join(f"{value:.1f} % at {name}" for name, value in list(results["by_threshold"].items())[1:])
+    first = settings.thresholds[0]
+    print(f"complexity: {results['complexity']:.1f} % at {first:g}{_interval(results['spread'])}{f'; {others}' if others else ''}")
+    print(f"mean activation: {results['mean_activation']:.1f} %, area above the mean: {results['area']:.1f} %")
+    accuracy = "" if results["accuracy"] is None else f", {100 * results['accuracy']:.1f} % of the images classified correctly"
+    print(f"network: {results['network']['name']}, layer {'+'.join(results['network']['layers'])}{accuracy}")
+    if results["reliability"] is not None:
+        print(f"order of the classes: correlation {results['reliability']:.2f} to be expected with as many other images")
+    for name, subset in results.get("subsets", {}).items():
+        print(f"{name}: {subset['complexity']:.1f} %   --data {subset['source']}")
+    if left := results.get("left_out"):
+        print(f"too small: {', '.join(f'{name} ({count} classes)' for name, count in left.items())}")
+    print_paths(results)
+
+
+def _classes(rows: Sequence[Mapping[str, Any]], key: str, total: int) -> Any:
+    from rich.table import Table
+
+    table = Table("class", "complexity", "95 % interval", "images", "blank maps")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for number, row in enumerate(rows):
+        ends = "–" if row["ci95"] is None else f"{row['ci95'][0]:.1f} … {row['ci95'][1]:.1f}"
+        gap = number + 1 == SHOWN and len(rows) < total
+        table.add_row(row["name"], f"{row[key]:.1f} %", ends, str(row["images"]), str(row["blank"]), end_section=gap)
+    return table
+
+
+def _interval(spread: Mapping[str, Any]) -> str:
+    ends = spread["ci95"]
+    return "" if ends is None else f" [{ends[0]:.1f}, {ends[1]:.1f}]"
+
+
+def _settings(arguments: Namespace) -> "ComplexitySettings":
+    from limbeck.complexity.settings import CHOICES, ComplexitySettings
+
+    names = (*CHOICES, "network", "layer", "per_class", "size", "batch_size", "workers", "seed")
+    try:
+        thresholds = tuple(float(word) for word in arguments.threshold.split(","))
+    except ValueError:
+        raise UsageError(f"--threshold: {arguments.threshold!r} is not one number or more in (0, 1], joined by commas") from None
+    return ComplexitySettings(thresholds=thresholds, **{name: getattr(arguments, name) for name in names})
+
+
+def _build_settings(arguments: Namespace) -> Any:
+    from limbeck.complexity.settings import BuildSettings
+
+    given = {name: getattr(arguments, name) for name in ("categories", "classes_per_subset", "least")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not arguments.build_subsets:
+        for name in given:
+            raise UsageError(f"--{name.replace('_', '-')}: needs --build-subsets")
+        return None
+    require("categories" in given, "--categories", None, "FILE.yaml, wordnet:…, comp-dd or cluster:N, which --build-subsets needs")
+    require(arguments.shard is None, "--shard", arguments.shard, "possible with --build-subsets: build when all shares are there")
+    return BuildSettings(**given)
+
+
+def _draw(found: "Complexity", output: Path) -> dict[str, str]:
+    """Write the plots; their paths by name."""
+    from limbeck.figures import complexity as figures
+    from limbeck.figures.engine import png
+    from limbeck.runtime.files import write_bytes
+
+    results = found.results
+    name = Path(results["data"]["source"]).name or results["data"]["source"]
+    threshold = results["settings"].thresholds[0]
+    drawn = {
+        "classes": figures.class_distribution(results),
+        "ranking": figures.class_ranking(results),
+        "maps": figures.map_statistics({name: results}),
+        "extremes": figures.extreme_images(_extremes(found), threshold),
+    }
+    paths = {}
+    for kind, figure in drawn.items():
+        write_bytes(output / f"{kind}.png", png(figure))
+        paths[f"{kind} plot"] = str(output / f"{kind}.png")
+    return paths
+
+
+def _extremes(found: "Complexity") -> dict[str, list[dict[str, Any]]]:
+    from limbeck.complexity.results import extremes
+
+    measurement, table = found.measurement, found.table
+    rows = {}
+    for title, index in zip(("easiest", "hardest"), extremes(table, PICTURES), strict=True):
+        images, maps = measurement.pictures.images(index).numpy(), measurement.maps(index).numpy()
+        captions = [f"{table.complexity[i, 0]:.0f} %" for i in index]
+        parts = zip(images, maps, captions, strict=True)
+        rows[title] = [{"image": image, "map": active, "caption": caption} for image, active, caption in parts]
+    return rows
+
+
+def _slug(source: str) -> str:
+    """The source's name as that of a folder."""
+    path = Path(source)
+    return re.sub(r"[^\w.-]+", "-", path.stem if path.exists() else source).strip("-.") or "images"
+
+
+COMMAND = Command(
+    help="measure how complex images are to a network; build benchmarks of easy and hard classes",
+    add_arguments=add_arguments,
+    run=run,
+    show=show,
+    resume=(),  # the blocks that are done are in the cache
+)

@@ -1,0 +1,306 @@
+"""Labels in few bytes by hand and in general; labelled views against the trainer's own, written, killed and read."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from limbeck.distilled.label_coding import LabelCoding, decode, encode, label_error
+from limbeck.distilled.view_labels import StoredViews, evaluating, label_views, stored_error
+from limbeck.losses import Divergence
+from limbeck.runtime.errors import Failure, UsageError
+from limbeck.training.images import Held
+from limbeck.training.optimisers import Sgd
+from limbeck.training.targets import Teacher
+from limbeck.training.train import Member, Training, _batches
+from limbeck.views import Views
+
+SHAPE = (3, 8, 8)
+
+
+def logs(*parts: float) -> Tensor:
+    return torch.tensor([parts], dtype=torch.float64).log()
+
+
+def test_top_k_by_hand() -> None:
+    stored = encode(logs(3, 8, 1, 4), LabelCoding(top=2))
+    assert stored["classes"].tolist() == [[1, 3]]
+    assert stored["classes"].dtype == torch.uint8
+    assert stored["logits"].shape == (1, 3)
+    # 8 and 4 of 16 are kept, the other 4 are spread as 2 and 2; the logarithms' last digits are lost in half precision.
+    torch.testing.assert_close(decode(stored, 4).softmax(1), torch.tensor([[2, 8, 2, 4]]) / 16, rtol=0, atol=1e-3)
+    error = label_error(logs(3, 8, 1, 4), stored)
+    lost = 3 / 16 * math.log(3 / 2) + 1 / 16 * math.log(1 / 2)
+    assert error["kl"] == pytest.approx(lost, abs=1e-4) == error["kl_max"]
+    assert error["top1_agreement"] == 1
+    assert error["bytes_per_label"] == 2 * 3 + 2
+
+
+def test_the_rest_is_shared_at_the_temperature() -> None:
+    logits, tau = 20 * logs(3, 8, 1, 4), 20.0
+    warm, cold = (encode(logits, LabelCoding(top=2, temperature=t)) for t in (tau, 1.0))
+    torch.testing.assert_close((decode(warm, 4) / tau).softmax(1), torch.tensor([[2, 8, 2, 4]]) / 16, rtol=0, atol=1e-3)
+    assert label_error(logits, warm, tau)["kl"] < label_error(logits, cold, tau)["kl"]
+    assert label_error(logits, cold, 1.0)["kl"] < label_error(logits, warm, 1.0)["kl"]
+
+
+def test_errors_by_hand() -> None:
+    stored = {"logits": torch.tensor([[0.0, -1.0], [-2.0, 0.0]])}
+    error = label_error(torch.tensor([[3.0, 2.0], [5.0, 5.5]]), stored)
+    p = 1 / (1 + math.exp(-0.5)), 1 / (1 + math.exp(-2.0))
+    second = p[0] * math.log(p[0] / p[1]) + (1 - p[0]) * math.log((1 - p[0]) / (1 - p[1]))
+    assert error["kl_max"] == pytest.approx(second)
+    assert error["kl"] == pytest.approx(second / 2)
+    assert error["top1_agreement"] == 1
+    assert label_error(torch.tensor([[0.0, 1.0], [0.0, 1.0]]), stored)["top1_agreement"] == 0.5
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    scale=st.sampled_from([1e-3, 1.0, 30.0, 1e4, 1e9]),
+    shift=st.sampled_from([0.0, 1e3, -1e3]),
+    size=st.tuples(st.integers(1, 5), st.integers(2, 400)),
+    dtype=st.sampled_from(["bf16", "fp16"]),
+    share=st.none() | st.floats(0, 1),
+    temperature=st.sampled_from([1.0, 20.0]),
+)
+def test_what_coding_keeps(
+    seed: int, scale: float, shift: float, size: tuple[int, int], dtype: Any, share: float | None, temperature: float
+) -> None:
+    logits = scale * torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + shift
+    top = None if share is None else 1 + int(share * (size[1] - 2))
+    stored = encode(logits, LabelCoding(dtype=dtype, top=top, temperature=temperature))
+    found = decode(stored, size[1])
+    assert found.shape == logits.shape
+    assert found.dtype == torch.float32
+    assert bool(found.isfinite().all())
+    z = logits - logits.amax(1, keepdim=True)
+    relative, absolute, least = {"bf16": (2.0**-8, 1e-30, -3e38), "fp16": (2.0**-11, 2.0**-24, -65504.0)}[dtype]
+    allowed = relative * z.abs() + absolute
+    order = z.sort(dim=1, descending=True, stable=True).indices
+    likely = torch.zeros(size, dtype=torch.bool).scatter_(1, order[:, : top or size[1]], True)
+    inside = likely & (z > least)
+    assert bool(((found.double() - z).abs() <= allowed)[inside].all())
+    if top is not None:
+        rest = [found[i][~likely[i]] for i in range(size[0])]
+        assert all(len(values.unique()) == 1 for values in rest)
+        share_of = [(z[i] / temperature).exp()[~likely[i]].mean() for i in range(size[0])]
+        for values, expected in zip(rest, share_of, strict=True):
+            r = temperature * float(expected.log()) if expected > 0 else None
+            if r is not None and r > least:
+                assert abs(values[0].item() - r) <= relative * abs(r) + 1e-6
+    # Logits so near each other that they round to one leave the favoured class open.
+    best = found.double().gather(1, logits.argmax(1, keepdim=True))
+    assert bool((best == found.amax(1, keepdim=True)).all())
+    assert label_error(logits, stored, temperature)["kl"] >= -1e-9
+
+
+def test_half_precision_of_ten_classes_loses_little() -> None:
+    logits = 5 * torch.randn(2000, 10, generator=torch.Generator().manual_seed(0)) + 20
+    found = {dtype: label_error(logits, encode(logits, LabelCoding(dtype=dtype))) for dtype in ("bf16", "fp16")}  # type: ignore[arg-type]
+    assert found["bf16"]["kl"] < 2e-5
+    assert found["fp16"]["kl"] < 4e-7
+    for error in found.values():
+        assert error["top1_agreement"] == 1
+        assert error["bytes_per_label"] == 20
+
+
+@pytest.mark.parametrize(("num_classes", "dtype"), [(256, torch.uint8), (257, torch.int16), (40_000, torch.int32)])
+def test_classes_in_the_smallest_integers(num_classes: int, dtype: torch.dtype) -> None:
+    logits = torch.zeros(2, num_classes)
+    logits[:, -1] = 3.0
+    stored = encode(logits, LabelCoding(top=1))
+    assert stored["classes"].dtype == dtype
+    assert decode(stored, num_classes).argmax(1).tolist() == [num_classes - 1] * 2
+
+
+def test_labels_that_cannot_be() -> None:
+    for bad in (math.nan, math.inf):
+        with pytest.raises(Failure, match="not finite"):
+            encode(torch.tensor([[0.0, bad]]), LabelCoding())
+    with pytest.raises(UsageError, match=r"labels.top: 3 is not below the number of classes \(3\)"):
+        encode(torch.zeros(1, 3), LabelCoding(top=3))
+    for changes, message in (
+        ({"dtype": "fp8"}, "labels.dtype"),
+        ({"top": 0}, "labels.top: 0"),
+        ({"temperature": 0.0}, "labels.temp"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            LabelCoding(**changes)  # type: ignore[arg-type]
+
+
+class Asked(nn.Module):
+    """A linear teacher that counts how many images it is asked about, and may fail."""
+
+    def __init__(self, num_classes: int = 4, fails_after: int | None = None) -> None:
+        super().__init__()
+        self.head = nn.Linear(192, num_classes)
+        self.head.weight.data = torch.randn(num_classes, 192, generator=torch.Generator().manual_seed(7))
+        self.head.bias.data.zero_()
+        self.asked, self.fails_after = 0, fails_after
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert not self.training
+        if self.fails_after is not None and self.asked >= self.fails_after:
+            raise InterruptedError
+        self.asked += len(x)
+        logits: Tensor = self.head(x.flatten(1))
+        return logits
+
+
+def images(count: int = 7, seed: int = 0) -> Held:
+    return Held(torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(seed)))
+
+
+def label(path: Path, teacher: nn.Module | None = None, count: int = 7, **changes: Any) -> StoredViews:
+    how = changes.pop("how", Views(mix="cutmix"))
+    values: dict[str, Any] = {"epochs": 3, "batch_size": 3, "seed": 2, "key": ("run",), **changes}
+    return label_views(path, teacher or Asked(), images(count), how, **values)
+
+
+KINDS = {
+    "rded": Views(crop_scale=(0.5, 1.0), patches=2, mix="cutmix"),
+    "sre2l": Views(mix="cutmix"),
+    "mixup": Views(mix="mixup", alpha=0.8, roll=3),
+    "patches": Views(crop_scale=None, flip=False, patches=4),
+    "nothing": Views(crop_scale=None, flip=False),
+}
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+@pytest.mark.parametrize("name", KINDS)
+def test_views_are_those_that_the_trainer_draws(tmp_path: Path, name: str, count: int) -> None:
+    stored = label(tmp_path / "views.safetensors", how=KINDS[name], count=count)
+    how = Training(optimiser=Sgd(0.1), loss=Divergence(20), epochs=3, batch_size=3, augment=KINDS[name])
+    member = Member(images(count), Teacher(Asked().eval()), ("run",))
+    for epoch in range(3):
+        expected, found = list(_batches(member, how, 2, epoch)), list(stored.batches(images(count), epoch))
+        assert len(found) == len(expected) == -(-count // 3)
+        for (x, y), (own_x, own_y) in zip(found, expected, strict=True):
+            torch.testing.assert_close(x, own_x, rtol=0, atol=1e-5)
+            torch.testing.assert_close(y, own_y - own_y.amax(1, keepdim=True), rtol=2.0**-7, atol=1e-3)
+    labels = torch.cat([y for _, y in stored.batches(images(count), 1)])
+    assert torch.equal(stored.labels(1), labels)
+
+
+def test_the_teacher_was_asked_about_the_very_views(tmp_path: Path) -> None:
+    path, teacher = tmp_path / "views.safetensors", Asked(9)
+    stored = label(path, teacher.train())
+    assert teacher.training
+    assert stored_error(stored, teacher, images(), 2)["kl"] < 1e-3
+    exact = torch.cat([teacher.head(x.flatten(1)) for x, _ in stored.batches(images(), 2)])
+    kept = {"logits": exact.double() - exact.double().amax(1, keepdim=True)}
+    assert torch.equal(kept["logits"].bfloat16().float(), stored.labels(2))
+    top = label(path, teacher, coding=LabelCoding(top=3, dtype="fp16"))
+    error = stored_error(top, teacher, images(), 1)
+    assert error["top1_agreement"] == 1
+    assert error["bytes_per_label"] == 4 * 2 + 3
+
+
+@pytest.mark.parametrize("done", [0, 1, 2])
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, done: int) -> None:
+    whole, path = tmp_path / "whole.safetensors", tmp_path / "views.safetensors"
+    label(whole)
+    with pytest.raises(InterruptedError):
+        label(path, Asked(fails_after=1 + 7 * done + 3))
+    assert not path.exists()
+    with pytest.raises(UsageError):
+        StoredViews.open(path)
+    counted: list[int] = []
+    teacher = Asked()
+    label(path, teacher, after_epoch=counted.append)
+    assert counted == list(range(done + 1, 4))
+    assert teacher.asked == 1 + 7 * (3 - done)
+    assert path.read_bytes() == whole.read_bytes()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["views.safetensors", "whole.safetensors"]
+
+
+def test_what_is_there_is_not_made_again_unless_it_is_other(tmp_path: Path) -> None:
+    path, teacher = tmp_path / "views.safetensors", Asked()
+    label(path, teacher)
+    label(path, teacher)
+    assert teacher.asked == 1 + 21 + 1
+    first = path.read_bytes()
+    for changes in ({"seed": 3}, {"epochs": 2}, {"coding": LabelCoding(dtype="fp16")}, {"how": Views()}, {"batch_size": 4}):
+        label(path, teacher, **changes)
+        assert path.read_bytes() != first
+    assert len(label(path, Asked(5)).labels(0)[0]) == 5
+    # What another run had begun is no part of this one.
+    with pytest.raises(InterruptedError):
+        label(path, Asked(fails_after=12), seed=8)
+    label(path)
+    assert path.read_bytes() == first
+
+
+def test_the_file_is_an_ordinary_one(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "views.safetensors"
+    label(path, how=KINDS["rded"])
+    tensors = load_file(path)
+    assert {name: (tuple(value.shape), value.dtype) for name, value in tensors.items()} == {
+        "index": ((3, 7), torch.int32),
+        "draw.order": ((3, 7, 4), torch.uint8),
+        "draw.boxes": ((3, 7, 4), torch.float32),
+        "draw.flipped": ((3, 7), torch.bool),
+        "draw.partner": ((3, 7), torch.uint8),
+        "draw.weight": ((3, 3), torch.float64),
+        "draw.pasted": ((3, 3, 4), torch.int16),
+        "label.logits": ((3, 7, 4), torch.bfloat16),
+        "written": ((3,), torch.uint8),
+    }
+
+
+def test_broken_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "views.safetensors"
+    label(path)
+    content = path.read_bytes()
+    with pytest.raises(UsageError, match="path: .*missing"):
+        StoredViews.open(tmp_path / "missing.safetensors")
+    for bad in (b"", content[:50], content[:-1], b"\x00" * 100, content[:-1] + b"\x00"):
+        path.write_bytes(bad)
+        with pytest.raises(UsageError, match="path: .*labelled views"):
+            StoredViews.open(path)
+    path.write_bytes(content)
+    stored = StoredViews.open(path)
+    begin = content.index(b"\x01\x01\x01") if content.count(b"\x01\x01\x01") == 1 else None
+    assert begin is None or begin == len(content) - 3
+    tensors = load_file(path)
+    first = tensors["index"][0].numpy().tobytes()
+    path.write_bytes(content.replace(first, first[:4] * 7))  # one image seven times
+    with pytest.raises(UsageError, match="sound in epoch 0"):
+        next(stored.batches(images(), 0))
+
+
+def test_views_of_other_images_are_refused(tmp_path: Path) -> None:
+    stored = label(tmp_path / "views.safetensors")
+    stored.check(images())
+    with pytest.raises(UsageError, match="their pixels differ"):
+        stored.check(images(seed=1))
+    with pytest.raises(UsageError, match="made for images with shape"):
+        next(stored.batches(images(6), 0))
+    for epoch in (-1, 3):
+        with pytest.raises(UsageError, match="below the 3 epochs"):
+            next(stored.batches(images(), epoch))
+    with pytest.raises(NotImplementedError):
+        stored.of(torch.tensor([0]), torch.zeros(1, *SHAPE), lambda y: y)
+    for changes in ({"epochs": 0}, {"batch_size": 0}):
+        with pytest.raises(UsageError, match="at least 1"):
+            label(tmp_path / "none.safetensors", **changes)
+    with pytest.raises(UsageError, match="labels.top: 4"):
+        label(tmp_path / "none.safetensors", coding=LabelCoding(top=4))
+    assert not (tmp_path / "none.safetensors").exists()
+
+
+def test_modes_come_back() -> None:
+    module = nn.Sequential(nn.Dropout(), nn.Dropout()).train()
+    module[1].eval()
+    with pytest.raises(InterruptedError), evaluating(module):
+        assert not module[0].training
+        raise InterruptedError
+    assert module.training and module[0].training and not module[1].training

@@ -1,0 +1,158 @@
+"""Every method from one word to an evaluated set: what it starts from, what it keeps fixed, and that it resumes exactly."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from limbeck.distilled.set import DistilledSet
+from limbeck.methods.plan import plan
+from limbeck.methods.presets import MATCHING, NAMES, PRESETS, SELECTION, TRAJECTORY
+from limbeck.methods.registry import METHODS, SELECTIONS
+from limbeck.methods.run import distill
+from limbeck.methods.settings import DistillSettings
+from limbeck.recipes import key_types, load_recipe, settings_from_plain
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.files import read_tensors
+from limbeck.runtime.fingerprint import encodable
+from limbeck.runtime.metrics import read_metrics
+
+OVERRIDES = {
+    "data.size": "16",
+    "data.per_class": "12",
+    "data.val_fraction": "0.25",
+    "network": "ConvNetD2-w8",
+    "experts.num_experts": "2",
+    "experts.train_epochs": "3",
+    "experts.batch_size": "32",
+    "match.syn_steps": "2",
+    "match.expert_epochs": "1",
+    "schedule.first_max_start_epoch": "1",
+    "schedule.max_start_epoch": "2",
+    "outer.iterations": "6",
+    "outer.lr_img": "1",
+    "outer.max_match_loss": "inf",
+    "outer.checkpoint_every": "2",
+    "real.batch": "8",
+    "real.outer_loops": "3",
+    "real.inner_loops": "1",
+    "engine.compile": "no",
+    "eval.every": "3",
+    "eval.every_seeds": "1",
+    "eval.epochs": "2",
+    "eval.seeds": "2",
+    "eval.full_epochs": "1",
+    "eval.random_lr": "0.01",
+}
+
+
+def settings(method: str, **changes: str) -> DistillSettings:
+    changed = {key.replace("__", "."): value for key, value in changes.items()}
+    return load_recipe("scenes", OVERRIDES | {"method": method} | changed)
+
+
+def test_every_method_has_a_preset_of_known_keys_and_a_maker() -> None:
+    assert set(PRESETS) == set(NAMES) == {*TRAJECTORY, *MATCHING, *SELECTION}
+    assert all(key in key_types() for preset in PRESETS.values() for key in preset)
+    assert set(METHODS) == {*TRAJECTORY, *MATCHING}
+    assert set(SELECTIONS) == set(SELECTION)
+
+
+def test_a_preset_lies_under_the_recipe_and_is_stored_whole() -> None:
+    mtt = load_recipe("scenes", {"method": "mtt"})
+    assert (mtt.labels, mtt.init, mtt.schedule.kind, mtt.match.criterion, mtt.enhance.weighting) == (
+        "hard",
+        "real",
+        "uniform",
+        "none",
+        "none",
+    )
+    assert load_recipe("scenes", {"method": "mtt", "init": "noise"}).init == "noise"
+    assert load_recipe("scenes", {"method": "tesla"}).engine.kind == "tesla"
+    ftd = load_recipe("scenes", {"method": "ftd"})
+    assert (ftd.experts.optimiser, ftd.experts.alpha) == ("gsam", 0.4)
+    assert settings_from_plain(encodable(ftd)) == ftd
+    assert load_recipe("scenes", {"method": "edf"}) == load_recipe("scenes")
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_a_method_makes_a_set(tmp_path: Path, method: str) -> None:
+    made = settings(method)
+    results = distill(made, tmp_path / "run")
+    held = DistilledSet.load(tmp_path / "run" / "distilled")
+    assert held.images.shape == (10, 3, 16, 16)
+    assert held.metadata["method"] == method
+    assert results["accuracy"]["distilled"]["n"] == 2
+    assert ("experts" in results) == (method in TRAJECTORY)
+    if made.labels == "hard":
+        assert held.label_kind == "hard"
+        assert torch.equal(held.labels.argmax(1), held.classes)
+    if method in SELECTION:
+        assert "best_iteration" not in results
+        return
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    losses = [row["loss"] for row in rows if row["kind"] == "iteration"]
+    assert len(losses) == 6
+    first, last = (read_tensors(tmp_path / "run" / "snapshots" / f"iteration-{n:06d}.safetensors")[0] for n in (0, 6))
+    assert not torch.equal(first["X"], last["X"])
+    fixed = torch.equal(first["Y"], last["Y"])
+    assert fixed == (made.labels == "hard")
+
+
+@pytest.mark.parametrize("method", ["dc", "dsa", "dm", "mtt"])
+def test_a_method_goes_on_with_the_same_bits(tmp_path: Path, method: str) -> None:
+    whole = settings(method)
+    distill(whole, tmp_path / "whole")
+    import limbeck.methods.outer as outer
+
+    class Stop(Exception):
+        pass
+
+    iterate = outer.OuterLoop._iterate
+
+    def stops(self, state, metrics, stage):  # type: ignore[no-untyped-def]
+        if state.iteration == 5:
+            raise Stop
+        iterate(self, state, metrics, stage)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(outer.OuterLoop, "_iterate", stops)
+        with pytest.raises(Stop):
+            distill(whole, tmp_path / "killed")
+    distill(whole, tmp_path / "killed", resume=True)
+    name = "snapshots/iteration-000006.safetensors"
+    ours, theirs = (read_tensors(tmp_path / folder / name)[0] for folder in ("whole", "killed"))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_methods_without_trajectories_take_weights_from_a_network_of_the_full_data(tmp_path: Path) -> None:
+    plain, weighted = (settings("dm", enhance__weighting=kind, enhance__cam_every="2") for kind in ("none", "activation"))
+    distill(plain, tmp_path / "plain")
+    distill(weighted, tmp_path / "weighted")
+    name = "snapshots/iteration-000003.safetensors"
+    ours, theirs = (read_tensors(tmp_path / folder / name)[0] for folder in ("plain", "weighted"))
+    assert not torch.equal(ours["X"], theirs["X"])
+    assert set(theirs["weights"].unique().tolist()) != {1.0}
+    assert ours["weights"].unique().tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "mtt", "outer__lr_label": "1"}, "outer.lr_label: 1.0 is not 0 with labels=hard"),
+        ({"method": "dm", "labels": "soft"}, "labels: 'soft' is not hard for methods other than trajectory matching"),
+        ({"method": "magic"}, "method: 'magic' is not one of edf, pad, datm"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        settings(**changes)
+    assert message in str(error.value)
+
+
+def test_plans_of_other_methods() -> None:
+    found = plan(settings("dm"))
+    assert found["engine"] is None
+    assert found["seconds"] > 0
+    with pytest.raises(UsageError, match="method: 'random' is not one that has iterations to plan"):
+        plan(settings("random"))
