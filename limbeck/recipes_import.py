@@ -79,7 +79,7 @@ PRIVATE = (
     "cfg",
     "Initialize_Label_Model_Dir",
 )
-# What has no meaning here, or only this one.
+# What has no meaning here.
 IDLE = (
     "load_all",
     "force_save",
@@ -92,15 +92,6 @@ IDLE = (
     "canvas_size",
     "canvas_samples",
     "init_frozen",
-    "dataset",
-    "subset",
-    "model",
-    "pix_init",
-    "dsa",
-    "no_aug",
-    "Sequential_Generation",
-    "max_experts",
-    "max_files",
     "Initialize_Label_Model",
     "distributed",
 )
@@ -177,7 +168,13 @@ class Imported:
             said.append(f"unknown keys, left out: {', '.join(self.unknown)}")
         if self.dropped:
             said.append(f"left out because they mean nothing here: {', '.join(self.dropped)}")
-        lines = [f"# {self.method.upper()} after {origin}, a file of the research code.", "#", *(f"# {note}" for note in said), ""]
+        lines = [
+            f"# {self.method.upper()} after {origin}, a file of the research code.",
+            "#",
+            *(f"# {note}" for note in said),
+            "",
+            "",
+        ]
         return "\n".join(lines) + str(yaml.safe_dump(_nested(self.values), sort_keys=False, allow_unicode=True))
 
 
@@ -228,7 +225,7 @@ def import_values(given: Any, method: str | None = None, *, origin: str = "FILE"
         kind,
         {"method": kind, **differing} if kind != "edf" else differing,
         translated.notes,
-        [key for key in given if key in PRIVATE or (key in IDLE and key not in _Translation.READ)],
+        [key for key in given if key in PRIVATE or key in IDLE],
         [key for key in given if key not in {*NAMES, *PRIVATE, *IDLE, *_Translation.READ}],
     )
 
@@ -246,8 +243,23 @@ def guess(given: Mapping[str, Any]) -> Kind:
 class _Translation:
     """One file's values under Limbeck's names, and what is to be said of them."""
 
-    READ = ("dataset", "subset", "model", "pix_init", "dsa", "no_aug", "Sequential_Generation", "max_experts", "max_files")
-    READ += ("ema_decay", "depth_ratio", "texture", "Initialize_Label_With_Another_Model", "Label_Model_Timestamp", "zca")
+    # Keys that rules beyond the table of names look at.
+    READ = (
+        "dataset",
+        "subset",
+        "model",
+        "pix_init",
+        "dsa",
+        "no_aug",
+        "Sequential_Generation",
+        "max_experts",
+        "max_files",
+        "ema_decay",
+        "depth_ratio",
+        "texture",
+        "Initialize_Label_With_Another_Model",
+        "Label_Model_Timestamp",
+    )
 
     def __init__(self, given: Mapping[str, Any], kind: str) -> None:
         self.given, self.kind = given, kind

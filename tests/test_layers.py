@@ -67,7 +67,7 @@ def imports_of(name: str, path: Path, known: set[str], typing: bool = True) -> s
 
 
 def room_of(module: str) -> str:
-    """`limbeck.data.load` lives in `data`, `limbeck.augmentation_settings` in `augmentation`, `limbeck.recipes_import` in `recipes`."""
+    """`limbeck.data.load` lives in `data`, `augmentation_settings` in `augmentation`, `recipes_import` in `recipes`."""
     return module.split(".")[1].removesuffix("_settings").removesuffix("_import")
 
 

@@ -4,34 +4,32 @@ Cazenavette et al., "Dataset Distillation by Matching Training Trajectories" (MT
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn.functional import one_hot
 
 from limbeck.augmentation_settings import AugmentSettings
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
+from limbeck.experts.difficulty import curriculum_of
 from limbeck.experts.fill import Shard, fill, say_lacking, want_of
 from limbeck.experts.recorder import Recorder
 from limbeck.experts.settings import ExpertSettings
-from limbeck.experts.shelf import Job
 from limbeck.experts.store import FORMAT, TrajectoryStore
+from limbeck.experts.trainer import Material, Trainer, optimiser_of
 from limbeck.losses import cross_entropy
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.cache import cache_root
-from limbeck.runtime.errors import Failure, UsageError, require
+from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.fingerprint import fingerprint
-from limbeck.runtime.progress import NoProgress, Progress, Stage
-from limbeck.runtime.random import generator
-from limbeck.training.images import prepare_split, sample
-from limbeck.training.optimisers import Sgd
-from limbeck.training.train import Training, accuracy, train
+from limbeck.runtime.progress import NoProgress, Progress
+from limbeck.training.compute import Compile, Compute
+from limbeck.training.images import prepare_split
+from limbeck.training.train import Training
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,7 @@ class ExpertTask:
         augment: the keys `augment.*`; its crop_ratio is replaced by the experts' own.
         seed: of the draws.
         device: to train on.
+        compile: whether training is compiled, as `engine.compile`.
     """
 
     data: ImageSet
@@ -55,6 +54,7 @@ class ExpertTask:
     augment: AugmentSettings
     seed: int
     device: torch.device
+    compile: Compile = "auto"
 
     def identity(self) -> dict[str, Any]:
         """What determines the trajectories: whoever agrees in it shares a store."""
@@ -135,56 +135,45 @@ def train_experts(
     jobs = [job for expert in lacking if (job := store.shelf(expert).job(want.of(expert), want.coding))]
     left = sum(job.stop - job.start for job in jobs)
     total = sum(want.of(expert)[-1] for expert in range(want.num_experts) if shard.takes(expert))
+    material = _material(task, progress or NoProgress())
     with (progress or NoProgress()).stage("experts", total, max(0, total - left)) as stage:
-        trainer = _Trainer(task, store, want.coding, stage)
-        fill(store, want, trainer.train, shard=shard)
+        trainer = Trainer(material, lambda job: Recorder(store.shelf(job.expert), job, want.coding), stage.advance)
+        fill(store, want, trainer.train, shard=shard, group=trainer.group)
     return store
 
 
-class _Trainer:
-    """Trains experts one after another."""
-
-    def __init__(self, task: ExpertTask, store: TrajectoryStore, coding: str, stage: Stage) -> None:
-        self.task, self.store, self.coding, self.stage = task, store, coding, stage
-        self.images = prepare_split(task.data.train, task.preprocessing, task.device)
-        self.labels = one_hot(torch.from_numpy(task.data.train.labels), task.data.num_classes).float().to(task.device)
-        val = task.data.val
-        self.held_out = prepare_split(val, task.preprocessing, task.device) if len(val) else None
-        self.val_labels = torch.from_numpy(val.labels)
-
-    def train(self, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            self._train_one(job, Recorder(self.store.shelf(job.expert), job, self.coding))
-
-    def _train_one(self, job: Job, recorder: Recorder) -> None:
-        task, settings, key = self.task, self.task.settings, ("expert", job.expert)
-        optimiser = Sgd(settings.expert_lr, settings.momentum, settings.weight_decay)
-        if job.restart is None:
-            theta = task.network.initial(generator(task.seed, *key, "initial")).to(task.device)
-            state = optimiser.state(theta)
-            recorder.record(0, theta)
-        else:
-            theta = job.restart.theta.to(task.device)
-            state = tuple(tensor.to(task.device) for tensor in job.restart.state) or optimiser.state(theta)
-
-        def after_epoch(epoch: int, theta: Tensor) -> None:
-            if not math.isfinite(theta.sum().item()):
-                cause = f"experts.expert_lr ({settings.expert_lr}) is too large"
-                raise Failure(f"expert {job.expert} diverged in epoch {epoch}; {cause}")
-            reached = self._accuracy(theta)
-            facts: dict[str, Any] = {} if reached is None else {"accuracy": reached}
-            # Without momentum the next step needs nothing of this one.
-            recorder.record(epoch, theta, reached, state if settings.momentum else ())
-            self.stage.advance(expert=job.expert + 1, **facts)
-
-        how = Training(
-            optimiser=optimiser, loss=cross_entropy, epochs=job.stop, batch_size=settings.batch_size, augment=task.augmentation
-        )
-        parts = (task.network, theta, self.images, self.labels, how)
-        train(*parts, seed=task.seed, key=key, first_epoch=job.start, state=state, after_epoch=after_epoch)
-
-    def _accuracy(self, theta: Tensor) -> float | None:
-        if self.held_out is None:
-            return None
-        module = self.task.network.with_parameters(theta, lambda: sample(self.images))
-        return accuracy(module, self.held_out, self.val_labels)
+def _material(task: ExpertTask, progress: Progress) -> Material:
+    settings, data = task.settings, task.data
+    images = prepare_split(data.train, task.preprocessing, task.device)
+    labels = one_hot(torch.from_numpy(data.train.labels), data.num_classes).float().to(task.device)
+    pool = None
+    if settings.curriculum == "pad":
+        pool = curriculum_of(
+            task.network,
+            images,
+            labels,
+            settings.difficulty,
+            lr=settings.expert_lr,
+            batch_size=settings.batch_size,
+            augment=task.augmentation,
+            identity={"data": data.fingerprint, "preprocessing": task.preprocessing.kind},
+            seed=task.seed,
+            progress=progress,
+        ).positions
+    return Material(
+        compute=Compute(task.network, task.device, task.compile),
+        images=images,
+        labels=labels,
+        held_out=prepare_split(data.val, task.preprocessing, task.device) if len(data.val) else None,
+        held_out_labels=torch.from_numpy(data.val.labels),
+        settings=settings,
+        how=Training(
+            optimiser=optimiser_of(settings),
+            loss=cross_entropy,
+            epochs=settings.train_epochs,
+            batch_size=settings.batch_size,
+            augment=task.augmentation,
+        ),
+        seed=task.seed,
+        pool=pool,
+    )

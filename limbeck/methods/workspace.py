@@ -97,7 +97,14 @@ class Workspace:
         """The experts, with every epoch that the schedule can reach and the last."""
         settings = self.settings
         task = ExpertTask(
-            self.data, self.preprocessing, self.network, settings.experts, settings.augment, settings.seed, self.device
+            self.data,
+            self.preprocessing,
+            self.network,
+            settings.experts,
+            settings.augment,
+            settings.seed,
+            self.device,
+            settings.engine.compile,
         )
         return train_experts(task, reachable_epochs(settings.schedule, settings.match.expert_epochs), self.progress)
 

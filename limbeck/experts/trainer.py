@@ -1,0 +1,213 @@
+"""Training several experts at a time: in one-thread processes on a CPU, vectorised over their parameters on a GPU.
+
+An expert is the same whichever way it is trained: its own start, its own order of batches and its own augmentation follow from its
+number.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from limbeck.experts.recorder import Recorder
+from limbeck.experts.settings import ExpertSettings
+from limbeck.experts.shelf import Job
+from limbeck.networks.flat import FlatNetwork
+from limbeck.runtime.devices import one_thread
+from limbeck.runtime.errors import Failure
+from limbeck.runtime.memory import reuse_freed_memory
+from limbeck.runtime.random import generator
+from limbeck.runtime.workers import Ticks, cores, side_by_side, ticks
+from limbeck.training.compute import Compute
+from limbeck.training.gradient import Gradient
+from limbeck.training.images import Images, sample
+from limbeck.training.optimisers import Gsam, Optimiser, Sgd
+from limbeck.training.targets import Labels
+from limbeck.training.train import Member, Pool, Training, accuracy, train, train_together
+
+
+@dataclass(frozen=True)
+class Material:
+    """What experts are trained with.
+
+    Args:
+        compute: where and how.
+        images: the training images.
+        labels: one-hot, with shape (N, K).
+        held_out: what accuracies are measured on; None: nothing.
+        held_out_labels: their classes.
+        settings: the keys `experts.*`.
+        how: the training; a job says how many epochs.
+        seed: of the draws.
+        pool: which images an epoch takes; None: all.
+    """
+
+    compute: Compute
+    images: Images
+    labels: Tensor
+    held_out: Images | None
+    held_out_labels: Tensor
+    settings: ExpertSettings
+    how: Training
+    seed: int
+    pool: Pool | None = None
+
+    @property
+    def network(self) -> FlatNetwork:
+        """The architecture."""
+        return self.compute.network
+
+    def gradient(self) -> Gradient:
+        """The gradient that experts descend along."""
+        settings, size = self.settings, self.settings.batch_size
+        # Of all epochs that the settings name, so that an expert that goes on is computed as it began.
+        steps = settings.train_epochs * math.ceil(len(self.images) / size)
+        rest = len(self.images) % size
+        batches = {min(size, len(self.images)), *([rest] if rest and self.pool is None else [])}
+        return self.compute.gradient(self.how.loss, self.images.shape, steps, batches)
+
+    def start(self, job: Job) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """θ and the optimiser's state where the job begins."""
+        optimiser, device = self.how.optimiser, self.compute.device
+        if job.restart is None:
+            theta = self.network.initial(generator(self.seed, "expert", job.expert, "initial")).to(device)
+            return theta, optimiser.state(theta)
+        theta = job.restart.theta.to(device)
+        return theta, tuple(tensor.to(device) for tensor in job.restart.state) or optimiser.state(theta)
+
+    def record(self, recorder: Recorder, job: Job, epoch: int, theta: Tensor, state: Sequence[Tensor]) -> None:
+        """Keep what is to be kept of an epoch.
+
+        Raises:
+            Failure: when the expert has diverged.
+        """
+        if not math.isfinite(theta.sum().item()):
+            cause = f"experts.expert_lr ({self.settings.expert_lr}) is too large"
+            raise Failure(f"expert {job.expert} diverged in epoch {epoch}; {cause}")
+        reached = None
+        if self.held_out is not None:
+            module = self.network.with_parameters(theta, lambda: sample(self.images))
+            reached = accuracy(module, self.held_out, self.held_out_labels)
+        # Without momentum the next step needs nothing of this one.
+        recorder.record(epoch, theta, reached, state if self.settings.momentum else ())
+
+
+def optimiser_of(settings: ExpertSettings) -> Optimiser:
+    """The optimiser that the settings name."""
+    sgd = (settings.expert_lr, settings.momentum, settings.weight_decay)
+    if settings.optimiser == "sgd":
+        return Sgd(*sgd)
+    return Gsam(*sgd, rho_min=settings.rho_min, rho_max=settings.rho_max, alpha=settings.alpha)
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Trains and records.
+
+    Args:
+        material: what with.
+        recorder: of a job, whose lock is held.
+        epoch_done: told how many epochs more have been trained, perhaps in another thread.
+    """
+
+    material: Material
+    recorder: Callable[[Job], Recorder]
+    epoch_done: Callable[[int], None]
+
+    @property
+    def group(self) -> int:
+        """How many experts to take at once."""
+        material = self.material
+        batch = min(len(material.images), material.settings.batch_size)
+        together = material.compute.together(material.images.shape, batch)
+        return together if together > 1 else max(1, cores()) if material.compute.device.type == "cpu" else 1
+
+    def train(self, jobs: Sequence[Job]) -> None:
+        """Train the experts of jobs with equal start and stop."""
+        material = self.material
+        if len(jobs) > 1 and material.compute.device.type == "cuda":
+            self._together(jobs)
+            return
+        with ticks(self.epoch_done) as counter:
+            work = [_Work(material, job, self.recorder(job), counter) for job in jobs]
+            if len(jobs) > 1 and self._pays(jobs):
+                list(side_by_side(_train, work, min(cores(), len(work))))
+            else:
+                for one in work:
+                    _train(one)
+
+    def _pays(self, jobs: Sequence[Job]) -> bool:
+        """Whether the jobs take long enough for several processes."""
+        material, size = self.material, self.material.settings.batch_size
+        steps = math.ceil(len(material.images) / size) * sum(job.stop - job.start for job in jobs)
+        with one_thread():
+            gradient = material.gradient()
+        return material.compute.pays_workers(gradient, material.images, Labels(material.labels), size, steps)
+
+    def _together(self, jobs: Sequence[Job]) -> None:
+        """All of them in step."""
+        material, recorders = self.material, [self.recorder(job) for job in jobs]
+        thetas, states = zip(*(material.start(job) for job in jobs), strict=True)
+        state = tuple(torch.stack(parts) for parts in zip(*states, strict=True))
+        if jobs[0].restart is None:
+            for recorder, theta in zip(recorders, thetas, strict=True):
+                recorder.record(0, theta)
+
+        def after_epoch(epoch: int, theta: Tensor) -> None:
+            for number, (job, recorder) in enumerate(zip(jobs, recorders, strict=True)):
+                material.record(recorder, job, epoch, theta[number], [part[number] for part in state])
+            self.epoch_done(len(jobs))
+
+        members = [Member(material.images, Labels(material.labels), ("expert", job.expert), material.pool) for job in jobs]
+        how = replace(material.how, epochs=jobs[0].stop)
+        steps = material.settings.train_epochs * math.ceil(len(material.images) / material.settings.batch_size)
+        train_together(
+            material.network,
+            torch.stack(thetas),
+            members,
+            how,
+            seed=material.seed,
+            gradient=Gradient(material.network, how.loss, material.compute.compiles(steps)),
+            first_epoch=jobs[0].start,
+            state=state,
+            after_epoch=after_epoch,
+        )
+
+
+@dataclass(frozen=True)
+class _Work:
+    material: Material
+    job: Job
+    recorder: Recorder
+    counter: Ticks
+
+
+def _train(work: _Work) -> None:
+    """One expert on one thread of a CPU, or on the GPU."""
+    material, job = work.material, work.job
+    reuse_freed_memory()
+    with one_thread():
+        theta, state = material.start(job)
+        if job.restart is None:
+            work.recorder.record(0, theta)
+
+        def after_epoch(epoch: int, theta: Tensor) -> None:
+            material.record(work.recorder, job, epoch, theta, state)
+            work.counter.add()
+
+        train(
+            material.network,
+            theta,
+            material.images,
+            Labels(material.labels),
+            replace(material.how, epochs=job.stop),
+            seed=material.seed,
+            key=("expert", job.expert),
+            gradient=material.gradient(),
+            first_epoch=job.start,
+            state=state,
+            pool=material.pool,
+            after_epoch=after_epoch,
+        )
