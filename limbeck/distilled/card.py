@@ -29,6 +29,8 @@ METHODS = {
     "dsa": "DSA (Differentiable Siamese Augmentation)",
     "dc": "DC (gradient matching)",
     "dm": "DM (distribution matching)",
+    "sre2l": "SRe2L (Squeeze, Recover and Relabel)",
+    "rded": "RDED (Realistic, Diverse and Efficient Dataset Distillation)",
     "k-center": "k-center selection",
     "herding": "herding selection",
     "random": "random selection",

@@ -172,10 +172,13 @@ class Evaluator:
     @cached_property
     def teacher(self) -> nn.Module:
         """The teacher of knowledge distillation."""
-        name = self.settings.teacher or self.network.name
+        return self.trained(self.settings.teacher)
+
+    def trained(self, name: str | None = None) -> nn.Module:
+        """The network of that name (None: this one), trained on the full data, frozen, in evaluation mode."""
         network = self.network
-        if name != network.name:
-            network = flat_network(name, self.data.shape, self.data.num_classes).to(self.device)
+        if name not in (None, network.name):
+            network = flat_network(str(name), self.data.shape, self.data.num_classes).to(self.device)
         return self._full_data(network).teacher(lambda: self.images_of("test"))
 
     @cached_property

@@ -12,19 +12,20 @@ A trajectory method is a composition of the same parts:
     edf     datm with Common Pattern Dropout and Discriminative Area
             Enhancement                                                      Wang et al., 2025, arXiv:2410.17193
 
-The others match gradients (`dc`, `dsa`) or features (`dm`) of the real images, or build the set at once (`random`, `herding`,
-`k-center`).
+The others match gradients (`dc`, `dsa`) or features (`dm`) of the real images, select some (`random`, `herding`, `k-center`), or
+make images that a teacher labels: from its batch norms (`sre2l`), from crops (`rded`).
 """
 
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-Name = Literal["edf", "pad", "datm", "tesla", "ftd", "mtt", "dsa", "dc", "dm", "k-center", "herding", "random"]
+Name = Literal["edf", "pad", "datm", "tesla", "ftd", "mtt", "dsa", "dc", "dm", "sre2l", "rded", "k-center", "herding", "random"]
 NAMES: tuple[str, ...] = get_args(Name)
 
 TRAJECTORY = ("edf", "pad", "datm", "tesla", "ftd", "mtt")
 MATCHING = ("dsa", "dc", "dm")
 SELECTION = ("k-center", "herding", "random")
+RELABELLED = ("sre2l", "rded")
 
 _PLAIN: dict[str, Any] = {"match.criterion": "none", "enhance.weighting": "none"}
 _HARD: dict[str, Any] = {"labels": "hard", "outer.lr_label": 0.0}
@@ -41,6 +42,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "dsa": {**_REAL, "outer.lr_img": 0.1},
     "dc": {**_REAL, "outer.lr_img": 0.1, "init": "noise", "eval.protocol": "none", "eval.epochs": 300},
     "dm": {**_REAL, "outer.lr_img": 1.0},
+    "sre2l": {**_PLAIN, "eval.protocol": "kd-sre2l"},
+    "rded": {**_PLAIN, "eval.protocol": "kd-rded"},
     "k-center": _REAL,
     "herding": _REAL,
     "random": _REAL,

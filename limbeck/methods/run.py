@@ -20,7 +20,7 @@ from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.evaluation import across, final_seeds, measure, networks_of, record
 from limbeck.methods.folder import RunFolder, alone, own_json
 from limbeck.methods.outer import OuterLoop
-from limbeck.methods.registry import METHODS, SELECTIONS
+from limbeck.methods.registry import BUILDERS, METHODS, SELECTIONS
 from limbeck.methods.settings import DistillSettings
 from limbeck.methods.workspace import Workspace
 from limbeck.runtime.devices import environment, repeatable
@@ -29,6 +29,8 @@ from limbeck.runtime.files import write_json
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.progress import NoProgress, Progress
+from limbeck.training.images import Held
+from limbeck.training.train import logits_of
 
 # What of a result goes into the set's metadata.
 EVALUATION = (
@@ -93,9 +95,9 @@ def distill(
 def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[str, Any]:
     settings, evaluator = workspace.settings, workspace.evaluator().decided(workspace.settings.ipc)
     reuse_freed_memory()
-    if settings.method in SELECTIONS:
-        with folder.stage("select"):
-            start = _selected(workspace)
+    if settings.method not in METHODS:
+        with folder.stage("build"):
+            start = _built(workspace, folder.path)
         # No step size is learned: the best for random images, as the baseline beside it has.
         rate = evaluator.random_rate(settings.ipc, settings.outer.syn_lr_init, workspace.progress)
         result, facts = (start.images, start.labels, rate), dict[str, Any]()
@@ -117,9 +119,14 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[st
     return results
 
 
-def _selected(workspace: Workspace) -> InitialSet:
-    """Real images that a method has chosen, with their classes as labels."""
-    train, k = workspace.data.train, workspace.data.num_classes
+def _built(workspace: Workspace, folder: Path) -> InitialSet:
+    """What a method makes at once: images that its teacher labels, or real images that it has chosen, with their classes."""
+    train, k, settings = workspace.data.train, workspace.data.num_classes, workspace.settings
+    if settings.method in BUILDERS:
+        images, classes = BUILDERS[settings.method](workspace, folder)
+        teacher = workspace.evaluator().trained(settings.rded.teacher if settings.method == "rded" else settings.sre2l.teacher)
+        labels = logits_of(teacher, Held(images)) if workspace.soft else one_hot(classes, k).float().to(workspace.device)
+        return InitialSet(images, labels, classes)
     index = SELECTIONS[workspace.settings.method](workspace)
     classes = torch.from_numpy(train.labels)[index]
     images = workspace.preprocessing.prepare(train.images(index.numpy())).to(workspace.device)

@@ -8,8 +8,10 @@ from limbeck.data.settings import DataSettings
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.experts.settings import ExpertSettings
 from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSettings
-from limbeck.methods.presets import TRAJECTORY, Name
+from limbeck.methods.presets import RELABELLED, TRAJECTORY, Name
+from limbeck.methods.rded_settings import RdedSettings
 from limbeck.methods.real_settings import RealSettings
+from limbeck.methods.sre2l_settings import Sre2lSettings
 from limbeck.runtime.errors import require
 from limbeck.saliency.settings import EnhanceSettings
 
@@ -86,6 +88,8 @@ class DistillSettings:
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     enhance: EnhanceSettings = field(default_factory=EnhanceSettings)
     real: RealSettings = field(default_factory=RealSettings)
+    rded: RdedSettings = field(default_factory=RdedSettings)
+    sre2l: Sre2lSettings = field(default_factory=Sre2lSettings)
     outer: OuterSettings = field(default_factory=OuterSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     eval: EvalSettings = field(default_factory=EvalSettings)
@@ -98,5 +102,5 @@ class DistillSettings:
             require(self.experts.train_epochs >= reached, "experts.train_epochs", self.experts.train_epochs, accepted)
         fixed = self.labels == "soft" or self.outer.lr_label == 0
         require(fixed, "outer.lr_label", self.outer.lr_label, "0 with labels=hard, which are fixed")
-        accepted = "hard for methods other than trajectory matching"
-        require(self.labels == "hard" or self.method in TRAJECTORY, "labels", self.labels, accepted)
+        learned = self.method in (*TRAJECTORY, *RELABELLED)
+        require(self.labels == "hard" or learned, "labels", self.labels, f"hard, which {self.method} needs")

@@ -24,7 +24,7 @@ from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
 from limbeck.matching.schedules import reachable_epochs
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.methods.enhance import Enhancement
-from limbeck.methods.presets import TRAJECTORY
+from limbeck.methods.presets import MATCHING, TRAJECTORY
 from limbeck.methods.settings import DistillSettings
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.devices import resolve_device
@@ -165,7 +165,7 @@ class Workspace:
     @property
     def needs_experts(self) -> bool:
         """Whether anything of the run reads experts."""
-        return self.matches_trajectories or self.settings.init == "correct"
+        return self.matches_trajectories or (self.settings.method in MATCHING and self.settings.init == "correct")
 
     @cached_property
     def train_images(self) -> Images:

@@ -122,9 +122,11 @@ class CellFolder:
             held: dict[str, Any] = read_json(path)
             before = dict(held["settings"])
             _check(held)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except OSError as error:
+            raise UsageError(f"output: {str(path)!r} cannot be read: {error.strerror}") from error
+        except (ValueError, LookupError, TypeError) as error:
             raise UsageError(f"output: {str(path)!r} is no result of a cell; delete it, and it is measured again") from error
         now = cell.changed
         for key in sorted(before.keys() | now.keys()):

@@ -73,8 +73,11 @@ class Compute:
         with one_thread():
             theta = self.network.initial(torch.Generator().manual_seed(0))
             index = torch.arange(min(len(images), batch))
-            x = images.fetch(index)
-            y = targets.of(index, x, lambda y: y)
+            if (own := targets.batches(images, 0)) is not None:
+                x, y = next(own)
+            else:
+                x = images.fetch(index)
+                y = targets.of(index, x, lambda y: y)
             gradient(theta, x, y)
             began = time.perf_counter()
             for _ in range(TIMED_STEPS):

@@ -1,17 +1,23 @@
 """What a network is trained towards: labels that are stored, or what a teacher says of the very views that the network sees."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+
+from limbeck.training.images import Images
 
 Mix = Callable[[Tensor], Tensor]
 
 
 class Targets(ABC):
     """Gives the targets of a batch."""
+
+    def batches(self, images: Images, epoch: int) -> Iterator[tuple[Tensor, Tensor]] | None:
+        """Views with their targets, batch by batch, of targets that come with views of their own; None: the trainer draws them."""
+        return None
 
     @abstractmethod
     def of(self, index: Tensor, x: Tensor, mix: Mix) -> Tensor:

@@ -152,6 +152,9 @@ def _train(
 def _batches(member: Member, how: Training, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The views and targets of an epoch, batch by batch."""
     images = member.images
+    if (own := member.targets.batches(images, epoch)) is not None:
+        yield from own
+        return
     draws_order = generator(seed, *member.key, "order", epoch)
     if member.pool is None:
         order = torch.randperm(len(images), generator=draws_order)

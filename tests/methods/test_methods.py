@@ -7,8 +7,8 @@ import torch
 
 from limbeck.distilled.set import DistilledSet
 from limbeck.methods.plan import plan
-from limbeck.methods.presets import MATCHING, NAMES, PRESETS, SELECTION, TRAJECTORY
-from limbeck.methods.registry import METHODS, SELECTIONS
+from limbeck.methods.presets import MATCHING, NAMES, PRESETS, RELABELLED, SELECTION, TRAJECTORY
+from limbeck.methods.registry import BUILDERS, METHODS, SELECTIONS
 from limbeck.methods.run import distill
 from limbeck.methods.settings import DistillSettings
 from limbeck.recipes import key_types, load_recipe, settings_from_plain
@@ -33,6 +33,8 @@ OVERRIDES = {
     "outer.lr_img": "1",
     "outer.max_match_loss": "inf",
     "outer.checkpoint_every": "2",
+    "sre2l.iterations": "3",
+    "sre2l.teacher": "ConvNetD2-w8-batchnorm",
     "real.batch": "8",
     "real.outer_loops": "3",
     "real.inner_loops": "1",
@@ -52,10 +54,11 @@ def settings(method: str, **changes: str) -> DistillSettings:
 
 
 def test_every_method_has_a_preset_of_known_keys_and_a_maker() -> None:
-    assert set(PRESETS) == set(NAMES) == {*TRAJECTORY, *MATCHING, *SELECTION}
+    assert set(PRESETS) == set(NAMES) == {*TRAJECTORY, *MATCHING, *SELECTION, *RELABELLED}
     assert all(key in key_types() for preset in PRESETS.values() for key in preset)
     assert set(METHODS) == {*TRAJECTORY, *MATCHING}
     assert set(SELECTIONS) == set(SELECTION)
+    assert set(BUILDERS) == set(RELABELLED)
 
 
 def test_a_preset_lies_under_the_recipe_and_is_stored_whole() -> None:
@@ -87,7 +90,7 @@ def test_a_method_makes_a_set(tmp_path: Path, method: str) -> None:
     if made.labels == "hard":
         assert held.label_kind == "hard"
         assert torch.equal(held.labels.argmax(1), held.classes)
-    if method in SELECTION:
+    if method in (*SELECTION, *RELABELLED):
         assert "best_iteration" not in results
         return
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
@@ -140,7 +143,7 @@ def test_methods_without_trajectories_take_weights_from_a_network_of_the_full_da
     ("changes", "message"),
     [
         ({"method": "mtt", "outer__lr_label": "1"}, "outer.lr_label: 1.0 is not 0 with labels=hard"),
-        ({"method": "dm", "labels": "soft"}, "labels: 'soft' is not hard for methods other than trajectory matching"),
+        ({"method": "dm", "labels": "soft"}, "labels: 'soft' is not hard, which dm needs"),
         ({"method": "magic"}, "method: 'magic' is not one of edf, pad, datm"),
     ],
 )

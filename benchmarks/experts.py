@@ -1,0 +1,119 @@
+"""Experts an hour: a straightforward PyTorch loop and Limbeck, side by side.
+
+    python benchmarks/experts.py --experts 4 --epochs 10 --output benchmarks/results/experts.json
+
+The loop is what scripts do: a DataLoader, DSA on every batch, one expert after another, all epochs of all experts in one list for
+`torch.save`. Limbeck keeps the same epochs. Each is a process of its own; Limbeck's runs once to fill the cache of compiled code
+(`--epochs` counts as part of the published hundred: long trainings are compiled). Built-in scenes of 32×32, or an .npz.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from limbeck import augmentation
+from limbeck.augmentation_settings import AugmentSettings
+from limbeck.data.load import load_data
+from limbeck.data.preprocessing import fit_preprocessing
+from limbeck.data.settings import DataSettings
+from limbeck.experts.settings import ExpertSettings
+from limbeck.experts.train import ExpertTask, train_experts
+from limbeck.networks.flat import flat_network
+from limbeck.networks.names import build_network
+from limbeck.runtime.devices import environment, resolve_device
+from limbeck.runtime.files import write_json
+from limbeck.runtime.random import generator
+from limbeck.training.images import prepare_split
+from limbeck.training.train import accuracy
+
+
+def plain(arguments: argparse.Namespace, task: ExpertTask) -> float:
+    """Seconds of the loop."""
+    device, data = task.device, task.data
+    images = task.preprocessing.prepare(data.train.images())
+    labels = torch.from_numpy(data.train.labels)
+    held_out, held_labels = prepare_split(data.val, task.preprocessing, device), torch.from_numpy(data.val.labels)
+    loader = DataLoader(TensorDataset(images, labels), batch_size=task.settings.batch_size, shuffle=True)
+    began, everything = time.perf_counter(), []
+    for expert in range(arguments.experts):
+        draws = generator(0, "plain", expert)
+        network = build_network(task.network.name, *data.shape, data.num_classes).to(device)
+        optimiser = torch.optim.SGD(network.parameters(), task.settings.expert_lr)
+        checkpoints = [[value.detach().cpu().clone() for value in network.parameters()]]
+        for _ in range(arguments.epochs):
+            for x, y in loader:
+                x, y = x.to(device), y.to(device)
+                x = augmentation.apply(augmentation.draw(task.augmentation, draws, x.shape), x)
+                optimiser.zero_grad()
+                nn.functional.cross_entropy(network(x), y).backward()
+                optimiser.step()
+            accuracy(network.eval(), held_out, held_labels)
+            network.train()
+            checkpoints.append([value.detach().cpu().clone() for value in network.parameters()])
+        everything.append(checkpoints)
+        with tempfile.TemporaryDirectory() as folder:
+            torch.save(everything, Path(folder) / "replay_buffer_0.pt")
+    return time.perf_counter() - began
+
+
+def ours(arguments: argparse.Namespace, task: ExpertTask) -> float:
+    """Seconds of Limbeck, once the compiled code is in the cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, experts, epochs in (("warm", 1, 1), ("timed", arguments.experts, arguments.epochs)):
+            settings = ExpertSettings(num_experts=experts, train_epochs=epochs, store=str(Path(folder) / name))
+            parts = (task.data, task.preprocessing, task.network, settings, task.augment, task.seed, task.device, "yes")
+            began = time.perf_counter()
+            train_experts(ExpertTask(*parts), range(epochs + 1))  # type: ignore[arg-type]
+        return time.perf_counter() - began
+
+
+def in_process(variant: str, words: list[str]) -> float:
+    done = subprocess.run([sys.executable, __file__, *words, "--variant", variant], capture_output=True, text=True, env=os.environ)
+    if done.returncode:
+        sys.exit(f"{variant} failed: {done.stderr}")
+    return float(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", default="scenes")
+    parser.add_argument("--network", default="ConvNetD3-w32")
+    parser.add_argument("--experts", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--variant", choices=("plain", "limbeck"), help=argparse.SUPPRESS)
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    if arguments.variant:
+        settings = DataSettings(source=arguments.source)
+        data = load_data(settings)
+        device = resolve_device(arguments.device)
+        network = flat_network(arguments.network, data.shape, data.num_classes).to(device)
+        parts = (data, fit_preprocessing(settings, data.train), network, ExpertSettings(), AugmentSettings(), 0, device)
+        print((plain if arguments.variant == "plain" else ours)(arguments, ExpertTask(*parts)))
+        return
+    names = ("source", "network", "experts", "epochs", "device")
+    words = [word for name in names for word in (f"--{name}", str(getattr(arguments, name)))]
+    seconds = {variant: in_process(variant, words) for variant in ("plain", "limbeck")}
+    for variant, taken in seconds.items():
+        hourly = 3600 * arguments.experts / taken * arguments.epochs / 100
+        print(f"{variant:8} {taken:.1f} s, {hourly:.1f} experts of a hundred epochs an hour")
+    print(f"{seconds['plain'] / seconds['limbeck']:.2f} times the experts an hour")
+    if arguments.output:
+        known: list[dict[str, Any]] = json.loads(arguments.output.read_text()) if arguments.output.exists() else []
+        made = {"settings": {name: getattr(arguments, name) for name in names}, "seconds": seconds}
+        write_json(arguments.output, [*known, made | {"environment": environment(resolve_device(arguments.device))}])
+
+
+if __name__ == "__main__":
+    main()

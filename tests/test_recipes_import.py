@@ -1,0 +1,235 @@
+"""The research code's YAML files become recipes: names, their defaults, what is dropped and what nobody knows."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from limbeck.cli.command import Parser
+from limbeck.cli.recipes import COMMAND
+from limbeck.recipes import key_types, load_recipe
+from limbeck.recipes_import import NAMES, Imported, guess, import_recipe, import_values
+from limbeck.runtime.errors import UsageError
+
+EDF = """
+dataset: ImageNet
+subset: imagenette
+res: 128
+model: ConvNetD5
+device: [0, 1, 2, 3]
+ipc: 10
+syn_steps: 40
+expert_epochs: 2
+zca: True
+zca: False
+lr_img: 1000
+lr_teacher: 0.01
+lr_lr: 1e-5
+lr_y: 2.
+Momentum_y: 0.9
+buffer_path: /home/somebody/buffers
+data_path: /home/somebody/imagenet
+cam_path: /home/somebody/resnet18.pth
+project: imagenette_ipc10
+Iteration: 10000
+num_eval: 1
+eval_it: 500
+skip_first_eva: True
+threshold: 1.5
+batch_syn: 200
+batch_train: 128
+pix_init: samples_predicted_correctly
+min_start_epoch: 0
+current_max_start_epoch: 10
+max_start_epoch: 20
+expansion_end_epoch: 1000
+beta: 1
+interval: 100
+loss_threshold: 0.25
+warp_factor: 9
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "old.yaml"
+    path.write_text(text)
+    return path
+
+
+def loaded(imported: Imported, tmp_path: Path) -> Any:
+    (tmp_path / "new.yaml").write_text(imported.text("old.yaml"))
+    return load_recipe(str(tmp_path / "new.yaml"))
+
+
+def test_a_released_edf_file_is_the_published_recipe(tmp_path: Path) -> None:
+    imported = import_recipe(write(tmp_path, EDF))
+    settings = loaded(imported, tmp_path)
+    assert settings == load_recipe("imagenette/ConvNetD5/edf-ipc10", {"eval.protocol": "dd"})
+    assert imported.method == "edf" and "method" not in imported.values
+    assert imported.unknown == ["warp_factor"]
+    assert imported.dropped == ["device", "buffer_path", "data_path", "cam_path", "project", "skip_first_eva"]
+    text = imported.text("old.yaml")
+    assert "somebody" not in text and "# unknown keys, left out: warp_factor\n" in text
+    assert set(yaml.safe_load(text)) <= {key.split(".")[0] for key in key_types()}
+
+
+def test_what_a_file_leaves_out_is_the_research_codes_default(tmp_path: Path) -> None:
+    imported = import_values({"lr_y": 5.0})
+    settings = loaded(imported, tmp_path)
+    assert (settings.method, settings.ipc, settings.data.zca, settings.network) == ("datm", 1, True, "ConvNetD3")
+    assert (settings.outer.iterations, settings.outer.max_match_loss, settings.match.syn_steps) == (5000, 1.0, 80)
+    assert (settings.schedule.first_max_start_epoch, settings.schedule.max_start_epoch, settings.schedule.iterations) == (
+        20,
+        25,
+        3000,
+    )
+    assert (settings.eval.every, settings.eval.every_seeds, settings.eval.batch_size) == (100, 5, 256)
+    assert settings.outer.lr_label == 5.0 and settings.experts.optimiser == "gsam"
+    assert any(
+        note.startswith("not in the file, so by the research code's defaults: dataset, model, ipc") for note in imported.notes
+    )
+
+
+def test_files_of_the_first_datm_release() -> None:
+    values = {"Initial_Step": 8, "learn_end_epoch": 1, "max_start_epoch": 10, "ema_decay": 0.995, "batch_syn": "None"}
+    imported = import_values(values)
+    assert imported.values["schedule.first_max_start_epoch"] == 8
+    assert imported.values["schedule.iterations"] == 1
+    assert "match.batch_syn" not in imported.values and "outer.ema_decay" not in imported.values
+    assert any("outer.ema_decay=0.995" in note for note in imported.notes)
+    assert imported.unknown == []
+
+
+def test_an_end_beyond_the_last_is_the_last() -> None:
+    imported = import_values({"lr_y": 2.0, "current_max_start_epoch": 20, "max_start_epoch": 10})
+    assert imported.values["schedule.first_max_start_epoch"] == 10
+
+
+def test_mtt_has_hard_labels_and_a_uniform_schedule(tmp_path: Path) -> None:
+    imported = import_values({"syn_steps": 20, "max_start_epoch": 10, "lr_lr": "1e-6", "Iteration": 5000, "dataset": "CIFAR100"})
+    settings = loaded(imported, tmp_path)
+    assert (imported.method, settings.labels, settings.init, settings.schedule.kind) == ("mtt", "hard", "real", "uniform")
+    assert (settings.outer.lr_lr, settings.outer.lr_label, settings.outer.max_match_loss) == (1e-6, 0.0, float("inf"))
+    assert settings.experts.optimiser == "sgd" and settings.data.size is None
+    assert any("'cifar-100-python' is to be the path" in note for note in imported.notes)
+
+
+def test_pad_by_loss_and_by_depth(tmp_path: Path) -> None:
+    by_loss = import_values({"loss_ratio": 0.5, "depth_ratio": 0.5})
+    settings = loaded(by_loss, tmp_path)
+    assert (settings.method, settings.match.criterion, settings.match.drop_ratio) == ("pad", "loss", 0.5)
+    assert (settings.match.batch_syn, settings.experts.curriculum) == (256, "pad")
+    assert any(note.startswith("depth_ratio is left out") for note in by_loss.notes)
+    by_depth = loaded(import_values({"depth_ratio": 0.25}), tmp_path)
+    assert (by_depth.match.criterion, by_depth.match.drop_ratio) == ("first", 0.25)
+
+
+def test_a_file_for_experts_alone() -> None:
+    imported = import_values(
+        {"train_epochs": 50, "num_experts": 20, "lr_teacher": 0.02, "rho_max": 0.1, "rho_min": 0.1, "alpha": 0.4}
+    )
+    values = imported.values
+    assert (values["experts.expert_lr"], values["experts.train_epochs"], values["experts.num_experts"]) == (0.02, 50, 20)
+    assert (values["experts.optimiser"], values["experts.rho_max"], values["experts.alpha"]) == ("gsam", 0.1, 0.4)
+    assert "outer.syn_lr_init" not in values
+
+
+@pytest.mark.parametrize(
+    ("given", "values"),
+    [
+        ({"model": "ConvNetD4BN"}, {"network": "ConvNetD4-batchnorm"}),
+        ({"model": "ResNet18BN"}, {"network": "ResNet18-batchnorm"}),
+        ({"dataset": "ImageNet", "subset": "bird_hard", "zca": False}, {"data.source": "imagenet:comp-dd/bird-hard"}),
+        ({"dataset": "Tiny", "res": 64}, {"data.source": "tiny-imagenet-200", "data.size": 64}),
+        ({"dsa": False}, {"augment.strategy": "none"}),
+        ({"no_aug": True}, {"augment.strategy": "none"}),
+        ({"Sequential_Generation": False}, {"schedule.kind": "uniform"}),
+        ({"max_files": 5, "max_experts": 4}, {"experts.num_experts": 20}),
+        ({"pix_init": "noise"}, {"init": "noise"}),
+    ],
+)
+def test_single_keys(given: dict[str, Any], values: dict[str, Any]) -> None:
+    made = import_values({"lr_y": 2.0, "ipc": 1, **given}).values
+    assert {key: made.get(key) for key in values} == values
+
+
+def test_every_name_in_the_table_is_a_key() -> None:
+    assert set(NAMES.values()) <= set(key_types())
+
+
+def test_guesses() -> None:
+    assert [guess({key: 1}) for key in ("loss_threshold", "loss_ratio", "lr_y", "syn_steps")] == ["edf", "pad", "datm", "mtt"]
+    assert guess({"pix_init": "samples_predicted_correctly"}) == "datm"
+    assert import_values({"syn_steps": 3}, "edf").method == "edf"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("- 1\n", "holds no keys with values"),
+        ("", "holds no keys with values"),
+        ("a: 1\n", "is no file of the research code"),
+        ("ipc: [\n", "is no YAML"),
+        ("ipc: many\n", "ipc: 'many' is not a whole number"),
+        ("ipc: 0\n", "ipc: 0 is not at least 1"),
+        ("lr_y: 1.\npix_init: magic\n", "pix_init: 'magic' is not one of"),
+        ("dataset: ImageNet\nsubset: imagenope\nipc: 1\n", "subset: 'imagenope' is none of"),
+        ("loss_ratio: 2\n", "match.drop_ratio: 2.0 is not in [0, 1)"),
+    ],
+)
+def test_what_cannot_be_imported(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        import_recipe(write(tmp_path, text))
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_no_python_in_a_file_is_run(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no YAML"):
+        import_recipe(write(tmp_path, "ipc: !!python/object/apply:os.getcwd []\n"))
+
+
+# The command
+
+
+def run(*words: str) -> dict[str, Any]:
+    parser = Parser(prog="limbeck recipes")
+    COMMAND.add_arguments(parser)
+    return COMMAND.run(parser.parse_intermixed_args(list(words)))
+
+
+def test_command_writes_a_recipe_that_loads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = tmp_path / "new.yaml"
+    results = run("import", str(write(tmp_path, EDF)), "--output", str(new))
+    assert load_recipe(str(new)).ipc == 10
+    assert results["settings"]["match"]["drop_ratio"] == 0.25 and results["unknown"] == ["warp_factor"]
+    COMMAND.show(results)
+    out = capsys.readouterr().out
+    assert "unknown: warp_factor\n" in out and out.endswith(f"recipe: {new}\n")
+    with pytest.raises(UsageError, match="^--output: .* is not a new file"):
+        run("import", str(tmp_path / "old.yaml"), "--output", str(new))
+    printed = run("import", str(tmp_path / "old.yaml"), "--method", "datm")
+    COMMAND.show(printed)
+    assert capsys.readouterr().out.startswith("# DATM after old.yaml")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("import",), "import: takes one FILE"),
+        (("import", "absent.yaml"), "FILE: 'absent.yaml' cannot be read"),
+        (("import", "a", "b"), "import: takes one FILE"),
+        (("import", "a.yaml", "--full"), "--full: is no option"),
+        (("scenes", "--output", "a.yaml"), "--output: is an option of"),
+        (("scenes", "cifar10"), "NAME: 'scenes cifar10' is more than one recipe"),
+    ],
+)
+def test_command_refuses(words: tuple[str, ...], says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        run(*words)
+    assert str(caught.value).startswith(says)
+
+
+def test_command_refuses_an_unknown_method(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="^--method: 'magic' is not one of edf, "):
+        run("import", str(write(tmp_path, EDF)), "--method", "magic")
