@@ -1,0 +1,90 @@
+"""`limbeck complexity`, from its words to its files."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from limbeck.cli import complexity
+from limbeck.cli.main import COMMANDS, main
+from limbeck.data.benchmarks import load_benchmark
+from limbeck.data.settings import DataSettings
+
+SMALL = ["complexity", "scenes:hard", "--network", "ConvNetD1-w4", "data.per_class=4", "data.size=8", "eval.full_epochs=1"]
+
+
+@pytest.fixture(autouse=True)
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(COMMANDS, "complexity", complexity.COMMAND)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_results_tables_plots_and_a_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--workers", "1", "--output", "out", "--parquet", "--build-subsets", "--categories", "cluster:1"]
+    assert main([*SMALL, *words, "--classes-per-subset", "3", "--least", "6", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["complete"] is True
+    assert {Path(path).name for path in printed["paths"].values()} >= {
+        "complexity.json",
+        "images.csv",
+        "classes.csv",
+        "benchmark.json",
+    }
+    assert set(printed["subsets"]) == {"cluster-1-easy", "cluster-1-hard"}
+    easy, hard = (printed["subsets"][f"cluster-1-{level}"]["complexity"] for level in ("easy", "hard"))
+    assert easy < printed["complexity"] < hard
+    with Path("out/images.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == printed["images"] == 40
+    by_class = {name: [float(row["complexity_0.5"]) for row in rows if row["class"] == name] for name in "0123456789"}
+    means = [sum(values) / len(values) for values in by_class.values()]
+    assert sum(means) / 10 == pytest.approx(printed["complexity"])
+    parquet = pytest.importorskip("pyarrow.parquet").read_table("out/images.parquet").to_pylist()
+    assert [row["complexity_0.5"] for row in parquet] == pytest.approx([float(row["complexity_0.5"]) for row in rows])
+    for name in ("classes", "ranking", "maps", "extremes"):
+        with Image.open(f"out/{name}.png") as image:
+            assert image.width > 300 and len(set(image.convert("L").tobytes())) > 20
+    inner = load_benchmark(DataSettings(source=printed["subsets"]["cluster-1-easy"]["source"]))
+    assert (inner.source, len(inner.classes or ())) == ("scenes:hard", 3)
+
+
+def test_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*SMALL, "--workers", "1", "--split", "test", "--per-class", "2", "--threshold", "0.3"]) == 0
+    printed = capsys.readouterr().out
+    assert "complexity:" in printed and "% at 0.3 [" in printed
+    assert "network: ConvNetD1-w4, layer blocks.0" in printed
+    assert Path("runs/complexity-scenes-hard/complexity.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--threshold", "a"], "--threshold: 'a' is not one number"),
+        (["--threshold", "2"], "--threshold: (2.0,) is not"),
+        (["ipc=3"], "ipc: is not used here"),
+        (["data.sise=8"], "data.sise: is not a key"),
+        (["--layer", "blocks.9"], "--layer: 'blocks.9' is not last or, joined by +, some of blocks.0"),
+        (["--categories", "cluster:2"], "--categories: needs --build-subsets"),
+        (["--build-subsets"], "--categories: None is not FILE.yaml"),
+        (["--network", "none/there/at/all"], "--network: "),
+        (["--shard", "3/2"], "--shard: '3/2' is not of the form i/n"),
+        (["--classes", "both"], "invalid choice"),
+    ],
+)
+def test_refusals_are_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert main([*SMALL, *words]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert said in error[-1]
+
+
+def test_a_share(capsys: pytest.CaptureFixture[str]) -> None:
+    results: dict[str, Any] = {"complete": False, "paths": {}}
+    complexity.show(results)
+    assert "this share is done" in capsys.readouterr().out

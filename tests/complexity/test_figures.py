@@ -1,0 +1,70 @@
+"""Figures show the numbers they are given."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from limbeck.figures.complexity import MOST_CLASSES, class_distribution, class_ranking, extreme_images, map_statistics
+
+
+def results(values: list[float | None]) -> dict[str, Any]:
+    classes = [
+        {"name": f"class {k}", "complexity_0.5": value, "complexity_0.1": value and value / 2, "ci95": None if k else [0.0, 120.0]}
+        for k, value in enumerate(values)
+    ]
+    histogram = [0] * 50
+    histogram[10], histogram[20] = 3, 1
+    return {
+        "complexity": 50.0,
+        "by_threshold": {"0.5": 50.0, "0.1": 25.0},
+        "classes": classes,
+        "histograms": {"mean_activation": histogram, "area": histogram},
+        "mean_activation": 23.0,
+        "area": 23.0,
+    }
+
+
+def test_a_dash_for_every_class_and_threshold() -> None:
+    axes = class_distribution(results([10.0, 60.0, None, 60.0])).axes[0]
+    dashes = [line.get_xdata().tolist() for line in axes.get_lines() if line.get_marker() == "|"]
+    assert dashes == [[5.0, 30.0, 30.0], [10.0, 60.0, 60.0]]
+    steps = [line for line in axes.get_lines() if line.get_drawstyle() == "steps-post"]
+    assert [line.get_label() for line in steps] == ["activation ≥ 0.1", "activation ≥ 0.5"]
+    assert [line.get_ydata().sum() for line in steps] == [3, 3]
+
+
+@pytest.mark.parametrize("values", [[50.0], [None, None], [30.0] * 3])
+def test_one_class_none_and_equal_ones(values: list[float | None]) -> None:
+    class_distribution(results(values)).canvas.draw()
+    class_ranking(results(values)).canvas.draw()
+
+
+def test_ranking_shows_both_ends_of_many() -> None:
+    values = np.random.default_rng(0).permutation(np.linspace(10, 90, 100)).tolist()
+    axes = class_ranking(results(values)).axes[0]
+    shown = [line.get_xdata()[0] for line in axes.get_lines() if line.get_marker() == "o"]
+    half = MOST_CLASSES // 2
+    assert shown == pytest.approx(sorted(values)[:half] + sorted(values)[-half:])
+    assert "60 between them" in axes.get_xlabel()
+
+
+def test_statistics_are_shares_of_the_images() -> None:
+    figure = map_statistics({"one": results([50.0]), "other": results([50.0])})
+    for axes in figure.axes[:2]:
+        steps = [line for line in axes.get_lines() if line.get_drawstyle() == "steps-post"]
+        assert [line.get_ydata().max() for line in steps] == [75, 75]
+
+
+def test_extremes_draw_image_map_and_outline() -> None:
+    image, grey = np.zeros((3, 8, 8), dtype=np.uint8), np.zeros((1, 8, 8), dtype=np.uint8)
+    active = np.linspace(0, 1, 64).reshape(8, 8)
+    rows = {
+        "easiest": [{"image": image, "map": active, "caption": "20 %"}],
+        "hardest": [{"image": grey, "map": 0 * active, "caption": ""}],
+    }
+    figure = extreme_images(rows, 0.5)
+    assert len(figure.axes) == 4
+    assert [len(axes.get_images()) for axes in figure.axes] == [1, 2, 1, 2]
+    assert [len(axes.collections) for axes in figure.axes] == [0, 1, 0, 0]
+    extreme_images({"easiest": [], "hardest": []}, 0.5).canvas.draw()

@@ -1,0 +1,141 @@
+"""Networks that are kept, read and matched with the data's classes."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from complexity.material import image_set, tiny_judge, workspace_of
+
+from limbeck.complexity.networks import IMAGENET, judge, load_network, pretrained, save_network, trained
+from limbeck.complexity.run import measure_complexity
+from limbeck.complexity.settings import ComplexitySettings
+from limbeck.data.registry import find_subset, wnids
+from limbeck.evaluation.settings import EvalSettings
+from limbeck.methods.settings import DistillSettings
+from limbeck.methods.workspace import Workspace
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.progress import NoProgress
+
+SETTINGS = ComplexitySettings(network="ConvNetD1-w4-batchnorm", workers=1)
+
+
+def small_workspace() -> Workspace:
+    workspace = Workspace(DistillSettings(eval=EvalSettings(full_epochs=1)), NoProgress())
+    workspace.data = image_set()
+    return workspace
+
+
+def test_a_trained_network_is_kept_and_gives_the_same_figures(tmp_path: Path) -> None:
+    workspace = small_workspace()
+    first = measure_complexity(SETTINGS, workspace, tmp_path / "out")
+    assert first is not None
+    settings = replace(SETTINGS, network=str(tmp_path / "out" / "network"))
+    again = measure_complexity(settings, workspace, tmp_path / "again")
+    assert again is not None
+    assert again.results["complexity"] == first.results["complexity"]
+    assert again.measurement.judge.identity == first.measurement.judge.identity
+    assert not (tmp_path / "again" / "network").exists()
+    about = json.loads((tmp_path / "out" / "network" / "network.json").read_text())["about"]
+    assert about["trained_on"]["fingerprint"] == workspace.data.fingerprint
+    assert 0 <= about["test_accuracy"] <= 1
+
+
+def test_seed_0_takes_the_full_datas_network_and_others_another() -> None:
+    workspace = small_workspace()
+    evaluator = workspace.evaluator_of(workspace.network_of(SETTINGS.network))
+    module = evaluator.full_data.teacher(lambda: evaluator.images_of("test"))
+    own = trained(SETTINGS, workspace).module.state_dict()
+    assert all(torch.equal(value, own[name]) for name, value in module.state_dict().items())
+    other = trained(replace(SETTINGS, seed=1), workspace).module.state_dict()
+    assert not torch.equal(other["classifier.weight"], own["classifier.weight"])
+
+
+@pytest.mark.parametrize("broken", ["network.json", "network.safetensors"])
+def test_unreadable_folders_are_one_line(broken: str, tmp_path: Path) -> None:
+    save_network(trained(SETTINGS, small_workspace()), tmp_path / "kept")
+    assert load_network(tmp_path / "kept").shape == (3, 8, 8)
+    (tmp_path / "kept" / broken).write_text("{}")
+    with pytest.raises(UsageError, match=r"^--network: '.*kept' cannot be read as a network: ") as raised:
+        load_network(tmp_path / "kept")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("network", "changes", "said"),
+    [
+        ("ConvNetD3x", {}, "--network: 'ConvNetD3x' is not a name such as"),
+        ("ConvNetD1-w4", {"size": 64}, "--size: 64 is not possible for a network that is trained on the data: set data.size"),
+        ("ConvNetD1-w4", {"layer": "layer4"}, "--layer: 'layer4' is not last or"),
+        (".", {}, "holds neither network.json, as Limbeck writes it, nor config.json"),
+    ],
+)
+def test_refusals(network: str, changes: dict[str, object], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError) as raised:
+        judge(replace(SETTINGS, network=network, **changes), workspace_of(image_set()))
+    assert said in str(raised.value)
+
+
+def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(UsageError, match=r"need the extra hub: pip install 'limbeck\[hub\]'"):
+        judge(replace(SETTINGS, network="microsoft/resnet-18"), workspace_of(image_set()))
+
+
+def test_classes_of_a_subset_are_found_among_imagenets() -> None:
+    subset = find_subset("music-hard")
+    synonyms = tuple("tench, Tinca tinca" if k == 0 else f"name {k}, other {k}" for k in range(1000))
+    nameless = tuple(f"LABEL_{k}" for k in range(1000))
+    indices = [entry.index for entry in subset.classes]
+    for names in (synonyms, nameless, wnids()):
+        network = tiny_judge(names)
+        for called in ("name", "wnid"):
+            assert network.class_ids([getattr(entry, called) for entry in subset.classes]).tolist() == indices
+    assert tiny_judge(synonyms).class_ids(["other 7", "Name_7", "nothing"]).tolist() == [7, 7, -1]
+
+
+def test_names_that_mean_two_classes_mean_none() -> None:
+    network = tiny_judge(("crane, bird", "crane, machine", "bird bath"))
+    assert network.class_ids(["crane", "machine", "crane, bird"]).tolist() == [-1, 1, 0]
+    assert tiny_judge(("x", "y", "z")).class_ids(["a", "b", "c"]).tolist() == [-1, -1, -1]
+    assert tiny_judge(("LABEL_0", "LABEL_1")).class_ids(["a", "b"]).tolist() == [0, 1]
+
+
+def save_resnet(folder: Path, labels: int = 4) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"embedding_size": 4, "hidden_sizes": [4, 4, 6, 8], "depths": [1, 1, 1, 1]}
+    config = transformers.ResNetConfig(layer_type="basic", id2label={k: f"name {k}, other" for k in range(labels)}, **sizes)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        transformers.ResNetForImageClassification(config).save_pretrained(folder, safe_serialization=True)
+
+
+def test_a_resnet_of_transformers(tmp_path: Path) -> None:
+    save_resnet(tmp_path / "resnet")
+    settings = ComplexitySettings(network=str(tmp_path / "resnet"), layer="layer4", maps="layer", classes="predicted", size=64)
+    found = pretrained(tmp_path / "resnet", settings)
+    assert found.preprocessing is IMAGENET
+    assert found.shape == (3, 64, 64)
+    assert found.layers("resnet.encoder.stages.3") == found.layers("last") == ["layer4"]
+    with pytest.raises(UsageError, match="--layer: 'layer5' is not last or, .*layer4"):
+        found.layers("layer5")
+    result = measure_complexity(settings, workspace_of(image_set()))
+    assert result is not None
+    (_, block), *_ = result.measurement.blocks()
+    assert block["map0"].shape[1:] == (2, 2)
+    transformers = pytest.importorskip("transformers")
+    model = transformers.ResNetForImageClassification.from_pretrained(tmp_path / "resnet").eval()
+    x = found.prepare(image_set().train.images())
+    with torch.no_grad():
+        expected = model(pixel_values=x).logits.argmax(1).numpy()
+    assert np.array_equal(result.table.predicted[: len(expected)], expected)
+    (tmp_path / "resnet" / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 2, 3]}')
+    assert pretrained(tmp_path / "resnet", settings).preprocessing.mean.tolist() == pytest.approx([0.1, 0.2, 0.3])
+    assert pretrained(tmp_path / "resnet", replace(settings, normalise="imagenet")).preprocessing is IMAGENET
+    (tmp_path / "resnet" / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(UsageError, match="cannot be read as a network"):
+        pretrained(tmp_path / "resnet", settings)
