@@ -209,7 +209,7 @@ def import_values(given: Any, method: str | None = None, *, origin: str = "FILE"
     if not isinstance(given, Mapping):
         raise UsageError(f"{origin}: holds no keys with values")
     given = {str(key): _value(value) for key, value in given.items()}
-    if not given.keys() & {*NAMES, *IDLE}:
+    if not given.keys() & {*NAMES, *IDLE, *_Translation.READ}:
         raise UsageError(f"{origin}: is no file of the research code: it has none of its keys, such as ipc, syn_steps or lr_img")
     kind: Any = method or guess(given)
     accepted = get_args(key_types()["method"])

@@ -1,14 +1,19 @@
 """Recipes and overrides become settings of the right types; whatever is wrong is said in one line that names the key."""
 
+import csv
 import dataclasses
 import json
 import math
+import re
+import runpy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
+from limbeck.data.registry import find_subset
+from limbeck.methods.presets import NAMES
 from limbeck.methods.settings import DistillSettings, OuterSettings
 from limbeck.recipes import (
     FOLDER,
@@ -26,6 +31,7 @@ from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import plain
 
 DEFAULTS = DistillSettings()
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 def value_of(settings: DistillSettings, key: str) -> Any:
@@ -69,9 +75,11 @@ def test_recipe_explains_itself(name: str) -> None:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_recipe_loads_and_holds_only_differences(name: str) -> None:
-    settings = load_recipe(name)
-    for key in flat(yaml.safe_load(recipe_text(name))):
-        assert value_of(settings, key) != value_of(DEFAULTS, key), f"{key} is the default"
+    settings, given = load_recipe(name), yaml.safe_load(recipe_text(name))
+    without = settings_from_plain({"method": given.get("method", DEFAULTS.method)})  # what the method stands for by itself
+    for key in flat(given):
+        base = DEFAULTS if key == "method" else without
+        assert value_of(settings, key) != value_of(base, key), f"{key} is so without being said"
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> list[str]:
@@ -85,6 +93,43 @@ def test_every_shipped_file_is_a_recipe() -> None:
     files = [path for path in FOLDER.rglob("*") if path.is_file()]
     assert sorted(path.relative_to(FOLDER).as_posix() for path in files) == [f"{name}.yaml" for name in recipe_names()]
     assert "scenes" in recipe_names()
+
+
+def test_every_published_setting_has_its_recipe() -> None:
+    made = runpy.run_path(str(BENCHMARKS / "make_published_recipes.py"))["recipes"]()
+    assert len(made) == 36
+    for name, text in made.items():
+        assert recipe_text(name) == text, f"{name}: benchmarks/make_published_recipes.py writes it anew"
+
+
+@pytest.mark.parametrize("row", list(csv.DictReader((BENCHMARKS / "published" / "edf_settings.csv").open(encoding="utf-8"))))
+def test_published_settings_are_loaded(row: dict[str, str]) -> None:
+    settings = load_recipe(f"{row['dataset']}/{row['network']}/edf-ipc{row['ipc']}")
+    own = {"lr_img": settings.outer.lr_img, "lr_label": settings.outer.lr_label, "lr_lr": settings.outer.lr_lr}
+    own |= {"label_momentum": settings.outer.label_momentum, "syn_lr_init": settings.outer.syn_lr_init}
+    own |= {"max_match_loss": settings.outer.max_match_loss, "iterations": settings.outer.iterations}
+    own |= {"drop_ratio": settings.match.drop_ratio, "batch_syn": settings.match.batch_syn, "syn_steps": settings.match.syn_steps}
+    own |= {"beta": settings.enhance.beta, "cam_every": settings.enhance.cam_every, "ipc": settings.ipc}
+    own |= {name: getattr(settings.schedule, name) for name in ("min_start_epoch", "first_max_start_epoch", "max_start_epoch")}
+    own |= {"schedule_iterations": settings.schedule.iterations, "expert_epochs": settings.match.expert_epochs}
+    assert own == {name: float(row[name]) for name in own}
+    assert (settings.data.source, settings.data.size, settings.data.zca) == (f"imagenet:{row['dataset']}", 128, False)
+    assert find_subset(settings.data.source.partition(":")[2]).name == row["dataset"]
+    assert (settings.init, settings.experts.optimiser, settings.experts.alpha) == ("correct", "gsam", 0.3)
+
+
+@pytest.mark.parametrize("folder", ["scenes", "cifar10", "imagenette"])
+def test_small_recipes_differ_in_their_methods_alone(folder: str) -> None:
+    """Data, network, augmentation and evaluation are the same; so are the experts of methods that need no others."""
+    names = [name for name in recipe_names() if re.fullmatch(rf"{folder}/[a-z0-9-]+-ipc1", name)]
+    found = {load_recipe(name).method: load_recipe(name) for name in names}
+    assert found.keys() == set(get_args(key_types()["method"]))
+    base = found["edf"]
+    for method, settings in found.items():
+        assert (settings.data, settings.network, settings.augment) == (base.data, base.network, base.augment), method
+        assert dataclasses.replace(settings.eval, every=base.eval.every) == base.eval, method
+        if method in ("mtt", "tesla", "datm"):
+            assert settings.experts == base.experts, method
 
 
 def test_scenes_is_edf_on_easy_scenes_without_flips() -> None:
@@ -200,7 +245,7 @@ def test_every_key_has_a_type_that_its_default_fits() -> None:
     [
         ("match.drop_rati=1", "match.drop_rati: is not a key; did you mean match.drop_ratio?"),
         ("drop_ratio=1", "drop_ratio: is not a key; did you mean match.drop_ratio?"),
-        ("iterations=1", "iterations: is not a key; did you mean schedule.iterations or outer.iterations?"),
+        ("iterations=1", "iterations: is not a key; did you mean schedule.iterations or sre2l.iterations or outer.iterations?"),
         ("matching.syn_step=1", "matching.syn_step: is not a key; did you mean match.syn_steps?"),
         ("zzz=1", "zzz: is not a key; `limbeck recipes scenes --full` shows all"),
         ("match=1", "match: is a group of keys, such as match.syn_steps"),
@@ -213,7 +258,7 @@ def test_every_key_has_a_type_that_its_default_fits() -> None:
         ("augment.flip=1", "augment.flip: '1' is not true or false"),
         ("data.size=[32]", "data.size: '[32]' is not a whole number or a list of 2 whole numbers or null"),
         ("init=zeros", "init: 'zeros' is not one of correct, real, noise"),
-        ("method=magic", "method: 'magic' is not one of edf, pad, datm"),
+        ("method=magic", f"method: 'magic' is not one of {', '.join(NAMES)}"),
         ("enhance.cam_threshold=median", "enhance.cam_threshold: 'median' is not mean or a number"),
         ("output=runs/\udcff", "output: 'runs/\\udcff' is not UTF-8 text, which the files of a run hold"),
         ("ipc=0", "ipc: 0 is not at least 1"),

@@ -105,6 +105,7 @@ class Block:
     def _checked(self, header: dict[str, Any]) -> dict[str, Any]:
         if header["coding"] not in CODINGS or (header["epochs"][0], header["epochs"][-1]) != (self.first, self.last):
             raise ValueError("its header is of another file")
+        _ = [header[key] for key in ("step_error", "after", "end", "state")], dict(header["accuracy"])
         return header
 
     def _opened(self, use: Callable[[Any], Any]) -> Any:

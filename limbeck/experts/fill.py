@@ -149,6 +149,8 @@ def _claimed(store: "TrajectoryStore", experts: Sequence[int], most: int) -> Ite
             _wait(store, experts[0])
         for expert in experts:
             store.shelf(expert).look()
+        for expert in taken:
+            store.shelf(expert).tidy()
         yield taken
 
 

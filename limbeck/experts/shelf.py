@@ -88,6 +88,11 @@ class Shelf:
         """Held by whoever writes here; reading needs none."""
         return lock(self.folder)
 
+    def tidy(self) -> None:
+        """Remove what a crash has left half written; the caller holds the lock."""
+        for path in self.folder.glob(".*.part"):
+            path.unlink(missing_ok=True)
+
     def find(self, epoch: int) -> Block | None:
         """The block that supplies `epoch`: of those that hold it, the one written last."""
         return next((block for block in self.blocks if block.first <= epoch <= block.last and epoch in block.epochs), None)

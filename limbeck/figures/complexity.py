@@ -111,7 +111,7 @@ def extreme_images(rows: Mapping[str, Sequence[Mapping[str, Any]]], threshold: f
     most = max((len(row) for row in rows.values()), default=0) or 1
     figure, first = new_axes(max(CELL * most, 3.0), (2 * CELL + 0.34) * max(len(rows), 1))
     first.remove()
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
+    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     grid = figure.add_gridspec(2 * max(len(rows), 1), most)
     for line, (title, found) in enumerate(rows.items()):
         for column, one in enumerate(found):

@@ -114,7 +114,7 @@ class _Set:
     def read(cls, path: Path, workspace: Workspace, options: EvaluationOptions) -> "_Set":
         data = workspace.data
         held = read_set(path, data, workspace.preprocessing, options=options.foreign)
-        notes = check_fit(held, data, workspace.preprocessing)
+        notes = [*held.metadata.get("assumed", ()), *check_fit(held, data, workspace.preprocessing)]
         for note in notes:
             workspace.progress.say(f"note: {path}: {note}")
         return cls(path, held, subset_of(held), notes, {})

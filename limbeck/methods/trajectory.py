@@ -56,7 +56,8 @@ class TrajectoryMatching(Objective):
         target = self.store.read(expert, epoch + self.match.expert_epochs, images.device)
         n, c, h, w = images.shape
         draws = draw_steps((n, c, h, w), self.match.batch_syn, self.match.syn_steps, self.augment, self.seed, iteration)
-        losses = [MatchingLoss(start, target, criterion_of(self.match))]
+        chance = generator(self.seed, "criterion", iteration)
+        losses = [MatchingLoss(start, target, criterion_of(self.match, self.step.network.slices, chance))]
         if plain and self.has_criterion:
             losses.append(MatchingLoss(start, target, KeepAll()))
         results = self.adjoint(InnerLoop(self.step, start, draws), images, labels, syn_lr, *losses)

@@ -72,7 +72,8 @@ def run_matrix(
         folder: where results, run folders and logs lie.
         jobs: processes at a time, which share the cores.
         shard: which of the cells to run; the others count as left until they are there.
-        max_seconds: after which running cells are stopped, to go on at the next call; None takes as long as it takes.
+        max_seconds: after which running cells are stopped, to go on at the next call; None takes as long as it takes, 0 only looks
+            at what is finished.
         keep: whether the run folders of finished cells stay.
         command: the words of a cell's process.
         progress: where to report.
@@ -90,7 +91,7 @@ def run_matrix(
     open_cells = [cell for cell in mine if cell.name not in results]
     deadline = None if max_seconds is None else time.monotonic() + max_seconds
     failed: dict[str, str] = {}
-    if open_cells:
+    if open_cells and max_seconds != 0:
         try:
             held.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

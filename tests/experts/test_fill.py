@@ -241,6 +241,7 @@ def test_killed_at_random_moments_a_store_is_intact_every_time(tmp_path: Path, f
         assert fillers.run(path, want) == [0]
         store = TrajectoryStore(path)
         assert verify(store, [want]) == []
+        assert not list(path.glob("expert-*/.*"))  # nor is anything half written left
         for expert in range(2):
             assert store.log(expert) == reference.log(expert)
             assert store.held(expert) == reference.held(expert)

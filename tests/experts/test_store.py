@@ -111,7 +111,11 @@ def other_json(content: bytes) -> bytes:
     return content.replace(b'{\\"epochs\\"', b'{\\"Epochs\\"')
 
 
-@pytest.mark.parametrize("harm", [cut, header, other_json, lambda content: b"", lambda content: b"\xff" * 100])
+def no_end(content: bytes) -> bytes:
+    return content.replace(b'\\"end\\"', b'\\"eno\\"')
+
+
+@pytest.mark.parametrize("harm", [cut, header, other_json, no_end, lambda content: b"", lambda content: b"\xff" * 100])
 def test_broken_files_are_named(tmp_path: Path, harm: object) -> None:
     store = TrajectoryStore(tmp_path, SMALL)
     store.write(0, {0: torch.ones(5)}, {})

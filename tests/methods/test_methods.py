@@ -11,6 +11,7 @@ from limbeck.methods.presets import MATCHING, NAMES, PRESETS, RELABELLED, SELECT
 from limbeck.methods.registry import BUILDERS, METHODS, SELECTIONS
 from limbeck.methods.run import distill
 from limbeck.methods.settings import DistillSettings
+from limbeck.networks.flat import flat_network
 from limbeck.recipes import key_types, load_recipe, settings_from_plain
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_tensors
@@ -159,3 +160,14 @@ def test_plans_of_other_methods() -> None:
     assert found["seconds"] > 0
     with pytest.raises(UsageError, match="method: 'random' is not one that has iterations to plan"):
         plan(settings("random"))
+
+
+@pytest.mark.parametrize("criterion", ["random", "uniform", "first", "middle", "last"])
+def test_every_criterion_drops_its_share_of_a_trajectory(tmp_path: Path, criterion: str) -> None:
+    made = settings("edf", match__criterion=criterion, match__drop_ratio="0.25")
+    distill(made, tmp_path / "run")
+    _, header = read_tensors(tmp_path / "run" / "snapshots" / "iteration-000006.safetensors")
+    network = flat_network(made.network, (3, 16, 16), 10)
+    sizes = dict(zip(network.shapes, network.sizes, strict=True))
+    kept = sum(size * header["kept_share"][name] for name, size in sizes.items())
+    assert kept == pytest.approx(network.num_parameters - network.num_parameters // 4)
