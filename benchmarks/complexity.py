@@ -41,4 +41,333 @@ from limbeck.runtime.progress import PlainProgress
 RESULTS = Path(__file__).parent / "results" / "complexity"
 LEVELS = ("easy", "medium", "hard")
 CAMS = ("gradcam", "smooth_gradcam_pp", "layercam")
-KEPT = ("complexity", "spread", "by_threshold", "without_blank", "mean_activation", "area", "accuracy", "images", "blank", "reliability")
+KEPT = (
+    "complexity",
+    "spread",
+    "by_threshold",
+    "without_blank",
+    "mean_activation",
+    "area",
+    "accuracy",
+    "images",
+    "blank",
+    "reliability",
+)
+
+# A ResNet with a mean over space before its head, as the published one: Grad-CAM is exact there. Batch norm, because instance norm
+# before that mean would take it away.
+NETWORK = "ResNet18-w8-batchnorm"
+KINDS = {
+    "scenes": {"epochs": 15, "lr": 0.05, "flip": False, "rotate": False},
+    "photographs": {"epochs": 15, "lr": 0.05, "flip": True, "rotate": True},
+}
+PER_CLASS = {"scenes": 200, "photographs": 500}
+TEST = 100  # photographs of each class that are measured
+
+
+def workspace_of(data: ImageSet, kind: str) -> Workspace:
+    how = KINDS[kind]
+    keys = {
+        "eval.full_epochs": how["epochs"],
+        "eval.full_lr": how["lr"],
+        "augment.flip": how["flip"],
+        "augment.rotate": how["rotate"],
+    }
+    workspace = Workspace(settings_from_plain(keys), PlainProgress())
+    workspace.data = data
+    return workspace
+
+
+def joined(sets: Sequence[ImageSet], names: Sequence[str], offset: bool, source: str) -> ImageSet:
+    """Several sets as one, with classes of their own where `offset`, and with the same ones otherwise."""
+    parts = {}
+    for part in ("train", "val", "test"):
+        splits = [getattr(one, part) for one in sets]
+        shift = np.cumsum([0, *(one.num_classes for one in sets)])[: len(sets)] if offset else np.zeros(len(sets), dtype=np.int64)
+        labels = np.concatenate([split.labels + by for split, by in zip(splits, shift, strict=True)])
+        boxes = None if splits[0].boxes is None else np.concatenate([split.boxes for split in splits])
+        parts[part] = whole(np.concatenate([split.storage[split.rows] for split in splits]), labels, boxes)
+    return ImageSet(
+        **parts, class_names=tuple(names), source=source, fingerprint=content_fingerprint(*parts.values(), tuple(names))
+    )
+
+
+def measured(workspace: Workspace, found: Judge, **settings: Any) -> Complexity:
+    result = measure_complexity(ComplexitySettings(workers=1, **settings), workspace, network=found)
+    assert result is not None
+    return result
+
+
+def kept(result: Complexity) -> dict[str, Any]:
+    return {key: result.results[key] for key in KEPT} | {"histograms": result.results["histograms"]}
+
+
+def correlations(values: np.ndarray, boxes: np.ndarray) -> dict[str, float | None]:
+    """Of complexity with the object's area: what is called complex should be small."""
+    usable = np.isfinite(values)
+    if np.ptp(values[usable]) == 0:
+        return {"pearson": None, "spearman": None}
+    return {
+        "pearson": float(pearsonr(values[usable], boxes[usable])[0]),
+        "spearman": float(spearmanr(values[usable], boxes[usable])[0]),
+    }
+
+
+def scenes(seed: int, network: str) -> dict[str, Any]:
+    """Complexity of the three levels: under one network, trained on all of them, and each under a network of its own."""
+    sets = [load_data(DataSettings(source=f"scenes:{level}", per_class=PER_CLASS["scenes"], seed=seed)) for level in LEVELS]
+    data = joined(sets, sets[0].class_names, False, "scenes, all levels")
+    level = np.repeat(np.arange(3), [len(one.test) for one in sets])
+    workspace = workspace_of(data, "scenes")
+    one = judge(ComplexitySettings(network=network, seed=seed), workspace)
+    boxes = 100 * box_share(data.test.boxes, *data.shape[1:]).numpy()
+    rows: dict[str, Any] = {"box": {name: float(boxes[level == i].mean()) for i, name in enumerate(LEVELS)}, "one": {}, "own": {}}
+    rows["test_accuracy"] = one.about["test_accuracy"]
+    layers = ("last", "layer3", "layer2") if network.startswith("ResNet") else ("last",)
+    for layer in layers:
+        for cam in CAMS:
+            for maps in ("image", "layer"):
+                result = measured(workspace, one, split="test", layer=layer, cam=cam, maps=maps, seed=seed)
+                values = result.table.complexity[:, 0]
+                rows["one"][f"{layer} {cam} {maps}"] = {
+                    "levels": {name: float(np.nanmean(values[level == i])) for i, name in enumerate(LEVELS)},
+                    "within": {name: correlations(values[level == i], boxes[level == i]) for i, name in enumerate(LEVELS)},
+                    **correlations(values, boxes),
+                    "blank": result.results["blank"],
+                }
+    for name, own in zip(LEVELS, sets, strict=True):
+        workspace = workspace_of(own, "scenes")
+        alone = judge(ComplexitySettings(network=network, seed=seed), workspace)
+        for cam in CAMS:
+            result = measured(workspace, alone, split="test", cam=cam, seed=seed)
+            area = 100 * box_share(own.test.boxes, *own.shape[1:]).numpy()
+            rows["own"].setdefault(f"last {cam} image", {})[name] = kept(result) | correlations(result.table.complexity[:, 0], area)
+    return rows
+
+
+def photographs(seed: int, folder: Path, size: int, network: str) -> dict[str, Any]:
+    """CIFAR-10, Imagenette and ImageNet's samples at one size under one network, trained on both of the former."""
+    cifar, nette = read_cifar(folder, seed, size), read_nette(folder, seed, size)
+    names = [*(f"cifar {name}" for name in cifar.class_names), *(f"nette {name}" for name in nette.class_names)]
+    both = joined([cifar, nette], names, True, "CIFAR-10 and Imagenette")
+    one = judge(ComplexitySettings(network=network, seed=seed), workspace_of(both, "photographs"))
+    samples = read_samples(folder, size)
+    rows: dict[str, Any] = {"network": dict(one.about)}
+    for cam in CAMS:
+        for classes in ("true", "predicted"):
+            for maps in ("image", "layer"):
+                row = rows.setdefault(f"last {cam} {maps} {classes}", {})
+                settings = {"split": "test", "cam": cam, "classes": classes, "maps": maps, "seed": seed, "per_class": TEST}
+                result = measured(workspace_of(both, "photographs"), one, **settings)
+                for number, name in enumerate(("cifar10", "imagenette")):
+                    row[name] = part_of(result, range(10 * number, 10 * number + 10))
+                if classes == "predicted":
+                    result = measured(workspace_of(samples, "photographs"), one, **{**settings, "split": "train"})
+                    row["samples"] = kept(result)
+                    if (cam, maps, seed) == ("gradcam", "image", 0):
+                        row["samples"]["classes"] = result.results["classes"]
+                        row["samples"]["comp_dd"] = comp_dd(result)
+    return rows
+
+
+def part_of(result: Complexity, classes: range) -> dict[str, Any]:
+    """What `summary` says, of some of the classes: means over classes of means over images."""
+    labels, table = result.measurement.pictures.labels, result.table
+    chosen = np.isin(labels, classes)
+
+    def mean(values: np.ndarray) -> float:
+        return float(np.mean([np.nanmean(values[labels == k]) for k in classes]))
+
+    columns = {"complexity": table.complexity[:, 0], "mean_activation": table.mean_activation, "area": table.area}
+    return {
+        **{name: mean(values) for name, values in columns.items()},
+        "active": 100 - mean(table.complexity[:, 0]),
+        "by_threshold": {f"{at:g}": mean(column) for at, column in zip(result.measurement.settings.thresholds, table.complexity.T)},
+        "classes": [mean_of(table.complexity[labels == k]) for k in classes],
+        "accuracy": float((table.predicted == result.measurement.ids[labels])[chosen].mean()),
+        "blank": int(table.blank[chosen].sum()),
+        "histograms": {name: np.histogram(values[chosen], 50, (0, 100))[0].tolist() for name, values in columns.items()},
+    }
+
+
+def mean_of(columns: np.ndarray) -> list[float]:
+    return np.nanmean(columns, 0).tolist()
+
+
+def own(seed: int, folder: Path, size: int, network: str) -> dict[str, Any]:
+    """CIFAR-10 and Imagenette, each under a network trained on it alone: what the published comparison does not do."""
+    rows: dict[str, Any] = {}
+    for name, read in (("cifar10", read_cifar), ("imagenette", read_nette)):
+        data = read(folder, seed, size)
+        found = judge(ComplexitySettings(network=network, seed=seed), workspace_of(data, "photographs"))
+        for cam in CAMS:
+            result = measured(workspace_of(data, "photographs"), found, split="test", cam=cam, seed=seed, per_class=TEST)
+            rows.setdefault(f"last {cam} image true", {})[name] = kept(result)
+    return rows
+
+
+def comp_dd(result: Complexity) -> dict[str, Any]:
+    """The samples of the published easy and hard classes: one image of each."""
+    from limbeck.data.registry import subsets
+
+    values = result.table.complexity[:, 0]
+    found: dict[str, Any] = {}
+    for subset in subsets().values():
+        if subset.name.startswith("comp-dd/"):
+            category, _, level = subset.name.removeprefix("comp-dd/").rpartition("-")
+            found.setdefault(category, {})[level] = float(np.nanmean(values[[entry.index for entry in subset.classes]]))
+    return found
+
+
+def read_cifar(folder: Path, seed: int, size: int) -> ImageSet:
+    with np.load(folder / "cifar10.npz") as file:
+        names, parts = tuple(str(name) for name in file["class_names"]), {}
+        for part in ("train", "test"):
+            blob, offsets = file[f"{part}_blob"], file[f"{part}_offsets"]
+            strips = [decoded(blob[a:b]) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+            parts[part] = (np.concatenate([strip.reshape(-1, 32, 32, 3) for strip in strips]), file[f"{part}_labels"])
+    return capped(parts, names, "CIFAR-10", seed, size)
+
+
+def read_nette(folder: Path, seed: int, size: int) -> ImageSet:
+    with np.load(folder / "imagenette_128.npz") as file:
+        names = tuple(str(name) for name in file["class_names"])
+        parts = {}
+        for own, other in (("train", "train"), ("test", "val")):
+            blob, offsets, labels = file[f"{other}_blob"], file[f"{other}_offsets"], file[f"{other}_labels"].astype(np.int64)
+            taken = cap(labels, PER_CLASS["photographs"] if own == "train" else TEST, seed)
+            parts[own] = (np.stack([shrunk(decoded(blob[offsets[i] : offsets[i + 1]]), size) for i in taken]), labels[taken])
+    return capped(parts, names, "Imagenette", seed, size)
+
+
+def read_samples(folder: Path, size: int) -> ImageSet:
+    """One image of each of ImageNet's classes, all of them `train`."""
+    with np.load(folder / "imagenet_samples_1000.npz") as file:
+        blob, offsets, labels = file["all_blob"], file["all_offsets"], file["all_labels"].astype(np.int64)
+        names = tuple(str(name) for name in file["classes"])  # WordNet ids; names are not distinct
+    images = np.stack([shrunk(decoded(blob[a:b]), size) for a, b in zip(offsets[:-1], offsets[1:], strict=True)])
+    split = whole(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels)
+    none = split.take(np.arange(0))
+    return ImageSet(split, none, none, names, "ImageNet samples", content_fingerprint(split, none, none, names))
+
+
+def decoded(content: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content.tobytes())).convert("RGB"))
+
+
+def shrunk(image: np.ndarray, size: int) -> np.ndarray:
+    """Squashed, bilinear and antialiased, as `data.crop=squash` does."""
+    if image.shape[:2] == (size, size):
+        return image
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def capped(parts: dict[str, tuple[np.ndarray, np.ndarray]], names: tuple[str, ...], source: str, seed: int, size: int) -> ImageSet:
+    """As many images of each class as are trained on and measured, a tenth of the former kept apart."""
+    splits: dict[str, Split] = {}
+    for part, (images, labels) in parts.items():
+        labels = labels.astype(np.int64)
+        taken = cap(labels, PER_CLASS["photographs"] if part == "train" else TEST, seed)
+        pixels = np.stack([shrunk(images[i], size) for i in taken])
+        splits[part] = whole(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)), labels[taken])
+    kept_rows, held = hold_out(splits["train"].labels, 0.1, 0, "val")
+    train, val, test = splits["train"].take(kept_rows), splits["train"].take(held), splits["test"]
+    return ImageSet(train, val, test, names, source, content_fingerprint(train, val, test, names))
+
+
+def table() -> str:
+    """Markdown, and the figures beside the results."""
+    lines = []
+    for network, runs in grouped("scenes").items():
+        lines += [f"\nScenes, {network}, {len(runs)} seeds: one network for all levels\n"]
+        lines += [
+            "| layer, kind, resolution | easy | medium | hard | medium − easy | hard − medium | Pearson | Spearman |",
+            "|---" * 8 + "|",
+        ]
+        lines += [scenes_row(key, [run["one"][key] for run in runs]) for key in runs[0]["one"]]
+        lines += [
+            "\na network for each level\n",
+            "| layer, kind, resolution | easy | medium | hard | Pearson easy | medium | hard |",
+        ]
+        lines += ["|---" * 7 + "|"]
+        for key in runs[0]["own"]:
+            levels = [[run["own"][key][level] for run in runs] for level in LEVELS]
+            cells = [spread([row["complexity"] for row in rows]) for rows in levels]
+            cells += [spread([row["pearson"] for row in rows], 2) for rows in levels]
+            lines.append(f"| {key} | {' | '.join(cells)} |")
+    for kind in ("photographs", "own"):
+        for network, runs in grouped(kind).items():
+            lines += [f"\n{kind}, {network}, {len(runs)} seeds\n"]
+            lines += ["| maps | set | mean activation | active area | above the mean | accuracy |", "|---" * 6 + "|"]
+            for key in (key for key in runs[0] if key != "network"):
+                for name in runs[0][key]:
+                    lines.append(photographs_row(key, name, [run[key][name] for run in runs]))
+                for what in ("mean_activation", "complexity"):
+                    pairs = [[run[key][name][what] for run in runs] for name in ("cifar10", "imagenette")]
+                    lines.append(f"| {key} | CIFAR-10 − Imagenette, {what} | {difference(*pairs)} | | | |")
+    return "\n".join(lines)
+
+
+def grouped(kind: str) -> dict[str, list[dict[str, Any]]]:
+    """The results of every seed, by network."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(RESULTS.glob(f"{kind}-*.json")):
+        run = read_json(path)
+        found.setdefault(run["settings"]["network"], []).append(run["rows"])
+    return found
+
+
+def scenes_row(key: str, rows: Sequence[dict[str, Any]]) -> str:
+    levels = [[row["levels"][level] for row in rows] for level in LEVELS]
+    cells = [spread(values) for values in levels] + [difference(levels[1], levels[0]), difference(levels[2], levels[1])]
+    cells += [spread([row[name] for row in rows], 2) for name in ("pearson", "spearman")]
+    return f"| {key} | {' | '.join(cells)} |"
+
+
+def photographs_row(key: str, name: str, rows: Sequence[dict[str, Any]]) -> str:
+    accuracies = [row["accuracy"] for row in rows]
+    cells = [spread([row["mean_activation"] for row in rows]), spread([100 - row["complexity"] for row in rows])]
+    cells += [spread([row["area"] for row in rows]), "–" if None in accuracies else spread([100 * value for value in accuracies])]
+    return f"| {key} | {name} | {' | '.join(cells)} |"
+
+
+def spread(values: Sequence[float], places: int = 1) -> str:
+    """Mean [95 % interval]."""
+    found = summarise([float(value) for value in values])
+    ends = found["ci95"]
+    return f"{found['mean']:.{places}f}" + ("" if ends is None else f" [{ends[0]:.{places}f}, {ends[1]:.{places}f}]")
+
+
+def difference(a: Sequence[float], b: Sequence[float]) -> str:
+    """Mean [95 % interval] of the seeds' pairs."""
+    found = compare(a, b)
+    ends = found["ci95"]
+    return f"{found['mean']:+.1f}" + ("" if ends is None else f" [{ends[0]:+.1f}, {ends[1]:+.1f}]")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=("scenes", "photographs", "own", "table"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--network", default=NETWORK)
+    parser.add_argument("--size", type=int, default=32, help="of photographs")
+    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    arguments = parser.parse_args()
+    if arguments.kind == "table":
+        print(table())
+        return
+    path = RESULTS / f"{arguments.kind}-{arguments.network}-{arguments.seed}.json"
+    if path.exists():
+        sys.exit(f"{path} is there already")
+    if arguments.kind == "scenes":
+        rows = scenes(arguments.seed, arguments.network)
+    else:
+        run = {"photographs": photographs, "own": own}[arguments.kind]
+        rows = run(arguments.seed, arguments.data, arguments.size, arguments.network)
+    settings = {name: str(value) for name, value in vars(arguments).items() if name not in ("kind", "data")}
+    how = KINDS["scenes" if arguments.kind == "scenes" else "photographs"]
+    write_json(path, {"settings": settings | how | {"per_class": PER_CLASS}, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

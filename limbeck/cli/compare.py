@@ -104,9 +104,9 @@ def show(results: dict[str, Any]) -> None:
         for difference in table["differences"]:
             _say_difference(console, difference)
     for note in results["notes"]:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     for name, message in results["failed"].items():
-        console.print(f"failed: {name}: {message}", markup=False)
+        console.print(f"failed: {name}: {message}", markup=False, soft_wrap=True)
     if results["left"]:
         console.print(f"{len(results['left'])} cells are to be run yet; the same command goes on")
     print_paths(results)
@@ -304,8 +304,9 @@ def _say_difference(console: Any, difference: Mapping[str, Any]) -> None:
     from limbeck.studies.compare import difference_text, verdict_text
 
     p = "" if difference["p_adjusted"] is None else f", p {difference['p_adjusted']:.3g} (Holm)"
-    text = f"{difference['a']} − {difference['b']}: {difference_text(difference)} points, {difference['n']} seeds{p}"
-    console.print(f"{text}: {verdict_text(difference)}", markup=False)
+    seeds = f"{difference['n']} seed{'' if difference['n'] == 1 else 's'}"
+    text = f"{difference['a']} − {difference['b']}: {difference_text(difference)} points, {seeds}{p}"
+    console.print(f"{text}: {verdict_text(difference)}", markup=False, soft_wrap=True)
 
 
 def _seconds(text: str) -> float:

@@ -39,6 +39,10 @@ def show(results: dict[str, Any]) -> None:
         form = "compiled" if engine["compiled"] else "not compiled"
         batch = engine["micro_batch"] or "all"
         console.print(f"engine: {form}, on {results['device']}, {batch} images at a time, {engine['kept']} steps kept")
+    if experts := results["experts"]:
+        size, share = experts["disk"] / 2**20, 100 * experts["share"]
+        told = f"{size:.0f} MiB on disk ({share:.0f} % of lists of all epochs), {experts['epochs']} epochs of training in all"
+        console.print(f"experts, from nothing: {told}")
     for sentence in results["advice"]:
         console.print(f"advice: {sentence}")
     console.print("experts, initial labels and the final evaluation come on top")

@@ -5,7 +5,7 @@ A folder of `save_network` holds `network.json` (the architecture's name, the sh
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +20,7 @@ from limbeck.complexity.settings import ComplexitySettings
 from limbeck.data.preprocessing import Normalise, Preprocessing, preprocessing_from
 from limbeck.data.registry import known_names, wnids
 from limbeck.evaluation.predictions import accuracy
+from limbeck.evaluation.settings import EvalSettings
 from limbeck.methods.workspace import Workspace
 from limbeck.networks.flat import flat_network
 from limbeck.networks.names import check_network_name
@@ -171,8 +172,9 @@ def trained(settings: ComplexitySettings, workspace: Workspace) -> Judge:
     blank = Judge(settings.network, network.module, data.shape, workspace.preprocessing, data.class_names)
     blank.layers(settings.layer)  # before anything is trained
     evaluator = workspace.evaluator_of(network)
-    full = evaluator.full_data
-    if settings.seed:  # at 0 the networks of `limbeck distill` are taken
+    own = {key.name: getattr(evaluator.settings, key.name) for key in fields(EvalSettings)}
+    full = replace(evaluator.full_data, settings=_OneNetwork(**{**own, "full_seeds": 1}))
+    if settings.seed:  # at 0 the first network of `limbeck distill` is taken
         full = replace(full, trials=replace(full.trials, seed=settings.seed))
     module = full.teacher(lambda: evaluator.images_of("test"), workspace.progress)
     logits = full.logits(lambda: evaluator.images_of("test"), workspace.progress)[0]
@@ -260,6 +262,13 @@ def pretrained(name: str | Path, settings: ComplexitySettings) -> Judge:
     except Exception as error:  # the library and what it stands on raise errors of many kinds
         raise _unreadable(name, error) from error
     return Judge(Path(name).name, module, shape, preprocessing, names, {"pretrained": str(name)})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _OneNetwork(EvalSettings):
+    """Settings under which one network on the full data is enough: no interval of its accuracy is wanted."""
+
+    def __post_init__(self) -> None: ...
 
 
 class Logits(nn.Module):

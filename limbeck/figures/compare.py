@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ROW, HEAD, PANEL = 0.32, 1.1, 4.6  # inches
+ROW, HEAD, PANEL = 0.36, 1.1, 4.6  # inches
+BESIDE = 0.24  # of a row, by which the runs lie below their mean
 LINES = {"random": (ORANGE, "random real images"), "full": (GREEN, "full data")}
 
 
@@ -25,6 +26,10 @@ def comparison_figure(tables: Sequence[Mapping[str, Any]]) -> Figure | None:
     grid = figure.add_gridspec(len(tables), 1, height_ratios=heights)
     for number, table in enumerate(tables):
         _panel(figure.add_subplot(grid[number]), table)
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    if handles:
+        style = {"frameon": False, "fontsize": TEXT, "labelcolor": INK}
+        figure.legend(handles, names, loc="outside lower right", ncols=len(handles), **style)
     return figure
 
 
@@ -42,7 +47,8 @@ def _panel(axes: Axes, table: Mapping[str, Any]) -> None:
     rows = table["rows"]
     for at, row in enumerate(rows):
         found = row["accuracy"]
-        axes.scatter([100 * value for value in found["values"]], [at] * found["n"], s=14, color=BLUE, alpha=0.35, linewidths=0)
+        beside = [at + BESIDE] * found["n"]  # or the mean would lie on them
+        axes.scatter([100 * value for value in found["values"]], beside, s=16, color=BLUE, alpha=0.4, linewidths=0)
         if found["ci95"] is not None:
             axes.hlines(at, *(100 * end for end in found["ci95"]), color=BLUE, linewidth=1.4)
         axes.scatter(100 * found["mean"], at, s=34, color=BLUE, zorder=3)
@@ -52,5 +58,3 @@ def _panel(axes: Axes, table: Mapping[str, Any]) -> None:
     network = f", {table['network']}" if table["network"] else ""
     axes.set_title(f"{table['ipc']} image{plural} per class{network}", fontsize=TEXT, color=INK, loc="left")
     axes.set_xlabel("test accuracy (%): mean and 95 % interval over distillation seeds", color=MUTED, fontsize=TEXT)
-    if table["reference"]:
-        axes.legend(frameon=False, fontsize=TEXT - 1, labelcolor=INK, loc="best")

@@ -21,6 +21,8 @@ from torch.nn.functional import one_hot
 
 from limbeck.distilled.initial import real_subset
 from limbeck.evaluation.evaluate import Evaluator
+from limbeck.experts.estimate import estimate
+from limbeck.experts.fill import want_of
 from limbeck.methods.outer import COMPARE_EVERY, OuterLoop
 from limbeck.methods.registry import METHODS
 from limbeck.methods.settings import DistillSettings
@@ -56,7 +58,8 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None) -> dict
 
     Returns:
         `seconds` in all and `parts`, seconds of each; `peak_memory` of the process (on CUDA: of the device), bytes;
-        `seconds_per_iteration`; `engine`, what was decided; `advice`, sentences on what would bring them down.
+        `experts`, the disk and the epochs of training that an empty store would take (`experts.estimate`), None where none are
+        read; `seconds_per_iteration`; `engine`, what was decided; `advice`, sentences on what would bring them down.
 
     Raises:
         UsageError: where `distill` would.
@@ -73,7 +76,12 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None) -> dict
     compiling = time.perf_counter() - began
     parts, iteration = _loop(workspace, engine)
     parts = {"compile": compiling, **parts, "evaluations": _evaluations(workspace)}
+    experts = None
+    if workspace.needs_experts:
+        want = want_of(settings.experts, workspace.reachable_epochs)
+        experts = estimate(want, workspace.network.num_parameters, state=int(settings.experts.momentum > 0))
     return {
+        "experts": experts,
         "seconds": sum(parts.values()),
         "parts": parts,
         "seconds_per_iteration": iteration,

@@ -16,6 +16,7 @@ from torch.nn.functional import one_hot
 from limbeck.distilled.initial import InitialSet
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.evaluate import Evaluator, Subset
+from limbeck.experts.fill import Shard
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.evaluation import across, final_seeds, measure, networks_of, record
 from limbeck.methods.folder import RunFolder, alone, own_json
@@ -47,11 +48,11 @@ EVALUATION = (
 )
 
 
-def train_experts(settings: DistillSettings, *, progress: Progress | None = None) -> TrajectoryStore:
-    """The experts that `distill` would use: found in the cache, or trained."""
+def train_experts(settings: DistillSettings, *, progress: Progress | None = None, shard: Shard = Shard()) -> TrajectoryStore:
+    """The experts that `distill` would use, found in the cache or trained; or a share of them, for several processes to train."""
     workspace = Workspace(settings, progress or NoProgress())
     workspace.check()
-    return workspace.experts
+    return workspace.experts if shard == Shard() else workspace.train_experts(shard)
 
 
 def distill(
@@ -185,8 +186,11 @@ def _measured(workspace: Workspace, evaluator: Evaluator, subset: Subset, start:
     return found | across(workspace, subset, others, seeds) if others else found
 
 
-def _last_accuracies(store: TrajectoryStore, settings: DistillSettings) -> list[float]:
-    return [store.log(expert)["val_accuracy"][-1] for expert in range(settings.experts.num_experts)]
+def _last_accuracies(store: TrajectoryStore, settings: DistillSettings) -> list[float | None]:
+    """Of the experts that were trained to the last epoch, which are those that give labels."""
+    epochs, labels = settings.experts.train_epochs, settings.experts.label_experts or settings.experts.num_experts
+    curves = [store.log(expert)["val_accuracy"] for expert in range(labels)]
+    return [curve[epochs - 1] if len(curve) >= epochs else None for curve in curves]
 
 
 def _save(

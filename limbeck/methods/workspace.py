@@ -16,6 +16,7 @@ from limbeck.data.preprocessing import Preprocessing, fit_preprocessing
 from limbeck.distilled.initial import Initial, InitialSet, check_ipc
 from limbeck.evaluation.evaluate import Evaluator
 from limbeck.evaluation.protocols import resolve as resolve_protocol
+from limbeck.experts.fill import Shard
 from limbeck.experts.store import TrajectoryStore
 from limbeck.experts.train import ExpertTask, train_experts
 from limbeck.losses import cross_entropy, soft_cross_entropy
@@ -94,19 +95,19 @@ class Workspace:
 
     @cached_property
     def experts(self) -> TrajectoryStore:
-        """The experts, with every epoch that the schedule can reach and the last."""
-        settings = self.settings
-        task = ExpertTask(
-            self.data,
-            self.preprocessing,
-            self.network,
-            settings.experts,
-            settings.augment,
-            settings.seed,
-            self.device,
-            settings.engine.compile,
-        )
-        return train_experts(task, reachable_epochs(settings.schedule, settings.match.expert_epochs), self.progress)
+        """The experts, with every epoch that the schedule can reach, and the last of those that give labels."""
+        return self.train_experts(Shard())
+
+    def train_experts(self, shard: Shard) -> TrajectoryStore:
+        """The store of the experts with a share of them in it; complete when all shares are."""
+        s = self.settings
+        parts = (self.data, self.preprocessing, self.network, s.experts, s.augment, s.seed, self.device, s.engine.compile)
+        return train_experts(ExpertTask(*parts), self.reachable_epochs, self.progress, shard)
+
+    @property
+    def reachable_epochs(self) -> list[int]:
+        """The epochs of the experts that an iteration can read."""
+        return reachable_epochs(self.settings.schedule, self.settings.match.expert_epochs)
 
     @cached_property
     def map_network(self) -> nn.Module:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from inspect import ismethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,11 @@ class FlatNetwork:
         require(bool(self.sizes), "network", name, "one with parameters that require gradients")
         self.frozen = [key for key, value in self.module.named_parameters() if not value.requires_grad]
         self.buffers = [key for key, _ in self.module.named_buffers() if not self._is_statistic(key)]
+        # What is pickled, because while f is computed the parameters of `module` are θ's, and another thread may be pickling.
+        self._still = copy.deepcopy(self.module)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "module": self._still}
 
     @property
     def num_parameters(self) -> int:
@@ -126,6 +132,7 @@ class FlatNetwork:
     def to(self, device: torch.device) -> "FlatNetwork":
         """The same on another device (its buffers move)."""
         self.module.to(device)
+        self._still.to(device)
         return self
 
     def _constants(self, theta: Tensor) -> dict[str, Tensor]:

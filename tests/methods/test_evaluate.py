@@ -243,6 +243,19 @@ def test_further_measurements(workspace: Workspace, tmp_path: Path, name: str) -
     assert name in FURTHER
 
 
+def test_a_search_goes_on_where_it_was_stopped(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = real_set(workspace, 2).save(tmp_path / "set")
+    names = ["ConvNetD1-w4", "ConvNetD1-w8", "ConvNetD2-w8"]
+    monkeypatch.setattr("limbeck.evaluation.architecture_search.search_space", lambda **_: names)
+    made = settings(eval__epochs="3", eval__full_epochs="2")
+    options = EvaluationOptions(further=["search"], keep=False, trust=True)
+    first = evaluate(path, made, options=options)["further"]["search"]
+    assert set(first["accuracy"]) == {"distilled", "random", "full"}
+    assert all(list(row) == names for row in first["accuracy"].values())
+    monkeypatch.setattr("limbeck.evaluation.fits.ProtocolFit.__call__", lambda *_, **__: pytest.fail("trained again"))
+    assert evaluate(path, made, options=options)["further"]["search"]["accuracy"] == first["accuracy"]
+
+
 def test_without_validation_the_last_iterate_is_the_result_of_all_training_images(tmp_path: Path) -> None:
     short = {
         "experts.num_experts": "1",
