@@ -62,39 +62,11 @@ NAMES: Mapping[str, str] = {
     "epoch_eval_train": "eval.epochs",
 }
 # Somebody's own paths and accounts, how a run is watched, where it runs.
-PRIVATE = (
-    "data_path",
-    "buffer_path",
-    "expert_path",
-    "cam_path",
-    "save_path",
-    "save_dir",
-    "log_path",
-    "logdir",
-    "load_path",
-    "project",
-    "name",
-    "entity",
-    "device",
-    "cfg",
-    "Initialize_Label_Model_Dir",
-)
+PRIVATE: tuple[str, ...] = ("data_path", "buffer_path", "expert_path", "cam_path", "save_path", "save_dir", "log_path", "logdir")
+PRIVATE += ("load_path", "project", "name", "entity", "device", "cfg", "Initialize_Label_Model_Dir")
 # What has no meaning here.
-IDLE = (
-    "load_all",
-    "force_save",
-    "skip_first_eva",
-    "parall_eva",
-    "record_loss",
-    "batch_real",
-    "lr_init",
-    "eval_mode",
-    "canvas_size",
-    "canvas_samples",
-    "init_frozen",
-    "Initialize_Label_Model",
-    "distributed",
-)
+IDLE: tuple[str, ...] = ("load_all", "force_save", "skip_first_eva", "parall_eva", "record_loss", "batch_real", "lr_init")
+IDLE += ("eval_mode", "canvas_size", "canvas_samples", "init_frozen", "Initialize_Label_Model", "distributed")
 # The research code's own defaults, of the keys that matter: a file names only what differs from them.
 THEIR_DEFAULTS: Mapping[str, Any] = {
     "dataset": "CIFAR10",
