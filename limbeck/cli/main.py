@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import Any
 
-from limbeck.cli import bench, distill, evaluate, experts, export, plan, recipes, report
+from limbeck.cli import bench, compare, complexity, distill, evaluate, experts, export, plan, recipes, report
 from limbeck.cli.command import Command, Parser
 from limbeck.cli.output import print_json, stdout_to_stderr
 from limbeck.runtime.errors import Failure, UsageError
@@ -20,6 +20,8 @@ COMMANDS: dict[str, Command] = {
     "distill": distill.COMMAND,
     "experts": experts.COMMAND,
     "evaluate": evaluate.COMMAND,
+    "compare": compare.COMMAND,
+    "complexity": complexity.COMMAND,
     "export": export.COMMAND,
     "plan": plan.COMMAND,
     "recipes": recipes.COMMAND,
