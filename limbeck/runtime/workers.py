@@ -66,8 +66,10 @@ def _numbered(function: Callable[[J], R], number: int, job: J) -> tuple[int, R]:
 
 
 def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process may use; `$LOKY_MAX_CPU_COUNT` where that is fewer."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    named = os.environ.get("LOKY_MAX_CPU_COUNT", "")
+    return max(1, min(allowed, int(named))) if named.isdigit() else allowed
 
 
 class Ticks:

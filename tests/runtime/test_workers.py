@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from limbeck.runtime.workers import Ticks, side_by_side, ticks
+from limbeck.runtime.workers import Ticks, cores, side_by_side, ticks
 
 
 def who(job: tuple[int, float]) -> tuple[int, int, int]:
@@ -63,3 +63,11 @@ def test_ticks_are_told_and_none_is_lost() -> None:
         assert sum(told) == 7
         counter.add()
     assert sum(told) == 8
+
+
+def test_fewer_cores_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)
+    most = cores()
+    for named, expected in (("1", 1), ("0", 1), ("1000", most), ("many", most), ("", most)):
+        monkeypatch.setenv("LOKY_MAX_CPU_COUNT", named)
+        assert cores() == expected
