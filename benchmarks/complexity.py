@@ -13,7 +13,6 @@ import argparse
 import io
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +29,9 @@ from limbeck.data.settings import DataSettings
 from limbeck.data.split import cap, hold_out
 from limbeck.evaluation.areas import box_share
 from limbeck.evaluation.statistics import compare, summarise
-from limbeck.figures.complexity import class_distribution, extreme_images, map_statistics
-from limbeck.figures.engine import png
 from limbeck.methods.workspace import Workspace
 from limbeck.recipes import settings_from_plain
-from limbeck.runtime.files import read_json, write_bytes, write_json
-from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.progress import PlainProgress
 
 RESULTS = Path(__file__).parent / "results" / "complexity"
@@ -182,7 +178,9 @@ def part_of(result: Complexity, classes: range) -> dict[str, Any]:
     return {
         **{name: mean(values) for name, values in columns.items()},
         "active": 100 - mean(table.complexity[:, 0]),
-        "by_threshold": {f"{at:g}": mean(column) for at, column in zip(result.measurement.settings.thresholds, table.complexity.T)},
+        "by_threshold": {
+            f"{at:g}": mean(column) for at, column in zip(result.measurement.settings.thresholds, table.complexity.T, strict=True)
+        },
         "classes": [mean_of(table.complexity[labels == k]) for k in classes],
         "accuracy": float((table.predicted == result.measurement.ids[labels])[chosen].mean()),
         "blank": int(table.blank[chosen].sum()),

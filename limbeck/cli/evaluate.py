@@ -77,6 +77,8 @@ def _settings(arguments: Namespace, first: Path, overrides: dict[str, str]) -> A
 
     if arguments.recipe:
         return load_recipe(arguments.recipe, overrides)
+    if not first.exists():
+        raise UsageError(f"path: {str(first)!r} is not there")
     stored = DistilledSet.load(first).metadata.get("settings") if DistilledSet.is_at(first) else None
     if stored is not None:
         if "eval.protocol" in overrides:  # what was changed about one protocol is no change of another

@@ -103,9 +103,13 @@ def _print_networks(result: Mapping[str, Any]) -> None:
 def _print_sets(sets: Sequence[Mapping[str, Any]]) -> None:
     rows = []
     for number, one in enumerate(sets):
+        print(f"{chr(65 + number)}: {one['paths']['distilled']}")
+        for note in one.get("notes", ()):
+            print(f"   note: {note}")
         for name, row in ({one["network"]: one} | dict(one.get("networks") or {})).items():
-            rows.append((chr(65 + number), one["paths"]["distilled"], name, *_values(row), _percent(row.get("recovery_ratio"))))
-    _print_table(("", "set", "network", "distilled", "random", "full", "recovery"), rows)
+            values = (value.removesuffix(" %") for value in _values(row))
+            rows.append((chr(65 + number), name, *values, _percent(row.get("recovery_ratio"))))
+    _print_table(("", "network", "distilled (%)", "random (%)", "full (%)", "recovery"), rows)
 
 
 def _print_comparisons(comparisons: Sequence[Mapping[str, Any]]) -> None:
@@ -116,9 +120,11 @@ def _print_comparisons(comparisons: Sequence[Mapping[str, Any]]) -> None:
         low, high = row["ci95"] or (float("nan"), float("nan"))
         points = f"{100 * row['mean']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
         p = "–" if row["p_adjusted"] is None else f"{row['p_adjusted']:.3g}"
-        more = row.get("verdict") or (f"{row['seeds_needed']} seeds would decide" if row.get("seeds_needed") else "")
+        open_ = row["p_adjusted"] is not None and row["p_adjusted"] > 0.05 and row.get("seeds_needed")
+        more = row.get("verdict") or (f"{row['seeds_needed']} seeds" if open_ else "")
         rows.append((f"{letter[row['a']]} − {letter[row['b']]}", row["network"], points, p, str(row["n"]), more))
-    _print_table(("sets", "network", "difference, 95 % interval (points)", "p (Holm)", "seeds", ""), rows)
+    last = "verdict" if any("verdict" in row for row in comparisons) else "would decide"
+    _print_table(("sets", "network", "points, 95 % interval", "p (Holm)", "seeds", last), rows)
 
 
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -177,6 +177,7 @@ def test_evaluate_hands_over_what_was_asked_for(library: Library, monkeypatch: p
         (["a", "--until-significant", "2"], "--until-significant: 2 is not at least 5"),
         (["a", "--labels", "soft"], "invalid choice: 'soft'"),
         (["theirs.pt"], "path: 'theirs.pt' does not say what it was distilled from; give --data SOURCE or --recipe RECIPE"),
+        (["nowhere"], "path: 'nowhere' is not there"),
         (["eval.seeds=3"], "path: is missing"),
         (["a", "eval.seeds=1"], "eval.seeds: 1 is not at least 2"),
         (["a", "--recipe", "nowhere"], "recipe: 'nowhere' is neither"),
@@ -186,6 +187,7 @@ def test_evaluate_refuses_in_a_line(
     library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
     stored_set(tmp_path / "a")
+    (tmp_path / "theirs.pt").touch()
     assert main(["evaluate", *words]) == 2
     error = capsys.readouterr().err
     assert message in error
