@@ -2,7 +2,7 @@
 
     python benchmarks/complexity.py scenes --seed 0            one network for easy, medium and hard, and one for each
     python benchmarks/complexity.py photographs --seed 0       one network for CIFAR-10, Imagenette and ImageNet's samples
-    python benchmarks/complexity.py own --seed 0               a network for each of CIFAR-10 and Imagenette
+    python benchmarks/complexity.py sides --seed 0             a network for CIFAR-10 and one for Imagenette, each looking at both
     python benchmarks/complexity.py table                      the tables of docs/complexity.md, and the figures
 
 Each command is one training or a few; what is done is kept in `benchmarks/results/complexity/` and not measured again.
@@ -56,6 +56,7 @@ NETWORK = "ResNet18-w8-batchnorm"
 KINDS = {
     "scenes": {"epochs": 15, "lr": 0.05, "flip": False, "rotate": False},
     "photographs": {"epochs": 15, "lr": 0.05, "flip": True, "rotate": True},
+    "sides": {"epochs": 30, "lr": 0.05, "flip": True, "rotate": True},
 }
 PER_CLASS = {"scenes": 200, "photographs": 500}
 TEST = 100  # photographs of each class that are measured
@@ -192,15 +193,23 @@ def mean_of(columns: np.ndarray) -> list[float]:
     return np.nanmean(columns, 0).tolist()
 
 
-def own(seed: int, folder: Path, size: int, network: str) -> dict[str, Any]:
-    """CIFAR-10 and Imagenette, each under a network trained on it alone: what the published comparison does not do."""
+def sides(seed: int, folder: Path, size: int, network: str) -> dict[str, Any]:
+    """A network trained on CIFAR-10 alone and one on Imagenette alone, each looking at both sets and at ImageNet's samples."""
+    sets = {
+        "cifar10": read_cifar(folder, seed, size),
+        "imagenette": read_nette(folder, seed, size),
+        "samples": read_samples(folder, size),
+    }
     rows: dict[str, Any] = {}
-    for name, read in (("cifar10", read_cifar), ("imagenette", read_nette)):
-        data = read(folder, seed, size)
-        found = judge(ComplexitySettings(network=network, seed=seed), workspace_of(data, "photographs"))
+    for own in ("cifar10", "imagenette"):
+        found = judge(ComplexitySettings(network=network, seed=seed), workspace_of(sets[own], "sides"))
         for cam in CAMS:
-            result = measured(workspace_of(data, "photographs"), found, split="test", cam=cam, seed=seed, per_class=TEST)
-            rows.setdefault(f"last {cam} image true", {})[name] = kept(result)
+            for maps in ("image", "layer"):
+                row = rows.setdefault(f"trained on {own}, {cam} {maps} predicted", {})
+                for name, data in sets.items():
+                    settings = {"split": "train" if name == "samples" else "test", "cam": cam, "maps": maps, "seed": seed}
+                    workspace = workspace_of(data, "sides")
+                    row[name] = kept(measured(workspace, found, classes="predicted", per_class=TEST, **settings))
     return rows
 
 
@@ -293,7 +302,7 @@ def table() -> str:
             cells = [spread([row["complexity"] for row in rows]) for rows in levels]
             cells += [spread([row["pearson"] for row in rows], 2) for rows in levels]
             lines.append(f"| {key} | {' | '.join(cells)} |")
-    for kind in ("photographs", "own"):
+    for kind in ("photographs", "sides"):
         for network, runs in grouped(kind).items():
             lines += [f"\n{kind}, {network}, {len(runs)} seeds\n"]
             lines += ["| maps | set | mean activation | active area | above the mean | accuracy |", "|---" * 6 + "|"]
@@ -311,7 +320,9 @@ def grouped(kind: str) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(RESULTS.glob(f"{kind}-*.json")):
         run = read_json(path)
-        found.setdefault(run["settings"]["network"], []).append(run["rows"])
+        settings = run["settings"]
+        name = settings["network"] + ("" if kind == "scenes" else f" at {settings['size']} pixels")
+        found.setdefault(name, []).append(run["rows"])
     return found
 
 
@@ -345,7 +356,7 @@ def difference(a: Sequence[float], b: Sequence[float]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("scenes", "photographs", "own", "table"))
+    parser.add_argument("kind", choices=("scenes", "photographs", "sides", "table"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--network", default=NETWORK)
     parser.add_argument("--size", type=int, default=32, help="of photographs")
@@ -354,16 +365,17 @@ def main() -> None:
     if arguments.kind == "table":
         print(table())
         return
-    path = RESULTS / f"{arguments.kind}-{arguments.network}-{arguments.seed}.json"
+    size = "" if arguments.kind == "scenes" else f"-{arguments.size}"
+    path = RESULTS / f"{arguments.kind}-{arguments.network}{size}-{arguments.seed}.json"
     if path.exists():
         sys.exit(f"{path} is there already")
     if arguments.kind == "scenes":
         rows = scenes(arguments.seed, arguments.network)
     else:
-        run = {"photographs": photographs, "own": own}[arguments.kind]
+        run = {"photographs": photographs, "sides": sides}[arguments.kind]
         rows = run(arguments.seed, arguments.data, arguments.size, arguments.network)
     settings = {name: str(value) for name, value in vars(arguments).items() if name not in ("kind", "data")}
-    how = KINDS["scenes" if arguments.kind == "scenes" else "photographs"]
+    how = KINDS[arguments.kind]
     write_json(path, {"settings": settings | how | {"per_class": PER_CLASS}, "rows": rows})
 
 

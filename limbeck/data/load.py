@@ -1,8 +1,10 @@
 """`load_data`: whatever `data.source` names, as an `ImageSet`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from limbeck.data.arrays import load_arrays
+from limbeck.data.benchmarks import PREFIX, load_benchmark
 from limbeck.data.cifar import find_cifar, load_cifar, load_cifar_archive
 from limbeck.data.folder import load_folder
 from limbeck.data.hub import holds_parquet, load_hub
@@ -30,6 +32,8 @@ def load_data(settings: DataSettings, progress: Progress = NoProgress()) -> Imag
         Failure: when the disk is too small, or a stream breaks off.
     """
     source = settings.source
+    if source.startswith(PREFIX):
+        return replace(load_data(load_benchmark(settings), progress), source=source)
     kind, colon, _ = source.partition(":")
     if settings.root and kind != "imagenet":
         progress.say(f"data.root: is not read, for {source!r} is not imagenet or imagenet:SUBSET")

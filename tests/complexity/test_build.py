@@ -186,3 +186,18 @@ def test_paths_are_kept_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     build_benchmark(result, {"all": [0, 1, 2, 3]}, DataSettings(source="photos", root="net"), Path("made"), settings)
     inner = load_benchmark(DataSettings(source="benchmark:made:all-easy"))
     assert (inner.source, inner.root) == (str(tmp_path / "photos"), str(tmp_path / "net"))
+
+
+def test_the_images_of_a_subset_are_those_of_its_classes(tmp_path: Path) -> None:
+    record = {
+        "format": 1,
+        "source": {"source": "scenes:easy", "size": 16, "per_class": None, "seed": 3},
+        "subsets": {"few-easy": {"classes": [{"name": "7"}, {"name": "2"}]}},
+    }
+    (tmp_path / "benchmark.json").write_text(json.dumps(record))
+    source = f"benchmark:{tmp_path}:few-easy"
+    found = load_data(DataSettings(source=source, per_class=6))
+    plain = load_data(DataSettings(source="scenes:easy", size=16, per_class=6, seed=3, classes=("7", "2")))
+    assert (found.class_names, found.source) == (("7", "2"), source)
+    assert (found.test.images() == plain.test.images()).all()
+    assert found.fingerprint == plain.fingerprint
