@@ -50,8 +50,7 @@ KEPT = (
     "reliability",
 )
 
-# A ResNet with a mean over space before its head, as the published one: Grad-CAM is exact there. Batch norm, because instance norm
-# before that mean would take it away.
+# With a mean over space before its head, as the published ResNet: there the mean gradient of Grad-CAM is the gradient.
 NETWORK = "ResNet18-w8-batchnorm"
 KINDS = {
     "scenes": {"epochs": 15, "lr": 0.05, "flip": False, "rotate": False},

@@ -28,6 +28,7 @@ from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import new_folder, read_json, read_tensors, write_json, write_tensors
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.saliency.maps import find_layers
+from limbeck.training.images import Images, prepare_split
 
 IMAGENET = Normalise(torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225]))
 IMAGENET_SIZE = 224
@@ -176,13 +177,19 @@ def trained(settings: ComplexitySettings, workspace: Workspace) -> Judge:
     full = replace(evaluator.full_data, settings=_OneNetwork(**{**own, "full_seeds": 1}))
     if settings.seed:  # at 0 the first network of `limbeck distill` is taken
         full = replace(full, trials=replace(full.trials, seed=settings.seed))
-    module = full.teacher(lambda: evaluator.images_of("test"), workspace.progress)
-    logits = full.logits(lambda: evaluator.images_of("test"), workspace.progress)[0]
+
+    def test() -> Images:
+        # Somebody has to be asked, and the network need not be tested.
+        first = data.train.take(np.arange(1))
+        return evaluator.images_of("test") if len(data.test) else prepare_split(first, full.preprocessing, workspace.device)
+
+    module = full.teacher(test, workspace.progress)
+    logits = full.logits(test, workspace.progress)[0]
     about = {
         "trained_on": {"source": data.source, "fingerprint": data.fingerprint},
         "epochs": evaluator.settings.full_epochs,
         "seed": settings.seed,
-        "test_accuracy": accuracy(logits, evaluator.labels_of("test")),
+        "test_accuracy": accuracy(logits, evaluator.labels_of("test")) if len(data.test) else None,
     }
     return replace(blank, module=module, about=about)
 

@@ -4,12 +4,16 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from complexity.material import image_set, tiny_judge, workspace_of
+from torch import nn
 
+from limbeck.complexity.maps import to_unit
 from limbeck.complexity.networks import IMAGENET, judge, load_network, pretrained, save_network, trained
 from limbeck.complexity.run import measure_complexity
 from limbeck.complexity.settings import ComplexitySettings
@@ -52,6 +56,12 @@ def test_seed_0_takes_the_full_datas_network_and_others_another() -> None:
     assert all(torch.equal(value, own[name]) for name, value in module.state_dict().items())
     other = trained(replace(SETTINGS, seed=1), workspace).module.state_dict()
     assert not torch.equal(other["classifier.weight"], own["classifier.weight"])
+
+
+def test_without_test_images_its_accuracy_is_not_known() -> None:
+    workspace = small_workspace()
+    workspace.data = replace(workspace.data, test=workspace.data.test.take(np.arange(0)), fingerprint="no test")
+    assert trained(SETTINGS, workspace).about["test_accuracy"] is None
 
 
 @pytest.mark.parametrize("broken", ["network.json", "network.safetensors"])
@@ -103,6 +113,74 @@ def test_names_that_mean_two_classes_mean_none() -> None:
     assert network.class_ids(["crane", "machine", "crane, bird"]).tolist() == [-1, 1, 0]
     assert tiny_judge(("x", "y", "z")).class_ids(["a", "b", "c"]).tolist() == [-1, -1, -1]
     assert tiny_judge(("LABEL_0", "LABEL_1")).class_ids(["a", "b"]).tolist() == [0, 1]
+
+
+class Stage(nn.Module):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(inputs, outputs, 3, 2, padding=1), nn.ReLU())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+class Encoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList([Stage(3, 4), Stage(4, 5)])
+
+    def forward(self, x: torch.Tensor) -> SimpleNamespace:
+        for stage in self.stages:
+            x = stage(x)
+        return SimpleNamespace(last_hidden_state=x)
+
+
+class Foreign(nn.Module):
+    """Built as the ResNets of transformers are: outputs are objects, stages lie deep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resnet = nn.Module()
+        self.resnet.encoder = Encoder()
+        self.classifier = nn.Sequential(nn.Flatten(), nn.Linear(5, 3))
+        self.config = SimpleNamespace(id2label={0: "a, first", 1: "b", 2: "c"}, num_channels=3)
+
+    def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.classifier(self.resnet.encoder(pixel_values).last_hidden_state.mean((2, 3))))
+
+
+def test_a_network_of_the_form_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        model = Foreign().half()
+    asked: list[Any] = []
+
+    def from_pretrained(name: str, **options: Any) -> Foreign:
+        asked.append((name, options))
+        return model
+
+    library = SimpleNamespace(AutoModelForImageClassification=SimpleNamespace(from_pretrained=from_pretrained))
+    monkeypatch.setitem(sys.modules, "transformers", library)
+    (tmp_path / "config.json").write_text("{}")
+    settings = ComplexitySettings(network=str(tmp_path), layer="resnet.encoder.stages.1", maps="layer", size=16, workers=1)
+    result = measure_complexity(settings, workspace_of(image_set()))
+    assert result is not None
+    assert asked == [(str(tmp_path), {"use_safetensors": True})]  # never a pickle
+    found = result.measurement.judge
+    assert result.measurement.layers == ["layer2"]
+    assert (found.shape, found.preprocessing, result.measurement.ids.tolist()) == ((3, 16, 16), IMAGENET, [0, 1, 2])
+    images = torch.cat([image_set().train.images(), image_set().val.images()])
+    x = found.prepare(images).requires_grad_()
+    hidden = model.resnet.encoder(x).last_hidden_state
+    labels = torch.from_numpy(result.measurement.pictures.labels)
+    logits = model.classifier(hidden.mean((2, 3)))
+    (gradient,) = torch.autograd.grad(logits.gather(1, labels[:, None]).sum(), hidden)
+    maps = to_unit((gradient.mean((2, 3), keepdim=True) * hidden).sum(1).relu().detach())
+    (_, block), *_ = result.measurement.blocks()
+    torch.testing.assert_close(block["map0"], maps, rtol=0, atol=1e-5)
+    assert np.array_equal(result.table.predicted, logits.argmax(1).numpy())
+    with pytest.raises(UsageError, match="--layer: 'layer9' is not last or, joined by .*layer1.*layer2"):
+        found.layers("layer9")
 
 
 def save_resnet(folder: Path, labels: int = 4) -> None:
