@@ -37,7 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--also", metavar="NAME,…", default="", help="further: ranking, robustness, areas, distances, search, continual, membership"
     )
     parser.add_argument("--no-record", action="store_true", help="do not note the result in the set's metadata and card")
-    parser.add_argument("--trust", action="store_true", help="evaluate a set whose labels look permuted nevertheless")
+    parser.add_argument("--trust", action="store_true", help="evaluate a set whose labels look permuted, run code that it names")
     foreign = parser.add_argument_group("how sets of other programs are to be understood")
     foreign.add_argument(
         "--normalised", choices=("auto", "yes", "no"), default="auto", help="whether images are as networks take them"
@@ -84,10 +84,24 @@ def _settings(arguments: Namespace, first: Path, overrides: dict[str, str]) -> A
         if "eval.protocol" in overrides:  # what was changed about one protocol is no change of another
             kept = {key: value for key, value in (stored.get("eval") or {}).items() if key not in ("epochs", "batch_size")}
             stored = {**stored, "eval": kept}
-        return settings_from_plain(stored, overrides, origin=f"the settings of {first}")
+        settings = settings_from_plain(stored, overrides, origin=f"the settings of {first}")
+        _refuse_code(settings, overrides, first, arguments.trust)
+        return settings
     if "data.source" not in overrides:
         raise UsageError(f"path: {str(first)!r} does not say what it was distilled from; give --data SOURCE or --recipe RECIPE")
     return settings_from_plain({}, overrides)
+
+
+def _refuse_code(settings: Any, overrides: dict[str, str], path: Path, trust: bool) -> None:
+    """A set that somebody else made must not choose which code runs here."""
+    from limbeck.networks.foreign import is_foreign
+
+    keys = {"network": settings.network, "eval.networks": settings.eval.networks, "eval.teacher": settings.eval.teacher}
+    for key, value in keys.items():
+        if value and key not in overrides and not trust and any(is_foreign(name.strip()) for name in value.split(",")):
+            raise UsageError(
+                f"{key}: {value!r} is code that the metadata of {str(path)!r} name; give {key}=… yourself, or --trust, to run it"
+            )
 
 
 def _options(arguments: Namespace) -> Any:

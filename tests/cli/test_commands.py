@@ -195,6 +195,19 @@ def test_evaluate_refuses_in_a_line(
     assert library.calls == []
 
 
+@pytest.mark.parametrize("key", ["network", "eval.networks", "eval.teacher"])
+def test_a_set_does_not_choose_the_code_that_runs(
+    library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    stored_set(tmp_path / "a", **{key: "os:getcwd"})
+    monkeypatch.setattr("limbeck.methods.evaluate.evaluate", library.evaluate)
+    assert main(["evaluate", "a"]) == 2
+    assert f"{key}: 'os:getcwd' is code that the metadata of 'a' name" in capsys.readouterr().err
+    assert library.calls == []
+    assert main(["evaluate", "a", f"{key}=ConvNetD3"]) == 0
+    assert main(["evaluate", "a", "--trust"]) == 0
+
+
 def test_export_writes_what_can_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import numpy as np
     from distilled.samples import sample_set
