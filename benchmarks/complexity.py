@@ -95,7 +95,8 @@ def measured(workspace: Workspace, found: Judge, **settings: Any) -> Complexity:
 
 
 def kept(result: Complexity) -> dict[str, Any]:
-    return {key: result.results[key] for key in KEPT} | {"histograms": result.results["histograms"]}
+    found = {key: result.results[key] for key in (*KEPT, "histograms")}
+    return found | {"spread": {key: value for key, value in found["spread"].items() if key != "values"}}
 
 
 def correlations(values: np.ndarray, boxes: np.ndarray) -> dict[str, float | None]:
@@ -161,7 +162,7 @@ def photographs(seed: int, folder: Path, size: int, network: str) -> dict[str, A
                     result = measured(workspace_of(samples, "photographs"), one, **{**settings, "split": "train"})
                     row["samples"] = kept(result)
                     if (cam, maps, seed) == ("gradcam", "image", 0):
-                        row["samples"]["classes"] = result.results["classes"]
+                        row["samples"]["classes"] = result.measurement.classes(result.table).round(2).tolist()
                         row["samples"]["comp_dd"] = comp_dd(result)
     return rows
 
