@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from limbeck.figures.style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PAPER, RED, TEXT, label, new_axes
+from limbeck.figures.style import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, RED, TEXT, dress, label, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +81,7 @@ def map_statistics(named: Mapping[str, Mapping[str, Any]]) -> Figure:
     for place, (key, what) in enumerate(STATISTICS.items(), 1):
         axes = figure.add_subplot(1, 2, place, sharey=shared)
         shared = shared or axes
-        _dress(axes)
+        dress(axes)
         top = 0.0
         for number, (name, results) in enumerate(named.items()):
             counts = np.array(results["histograms"][key], dtype=float)
@@ -159,16 +159,6 @@ def _whole_counts(axes: Axes) -> None:
 
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
     axes.set_yticks([tick for tick in axes.get_yticks() if tick >= 0 and tick <= axes.get_ylim()[1]])
-
-
-def _dress(axes: Axes) -> None:
-    axes.set_facecolor("none")
-    axes.grid(True, color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-    for name, spine in axes.spines.items():
-        spine.set_visible(name in ("left", "bottom"))
-        spine.set_color(GRID)
-    axes.tick_params(which="both", colors=MUTED, labelsize=TEXT, length=0)
 
 
 def _short(name: str, most: int = 28) -> str:

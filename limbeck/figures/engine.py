@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from limbeck.figures.style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, PAPER, RED, TEXT, new_axes
+from limbeck.figures.style import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, RED, TEXT, dress, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,7 +119,7 @@ def _panels(cells: Cells, y: str, same: bool = True) -> tuple[Figure, list[tuple
     for number, ipc in enumerate(counts):
         shared = panels[0][0] if panels else None
         axes = figure.add_subplot(1, len(counts), number + 1, sharex=shared, sharey=shared if same else None)
-        _dress(axes)
+        dress(axes)
         held = [cell for cell in cells if cell["ipc"] == ipc]
         each = held[0]
         part = "" if each["batch"] == each["images"] else f", {each['batch']} a step"
@@ -131,16 +131,6 @@ def _panels(cells: Cells, y: str, same: bool = True) -> tuple[Figure, list[tuple
             axes.set_ylabel(y, color=MUTED, fontsize=TEXT)
         panels.append((axes, held))
     return figure, panels
-
-
-def _dress(axes: Axes) -> None:
-    axes.set_facecolor("none")
-    axes.grid(True, color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-    for name, spine in axes.spines.items():
-        spine.set_visible(name in ("left", "bottom"))
-        spine.set_color(GRID)
-    axes.tick_params(which="both", colors=MUTED, labelsize=TEXT, length=0)
 
 
 def _lines(axes: Axes, cells: Cells, value: Callable[[Mapping[str, Any]], float | None]) -> None:

@@ -28,6 +28,12 @@ def new_axes(width: float = 5.4, height: float = 2.9) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
+    dress(axes)
+    return figure, axes
+
+
+def dress(axes: Axes) -> None:
+    """Our look for axes that are there: a light grid, two spines, quiet ticks."""
     axes.set_facecolor("none")
     axes.grid(True, color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
@@ -35,7 +41,6 @@ def new_axes(width: float = 5.4, height: float = 2.9) -> tuple[Figure, Axes]:
         spine.set_visible(name in ("left", "bottom"))
         spine.set_color(GRID)
     axes.tick_params(which="both", colors=MUTED, labelsize=TEXT, length=0)
-    return figure, axes
 
 
 def label(axes: Axes, x: str, y: str) -> None:
