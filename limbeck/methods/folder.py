@@ -102,19 +102,26 @@ class RunFolder:
         return stages
 
     @property
+    def cpu_seconds(self) -> dict[str, float]:
+        """Seconds of the CPU that this process took for every stage, all threads together, over all starts of the run."""
+        return dict(self.state().get("cpu_seconds", {}))
+
+    @property
     def peak_memory(self) -> dict[str, int]:
         """Bytes: the most until the end of every stage, of the process or, on CUDA, of its tensors on the device."""
         return dict(self.state().get("peak_memory", {}))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the block's seconds to the stage of that name, and note the memory taken."""
-        began = time.perf_counter()
+        """Add the block's seconds to the stage of that name, the clock's and the CPU's, and note the memory taken."""
+        began, worked = time.perf_counter(), time.process_time()
         try:
             yield
         finally:
             state = self.state()
             state["stages"][name] = round(state["stages"].get(name, 0.0) + time.perf_counter() - began, 3)
+            busy = state.setdefault("cpu_seconds", {})
+            busy[name] = round(busy.get(name, 0.0) + time.process_time() - worked, 3)
             peaks = state.setdefault("peak_memory", {})
             peaks[name] = max(peaks.get(name, 0), peak_memory(torch.device(state["resolved"]["device"])))
             write_json(self.state_file, state)

@@ -69,7 +69,7 @@ def distill(
 
     Returns:
         The content of `results.json`: accuracies in [0, 1] of `distilled`, `initial`, `random` and `full`, `recovery_ratio`,
-        `paths`, and `seconds` and `peak_memory` (bytes, so far) per stage.
+        `paths`, and per stage `seconds`, `cpu_seconds` (of this process, all its threads) and `peak_memory` (bytes, so far).
 
     Raises:
         UsageError: for data, a network or an `ipc` that do not fit, or a run folder that is taken; nothing is written then.
@@ -110,7 +110,8 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[st
         subset = Subset(*result[:2], workspace.soft, start.classes, result[2])
         measured = _measured(workspace, evaluator, subset, start if facts else None)
     paths = {"run": str(folder.path), "distilled": str(folder.path / "distilled")}
-    results = {**measured, **facts, "paths": paths, "seconds": folder.seconds, "peak_memory": folder.peak_memory}
+    spent = {"seconds": folder.seconds, "cpu_seconds": folder.cpu_seconds, "peak_memory": folder.peak_memory}
+    results = {**measured, **facts, "paths": paths, **spent}
     if workspace.needs_experts:
         store = workspace.experts
         results["paths"] = {**paths, "experts": str(store.path)}

@@ -33,6 +33,7 @@ KEPT = (
     "skipped_share",
     "experts",
     "seconds",
+    "cpu_seconds",
     "peak_memory",
     "data",
     "environment",

@@ -84,12 +84,13 @@ def cost(records: Sequence[Record]) -> dict[str, Any]:
     """Mean seconds and the peak memory of a method's cells.
 
     Returns:
-        `seconds`: `distil` (everything between the experts and the evaluation), `evaluate`, and `experts`, that of the cell which
-        trained them or at least longest waited for them. `peak_memory`: bytes until the end of distilling, and whether that is
+        `seconds`: `distil` (everything between the experts and the evaluation), `distil_cpu` (the same of the process's CPU time,
+        which other work on the machine does not lengthen; None where it was not noted), `evaluate`, and `experts`, that of the
+        cell which trained them or at least longest waited for them. `peak_memory`: bytes until the end of distilling, and whether that is
         only a `bound`, because in every cell training the experts had taken more before.
     """
     spent = [record.get("seconds") or {} for record in records]
-    distil = [sum(value for name, value in one.items() if name not in ("experts", "evaluate")) for one in spent]
+    busy = [noted for record in records if (noted := record.get("cpu_seconds"))]
     peaks = []
     for record in records:
         stages = {name: value for name, value in (record.get("peak_memory") or {}).items() if name != "evaluate"}
@@ -99,7 +100,8 @@ def cost(records: Sequence[Record]) -> dict[str, Any]:
     own = [peak for peak, bound in peaks if not bound]
     memory = {"bytes": max(own), "bound": False} if own else {"bytes": min(peaks)[0], "bound": True} if peaks else None
     seconds = {
-        "distil": _mean(distil),
+        "distil": _mean([_distilling(one) for one in spent]),
+        "distil_cpu": _mean([_distilling(one) for one in busy]),
         "evaluate": _mean([one.get("evaluate", 0.0) for one in spent]),
         "experts": max((one.get("experts", 0.0) for one in spent), default=0.0),
     }
@@ -145,6 +147,12 @@ def memory_text(memory: Mapping[str, Any] | None) -> str:
     return "–" if memory is None else f"{'≤ ' if memory['bound'] else ''}{memory['bytes'] / 2**20:.0f} MiB"
 
 
+def time_text(row: Mapping[str, Any]) -> str:
+    """Seconds from the experts to the evaluation, and how many of the CPU."""
+    spent = row["seconds"]
+    return f"{spent['distil']:.0f} s" + ("" if spent["distil_cpu"] is None else f" ({spent['distil_cpu']:.0f} s of CPU)")
+
+
 def gradient_text(row: Mapping[str, Any]) -> str:
     """Cosine and norm beside the plain gradient."""
     found = row["comparison"]
@@ -154,6 +162,10 @@ def gradient_text(row: Mapping[str, Any]) -> str:
 def skipped_text(row: Mapping[str, Any]) -> str:
     """Share of the iterations that changed nothing."""
     return "–" if row["skipped_share"] is None else f"{100 * row['skipped_share']:.0f} %"
+
+
+def _distilling(seconds: Mapping[str, float]) -> float:
+    return sum(value for name, value in seconds.items() if name not in ("experts", "evaluate"))
 
 
 def _table(ipc: int, network: str, held: Mapping[str, Mapping[int, Record]]) -> dict[str, Any]:
@@ -246,7 +258,7 @@ def _markdown_table(table: Mapping[str, Any]) -> list[str]:
         one = to_first.get(row["method"])
         p = "–" if one is None or one["p_adjusted"] is None else f"{one['p_adjusted']:.3g}"
         against = ("–", "–", "") if one is None else (difference_text(one), p, verdict_text(one))
-        cost_ = (f"{row['seconds']['distil']:.0f} s", memory_text(row["peak_memory"]))
+        cost_ = (time_text(row), memory_text(row["peak_memory"]))
         columns = (row["method"], accuracy_text(row["accuracy"]), str(row["accuracy"]["n"]), *against)
         lines.append(f"| {' | '.join((*columns, gradient_text(row), skipped_text(row), *cost_))} |")
     for kind, summary in table["reference"].items():

@@ -57,7 +57,7 @@ def variant(problem: Mapping[str, Any], way: Mapping[str, Any], repeats: int, re
     device = _set_up(posed, taken.precision == "tf32")
     if taken.kind != "unroll":
         reuse_freed_memory()
-    iteration = _iteration(posed, taken, torch.float32)
+    iteration = iteration_of(posed, taken, torch.float32)
     last: dict[str, Gradients] = {}
     resident = _resident()
     warm_up, *seconds = (_seconds(lambda: last.update(found=iteration()), device) for _ in range(repeats + 1))
@@ -70,7 +70,7 @@ def reference(problem: Mapping[str, Any], path: str, key: str) -> dict[str, Any]
     posed = Problem(**problem)
     _set_up(posed, False)
     reuse_freed_memory()
-    gradients = _iteration(posed, Way(kind="exact"), torch.float64)()
+    gradients = iteration_of(posed, Way(kind="exact"), torch.float64)()
     tensors = {"images": gradients.images, "labels": gradients.labels, "syn_lr": gradients.syn_lr}
     write_tensors(Path(path), tensors, {"fingerprint": key})
     return {}
@@ -88,7 +88,7 @@ def probe(cases: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[
     with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
         for problem, way in posed:
             device = _set_up(problem, False)
-            iteration = _iteration(problem, way, torch.float32)
+            iteration = iteration_of(problem, way, torch.float32)
             iteration()
             resident = resident or _resident()
             peaks.append(measure(iteration, device)[1].peak)
@@ -145,7 +145,7 @@ def _set_up(problem: Problem, tf32: bool) -> torch.device:
     return device
 
 
-def _iteration(problem: Problem, way: Way, dtype: torch.dtype) -> Callable[[], Gradients]:
+def iteration_of(problem: Problem, way: Way, dtype: torch.dtype) -> Callable[[], Gradients]:
     """What is timed: all student steps and the way back, as one iteration of a distillation takes them."""
     device = torch.device(problem.device)
     network = flat_network(problem.network, (3, problem.size, problem.size), problem.classes)

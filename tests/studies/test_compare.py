@@ -116,14 +116,20 @@ def test_a_method_on_another_network_is_compared_where_both_were_evaluated() -> 
 
 def test_cost_leaves_experts_and_evaluation_out() -> None:
     trained = {"seconds": {"experts": 30.0, "initial": 2.0, "distil": 8.0, "evaluate": 5.0}}
+    trained["cpu_seconds"] = {"experts": 40.0, "initial": 1.0, "distil": 8.0, "evaluate": 9.0}
     trained["peak_memory"] = {"experts": 500, "initial": 500, "distil": 500, "evaluate": 900}  # type: ignore[assignment]
     found = cost([record("a", 0, 0.5, **trained), record("a", 1, 0.5)])
-    assert found["seconds"] == {"distil": pytest.approx(7.5), "evaluate": pytest.approx(3.5), "experts": 30.0}
+    assert found["seconds"] == {
+        "distil": pytest.approx(7.5),
+        "distil_cpu": pytest.approx(9.0),
+        "evaluate": pytest.approx(3.5),
+        "experts": 30.0,
+    }
     assert found["peak_memory"] == {"bytes": 300, "bound": False}  # the second cell found its experts trained
     assert cost([record("a", 0, 0.5, **trained)])["peak_memory"] == {"bytes": 500, "bound": True}
     selected = cost([record("a", 0, 0.5, seconds={"select": 3.0, "evaluate": 1.0}, peak_memory={"select": 70, "evaluate": 90})])
     assert selected == {
-        "seconds": {"distil": 3.0, "evaluate": 1.0, "experts": 0.0},
+        "seconds": {"distil": 3.0, "distil_cpu": None, "evaluate": 1.0, "experts": 0.0},
         "peak_memory": {"bytes": 70, "bound": False},
     }
     assert cost([record("a", 0, 0.5, seconds={}, peak_memory=None)])["peak_memory"] is None
