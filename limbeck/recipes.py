@@ -18,7 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from limbeck.methods.presets import PRESETS
+from limbeck.methods.registry import METHODS, method_of
 from limbeck.methods.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.fingerprint import plain
@@ -82,13 +82,17 @@ def load_recipe(recipe: str, overrides: Mapping[str, str] | None = None) -> Dist
     return settings_from_plain(_read_yaml(recipe), overrides, origin=f"recipe {recipe}")
 
 
-def settings_from_plain(values: Any, overrides: Mapping[str, str] | None = None, *, origin: str = "settings") -> DistillSettings:
+def settings_from_plain(
+    values: Any, overrides: Mapping[str, str] | None = None, *, origin: str = "settings", imports: bool = True
+) -> DistillSettings:
     """The settings that were written as JSON or YAML, under the overrides: the inverse of `runtime.fingerprint.encodable`.
 
     Args:
         values: a mapping, nested or with dotted keys; absent keys take the defaults.
         overrides: dotted keys with the values as typed.
         origin: where the values come from, said where an error is.
+        imports: whether a method of the user's (`package.module:METHOD`) may be imported, for the settings that it stands for; not
+            where somebody else wrote the values, and they are whole.
 
     Raises:
         UsageError: when `values` is no mapping; for an unknown key, a value of the wrong type or out of range.
@@ -96,7 +100,9 @@ def settings_from_plain(values: Any, overrides: Mapping[str, str] | None = None,
     if not isinstance(values, Mapping):
         raise UsageError(f"{origin} {_kind_of(values)}, not keys with values")
     given = _typed(_flat(values), f" (in {origin})") | _typed(overrides or {})
-    preset = PRESETS[given.get("method", DistillSettings().method)]
+    name = given.get("method", DistillSettings().method)
+    method = method_of(name) if imports or name in METHODS else None
+    preset = {} if method is None else _typed(method.preset, f" (in the preset of {name})")
     settings: DistillSettings = _build(DistillSettings, {**preset, **given})
     return settings
 

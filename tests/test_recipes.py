@@ -7,13 +7,13 @@ import math
 import re
 import runpy
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import yaml
 
 from limbeck.data.registry import find_subset
-from limbeck.methods.presets import NAMES
+from limbeck.methods.registry import METHODS
 from limbeck.methods.settings import DistillSettings, OuterSettings
 from limbeck.recipes import (
     FOLDER,
@@ -123,7 +123,7 @@ def test_small_recipes_differ_in_their_methods_alone(folder: str) -> None:
     """Data, network, augmentation and evaluation are the same; so are the experts of methods that need no others."""
     names = [name for name in recipe_names() if re.fullmatch(rf"{folder}/[a-z0-9-]+-ipc1", name)]
     found = {load_recipe(name).method: load_recipe(name) for name in names}
-    assert found.keys() == set(get_args(key_types()["method"]))
+    assert found.keys() == METHODS.keys()
     base = found["edf"]
     for method, settings in found.items():
         assert (settings.data, settings.network, settings.augment) == (base.data, base.network, base.augment), method
@@ -257,8 +257,8 @@ def test_every_key_has_a_type_that_its_default_fits() -> None:
         ("outer.lr_img=big", "outer.lr_img: 'big' is not a number"),
         ("augment.flip=1", "augment.flip: '1' is not true or false"),
         ("data.size=[32]", "data.size: '[32]' is not a whole number or a list of 2 whole numbers or null"),
-        ("init=zeros", "init: 'zeros' is not one of correct, real, noise"),
-        ("method=magic", f"method: 'magic' is not one of {', '.join(NAMES)}"),
+        ("init=", "init: '' is not one of correct, real, noise, centre, or the path of a distilled set"),
+        ("method=magic", f"method: 'magic' is not one of {', '.join(METHODS)}"),
         ("enhance.cam_threshold=median", "enhance.cam_threshold: 'median' is not mean or a number"),
         ("output=runs/\udcff", "output: 'runs/\\udcff' is not UTF-8 text, which the files of a run hold"),
         ("ipc=0", "ipc: 0 is not at least 1"),

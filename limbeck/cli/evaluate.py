@@ -84,7 +84,7 @@ def _settings(arguments: Namespace, first: Path, overrides: dict[str, str]) -> A
         if "eval.protocol" in overrides:  # what was changed about one protocol is no change of another
             kept = {key: value for key, value in (stored.get("eval") or {}).items() if key not in ("epochs", "batch_size")}
             stored = {**stored, "eval": kept}
-        settings = settings_from_plain(stored, overrides, origin=f"the settings of {first}")
+        settings = settings_from_plain(stored, overrides, origin=f"the settings of {first}", imports=False)
         _refuse_code(settings, overrides, first, arguments.trust)
         return settings
     if "data.source" not in overrides:

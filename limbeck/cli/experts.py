@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from limbeck.experts.store import TrajectoryStore
     from limbeck.methods.settings import DistillSettings
 
+MOST_CLASSES = 20  # in a table of difficulties
+
 OPTIONS = {
     "train": ("data", "shard"),
     "show": ("plot",),
@@ -34,7 +36,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_overrides(parser, "settings that replace the recipe's, such as experts.num_experts=10; PATH or FILE… of the other forms")
     parser.add_argument("--data", metavar="SOURCE", help="the same as data.source=SOURCE")
     parser.add_argument("--shard", metavar="I/N", help="train only the I-th of N shares of the experts, beside other processes")
-    parser.add_argument("--plot", metavar="FILE", help="show: draw the accuracies to this .png file")
+    parser.add_argument(
+        "--plot", metavar="FILE", help="show: draw accuracies, and difficulties if there are any, to this .png file"
+    )
     parser.add_argument(
         "--recipe",
         metavar="RECIPE",
@@ -84,7 +88,8 @@ def _show(arguments: Namespace) -> dict[str, Any]:
         from limbeck.runtime.files import write_bytes
 
         curves = {int(expert): curve for expert, curve in results["store"]["accuracy"].items()}
-        figure = expert_curves(curves, {expert: store.held(expert) for expert in store.experts})
+        held = {expert: store.held(expert) for expert in store.experts}
+        figure = expert_curves(curves, held, results["store"]["difficulty"])
         write_bytes(Path(arguments.plot), png(figure))
         results["paths"]["plot"] = arguments.plot
     return results
@@ -251,6 +256,32 @@ def _print_store(store: Mapping[str, Any]) -> None:
         last = "" if asked["last"] is None else f", epoch {asked['last']} of {asked['label_experts']}"
         state = "complete" if not asked["lacking"] else f"{asked['lacking']} experts lack something"
         print(f"asked for: epochs {asked['epochs']} of {asked['num_experts']} experts{last}, as {asked['dtype']}: {state}")
+    for record in store["difficulty"]:
+        _print_difficulty(record)
+    if len(store["difficulty"]) > 1:
+        print("warning: the scores were computed anew between two trainings and differ, so that some experts follow others")
+
+
+def _print_difficulty(record: Mapping[str, Any]) -> None:
+    """The scores of a curriculum, a line a class; of many classes the easiest and the hardest."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    rows = sorted(record["classes"], key=lambda row: float(row["mean"]))
+    shown = rows if len(rows) <= MOST_CLASSES else rows[: MOST_CLASSES // 2] + rows[-MOST_CLASSES // 2 :]
+    after = f"{record['networks']} networks after {record['epochs']} epochs, fingerprint {record['fingerprint']}"
+    print(f"difficulty of {record['images']} training images: {record['measure']}, the mean over {after}")
+    table = Table("class", "images", "mean", "least", "quarter", "median", "three quarters", "most")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in shown:
+        table.add_row(escape(row["name"]), str(row["images"]), *(f"{value:.3g}" for value in (row["mean"], *row["quantiles"])))
+    Console(highlight=False).print(table)
+    if len(shown) < len(rows):
+        print(f"the easiest and the hardest {MOST_CLASSES // 2} of {len(rows)} classes; --json has all")
+    for kind in ("easiest", "hardest"):
+        print(f"{kind} training images: {', '.join(map(str, record[kind]))}")
 
 
 def _spread(rows: Sequence[Any], most: int) -> list[Any]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import Any
 
-from limbeck.cli import bench, compare, complexity, distill, evaluate, experts, export, plan, recipes, report
+from limbeck.cli import bench, comp_dd, compare, complexity, distill, evaluate, experts, export, plan, recipes, report
 from limbeck.cli.command import Command, Parser
 from limbeck.cli.output import print_json, stdout_to_stderr
 from limbeck.runtime.errors import Failure, UsageError
@@ -21,6 +21,7 @@ COMMANDS: dict[str, Command] = {
     "experts": experts.COMMAND,
     "evaluate": evaluate.COMMAND,
     "compare": compare.COMMAND,
+    "comp-dd": comp_dd.COMMAND,
     "complexity": complexity.COMMAND,
     "export": export.COMMAND,
     "plan": plan.COMMAND,

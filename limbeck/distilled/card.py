@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from limbeck.distilled import set_views
 from limbeck.runtime.fingerprint import encodable
 
 if TYPE_CHECKING:
@@ -153,9 +154,23 @@ def _facts(held: "DistilledSet", method: Any) -> list[tuple[str, str]]:
         ("Images", f"{len(held)}, {_amount(held)}"),
         ("Size", f"{height} × {width} pixels, {channels} channel{'s' * (channels > 1)}"),
         ("Labels", {"logits": "soft (logits)", "hard": "hard"}[held.label_kind]),
+        *_views(held),
         ("Step size η to train with", f"{held.syn_lr:.6g}"),
         ("Preprocessing", held.preprocessing.kind),
     ]
+
+
+def _views(held: "DistilledSet") -> list[tuple[str, str]]:
+    """What there is about augmented views, in a row, or nothing."""
+    if held.views is None:
+        return []
+    facts = set_views.summary(held.views)
+    coding, size = facts["coding"], sum(facts["bytes_per_view"].values())
+    kept = _text(coding["dtype"]) + (f", the {_text(coding['top'])} likeliest classes" if coding["top"] else "")
+    teacher = f" of {_text(facts['teacher'])}" if facts["teacher"] else ""
+    epochs = f"{facts['epochs']} epochs in batches of {facts['batch_size']}"
+    text = f"logits{teacher} for {epochs} ({kept}, {size:.0f} bytes a view): `distilled.view_batches(epoch)`"
+    return [("Labels of augmented views", text)]
 
 
 def _results(held: "DistilledSet") -> str:

@@ -1,12 +1,17 @@
-"""A distilled set for programs that do not know Limbeck: a folder of images, or one NumPy archive."""
+"""A distilled set for programs that do not know Limbeck: a folder of images, one NumPy archive, or the files of research code."""
 
 import io
+import math
 import re
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from limbeck.data.preprocessing import Normalise, Preprocessing, Whiten
 from limbeck.distilled.preview import picture, quantise
 from limbeck.distilled.set import DistilledSet
 from limbeck.runtime.errors import require
@@ -26,8 +31,7 @@ def export_folder(held: DistilledSet, path: Path | str) -> Path:
     Raises:
         UsageError: when `path` exists and is not empty, or the images have neither one channel nor three.
     """
-    path = Path(path)
-    require(not path.exists() or (path.is_dir() and not any(path.iterdir())), "--output", str(path), "a new or an empty folder")
+    path = _new(path)
     require(held.shape[0] in (1, 3), "--to", "folder", f"possible for images of {held.shape[0]} channels; use npz")
     folders = folder_names(held.class_names)
     levels, classes = quantise(held.to_pixels()), held.classes.cpu().numpy()
@@ -66,6 +70,40 @@ def export_npz(held: DistilledSet, path: Path | str) -> Path:
     return path
 
 
+def export_research(held: DistilledSet, path: Path | str) -> Path:
+    """Write a folder of the files that research code leaves, which `torch.load(…, weights_only=True)` reads.
+
+    images_best.pt      X, float32 with shape (N, C, H, W), as optimised and as a network takes them
+    labels_best.pt      logits, float32 with shape (N, K), or of hard labels the classes, int64 with shape (N,)
+    lr_best.pt          η, float32 without dimensions
+    res_METHOD_Nipc.pt  of hard labels besides {"data": [[X, classes]]}, as gradient and distribution matching leave it
+    about.json          what no tensor says: how X comes from pixels, the classes and their names, η in double precision
+    preprocessing.pt    of whitened images besides the means and matrices, which are too large for that
+
+    Read back (`foreign.read_set`) with the data that the set was made from, it has the same images, labels and, in single
+    precision, η. What it was made by, its settings, results and labels of views are lost, and the preprocessing is taken to be
+    that of the data. The class of an image with soft labels is then found in these: the same where images come class by class,
+    as many of each, and more than half of the labels of each class favour it.
+
+    Raises:
+        UsageError: when `path` exists and is not empty, or η is 0 or infinite in single precision.
+    """
+    path, hard = _new(path), held.label_kind == "hard"
+    rate = torch.tensor(held.syn_lr, dtype=torch.float32)
+    require(0 < rate.item() < math.inf, "--to", "research", f"possible for the step size {held.syn_lr:g}")
+    images, labels = held.images, held.classes if hard else held.labels
+    with new_folder(path) as root:
+        for name, tensor in (("images", images), ("labels", labels), ("lr", rate)):
+            write_bytes(root / f"{name}_best.pt", _pt(tensor))
+        if hard:
+            method = _safe(str(held.metadata.get("method") or "set"))
+            write_bytes(root / f"res_{method}_{held.ipc}ipc.pt", _pt({"data": [[images, labels]]}))
+        if isinstance(held.preprocessing, Whiten):
+            write_bytes(root / "preprocessing.pt", _pt(held.preprocessing.tensors()))
+        write_json(root / "about.json", _about(held))
+    return path
+
+
 def folder_names(names: tuple[str, ...]) -> list[str]:
     """A folder name for each class, safe on every file system; as sorted text they are in the order of the classes.
 
@@ -89,6 +127,55 @@ def _safe(name: str) -> str:
 def _reserved(name: str) -> bool:
     """Whether a folder cannot be called that: nothing, a device of Windows, a split that an image folder may have."""
     return name.casefold() in _RESERVED or bool(re.fullmatch("(?i)(com|lpt)[0-9]", name))
+
+
+def _new(path: Path | str) -> Path:
+    """`path`, once it is free for a folder."""
+    path = Path(path)
+    require(not path.exists() or (path.is_dir() and not any(path.iterdir())), "--output", str(path), "a new or an empty folder")
+    return path
+
+
+def _about(held: DistilledSet) -> dict[str, Any]:
+    """What the tensors of research code leave open."""
+    labels = "logits Y; softmax(Y) are the probabilities" if held.label_kind == "logits" else "the number of the class"
+    channels = held.preprocessing.tensors() if isinstance(held.preprocessing, Normalise) else {}
+    return {
+        "images": f"(N, C, H, W), as a network takes them: {_formula(held.preprocessing)}",
+        "preprocessing": held.preprocessing.kind,
+        **{name: tensor.tolist() for name, tensor in channels.items()},
+        "labels": labels,
+        "label_kind": held.label_kind,
+        "class_names": held.class_names,
+        "classes": held.classes.tolist(),
+        "syn_lr": held.syn_lr,
+        "method": held.metadata.get("method"),
+    }
+
+
+def _formula(preprocessing: Preprocessing) -> str:
+    """How images come from pixels."""
+    if isinstance(preprocessing, Whiten):
+        return "x = (p − mean) · matrix of the pixels p in [0, 1], all of an image in one row; preprocessing.pt has the three"
+    if isinstance(preprocessing, Normalise):
+        return "x = (p − mean) / std of the pixels p in [0, 1], channel by channel"
+    return "the pixels in [0, 1]"
+
+
+def _pt(content: Any) -> bytes:
+    """What `torch.save` makes of tensors and lists of them, each on the CPU and without what it is a view of."""
+    buffer = io.BytesIO()
+    torch.save(_plain(content), buffer)
+    return buffer.getvalue()
+
+
+def _plain(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _plain(value) for name, value in content.items()}
+    if isinstance(content, list):
+        return [_plain(value) for value in content]
+    assert isinstance(content, Tensor), content
+    return content.detach().cpu().contiguous().clone()
 
 
 def _labels(held: DistilledSet) -> dict[str, np.ndarray]:

@@ -4,15 +4,20 @@
               exhausted); Y_i the mean logits of the experts that classify image i correctly
     real      random real images; Y_i the logits of one expert
     noise     x ~ N(0, 1) where the network sees it; Y_i the mean logits of the class's real images of `correct`
+    centre    the images nearest to the centres of k-means in their class, in the features of a trained network
+              (`selection.centres`); Y_i the mean logits of the experts that classify image i correctly
+    a set     X, Y, η and the classes of a distilled set, ours or another program's
 
-Hard labels are the classes, one-hot; then only `correct` reads experts.
+Hard labels are the classes, one-hot; then only `correct` reads experts. A set with hard labels, continued with soft ones, takes
+those of `centre`; one with soft labels, continued with hard ones, its classes.
 
 Guo et al., "Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching" (DATM), 2024, arXiv:2310.05773.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,13 +25,21 @@ from torch.nn.functional import one_hot
 
 from limbeck.data.imageset import ImageSet, Split
 from limbeck.data.preprocessing import Preprocessing
+from limbeck.distilled.fit import check_fit
+from limbeck.distilled.foreign import ForeignOptions, read_set
+from limbeck.distilled.selection import centres
+from limbeck.distilled.set import DistilledSet
+from limbeck.distilled.starts import STARTS, Start
 from limbeck.experts.store import TrajectoryStore
 from limbeck.networks.flat import FlatNetwork
-from limbeck.runtime.errors import Failure, require
+from limbeck.runtime.errors import Failure, UsageError, require
+from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
-from limbeck.training.images import prepare_split, sample
+from limbeck.training.images import Held, Images, Prepared, prepare_split, sample
 from limbeck.training.train import logits_of
+
+LEAST_SYN_LR, GREATEST_SYN_LR = 1e-6, 1e38  # as `outer.syn_lr_init`
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +65,7 @@ class Initial:
         ipc: images per class.
         seed: of the draws.
         device: to compute on.
+        features: gives those of the training images, with shape (N, D), on the CPU, asked only for `centre`.
     """
 
     data: ImageSet
@@ -63,40 +77,66 @@ class Initial:
     ipc: int
     seed: int
     device: torch.device
+    features: Callable[[], Tensor]
 
-    def make(self, kind: Literal["correct", "real", "noise"], soft: bool = True, progress: Progress | None = None) -> InitialSet:
+    def make(self, kind: Start, soft: bool = True, progress: Progress | None = None) -> InitialSet:
         """X, Y (logits, or where not `soft` one-hot) and the classes, of the `kind` above.
 
         Raises:
             UsageError: when a class has fewer than `ipc` training images.
         """
         check_ipc(self.data, self.ipc)
-        classes = torch.arange(self.data.num_classes).repeat_interleave(self.ipc)
-        labels = one_hot(classes, self.data.num_classes).float()
+        train, k = self.data.train, self.data.num_classes
+        classes = torch.arange(k).repeat_interleave(self.ipc)
+        labels = one_hot(classes, k).float()
+        found: Tensor | None = None
         if kind == "correct" or (kind == "noise" and soft):
             chosen, found = self._correct(self._logits(self.label_experts), progress or NoProgress())
+        elif kind == "centre":
+            chosen = centres(self.features(), torch.from_numpy(train.labels), self.ipc, self.seed)
         else:
-            chosen = real_subset(self.data.train, self.data.num_classes, self.ipc, self.seed, "initial")
-            found = self._logits(1)[0, chosen] if soft else labels
-        labels = found if soft else labels
-        images = self.preprocessing.prepare(self.data.train.images(chosen.numpy())).to(self.device)
+            chosen = real_subset(train, k, self.ipc, self.seed, "initial")
+            found = self._logits(1)[0, chosen] if soft else None
+        images = self.preprocessing.prepare(train.images(chosen.numpy())).to(self.device)
         if kind == "noise":
             images = torch.randn(images.shape, generator=generator(self.seed, "initial noise")).to(self.device)
+        if soft:
+            labels = self._voted_for(images, classes) if found is None else found
         if kind == "noise" and soft:
-            labels = labels.view(self.data.num_classes, self.ipc, -1).mean(1, keepdim=True).expand(-1, self.ipc, -1).flatten(0, 1)
+            labels = labels.view(k, self.ipc, -1).mean(1, keepdim=True).expand(-1, self.ipc, -1).flatten(0, 1)
         return InitialSet(images, labels.clone().to(self.device), classes)
 
-    def _logits(self, experts: int) -> Tensor:
-        """The logits of the first `experts` experts' last epoch for the training images, with shape (S, N, K)."""
-        images = prepare_split(self.data.train, self.preprocessing, self.device)
+    def continued(self, held: DistilledSet, soft: bool = True) -> InitialSet:
+        """X, Y (logits, or where not `soft` one-hot) and the classes of a set that fits, class by class."""
+        order = held.classes.argsort(stable=True)
+        images, classes = held.images[order].to(self.device), held.classes[order]
+        if not soft:
+            labels = one_hot(classes, held.num_classes).float()
+        else:
+            labels = held.labels[order] if held.label_kind == "logits" else self._voted_for(images, classes)
+        return InitialSet(images, labels.to(self.device), classes)
+
+    def _logits(self, experts: int, images: Images | None = None) -> Tensor:
+        """The logits of the first `experts` experts' last epoch for `images` (None: those of training), with shape (S, N, K)."""
+        train = prepare_split(self.data.train, self.preprocessing, self.device) if images is None else self._train
         rows = []
         for expert in range(experts):
             theta = self.store().read(expert, self.last_epoch, self.device)
-            rows.append(logits_of(self.network.with_parameters(theta, lambda: sample(images)), images).cpu())
+            module = self.network.with_parameters(theta, lambda: sample(train))
+            rows.append(logits_of(module, train if images is None else images).cpu())
             if not bool(rows[-1].isfinite().all()):
                 cause = f"experts.expert_lr or experts.weight_decay is too large, or a file in {str(self.store().path)!r} is broken"
                 raise Failure(f"expert {expert} gives logits that are not finite; {cause}")
         return torch.stack(rows)
+
+    @property
+    def _train(self) -> Images:
+        """The training images, prepared when they are fetched."""
+        return Prepared(self.data.train, self.preprocessing, self.device)
+
+    def _voted_for(self, images: Tensor, classes: Tensor) -> Tensor:
+        """Y of images (n, C, H, W) of those classes, with shape (n, K), on the CPU."""
+        return _voted(self._logits(self.label_experts, Held(images)), classes)
 
     def _correct(self, logits: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
         labels = torch.from_numpy(self.data.train.labels)
@@ -112,9 +152,64 @@ class Initial:
                 progress.say(f"warning: no expert classifies {wrong} of the {self.ipc} initial images of class {name!r} correctly")
             chosen.append(picked)
         index = torch.cat(chosen)
-        votes = correct[:, index]
-        votes = torch.where(votes.any(0), votes, torch.ones_like(votes)).unsqueeze(2)  # no vote at all would be 0/0: NaN
-        return index, (logits[:, index] * votes).sum(0) / votes.sum(0)
+        return index, _voted(logits[:, index], labels[index])
+
+
+def _voted(logits: Tensor, classes: Tensor) -> Tensor:
+    """The mean logits, with shape (n, K), of the experts that are right about an image, or of all where none is; of (S, n, K)."""
+    votes = logits.argmax(2) == classes
+    votes = torch.where(votes.any(0), votes, torch.ones_like(votes)).unsqueeze(2)  # no vote at all would be 0/0: NaN
+    return (logits * votes).sum(0) / votes.sum(0)
+
+
+def read_start(path: Path, ipc: int, syn_lr: float, data: ImageSet, preprocessing: Preprocessing) -> tuple[DistilledSet, list[str]]:
+    """The set to start from, and what a reader should know of it, a sentence each; usually nothing.
+
+    Args:
+        path: whatever `read_set` reads, or the folder of a run.
+        ipc: images per class.
+        syn_lr: η where the files do not say it.
+        data: the images to distil.
+        preprocessing: of its training split.
+
+    Raises:
+        UsageError: when nothing is there, it cannot be read, or its classes, their number of images, the images' shape or their
+            preprocessing are others.
+    """
+    told, path = str(path), Path(os.path.expanduser(path))
+    require(os.path.exists(path), "init", told, f"one of {', '.join(STARTS)}, or the path of a distilled set")
+    if (path / "distilled").is_dir():
+        path = path / "distilled"
+    elif (path / "state.json").exists():
+        raise UsageError(f"init: {told!r} is a run that has not ended; finish it with `limbeck distill … --resume`")
+    try:
+        held = read_set(path, data, preprocessing, options=ForeignOptions(syn_lr=syn_lr))
+        notes = check_fit(held, data, preprocessing)
+    except UsageError as error:
+        raise UsageError(f"init: {_without_options(str(error), told)}") from error
+    counts = torch.bincount(held.classes, minlength=held.num_classes)
+    low, high = int(counts.min()), int(counts.max())
+    found = str(low) if low == high else f"{low} … {high}"
+    require(low == high == ipc, "ipc", ipc, f"{found}, the number of images of a class in {told!r}, which init starts from")
+    known = LEAST_SYN_LR <= held.syn_lr <= GREATEST_SYN_LR
+    require(known, "init", told, f"a set with a step size in [{LEAST_SYN_LR:g}, {GREATEST_SYN_LR:g}]: it has {held.syn_lr:g}")
+    assumed = held.metadata.get("assumed")
+    # That a file's η goes before `outer.syn_lr_init` is how it is meant here.
+    assumptions = [str(note) for note in assumed if "step size" not in str(note)] if isinstance(assumed, list) else []
+    return held, assumptions + notes
+
+
+def content_of(held: DistilledSet) -> str:
+    """Sixteen hexadecimal digits that identify what is taken from a set to start from."""
+    arrays = (held.images, held.labels, held.classes)
+    return fingerprint(array_fingerprint(*(array.cpu().numpy() for array in arrays)), held.label_kind, held.syn_lr)
+
+
+def _without_options(message: str, path: str) -> str:
+    """What is wrong with the set at `path`, without the options that `limbeck evaluate` has for it."""
+    for advice in ("; --resize", ": say normalised="):
+        message = message.partition(advice)[0]
+    return message.removeprefix("path: ") if message.startswith("path: ") else f"{path!r}: {message}"
 
 
 def check_ipc(data: ImageSet, ipc: int) -> None:

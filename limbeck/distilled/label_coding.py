@@ -2,8 +2,9 @@
 
 Of a teacher's logits z (K,) is kept, with z' = z − max z, which no softmax can tell from z,
 
+    fp32      z itself: nothing is lost                                                4 K bytes
     all       z' in half precision                                                     2 K bytes
-    top k     the k greatest z' in half precision, their classes, and one logit r for each class that is left:
+    top k     the k greatest z', their classes, and one logit r for each class that is left:
               r = τ log( Σ_left exp(z'/τ) / (K − k) )                                  2 (k + 1) bytes and k … 4 k for the classes
 
 so that at the temperature τ the classes that are left keep their share of the probability, evenly spread. The likely classes' z'
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from limbeck.runtime.errors import Failure, require
 
-HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +29,7 @@ class LabelCoding:
     """How labels are kept.
 
     Args:
-        dtype: `bf16` or `fp16`.
+        dtype: `fp32`, `bf16` or `fp16`.
         top: how many of the likeliest classes are kept, below K; None keeps all.
         temperature: τ, at which the rest is spread evenly: that of the divergence which the labels are for.
 
@@ -36,40 +37,47 @@ class LabelCoding:
         UsageError: when a value is not accepted.
     """
 
-    dtype: Literal["bf16", "fp16"] = "bf16"
+    dtype: Literal["fp32", "bf16", "fp16"] = "bf16"
     top: int | None = None
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        require(self.dtype in HALF, "labels.dtype", self.dtype, "bf16 or fp16")
-        require(self.top is None or self.top >= 1, "labels.top", self.top, "at least 1, or null")
-        require(0 < self.temperature < math.inf, "labels.temperature", self.temperature, "above 0 and finite")
+        require(self.dtype in TYPES, "view_labels.dtype", self.dtype, f"one of {', '.join(TYPES)}")
+        require(self.top is None or self.top >= 1, "view_labels.top", self.top, "at least 1, or null")
+        require(0 < self.temperature < math.inf, "view_labels.temperature", self.temperature, "above 0 and finite")
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing is lost."""
+        return self.dtype == "fp32" and self.top is None
 
 
 def encode(logits: Tensor, coding: LabelCoding) -> dict[str, Tensor]:
     """Logits (B, K) in few bytes, on the CPU: `logits` with shape (B, K), or (B, k + 1), the last of them r, and `classes` (B, k).
 
     Raises:
-        UsageError: when `labels.top` is not below K.
+        UsageError: when `view_labels.top` is not below K.
         Failure: when a logit is not finite.
     """
     if not bool(logits.isfinite().all()):
         raise Failure("the teacher gives logits that are not finite, which cannot be labels")
-    num_classes, top, dtype = logits.shape[1], coding.top, HALF[coding.dtype]
+    if coding.exact:
+        return {"logits": logits.float().cpu()}
+    num_classes, top, dtype = logits.shape[1], coding.top, TYPES[coding.dtype]
     z = logits.double()
     z = z - z.amax(1, keepdim=True)
     if top is None:
-        return {"logits": _half(z, dtype)}
-    require(top < num_classes, "labels.top", top, f"below the number of classes ({num_classes})")
+        return {"logits": _rounded(z, dtype)}
+    require(top < num_classes, "view_labels.top", top, f"below the number of classes ({num_classes})")
     z, classes = z.sort(dim=1, descending=True, stable=True)
     tau = coding.temperature
     rest = tau * ((z[:, top:] / tau).logsumexp(1, keepdim=True) - math.log(num_classes - top))
     kept = torch.cat([z[:, :top], rest], 1)
-    return {"logits": _half(kept, dtype), "classes": classes[:, :top].to(smallest_integers(num_classes - 1)).cpu()}
+    return {"logits": _rounded(kept, dtype), "classes": classes[:, :top].to(smallest_integers(num_classes - 1)).cpu()}
 
 
 def decode(stored: Mapping[str, Tensor], num_classes: int) -> Tensor:
-    """The logits (B, K), float32, with a greatest one of 0, that `encode` kept; on the device of what is stored."""
+    """The logits (B, K), float32, that `encode` kept, on the device of what is stored; the greatest is 0 unless they are exact."""
     logits = stored["logits"].float()
     if "classes" not in stored:
         return logits
@@ -106,5 +114,5 @@ def smallest_integers(most: int) -> torch.dtype:
     return torch.uint8 if most < 2**8 else torch.int16 if most < 2**15 else torch.int32
 
 
-def _half(z: Tensor, dtype: torch.dtype) -> Tensor:
+def _rounded(z: Tensor, dtype: torch.dtype) -> Tensor:
     return z.clamp_min(torch.finfo(dtype).min).to(dtype).cpu()

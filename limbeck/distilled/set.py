@@ -4,6 +4,7 @@ On disk it is a folder, written whole or not at all:
 
     distilled.safetensors   images, labels, classes, syn_lr, preprocessing.*
     metadata.json           "set": checksum, shapes and names; beside it method, settings, seeds, versions, fingerprints, evaluation
+    views.safetensors       labels of augmented views, where there are any, see `set_views`
     README.md               a card for people and for the Hugging Face Hub
     preview.png             the images
 
@@ -13,21 +14,26 @@ Nothing in it is ever unpickled.
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load as deserialise
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from limbeck.data.preprocessing import Preprocessing, preprocessing_from
+from limbeck.distilled import set_views
+from limbeck.distilled.view_labels import StoredViews
 from limbeck.runtime.cache import cache_root, lock
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import new_folder, read_header, write_json, write_tensors, write_text
 from limbeck.runtime.fingerprint import fingerprint, plain
+from limbeck.training.images import Held
 
 FORMAT = 1
 TENSORS, METADATA, CARD, PREVIEW = "distilled.safetensors", "metadata.json", "README.md", "preview.png"
@@ -48,7 +54,9 @@ class DistilledSet:
         preprocessing: what leads from pixels to `images`, and back.
         class_names: K names.
         metadata: JSON types: method, settings, seeds, versions, fingerprints (of data and experts), evaluation (`accuracy`,
-            `recovery_ratio`, `protocol`, … as in a run's results.json) and evaluations, a list of later ones. `set` is taken.
+            `recovery_ratio`, `protocol`, … as in a run's results.json) and evaluations, a list of later ones. `set` and
+            `views` are taken.
+        views: a teacher's labels of augmented views of these images, beside `labels`; None where there are none.
 
     Raises:
         ValueError: when these do not fit together, or a number is not finite.
@@ -62,6 +70,7 @@ class DistilledSet:
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     metadata: dict[str, Any] = field(default_factory=dict)
+    views: StoredViews | None = None
 
     def __post_init__(self) -> None:
         if problem := _problem(self):
@@ -101,6 +110,16 @@ class DistilledSet:
         """
         return TensorDataset(self.images, self.probabilities())
 
+    def view_batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Views of an epoch, from 0, with the teacher's logits on them, batch by batch: (B, C, H, W) and (B, K).
+
+        Raises:
+            UsageError: when the set has no labels of views, or none for that epoch.
+        """
+        if self.views is None:
+            raise UsageError("views: this set has no labels of views")
+        return self.views.batches(Held(self.images), epoch)
+
     def save(self, path: Path | str) -> Path:
         """Write the folder `path`, replacing a distilled set that is there; a crash leaves the old one or the new one.
 
@@ -116,14 +135,18 @@ class DistilledSet:
         with new_folder(path) as folder:
             write_tensors(folder / TENSORS, self._tensors(), self._description())
             checksum = hashlib.sha256((folder / TENSORS).read_bytes()).hexdigest()
-            write_json(folder / METADATA, {"set": {"sha256": checksum} | self._description()} | self.metadata)
+            described = {"set": {"sha256": checksum} | self._description()}
+            if self.views is not None:
+                described[set_views.KEY] = set_views.put(self.views, folder)
+            write_json(folder / METADATA, described | self.metadata)
             write_text(folder / CARD, card(self))
             preview(self).save(folder / PREVIEW)
         return path
 
     @classmethod
     def load(cls, path: Path | str) -> "DistilledSet":
-        """Read and verify the folder `path`: checksum, shapes, types, finite values, classes, label kind.
+        """Read and verify the folder `path`: checksum, shapes, types, finite values, classes, label kind; of labels of views size
+        and header (`StoredViews.verify` reads them whole).
 
         Raises:
             UsageError: when the folder is no distilled set or not the one that was saved.
@@ -132,8 +155,9 @@ class DistilledSet:
         require(path.is_dir(), "path", str(path), "a folder that holds a distilled set")
         try:
             metadata = json.loads((path / METADATA).read_text(encoding="utf-8"))
-            content = (path / TENSORS).read_bytes()
-            return _assemble(metadata, content)
+            described = metadata.pop(set_views.KEY, None)
+            views = None if described is None else set_views.take(path, described)
+            return _assemble(metadata, (path / TENSORS).read_bytes(), views)
         except (OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
             raise UsageError(f"path: {str(path)!r} is not a sound distilled set: {_reason(error)}") from error
 
@@ -150,15 +174,26 @@ class DistilledSet:
             UsageError: when there is no sound set.
             OSError: when the folder cannot be written to.
         """
-        from limbeck.distilled.card import card
-
         path = Path(path)
-        with lock(cache_root() / "locks" / fingerprint(str(path.resolve()))):
+        with _lock(path):
             held = cls.load(path)
             held.metadata.setdefault("evaluations", []).append(plain(evaluation))
-            stored = json.loads((path / METADATA).read_text(encoding="utf-8"))["set"]
-            write_json(path / METADATA, {"set": stored} | held.metadata)
-            write_text(path / CARD, card(held))
+            _note(path, held)
+
+    @classmethod
+    def add_views(cls, path: Path | str, views: StoredViews) -> None:
+        """Add labels of views to the set in `path`, which has none; its tensors stay as they are, and a crash adds nothing.
+
+        Raises:
+            UsageError: when there is no sound set, it has such labels already, or the views are of other images.
+            OSError: when the folder cannot be written to.
+        """
+        path = Path(path)
+        with _lock(path):
+            held = cls.load(path)
+            require(held.views is None, "path", str(path), "a set without labels of views")
+            views.check(Held(held.images))
+            _note(path, replace(held, views=views), {set_views.KEY: set_views.put(views, path)})
 
     def _tensors(self) -> dict[str, Tensor]:
         held = {"images": self.images, "labels": self.labels, "classes": self.classes}
@@ -178,7 +213,22 @@ class DistilledSet:
         }
 
 
-def _assemble(metadata: dict[str, Any], content: bytes) -> DistilledSet:
+def _lock(path: Path) -> FileLock:
+    """Held by whoever changes the metadata of the set in `path`."""
+    return lock(cache_root() / "locks" / fingerprint(str(path.resolve())))
+
+
+def _note(path: Path, held: DistilledSet, described: Mapping[str, Any] = {}) -> None:
+    """Write the metadata of `held` and its card into its folder; what they say of the files stays, but for `described`."""
+    from limbeck.distilled.card import card
+
+    stored = json.loads((path / METADATA).read_text(encoding="utf-8"))
+    kept = {key: stored[key] for key in ("set", set_views.KEY) if key in stored}
+    write_json(path / METADATA, {**kept, **described, **held.metadata})
+    write_text(path / CARD, card(held))
+
+
+def _assemble(metadata: dict[str, Any], content: bytes, views: StoredViews | None) -> DistilledSet:
     """The set in the bytes of the two files; any error means that they are not sound."""
     described = metadata.pop("set")
     if described["format"] != FORMAT:
@@ -202,6 +252,7 @@ def _assemble(metadata: dict[str, Any], content: bytes) -> DistilledSet:
         preprocessing=preprocessing_from(described["preprocessing"], held),
         class_names=tuple(described["class_names"]),
         metadata=cast(dict[str, Any], _unspelled(metadata)),
+        views=views,
     )
     _try_inverse(distilled)
     return distilled
@@ -244,7 +295,9 @@ def _problem(held: DistilledSet) -> str | None:
         return "hard labels must be one-hot"
     if not (math.isfinite(held.syn_lr) and held.syn_lr > 0):
         return f"syn_lr must be finite and above 0, not {held.syn_lr}"
-    return "metadata must not use the key 'set'" if "set" in held.metadata else None
+    if taken := sorted({"set", set_views.KEY} & held.metadata.keys()):
+        return f"metadata must not use the key {taken[0]!r}"
+    return None if held.views is None else set_views.problem(held.views, held.images, held.num_classes)
 
 
 def _one_hot(labels: Tensor) -> bool:

@@ -4,6 +4,7 @@
 
     index                      which image each view is of
     draw.*                     how it is seen: a `ViewDraw`, boxes in single precision (the teacher was asked about just these)
+                               unless labels are exact, which go with the very boxes that a trainer would draw
     label.*                    the labels in few bytes, see `label_coding`
     written                    1 for every epoch that is complete
 
@@ -13,19 +14,20 @@ Yin, Xing and Shen, "Squeeze, Recover and Relabel" (SRe2L), 2023, arXiv:2306.130
 Framework for Visual Recognition", 2022, arXiv:2112.01528.
 """
 
+import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from limbeck import views
+from limbeck.distilled.epoch_file import EpochFile
 from limbeck.distilled.label_coding import LabelCoding, decode, encode, label_error, smallest_integers
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import read_header
@@ -37,16 +39,6 @@ from limbeck.views import ViewDraw, Views
 
 FORMAT = 1
 VIEWS = "views.safetensors"
-_NAMES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
 _BY_IMAGE, _BY_BATCH = ("order", "boxes", "flipped", "shifts", "partner"), ("weight", "pasted")
 
 
@@ -57,15 +49,17 @@ class StoredViews(Targets):
     Args:
         path: the file.
         about: what its header says: `count` (N), `shape` (C, H, W), `epochs` (E), `batch_size`, `num_classes` (K), `views`,
-            `coding`, `images` and `teacher` (fingerprints).
+            `coding`, `draws` (seed and key), `images` and `teacher` (fingerprints), `teacher_name`.
+        sha256: the checksum that the file should have, where one is known; `verify` compares.
     """
 
     path: Path
     about: dict[str, Any]
+    sha256: str | None = None
 
     @classmethod
-    def open(cls, path: Path | str) -> "StoredViews":
-        """The complete file at `path`.
+    def open(cls, path: Path | str, sha256: str | None = None) -> "StoredViews":
+        """The complete file at `path`: nothing of it is read but its header and which epochs it has.
 
         Raises:
             UsageError: when there is none, or it is broken.
@@ -74,19 +68,31 @@ class StoredViews(Targets):
         try:
             with safe_open(path, framework="pt") as file:
                 about, complete = read_header(file.metadata()), bool(file.get_tensor("written").all())
-                known = about.get("format") == FORMAT and list(file.get_slice("index").get_shape()) == [
-                    about["epochs"],
-                    about["count"],
-                ]
+                counts = [about[name] for name in ("epochs", "count", "batch_size", "num_classes")]
+                known = about.get("format") == FORMAT and all(type(count) is int and count >= 1 for count in counts)
+                known = known and list(file.get_slice("index").get_shape()) == counts[:2]
         except (OSError, SafetensorError, KeyError, ValueError, AttributeError) as error:
             raise UsageError(f"path: {str(path)!r} is not a sound file of labelled views ({_line(error)})") from error
         require(known and complete, "path", str(path), f"a complete file of labelled views in format {FORMAT}")
-        return cls(path, about)
+        return cls(path, about, sha256)
 
     @property
     def epochs(self) -> int:
         """E."""
         return int(self.about["epochs"])
+
+    @property
+    def bytes_per_view(self) -> dict[str, float]:
+        """On disk, on average: `labels`, and `draws`, which image it is and how it is seen."""
+        held = self._read(0)
+        size = {name: value.element_size() * value.numel() / self.about["count"] for name, value in held.items()}
+        labels = sum(of for name, of in size.items() if name.startswith("label."))
+        return {"labels": labels, "draws": sum(size.values()) - labels}
+
+    def verify(self) -> None:
+        """Read the whole file and raise `UsageError` unless it has the checksum that it should have, where one is known."""
+        same = self.sha256 in (None, checksum(self.path))
+        require(same, "path", str(self.path), "what was saved: its checksum is another")
 
     def check(self, images: Images) -> None:
         """Raise `UsageError` unless these are the very images whose views are labelled."""
@@ -123,15 +129,24 @@ class StoredViews(Targets):
         found, wanted = [len(images), *images.shape], [self.about["count"], *self.about["shape"]]
         require(found == wanted, "path", str(self.path), f"made for images with shape {found}, but for {wanted}")
 
+    def _is_sound(self, held: Mapping[str, Tensor]) -> bool:
+        """Whether every image is seen once, nothing points at what is not there, and labels are finite."""
+        count, batch = self.about["count"], self.about["batch_size"]
+        of_batch = (count - torch.arange(count) // batch * batch).clamp_max(batch)
+        most = {"label.classes": torch.tensor(self.about["num_classes"]), "draw.partner": of_batch}
+        if "draw.order" in held:
+            most["draw.order"] = torch.tensor(held["draw.order"].shape[1])
+        within = all(bool(((held[name] >= 0) & (held[name] < limit)).all()) for name, limit in most.items() if name in held)
+        whole = torch.equal(held["index"].sort().values.long(), torch.arange(count))
+        return whole and within and bool(held["label.logits"].isfinite().all())
+
     def _read(self, epoch: int) -> dict[str, Tensor]:
         """What the file holds of one epoch."""
         accepted = f"below the {self.epochs} epochs whose views {str(self.path)!r} has"
         require(0 <= epoch < self.epochs, "epoch", epoch, accepted)
         with safe_open(self.path, framework="pt") as file:
             held = {name: file.get_slice(name)[epoch] for name in file.keys() if name != "written"}  # noqa: SIM118 (no dict)
-        whole = torch.equal(held["index"].sort().values.long(), torch.arange(self.about["count"]))
-        known = all(0 <= int(value.min()) <= int(value.max()) < self.about["num_classes"] for value in _classes_of(held))
-        require(whole and known, "path", str(self.path), f"sound in epoch {epoch}")
+        require(self._is_sound(held), "path", str(self.path), f"sound in epoch {epoch}")
         return held
 
 
@@ -146,6 +161,7 @@ def label_views(
     seed: int,
     key: tuple[Key, ...],
     coding: LabelCoding = LabelCoding(),
+    name: str = "",
     after_epoch: Callable[[int], None] = lambda count: None,
 ) -> StoredViews:
     """Draw the views that a training would draw, ask the teacher about them, and keep both in the file `path`.
@@ -162,14 +178,15 @@ def label_views(
         batch_size: views per batch; the last batch of an epoch may be smaller.
         seed, key: name the draws.
         coding: of the labels.
+        name: the teacher's, noted in the file.
         after_epoch: told how many epochs are complete.
 
     Raises:
         UsageError: for values that are not accepted, see `Views`, `LabelCoding` and `encode`.
         Failure: when the teacher's logits are not finite.
     """
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("images", len(images))):
-        require(value >= 1, name, value, "at least 1")
+    for what, value in (("epochs", epochs), ("batch_size", batch_size), ("images", len(images))):
+        require(value >= 1, what, value, "at least 1")
     with evaluating(teacher), torch.no_grad():
         num_classes = teacher(images.fetch(torch.zeros(1, dtype=torch.int64))).shape[1]
         about = {
@@ -184,21 +201,22 @@ def label_views(
             "draws": [seed, *key],
             "images": _images_fingerprint(images),
             "teacher": _module_fingerprint(teacher),
+            "teacher_name": name,
         }
         if path.exists() and _says(path, about):
             return StoredViews.open(path)
 
         def drawn(epoch: int) -> dict[str, Tensor]:
-            return _packed(*_drawn(images, how, batch_size, seed, key, epoch))
+            return _packed(*_drawn(images, how, batch_size, seed, key, epoch), coding.exact)
 
         blank = drawn(0) | _named(encode(torch.zeros(len(images), num_classes), coding))
-        with _EpochFile(path, blank, about) as file:
+        with EpochFile(path, blank, about) as file:
             for epoch in file.missing():
                 held = drawn(epoch)
                 labels = [
                     encode(teacher(views.apply(draw, images.fetch(index))), coding) for index, draw in _unpacked(held, batch_size)
                 ]
-                held |= _named({name: torch.cat([label[name] for label in labels]) for name in labels[0]})
+                held |= _named({part: torch.cat([label[part] for label in labels]) for part in labels[0]})
                 file.write(epoch, held)
                 after_epoch(epoch + 1)
     return StoredViews.open(path)
@@ -233,69 +251,6 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-class _EpochFile:
-    """A safetensors file of tensors (E, …) that is written epoch by epoch beside its place, and takes it when it is complete.
-
-    Args:
-        path: its place.
-        epoch: the tensors of an epoch, for their names, shapes and types.
-        about: for the header.
-    """
-
-    def __init__(self, path: Path, epoch: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-        self.path, self.part, self.epochs = path, path.with_name(f".{path.name}.part"), int(about["epochs"])
-        # Large numbers first, so that each tensor begins at a multiple of its numbers' size.
-        names = sorted(epoch, key=lambda name: (-epoch[name].element_size(), name))
-        self.sizes = {name: epoch[name].element_size() * epoch[name].numel() for name in names}
-        self.begins, end = dict[str, int](), 0
-        header: dict[str, Any] = {"__metadata__": {"json": json.dumps(dict(about))}}
-        for name in names:
-            self.begins[name], begin, end = end, end, end + self.epochs * self.sizes[name]
-            shape = [self.epochs, *epoch[name].shape]
-            header[name] = {"dtype": _NAMES[epoch[name].dtype], "shape": shape, "data_offsets": [begin, end]}
-        header["written"] = {"dtype": "U8", "shape": [self.epochs], "data_offsets": [end, end + self.epochs]}
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
-        self.head, self.begins["written"], self.size = len(text).to_bytes(8, "little") + text, end, end + self.epochs
-
-    def __enter__(self) -> "_EpochFile":
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        goes_on = self.part.exists() and self._is_ours()
-        self.file: BinaryIO = open(self.part, "r+b" if goes_on else "w+b")  # noqa: SIM115 (closed by __exit__)
-        if not goes_on:
-            self.file.write(self.head)
-            self.file.truncate(len(self.head) + self.size)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self.file.close()
-        if kind is None:
-            os.replace(self.part, self.path)
-
-    def missing(self) -> list[int]:
-        """The epochs that are not written yet."""
-        self.file.seek(len(self.head) + self.begins["written"])
-        return [epoch for epoch, done in enumerate(self.file.read(self.epochs)) if not done]
-
-    def write(self, epoch: int, held: Mapping[str, Tensor]) -> None:
-        """Write the tensors of an epoch, and, once they are on the disk, that they are."""
-        for name, size in self.sizes.items():
-            self.file.seek(len(self.head) + self.begins[name] + epoch * size)
-            self.file.write(held[name].contiguous().view(torch.uint8).numpy().tobytes())
-        self._flush()
-        self.file.seek(len(self.head) + self.begins["written"] + epoch)
-        self.file.write(b"\x01")
-        self._flush()
-
-    def _is_ours(self) -> bool:
-        with open(self.part, "rb") as file:
-            return file.read(len(self.head)) == self.head and self.part.stat().st_size == len(self.head) + self.size
-
-    def _flush(self) -> None:
-        self.file.flush()
-        os.fsync(self.file.fileno())
-
-
 def _drawn(
     images: Images, how: Views, batch_size: int, seed: int, key: tuple[Key, ...], epoch: int
 ) -> tuple[Tensor, list[ViewDraw], int]:
@@ -305,23 +260,25 @@ def _drawn(
     return order, [views.draw(how, draws, (len(index), *images.shape)) for index in order.split(batch_size)], batch_size
 
 
-def _packed(order: Tensor, draws: Sequence[ViewDraw], batch_size: int) -> dict[str, Tensor]:
+def _packed(order: Tensor, draws: Sequence[ViewDraw], batch_size: int, exact: bool) -> dict[str, Tensor]:
     """An epoch's draws in few bytes: by image (N, …), by batch (N / B, …)."""
     packed = {"index": order.to(torch.int32)}
     for name in (*_BY_IMAGE, *_BY_BATCH):
         values = [value for draw in draws if (value := getattr(draw, name)) is not None]
         if values:
             whole = torch.cat(values) if name in _BY_IMAGE else torch.stack(values)
-            packed[f"draw.{name}"] = whole.to(_kept_as(name, whole, batch_size))
+            packed[f"draw.{name}"] = whole.to(_kept_as(name, whole, batch_size, exact))
     return packed
 
 
-def _kept_as(name: str, values: Tensor, batch_size: int) -> torch.dtype:
+def _kept_as(name: str, values: Tensor, batch_size: int, exact: bool) -> torch.dtype:
     if name == "order":
         return smallest_integers(values.shape[1] - 1)
     if name == "partner":
         return smallest_integers(batch_size - 1)
-    return {"boxes": torch.float32, "shifts": torch.int16, "pasted": torch.int16}.get(name, values.dtype)
+    return {"boxes": torch.float64 if exact else torch.float32, "shifts": torch.int16, "pasted": torch.int16}.get(
+        name, values.dtype
+    )
 
 
 def _unpacked(held: Mapping[str, Tensor], batch_size: int) -> list[tuple[Tensor, ViewDraw]]:
@@ -347,8 +304,13 @@ def _labels_of(held: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix("label."): value for name, value in held.items() if name.startswith("label.")}
 
 
-def _classes_of(held: Mapping[str, Tensor]) -> list[Tensor]:
-    return [value for name, value in _labels_of(held).items() if name == "classes"]
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(2**22):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def _says(path: Path, about: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ full        networks trained on the whole training split
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ from limbeck.augmentation_settings import AugmentSettings
 from limbeck.data.imageset import ImageSet, Split
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.distilled.initial import real_subset
+from limbeck.distilled.settings import ViewLabelSettings
+from limbeck.distilled.view_labels import StoredViews, label_views
+from limbeck.evaluation import view_labels
 from limbeck.evaluation.full import FullData
 from limbeck.evaluation.predictions import accuracy
 from limbeck.evaluation.protocols import Protocol, resolve
@@ -30,6 +34,8 @@ from limbeck.runtime.random import generator
 from limbeck.training.compute import Compile
 from limbeck.training.images import Counted, Held, Images, prepare_split
 from limbeck.training.targets import Labels, Targets, Teacher
+from limbeck.training.train import Training
+from limbeck.views import Views
 
 RANDOM_RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
 FULL_SEED = 0  # the full data's networks are the data's own: no seed of a distillation changes them
@@ -46,6 +52,7 @@ class Subset:
         soft: how `labels` are meant.
         classes: the class of each image, int64 with shape (N,).
         syn_lr: η.
+        views: labels of views of these images, where there are any.
     """
 
     images: Tensor
@@ -53,6 +60,7 @@ class Subset:
     soft: bool
     classes: Tensor
     syn_lr: float
+    views: StoredViews | None = None
 
     @property
     def ipc(self) -> int:
@@ -117,8 +125,53 @@ class Evaluator:
     def logits(
         self, subset: Subset, seeds: Sequence[int], split: str = "test", progress: Progress | None = None, name: str = "evaluate"
     ) -> list[Tensor]:
-        """What a network of every seed, trained on the subset, says of the images of `split`, each with shape (n, K)."""
+        """What a network of every seed, trained on the subset, says of the images of `split`, each with shape (n, K).
+
+        Raises:
+            UsageError: when the subset's labels of views are not those that the protocol needs.
+        """
+        if (stored := self.stored_views(subset)) is not None:
+            how = self._training(subset, soft=True)
+            view_labels.check_fit(stored, Held(subset.images), how, self.protocol, self.settings.teacher)
         return self._run([self._trial(subset, ("evaluation", seed)) for seed in seeds], self.images_of(split), name, progress)
+
+    def live_logits(
+        self, subset: Subset, seeds: Sequence[int], split: str = "test", progress: Progress | None = None
+    ) -> list[Tensor]:
+        """The same with a live teacher, asked about the views whose labels `label_views` keeps: what these lose shows beside it."""
+        live = replace(subset, views=None)
+        trials = [replace(self._trial(live, ("evaluation", seed)), draws=view_labels.DRAWS) for seed in seeds]
+        return self._run(trials, self.images_of(split), "live teacher", progress)
+
+    def stored_views(self, subset: Subset) -> StoredViews | None:
+        """The labels of views that networks are trained on; None where the protocol, `eval.view_labels` or the subset have none."""
+        return subset.views if view_labels.asks(self.protocol) and self.settings.view_labels == "stored" else None
+
+    def label_views(self, subset: Subset, path: Path, settings: ViewLabelSettings, progress: Progress | None = None) -> StoredViews:
+        """Ask the teacher about the views of all epochs of the protocol and keep what it says in the file `path`.
+
+        What was written before, even by a call that was stopped, is not asked again.
+
+        Raises:
+            UsageError: when the protocol asks no teacher about views, or `view_labels.top` is not below the number of classes.
+        """
+        view_labels.check_storable(replace(settings, store=True), self.protocol, self.data.num_classes)
+        how, held = self._training(subset, soft=True), Held(subset.images.to(self.device))
+        assert isinstance(how.augment, Views), "checked above"
+        with (progress or NoProgress()).stage("label views", how.epochs) as stage:
+            return label_views(
+                path,
+                self.teacher,
+                held,
+                how.augment,
+                epochs=how.epochs,
+                batch_size=how.batch_size,
+                seed=self.seed,
+                key=view_labels.DRAWS,
+                coding=view_labels.coding_of(settings, self.protocol),
+                name=self.settings.teacher or self.network.name,
+                after_epoch=lambda count: stage.advance(),
+            )
 
     def accuracies(self, logits: Sequence[Tensor], split: str = "test") -> dict[str, Any]:
         """The summary of the accuracies of such logits on `split`; what is not finite is wrong."""
@@ -208,14 +261,16 @@ class Evaluator:
 
     def _trial(self, subset: Subset, key: tuple[str, int | str]) -> Trial:
         targets, soft = self._targets(subset)
-        how = self.protocol.training(self.network, self.augment, subset.syn_lr, subset.ipc, soft=soft)
-        return Trial(Held(subset.images.to(self.device)), targets, how, key)
+        return Trial(Held(subset.images.to(self.device)), targets, self._training(subset, soft=soft), key)
+
+    def _training(self, subset: Subset, *, soft: bool) -> Training:
+        return self.protocol.training(self.network, self.augment, subset.syn_lr, subset.ipc, soft=soft)
 
     def _targets(self, subset: Subset) -> tuple[Targets, bool]:
         """What the protocol trains towards, and whether these are logits."""
         kind = self.protocol.labels
         if kind == "teacher":
-            return Teacher(self.teacher), True
+            return self.stored_views(subset) or Teacher(self.teacher), True
         if kind == "hard":
             return Labels(one_hot(subset.classes, subset.labels.shape[1]).float().to(self.device)), False
         if subset.soft and self.protocol.mixes:  # logits cannot be mixed as images are, probabilities can

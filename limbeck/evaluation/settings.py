@@ -1,6 +1,7 @@
 """What a user may say about evaluation: the keys `eval.*`."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from limbeck.runtime.errors import require
 
@@ -19,6 +20,8 @@ class EvalSettings:
         every_seeds: fresh networks of a periodic evaluation.
         networks: names of the networks to evaluate with, joined by commas; None takes the one distilled for.
         teacher: name of the teacher's network; None takes the student's own.
+        view_labels: where a protocol asks a teacher about augmented views: `stored` takes the labels that the set holds, if it
+            does, `live` asks the teacher in every step.
         full_epochs: epochs of the networks trained on the whole training split, the teacher among them.
         full_seeds: how many of those.
         full_lr: their step size.
@@ -35,6 +38,7 @@ class EvalSettings:
     every_seeds: int = 1
     networks: str | None = None
     teacher: str | None = None
+    view_labels: Literal["stored", "live"] = "stored"
     full_epochs: int = 100
     full_seeds: int = 2
     full_lr: float = 0.01
@@ -47,6 +51,7 @@ class EvalSettings:
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"eval.{name}", value, "at least 1, or null for the protocol's")
+        require(self.view_labels in ("stored", "live"), "eval.view_labels", self.view_labels, "stored or live")
         for name in ("seeds", "full_seeds"):
             require(getattr(self, name) >= 2, f"eval.{name}", getattr(self, name), "at least 2 (an interval needs two)")
         require(0 < self.full_lr < float("inf"), "eval.full_lr", self.full_lr, "above 0 and finite")

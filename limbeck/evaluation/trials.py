@@ -31,12 +31,14 @@ class Trial:
         targets: of these images.
         how: the training.
         key: names the trial among others of the same seed; the network's start and all draws follow from it.
+        draws: names the draws instead, where several trials share them.
     """
 
     images: Images
     targets: Targets
     how: Training
     key: tuple[Key, ...]
+    draws: tuple[Key, ...] | None = None
 
     @property
     def steps(self) -> int:
@@ -127,7 +129,7 @@ class Trials:
         """All of them in step."""
         first = trials[0]
         theta = torch.stack([self.start(trial) for trial in trials])
-        members = [Member(trial.images, trial.targets, trial.key) for trial in trials]
+        members = [Member(trial.images, trial.targets, trial.draws or trial.key) for trial in trials]
         theta = train_together(
             self.network,
             theta,
@@ -160,7 +162,7 @@ def _run(job: _Job) -> Outcome:
             trial.targets,
             trial.how,
             seed=trials.seed,
-            key=trial.key,
+            key=trial.draws or trial.key,
             gradient=trials.gradient(trial),
             after_epoch=lambda *_: job.counter.add(),
         )

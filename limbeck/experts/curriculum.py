@@ -19,7 +19,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ Measure = Literal["el2n", "grand"]
 NETWORKS, EPOCHS = 3, 5  # that the scores are a mean over, and after which they are taken
 GROWTH, FIRST_REMOVAL, SECOND_REMOVAL = 20, 40, 60
 FIRST_SHARE, REMOVED = 0.75, 0.1
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+EXTREMES = 10  # easiest and hardest images that are named
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,27 @@ class Curriculum:
     def count(self, epoch: int) -> int:
         """How many those are."""
         return len(self.positions(epoch))
+
+    def statistics(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """What is to be said of the scores in short.
+
+        Args:
+            class_names: K names.
+
+        Returns:
+            `images`, N; `classes`, for each class that has images its `class`, `name`, number of `images`, `mean` score and
+            `quantiles` (the least, a quarter, the median, three quarters, the most); `easiest` and `hardest`, the numbers of at
+            most ten images each, the most extreme first.
+        """
+        order = np.argsort(self.scores, kind="stable")
+        rows = []
+        for positions in self._orders:
+            k, scores = int(self.labels[positions[0]]), self.scores[positions]
+            quantiles = np.quantile(scores, QUANTILES).tolist()
+            own = {"class": k, "name": class_names[k], "images": len(positions)}
+            rows.append({**own, "mean": float(scores.mean()), "quantiles": quantiles})
+        extremes = {"easiest": order[:EXTREMES].tolist(), "hardest": order[::-1][:EXTREMES].tolist()}
+        return {"images": len(self.scores), "classes": rows, **extremes}
 
     @cached_property
     def _orders(self) -> list[np.ndarray]:

@@ -7,11 +7,13 @@ For the published ten images per class (epochs 0 … 21 and the last of 100) tha
 of the 23 checkpoints end a block and are exact, the other 19 take 12⅛ bits a parameter: (4 · 32 + 19 · 12⅛) / (101 · 32) = 11.1 %.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from limbeck.experts.blocks import blocks_of
 from limbeck.experts.coding import CODINGS
 from limbeck.experts.fill import Shard, Want
+from limbeck.experts.shelf import Job
 from limbeck.experts.store import TrajectoryStore
 
 HEADER = 900  # bytes a file
@@ -32,32 +34,43 @@ def estimate(
     Returns:
         `disk`, bytes of the store once it is full; `list_format`, bytes that lists of all epochs would take; `share`, the ratio of
         the two; `checkpoints` an expert at most; `missing_experts`, those that lack something; `epochs`, to train in all experts,
-        from scratch or from where the store lets them go on.
+        from scratch or from where the store lets them go on; `to_write`, bytes of what that adds to the store.
     """
     experts = range(want.num_experts)
     disk = sum(_bytes(want.of(expert), want.coding, num_parameters, state) for expert in experts)
     last = max(max(want.of(expert), default=0) for expert in experts)
     lists = 4 * num_parameters * (last + 1) * want.num_experts
-    left = {expert: _epochs(want, expert, store) for expert in filter(shard.takes, experts)}
+    left = missing_jobs(want, store, shard)
+    jobs = [job for own in left.values() for job in own]
     return {
         "disk": disk,
         "list_format": lists,
         "share": disk / lists,
         "checkpoints": max(len(want.of(expert)) for expert in experts),
-        "missing_experts": sum(epochs is not None for epochs in left.values()),
-        "epochs": sum(epochs or 0 for epochs in left.values()),
+        "missing_experts": len(left),
+        "epochs": sum(job.stop - job.start for job in jobs),
+        "to_write": sum(_bytes(job.keep, want.coding, num_parameters, state) for job in jobs),
     }
 
 
-def _epochs(want: Want, expert: int, store: TrajectoryStore | None) -> int | None:
-    """Epochs to train until nothing is missing; None where nothing is."""
+def missing_jobs(want: Want, store: TrajectoryStore | None = None, shard: Shard = Shard()) -> dict[int, list[Job]]:
+    """By expert of the share that lacks something, what `fill` would have trained, in that order."""
+    found = {expert: list(_jobs(want, expert, store)) for expert in range(want.num_experts) if shard.takes(expert)}
+    return {expert: jobs for expert, jobs in found.items() if jobs}
+
+
+def _jobs(want: Want, expert: int, store: TrajectoryStore | None) -> Iterator[Job]:
+    left = want.of(expert)
     if store is None:
-        return max(want.of(expert), default=0)
-    job = store.shelf(expert).job(want.of(expert), want.coding)
-    return None if job is None else job.stop - job.start
+        yield from [Job(expert, 0, left, None)] if left else []
+        return
+    shelf = store.shelf(expert)
+    while (job := shelf.job(left, want.coding)) is not None:
+        yield job
+        left = tuple(epoch for epoch in left if epoch > job.stop)
 
 
-def _bytes(epochs: tuple[int, ...], coding: str, num_parameters: int, state: int) -> int:
+def _bytes(epochs: Sequence[int], coding: str, num_parameters: int, state: int) -> int:
     blocks = blocks_of(epochs)
     held = sum(CODINGS[coding if len(block) > 1 else "fp32"].size(len(block), num_parameters) + HEADER for block in blocks)
     ends = sum(block[-1] + 1 not in epochs for block in blocks)

@@ -20,7 +20,7 @@ def describe(store: TrajectoryStore) -> dict[str, Any]:
         experts hold just these}; `codings`, {name: how many checkpoints}; `step_error`, the largest part of an epoch's step that
         a coding has lost; `bytes`; `list_share`, those bytes as a share of what lists of all epochs up to the last one take;
         `accuracy`, for each expert the accuracies after epochs 1, 2, … or None; `wanted`, what was asked for and how many
-        experts lack something of it.
+        experts lack something of it; `difficulty`, what was noted of the scores of their curriculum, if they have one.
     """
     summary = store.summary()
     held = {expert: store.held(expert) for expert in store.experts}
@@ -43,6 +43,7 @@ def describe(store: TrajectoryStore) -> dict[str, Any]:
         "list_share": summary["bytes"] / lists if lists else None,
         "accuracy": {str(expert): store.log(expert)["val_accuracy"] for expert in held},
         "wanted": [_asked(want, store) for want in store.wanted()],
+        "difficulty": store.difficulties(),
     }
 
 

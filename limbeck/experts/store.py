@@ -2,6 +2,7 @@
 
     metadata.json        what determines the trajectories: its identity
     wanted-….json        what those asked for who filled it
+    difficulty-….json    which scores the experts' curriculum goes by, where there is one
     expert-0003/…        the expert's checkpoints and accuracies, in the files of `blocks.py`
     expert-0003.lock     held while the expert is trained
 
@@ -11,9 +12,9 @@ which epochs are kept, how exactly, and where the images lie. Whatever recipes a
 Reading writes nothing and takes no lock, so that a store may lie on a file system that is mounted read-only.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import encodable, fingerprint, plain
 
 FORMAT = 2
+N = TypeVar("N")
 
 
 def difference(held: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> str:
@@ -137,14 +139,14 @@ class TrajectoryStore:
 
     def wanted(self) -> list[Want]:
         """What those asked for who filled the store."""
-        found = []
-        for path in sorted(self.path.glob("wanted-*.json")):
-            try:
-                values = read_json(path)
-                found.append(Want(**{**values, "epochs": tuple(values["epochs"])}))
-            except (OSError, ValueError, TypeError, KeyError) as error:
-                raise UsageError(f"experts: {str(path)!r} is broken; delete it") from error
-        return found
+        return self._notes("wanted", lambda values: Want(**{**values, "epochs": tuple(values["epochs"])}))
+
+    def difficulties(self) -> list[dict[str, Any]]:
+        """What was noted of the scores that the experts' curriculum goes by (`Scoring.record`); nothing without a curriculum.
+
+        More than one where the scores were computed anew between two trainings, and differed by rounding.
+        """
+        return self._notes("difficulty", _record)
 
     def note(self, want: Want, *, instead: bool = False) -> None:
         """Note what is wanted; `instead` of all that was noted before."""
@@ -154,6 +156,21 @@ class TrajectoryStore:
         for other in self.path.glob("wanted-*.json") if instead else ():
             if other != path:
                 other.unlink()
+
+    def note_difficulty(self, record: Mapping[str, Any]) -> None:
+        """Note what `Scoring.record` says of the scores that experts are trained on."""
+        path = self.path / f"difficulty-{record['fingerprint']}.json"
+        if not path.exists():
+            write_json(path, dict(record))
+
+    def _notes(self, kind: str, make: Callable[[Any], N]) -> list[N]:
+        found = []
+        for path in sorted(self.path.glob(f"{kind}-*.json")):
+            try:
+                found.append(make(read_json(path)))
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                raise UsageError(f"experts: {str(path)!r} is broken; delete it") from error
+        return found
 
     def summary(self) -> dict[str, Any]:
         """What the store holds: experts, epochs that all of them have, bytes, the experts' last accuracies."""
@@ -167,3 +184,10 @@ class TrajectoryStore:
                 self.log(expert)["val_accuracy"][-1] if epochs != {0} else None for expert, epochs in held.items()
             ],
         }
+
+
+def _record(values: Any) -> dict[str, Any]:
+    """A record of `Scoring.record`, refused where something of it is missing."""
+    known = ("measure", "networks", "epochs", "fingerprint", "images", "easiest", "hardest")
+    rows = [{key: row[key] for key in ("class", "name", "images", "mean", "quantiles")} for row in values["classes"]]
+    return {**{key: values[key] for key in known}, "classes": rows}

@@ -4,7 +4,7 @@ Cazenavette et al., "Dataset Distillation by Matching Training Trajectories" (MT
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from torch.nn.functional import one_hot
 from limbeck.augmentation_settings import AugmentSettings
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
-from limbeck.experts.difficulty import curriculum_of
-from limbeck.experts.fill import Shard, fill, say_lacking, want_of
+from limbeck.experts.difficulty import Scoring
+from limbeck.experts.fill import Shard, Want, fill, say_lacking, want_of
 from limbeck.experts.recorder import Recorder
 from limbeck.experts.settings import ExpertSettings
 from limbeck.experts.store import FORMAT, TrajectoryStore
@@ -65,20 +65,29 @@ class ExpertTask:
             **made_with(self.network.name, self.settings, self.augment, self.seed),
         }
 
-    def open_store(self) -> TrajectoryStore:
-        """The store of these experts, made where there is none.
+    def find_store(self) -> TrajectoryStore | None:
+        """The store of these experts; None where there is none yet.
 
         Raises:
-            UsageError: when `experts.store` holds other experts.
+            UsageError: when `experts.store` holds other experts, or something else.
         """
-        identity, place = self.identity(), self.settings.store
-        path = Path(place).expanduser() if place else cache_root() / "experts" / fingerprint(FORMAT, identity)
+        identity, path, place = self.identity(), self._path(), self.settings.store
         made = (path / "metadata.json").exists()
         strange = place is not None and not made and path.exists() and not (path.is_dir() and not any(path.iterdir()))
         require(not strange, "experts.store", place, "a store, an empty folder or a new one")
-        if made and TrajectoryStore(path).imported:
+        if not made:
+            return None
+        if TrajectoryStore(path).imported:
             identity = {key: identity[key] for key in ("network", "num_parameters")}  # no more is known of how they were trained
-        return TrajectoryStore(path, identity, {"source": self.data.source})
+        return TrajectoryStore(path, identity)
+
+    def open_store(self) -> TrajectoryStore:
+        """The same, made where there is none."""
+        return self.find_store() or TrajectoryStore(self._path(), self.identity(), {"source": self.data.source})
+
+    def _path(self) -> Path:
+        place = self.settings.store
+        return Path(place).expanduser() if place else cache_root() / "experts" / fingerprint(FORMAT, self.identity())
 
     @property
     def augmentation(self) -> AugmentSettings:
@@ -122,48 +131,52 @@ def train_experts(
         Failure: when an expert diverges.
     """
     want, store = want_of(task.settings, epochs), task.open_store()
-    lacking = {expert: missing for expert, missing in want.lacking(store).items() if shard.takes(expert)}
+    lacking = lacking_of(store, want, shard)
     if not lacking:
         return store
-    if store.imported:
-        raise UsageError(f"experts.store: {str(store.path)!r} was imported and {say_lacking(lacking)}")
-    try:
-        store.note(want)
-    except OSError as error:
-        said = f"{str(store.path)!r} {say_lacking(lacking)} and cannot be written ({error.strerror})"
-        raise UsageError(f"experts: {said}") from error
+    _write(store, lacking, lambda: store.note(want))
     jobs = [job for expert in lacking if (job := store.shelf(expert).job(want.of(expert), want.coding))]
     left = sum(job.stop - job.start for job in jobs)
     total = sum(want.of(expert)[-1] for expert in range(want.num_experts) if shard.takes(expert))
-    material = _material(task, progress or NoProgress())
+    material = material_of(task)
+    if task.settings.curriculum == "pad":
+        scoring = scoring_of(task, material)
+        curriculum = scoring.curriculum(progress or NoProgress())
+        _write(store, lacking, lambda: store.note_difficulty(scoring.record(curriculum, task.data.class_names)))
+        material = dataclasses.replace(material, pool=curriculum.positions)
     with (progress or NoProgress()).stage("experts", total, max(0, total - left)) as stage:
         trainer = Trainer(material, lambda job: Recorder(store.shelf(job.expert), job, want.coding), stage.advance)
         fill(store, want, trainer.train, shard=shard, group=trainer.group)
     return store
 
 
-def _material(task: ExpertTask, progress: Progress) -> Material:
+def lacking_of(store: TrajectoryStore, want: Want, shard: Shard = Shard()) -> dict[int, list[int]]:
+    """By expert of the share, the epochs that a store lacks and that training would add.
+
+    Raises:
+        UsageError: when it lacks some and was imported, so that none can be added.
+    """
+    lacking = {expert: missing for expert, missing in want.lacking(store).items() if shard.takes(expert)}
+    if lacking and store.imported:
+        raise UsageError(f"experts.store: {str(store.path)!r} was imported and {say_lacking(lacking)}")
+    return lacking
+
+
+def _write(store: TrajectoryStore, lacking: dict[int, list[int]], write: Callable[[], None]) -> None:
+    try:
+        write()
+    except OSError as error:
+        said = f"{str(store.path)!r} {say_lacking(lacking)} and cannot be written ({error.strerror})"
+        raise UsageError(f"experts: {said}") from error
+
+
+def material_of(task: ExpertTask) -> Material:
+    """What the experts of a task are trained with, all images prepared; without a curriculum."""
     settings, data = task.settings, task.data
-    images = prepare_split(data.train, task.preprocessing, task.device)
-    labels = one_hot(torch.from_numpy(data.train.labels), data.num_classes).float().to(task.device)
-    pool = None
-    if settings.curriculum == "pad":
-        pool = curriculum_of(
-            task.network,
-            images,
-            labels,
-            settings.difficulty,
-            lr=settings.expert_lr,
-            batch_size=settings.batch_size,
-            augment=task.augmentation,
-            identity={"data": data.fingerprint, "preprocessing": task.preprocessing.kind},
-            seed=task.seed,
-            progress=progress,
-        ).positions
     return Material(
         compute=Compute(task.network, task.device, task.compile),
-        images=images,
-        labels=labels,
+        images=prepare_split(data.train, task.preprocessing, task.device),
+        labels=one_hot(torch.from_numpy(data.train.labels), data.num_classes).float().to(task.device),
         held_out=prepare_split(data.val, task.preprocessing, task.device) if len(data.val) else None,
         held_out_labels=torch.from_numpy(data.val.labels),
         settings=settings,
@@ -175,5 +188,19 @@ def _material(task: ExpertTask, progress: Progress) -> Material:
             augment=task.augmentation,
         ),
         seed=task.seed,
-        pool=pool,
+    )
+
+
+def scoring_of(task: ExpertTask, material: Material) -> Scoring:
+    """How difficult the images are to the network of a task."""
+    return Scoring(
+        network=task.network,
+        images=material.images,
+        labels=material.labels,
+        measure=task.settings.difficulty,
+        lr=task.settings.expert_lr,
+        batch_size=task.settings.batch_size,
+        augment=task.augmentation,
+        identity={"data": task.data.fingerprint, "preprocessing": task.preprocessing.kind},
+        seed=task.seed,
     )

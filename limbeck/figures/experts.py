@@ -1,28 +1,43 @@
-"""How well the experts do while they are trained, and which of their checkpoints are held."""
+"""How well the experts do while they are trained, which of their checkpoints are held, how difficult their images are."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from limbeck.figures.style import BLUE, MUTED, ORANGE, TEXT, label, new_axes
+from limbeck.figures.style import BLUE, INK, MUTED, ORANGE, TEXT, dress, label, new_axes
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Curve = Sequence[float | None]
 
+HEIGHT = 3.1  # inches of a panel
+MOST_NAMES, LONGEST_NAME = 20, 18  # of classes that are named
 
-def expert_curves(curves: Mapping[int, Curve], held: Mapping[int, Sequence[int]]) -> Figure:
-    """A thin line for every expert, a thick one for their mean; below, how many experts hold each epoch.
+
+def expert_curves(
+    curves: Mapping[int, Curve], held: Mapping[int, Sequence[int]], difficulties: Sequence[Mapping[str, Any]] = ()
+) -> Figure:
+    """A thin line for every expert, a thick one for their mean; at the bottom, how many experts hold each epoch.
 
     Args:
         curves: by expert, the accuracies in [0, 1] after epochs 1, 2, …; None where it is not known.
         held: by expert, the epochs that can be read.
+        difficulties: what a store notes of the scores of a curriculum (`Scoring.record`), each drawn in a panel below.
     """
-    figure, axes = new_axes(height=3.1)
+    figure, axes = new_axes(height=HEIGHT * (1 + len(difficulties)))
+    if difficulties:
+        axes.remove()
+        grid = figure.add_gridspec(1 + len(difficulties), 1)
+        axes, *below = (figure.add_subplot(grid[row]) for row in range(1 + len(difficulties)))
+        dress(axes)
+        for panel, record in zip(below, difficulties, strict=True):
+            dress(panel)
+            _difficulties(panel, record)
     last = max([0, *map(len, curves.values()), *(max(epochs, default=0) for epochs in held.values())])
     values = np.full((len(curves), last), np.nan)
     for row, curve in zip(values, curves.values(), strict=True):
@@ -48,3 +63,21 @@ def expert_curves(curves: Mapping[int, Curve], held: Mapping[int, Sequence[int]]
     axes.set_xlim(-0.02 * last - 0.5, last * 1.02 + 0.5)
     label(axes, "epoch", "validation accuracy (%)")
     return figure
+
+
+def _difficulties(axes: Axes, record: Mapping[str, Any]) -> None:
+    """Of every class a thin line from its least to its greatest score, a thick one over the middle half, a dot at the median."""
+    rows = record["classes"]
+    places, width = np.arange(len(rows)), 4.0 if len(rows) <= MOST_NAMES else 1.5
+    least, quarter, median, three_quarters, most = np.array([row["quantiles"] for row in rows], dtype=float).T
+    axes.vlines(places, least, most, color=BLUE, linewidth=0.6, alpha=0.6)
+    axes.vlines(places, quarter, three_quarters, color=BLUE, linewidth=width)
+    axes.scatter(places, median, s=2 * width, color=ORANGE, zorder=3)
+    name = {"grand": "GraNd", "el2n": "EL2N"}.get(record["measure"], record["measure"])
+    axes.set_title("difficulty of the training images: all, the middle half, the median", fontsize=TEXT, color=INK, loc="left")
+    label(axes, "class", name)
+    if len(rows) <= MOST_NAMES:
+        names = [str(row["name"]) for row in rows]
+        short = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names]
+        rotation = 0 if max(map(len, short)) <= 3 else 45
+        axes.set_xticks(places, short, rotation=rotation, ha="right" if rotation else "center", parse_math=False)

@@ -21,8 +21,9 @@ from limbeck.matching.adjoint import Gradients
 from limbeck.matching.criteria import KeepAll, criterion_of
 from limbeck.matching.settings import MatchSettings
 from limbeck.methods.class_draws import ClassDraw, ClassDraws
-from limbeck.methods.objective import Objective, State, Update
+from limbeck.methods.objective import Engine, Objective, State, Update
 from limbeck.methods.real_settings import RealSettings
+from limbeck.methods.workspace import Workspace
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_micro_batch, largest_activation
 from limbeck.runtime.errors import require
@@ -37,7 +38,8 @@ AT_ONCE = 512 * 2**20
 class DistributionMatching(Objective):
     """DM.
 
-    The labels are the classes: Y and η have no part in L, and their gradients are zero. There is no state.
+    The labels are the classes: Y and η have no part in L, and their gradients are zero. There is no state. L sums over features, so
+    that the published step size 1 belongs to their 2048.
 
     A criterion chooses per class among the D features: l_d = (difference of the two means)²_d, and κ, a constant in the gradient,
     is all but ⌊αD⌋ of them; L sums over κ alone. Batch norms use the statistics of all real images, or all synthetic ones, that
@@ -178,3 +180,9 @@ def _images_at_once(network: FlatNetwork, images: Images) -> int:
         return 2**62
     cached = automatic_micro_batch(network, images.shape, images.device)
     return cached or max(1, AT_ONCE // largest_activation(network, images.shape))
+
+
+def make(workspace: Workspace, classes: Tensor, engine: Engine | None) -> Objective:
+    """The objective of a run."""
+    s, real = workspace.settings, (workspace.train_images, torch.from_numpy(workspace.data.train.labels))
+    return DistributionMatching(*real, classes, workspace.network, s.real, s.match, s.augment, s.seed)

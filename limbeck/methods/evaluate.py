@@ -16,14 +16,19 @@ from torch import nn
 from limbeck.distilled.fit import check_fit, suspicious
 from limbeck.distilled.foreign import ForeignOptions, read_set
 from limbeck.distilled.set import DistilledSet
+from limbeck.distilled.view_labels import VIEWS
 from limbeck.evaluation.evaluate import Evaluator, Subset
+from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.statistics import Looks, compare, decide, differences, holm, seeds_needed
+from limbeck.evaluation.view_labels import asks, check_storable
 from limbeck.methods.evaluation import Measured, final_seeds, measure, networks_of, record, subset_of
 from limbeck.methods.further import FURTHER, Material
 from limbeck.methods.settings import DistillSettings
 from limbeck.methods.workspace import Workspace
 from limbeck.networks.flat import FlatNetwork
+from limbeck.runtime.cache import cache_root, lock
 from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.progress import NoProgress, Progress
 
 Factory = Callable[[int, int, int, int], nn.Module]
@@ -64,7 +69,8 @@ def evaluate(
 
     Args:
         paths: one or several: folders of a `DistilledSet` or of images, `.npz` files, `.pt` pairs (`read_set`).
-        settings: usually those in a set's own metadata.
+        settings: usually those in a set's own metadata. With `view_labels.store` a set without labels of views gets them, where
+            the protocol asks a teacher about views.
         networks: names, modules for these images, or functions (channels, height, width, classes) that build one; empty takes
             `eval.networks`, or the network distilled for.
         options: see there.
@@ -83,11 +89,15 @@ def evaluate(
     workspace = Workspace(settings, progress or NoProgress())
     flat = [_flat(workspace, network) for network in networks or networks_of(settings)]
     sets = [_Set.read(path, workspace, options) for path in places]
+    for one in sets:
+        one.check_views(workspace)
     for network in flat:
         for one in sets:
             one.evaluators[network.name] = one.evaluator(workspace, network)
             if not options.trust:
                 one.refuse_permuted(network.name, workspace.progress)
+    for one in sets:
+        one.label_views(flat[0].name, workspace, options)
     found = {network.name: _measured(sets, network.name, options, workspace) for network in flat}
     results = [one.result(found, options, workspace) for one in sets]
     if options.keep:
@@ -122,6 +132,36 @@ class _Set:
     def evaluator(self, workspace: Workspace, network: FlatNetwork) -> Evaluator:
         evaluator = workspace.evaluator_of(network)
         return replace(evaluator, preprocessing=self.held.preprocessing).decided(self.subset.ipc)
+
+    def check_views(self, workspace: Workspace) -> None:
+        """Refuse labels of views that are not what was saved, or that are to be made but cannot be, before anything is trained."""
+        s, protocol = workspace.settings, resolve_protocol(workspace.settings.eval)
+        if not asks(protocol):
+            return
+        if self.held.views is not None:
+            self.held.views.verify()
+        elif s.view_labels.store:
+            check_storable(s.view_labels, protocol, workspace.data.num_classes)
+            own = DistilledSet.is_at(self.path)
+            require(own, "view_labels.store", True, f"possible with {str(self.path)!r}, which is no saved distilled set")
+
+    def label_views(self, network: str, workspace: Workspace, options: EvaluationOptions) -> None:
+        """Ask the teacher of that network about the views, where labels are to be stored and the set has none."""
+        s, evaluator = workspace.settings, self.evaluators[network]
+        if self.held.views is not None or not s.view_labels.store or not asks(evaluator.protocol):
+            return
+        place = cache_root() / "views" / f"{fingerprint(str(self.path.resolve()))}.safetensors"
+        with lock(place):
+            views = evaluator.label_views(self.subset, place, s.view_labels, workspace.progress)
+            if options.keep:
+                try:
+                    DistilledSet.add_views(self.path, views)
+                    place.unlink()
+                    views = replace(views, path=self.path / VIEWS)
+                except OSError as error:
+                    message = f"warning: {self.path} could not be written to ({error.strerror}); labels of views lie in {place}"
+                    workspace.progress.say(message)
+        self.held, self.subset = replace(self.held, views=views), replace(self.subset, views=views)
 
     def refuse_permuted(self, network: str, progress: Progress) -> None:
         """Ask a network trained on the full data what it makes of the images."""

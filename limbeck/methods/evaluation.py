@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from limbeck.distilled.set import DistilledSet
+from limbeck.distilled.set_views import summary
 from limbeck.evaluation import predictions, scores
 from limbeck.evaluation.evaluate import Evaluator, Subset
 from limbeck.evaluation.statistics import compare
@@ -44,7 +45,7 @@ def final_seeds(count: int) -> range:
 
 def subset_of(held: DistilledSet) -> Subset:
     """A distilled set as networks are trained on it."""
-    return Subset(held.images, held.labels, held.label_kind == "logits", held.classes, held.syn_lr)
+    return Subset(held.images, held.labels, held.label_kind == "logits", held.classes, held.syn_lr, held.views)
 
 
 def measure(evaluator: Evaluator, subset: Subset, seeds: Sequence[int], progress: Progress) -> Measured:
@@ -59,7 +60,8 @@ def record(evaluator: Evaluator, subset: Subset, measured: Measured, seeds: Sequ
 
     Returns:
         `accuracy` of `distilled`, `random` and `full`, `recovery_ratio`, `lossless`, `compression`, `gain` (distilled against
-        random, paired by seed), `predictions` (per class, calibration), `protocol`, `network`, `seeds`, `data`, `environment`.
+        random, paired by seed), `predictions` (per class, calibration), `protocol`, `network`, `seeds`, `data`, `environment`;
+        `view_labels`, what the set holds of a teacher's labels, where it was trained on them.
     """
     labels = evaluator.labels_of("test")
     accuracy = {
@@ -72,6 +74,7 @@ def record(evaluator: Evaluator, subset: Subset, measured: Measured, seeds: Sequ
         **_scores(evaluator, subset, accuracy),
         "predictions": predictions.average([predictions.describe(found, labels) for found in measured.distilled]),
         **circumstances(evaluator, seeds),
+        **({} if (stored := evaluator.stored_views(subset)) is None else {"view_labels": summary(stored)}),
     }
 
 

@@ -20,19 +20,22 @@ from itertools import accumulate
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import one_hot
 
 from limbeck import augmentation
 from limbeck.augmentation_settings import AugmentSettings
+from limbeck.losses import cross_entropy
 from limbeck.matching.adjoint import Gradients
 from limbeck.matching.criteria import Criterion, KeepAll, criterion_of
 from limbeck.matching.settings import MatchSettings
 from limbeck.methods.class_draws import ClassDraw, ClassDraws
-from limbeck.methods.objective import Objective, State, Update
+from limbeck.methods.objective import Engine, Objective, State, Update
 from limbeck.methods.real_settings import RealSettings
+from limbeck.methods.workspace import Workspace
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_micro_batch
 from limbeck.runtime.random import generator
+from limbeck.training.compute import Compute
 from limbeck.training.gradient import Gradient
 from limbeck.training.images import Held, Images
 from limbeck.training.optimisers import Sgd
@@ -47,7 +50,8 @@ class GradientMatching(Objective):
     """DC; DSA where `augment` says how.
 
     The labels are the classes: Y and η have no part in L, and their gradients are zero. One call is one matching of one network,
-    so that the published 1000 iterations are 1000 · `outer_loops` calls.
+    so that the published 1000 iterations are 1000 · `outer_loops` calls. L sums over rows, so that the published step size 0.1
+    belongs to their 128 channels; narrow networks ask for a greater one, by about the ratio of the rows.
 
     The state is θ as it was matched, the velocity of its SGD and the number of the network; a network's training on X stands at
     the head of the next call, after X has changed, and after its last matching there is no state at all. A call that the outer
@@ -67,7 +71,7 @@ class GradientMatching(Objective):
         match: `criterion`, `drop_ratio` and `drop_side` count here.
         augment: A_k, and the augmentation (each image for itself) of the network's training; strategy `none` is DC.
         seed: of the draws.
-        gradient: how g of real batches and of the training is computed, for class ids; None: uncompiled, in micro-batches.
+        gradient: how g of real batches and of the training is computed, for label probabilities; None: uncompiled.
     """
 
     images: Images
@@ -101,12 +105,12 @@ class GradientMatching(Objective):
 
     def gradients(self, state: State, images: Tensor, labels: Tensor, syn_lr: Tensor, iteration: int, *, plain: bool) -> Update:
         number, position = divmod(iteration, self.loops[0])
-        theta, velocity = self._network(state, images, iteration)
+        theta, velocity = self._network(state, images, labels.shape[1], iteration)
         total, by_images, by_images_plain = images.new_zeros(()), torch.zeros_like(images), torch.zeros_like(images)
         kept = torch.zeros(self._weights.count, dtype=torch.float64, device=images.device)
         for draw in self._draws.draws(iteration):
             x = images.detach()[draw.synthetic].requires_grad_()
-            pair = self._pair(theta, x, draw)
+            pair = self._pair(theta, x, draw, labels.shape[1])
             mask = self._criterion(iteration, draw).keep((pair[0] - pair[1].detach()).square())
             loss = self._weights.distance(*pair, mask)
             kept += mask
@@ -124,19 +128,19 @@ class GradientMatching(Objective):
             kept_share=self._weights.shares(kept / count),
         )
 
-    def _pair(self, theta: Tensor, x: Tensor, draw: ClassDraw) -> tuple[Tensor, Tensor]:
+    def _pair(self, theta: Tensor, x: Tensor, draw: ClassDraw, num_classes: int) -> tuple[Tensor, Tensor]:
         """The weights' gradients for A_k(R_k) and for A_k(X_k), with shape (P,); the second can be differentiated by X_k = x."""
         real = self._draws.real(draw, x)
-        ids = torch.full((max(len(real), len(x)),), draw.class_id, device=x.device)
+        target = one_hot(torch.tensor([draw.class_id]), num_classes).to(x)
         leaf = theta.detach().requires_grad_()
-        value = cross_entropy(self.network(leaf, augmentation.apply(draw.augmentation, x)), ids[: len(x)])
+        value = cross_entropy(self.network(leaf, augmentation.apply(draw.augmentation, x)), target)
         (synthetic,) = torch.autograd.grad(value, leaf, create_graph=True)
-        return self._weights.of(self._gradient(theta, real, ids[: len(real)])), self._weights.of(synthetic)
+        return self._weights.of(self._gradient(theta, real, target.expand(len(real), -1))), self._weights.of(synthetic)
 
     def _criterion(self, iteration: int, draw: ClassDraw) -> Criterion:
         return criterion_of(self.match, self._weights.slices, generator(self.seed, "criterion", iteration, draw.class_id))
 
-    def _network(self, state: State, images: Tensor, iteration: int) -> tuple[Tensor, Tensor]:
+    def _network(self, state: State, images: Tensor, num_classes: int, iteration: int) -> tuple[Tensor, Tensor]:
         """θ to match at, and the velocity of its SGD: drawn, or that of the state trained on X."""
         (outer, inner), s = self.loops, self.real
         number = iteration // outer
@@ -148,7 +152,7 @@ class GradientMatching(Objective):
             self.network,
             state["theta"],
             Held(images.detach()),
-            self.classes.to(images.device),
+            one_hot(self.classes, num_classes).to(images),
             Training(
                 optimiser=Sgd(s.network_lr, s.network_momentum, s.network_weight_decay),
                 loss=cross_entropy,
@@ -205,3 +209,30 @@ def _rows_apart(a: Tensor, b: Tensor, counted: Tensor) -> Tensor:
     norms = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
     apart: Tensor = (1 - (a * b).sum(1) / (norms + EPS)) * counted
     return apart.sum()
+
+
+def dc(workspace: Workspace, classes: Tensor, engine: Engine | None) -> Objective:
+    """DC's objective of a run."""
+    return _make(workspace, classes, NO_AUGMENTATION)
+
+
+def dsa(workspace: Workspace, classes: Tensor, engine: Engine | None) -> Objective:
+    """DSA's objective of a run."""
+    return _make(workspace, classes, workspace.settings.augment)
+
+
+def _make(workspace: Workspace, classes: Tensor, augment: AugmentSettings) -> Objective:
+    s, real = workspace.settings, (workspace.train_images, torch.from_numpy(workspace.data.train.labels))
+    return GradientMatching(*real, classes, workspace.network, s.real, s.match, augment, s.seed, _gradient(workspace, classes))
+
+
+def _gradient(workspace: Workspace, classes: Tensor) -> Gradient | None:
+    """g, compiled where there are steps enough; None leaves it to the objective."""
+    s, data = workspace.settings, workspace.data
+    compute, steps = Compute(workspace.network, workspace.device, s.engine.compile), s.outer.iterations * data.num_classes
+    if not compute.compiles(steps):
+        return None
+    counts = torch.from_numpy(data.train.labels).bincount()[classes.unique()].clamp(max=s.real.batch)
+    # Classes of other sizes are computed uncompiled: each size is compiled for some ten seconds.
+    batches = {int(counts.mode().values), min(len(classes), s.real.network_batch)}
+    return compute.gradient(cross_entropy, data.shape, steps, batches)

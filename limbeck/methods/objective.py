@@ -11,9 +11,11 @@ from typing import Any
 
 from torch import Tensor
 
-from limbeck.matching.adjoint import Gradients
+from limbeck.matching.adjoint import Adjoint, Gradients
+from limbeck.matching.steps import StudentStep
 
 State = dict[str, Tensor]
+Engine = tuple[StudentStep, Adjoint]
 
 
 @dataclass(frozen=True, slots=True)

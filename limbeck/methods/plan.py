@@ -3,7 +3,8 @@
     time = iterations · t + maps + comparisons + checkpoints + evaluations · (a + b · epochs) + compilation
 
 Everything but the experts is real: the images, the compiled step, the outer loop, the evaluation. In the place of experts
-stand fresh networks that have taken a few random steps; what an iteration costs does not depend on them.
+stand fresh networks that have taken a few random steps; what an iteration costs does not depend on them. What their own stage
+takes, `experts/calibrate.py` finds out.
 """
 
 import dataclasses
@@ -21,8 +22,10 @@ from torch.nn.functional import one_hot
 
 from limbeck.distilled.initial import real_subset
 from limbeck.evaluation.evaluate import Evaluator
+from limbeck.experts.calibrate import forecast
 from limbeck.experts.estimate import estimate
 from limbeck.experts.fill import want_of
+from limbeck.experts.train import ExpertTask
 from limbeck.methods.outer import COMPARE_EVERY, OuterLoop
 from limbeck.methods.registry import METHODS
 from limbeck.methods.settings import DistillSettings
@@ -54,12 +57,13 @@ class StandIn:
 
 
 def plan(settings: DistillSettings, *, progress: Progress | None = None) -> dict[str, Any]:
-    """Measure what `distill` will take for its stages `compile` and `distil`.
+    """Measure what `distill` will take for its stages `experts`, `compile` and `distil`.
 
     Returns:
-        `seconds` in all and `parts`, seconds of each; `peak_memory` of the process (on CUDA: of the device), bytes;
-        `experts`, the disk and the epochs of training that an empty store would take (`experts.estimate`), None where none are
-        read; `seconds_per_iteration`; `engine`, what was decided; `advice`, sentences on what would bring them down.
+        `seconds` in all of the last two and `parts`, seconds of each; `peak_memory` of the process in them (on CUDA: of the
+        device), bytes; `experts`, the `seconds` that the stage before them takes to fill the store with what it lacks, 0 where
+        that is nothing, and its disk (`experts.calibrate.forecast` and `experts.estimate`), None where no experts are read;
+        `seconds_per_iteration`; `engine`, what was decided; `advice`, sentences on what would bring them down.
 
     Raises:
         UsageError: where `distill` would.
@@ -68,20 +72,16 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None) -> dict
     workspace.check()
     repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
     reuse_freed_memory()
-    require(settings.method in METHODS, "method", settings.method, f"one that has iterations to plan: {', '.join(METHODS)}")
+    planned = ", ".join(name for name, method in METHODS.items() if method.kind == "objective")
+    require(workspace.method.kind == "objective", "method", settings.method, f"one that has iterations to plan: {planned}")
     if workspace.needs_experts:
         workspace.__dict__["experts"] = StandIn(workspace.network, settings.seed)  # in the place of the cached property
     began = time.perf_counter()
-    engine = workspace.engine() if workspace.matches_trajectories else None
+    engine = workspace.engine() if workspace.method.steps else None
     compiling = time.perf_counter() - began
     parts, iteration = _loop(workspace, engine)
     parts = {"compile": compiling, **parts, "evaluations": _evaluations(workspace)}
-    experts = None
-    if workspace.needs_experts:
-        want = want_of(settings.experts, workspace.reachable_epochs)
-        experts = estimate(want, workspace.network.num_parameters, state=int(settings.experts.momentum > 0))
-    return {
-        "experts": experts,
+    found = {
         "seconds": sum(parts.values()),
         "parts": parts,
         "seconds_per_iteration": iteration,
@@ -90,6 +90,18 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None) -> dict
         "device": str(workspace.device),
         "advice": _advice(workspace, parts, engine is None or engine[2].compiled),
     }
+    # Last, because preparing all training images takes memory that the other stages do not.
+    return {"experts": _experts(workspace) if workspace.needs_experts else None, **found}
+
+
+def _experts(workspace: Workspace) -> dict[str, Any]:
+    """Time and disk of the experts' stage."""
+    s = workspace.settings
+    parts = (workspace.data, workspace.preprocessing, workspace.network, s.experts, s.augment, s.seed, workspace.device)
+    task = ExpertTask(*parts, s.engine.compile)
+    want, store = want_of(s.experts, workspace.reachable_epochs), task.find_store()
+    size = estimate(want, workspace.network.num_parameters, state=int(s.experts.momentum > 0), store=store)
+    return {**forecast(task, want, store), **size}
 
 
 def _loop(workspace: Workspace, engine: Any) -> tuple[dict[str, float], float]:
@@ -105,7 +117,7 @@ def _loop(workspace: Workspace, engine: Any) -> tuple[dict[str, float], float]:
     count = min(ITERATIONS, outer.iterations)
     with tempfile.TemporaryDirectory() as folder:
         loop = OuterLoop(
-            objective=METHODS[settings.method](workspace, classes.cpu(), engine and engine[:2]),
+            objective=workspace.method(workspace, classes.cpu(), engine and engine[:2]),
             enhancement=enhancement,
             settings=dataclasses.replace(outer, iterations=count, checkpoint_every=10**9, lr_img=0.0, lr_label=0.0, lr_lr=0.0),
             evaluate=lambda x, y, eta: {"mean": 0.0},

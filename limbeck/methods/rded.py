@@ -13,6 +13,7 @@ sees a crop in the middle of what it takes for zeros. Unlike there, crops are ta
 """
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ from limbeck.data.preprocessing import Preprocessing
 from limbeck.distilled.initial import class_orders
 from limbeck.distilled.view_labels import evaluating
 from limbeck.methods.rded_settings import RdedSettings
+from limbeck.methods.workspace import Workspace
 from limbeck.runtime.errors import Failure, require
 from limbeck.runtime.random import generator
 from limbeck.views import Views
@@ -173,3 +175,12 @@ def _fitted(crops: Tensor, shape: tuple[int, ...], preprocessing: Preprocessing,
 def _lengths(side: int, factor: int) -> list[int]:
     """A side in pixels, cut into `factor` parts, the longer ones first."""
     return [side // factor + (part < side % factor) for part in range(factor)]
+
+
+def make(workspace: Workspace, folder: Path) -> tuple[Tensor, Tensor, nn.Module]:
+    """X, the classes and the teacher of a run."""
+    s, data = workspace.settings, workspace.data
+    teacher = workspace.evaluator().trained(s.rded.teacher)
+    with workspace.progress.stage("rded", data.num_classes) as stage:
+        parts = (data.train, workspace.preprocessing, data.num_classes, s.ipc, s.rded, s.seed, workspace.device)
+        return *build(teacher, *parts, stage.advance), teacher

@@ -1,117 +1,78 @@
-"""The methods by name: what makes the objective of the outer loop, or the set at once.
+"""The methods by name: a line each.
 
-What a trajectory method is, its settings say (`presets.py`).
+A trajectory method is a composition of the same parts:
+
+    mtt     uniform start epochs, hard labels, real images                   Cazenavette et al., 2022, arXiv:2203.11932
+    ftd     mtt on experts trained by GSAM, X averaged over iterations       Du et al., 2023, arXiv:2211.11004
+    tesla   mtt with λ taken as constant                                     Cui et al., 2023, arXiv:2211.10586
+    datm    start epochs from early to late, learned soft labels,
+            images that experts classify correctly                           Guo et al., 2024, arXiv:2310.05773
+    pad     datm on experts trained from easy to difficult images,
+            parameters of lowest loss dropped                                Li et al., 2024, arXiv:2408.03360
+    edf     datm with Common Pattern Dropout and Discriminative Area
+            Enhancement                                                      Wang et al., 2025, arXiv:2410.17193
+
+The others match gradients (`dc`, `dsa`) or features (`dm`) of the real images, select some (`random`, `herding`, `k-center`), or
+make images that a teacher labels: from its batch norms (`sre2l`), from crops (`rded`). `docs/add-a-method.md` adds one.
 """
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
-import torch
-from torch import Tensor
+from limbeck.methods.method import Method
+from limbeck.runtime.errors import require
+from limbeck.runtime.foreign import check_form, imported, is_foreign
 
-from limbeck.augmentation_settings import AugmentSettings
-from limbeck.evaluation.distances import features_of
-from limbeck.matching.adjoint import Adjoint
-from limbeck.matching.steps import StudentStep
-from limbeck.methods import selection
-from limbeck.methods.distribution_matching import DistributionMatching
-from limbeck.methods.gradient_matching import GradientMatching
-from limbeck.methods.objective import Objective
-from limbeck.methods.rded import build as build_rded
-from limbeck.methods.sre2l import Recovery
-from limbeck.methods.trajectory import TrajectoryMatching
-from limbeck.methods.workspace import Workspace
-from limbeck.runtime.files import read_tensors, write_tensors
-from limbeck.training.images import Images
-
-Engine = tuple[StudentStep, Adjoint]
-Make = Callable[[Workspace, Tensor, Engine | None], Objective]
-Select = Callable[[Workspace], Tensor]
-Build = Callable[[Workspace, Path], tuple[Tensor, Tensor]]
+PLAIN: dict[str, Any] = {"match.criterion": "none", "enhance.weighting": "none"}
+HARD: dict[str, Any] = {"labels": "hard", "outer.lr_label": 0.0}
+REAL: dict[str, Any] = {**PLAIN, **HARD, "init": "real", "outer.lr_lr": 0.0, "outer.img_momentum": 0.5}
+PAD: dict[str, Any] = {"enhance.weighting": "none", "match.drop_ratio": 0.25, "experts.curriculum": "pad"}
+MTT: dict[str, Any] = {**PLAIN, **HARD, "schedule.kind": "uniform", "init": "real"}
+FTD: dict[str, Any] = {**MTT, "experts.optimiser": "gsam", "experts.alpha": 0.4, "outer.ema_decay": 0.999}
+DC: dict[str, Any] = {**REAL, "outer.lr_img": 0.1, "init": "noise", "eval.protocol": "none", "eval.epochs": 300}
 
 
-def trajectories(workspace: Workspace, classes: Tensor, engine: Engine | None) -> Objective:
-    """MTT and what descends from it; Discriminative Area Enhancement comes with the outer loop."""
-    s = workspace.settings
-    assert engine is not None, "trajectory methods walk through student steps"
-    return TrajectoryMatching(workspace.experts, s.experts.num_experts, *engine, s.match, s.schedule, s.augment, s.seed)
+def trajectories(preset: Mapping[str, Any]) -> Method:
+    """A way to match trajectories."""
+    return Method(make="limbeck.methods.trajectory:make", preset=preset, experts=True, steps=True, soft=True)
 
 
-def gradients(workspace: Workspace, classes: Tensor, engine: Engine | None) -> Objective:
-    """DC, and with siamese augmentation DSA."""
-    s, train = workspace.settings, workspace.data.train
-    augment = s.augment if s.method == "dsa" else AugmentSettings(strategy="none")
-    real = (workspace.train_images, torch.from_numpy(train.labels))
-    return GradientMatching(*real, classes, workspace.network, s.real, s.match, augment, s.seed)
-
-
-def distributions(workspace: Workspace, classes: Tensor, engine: Engine | None) -> Objective:
-    """DM."""
-    s, train = workspace.settings, workspace.data.train
-    real = (workspace.train_images, torch.from_numpy(train.labels))
-    return DistributionMatching(*real, classes, workspace.network, s.real, s.match, s.augment, s.seed)
-
-
-def random(workspace: Workspace) -> Tensor:
-    """Random images."""
-    return selection.random_subset(_labels(workspace), workspace.settings.ipc, workspace.settings.seed)
-
-
-def herding(workspace: Workspace) -> Tensor:
-    """Images whose mean follows that of their class, in the features of a network trained on the full data."""
-    return selection.herding(_features(workspace), _labels(workspace), workspace.settings.ipc)
-
-
-def k_center(workspace: Workspace) -> Tensor:
-    """Images that cover their class, in the same features."""
-    return selection.k_center(_features(workspace), _labels(workspace), workspace.settings.ipc)
-
-
-def rded(workspace: Workspace, folder: Path) -> tuple[Tensor, Tensor]:
-    """X and the classes: crops of real images, stitched."""
-    s, data = workspace.settings, workspace.data
-    teacher = workspace.evaluator().trained(s.rded.teacher)
-    with workspace.progress.stage("rded", data.num_classes) as stage:
-        parts = (data.train, workspace.preprocessing, data.num_classes, s.ipc, s.rded, s.seed, workspace.device)
-        return build_rded(teacher, *parts, stage.advance)
-
-
-def sre2l(workspace: Workspace, folder: Path) -> tuple[Tensor, Tensor]:
-    """X and the classes: images recovered from a teacher; a run that was stopped goes on."""
-    s, data, path = workspace.settings, workspace.data, folder / "recovery.safetensors"
-    teacher = workspace.evaluator().trained(s.sre2l.teacher)
-    parts = (data.shape, data.num_classes, s.ipc, s.sre2l, s.seed, workspace.device, s.augment.flip)
-    recovery = Recovery(teacher, workspace.preprocessing, *parts)
-    state = read_tensors(path)[0] if path.exists() else recovery.start()
-    with workspace.progress.stage("sre2l", recovery.iterations, int(state["done"])) as stage:
-
-        def after(state: dict[str, Tensor], loss: Tensor) -> None:
-            if int(state["done"]) % s.outer.checkpoint_every == 0:
-                write_tensors(path, state)
-            stage.advance(loss=loss.item())
-
-        state = recovery.run(state, after)
-    write_tensors(path, state)
-    return recovery.result(state)
-
-
-METHODS: dict[str, Make] = {
-    **dict.fromkeys(("edf", "pad", "datm", "tesla", "ftd", "mtt"), trajectories),
-    **dict.fromkeys(("dsa", "dc"), gradients),
-    "dm": distributions,
+METHODS: Mapping[str, Method] = {
+    "edf": trajectories({}),
+    "pad": trajectories(PAD),
+    "datm": trajectories(PLAIN),
+    "tesla": trajectories({**MTT, "engine.kind": "tesla"}),
+    "ftd": trajectories(FTD),
+    "mtt": trajectories(MTT),
+    "dsa": Method(make="limbeck.methods.gradient_matching:dsa", preset={**REAL, "outer.lr_img": 0.1}),
+    "dc": Method(make="limbeck.methods.gradient_matching:dc", preset=DC),
+    "dm": Method(make="limbeck.methods.distribution_matching:make", preset={**REAL, "outer.lr_img": 1.0}),
+    "sre2l": Method(make="limbeck.methods.sre2l:make", preset={**PLAIN, "eval.protocol": "kd-sre2l"}, kind="images", soft=True),
+    "rded": Method(make="limbeck.methods.rded:make", preset={**PLAIN, "eval.protocol": "kd-rded"}, kind="images", soft=True),
+    "k-center": Method(make="limbeck.methods.subsets:k_center", preset=REAL, kind="selection"),
+    "herding": Method(make="limbeck.methods.subsets:herding", preset=REAL, kind="selection"),
+    "random": Method(make="limbeck.methods.subsets:random", preset=REAL, kind="selection"),
 }
-BUILDERS: dict[str, Build] = {"sre2l": sre2l, "rded": rded}
-SELECTIONS: dict[str, Select] = {"random": random, "herding": herding, "k-center": k_center}
 
 
-def _labels(workspace: Workspace) -> Tensor:
-    return torch.from_numpy(workspace.data.train.labels)
+def check_name(name: str) -> None:
+    """Raise `UsageError` unless `name` is that of a method; of `package.module:METHOD` only the form is checked."""
+    if is_foreign(name):
+        check_form("method", name, "METHOD")
+    else:
+        require(name in METHODS, "method", name, f"one of {', '.join(METHODS)}")
 
 
-def _features(workspace: Workspace) -> Tensor:
-    """Of all training images, with shape (N, D), on the CPU."""
-    evaluator = workspace.evaluator()
-    module = evaluator.full_data.teacher(lambda: evaluator.images_of("test"), workspace.progress)
-    images: Images = workspace.train_images
-    parts = torch.arange(len(images)).split(512)
-    return torch.cat([features_of(module, images.fetch(index)).cpu() for index in parts])
+def method_of(name: str) -> Method:
+    """The method of that name, or the user's own, named `package.module:METHOD`, whose module is imported.
+
+    Raises:
+        UsageError: when there is none.
+    """
+    check_name(name)
+    if name in METHODS:
+        return METHODS[name]
+    found = imported("method", name, "METHOD")
+    require(isinstance(found, Method), "method", name, f"a limbeck.methods.method.Method, it is a {type(found).__name__}")
+    assert isinstance(found, Method)
+    return found

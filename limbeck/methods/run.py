@@ -5,6 +5,7 @@
 A run folder holds everything that the run did; `resume` goes on from what is there and ends with the same bits.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from limbeck.distilled.initial import InitialSet
+from limbeck.distilled.initial import InitialSet, content_of
 from limbeck.distilled.set import DistilledSet
-from limbeck.evaluation.evaluate import Evaluator, Subset
+from limbeck.distilled.view_labels import VIEWS, StoredViews
+from limbeck.evaluation.evaluate import RANDOM_RATES, Evaluator, Subset
 from limbeck.experts.fill import Shard
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.evaluation import across, final_seeds, measure, networks_of, record
 from limbeck.methods.folder import RunFolder, alone, own_json
 from limbeck.methods.outer import OuterLoop
-from limbeck.methods.registry import BUILDERS, METHODS, SELECTIONS
 from limbeck.methods.settings import DistillSettings
 from limbeck.methods.workspace import Workspace
 from limbeck.runtime.devices import environment, repeatable
@@ -44,6 +45,7 @@ EVALUATION = (
     "protocol",
     "network",
     "networks",
+    "view_labels",
     "data",
 )
 
@@ -82,6 +84,7 @@ def distill(
     with alone(output):
         folder = RunFolder(output, settings, resume)
         folder.open(workspace.data.fingerprint)
+        _hold_start(workspace, folder)
         if str(workspace.device) != folder.resolved.device:
             raise UsageError(
                 f"engine.device: {str(workspace.device)!r} is not {folder.resolved.device!r}, where the run was started"
@@ -93,10 +96,22 @@ def distill(
         return _run(workspace, folder, recipe)
 
 
+def _hold_start(workspace: Workspace, folder: RunFolder) -> None:
+    """Note what the set that the run starts from holds, or refuse to go on when that is no longer so."""
+    if workspace.start is None:
+        return
+    state, found = folder.state(), content_of(workspace.start)
+    if state.get("init", found) != found:
+        raise UsageError(
+            f"init: the set in {workspace.settings.init!r} has changed since the run in {str(folder.path)!r} was started"
+        )
+    write_json(folder.state_file, {**state, "init": found})
+
+
 def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[str, Any]:
     settings, evaluator = workspace.settings, workspace.evaluator().decided(workspace.settings.ipc)
     reuse_freed_memory()
-    if settings.method not in METHODS:
+    if workspace.method.kind != "objective":
         with folder.stage("build"):
             start = _built(workspace, folder.path)
         # No step size is learned: the best for random images, as the baseline beside it has.
@@ -106,8 +121,12 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[st
         start, result, facts = _distilled(workspace, folder, evaluator)
     save = partial(_save, workspace, folder, result, start.classes, recipe)
     save({"environment": environment(workspace.device)})  # what is distilled is there whatever becomes of its evaluation
+    subset = Subset(*result[:2], workspace.soft, start.classes, result[2])
+    if settings.view_labels.store:
+        with folder.stage("label views"):
+            stored = evaluator.label_views(subset, folder.path / VIEWS, settings.view_labels, workspace.progress)
+        subset = replace(subset, views=stored)
     with folder.stage("evaluate"):
-        subset = Subset(*result[:2], workspace.soft, start.classes, result[2])
         measured = _measured(workspace, evaluator, subset, start if facts else None)
     paths = {"run": str(folder.path), "distilled": str(folder.path / "distilled")}
     spent = {"seconds": folder.seconds, "cpu_seconds": folder.cpu_seconds, "peak_memory": folder.peak_memory}
@@ -116,20 +135,19 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[st
         store = workspace.experts
         results["paths"] = {**paths, "experts": str(store.path)}
         results["experts"] = {"num_experts": settings.experts.num_experts, "last_epoch_accuracy": _last_accuracies(store, settings)}
-    save(results)
+    save(results, subset.views)
     write_json(folder.results_file, results)
     return results
 
 
 def _built(workspace: Workspace, folder: Path) -> InitialSet:
     """What a method makes at once: images that its teacher labels, or real images that it has chosen, with their classes."""
-    train, k, settings = workspace.data.train, workspace.data.num_classes, workspace.settings
-    if settings.method in BUILDERS:
-        images, classes = BUILDERS[settings.method](workspace, folder)
-        teacher = workspace.evaluator().trained(settings.rded.teacher if settings.method == "rded" else settings.sre2l.teacher)
+    train, k = workspace.data.train, workspace.data.num_classes
+    if workspace.method.kind == "images":
+        images, classes, teacher = workspace.method(workspace, folder)
         labels = logits_of(teacher, Held(images)) if workspace.soft else one_hot(classes, k).float().to(workspace.device)
         return InitialSet(images, labels, classes)
-    index = SELECTIONS[workspace.settings.method](workspace)
+    index = workspace.method(workspace)
     classes = torch.from_numpy(train.labels)[index]
     images = workspace.preprocessing.prepare(train.images(index.numpy())).to(workspace.device)
     return InitialSet(images, one_hot(classes, k).float().to(workspace.device), classes)
@@ -145,13 +163,13 @@ def _distilled(
             workspace.experts  # noqa: B018 (trained now, that their time counts here)
     with folder.stage("initial"):
         start = workspace.initial()
-    if workspace.matches_trajectories:
+    if workspace.method.steps:
         with folder.stage("compile"):
             step, adjoint, arrangement = workspace.engine(folder.resolved.engine)
             folder.decide(engine=arrangement)
         engine = (step, adjoint)
     loop = OuterLoop(
-        objective=METHODS[settings.method](workspace, start.classes, engine),
+        objective=workspace.method(workspace, start.classes, engine),
         enhancement=workspace.enhancement(start.classes),
         settings=settings.outer,
         evaluate=partial(_look, evaluator, not workspace.soft),
@@ -161,9 +179,11 @@ def _distilled(
         progress=workspace.progress,
     )
     with folder.stage("distil"):
-        state = loop.run(start.images, start.labels, settings.outer.syn_lr_init)
+        state = loop.run(start.images, start.labels, workspace.syn_lr)
+        images, labels, rate = loop.best(state)
+        rate = _step_size(workspace, evaluator, images, labels, rate)
     facts = {"best_iteration": state.best["iteration"], "skipped_share": state.skipped / max(state.iteration, 1)}
-    return start, loop.best(state), facts
+    return start, (images, labels, rate), facts
 
 
 def _look(evaluator: Evaluator, hard: bool, x: Tensor, y: Tensor, eta: float) -> dict[str, Any] | None:
@@ -173,6 +193,17 @@ def _look(evaluator: Evaluator, hard: bool, x: Tensor, y: Tensor, eta: float) ->
     return evaluator.distilled(x, y, eta, seeds=range(evaluator.settings.every_seeds), split="val", hard=hard)
 
 
+def _step_size(workspace: Workspace, evaluator: Evaluator, x: Tensor, y: Tensor, eta: float) -> float:
+    """η to train on (X, Y) with: where no student was trained with it, the best on the validation split, as random images have."""
+    taken = workspace.method.steps or workspace.settings.outer.lr_lr > 0 or evaluator.protocol.lr is not None
+    if taken or not evaluator.protocol.validation or len(workspace.data.val) == 0:
+        return eta
+    seeds, hard = range(evaluator.settings.every_seeds), not workspace.soft
+    rates = sorted({workspace.syn_lr, *RANDOM_RATES})  # not η itself, which single precision has moved
+    found = [evaluator.distilled(x, y, rate, seeds=seeds, split="val", hard=hard)["mean"] for rate in rates]
+    return rates[max(range(len(rates)), key=lambda i: found[i])]
+
+
 def _measured(workspace: Workspace, evaluator: Evaluator, subset: Subset, start: InitialSet | None) -> dict[str, Any]:
     """The record of the final evaluation, beside it the initial images, where there are any, and other networks."""
     settings, progress = workspace.settings, workspace.progress
@@ -180,7 +211,8 @@ def _measured(workspace: Workspace, evaluator: Evaluator, subset: Subset, start:
     measured = measure(evaluator, subset, seeds, progress)
     found = record(evaluator, subset, measured, seeds, progress)
     if start is not None:
-        first = Subset(start.images, start.labels, workspace.soft, start.classes, settings.outer.syn_lr_init)
+        rate = _step_size(workspace, evaluator, start.images, start.labels, workspace.syn_lr)
+        first = Subset(start.images, start.labels, workspace.soft, start.classes, rate)
         initial = evaluator.accuracies(evaluator.logits(first, seeds, progress=progress, name="initial images"))
         found["accuracy"] = {"distilled": found["accuracy"]["distilled"], "initial": initial, **found["accuracy"]}
     others = [name for name in networks_of(settings) if name != settings.network]
@@ -201,6 +233,7 @@ def _save(
     classes: Tensor,
     recipe: str | None,
     results: dict[str, Any],
+    views: StoredViews | None = None,
 ) -> None:
     settings = workspace.settings
     metadata = {
@@ -223,4 +256,5 @@ def _save(
         preprocessing=workspace.preprocessing,
         class_names=workspace.data.class_names,
         metadata=metadata,
+        views=views,
     ).save(folder.path / "distilled")

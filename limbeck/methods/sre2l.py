@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +28,10 @@ from limbeck import views
 from limbeck.data.preprocessing import Preprocessing, Whiten
 from limbeck.distilled.view_labels import evaluating
 from limbeck.methods.sre2l_settings import Sre2lSettings
+from limbeck.methods.workspace import Workspace
 from limbeck.networks.batch_norm import BatchNorm
 from limbeck.runtime.errors import Failure, UsageError, require
+from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.random import generator
 from limbeck.training.optimisers import AdamW
 from limbeck.training.rates import Cosine
@@ -217,3 +220,22 @@ def _statistics(part: nn.Module) -> tuple[Tensor, Tensor] | None:
     if isinstance(part, _BatchNorm) and part.running_mean is not None and part.running_var is not None:
         return part.running_mean, part.running_var
     return None
+
+
+def make(workspace: Workspace, folder: Path) -> tuple[Tensor, Tensor, nn.Module]:
+    """X, the classes and the teacher of a run; one that was stopped goes on."""
+    s, data, path = workspace.settings, workspace.data, folder / "recovery.safetensors"
+    teacher = workspace.evaluator().trained(s.sre2l.teacher)
+    parts = (data.shape, data.num_classes, s.ipc, s.sre2l, s.seed, workspace.device, s.augment.flip)
+    recovery = Recovery(teacher, workspace.preprocessing, *parts)
+    state = read_tensors(path)[0] if path.exists() else recovery.start()
+    with workspace.progress.stage("sre2l", recovery.iterations, int(state["done"])) as stage:
+
+        def after(state: State, loss: Tensor) -> None:
+            if int(state["done"]) % s.outer.checkpoint_every == 0:
+                write_tensors(path, state)
+            stage.advance(loss=loss.item())
+
+        state = recovery.run(state, after)
+    write_tensors(path, state)
+    return *recovery.result(state), teacher

@@ -17,7 +17,8 @@ from limbeck.matching.criteria import KeepAll, MatchingLoss, criterion_of
 from limbeck.matching.schedules import draw_start_epoch
 from limbeck.matching.settings import MatchSettings, ScheduleSettings
 from limbeck.matching.steps import StudentStep, draw_steps
-from limbeck.methods.objective import Objective, State, Update
+from limbeck.methods.objective import Engine, Objective, State, Update
+from limbeck.methods.workspace import Workspace
 from limbeck.runtime.random import generator
 
 
@@ -71,3 +72,10 @@ class TrajectoryMatching(Objective):
     def _kept_share(self, kept: Tensor | None) -> dict[str, float]:
         slices = self.step.network.slices
         return {name: 1.0 if kept is None else kept[part].double().mean().item() for name, part in slices.items()}
+
+
+def make(workspace: Workspace, classes: Tensor, engine: Engine | None) -> Objective:
+    """The objective of a run; Discriminative Area Enhancement comes with the outer loop."""
+    s = workspace.settings
+    assert engine is not None, "trajectory methods walk through student steps"
+    return TrajectoryMatching(workspace.experts, s.experts.num_experts, *engine, s.match, s.schedule, s.augment, s.seed)

@@ -5,7 +5,8 @@ What is decided automatically (device, threads, compiled or not) is decided once
 
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -13,9 +14,13 @@ from torch import nn
 from limbeck.data.imageset import ImageSet
 from limbeck.data.load import load_data
 from limbeck.data.preprocessing import Preprocessing, fit_preprocessing
-from limbeck.distilled.initial import Initial, InitialSet, check_ipc
+from limbeck.distilled.initial import Initial, InitialSet, check_ipc, content_of, read_start
+from limbeck.distilled.set import DistilledSet
+from limbeck.distilled.starts import STARTS, Start
+from limbeck.evaluation.distances import features_of
 from limbeck.evaluation.evaluate import Evaluator
 from limbeck.evaluation.protocols import resolve as resolve_protocol
+from limbeck.evaluation.view_labels import check_storable
 from limbeck.experts.fill import Shard
 from limbeck.experts.store import TrajectoryStore
 from limbeck.experts.train import ExpertTask, train_experts
@@ -25,7 +30,8 @@ from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
 from limbeck.matching.schedules import reachable_epochs
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.methods.enhance import Enhancement
-from limbeck.methods.presets import MATCHING, TRAJECTORY
+from limbeck.methods.method import Method
+from limbeck.methods.registry import method_of
 from limbeck.methods.settings import DistillSettings
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.devices import resolve_device
@@ -66,6 +72,11 @@ class Workspace:
         return resolve_device(self.settings.engine.device)
 
     @cached_property
+    def method(self) -> Method:
+        """What is run."""
+        return method_of(self.settings.method)
+
+    @cached_property
     def data(self) -> ImageSet:
         """The images; without a validation split where the protocol has none."""
         data, protocol = self.settings.data, resolve_protocol(self.settings.eval)
@@ -88,10 +99,15 @@ class Workspace:
     def check(self) -> None:
         """Load the data, build the network and raise `UsageError` for whatever does not fit, before anything is written."""
         layer = self.settings.enhance.cam_layer
+        self.settings.check_method(self.method)
         check_ipc(self.data, self.settings.ipc)
+        check_storable(self.settings.view_labels, resolve_protocol(self.settings.eval), self.data.num_classes)
         check_engine(self.settings.engine, self.network, self.device)
         if self.settings.enhance.weighting != "none":
             find_layers(self.network.module, torch.zeros(1, *self.data.shape, device=self.device), layer)
+        if self.settings.init == "centre" and self.method.kind == "objective":
+            features_of(self.network.module, torch.zeros(1, *self.data.shape, device=self.device))
+        self.start  # noqa: B018 (read now, so that one that does not fit is refused)
 
     @cached_property
     def experts(self) -> TrajectoryStore:
@@ -129,12 +145,37 @@ class Workspace:
         parts = (self.data, self.preprocessing, network, s.eval, s.augment, s.seed, self.device)
         return Evaluator(*parts, s.engine.compile)
 
+    def features(self) -> torch.Tensor:
+        """What `map_network` makes of all training images before its last layer, with shape (N, D), on the CPU."""
+        images = Prepared(self.data.train, self.preprocessing, self.device)
+        parts = torch.arange(len(images)).split(512)
+        return torch.cat([features_of(self.map_network, images.fetch(index)).cpu() for index in parts])
+
+    @cached_property
+    def start(self) -> DistilledSet | None:
+        """The set whose path `init` is; None where it names a kind of start."""
+        s = self.settings
+        if s.init in STARTS:
+            return None
+        held, notes = read_start(Path(s.init), s.ipc, s.outer.syn_lr_init, self.data, self.preprocessing)
+        for note in notes:
+            self.progress.say(f"note: init: {note}")
+        return held
+
+    @property
+    def syn_lr(self) -> float:
+        """η at the start."""
+        return self.settings.outer.syn_lr_init if self.start is None else self.start.syn_lr
+
     def initial(self) -> InitialSet:
         """X, Y and the classes to start from."""
         settings = self.settings
         labellers = settings.experts.label_experts or settings.experts.num_experts
         parts = (self.data, self.preprocessing, self.network, lambda: self.experts, labellers, settings.experts.train_epochs)
-        return Initial(*parts, settings.ipc, settings.seed, self.device).make(settings.init, self.soft, self.progress)
+        initial = Initial(*parts, settings.ipc, settings.seed, self.device, self.features)
+        if self.start is not None:
+            return initial.continued(self.start, self.soft)
+        return initial.make(cast(Start, settings.init), self.soft, self.progress)
 
     def enhancement(self, classes: torch.Tensor) -> Enhancement:
         """Maps and weights for images of those classes."""
@@ -159,14 +200,9 @@ class Workspace:
         return self.settings.labels == "soft"
 
     @property
-    def matches_trajectories(self) -> bool:
-        """Whether the method reads experts in every iteration."""
-        return self.settings.method in TRAJECTORY
-
-    @property
     def needs_experts(self) -> bool:
         """Whether anything of the run reads experts."""
-        return self.matches_trajectories or (self.settings.method in MATCHING and self.settings.init == "correct")
+        return self.method.experts or (self.method.kind == "objective" and self.settings.init == "correct")
 
     @cached_property
     def train_images(self) -> Images:
@@ -175,5 +211,9 @@ class Workspace:
 
     def record(self) -> dict[str, Any]:
         """Fingerprints of what the result rests on."""
-        experts = {"experts": self.experts.path.name, "experts_made_with": asdict(self.settings.experts)}
-        return {"data": self.data.fingerprint, **(experts if self.needs_experts else {})}
+        held = {"data": self.data.fingerprint}
+        if self.start is not None:
+            held["init"] = content_of(self.start)
+        if not self.needs_experts:  # asked for, they would be trained
+            return held
+        return {**held, "experts": self.experts.path.name, "experts_made_with": asdict(self.settings.experts)}

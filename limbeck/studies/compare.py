@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from limbeck.evaluation.statistics import compare, holm, seeds_needed, summarise
-from limbeck.methods.presets import TRAJECTORY
+from limbeck.methods.registry import method_of
 from limbeck.methods.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.fingerprint import encodable
@@ -50,8 +50,8 @@ def check_alike(cells: Sequence[Cell]) -> list[str]:
                 a, b = (f"{key} {row[key]!r} in {one.facts['method']}" for row, one in ((own, cell), (base, first)))
                 if key.startswith(SAME):
                     raise UsageError(f"{a} is not {b}; {key}=… sets it for all")
-                # Only trajectory matching reads experts.
-                read = not key.startswith("experts.") or {cell.settings.method, first.settings.method} <= set(TRAJECTORY)
+                # Only some methods read experts.
+                read = not key.startswith("experts.") or all(method_of(one.settings.method).experts for one in (cell, first))
                 if key.startswith(LIKE) and read:
                     notes[f"{a}, {b}"] = None
     return list(notes)
@@ -86,8 +86,8 @@ def cost(records: Sequence[Record]) -> dict[str, Any]:
     Returns:
         `seconds`: `distil` (everything between the experts and the evaluation), `distil_cpu` (the same of the process's CPU time,
         which other work on the machine does not lengthen; None where it was not noted), `evaluate`, and `experts`, that of the
-        cell which trained them or at least longest waited for them. `peak_memory`: bytes until the end of distilling, and whether that is
-        only a `bound`, because in every cell training the experts had taken more before.
+        cell which trained them or at least longest waited for them. `peak_memory`: bytes until the end of distilling, and
+        whether that is only a `bound`, because in every cell training the experts had taken more before.
     """
     spent = [record.get("seconds") or {} for record in records]
     busy = [noted for record in records if (noted := record.get("cpu_seconds"))]

@@ -224,6 +224,19 @@ def test_export_writes_what_can_be_read(tmp_path: Path, capsys: pytest.CaptureFi
     assert not (tmp_path / "images").exists()
 
 
+def test_export_for_research_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+    from distilled.samples import sample_set
+
+    sample_set().save(tmp_path / "set")
+    words = ["export", str(tmp_path / "set"), "--to", "research", "--output", str(tmp_path / "files")]
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"export: {tmp_path / 'files'}\n"
+    assert torch.load(tmp_path / "files" / "images_best.pt", weights_only=True).shape == (6, 3, 8, 10)
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"limbeck: error: --output: '{tmp_path / 'files'}' is not a new or an empty folder\n"
+
+
 def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -1,5 +1,6 @@
 """Exports hold the same values, under names that every file system bears."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,9 @@ import torch
 from distilled.samples import sample_set
 from PIL import Image
 
-from limbeck.distilled.export import export_folder, export_npz, folder_names
+from limbeck.data.imageset import ImageSet, whole
+from limbeck.distilled.export import export_folder, export_npz, export_research, folder_names
+from limbeck.distilled.foreign import read_set
 from limbeck.distilled.set import DistilledSet
 from limbeck.runtime.errors import UsageError
 
@@ -86,7 +89,14 @@ def test_existing_targets_are_refused_and_untouched(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "thesis.txt").write_text("years of work")
     file.write_bytes(b"mine")
-    for export, target in ((export_folder, folder), (export_folder, file), (export_npz, file), (export_npz, folder)):
+    for export, target in (
+        (export_folder, folder),
+        (export_folder, file),
+        (export_research, folder),
+        (export_research, file),
+        (export_npz, file),
+        (export_npz, folder),
+    ):
         with pytest.raises(UsageError, match="--output: ") as caught:
             export(sample_set(), target)
         assert str(target) in str(caught.value) and "\n" not in str(caught.value)
@@ -102,7 +112,7 @@ def test_empty_targets_and_missing_parents_are_fine(tmp_path: Path) -> None:
     assert export_npz(sample_set(), tmp_path / "new" / "deep" / "set.npz").exists()
 
 
-@pytest.mark.parametrize("export", [export_folder, export_npz])
+@pytest.mark.parametrize("export", [export_folder, export_npz, export_research])
 def test_nothing_is_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, export: Callable[[DistilledSet, Path], Path]
 ) -> None:
@@ -110,6 +120,7 @@ def test_nothing_is_half_written(
         raise OSError("disk full")
 
     monkeypatch.setattr("limbeck.distilled.export._archive", fail)
+    monkeypatch.setattr("limbeck.distilled.export._about", fail)
     with pytest.raises(OSError, match="disk full"):
         export(sample_set(), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -121,3 +132,60 @@ def test_channels_that_no_image_file_has(tmp_path: Path) -> None:
         export_folder(held, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     export_npz(held, tmp_path / "set.npz")
+
+
+def plain(path: Path) -> object:
+    return torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize("preprocessing", ["identity", "normalise", "whiten"])
+@pytest.mark.parametrize("hard", [False, True])
+def test_research_code_finds_its_files_and_they_are_read_back_exactly(tmp_path: Path, hard: bool, preprocessing: str) -> None:
+    held = sample_set(ipc=3, preprocessing=preprocessing, hard=hard, metadata={"method": "dc"})
+    if not hard:
+        held = dataclasses.replace(held, labels=held.labels + 9 * torch.eye(3)[held.classes])
+    root = export_research(held, tmp_path / "out")
+    matrices, res = ["preprocessing.pt"] * (preprocessing == "whiten"), ["res_dc_3ipc.pt"] * hard
+    files = sorted(["about.json", "images_best.pt", "labels_best.pt", "lr_best.pt", *matrices, *res])
+    assert sorted(path.name for path in root.iterdir()) == files
+    images, labels, rate = (plain(root / f"{name}_best.pt") for name in ("images", "labels", "lr"))
+    assert torch.equal(images, held.images) and images.dtype == torch.float32
+    assert torch.equal(labels, held.classes if hard else held.labels) and labels.dtype == (torch.int64 if hard else torch.float32)
+    assert (rate.shape, rate.dtype, rate.item()) == ((), torch.float32, pytest.approx(held.syn_lr, rel=1e-7))
+    if hard:
+        ((x, y),) = plain(root / "res_dc_3ipc.pt")["data"]
+        assert torch.equal(x, held.images) and torch.equal(y, held.classes)
+    about = json.loads((root / "about.json").read_text(encoding="utf-8"))
+    assert (about["syn_lr"], about["class_names"], about["classes"]) == (
+        held.syn_lr,
+        ["owl", "mole", "newt"],
+        held.classes.tolist(),
+    )
+    # The description is enough to come back to pixels.
+    if preprocessing == "normalise":
+        mean, std = (torch.tensor(about[name])[:, None, None] for name in ("mean", "std"))
+        pixels = images * std + mean
+    elif preprocessing == "whiten":
+        parts = plain(root / "preprocessing.pt")
+        pixels = (images.flatten(1) @ parts["inverse_matrix"] + parts["mean"]).view_as(images)
+    else:
+        pixels = images
+    assert torch.equal(pixels, held.preprocessing.inverse(held.images))
+    split = whole(np.zeros((3, *held.shape), dtype=np.uint8), np.arange(3))
+    back = read_set(root, ImageSet(split, split, split, held.class_names, "here", "f"), held.preprocessing)
+    for name in ("images", "labels", "classes"):
+        assert torch.equal(getattr(back, name), getattr(held, name)), name
+    assert (back.label_kind, back.syn_lr) == (held.label_kind, torch.tensor(held.syn_lr).item())
+
+
+def test_research_files_hold_no_more_than_they_say(tmp_path: Path) -> None:
+    held = sample_set(metadata={"method": "../../x y"}, hard=True)
+    view = torch.zeros(1000, *held.images.shape)[7].copy_(held.images)  # of a storage a thousand times as large
+    held = dataclasses.replace(held, images=view)
+    root = export_research(held, tmp_path / "out")
+    assert (root / "images_best.pt").stat().st_size < held.images.numel() * 4 + 4000
+    assert (root / "res_x-y_2ipc.pt").exists()
+    for rate in (1e-60, 1e60):
+        with pytest.raises(UsageError, match=r"^--to: 'research' is not possible for the step size 1e"):
+            export_research(dataclasses.replace(held, syn_lr=rate), tmp_path / "no")
+    assert not (tmp_path / "no").exists()

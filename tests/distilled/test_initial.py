@@ -1,14 +1,19 @@
-"""The start of the synthetic set against plain loops over the experts' logits."""
+"""The start of the synthetic set against plain loops over the experts' logits; another set as a start."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from distilled.foreign_files import save_npz, save_pt
+from distilled.samples import sample_set
 
 from limbeck.data.imageset import ImageSet, whole
-from limbeck.data.preprocessing import Identity
-from limbeck.distilled.initial import Initial, class_orders, real_subset
+from limbeck.data.preprocessing import Identity, fit_normalise, fit_whiten
+from limbeck.distilled.export import export_npz, export_research
+from limbeck.distilled.initial import Initial, class_orders, content_of, read_start, real_subset
+from limbeck.distilled.set import DistilledSet
 from limbeck.experts.store import TrajectoryStore
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.errors import UsageError
@@ -35,7 +40,12 @@ def made(tmp_path: Path, tables: torch.Tensor, ipc: int, label_experts: int = EX
     store = TrajectoryStore(tmp_path, {"num_parameters": network.num_parameters, "dtype": "float32"})
     for expert, table in enumerate(tables):
         store.write(expert, {5: table.flatten()}, {})
-    return Initial(data, Identity(), network, lambda: store, label_experts, 5, ipc, 0, torch.device("cpu"))
+    parts = (data, Identity(), network, lambda: store, label_experts, 5, ipc, 0, torch.device("cpu"))
+    return Initial(*parts, lambda: FEATURES)
+
+
+# The images 2 and 3 of every class lie in the middle of four, 5 and 6 in that of three; 7 and 0 lie apart.
+FEATURES = torch.tensor([[30.0], [0.0], [1.1], [2.0], [1.3], [11.0], [11.1], [12.0]]).repeat(CLASSES, 1)
 
 
 def random_tables(right: float) -> torch.Tensor:
@@ -95,3 +105,162 @@ def test_noise_is_standard_normal_and_its_labels_favour_the_class(tmp_path: Path
 def test_more_than_a_class_holds_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^ipc: 9 is not at most the 8 training images of class 'a'"):
         made(tmp_path, random_tables(1.0), 9).make("correct")
+
+
+def mean_of_voters(tables: torch.Tensor, image: int, k: int) -> torch.Tensor:
+    return torch.stack([table[image] for table in tables if table[image].argmax() == k] or list(tables[:, image])).mean(0)
+
+
+@pytest.mark.parametrize("right", [0.0, 0.4, 1.0])
+def test_centre_takes_the_middles_of_clusters_and_the_votes_of_experts(tmp_path: Path, right: float) -> None:
+    tables = random_tables(right)
+    result = made(tmp_path, tables, 3).make("centre")
+    numbers = (result.images.flatten() * 255).round().long()
+    # Means 1.1 of 0, 1.1, 1.3, 2 is 2 (the nearest); 11.1 is 6; 30 is 0; the largest cluster first.
+    assert numbers.tolist() == [2, 6, 0, 10, 14, 8, 18, 22, 16]
+    assert result.classes.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    expected = [mean_of_voters(tables, i, k) for i, k in zip(numbers.tolist(), result.classes.tolist(), strict=True)]
+    torch.testing.assert_close(result.labels, torch.stack(expected))
+
+
+def test_only_centre_asks_for_features_and_with_hard_labels_for_no_expert(tmp_path: Path) -> None:
+    def absent() -> None:
+        raise AssertionError("was asked for")
+
+    initial = made(tmp_path, random_tables(0.5), 2)
+    for kind in ("correct", "real", "noise"):
+        dataclasses.replace(initial, features=absent).make(kind)  # type: ignore[arg-type]
+    result = dataclasses.replace(initial, store=absent).make("centre", soft=False)  # type: ignore[arg-type]
+    assert torch.equal(result.labels, torch.eye(CLASSES)[result.classes])
+
+
+def held_set(hard: bool) -> DistilledSet:
+    """Images 0 … 5 of `made`, whose classes alternate."""
+    images = torch.arange(6.0).view(-1, 1, 1, 1) / 255
+    classes = torch.tensor([2, 0, 1, 2, 0, 1])
+    labels = torch.eye(3)[classes] if hard else torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
+    parts = {
+        "preprocessing": Identity(),
+        "class_names": ("a", "b", "c"),
+        "syn_lr": 0.02,
+        "label_kind": "hard" if hard else "logits",
+    }
+    return DistilledSet(images=images, labels=labels, classes=classes, **parts)  # type: ignore[arg-type]
+
+
+def test_a_set_is_continued_class_by_class(tmp_path: Path) -> None:
+    tables = random_tables(0.6)
+    initial, order = made(tmp_path, tables, 2), [1, 4, 2, 5, 0, 3]
+    soft, hard = held_set(hard=False), held_set(hard=True)
+    for held in (soft, hard):
+        for learned in (False, True):
+            result = initial.continued(held, learned)
+            assert torch.equal(result.images, held.images[order])
+            assert result.classes.tolist() == [0, 0, 1, 1, 2, 2]
+    assert torch.equal(initial.continued(soft).labels, soft.labels[order])
+    assert torch.equal(initial.continued(soft, soft=False).labels, torch.eye(3)[[0, 0, 1, 1, 2, 2]])
+    assert torch.equal(initial.continued(hard, soft=False).labels, torch.eye(3)[[0, 0, 1, 1, 2, 2]])
+    # The table of an expert has the logits of image 0 … 5; those of the experts that are right count.
+    expected = [mean_of_voters(tables, i, k) for i, k in zip(order, [0, 0, 1, 1, 2, 2], strict=True)]
+    torch.testing.assert_close(initial.continued(hard).labels, torch.stack(expected))
+
+
+# Sets in files.
+
+SHAPE, NAMES = (3, 8, 10), ("owl", "mole", "newt")
+rng = np.random.default_rng(1)
+SPLIT = whole(rng.integers(0, 256, (12, *SHAPE), dtype=np.uint8), np.arange(12) % 3)
+DATA = ImageSet(SPLIT, SPLIT, SPLIT, NAMES, "here", "0123456789abcdef")
+NORMALISE = fit_normalise(SPLIT)
+
+
+def fitting(hard: bool = False) -> DistilledSet:
+    """Two images of each class of `DATA`."""
+    images = NORMALISE.forward(torch.from_numpy(rng.random((6, *SHAPE), dtype=np.float32)))
+    labels = {} if hard else {"labels": torch.eye(3).repeat_interleave(2, 0) * 4 + torch.rand(6, 3)}
+    return dataclasses.replace(sample_set(hard=hard), images=images, preprocessing=NORMALISE, **labels)
+
+
+def start(path: Path, ipc: int = 2, syn_lr: float = 0.5) -> DistilledSet:
+    return read_start(path, ipc, syn_lr, DATA, NORMALISE)[0]
+
+
+def refused(path: Path, message: str, ipc: int = 2, data: ImageSet = DATA, preprocessing: object = NORMALISE) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_start(path, ipc, 0.5, data, preprocessing)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(message), str(caught.value)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_sets_in_every_form_are_taken_up(tmp_path: Path, hard: bool) -> None:
+    held = fitting(hard)
+    held.save(tmp_path / "run" / "distilled")
+    (tmp_path / "run" / "state.json").write_text("{}")
+    export_npz(held, tmp_path / "set.npz")
+    export_research(held, tmp_path / "research")
+    save_pt(tmp_path / "pair.pt", (held.images, held.classes if hard else held.labels))
+    for name, rate in (("run", None), ("run/distilled", None), ("set.npz", None), ("research", None), ("pair.pt", 0.5)):
+        found = start(tmp_path / name)
+        for one, other in ((found.images, held.images), (found.labels, held.labels), (found.classes, held.classes)):
+            assert torch.equal(one, other), name
+        assert (found.label_kind, found.syn_lr) == (held.label_kind, pytest.approx(rate or held.syn_lr, rel=1e-7))
+
+
+def test_what_had_to_be_assumed_is_told(tmp_path: Path) -> None:
+    held = fitting()
+    told = read_start(save_pt(tmp_path / "pair.pt", (held.images, held.labels)), 2, 0.5, DATA, NORMALISE)[1]
+    assert any("taken as prepared like the data" in note for note in told)
+    told = read_start(export_research(held, tmp_path / "research"), 2, 0.5, DATA, NORMALISE)[1]
+    assert not any("step size" in note for note in told)  # that of the file is taken, nothing else was asked for
+    held = dataclasses.replace(held, metadata={"fingerprints": {"data": "f" * 16}, "assumed": "nonsense"})
+    assert [note.partition(":")[0] for note in read_start(held.save(tmp_path / "set"), 2, 0.5, DATA, NORMALISE)[1]] == ["data"]
+
+
+def test_starts_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
+    held = fitting()
+    path = held.save(tmp_path / "set")
+    names = "one of correct, real, noise, centre, or the path of a distilled set"
+    for absent in ("corect", "x" * 5000, "~nobody-of-that-name/set"):
+        refused(Path(absent), f"init: {absent!r} is not {names}")
+    refused(path, f"ipc: 3 is not 2, the number of images of a class in {str(path)!r}, which init starts from", ipc=3)
+    uneven = dataclasses.replace(held, classes=torch.tensor([0, 0, 0, 1, 1, 2]))
+    refused(uneven.save(tmp_path / "uneven"), "ipc: 2 is not 1 … 3, the number of images of a class in")
+    other = dataclasses.replace(DATA, class_names=("owl", "mole", "vole"))
+    refused(path, f"init: {str(path)!r}: classes: those of the set are not those of the data", data=other)
+    small = whole(SPLIT.storage[:, :, :, :8], SPLIT.labels)
+    refused(
+        path,
+        f"init: {str(path)!r}: images: shape (3, 8, 10) of the set is not (3, 8, 8)",
+        data=ImageSet(*[small] * 3, NAMES, "here", "0"),
+    )
+    refused(path, f"init: {str(path)!r}: preprocessing: normalise", preprocessing=fit_whiten(SPLIT))
+    slow = dataclasses.replace(held, syn_lr=1e-9).save(tmp_path / "slow")
+    refused(slow, f"init: {str(slow)!r} is not a set with a step size in [1e-06, 1e+38]: it has 1e-09")
+    run = tmp_path / "run"
+    run.mkdir()
+    refused(run, f"init: {str(run)!r} holds neither a set nor class folders")
+    (run / "state.json").touch()
+    refused(run, f"init: {str(run)!r} is a run that has not ended; finish it with `limbeck distill … --resume`")
+
+
+def test_options_of_another_command_are_not_advised(tmp_path: Path) -> None:
+    coarse = save_npz(tmp_path / "coarse.npz", images=np.zeros((6, 3, 16, 20), dtype=np.uint8), labels=np.arange(6) // 2)
+    with pytest.raises(UsageError, match="where the data have 8×10$"):
+        start(coarse)
+    doubtful = save_pt(tmp_path / "doubtful.pt", (torch.rand(6, *SHAPE) * 1.2, torch.arange(6) // 2))
+    with pytest.raises(UsageError, match="which may be pixels or normalised$"):
+        start(doubtful)
+
+
+def test_the_content_is_what_is_taken_up() -> None:
+    held = fitting()
+    same = [dataclasses.replace(held, metadata={"evaluations": [1]}), dataclasses.replace(held, images=held.images.clone())]
+    other = [
+        dataclasses.replace(held, images=held.images + 1e-6),
+        dataclasses.replace(held, labels=held.labels.flip(0)),
+        dataclasses.replace(held, classes=held.classes.flip(0)),
+        dataclasses.replace(held, syn_lr=held.syn_lr * 2),
+    ]
+    assert {content_of(one) for one in same} == {content_of(held)}
+    assert len({content_of(one) for one in (held, *other)}) == 5

@@ -8,7 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file
+from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
 from limbeck.distilled.label_coding import LabelCoding, decode, encode, label_error
@@ -67,7 +69,7 @@ def test_errors_by_hand() -> None:
     scale=st.sampled_from([1e-3, 1.0, 30.0, 1e4, 1e9]),
     shift=st.sampled_from([0.0, 1e3, -1e3]),
     size=st.tuples(st.integers(1, 5), st.integers(2, 400)),
-    dtype=st.sampled_from(["bf16", "fp16"]),
+    dtype=st.sampled_from(["fp32", "bf16", "fp16"]),
     share=st.none() | st.floats(0, 1),
     temperature=st.sampled_from([1.0, 20.0]),
 )
@@ -81,8 +83,15 @@ def test_what_coding_keeps(
     assert found.shape == logits.shape
     assert found.dtype == torch.float32
     assert bool(found.isfinite().all())
+    if dtype == "fp32" and top is None:
+        assert torch.equal(found, logits.float())
+        return
     z = logits - logits.amax(1, keepdim=True)
-    relative, absolute, least = {"bf16": (2.0**-8, 1e-30, -3e38), "fp16": (2.0**-11, 2.0**-24, -65504.0)}[dtype]
+    relative, absolute, least = {
+        "fp32": (2.0**-24, 1e-44, -3e38),
+        "bf16": (2.0**-8, 1e-30, -3e38),
+        "fp16": (2.0**-11, 2.0**-24, -65504.0),
+    }[dtype]
     allowed = relative * z.abs() + absolute
     order = z.sort(dim=1, descending=True, stable=True).indices
     likely = torch.zeros(size, dtype=torch.bool).scatter_(1, order[:, : top or size[1]], True)
@@ -125,12 +134,12 @@ def test_labels_that_cannot_be() -> None:
     for bad in (math.nan, math.inf):
         with pytest.raises(Failure, match="not finite"):
             encode(torch.tensor([[0.0, bad]]), LabelCoding())
-    with pytest.raises(UsageError, match=r"labels.top: 3 is not below the number of classes \(3\)"):
+    with pytest.raises(UsageError, match=r"view_labels.top: 3 is not below the number of classes \(3\)"):
         encode(torch.zeros(1, 3), LabelCoding(top=3))
     for changes, message in (
-        ({"dtype": "fp8"}, "labels.dtype"),
-        ({"top": 0}, "labels.top: 0"),
-        ({"temperature": 0.0}, "labels.temp"),
+        ({"dtype": "fp8"}, "view_labels.dtype"),
+        ({"top": 0}, "view_labels.top: 0"),
+        ({"temperature": 0.0}, "view_labels.temp"),
     ):
         with pytest.raises(UsageError, match=message):
             LabelCoding(**changes)  # type: ignore[arg-type]
@@ -188,6 +197,10 @@ def test_views_are_those_that_the_trainer_draws(tmp_path: Path, name: str, count
             torch.testing.assert_close(y, own_y - own_y.amax(1, keepdim=True), rtol=2.0**-7, atol=1e-3)
     labels = torch.cat([y for _, y in stored.batches(images(count), 1)])
     assert torch.equal(stored.labels(1), labels)
+    exact = label(tmp_path / "exact.safetensors", how=KINDS[name], count=count, coding=LabelCoding(dtype="fp32"))
+    for epoch in range(3):
+        pairs = zip(exact.batches(images(count), epoch), _batches(member, how, 2, epoch), strict=True)
+        assert all(torch.equal(x, own_x) and torch.equal(y, own_y) for (x, y), (own_x, own_y) in pairs)
 
 
 def test_the_teacher_was_asked_about_the_very_views(tmp_path: Path) -> None:
@@ -275,6 +288,22 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
     path.write_bytes(content.replace(first, first[:4] * 7))  # one image seven times
     with pytest.raises(UsageError, match="sound in epoch 0"):
         next(stored.batches(images(), 0))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("draw.partner", 6), ("draw.order", 4), ("label.classes", 9), ("label.logits", math.nan)]
+)
+def test_what_points_nowhere_is_refused(tmp_path: Path, name: str, value: float) -> None:
+    path = tmp_path / "views.safetensors"
+    label(path, how=KINDS["rded"], coding=LabelCoding(top=2))
+    tensors = load_file(path)
+    tensors[name][1, 6] = value
+    with safe_open(path, framework="pt") as file:
+        path.write_bytes(serialise(tensors, file.metadata()))
+    stored = StoredViews.open(path)
+    assert len(list(stored.batches(images(), 0))) == 3
+    with pytest.raises(UsageError, match="sound in epoch 1"):
+        next(stored.batches(images(), 1))
 
 
 def test_views_of_other_images_are_refused(tmp_path: Path) -> None:

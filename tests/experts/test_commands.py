@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from experts.test_store import RECORD
 
 from limbeck.cli.main import main
 from limbeck.experts.fill import Shard, want_of
@@ -62,6 +63,30 @@ def test_show(limbeck: Run, path: Path, tmp_path: Path) -> None:
     status, out, _ = limbeck("experts", "show", path, "--json")
     assert status == 0
     assert json.loads(out)["store"]["num_experts"] == 8
+
+
+def test_show_prints_the_difficulties_of_a_curriculum(limbeck: Run, path: Path, tmp_path: Path) -> None:
+    def widths() -> int:
+        assert limbeck("experts", "show", path, "--plot", tmp_path / "plot.png")[0] == 0
+        return int.from_bytes((tmp_path / "plot.png").read_bytes()[20:24], "big")
+
+    assert "difficulty of" not in limbeck("experts", "show", path)[1]
+    before = widths()
+    TrajectoryStore(path).note_difficulty(RECORD)
+    out = limbeck("experts", "show", path)[1]
+    said = "difficulty of 3 training images: grand, the mean over 3 networks after 5 epochs, fingerprint 0123456789abcdef"
+    assert said in out.splitlines()
+    row = next(line for line in out.splitlines() if "zero" in line)
+    assert row.replace("│", " ").split() == ["zero", "3", "2", "1", "1.5", "2", "2.5", "3"]
+    assert "easiest training images: 2, 0, 1" in out.splitlines()
+    assert "hardest training images: 1, 0, 2" in out.splitlines()
+    assert widths() == pytest.approx(2 * before, rel=0.05)
+    assert json.loads(limbeck("experts", "show", path, "--json")[1])["store"]["difficulty"] == [RECORD]
+    many = [{**RECORD["classes"][0], "class": k, "name": f"[class{k}]", "mean": float(k)} for k in range(50)]
+    TrajectoryStore(path).note_difficulty({**RECORD, "fingerprint": "fedcba9876543210", "classes": many})
+    out = limbeck("experts", "show", path)[1]
+    assert [f"[class{k}]" in out for k in (0, 9, 10, 39, 40, 49)] == [True, True, False, False, True, True]
+    assert "warning: the scores were computed anew" in out
 
 
 def test_verify(limbeck: Run, path: Path) -> None:

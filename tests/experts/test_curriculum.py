@@ -46,6 +46,23 @@ def test_equally_difficult_images_are_taken_in_order() -> None:
     assert held.positions(0).tolist() == [0, 1, 2, 3, 4, 5]
 
 
+def test_statistics_are_those_of_sorted_lists() -> None:
+    held = Curriculum(np.array([3.0, 1.0, 2.0, 9.0, 5.0, 7.0]), np.array([2, 2, 2, 2, 0, 2]))
+    said = held.statistics(["a", "nothing", "c"])
+    assert said["images"] == 6
+    assert said["classes"] == [
+        {"class": 0, "name": "a", "images": 1, "mean": 5.0, "quantiles": [5.0] * 5},
+        {"class": 2, "name": "c", "images": 5, "mean": 22 / 5, "quantiles": [1.0, 2.0, 3.0, 7.0, 9.0]},
+    ]
+    assert said["easiest"] == [1, 2, 0, 4, 5, 3]
+    assert said["hardest"] == [3, 5, 4, 0, 2, 1]
+    many = curriculum(40)
+    said = many.statistics(["a", "b", "c"])
+    ranked = sorted(range(120), key=lambda position: float(many.scores[position]))
+    assert said["easiest"] == ranked[:10]
+    assert said["hardest"] == ranked[::-1][:10]
+
+
 def one_by_one(theta: Tensor, x: Tensor, y: Tensor, measure: Measure) -> list[float]:
     network, found = flat_network("ConvNetD1-w4", (3, 8, 8), 3), []
     for image, label in zip(x, y, strict=True):

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from experts.test_store import RECORD
 from experts.walks import IDENTITY, filled, snapshot
 from matplotlib.colors import to_hex
 
 from limbeck.experts.fill import Want
 from limbeck.experts.show import describe, over_experts
 from limbeck.experts.store import TrajectoryStore
+from limbeck.figures.engine import png
 from limbeck.figures.experts import expert_curves
 from limbeck.figures.style import BLUE, ORANGE
 
@@ -27,6 +29,9 @@ def test_a_description_says_what_there_is(tmp_path: Path) -> None:
     assert said["accuracy"]["0"] == [epoch / 1000 for epoch in range(1, 31)]
     (asked,) = said["wanted"]
     assert asked == {"num_experts": 3, "epochs": "0-19", "last": 30, "label_experts": 2, "dtype": "half", "lacking": 0}
+    assert said["difficulty"] == []
+    store.note_difficulty(RECORD)
+    assert describe(store)["difficulty"] == [RECORD]
     assert describe(TrajectoryStore(tmp_path / "empty", IDENTITY))["list_share"] is None
 
 
@@ -50,3 +55,22 @@ def test_the_plot_shows_every_expert_their_mean_and_what_is_held() -> None:
     assert heights == pytest.approx({0: 0.05, 1: 0.05, 4: 0.025})
     for empty in (({}, {}), ({0: []}, {0: [0]}), ({0: [None]}, {0: [1]})):
         assert len(expert_curves(*empty).axes[0].texts) == 1
+
+
+def test_difficulties_are_drawn_class_by_class() -> None:
+    rows = [
+        {"name": "an uncommonly long name $of$ a class", "quantiles": [0, 1, 2, 3, 4]},
+        {"name": "b", "quantiles": [1, 1, 5, 6, 9]},
+    ]
+    first, below, last = expert_curves({0: [0.5]}, {0: [0]}, [{"measure": "el2n", "classes": rows}] * 2).axes
+    assert first.get_ylabel() == "validation accuracy (%)"
+    assert below.get_ylabel() == last.get_ylabel() == "EL2N"
+    thin, thick, dots = below.collections
+    assert [segment[:, 1].tolist() for segment in thin.get_segments()] == [[0, 4], [1, 9]]
+    assert [segment[:, 1].tolist() for segment in thick.get_segments()] == [[1, 3], [1, 6]]
+    assert np.asarray(dots.get_offsets())[:, 1].tolist() == [2, 5]
+    assert [text.get_text() for text in below.get_xticklabels()] == ["an uncommonly lon…", "b"]
+    many = [{"name": str(k), "quantiles": [k] * 5} for k in range(1000)]
+    panel = expert_curves({}, {}, [{"measure": "grand", "classes": many}]).axes[1]
+    assert len(panel.get_xticklabels()) < 20
+    png(expert_curves({}, {}, [{"measure": "grand", "classes": rows}]))  # also the names can be drawn

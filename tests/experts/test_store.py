@@ -15,6 +15,31 @@ from limbeck.runtime.errors import UsageError
 SMALL = {"network": "ConvNetD1-w4", "num_parameters": 5, "seed": 0}
 
 
+RECORD = {
+    "measure": "grand",
+    "networks": 3,
+    "epochs": 5,
+    "fingerprint": "0123456789abcdef",
+    "images": 3,
+    "classes": [{"class": 0, "name": "zero", "images": 3, "mean": 2.0, "quantiles": [1.0, 1.5, 2.0, 2.5, 3.0]}],
+    "easiest": [2, 0, 1],
+    "hardest": [1, 0, 2],
+}
+
+
+def test_difficulties_are_noted_once_each(tmp_path: Path) -> None:
+    store = TrajectoryStore(tmp_path, SMALL)
+    assert store.difficulties() == []
+    other = {**RECORD, "fingerprint": "fedcba9876543210"}
+    for record in (RECORD, other, RECORD):
+        store.note_difficulty(record)
+    assert TrajectoryStore(tmp_path).difficulties() == [RECORD, other]
+    for content in ("{", "[]", '{"classes": []}', json.dumps(RECORD | {"classes": [{"class": 0}]})):
+        (tmp_path / "difficulty-fedcba9876543210.json").write_text(content)
+        with pytest.raises(UsageError, match=r"^experts: '.*difficulty-fedcba9876543210.json' is broken; delete it$"):
+            store.difficulties()
+
+
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     thetas = {epoch: torch.randn(5) for epoch in (0, 2, 7, 8, 9)}
     store = TrajectoryStore(tmp_path, SMALL)

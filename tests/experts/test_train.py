@@ -11,6 +11,7 @@ from limbeck.augmentation_settings import AugmentSettings
 from limbeck.data.load import load_data
 from limbeck.data.preprocessing import fit_preprocessing
 from limbeck.data.settings import DataSettings
+from limbeck.experts import difficulty as difficulty_module
 from limbeck.experts import trainer as experts
 from limbeck.experts.fill import Shard
 from limbeck.experts.imported import import_lists
@@ -20,6 +21,8 @@ from limbeck.experts.train import ExpertTask, train_experts
 from limbeck.experts.verify import verify
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.files import read_tensors
+from limbeck.runtime.fingerprint import array_fingerprint
 from limbeck.runtime.progress import Progress, Stage
 
 
@@ -207,6 +210,26 @@ def test_a_store_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch)
     train_experts(task(), [0])
     with pytest.raises(UsageError, match=r"lacks epochs 1 of expert 0 .* and cannot be written \(Permission denied\)$"):
         train_experts(task(), [0, 1])
+
+
+def test_a_store_says_which_scores_its_experts_were_trained_on(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    assert train_experts(task(), [0]).difficulties() == []
+    made = task(curriculum="pad", difficulty="el2n", num_experts=1)
+    store = train_experts(made, [0])
+    (file,) = (cache / "difficulty").glob("*.safetensors")
+    scores, labels = read_tensors(file)[0]["scores"].numpy(), made.data.train.labels
+    (record,) = store.difficulties()
+    assert record["measure"] == "el2n"
+    assert record["fingerprint"] == array_fingerprint(scores)
+    assert [row["name"] for row in record["classes"]] == list(made.data.class_names)
+    assert [row["mean"] for row in record["classes"]] == [pytest.approx(scores[labels == k].mean()) for k in range(10)]
+    assert (record["easiest"][0], record["hardest"][0]) == (scores.argmin(), scores.argmax())
+    more = dataclasses.replace(made, settings=dataclasses.replace(made.settings, num_experts=2))
+    assert train_experts(more, [0]).difficulties() == [record]  # the scores were found
+    file.unlink()
+    monkeypatch.setattr(difficulty_module, "difficulty", lambda *args: scores + 1)
+    most = dataclasses.replace(made, settings=dataclasses.replace(made.settings, num_experts=3))
+    assert len(train_experts(most, [0]).difficulties()) == 2
 
 
 def test_without_images_to_validate_on_there_are_no_accuracies() -> None:

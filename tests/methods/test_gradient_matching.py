@@ -1,5 +1,6 @@
 """DC and DSA against a plain restatement, the loops of their networks, and what a resumed run finds."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,26 @@ from reference.student import plain_convnet
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from limbeck import augmentation
+from limbeck import augmentation, losses
 from limbeck.augmentation_settings import AugmentSettings
 from limbeck.matching.settings import MatchSettings
 from limbeck.methods.class_draws import ClassDraws
+from limbeck.methods.enhance import Enhancement
 from limbeck.methods.gradient_matching import GradientMatching, Weights
 from limbeck.methods.objective import State, Update
+from limbeck.methods.outer import OuterLoop
 from limbeck.methods.real_settings import RealSettings
+from limbeck.methods.settings import OuterSettings
 from limbeck.methods.state import OuterState
+from limbeck.methods.workspace import Workspace
 from limbeck.networks.flat import flat_network
+from limbeck.recipes import load_recipe
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.progress import NoProgress
 from limbeck.runtime.random import generator
+from limbeck.saliency.settings import EnhanceSettings
+from limbeck.training.compute import Compute
+from limbeck.training.gradient import Gradient, Loss
 from limbeck.training.images import Held
 
 SHAPE = (2, 8, 8)
@@ -48,10 +58,10 @@ def call(one: GradientMatching, iteration: int, state: State | None = None, x: T
     return one.gradients(state or {}, x, Y.to(x), ETA.to(x), iteration, plain=asked)
 
 
-def by_hand(one: GradientMatching, iteration: int, drop: int = 0) -> tuple[Tensor, Tensor]:
+def by_hand(one: GradientMatching, iteration: int, drop: int = 0, at: Tensor = X) -> tuple[Tensor, Tensor]:
     """L and ∂L/∂X at a network that has just been drawn."""
-    theta = one.network.initial(generator(5, "matched network", iteration // 3)).double()
-    network, x = plain_convnet(one.network.name, 3), X.clone().requires_grad_()
+    theta = one.network.initial(generator(5, "matched network", iteration // one.loops[0])).double()
+    network, x = plain_convnet(one.network.name, 3), at.clone().requires_grad_()
     assert isinstance(one.images, Held)
     total = torch.zeros((), dtype=torch.float64)
     for draw in ClassDraws(one.images, one.labels, CLASSES, 4, one.augment, 5).draws(iteration):
@@ -265,3 +275,38 @@ def test_the_loss_falls() -> None:
         velocity = 0.5 * velocity + one.gradients({}, x, y, torch.tensor(0.01), iteration, plain=False).gradients.images
         x = x - 0.1 * velocity
     assert unseen(x) < 0.9 * before
+
+
+def test_steps_of_the_outer_loop_are_those_of_sgd_on_the_sum_over_classes(tmp_path: Path) -> None:
+    one = objective(real=RealSettings(batch=4, outer_loops=1), augment=DSA)
+    settings = OuterSettings(iterations=4, lr_img=0.1, img_momentum=0.5, lr_label=0.0, lr_lr=0.0)
+    maps = Enhancement(flat_network(NETWORKS[0], SHAPE, 3).module.double(), CLASSES, EnhanceSettings(weighting="none"), 0)
+    found = OuterLoop(one, maps, settings, lambda x, y, eta: None, 10, False, tmp_path).run(X, Y, 0.01)
+    x = X.clone().requires_grad_()
+    descent = torch.optim.SGD([x], lr=0.1, momentum=0.5)
+    for iteration in range(4):
+        x.grad = by_hand(one, iteration, at=x.detach())[1]
+        descent.step()
+    close(found.images, x.detach())
+
+
+@pytest.mark.parametrize(("compile", "iterations", "compiled"), [("auto", 399, False), ("auto", 400, True), ("no", 9999, False)])
+def test_long_runs_compile_the_gradient_of_real_images(
+    monkeypatch: pytest.MonkeyPatch, compile: str, iterations: int, compiled: bool
+) -> None:
+    asked: list[Any] = []
+
+    def gradient(self: Compute, loss: Loss, shape: Any, steps: int, batches: Any) -> Gradient:
+        asked.append((loss, shape, steps, set(batches)))
+        return Gradient(self.network, loss)
+
+    monkeypatch.setattr(Compute, "gradient", gradient)
+    changes = {"method": "dc", "engine.compile": compile, "outer.iterations": str(iterations), "real.batch": "300", "ipc": "2"}
+    workspace = Workspace(load_recipe("scenes", changes | {"data.per_class": "30"}), NoProgress())
+    made = workspace.method(workspace, torch.arange(10).repeat_interleave(2), None)
+    assert asked == ([(losses.cross_entropy, (3, 32, 32), 10 * iterations, {27, 20})] if compiled else [])
+    x, y = torch.randn(20, 3, 32, 32, generator=generator(0)), torch.zeros(20, 10)
+    plainly = dataclasses.replace(made, gradient=None).gradients({}, x, y, torch.tensor(0.01), 0, plain=False)
+    torch.testing.assert_close(
+        made.gradients({}, x, y, torch.tensor(0.01), 0, plain=False).gradients.images, plainly.gradients.images
+    )

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from limbeck.distilled.set import DistilledSet
+from limbeck.experts.train import train_experts
 from limbeck.methods.plan import plan
-from limbeck.methods.presets import MATCHING, NAMES, PRESETS, RELABELLED, SELECTION, TRAJECTORY
-from limbeck.methods.registry import BUILDERS, METHODS, SELECTIONS
+from limbeck.methods.registry import METHODS
 from limbeck.methods.run import distill
 from limbeck.methods.settings import DistillSettings
 from limbeck.networks.flat import flat_network
@@ -54,12 +54,11 @@ def settings(method: str, **changes: str) -> DistillSettings:
     return load_recipe("scenes", OVERRIDES | {"method": method} | changed)
 
 
-def test_every_method_has_a_preset_of_known_keys_and_a_maker() -> None:
-    assert set(PRESETS) == set(NAMES) == {*TRAJECTORY, *MATCHING, *SELECTION, *RELABELLED}
-    assert all(key in key_types() for preset in PRESETS.values() for key in preset)
-    assert set(METHODS) == {*TRAJECTORY, *MATCHING}
-    assert set(SELECTIONS) == set(SELECTION)
-    assert set(BUILDERS) == set(RELABELLED)
+def test_every_method_has_a_preset_of_known_keys() -> None:
+    assert all(key in key_types() for method in METHODS.values() for key in method.preset)
+    reading = {name for name, method in METHODS.items() if method.experts}
+    assert reading == {name for name, method in METHODS.items() if method.steps} == {"edf", "pad", "datm", "tesla", "ftd", "mtt"}
+    assert {name for name, method in METHODS.items() if method.soft} == {*reading, "sre2l", "rded"}
 
 
 def test_a_preset_lies_under_the_recipe_and_is_stored_whole() -> None:
@@ -79,19 +78,20 @@ def test_a_preset_lies_under_the_recipe_and_is_stored_whole() -> None:
     assert load_recipe("scenes", {"method": "edf"}) == load_recipe("scenes")
 
 
-@pytest.mark.parametrize("method", NAMES)
-def test_a_method_makes_a_set(tmp_path: Path, method: str) -> None:
-    made = settings(method)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_makes_a_set(tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, asked = settings(method), list[object]()
+    monkeypatch.setattr("limbeck.methods.workspace.train_experts", lambda *parts: asked.append(parts) or train_experts(*parts))
     results = distill(made, tmp_path / "run")
     held = DistilledSet.load(tmp_path / "run" / "distilled")
     assert held.images.shape == (10, 3, 16, 16)
     assert held.metadata["method"] == method
     assert results["accuracy"]["distilled"]["n"] == 2
-    assert ("experts" in results) == (method in TRAJECTORY)
+    assert ("experts" in results) == bool(asked) == METHODS[method].experts  # nothing else may train any
     if made.labels == "hard":
         assert held.label_kind == "hard"
         assert torch.equal(held.labels.argmax(1), held.classes)
-    if method in (*SELECTION, *RELABELLED):
+    if METHODS[method].kind != "objective":
         assert "best_iteration" not in results
         return
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")

@@ -8,7 +8,7 @@ import pytest
 
 from limbeck.cli.main import main
 from limbeck.methods.plan import StandIn, plan
-from limbeck.methods.run import distill
+from limbeck.methods.run import distill, train_experts
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import UsageError
 from tests.methods.test_run import OVERRIDES, settings
@@ -28,6 +28,23 @@ def test_more_of_everything_takes_longer():
     few, many = plan(settings()), plan(settings(**{"outer.iterations": "3000", "eval.epochs": "4000"}))
     for part in ("iterations", "maps", "comparisons", "evaluations"):
         assert many["parts"][part] > 5 * few["parts"][part]
+
+
+def test_the_experts_stage_takes_nothing_once_they_are_there(cache: Path):
+    first = plan(settings())["experts"]
+    assert not list(cache.glob("experts/*"))
+    assert (first["missing_experts"], first["epochs"]) == (2, 8)
+    assert first["seconds"] == pytest.approx(sum(first["parts"].values()))
+    assert first["seconds"] > 0
+    assert first["to_write"] == first["disk"]
+    store = train_experts(settings())
+    assert first["disk"] == pytest.approx(store.summary()["bytes"], rel=0.1)
+    found = plan(settings())["experts"]
+    nothing = {"seconds": 0.0, "parts": {}, "at_once": 0, "missing_experts": 0, "epochs": 0, "to_write": 0}
+    assert found == first | nothing
+    more = plan(settings(experts__num_experts="3"))["experts"]
+    assert (more["missing_experts"], more["epochs"]) == (1, 4)
+    assert more["seconds"] > 0
 
 
 def test_parts_that_are_switched_off_cost_nothing():
@@ -77,5 +94,10 @@ def test_the_command(capsys: pytest.CaptureFixture[str]):
     assert main(["plan", "scenes", *words]) == 0
     shown = capsys.readouterr().out
     assert "in all" in shown
+    assert "the experts' stage before it" in shown
+    assert "experts: 8 epochs of 2 are missing" in shown
+    train_experts(settings())
+    assert main(["plan", "scenes", *words]) == 0
+    assert "experts: nothing is missing" in capsys.readouterr().out
     assert "MiB" in shown
     assert main(["plan", "nothing-of-that-name"]) == 2

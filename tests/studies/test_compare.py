@@ -16,6 +16,7 @@ from studies.fake_cells import accuracy, cell, command, results, starts
 
 from limbeck.cli import compare as cli
 from limbeck.cli.command import Parser
+from limbeck.cli.grid import Entrant, data_folder, method_recipe
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.experts.settings import ExpertSettings
 from limbeck.figures.compare import comparison_figure
@@ -283,6 +284,27 @@ def test_recipes_side_by_side(worker: Any) -> None:
     assert sorted(path.name for path in Path("out/cells").iterdir()) == ["scenes-edf-ipc1-seed4.json", "scenes-mtt-ipc1-seed4.json"]
 
 
+def test_every_combination_of_values(worker: Any) -> None:
+    started = worker(lambda cell: results(0.5 - 0.1 * (cell.settings.enhance.weighting == "none")))
+    ways = ("--vary", "enhance.weighting=activation,none", "--vary", "match.drop_ratio=.25,0")
+    found = cli.run(parsed("scenes/hard-edf-ipc3", *ways, "--seeds", "0", "outer.iterations=9"))
+    first = "weighting-activation-drop_ratio-.25-ipc3-seed0"
+    assert [start["cell"] for start in starts(started)][0] == first and len(starts(started)) == 4
+    held = json.loads(Path(f"runs/compare/cells/{first}.json").read_text())
+    own = {"enhance.weighting": "activation", "match.drop_ratio": ".25"}
+    assert held["overrides"] == {**own, "ipc": "3", "seed": "0", "outer.iterations": "9"}
+    rows = found["tables"][0]["rows"]
+    assert [row["method"] for row in rows] == [
+        "weighting=activation drop_ratio=.25",
+        "weighting=activation drop_ratio=0",
+        "weighting=none drop_ratio=.25",
+        "weighting=none drop_ratio=0",
+    ]
+    assert [row["accuracy"]["mean"] for row in rows] == [0.5, 0.5, 0.4, 0.4]
+    words = ("--methods", "edf,mtt", "--data", "scenes", "--vary", "match.syn_steps=2,3", "--seeds", "0", "--show")
+    assert cli.run(parsed(*words))["left"] == [f"{name}-syn_steps-{n}-ipc1-seed0" for name in ("edf", "mtt") for n in (2, 3)]
+
+
 def test_a_failing_cell_leaves_the_table_and_fails_the_command(worker: Any, capsys: pytest.CaptureFixture[str]) -> None:
     worker(lambda cell: {} if cell.facts["method"] == "mtt" else results(0.5))
     with pytest.raises(Failure, match="^1 of 2 cells failed: mtt-ipc1-seed0: "):
@@ -320,16 +342,16 @@ def test_show_runs_nothing(worker: Any, capsys: pytest.CaptureFixture[str]) -> N
     ],
 )
 def test_recipes_of_a_source(source: str, folder: str | None) -> None:
-    assert cli.data_folder(source, recipe_names()) == folder
+    assert data_folder(source, recipe_names()) == folder
 
 
 def test_how_a_method_becomes_a_recipe() -> None:
     data = {"data.source": "scenes:easy"}
-    assert cli.method_recipe("mtt", "scenes:easy", 1, None) == cli.Entrant("mtt", "scenes/mtt-ipc1", 1, data)
-    assert cli.method_recipe("mtt", "scenes:easy", 10, None).recipe == "scenes/mtt-ipc3"
-    assert cli.method_recipe("new", "cifar10.npz", 1, None).overrides == {"method": "new", "data.source": "cifar10.npz"}
-    based = cli.method_recipe("mtt", None, 1, "imagenette/ConvNetD5/edf-ipc1")
-    assert based == cli.Entrant("mtt", "imagenette/ConvNetD5/edf-ipc1", 1, {"method": "mtt"})
+    assert method_recipe("mtt", "scenes:easy", 1, None) == Entrant("mtt", "scenes/mtt-ipc1", 1, data)
+    assert method_recipe("mtt", "scenes:easy", 10, None).recipe == "scenes/mtt-ipc3"
+    assert method_recipe("new", "cifar10.npz", 1, None).overrides == {"method": "new", "data.source": "cifar10.npz"}
+    based = method_recipe("mtt", None, 1, "imagenette/ConvNetD5/edf-ipc1")
+    assert based == Entrant("mtt", "imagenette/ConvNetD5/edf-ipc1", 1, {"method": "mtt"})
 
 
 @pytest.mark.parametrize(
@@ -352,6 +374,22 @@ def test_how_a_method_becomes_a_recipe() -> None:
         (("scenes", "--seeds", "0,0"), "--seeds: '0,0' is not one or more different whole numbers"),
         (("scenes", "--seeds", ""), "--seeds: '' is not one or more"),
         (("scenes", "--ipc", "0"), "--ipc: '0' is not one or more different whole numbers from 1"),
+        (("scenes", "--vary", "ipc=1,3"), "ipc: is what a comparison runs over; use --ipc"),
+        (("scenes", "--vary", "seed=1,3"), "seed: is what a comparison runs over; use --seeds"),
+        (("scenes", "--vary", "match.drop_ratio"), "'match.drop_ratio' is not of the form key=value"),
+        (("scenes", "--vary", "match.drop_ratio="), "--vary: 'match.drop_ratio=' is not of the form key=value,… with"),
+        (("scenes", "--vary", "match.drop_ratio=0,0"), "--vary: 'match.drop_ratio=0,0' is not of the form"),
+        (("scenes", "--vary", "match.drop=0,1"), "match.drop: is not a key"),
+        (("scenes", "--vary", "match.drop_ratio=0,1"), "match.drop_ratio: 1.0 is not in [0, 1)"),
+        (("scenes", "--vary", "data.size=16,32"), "data.size 32 in size=32 is not data.size 16 in size=16"),
+        (
+            ("scenes", "--vary", "match.drop_ratio=0,.5", "match.drop_ratio=.1"),
+            "--vary: 'match.drop_ratio=0,.5' is not of a key that is set once; match.drop_ratio is set elsewhere too",
+        ),
+        (
+            ("scenes", "--vary", "match.drop_ratio=0,.5", "--vary", "match.drop_ratio=.1"),
+            "--vary: 'match.drop_ratio=.1' is not of a key that is set once",
+        ),
         (("scenes", "--jobs", "x"), "--jobs: 'x' is not one or more"),
         (("scenes", "--jobs", "1,2"), "--jobs: '1,2' is not one whole number"),
         (("scenes", "--shard", "3/2"), "--shard: '3/2' is not of the form i/n"),

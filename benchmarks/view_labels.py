@@ -1,0 +1,124 @@
+"""What it costs to keep a teacher's labels of views in few bytes: bytes of a view, and accuracy lost against the live teacher.
+
+    python benchmarks/view_labels.py --output benchmarks/results/view-labels.json
+
+RDED's images of `scenes:medium` (the recipe `scenes/rded-ipc1`, at `--ipc` images per class), trained on as `kd-rded` says. All
+networks of a seed have the same start and see the same views in the same order; they differ in the labels of these views alone:
+what the teacher says at every step, or what was kept of that. The accuracy lost is paired by seed. A finished variant is kept in
+the output file and not measured again. Prints the table of `docs/evaluation.md`.
+"""
+
+import argparse
+import dataclasses
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from limbeck.distilled.settings import ViewLabelSettings
+from limbeck.distilled.view_labels import StoredViews, stored_error
+from limbeck.evaluation.evaluate import Evaluator, Subset
+from limbeck.evaluation.predictions import accuracy
+from limbeck.evaluation.statistics import compare, summarise
+from limbeck.methods.evaluation import final_seeds
+from limbeck.methods.workspace import Workspace
+from limbeck.recipes import load_recipe
+from limbeck.runtime.devices import environment
+from limbeck.runtime.files import read_json, write_json
+from limbeck.runtime.fingerprint import plain
+from limbeck.runtime.progress import PlainProgress
+from limbeck.training.images import Held
+
+LIVE = "live teacher"
+VARIANTS: dict[str, ViewLabelSettings] = {
+    "fp32": ViewLabelSettings(dtype="fp32"),
+    "bf16": ViewLabelSettings(dtype="bf16"),
+    "bf16, top 5": ViewLabelSettings(dtype="bf16", top=5),
+    "bf16, top 3": ViewLabelSettings(dtype="bf16", top=3),
+    "bf16, top 1": ViewLabelSettings(dtype="bf16", top=1),
+}
+ERROR_EPOCHS = 10  # evenly spaced, of those whose labels are compared with the teacher's own
+
+
+def measured(logits: list[torch.Tensor], judge: Evaluator) -> list[float]:
+    return [accuracy(found, judge.labels_of("test")) for found in logits]
+
+
+def errors(views: StoredViews, subset: Subset, judge: Evaluator) -> dict[str, float]:
+    """Of some epochs together, at the protocol's temperature."""
+    epochs = [views.epochs * i // ERROR_EPOCHS for i in range(ERROR_EPOCHS)]
+    rows = [stored_error(views, judge.teacher, Held(subset.images), epoch, judge.protocol.temperature) for epoch in epochs]
+    mean = {name: sum(row[name] for row in rows) / len(rows) for name in ("kl", "top1_agreement")}
+    return {**mean, "kl_max": max(row["kl_max"] for row in rows)}
+
+
+def variant(name: str, subset: Subset, judge: Evaluator, seeds: range, folder: Path) -> dict[str, Any]:
+    began, progress = time.perf_counter(), PlainProgress()
+    if name == LIVE:
+        values = measured(judge.live_logits(subset, seeds, progress=progress), judge)
+        return {"accuracy": summarise(values), "seconds": round(time.perf_counter() - began, 1)}
+    views = judge.label_views(subset, folder / f"{name}.safetensors", VARIANTS[name], progress)
+    labelled = time.perf_counter() - began
+    values = measured(judge.logits(dataclasses.replace(subset, views=views), seeds, progress=progress), judge)
+    return {
+        "accuracy": summarise(values),
+        "bytes_per_view": views.bytes_per_view,
+        "file_bytes": views.path.stat().st_size,
+        "error": errors(views, subset, judge),
+        "label_seconds": round(labelled, 1),
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    live = results["variants"][LIVE]["accuracy"]["values"]
+    lines = ["| labels | bytes a label | KL | accuracy | against live, 95 % interval |", "|---|---|---|---|---|"]
+    for name, row in results["variants"].items():
+        figures = f"{100 * row['accuracy']['mean']:.2f} ± {100 * row['accuracy']['std']:.2f}"
+        if name == LIVE:
+            lines.append(f"| {name} | | | {figures} | |")
+            continue
+        lost = compare(row["accuracy"]["values"], live)
+        if lost["mean"] == 0 and lost["ci95"][0] == lost["ci95"][1]:
+            against = "0, the same networks"
+        else:
+            against = f"{100 * lost['mean']:+.2f} [{100 * lost['ci95'][0]:+.2f}, {100 * lost['ci95'][1]:+.2f}]"
+        lines.append(f"| {name} | {row['bytes_per_view']['labels']:.0f} | {row['error']['kl']:.1e} | {figures} | {against} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--ipc", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("words", nargs="*", help="key=value, for the recipe")
+    arguments = parser.parse_args()
+    words = dict(word.split("=", 1) for word in arguments.words)
+    settings = load_recipe("scenes/rded-ipc1", {"ipc": str(arguments.ipc), "eval.protocol": "kd-rded", **words})
+    workspace, seeds = Workspace(settings, PlainProgress()), final_seeds(arguments.seeds)
+    judge = workspace.evaluator().decided(settings.ipc)
+    asked = {"settings": plain(settings), "seeds": list(seeds)}
+    results: dict[str, Any] = read_json(arguments.output) if arguments.output.exists() else {}
+    if results and {key: results[key] for key in asked} != plain(asked):
+        sys.exit(f"{arguments.output} was measured under other settings; name another file")
+    results = results or {**asked, "environment": environment(workspace.device), "variants": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        images, classes, _ = workspace.method(workspace, Path(folder))
+        labels = torch.zeros(len(images), workspace.data.num_classes, device=images.device)  # a teacher's protocol does not look
+        subset = Subset(images, labels, True, classes, settings.outer.syn_lr_init)
+        results["teacher_accuracy"] = judge.full(PlainProgress())["values"][0]
+        for name in (LIVE, *VARIANTS):
+            if name not in results["variants"]:
+                results["variants"][name] = variant(name, subset, judge, seeds, Path(folder))
+                write_json(arguments.output, results)
+    draws = next(row["bytes_per_view"]["draws"] for name, row in results["variants"].items() if name == "bf16")
+    print(table(results))
+    print(f"\nOf a view {draws:.1f} bytes more say how it is seen; {len(images)} images, {judge.protocol.epochs} epochs.")
+
+
+if __name__ == "__main__":
+    main()

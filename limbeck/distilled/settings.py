@@ -1,0 +1,26 @@
+"""What a user may say about the labels of views that a set keeps: the keys `view_labels.*`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from limbeck.runtime.errors import require
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViewLabelSettings:
+    """What the set keeps of a teacher's labels of augmented views (`distilled/view_labels.py`).
+
+    Args:
+        store: whether the teacher of the protocol is asked once about the views of all epochs, and the set keeps what it says;
+            networks are then trained on the kept labels, without the teacher.
+        dtype: of the kept logits: `bf16`, `fp16`, or `fp32`, which with all classes loses nothing.
+        top: how many of the likeliest classes are kept, the rest of the probability being spread evenly; None keeps all.
+    """
+
+    store: bool = False
+    dtype: Literal["fp32", "bf16", "fp16"] = "bf16"
+    top: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self.dtype in ("fp32", "bf16", "fp16"), "view_labels.dtype", self.dtype, "one of fp32, bf16, fp16")
+        require(self.top is None or self.top >= 1, "view_labels.top", self.top, "at least 1, or null")

@@ -1,0 +1,62 @@
+"""What a method is: something that makes, the settings that belong to it, and what it asks of a run.
+
+    kind          make(…)                                                 what becomes of it
+    objective     (workspace, classes, engine) → an `Objective`           the outer loop goes down its gradients
+    images        (workspace, folder) → X, the classes, a teacher         the teacher labels X
+    selection     (workspace) → positions of training images              they are taken as they are
+
+This module is free of torch, so that settings can be read, and recipes listed, without it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Literal, get_args
+
+from limbeck.runtime.errors import require
+
+Kind = Literal["objective", "images", "selection"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A method.
+
+    Args:
+        make: called as the table above says, or where that function lies, `package.module:function`, imported when it is called.
+            `classes` are those of the initial images, int64 with shape (N,), on the CPU; `engine` is (student's step, way to the
+            gradient) where `steps`, else None; `folder` is the run's, for what a stopped run goes on from.
+        preset: settings that the method stands for, by dotted keys; they lie under those of a recipe.
+        kind: which row of the table it is.
+        experts: whether it reads experts, at the epochs of `schedule.*`, so that they are trained before.
+        steps: whether it walks through student steps, so that an engine is set up.
+        soft: whether labels may be soft; else `labels: hard` is asked for.
+    """
+
+    make: Callable[..., Any] | str
+    preset: Mapping[str, Any] = field(default_factory=dict)
+    kind: Kind = "objective"
+    experts: bool = False
+    steps: bool = False
+    soft: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"kind: {self.kind!r} is not one of {', '.join(get_args(Kind))}")
+
+    def __call__(self, *arguments: Any) -> Any:
+        """What `make` returns for these arguments.
+
+        Raises:
+            UsageError: when that should be an objective and is none.
+        """
+        make = self.make
+        if isinstance(make, str):
+            module, _, name = make.partition(":")
+            make = getattr(import_module(module), name)
+        found = make(*arguments)
+        if self.kind == "objective":
+            from limbeck.methods.objective import Objective
+
+            require(isinstance(found, Objective), "method", type(found).__name__, "an Objective, which `make` is to return")
+        return found

@@ -1,0 +1,70 @@
+"""Something of the user's, named `package.module:attribute`.
+
+The module is imported, from the environment or the current folder. Whoever names such a thing has its code run.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from limbeck.runtime.errors import UsageError, require
+
+_NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
+
+
+def is_foreign(name: str) -> bool:
+    """Whether `name` is meant to name something of the user's."""
+    return ":" in name
+
+
+def check_form(key: str, name: str, attribute: str) -> None:
+    """Raise `UsageError` unless `name` has the form `package.module:attribute`.
+
+    Args:
+        key: the dotted name of the setting, said in the message.
+        name: its value.
+        attribute: what is sought in the module, said in the message, such as "factory".
+    """
+    require(re.fullmatch(f"{_NAME}:{_NAME}", name) is not None, key, name, f"of the form package.module:{attribute}")
+
+
+def imported(key: str, name: str, attribute: str) -> Any:
+    """What `name` names; arguments as for `check_form`.
+
+    Raises:
+        UsageError: when there is no such module or nothing of that name in it, or when importing it raises.
+    """
+    check_form(key, name, attribute)
+    path, _, place = name.partition(":")
+    if not {"", os.getcwd()} & set(sys.path):
+        sys.path.append(os.getcwd())  # the last place, so that it hides nothing; an installed command does not have it
+    try:
+        with blamed(key, name, f"cannot be imported, {path} raised"):
+            found = import_module(path)
+    except UsageError as error:
+        missing = getattr(error.__cause__, "name", None) if isinstance(error.__cause__, ModuleNotFoundError) else None
+        if missing and f"{path}.".startswith(f"{missing}."):
+            reason = f"there is no module {missing!r} in the environment or the current folder"
+            raise UsageError(f"{key}: {name!r} cannot be imported: {reason}") from error.__cause__
+        raise
+    for part in place.split("."):
+        if not hasattr(found, part):
+            raise UsageError(f"{key}: {name!r} cannot be imported: {path} has no {place!r}")
+        found = getattr(found, part)
+    return found
+
+
+@contextmanager
+def blamed(key: str, name: str, what: str) -> Iterator[None]:
+    """Turns whatever is raised inside into a `UsageError` of one line: that `name` did `what`."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        said = str(error).strip().partition("\n")[0]
+        raise UsageError(f"{key}: {name!r} {what} {type(error).__name__}" + (f": {said}" if said else "")) from error

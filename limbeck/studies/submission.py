@@ -1,0 +1,224 @@
+"""A submission: what somebody hands in who has run a benchmark, whole or not at all.
+
+    <folder>/submission.json    methods, settings, fingerprints, versions, hardware, every cell with its accuracies, the tables
+    <folder>/README.md          the same for people
+
+Reading it makes the tables again from the cells, and the cells' summaries from their values. That finds slips, missing cells and
+edited numbers; it cannot tell whether anybody measured them, which only another run with the same settings and seeds does.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from limbeck.evaluation.statistics import summarise
+from limbeck.methods.registry import method_of
+from limbeck.methods.settings import DistillSettings
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.files import new_folder, read_json, write_json, write_text
+from limbeck.runtime.fingerprint import encodable, fingerprint
+from limbeck.studies.cells import PLACES, Cell
+from limbeck.studies.comp_dd import Benchmark, Part
+from limbeck.studies.compare import Record
+from limbeck.studies.recovery import tabulate
+from limbeck.studies.submission_card import card
+
+FORMAT = 1
+FILE, CARD = "submission.json", "README.md"
+KEPT = ("accuracy", "network", "best_iteration", "skipped_share", "seconds", "cpu_seconds", "peak_memory", "data", "environment")
+SUMMARIES = ("distilled", "initial", "random", "full")
+EXPERTS = ("data.", "network", "augment.", "experts.", "seed")  # what experts are made from, beside the images themselves
+CLOSE = 1e-9  # relative: another processor rounds otherwise
+LOOSE = ("seeds_needed",)  # found by a search that rounding may move
+
+
+def write_submission(
+    folder: Path,
+    benchmark: Benchmark,
+    parts: Sequence[Part],
+    cells: Sequence[Cell],
+    records: Mapping[str, Record],
+    notes: Sequence[str],
+) -> None:
+    """Write the folder, replacing an earlier submission in it.
+
+    Args:
+        folder: where to.
+        benchmark: which was run.
+        parts: its subsets that were.
+        cells: the whole grid, with the facts `subset`, `category`, `level`, `method`, `ipc` and `seed`.
+        records: what every one of them measured, by name.
+        notes: what a reader must know.
+    """
+    facts = [cell.facts for cell in cells]
+    found = [_cell(cell, records[cell.name]) for cell in cells]
+    held: dict[str, Any] = {
+        "format": FORMAT,
+        "benchmark": benchmark.name,
+        "levels": benchmark.levels,
+        "subsets": parts,
+        **{f"{key}s": list(dict.fromkeys(one[key] for one in facts)) for key in ("method", "ipc", "seed")},
+        "environments": _distinct([cell["environment"] for cell in found]),
+        "notes": notes,
+        "cells": found,
+        "tables": tabulate(benchmark.levels, found),
+    }
+    held = encodable(held)
+    held["checksum"] = checksum(held)
+    with new_folder(folder) as made:
+        write_json(made / FILE, held)
+        write_text(made / CARD, card(held))
+
+
+def read_submission(folder: Path, benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
+    """A submission that is whole and agrees with itself: what `submission.json` holds.
+
+    Args:
+        folder: that holds it.
+        benchmarks: those that there are.
+
+    Raises:
+        UsageError: when it cannot be read, misses a cell, or says something that its cells do not; the message is one line.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        raise UsageError(f"--check: {str(folder)!r} holds no {FILE}")
+    try:
+        held = dict(read_json(path))
+        _check(held, benchmarks)
+        text = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else None
+        if text is not None and text != card(held):
+            raise ValueError(f"{CARD} says something else than {FILE}")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split()) or "nothing"
+        what = reason if isinstance(error, ValueError) else f"it is broken ({type(error).__name__}: {reason})"
+        raise UsageError(f"--check: {str(path)!r} cannot be accepted: {what[:400]}") from error
+    return held
+
+
+def checksum(held: Mapping[str, Any]) -> str:
+    """SHA-256 of everything but the checksum itself, as JSON with sorted keys."""
+    rest = {key: value for key, value in held.items() if key != "checksum"}
+    text = json.dumps(rest, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def _cell(cell: Cell, record: Record) -> dict[str, Any]:
+    """What is handed in of a cell: no path of the machine it was run on."""
+    experts = {}
+    if _reads_experts(cell.settings):
+        made_from = {key: value for key, value in cell.changed.items() if key.startswith(EXPERTS)}
+        experts = {"experts": fingerprint((record.get("data") or {}).get("fingerprint"), made_from)}
+    return {
+        "name": cell.name,
+        "facts": dict(cell.facts),
+        "recipe": cell.recipe,
+        "overrides": {key: value for key, value in cell.overrides.items() if key not in PLACES},
+        "settings": cell.changed,
+        "fingerprints": {"settings": fingerprint(cell.changed), "data": (record.get("data") or {}).get("fingerprint"), **experts},
+        **{key: record.get(key) for key in KEPT},
+    }
+
+
+def _reads_experts(settings: DistillSettings) -> bool:
+    method = method_of(settings.method)
+    return method.experts or (method.kind == "objective" and settings.init == "correct")
+
+
+def _check(held: Mapping[str, Any], benchmarks: Sequence[Benchmark]) -> None:
+    """Raise `ValueError` where something does not agree, or whatever reading it raises where it is broken."""
+    if held["format"] != FORMAT:
+        raise ValueError(f"it is of format {held['format']!r}, not {FORMAT}")
+    benchmark = next((one for one in benchmarks if one.name == held["benchmark"]), None)
+    if benchmark is None:
+        raise ValueError(f"its benchmark {held['benchmark']!r} is none of {', '.join(one.name for one in benchmarks)}")
+    _agree(held["levels"], encodable(benchmark.levels), "levels", "the benchmark has")
+    known = {part.name: encodable(part) for part in benchmark.parts}
+    for part in held["subsets"]:
+        _agree(part, known.get(part["name"]), f"subsets: {part['name']}", "the benchmark has")
+    _check_whole(held)
+    for cell in held["cells"]:
+        _check_cell(cell, known)
+    _check_data(held["cells"])
+    _agree(held["tables"], encodable(tabulate(benchmark.levels, held["cells"])), "tables", "the cells make")
+    if checksum(held) != held["checksum"]:
+        raise ValueError("its checksum is another: it was changed after it had been written")
+
+
+def _check_whole(held: Mapping[str, Any]) -> None:
+    """Every cell of the grid once, and no other."""
+    wanted = list(product((part["name"] for part in held["subsets"]), held["methods"], held["ipcs"], held["seeds"]))
+    if not wanted or len(set(wanted)) < len(wanted):
+        raise ValueError("its subsets, methods, ipcs and seeds are no grid of different cells")
+    there = [tuple(cell["facts"][key] for key in ("subset", "method", "ipc", "seed")) for cell in held["cells"]]
+    grid, found = set(wanted), set(there)
+    if missing := [one for one in wanted if one not in found]:
+        raise ValueError(f"{len(missing)} of its {len(wanted)} cells are missing: {_named(missing)}")
+    if more := [one for one, times in Counter(there).items() if times > 1 or one not in grid]:
+        raise ValueError(f"it has cells twice or beyond its grid: {_named(more)}")
+
+
+def _check_cell(cell: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]]) -> None:
+    """The facts are those of the settings, and the summaries those of the values."""
+    facts, settings, name = cell["facts"], cell["settings"], cell["name"]
+    part, defaults = parts[facts["subset"]], DistillSettings()
+    _agree([facts["category"], facts["level"]], [part["category"], part["level"]], f"{name}: facts", "the benchmark has")
+    said = [settings.get("data.source"), *(settings.get(key, getattr(defaults, key)) for key in ("method", "ipc", "seed"))]
+    _agree([part["source"], facts["method"], facts["ipc"], facts["seed"]], said, f"{name}: facts", "its settings have")
+    _agree(cell["fingerprints"]["settings"], fingerprint(settings), f"{name}: fingerprints.settings", "its settings make")
+    for kind in ("distilled", "full"):
+        if kind not in cell["accuracy"]:
+            raise ValueError(f"{name} has no accuracy of {'the full data' if kind == 'full' else 'its images'}")
+    for kind, summary in cell["accuracy"].items():
+        if kind in SUMMARIES:
+            values = summary["values"]
+            if not values or not all(type(value) in (int, float) and 0 <= value <= 1 for value in values):
+                raise ValueError(f"{name}: accuracy.{kind}.values are not all in [0, 1]")
+            made = summarise(values)
+            _agree({key: summary[key] for key in made}, made, f"{name}: accuracy.{kind}", "its values make")
+
+
+def _check_data(cells: Sequence[Mapping[str, Any]]) -> None:
+    """One set of images for all cells of a subset."""
+    held: dict[str, Any] = {}
+    for cell in cells:
+        own = cell["fingerprints"]["data"]
+        _agree(
+            own, held.setdefault(cell["facts"]["subset"], own), f"{cell['name']}: fingerprints.data", "others of its subset have"
+        )
+
+
+def _agree(said: Any, made: Any, where: str, who: str) -> None:
+    """Raise `ValueError` at the first place where two values of JSON's types are not the same but for rounding."""
+    if isinstance(said, Mapping) and isinstance(made, Mapping) and said.keys() == made.keys():
+        for key in made:
+            if key not in LOOSE:
+                _agree(said[key], made[key], f"{where}.{key}", who)
+    elif isinstance(said, list) and isinstance(made, list) and len(said) == len(made):
+        for number, (one, other) in enumerate(zip(said, made, strict=True)):
+            _agree(one, other, f"{where}[{number}]", who)
+    elif not _close(said, made):
+        raise ValueError(f"{where} is {_short(said)}, {who} {_short(made)}")
+
+
+def _close(a: Any, b: Any) -> bool:
+    numbers = all(type(value) in (int, float) for value in (a, b))
+    return abs(a - b) <= CLOSE * max(1.0, abs(a), abs(b)) if numbers else bool(type(a) is type(b) and a == b)
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value).split()) if isinstance(value, (Mapping, list)) else repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _named(places: Sequence[Sequence[Any]]) -> str:
+    shown = ", ".join(f"{subset} {method} ipc {ipc} seed {seed}" for subset, method, ipc, seed in places[:3])
+    return f"{shown}{', …' if len(places) > 3 else ''}"
+
+
+def _distinct(values: Sequence[Any]) -> list[Any]:
+    return [value for number, value in enumerate(values) if value not in values[:number]]
