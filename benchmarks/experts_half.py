@@ -6,7 +6,9 @@
 Both take the same trajectories twice: trained once, kept in fp32, and those same parameters encoded again.
 
 `gradient`: for every start epoch t that the schedule can reach, Δ = θ*_{t+M} − θ*_t read from either store, ‖Δ' − Δ‖ / ‖Δ‖, and the
-cosine between the pixel gradients ∂L/∂X of the matching loss with either, of the same X, Y, η and draws, by the engine itself.
+cosine between the pixel gradients ∂L/∂X of the matching loss with either, of the same X, Y, η and draws, by the engine itself. To
+compare with: the cosine to the gradient from a θ*_t whose numbers are each one step of single precision off (`rounding`), and to
+the gradient of another draw of batches and augmentation from the exact store (`other draw`).
 
 `accuracy`: distillations with either store, paired by their seed, each a file in `benchmarks/results/experts-half/cells/`. What is
 there is not run again, and what --max-seconds stops goes on at the next call. To be run from the repository's root: the stores lie
@@ -17,7 +19,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,18 @@ def encoded(store: TrajectoryStore, path: Path, coding: str) -> TrajectoryStore:
     return copy
 
 
+class Rounding:
+    """Reads a store with every number moved to the next one of single precision, up or down."""
+
+    def __init__(self, store: TrajectoryStore) -> None:
+        self.store = store
+
+    def read(self, expert: int, epoch: int, device: torch.device) -> Tensor:
+        theta = self.store.read(expert, epoch)
+        up = torch.rand(theta.shape, generator=generator(0, "rounding", expert, epoch)) < 0.5
+        return torch.nextafter(theta, torch.where(up, torch.inf, -torch.inf)).to(device)
+
+
 def gradient(arguments: argparse.Namespace) -> None:
     """Displacements and pixel gradients by start epoch."""
     settings = load_recipe(RECIPE, GRADIENT | parse_overrides(arguments.overrides))
@@ -79,37 +93,48 @@ def gradient(arguments: argparse.Namespace) -> None:
     eta = torch.tensor(settings.outer.syn_lr_init, device=workspace.device)
     shape = tuple(start.images.shape)
 
-    def pixel_gradient(store: TrajectoryStore, expert: int, t: int) -> Gradients:
+    def matched(store: TrajectoryStore | Rounding, expert: int, t: int, draw: int = 0) -> Gradients:
         theta, target = (store.read(expert, epoch, workspace.device) for epoch in (t, t + ahead))
-        draws = draw_steps(shape, settings.match.batch_syn, settings.match.syn_steps, settings.augment, settings.seed, t)
-        criterion = criterion_of(settings.match, workspace.network.slices, generator(settings.seed, "criterion", t))
-        loss = MatchingLoss(theta, target, criterion)
-        return adjoint(InnerLoop(step, theta, draws), start.images, start.labels, eta, loss)[0]
+        key = t + draw * settings.schedule.max_start_epoch
+        draws = draw_steps(shape, settings.match.batch_syn, settings.match.syn_steps, settings.augment, settings.seed, key)
+        criterion = criterion_of(settings.match, workspace.network.slices, generator(settings.seed, "criterion", key))
+        return adjoint(InnerLoop(step, theta, draws), start.images, start.labels, eta, MatchingLoss(theta, target, criterion))[0]
 
-    rows, held = [], {}
+    rows: list[dict[str, Any]] = []
+    experts = range(settings.experts.num_experts)
     with tempfile.TemporaryDirectory() as scratch:
         stores = {coding: encoded(exact, Path(scratch) / coding, coding) for coding in arguments.codings}
-        for coding, store in stores.items():
-            said = describe(store)
-            held[coding] = {key: said[key] for key in ("codings", "step_error", "bytes")}
-        for t in range(settings.schedule.min_start_epoch, settings.schedule.max_start_epoch):
-            truth = [pixel_gradient(exact, expert, t).images.flatten().double() for expert in range(settings.experts.num_experts)]
-            for coding, store in stores.items():
-                own = [pixel_gradient(store, expert, t).images.flatten().double() for expert in range(len(truth))]
-                lost = [_lost(exact, store, expert, t, ahead) for expert in range(len(truth))]
-                pairs = list(zip(own, truth, strict=True))
-                cosines = [float(cosine_similarity(one, other, dim=0)) for one, other in pairs]
-                ratios = [float(one.norm() / other.norm()) for one, other in pairs]
-                rows.append({"coding": coding, "t": t, "displacement_error": lost, "cosine": cosines, "norm_ratio": ratios})
+        said = {coding: describe(store) for coding, store in stores.items()}
+        with default_progress().stage("gradients", settings.schedule.max_start_epoch, settings.schedule.min_start_epoch) as stage:
+            for t in range(settings.schedule.min_start_epoch, settings.schedule.max_start_epoch):
+                truth = [matched(exact, expert, t) for expert in experts]
+                row: dict[str, Any] = {"t": t, "loss": [float(one.loss) for one in truth]}
+                beside = {coding: [matched(store, expert, t) for expert in experts] for coding, store in stores.items()}
+                beside["rounding"] = [matched(Rounding(exact), expert, t) for expert in experts]
+                beside["other draw"] = [matched(exact, expert, t, 1) for expert in experts]
+                for name, own in beside.items():
+                    row[name] = _against(own, truth)
+                for coding, store in stores.items():
+                    row[coding]["displacement_error"] = [_lost(exact, store, expert, t, ahead) for expert in experts]
+                rows.append(row)
+                stage.advance()
     for coding in arguments.codings:
-        print(f"\n{coding}: {held[coding]['codings']}, at most {100 * held[coding]['step_error']:.2g} % of an epoch's step lost")
-        print("| t | displacement error, mean | largest | cosine, mean | least | norm ratio |\n|---|---|---|---|---|---|")
+        print(f"\n{coding}: {said[coding]['codings']}, at most {100 * said[coding]['step_error']:.2g} % of an epoch's step lost")
+        print("| t | L | displacement error, mean | largest | cosine, mean | least | rounding, mean | least | other draw |")
+        print("|---|---|---|---|---|---|---|---|---|")
         for row in rows:
-            if row["coding"] == coding:
-                print(_line(row))
+            print(_line(row, coding))
     if arguments.output:
+        held = {coding: {key: said[coding][key] for key in ("codings", "step_error", "bytes")} for coding in stores}
         made = {"recipe": RECIPE, "settings": changed(settings), "compiled": arrangement.compiled, "stores": held, "rows": rows}
         write_json(arguments.output, made | {"environment": environment(workspace.device)})
+
+
+def _against(own: Sequence[Gradients], truth: Sequence[Gradients]) -> dict[str, list[float]]:
+    """Cosines and ratios of lengths of pixel gradients, expert by expert."""
+    pairs = [(one.images.flatten().double(), other.images.flatten().double()) for one, other in zip(own, truth, strict=True)]
+    cosines = [float(cosine_similarity(one, other, dim=0)) for one, other in pairs]
+    return {"cosine": cosines, "norm_ratio": [float(one.norm() / other.norm()) for one, other in pairs]}
 
 
 def _lost(exact: TrajectoryStore, store: TrajectoryStore, expert: int, t: int, ahead: int) -> float:
@@ -122,10 +147,12 @@ def _lost(exact: TrajectoryStore, store: TrajectoryStore, expert: int, t: int, a
     return float((displacement(store) - true).norm() / true.norm())
 
 
-def _line(row: Mapping[str, Any]) -> str:
-    lost, cosines, ratio = row["displacement_error"], row["cosine"], statistics.fmean(row["norm_ratio"])
-    errors = f"{100 * statistics.fmean(lost):.3f} % | {100 * max(lost):.3f} %"
-    return f"| {row['t']} | {errors} | {statistics.fmean(cosines):.5f} | {min(cosines):.5f} | {ratio:.4f} |"
+def _line(row: Mapping[str, Any], coding: str) -> str:
+    lost, cosines, rounding = row[coding]["displacement_error"], row[coding]["cosine"], row["rounding"]["cosine"]
+    columns = [f"{row['t']}", f"{statistics.fmean(row['loss']):.2f}"]
+    columns += [f"{100 * statistics.fmean(lost):.3f} %", f"{100 * max(lost):.3f} %"]
+    columns += [f"{value:.4f}" for value in (statistics.fmean(cosines), min(cosines), statistics.fmean(rounding), min(rounding))]
+    return f"| {' | '.join(columns)} | {statistics.fmean(row['other draw']['cosine']):.3f} |"
 
 
 def accuracy(arguments: argparse.Namespace) -> None:
@@ -189,7 +216,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(required=True)
     one = parts.add_parser("gradient", help="displacements and pixel gradients by start epoch")
-    one.add_argument("--codings", nargs="+", choices=("half", "fp16"), default=["half", "fp16"])
+    one.add_argument("--codings", nargs="+", choices=("half", "fp16"), default=["half"])
     one.add_argument("--output", type=Path)
     one.set_defaults(run=gradient)
     other = parts.add_parser("accuracy", help="distilled accuracy, paired by seed")
