@@ -81,6 +81,7 @@ class Evaluator:
         seed: of the draws.
         device: to compute on.
         compile: whether training is compiled, as `engine.compile`.
+        compile_full: the same for networks of the full data; None is as `compile`.
     """
 
     data: ImageSet
@@ -91,6 +92,7 @@ class Evaluator:
     seed: int
     device: torch.device
     compile: Compile = "auto"
+    compile_full: Compile | None = None
 
     @cached_property
     def protocol(self) -> Protocol:
@@ -215,7 +217,8 @@ class Evaluator:
         protocol, count = self.protocol, ipc * self.data.num_classes
         how = protocol.training(self.network, self.augment, 0.01, ipc, soft=True)
         compiled = self.trials.compiles(Trial(Counted(count), Labels(torch.empty(0)), how, ()))
-        return replace(self, compile="yes" if compiled else "no")
+        # The networks of the full data are shared by sets of every size, and decide for themselves.
+        return replace(self, compile="yes" if compiled else "no", compile_full=self.compile_full or self.compile)
 
     @cached_property
     def full_data(self) -> FullData:
@@ -254,7 +257,7 @@ class Evaluator:
         return FullData(
             data=self.data,
             preprocessing=self.preprocessing,
-            trials=replace(self.trials, network=network, seed=FULL_SEED),
+            trials=replace(self.trials, network=network, seed=FULL_SEED, compile=self.compile_full or self.compile),
             settings=self.settings,
             augment=self.augment,
         )

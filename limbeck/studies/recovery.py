@@ -4,10 +4,12 @@
     r_s   = a_s / f, the recovery ratio
     cell  ā ± t_{0.975, n−1} · std(a) / √n over the n distillation seeds; the same of r
     step  r of a level − r of the next harder one of the same category: the paired t-test where at least two seeds are shared,
-          else Welch's test; p adjusted by Holm for the number of steps in a table
+          else Welch's test
+    order p = max over its steps, all of which must hold (R. L. Berger, "Multiparameter hypothesis testing and acceptance
+          sampling", 1982), 1 where they point both ways; adjusted by Holm for the number of orders in a table
 
-The order of a category `holds` where every step is decided upwards, is `reversed` where every one is decided downwards, and else
-`undecided`. f is measured once for each subset, by several networks: its error is common to all seeds and in no interval.
+At p ≤ 0.05 an order `holds` or, downwards, is `reversed`; else it is `undecided`. f is measured once for each subset, by several
+networks: its error is common to all seeds and in no interval.
 """
 
 from collections.abc import Mapping, Sequence
@@ -56,9 +58,9 @@ def verdicts(columns: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, A
     """Whether the recovery ratio falls from level to level: one for every category with at least two levels, and every method.
 
     Returns:
-        Of each `category`, `method`, `levels`, `means` by level, `verdict`, and `steps`: of two neighbouring levels `a` (the
-        easier) and `b`, `paired`, `n` (seeds, of both where they are not paired), `mean`, `std`, `ci95`, `p`, `p_exact`,
-        `p_adjusted`, `verdict` (`higher` or `lower`: that of `a`; or `undecided`) and `seeds_needed`.
+        Of each `category`, `method`, `levels`, `means` by level, `p`, `p_adjusted`, `verdict`, and `steps`: of two neighbouring
+        levels `a` (the easier) and `b`, `paired`, `n` (seeds, of both where they are not paired), `mean`, `std`, `ci95`, `p`,
+        `p_exact` and `seeds_needed`.
     """
     found = []
     for category in dict.fromkeys(column["category"] for column in columns):
@@ -71,16 +73,24 @@ def verdicts(columns: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, A
                 steps = [_step(a, b, ratios[a], ratios[b]) for a, b in zip(order, order[1:], strict=False)]
                 means = {level: cells[level]["recovery_ratio"]["mean"] for level in order}
                 found.append({"category": category, "method": row["method"], "levels": order, "means": means, "steps": steps})
-    tested = [step for one in found for step in one["steps"] if step["p"] is not None]
-    # Differences that are all equal, as coarse accuracies can be by chance, leave the t-test no doubt; the sign flips keep theirs.
-    for step, p in zip(tested, holm([step["p_exact"] if step["std"] == 0 else step["p"] for step in tested]), strict=True):
-        step["p_adjusted"] = p
-        if p <= LEVEL:
-            step["verdict"], step["seeds_needed"] = "higher" if step["mean"] > 0 else "lower", None
     for one in found:
-        said = {step["verdict"] for step in one["steps"]}
-        one["verdict"] = {("higher",): "holds", ("lower",): "reversed"}.get(tuple(said), "undecided")
+        one.update(p=_order(one["steps"]), p_adjusted=None, verdict="undecided")
+    tested = [one for one in found if one["p"] is not None]
+    for one, p in zip(tested, holm([one["p"] for one in tested]), strict=True):
+        one["p_adjusted"] = p
+        if p <= LEVEL:
+            one["verdict"] = "holds" if one["steps"][0]["mean"] > 0 else "reversed"
     return found
+
+
+def _order(steps: Sequence[Mapping[str, Any]]) -> float | None:
+    """p of the claim that all steps point the way they do; None where one of them cannot be tested."""
+    # Differences that are all equal, as coarse accuracies can be by chance, leave the t-test no doubt; the sign flips keep theirs.
+    ps = [step["p_exact"] if step["std"] == 0 else step["p"] for step in steps]
+    if None in ps:
+        return None
+    one_way = all(step["mean"] > 0 for step in steps) or all(step["mean"] < 0 for step in steps)
+    return float(max(ps)) if one_way else 1.0
 
 
 def _column(name: str, category: str, level: str, held: Mapping[str, Cells]) -> dict[str, Any]:
@@ -117,7 +127,7 @@ def _by_seed(cell: Mapping[str, Any]) -> dict[int, float]:
 def _step(a: str, b: str, easier: Mapping[int, float], harder: Mapping[int, float]) -> dict[str, Any]:
     """The difference of two levels; `std` and `p_exact` of the pairs are None where there are none."""
     shared = sorted(easier.keys() & harder.keys())
-    step: dict[str, Any] = {"a": a, "b": b, "paired": True, "p_adjusted": None, "verdict": "undecided"}
+    step: dict[str, Any] = {"a": a, "b": b, "paired": True}
     kept = ("n", "mean", "std", "ci95", "p", "p_exact")
     if len(shared) < 2 and min(len(easier), len(harder)) >= 2:
         found = compare_unpaired(list(easier.values()), list(harder.values()))

@@ -74,15 +74,19 @@ def summary_text(summary: Mapping[str, Any] | None) -> str:
 def verdict_text(one: Mapping[str, Any]) -> str:
     """What was asked of a category and a method, the answer, and the differences it rests on."""
     steps = "; ".join(_step_text(step) for step in one["steps"])
-    return f"{one['category']}, {one['method']}: recovery ratio {' > '.join(one['levels'])}: {one['verdict']} ({steps})"
+    p = "" if one["p_adjusted"] is None else f", p {one['p_adjusted']:.3g} (Holm)"
+    needed = [step["seeds_needed"] for step in one["steps"]]
+    most = max(needed) if None not in needed else None
+    # Where a single test would have been decided already, its number is nothing to plan by.
+    more = one["verdict"] == "undecided" and most is not None and all(most > step["n"] for step in one["steps"])
+    end = f"; {most} seeds would decide" if more else ""
+    return f"{one['category']}, {one['method']}: recovery ratio {' > '.join(one['levels'])}: {one['verdict']}{p} ({steps}){end}"
 
 
 def _step_text(step: Mapping[str, Any]) -> str:
     n = step["n"] if step["paired"] else "/".join(map(str, step["n"]))
     seeds = f"{n} seed{'' if n == 1 else 's'}{'' if step['paired'] else ' unpaired'}"
-    p = "" if step["p_adjusted"] is None else f", p {step['p_adjusted']:.3g} (Holm)"
-    needed = f", {step['seeds_needed']} would decide" if step["verdict"] == "undecided" and step["seeds_needed"] else ""
-    return f"{step['a']} − {step['b']} {difference_text(step)} points, {seeds}{p}{needed}"
+    return f"{step['a']} − {step['b']} {difference_text(step)} points, {seeds}"
 
 
 def _mean_text(summary: Mapping[str, Any] | None) -> str:

@@ -159,7 +159,7 @@ def test_scenes_from_words_to_submission(worker: Any, capsys: pytest.CaptureFixt
     assert all(len(line) <= 80 for line in lines if line[:1] in "┃│┏└┡")
     # 0.8 · (0.75 + 0.76) / 2, and half of t · |0.8 · 0.01| / √2 / √2 around it.
     assert any(line.split("│")[1:3] == [" edf                  ", " 60.4 ± 5.1  "] for line in lines)
-    assert "scenes, edf: recovery ratio easy > medium > hard: undecided (easy − medium +15.0" in "\n".join(lines)
+    assert "scenes, edf: recovery ratio easy > medium > hard: undecided, p 0.5 (Holm) (easy − medium +15.0" in "\n".join(lines)
     checked = cli.run(parsed("--check", str(output / "submission")))
     assert len(checked["cells"]) == 12 and "12 cells" in checked["checked"]
     cli.show(checked)

@@ -139,6 +139,14 @@ def test_full_is_cached_and_extended(evaluator: Evaluator, monkeypatch: pytest.M
     assert more.full() == extended  # three at once
 
 
+def test_sets_of_every_size_share_the_networks_of_the_full_data(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "COMPILE_FROM_STEPS", 60)  # forty epochs are 40 steps for one image per class, 120 for ten
+    few, many = (evaluator.decided(ipc) for ipc in (1, 10))
+    assert (few.compile, many.compile) == ("no", "yes")
+    assert few.full_data.path == many.full_data.path == evaluator.full_data.path
+    assert few.decided(10).full_data.path == evaluator.full_data.path
+
+
 def test_full_under_another_preprocessing_is_another_figure(evaluator: Evaluator, cache: Path) -> None:
     evaluator.full()
     dataclasses.replace(evaluator, preprocessing=Normalise(torch.full((3,), 0.4), torch.ones(3))).full()

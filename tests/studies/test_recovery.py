@@ -53,7 +53,7 @@ def test_cells_and_columns_by_hand() -> None:
     assert random["cells"].keys() == {"bird-easy"} and random["cells"]["bird-easy"]["seeds"] == [0]
 
 
-def test_a_step_is_a_paired_difference_adjusted_for_all_of_the_table() -> None:
+def test_an_order_is_a_paired_difference_adjusted_for_all_of_the_table() -> None:
     # r: 0.5, 0.6, 0.7 − 0.25, 0.35, 0.5: 0.25, 0.25, 0.2; and of datm 0.1, 0.0, −0.1.
     records = [*seeds("easy", 0.4, 0.48, 0.56), *seeds("hard", 0.1, 0.14, 0.2)]
     records += [*seeds("easy", 0.4, 0.4, 0.4, method="datm"), *seeds("hard", 0.16, 0.2, 0.24, method="datm")]
@@ -62,8 +62,8 @@ def test_a_step_is_a_paired_difference_adjusted_for_all_of_the_table() -> None:
     t = (0.7 / 3) * math.sqrt(3) / (0.05 / math.sqrt(3))
     assert (step["a"], step["b"], step["paired"], step["n"]) == ("easy", "hard", True, 3)
     assert step["mean"] == pytest.approx(0.7 / 3) and step["p"] == pytest.approx(two_sided_p(t))
-    assert step["p_adjusted"] == pytest.approx(2 * two_sided_p(t)) and 0 < step["p_adjusted"] < 0.05
-    assert (edf["levels"], edf["verdict"], step["verdict"], step["seeds_needed"]) == (["easy", "hard"], "holds", "higher", None)
+    assert edf["p_adjusted"] == pytest.approx(2 * two_sided_p(t)) and 0 < edf["p_adjusted"] < 0.05
+    assert (edf["levels"], edf["verdict"], edf["p"]) == (["easy", "hard"], "holds", step["p"])
     assert edf["means"] == {"easy": pytest.approx(0.6), "hard": pytest.approx(1.1 / 3)}
     assert datm["steps"][0]["mean"] == pytest.approx(0, abs=1e-12) and datm["verdict"] == "undecided"
 
@@ -86,9 +86,22 @@ def test_all_steps_must_be_decided_and_in_one_direction() -> None:
     assert verdict(ratios("easy", 0.9), ratios("hard", 0.3)) == "holds"  # medium is not there yet
 
 
+def test_of_several_steps_the_weakest_counts_and_says_what_it_would_take() -> None:
+    # Of 0.8, 0.5 and 0.4: r 0.9, 0.8, 0.85 − 0.5, 0.45, 0.4 = 0.4, 0.35, 0.45, and then − 0.4, 0.45, 0.3 = 0.1, 0, 0.1.
+    records = [*seeds("easy", 0.72, 0.64, 0.68), *seeds("medium", 0.25, 0.225, 0.2), *seeds("hard", 0.16, 0.18, 0.12)]
+    (one,) = only(records)["verdicts"]
+    first, second = one["steps"]
+    assert first["p"] == pytest.approx(two_sided_p(0.4 * math.sqrt(3) / 0.05)) and first["p"] < 0.05
+    assert second["p"] == pytest.approx(two_sided_p(2.0)) and one["p"] == second["p"] == one["p_adjusted"]
+    assert one["verdict"] == "undecided" and first["seeds_needed"] <= 3 < second["seeds_needed"]
+    said = verdict_text(one)
+    assert said.startswith("bird, edf: recovery ratio easy > medium > hard: undecided, p 0.184 (Holm) (easy − medium +40.0 [")
+    assert said.endswith(f"points, 3 seeds); {second['seeds_needed']} seeds would decide")
+
+
 def test_equal_differences_are_no_proof() -> None:
     (one,) = only([*seeds("easy", 0.4, 0.4, 0.4), *seeds("hard", 0.1, 0.1, 0.1)])["verdicts"]
-    assert one["steps"][0]["p"] == 0 and one["steps"][0]["p_adjusted"] == 0.25 and one["verdict"] == "undecided"
+    assert one["steps"][0]["p"] == 0 and one["p_adjusted"] == 0.25 and one["verdict"] == "undecided"
 
 
 def test_other_seeds_are_compared_unpaired_and_single_ones_not_at_all() -> None:
@@ -98,7 +111,7 @@ def test_other_seeds_are_compared_unpaired_and_single_ones_not_at_all() -> None:
     expected = compare_unpaired([0.5, 0.6], [0.25, 0.3, 0.35])
     assert (step["paired"], step["n"]) == (False, [2, 3])
     assert (step["p"], step["ci95"]) == (pytest.approx(expected["p"]), pytest.approx(expected["ci95"]))
-    assert step["p_adjusted"] == step["p"] and "2/3 seeds unpaired" in verdict_text(one)
+    assert one["p_adjusted"] == step["p"] and "2/3 seeds unpaired" in verdict_text(one)
     (one,) = only([record("easy", 0, 0.4), record("hard", 1, 0.1)])["verdicts"]
     assert one["steps"][0]["p"] is None and one["steps"][0]["mean"] == pytest.approx(0.25) and one["verdict"] == "undecided"
     assert verdict_text(one).endswith("(easy − hard +25.0 points, 1/1 seeds unpaired)")
@@ -137,8 +150,8 @@ def test_markdown_says_it_all() -> None:
     assert "| edf | 60.0 ± 24.8 | 36.7 ± 31.3 |" in lines
     assert "| (full data) | 80.0 | 40.0 |" in lines and "| (random real images) | 11.0 | 11.0 |" in lines
     (verdict,) = [line for line in lines if line.startswith("- bird")]
-    assert verdict.startswith(
-        "- bird, edf: recovery ratio easy > hard: holds (easy − hard +23.3 [+16.2, +30.5] points, 3 seeds, p 0.00506 (Holm))"
+    assert verdict == (
+        "- bird, edf: recovery ratio easy > hard: holds, p 0.00506 (Holm) (easy − hard +23.3 [+16.2, +30.5] points, 3 seeds)"
     )
 
 
