@@ -49,6 +49,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--matched", action="store_true", help="also run every method that changes the gradient with its norm as if it did not"
     )
+    parser.add_argument(
+        "--pairs", metavar="A:B,…", help="also say whether A is better than B, such as mtt:dm, adjusted for these pairs alone"
+    )
     parser.add_argument("--output", metavar="DIR", default="runs/compare", help="where results lie (default: runs/compare)")
     add_matrix_arguments(parser)
 
@@ -58,6 +61,7 @@ def run(arguments: Namespace) -> dict[str, Any]:
     made = varied(entrants(arguments, recipes), arguments.vary, overrides)
     seeds = numbers("--seeds", arguments.seeds, least=None)
     cells = grid(made, seeds, overrides, matched=arguments.matched)
+    pairs = pairs_of(arguments.pairs, list(dict.fromkeys(cell.facts["method"] for cell in cells)))
 
     from limbeck.studies.compare import check_alike
 
@@ -73,7 +77,7 @@ def run(arguments: Namespace) -> dict[str, Any]:
         "title": f"{', '.join(dict.fromkeys(entrant.name for entrant in made))} on {source}",
         "data": source,
         "seeds": seeds,
-        "tables": tabulate(list(matrix.results.values())),
+        "tables": tabulate(list(matrix.results.values()), pairs),
         "notes": notes,
         "failed": matrix.failed,
         "left": matrix.left,
@@ -93,11 +97,15 @@ def run(arguments: Namespace) -> dict[str, Any]:
 def show(results: dict[str, Any]) -> None:
     from rich.console import Console
 
+    from limbeck.studies.compare import pair_text
+
     console = Console(highlight=False)
     for table in results["tables"]:
         console.print(_shown(table))
         for difference in table["differences"]:
-            _say_difference(console, difference)
+            console.print(pair_text(difference), markup=False, soft_wrap=True)
+        for difference in table["pairs"]:
+            console.print(f"asked for: {pair_text(difference)}", markup=False, soft_wrap=True)
     for note in results["notes"]:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     for name, message in results["failed"].items():
@@ -161,6 +169,27 @@ def varied(made: Sequence[Entrant], vary: Sequence[str], overrides: Mapping[str,
     return found
 
 
+def pairs_of(text: str | None, methods: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs of methods that `--pairs` names.
+
+    Args:
+        text: as typed; None names none.
+        methods: what is compared.
+
+    Raises:
+        UsageError: when it is not A:B,… of two different ones of these, each pair once.
+    """
+    pairs = []
+    for word in words(text or ""):
+        a, _, b = word.partition(":")
+        accepted = f"A:B,… with two different ones of {', '.join(methods)}"
+        require(a != b and {a, b} <= set(methods), "--pairs", word, accepted)
+        require((a, b) not in pairs, "--pairs", word, "a pair that is given once")
+        pairs.append((a, b))
+    require(text is None or bool(pairs), "--pairs", text, "one or more pairs A:B, joined by commas")
+    return pairs
+
+
 def _split(arguments: Namespace) -> tuple[dict[str, str], list[str]]:
     """The overrides, and the recipes among the positional words."""
     from limbeck.recipes import parse_overrides
@@ -213,15 +242,6 @@ def _shown(table: Mapping[str, Any]) -> Any:
     for kind, summary in table["reference"].items():
         shown.add_row(f"({kind})", accuracy_text(summary), str(summary["n"]), "", "", "", "")
     return shown
-
-
-def _say_difference(console: Any, difference: Mapping[str, Any]) -> None:
-    from limbeck.studies.compare import difference_text, verdict_text
-
-    p = "" if difference["p_adjusted"] is None else f", p {difference['p_adjusted']:.3g} (Holm)"
-    seeds = f"{difference['n']} seed{'' if difference['n'] == 1 else 's'}"
-    text = f"{difference['a']} − {difference['b']}: {difference_text(difference)} points, {seeds}{p}"
-    console.print(f"{text}: {verdict_text(difference)}", markup=False, soft_wrap=True)
 
 
 COMMAND = Command(

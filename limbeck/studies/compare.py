@@ -27,6 +27,7 @@ SAME, LIKE = ("data.", "eval."), ("network", "augment.", "experts.", "engine.pre
 FREE = ("data.root", "data.workers", "eval.networks", "eval.every", "eval.every_seeds")
 
 Record = Mapping[str, Any]
+Pair = tuple[str, str]
 
 
 def has_parts(settings: DistillSettings) -> bool:
@@ -57,17 +58,19 @@ def check_alike(cells: Sequence[Cell]) -> list[str]:
     return list(notes)
 
 
-def tabulate(records: Sequence[Record]) -> list[dict[str, Any]]:
+def tabulate(records: Sequence[Record], pairs: Sequence[Pair] = ()) -> list[dict[str, Any]]:
     """The tables: one for every number of images per class and every network that all cells of it were evaluated with.
 
     Args:
         records: of finished cells, with the facts `method`, `ipc` and `seed`; methods in the order of their first cells.
+        pairs: methods (a, b) of whose difference a − b a verdict is asked for by itself, named before anything was seen.
 
     Returns:
         Of each table `ipc`, `network`, `rows` (of a method: `accuracy`, a summary over distillation seeds; `seeds`; `recipe`;
         `recovery_ratio`; `seconds` and `peak_memory`, see `cost`; `comparison` and `skipped_share`, means), `reference` (summaries
         of `random` real images and of the `full` data, from the first method's cells) and `differences` (of every other method to
-        the first: `statistics.compare`, with `p_adjusted`, `verdict` and `seeds_needed`).
+        the first: `statistics.compare`, with `p_adjusted`, `verdict` and `seeds_needed`) and `pairs`, the same of those asked for,
+        adjusted for their own number only.
     """
     tables = []
     for ipc in sorted({record["facts"]["ipc"] for record in records}):
@@ -76,7 +79,7 @@ def tabulate(records: Sequence[Record]) -> list[dict[str, Any]]:
             if record["facts"]["ipc"] == ipc:
                 held.setdefault(record["facts"]["method"], {})[record["facts"]["seed"]] = record
         for network in _networks([record for cells in held.values() for record in cells.values()]):
-            tables.append(_table(ipc, network, held))
+            tables.append(_table(ipc, network, held, pairs))
     return tables
 
 
@@ -113,6 +116,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     lines = [f"# {results['title']}", ""]
     for table in results["tables"]:
         lines += [*_markdown_table(table), ""]
+        lines += [f"- {pair_text(one)}" for one in table["pairs"]] + ([""] if table["pairs"] else [])
     lines += [*(f"- {note}" for note in results["notes"]), *([""] if results["notes"] else [])]
     lines += [f"- failed: {name}: {message}" for name, message in results["failed"].items()]
     if results["left"]:
@@ -125,6 +129,14 @@ def difference_text(difference: Mapping[str, Any]) -> str:
     ends = difference["ci95"]
     interval = "" if ends is None else f" [{_signed(ends[0])}, {_signed(ends[1])}]"
     return f"{_signed(difference['mean'])}{interval}"
+
+
+def pair_text(difference: Mapping[str, Any]) -> str:
+    """A difference in a line: what, how much, by how many seeds, the verdict."""
+    p = "" if difference["p_adjusted"] is None else f", p {difference['p_adjusted']:.3g} (Holm)"
+    seeds = f"{difference['n']} seed{'' if difference['n'] == 1 else 's'}"
+    text = f"{difference['a']} − {difference['b']}: {difference_text(difference)} points, {seeds}{p}"
+    return f"{text}: {verdict_text(difference)}"
 
 
 def verdict_text(difference: Mapping[str, Any]) -> str:
@@ -168,11 +180,22 @@ def _distilling(seconds: Mapping[str, float]) -> float:
     return sum(value for name, value in seconds.items() if name not in ("experts", "evaluate"))
 
 
-def _table(ipc: int, network: str, held: Mapping[str, Mapping[int, Record]]) -> dict[str, Any]:
+def _table(ipc: int, network: str, held: Mapping[str, Mapping[int, Record]], pairs: Sequence[Pair]) -> dict[str, Any]:
     first = next(iter(held))
     rows = [_row(method, network, cells) for method, cells in held.items()]
-    differences = [_difference(method, first, network, held) for method in held if method != first]
-    found = [one for one in differences if one is not None]
+    differences = _differences([(method, first) for method in held if method != first], network, held)
+    asked = _differences([pair for pair in pairs if held.keys() >= set(pair)], network, held)
+    beside = [_accuracy(record, network) for record in held[first].values()]
+    reference = {}
+    for kind in ("random", "full"):
+        if values := [accuracy[kind]["mean"] for accuracy in beside if kind in accuracy]:
+            reference[kind] = summarise(values)
+    return {"ipc": ipc, "network": network, "rows": rows, "reference": reference, "differences": differences, "pairs": asked}
+
+
+def _differences(pairs: Sequence[Pair], network: str, held: Mapping[str, Mapping[int, Record]]) -> list[dict[str, Any]]:
+    """Of every pair that has seeds in common, adjusted for their number, with verdicts."""
+    found = [one for pair in pairs if (one := _difference(*pair, network, held)) is not None]
     # One seed has no p: it neither counts among the tests nor is decided. Differences that are all equal, as coarse accuracies can
     # be by chance, leave the t-test no doubt; the sign flips keep theirs.
     tested = [one for one in found if one["p"] is not None]
@@ -181,12 +204,7 @@ def _table(ipc: int, network: str, held: Mapping[str, Mapping[int, Record]]) -> 
         if p <= LEVEL:
             one["verdict"] = "better" if one["mean"] > 0 else "worse"
             one["seeds_needed"] = None
-    beside = [_accuracy(record, network) for record in held[first].values()]
-    reference = {}
-    for kind in ("random", "full"):
-        if values := [accuracy[kind]["mean"] for accuracy in beside if kind in accuracy]:
-            reference[kind] = summarise(values)
-    return {"ipc": ipc, "network": network, "rows": rows, "reference": reference, "differences": found}
+    return found
 
 
 def _row(method: str, network: str, cells: Mapping[int, Record]) -> dict[str, Any]:

@@ -88,6 +88,20 @@ def test_equal_differences_are_no_proof() -> None:
     assert one["p"] == 0.0 and one["p_adjusted"] == 0.25 and one["verdict"] == "undecided"  # 2 of 8 sign patterns
 
 
+def test_pairs_are_adjusted_for_their_own_number() -> None:
+    records = [*three("edf", 0.5, 0.6, 0.7), *three("mtt", 0.49, 0.62, 0.69), *three("dm", 0.30, 0.36, 0.48)]
+    (table,) = tabulate(records, [("mtt", "dm"), ("dc", "random")])
+    (one,) = table["pairs"]  # dc is not there yet
+    # 0.19, 0.26, 0.21: mean 0.22, s = √0.0013.
+    assert (one["a"], one["b"]) == ("mtt", "dm") and one["mean"] == pytest.approx(0.22)
+    assert one["p_adjusted"] == one["p"] == pytest.approx(two_sided_p(0.22 * math.sqrt(3 / 0.0013)))
+    assert one["verdict"] == "better"
+    (table,) = tabulate(records, [("mtt", "dm"), ("dm", "edf")])
+    mtt, dm = table["pairs"]
+    assert mtt["p_adjusted"] == pytest.approx(2 * min(mtt["p"], dm["p"])) or dm["p"] < mtt["p"]
+    assert dm["verdict"] == "worse" and table["differences"][1]["verdict"] == "worse"
+
+
 def test_only_seeds_that_both_have_are_paired() -> None:
     records = [record("a", 0, 0.5), record("a", 2, 0.6), record("b", 1, 0.9), record("b", 2, 0.7), record("c", 5, 0.1)]
     (table,) = tabulate(records)
@@ -313,6 +327,16 @@ def test_a_failing_cell_leaves_the_table_and_fails_the_command(worker: Any, caps
     assert json.loads(Path("runs/compare/comparison.json").read_text())["failed"].keys() == {"mtt-ipc1-seed0"}
 
 
+def test_pairs_are_said_and_written(worker: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    worker(of_method)
+    words = ("--methods", "edf,mtt,random", "--data", "scenes", "--seeds", "0,1", "--pairs", "mtt:random")
+    found = cli.run(parsed(*words))
+    cli.show(found)
+    line = "mtt − random: +20.0 [+20.0, +20.0] points, 2 seeds"
+    assert f"asked for: {line}" in capsys.readouterr().out
+    assert f"\n- {line}" in Path("runs/compare/comparison.md").read_text()
+
+
 def test_show_runs_nothing(worker: Any, capsys: pytest.CaptureFixture[str]) -> None:
     started = worker(of_method)
     words = ("--methods", "edf,mtt", "--data", "scenes", "--seeds", "0,1")
@@ -390,6 +414,16 @@ def test_how_a_method_becomes_a_recipe() -> None:
             ("scenes", "--vary", "match.drop_ratio=0,.5", "--vary", "match.drop_ratio=.1"),
             "--vary: 'match.drop_ratio=.1' is not of a key that is set once",
         ),
+        (("scenes", "--pairs", "edf:dm"), "--pairs: 'edf:dm' is not A:B,… with two different ones of scenes"),
+        (
+            ("--methods", "edf,dm", "--data", "scenes", "--pairs", "edf"),
+            "--pairs: 'edf' is not A:B,… with two different ones of edf, dm",
+        ),
+        (
+            ("--methods", "edf,dm", "--data", "scenes", "--pairs", "edf:dm,edf:dm"),
+            "--pairs: 'edf:dm' is not a pair that is given once",
+        ),
+        (("scenes", "--pairs", ","), "--pairs: ',' is not one or more pairs"),
         (("scenes", "--jobs", "x"), "--jobs: 'x' is not one or more"),
         (("scenes", "--jobs", "1,2"), "--jobs: '1,2' is not one whole number"),
         (("scenes", "--shard", "3/2"), "--shard: '3/2' is not of the form i/n"),
