@@ -56,14 +56,24 @@ def refuse_own_keys(overrides: Mapping[str, str], options: Mapping[str, str], wh
 def method_recipe(method: str, source: str | None, ipc: int, base: str | None) -> Entrant:
     """The recipe of a method on some data: its own, of the nearest number of images per class, or else EDF's with its name.
 
+    Args:
+        method: its name.
+        source: of the images; None takes those of `base`.
+        ipc: images per class.
+        base: what to start from instead; where it is EDF's, with the method's own settings in place of those.
+
     Raises:
         UsageError: when there is none to start from.
     """
-    from limbeck.recipes import recipe_names
+    from limbeck.recipes import load_recipe, recipe_names
 
     data = {} if source is None else {"data.source": source}
     if base is not None:
-        return Entrant(method, base, ipc, {"method": method, **data})
+        from limbeck.studies.comp_dd import method_overrides
+
+        held = load_recipe(base)
+        own = method_overrides(method, held.eval) if held.method == "edf" else {"method": method}
+        return Entrant(method, base, ipc, {**own, **data})
     if source is None:
         raise UsageError("--data: is missing; --methods needs a source of images, or a recipe to start from (--base)")
     names = recipe_names()

@@ -22,8 +22,9 @@ from limbeck.experts.settings import ExpertSettings
 from limbeck.figures.compare import comparison_figure
 from limbeck.figures.style import BLUE, GREEN
 from limbeck.matching.settings import MatchSettings
+from limbeck.methods.registry import METHODS
 from limbeck.methods.settings import DistillSettings
-from limbeck.recipes import recipe_names
+from limbeck.recipes import load_recipe, recipe_names
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.studies import matrix
@@ -375,7 +376,19 @@ def test_how_a_method_becomes_a_recipe() -> None:
     assert method_recipe("mtt", "scenes:easy", 10, None).recipe == "scenes/mtt-ipc3"
     assert method_recipe("new", "cifar10.npz", 1, None).overrides == {"method": "new", "data.source": "cifar10.npz"}
     based = method_recipe("mtt", None, 1, "imagenette/ConvNetD5/edf-ipc1")
-    assert based == Entrant("mtt", "imagenette/ConvNetD5/edf-ipc1", 1, {"method": "mtt"})
+    assert (based.recipe, based.overrides["method"]) == ("imagenette/ConvNetD5/edf-ipc1", "mtt")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_base_of_edfs_hides_no_methods_own_settings(method: str) -> None:
+    """Published EDF learns labels at its own rates, which `labels=hard` refuses and DM's step size is nothing like."""
+    made = method_recipe(method, None, 1, "imagenette/ConvNetD5/edf-ipc1")
+    held, base = load_recipe(made.recipe, made.overrides), load_recipe(made.recipe)
+    assert held.method == method and held.eval == base.eval and held.network == base.network
+    plain = load_recipe("scenes/random-ipc1", {"method": method})
+    assert held.labels == plain.labels
+    if method in ("dc", "dsa", "dm"):
+        assert held.outer.lr_img == plain.outer.lr_img
 
 
 @pytest.mark.parametrize(
