@@ -22,6 +22,7 @@ from torch import Tensor
 
 from limbeck.experts.coding import CODINGS, encode
 from limbeck.experts.epochs import runs_of
+from limbeck.runtime.devices import one_thread
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_header, read_tensors, write_tensors
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
@@ -99,7 +100,8 @@ class Block:
     def read(self, epoch: int) -> Tensor:
         """θ*_epoch, float32 with shape (P,)."""
         row, rows, coding = self.epochs.index(epoch), len(self.epochs), CODINGS[self.header["coding"]]
-        theta: Tensor = self._opened(lambda file: coding.decode(lambda name, i: file.get_slice(name)[i : i + 1][0], row, rows))
+        with one_thread():  # a millisecond's work, for which threads on a busy machine wait a hundred for each other
+            theta: Tensor = self._opened(lambda file: coding.decode(lambda name, i: file.get_slice(name)[i : i + 1][0], row, rows))
         return theta
 
     def _checked(self, header: dict[str, Any]) -> dict[str, Any]:
