@@ -8,7 +8,7 @@ from limbeck.cli.command import Command, overrides_from
 from limbeck.cli.output import print_evaluation
 from limbeck.runtime.errors import UsageError
 
-CHANGEABLE = ("eval.", "engine.", "network", "data.source", "data.root", "data.workers")
+CHANGEABLE = ("eval.", "engine.", "view_labels.", "network", "data.source", "data.root", "data.workers")
 LOOKS = (5, 30)
 
 
@@ -60,7 +60,9 @@ def run(arguments: Namespace) -> dict[str, Any]:
     overrides = overrides_from(arguments, **options)
     for key in overrides:
         if key in key_types() and not key.startswith(CHANGEABLE):
-            raise UsageError(f"{key}: is settled by the distilled set; an evaluation takes eval.*, engine.*, network")
+            raise UsageError(
+                f"{key}: is settled by the distilled set; an evaluation takes eval.*, engine.*, view_labels.*, network"
+            )
 
     from limbeck.methods.evaluate import evaluate
     from limbeck.runtime.progress import default_progress

@@ -79,9 +79,9 @@ def method_recipe(method: str, source: str | None, ipc: int, base: str | None) -
     names = recipe_names()
     folder = data_folder(source, names)
     for wanted in (method, "edf"):
-        own = {int(found[1]): name for name in names if (found := re.fullmatch(rf"{folder}/{re.escape(wanted)}-ipc(\d+)", name))}
-        if folder is not None and own:
-            return Entrant(method, own[nearest(own, ipc)], ipc, data if wanted == method else {"method": method, **data})
+        sized = {int(found[1]): name for name in names if (found := re.fullmatch(rf"{folder}/{re.escape(wanted)}-ipc(\d+)", name))}
+        if folder is not None and sized:
+            return Entrant(method, sized[nearest(sized, ipc)], ipc, data if wanted == method else {"method": method, **data})
     raise UsageError(f"--data: there is no recipe for {method!r} on {source!r}; name one to start from with --base RECIPE")
 
 

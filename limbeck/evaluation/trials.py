@@ -172,4 +172,4 @@ def _run(job: _Job) -> Outcome:
 def _alike(trials: Sequence[Trial]) -> bool:
     """Whether the trials can be trained in step."""
     first = trials[0]
-    return all(trial.how is first.how and len(trial.images) == len(first.images) for trial in trials)
+    return all(trial.how == first.how and len(trial.images) == len(first.images) for trial in trials)

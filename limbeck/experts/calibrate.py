@@ -42,8 +42,8 @@ from limbeck.training.compute import TIMED_STEPS, WORKERS_FROM_SECONDS
 from limbeck.training.gradient import Gradient
 from limbeck.training.images import Held
 
-LEAST_STEPS, MOST_STEPS = 3, 30
-ABOUT, LONG = 1.0, 4.0  # seconds: of the steps timed together; of one that is not timed a second time
+LEAST_STEPS, MOST_STEPS = 3, 50
+ABOUT, LONG = 2.0, 4.0  # seconds: of the steps timed together; of one that is not timed a second time
 LOOKED_AT = 256 * 32 * 32  # pixels of held-out images
 SCORED = 64  # images, as many as `difficulty` takes at a time
 
@@ -100,7 +100,7 @@ def difficulty_seconds(scoring: Scoring) -> float:
     asked, labels = Held(images.fetch(few)), scoring.labels[: len(few)]
     score = _seconds(lambda: difficulty(scoring.network, [theta], asked, labels, how.loss, scoring.measure))
     epochs = EPOCHS * len(images) / batch
-    return NETWORKS * (epochs * statistics.median(clock.intervals()) + len(images) / len(few) * score)
+    return NETWORKS * (epochs * statistics.fmean(clock.intervals()) + len(images) / len(few) * score)
 
 
 def _training(material: Material, coding: str, sets: Sequence[Sequence[Job]]) -> tuple[dict[str, float], int]:
@@ -180,7 +180,7 @@ class _Trials:
         taken = time.perf_counter() - began
         self.starting += max((taken - one.seconds + one.compiling for one in started if one.process != os.getpid()), default=0.0)
         paces = [one.pace for one in side_by_side(_timed, work, processes)]  # now all of them at the same time
-        return Pace(*(max(getattr(pace, field.name) for pace in paces) for field in fields(Pace)))
+        return Pace(*(statistics.fmean(getattr(pace, field.name) for pace in paces) for field in fields(Pace)))
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ class _Timing:
 
 
 def _timed(work: tuple[_Few, int]) -> _Timing:
-    """The pace of so many experts at once in this process."""
+    """The pace of so many experts at once in this process; a mean, because all of their steps add up, slow ones too."""
     few, together = work
     began = time.perf_counter()
     reuse_freed_memory()
@@ -244,7 +244,7 @@ def _timed(work: tuple[_Few, int]) -> _Timing:
     ready = time.perf_counter()
     first = step = _run(few, together, 1)[0]
     if first < LONG:
-        step = statistics.median(_run(few, together, min(MOST_STEPS, max(LEAST_STEPS, math.ceil(ABOUT / first)))))
+        step = statistics.fmean(_run(few, together, min(MOST_STEPS, max(LEAST_STEPS, math.ceil(ABOUT / first)))))
     compiling = ready - began + max(0.0, first - step)
     with one_thread():
         pace = Pace(step, together * _look(few), together * _keep(few))

@@ -183,4 +183,4 @@ def make(workspace: Workspace, folder: Path) -> tuple[Tensor, Tensor, nn.Module]
     teacher = workspace.evaluator().trained(s.rded.teacher)
     with workspace.progress.stage("rded", data.num_classes) as stage:
         parts = (data.train, workspace.preprocessing, data.num_classes, s.ipc, s.rded, s.seed, workspace.device)
-        return *build(teacher, *parts, stage.advance), teacher
+        return *build(teacher, *parts, lambda count: stage.advance()), teacher

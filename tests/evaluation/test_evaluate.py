@@ -109,6 +109,22 @@ def test_in_workers_and_in_this_process_to_the_bit(evaluator: Evaluator, monkeyp
     assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
 
 
+def test_seeds_are_trained_in_step_where_that_pays(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    subset = Subset(torch.rand(6, 3, 8, 8), torch.randn(6, 3), True, torch.arange(3).repeat_interleave(2), 0.01)
+    alone, together, whole = list(evaluator.logits(subset, range(3))), list[int](), trials_module.train_together
+
+    def counted(network, theta, members, how, **more):  # type: ignore[no-untyped-def]
+        together.append(len(members))
+        return whole(network, theta, members, how, **more)
+
+    monkeypatch.setattr(trials_module, "train_together", counted)
+    monkeypatch.setattr(compute.Compute, "together", lambda self, shape, batch: 2)  # as on a GPU with room for two
+    found = list(evaluator.logits(subset, range(3)))
+    assert together == [2, 1]
+    for ours, theirs in zip(found, alone, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
 def test_threads_of_the_caller_change_nothing_and_are_left_as_they_were(evaluator: Evaluator) -> None:
     subset, before = evaluator.random_subset(2, 0.05, 0), torch.get_num_threads()
     found = []
