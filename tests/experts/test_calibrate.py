@@ -152,7 +152,7 @@ def test_a_curriculum_takes_fewer_steps(paced: list[int]) -> None:
     assert found["parts"]["steps"] == pytest.approx(sum(counts) / 16)
 
 
-def test_what_a_worker_gets_can_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_worker_gets_can_be_sent() -> None:
     made = task(num_experts=1)
     material = material_of(made)
     few = pickle.loads(pickle.dumps(_Trials(material, "half").few))
@@ -160,6 +160,15 @@ def test_what_a_worker_gets_can_be_sent(monkeypatch: pytest.MonkeyPatch) -> None
     assert few.gradient().compile == material.gradient().compile
     assert len(few.pool(0)) == 16
     assert _timed((few, 1)).pace.step > 0
+
+
+def test_experts_in_step_are_timed_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where a group shares its steps."""
+    monkeypatch.setattr(trainer.Trainer, "train", trainer.Trainer._together)
+    few = _Trials(material_of(task(num_experts=3, momentum=0.5)), "fp32").few
+    timing = _timed((few, 3))
+    assert timing.pace.step > 0
+    assert timing.seconds > timing.pace.step
 
 
 @pytest.mark.slow
