@@ -83,6 +83,8 @@ def _settings(arguments: Namespace, first: Path, overrides: dict[str, str]) -> A
         raise UsageError(f"path: {str(first)!r} is not there")
     stored = DistilledSet.load(first).metadata.get("settings") if DistilledSet.is_at(first) else None
     if stored is not None:
+        # Whether labels of views were stored with the first set is nothing to the others.
+        stored = {key: value for key, value in stored.items() if key != "view_labels"}
         if "eval.protocol" in overrides:  # what was changed about one protocol is no change of another
             kept = {key: value for key, value in (stored.get("eval") or {}).items() if key not in ("epochs", "batch_size")}
             stored = {**stored, "eval": kept}

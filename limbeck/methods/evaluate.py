@@ -135,15 +135,17 @@ class _Set:
 
     def check_views(self, workspace: Workspace) -> None:
         """Refuse labels of views that are not what was saved, or that are to be made but cannot be, before anything is trained."""
-        s, protocol = workspace.settings, resolve_protocol(workspace.settings.eval)
-        if not asks(protocol):
+        s, protocol, views = workspace.settings, resolve_protocol(workspace.settings.eval), self.held.views
+        if views is not None and asks(protocol):
+            views.verify()
+        check_storable(s.view_labels, protocol, workspace.data.num_classes)
+        if not s.view_labels.store:
             return
-        if self.held.views is not None:
-            self.held.views.verify()
-        elif s.view_labels.store:
-            check_storable(s.view_labels, protocol, workspace.data.num_classes)
-            own = DistilledSet.is_at(self.path)
-            require(own, "view_labels.store", True, f"possible with {str(self.path)!r}, which is no saved distilled set")
+        own = DistilledSet.is_at(self.path)
+        require(own, "view_labels.store", True, f"possible with {str(self.path)!r}, which is no saved distilled set")
+        for key in () if views is None else ("dtype", "top"):
+            kept, wanted = views.about["coding"][key], getattr(s.view_labels, key)
+            require(kept == wanted, f"view_labels.{key}", wanted, f"{kept!r}, as in the labels of views that {str(self.path)!r} has")
 
     def label_views(self, network: str, workspace: Workspace, options: EvaluationOptions) -> None:
         """Ask the teacher of that network about the views, where labels are to be stored and the set has none."""

@@ -144,6 +144,8 @@ def verdict_text(difference: Mapping[str, Any]) -> str:
     if difference["verdict"] != "undecided":
         return str(difference["verdict"])
     needed = difference["seeds_needed"]
+    if needed and needed <= difference["n"]:
+        return "undecided among so many; alone it would be decided"
     return "undecided" + (f"; {needed} seeds would decide" if needed else "")
 
 

@@ -29,7 +29,7 @@ from limbeck.runtime.errors import Failure, UsageError
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.studies import matrix
 from limbeck.studies.cells import Cell
-from limbeck.studies.compare import check_alike, cost, has_parts, markdown, tabulate
+from limbeck.studies.compare import check_alike, cost, has_parts, markdown, tabulate, verdict_text
 
 NO_PARTS = DistillSettings(enhance=EnhanceSettings(weighting="none"))
 
@@ -81,6 +81,14 @@ def test_a_verdict_falls_where_the_adjusted_p_decides() -> None:
     (table,) = tabulate([*three("mtt", 0.50, 0.60, 0.70), *three("dm", 0.40, 0.51, 0.60), *three("tesla", 0.61, 0.70, 0.80)])
     verdicts = {one["a"]: (one["verdict"], one["seeds_needed"]) for one in table["differences"]}
     assert verdicts == {"dm": ("worse", None), "tesla": ("better", None)}
+
+
+@pytest.mark.parametrize(
+    ("needed", "says"),
+    [(None, "undecided"), (9, "undecided; 9 seeds would decide"), (3, "undecided among so many; alone it would be decided")],
+)
+def test_what_an_undecided_difference_says(needed: int | None, says: str) -> None:
+    assert verdict_text({"verdict": "undecided", "seeds_needed": needed, "n": 3}) == says
 
 
 def test_equal_differences_are_no_proof() -> None:
