@@ -25,7 +25,6 @@ from limbeck.evaluation.evaluate import Evaluator
 from limbeck.experts.calibrate import forecast
 from limbeck.experts.estimate import estimate
 from limbeck.experts.fill import want_of
-from limbeck.experts.train import ExpertTask
 from limbeck.methods.outer import COMPARE_EVERY, OuterLoop
 from limbeck.methods.registry import METHODS
 from limbeck.methods.settings import DistillSettings
@@ -96,11 +95,9 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None) -> dict
 
 def _experts(workspace: Workspace) -> dict[str, Any]:
     """Time and disk of the experts' stage."""
-    s = workspace.settings
-    parts = (workspace.data, workspace.preprocessing, workspace.network, s.experts, s.augment, s.seed, workspace.device)
-    task = ExpertTask(*parts, s.engine.compile)
-    want, store = want_of(s.experts, workspace.reachable_epochs), task.find_store()
-    size = estimate(want, workspace.network.num_parameters, state=int(s.experts.momentum > 0), store=store)
+    experts, task = workspace.settings.experts, workspace.expert_task
+    want, store = want_of(experts, workspace.reachable_epochs), task.find_store()
+    size = estimate(want, workspace.network.num_parameters, state=int(experts.momentum > 0), store=store)
     return {**forecast(task, want, store), **size}
 
 

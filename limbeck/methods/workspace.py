@@ -116,9 +116,14 @@ class Workspace:
 
     def train_experts(self, shard: Shard) -> TrajectoryStore:
         """The store of the experts with a share of them in it; complete when all shares are."""
+        return train_experts(self.expert_task, self.reachable_epochs, self.progress, shard)
+
+    @property
+    def expert_task(self) -> ExpertTask:
+        """What determines the experts."""
         s = self.settings
         parts = (self.data, self.preprocessing, self.network, s.experts, s.augment, s.seed, self.device, s.engine.compile)
-        return train_experts(ExpertTask(*parts), self.reachable_epochs, self.progress, shard)
+        return ExpertTask(*parts)
 
     @property
     def reachable_epochs(self) -> list[int]:
@@ -202,7 +207,11 @@ class Workspace:
     @property
     def needs_experts(self) -> bool:
         """Whether anything of the run reads experts."""
-        return self.method.experts or (self.method.kind == "objective" and self.settings.init == "correct")
+        if self.method.experts or self.method.kind != "objective":
+            return self.method.experts
+        if not self.soft:
+            return self.settings.init == "correct"
+        return self.start is None or self.start.label_kind == "hard"  # soft labels are theirs
 
     @cached_property
     def train_images(self) -> Images:
