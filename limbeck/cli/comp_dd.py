@@ -108,7 +108,9 @@ def plan(arguments: Namespace, parts: Sequence["Part"], overrides: Mapping[str, 
     """
     from limbeck.studies.compare import check_alike
 
-    methods = words(arguments.methods or "")
+    if arguments.methods is None:
+        raise UsageError("--methods: is missing; name one or more, such as edf,datm,random")
+    methods = words(arguments.methods)
     require(bool(methods), "--methods", arguments.methods, "one or more methods, joined by commas")
     if twice := [name for name in methods if methods.count(name) > 1]:
         raise UsageError(f"--methods: {twice[0]!r} is given twice")
@@ -167,7 +169,7 @@ def show(results: dict[str, Any]) -> None:
     for name, message in results.get("failed", {}).items():
         console.print(f"failed: {name}: {message}", markup=False, soft_wrap=True)
     if results.get("left"):
-        console.print(f"{len(results['left'])} cells are to be run yet; the same command goes on")
+        console.print(f"cells to be run yet: {len(results['left'])}; the same command goes on")
     if "checked" in results:
         console.print(results["checked"], markup=False, soft_wrap=True)
     print_paths(results)

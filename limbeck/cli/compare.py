@@ -111,7 +111,7 @@ def show(results: dict[str, Any]) -> None:
     for name, message in results["failed"].items():
         console.print(f"failed: {name}: {message}", markup=False, soft_wrap=True)
     if results["left"]:
-        console.print(f"{len(results['left'])} cells are to be run yet; the same command goes on")
+        console.print(f"cells to be run yet: {len(results['left'])}; the same command goes on")
     print_paths(results)
 
 
@@ -237,7 +237,7 @@ def _shown(table: Mapping[str, Any]) -> Any:
     shown = Table(*columns, title=title, title_justify="left")
     for row in table["rows"]:
         time, memory = duration(row["seconds"]["distil"] or 0.0), memory_text(row["peak_memory"])
-        accuracy, gradient = row["accuracy"], gradient_text(row)
+        accuracy, gradient = row["accuracy"], gradient_text(row).replace(", ", "\n")
         shown.add_row(row["method"], accuracy_text(accuracy), str(accuracy["n"]), gradient, skipped_text(row), time, memory)
     for kind, summary in table["reference"].items():
         shown.add_row(f"({kind})", accuracy_text(summary), str(summary["n"]), "", "", "", "")

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ROW, HEAD, PANEL = 0.36, 1.1, 4.6  # inches
+ROW, HEAD, PANEL, LETTER = 0.36, 1.1, 4.6, 0.07  # inches
 BESIDE = 0.24  # of a row, by which the runs lie below their mean
 LINES = {"random": (ORANGE, "random real images"), "full": (GREEN, "full data")}
 
@@ -21,7 +21,8 @@ def comparison_figure(tables: Sequence[Mapping[str, Any]]) -> Figure | None:
     if not tables:
         return None
     heights = [len(table["rows"]) * ROW + HEAD for table in tables]
-    figure, first = new_axes(PANEL + 1.6, sum(heights))
+    longest = max(len(row["method"]) for table in tables for row in table["rows"])
+    figure, first = new_axes(PANEL + max(1.6, 0.7 + longest * LETTER), sum(heights))
     first.remove()
     grid = figure.add_gridspec(len(tables), 1, height_ratios=heights)
     for number, table in enumerate(tables):

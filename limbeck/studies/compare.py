@@ -21,7 +21,7 @@ from limbeck.runtime.fingerprint import encodable
 from limbeck.studies.cells import Cell, flatten
 
 LEVEL = 0.05
-MATCHED = ", norm matched"
+MATCHED = " (norm matched)"  # without a comma, so that --pairs can name it
 # What must agree, or figures would answer different questions; and what should, or they answer one question more.
 SAME, LIKE = ("data.", "eval."), ("network", "augment.", "experts.", "engine.precision")
 FREE = ("data.root", "data.workers", "eval.networks", "eval.every", "eval.every_seeds")
@@ -120,7 +120,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     lines += [*(f"- {note}" for note in results["notes"]), *([""] if results["notes"] else [])]
     lines += [f"- failed: {name}: {message}" for name, message in results["failed"].items()]
     if results["left"]:
-        lines += [f"{len(results['left'])} cells are to be run yet: {', '.join(results['left'])}"]
+        lines += [f"cells to be run yet ({len(results['left'])}): {', '.join(results['left'])}"]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -234,7 +234,9 @@ def _difference(method: str, first: str, network: str, held: Mapping[str, Mappin
     if not seeds:
         return None
     a, b = ([_accuracy(held[name][seed], network)["distilled"]["mean"] for seed in seeds] for name in (method, first))
-    found = {**compare(a, b), "seeds_needed": seeds_needed(a, b, level=LEVEL)}
+    found = compare(a, b)
+    # Without any spread the t-test needs no more seeds, but it is not the one that decides then.
+    found["seeds_needed"] = seeds_needed(a, b, level=LEVEL) if found["std"] else None
     return {"a": method, "b": first, "seeds": seeds, "p_adjusted": None, "verdict": "undecided", **found}
 
 

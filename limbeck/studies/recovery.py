@@ -147,4 +147,5 @@ def _step(a: str, b: str, easier: Mapping[int, float], harder: Mapping[int, floa
         }
     one, other = ([values[seed] for seed in shared] for values in (easier, harder))
     found = compare(one, other)
-    return {**step, **{key: found[key] for key in kept}, "seeds_needed": seeds_needed(one, other, level=LEVEL)}
+    needed = seeds_needed(one, other, level=LEVEL) if found["std"] else None
+    return {**step, **{key: found[key] for key in kept}, "seeds_needed": needed}

@@ -15,7 +15,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     lines += [*(f"- {note}" for note in results["notes"]), *([""] if results["notes"] else [])]
     lines += [f"- failed: {name}: {message}" for name, message in results["failed"].items()]
     if results["left"]:
-        lines += [f"{len(results['left'])} cells are to be run yet: {', '.join(results['left'])}"]
+        lines += [f"cells to be run yet ({len(results['left'])}): {', '.join(results['left'])}"]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -76,10 +76,12 @@ def verdict_text(one: Mapping[str, Any]) -> str:
     steps = "; ".join(_step_text(step) for step in one["steps"])
     p = "" if one["p_adjusted"] is None else f", p {one['p_adjusted']:.3g} (Holm)"
     needed = [step["seeds_needed"] for step in one["steps"]]
-    most = max(needed) if None not in needed else None
-    # Where a single test would have been decided already, its number is nothing to plan by.
-    more = one["verdict"] == "undecided" and most is not None and all(most > step["n"] for step in one["steps"])
-    end = f"; {most} seeds would decide" if more else ""
+    end = ""
+    # Steps that point both ways are decided by no number of seeds, as long as they do.
+    if one["verdict"] == "undecided" and None not in needed and one["p"] < 1:
+        # As of `studies.compare`: what a single test would have decided already, only the others' number leaves open.
+        open_ = any(most > step["n"] for step, most in zip(one["steps"], needed, strict=True))
+        end = f"; {max(needed)} seeds would decide" if open_ else "; alone it would be decided"
     return f"{one['category']}, {one['method']}: recovery ratio {' > '.join(one['levels'])}: {one['verdict']}{p} ({steps}){end}"
 
 

@@ -23,7 +23,7 @@ from limbeck.runtime.files import new_folder, read_json, write_json, write_text
 from limbeck.runtime.fingerprint import encodable, fingerprint
 from limbeck.studies.cells import PLACES, Cell
 from limbeck.studies.comp_dd import Benchmark, Part
-from limbeck.studies.compare import Record
+from limbeck.studies.compare import FREE, SAME, Record
 from limbeck.studies.recovery import tabulate
 from limbeck.studies.submission_card import card
 
@@ -90,10 +90,10 @@ def read_submission(folder: Path, benchmarks: Sequence[Benchmark]) -> dict[str, 
     try:
         held = dict(read_json(path))
         _check(held, benchmarks)
-        text = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else None
-        if text is not None and text != card(held):
+        made = card(held)  # reads what is shown to people, so that none of it is broken
+        if (folder / CARD).is_file() and (folder / CARD).read_text(encoding="utf-8") != made:
             raise ValueError(f"{CARD} says something else than {FILE}")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split()) or "nothing"
         what = reason if isinstance(error, ValueError) else f"it is broken ({type(error).__name__}: {reason})"
         raise UsageError(f"--check: {str(path)!r} cannot be accepted: {what[:400]}") from error
@@ -143,7 +143,10 @@ def _check(held: Mapping[str, Any], benchmarks: Sequence[Benchmark]) -> None:
     _check_whole(held)
     for cell in held["cells"]:
         _check_cell(cell, known)
-    _check_data(held["cells"])
+    _check_alike(held["cells"])
+    _agree(held["environments"], _distinct([cell["environment"] for cell in held["cells"]]), "environments", "the cells have")
+    if not isinstance(held["notes"], list) or not all(isinstance(note, str) for note in held["notes"]):
+        raise ValueError("notes are no list of sentences")
     _agree(held["tables"], encodable(tabulate(benchmark.levels, held["cells"])), "tables", "the cells make")
     if checksum(held) != held["checksum"]:
         raise ValueError("its checksum is another: it was changed after it had been written")
@@ -182,14 +185,19 @@ def _check_cell(cell: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]])
             _agree({key: summary[key] for key in made}, made, f"{name}: accuracy.{kind}", "its values make")
 
 
-def _check_data(cells: Sequence[Mapping[str, Any]]) -> None:
-    """One set of images for all cells of a subset."""
-    held: dict[str, Any] = {}
+def _check_alike(cells: Sequence[Mapping[str, Any]]) -> None:
+    """One set of images for all cells of a subset, and one evaluation for all of them with as many images per class."""
+    images: dict[str, Any] = {}
+    settings: dict[tuple[str, int], Mapping[str, Any]] = {}
     for cell in cells:
+        subset, ipc = cell["facts"]["subset"], cell["facts"]["ipc"]
         own = cell["fingerprints"]["data"]
-        _agree(
-            own, held.setdefault(cell["facts"]["subset"], own), f"{cell['name']}: fingerprints.data", "others of its subset have"
-        )
+        _agree(own, images.setdefault(subset, own), f"{cell['name']}: fingerprints.data", "others of its subset have")
+        first = settings.setdefault((subset, ipc), cell["settings"])
+        for key in sorted(first.keys() | cell["settings"].keys()):
+            if key.startswith(SAME) and key not in FREE:
+                said, other = cell["settings"].get(key), first.get(key)
+                _agree(said, other, f"{cell['name']}: settings.{key}", "others of its subset have")
 
 
 def _agree(said: Any, made: Any, where: str, who: str) -> None:

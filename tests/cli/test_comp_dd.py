@@ -176,7 +176,7 @@ def test_a_grid_in_pieces_has_its_submission_at_the_end(worker: Any, capsys: pyt
     assert first["left"] == ["scenes-hard-edf-ipc1-seed0", "scenes-hard-edf-ipc1-seed1"]
     assert not Path("out/submission").exists() and first["tables"][0]["verdicts"] == []
     cli.show(first)
-    assert "2 cells are to be run yet" in capsys.readouterr().out
+    assert "cells to be run yet: 2;" in capsys.readouterr().out
     cli.run(parsed(*words, "--shard", "2/2"))
     assert Path("out/submission/README.md").is_file() and len(starts(started)) == 4
 
@@ -228,7 +228,7 @@ def test_imagenet_is_looked_through_before_anything_is_run(worker: Any, tmp_path
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ((), "--methods: None is not one or more methods, joined by commas"),
+        ((), "--methods: is missing; name one or more, such as edf,datm,random"),
         (("--methods", ","), "--methods: ',' is not one or more methods"),
         (("--methods", "edf,edf"), "--methods: 'edf' is given twice"),
         (("--methods", "edv"), "method: 'edv' is not one of"),

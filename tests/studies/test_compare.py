@@ -94,7 +94,8 @@ def test_what_an_undecided_difference_says(needed: int | None, says: str) -> Non
 def test_equal_differences_are_no_proof() -> None:
     (table,) = tabulate([*three("a", 0.5, 0.5, 0.5), *three("b", 0.75, 0.75, 0.75)])
     (one,) = table["differences"]
-    assert one["p"] == 0.0 and one["p_adjusted"] == 0.25 and one["verdict"] == "undecided"  # 2 of 8 sign patterns
+    assert one["p"] == 0.0 and one["p_adjusted"] == 0.25  # 2 of 8 sign patterns
+    assert verdict_text(one) == "undecided"  # and no number of seeds follows from no spread
 
 
 def test_pairs_are_adjusted_for_their_own_number() -> None:
@@ -179,9 +180,9 @@ def test_markdown_says_it_all() -> None:
     datm = next(line for line in lines if line.startswith("| datm"))
     p = two_sided_p(0.15 * math.sqrt(3) / 0.05)
     assert datm.startswith(f"| datm | 45.0 ± 12.4 | 3 | −15.0 [−27.4, −2.6] | {p:.3g} | worse | – |")
-    assert "| full data | 80.0 ± 0.0 | 3 | | | | | | | |" in lines
+    assert "| full data | 80.0 | 1 | | | | | | | |" in lines
     assert all(line.count("|") == 11 for line in lines if line.startswith("|"))
-    assert text.endswith("- failed: c: why\n2 cells are to be run yet: d, e\n")
+    assert text.endswith("- failed: c: why\ncells to be run yet (2): d, e\n")
 
 
 def test_empty_and_single_results() -> None:
@@ -190,6 +191,19 @@ def test_empty_and_single_results() -> None:
     (table,) = tabulate([record("a", 0, 0.5)])
     assert table["differences"] == [] and table["rows"][0]["accuracy"]["ci95"] is None
     assert "| a | 50.0 | 1 | – | – |" in markdown({"title": "a", "tables": [table], "notes": [], "failed": {}, "left": []})
+
+
+def test_a_long_name_makes_the_figure_wider() -> None:
+    # Or the line below the panel, which is as wide as the panel, would be cut.
+    widths = []
+    for name in ("edf", "weighting=activation criterion=loss"):
+        figure = comparison_figure(tabulate([record(name, 0, 0.5)]))
+        assert figure is not None
+        figure.canvas.draw()
+        box = figure.axes[0].xaxis.label.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
+        widths.append(figure.get_figwidth())
+    assert widths[0] < widths[1]
 
 
 def test_figure_shows_means_intervals_and_references() -> None:
@@ -263,7 +277,7 @@ def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callabl
     return use
 
 
-MEANS = {"edf": 0.5, "mtt": 0.4, "random": 0.2, "edf, norm matched": 0.45}
+MEANS = {"edf": 0.5, "mtt": 0.4, "random": 0.2, "edf (norm matched)": 0.45}
 
 
 def of_method(cell: Cell) -> dict[str, Any]:
@@ -288,7 +302,7 @@ def test_methods_on_some_data(worker: Any, capsys: pytest.CaptureFixture[str]) -
     }
     assert held["settings"]["match.match_norm"] is True and held["settings"]["eval.epochs"] == 50
     (table,) = found["tables"]
-    assert [row["method"] for row in table["rows"]] == ["edf", "edf, norm matched", "mtt", "random"]
+    assert [row["method"] for row in table["rows"]] == ["edf", "edf (norm matched)", "mtt", "random"]
     assert table["rows"][2]["accuracy"]["values"] == [pytest.approx(0.4), pytest.approx(0.41)]
     assert json.loads(Path("runs/compare/comparison.json").read_text())["tables"][0]["ipc"] == 3
     assert Path("runs/compare/comparison.md").read_text().startswith("# edf, mtt, random on scenes:hard\n")
@@ -356,7 +370,7 @@ def test_show_runs_nothing(worker: Any, capsys: pytest.CaptureFixture[str]) -> N
     found = cli.run(parsed(*words, "--show"))
     assert found["left"] == ["mtt-ipc1-seed0", "mtt-ipc1-seed1"]
     cli.show(found)
-    assert "2 cells are to be run yet" in capsys.readouterr().out
+    assert "cells to be run yet: 2;" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -99,9 +99,29 @@ def test_of_several_steps_the_weakest_counts_and_says_what_it_would_take() -> No
     assert said.endswith(f"points, 3 seeds); {second['seeds_needed']} seeds would decide")
 
 
+def test_no_number_of_seeds_decides_steps_that_point_both_ways() -> None:
+    # r: 0.9, 0.8, 0.85 − 0.5, 0.45, 0.4, and then − 0.6, 0.7, 0.5.
+    records = [*seeds("easy", 0.72, 0.64, 0.68), *seeds("medium", 0.25, 0.225, 0.2), *seeds("hard", 0.24, 0.28, 0.2)]
+    (one,) = only(records)["verdicts"]
+    assert one["p"] == 1 and one["steps"][1]["mean"] < 0 and one["steps"][1]["seeds_needed"] > 3
+    assert verdict_text(one).endswith("points, 3 seeds)")
+
+
+def test_what_only_the_number_of_orders_leaves_open_is_said() -> None:
+    # r of each: 0.25, 0.25 and 0.2 from level to level: p 0.005, of twelve orders 0.06.
+    records = []
+    for number in range(12):
+        method = f"m{number}"
+        records += [*seeds("easy", 0.4, 0.48, 0.56, method=method), *seeds("hard", 0.1, 0.14, 0.2, method=method)]
+    one = only(records)["verdicts"][0]
+    assert one["p_adjusted"] == pytest.approx(12 * two_sided_p(14.0)) and one["verdict"] == "undecided"
+    assert verdict_text(one).endswith("points, 3 seeds); alone it would be decided")
+
+
 def test_equal_differences_are_no_proof() -> None:
     (one,) = only([*seeds("easy", 0.4, 0.4, 0.4), *seeds("hard", 0.1, 0.1, 0.1)])["verdicts"]
     assert one["steps"][0]["p"] == 0 and one["p_adjusted"] == 0.25 and one["verdict"] == "undecided"
+    assert verdict_text(one).endswith("points, 3 seeds)")  # and no number of seeds follows from no spread
 
 
 def test_other_seeds_are_compared_unpaired_and_single_ones_not_at_all() -> None:
@@ -138,7 +158,7 @@ def test_markdown_says_it_all() -> None:
     records = [*seeds("easy", 0.4, 0.48, 0.56), *seeds("hard", 0.1, 0.14, 0.2), *seeds("easy", 0.2, ipc=10)]
     results = {"title": "edf", "tables": tabulate(LEVELS, records), "notes": ["x"], "failed": {"c": "why"}, "left": ["d"]}
     lines = markdown(results).splitlines()
-    assert lines[0] == "# edf" and lines[-2:] == ["- failed: c: why", "1 cells are to be run yet: d"]
+    assert lines[0] == "# edf" and lines[-2:] == ["- failed: c: why", "cells to be run yet (1): d"]
     assert [line for line in lines if line.startswith("## ")] == [
         "## 1 image per class: accuracy, %",
         "## 1 image per class: recovery ratio, %",

@@ -102,14 +102,15 @@ def first(held: dict[str, Any]) -> dict[str, Any]:
         (lambda h: first(h)["fingerprints"].update(data="other"), "fingerprints.data is 'easy', others of its subset have 'other'"),
         (lambda h: first(h)["facts"].update(level="hard"), r"facts\[1\] is 'hard', the benchmark has 'easy'"),
         (lambda h: first(h).update(recipe="another"), "its checksum is another"),
-        (lambda h: h["environments"][0].update(device="a TPU"), "its checksum is another"),
+        (lambda h: h["environments"][0].update(device="a TPU"), r"environments\[0\].device is 'a TPU', the cells have 'a GPU'"),
+        (lambda h: h.update(notes="hello"), "notes are no list of sentences"),
         (lambda h: h.update(benchmark="mine"), "its benchmark 'mine' is none of Comp-DD, scenes"),
         (lambda h: h.update(levels=["hard", "easy"]), "levels is .*, the benchmark has"),
         (lambda h: h["subsets"][0].update(source="scenes:hard"), "subsets: scenes-easy.source is 'scenes:hard'"),
         (lambda h: h.update(format=2), "it is of format 2, not 1"),
         (lambda h: h.pop("tables"), r"it is broken \(KeyError: 'tables'\)"),
         (lambda h: h.update(cells="none"), "it is broken"),
-        (lambda h: h.update(notes=float("nan")), "Out of range float values"),
+        (lambda h: first(h).update(best_iteration=float("nan")), "Out of range float values"),
     ],
 )
 def test_every_edit_is_found(handed: Path, edit: Edit, says: str) -> None:
@@ -121,6 +122,23 @@ def test_every_edit_is_found(handed: Path, edit: Edit, says: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_cells_of_a_subset_have_one_evaluation(tmp_path: Path) -> None:
+    parts = scenes().choose(["easy"])
+    cells = [cell(parts[0], 0), cell(parts[0], 1, **{"eval.epochs": "900"})]
+    write_submission(tmp_path / "in", scenes(), parts, cells, {one.name: record(one) for one in cells}, [])
+    with pytest.raises(UsageError, match=r"seed1: settings.eval.epochs is 900, others of its subset have 300$"):
+        read(tmp_path / "in")
+
+
+def test_what_people_are_shown_is_read_without_a_card_too(handed: Path) -> None:
+    held = json.loads((handed / "submission.json").read_text())
+    first(held)["seconds"] = "long"
+    (handed / "submission.json").write_text(json.dumps({**held, "checksum": checksum(held)}))
+    (handed / "README.md").unlink()
+    with pytest.raises(UsageError, match="it is broken"):
+        read(handed)
+
+
 def test_an_edited_card_is_found(handed: Path) -> None:
     card = (handed / "README.md").read_text()
     (handed / "README.md").write_text(card.replace("42.0 ±", "52.0 ±"))
@@ -129,7 +147,7 @@ def test_an_edited_card_is_found(handed: Path) -> None:
         read(handed)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 1}', "\xff"])
+@pytest.mark.parametrize("text", ["", "[]", "[" * 10**5, "{", '{"format": 1}', "\xff"])
 def test_what_is_no_submission_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "submission.json").write_text(text, encoding="latin-1")
     with pytest.raises(UsageError, match="submission.json' cannot be accepted: ") as caught:
