@@ -143,9 +143,11 @@ class _Set:
             return
         own = DistilledSet.is_at(self.path)
         require(own, "view_labels.store", True, f"possible with {str(self.path)!r}, which is no saved distilled set")
-        for key in () if views is None else ("dtype", "top"):
+        if views is None:
+            return
+        for key in ("dtype", "top"):
             kept, wanted = views.about["coding"][key], getattr(s.view_labels, key)
-            require(kept == wanted, f"view_labels.{key}", wanted, f"{kept!r}, as in the labels of views that {str(self.path)!r} has")
+            require(kept == wanted, f"view_labels.{key}", wanted, f"{kept!r}, as in the labels that {str(self.path)!r} has")
 
     def label_views(self, network: str, workspace: Workspace, options: EvaluationOptions) -> None:
         """Ask the teacher of that network about the views, where labels are to be stored and the set has none."""

@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from limbeck.matching.adjoint import Gradients
 from limbeck.methods.enhance import Enhancement
 from limbeck.methods.objective import Objective, Update
 from limbeck.methods.settings import OuterSettings
@@ -99,6 +100,7 @@ class OuterLoop:
         differs = self.objective.has_criterion or self.enhancement.active
         compare = differs and (self.match_norm or iteration % COMPARE_EVERY == 0)
         update = self.objective.gradients(state.objective, state.images, state.labels, state.syn_lr, iteration, plain=compare)
+        _check_shapes(update.gradients, state)
         d_images = update.gradients.images * state.weights
         if compare and iteration % COMPARE_EVERY == 0:
             metrics.append(kind="comparison", iteration=iteration, **_comparison(d_images, update.plain))
@@ -154,6 +156,14 @@ class OuterLoop:
         header = {"iteration": state.iteration, "accuracy": summary, "kept_share": state.kept_share, "loss": state.last_loss}
         write_tensors(self.snapshot(state.iteration), tensors, header)
         metrics.append(kind="evaluation", iteration=state.iteration, accuracy=summary, best=best)
+
+
+def _check_shapes(gradients: Gradients, state: OuterState) -> None:
+    """Raise ValueError for a gradient of another shape, which would be spread over all that it is subtracted from."""
+    for name in ("images", "labels", "syn_lr"):
+        found, wanted = (tuple(getattr(owner, name).shape) for owner in (gradients, state))
+        if found != wanted:
+            raise ValueError(f"the objective's gradient by {name} has shape {found}, not {wanted}")
 
 
 def _sgd(value: Tensor, velocity: Tensor, gradient: Tensor, lr: float, momentum: float) -> None:

@@ -26,7 +26,7 @@ from limbeck.methods.outer import OuterLoop
 from limbeck.methods.settings import DistillSettings
 from limbeck.methods.workspace import Workspace
 from limbeck.runtime.devices import environment, repeatable
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import write_json
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.memory import reuse_freed_memory
@@ -145,12 +145,24 @@ def _built(workspace: Workspace, folder: Path) -> InitialSet:
     train, k = workspace.data.train, workspace.data.num_classes
     if workspace.method.kind == "images":
         images, classes, teacher = workspace.method(workspace, folder)
+        _check_built(workspace, images, classes)
         labels = logits_of(teacher, Held(images)) if workspace.soft else one_hot(classes, k).float().to(workspace.device)
         return InitialSet(images, labels, classes)
-    index = workspace.method(workspace)
+    index = torch.as_tensor(workspace.method(workspace)).cpu()
     classes = torch.from_numpy(train.labels)[index]
     images = workspace.preprocessing.prepare(train.images(index.numpy())).to(workspace.device)
+    _check_built(workspace, images, classes)
     return InitialSet(images, one_hot(classes, k).float().to(workspace.device), classes)
+
+
+def _check_built(workspace: Workspace, images: Tensor, classes: Tensor) -> None:
+    """Raise `UsageError` for a user's method that makes something else than `ipc` images of every class."""
+    name, data, ipc = workspace.settings.method, workspace.data, workspace.settings.ipc
+    shape, found = (data.num_classes * ipc, *data.shape), tuple(images.shape)
+    require(found == shape, "method", name, f"one that gives images with shape {shape}: it gives {found}")
+    require(bool(images.isfinite().all()), "method", name, "one that gives finite images")
+    counts = torch.bincount(classes.cpu(), minlength=data.num_classes)
+    require(bool((counts == ipc).all()), "method", name, f"one that gives {ipc} (ipc) images of every class: {counts.tolist()}")
 
 
 def _distilled(

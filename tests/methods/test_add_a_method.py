@@ -19,9 +19,13 @@ from limbeck.methods.method import Method
 from limbeck.methods.plan import plan
 from limbeck.methods.registry import METHODS, method_of
 from limbeck.methods.run import distill
+from limbeck.methods.workspace import Workspace
 from limbeck.recipes import load_recipe, settings_from_plain
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.fingerprint import plain as as_plain
+from limbeck.runtime.progress import NoProgress
+from limbeck.studies.cells import Cell
+from limbeck.studies.compare import check_alike
 
 PAGE = (Path(__file__).parents[2] / "docs" / "add-a-method.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^`([\w.-]+)`:\n\n```\w+\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
@@ -72,6 +76,13 @@ def test_the_test_of_the_page_passes(example: Path, tmp_path: Path) -> None:
     for number, test in enumerate(tests.values()):
         folder = tmp_path / str(number)
         test(**({"tmp_path": folder} if inspect.signature(test).parameters else {}))
+
+
+def test_its_recipe_can_be_compared_as_the_page_says(example: Path) -> None:
+    assert "`limbeck compare scenes/dm-ipc1 expert-means.yaml`" in PAGE
+    recipes = {"dm": "scenes/dm-ipc1", "own": "expert-means.yaml"}
+    cells = [Cell(name, path, {}, load_recipe(path), {"method": name, "ipc": 1, "seed": 0}) for name, path in recipes.items()]
+    assert [note for note in check_alike(cells) if not note.startswith("outer.")] == []
 
 
 def test_a_line_in_the_registry_is_the_same_method(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +136,42 @@ def test_what_a_user_gives_is_checked(example: Path) -> None:
         Method(make=print)()
     with pytest.raises(ValueError, match="kind: 'set' is not one of objective, images, selection"):
         Method(make=print, kind="set")  # type: ignore[arg-type]
+
+
+def test_what_a_method_makes_at_once_has_every_class(example: Path) -> None:
+    (example / "mine.py").write_text(
+        "import torch\n"
+        "from limbeck.methods.method import Method\n"
+        "from limbeck.methods.registry import REAL\n"
+        "def first(workspace):\n"
+        "    labels = workspace.data.train.labels\n"
+        "    return [int((labels == k).argmax()) for k in range(10)]\n"
+        "def images(x, classes):\n"
+        "    return Method(make=lambda workspace, folder: (x, classes, None), preset=REAL, kind='images')\n"
+        "first = Method(make=first, preset=REAL, kind='selection')\n"
+        "few = Method(make=lambda workspace: torch.tensor([0, 1]), preset=REAL, kind='selection')\n"
+        "small = images(torch.zeros(10, 3, 8, 8), torch.arange(10))\n"
+        "broken = images(torch.full((10, 3, 16, 16), torch.nan), torch.arange(10))\n"
+        "one = images(torch.zeros(10, 3, 16, 16), torch.zeros(10, dtype=torch.int64))\n"
+    )
+    for name, message in {
+        "few": "images with shape (10, 3, 16, 16): it gives (2, 3, 16, 16)",
+        "small": "images with shape (10, 3, 16, 16): it gives (10, 3, 8, 8)",
+        "broken": "finite images",
+        "one": "1 (ipc) images of every class: [10, 0, 0, 0, 0, 0, 0, 0, 0, 0]",
+    }.items():
+        with pytest.raises(UsageError) as error:
+            distill(load_recipe("scenes", SMALL | {"method": f"mine:{name}"}), example / name)
+        assert str(error.value) == f"method: 'mine:{name}' is not one that gives {message}"
+    distill(load_recipe("scenes", SMALL | {"method": "mine:first"}), example / "first")
+    assert DistilledSet.load(example / "first" / "distilled").classes.tolist() == list(range(10))
+
+
+def test_soft_labels_of_a_method_that_reads_no_experts_are_the_experts(example: Path) -> None:
+    (example / "mine.py").write_text("from limbeck.methods.method import Method\nsoft = Method(make=print, soft=True)\n")
+    for changes, needed in (({}, True), ({"labels": "hard", "outer.lr_label": "0"}, False)):
+        made = load_recipe("scenes", {"method": "mine:soft", "init": "real"} | changes)
+        assert Workspace(made, NoProgress()).needs_experts is needed
 
 
 def test_a_set_does_not_choose_the_method_that_is_imported(example: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
 """The outer loop on an objective whose gradients are known."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,18 @@ def test_an_iteration_above_the_cap_changes_nothing(tmp_path: Path, loss: float)
     rows = [row for row in read_metrics(tmp_path / "metrics.jsonl") if row["kind"] == "iteration"]
     assert [row["iteration"] for row in rows if row["skipped"]] == [0, 6]
     assert rows[-1]["skipped_share"] == pytest.approx(2 / 12)
+
+
+@pytest.mark.parametrize("name", ["images", "labels", "syn_lr"])
+def test_a_gradient_of_another_shape_is_not_spread_out(tmp_path: Path, name: str) -> None:
+    class Narrow(Bowl):
+        def gradients(self, *arguments: Any, plain: bool) -> Update:
+            update = super().gradients(*arguments, plain=plain)
+            narrow = getattr(update.gradients, name).reshape(-1)[:1]
+            return replace(update, gradients=replace(update.gradients, **{name: narrow}))
+
+    with pytest.raises(ValueError, match=f"the objective's gradient by {name} has shape \\(1,\\), not"):
+        loop(tmp_path, Narrow()).run(X, LABELS, 0.5)
 
 
 def test_syn_lr_stays_positive(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from limbeck.cli.main import main
 from limbeck.distilled import view_labels
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.evaluate import Evaluator
@@ -160,6 +161,31 @@ def test_a_folder_that_cannot_be_written_to_costs_nobody_the_result(
         found = evaluate(path, settings(view_labels__store="true"))
     assert found["view_labels"]["epochs"] == 3
     assert DistilledSet.load(path).views is None
+
+
+def test_the_command_adds_them_only_where_it_is_told_to(
+    bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (str(copy_of(bare, tmp_path / name)) for name in ("one", "other"))
+    words = ["--protocol", "kd", "eval.epochs=2", "view_labels.store=yes", "view_labels.top=3"]
+    assert main(["evaluate", one, *words]) == 0
+    assert len(kept(Path(one))) == 2
+    assert "Labels of augmented views" in (Path(one) / "README.md").read_text(encoding="utf-8")
+    # That one was stored with them says nothing about another.
+    stored = DistilledSet.load(one)
+    stored.metadata["settings"]["view_labels"] = {"store": True, "top": 3}
+    stored.save(one)
+    assert main(["evaluate", one, other, *words[:3]]) == 0
+    assert DistilledSet.load(other).views is None
+    monkeypatch.setattr(Evaluator, "_run", never)
+    for path, said, message in (
+        (one, [*words[:4], "view_labels.top=2"], "view_labels.top: 2 is not 3, as in the labels that"),
+        (one, words[:4], "view_labels.top: None is not 3, as in"),
+        (other, ["--protocol", "dd", *words[2:]], "view_labels.store: True is not possible with eval.protocol=dd"),
+    ):
+        capsys.readouterr()
+        assert main(["evaluate", path, *said]) == 2
+        assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
