@@ -3,7 +3,7 @@
     a_s   accuracy at distillation seed s, itself the mean over the evaluation's seeds
     row   ā ± t_{0.975, n−1} · std(a) / √n over the n distillation seeds
     d_s   a_s − b_s to the first method, from the seeds that both have: interval, p of the paired t-test, adjusted by Holm for the
-          number of differences in the table; where it does not decide, the number of seeds that a single test would need
+          number of differences in the table; where it does not decide, the number of seeds that would, at the level divided by that
 
 Networks evaluated for one distilled set share that set, so that their spread says nothing about another run of the method: only
 distillation seeds count as repetitions.
@@ -144,8 +144,6 @@ def verdict_text(difference: Mapping[str, Any]) -> str:
     if difference["verdict"] != "undecided":
         return str(difference["verdict"])
     needed = difference["seeds_needed"]
-    if needed and needed <= difference["n"]:
-        return "undecided among so many; alone it would be decided"
     return "undecided" + (f"; {needed} seeds would decide" if needed else "")
 
 
@@ -198,7 +196,10 @@ def _table(ipc: int, network: str, held: Mapping[str, Mapping[int, Record]], pai
 
 def _differences(pairs: Sequence[Pair], network: str, held: Mapping[str, Mapping[int, Record]]) -> list[dict[str, Any]]:
     """Of every pair that has seeds in common, adjusted for their number, with verdicts."""
-    found = [one for pair in pairs if (one := _difference(*pair, network, held)) is not None]
+    tests = sum(len(_shared(*pair, held)) > 1 for pair in pairs)
+    # At the level that each of so many tests has by itself, in the worst case.
+    level = LEVEL / max(tests, 1)
+    found = [_difference(*pair, network, held, level) for pair in pairs if _shared(*pair, held)]
     # One seed has no p: it neither counts among the tests nor is decided. Differences that are all equal, as coarse accuracies can
     # be by chance, leave the t-test no doubt; the sign flips keep theirs.
     tested = [one for one in found if one["p"] is not None]
@@ -228,15 +229,18 @@ def _row(method: str, network: str, cells: Mapping[int, Record]) -> dict[str, An
     }
 
 
-def _difference(method: str, first: str, network: str, held: Mapping[str, Mapping[int, Record]]) -> dict[str, Any] | None:
-    """The method against the first on the seeds that both have; None where there are none."""
-    seeds = sorted(held[method].keys() & held[first].keys())
-    if not seeds:
-        return None
+def _shared(method: str, first: str, held: Mapping[str, Mapping[int, Record]]) -> list[int]:
+    """The seeds that both have."""
+    return sorted(held[method].keys() & held[first].keys())
+
+
+def _difference(method: str, first: str, network: str, held: Mapping[str, Mapping[int, Record]], level: float) -> dict[str, Any]:
+    """The method against the first on the seeds that both have, and how many would decide at that level."""
+    seeds = _shared(method, first, held)
     a, b = ([_accuracy(held[name][seed], network)["distilled"]["mean"] for seed in seeds] for name in (method, first))
     found = compare(a, b)
     # Without any spread the t-test needs no more seeds, but it is not the one that decides then.
-    found["seeds_needed"] = seeds_needed(a, b, level=LEVEL) if found["std"] else None
+    found["seeds_needed"] = seeds_needed(a, b, level=level) if found["std"] else None
     return {"a": method, "b": first, "seeds": seeds, "p_adjusted": None, "verdict": "undecided", **found}
 
 

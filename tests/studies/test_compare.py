@@ -83,14 +83,6 @@ def test_a_verdict_falls_where_the_adjusted_p_decides() -> None:
     assert verdicts == {"dm": ("worse", None), "tesla": ("better", None)}
 
 
-@pytest.mark.parametrize(
-    ("needed", "says"),
-    [(None, "undecided"), (9, "undecided; 9 seeds would decide"), (3, "undecided among so many; alone it would be decided")],
-)
-def test_what_an_undecided_difference_says(needed: int | None, says: str) -> None:
-    assert verdict_text({"verdict": "undecided", "seeds_needed": needed, "n": 3}) == says
-
-
 def test_equal_differences_are_no_proof() -> None:
     (table,) = tabulate([*three("a", 0.5, 0.5, 0.5), *three("b", 0.75, 0.75, 0.75)])
     (one,) = table["differences"]
