@@ -11,11 +11,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import yaml
 
 from limbeck.data.registry import find_subset
+from limbeck.methods.registry import METHODS
 from limbeck.recipes import key_types, settings_from_plain
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.fingerprint import plain
@@ -183,10 +184,9 @@ def import_values(given: Any, method: str | None = None, *, origin: str = "FILE"
     given = {str(key): _value(value) for key, value in given.items()}
     if not given.keys() & {*NAMES, *IDLE, *_Translation.READ}:
         raise UsageError(f"{origin}: is no file of the research code: it has none of its keys, such as ipc, syn_steps or lr_img")
-    kind: Any = method or guess(given)
-    accepted = get_args(key_types()["method"])
-    if kind not in accepted:
-        raise UsageError(f"--method: {kind!r} is not one of {', '.join(accepted)}")
+    kind = method or guess(given)
+    if kind not in METHODS:
+        raise UsageError(f"--method: {kind!r} is not one of {', '.join(METHODS)}")
     translated = _Translation(given, kind)
     values = translated.values()
     stands_for = _flat(plain(settings_from_plain({"method": kind})))
