@@ -16,6 +16,7 @@ from typing import Any, Literal
 import yaml
 
 from limbeck.data.registry import find_subset
+from limbeck.experts.settings import ExpertSettings
 from limbeck.methods.registry import METHODS
 from limbeck.recipes import key_types, settings_from_plain
 from limbeck.runtime.errors import UsageError
@@ -228,6 +229,7 @@ class _Translation:
         "max_files",
         "ema_decay",
         "depth_ratio",
+        "decay",
         "texture",
         "Initialize_Label_With_Another_Model",
         "Label_Model_Timestamp",
@@ -330,8 +332,17 @@ class _Translation:
             self.notes.append("experts are trained with GSAM as published; the file does not say how its own were")
         elif {"experts.rho_max", "experts.alpha"} & values.keys():
             values["experts.optimiser"] = "gsam"
+        if self.all.get("decay"):
+            self._decay(values)
         if self.kind == "pad" and self.all.get("batch_syn") is None and "batch_syn" not in self.given:
             values["match.batch_syn"] = 256
+
+    def _decay(self, values: dict[str, Any]) -> None:
+        """There the step size falls to a tenth after epoch E // 2 + 1, counted from 0, of E."""
+        epochs = values.get("experts.train_epochs", ExpertSettings().train_epochs)
+        values |= {"experts.rate": "steps", "experts.rate_milestones": [min(1.0, (epochs // 2 + 2) / epochs)]}
+        if self.all.get("mom"):
+            self.notes.append("the experts' momentum began anew with the fall of the step size on; here it stays")
 
     def _parts(self, values: dict[str, Any]) -> None:
         if self.kind == "edf":

@@ -8,6 +8,7 @@ import yaml
 
 from limbeck.cli.command import Parser
 from limbeck.cli.recipes import COMMAND
+from limbeck.experts.trainer import rate_of
 from limbeck.recipes import key_types, load_recipe
 from limbeck.recipes_import import NAMES, Imported, guess, import_recipe, import_values
 from limbeck.runtime.errors import UsageError
@@ -133,6 +134,16 @@ def test_a_file_for_experts_alone() -> None:
     assert (values["experts.expert_lr"], values["experts.train_epochs"], values["experts.num_experts"]) == (0.02, 50, 20)
     assert (values["experts.optimiser"], values["experts.rho_max"], values["experts.alpha"]) == ("gsam", 0.1, 0.4)
     assert "outer.syn_lr_init" not in values
+
+
+def test_a_step_size_that_falls_falls_in_the_same_epoch(tmp_path: Path) -> None:
+    """There after the epoch E // 2 + 1 that is counted from 0: 27 of 50 epochs have the first step size."""
+    imported = import_values({"train_epochs": 50, "lr_teacher": 0.02, "mom": 0.5, "decay": True})
+    experts = loaded(imported, tmp_path).experts
+    rate = rate_of(experts)
+    assert [rate.factor(epoch, experts.train_epochs) for epoch in range(50)] == [1.0] * 27 + [pytest.approx(0.1)] * 23
+    assert any("momentum" in note for note in imported.notes)
+    assert not any(key.startswith("experts.rate") for key in import_values({"train_epochs": 50, "decay": False}).values)
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,19 @@ class ExpertSettings:
     Args:
         num_experts: S, networks trained from different seeds.
         train_epochs: E, epochs of each.
-        expert_lr: constant step size of SGD.
+        expert_lr: step size of SGD, at the beginning.
+        rate: how it changes: not, `constant`; `drop_at_half`, to a tenth, momentum starting anew; `steps`, by `rate_factor` at
+            every one of `rate_milestones`; `cosine`, half a wave down to `lr_min`.
+        rate_epochs: the epochs that this change is laid out over; None takes train_epochs. Trained further, experts keep the last
+            step size; experts with other `rate_epochs` are other experts.
+        rate_milestones: of `steps`, shares of those epochs.
+        rate_factor: of `steps`.
+        lr_min: of `cosine`, the step size that it comes down to.
         momentum: of SGD.
         weight_decay: of SGD.
         batch_size: images per step.
         optimiser: `sgd`, or `gsam` (adaptive, around that SGD), which flattens the trajectory; it takes twice as long.
-        rho_min, rho_max: of GSAM, its radius at the least and at the greatest step size.
+        rho_min, rho_max: of GSAM, its radius at the least and at the greatest step size of `rate`; a constant one has rho_max.
         alpha: of GSAM, how much of the gradient across its ascent is taken off.
         curriculum: `pad` goes from easy to difficult images and leaves out the easiest later; `none` takes all.
         difficulty: what `pad` sorts by: `grand` or `el2n` (`experts/curriculum.py`).
@@ -32,6 +39,11 @@ class ExpertSettings:
     num_experts: int = 100
     train_epochs: int = 100
     expert_lr: float = 0.01
+    rate: Literal["constant", "drop_at_half", "steps", "cosine"] = "constant"
+    rate_epochs: int | None = None
+    rate_milestones: tuple[float, ...] = (0.5, 0.75)
+    rate_factor: float = 0.1
+    lr_min: float = 0.0
     momentum: float = 0.0
     weight_decay: float = 0.0
     batch_size: int = 256
@@ -50,6 +62,15 @@ class ExpertSettings:
         require(self.num_experts >= 1, "experts.num_experts", self.num_experts, "at least 1")
         require(self.train_epochs >= 1, "experts.train_epochs", self.train_epochs, "at least 1")
         require(0 < self.expert_lr < float("inf"), "experts.expert_lr", self.expert_lr, "above 0 and finite")
+        names = ("constant", "drop_at_half", "steps", "cosine")
+        require(self.rate in names, "experts.rate", self.rate, "constant, drop_at_half, steps or cosine")
+        require(self.rate_epochs is None or self.rate_epochs >= 1, "experts.rate_epochs", self.rate_epochs, "at least 1, or null")
+        shares = all(0 <= share <= 1 for share in self.rate_milestones)
+        require(shares, "experts.rate_milestones", list(self.rate_milestones), "shares of the epochs, in [0, 1]")
+        require(0 < self.rate_factor <= 1, "experts.rate_factor", self.rate_factor, "above 0 and at most 1")
+        require(
+            0 <= self.lr_min < self.expert_lr, "experts.lr_min", self.lr_min, f"at least 0 and below {self.expert_lr}, expert_lr"
+        )
         require(0 <= self.momentum < 1, "experts.momentum", self.momentum, "in [0, 1)")
         require(0 <= self.weight_decay < float("inf"), "experts.weight_decay", self.weight_decay, "at least 0 and finite")
         require(self.batch_size >= 1, "experts.batch_size", self.batch_size, "at least 1")

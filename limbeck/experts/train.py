@@ -16,11 +16,12 @@ from limbeck.augmentation_settings import AugmentSettings
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.experts.difficulty import Scoring
+from limbeck.experts.estimate import missing_jobs
 from limbeck.experts.fill import Shard, Want, fill, say_lacking, want_of
 from limbeck.experts.recorder import Recorder
 from limbeck.experts.settings import ExpertSettings
 from limbeck.experts.store import FORMAT, TrajectoryStore
-from limbeck.experts.trainer import Material, Trainer, optimiser_of
+from limbeck.experts.trainer import Material, Trainer, optimiser_of, rate_of
 from limbeck.losses import cross_entropy
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.cache import cache_root
@@ -30,6 +31,13 @@ from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.training.compute import Compile, Compute
 from limbeck.training.images import prepare_split
 from limbeck.training.train import Training
+
+OF_RATE: dict[str, tuple[str, ...]] = {  # the keys that a change of the step size depends on
+    "constant": (),
+    "drop_at_half": ("rate", "rate_epochs"),
+    "steps": ("rate", "rate_epochs", "rate_milestones", "rate_factor"),
+    "cosine": ("rate", "rate_epochs", "lr_min"),
+}
 
 
 @dataclass(frozen=True)
@@ -98,10 +106,13 @@ class ExpertTask:
 def made_with(network: str, settings: ExpertSettings, augment: AugmentSettings, seed: int) -> dict[str, Any]:
     """The part of the identity that settings decide.
 
-    How many experts and epochs there are changes no trajectory, as long as no step depends on the number of epochs; nor does how
-    exactly they are kept, nor where; nor what belongs to an optimiser or a curriculum that is not used.
+    How many experts and epochs there are changes no trajectory, unless the step size depends on the number of epochs; nor does how
+    exactly they are kept, nor where; nor what belongs to an optimiser, a change of the step size or a curriculum that is not used.
     """
+    if settings.rate != "constant":
+        settings = dataclasses.replace(settings, rate_epochs=settings.rate_epochs or settings.train_epochs)
     free = {"num_experts", "train_epochs", "label_experts", "dtype", "store"}
+    free |= {key for keys in OF_RATE.values() for key in keys} - set(OF_RATE[settings.rate])
     free |= {"rho_min", "rho_max", "alpha"} if settings.optimiser != "gsam" else set()
     free |= {"difficulty"} if settings.curriculum == "none" else set()
     return {
@@ -135,8 +146,7 @@ def train_experts(
     if not lacking:
         return store
     _write(store, lacking, lambda: store.note(want))
-    jobs = [job for expert in lacking if (job := store.shelf(expert).job(want.of(expert), want.coding))]
-    left = sum(job.stop - job.start for job in jobs)
+    left = sum(job.stop - job.start for jobs in missing_jobs(want, store, shard).values() for job in jobs)
     total = sum(want.of(expert)[-1] for expert in range(want.num_experts) if shard.takes(expert))
     material = material_of(task)
     if task.settings.curriculum == "pad":
@@ -183,9 +193,10 @@ def material_of(task: ExpertTask) -> Material:
         how=Training(
             optimiser=optimiser_of(settings),
             loss=cross_entropy,
-            epochs=settings.train_epochs,
+            epochs=settings.rate_epochs or settings.train_epochs,
             batch_size=settings.batch_size,
             augment=task.augmentation,
+            rate=rate_of(settings),
         ),
         seed=task.seed,
     )

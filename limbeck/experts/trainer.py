@@ -6,7 +6,7 @@ number.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from limbeck.training.compute import Compute
 from limbeck.training.gradient import Gradient
 from limbeck.training.images import Images, sample
 from limbeck.training.optimisers import Gsam, Optimiser, Sgd
+from limbeck.training.rates import Constant, Cosine, DropAtHalf, Rate, Steps
 from limbeck.training.targets import Labels
 from limbeck.training.train import Member, Pool, Training, accuracy, train, train_together
 
@@ -39,7 +40,7 @@ class Material:
         held_out: what accuracies are measured on; None: nothing.
         held_out_labels: their classes.
         settings: the keys `experts.*`.
-        how: the training; a job says how many epochs.
+        how: the training, whose epochs are those that the step sizes are laid out over; a job says how many are trained.
         seed: of the draws.
         pool: which images an epoch takes; None: all.
     """
@@ -99,7 +100,20 @@ def optimiser_of(settings: ExpertSettings) -> Optimiser:
     sgd = (settings.expert_lr, settings.momentum, settings.weight_decay)
     if settings.optimiser == "sgd":
         return Sgd(*sgd)
-    return Gsam(*sgd, rho_min=settings.rho_min, rho_max=settings.rho_max, alpha=settings.alpha)
+    least = rate_of(settings).least
+    lr_min = settings.expert_lr * least if least < 1 else 0.0  # a constant step size is the greatest one
+    return Gsam(*sgd, rho_min=settings.rho_min, rho_max=settings.rho_max, alpha=settings.alpha, lr_min=lr_min)
+
+
+def rate_of(settings: ExpertSettings) -> Rate:
+    """How the step size changes, by what the settings name."""
+    rates: dict[str, Rate] = {
+        "constant": Constant(),
+        "drop_at_half": DropAtHalf(),
+        "steps": Steps(settings.rate_milestones, settings.rate_factor),
+        "cosine": Cosine(ends_at=settings.lr_min / settings.expert_lr),
+    }
+    return rates[settings.rate]
 
 
 @dataclass(frozen=True)
@@ -161,16 +175,16 @@ class Trainer:
             self.epoch_done(len(jobs))
 
         members = [Member(material.images, Labels(material.labels), ("expert", job.expert), material.pool) for job in jobs]
-        how = replace(material.how, epochs=jobs[0].stop)
         steps = material.settings.train_epochs * math.ceil(len(material.images) / material.settings.batch_size)
         train_together(
             material.network,
             torch.stack(thetas),
             members,
-            how,
+            material.how,
             seed=material.seed,
-            gradient=Gradient(material.network, how.loss, material.compute.compiles(steps)),
+            gradient=Gradient(material.network, material.how.loss, material.compute.compiles(steps)),
             first_epoch=jobs[0].start,
+            last_epoch=jobs[0].stop,
             state=state,
             after_epoch=after_epoch,
         )
@@ -202,11 +216,12 @@ def _train(work: _Work) -> None:
             theta,
             material.images,
             Labels(material.labels),
-            replace(material.how, epochs=job.stop),
+            material.how,
             seed=material.seed,
             key=("expert", job.expert),
             gradient=material.gradient(),
             first_epoch=job.start,
+            last_epoch=job.stop,
             state=state,
             pool=material.pool,
             after_epoch=after_epoch,

@@ -24,12 +24,19 @@ class Rate(ABC):
 
     @abstractmethod
     def factor(self, epoch: int, epochs: int) -> float:
-        """The factor, in [0, 1], in `epoch` (from 0) of `epochs`."""
+        """The factor, in [0, 1], in `epoch` (from 0) of `epochs`; in later epochs, what it ends with."""
+
+    @property
+    @abstractmethod
+    def least(self) -> float:
+        """The factor that it never falls below, reached or come near to."""
 
 
 @dataclass(frozen=True)
 class Constant(Rate):
     """1 throughout."""
+
+    least: ClassVar[float] = 1.0
 
     def factor(self, epoch: int, epochs: int) -> float:
         return 1.0
@@ -40,9 +47,10 @@ class DropAtHalf(Rate):
     """1, and 0.1 from half of the epochs on, where momentum starts anew."""
 
     restarts: ClassVar[bool] = True
+    least: ClassVar[float] = 0.1
 
     def factor(self, epoch: int, epochs: int) -> float:
-        return 1.0 if 2 * epoch < epochs else 0.1
+        return 1.0 if 2 * epoch < epochs else self.least
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,10 @@ class Steps(Rate):
         # A millionth of an epoch, because 0.07 · 100 is a little more than 7.
         return self.by ** sum(epoch + 1e-6 >= share * epochs for share in self.milestones)
 
+    @property
+    def least(self) -> float:
+        return self.by ** len(self.milestones)
+
 
 @dataclass(frozen=True)
 class Cosine(Rate):
@@ -90,5 +102,11 @@ class Cosine(Rate):
         require(0 < self.over < math.inf, "rate.over", self.over, "above 0 and finite")
 
     def factor(self, epoch: int, epochs: int) -> float:
-        progress = min(1.0, epoch / (self.over * epochs))
+        return self._at(min(1.0, min(epoch, epochs) / (self.over * epochs)))
+
+    @property
+    def least(self) -> float:
+        return self._at(min(1.0, 1 / self.over))
+
+    def _at(self, progress: float) -> float:
         return self.ends_at + (1 - self.ends_at) * (1 + math.cos(math.pi * progress)) / 2

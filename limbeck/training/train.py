@@ -69,6 +69,7 @@ def train(
     key: tuple[Key, ...],
     gradient: Gradient | None = None,
     first_epoch: int = 0,
+    last_epoch: int | None = None,
     state: tuple[Tensor, ...] | None = None,
     pool: Pool | None = None,
     after_epoch: AfterEpoch = lambda epoch, theta: None,
@@ -85,6 +86,7 @@ def train(
         key: names this training among others of the same seed.
         gradient: how the gradient is computed; None: uncompiled.
         first_epoch: how many epochs θ has been trained already.
+        last_epoch: how many it has been trained at the end, by the step sizes of a training of `how.epochs`; None: those.
         state: the optimiser's, which is changed in place; None starts anew.
         pool: the positions of the images that an epoch (from 0) takes, int64; None: all.
         after_epoch: called with the number of finished epochs and θ, which it must not change.
@@ -94,7 +96,8 @@ def train(
     """
     member = Member(images, Labels(targets) if isinstance(targets, Tensor) else targets, key, pool)
     gradient = gradient or Gradient(network, how.loss)
-    return _train(theta.clone(), [member], how, seed, gradient, first_epoch, state, after_epoch)
+    span = range(first_epoch, how.epochs if last_epoch is None else last_epoch)
+    return _train(theta.clone(), [member], how, seed, gradient, span, state, after_epoch)
 
 
 def train_together(
@@ -106,6 +109,7 @@ def train_together(
     seed: int,
     gradient: Gradient | None = None,
     first_epoch: int = 0,
+    last_epoch: int | None = None,
     state: tuple[Tensor, ...] | None = None,
     after_epoch: AfterEpoch = lambda epoch, theta: None,
 ) -> Tensor:
@@ -115,13 +119,14 @@ def train_together(
         network: f.
         theta: the starts, with shape (S, P); left as they are.
         members: what each of them is trained on; equal numbers of images in every epoch.
-        how, seed, gradient, first_epoch, state, after_epoch: as for `train`, with θ and the state stacked.
+        how, seed, gradient, first_epoch, last_epoch, state, after_epoch: as for `train`, with θ and the state stacked.
 
     Returns:
         The parameters after the last epoch, with shape (S, P).
     """
     assert len({len(member.images) for member in members}) == 1, "networks that are trained together take equal numbers of images"
-    return _train(theta.clone(), members, how, seed, gradient or Gradient(network, how.loss), first_epoch, state, after_epoch)
+    span = range(first_epoch, how.epochs if last_epoch is None else last_epoch)
+    return _train(theta.clone(), members, how, seed, gradient or Gradient(network, how.loss), span, state, after_epoch)
 
 
 def _train(
@@ -130,13 +135,13 @@ def _train(
     how: Training,
     seed: int,
     gradient: Gradient,
-    first_epoch: int,
+    span: range,
     state: tuple[Tensor, ...] | None,
     after_epoch: AfterEpoch,
 ) -> Tensor:
     state = state or how.optimiser.state(theta)
-    before = how.rate.factor(max(first_epoch - 1, 0), how.epochs)
-    for epoch in range(first_epoch, how.epochs):
+    before = how.rate.factor(max(span.start - 1, 0), how.epochs)
+    for epoch in span:
         factor = how.rate.factor(epoch, how.epochs)
         if factor != before and how.rate.restarts:
             for old, new in zip(state, how.optimiser.state(theta), strict=True):

@@ -44,7 +44,7 @@ class Calls:
     def __call__(self, *args: Any, **options: Any) -> torch.Tensor:
         if len(self.made) == self.most:
             raise KeyboardInterrupt
-        self.made.append((options["key"][1], options["first_epoch"], args[4].epochs))
+        self.made.append((options["key"][1], options["first_epoch"], options["last_epoch"]))
         return self.real(*args, **options)
 
 
@@ -146,14 +146,21 @@ IDENTITY = (
     {"crop_ratio": 0.5},
     {"optimiser": "gsam"},
     {"curriculum": "pad"},
+    {"rate": "cosine"},
 )
+RATES = {
+    "drop_at_half": ({"rate_epochs": 7}, {"train_epochs": 4}),
+    "steps": ({"rate_epochs": 7}, {"train_epochs": 4}, {"rate_milestones": (0.1,)}, {"rate_factor": 0.5}),
+    "cosine": ({"rate_epochs": 7}, {"train_epochs": 4}, {"lr_min": 0.001}),
+}
+OF_RATES = ({"rate_epochs": 7}, {"rate_milestones": (0.1,)}, {"rate_factor": 0.5}, {"lr_min": 0.001})
 FREE = ({"num_experts": 5}, {"train_epochs": 4}, {"label_experts": 1}, {"dtype": "half"}, {"store": "elsewhere"})
 GSAM = ({"rho_min": 0.001}, {"rho_max": 0.5}, {"alpha": 0.1})
 PAD = ({"difficulty": "el2n"},)
 
 
 def test_the_identity_is_what_changes_the_experts() -> None:
-    made, names = task(), {name for change in (*IDENTITY, *FREE, *GSAM, *PAD) for name in change}
+    made, names = task(), {name for change in (*IDENTITY, *FREE, *GSAM, *PAD, *OF_RATES) for name in change}
     assert names == {field.name for field in dataclasses.fields(ExpertSettings)}
 
     def same(change: dict[str, Any], **given: Any) -> bool:
@@ -163,7 +170,12 @@ def test_the_identity_is_what_changes_the_experts() -> None:
         return one == other
 
     assert not any(same(change) for change in IDENTITY)
-    assert all(same(change) for change in (*FREE, *GSAM, *PAD))
+    assert all(same(change) for change in (*FREE, *GSAM, *PAD, *OF_RATES))
+    for rate, changes in RATES.items():
+        assert not any(same(change, rate=rate) for change in changes), rate
+        assert all(same(change, rate=rate) for change in (*FREE, *OF_RATES) if change not in changes), rate
+        assert same({"train_epochs": 4}, rate=rate, rate_epochs=3), rate  # laid out over the same epochs
+        assert same({"rate_epochs": 3}, rate=rate), rate  # said, or meant
     assert all(same(change, optimiser="gsam") for change in (*FREE, *PAD))
     assert not any(same(change, optimiser="gsam") for change in GSAM)
     assert not any(same(change, curriculum="pad") for change in PAD)
@@ -262,6 +274,9 @@ def test_progress_counts_what_is_left() -> None:
     assert (counter.total, counter.done) == (3, 3)
     train_experts(task(num_experts=2, train_epochs=5), [0], counter)
     assert (counter.total, counter.done) == (10, 10)
+    # From epoch 1 to 2, and from 3 or 5 to 8: also what goes on in two places is counted whole.
+    train_experts(task(num_experts=2, train_epochs=8), [0, 1, 2], counter)
+    assert (counter.total, counter.done) == (16, 16)
 
 
 def test_divergence_is_a_failure_that_names_the_key() -> None:

@@ -1,7 +1,9 @@
 """Experts in several processes and in step are the experts that are trained alone; GSAM and the curriculum are what they say."""
 
 import dataclasses
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +14,14 @@ from limbeck.data.preprocessing import fit_preprocessing
 from limbeck.data.settings import DataSettings
 from limbeck.experts import trainer as trainer_module
 from limbeck.experts.settings import ExpertSettings
-from limbeck.experts.train import ExpertTask, train_experts
+from limbeck.experts.train import ExpertTask, material_of, train_experts
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import UsageError
 from limbeck.training import compute
 from limbeck.training.optimisers import Gsam, Sgd
+from limbeck.training.rates import Constant
+from limbeck.training.targets import Labels
+from limbeck.training.train import train
 
 EPOCHS = [0, 1, 2, 3]
 
@@ -88,8 +93,89 @@ def test_the_curriculum_is_what_epochs_take(monkeypatch: pytest.MonkeyPatch) -> 
     [
         ({"rho_min": 0.2}, r"experts.rho_max: 0.01 is not finite and at least experts.rho_min \(0.2\)"),
         ({"alpha": -1.0}, "experts.alpha: -1.0 is not at least 0"),
+        ({"rate": "linear"}, "experts.rate: 'linear' is not constant, drop_at_half, steps or cosine"),
+        ({"rate_epochs": 0}, "experts.rate_epochs: 0 is not at least 1, or null"),
+        ({"rate_milestones": (0.5, 1.5)}, r"experts.rate_milestones: \[0.5, 1.5\] is not shares of the epochs"),
+        ({"rate_factor": 0.0}, "experts.rate_factor: 0.0 is not above 0 and at most 1"),
+        ({"lr_min": 0.01}, "experts.lr_min: 0.01 is not at least 0 and below 0.01, expert_lr"),
     ],
 )
-def test_settings_are_checked(changes: dict[str, float], message: str) -> None:
+def test_settings_are_checked(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         ExpertSettings(**changes)
+
+
+RATES = {
+    "drop_at_half": {"rate": "drop_at_half", "rate_epochs": 3},
+    "steps": {"rate": "steps", "rate_milestones": (1 / 3, 2 / 3), "rate_factor": 0.5},
+    "cosine": {"rate": "cosine", "lr_min": 0.01},
+}
+FACTORS = {
+    "drop_at_half": [1, 1, 0.1],
+    "steps": [1, 0.5, 0.25],
+    "cosine": [0.2 + 0.8 * (1 + math.cos(math.pi * epoch / 3)) / 2 for epoch in range(3)],
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_step_sizes_change_as_the_rate_says(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every epoch is one of experts whose constant step size is that epoch's, and which go on from the same parameters."""
+    monkeypatch.setattr(trainer_module.Trainer, "group", 1)
+    made = task(**RATES[name], num_experts=1, momentum=0.0)
+    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path))
+    store = train_experts(made, EPOCHS)
+    material, labels = material_of(made), Labels(material_of(made).labels)
+    for epoch, factor in enumerate(FACTORS[name]):
+        how = dataclasses.replace(material.how, optimiser=Sgd(0.05 * factor), rate=Constant(), epochs=epoch + 1)
+        start = store.read(0, epoch)
+        expected = train(made.network, start, material.images, labels, how, seed=0, key=("expert", 0), first_epoch=epoch)
+        assert (store.read(0, epoch + 1) - expected).abs().max() < 1e-6 * expected.abs().max()
+        assert not torch.equal(expected, start)
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "gsam"])
+def test_with_a_rate_in_step_is_alone_and_a_later_end_changes_nothing(
+    optimiser: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Trained to epoch 1 and then on, alone or in step: the same step sizes, because the rate has epochs of its own."""
+    made = task(rate="cosine", rate_epochs=3, optimiser=optimiser, rho_min=0.0, rho_max=0.3, train_epochs=1)
+    whole = dataclasses.replace(made, settings=dataclasses.replace(made.settings, train_epochs=3))
+    alone = trajectories(monkeypatch, tmp_path / "alone", whole)
+    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / "later"))
+    first = train_experts(made, [0, 1])
+    later = train_experts(whole, EPOCHS)
+    assert later.path == first.path
+    assert torch.equal(torch.stack([torch.stack([later.read(s, epoch) for epoch in EPOCHS]) for s in range(4)]), alone)
+    monkeypatch.setattr(trainer_module.Trainer, "group", 4)
+    monkeypatch.setattr(trainer_module.Trainer, "train", trainer_module.Trainer._together)
+    together = trajectories(monkeypatch, tmp_path / "together", whole)
+    assert (together - alone).abs().max() < 1e-4 * alone.abs().max()
+
+
+def test_momentum_starts_anew_with_the_drop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The epoch after the drop is that of an expert that has just begun to move, also where training was stopped right before."""
+    monkeypatch.setattr(trainer_module.Trainer, "group", 1)
+    made = task(rate="drop_at_half", num_experts=1, momentum=0.9)
+    cut = dataclasses.replace(made, settings=dataclasses.replace(made.settings, rate_epochs=3, train_epochs=2))
+    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path))
+    train_experts(cut, [0, 2])
+    store, material = train_experts(made, EPOCHS), material_of(made)
+    how = dataclasses.replace(material.how, optimiser=Sgd(0.05 * 0.1, 0.9), rate=Constant(), epochs=3)
+    targets = Labels(material.labels)
+    expected = train(made.network, store.read(0, 2), material.images, targets, how, seed=0, key=("expert", 0), first_epoch=2)
+    assert (store.read(0, 3) - expected).abs().max() < 1e-6 * expected.abs().max()
+
+
+def test_gsams_radius_goes_with_the_step_size() -> None:
+    rho = {"optimiser": "gsam", "rho_min": 0.02, "rho_max": 0.1, "expert_lr": 0.5}
+    for rate, factors in (
+        ("constant", {1.0: 0.1}),
+        ("drop_at_half", {1.0: 0.1, 0.1: 0.02}),
+        ("cosine", {1.0: 0.1, 0.6: 0.06, 0.2: 0.02}),
+    ):
+        optimiser = trainer_module.optimiser_of(ExpertSettings(**rho, rate=rate, lr_min=0.1))  # type: ignore[arg-type]
+        assert isinstance(optimiser, Gsam)
+        assert {factor: optimiser.rho(factor) for factor in factors} == pytest.approx(factors)
+    steps = trainer_module.optimiser_of(ExpertSettings(**rho, rate="steps", rate_milestones=(0.1, 0.2), rate_factor=0.5))  # type: ignore[arg-type]
+    assert isinstance(steps, Gsam)
+    assert [steps.rho(factor) for factor in (1.0, 0.5, 0.25)] == pytest.approx([0.1, 0.02 + 0.08 / 3, 0.02])

@@ -29,6 +29,8 @@ def test_factors_begin_at_most_at_1_and_never_rise(rate: Rate, epochs: int) -> N
     assert all(0 <= value <= 1 for value in values)
     assert all(later <= earlier for earlier, later in zip(values, values[1:], strict=False))
     assert values[0] == 1 or isinstance(rate, (Steps, DropAtHalf))
+    assert min(values) >= rate.least - 1e-12
+    assert rate.factor(epochs, epochs) == rate.factor(3 * epochs, epochs) == pytest.approx(rate.least)
 
 
 def test_constant_and_drop() -> None:
