@@ -11,6 +11,7 @@ from limbeck.cli.grid import (
     OWN_KEYS,
     Entrant,
     add_matrix_arguments,
+    conclude,
     grid,
     method_recipe,
     nearest,
@@ -70,7 +71,6 @@ def run(arguments: Namespace) -> dict[str, Any]:
         default_progress().say(f"{len(taken)} cells taken from {arguments.reuse}")
     matrix = run_grid(arguments, cells, output)
 
-    from limbeck.runtime.files import write_json, write_text
     from limbeck.studies.recovery import tabulate
     from limbeck.studies.recovery_text import markdown
     from limbeck.studies.submission import write_submission
@@ -82,22 +82,16 @@ def run(arguments: Namespace) -> dict[str, Any]:
         "seeds": sorted({cell.facts["seed"] for cell in cells}),
         "tables": tabulate(benchmark.levels, list(matrix.results.values())),
         "notes": notes,
-        "failed": matrix.failed,
-        "left": matrix.left,
-        "paths": {"cells": str(output / "cells")},
     }
-    if matrix.results:
-        results["paths"] |= {name: str(output / f"comp-dd.{name}") for name in ("json", "md")}
-        results["paths"] |= _draw(results, output)
-        if not matrix.failed and not matrix.left:
-            write_submission(output / "submission", benchmark, parts, cells, matrix.results, notes)
-            results["paths"]["submission"] = str(output / "submission")
-        write_text(output / "comp-dd.md", markdown(results))
-        write_json(output / "comp-dd.json", results)
-    if matrix.failed:
-        show(results)  # what others measured is not lost because one failed
-        matrix.raise_failures()
-    return results
+
+    def more() -> dict[str, str]:
+        paths = _draw(results, output)
+        if matrix.failed or matrix.left:
+            return paths
+        write_submission(output / "submission", benchmark, parts, cells, matrix.results, notes)
+        return {**paths, "submission": str(output / "submission")}
+
+    return conclude(results, matrix, output / "comp-dd", markdown, more, show)
 
 
 def plan(arguments: Namespace, parts: Sequence["Part"], overrides: Mapping[str, str]) -> tuple[list["Cell"], list[str]]:

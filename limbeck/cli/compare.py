@@ -12,6 +12,7 @@ from limbeck.cli.grid import (
     OWN_KEYS,
     Entrant,
     add_matrix_arguments,
+    conclude,
     grid,
     method_recipe,
     numbers,
@@ -68,7 +69,6 @@ def run(arguments: Namespace) -> dict[str, Any]:
     notes = check_alike(cells)
     matrix = run_grid(arguments, cells, Path(arguments.output))
 
-    from limbeck.runtime.files import write_json, write_text
     from limbeck.studies.compare import markdown, tabulate
 
     output = Path(arguments.output)
@@ -79,19 +79,8 @@ def run(arguments: Namespace) -> dict[str, Any]:
         "seeds": seeds,
         "tables": tabulate(list(matrix.results.values()), pairs),
         "notes": notes,
-        "failed": matrix.failed,
-        "left": matrix.left,
-        "paths": {"cells": str(output / "cells")},
     }
-    if matrix.results:
-        results["paths"] |= {name: str(output / f"comparison.{name}") for name in ("json", "md")}
-        results["paths"] |= _draw(results["tables"], output)
-        write_text(output / "comparison.md", markdown(results))
-        write_json(output / "comparison.json", results)
-    if matrix.failed:
-        show(results)  # what others measured is not lost because one failed
-        matrix.raise_failures()
-    return results
+    return conclude(results, matrix, output / "comparison", markdown, lambda: _draw(results["tables"], output), show)
 
 
 def show(results: dict[str, Any]) -> None:
@@ -156,7 +145,7 @@ def varied(made: Sequence[Entrant], vary: Sequence[str], overrides: Mapping[str,
         refuse_own_keys({key: text}, {**OWN_KEYS, "method": "--methods"}, "a comparison")
         others = {*overrides, *parse_overrides(vary[:number])}
         require(key not in others, "--vary", word, f"of a key that is set once; {key} is set elsewhere too")
-        values = words(text)
+        values = values_of(text)
         require(0 < len(set(values)) == len(values), "--vary", word, "of the form key=value,… with different values")
         ways = [(f"{key.rpartition('.')[2]}={value}", {key: value}) for value in values]
         # What all have in common need not be said.
@@ -167,6 +156,12 @@ def varied(made: Sequence[Entrant], vary: Sequence[str], overrides: Mapping[str,
             for name, way in ways
         ]
     return found
+
+
+def values_of(text: str) -> list[str]:
+    """The values between commas, of which those inside of brackets or quotes belong to a value: `[0,1],[2,3]` are two."""
+    found = re.findall(r"""(?:\[[^\]]*\]|"[^"]*"|'[^']*'|[^,])+""", text)
+    return [value.strip() for value in found if value.strip()]
 
 
 def pairs_of(text: str | None, methods: Sequence[str]) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,6 +161,45 @@ def run_grid(arguments: Namespace, cells: Sequence["Cell"], output: Path) -> "Ma
         keep=arguments.keep,
         progress=default_progress(),
     )
+
+
+def conclude(
+    results: dict[str, Any],
+    matrix: "Matrix",
+    stem: Path,
+    markdown: Callable[[Mapping[str, Any]], str],
+    more: Callable[[], Mapping[str, str]],
+    show: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    """Write what a grid has found so far, if that is anything.
+
+    Args:
+        results: changed: `failed`, `left` and `paths` are added.
+        matrix: the grid that was run.
+        stem: of the files that are written, `.json` and `.md`, in the folder of the grid.
+        markdown: the results as text.
+        more: writes what else there is, such as a figure; the paths by name.
+        show: prints results; called where cells have failed, because what others measured is not lost with them.
+
+    Returns:
+        The results.
+
+    Raises:
+        Failure: when cells have failed; everything is written before.
+    """
+    from limbeck.runtime.files import write_json, write_text
+
+    results |= {"failed": matrix.failed, "left": matrix.left, "paths": {"cells": str(stem.parent / "cells")}}
+    if matrix.results:
+        files = {name: stem.with_name(f"{stem.name}.{name}") for name in ("json", "md")}
+        results["paths"] |= {name: str(path) for name, path in files.items()}
+        results["paths"] |= more()
+        write_text(files["md"], markdown(results))
+        write_json(files["json"], results)
+    if matrix.failed:
+        show(results)
+        matrix.raise_failures()
+    return results
 
 
 def write_figure(figure: "Figure", path: Path, cells: Path) -> str:

@@ -85,9 +85,9 @@ class Measurement:
             return
         missing = [name for name, k in zip(self.pictures.class_names, self.ids, strict=True) if k < 0]
         if missing:
-            rest = f" nor {len(missing) - 1} others" if len(missing) > 1 else ""
+            rest = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             known = f"the {len(self.judge.class_names)} classes of {self.judge.name}"
-            raise UsageError(f"--classes: 'true' needs the class {missing[0]!r}{rest} among {known}; predicted is accepted")
+            raise UsageError(f"--classes: 'true' is not possible, {known} lack {missing[0]!r}{rest}; predicted is accepted")
 
     @cached_property
     def ids(self) -> np.ndarray:

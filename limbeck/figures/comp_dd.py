@@ -44,7 +44,8 @@ def recovery_figure(tables: Sequence[Mapping[str, Any]], levels: Sequence[str]) 
             shared = shared or axes
             _panel(axes, table, category, levels, named=place == 0)
     figure.supxlabel("recovery ratio (%): mean and 95 % interval over distillation seeds", color=MUTED, fontsize=TEXT)
-    _legend(figure, levels)
+    shown = {column["level"] for table, _ in panels for column in table["columns"] if _has_ratio(table, column["subset"])}
+    _legend(figure, {level: colour for level, colour in zip(levels, colours(levels), strict=True) if level in shown})
     return figure
 
 
@@ -78,15 +79,18 @@ def colours(levels: Sequence[str]) -> Sequence[str]:
     return COLOURS.get(len(levels)) or [OTHERS[number % len(OTHERS)] for number in range(len(levels))]
 
 
-def _legend(figure: Figure, levels: Sequence[str]) -> None:
+def _legend(figure: Figure, levels: Mapping[str, str]) -> None:
     from matplotlib.lines import Line2D
 
-    marks = [Line2D([], [], color=colour, marker="o", markersize=6, linewidth=1.4) for colour in colours(levels)]
+    marks = [Line2D([], [], color=colour, marker="o", markersize=6, linewidth=1.4) for colour in levels.values()]
     style: dict[str, Any] = {"frameon": False, "fontsize": TEXT, "labelcolor": INK}
     figure.legend(marks, list(levels), loc="outside upper right", ncols=len(levels), **style)
 
 
 def _categories(table: Mapping[str, Any]) -> list[str]:
     """Those with a recovery ratio."""
-    with_ratio = {name for row in table["rows"] for name, cell in row["cells"].items() if cell["recovery_ratio"] is not None}
-    return list(dict.fromkeys(column["category"] for column in table["columns"] if column["subset"] in with_ratio))
+    return list(dict.fromkeys(column["category"] for column in table["columns"] if _has_ratio(table, column["subset"])))
+
+
+def _has_ratio(table: Mapping[str, Any], subset: str) -> bool:
+    return any((row["cells"].get(subset) or {}).get("recovery_ratio") is not None for row in table["rows"])

@@ -13,6 +13,7 @@ networks: its error is common to all seeds and in no interval.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from limbeck.evaluation.statistics import compare, compare_unpaired, holm, seeds_needed, summarise
@@ -60,20 +61,21 @@ def verdicts(columns: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, A
     Returns:
         Of each `category`, `method`, `levels`, `means` by level, `p`, `p_adjusted`, `verdict`, and `steps`: of two neighbouring
         levels `a` (the easier) and `b`, `paired`, `n` (seeds, of both where they are not paired), `mean`, `std`, `ci95`, `p`,
-        `p_exact` and `seeds_needed`.
+        `p_exact` and `seeds_needed`, at the level that each of so many orders has by itself in the worst case.
     """
-    found = []
+    found, ratios_of = [], []
     for category in dict.fromkeys(column["category"] for column in columns):
         for row in rows:
             names = {one["level"]: one["subset"] for one in columns if one["category"] == category}
             cells = {level: row["cells"][name] for level, name in names.items() if name in row["cells"]}
             ratios = {level: _by_seed(cell) for level, cell in cells.items() if cell["recovery_ratio"] is not None}
             if len(ratios) >= 2:
-                order = list(ratios)
-                steps = [_step(a, b, ratios[a], ratios[b]) for a, b in zip(order, order[1:], strict=False)]
-                means = {level: cells[level]["recovery_ratio"]["mean"] for level in order}
-                found.append({"category": category, "method": row["method"], "levels": order, "means": means, "steps": steps})
-    for one in found:
+                means = {level: cells[level]["recovery_ratio"]["mean"] for level in ratios}
+                found.append({"category": category, "method": row["method"], "levels": list(ratios), "means": means})
+                ratios_of.append(ratios)
+    tests = sum(all(_testable(a, b) for a, b in pairwise(ratios.values())) for ratios in ratios_of)
+    for one, ratios in zip(found, ratios_of, strict=True):
+        one["steps"] = [_step(a, b, ratios[a], ratios[b], LEVEL / max(tests, 1)) for a, b in pairwise(ratios)]
         one.update(p=_order(one["steps"]), p_adjusted=None, verdict="undecided")
     tested = [one for one in found if one["p"] is not None]
     for one, p in zip(tested, holm([one["p"] for one in tested]), strict=True):
@@ -124,8 +126,12 @@ def _by_seed(cell: Mapping[str, Any]) -> dict[int, float]:
     return dict(zip(cell["seeds"], cell["recovery_ratio"]["values"], strict=True))
 
 
-def _step(a: str, b: str, easier: Mapping[int, float], harder: Mapping[int, float]) -> dict[str, Any]:
-    """The difference of two levels; `std` and `p_exact` of the pairs are None where there are none."""
+def _testable(easier: Mapping[int, float], harder: Mapping[int, float]) -> bool:
+    return len(easier.keys() & harder.keys()) >= 2 or min(len(easier), len(harder)) >= 2
+
+
+def _step(a: str, b: str, easier: Mapping[int, float], harder: Mapping[int, float], level: float) -> dict[str, Any]:
+    """The difference of two levels, and how many seeds would decide at `level`; `std` and `p_exact` are None without pairs."""
     shared = sorted(easier.keys() & harder.keys())
     step: dict[str, Any] = {"a": a, "b": b, "paired": True}
     kept = ("n", "mean", "std", "ci95", "p", "p_exact")
@@ -147,5 +153,5 @@ def _step(a: str, b: str, easier: Mapping[int, float], harder: Mapping[int, floa
         }
     one, other = ([values[seed] for seed in shared] for values in (easier, harder))
     found = compare(one, other)
-    needed = seeds_needed(one, other, level=LEVEL) if found["std"] else None
+    needed = seeds_needed(one, other, level=level) if found["std"] else None
     return {**step, **{key: found[key] for key in kept}, "seeds_needed": needed}

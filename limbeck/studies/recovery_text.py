@@ -79,9 +79,7 @@ def verdict_text(one: Mapping[str, Any]) -> str:
     end = ""
     # Steps that point both ways are decided by no number of seeds, as long as they do.
     if one["verdict"] == "undecided" and None not in needed and one["p"] < 1:
-        # As of `studies.compare`: what a single test would have decided already, only the others' number leaves open.
-        open_ = any(most > step["n"] for step, most in zip(one["steps"], needed, strict=True))
-        end = f"; {max(needed)} seeds would decide" if open_ else "; alone it would be decided"
+        end = f"; {max(needed)} seeds would decide"
     return f"{one['category']}, {one['method']}: recovery ratio {' > '.join(one['levels'])}: {one['verdict']}{p} ({steps}){end}"
 
 

@@ -210,7 +210,7 @@ def test_grey_network_and_other_sizes() -> None:
 
 
 def test_unknown_classes_need_predicted_ones() -> None:
-    with pytest.raises(UsageError, match="'true' needs the class 'a' nor 1 others among the 3 classes of tiny; predicted"):
+    with pytest.raises(UsageError, match="'true' is not possible, the 3 classes of tiny lack 'a' and 1 more; predicted"):
         found(network=tiny_judge(names=("x", "b", "z")))
     result = found(network=tiny_judge(names=("x", "b", "z")), classes="predicted")
     assert result.results["accuracy"] is None

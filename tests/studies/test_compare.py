@@ -330,6 +330,9 @@ def test_every_combination_of_values(worker: Any) -> None:
         "weighting=none drop_ratio=0",
     ]
     assert [row["accuracy"]["mean"] for row in rows] == [0.5, 0.5, 0.4, 0.4]
+    lists = ("scenes", "--vary", "experts.rate_milestones=[0.5],[0.5,0.75]", "--seeds", "0", "--show")
+    assert cli.run(parsed(*lists))["left"] == [f"rate_milestones-{end}-ipc1-seed0" for end in ("0.5-", "0.5-0.75-")]
+    assert cli.values_of('[0,1], ["2, 3", 4],5,,"a,b"') == ["[0,1]", '["2, 3", 4]', "5", '"a,b"']
     words = ("--methods", "edf,mtt", "--data", "scenes", "--vary", "match.syn_steps=2,3", "--seeds", "0", "--show")
     assert cli.run(parsed(*words))["left"] == [f"{name}-syn_steps-{n}-ipc1-seed0" for name in ("edf", "mtt") for n in (2, 3)]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
-from limbeck.evaluation.statistics import compare_unpaired, summarise
+from limbeck.evaluation.statistics import compare_unpaired, seeds_needed, summarise
 from limbeck.figures.comp_dd import recovery_figure
 from limbeck.figures.style import BLUE, ORANGE
 from limbeck.studies.recovery import tabulate
@@ -107,7 +107,7 @@ def test_no_number_of_seeds_decides_steps_that_point_both_ways() -> None:
     assert verdict_text(one).endswith("points, 3 seeds)")
 
 
-def test_what_only_the_number_of_orders_leaves_open_is_said() -> None:
+def test_the_number_of_orders_asks_for_more_seeds() -> None:
     # r of each: 0.25, 0.25 and 0.2 from level to level: p 0.005, of twelve orders 0.06.
     records = []
     for number in range(12):
@@ -115,7 +115,9 @@ def test_what_only_the_number_of_orders_leaves_open_is_said() -> None:
         records += [*seeds("easy", 0.4, 0.48, 0.56, method=method), *seeds("hard", 0.1, 0.14, 0.2, method=method)]
     one = only(records)["verdicts"][0]
     assert one["p_adjusted"] == pytest.approx(12 * two_sided_p(14.0)) and one["verdict"] == "undecided"
-    assert verdict_text(one).endswith("points, 3 seeds); alone it would be decided")
+    (step,) = one["steps"]
+    assert step["seeds_needed"] == seeds_needed([0.5, 0.6, 0.7], [0.125, 0.175, 0.25], level=0.05 / 12) > 3
+    assert verdict_text(one).endswith(f"points, 3 seeds); {step['seeds_needed']} seeds would decide")
 
 
 def test_equal_differences_are_no_proof() -> None:
