@@ -3,7 +3,7 @@
     python benchmarks/complexity.py scenes --seed 0            one network for easy, medium and hard, and one for each
     python benchmarks/complexity.py photographs --seed 0       one network for CIFAR-10, Imagenette and ImageNet's samples
     python benchmarks/complexity.py sides --seed 0             a network for CIFAR-10 and one for Imagenette, each looking at both
-    python benchmarks/complexity.py table                      the tables of docs/complexity.md, and the figures
+    python benchmarks/complexity.py table                      the tables of docs/complexity.md, and its figure
 
 Each command is one training or a few; what is done is kept in `benchmarks/results/complexity/` and not measured again.
 Photographs are read from `--data`, a folder with cifar10.npz, imagenette_128.npz and imagenet_samples_1000.npz.
@@ -315,6 +315,35 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def figure(path: Path) -> None:
+    """How mean activation and active share are distributed over the images of each set, under either network of `sides`."""
+    from limbeck.figures.engine import png
+    from limbeck.figures.style import BLUE, GREEN, INK, ORANGE, TEXT, dress, label, new_axes
+    from limbeck.runtime.files import write_bytes
+
+    runs = [run for network, found in grouped("sides").items() if network.endswith("64 pixels") for run in found]
+    drawn, first = new_axes(8.2, 5.0)
+    first.remove()
+    sets = {"cifar10": ("CIFAR-10", BLUE), "imagenette": ("Imagenette", ORANGE), "samples": ("ImageNet, one of each class", GREEN)}
+    for row, (own, said) in enumerate((("imagenette", "Imagenette"), ("cifar10", "CIFAR-10"))):
+        key = f"trained on {own}, gradcam image predicted"
+        for column, (what, title) in enumerate(
+            {"mean_activation": "mean activation", "complexity": "pixels of activation ≥ 0.5"}.items()
+        ):
+            axes = drawn.add_subplot(2, 2, 2 * row + column + 1)
+            dress(axes)
+            for name, (called, colour) in sets.items():
+                counts = np.sum([run[key][name]["histograms"][what] for run in runs], 0).reshape(25, 2).sum(1)
+                counts = counts[::-1] if what == "complexity" else counts  # the share is 100 − complexity
+                legend = called if row == column == 0 else None
+                axes.stairs(100 * counts / counts.sum(), np.linspace(0, 100, 26), color=colour, linewidth=1.5, label=legend)
+                value = np.mean([run[key][name][what] for run in runs])
+                axes.axvline(100 - value if what == "complexity" else value, color=colour, linewidth=1, linestyle=":")
+            axes.set_title(f"network trained on {said}", fontsize=TEXT, color=INK, loc="left")
+            label(axes, f"{title} (%)", "images (%)" if column == 0 else "")
+    write_bytes(path, png(drawn))
+
+
 def grouped(kind: str) -> dict[str, list[dict[str, Any]]]:
     """The results of every seed, by network."""
     found: dict[str, list[dict[str, Any]]] = {}
@@ -364,6 +393,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.kind == "table":
         print(table())
+        figure(Path(__file__).parents[1] / "docs" / "images" / "complexity-photographs.png")
         return
     size = "" if arguments.kind == "scenes" else f"-{arguments.size}"
     path = RESULTS / f"{arguments.kind}-{arguments.network}{size}-{arguments.seed}.json"

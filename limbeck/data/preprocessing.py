@@ -169,7 +169,8 @@ def preprocessing_from(kind: str, tensors: dict[str, Tensor]) -> Preprocessing:
     """The preprocessing whose `kind` and `tensors()` these are.
 
     Raises:
-        UsageError: when the kind is unknown, or tensors are missing, not finite or of shapes that do not fit together.
+        UsageError: when the kind is unknown, or tensors are missing, not finite, deviations not above 0, or of shapes
+            that do not fit together.
     """
     kinds: dict[str, type[Identity] | type[Normalise] | type[Whiten]] = {c.kind: c for c in (Identity, Normalise, Whiten)}
     require(kind in kinds, "preprocessing", kind, f"one of {', '.join(kinds)}")
@@ -183,6 +184,7 @@ def preprocessing_from(kind: str, tensors: dict[str, Tensor]) -> Preprocessing:
     shapes = [tuple(t.shape) for t in held]
     require(fitting and (size is None or len(size) == 1), "preprocessing", shapes, f"the shapes of {kind}")
     require(all(bool(t.isfinite().all()) for t in held), "preprocessing", kind, "finite everywhere")
+    require(kind != "normalise" or bool((held[1] > 0).all()), "preprocessing", kind, "of deviations above 0")
     return kinds[kind](*held)
 
 

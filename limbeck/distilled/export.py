@@ -80,10 +80,10 @@ def export_research(held: DistilledSet, path: Path | str) -> Path:
     about.json          what no tensor says: how X comes from pixels, the classes and their names, η in double precision
     preprocessing.pt    of whitened images besides the means and matrices, which are too large for that
 
-    Read back (`foreign.read_set`) with the data that the set was made from, it has the same images, labels and, in single
-    precision, η. What it was made by, its settings, results and labels of views are lost, and the preprocessing is taken to be
-    that of the data. The class of an image with soft labels is then found in these: the same where images come class by class,
-    as many of each, and more than half of the labels of each class favour it.
+    Read back (`foreign.read_set`), it has the same images, labels, classes, η and preprocessing. What it was made by, its
+    settings, results and labels of views are lost. Without about.json, the preprocessing is taken to be that of the data, and the
+    class of an image with soft labels is found in these: the same where images come class by class, as many of each, and more
+    than half of the labels of each class favour it.
 
     Raises:
         UsageError: when `path` exists and is not empty, or η is 0 or infinite in single precision.

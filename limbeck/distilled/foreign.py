@@ -1,7 +1,8 @@
 """Sets that others made, as a `DistilledSet`: what a path is decides how it is read.
 
     a folder with distilled.safetensors        a saved `DistilledSet`
-    a folder with images_best.pt, …            what research code of trajectory matching leaves (`distilled.research`)
+    a folder with images_best.pt, …            what research code of trajectory matching leaves (`distilled.research`), or
+                                               what `limbeck export --to research` wrote, with about.json
     a folder with labels.npz, classes.json     what `limbeck export --to folder` wrote
     a folder of class folders                  images with hard labels
     an .npz file                               what `limbeck export --to npz` wrote, or `images` and `labels`
@@ -32,11 +33,14 @@ from limbeck.data.registry import known_names
 from limbeck.distilled.export import folder_names
 from limbeck.distilled.meaning import classes_of, images_of, labels_of, positions, resizing
 from limbeck.distilled.research import (
+    MOST_JSON,
+    About,
     Raw,
     array_names,
     best_files,
     check_room,
     printable,
+    read_about,
     read_arrays,
     read_best,
     read_pt,
@@ -51,7 +55,6 @@ from limbeck.runtime.errors import require
 FORMS = "a saved distilled set, a folder of images or with images_best.pt, an .npz and a .pt file are accepted"
 LABELS = ("auto", "logits", "probabilities", "hard")
 SYN_LR = 0.01
-MOST_JSON = 2**26  # bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,7 +130,11 @@ class _Reading:
 
     def folder(self) -> DistilledSet:
         if best_files(self.path):
-            return self.understood("folder of .pt files", *read_best(self.path))
+            raw, files = read_best(self.path)
+            about = read_about(self.path)
+            return (
+                self.understood("folder of .pt files", raw, files) if about is None else self.exported_research(raw, files, about)
+            )
         if (self.path / "labels.npz").exists() or (self.path / "classes.json").exists():
             return self.exported_folder()
         return self.class_folders()
@@ -185,6 +192,29 @@ class _Reading:
             classes=self.tensor("classes", arrays["classes"]),
             syn_lr=self.rate(arrays["syn_lr"]),
             class_names=names,
+        )
+
+    def exported_research(self, raw: Raw, files: list[Path], about: About) -> DistilledSet:
+        """What `export_research` wrote, and research code may have gone on from since."""
+        hard = about.label_kind == "hard"
+        if hard and (
+            raw.labels.is_floating_point() or raw.labels.ndim != 1 or not bool(_inside(raw.labels, len(about.class_names)))
+        ):
+            raise refusal(files[1], f"holds no class numbers below {len(about.class_names)}, where about.json says hard labels")
+        stated = about.syn_lr
+        if raw.syn_lr is not None and torch.tensor(stated, dtype=torch.float32).item() != raw.syn_lr:
+            self.assumed.append(f"the step size {raw.syn_lr:.6g} of {files[-1].name} is taken, not the {stated:.6g} of about.json")
+            stated = raw.syn_lr
+        return self.made(
+            "research export",
+            [*files, *about.files],
+            images=raw.images.float(),
+            labels=one_hot(raw.labels.long(), len(about.class_names)).float() if hard else raw.labels.float(),
+            label_kind=about.label_kind,
+            classes=raw.labels.long() if hard else about.classes,
+            syn_lr=stated,
+            preprocessing=about.preprocessing,
+            class_names=about.class_names,
         )
 
     def class_folders(self) -> DistilledSet:
@@ -348,6 +378,10 @@ class _Reading:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not isinstance(label_kind, str):
             raise refusal(file, "does not say class_names and label_kind")
         return tuple(names), label_kind
+
+
+def _inside(classes: Tensor, count: int) -> Tensor:
+    return ((classes >= 0) & (classes < count)).all()
 
 
 def _sha256(file: Path) -> str:

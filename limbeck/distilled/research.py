@@ -9,6 +9,7 @@ a file declares is compared with what it holds and with the free memory before r
     images_best.pt, labels_best.pt, lr_best.pt                 a folder of trajectory matching; or images_best_*.pt, …
 """
 
+import json
 import re
 import warnings
 import zipfile
@@ -22,12 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limbeck.data.preprocessing import Normalise, Preprocessing, Whiten, preprocessing_from
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.memory import free_memory
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 MOST_NAMES = 5
+MOST_JSON = 2**26  # bytes
 T = TypeVar("T")
 HOW = "torch.save({'images': X, 'labels': Y, 'lr': η}, FILE) writes one that can be read"
 
@@ -145,6 +148,78 @@ def read_best(folder: Path) -> tuple[Raw, list[Path]]:
     images, targets = (_tensor(file, file.stem, _load(file)) for file in files[:2])
     check_room(folder, 4 * (images.numel() + targets.numel()))
     return Raw(images, targets, _rate(files[2], _load(files[2])) if rate else None), files
+
+
+@dataclass(frozen=True, eq=False)
+class About:
+    """What `export_research` says beside the tensors.
+
+    Args:
+        label_kind: `logits` or `hard`.
+        classes: of the images, int64 with shape (N,).
+        class_names: K names.
+        syn_lr: η in double precision.
+        preprocessing: of the images.
+        files: where this stands.
+    """
+
+    label_kind: str
+    classes: Tensor
+    class_names: tuple[str, ...]
+    syn_lr: float
+    preprocessing: Preprocessing
+    files: tuple[Path, ...]
+
+
+def read_about(folder: Path) -> About | None:
+    """What the `about.json` in a folder of `export_research` says; None where there is none, or one of another kind.
+
+    Raises:
+        UsageError: when it is of this kind and broken.
+    """
+    file = folder / "about.json"
+    if not file.exists():
+        return None
+    try:
+        within(folder, file)
+        held = json.loads(file.read_bytes() if file.stat().st_size <= MOST_JSON else "{}")
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(held, dict) or not {"label_kind", "classes", "class_names", "syn_lr", "preprocessing"} <= held.keys():
+        return None
+    names, numbers, kind = held["class_names"], held["classes"], held["preprocessing"]
+    listed = isinstance(names, list) and isinstance(numbers, list) and all(type(k) is int and 0 <= k < len(names) for k in numbers)
+    if not listed or held["label_kind"] not in ("logits", "hard") or not isinstance(kind, str):
+        raise refusal(file, "does not say the classes, their names, the kind of the labels and the preprocessing as an export does")
+    parts: dict[str, Tensor] = {}
+    files = [file]
+    if kind == Whiten.kind:
+        files.append(within(folder, folder / "preprocessing.pt"))
+        matrices = _load(files[1])
+        parts = (
+            {str(name): _tensor(files[1], str(name), value) for name, value in matrices.items()}
+            if isinstance(matrices, dict)
+            else {}
+        )
+    elif kind == Normalise.kind:
+        try:
+            parts = {name: torch.tensor(held[name], dtype=torch.float32) for name in ("mean", "std")}
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise refusal(file, "does not say mean and std as lists of numbers") from error
+    try:
+        preprocessing = preprocessing_from(kind, parts)
+    except UsageError as error:
+        raise refusal(file, f"holds what is no preprocessing: {error}") from error
+    texts = _names(file, names)
+    assert texts is not None
+    return About(
+        held["label_kind"],
+        torch.tensor(numbers, dtype=torch.int64),
+        texts,
+        step_size(file, held["syn_lr"]),
+        preprocessing,
+        tuple(files),
+    )
 
 
 def _beside(folder: Path, stem: str, ending: str) -> Path | None:

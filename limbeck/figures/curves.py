@@ -59,6 +59,8 @@ def accuracy_curve(rows: Rows) -> Figure:
         text = f"{point[1]:.1f} %"
         axes.annotate(text, point, textcoords="offset points", xytext=(0, 10), ha="center", fontsize=TEXT, color=ORANGE)
         axes.margins(x=0.08, y=0.18)
+        bottom, top = axes.get_ylim()
+        axes.set_ylim(max(bottom, -3.0), min(top, 103.0))  # an interval of a few networks may end where no accuracy does
     label(axes, "iteration", "validation accuracy (%)")
     return figure
 

@@ -12,6 +12,7 @@ from distilled.samples import sample_set
 from PIL import Image
 
 from limbeck.data.imageset import ImageSet, whole
+from limbeck.data.preprocessing import Identity
 from limbeck.distilled.export import export_folder, export_npz, export_research, folder_names
 from limbeck.distilled.foreign import read_set
 from limbeck.distilled.set import DistilledSet
@@ -171,11 +172,60 @@ def test_research_code_finds_its_files_and_they_are_read_back_exactly(tmp_path: 
     else:
         pixels = images
     assert torch.equal(pixels, held.preprocessing.inverse(held.images))
+    for described in (True, False):
+        # What about.json says counts, not the preprocessing of the data; without it that of the data is all there is.
+        back = read_set(root, data_of(held), Identity() if described else held.preprocessing)
+        for name in ("images", "labels", "classes"):
+            assert torch.equal(getattr(back, name), getattr(held, name)), name
+        assert (back.label_kind, back.syn_lr) == (held.label_kind, held.syn_lr if described else torch.tensor(held.syn_lr).item())
+        assert back.preprocessing.kind == preprocessing
+        for name, tensor in held.preprocessing.tensors().items():
+            assert torch.equal(back.preprocessing.tensors()[name], tensor), name
+        (root / "about.json").unlink(missing_ok=True)
+
+
+def data_of(held: DistilledSet) -> ImageSet:
     split = whole(np.zeros((3, *held.shape), dtype=np.uint8), np.arange(3))
-    back = read_set(root, ImageSet(split, split, split, held.class_names, "here", "f"), held.preprocessing)
-    for name in ("images", "labels", "classes"):
-        assert torch.equal(getattr(back, name), getattr(held, name)), name
-    assert (back.label_kind, back.syn_lr) == (held.label_kind, torch.tensor(held.syn_lr).item())
+    return ImageSet(split, split, split, held.class_names, "here", "f")
+
+
+def test_what_research_code_wrote_anew_is_read_by_the_description(tmp_path: Path) -> None:
+    held = sample_set(ipc=3)
+    root = export_research(held, tmp_path / "out")
+    torch.save(held.images + 1, root / "images_best.pt")
+    torch.save(torch.tensor(0.5), root / "lr_best.pt")
+    back = read_set(root, data_of(held), Identity())
+    assert torch.equal(back.images, held.images + 1) and torch.equal(back.classes, held.classes) and back.syn_lr == 0.5
+    assert back.metadata["assumed"] == ["the step size 0.5 of lr_best.pt is taken, not the 0.0123457 of about.json"]
+    (root / "about.json").write_text('{"note": "of something else"}')
+    assert read_set(root, data_of(held), held.preprocessing).metadata["origin"]["kind"] == "folder of .pt files"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": [0, 0, 1, 1, 2, 3]}, "does not say the classes, their names, the kind"),
+        ({"classes": [0, 1, 2]}, "holds what is no sound set"),
+        ({"class_names": "owl"}, "does not say the classes, their names, the kind"),
+        ({"class_names": [1, 2, 3]}, "class_names"),
+        ({"label_kind": "soft"}, "does not say the classes, their names, the kind"),
+        ({"label_kind": "hard"}, "holds no class numbers below 3, where about.json says hard labels"),
+        ({"syn_lr": -1}, "holds the step size -1"),
+        ({"syn_lr": "fast"}, "holds the step size fast"),
+        ({"mean": "0.5"}, "does not say mean and std as lists of numbers"),
+        ({"mean": [0.5]}, "holds what is no preprocessing: preprocessing: "),
+        ({"std": [0, 0, 0]}, "holds what is no preprocessing: preprocessing: 'normalise' is not of deviations above 0"),
+        ({"preprocessing": "cubist"}, "holds what is no preprocessing: preprocessing: 'cubist' is not one of"),
+        ({"preprocessing": "whiten"}, "lacks the file 'preprocessing.pt'"),
+    ],
+)
+def test_a_description_that_is_broken_is_refused(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    root = export_research(sample_set(), tmp_path / "out")
+    described = json.loads((root / "about.json").read_text())
+    (root / "about.json").write_text(json.dumps({**described, **changes}))
+    with pytest.raises(UsageError, match=message) as raised:
+        read_set(root, data_of(sample_set()), Identity())
+    assert "\n" not in str(raised.value)
 
 
 def test_research_files_hold_no_more_than_they_say(tmp_path: Path) -> None:

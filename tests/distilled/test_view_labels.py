@@ -100,10 +100,10 @@ def test_what_coding_keeps(
     if top is not None:
         rest = [found[i][~likely[i]] for i in range(size[0])]
         assert all(len(values.unique()) == 1 for values in rest)
-        share_of = [(z[i] / temperature).exp()[~likely[i]].mean() for i in range(size[0])]
-        for values, expected in zip(rest, share_of, strict=True):
-            r = temperature * float(expected.log()) if expected > 0 else None
-            if r is not None and r > least:
+        for values, others in zip(rest, (z[i][~likely[i]] for i in range(size[0])), strict=True):
+            # The logit of the others' mean, by a sum of exponents because their mean itself may be less than a float can hold.
+            r = temperature * float((others / temperature).logsumexp(0) - math.log(len(others)))
+            if r > least:
                 assert abs(values[0].item() - r) <= relative * abs(r) + 1e-6
     # Logits so near each other that they round to one leave the favoured class open.
     best = found.double().gather(1, logits.argmax(1, keepdim=True))
