@@ -1,10 +1,12 @@
 """Experts an hour: a straightforward PyTorch loop and Limbeck, side by side.
 
     python benchmarks/experts.py --experts 4 --epochs 10 --output benchmarks/results/experts.json
+    python benchmarks/experts.py --source cifar10.npz --network ConvNetD3-w128 --experts 16 --device cuda          # on a GPU
+    python benchmarks/experts.py --source imagenette/ --size 128 --network ConvNetD5-w128 --experts 8 --device cuda
 
 The loop is what scripts do: a DataLoader, DSA on every batch, one expert after another, all epochs of all experts in one list for
 `torch.save`. Limbeck keeps the same epochs. Each is a process of its own; Limbeck's runs once to fill the cache of compiled code
-(`--epochs` counts as part of the published hundred: long trainings are compiled). Built-in scenes of 32×32, or an .npz.
+(`--epochs` counts as part of the published hundred: long trainings are compiled). Built-in scenes of 32×32, or any other source.
 """
 
 import argparse
@@ -87,6 +89,7 @@ def in_process(variant: str, words: list[str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", default="scenes")
+    parser.add_argument("--size", type=int, help="of the images; the source's own where it is left out")
     parser.add_argument("--network", default="ConvNetD3-w32")
     parser.add_argument("--experts", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=10)
@@ -95,15 +98,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     if arguments.variant:
-        settings = DataSettings(source=arguments.source)
+        settings = DataSettings(source=arguments.source, size=arguments.size)
         data = load_data(settings)
         device = resolve_device(arguments.device)
         network = flat_network(arguments.network, data.shape, data.num_classes).to(device)
         parts = (data, fit_preprocessing(settings, data.train), network, ExpertSettings(), AugmentSettings(), 0, device)
         print((plain if arguments.variant == "plain" else ours)(arguments, ExpertTask(*parts)))
         return
-    names = ("source", "network", "experts", "epochs", "device")
-    words = [word for name in names for word in (f"--{name}", str(getattr(arguments, name)))]
+    names = ("source", "size", "network", "experts", "epochs", "device")
+    given = [name for name in names if getattr(arguments, name) is not None]
+    words = [word for name in given for word in (f"--{name}", str(getattr(arguments, name)))]
     seconds = {variant: in_process(variant, words) for variant in ("plain", "limbeck")}
     for variant, taken in seconds.items():
         hourly = 3600 * arguments.experts / taken * arguments.epochs / 100
