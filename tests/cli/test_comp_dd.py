@@ -274,6 +274,14 @@ def test_help_imports_nothing_heavy() -> None:
 # Real distillations
 
 
+def test_a_cell_is_a_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = "network=MLP-w8 data.per_class=10 eval.seeds=2 eval.epochs=1 eval.random_lr=0.01 eval.full_epochs=1"
+    assert main(["comp-dd", "--scenes", "--subsets", "easy", "--methods", "random", "--seeds", "0", *small.split()]) == 0
+    assert [path.name for path in Path("runs/comp-dd-scenes/cells").iterdir()] == ["scenes-easy-random-ipc1-seed0.json"]
+    assert json.loads(Path("runs/comp-dd-scenes/comp-dd.json").read_text())["left"] == []
+
+
 class Here:
     """Stands in for a process of `limbeck`, which would import torch anew: runs its words in this one."""
 
@@ -286,23 +294,25 @@ class Here:
         return self.returncode
 
 
-def test_two_levels_end_to_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_three_levels_end_to_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(matrix, "subprocess", SimpleNamespace(Popen=Here, DEVNULL=None))
     monkeypatch.chdir(tmp_path)
     small = "network=MLP-w8 data.per_class=10 eval.seeds=2 eval.epochs=1 eval.every=2 eval.random_lr=0.01 eval.full_epochs=1"
     few = "experts.num_experts=1 experts.train_epochs=2 match.expert_epochs=1 match.syn_steps=2 outer.iterations=2"
     start = "schedule.first_max_start_epoch=1 schedule.max_start_epoch=2 engine.compile=no"
-    words = ["--scenes", "--subsets", "easy,hard", "--methods", "datm,random", "--seeds", "0,1", *f"{small} {few} {start}".split()]
+    words = ["--scenes", "--methods", "datm,random", "--ipc", "1,2", "--seeds", "0,1", *f"{small} {few} {start}".split()]
     assert main(["comp-dd", *words, "--jobs", "1", "--output", "out"]) == 0
     out = capsys.readouterr().out
-    assert "1 image per class: recovery ratio, %" in out and "scenes, datm: recovery ratio easy > hard: " in out
+    assert "2 images per class: recovery ratio, %" in out
+    assert out.count("scenes, datm: recovery ratio easy > medium > hard: ") == 2
+    assert (tmp_path / "out" / "recovery.png").read_bytes().startswith(b"\x89PNG")
     assert main(["comp-dd", "--check", "out/submission"]) == 0
-    assert "8 cells" in capsys.readouterr().out
+    assert "24 cells" in capsys.readouterr().out
     held = json.loads((tmp_path / "out" / "submission" / "submission.json").read_text())
     assert {len(cell["accuracy"]["distilled"]["values"]) for cell in held["cells"]} == {2}
     datm, random = held["cells"][0], held["cells"][1]
     assert "experts" in datm["fingerprints"] and "experts" not in random["fingerprints"]
     images = {cell["facts"]["subset"]: cell["fingerprints"]["data"] for cell in held["cells"]}
-    assert len(set(images.values())) == 2 and None not in images.values()
+    assert len(set(images.values())) == 3 and None not in images.values()
     assert main(["comp-dd", *words, "--output", "other", "--reuse", "out", "--show"]) == 0
     assert not json.loads((tmp_path / "other" / "comp-dd.json").read_text())["left"]
