@@ -1,7 +1,7 @@
 """`limbeck compare`: methods or recipes on the same data, seeds and evaluation, in one table with intervals and significance."""
 
 import re
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +48,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="run each with every one of these values, such as engine.precision=fp32,bf16; given again: with every combination",
     )
     parser.add_argument(
-        "--matched", action="store_true", help="also run every method that changes the gradient with its norm as if it did not"
+        "--matched",
+        action=BooleanOptionalAction,
+        default=None,
+        help="also run every method that changes the gradient with its norm as if it did not (default: EDF, where there is DATM)",
     )
     parser.add_argument(
         "--pairs", metavar="A:B,…", help="also say whether A is better than B, such as mtt:dm, adjusted for these pairs alone"
@@ -88,7 +91,7 @@ def show(results: dict[str, Any]) -> None:
 
     from limbeck.studies.compare import pair_text
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     for table in results["tables"]:
         console.print(_shown(table))
         for difference in table["differences"]:
@@ -223,17 +226,18 @@ def _draw(tables: Sequence[Mapping[str, Any]], output: Path) -> dict[str, str]:
 
 def _shown(table: Mapping[str, Any]) -> Any:
     from rich.table import Column, Table
+    from rich.text import Text
 
     from limbeck.studies.compare import accuracy_text, gradient_text, memory_text, skipped_text
 
     plural = "" if table["ipc"] == 1 else "s"
     title = f"{table['ipc']} image{plural} per class{', ' + table['network'] if table['network'] else ''}"
     columns = (Column("method", overflow="fold"), "accuracy, %", "seeds", "cosine, norm", "skipped", "time", "memory")
-    shown = Table(*columns, title=title, title_justify="left")
+    shown = Table(*columns, title=Text(title, "table.title"), title_justify="left")
     for row in table["rows"]:
         time, memory = duration(row["seconds"]["distil"] or 0.0), memory_text(row["peak_memory"])
         accuracy, gradient = row["accuracy"], gradient_text(row).replace(", ", "\n")
-        shown.add_row(row["method"], accuracy_text(accuracy), str(accuracy["n"]), gradient, skipped_text(row), time, memory)
+        shown.add_row(Text(row["method"]), accuracy_text(accuracy), str(accuracy["n"]), gradient, skipped_text(row), time, memory)
     for kind, summary in table["reference"].items():
         shown.add_row(f"({kind})", accuracy_text(summary), str(summary["n"]), "", "", "", "")
     return shown

@@ -108,7 +108,7 @@ def grid(
     seeds: Sequence[int],
     overrides: Mapping[str, str],
     *,
-    matched: bool = False,
+    matched: bool | None = False,
     prefix: str = "",
     facts: Mapping[str, Any] | None = None,
 ) -> list["Cell"]:
@@ -118,7 +118,8 @@ def grid(
         made: what is compared.
         seeds: of the distillations.
         overrides: settings for all, as typed.
-        matched: whether methods that change the gradient are run with its norm as if they did not, too.
+        matched: whether methods that change the gradient are run with its norm as if they did not, too; None: EDF is, where DATM,
+            which is EDF without its parts, is compared at the same number of images.
         prefix: of the cells' names.
         facts: to be found beside every result, under `method`, `ipc` and `seed`.
     """
@@ -126,13 +127,17 @@ def grid(
     from limbeck.studies.cells import Cell
     from limbeck.studies.compare import MATCHED, has_parts
 
+    beside_datm: set[int] = set()
+    if matched is None:
+        beside_datm = {one.ipc for one in made if load_recipe(one.recipe, {**one.overrides, **overrides}).method == "datm"}
     cells = []
     for seed in seeds:
         for entrant in made:
             own = {**entrant.overrides, "ipc": str(entrant.ipc), "seed": str(seed), **overrides}
             settings = load_recipe(entrant.recipe, own)
             ways = [("", "", own, settings)]
-            if matched and has_parts(settings) and not settings.match.match_norm:
+            wanted = matched if matched is not None else settings.method == "edf" and entrant.ipc in beside_datm
+            if wanted and has_parts(settings) and not settings.match.match_norm:
                 own = {**own, "match.match_norm": "true"}
                 ways.append(("+matched", MATCHED, own, load_recipe(entrant.recipe, own)))
             for mark, said, given, made_of in ways:

@@ -16,9 +16,9 @@ class ExpertSettings:
         expert_lr: step size of SGD, at the beginning.
         rate: how it changes: not, `constant`; `drop_at_half`, to a tenth, momentum starting anew; `steps`, by `rate_factor` at
             every one of `rate_milestones`; `cosine`, half a wave down to `lr_min`.
-        rate_epochs: the epochs that this change is laid out over; None takes train_epochs. Trained further, experts keep the last
-            step size; experts with other `rate_epochs` are other experts.
-        rate_milestones: of `steps`, shares of those epochs.
+        rate_epochs: the epochs that this change is laid out over; None takes train_epochs. Trained further, experts keep the step
+            size that it ends with; experts with other `rate_epochs` are other experts.
+        rate_milestones: of `steps`, shares of those epochs, ascending.
         rate_factor: of `steps`.
         lr_min: of `cosine`, the step size that it comes down to.
         momentum: of SGD.
@@ -65,12 +65,16 @@ class ExpertSettings:
         names = ("constant", "drop_at_half", "steps", "cosine")
         require(self.rate in names, "experts.rate", self.rate, "constant, drop_at_half, steps or cosine")
         require(self.rate_epochs is None or self.rate_epochs >= 1, "experts.rate_epochs", self.rate_epochs, "at least 1, or null")
-        shares = all(0 <= share <= 1 for share in self.rate_milestones)
-        require(shares, "experts.rate_milestones", list(self.rate_milestones), "shares of the epochs, in [0, 1]")
+        shares = list(self.rate_milestones)
+        good = all(0 < share <= 1 for share in shares) and shares == sorted(shares)
+        require(good, "experts.rate_milestones", shares, "shares of the epochs above 0 and at most 1, ascending")
         require(0 < self.rate_factor <= 1, "experts.rate_factor", self.rate_factor, "above 0 and at most 1")
         require(
             0 <= self.lr_min < self.expert_lr, "experts.lr_min", self.lr_min, f"at least 0 and below {self.expert_lr}, expert_lr"
         )
+        moves = self.rate != "cosine" or self.lr_min > 0 or (self.rate_epochs or self.train_epochs) >= self.train_epochs
+        reason = f"above 0, where experts.train_epochs ({self.train_epochs}) goes beyond experts.rate_epochs ({self.rate_epochs})"
+        require(moves, "experts.lr_min", self.lr_min, reason)
         require(0 <= self.momentum < 1, "experts.momentum", self.momentum, "in [0, 1)")
         require(0 <= self.weight_decay < float("inf"), "experts.weight_decay", self.weight_decay, "at least 0 and finite")
         require(self.batch_size >= 1, "experts.batch_size", self.batch_size, "at least 1")

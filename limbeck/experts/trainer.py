@@ -60,14 +60,20 @@ class Material:
         """The architecture."""
         return self.compute.network
 
+    @property
+    def steps(self) -> int:
+        """Of one expert, weighed: what compiling is decided by, for one at a time and for several in step alike."""
+        # Of all epochs that the settings name, so that an expert that goes on is computed as it began; and not of all experts,
+        # so that their number changes none of them.
+        steps = self.settings.train_epochs * math.ceil(len(self.images) / self.settings.batch_size)
+        return self.compute.weighed(steps, self.images.shape, min(self.settings.batch_size, len(self.images)))
+
     def gradient(self) -> Gradient:
         """The gradient that experts descend along."""
-        settings, size = self.settings, self.settings.batch_size
-        # Of all epochs that the settings name, so that an expert that goes on is computed as it began.
-        steps = settings.train_epochs * math.ceil(len(self.images) / size)
+        size = self.settings.batch_size
         rest = len(self.images) % size
         batches = {min(size, len(self.images)), *([rest] if rest and self.pool is None else [])}
-        return self.compute.gradient(self.how.loss, self.images.shape, steps, batches)
+        return self.compute.gradient(self.how.loss, self.images.shape, self.steps, batches)
 
     def start(self, job: Job) -> tuple[Tensor, tuple[Tensor, ...]]:
         """θ and the optimiser's state where the job begins."""
@@ -175,14 +181,13 @@ class Trainer:
             self.epoch_done(len(jobs))
 
         members = [Member(material.images, Labels(material.labels), ("expert", job.expert), material.pool) for job in jobs]
-        steps = material.settings.train_epochs * math.ceil(len(material.images) / material.settings.batch_size)
         train_together(
             material.network,
             torch.stack(thetas),
             members,
             material.how,
             seed=material.seed,
-            gradient=Gradient(material.network, material.how.loss, material.compute.compiles(steps)),
+            gradient=Gradient(material.network, material.how.loss, material.compute.compiles(material.steps)),
             first_epoch=jobs[0].start,
             last_epoch=jobs[0].stop,
             state=state,

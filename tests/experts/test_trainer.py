@@ -96,6 +96,8 @@ def test_the_curriculum_is_what_epochs_take(monkeypatch: pytest.MonkeyPatch) -> 
         ({"rate": "linear"}, "experts.rate: 'linear' is not constant, drop_at_half, steps or cosine"),
         ({"rate_epochs": 0}, "experts.rate_epochs: 0 is not at least 1, or null"),
         ({"rate_milestones": (0.5, 1.5)}, r"experts.rate_milestones: \[0.5, 1.5\] is not shares of the epochs"),
+        ({"rate_milestones": (0.5, 0.2)}, r"experts.rate_milestones: \[0.5, 0.2\] is not shares .* ascending"),
+        ({"rate": "cosine", "rate_epochs": 50}, r"lr_min: 0.0 is not above 0, where experts.train_epochs \(100\) goes beyond"),
         ({"rate_factor": 0.0}, "experts.rate_factor: 0.0 is not above 0 and at most 1"),
         ({"lr_min": 0.01}, "experts.lr_min: 0.01 is not at least 0 and below 0.01, expert_lr"),
     ],

@@ -77,6 +77,17 @@ def test_methods_on_some_data(worker: Any, capsys: pytest.CaptureFixture[str]) -
     assert len(starts(started)) == 8
 
 
+def test_edf_beside_datm_is_also_run_with_the_plain_norm(worker: Any) -> None:
+    def left(*words: str) -> list[str]:
+        found: list[str] = cli.run(parsed(*words, "--data", "scenes", "--seeds", "0", "--show"))["left"]
+        return [name.removesuffix("-seed0") for name in found]
+
+    assert left("--methods", "edf,datm,pad") == ["edf-ipc1", "edf+matched-ipc1", "datm-ipc1", "pad-ipc1"]
+    assert left("--methods", "edf,datm", "--no-matched") == ["edf-ipc1", "datm-ipc1"]
+    assert left("--methods", "edf,mtt") == ["edf-ipc1", "mtt-ipc1"]
+    assert left("--methods", "pad,mtt", "--matched") == ["pad-ipc1", "pad+matched-ipc1", "mtt-ipc1"]
+
+
 def test_recipes_side_by_side(worker: Any) -> None:
     worker(lambda cell: results(0.5))
     found = cli.run(parsed("scenes/edf-ipc1", "scenes/mtt-ipc1", "--seeds", "4", "--output", "out"))
