@@ -8,7 +8,7 @@ Whatever is wrong ends in a `UsageError` of one line.
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -18,12 +18,15 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from limbeck.methods.idle import idle_keys
 from limbeck.methods.registry import METHODS, method_of
-from limbeck.methods.settings import DistillSettings
+from limbeck.methods.settings import DistillSettings, value_of
+from limbeck.methods.switch import switched
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.fingerprint import plain
 
 FOLDER = Path(__file__).with_suffix("")
+MANY = {str: "names", int: "whole numbers", float: "numbers"}
 
 
 def recipe_names(folder: Path = FOLDER) -> list[str]:
@@ -72,6 +75,8 @@ def describe(recipe: str) -> str:
 def load_recipe(recipe: str, overrides: Mapping[str, str] | None = None) -> DistillSettings:
     """The settings of a recipe, given by name or by the path of a YAML file, under the overrides.
 
+    Where these name another method than the recipe's, what of it is that method's gives way (`methods.switch`).
+
     Args:
         recipe: such as `scenes`, or `mine.yaml`.
         overrides: dotted keys with the values as typed, such as {"match.drop_ratio": "0.25"}.
@@ -79,7 +84,50 @@ def load_recipe(recipe: str, overrides: Mapping[str, str] | None = None) -> Dist
     Raises:
         UsageError: for an unknown recipe or key, an unreadable file, a value of the wrong type or out of range.
     """
-    return settings_from_plain(_read_yaml(recipe), overrides, origin=f"recipe {recipe}")
+    wanted, held = _typed(overrides or {}), _said_in(recipe)
+    old = held.get("method", DistillSettings().method)
+    if (new := wanted.get("method", old)) != old:
+        held = switched(held, old, new, _beside(recipe, new, wanted.get("ipc", held.get("ipc", DistillSettings().ipc))))
+    return settings_from_plain(held, overrides, origin=f"recipe {recipe}")
+
+
+def remarks(recipe: str, overrides: Mapping[str, str], settings: DistillSettings) -> list[str]:
+    """What a user should hear about keys that they gave, and that change nothing in the settings which `load_recipe` made of them.
+
+    Recipes that come with Limbeck give nothing in this sense: several methods share theirs.
+    """
+    own = {} if recipe in recipe_names() else _said_in(recipe)
+    others = [key for key in own if key not in overrides and not key.startswith("data.")]
+    replaced = [key for key in others if own[key] != value_of(settings, key)]
+    idle = [key for key in idle_keys(settings, {**own, **overrides}) if key not in replaced]
+    said = []
+    if replaced:
+        said.append(f"warning: {settings.method} has its own {', '.join(replaced)}, not the recipe's; key=value sets them")
+    if idle:
+        said.append(f"warning: {settings.method} does not read {', '.join(idle)}")
+    return said
+
+
+def _beside(recipe: str, method: str, ipc: int) -> dict[str, Any]:
+    """What the method's own recipe in the folder of this one says, that of the nearest number of images per class; or nothing."""
+    names = recipe_names()
+    folder = recipe if "/" not in recipe else recipe.rpartition("/")[0]
+    pattern = re.compile(rf"{re.escape(folder)}/{re.escape(method)}-ipc(\d+)")
+    found = {int(one[1]): name for name in names if (one := pattern.fullmatch(name))}
+    if recipe not in names or not found:
+        return {}
+    return _said_in(found[min(found, key=lambda size: (abs(size - ipc), size))])  # of two as near the smaller
+
+
+def _said_in(recipe: str) -> dict[str, Any]:
+    """What the recipe's file says, by dotted keys, as the types of the keys."""
+    return _given(_read_yaml(recipe), f"recipe {recipe}")
+
+
+def _given(values: Any, origin: str) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{origin} {_kind_of(values)}, not keys with values")
+    return _typed(_flat(values), f" (in {origin})")
 
 
 def settings_from_plain(
@@ -97,13 +145,15 @@ def settings_from_plain(
     Raises:
         UsageError: when `values` is no mapping; for an unknown key, a value of the wrong type or out of range.
     """
-    if not isinstance(values, Mapping):
-        raise UsageError(f"{origin} {_kind_of(values)}, not keys with values")
-    given = _typed(_flat(values), f" (in {origin})") | _typed(overrides or {})
+    given = _given(values, origin) | _typed(overrides or {})
     name = given.get("method", DistillSettings().method)
     method = method_of(name) if imports or name in METHODS else None
     preset = {} if method is None else _typed(method.preset, f" (in the preset of {name})")
     settings: DistillSettings = _build(DistillSettings, {**preset, **given})
+    if imports and settings.data.source.startswith("benchmark:"):
+        from limbeck.data.benchmarks import settled
+
+        return replace(settings, data=settled(settings.data, {key.removeprefix("data.") for key in given}))
     return settings
 
 
@@ -199,10 +249,10 @@ def _words(kind: Any) -> str:
     """What a type accepts, for an error message."""
     if get_origin(kind) is Literal:
         return ("one of " if len(get_args(kind)) > 1 else "") + ", ".join(map(str, get_args(kind)))
-    if get_origin(kind) is tuple and get_args(kind)[-1] is Ellipsis:
-        return "a list of " + " or ".join({str: "names", int: "whole numbers"}[part] for part in get_args(get_args(kind)[0]))
     if get_origin(kind) is tuple:
-        return f"a list of {len(get_args(kind))} whole numbers"
+        first, *others = get_args(kind)
+        parts = " or ".join(MANY[part] for part in get_args(first) or (first,))
+        return f"a list of {parts}" if others == [Ellipsis] else f"a list of {1 + len(others)} {parts}"
     return {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}[kind]
 
 

@@ -21,6 +21,7 @@ from limbeck.methods.registry import METHODS
 from limbeck.recipes import key_types, settings_from_plain
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.fingerprint import plain
+from limbeck.studies.cells import flatten
 
 Kind = Literal["edf", "pad", "datm", "mtt"]
 
@@ -142,14 +143,8 @@ class Imported:
             said.append(f"unknown keys, left out: {', '.join(self.unknown)}")
         if self.dropped:
             said.append(f"left out because they mean nothing here: {', '.join(self.dropped)}")
-        lines = [
-            f"# {self.method.upper()} after {origin}, a file of the research code.",
-            "#",
-            *(f"# {note}" for note in said),
-            "",
-            "",
-        ]
-        return "\n".join(lines) + str(yaml.safe_dump(_nested(self.values), sort_keys=False, allow_unicode=True))
+        head = [f"# {self.method.upper()} after {origin}, a file of the research code.", "#", *(f"# {note}" for note in said)]
+        return "\n".join([*head, "", ""]) + str(yaml.safe_dump(_nested(self.values), sort_keys=False, allow_unicode=True))
 
 
 def import_recipe(path: Path, method: str | None = None) -> Imported:
@@ -190,9 +185,9 @@ def import_values(given: Any, method: str | None = None, *, origin: str = "FILE"
         raise UsageError(f"--method: {kind!r} is not one of {', '.join(METHODS)}")
     translated = _Translation(given, kind)
     values = translated.values()
-    stands_for = _flat(plain(settings_from_plain({"method": kind})))
+    stands_for = flatten(plain(settings_from_plain({"method": kind})))
     settings = settings_from_plain({"method": kind, **values}, origin=f"what {origin} says")
-    made = _flat(plain(settings))
+    made = flatten(plain(settings))
     differing = {key: made[key] for key in key_types() if key in made and made[key] != stands_for[key] and key != "method"}
     return Imported(
         kind,
@@ -217,23 +212,9 @@ class _Translation:
     """One file's values under Limbeck's names, and what is to be said of them."""
 
     # Keys that rules beyond the table of names look at.
-    READ = (
-        "dataset",
-        "subset",
-        "model",
-        "pix_init",
-        "dsa",
-        "no_aug",
-        "Sequential_Generation",
-        "max_experts",
-        "max_files",
-        "ema_decay",
-        "depth_ratio",
-        "decay",
-        "texture",
-        "Initialize_Label_With_Another_Model",
-        "Label_Model_Timestamp",
-    )
+    READ: tuple[str, ...] = ("dataset", "subset", "model", "pix_init", "dsa", "no_aug", "Sequential_Generation", "max_experts")
+    READ += ("max_files", "ema_decay", "depth_ratio", "decay", "texture", "Initialize_Label_With_Another_Model")
+    READ += ("Label_Model_Timestamp",)
 
     def __init__(self, given: Mapping[str, Any], kind: str) -> None:
         self.given, self.kind = given, kind
@@ -259,16 +240,8 @@ class _Translation:
         if self.experts_only:
             values["experts.expert_lr"] = values.pop("outer.syn_lr_init", 0.01)
             values["experts.batch_size"] = values.pop("eval.batch_size", 256)
-        for rule in (
-            self._data,
-            self._network,
-            self._start,
-            self._augment,
-            self._schedule,
-            self._experts,
-            self._parts,
-            self._asides,
-        ):
+        rules = (self._data, self._network, self._start, self._augment, self._schedule, self._experts, self._parts, self._asides)
+        for rule in rules:
             rule(values)
         return values
 
@@ -383,13 +356,6 @@ def _value(value: Any) -> Any:
         return value
     number = re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+", value)
     return None if value == "None" else float(value) if number else value
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    rows: dict[str, Any] = {}
-    for key, item in value.items():
-        rows |= _flat(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
-    return rows
 
 
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:

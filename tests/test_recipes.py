@@ -71,6 +71,25 @@ def test_recipe_explains_itself(name: str) -> None:
         assert any(line.startswith(f"# {field}") and len(line) > len(field) + 5 for line in header), field
     command = next(line for line in header if line.startswith("# Command:"))
     assert f"limbeck distill {name}" in command
+    assert says_what_was_measured(name, " ".join(header)), "Expected: needs a figure or `not run`, not only where to look"
+
+
+def says_what_was_measured(name: str, header: str) -> bool:
+    """Whether a figure is expected, it says that there is none, or docs/results.md has a row of that recipe or its method there."""
+    expected = header.partition("# Expected:")[2].partition("# Time:")[0].partition("# Differs:")[0]
+    if re.search(r"\d %|not run", expected):
+        return True
+    folder, _, last = name.rpartition("/")
+    sections = (Path(__file__).parents[1] / "docs" / "results.md").read_text(encoding="utf-8").lower().split("\n#")
+    of_folder = "\n".join(section for section in sections if folder in section.partition("\n")[0].replace("-", ""))
+    return f"| `{name}` |" in "\n".join(sections) or f"| {last.rpartition('-ipc')[0]} |" in of_folder
+
+
+def test_a_header_that_only_says_where_to_look_is_found() -> None:
+    where = "# Expected: see docs/results.md; the paper has no figure for this size # Time: 5 %"
+    assert not says_what_was_measured("cifar10/tesla-ipc1", where)
+    assert says_what_was_measured("cifar10/mtt-ipc1", where) and says_what_was_measured("scenes/tesla-ipc1", where)
+    assert says_what_was_measured("cifar10/tesla-ipc1", "# Expected: not run at this size # Time: 1")
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -257,6 +276,11 @@ def test_every_key_has_a_type_that_its_default_fits() -> None:
         ("outer.lr_img=big", "outer.lr_img: 'big' is not a number"),
         ("augment.flip=1", "augment.flip: '1' is not true or false"),
         ("data.size=[32]", "data.size: '[32]' is not a whole number or a list of 2 whole numbers or null"),
+        ("experts.rate_milestones=0.5,0.7", "experts.rate_milestones: '0.5,0.7' is not a list of numbers"),
+        ("sre2l.betas=0.5", "sre2l.betas: '0.5' is not a list of 2 numbers"),
+        ("sre2l.crop_scale=[0.1]", "sre2l.crop_scale: '[0.1]' is not a list of 2 numbers"),
+        ("rded.crop_scale=big", "rded.crop_scale: 'big' is not a list of 2 numbers"),
+        ("data.classes=cat", "data.classes: 'cat' is not a list of names or whole numbers or null"),
         ("init=", "init: '' is not one of correct, real, noise, centre, or the path of a distilled set"),
         ("method=magic", f"method: 'magic' is not one of {', '.join(METHODS)}"),
         ("enhance.cam_threshold=median", "enhance.cam_threshold: 'median' is not mean or a number"),
@@ -270,6 +294,16 @@ def test_every_key_has_a_type_that_its_default_fits() -> None:
 )
 def test_wrong_override(word: str, message: str) -> None:
     assert refusal(overridden, word) == message
+
+
+def test_every_list_key_says_what_it_holds() -> None:
+    """With a value that no list is, and that even `data.classes`, of names, refuses."""
+    lists = [key for key, kind in key_types().items() if "tuple" in str(kind)]
+    assert len(lists) >= 6
+    for key in lists:
+        message = refusal(overridden, f"{key}={{a: 1}}")
+        held = r"a list of (names or whole numbers|\d? ?whole numbers|\d? ?numbers)"
+        assert re.search(rf"is not (.* or )?{held}( or null)?$", message), message
 
 
 def test_long_values_are_cut() -> None:

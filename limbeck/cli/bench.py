@@ -83,7 +83,7 @@ def show(results: dict[str, Any]) -> None:
         print()
     console.print("time: median (least); of unroll, of conv.: ratios to plain unrolling and to the convolutions alone")
     for note in results["notes"]:
-        console.print(note)
+        console.print(note, markup=False, emoji=False)
     print_paths(results)
 
 

@@ -42,7 +42,20 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of every command that works from a recipe."""
     parser.add_argument("recipe", metavar="RECIPE", help="a name that `limbeck recipes` lists, or a .yaml file of your own")
     parser.add_argument("--data", metavar="SOURCE", help="the same as data.source=SOURCE")
+    add_skip_bad(parser)
     add_overrides(parser, "settings that replace the recipe's, such as ipc=10 match.drop_ratio=0.25")
+
+
+def add_skip_bad(parser: argparse.ArgumentParser) -> None:
+    """The option that goes with `--data`."""
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave images out that cannot be read; the same as data.skip_bad=true"
+    )
+
+
+def skipping(arguments: argparse.Namespace) -> dict[str, str]:
+    """What that option sets."""
+    return {"data.skip_bad": "true"} if getattr(arguments, "skip_bad", False) else {}
 
 
 def add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
@@ -54,5 +67,5 @@ def overrides_from(arguments: argparse.Namespace, **options: str | None) -> dict
     """The overrides as typed, under those of the options that were given: overrides_from(arguments, output="runs/a")."""
     from limbeck.recipes import parse_overrides
 
-    given = {"data.source": arguments.data, **options}
+    given = {"data.source": arguments.data, **skipping(arguments), **options}
     return parse_overrides(arguments.overrides) | {key: value for key, value in given.items() if value is not None}

@@ -152,7 +152,7 @@ def show(results: dict[str, Any]) -> None:
 
     from limbeck.studies.recovery_text import verdict_text
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     for table in results["tables"]:
         for shown in _shown(table):
             console.print(shown)
@@ -223,7 +223,8 @@ def _draw(results: Mapping[str, Any], output: Path) -> dict[str, str]:
 
 def _shown(table: Mapping[str, Any]) -> list[Any]:
     """Titles and tables of at most 80 columns, as long as a category fits."""
-    from rich.table import Table
+    from rich.table import Column, Table
+    from rich.text import Text
 
     from limbeck.studies.recovery_text import WHAT, blocks, images_text
 
@@ -231,9 +232,9 @@ def _shown(table: Mapping[str, Any]) -> list[Any]:
     for what, title in WHAT.items():
         made.append(f"{images_text(table['ipc'])}: {title}")  # a table's own title would be broken to its width
         for head, *rows in blocks(table, what):
-            shown = Table(*head)
+            shown = Table(*(Column(Text(name)) for name in head))
             for row in rows:
-                shown.add_row(*row)
+                shown.add_row(*map(Text, row))
             made.append(shown)
     return made
 

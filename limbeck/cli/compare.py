@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from limbeck.cli.command import Command
+from limbeck.cli.command import Command, add_skip_bad, skipping
 from limbeck.cli.grid import (
     OWN_KEYS,
     Entrant,
@@ -37,6 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--data", metavar="SOURCE", help="the same as data.source=SOURCE; with --methods it also says which recipes"
     )
+    add_skip_bad(parser)
     parser.add_argument("--base", metavar="RECIPE", help="with --methods: take every method's settings from this recipe")
     parser.add_argument("--ipc", metavar="N,…", help="images per class (default: the recipe's; with --methods 1)")
     parser.add_argument("--seeds", metavar="N,…", default="0,1,2", help="distillation seeds (default: 0,1,2)")
@@ -193,7 +194,7 @@ def _split(arguments: Namespace) -> tuple[dict[str, str], list[str]]:
     from limbeck.recipes import parse_overrides
 
     settings = [word for word in arguments.recipes if "=" in word and not Path(word).is_file()]
-    overrides = parse_overrides(settings)
+    overrides = parse_overrides(settings) | skipping(arguments)
     refuse_own_keys(overrides, OWN_KEYS if arguments.methods is None else {**OWN_KEYS, "method": "--methods"}, "a comparison")
     if arguments.data is not None and "data.source" in overrides:
         raise UsageError("data.source: is given twice, once as --data")

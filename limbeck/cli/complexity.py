@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.command import Command, add_overrides, overrides_from
+from limbeck.cli.command import Command, add_overrides, add_skip_bad, overrides_from
 from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import Failure, UsageError, require
 
@@ -23,6 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
     own = ComplexitySettings()
     parser.add_argument("source", metavar="SOURCE", help="the images; the same as data.source=SOURCE")
+    add_skip_bad(parser)
     add_overrides(parser, "settings of the data and of a network that is trained, such as data.size=64 eval.full_epochs=20")
     parser.add_argument(
         "--network",
@@ -51,7 +52,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--layer", metavar="NAME", default=own.layer, help="a module of the network, or some joined by + (default: last)"
     )
     parser.add_argument("--per-class", metavar="N", type=int, help="images of each class (default: all)")
-    parser.add_argument("--size", metavar="PIXELS", type=int, help="what a pretrained network takes (default: 224)")
+    parser.add_argument("--size", metavar="PIXELS", type=int, help="what a pretrained network takes (default: its own; 224)")
     parser.add_argument(
         "--batch-size", metavar="N", type=int, default=own.batch_size, help="images at a time (default: %(default)s)"
     )
@@ -101,7 +102,7 @@ def run(arguments: Namespace) -> dict[str, Any]:
 
         names = found.measurement.pictures.class_names
         groups = categories(build.categories, names, found.measurement.features)
-        record = build_benchmark(found, groups, distil.data, output, build)
+        record = build_benchmark(found, groups, found.data, output, build)
         results["subsets"] = {
             name: {"complexity": subset["complexity"], "source": f"{PREFIX}{output}:{name}"}
             for name, subset in record["subsets"].items()
@@ -144,20 +145,27 @@ def show(results: dict[str, Any]) -> None:
 
 def _classes(rows: Sequence[Mapping[str, Any]], key: str, total: int) -> Any:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("class", "complexity", "95 % interval", "images", "blank maps")
     for column in table.columns[1:]:
         column.justify = "right"
     for number, row in enumerate(rows):
-        ends = "–" if row["ci95"] is None else f"{row['ci95'][0]:.1f} … {row['ci95'][1]:.1f}"
+        ends = "–" if row["ci95"] is None else "{:.1f} … {:.1f}".format(*_percentages(row["ci95"]))
         gap = number + 1 == SHOWN and len(rows) < total
-        table.add_row(row["name"], f"{row[key]:.1f} %", ends, str(row["images"]), str(row["blank"]), end_section=gap)
+        # As it is: in plain words `[red]` and `:cat:` would be markup.
+        table.add_row(Text(row["name"]), f"{row[key]:.1f} %", ends, str(row["images"]), str(row["blank"]), end_section=gap)
     return table
 
 
 def _interval(spread: Mapping[str, Any]) -> str:
     ends = spread["ci95"]
-    return "" if ends is None else f" [{ends[0]:.1f}, {ends[1]:.1f}]"
+    return "" if ends is None else " [{:.1f}, {:.1f}]".format(*_percentages(ends))
+
+
+def _percentages(ends: Sequence[float]) -> list[float]:
+    """An interval's ends, inside 0 … 100: a few values with a normal distribution's interval reach beyond."""
+    return [min(max(end, 0.0), 100.0) for end in ends]
 
 
 def _settings(arguments: Namespace) -> "ComplexitySettings":

@@ -16,16 +16,20 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> dict[str, Any]:
-    from limbeck.recipes import load_recipe
+    from limbeck.recipes import load_recipe, remarks
 
-    settings = load_recipe(arguments.recipe, overrides_from(arguments, output=arguments.output))
+    overrides = overrides_from(arguments, output=arguments.output)
+    settings = load_recipe(arguments.recipe, overrides)
     output = Path(settings.output or default_output(arguments.recipe))
 
     from limbeck.methods.run import distill
     from limbeck.report.html import write_report
     from limbeck.runtime.progress import default_progress
 
-    results = distill(settings, output, resume=arguments.resume, progress=default_progress(), recipe=arguments.recipe)
+    progress = default_progress()
+    for remark in remarks(arguments.recipe, overrides, settings):
+        progress.say(remark)
+    results = distill(settings, output, resume=arguments.resume, progress=progress, recipe=arguments.recipe)
     try:
         report = write_report(output)
     except Exception as error:

@@ -4,11 +4,11 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from limbeck.cli.command import Command, overrides_from
+from limbeck.cli.command import Command, add_skip_bad, overrides_from
 from limbeck.cli.output import print_evaluation
 from limbeck.runtime.errors import UsageError
 
-CHANGEABLE = ("eval.", "engine.", "view_labels.", "network", "data.source", "data.root", "data.workers")
+CHANGEABLE = ("eval.", "engine.", "view_labels.", "network", "data.source", "data.root", "data.workers", "data.skip_bad")
 LOOKS = (5, 30)
 
 
@@ -24,6 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--networks", metavar="NAME,…", help="the same as eval.networks=NAME,…")
     parser.add_argument("--seeds", metavar="N", help="the same as eval.seeds=N")
     parser.add_argument("--data", metavar="SOURCE", help="where the real images are; the same as data.source=SOURCE")
+    add_skip_bad(parser)
     parser.add_argument("--recipe", metavar="RECIPE", help="take the settings of this recipe instead of those in the (first) set")
     parser.add_argument(
         "--until-significant",

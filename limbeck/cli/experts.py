@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.command import Command, add_overrides, overrides_from
+from limbeck.cli.command import Command, add_overrides, add_skip_bad, overrides_from, skipping
 from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import Failure, UsageError, require
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 MOST_CLASSES = 20  # in a table of difficulties
 
 OPTIONS = {
-    "train": ("data", "shard"),
+    "train": ("data", "skip_bad", "shard"),
     "show": ("plot",),
     "verify": ("recipes",),
     "prune": ("keep", "recipes", "dry_run"),
-    "import": ("data", "output", "network", "keep"),
+    "import": ("data", "skip_bad", "output", "network", "keep"),
 }
 
 
@@ -35,6 +35,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add_overrides(parser, "settings that replace the recipe's, such as experts.num_experts=10; PATH or FILE… of the other forms")
     parser.add_argument("--data", metavar="SOURCE", help="the same as data.source=SOURCE")
+    add_skip_bad(parser)
     parser.add_argument("--shard", metavar="I/N", help="train only the I-th of N shares of the experts, beside other processes")
     parser.add_argument(
         "--plot", metavar="FILE", help="show: draw accuracies, and difficulties if there are any, to this .png file"
@@ -135,7 +136,7 @@ def _import(arguments: Namespace) -> dict[str, Any]:
         if getattr(arguments, option) is None:
             raise UsageError(f"--{option}: is needed by `limbeck experts import`")
     words: Sequence[str] = arguments.overrides
-    given = parse_overrides(word for word in words if _is_setting(word))
+    given = parse_overrides(word for word in words if _is_setting(word)) | skipping(arguments)
     settings = settings_from_plain({"network": arguments.network, "data.source": arguments.data}, given, origin="the command line")
     files = [Path(word).expanduser() for word in words if not _is_setting(word)]
 
@@ -265,8 +266,8 @@ def _print_store(store: Mapping[str, Any]) -> None:
 def _print_difficulty(record: Mapping[str, Any]) -> None:
     """The scores of a curriculum, a line a class; of many classes the easiest and the hardest."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     rows = sorted(record["classes"], key=lambda row: float(row["mean"]))
     shown = rows if len(rows) <= MOST_CLASSES else rows[: MOST_CLASSES // 2] + rows[-MOST_CLASSES // 2 :]
@@ -276,7 +277,7 @@ def _print_difficulty(record: Mapping[str, Any]) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for row in shown:
-        table.add_row(escape(row["name"]), str(row["images"]), *(f"{value:.3g}" for value in (row["mean"], *row["quantiles"])))
+        table.add_row(Text(row["name"]), str(row["images"]), *(f"{value:.3g}" for value in (row["mean"], *row["quantiles"])))
     Console(highlight=False).print(table)
     if len(shown) < len(rows):
         print(f"the easiest and the hardest {MOST_CLASSES // 2} of {len(rows)} classes; --json has all")

@@ -44,6 +44,7 @@ def print_results(results: Mapping[str, Any]) -> None:
     """Print the accuracies, the recovery ratio, the time of every stage and the paths that `results` holds."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from limbeck.distilled.card import accuracies, protocol_name
 
@@ -52,10 +53,11 @@ def print_results(results: Mapping[str, Any]) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for row in accuracies(results):
-        table.add_row(row.title, row.value, row.bounds, str(row.runs))
+        table.add_row(Text(row.title), row.value, row.bounds, str(row.runs))
     console.print(table)
     if isinstance(results.get("protocol"), Mapping):
-        console.print(f"protocol: {protocol_name(results['protocol'])}, network {results.get('network', '–')}")
+        said = f"protocol: {protocol_name(results['protocol'])}, network {results.get('network', '–')}"
+        console.print(said, markup=False, emoji=False)
     if results.get("recovery_ratio") is not None:
         console.print(f"recovery ratio: {100 * results['recovery_ratio']:.1f} % of the full data's accuracy")
     if skipped := results.get("skipped_share"):
@@ -130,10 +132,11 @@ def _print_comparisons(comparisons: Sequence[Mapping[str, Any]]) -> None:
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(*columns)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     Console(highlight=False).print(table)
 
 

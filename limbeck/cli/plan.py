@@ -25,10 +25,11 @@ def run(arguments: Namespace) -> dict[str, Any]:
 
 def show(results: dict[str, Any]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
+    from rich.text import Text
 
     console = Console(highlight=False)
-    table = Table("stage distil of " + results["recipe"], "predicted")
+    table = Table(Column(Text("stage distil of " + results["recipe"])), "predicted")
     table.columns[1].justify = "right"
     for name, seconds in results["parts"].items():
         table.add_row(name, duration(seconds))
@@ -49,7 +50,7 @@ def show(results: dict[str, Any]) -> None:
         if stages:
             console.print(f"experts' stage: {stages}")
     for sentence in results["advice"]:
-        console.print(f"advice: {sentence}")
+        console.print(f"advice: {sentence}", markup=False, emoji=False)
     console.print("initial labels and the final evaluation come on top")
 
 

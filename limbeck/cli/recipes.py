@@ -1,4 +1,4 @@
-"""`limbeck recipes`: list the recipes, show one, or make one of a file of the research code."""
+"""`limbeck recipes`: list the recipes, or ImageNet's published subsets, show one, or make one of a file of the research code."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -20,6 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="show this recipe instead of the list; or `import FILE`: translate a YAML file of MTT's, DATM's, PAD's or EDF's code",
     )
     parser.add_argument("--full", action="store_true", help="show all its settings, the defaults included")
+    parser.add_argument("--subsets", action="store_true", help="list ImageNet's published subsets: the sources imagenet:NAME")
     parser.add_argument("--output", metavar="FILE", help="import: where to write the recipe (default: print it)")
     parser.add_argument("--method", metavar="NAME", help="import: which method the file is for (default: by its keys)")
 
@@ -30,6 +31,10 @@ def run(arguments: Namespace) -> dict[str, Any]:
     for option in ("output", "method"):
         if getattr(arguments, option) is not None:
             raise UsageError(f"--{option}: is an option of `limbeck recipes import FILE`")
+    if arguments.subsets:
+        if arguments.words or arguments.full:
+            raise UsageError("--subsets: lists what there is, and takes no NAME and no --full")
+        return {"subsets": _subsets()}
     if len(arguments.words) > 1:
         raise UsageError(f"NAME: {' '.join(arguments.words)!r} is more than one recipe")
 
@@ -58,12 +63,38 @@ def show(results: dict[str, Any]) -> None:
     if "text" in results:
         print(results["text"], end="")
         return
-    width = max(map(len, results["recipes"])) + 2
+    if "subsets" in results:
+        listed = {name: _described(subset) for name, subset in results["subsets"].items()}
+    else:
+        listed = results["recipes"]
+    width = max(map(len, listed)) + 2
     columns = get_terminal_size().columns if sys.stdout.isatty() else 0
-    for name, description in results["recipes"].items():
+    for name, description in listed.items():
         # In a terminal, lines too long for it go on under the descriptions; in a pipe a recipe is a line.
         lines = wrap(description, columns - width) if columns > 2 * width else [description]
         print(f"{name:{width}}" + f"\n{' ' * width}".join(lines))
+
+
+def _subsets() -> dict[str, dict[str, Any]]:
+    from limbeck.data.registry import subsets
+
+    return {
+        name: {
+            "classes": [{"wnid": entry.wnid, "index": entry.index, "name": entry.name} for entry in subset.classes],
+            "train_images": list(subset.train_images),
+            "val_images": subset.val_images,
+            "provenance": subset.provenance,
+            "note": subset.note,
+        }
+        for name, subset in subsets().items()
+    }
+
+
+def _described(subset: dict[str, Any]) -> str:
+    least, most = subset["train_images"]
+    note = f" ({subset['note']})" if subset["note"] else ""
+    images = f"{least} to {most} training and {subset['val_images']} validation images"
+    return f"{len(subset['classes'])} classes, {images}; {subset['provenance']}{note}"
 
 
 def _import(arguments: Namespace) -> dict[str, Any]:
@@ -75,8 +106,9 @@ def _import(arguments: Namespace) -> dict[str, Any]:
 
     if len(arguments.words) != 2:
         raise UsageError("import: takes one FILE, the YAML file of the research code")
-    if arguments.full:
-        raise UsageError("--full: is no option of `limbeck recipes import FILE`")
+    for option in ("full", "subsets"):
+        if getattr(arguments, option):
+            raise UsageError(f"--{option}: is no option of `limbeck recipes import FILE`")
     output = None if arguments.output is None else Path(arguments.output)
     if output is not None and (output.suffix not in (".yaml", ".yml") or output.exists()):
         raise UsageError(f"--output: {arguments.output!r} is not a new file that ends in .yaml")

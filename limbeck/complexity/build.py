@@ -7,6 +7,7 @@ K. Wang et al., "Emphasizing Discriminative Features for Dataset Distillation in
 ten of each in categories of at least twenty.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from limbeck.runtime.files import write_json, write_text
 from limbeck.runtime.fingerprint import fingerprint
 
 LEVELS = ("easy", "hard")
+BUILT_IN = ("scenes", "imagenet")  # sources that a folder of the same name does not stand in for
 
 
 def build_benchmark(
@@ -90,7 +92,7 @@ def card(record: Mapping[str, Any], output: Path) -> str:
     """What the folder says about itself, Markdown."""
     source, measured, settings = record["source"], record["measured"], record["measured"]["settings"]
     rows = [
-        f"| `{name}` | {subset['complexity']:.1f} % | {', '.join(entry['name'] for entry in subset['classes'])} |"
+        f"| `{name}` | {subset['complexity']:.1f} % | {', '.join(_cell(entry['name']) for entry in subset['classes'])} |"
         for name, subset in record["subsets"].items()
     ]
     left = ", ".join(f"{name} ({count})" for name, count in record["left_out"].items())
@@ -101,7 +103,7 @@ def card(record: Mapping[str, Any], output: Path) -> str:
         f"# Easy and hard classes of {Path(source.source).name or source.source}",
         f"Of each of {len(record['categories'])} categories the {record['build'].classes_per_subset} classes of lowest and of "
         "highest complexity: the share of an image, in percent, that does not speak for its class.",
-        f"```\nlimbeck distill RECIPE --data '{PREFIX}{output}:{first}'\n```",
+        f"```\nlimbeck distill RECIPE --data {shlex.quote(f'{PREFIX}{output.expanduser().absolute()}:{first}')}\n```",
         "| subset | complexity | classes |\n|---|---|---|\n" + "\n".join(rows),
         f"Measured on {measured['images']} images with {measured['network']['name']} ({settings.cam}, layer "
         f"{'+'.join(measured['network']['layers'])}, {settings.classes} class, activation of at least {settings.thresholds[0]:g} "
@@ -119,9 +121,23 @@ def _entry(k: int, names: Sequence[str], values: np.ndarray) -> dict[str, Any]:
     return {"index": int(k), "name": names[k], "complexity": float(values[k])}
 
 
+def _cell(name: str) -> str:
+    """A name as it can stand in a table of Markdown."""
+    return " ".join(name.split()).replace("|", "\\|")
+
+
 def _absolute(source: DataSettings) -> DataSettings:
     """The same wherever it is read from."""
-    place, root = Path(source.source).expanduser(), source.root
-    if root is not None and not root.startswith("hf:"):
-        root = str(Path(root).expanduser().absolute())
-    return replace(source, source=str(place.absolute()) if place.exists() else source.source, root=root)
+    if source.source.startswith(PREFIX):
+        folder, _, name = source.source.removeprefix(PREFIX).rpartition(":")
+        named = f"{PREFIX}{Path(folder).expanduser().absolute()}:{name}"
+    else:
+        named = source.source if source.source.partition(":")[0] in BUILT_IN else _place(source.source)
+    return replace(source, source=named, root=None if source.root is None else _place(source.root))
+
+
+def _place(named: str) -> str:
+    """A path made absolute, also behind `hf:`; a name on the Hub as it is."""
+    prefix = "hf:" if named.startswith("hf:") else ""
+    place = Path(named.removeprefix(prefix)).expanduser()
+    return f"{prefix}{place.absolute()}" if place.exists() or not prefix else named

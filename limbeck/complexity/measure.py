@@ -16,9 +16,9 @@ import torch
 from filelock import Timeout
 from torch import Tensor
 
+from limbeck.complexity.judge import Judge
 from limbeck.complexity.maps import blend, look
 from limbeck.complexity.metric import class_means, complexity
-from limbeck.complexity.networks import Judge
 from limbeck.complexity.pictures import Pictures
 from limbeck.complexity.settings import ComplexitySettings
 from limbeck.evaluation.areas import discriminative_area, mean_activation

@@ -53,6 +53,10 @@ class Pictures:
             found[torch.from_numpy(chosen)] = split.images(self.position[index[chosen]])
         return found
 
+    def name(self, i: int) -> str | None:
+        """What image `i` is called in its source; None where it has no name there."""
+        return list(self.splits.values())[int(self.part[i])].name(int(self.position[i]))
+
     def boxes(self) -> np.ndarray | None:
         """The objects' boxes, with shape (n, 4); None where they are not known."""
         found = np.empty((len(self), 4), dtype=np.int64)

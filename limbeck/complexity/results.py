@@ -85,7 +85,10 @@ def reliability(measurement: Measurement, table: Table) -> float | None:
 
 
 def image_rows(measurement: Measurement, table: Table) -> list[dict[str, Any]]:
-    """A row for every image: where it is, its class, what the network makes of it; None where its logits are not finite."""
+    """A row for every image: where it is, which file (None where the source has none), its class, what the network makes of it.
+
+    What depends on the network is None where its logits are not finite.
+    """
     pictures, names = measurement.pictures, measurement.judge.class_names
     splits, usable = list(pictures.splits), table.usable
     thresholds = [_key(threshold) for threshold in measurement.settings.thresholds]
@@ -95,6 +98,7 @@ def image_rows(measurement: Measurement, table: Table) -> list[dict[str, Any]]:
             {
                 "split": splits[pictures.part[i]],
                 "position": int(pictures.position[i]),
+                "file": pictures.name(i),
                 "label": int(pictures.labels[i]),
                 "class": pictures.class_names[pictures.labels[i]],
                 "predicted": names[table.predicted[i]] if usable[i] else None,

@@ -23,7 +23,8 @@ class ComplexitySettings:
         classes: the class a map is for: the `true` one, or the one that the network `predicted`.
         split: `train` (validation images included), `test` or `all`.
         per_class: images of each class, drawn by the seed; None takes all.
-        size: side of what a pretrained network takes, in pixels; None takes 224. Limbeck's networks have a size of their own.
+        size: side of what a pretrained network takes, in pixels; None takes what it was made for, 224 where it does not say.
+            Limbeck's networks have a size of their own.
         normalise: mean and deviation of the inputs of a pretrained network: those it came with (`network`; ImageNet's where it came
             without) or `imagenet`'s.
         batch_size: images at a time; the noise of `smooth_gradcam_pp` depends on it.

@@ -3,6 +3,7 @@
 `FOLDER/benchmark.json` says where the images are and which of their classes the subset has; it holds no images of its own.
 """
 
+from collections.abc import Collection
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,13 +15,18 @@ from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json
 
 PREFIX, RECORD, FORMAT = "benchmark:", "benchmark.json", 1
+KEPT = ("root", "size", "crop", "skip_bad", "seed")
 
 
-def load_benchmark(settings: DataSettings) -> DataSettings:
+def load_benchmark(settings: DataSettings, given: Collection[str] = ()) -> DataSettings:
     """The settings of the images that `settings.source`, `benchmark:FOLDER:NAME`, stands for.
 
-    Source, classes and, where `settings` do not say otherwise, `root`, `size` (with `crop`), `skip_bad` and `seed` are those that
-    the benchmark was measured with; all else is as in `settings`. `classes` chooses among those of the subset.
+    Source, classes and, where `settings` do not say otherwise, `root`, `size`, `crop`, `skip_bad` and `seed` are those that the
+    benchmark was measured with; all else is as in `settings`. `classes` chooses among those of the subset.
+
+    Args:
+        settings: what says otherwise is a value that is not the default.
+        given: the names of those that say otherwise with the default's value, too.
 
     Raises:
         UsageError: when there is no such folder or subset, or the benchmark cannot be read.
@@ -33,17 +39,35 @@ def load_benchmark(settings: DataSettings) -> DataSettings:
         raise UsageError(f"data.source: the benchmark '{folder}' has no {name!r}, but {', '.join(subsets)}{hint}")
     entries = subsets[name]["classes"]
     chosen = Classes(tuple(entry["name"] for entry in entries)).choose(settings.classes, settings.source)
-    sized = settings if settings.size is not None else stored
-    return replace(
-        settings,
-        source=stored.source,
-        root=settings.root or stored.root,
-        classes=tuple(entries[k]["name"] for k in chosen),
-        size=sized.size,
-        crop=sized.crop,
-        skip_bad=settings.skip_bad or stored.skip_bad,
-        seed=settings.seed or stored.seed,
-    )
+    usual = DataSettings()
+    said = {key for key in KEPT if key in given or getattr(settings, key) != getattr(usual, key)}
+    held = {key: getattr(settings if key in said else stored, key) for key in KEPT}
+    return replace(settings, source=stored.source, classes=tuple(entries[k]["name"] for k in chosen), **held)
+
+
+def settled(settings: DataSettings, given: Collection[str]) -> DataSettings:
+    """Settings of a benchmark that say all by themselves, so that nobody has to know later which keys were given.
+
+    Where a given key has the default's value and the benchmark another, that takes the images' own source and classes. A benchmark
+    that cannot be read is left to whoever loads it.
+
+    Args:
+        settings: of the source `benchmark:FOLDER:NAME`.
+        given: the names of the keys that were given.
+    """
+    try:
+        inner = innermost(settings, given)
+        whole = replace(inner, source=settings.source, classes=settings.classes)
+        return whole if innermost(whole) == inner else inner
+    except UsageError:
+        return settings
+
+
+def innermost(settings: DataSettings, given: Collection[str] = ()) -> DataSettings:
+    """Of a benchmark of a benchmark the settings of the images."""
+    while settings.source.startswith(PREFIX):
+        settings = load_benchmark(settings, given)
+    return settings
 
 
 def _read(folder: Path, source: str) -> tuple[dict[str, Any], DataSettings]:

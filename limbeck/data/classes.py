@@ -56,10 +56,15 @@ class Classes:
             k for k in range(len(self)) if wanted in self.words(k)
         ]
         if len(found) > 1:
-            raise UsageError(f"data.classes: {wanted!r} could be any of the classes {found} of {source!r}; give an index")
+            could = " or ".join(f"{k} ({', '.join(dict.fromkeys((self.names[k], *self._ids(k))))})" for k in found)
+            raise UsageError(f"data.classes: {wanted!r} could be {could} of {source!r}; give an index")
         if not found:
             raise UsageError(f"data.classes: {wanted!r} is not a class of {source!r}{self._hint(wanted)}")
         return found[0]
+
+    def _ids(self, k: int) -> tuple[str, ...]:
+        """What class `k` is called that only it is."""
+        return tuple(word for word in self.words(k) if sum(word in self.words(other) for other in range(len(self))) == 1)[:2]
 
     def _hint(self, wanted: str) -> str:
         words = {word.casefold(): word for k in range(len(self)) for word in self.words(k)}

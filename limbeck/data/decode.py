@@ -4,6 +4,7 @@ What a process does with its images is here, apart from everything that imports 
 forked, each of them imports this module anew.
 """
 
+import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 CHUNK = 64
-SUFFIXES = frozenset((".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+SUFFIXES = frozenset(
+    (".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+)
 GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+SIXTEEN_BITS_AS_I = ("PNG", "PPM")  # formats whose grey of 16 bits Pillow opens with 32
 ORIENTATION = 0x0112
 SHOWN = 3  # images that an error names one by one
 
@@ -165,6 +169,8 @@ def _opened(item: Item) -> Iterator["Image"]:
     import PIL.Image
 
     try:
+        if isinstance(item, Path) and not stat.S_ISREG(item.stat().st_mode):
+            raise _Failed("it is no regular file")  # to open a pipe would wait for somebody who writes to it
         with PIL.Image.open(item if isinstance(item, Path) else BytesIO(_content(item))) as image:
             yield image
     except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error and more over broken files
@@ -187,6 +193,8 @@ def _upright(image: "Image", grey: bool) -> "Image":
     import PIL.Image
 
     orientation = _orientation(image)
+    if image.mode == "I" and image.format not in SIXTEEN_BITS_AS_I:
+        raise ValueError("its pixels are whole numbers of 32 bits or with a sign; 8 or 16 bits are accepted")
     if image.mode.startswith("I"):
         # 16-bit grey: a plain conversion would cut everything above 255 to white.
         image = PIL.Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))

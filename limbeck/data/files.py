@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from limbeck.data.classes import Classes, relabelled
-from limbeck.data.decode import Item
+from limbeck.data.decode import Item, Member
 from limbeck.data.image_cache import decoded
-from limbeck.data.imageset import ImageSet, Split
+from limbeck.data.imageset import ImageSet, Split, content_fingerprint, encoded
 from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
-from limbeck.data.split import cap, divide, hold_out_test
+from limbeck.data.split import TEST_SHARE, Wanted, cap, divide, hold_out, hold_out_test
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import Progress
 
@@ -33,7 +34,14 @@ class Files:
         return Files([self.items[i] for i in positions], labels)
 
 
-def load_files(settings: DataSettings, parts: Mapping[str, Files], classes: Classes, progress: Progress) -> ImageSet:
+def load_files(
+    settings: DataSettings,
+    parts: Mapping[str, Files],
+    classes: Classes,
+    progress: Progress,
+    wanted: Wanted | None = None,
+    root: Path | None = None,
+) -> ImageSet:
     """The `ImageSet` of images that are listed.
 
     Args:
@@ -42,6 +50,8 @@ def load_files(settings: DataSettings, parts: Mapping[str, Files], classes: Clas
             for testing.
         classes: of the source, in the order of the labels.
         progress: where to report.
+        wanted: the images to decode, in the splits they are in, where nothing is trained on them; None decodes all.
+        root: the folder that names of images begin under; None calls them by their whole paths.
 
     Raises:
         UsageError: when a class is not there, none can spare an image to test or validate on, an image cannot be read, or sizes
@@ -52,24 +62,50 @@ def load_files(settings: DataSettings, parts: Mapping[str, Files], classes: Clas
         parts, classes = {part: files.choose(chosen) for part, files in parts.items()}, classes.take(chosen)
     parts = {part: files for part, files in parts.items() if files.items or part != "val"}
     if "test" not in parts:
-        kept, held = hold_out_test(parts["train"].labels, settings)
+        labels = parts["train"].labels
+        kept, held = hold_out(labels, TEST_SHARE, settings.seed, "test") if wanted else hold_out_test(labels, settings)
         parts = {"train": parts["train"].take(kept), "test": parts["train"].take(held)}
     # Only what will be used is decoded: of a million images a small `per_class` leaves few.
     capped = parts["train"].take(cap(parts["train"].labels, settings.per_class, settings.seed))
     parts = {"train": capped, **{part: files for part, files in parts.items() if part != "train"}}
+    if wanted is not None:
+        drawn = wanted.draw({part: files.labels for part, files in parts.items()})
+        parts = {part: parts[part].take(positions) for part, positions in drawn.items()}
     items = [item for files in parts.values() for item in files.items]
+    if not items:
+        raise UsageError(f"data.source: {settings.source!r} has no {' or '.join(wanted.parts if wanted else parts)} images")
     storage, content, bad = decoded(
         items, wanted_sides(settings), settings.workers, progress, crop=settings.crop, skip_bad=settings.skip_bad
     )
     blank = np.zeros(len(items), dtype=bool)
     blank[[row for row, _, _ in bad]] = True
+    names = encoded(called(item, root) for item in items)
     splits, first = {}, 0
     for part, files in parts.items():
-        split = Split(storage, np.arange(first, first + len(files.items)), files.labels)
+        split = Split(storage, np.arange(first, first + len(files.items)), files.labels, names=names)
         splits[part] = split.take(np.flatnonzero(~blank[split.rows]))
         first += len(files.items)
+    if wanted is not None:
+        return undivided(settings, splits, classes, content)
     check_splits(settings.source, splits["train"], splits["test"], classes)
     return divide(settings, splits["train"], splits["test"], classes.names, splits.get("val"), content)
+
+
+def called(item: Item, root: Path | None) -> str:
+    """An image's name: its path, or its archive's and its own in it; both relative to `root` where they lie under it."""
+    path = item if isinstance(item, Path) else item.archive if isinstance(item, Member) else None
+    if path is None or root is None or not path.is_relative_to(root):
+        return str(item)
+    short = path.relative_to(root).as_posix()
+    return f"{short}: {item.name}" if isinstance(item, Member) else short
+
+
+def undivided(settings: DataSettings, splits: Mapping[str, Split], classes: Classes, content: str) -> ImageSet:
+    """The `ImageSet` of splits as they are, of which some may be empty or missing, for what is only looked at."""
+    none = next(iter(splits.values())).take(np.arange(0))
+    train, val, test = (splits.get(part, none) for part in ("train", "val", "test"))
+    prints = content_fingerprint(train, val, test, classes.names, content)
+    return ImageSet(train, val, test, classes.names, settings.source, prints)
 
 
 def check_splits(source: str, train: Split, test: Split, classes: Classes) -> None:

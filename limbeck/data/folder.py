@@ -1,10 +1,14 @@
 """Images in folders, one folder per class.
 
 Either `train/` stands beside `test/` or `val/` (beside both, `val/` is what the best checkpoint is chosen on), or the folder
-holds the class folders itself: then 20 % of each class, drawn by the seed, are for testing.
+holds the class folders itself: then 20 % of each class, drawn by the seed, are for testing. `SPLITS` are the words that name a
+split, in whatever case.
 """
 
 import os
+import re
+from collections import Counter
+from itertools import combinations
 from pathlib import Path
 from typing import NoReturn
 from unicodedata import normalize
@@ -15,27 +19,35 @@ from limbeck.data.classes import Classes
 from limbeck.data.decode import SUFFIXES, Item
 from limbeck.data.files import Files, load_files
 from limbeck.data.imageset import ImageSet
-from limbeck.data.registry import known_names
+from limbeck.data.registry import words_of
 from limbeck.data.settings import DataSettings
+from limbeck.data.split import Wanted
 from limbeck.runtime.errors import UsageError
-from limbeck.runtime.progress import Progress
+from limbeck.runtime.progress import NoProgress, Progress
+
+SPLITS = {"train": "train", "training": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
+CALLED = "splits are called train or training, test, and val, valid or validation"
+ARCHIVES_LEAVE = ("__MACOSX", "__pycache__")
+# Kinds of images that are not read: where such files lie in class folders, somebody expects them to count.
+FOREIGN = frozenset((".heic", ".heif", ".jxl", ".jp2", ".tga", ".ico", ".svg", ".psd", ".exr", ".raw", ".dng", ".cr2", ".nef"))
 
 
-def load_folder(settings: DataSettings, progress: Progress) -> ImageSet:
+def load_folder(settings: DataSettings, progress: Progress, wanted: Wanted | None = None) -> ImageSet:
     """The images under the folder `settings.source`; classes are sorted by name.
 
     Raises:
         UsageError: when there are no class folders or only one, a class is empty, train and test have other classes than each
             other, a file cannot be read, or sizes differ and `data.size` is not given.
     """
-    parts, class_names = scan(Path(settings.source).expanduser().resolve(), settings.source)
+    root = Path(settings.source).expanduser().resolve()
+    parts, class_names = scan(root, settings.source, progress, tested=wanted is None)
     # Folders that are called n01440764 can be chosen as "tench", too.
-    known = known_names()
-    classes = Classes(class_names, tuple((known[name],) if name in known else () for name in class_names))
-    return load_files(settings, parts, classes, progress)
+    return load_files(settings, parts, Classes(class_names, tuple(map(words_of, class_names))), progress, wanted, root)
 
 
-def scan(root: Path, source: str) -> tuple[dict[str, Files], tuple[str, ...]]:
+def scan(
+    root: Path, source: str, progress: Progress = NoProgress(), *, tested: bool = True
+) -> tuple[dict[str, Files], tuple[str, ...]]:
     """The image files under `root`, as `train` and, where the folder is so divided, `test` and `val`; and the class names.
 
     Raises:
@@ -43,14 +55,11 @@ def scan(root: Path, source: str) -> tuple[dict[str, Files], tuple[str, ...]]:
     """
     if not (folders := subfolders(root)):
         raise UsageError(f"data.source: {source!r} has no class folders")
-    # A class may be called "train" (it is a vehicle, too): what holds folders is a split, what holds images is a class.
-    if "train" in folders and subfolders(folders["train"]) and not _has_images(folders["train"]):
-        if not (others := [name for name in ("test", "val") if name in folders]):
-            raise UsageError(f"data.source: {source!r} has train/ but neither test/ nor val/ beside it")
-        parts = {"train": "train", "test": others[0], **({"val": "val"} if len(others) == 2 else {})}
-    else:
-        parts = {"train": ""}
-    names = {part: tuple(subfolders(root / name)) for part, name in parts.items()}
+    parts = _parts(folders, source, progress, tested) or {"train": root}
+    for folder in parts.values():
+        if lost := [entry for entry in folder.iterdir() if entry.is_symlink() and not entry.exists() and not _left_out(entry.name)]:
+            raise UsageError(f"data.source: '{lost[0]}' is a link to nowhere, where class folders lie")
+    names = {part: tuple(subfolders(folder)) for part, folder in parts.items()}
     class_names = names["train"]
     if len(class_names) < 2:
         raise UsageError(f"data.source: {source!r} has one class folder, {class_names[0]!r}; at least two classes are needed")
@@ -58,15 +67,80 @@ def scan(root: Path, source: str) -> tuple[dict[str, Files], tuple[str, ...]]:
         raise UsageError(f"data.source: {source!r} has the class folder {unreadable[0]!r}, whose name is not UTF-8; rename it")
     for part, found in names.items():
         if odd := sorted(set(found) ^ set(class_names)):
-            having, lacking = ("train", parts[part]) if odd[0] in class_names else (parts[part], "train")
+            called = {key: parts[key].name for key in ("train", part)}
+            having, lacking = called.values() if odd[0] in class_names else reversed(called.values())
             like = [name for name in {*found, *class_names} if name != odd[0] and _alike(name) == _alike(odd[0])]
             hint = f", which has {like[0]!r}: the names must agree to the letter" if like else ""
             raise UsageError(f"data.source: {source!r} has the class {odd[0]!r} in {having}/ but not in {lacking}/{hint}")
-    return {part: list_classes(root / name, class_names) for part, name in parts.items()}, class_names
+    _refuse_shared(parts, class_names, source)
+    others = Counter[str]()
+    files = {part: list_classes(folder, class_names, others) for part, folder in parts.items()}
+    if others:
+        progress.say(f"{source}: {_counted(others)} in class folders are left out, for images of that kind are not read")
+    if not tested and parts["train"] != root:
+        files.setdefault("test", Files([], np.arange(0)))  # a folder train/ is all for training
+    return files, class_names
 
 
-def list_classes(root: Path, folders: tuple[str, ...]) -> Files:
+def _parts(folders: dict[str, Path], source: str, progress: Progress, tested: bool) -> dict[str, Path]:
+    """The folders of the splits, `train` first, what is tested on as `test`; none where the folders are classes.
+
+    Raises:
+        UsageError: when they look like splits but are not called so, or two are called the same.
+    """
+    # A class may be called "train" (it is a vehicle, too): what holds folders is a split, what holds images is a class.
+    inner = {name: set(subfolders(folder)) for name, folder in folders.items() if not _has_images(folder)}
+    inner = {name: found for name, found in inner.items() if found}
+    called: dict[str, list[str]] = {}
+    for name in inner:
+        if split := SPLITS.get(name.casefold()):
+            called.setdefault(split, []).append(name)
+    if twice := [names for names in called.values() if len(names) > 1]:
+        raise UsageError(f"data.source: {source!r} has {' and '.join(f'{name}/' for name in twice[0])}, which name one split")
+    if "train" not in called:
+        _refuse_disguised(folders, inner, source)
+        return {}
+    train = called["train"][0]
+    # Test images are often published without labels: flat, or in one folder that is called like no class.
+    labelled = {split: called[split][0] for split in ("test", "val") if split in called}
+    if len(labelled) == 2 and not {_alike(name) for name in inner[labelled["test"]]} & {_alike(name) for name in inner[train]}:
+        del labelled["test"]
+    unlabelled = [name for name in folders if SPLITS.get(name.casefold()) in ("test", "val") and name not in labelled.values()]
+    if not labelled and tested:
+        beside = f"{train}/ and {unlabelled[0]}/, but no class folders in {unlabelled[0]}/" if unlabelled else None
+        raise UsageError(f"data.source: {source!r} has {beside or f'{train}/ but neither test/ nor val/ beside it'}")
+    for name in unlabelled:
+        progress.say(f"{source}: {name}/ has no folders of the classes and is left out")
+    chosen = list(labelled.values())
+    return {part: folders[name] for part, name in zip(("train", "test", "val"), (train, *chosen), strict=False)}
+
+
+def _refuse_disguised(folders: dict[str, Path], inner: dict[str, set[str]], source: str) -> None:
+    """Refuse splits that are called otherwise, whose names would become the classes."""
+    kinds = {SPLITS[word]: name for name in inner for word in re.split(r"[^a-z]+", name.casefold()) if word in SPLITS}
+    pairs = [(kinds["train"], name) for name in kinds.values() if "train" in kinds and name != kinds["train"]]
+    if len(inner) == len(folders):  # a class whose images lie deeper has perhaps one folder like others: `images/`
+        pairs += [(one, other) for one, other in combinations(inner, 2) if inner[one] == inner[other] and len(inner[one]) > 1]
+    if pairs:
+        one, other = pairs[0]
+        same = f", which hold folders of the same names such as {min(inner[one])!r}" if inner[one] == inner[other] else ""
+        raise UsageError(f"data.source: {source!r} has no classes but what seem to be splits, {one}/ and {other}/{same}; {CALLED}")
+
+
+def _refuse_shared(parts: dict[str, Path], class_names: tuple[str, ...], source: str) -> None:
+    """Refuse splits that are one folder by way of links, for one would test on what was trained on."""
+    for one, other in combinations(parts.values(), 2):
+        for name in ("", *class_names):
+            if os.path.realpath(one / name) == os.path.realpath(other / name):
+                raise UsageError(f"data.source: '{other / name}' and '{one / name}' in {source!r} are the same folder")
+
+
+def list_classes(root: Path, folders: tuple[str, ...], others: Counter[str] | None = None) -> Files:
     """The images in the folders of that name under `root`, labelled in this order, each class sorted by path.
+
+    Args:
+        root, folders: where.
+        others: counts, by suffix, the images of kinds that are not read.
 
     Raises:
         UsageError: when one holds no images or cannot be read.
@@ -74,15 +148,23 @@ def list_classes(root: Path, folders: tuple[str, ...]) -> Files:
     items: list[Item] = []
     labels: list[int] = []
     for label, name in enumerate(folders):
-        if not (members := images_under(root / name)):
-            raise UsageError(f"data.source: the class folder '{root / name}' holds no images")
+        left = Counter[str]()
+        if not (members := images_under(root / name, left)):
+            which = f"images but {_counted(left)}, which are not read" if left else "images"
+            raise UsageError(f"data.source: the class folder '{root / name}' holds no {which}")
+        if others is not None:
+            others += left
         items += members
         labels += [label] * len(members)
     return Files(items, np.array(labels, dtype=np.int64))
 
 
-def images_under(folder: Path) -> list[Path]:
+def images_under(folder: Path, others: Counter[str] | None = None) -> list[Path]:
     """The image files in a folder and the folders in it, sorted; links are followed, but never in a circle.
+
+    Args:
+        folder: where; hidden folders in it, and those that archives leave behind, are left out.
+        others: counts, by suffix, the images of kinds that are not read.
 
     Raises:
         UsageError: when a folder cannot be read.
@@ -91,7 +173,7 @@ def images_under(folder: Path) -> list[Path]:
     members, seen = list[Path](), {own}
     for at, folders, files in os.walk(folder, onerror=_refuse_folder, followlinks=True):
         kept = []
-        for name in sorted(folders):
+        for name in sorted(name for name in folders if not _left_out(name)):
             target = os.path.realpath(os.path.join(at, name))
             # Neither what was here before, nor a folder that this one lies in: it would lead to other classes.
             if target not in seen and not own.startswith(os.path.join(target, "")):
@@ -99,6 +181,8 @@ def images_under(folder: Path) -> list[Path]:
                 kept.append(name)
         folders[:] = kept
         members += [Path(at, file) for file in files if _is_image(file)]
+        if others is not None:
+            others.update(suffix for file in files if not _left_out(file) and (suffix := Path(file).suffix.lower()) in FOREIGN)
     return sorted(members)
 
 
@@ -109,7 +193,7 @@ def subfolders(root: Path) -> dict[str, Path]:
         UsageError: when `root` cannot be read.
     """
     try:
-        found = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
+        found = sorted(entry for entry in root.iterdir() if entry.is_dir() and not _left_out(entry.name))
     except OSError as error:
         _refuse_folder(error)
     return {entry.name: entry for entry in found}
@@ -131,6 +215,15 @@ def _is_text(name: str) -> bool:
 def _alike(name: str) -> str:
     """The same for names that differ in case or in how they are written in Unicode."""
     return normalize("NFKC", name).casefold()
+
+
+def _left_out(name: str) -> bool:
+    return name.startswith(".") or name in ARCHIVES_LEAVE
+
+
+def _counted(suffixes: Counter[str]) -> str:
+    """`3 .heic files and 1 .jp2 file`."""
+    return " and ".join(f"{count} {suffix} file{'s' if count > 1 else ''}" for suffix, count in sorted(suffixes.items()))
 
 
 def _has_images(folder: Path) -> bool:

@@ -4,6 +4,8 @@ Rows are decoded while they stream in, into a cache of their own (`stream_cache.
 nothing is whole in memory. The library `datasets` is part of the extra `hub` and imported here only; no code that comes with a
 dataset is ever run. The Hub is asked which version is current; where it cannot be reached, what was decoded before is taken.
 
+A row whose image or label is null is one that cannot be read.
+
 Splits: `train`, or the only one; `test` where it has labels, else `validation`, is tested on, and where there are both the best
 checkpoint is chosen on `validation`.
 """
@@ -12,20 +14,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from limbeck.data.classes import Classes, relabelled
-from limbeck.data.files import check_splits
-from limbeck.data.folder import subfolders
+from limbeck.data.decode import CHUNK
+from limbeck.data.files import check_splits, undivided
 from limbeck.data.image_cache import identity
-from limbeck.data.imageset import ImageSet, Split
-from limbeck.data.registry import ImageNetClass
+from limbeck.data.imageset import ImageSet, Split, encoded
+from limbeck.data.parquet import SAVED, choose_files, configurations, find_local
+from limbeck.data.registry import ImageNetClass, words_of
 from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
-from limbeck.data.split import divide, hold_out_test
+from limbeck.data.split import TEST_SHARE, Wanted, divide, hold_out, hold_out_test
 from limbeck.data.stream_cache import Label, Row, Stream, Streamed, streamed
 from limbeck.runtime.cache import cache_root
 from limbeck.runtime.errors import Failure, UsageError
@@ -35,16 +38,7 @@ from limbeck.runtime.progress import Progress
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp", "jpeg")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "cls", "target", "json")
-SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` leaves
 EVALUATION = ("test", "validation", "valid", "val", "dev")
-
-
-def holds_parquet(root: Path) -> bool:
-    """Whether the folder holds parquet files and no other folders than those that do, or a dataset that was saved to disk."""
-    if any((root / name).is_file() for name in SAVED):
-        return True
-    folders = subfolders(root).values()
-    return any(any(at.glob("*.parquet")) for at in (root, *folders)) and all(any(at.glob("*.parquet")) for at in folders)
 
 
 @dataclass(frozen=True)
@@ -68,7 +62,11 @@ class Source:
 
 
 def load_hub(
-    settings: DataSettings, progress: Progress, named: str | None = None, imagenet: Sequence[ImageNetClass] | None = None
+    settings: DataSettings,
+    progress: Progress,
+    named: str | None = None,
+    imagenet: Sequence[ImageNetClass] | None = None,
+    wanted: Wanted | None = None,
 ) -> ImageSet:
     """The images of a Hugging Face dataset.
 
@@ -77,6 +75,7 @@ def load_hub(
         progress: where to report.
         named: `hf:NAME`, `hf:NAME:CONFIG` or a path.
         imagenet: classes to take from a dataset whose labels are ImageNet's indices; None takes all.
+        wanted: given where nothing is trained on the images: they are decoded all the same, but no class has to spare any.
 
     Raises:
         UsageError: when the extra `hub` is not installed, the dataset cannot be opened, or it has no images with labels.
@@ -85,7 +84,7 @@ def load_hub(
     named = named or settings.source
     chosen = classes = None
     if imagenet is not None:
-        listed = Classes(tuple(entry.name for entry in imagenet), tuple((entry.wnid,) for entry in imagenet))
+        listed = Classes(tuple(entry.name for entry in imagenet), tuple((entry.wnid, *words_of(entry.wnid)) for entry in imagenet))
         picked = listed.choose(settings.classes, settings.source)
         classes, chosen = listed.take(picked), [imagenet[k].index for k in picked]
     stream, names, parts = _stream(settings, named, chosen, progress)
@@ -95,8 +94,8 @@ def load_hub(
     if classes is None or chosen is None:
         classes, labels = _classes(held.labels, names, settings)
     else:
-        labels = relabelled(np.array(held.labels, dtype=np.int64), np.array(chosen))[1]
-    return _divided(settings, held, labels, classes)
+        labels = _places(held.labels, np.array(chosen))
+    return _divided(settings, held, labels, classes, wanted)
 
 
 def _stream(
@@ -132,26 +131,29 @@ def _unreachable(named: str) -> Iterator[Row]:
 
 def _open(named: str) -> Source:
     datasets = _library()
-    path = Path(named.removeprefix("hf:")).expanduser().resolve()
-    name, _, config = named.removeprefix("hf:").partition(":")
+    called = named.removeprefix("hf:")
+    path, inner = find_local(called)
     try:
         if path.exists():
             files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
             version, total = fingerprint([identity(file) for file in files]), 0
             if any((path / saved).is_file() for saved in SAVED):
                 found = datasets.load_from_disk(str(path))
+            elif converted := configurations(path):
+                held = choose_files(converted, inner, named)
+                found = datasets.load_dataset_builder("parquet", data_files=held).as_streaming_dataset()
             elif path.is_dir():
-                found = datasets.load_dataset_builder(str(path)).as_streaming_dataset()
+                found = datasets.load_dataset_builder(str(path), *([inner] if inner else [])).as_streaming_dataset()
             else:
                 found = datasets.load_dataset_builder("parquet", data_files=str(path)).as_streaming_dataset()
         else:
+            name, _, config = called.partition(":")
             builder = datasets.load_dataset_builder(name, config or None)
             version, found = str(builder.hash), builder.as_streaming_dataset()
             total = sum(split.num_examples or 0 for split in (builder.info.splits or {}).values())
         found = dict(found) if hasattr(found, "keys") else {"train": found}
         parts = {part: _undecoded(datasets, held) for part, held in _parts(found, named).items()}
-        first = next(iter(parts["train"]), None)
-        if first is None:
+        if not (first := _first(parts["train"])):
             raise UsageError(f"data.source: {named!r} has no rows to train on")
         image, label, names = _columns(parts["train"].features or {}, first, named)
         parts = _labelled(parts, label, named)
@@ -161,7 +163,8 @@ def _open(named: str) -> Source:
         if _is_offline(error):
             raise ConnectionError(str(error)) from error
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(f"data.source: {named!r} cannot be opened as a Hugging Face dataset: {reason[:300]}") from error
+        hint = f"; hf:{called}:CONFIG chooses one" if "Config name is missing" in reason else ""
+        raise UsageError(f"data.source: {named!r} cannot be opened as a Hugging Face dataset: {reason[:300]}{hint}") from error
     return Source(parts, image, label, names, version, total)
 
 
@@ -192,6 +195,16 @@ def _parts(found: Mapping[str, Any], named: str) -> dict[str, Any]:
     return {"train": found[train], **{name: found[name] for name in EVALUATION if name in found}}
 
 
+def _first(part: Any) -> dict[str, Any]:
+    """The first row of the part, with what is null in it from the rows that follow; empty where there is none."""
+    found: dict[str, Any] = {}
+    for row in islice(part, CHUNK):
+        found = {**row, **{name: value for name, value in found.items() if value is not None}}
+        if all(value is not None for value in found.values()):
+            break
+    return found
+
+
 def _columns(features: Mapping[str, Any], row: Mapping[str, Any], named: str) -> tuple[str, str, tuple[str, ...] | None]:
     """The columns with the image and with the class, and the names of the classes where there are any."""
     images = [name for name in row if type(features.get(name)).__name__ == "Image"] or [
@@ -220,8 +233,7 @@ def _labelled(parts: dict[str, Any], label: str, named: str) -> dict[str, Any]:
     """`train`, `test` and `val`: the parts that have labels, for test images are often published without (−1)."""
     usable = {}
     for part, held in parts.items():
-        row = next(iter(held), None)
-        if row is not None and row.get(label) is not None and _label(row[label], named) != -1:
+        if _label(_first(held).get(label), named) not in (None, -1):
             usable[part] = held
     if "train" not in usable:
         raise UsageError(f"data.source: {named!r} has no labels in its training rows")
@@ -235,9 +247,10 @@ def _rows(named: str, source: Source, reached: Mapping[str, int], wanted: frozen
         for part, held in source.parts.items():
             begin = reached.get(part, 0)
             for position, row in enumerate(held.skip(begin) if begin else held, begin + 1):
-                label = _label(row[source.label], named)
-                if wanted is None or label in wanted:
-                    yield Row(part, position, _content(row[source.image], named), label)
+                label, content = _label(row.get(source.label), named), _content(row.get(source.image), named)
+                if label is None or wanted is None or label in wanted:
+                    flaw = "its label is null" if label is None else "its image is null" if content is None else ""
+                    yield Row(part, position, content or b"", label, flaw)
     except UsageError:
         raise
     except Exception as error:
@@ -247,17 +260,19 @@ def _rows(named: str, source: Source, reached: Mapping[str, int], wanted: frozen
         ) from error
 
 
-def _label(value: Any, named: str) -> Label:
+def _label(value: Any, named: str) -> Label | None:
     if isinstance(value, Mapping):  # webdataset's KEY.json
         value = next((value[key] for key in ("label", "cls", "class") if key in value), None)
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
+    if isinstance(value, bool) or not isinstance(value, (int, str, type(None))):
         raise UsageError(f"data.source: {named!r} has the label {value!r}; whole numbers and text are accepted")
     return value
 
 
-def _content(value: Any, named: str) -> bytes:
-    if isinstance(value, bytes):
+def _content(value: Any, named: str) -> bytes | None:
+    if value is None or isinstance(value, bytes):
         return value
+    if isinstance(value, Mapping) and value.keys() >= {"bytes", "path"} and value["bytes"] is value["path"] is None:
+        return None
     if isinstance(value, Mapping) and value.get("bytes") is not None:
         return bytes(value["bytes"])
     if isinstance(value, Mapping) and value.get("path"):
@@ -266,38 +281,48 @@ def _content(value: Any, named: str) -> bytes:
     raise UsageError(f"data.source: {named!r} has an image column that holds {type(value).__name__}, not image files")
 
 
-def _classes(values: Sequence[Label], names: tuple[str, ...] | None, settings: DataSettings) -> tuple[Classes, np.ndarray]:
-    """The classes that `data.classes` asks for, and the label of every row (−1 for other classes)."""
+def _classes(values: Sequence[Label | None], names: tuple[str, ...] | None, settings: DataSettings) -> tuple[Classes, np.ndarray]:
+    """The classes that `data.classes` asks for, and the label of every row (−1 for other classes, and for none)."""
     if names is None:
-        known = sorted(set(values), key=lambda value: (isinstance(value, str), value))
+        known = sorted({value for value in values if value is not None}, key=lambda value: (isinstance(value, str), value))
         names, place = tuple(map(str, known)), {value: k for k, value in enumerate(known)}
-        own = np.array([place[value] for value in values], dtype=np.int64)
+        values = [None if value is None else place[value] for value in values]
     else:
-        own = np.array(values, dtype=np.int64)
-        if own.min() < 0 or own.max() >= len(names):
+        own = np.array([value for value in values if value is not None], dtype=np.int64)
+        if own.min(initial=0) < 0 or own.max(initial=0) >= len(names):
             raise UsageError(
                 f"data.source: {settings.source!r} has labels from {own.min()} to {own.max()} for {len(names)} classes"
             )
     classes = Classes(names)
     chosen = classes.choose(settings.classes, settings.source)
-    positions, labels = relabelled(own, chosen)
-    own[:] = -1
-    own[positions] = labels
-    return classes.take(chosen), own
+    return classes.take(chosen), _places(values, chosen)
 
 
-def _divided(settings: DataSettings, held: Streamed, labels: np.ndarray, classes: Classes) -> ImageSet:
+def _places(values: Sequence[Label | None], chosen: np.ndarray) -> np.ndarray:
+    """The place of every label in `chosen`; −1 where it is not there."""
+    known = np.array([i for i, value in enumerate(values) if value is not None], dtype=np.int64)
+    positions, labels = relabelled(np.array([values[i] for i in known], dtype=np.int64), chosen)
+    places = np.full(len(values), -1)
+    places[known[positions]] = labels
+    return places
+
+
+def _divided(settings: DataSettings, held: Streamed, labels: np.ndarray, classes: Classes, wanted: Wanted | None) -> ImageSet:
     usable = labels >= 0
     usable[[row for row, _, _ in held.bad]] = False
+    names = None if held.positions is None else encoded(held.names())
     splits = {}
     for part, rows in held.parts.items():
         rows = rows[usable[rows]]
-        splits[part] = Split(held.images, rows, labels[rows])
+        splits[part] = Split(held.images, rows, labels[rows], names=names)
     if len(classes) < 2:
         raise UsageError(f"data.source: {settings.source!r} has one class, {classes.names[0]!r}; at least two are needed")
     splits = {part: split for part, split in splits.items() if len(split) or part != "val"}
     if "test" not in splits:
-        kept, rest = hold_out_test(splits["train"].labels, settings)
+        own = splits["train"].labels
+        kept, rest = hold_out(own, TEST_SHARE, settings.seed, "test") if wanted else hold_out_test(own, settings)
         splits = {"train": splits["train"].take(kept), "test": splits["train"].take(rest)}
+    if wanted is not None:
+        return undivided(settings, splits, classes, held.content)
     check_splits(settings.source, splits["train"], splits["test"], classes)
     return divide(settings, splits["train"], splits["test"], classes.names, splits.get("val"), held.content)

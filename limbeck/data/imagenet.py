@@ -22,8 +22,9 @@ from limbeck.data.files import Files, load_files
 from limbeck.data.folder import images_under, list_classes, subfolders
 from limbeck.data.hub import load_hub
 from limbeck.data.imageset import ImageSet
-from limbeck.data.registry import ImageNetClass, find_subset, imagenet_classes, wnids
+from limbeck.data.registry import ImageNetClass, find_subset, imagenet_classes, wnids, words_of
 from limbeck.data.settings import DataSettings
+from limbeck.data.split import Wanted
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import Progress
 
@@ -31,7 +32,7 @@ VARIABLE = "LIMBECK_IMAGENET"
 INSIDE = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")
 
 
-def load_imagenet(settings: DataSettings, progress: Progress) -> ImageSet:
+def load_imagenet(settings: DataSettings, progress: Progress, wanted: Wanted | None = None) -> ImageSet:
     """The classes that `settings.source` names: `imagenet` (all) or `imagenet:SUBSET`; of those, what `data.classes` chooses.
 
     Raises:
@@ -44,14 +45,20 @@ def load_imagenet(settings: DataSettings, progress: Progress) -> ImageSet:
     if subset and subset.note:
         progress.say(f"{subset.name}: {subset.note}")
     if named.startswith("hf:"):
-        return load_hub(settings, progress, named, listed)
+        return load_hub(settings, progress, named, listed, wanted)
     root = _find_root(named, key)
-    others = tuple((entry.wnid, *words) for entry, words in zip(listed, _synonyms(root, listed), strict=True))
+    others = tuple(
+        (entry.wnid, *words_of(entry.wnid), *words) for entry, words in zip(listed, _synonyms(root, listed), strict=True)
+    )
     classes = Classes(tuple(entry.name for entry in listed), others)
     chosen = classes.choose(settings.classes, settings.source)
     entries = [listed[k] for k in chosen]
-    parts = {"train": _class_folders(root / "train", entries, key), "test": _val(root, entries, key)}
-    return load_files(replace(settings, classes=None), parts, classes.take(chosen), progress)
+    parts = {"train": _class_folders(root / "train", entries, key)}
+    if wanted is None or "test" in wanted.parts:
+        parts["test"] = _val(root, entries, key)
+    else:
+        parts["test"] = Files([], np.arange(0))
+    return load_files(replace(settings, classes=None), parts, classes.take(chosen), progress, wanted, root)
 
 
 def _named_root(settings: DataSettings) -> tuple[str, str]:

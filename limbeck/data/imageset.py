@@ -6,6 +6,7 @@ share one storage, so that dividing images never copies them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,12 +24,14 @@ class Split:
         rows: int64 with shape (N,), the row of `storage` that each image of the split is.
         labels: int64 with shape (N,), in 0 … K−1.
         boxes: int64 with shape (N, 4), the object's top, left, bottom and right (the last two exclusive); None where unknown.
+        names: what each row of `storage` is called in the source, as `encoded`; None where rows have no names.
     """
 
     storage: np.ndarray
     rows: np.ndarray
     labels: np.ndarray
     boxes: np.ndarray | None = None
+    names: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -37,6 +40,10 @@ class Split:
         """The images at the positions `index` of the split (None: all), as a new uint8 tensor with shape (n, C, H, W)."""
         rows = self.rows if index is None else self.rows[index]
         return torch.from_numpy(np.ascontiguousarray(self.storage[rows]))
+
+    def name(self, position: int) -> str | None:
+        """What the image at that position is called in the source (a path, a member of a shard, a row); None without names."""
+        return None if self.names is None else bytes(self.names[self.rows[position]]).decode()
 
     def of_class(self, k: int) -> np.ndarray:
         """The positions, within the split, of the images of class `k`, in ascending order."""
@@ -51,6 +58,11 @@ class Split:
 def whole(storage: np.ndarray, labels: np.ndarray, boxes: np.ndarray | None = None) -> Split:
     """The split that holds every row of `storage`, in order."""
     return Split(storage, np.arange(len(storage)), labels.astype(np.int64), boxes)
+
+
+def encoded(names: Iterable[str]) -> np.ndarray:
+    """Names as one array of bytes, UTF-8 with shape (N,): a million of them in a list would be slow to hand to other processes."""
+    return np.array([name.encode(errors="backslashreplace") for name in names], dtype=np.bytes_)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,25 +7,32 @@ from limbeck.data.arrays import load_arrays
 from limbeck.data.benchmarks import PREFIX, load_benchmark
 from limbeck.data.cifar import find_cifar, load_cifar, load_cifar_archive
 from limbeck.data.folder import load_folder
-from limbeck.data.hub import holds_parquet, load_hub
+from limbeck.data.hub import load_hub
 from limbeck.data.idx import find_idx, load_idx
 from limbeck.data.imagenet import load_imagenet
 from limbeck.data.imageset import ImageSet
+from limbeck.data.parquet import holds_parquet
 from limbeck.data.scenes import LEVELS, load_scenes
 from limbeck.data.settings import DataSettings
-from limbeck.data.shards import holds_shards, load_shards
+from limbeck.data.shards import expanded, holds_shards, load_shards
+from limbeck.data.split import Wanted
 from limbeck.data.tiny import holds_tiny, load_tiny
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import NoProgress, Progress
 
-BUILT_IN = {"scenes": load_scenes, "imagenet": load_imagenet, "hf": load_hub}
 ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
-def load_data(settings: DataSettings, progress: Progress = NoProgress()) -> ImageSet:
+def load_data(settings: DataSettings, progress: Progress = NoProgress(), wanted: Wanted | None = None) -> ImageSet:
     """The images that `settings.source` names.
 
     Names go first: a folder that is called `scenes` or `imagenet` is `./scenes` or `./imagenet`. `docs/data.md` lists the sources.
+
+    Args:
+        settings: see there.
+        progress: where to report.
+        wanted: the images to load, where nothing is trained on them; sources that are no single files, such as CIFAR and streams
+            of the Hub, are loaded whole all the same. None loads all.
 
     Raises:
         UsageError: when the source does not exist, or cannot be used as it is; the message is one line.
@@ -33,46 +40,63 @@ def load_data(settings: DataSettings, progress: Progress = NoProgress()) -> Imag
     """
     source = settings.source
     if source.startswith(PREFIX):
-        return replace(load_data(load_benchmark(settings), progress), source=source)
+        return replace(load_data(load_benchmark(settings), progress, wanted), source=source)
     kind, colon, _ = source.partition(":")
     if settings.root and kind != "imagenet":
         progress.say(f"data.root: is not read, for {source!r} is not imagenet or imagenet:SUBSET")
-    if kind in BUILT_IN and (colon or kind != "hf"):
-        return BUILT_IN[kind](settings, progress)
+    if kind == "scenes":
+        return load_scenes(settings, progress)
+    if kind == "imagenet":
+        return load_imagenet(settings, progress, wanted)
+    if kind == "hf" and colon:
+        return load_hub(settings, progress, wanted=wanted)
     path = Path(source).expanduser()
     if source and path.is_dir():
-        return _load_directory(settings, path.resolve(), progress)
+        return _load_directory(settings, path.resolve(), progress, wanted)
     if path.is_file():
-        return _load_file(settings, path.resolve(), progress)
+        return _load_file(settings, path.resolve(), progress, wanted)
+    if archives := expanded(source):
+        return load_shards(settings, archives, progress, wanted)
     raise _refusal(source, "not there")
 
 
-def _load_directory(settings: DataSettings, root: Path, progress: Progress) -> ImageSet:
+def decodes_at_any_size(source: str) -> bool:
+    """Whether the source's images are files without a size in common; those of CIFAR, arrays and scenes have one of their own."""
+    path = Path(source).expanduser()
+    kind, colon, _ = source.partition(":")
+    if kind in ("scenes", "imagenet") or (kind == "hf" and colon):
+        return kind == "imagenet"
+    if path.is_dir():
+        return not (find_cifar(path) or find_idx(path) or holds_tiny(path) or holds_parquet(path))
+    return source.endswith(".tar")
+
+
+def _load_directory(settings: DataSettings, root: Path, progress: Progress, wanted: Wanted | None) -> ImageSet:
     """A folder by what lies in it; class folders of images where it is nothing else."""
     if cifar := find_cifar(root):
         return load_cifar(settings, *cifar, progress)
     if idx := find_idx(root):
         return load_idx(settings, idx, progress)
     if holds_tiny(root):
-        return load_tiny(settings, root, progress)
+        return load_tiny(settings, root, progress, wanted)
     if holds_shards(root):
-        return load_shards(settings, root, progress)
+        return load_shards(settings, root, progress, wanted)
     if holds_parquet(root):
-        return load_hub(settings, progress)
-    return load_folder(settings, progress)
+        return load_hub(settings, progress, wanted=wanted)
+    return load_folder(settings, progress, wanted)
 
 
-def _load_file(settings: DataSettings, path: Path, progress: Progress) -> ImageSet:
+def _load_file(settings: DataSettings, path: Path, progress: Progress, wanted: Wanted | None) -> ImageSet:
     """A file by its name."""
     name = path.name.lower()
     if name.endswith(".npz"):
         return load_arrays(settings, progress)
     if name.endswith(".tar"):
-        return load_shards(settings, path, progress)
+        return load_shards(settings, path, progress, wanted)
     if name.endswith(ARCHIVES):
         return load_cifar_archive(settings, path, progress)
     if name.endswith(".parquet"):
-        return load_hub(settings, progress)
+        return load_hub(settings, progress, wanted=wanted)
     raise _refusal(settings.source, "another kind of file")
 
 

@@ -1,11 +1,14 @@
 """ImageNet's 1000 classes, and the 23 published lists of ten of them.
 
 `registry/imagenet_wnids.txt` has the WordNet ids of ILSVRC 2012, sorted: a class's index is its line, from 0.
-`registry/imagenet_subsets.csv` has the lists, with the names that their classes go by there; the other classes are known by
-their WordNet ids alone. The lists are kept as published, faults included.
+`registry/imagenet_names.csv` has their names, the first word that WordNet 3.0 has for each, and in the column `also` a further one
+where that is another class's name: "crane" is a bird and a machine, "missile" a class and another word for projectiles.
+`registry/imagenet_subsets.csv` has the lists, with the names that their classes go by there. The lists are kept as published,
+faults included.
 """
 
 import csv
+from collections import Counter
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -34,12 +37,13 @@ NOTES = {
     "comp-dd/music-hard": "published with banjo (420) twice: nine distinct classes, so that its accuracies cannot be compared with "
     "those of ten classes; no tenth class is made up"
 }
-VAL_IMAGES = 50  # of every class, in ILSVRC 2012
+# Of every class, in ILSVRC 2012: from as many training images to as many, and to validate.
+TRAIN_IMAGES, VAL_IMAGES = (732, 1300), 50
 
 
 @dataclass(frozen=True, slots=True)
 class ImageNetClass:
-    """A class of ILSVRC 2012: its WordNet id, its index 0 … 999, and its name (the WordNet id where no other is known)."""
+    """A class of ILSVRC 2012: its WordNet id, its index 0 … 999, and its name (its WordNet id where that could be another's)."""
 
     wnid: str
     index: int
@@ -67,6 +71,17 @@ class Subset:
         """The distinct classes, in the order of their first appearance: the labels 0, 1, …."""
         return tuple(dict.fromkeys(self.published))
 
+    @property
+    def train_images(self) -> tuple[int, int]:
+        """Between how many and how many training images the classes have together in ILSVRC 2012."""
+        least, most = TRAIN_IMAGES
+        return least * len(self.classes), most * len(self.classes)
+
+    @property
+    def val_images(self) -> int:
+        """How many validation images the classes have together in ILSVRC 2012."""
+        return VAL_IMAGES * len(self.classes)
+
 
 @cache
 def wnids() -> tuple[str, ...]:
@@ -75,15 +90,35 @@ def wnids() -> tuple[str, ...]:
 
 
 @cache
+def names() -> dict[str, tuple[str, ...]]:
+    """What each of the 1000 classes is called, by WordNet id: its name and, in seven cases, a word that is another's name, too."""
+    with (FOLDER / "imagenet_names.csv").open(encoding="utf-8", newline="") as file:
+        return {row["wnid"]: tuple(filter(None, (row["name"], row["also"]))) for row in csv.DictReader(file)}
+
+
+@cache
 def known_names() -> dict[str, str]:
-    """Names by WordNet id, of the classes that a published list names."""
-    return {entry.wnid: entry.name for subset in subsets().values() for entry in subset.classes}
+    """Names by WordNet id, no two of them the same: those of the published lists, and the others that mean one class."""
+    published = {entry.wnid: entry.name for subset in subsets().values() for entry in subset.classes}
+    return published | {wnid: name for wnid, name in _distinct().items() if wnid not in published}
+
+
+def words_of(wnid: str) -> tuple[str, ...]:
+    """What else a class of that WordNet id is called; nothing for what is none of ImageNet's."""
+    return names().get(wnid, ())
 
 
 @cache
 def imagenet_classes() -> tuple[ImageNetClass, ...]:
-    """All 1000 classes."""
-    return tuple(ImageNetClass(wnid, index, known_names().get(wnid, wnid)) for index, wnid in enumerate(wnids()))
+    """All 1000 classes; those whose name could be another's go by their WordNet ids."""
+    return tuple(ImageNetClass(wnid, index, _distinct().get(wnid, wnid)) for index, wnid in enumerate(wnids()))
+
+
+@cache
+def _distinct() -> dict[str, str]:
+    """The names, by WordNet id, that mean one class in whatever case they are written."""
+    uses = Counter(word.casefold() for words in names().values() for word in words)
+    return {wnid: words[0] for wnid, words in names().items() if uses[words[0].casefold()] == 1}
 
 
 @cache

@@ -1,17 +1,21 @@
 """WebDataset shards: tar archives whose samples are KEY.jpg (or another image) beside KEY.cls or KEY.json.
 
-KEY.cls holds the class as a number or as text, KEY.json under `label`, `cls` or `class`. A list `classes.txt` beside the shards,
-one name a line, names numbered classes. Which split a shard belongs to is a word of its path, as in `train-0001.tar` or
-`val/0001.tar`. Archives are indexed once and never unpacked: images are read from where they lie in them, and what the members
-are called is only ever compared, so that no name leads anywhere.
+KEY.cls holds the class as a number or as text, KEY.json under `label`, `cls` or `class`. KEY ends at the first dot of a file's
+name, or at the last where no image of that shorter key is there: `im.v2.0001.png` is one, `0000.seg.png` beside `0000.png` is none.
+A list `classes.txt` beside the shards, one name a line, names numbered classes. Which split a shard belongs to is a word of its
+path, as in `train-0001.tar` or `val/0001.tar`; a pattern such as `train-{0000..0009}.tar` names several. Archives are indexed once
+and never unpacked: images are read from where they lie in them, and what the members are called is only ever compared, so that no
+name leads anywhere.
 """
 
 import json
+import os
 import re
 import tarfile
 from collections.abc import Sequence
+from itertools import islice, product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -19,11 +23,12 @@ from limbeck.data.annotations import read_text
 from limbeck.data.classes import Classes
 from limbeck.data.decode import SUFFIXES, Item, Member
 from limbeck.data.files import Files, load_files
-from limbeck.data.folder import subfolders
+from limbeck.data.folder import SPLITS, subfolders
 from limbeck.data.image_cache import identity
 from limbeck.data.imageset import ImageSet
 from limbeck.data.pool import spread
 from limbeck.data.settings import DataSettings
+from limbeck.data.split import Wanted
 from limbeck.runtime.cache import cache_root
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
@@ -31,8 +36,11 @@ from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.progress import Progress
 
 LISTS = ("classes.txt", "classnames.txt", "class_names.txt")
-SPLITS = {"train": "train", "training": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 MOST_TEXT = 2**20  # bytes of a .cls or .json member that are believed
+MOST_SHARDS = 100_000  # that one pattern may name
+BRACES = re.compile(r"\{([^{}]*)\}")
+LABELS = ("cls", "json")
+FORMAT = 2  # counts up when the same archive would be indexed otherwise
 
 Label = int | str
 
@@ -56,19 +64,48 @@ def shards_under(root: Path) -> list[Path]:
     return sorted(path for pattern in ("*.tar", "*/*.tar") for path in root.glob(pattern) if path.is_file())
 
 
-def load_shards(settings: DataSettings, root: Path, progress: Progress) -> ImageSet:
-    """The images in the shards under the folder `root`, or in the one archive that it is.
+def expanded(source: str) -> list[Path]:
+    """The archives that a pattern such as `train-{0000..0009}.tar` or `{train,val}-0000.tar` names; none where it is no pattern.
+
+    Raises:
+        UsageError: when one of them is not there, or there are too many.
+    """
+    if not source.endswith(".tar") or not BRACES.search(source):
+        return []
+    pieces = BRACES.split(source)
+    choices = [_alternatives(piece) if i % 2 else [piece] for i, piece in enumerate(pieces)]
+    names = ["".join(words) for words in islice(product(*choices), MOST_SHARDS + 1)]
+    if len(names) > MOST_SHARDS:
+        raise UsageError(f"data.source: {source!r} names more than {MOST_SHARDS} shards")
+    archives = [Path(name).expanduser().resolve() for name in dict.fromkeys(names)]
+    if absent := [path for path in archives if not path.is_file()]:
+        raise UsageError(f"data.source: {source!r} names {len(archives)} shards, of which '{absent[0]}' is not there")
+    return archives
+
+
+def _alternatives(braced: str) -> Sequence[str]:
+    """What stands for `0000..0009` or `train,val`."""
+    if ends := re.fullmatch(r"(\d+)\.\.(\d+)", braced):
+        first, last = int(ends[1]), int(ends[2])
+        width = max(map(len, ends.groups())) if any(end[0] == "0" and len(end) > 1 for end in ends.groups()) else 0
+        step = 1 if first <= last else -1
+        return [f"{number:0{width}}" for number in islice(range(first, last + step, step), MOST_SHARDS + 1)]
+    return braced.split(",") if "," in braced else [f"{{{braced}}}"]
+
+
+def load_shards(settings: DataSettings, root: Path | Sequence[Path], progress: Progress, wanted: Wanted | None = None) -> ImageSet:
+    """The images in the shards under the folder `root`, in the one archive that it is, or in the archives.
 
     Raises:
         UsageError: when an archive is damaged or compressed, a sample has no class, or labels are numbers here and text there.
     """
-    archives = shards_under(root) if root.is_dir() else [root]
+    archives = list(root) if not isinstance(root, Path) else shards_under(root) if root.is_dir() else [root]
     with spread(index, archives, settings.workers) as found, progress.stage("shards", len(archives)) as stage:
         samples = []
         for part in found:
             samples.append(part)
             stage.advance()
-    folder = root if root.is_dir() else root.parent
+    folder = root if isinstance(root, Path) and root.is_dir() else Path(os.path.commonpath([path.parent for path in archives]))
     by_split: dict[str, list[tuple[Item, Label]]] = {}
     for archive, held in zip(archives, samples, strict=True):
         members = [(Member(archive, sample.offset, sample.size, sample.name), sample.label) for sample in held]
@@ -76,7 +113,7 @@ def load_shards(settings: DataSettings, root: Path, progress: Progress) -> Image
     parts = _parts({split: held for split, held in by_split.items() if held}, settings.source)
     classes, labels = _classes(parts, folder, settings.source)
     files = {part: Files([item for item, _ in held], labels[part]) for part, held in parts.items()}
-    return load_files(settings, files, classes, progress)
+    return load_files(settings, files, classes, progress, wanted, folder)
 
 
 def split_of(path: Path) -> str:
@@ -94,7 +131,7 @@ def index(archive: Path) -> list[Sample]:
     Raises:
         UsageError: as `load_shards`.
     """
-    place = cache_root() / "shards" / f"{fingerprint(identity(archive))}.json"
+    place = cache_root() / "shards" / f"{fingerprint(FORMAT, identity(archive))}.json"
     try:
         return [Sample(*row) for row in read_json(place)]
     except (OSError, ValueError, TypeError):
@@ -108,23 +145,28 @@ def _samples(archive: Path) -> list[Sample]:
     labels: dict[str, Label] = {}
     try:
         with archive.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as members:
-            for member in members:
-                if not member.isfile() or member.issparse() or not (parts := _key(member.name)):
-                    continue
-                key, kind = parts
-                if f".{kind}" in SUFFIXES:
-                    if key in images:
-                        raise _refusal(archive, f"has two images of the sample {key!r}")
-                    images[key] = (member.offset_data, member.size, member.name)
-                elif kind in ("cls", "json"):
-                    content = members.extractfile(member)
-                    assert content is not None, "it is a regular file"
-                    label = _label(archive, key, kind, content.read(MOST_TEXT))
-                    if label is not None and (kind == "cls" or key not in labels):
-                        labels[key] = label
+            found = [
+                (member.offset_data, member.size, member.name)
+                for member in members
+                if member.isfile() and not member.issparse() and _is_read(member.name)
+            ]
             file.seek(members.offset)  # where the library stopped: without a word also when the next header is cut short
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise _refusal(archive, "ends without the mark that a whole tar archive ends with: it is cut short")
+            plain = {key for _, _, name in found for key, kind in (_key(name, "first"),) if f".{kind}" in SUFFIXES}
+            for offset, size, name in found:
+                key, kind = _key(name, "first")
+                if key not in plain:
+                    key, kind = _key(name, "last")
+                if f".{kind}" in SUFFIXES:
+                    if key in images:
+                        raise _refusal(archive, f"has two images of the sample {key!r}")
+                    images[key] = (offset, size, name)
+                elif kind in LABELS:
+                    file.seek(offset)
+                    label = _label(archive, key, kind, file.read(min(size, MOST_TEXT)))
+                    if label is not None and (kind == "cls" or key not in labels):
+                        labels[key] = label
     except (tarfile.TarError, OSError, EOFError) as error:
         hint = "; compressed archives must be unpacked to plain .tar first" if _compressed(archive) else ""
         raise _refusal(archive, f"cannot be read as a tar archive ({' '.join(str(error).split())}){hint}") from error
@@ -133,11 +175,18 @@ def _samples(archive: Path) -> list[Sample]:
     return [Sample(*images[key], labels[key]) for key in sorted(images)]
 
 
-def _key(name: str) -> tuple[str, str] | None:
-    """KEY and what follows the first dot of the file's name, in small letters; None for hidden files."""
-    folder, _, last = name.rpartition("/")
-    key, dot, kind = last.partition(".")
-    return (f"{folder}/{key}" if folder else key, kind.lower()) if key and dot else None
+def _is_read(name: str) -> bool:
+    """Whether the name is that of an image or of a label, and of no hidden file."""
+    last = name.rpartition("/")[2]
+    suffix = Path(last).suffix.lower()
+    return not last.startswith(".") and (suffix in SUFFIXES or suffix[1:] in LABELS)
+
+
+def _key(name: str, dot: Literal["first", "last"]) -> tuple[str, str]:
+    """KEY and what follows that dot of the file's name, in small letters."""
+    folder, slash, last = name.rpartition("/")
+    key, _, kind = last.partition(".") if dot == "first" else last.rpartition(".")
+    return f"{folder}{slash}{key}", kind.lower()
 
 
 def _label(archive: Path, key: str, kind: str, content: bytes) -> Label | None:

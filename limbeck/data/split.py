@@ -5,6 +5,9 @@ and a class with a single image holds none out. A share of 0 holds nothing out. 
 that adding images to one class moves no image of another.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 
 from limbeck.data.imageset import ImageSet, Split, content_fingerprint
@@ -13,6 +16,34 @@ from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import numpy_generator
 
 TEST_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which images to load of a source that nothing is trained on: no class has to have one in every split then.
+
+    Args:
+        parts: of `train`, `val` and `test`.
+        per_class: images of each class from all of these together, drawn by `seed`; None takes all.
+        seed: of the draw.
+    """
+
+    parts: tuple[str, ...]
+    per_class: int | None = None
+    seed: int = 0
+
+    def draw(self, labels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The positions, ascending, of those images in each of the parts that there are.
+
+        Args:
+            labels: of every part, int with shape (N,).
+        """
+        parts = [part for part in self.parts if part in labels]
+        together = np.concatenate([labels[part] for part in parts]) if parts else np.arange(0)
+        taken = np.zeros(len(together), dtype=bool)
+        taken[cap(together, self.per_class, self.seed) if len(together) else []] = True
+        ends = np.cumsum([len(labels[part]) for part in parts])
+        return {part: np.flatnonzero(taken[end - len(labels[part]) : end]) for part, end in zip(parts, ends, strict=True)}
 
 
 def hold_out(labels: np.ndarray, share: float, seed: int, key: str) -> tuple[np.ndarray, np.ndarray]:

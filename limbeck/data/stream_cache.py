@@ -16,7 +16,7 @@ from functools import partial
 from io import BytesIO
 from itertools import groupby, islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -42,24 +42,30 @@ class Row(NamedTuple):
         part: of the stream, such as `train`.
         position: how many rows of the part there are up to this one, those that were passed over included.
         content: the image file.
-        label: its class, as the stream says it.
+        label: its class, as the stream says it; None where it does not.
+        flaw: why it cannot be used, where that is known before it is decoded.
     """
 
     part: str
     position: int
     content: bytes
-    label: Label
+    label: Label | None
+    flaw: str = ""
 
 
 class Note(NamedTuple):
-    """A block that is written: see `Row`; `grey` is whether none of its images has colour, `bad` are those that cannot be read."""
+    """A block that is written: see `Row`; `grey` is whether none of its images has colour, `bad` are those that cannot be read.
+
+    `positions` are those of its rows; empty in journals of earlier versions.
+    """
 
     part: str
     position: int
-    labels: list[Label]
+    labels: list[Label | None]
     checksum: int
     grey: bool
     bad: list[Unreadable]
+    positions: list[int] = []
 
 
 @dataclass(frozen=True)
@@ -78,13 +84,24 @@ class Stream:
 
 
 class Streamed(NamedTuple):
-    """Decoded images of a stream, their `array_fingerprint`, labels, rows by part, and those that cannot be read (blank rows)."""
+    """Decoded images of a stream, their `array_fingerprint`, labels, rows by part, and those that cannot be read (blank rows).
+
+    `positions` are those of the rows in the stream; None in a cache of an earlier version.
+    """
 
     images: np.ndarray
     content: str
-    labels: list[Label]
+    labels: list[Label | None]
     parts: dict[str, np.ndarray]
     bad: list[Unreadable]
+    positions: list[int] | None = None
+
+    def names(self) -> Iterator[str]:
+        """What the rows are called, where their positions are known."""
+        assert self.positions is not None
+        for part, rows in self.parts.items():
+            for row in rows:
+                yield _called(part, self.positions[row])
 
 
 def streamed(
@@ -123,7 +140,7 @@ def _open(place: Path) -> Streamed | None:
             return None
         ends = np.cumsum(list(rows["parts"].values()))
         parts = {part: np.arange(end - count, end) for (part, count), end in zip(rows["parts"].items(), ends, strict=True)}
-        return Streamed(images, described["content"], rows["labels"], parts, bad)
+        return Streamed(images, described["content"], rows["labels"], parts, bad, rows.get("positions"))
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
         return None
 
@@ -155,7 +172,8 @@ def _fill(
             file.write(pixels.tobytes())
             file.flush()
             grey = all(image[1] for image in images if not isinstance(image, str))
-            note = Note(block[-1].part, block[-1].position, [row.label for row in block], checksum(pixels), grey, bad)
+            labels, positions = [row.label for row in block], [row.position for row in block]
+            note = Note(block[-1].part, block[-1].position, labels, checksum(pixels), grey, bad, positions)
             lines.write(json.dumps(note) + "\n")
             lines.flush()
             notes.append(note)
@@ -167,7 +185,10 @@ def _fill(
     if all(note.grey for note in notes):
         _drop_colour(storage)
     parts = {name: sum(len(note.labels) for note in group) for name, group in groupby(notes, lambda note: note.part)}
-    write_json(part / "rows.json", {"parts": parts, "labels": [label for note in notes for label in note.labels]})
+    rows: dict[str, Any] = {"parts": parts, "labels": [label for note in notes for label in note.labels]}
+    if all(note.positions for note in notes):
+        rows["positions"] = [position for note in notes for position in note.positions]
+    write_json(part / "rows.json", rows)
     finish(part, place, {"bad": [row for note in notes for row in note.bad]})
 
 
@@ -180,7 +201,7 @@ def _pieces(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 def _decode(sides: tuple[int, int] | None, crop: str, block: list[Row]) -> tuple[list[Row], list[tuple[np.ndarray, bool] | str]]:
     """The block without its files, and its images."""
-    images = decode_all(sides, crop, [Held(row.content, "") for row in block])
+    images = [row.flaw or decode_all(sides, crop, [Held(row.content, "")])[0] for row in block]
     return [row._replace(content=b"") for row in block], images
 
 
@@ -190,7 +211,7 @@ def _stacked(
     """The rows to write, (n, 3, H, W), the shape of each, and those that are blank because they cannot be read."""
     sides = [image[0].shape[1:] for image in images if not isinstance(image, str)]
     shape = shape or ((3, *sides[0]) if sides else None)
-    names = [f"{row.part} {row.position - 1}" for row in block]
+    names = [_called(row.part, row.position) for row in block]
     if shape is None:
         raise UsageError(f"data.source: cannot read the first {len(images)} images of the stream ('{names[0]}': {images[0]})")
     pixels = np.zeros((len(images), *shape), dtype=np.uint8)
@@ -204,6 +225,11 @@ def _stacked(
         else:
             pixels[i] = image[0]
     return pixels, shape, bad
+
+
+def _called(part: str, position: int) -> str:
+    """`train 0` is the first row of the part."""
+    return f"{part} {position - 1}"
 
 
 def _header(count: int, shape: tuple[int, ...]) -> bytes:

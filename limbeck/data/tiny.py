@@ -18,6 +18,7 @@ from limbeck.data.folder import images_under, list_classes
 from limbeck.data.imagenet import files_of
 from limbeck.data.imageset import ImageSet
 from limbeck.data.settings import DataSettings
+from limbeck.data.split import Wanted
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import Progress
 
@@ -29,7 +30,7 @@ def holds_tiny(root: Path) -> bool:
     return (root / "wnids.txt").is_file() and (root / LIST).is_file() and (root / "train").is_dir()
 
 
-def load_tiny(settings: DataSettings, root: Path, progress: Progress) -> ImageSet:
+def load_tiny(settings: DataSettings, root: Path, progress: Progress, wanted: Wanted | None = None) -> ImageSet:
     """The images under `root`; a class is called by its first synonym where no other class is, else by its WordNet id.
 
     Raises:
@@ -45,4 +46,5 @@ def load_tiny(settings: DataSettings, root: Path, progress: Progress) -> ImageSe
     classes = Classes(names, tuple((wnid, *words.get(wnid, ())) for wnid in wnids))
     files = images_under(root / "val" / "images")
     val = files_of(by_class(root / LIST, files, wnids, set(wnids)), wnids, root / "val" / "images")
-    return load_files(settings, {"train": list_classes(root / "train", wnids), "test": val}, classes, progress)
+    parts = {"train": list_classes(root / "train", wnids), "test": val}
+    return load_files(settings, parts, classes, progress, wanted, root)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data.preprocessing import Normalise, Preprocessing, Whiten
+from limbeck.distilled.about import FORMAT
 from limbeck.distilled.preview import picture, quantise
 from limbeck.distilled.set import DistilledSet
 from limbeck.runtime.errors import require
@@ -77,7 +78,7 @@ def export_research(held: DistilledSet, path: Path | str) -> Path:
     labels_best.pt      logits, float32 with shape (N, K), or of hard labels the classes, int64 with shape (N,)
     lr_best.pt          η, float32 without dimensions
     res_METHOD_Nipc.pt  of hard labels besides {"data": [[X, classes]]}, as gradient and distribution matching leave it
-    about.json          what no tensor says: how X comes from pixels, the classes and their names, η in double precision
+    about.json          what no tensor says: its format, how X comes from pixels, classes, their names, η in double precision
     preprocessing.pt    of whitened images besides the means and matrices, which are too large for that
 
     Read back (`foreign.read_set`), it has the same images, labels, classes, η and preprocessing. What it was made by, its
@@ -141,6 +142,7 @@ def _about(held: DistilledSet) -> dict[str, Any]:
     labels = "logits Y; softmax(Y) are the probabilities" if held.label_kind == "logits" else "the number of the class"
     channels = held.preprocessing.tensors() if isinstance(held.preprocessing, Normalise) else {}
     return {
+        "format": FORMAT,
         "images": f"(N, C, H, W), as a network takes them: {_formula(held.preprocessing)}",
         "preprocessing": held.preprocessing.kind,
         **{name: tensor.tolist() for name, tensor in channels.items()},

@@ -30,17 +30,18 @@ from limbeck.data.imageset import ImageSet
 from limbeck.data.pool import spread
 from limbeck.data.preprocessing import Preprocessing, preprocessing_from
 from limbeck.data.registry import known_names
+from limbeck.distilled.about import About, read_about
 from limbeck.distilled.export import folder_names
 from limbeck.distilled.meaning import classes_of, images_of, labels_of, positions, resizing
 from limbeck.distilled.research import (
+    FLOATS,
     MOST_JSON,
-    About,
     Raw,
     array_names,
     best_files,
     check_room,
+    no_unicode,
     printable,
-    read_about,
     read_arrays,
     read_best,
     read_pt,
@@ -131,10 +132,9 @@ class _Reading:
     def folder(self) -> DistilledSet:
         if best_files(self.path):
             raw, files = read_best(self.path)
-            about = read_about(self.path)
-            return (
-                self.understood("folder of .pt files", raw, files) if about is None else self.exported_research(raw, files, about)
-            )
+            about, notes = read_about(self.path)
+            self.assumed.extend(notes)
+            return self.exported_research(raw, files, about) if about else self.understood("folder of .pt files", raw, files)
         if (self.path / "labels.npz").exists() or (self.path / "classes.json").exists():
             return self.exported_folder()
         return self.class_folders()
@@ -162,10 +162,13 @@ class _Reading:
         own = ("preprocessing_mean", "preprocessing_std", "preprocessing_matrix", "preprocessing_inverse_matrix")
         arrays = self.arrays(self.path, needed, own)
         held = {name.removeprefix("preprocessing_"): self.tensor(name, arrays[name]) for name in own if name in arrays}
+        images = self.tensor("images_float", arrays["images_float"])
+        if images.dtype not in FLOATS:
+            raise refusal(self.path, f"holds images_float as {images.dtype}; floats are accepted")
         return self.made(
             ".npz export",
             [self.path],
-            images=self.tensor("images_float", arrays["images_float"]).float(),
+            images=images.float(),
             labels=self.tensor("labels", arrays["labels"]).float(),
             label_kind=self.text("label_kind", arrays["label_kind"]),
             classes=self.tensor("classes", arrays["classes"]),
@@ -197,6 +200,8 @@ class _Reading:
     def exported_research(self, raw: Raw, files: list[Path], about: About) -> DistilledSet:
         """What `export_research` wrote, and research code may have gone on from since."""
         hard = about.label_kind == "hard"
+        if raw.images.dtype not in FLOATS:
+            raise refusal(files[0], f"holds images as {raw.images.dtype}, where about.json says what a network takes: floats")
         if hard and (
             raw.labels.is_floating_point() or raw.labels.ndim != 1 or not bool(_inside(raw.labels, len(about.class_names)))
         ):
@@ -260,6 +265,8 @@ class _Reading:
         """The set of these parts; what is not among them is the data's."""
         whole: dict[str, Any] = {"preprocessing": self.preprocessing, "class_names": self.data.class_names, **parts}
         origin = {"name": printable(self.path.resolve().name), "kind": kind, "sha256": self.checksum(files)}
+        if whole["images"].ndim != 4:
+            raise refusal(self.path, f"holds images with shape {tuple(whole['images'].shape)}; (N, C, H, W) is accepted")
         try:
             held = DistilledSet(**whole, metadata={"method": None, "origin": origin, "assumed": self.assumed})
             pixels = held.preprocessing.inverse(held.images[:1])
@@ -360,7 +367,7 @@ class _Reading:
         if array.dtype.kind != "U" or array.ndim != 1:
             raise refusal(self.path, f"holds {name} as {array.dtype} with shape {array.shape}; text with shape (N,) is accepted")
         found: tuple[str, ...] = tuple(array.tolist())
-        if broken := [text for text in found if any("\ud800" <= letter <= "\udfff" for letter in text)]:
+        if broken := [text for text in found if no_unicode(text)]:
             raise refusal(self.path, f"holds {name} with {shown(broken[:1])}, which is no Unicode text")
         return found
 

@@ -9,13 +9,12 @@ a file declares is compared with what it holds and with the free memory before r
     images_best.pt, labels_best.pt, lr_best.pt                 a folder of trajectory matching; or images_best_*.pt, …
 """
 
-import json
 import re
 import warnings
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from math import isfinite, prod
+from math import isfinite, nan, prod
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.data.preprocessing import Normalise, Preprocessing, Whiten, preprocessing_from
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.memory import free_memory
 
@@ -100,7 +98,7 @@ def read_pt(path: Path) -> Raw:
     Raises:
         UsageError: when the file is broken, holds more than plain tensors, or does not have one of the forms above.
     """
-    held: Any = _load(path)
+    held: Any = load(path)
     notes: tuple[str, ...] = ()
     if isinstance(held, Mapping) and "images" not in held and "data" in held:
         held, notes = _experiment(held["data"])
@@ -113,7 +111,8 @@ def read_pt(path: Path) -> Raw:
         images, labels, rate, names = held[0], held[1], held[2] if len(held) == 3 else None, None
     else:
         raise refusal(path, f"holds {_kind(held)}, not images and labels; {HOW}")
-    raw = Raw(_tensor(path, "images", images), _tensor(path, "labels", labels), _rate(path, rate), _names(path, names), notes)
+    named = None if names is None else names_of(path, names)
+    raw = Raw(tensor_of(path, "images", images), tensor_of(path, "labels", labels), _rate(path, rate), named, notes)
     check_room(path, 4 * (raw.images.numel() + raw.labels.numel()))
     return raw
 
@@ -145,81 +144,9 @@ def read_best(folder: Path) -> tuple[Raw, list[Path]]:
     if labels is None:
         raise refusal(folder, f"holds {found[0].name} but not labels_best{ending}")
     files = [within(folder, file) for file in (found[0], labels, rate) if file is not None]
-    images, targets = (_tensor(file, file.stem, _load(file)) for file in files[:2])
+    images, targets = (tensor_of(file, file.stem, load(file)) for file in files[:2])
     check_room(folder, 4 * (images.numel() + targets.numel()))
-    return Raw(images, targets, _rate(files[2], _load(files[2])) if rate else None), files
-
-
-@dataclass(frozen=True, eq=False)
-class About:
-    """What `export_research` says beside the tensors.
-
-    Args:
-        label_kind: `logits` or `hard`.
-        classes: of the images, int64 with shape (N,).
-        class_names: K names.
-        syn_lr: η in double precision.
-        preprocessing: of the images.
-        files: where this stands.
-    """
-
-    label_kind: str
-    classes: Tensor
-    class_names: tuple[str, ...]
-    syn_lr: float
-    preprocessing: Preprocessing
-    files: tuple[Path, ...]
-
-
-def read_about(folder: Path) -> About | None:
-    """What the `about.json` in a folder of `export_research` says; None where there is none, or one of another kind.
-
-    Raises:
-        UsageError: when it is of this kind and broken.
-    """
-    file = folder / "about.json"
-    if not file.exists():
-        return None
-    try:
-        within(folder, file)
-        held = json.loads(file.read_bytes() if file.stat().st_size <= MOST_JSON else "{}")
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(held, dict) or not {"label_kind", "classes", "class_names", "syn_lr", "preprocessing"} <= held.keys():
-        return None
-    names, numbers, kind = held["class_names"], held["classes"], held["preprocessing"]
-    listed = isinstance(names, list) and isinstance(numbers, list) and all(type(k) is int and 0 <= k < len(names) for k in numbers)
-    if not listed or held["label_kind"] not in ("logits", "hard") or not isinstance(kind, str):
-        raise refusal(file, "does not say the classes, their names, the kind of the labels and the preprocessing as an export does")
-    parts: dict[str, Tensor] = {}
-    files = [file]
-    if kind == Whiten.kind:
-        files.append(within(folder, folder / "preprocessing.pt"))
-        matrices = _load(files[1])
-        parts = (
-            {str(name): _tensor(files[1], str(name), value) for name, value in matrices.items()}
-            if isinstance(matrices, dict)
-            else {}
-        )
-    elif kind == Normalise.kind:
-        try:
-            parts = {name: torch.tensor(held[name], dtype=torch.float32) for name in ("mean", "std")}
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise refusal(file, "does not say mean and std as lists of numbers") from error
-    try:
-        preprocessing = preprocessing_from(kind, parts)
-    except UsageError as error:
-        raise refusal(file, f"holds what is no preprocessing: {error}") from error
-    texts = _names(file, names)
-    assert texts is not None
-    return About(
-        held["label_kind"],
-        torch.tensor(numbers, dtype=torch.int64),
-        texts,
-        step_size(file, held["syn_lr"]),
-        preprocessing,
-        tuple(files),
-    )
+    return Raw(images, targets, _rate(files[2], load(files[2])) if rate else None), files
 
 
 def _beside(folder: Path, stem: str, ending: str) -> Path | None:
@@ -234,8 +161,12 @@ def _beside(folder: Path, stem: str, ending: str) -> Path | None:
     return others[0] if others else None
 
 
-def _load(path: Path) -> Any:
-    """What a `.pt` file holds."""
+def load(path: Path) -> Any:
+    """What a `.pt` file holds.
+
+    Raises:
+        UsageError: when it is broken, or holds what only code could make.
+    """
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -252,8 +183,12 @@ def _load(path: Path) -> Any:
         raise refusal(path, f"cannot be read as a file of tensors: {_line(error)}") from error
 
 
-def _tensor(path: Path, name: str, value: Any) -> Tensor:
-    """`value`, once it is an ordinary tensor of numbers."""
+def tensor_of(path: Path, name: str, value: Any) -> Tensor:
+    """`value`, once it is an ordinary tensor of numbers, or a list of whole ones.
+
+    Raises:
+        UsageError: when it is not.
+    """
     if isinstance(value, list) and value and all(type(item) is int and abs(item) < 2**63 for item in value):
         return torch.tensor(value, dtype=torch.int64)
     if not isinstance(value, Tensor):
@@ -266,7 +201,7 @@ def _tensor(path: Path, name: str, value: Any) -> Tensor:
 
 def _rate(path: Path, value: Any) -> float | None:
     if isinstance(value, Tensor):
-        value = _tensor(path, "lr", value)
+        value = tensor_of(path, "lr", value)
         value = value.item() if value.numel() == 1 else f"{value.numel()} numbers"
     if value is None:
         return None
@@ -279,18 +214,32 @@ def step_size(path: Path, value: Any) -> float:
     Raises:
         UsageError: when it is not.
     """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not isfinite(value) or not value > 0:
-        raise refusal(path, f"holds the step size {str(value)[:60]}; a finite number above 0 is accepted")
-    return float(value)
+    try:
+        rate = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else nan
+    except OverflowError as error:
+        raise refusal(path, "holds a step size beyond double precision; a finite number above 0 is accepted") from error
+    if not (isfinite(rate) and rate > 0):
+        said = " ".join(str(value)[:60].split())
+        raise refusal(path, f"holds the step size {said}; a finite number above 0 is accepted")
+    return rate
 
 
-def _names(path: Path, names: Any) -> tuple[str, ...] | None:
-    if names is None:
-        return None
+def names_of(path: Path, names: Any) -> tuple[str, ...]:
+    """The names of classes, once they are a list of text.
+
+    Raises:
+        UsageError: when they are not.
+    """
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise refusal(path, f"holds {_kind(names)} as class_names; a list of text is accepted")
+    if broken := [name for name in names if no_unicode(name)]:
+        raise refusal(path, f"holds class_names with {shown(broken[:1])}, which is no Unicode text")
     return tuple(names)
+
+
+def no_unicode(text: str) -> bool:
+    """Whether the text has half of a pair of surrogates, which cannot be written."""
+    return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def array_names(path: Path) -> set[str]:

@@ -9,8 +9,15 @@
 A distance from a checkpoint a few epochs away is small, and so is what rounding it loses, whereas rounding θ itself loses a part
 of θ. Every checkpoint is one step from κ: none is read through others. κ is exact because training goes on from it.
 
-With blocks of eight epochs a checkpoint takes 14.6 bits a parameter. A block is written in fp32 instead where `half` would change
-an epoch's step θ_{e+1} − θ_e by more than `MOST_ERROR` of its length, or where a number is too large.
+With blocks of eight epochs a checkpoint takes 14.6 bits a parameter. A block is written in fp32 instead where a number is too large
+or, ε the checkpoints' errors, where for any two of the block
+
+    2 max(‖ε_a‖, ‖ε_b‖) > `MOST_ERROR` ‖θ_b − θ_a‖
+
+Within a block `half` therefore changes no displacement by more than `MOST_ERROR` of its length. One from block to block changes by
+‖ε_a‖ + ‖ε_b‖ at most, and so by half of `MOST_ERROR` of the way from θ_a, and from θ_b, to the nearest checkpoint of its own block:
+`MOST_ERROR` of its length unless it is shorter than these two are in the mean, because the trajectory comes back to where it was.
+No block knows the other, so that this alone is not checked.
 """
 
 from abc import ABC, abstractmethod
@@ -19,7 +26,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import pad, pdist
 
 GROUP = 256
 LEVELS = 2047
@@ -133,7 +140,7 @@ def encode(thetas: Tensor, name: str) -> tuple[str, dict[str, Tensor], float]:
         name: of a coding.
 
     Returns:
-        The name of the coding taken, its tensors, and `step_error` of what it reads back.
+        The name of the coding taken, its tensors, and `displacement_error` of what it reads back.
 
     Raises:
         ValueError: when a number is not finite.
@@ -144,19 +151,19 @@ def encode(thetas: Tensor, name: str) -> tuple[str, dict[str, Tensor], float]:
         return "fp32", CODINGS["fp32"].encode(thetas), 0.0
     tensors = CODINGS[name].encode(thetas)
     read = torch.stack([CODINGS[name].decode(lambda key, i: tensors[key][i], row, len(thetas)) for row in range(len(thetas))])
-    error = step_error(read, thetas)
+    error = displacement_error(read, thetas)
     refused = not error <= MOST_ERROR if name == "half" else not bool(read.isfinite().all())
     return encode(thetas, "fp32") if refused else (name, tensors, error)
 
 
-def step_error(read: Tensor, thetas: Tensor) -> float:
-    """max_e 2 max(‖ε_e‖, ‖ε_{e+1}‖) / ‖θ_{e+1} − θ_e‖, ε the error of `read`, of `thetas` with shape (n, P).
+def displacement_error(read: Tensor, thetas: Tensor) -> float:
+    """max_{a<b} 2 max(‖ε_a‖, ‖ε_b‖) / ‖θ_b − θ_a‖, ε the error of `read`, of `thetas` with shape (n, P).
 
-    It bounds the part of an epoch's step that is lost, and of every displacement over more epochs that is at least as long as
-    the steps next to its two ends.
+    It bounds the part of every displacement that is lost, an epoch's step or a longer one; half of it, times the distance from θ_a
+    to the nearest of the others, bounds ‖ε_a‖.
     """
-    read, thetas = read.double(), thetas.double()
-    errors, steps = (read - thetas).norm(dim=1), thetas.diff(dim=0).norm(dim=1)
-    lost = 2 * torch.maximum(errors[:-1], errors[1:])
-    shares = torch.where(lost == 0, 0.0, lost / steps)
+    errors = (read.double() - thetas.double()).norm(dim=1)
+    first, second = torch.triu_indices(len(thetas), len(thetas), 1)
+    lost = 2 * torch.maximum(errors[first], errors[second])
+    shares = torch.where(lost == 0, 0.0, lost / pdist(thetas.double()))
     return float(shares.max()) if len(shares) else 0.0

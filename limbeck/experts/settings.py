@@ -31,8 +31,9 @@ class ExpertSettings:
         difficulty: what `pad` sorts by: `grand` or `el2n` (`experts/curriculum.py`).
         crop_ratio: of the experts' augmentation; the other augmentation keys are shared with `augment`.
         label_experts: how many experts are averaged for the soft labels; None takes all.
-        dtype: how checkpoints are kept: `fp32`; `half`, in half the space, which changes no displacement θ*_{t+M} − θ*_t by
-            more than 1 % (0.1–0.3 % measured); or `fp16`, plain rounding, which changes it by 0.3–5 %.
+        dtype: how checkpoints are kept: `fp32`; `half`, in half the space, which changes no displacement θ*_{t+M} − θ*_t within
+            a block of eight epochs by more than 1 %, nor one between blocks unless the trajectory comes back to where it was
+            (0.1–0.3 % measured); or `fp16`, plain rounding, which changes it by 0.3–5 %.
         store: the folder of the trajectory store; None takes the one in the cache that belongs to these settings.
     """
 

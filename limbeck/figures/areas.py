@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from limbeck.figures.names import as_written, drawable
 from limbeck.figures.style import BLUE, INK, MUTED, ORANGE, PAPER, TEXT, new_axes
 
 if TYPE_CHECKING:
@@ -48,8 +49,8 @@ def area_change(
     axes.set_aspect("equal")
     axes.xaxis.set_major_locator(axes.yaxis.get_major_locator())
     _note(axes, found, float(after.mean() - before.mean()))
-    axes.set_xlabel(f"{names[0]}: {NAMES[kind]}", color=MUTED, fontsize=TEXT)
-    axes.set_ylabel(f"{names[1]}: {NAMES[kind]}", color=MUTED, fontsize=TEXT)
+    axes.set_xlabel(f"{drawable(names[0])}: {NAMES[kind]}", color=MUTED, fontsize=TEXT, **as_written())
+    axes.set_ylabel(f"{drawable(names[1])}: {NAMES[kind]}", color=MUTED, fontsize=TEXT, **as_written())
     style = {"frameon": False, "fontsize": TEXT, "labelcolor": INK, "handletextpad": 0.1, "columnspacing": 1.2}
     figure.legend(loc="outside upper center", ncols=4, **style)
     return figure

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from limbeck.figures.names import as_written, drawable
 from limbeck.figures.style import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, RED, TEXT, dress, new_axes
 
 if TYPE_CHECKING:
@@ -67,11 +68,13 @@ def _panel(axes: Axes, table: Mapping[str, Any], category: str, levels: Sequence
             axes.scatter([100 * value for value in found["values"]], [at] * found["n"], s=14, color=colour, alpha=0.4, linewidths=0)
             axes.scatter(100 * found["mean"], at, s=36, color=colour, edgecolors=PAPER, linewidths=0.8, zorder=3)
     middle = (len(levels) - 1) / 2
-    axes.set_yticks([number * group + middle for number in range(len(table["rows"]))], [row["method"] for row in table["rows"]])
+    names = [drawable(row["method"]) for row in table["rows"]]
+    axes.set_yticks([number * group + middle for number in range(len(names))], names, **as_written())
     axes.tick_params(axis="y", labelleft=named, labelcolor=INK)
     axes.set_ylim(len(table["rows"]) * group - 1 + 0.2, -1 + 0.2)
     plural = "" if table["ipc"] == 1 else "s"
-    axes.set_title(f"{category}, {table['ipc']} image{plural} per class", fontsize=TEXT, color=INK, loc="left")
+    title = f"{drawable(category)}, {table['ipc']} image{plural} per class"
+    axes.set_title(title, fontsize=TEXT, color=INK, loc="left", **as_written())
 
 
 def colours(levels: Sequence[str]) -> Sequence[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from limbeck.figures.names import as_written, drawable
 from limbeck.figures.style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, TEXT, new_axes
 
 if TYPE_CHECKING:
@@ -53,9 +54,9 @@ def _panel(axes: Axes, table: Mapping[str, Any]) -> None:
         if found["ci95"] is not None:
             axes.hlines(at, *(100 * end for end in found["ci95"]), color=BLUE, linewidth=1.4)
         axes.scatter(100 * found["mean"], at, s=34, color=BLUE, zorder=3)
-    axes.set_yticks(range(len(rows)), [row["method"] for row in rows], color=INK)
+    axes.set_yticks(range(len(rows)), [drawable(row["method"]) for row in rows], color=INK, **as_written())
     axes.set_ylim(len(rows) - 0.5, -0.5)
     plural = "" if table["ipc"] == 1 else "s"
-    network = f", {table['network']}" if table["network"] else ""
-    axes.set_title(f"{table['ipc']} image{plural} per class{network}", fontsize=TEXT, color=INK, loc="left")
+    network = f", {drawable(table['network'])}" if table["network"] else ""
+    axes.set_title(f"{table['ipc']} image{plural} per class{network}", fontsize=TEXT, color=INK, loc="left", **as_written())
     axes.set_xlabel("test accuracy (%): mean and 95 % interval over distillation seeds", color=MUTED, fontsize=TEXT)

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from limbeck.figures.names import as_written, drawable, write_plainly
 from limbeck.figures.style import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, RED, TEXT, dress, label, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 COLOURS = (BLUE, ORANGE, GREEN, RED, INK, MUTED)
 STATISTICS = {"mean_activation": "mean activation of a map (%)", "area": "area above the map's mean (%)"}
@@ -62,7 +64,8 @@ def class_ranking(results: Mapping[str, Any]) -> Figure:
     mean = results["complexity"]
     axes.axvline(mean, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.text(mean, -0.8, f" mean {mean:.1f} %", color=MUTED, fontsize=TEXT - 1, ha="left", va="bottom")
-    axes.set_yticks(place, [_short(row["name"]) for row in shown])
+    names = [_short(drawable(row["name"], f"class {row['index']}")) for row in shown]
+    axes.set_yticks(place, names, **as_written())
     axes.set_ylim(place[-1] + 0.7 if len(place) else 1, -0.9)
     left_out = f"; {len(known) - len(shown)} between them are not shown" if len(shown) < len(known) else ""
     label(axes, f"complexity (%){left_out}", "")
@@ -77,7 +80,8 @@ def map_statistics(named: Mapping[str, Mapping[str, Any]]) -> Figure:
     """
     figure, first = new_axes(8.2, 3.1)
     first.remove()
-    shared = None
+    shared: Axes | None = None
+    drawn: list[Line2D] = []
     for place, (key, what) in enumerate(STATISTICS.items(), 1):
         axes = figure.add_subplot(1, 2, place, sharey=shared)
         shared = shared or axes
@@ -87,16 +91,20 @@ def map_statistics(named: Mapping[str, Mapping[str, Any]]) -> Figure:
             counts = np.array(results["histograms"][key], dtype=float)
             share, edges = 100 * counts / max(counts.sum(), 1), np.linspace(0, 100, len(counts) + 1)
             colour = COLOURS[number % len(COLOURS)]
-            _outlined(axes, share, edges, colour, name)
+            line = _outlined(axes, share, edges, colour, name)
+            drawn += [line] if place == 1 else []
             axes.axvline(results[key], color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
             top = max(top, float(share.max()))
         axes.set_xlim(0, 100)
         axes.set_xlabel(f"{what}; dashed: mean", color=MUTED, fontsize=TEXT)
         if place == 1:
             axes.set_ylabel("images (%)", color=MUTED, fontsize=TEXT)
-    if len(named) > 1 and shared is not None:
+    if len(named) > 1:
         style: dict[str, Any] = {"frameon": False, "fontsize": TEXT, "labelcolor": INK}
-        figure.legend(*shared.get_legend_handles_labels(), loc="outside upper center", ncols=len(named), **style)
+        # An underscore in front would leave a name out.
+        words = [f" {drawable(name)}" if name.startswith("_") else drawable(name) for name in named]
+        legend = figure.legend(drawn, words, loc="outside upper center", ncols=len(named), **style)
+        write_plainly(legend.get_texts())
     return figure
 
 
@@ -126,16 +134,18 @@ def extreme_images(rows: Mapping[str, Sequence[Mapping[str, Any]]], threshold: f
                 x = (np.arange(active.shape[1]) + 0.5) * image.shape[1] / active.shape[1]
                 y = (np.arange(active.shape[0]) + 0.5) * image.shape[0] / active.shape[0]
                 below.contour(x, y, active, [threshold], colors=[PAPER], linewidths=1.1)
-            above.set_title(f"{title}\n{one['caption']}" if column == 0 else f"\n{one['caption']}", fontsize=TEXT - 2.5, color=INK)
+            words = drawable(f"{title}\n{one['caption']}" if column == 0 else f"\n{one['caption']}")
+            above.set_title(words, fontsize=TEXT - 2.5, color=INK, **as_written())
             for axes in (above, below):
                 axes.set_axis_off()
     return figure
 
 
-def _outlined(axes: Axes, heights: np.ndarray, edges: np.ndarray, colour: str, name: str) -> None:
+def _outlined(axes: Axes, heights: np.ndarray, edges: np.ndarray, colour: str, name: str) -> Line2D:
     """A histogram through which others can be seen."""
     axes.fill_between(edges, np.append(heights, 0), step="post", color=colour, alpha=0.22, linewidth=0)
-    axes.step(edges, np.append(heights, 0), where="post", color=colour, linewidth=1.3, label=name)
+    (line,) = axes.step(edges, np.append(heights, 0), where="post", color=colour, linewidth=1.3, label=name)
+    return line
 
 
 def _colour(image: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from limbeck.figures.heat import colour_bar, heat_map, margins, name_classes, side_of
+from limbeck.figures.names import as_written, drawable
 from limbeck.figures.style import INK, MUTED, TEXT, new_axes
 
 if TYPE_CHECKING:
@@ -43,12 +44,12 @@ def distance_maps(
     for number, (axes, (name, matrix)) in enumerate(zip(panels, matrices.items(), strict=True)):
         drawn = heat_map(axes, matrix, low, high, _places(high))
         name_classes(axes, class_names, side, named=number == 0)
-        title = f"{name} ({result['sets'][name]['images']} images)\n{_caption(found[name], kind)}"
-        axes.set_title(title, fontsize=TEXT, color=INK, linespacing=1.5)
+        title = f"{drawable(name)} ({result['sets'][name]['images']} images)\n{_caption(found[name], kind)}"
+        axes.set_title(title, fontsize=TEXT, color=INK, linespacing=1.5, **as_written())
     kind_of = {"euclidean": "Euclidean", "cosine": "cosine"}[metric]
     what = f"{kind_of} distance between class means" if kind == "class_means" else f"mean {kind_of} distance between images"
     colour_bar(figure, drawn, panels[-1], side, what)
-    figure.suptitle(f"in the features of {result['network']}", fontsize=TEXT, color=MUTED)
+    figure.suptitle(f"in the features of {drawable(result['network'])}", fontsize=TEXT, color=MUTED, **as_written())
     return figure
 
 

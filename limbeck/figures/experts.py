@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from limbeck.figures.names import as_written, drawable
 from limbeck.figures.style import BLUE, INK, MUTED, ORANGE, TEXT, dress, label, new_axes
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _difficulties(axes: Axes, record: Mapping[str, Any]) -> None:
     axes.set_title("difficulty of the training images: all, the middle half, the median", fontsize=TEXT, color=INK, loc="left")
     label(axes, "class", name)
     if len(rows) <= MOST_NAMES:
-        names = [str(row["name"]) for row in rows]
+        names = [drawable(str(row["name"]), str(k)) for k, row in enumerate(rows)]
         short = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names]
         rotation = 0 if max(map(len, short)) <= 3 else 45
-        axes.set_xticks(places, short, rotation=rotation, ha="right" if rotation else "center", parse_math=False)
+        axes.set_xticks(places, short, rotation=rotation, ha="right" if rotation else "center", **as_written())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from limbeck.figures.names import as_written
 from limbeck.figures.style import MUTED, PAPER, TEXT
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ def name_classes(axes: Axes, class_names: Sequence[str], side: float, named: boo
     names = class_names if len(class_names) <= MOST_NAMES else []
     at = np.arange(len(names)) + 0.5
     slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if slanted(class_names, side) else {}
-    axes.set_xticks(at, names, **slant)
-    axes.set_yticks(at, names if named else [""] * len(names))
+    axes.set_xticks(at, names, **slant, **as_written())
+    axes.set_yticks(at, names if named else [""] * len(names), **as_written())
     size = min(TEXT - 1, 60 * side / max(len(names), 1))
     axes.tick_params(which="both", colors=MUTED, labelsize=size, length=0)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from limbeck.figures.names import as_written
 from limbeck.figures.style import BLUE, INK, MUTED, ORANGE, TEXT, label, new_axes
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def kept_share(shares: Sequence[Mapping[str, float]]) -> Figure:
     if len(shares) > 1:
         axes.hlines(rows, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=ORANGE, linewidth=2, label="range over all")
     axes.axvline(100, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
-    axes.set_yticks(rows, names, color=INK, fontsize=TEXT - 1)
+    axes.set_yticks(rows, names, color=INK, fontsize=TEXT - 1, **as_written())
     axes.set_ylim(len(names) - 0.4, -0.6)  # the first layer above
     axes.set_xlim(0, 102)
     axes.grid(False, axis="y")

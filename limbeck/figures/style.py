@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ def inline_svg(figure: Figure, name: str, title: str) -> str:
     import matplotlib
 
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "limbeck"}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "limbeck"}), warnings.catch_warnings():
+        # The reader's browser draws the letters, in fonts of its own.
+        warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = buffer.getvalue()
     box = re.search(r'viewBox="([^"]*)"', text)

@@ -31,6 +31,8 @@ class Method:
         experts: whether it reads experts, at the epochs of `schedule.*`, so that they are trained before.
         steps: whether it walks through student steps, so that an engine is set up.
         soft: whether labels may be soft; else `labels: hard` is asked for.
+        check: called with the workspace, or where that function lies, before anything is trained or written; it raises `UsageError`
+            for settings or data that `make` would refuse. None where there are none.
     """
 
     make: Callable[..., Any] | str
@@ -39,6 +41,7 @@ class Method:
     experts: bool = False
     steps: bool = False
     soft: bool = False
+    check: Callable[[Any], None] | str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -50,13 +53,22 @@ class Method:
         Raises:
             UsageError: when that should be an objective and is none.
         """
-        make = self.make
-        if isinstance(make, str):
-            module, _, name = make.partition(":")
-            make = getattr(import_module(module), name)
-        found = make(*arguments)
+        found = _function(self.make)(*arguments)
         if self.kind == "objective":
             from limbeck.methods.objective import Objective
 
             require(isinstance(found, Objective), "method", type(found).__name__, "an Objective, which `make` is to return")
         return found
+
+    def refuse(self, workspace: Any) -> None:
+        """Raise `UsageError` for what the method cannot be run with, if it says any such thing."""
+        if self.check is not None:
+            _function(self.check)(workspace)
+
+
+def _function(named: Callable[..., Any] | str) -> Callable[..., Any]:
+    if not isinstance(named, str):
+        return named
+    module, _, name = named.partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function

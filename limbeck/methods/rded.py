@@ -26,7 +26,7 @@ from limbeck.distilled.initial import class_orders
 from limbeck.distilled.view_labels import evaluating
 from limbeck.methods.rded_settings import RdedSettings
 from limbeck.methods.workspace import Workspace
-from limbeck.runtime.errors import Failure, require
+from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.random import generator
 from limbeck.views import Views
 
@@ -72,9 +72,7 @@ def build(
     needed = ipc * factor**2
     size = (height // factor, width // factor)
     orders = class_orders(split, num_classes, seed, "rded")
-    for k, order in enumerate(orders):
-        accepted = f"at most {len(order) // factor**2}: class {k} has {len(order)} training images, {factor**2} of which make one"
-        require(needed <= len(order), "ipc", ipc, accepted)
+    _check_ipc(split, num_classes, ipc, factor)
     made = []
     with evaluating(teacher):
         for k, order in enumerate(orders):
@@ -184,3 +182,21 @@ def make(workspace: Workspace, folder: Path) -> tuple[Tensor, Tensor, nn.Module]
     with workspace.progress.stage("rded", data.num_classes) as stage:
         parts = (data.train, workspace.preprocessing, data.num_classes, s.ipc, s.rded, s.seed, workspace.device)
         return *build(teacher, *parts, lambda count: stage.advance()), teacher
+
+
+def check(workspace: Workspace) -> None:
+    """Raise `UsageError` when a class has too few images, or there is no such teacher."""
+    s, data = workspace.settings, workspace.data
+    _check_ipc(data.train, data.num_classes, s.ipc, s.rded.factor_for(*data.shape[1:]))
+    if s.rded.teacher is not None:
+        try:
+            workspace.network_of(s.rded.teacher)
+        except UsageError as error:
+            raise UsageError(f"rded.teacher: {str(error).removeprefix('network: ')}") from error
+
+
+def _check_ipc(split: Split, num_classes: int, ipc: int, factor: int) -> None:
+    for k in range(num_classes):
+        count = len(split.of_class(k))
+        accepted = f"at most {count // factor**2}: class {k} has {count} training images, {factor**2} of which make one"
+        require(ipc * factor**2 <= count, "ipc", ipc, accepted)

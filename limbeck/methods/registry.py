@@ -4,7 +4,8 @@ A trajectory method is a composition of the same parts:
 
     mtt     uniform start epochs, hard labels, real images                   Cazenavette et al., 2022, arXiv:2203.11932
     ftd     mtt on experts trained by GSAM, X averaged over iterations       Du et al., 2023, arXiv:2211.11004
-    tesla   mtt with λ taken as constant                                     Cui et al., 2023, arXiv:2211.10586
+    tesla   mtt with λ taken as constant; with labels=soft on an expert's
+            softmax outputs                                                  Cui et al., 2023, arXiv:2211.10586
     datm    start epochs from early to late, learned soft labels,
             images that experts classify correctly                           Guo et al., 2024, arXiv:2310.05773
     pad     datm on experts trained from easy to difficult images,
@@ -23,10 +24,12 @@ from limbeck.methods.method import Method
 from limbeck.runtime.errors import require
 from limbeck.runtime.foreign import check_form, imported, is_foreign
 
-PLAIN: dict[str, Any] = {"match.criterion": "none", "enhance.weighting": "none"}
+# Presets say what is the method's own even where that is the default, because a recipe of another method gives way to them.
+ITSELF: dict[str, Any] = {"outer.ema_decay": None}  # X, not its average
+PLAIN: dict[str, Any] = {**ITSELF, "match.criterion": "none", "enhance.weighting": "none"}
 HARD: dict[str, Any] = {"labels": "hard", "outer.lr_label": 0.0}
 REAL: dict[str, Any] = {**PLAIN, **HARD, "init": "real", "outer.lr_lr": 0.0, "outer.img_momentum": 0.5}
-PAD: dict[str, Any] = {"enhance.weighting": "none", "match.drop_ratio": 0.25, "experts.curriculum": "pad"}
+PAD: dict[str, Any] = {**ITSELF, "enhance.weighting": "none", "match.drop_ratio": 0.25, "experts.curriculum": "pad"}
 MTT: dict[str, Any] = {**PLAIN, **HARD, "schedule.kind": "uniform", "init": "real"}
 FTD: dict[str, Any] = {**MTT, "experts.optimiser": "gsam", "experts.alpha": 0.4, "outer.ema_decay": 0.999}
 DC: dict[str, Any] = {**REAL, "outer.lr_img": 0.1, "init": "noise", "eval.protocol": "none", "eval.epochs": 300}
@@ -35,6 +38,12 @@ DC: dict[str, Any] = {**REAL, "outer.lr_img": 0.1, "init": "noise", "eval.protoc
 def trajectories(preset: Mapping[str, Any]) -> Method:
     """A way to match trajectories."""
     return Method(make="limbeck.methods.trajectory:make", preset=preset, experts=True, steps=True, soft=True)
+
+
+def labelled(module: str, protocol: str) -> Method:
+    """Images that a teacher labels, evaluated by a protocol of their own."""
+    preset = {**PLAIN, "eval.protocol": protocol}
+    return Method(make=f"{module}:make", check=f"{module}:check", preset=preset, kind="images", soft=True)
 
 
 METHODS: Mapping[str, Method] = {
@@ -47,8 +56,8 @@ METHODS: Mapping[str, Method] = {
     "dsa": Method(make="limbeck.methods.gradient_matching:dsa", preset={**REAL, "outer.lr_img": 0.1}),
     "dc": Method(make="limbeck.methods.gradient_matching:dc", preset=DC),
     "dm": Method(make="limbeck.methods.distribution_matching:make", preset={**REAL, "outer.lr_img": 1.0}),
-    "sre2l": Method(make="limbeck.methods.sre2l:make", preset={**PLAIN, "eval.protocol": "kd-sre2l"}, kind="images", soft=True),
-    "rded": Method(make="limbeck.methods.rded:make", preset={**PLAIN, "eval.protocol": "kd-rded"}, kind="images", soft=True),
+    "sre2l": labelled("limbeck.methods.sre2l", "kd-sre2l"),
+    "rded": labelled("limbeck.methods.rded", "kd-rded"),
     "k-center": Method(make="limbeck.methods.subsets:k_center", preset=REAL, kind="selection"),
     "herding": Method(make="limbeck.methods.subsets:herding", preset=REAL, kind="selection"),
     "random": Method(make="limbeck.methods.subsets:random", preset=REAL, kind="selection"),

@@ -1,7 +1,7 @@
 """The whole key tree of a distillation; each room owns its own branch."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from limbeck.augmentation_settings import AugmentSettings
 from limbeck.data.settings import DataSettings
@@ -106,7 +106,8 @@ class DistillSettings:
         require(self.ipc >= 1, "ipc", self.ipc, "at least 1")
         require(self.init.strip() != "", "init", self.init, f"one of {', '.join(STARTS)}, or the path of a distilled set")
         check_name(self.method)
-        fixed = self.labels == "soft" or self.outer.lr_label == 0
+        loops = self.method not in METHODS or METHODS[self.method].kind == "objective"
+        fixed = self.labels == "soft" or self.outer.lr_label == 0 or not loops
         require(fixed, "outer.lr_label", self.outer.lr_label, "0 with labels=hard, which are fixed")
         if self.method in METHODS:  # one of the user's is asked when it is imported, not wherever its settings are read
             self.check_method(METHODS[self.method])
@@ -120,3 +121,11 @@ class DistillSettings:
         enough = not method.experts or self.experts.train_epochs >= reached
         require(enough, "experts.train_epochs", self.experts.train_epochs, accepted)
         require(self.labels == "hard" or method.soft, "labels", self.labels, f"hard, which {self.method} needs")
+
+
+def value_of(settings: DistillSettings, key: str) -> Any:
+    """The value of a dotted key, such as `match.drop_ratio`."""
+    value: Any = settings
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value

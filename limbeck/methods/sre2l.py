@@ -30,6 +30,7 @@ from limbeck.distilled.view_labels import evaluating
 from limbeck.methods.sre2l_settings import Sre2lSettings
 from limbeck.methods.workspace import Workspace
 from limbeck.networks.batch_norm import BatchNorm
+from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.random import generator
@@ -38,6 +39,7 @@ from limbeck.training.rates import Cosine
 from limbeck.views import ViewDraw, Views
 
 State = dict[str, Tensor]
+OTHER_NORMS = ("instancenorm", "groupnorm", "nonorm")
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,7 @@ def _statistics(part: nn.Module) -> tuple[Tensor, Tensor] | None:
 def make(workspace: Workspace, folder: Path) -> tuple[Tensor, Tensor, nn.Module]:
     """X, the classes and the teacher of a run; one that was stopped goes on."""
     s, data, path = workspace.settings, workspace.data, folder / "recovery.safetensors"
-    teacher = workspace.evaluator().trained(s.sre2l.teacher)
+    teacher = workspace.evaluator().trained(_teacher(workspace).name)
     parts = (data.shape, data.num_classes, s.ipc, s.sre2l, s.seed, workspace.device, s.augment.flip)
     recovery = Recovery(teacher, workspace.preprocessing, *parts)
     state = read_tensors(path)[0] if path.exists() else recovery.start()
@@ -239,3 +241,27 @@ def make(workspace: Workspace, folder: Path) -> tuple[Tensor, Tensor, nn.Module]
         state = recovery.run(state, after)
     write_tensors(path, state)
     return *recovery.result(state), teacher
+
+
+def check(workspace: Workspace) -> None:
+    """Raise `UsageError` when there is no teacher with batch norm."""
+    network = _teacher(workspace)
+    check_teacher(network.module, network.name)
+
+
+def _teacher(workspace: Workspace) -> FlatNetwork:
+    """The teacher's network, not trained: the one named, or the one distilled for, with batch norm where that is to be had."""
+    named, own = workspace.settings.sre2l.teacher, workspace.network
+    if named is None and own.has_batch_norm:
+        return own
+    try:
+        return workspace.network_of(named or with_batch_norm(own.name))
+    except UsageError as error:
+        if named is None:
+            return own
+        raise UsageError(f"sre2l.teacher: {str(error).removeprefix('network: ')}") from error
+
+
+def with_batch_norm(name: str) -> str:
+    """The name of a network with batch norm instead of another one: ConvNetD3-w32-batchnorm for ConvNetD3-w32."""
+    return "-".join([*(word for word in name.split("-") if word not in OTHER_NORMS), "batchnorm"])

@@ -21,7 +21,8 @@ class Sre2lSettings:
         crop_scale: least and greatest share of the area that a crop has.
         roll: greatest shift in pixels; None takes 32 for 224 pixels, and in proportion for other sizes.
         same_view: whether all images of a batch get the same crop, flip and shift, as in the published runs.
-        teacher: name of the teacher's network, which must have batch norms; None takes the one distilled for.
+        teacher: name of the teacher's network, which must have batch norms; None takes the one distilled for, or where that has
+            none, the same with batch norm.
     """
 
     iterations: int = 4000

@@ -30,6 +30,7 @@ from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
 from limbeck.matching.schedules import reachable_epochs
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.methods.enhance import Enhancement
+from limbeck.methods.idle import may_read_experts
 from limbeck.methods.method import Method
 from limbeck.methods.registry import method_of
 from limbeck.methods.settings import DistillSettings
@@ -108,6 +109,7 @@ class Workspace:
         if self.settings.init == "centre" and self.method.kind == "objective":
             features_of(self.network.module, torch.zeros(1, *self.data.shape, device=self.device))
         self.start  # noqa: B018 (read now, so that one that does not fit is refused)
+        self.method.refuse(self)
 
     @cached_property
     def experts(self) -> TrajectoryStore:
@@ -207,11 +209,9 @@ class Workspace:
     @property
     def needs_experts(self) -> bool:
         """Whether anything of the run reads experts."""
-        if self.method.experts or self.method.kind != "objective":
+        if self.method.experts or not may_read_experts(self.settings, self.method):
             return self.method.experts
-        if not self.soft:
-            return self.settings.init == "correct"
-        return self.start is None or self.start.label_kind == "hard"  # soft labels are theirs
+        return not self.soft or self.start is None or self.start.label_kind == "hard"  # a set's soft labels are taken as they are
 
     @cached_property
     def train_images(self) -> Images:

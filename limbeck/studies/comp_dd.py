@@ -5,14 +5,13 @@ of each of eight categories of ImageNet the ten classes of lowest and the ten of
 for three of them; the others take those of the category whose published complexities are nearest at the same level.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from limbeck.data.registry import COMP_DD, subsets
 from limbeck.data.scenes import LEVELS as SCENES
 from limbeck.evaluation.settings import EvalSettings
-from limbeck.methods.registry import method_of
+from limbeck.methods.registry import check_name
 from limbeck.runtime.errors import UsageError
 
 PREFIX = "comp-dd/"
@@ -129,27 +128,15 @@ def settings_from(part: Part, published: Iterable[str]) -> str:
     return min(near, key=lambda name: (near[name], name))
 
 
-def method_overrides(method: str, evaluation: EvalSettings) -> dict[str, str]:
-    """What makes another method of a recipe that is EDF's, as typed: the method's own settings, which the recipe's would hide.
-
-    The evaluation stays the recipe's, because it is the same for all methods. A limit of the loss is one of trajectory matching's
-    loss, and is dropped for methods that have another.
+def method_overrides(method: str, evaluation: EvalSettings | None = None) -> dict[str, str]:
+    """What makes another method of a recipe that is EDF's, as typed; what that means, `methods.switch` says.
 
     Args:
         method: its name.
-        evaluation: the recipe's.
+        evaluation: not read: a recipe keeps its own under every method.
 
     Raises:
         UsageError: when there is no such method.
     """
-    found, own = method_of(method), {"method": method}
-    if method == "edf":
-        return {}
-    for key, value in found.preset.items():
-        own[key] = _typed(getattr(evaluation, key.removeprefix("eval.")) if key.startswith("eval.") else value)
-    other_loss = found.kind == "objective" and not found.experts
-    return {**own, "outer.max_match_loss": ".inf"} if other_loss else own
-
-
-def _typed(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    check_name(method)
+    return {} if method == "edf" else {"method": method}

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.complexity.networks import Judge
+from limbeck.complexity.judge import Judge
 from limbeck.complexity.pictures import Pictures
 from limbeck.data.imageset import ImageSet, Split, content_fingerprint, whole
 from limbeck.data.preprocessing import Identity

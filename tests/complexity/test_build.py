@@ -1,6 +1,7 @@
 """Categories in every form, easy and hard subsets, and the settings that a benchmark's name stands for."""
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from limbeck.complexity.build import build_benchmark, split
 from limbeck.complexity.categories import categories
 from limbeck.complexity.run import Complexity, measure_complexity
 from limbeck.complexity.settings import BuildSettings, ComplexitySettings
-from limbeck.data.benchmarks import load_benchmark
+from limbeck.data.benchmarks import innermost, load_benchmark
 from limbeck.data.load import load_data
 from limbeck.data.registry import find_subset, imagenet_classes, wnids
 from limbeck.data.settings import DataSettings
+from limbeck.recipes import settings_from_plain
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.fingerprint import encodable
 
 NAMES = ("robin", "n01443537", "7", "tench", "violin", "n02085620", "n02113978", "wolf")
 
@@ -186,6 +189,79 @@ def test_paths_are_kept_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     build_benchmark(result, {"all": [0, 1, 2, 3]}, DataSettings(source="photos", root="net"), Path("made"), settings)
     inner = load_benchmark(DataSettings(source="benchmark:made:all-easy"))
     assert (inner.source, inner.root) == (str(tmp_path / "photos"), str(tmp_path / "net"))
+
+
+def test_what_lies_inside_other_names_is_kept_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("p1", "scenes"):
+        Path(name).mkdir()
+    result = found(("a", "b", "c", "d"), [1, 2, 3, 4])
+    settings = BuildSettings(categories="x", classes_per_subset=2, least=4)
+
+    def kept(source: str, root: str | None = None) -> tuple[str, str | None]:
+        build_benchmark(result, {"all": [0, 1, 2, 3]}, DataSettings(source=source, root=root), Path("made"), settings)
+        inner = load_benchmark(DataSettings(source="benchmark:made:all-easy"))
+        return inner.source, inner.root
+
+    assert kept("hf:p1", "hf:p1") == (f"hf:{tmp_path}/p1", f"hf:{tmp_path}/p1")
+    assert kept("hf:name/there", "hf:name/there") == ("hf:name/there", "hf:name/there")
+    assert kept("benchmark:../o1:all-hard")[0] == f"benchmark:{tmp_path}/../o1:all-hard"
+    assert kept("scenes")[0] == "scenes"  # names go first
+    card = Path("made/README.md").read_text()
+    assert f"--data benchmark:{tmp_path}/made:all-easy\n" in card
+
+
+def test_a_card_is_a_table_whatever_classes_are_called(tmp_path: Path) -> None:
+    names = ("a|b", "two\nlines", "c", "d")
+    settings = BuildSettings(categories="x", classes_per_subset=2, least=4)
+    build_benchmark(found(names, [1, 2, 3, 4]), {"all": [0, 1, 2, 3]}, DataSettings(), tmp_path / "it's", settings)
+    card = (tmp_path / "it's" / "README.md").read_text()
+    assert "| `all-easy` | 1.5 % | a\\|b, two lines |" in card
+    words = shlex.split(next(line for line in card.splitlines() if line.startswith("limbeck distill")))
+    assert words[-1] == f"benchmark:{tmp_path}/it's:all-easy"
+
+
+def write_benchmark(folder: Path, **source: Any) -> str:
+    folder.mkdir()
+    subsets = {"few-easy": {"classes": [{"name": "7"}, {"name": "2"}]}}
+    (folder / "benchmark.json").write_text(json.dumps({"format": 1, "source": source, "subsets": subsets}))
+    return f"benchmark:{folder}:few-easy"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ({}, {}),
+        ({"data.seed": "0"}, {"seed": 0}),
+        ({"data.seed": "5"}, {"seed": 5}),
+        ({"data.skip_bad": "false"}, {"skip_bad": False}),
+        ({"data.crop": "squash"}, {"crop": "squash"}),
+        ({"data.size": "null"}, {"size": None}),
+        ({"data.size": "32"}, {"size": 32}),
+        ({"data.seed": "0", "data.size": "32"}, {"seed": 0, "size": 32}),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_whatever_is_given_says_otherwise(words: dict[str, str], expected: dict[str, Any], nested: bool, tmp_path: Path) -> None:
+    stored = {"source": "scenes:easy", "size": 16, "crop": "centre", "skip_bad": True, "seed": 3}
+    source = write_benchmark(tmp_path / "one", **stored)
+    if nested:
+        source = write_benchmark(tmp_path / "two", **{**stored, "source": source})
+    settings = settings_from_plain({}, {"data.source": source, **words})
+    assert innermost(settings.data) == DataSettings(**{**stored, "classes": ("7", "2"), **expected})
+    assert settings_from_plain(encodable(settings)) == settings  # as a run that goes on reads them
+    # Where it can, the name stays.
+    assert (settings.data.source == source) == all(value not in (0, False, None, "squash") for value in expected.values())
+
+
+def test_a_crop_without_a_size_counts(tmp_path: Path) -> None:
+    source = write_benchmark(tmp_path / "one", source="scenes:easy", size=16)
+    inner = load_benchmark(DataSettings(source=source, crop="centre"))
+    assert (inner.size, inner.crop) == (16, "centre")
+
+
+def test_a_benchmark_that_is_not_there_is_refused_when_it_is_loaded() -> None:
+    assert settings_from_plain({"data.source": "benchmark:gone:x"}).data == DataSettings(source="benchmark:gone:x")
 
 
 def test_the_images_of_a_subset_are_those_of_its_classes(tmp_path: Path) -> None:

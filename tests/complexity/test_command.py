@@ -3,14 +3,17 @@
 import csv
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from limbeck.cli import complexity
 from limbeck.cli.main import COMMANDS, main
+from limbeck.complexity.settings import ComplexitySettings
 from limbeck.data.benchmarks import load_benchmark
 from limbeck.data.settings import DataSettings
 
@@ -82,6 +85,40 @@ def test_refusals_are_one_line(
     assert main([*SMALL, *words]) == 2
     error = capsys.readouterr().err.splitlines()
     assert said in error[-1]
+
+
+ODD = ("$x_{$", "[/b]", "猫", "[red]x", ":cat:", "cost $5 and $6_")
+
+
+def test_names_that_are_markup_or_mathematics_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    images = {f"x_{part}": rng.integers(0, 256, (24, 8, 8, 3), dtype=np.uint8) for part in ("train", "test")}
+    labels = {f"y_{part}": np.repeat(np.arange(6), 4) for part in ("train", "test")}
+    np.savez("odd.npz", **images, **labels, class_names=np.array(ODD))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert main(["complexity", "odd.npz", "--network", "ConvNetD1-w4", "eval.full_epochs=1", "--workers", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"│ {name} " in printed for name in ODD)
+    assert Path("runs/complexity-odd/ranking.png").exists()
+
+
+def test_intervals_are_shown_inside_the_percentages(capsys: pytest.CaptureFixture[str]) -> None:
+    results: dict[str, Any] = {
+        "complete": True,
+        "by_threshold": {"0.5": 80.0},
+        "classes": [{"name": "a", "complexity_0.5": 86.2, "ci95": [57.3, 115.1], "images": 2, "blank": 0}],
+        "settings": ComplexitySettings(),
+        "complexity": 80.0,
+        "spread": {"ci95": [-3.0, 120.0]},
+        "network": {"name": "any", "layers": ["last"]},
+        "paths": {},
+        **dict.fromkeys(("mean_activation", "area"), 1.0),
+        **dict.fromkeys(("accuracy", "reliability")),
+    }
+    complexity.show(results)
+    printed = capsys.readouterr().out
+    assert "57.3 … 100.0" in printed and "[0.0, 100.0]" in printed and "115" not in printed
 
 
 def test_a_share(capsys: pytest.CaptureFixture[str]) -> None:

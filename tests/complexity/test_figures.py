@@ -1,16 +1,24 @@
 """Figures show the numbers they are given."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
 
 from limbeck.figures.complexity import MOST_CLASSES, class_distribution, class_ranking, extreme_images, map_statistics
+from limbeck.figures.engine import png
 
 
 def results(values: list[float | None]) -> dict[str, Any]:
     classes = [
-        {"name": f"class {k}", "complexity_0.5": value, "complexity_0.1": value and value / 2, "ci95": None if k else [0.0, 120.0]}
+        {
+            "index": k,
+            "name": f"class {k}",
+            "complexity_0.5": value,
+            "complexity_0.1": value and value / 2,
+            "ci95": None if k else [0.0, 120.0],
+        }
         for k, value in enumerate(values)
     ]
     histogram = [0] * 50
@@ -47,6 +55,20 @@ def test_ranking_shows_both_ends_of_many() -> None:
     half = MOST_CLASSES // 2
     assert shown == pytest.approx(sorted(values)[:half] + sorted(values)[-half:])
     assert "60 between them" in axes.get_xlabel()
+
+
+def test_names_are_as_they_are_written() -> None:
+    found = results([10.0, 20.0, 30.0])
+    for row, name in zip(found["classes"], ("$x_{$", "cost $5 and $6_", "\U0010fffd"), strict=True):
+        row["name"] = name
+    figure = class_ranking(found)
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["$x_{$", "cost $5 and $6_", "class 2"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        png(figure)
+        statistics = map_statistics({"$x_{$": found, "_b": found})
+        png(statistics)
+    assert [text.get_text().strip() for text in statistics.legends[0].get_texts()] == ["$x_{$", "_b"]
 
 
 def test_statistics_are_shares_of_the_images() -> None:

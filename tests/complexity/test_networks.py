@@ -14,7 +14,8 @@ from complexity.material import image_set, tiny_judge, workspace_of
 from torch import nn
 
 from limbeck.complexity.maps import to_unit
-from limbeck.complexity.networks import IMAGENET, judge, load_network, pretrained, save_network, trained
+from limbeck.complexity.networks import judge, load_network, save_network, trained
+from limbeck.complexity.pretrained import IMAGENET, own_size, pretrained
 from limbeck.complexity.run import measure_complexity
 from limbeck.complexity.settings import ComplexitySettings
 from limbeck.data.registry import find_subset, wnids
@@ -80,7 +81,7 @@ def test_unreadable_folders_are_one_line(broken: str, tmp_path: Path) -> None:
         ("ConvNetD3x", {}, "--network: 'ConvNetD3x' is not a name such as"),
         ("ConvNetD1-w4", {"size": 64}, "--size: 64 is not possible for a network that is trained on the data: set data.size"),
         ("ConvNetD1-w4", {"layer": "layer4"}, "--layer: 'layer4' is not last or"),
-        (".", {}, "holds neither network.json, as Limbeck writes it, nor config.json"),
+        (".", {}, "holds neither network.json, as Limbeck writes, nor config.json"),
     ],
 )
 def test_refusals(network: str, changes: dict[str, object], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,3 +218,56 @@ def test_a_resnet_of_transformers(tmp_path: Path) -> None:
     (tmp_path / "resnet" / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(UsageError, match="cannot be read as a network"):
         pretrained(tmp_path / "resnet", settings)
+
+
+def save_model(folder: Path, kind: str, **sizes: Any) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, f"{kind}Config")(num_labels=3, **sizes)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        getattr(transformers, f"{kind}ForImageClassification")(config).save_pretrained(folder, safe_serialization=True)
+
+
+VIT = {
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+    "image_size": 32,
+    "patch_size": 8,
+}
+SWIN = {"image_size": 32, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 4}
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "changes", "said"),
+    [
+        ("ViT", VIT, {}, "^--layer: 'last' finds vit.embeddings.patch_embeddings.projection in it, and 7 linear layers follow: "),
+        ("ViT", VIT, {"size": 64}, r"^--size: 64 is not possible: it takes images of 32×32 pixels \("),
+        ("Swin", SWIN, {}, r"^--layer: 'last' \(swin.encoder.*\) of it gives no map of an image; networks that are convolutional"),
+    ],
+)
+def test_networks_that_make_no_maps(kind: str, sizes: dict[str, Any], changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    save_model(tmp_path / "it", kind, **sizes)
+    with pytest.raises(UsageError, match=said) as raised:
+        pretrained(tmp_path / "it", ComplexitySettings(**changes))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_layer_that_is_named_is_taken_and_the_size_is_the_networks(tmp_path: Path) -> None:
+    save_model(tmp_path / "vit", "ViT", **VIT)
+    found = pretrained(tmp_path / "vit", ComplexitySettings(layer="vit.embeddings.patch_embeddings.projection"))
+    assert found.shape == (3, 32, 32)
+    sizes = {"hidden_sizes": [4, 4, 4, 6], "depths": [1, 1, 1, 1], "image_size": 64}
+    save_model(tmp_path / "convnext", "ConvNext", **sizes)
+    assert pretrained(tmp_path / "convnext", ComplexitySettings()).shape == (3, 64, 64)
+    assert pretrained(tmp_path / "convnext", ComplexitySettings(size=96)).layers("last") == ["convnext.encoder.stages.3"]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [(48, (48, 48)), ([32, 64], (32, 64)), (None, (224, 224)), ("64", (224, 224)), ([3], (224, 224)), (0, (224, 224))],
+)
+def test_the_size_that_a_configuration_says(said: Any, expected: tuple[int, int]) -> None:
+    assert own_size(SimpleNamespace(image_size=said)) == expected
+    assert own_size(SimpleNamespace(vision_config=SimpleNamespace(image_size=said))) == expected

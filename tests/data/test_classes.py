@@ -25,7 +25,7 @@ def test_each_way_to_name_a_class() -> None:
         ((0, 4), "data.classes: 4 is not an index of the 4 classes of 's', 0 … 3"),
         ((0, -1), "data.classes: -1 is not an index of the 4 classes of 's', 0 … 3"),
         (("cat", "n3"), "data.classes: 'n3' names a class for the second time"),
-        (("bird", 1), "data.classes: 'bird' could be any of the classes [0, 3] of 's'; give an index"),
+        (("bird", 1), "data.classes: 'bird' could be 0 (crane, n1) or 3 (7, n4) of 's'; give an index"),
         (("CRANES", 1), "data.classes: 'CRANES' is not a class of 's'; did you mean 'crane'?"),
         (("dog", 1), "data.classes: 'dog' is not a class of 's', which has 'crane', 'Cat', 'cat', '7'"),
     ],

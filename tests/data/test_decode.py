@@ -66,7 +66,7 @@ def test_black_and_white(tmp_path: Path) -> None:
     np.testing.assert_array_equal(pixels(path, channels=1)[..., 0], np.where(GREY > 127, 255, 0))
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
 def test_sixteen_bits_keep_the_upper_eight(tmp_path: Path, suffix: str) -> None:
     deep = GREY.astype(np.uint16) * 256 + 200
     path = saved(tmp_path, Image.fromarray(deep), suffix)
@@ -77,6 +77,12 @@ def test_sixteen_bits_keep_the_upper_eight(tmp_path: Path, suffix: str) -> None:
 def test_floats_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, Image.fromarray(GREY.astype(np.float32)), ".tif")
     assert decode_all(None, "squash", [path]) == ["its pixels are floats; 8 or 16 bits are accepted"]
+
+
+def test_whole_numbers_of_32_bits_are_refused_and_not_made_black(tmp_path: Path) -> None:
+    path = saved(tmp_path, Image.fromarray(np.arange(126, dtype=np.int32).reshape(9, 14) * 10_000_000), ".tif")
+    reason = "its pixels are whole numbers of 32 bits or with a sign; 8 or 16 bits are accepted"
+    assert decode_all(None, "squash", [path]) == [reason]
 
 
 def test_transparency_lies_on_white(tmp_path: Path) -> None:

@@ -189,13 +189,77 @@ def test_imagenet_from_the_hub(install: Install) -> None:
         ({"train": Part(rows(0, 9, label=lambda i: -1), None)}, "has no labels in its training rows"),
         ({"train": Part(rows(0, 9, label=lambda i: 0), None)}, "has one class, '0'; at least two are needed"),
         ({"train": Part(rows(0, 9, label=lambda i: i if i < 5 else 2.5), None)}, "has the label 2.5; whole numbers and text"),
-        ({"train": Part(rows(0, 9, image=lambda i: {"bytes": None, "path": None}), None)}, "holds dict, not image files"),
+        ({"train": Part(rows(0, 9, image=lambda i: {"bytes": None, "path": ""}), None)}, "holds dict, not image files"),
+        ({"train": Part(rows(0, 9, image=lambda i: {"bytes": None, "path": None}), None)}, "('train 0': its image is null)"),
         ({"train": Part(rows(0, 9), {"image": Image(), "label": ClassLabel(["a", "b"])})}, "has labels from 0 to 2 for 2 classes"),
     ],
 )
 def test_refusals(install: Install, parts: dict[str, Part], told: str) -> None:
     install(library(parts=parts))
     assert told in refused("hf:x")
+
+
+NULL_IMAGE, NULL_LABEL = (0, 7, 95), (20, 21, 90)
+
+
+@pytest.mark.parametrize("features", [{"image": Image(), "label": ClassLabel(NAMES)}, None])
+def test_rows_with_nulls_are_listed_and_may_be_skipped(install: Install, features: Any) -> None:
+    held = rows(0, 120)
+    for i in NULL_IMAGE:
+        held[i]["image"] = None if i else {"bytes": None, "path": None}
+    for i in NULL_LABEL:
+        held[i]["label"] = None
+    install(library(parts={"train": Part(held[:90], features), "test": Part(held[90:], features)}))
+    message = refused("hf:x")
+    assert message.startswith(
+        "data.source: cannot read 6 of 120 images ('train 0': its image is null; 'train 7': its image is null; "
+    )
+    assert "'train 20': its label is null" in message
+    made = load("hf:x", skip_bad=True, val_fraction=0)
+    for split, first, end in ((made.train, 0, 90), (made.test, 90, 120)):
+        kept = [i for i in range(first, end) if i not in (*NULL_IMAGE, *NULL_LABEL)]
+        np.testing.assert_array_equal(split.images(), IMAGES[kept].transpose(0, 3, 1, 2))
+        assert split.labels.tolist() == LABELS[kept].tolist()
+
+
+def test_nulls_among_chosen_classes(install: Install) -> None:
+    held = rows(0, 40, label=lambda i: [953, 0, None, 949][i % 4])
+    features = {"image": Image(), "label": ClassLabel([f"class {k}" for k in range(1000)])}
+    install(library(parts={"train": Part(held, features), "validation": Part(held[:8], features)}))
+    keys = {"root": "hf:ILSVRC/imagenet-1k", "val_fraction": 0, "classes": ("strawberry", "pineapple"), "skip_bad": True}
+    made = load("imagenet:imagefruit", **keys)
+    assert np.bincount(made.train.labels).tolist() == [10, 10]
+    np.testing.assert_array_equal(made.train.images(made.train.of_class(1))[1], IMAGES[4].transpose(2, 0, 1))
+
+
+def test_a_configuration_that_is_missing_is_asked_for(install: Install) -> None:
+    install(library(error=ValueError("Config name is missing.\nPlease pick one among the available configs: ['a', 'b']")))
+    assert refused("hf:user/x").endswith("available configs: ['a', 'b']; hf:user/x:CONFIG chooses one")
+
+
+def converted(root: Path, *configs: str) -> Path:
+    """Empty files, laid out as the Hub converts datasets."""
+    for config in configs:
+        for split in ("train", "test"):
+            (root / config / split).mkdir(parents=True)
+            for number in range(2):
+                (root / config / split / f"{number:04}.parquet").write_bytes(b"")
+    return root
+
+
+def test_the_layout_of_the_hubs_conversion(install: Install, tmp_path: Path) -> None:
+    made_of = install(library())
+    root = converted(tmp_path / "one", "default")
+    assert len(load(root, val_fraction=0).train) == 90
+    files = {split: [str(root / "default" / split / f"{number:04}.parquet") for number in range(2)] for split in ("test", "train")}
+    assert made_of.calls == [("parquet", ("data_files", files))]
+    root = converted(tmp_path / "two", "large", "small")
+    assert refused(root) == f"data.source: '{root}' has the configurations large, small; hf:{root}:large takes one of them"
+    load(f"hf:{root}:small")
+    assert made_of.calls[-1][1][1]["train"][0] == str(root / "small" / "train" / "0000.parquet")
+    assert (
+        refused(f"hf:{root}:tiny") == f"data.source: 'hf:{root}:tiny' names the configuration 'tiny', where there are large, small"
+    )
 
 
 def test_what_the_library_cannot_open_is_one_line(install: Install) -> None:
@@ -261,6 +325,23 @@ def test_real_parquet(real: Any, tmp_path: Path) -> None:
     assert np.bincount(chosen.train.labels).tolist() == [30, 30]
     one = load(root / "data" / "train-00000-of-00001.parquet", val_fraction=0)
     assert len(one.train) + len(one.test) == 90
+
+
+def test_real_parquet_with_nulls_in_the_layout_of_the_conversion(real: Any, tmp_path: Path) -> None:
+    features = real.Features({"image": real.Image(), "label": real.ClassLabel(names=NAMES)})
+    held = rows(0, 60)
+    held[0]["image"] = held[5]["label"] = None
+    for part in ("train", "validation"):
+        (tmp_path / "set" / "default" / part).mkdir(parents=True)
+        made = real.Dataset.from_dict({name: [row[name] for row in held] for name in ("image", "label")}, features=features)
+        made.to_parquet(str(tmp_path / "set" / "default" / part / "0000.parquet"))
+    told = (
+        "cannot read 4 of 120 images ('train 0': its image is null; 'train 5': its label is null; 'test 0': its image is null; …)"
+    )
+    assert told in refused(tmp_path / "set")
+    found = load(tmp_path / "set", skip_bad=True, val_fraction=0)
+    kept = [i for i in range(60) if i not in (0, 5)]
+    np.testing.assert_array_equal(found.test.images(), IMAGES[kept].transpose(0, 3, 1, 2))
 
 
 def test_real_saved_dataset(real: Any, tmp_path: Path) -> None:

@@ -53,13 +53,32 @@ def test_all_thousand_classes(imagenet: Path) -> None:
 
 def test_classes_by_index_wordnet_id_and_name(imagenet: Path) -> None:
     made = load("imagenet", root=str(imagenet), val_fraction=0, classes=(999, "n01443537", "tench"))
-    assert made.class_names == ("n15075141", "goldfish", "tench")
+    assert made.class_names == ("toilet tissue", "goldfish", "tench")
     expect(made, [999, 1, 0])
     within = load(SMALL, root=str(imagenet), val_fraction=0, classes=(2, "banana"))
     assert within.class_names == ("strawberry", "banana")
     expect(within, [949, 954])
     message = refused(SMALL, root=str(imagenet), classes=(2, "tench"))
     assert message.startswith("data.classes: 'tench' is not a class of 'imagenet:imagefruit'")
+
+
+def test_names_that_are_in_no_published_list(imagenet: Path) -> None:
+    made = load("imagenet", root=str(imagenet), val_fraction=0, classes=("zebra", "volcano", "Cardigan", "n03126707"))
+    assert made.class_names == ("zebra", "volcano", "n02113186", "n03126707")
+    expect(made, [340, 980, 264, 517])
+
+
+@pytest.mark.parametrize(
+    ("name", "could"),
+    [
+        ("crane", "134 (n02012849) or 517 (n03126707)"),
+        ("maillot", "638 (n03710637) or 639 (n03710721)"),
+        ("missile", "657 (n03773504) or 744 (projectile, n04008634)"),
+    ],
+)
+def test_a_name_of_two_classes_is_refused(imagenet: Path, name: str, could: str) -> None:
+    message = refused("imagenet", root=str(imagenet), classes=(name, 0))
+    assert message == f"data.classes: {name!r} could be {could} of 'imagenet'; give an index"
 
 
 def test_the_root_is_a_key_or_a_variable(imagenet: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

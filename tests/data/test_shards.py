@@ -10,7 +10,7 @@ import pytest
 from data.pictures import load, png, refused
 
 from limbeck.data import shards
-from limbeck.data.shards import index, split_of
+from limbeck.data.shards import expanded, index, split_of
 
 rng = np.random.default_rng(0)
 IMAGES = rng.integers(0, 256, (24, 9, 11, 3), dtype=np.uint8)
@@ -92,6 +92,56 @@ def test_a_class_number_goes_before_its_description(tmp_path: Path) -> None:
 )
 def test_the_split_is_a_word_of_the_path(path: str, split: str) -> None:
     assert split_of(Path(path)) == split
+
+
+@pytest.mark.parametrize("extra", [{}, {"im.v2.0003.json": b'{"caption": "x"}'}])
+def test_keys_with_dots(tmp_path: Path, extra: dict[str, bytes]) -> None:
+    members = {f"im.v2.{name}": content for name, content in samples(range(12)).items()}
+    members |= {f"{name}": content for name, content in samples(range(12, 24)).items()} | extra
+    members |= {"0012.seg.png": b"a mask, which is not read", "0012.meta.json": b'{"label": 2}', "0013.1.cls": b"2"}
+    made = load(shard(tmp_path / "x.tar", members), val_fraction=0)
+    assert len(made.train) + len(made.test) == 24
+    images = [*made.train.images().numpy(), *made.test.images().numpy()]
+    labels = [*made.train.labels.tolist(), *made.test.labels.tolist()]
+    found = sorted((image.tolist(), label) for image, label in zip(images, labels, strict=True))
+    expected = sorted((image.transpose(2, 0, 1).tolist(), i % 3) for i, image in enumerate(IMAGES))
+    assert found == expected
+
+
+def test_two_images_with_dots_and_no_label_are_named(tmp_path: Path) -> None:
+    members = samples(range(6)) | {"a.rgb.png": png(IMAGES[0]), "a.cls": b"1"}
+    assert refused(shard(tmp_path / "x.tar", members)).endswith("has no a.rgb.cls, nor a label in a.rgb.json")
+
+
+def test_a_pattern_names_several_shards(tmp_path: Path) -> None:
+    whole = load(standard(tmp_path), val_fraction=0)
+    pattern = f"{tmp_path}/{{train,val}}-{{0000..0000}}.tar"
+    some = load(pattern, val_fraction=0)
+    assert (len(some.train), len(some.test)) == (9, 6)
+    shard(tmp_path / "val-0001.tar", samples(range(18, 24)))
+    made = load(f"{tmp_path}/{{train,val}}-{{0000..0001}}.tar", val_fraction=0)
+    np.testing.assert_array_equal(made.train.images(), whole.train.images())
+    assert len(made.test) == 12
+    message = refused(f"{tmp_path}/train-{{0000..0009}}.tar")
+    assert message.endswith(f"names 10 shards, of which '{tmp_path / 'train-0002.tar'}' is not there")
+    assert refused(f"{tmp_path}/{{0..99999999999}}.tar").endswith("names more than 100000 shards")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("{08..11}", ["08", "09", "10", "11"]),
+        ("{8..11}", ["8", "9", "10", "11"]),
+        ("{3..1}", ["3", "2", "1"]),
+        ("{a,b}{1..2}", ["a1", "a2", "b1", "b2"]),
+        ("{x}", ["{x}"]),
+    ],
+)
+def test_braces(tmp_path: Path, pattern: str, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / f"{name}.tar").write_bytes(b"")
+    assert expanded(f"{tmp_path}/{pattern}.tar") == [tmp_path / f"{name}.tar" for name in names]
+    assert expanded(f"{tmp_path}/{pattern}.png") == []
 
 
 def test_nothing_leaves_the_archive(tmp_path: Path) -> None:

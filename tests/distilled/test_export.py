@@ -197,8 +197,103 @@ def test_what_research_code_wrote_anew_is_read_by_the_description(tmp_path: Path
     back = read_set(root, data_of(held), Identity())
     assert torch.equal(back.images, held.images + 1) and torch.equal(back.classes, held.classes) and back.syn_lr == 0.5
     assert back.metadata["assumed"] == ["the step size 0.5 of lr_best.pt is taken, not the 0.0123457 of about.json"]
-    (root / "about.json").write_text('{"note": "of something else"}')
-    assert read_set(root, data_of(held), held.preprocessing).metadata["origin"]["kind"] == "folder of .pt files"
+
+
+def test_a_description_of_somebody_elses_is_left_aside_and_said(tmp_path: Path) -> None:
+    held = sample_set(ipc=3)
+    root = export_research(held, tmp_path / "out")
+    for other in ({"note": "of something else"}, {"format": "NCHW"}, {}):
+        (root / "about.json").write_text(json.dumps(other))
+        metadata = read_set(root, data_of(held), held.preprocessing).metadata
+        assert metadata["origin"]["kind"] == "folder of .pt files"
+        assert "about.json is of another kind and left aside" in metadata["assumed"]
+
+
+def test_exports_from_before_the_format_was_named_are_read(tmp_path: Path) -> None:
+    held = sample_set()
+    root = export_research(held, tmp_path / "out")
+    described = json.loads((root / "about.json").read_text())
+    assert described.pop("format") == "limbeck-research-1"
+    (root / "about.json").write_text(json.dumps(described))
+    back = read_set(root, data_of(held), Identity())
+    assert torch.equal(back.images, held.images) and back.preprocessing.kind == "normalise" and back.metadata["assumed"] == []
+
+
+def refused(root: Path, message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        read_set(root, data_of(sample_set()), Identity())
+    assert message in str(raised.value) and "\n" not in str(raised.value) and len(str(raised.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "cannot be read as JSON; without this file"),
+        ('{"format": "limbeck-research-1", "label', "cannot be read as JSON"),
+        ("[" * 100_000, "cannot be read as JSON"),
+        ("1" * 5000, "about.json"),  # whether such a number is one, Python's versions do not agree on
+        (b"\xff\xfe", "cannot be read as JSON"),
+        ('["format"]', "is no JSON object"),
+        ('{"format": "limbeck-research-1"}', "lacks label_kind, classes, class_names, syn_lr, preprocessing, which an export says"),
+        ('{"format": "limbeck-research-2"}', "is of the format 'limbeck-research-2'; 'limbeck-research-1' is accepted"),
+        ('{"classes": [0]}', "lacks label_kind, class_names, syn_lr, preprocessing, which an export says"),
+    ],
+)
+def test_a_description_that_is_damaged_is_refused(tmp_path: Path, content: str | bytes, message: str) -> None:
+    root = export_research(sample_set(), tmp_path / "out")
+    (root / "about.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    refused(root, message)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+@pytest.mark.parametrize("key", ["label_kind", "classes", "class_names", "syn_lr", "preprocessing"])
+def test_a_description_that_lacks_something_is_refused(tmp_path: Path, key: str, marked: bool) -> None:
+    root = export_research(sample_set(), tmp_path / "out")
+    described = json.loads((root / "about.json").read_text())
+    kept = {name: value for name, value in described.items() if name != key and (marked or name != "format")}
+    (root / "about.json").write_text(json.dumps(kept))
+    refused(root, f"lacks {key}, which an export says; without this file")
+
+
+def test_a_description_that_lies_elsewhere_or_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = export_research(sample_set(), tmp_path / "out")
+    about = (root / "about.json").rename(tmp_path / "about.json")
+    (root / "about.json").symlink_to(about)
+    refused(root, "holds 'about.json', which leads out of it")
+    (root / "about.json").unlink()
+    (root / "about.json").symlink_to("nowhere")
+    refused(root, "lacks the file 'about.json'")
+    (root / "about.json").unlink()
+    (root / "about.json").symlink_to("about.json")
+    refused(root, "'about.json'")
+    (root / "about.json").unlink()
+    (root / "about.json").mkdir()
+    refused(root, "lacks the file 'about.json'")
+    (root / "about.json").rmdir()
+    about.rename(root / "about.json")
+    read_set(root, data_of(sample_set()), Identity())
+    monkeypatch.setattr("limbeck.distilled.about.MOST_JSON", 100)
+    refused(root, "about.json' has 0 MB; at most 0 MB are accepted")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("images", torch.tensor(1.0), "holds images with shape (); (N, C, H, W) is accepted"),
+        ("images", torch.zeros(6, 3, 80), "holds images with shape (6, 3, 80)"),
+        ("images", torch.zeros(0, 3, 8, 10), "holds what is no sound set: images must be"),
+        ("images", torch.zeros(5, 3, 8, 10), "holds what is no sound set: labels must be"),
+        ("images", torch.full((6, 3, 8, 10), 1e300, dtype=torch.float64), "images and labels must be finite"),
+        ("images", torch.zeros(6, 3, 8, 10, dtype=torch.uint8), "holds images as torch.uint8, where about.json says"),
+        ("images", torch.zeros(6, 3, 8, 10, dtype=torch.int64), "holds images as torch.int64, where about.json says"),
+        ("labels", torch.tensor(1.0), "holds what is no sound set: labels must be"),
+        ("lr", torch.zeros(2), "holds the step size 2 numbers"),
+    ],
+)
+def test_tensors_that_the_description_does_not_fit(tmp_path: Path, name: str, tensor: torch.Tensor, message: str) -> None:
+    root = export_research(sample_set(), tmp_path / "out")
+    torch.save(tensor, root / f"{name}_best.pt")
+    refused(root, message)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +307,13 @@ def test_what_research_code_wrote_anew_is_read_by_the_description(tmp_path: Path
         ({"label_kind": "hard"}, "holds no class numbers below 3, where about.json says hard labels"),
         ({"syn_lr": -1}, "holds the step size -1"),
         ({"syn_lr": "fast"}, "holds the step size fast"),
+        ({"syn_lr": 10**400}, "holds a step size beyond double precision"),
+        ({"syn_lr": float("nan")}, "holds the step size nan"),
+        ({"syn_lr": None}, "holds the step size None"),
+        ({"syn_lr": True}, "holds the step size True"),
+        ({"mean": [10**400] * 3}, "does not say mean and std as lists of numbers"),
+        ({"mean": [float("inf")] * 3}, "holds what is no preprocessing: preprocessing: 'normalise' is not finite everywhere"),
+        ({"class_names": ["owl", "mole", "\ud800"]}, "which is no Unicode text"),
         ({"mean": "0.5"}, "does not say mean and std as lists of numbers"),
         ({"mean": [0.5]}, "holds what is no preprocessing: preprocessing: "),
         ({"std": [0, 0, 0]}, "holds what is no preprocessing: preprocessing: 'normalise' is not of deviations above 0"),
@@ -223,9 +325,7 @@ def test_a_description_that_is_broken_is_refused(tmp_path: Path, changes: dict[s
     root = export_research(sample_set(), tmp_path / "out")
     described = json.loads((root / "about.json").read_text())
     (root / "about.json").write_text(json.dumps({**described, **changes}))
-    with pytest.raises(UsageError, match=message) as raised:
-        read_set(root, data_of(sample_set()), Identity())
-    assert "\n" not in str(raised.value)
+    refused(root, message)
 
 
 def test_research_files_hold_no_more_than_they_say(tmp_path: Path) -> None:

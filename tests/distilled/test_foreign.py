@@ -119,6 +119,20 @@ def test_files_outside_of_the_export_are_refused(tmp_path: Path, file: str) -> N
         read(root)
 
 
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.float32(1), "holds images with shape (1,); (N, C, H, W) is accepted"),
+        (np.zeros((6, 3, 8, 10), dtype=np.uint8), "holds images_float as torch.uint8; floats are accepted"),
+    ],
+)
+def test_an_exported_npz_of_other_images_is_refused(tmp_path: Path, images: Any, message: str) -> None:
+    path = export_npz(sample_set(), tmp_path / "set.npz")
+    with np.load(path) as held:
+        arrays = dict(held)
+    refused(save_npz(path, **{**arrays, "images_float": images}), message)
+
+
 def test_whitening_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     path = export_npz(sample_set(preprocessing="whiten"), tmp_path / "set.npz")
     with np.load(path) as held:

@@ -253,3 +253,7 @@ def test_folders_of_research_code_that_leave_a_doubt(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf"), "fast", [0.1], torch.tensor([0.1, 0.2]), True])
 def test_step_sizes_that_are_refused(tmp_path: Path, rate: Any) -> None:
     refused(save_pt(tmp_path / "set.pt", (PREPARED, HARD, rate)), "holds the step size")
+
+
+def test_a_step_size_beyond_double_precision_is_refused(tmp_path: Path) -> None:
+    refused(save_pt(tmp_path / "set.pt", (PREPARED, HARD, 10**400)), "holds a step size beyond double precision")

@@ -74,6 +74,10 @@ def test_a_pickle_bomb_in_an_npz_does_not_go_off(tmp_path: Path) -> None:
         ({"data": None}, "holds NoneType"),
         (7, "holds int"),
         ({"images": IMAGES, "labels": LABELS, "class_names": [1, 2]}, "holds list of 2 as class_names"),
+        (
+            {"images": IMAGES, "labels": LABELS, "class_names": ["a", "\udc80"]},
+            "with '\\udc80', which is no Unicode text",
+        ),
         ({"images": [0.5], "labels": LABELS}, "holds list of 1 as images"),
         ({"images": IMAGES, "labels": [2**70]}, "holds list of 1 as labels"),
     ],

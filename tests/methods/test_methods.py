@@ -11,12 +11,14 @@ from limbeck.methods.plan import plan
 from limbeck.methods.registry import METHODS
 from limbeck.methods.run import distill
 from limbeck.methods.settings import DistillSettings
+from limbeck.methods.workspace import Workspace
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import key_types, load_recipe, settings_from_plain
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.fingerprint import encodable
 from limbeck.runtime.metrics import read_metrics
+from limbeck.runtime.progress import NoProgress
 
 OVERRIDES = {
     "data.size": "16",
@@ -31,11 +33,8 @@ OVERRIDES = {
     "schedule.first_max_start_epoch": "1",
     "schedule.max_start_epoch": "2",
     "outer.iterations": "6",
-    "outer.lr_img": "1",
-    "outer.max_match_loss": "inf",
     "outer.checkpoint_every": "2",
     "sre2l.iterations": "3",
-    "sre2l.teacher": "ConvNetD2-w8-batchnorm",
     "real.batch": "8",
     "real.outer_loops": "3",
     "real.inner_loops": "1",
@@ -86,6 +85,7 @@ def test_a_method_makes_a_set(tmp_path: Path, method: str, monkeypatch: pytest.M
     held = DistilledSet.load(tmp_path / "run" / "distilled")
     assert held.images.shape == (10, 3, 16, 16)
     assert held.metadata["method"] == method
+    assert settings_from_plain(held.metadata["settings"]) == made
     assert results["accuracy"]["distilled"]["n"] == 2
     assert ("experts" in results) == bool(asked) == METHODS[method].experts  # nothing else may train any
     if made.labels == "hard":
@@ -97,13 +97,14 @@ def test_a_method_makes_a_set(tmp_path: Path, method: str, monkeypatch: pytest.M
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     losses = [row["loss"] for row in rows if row["kind"] == "iteration"]
     assert len(losses) == 6
+    assert results["skipped_share"] < 1  # the recipe's limit and step size are those of another loss than DC's or DM's
     first, last = (read_tensors(tmp_path / "run" / "snapshots" / f"iteration-{n:06d}.safetensors")[0] for n in (0, 6))
     assert not torch.equal(first["X"], last["X"])
     fixed = torch.equal(first["Y"], last["Y"])
     assert fixed == (made.labels == "hard")
 
 
-@pytest.mark.parametrize("method", ["dc", "dsa", "dm", "mtt"])
+@pytest.mark.parametrize("method", ["dc", "dsa", "dm", "mtt", "tesla", "ftd", "pad"])
 def test_a_method_goes_on_with_the_same_bits(tmp_path: Path, method: str) -> None:
     whole = settings(method)
     distill(whole, tmp_path / "whole")
@@ -127,6 +128,38 @@ def test_a_method_goes_on_with_the_same_bits(tmp_path: Path, method: str) -> Non
     name = "snapshots/iteration-000006.safetensors"
     ours, theirs = (read_tensors(tmp_path / folder / name)[0] for folder in ("whole", "killed"))
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_teslas_soft_labels_are_what_an_expert_says_of_the_first_images(tmp_path: Path) -> None:
+    made = settings("tesla", labels="soft")
+    distill(made, tmp_path / "run")
+    first, last = (read_tensors(tmp_path / "run" / "snapshots" / f"iteration-{n:06d}.safetensors")[0] for n in (0, 6))
+    workspace = Workspace(made, NoProgress())
+    theta = workspace.experts.read(0, made.experts.train_epochs)
+    expected = flat_network(made.network, (3, 16, 16), 10)(theta, first["X"])
+    torch.testing.assert_close(first["Y"], expected.detach(), rtol=1e-4, atol=1e-5)
+    assert torch.equal(first["Y"], last["Y"]) and not torch.equal(first["X"], last["X"])
+    assert DistilledSet.load(tmp_path / "run" / "distilled").label_kind == "logits"
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "message"),
+    [
+        ("sre2l", {"network": "MLP-w8"}, "sre2l.teacher: 'MLP-w8' is not a network with batch norm"),
+        ("sre2l", {"sre2l__teacher": "ConvNetD2-w8"}, "sre2l.teacher: 'ConvNetD2-w8' is not a network with batch norm"),
+        ("sre2l", {"sre2l__teacher": "ConvNetDD"}, "sre2l.teacher: 'ConvNetDD' is not a name such as"),
+        ("rded", {"rded__factor": "2", "ipc": "3"}, "ipc: 3 is not at most 2: class 0 has 9 training images, 4 of which make one"),
+        ("rded", {"rded__teacher": "ConvNetD9"}, "rded.teacher: 'ConvNetD9' is not a name such as"),
+    ],
+)
+def test_a_teacher_that_does_not_fit_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, changes: dict[str, str], message: str
+) -> None:
+    monkeypatch.setattr("limbeck.evaluation.evaluate.Evaluator.trained", lambda *_: pytest.fail("a teacher was asked for"))
+    with pytest.raises(UsageError) as caught:
+        distill(settings(method, **changes), tmp_path / "run")
+    assert str(caught.value).startswith(message)
+    assert not (tmp_path / "run").exists()
 
 
 def test_methods_without_trajectories_take_weights_from_a_network_of_the_full_data(tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ from reference import recovery as oracle
 from torch import Tensor, nn
 
 from limbeck.data.preprocessing import Identity, Normalise, Preprocessing, Whiten
-from limbeck.methods.sre2l import Recovery, State, recovery_loss, statistics_distances
+from limbeck.methods.sre2l import Recovery, State, check_teacher, recovery_loss, statistics_distances, with_batch_norm
 from limbeck.methods.sre2l_settings import Sre2lSettings
 from limbeck.networks.batch_norm import BatchNorm
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.random import generator
+from limbeck.training.optimisers import AdamW
 
 CPU = torch.device("cpu")
 SHAPE = (3, 8, 8)
@@ -111,6 +112,34 @@ def test_steps_are_those_of_adam_along_a_cosine() -> None:
     images, classes = job.result(job.run(start))
     torch.testing.assert_close(images, x.detach(), rtol=0, atol=1e-5)
     assert classes.tolist() == [0, 1, 2]
+
+
+def test_weights_on_the_gradient_cancel_in_adam() -> None:
+    """Why Discriminative Area Enhancement has no place here: Adam divides a pixel's gradients by their own root mean square."""
+    adam, x = AdamW(0.25, (0.5, 0.9), weight_decay=0.0), noise(50)
+    weights = 1 + torch.rand(50, generator=generator(0, "weights"))
+    plain, weighted = x.clone(), x.clone()
+    states = [adam.state(plain), adam.state(weighted)]
+    for step in range(10):
+        gradient = noise(50, seed=step + 1)
+        adam.step(plain, states[0], lambda at, g=gradient: g, 1.0)
+        adam.step(weighted, states[1], lambda at, g=gradient: g * weights, 1.0)
+    assert (plain - x).abs().mean() > 0.1
+    torch.testing.assert_close(weighted, plain, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("ConvNetD3-w32", "ConvNetD3-w32-batchnorm"),
+        ("ConvNetD3-groupnorm-w16-maxpool", "ConvNetD3-w16-maxpool-batchnorm"),
+        ("ResNet18-instancenorm", "ResNet18-batchnorm"),
+        ("AlexNet-nonorm", "AlexNet-batchnorm"),
+    ],
+)
+def test_the_same_network_with_batch_norm(name: str, other: str) -> None:
+    assert with_batch_norm(name) == other
+    check_teacher(flat_network(other, (3, 32, 32), 2).module, other)
 
 
 def test_the_loss_falls_and_the_teacher_knows_the_classes() -> None:

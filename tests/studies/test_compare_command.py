@@ -14,7 +14,7 @@ from limbeck.cli import compare as cli
 from limbeck.cli.command import Parser
 from limbeck.cli.grid import Entrant, data_folder, method_recipe
 from limbeck.methods.registry import METHODS
-from limbeck.recipes import load_recipe, recipe_names
+from limbeck.recipes import load_recipe, recipe_names, settings_from_plain
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.studies import matrix
 from limbeck.studies.cells import Cell
@@ -184,7 +184,7 @@ def test_a_base_of_edfs_hides_no_methods_own_settings(method: str) -> None:
     made = method_recipe(method, None, 1, "imagenette/ConvNetD5/edf-ipc1")
     held, base = load_recipe(made.recipe, made.overrides), load_recipe(made.recipe)
     assert held.method == method and held.eval == base.eval and held.network == base.network
-    plain = load_recipe("scenes/random-ipc1", {"method": method})
+    plain = settings_from_plain({"method": method})
     assert held.labels == plain.labels
     if method in ("dc", "dsa", "dm"):
         assert held.outer.lr_img == plain.outer.lr_img

@@ -1,0 +1,119 @@
+"""The description beside exported tensors: `about.json` in the folder of `export_research`, written there and read here.
+
+It is known by `"format": "limbeck-research-1"`; those of before have five keys that no other file has together. Beside
+images_best.pt it is read, or known to be somebody else's and left aside, or refused: no tensors are read by other means and
+deviations because their description is damaged.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbeck.data.preprocessing import Normalise, Preprocessing, Whiten, preprocessing_from
+from limbeck.distilled.research import MOST_JSON, load, names_of, refusal, shown, step_size, tensor_of, within
+from limbeck.runtime.errors import UsageError
+
+NAME = "about.json"
+FAMILY = "limbeck-research-"
+FORMAT = f"{FAMILY}1"
+KEYS = ("label_kind", "classes", "class_names", "syn_lr", "preprocessing")
+INSTEAD = "without this file the tensors are read as any others"
+
+
+@dataclass(frozen=True, eq=False)
+class About:
+    """What `export_research` says beside the tensors.
+
+    Args:
+        label_kind: `logits` or `hard`.
+        classes: of the images, int64 with shape (N,).
+        class_names: K names.
+        syn_lr: η in double precision.
+        preprocessing: of the images.
+        files: where this stands.
+    """
+
+    label_kind: str
+    classes: Tensor
+    class_names: tuple[str, ...]
+    syn_lr: float
+    preprocessing: Preprocessing
+    files: tuple[Path, ...]
+
+
+def read_about(folder: Path) -> tuple[About | None, list[str]]:
+    """What the `about.json` in a folder with images_best.pt says, and what is assumed about it.
+
+    Returns:
+        None where there is no such file, or where it is a JSON object with neither the format nor any of the five keys: one of
+        somebody else's, which a note says.
+
+    Raises:
+        UsageError: when it leads out of the folder, is no JSON object, is of another format, or is broken.
+    """
+    file = folder / NAME
+    if not file.exists() and not file.is_symlink():
+        return None, []
+    held = _object(within(folder, file))
+    marker = held.get("format")
+    if isinstance(marker, str) and marker.startswith(FAMILY):
+        if marker != FORMAT:
+            raise refusal(file, f"is of the format {marker[:60]!r}; {FORMAT!r} is accepted")
+    elif not held.keys() & set(KEYS):
+        return None, [f"{NAME} is of another kind and left aside"]
+    if missing := [key for key in KEYS if key not in held]:
+        raise refusal(file, f"lacks {', '.join(missing)}, which an export says; {INSTEAD}")
+    return _about(folder, file, held), []
+
+
+def _object(file: Path) -> dict[str, Any]:
+    try:
+        if (size := file.stat().st_size) > MOST_JSON:
+            raise refusal(file, f"has {size / 1e6:.0f} MB; at most {MOST_JSON / 1e6:.0f} MB are accepted")
+        held = json.loads(file.read_bytes())
+    except UsageError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise refusal(file, f"cannot be read as JSON; {INSTEAD}") from error
+    if not isinstance(held, dict):
+        raise refusal(file, f"is no JSON object; {INSTEAD}")
+    return held
+
+
+def _about(folder: Path, file: Path, held: dict[str, Any]) -> About:
+    names, numbers, kind = held["class_names"], held["classes"], held["preprocessing"]
+    listed = isinstance(names, list) and isinstance(numbers, list) and all(type(k) is int and 0 <= k < len(names) for k in numbers)
+    if not listed or held["label_kind"] not in ("logits", "hard") or not isinstance(kind, str):
+        raise refusal(file, "does not say the classes, their names, the kind of the labels and the preprocessing as an export does")
+    preprocessing, files = _preprocessing(folder, file, held)
+    return About(
+        held["label_kind"],
+        torch.tensor(numbers, dtype=torch.int64),
+        names_of(file, names),
+        step_size(file, held["syn_lr"]),
+        preprocessing,
+        (file, *files),
+    )
+
+
+def _preprocessing(folder: Path, file: Path, held: dict[str, Any]) -> tuple[Preprocessing, list[Path]]:
+    """What leads from pixels to the images, and the files besides about.json that it stands in."""
+    kind, parts, files = held["preprocessing"][:60], {}, []
+    if kind == Whiten.kind:
+        files = [within(folder, folder / "preprocessing.pt")]
+        matrices = load(files[0])
+        if isinstance(matrices, dict):
+            parts = {str(name): tensor_of(files[0], shown([str(name)]), value) for name, value in matrices.items()}
+    elif kind == Normalise.kind:
+        try:
+            parts = {name: torch.tensor(held[name], dtype=torch.float32) for name in ("mean", "std")}
+        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+            raise refusal(file, "does not say mean and std as lists of numbers") from error
+    try:
+        return preprocessing_from(kind, parts), files
+    except UsageError as error:
+        raise refusal(file, f"holds what is no preprocessing: {error}") from error
