@@ -174,7 +174,7 @@ def test_the_identity_is_what_changes_the_experts() -> None:
     for rate, changes in RATES.items():
         assert not any(same(change, rate=rate) for change in changes), rate
         assert all(same(change, rate=rate) for change in (*FREE, *OF_RATES) if change not in changes), rate
-        assert same({"train_epochs": 4}, rate=rate, rate_epochs=3), rate  # laid out over the same epochs
+        assert same({"train_epochs": 4}, rate=rate, rate_epochs=3, lr_min=0.001), rate  # laid out over the same epochs
         assert same({"rate_epochs": 3}, rate=rate), rate  # said, or meant
     assert all(same(change, optimiser="gsam") for change in (*FREE, *PAD))
     assert not any(same(change, optimiser="gsam") for change in GSAM)
