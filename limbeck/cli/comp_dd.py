@@ -129,7 +129,7 @@ def published_recipe(part: "Part", method: str, ipc: int) -> Entrant:
         UsageError: when there is no such method.
     """
     from limbeck.recipes import load_recipe, recipe_names
-    from limbeck.studies.comp_dd import method_overrides, settings_from
+    from limbeck.studies.comp_dd import settings_from
 
     held: dict[str, dict[int, str]] = {}
     for name in recipe_names():
@@ -139,7 +139,7 @@ def published_recipe(part: "Part", method: str, ipc: int) -> Entrant:
     recipe = own[nearest(own, ipc)]
     settings = load_recipe(recipe)
     source = {} if settings.data.source == part.source else {"data.source": part.source}
-    return Entrant(method, recipe, ipc, {**source, **method_overrides(method, settings.eval)})
+    return Entrant(method, recipe, ipc, {**source, **({} if settings.method == method else {"method": method})})
 
 
 def scenes_recipe(part: "Part", method: str, ipc: int) -> Entrant:

@@ -69,10 +69,7 @@ def method_recipe(method: str, source: str | None, ipc: int, base: str | None) -
 
     data = {} if source is None else {"data.source": source}
     if base is not None:
-        from limbeck.studies.comp_dd import method_overrides
-
-        held = load_recipe(base)
-        own = method_overrides(method, held.eval) if held.method == "edf" else {"method": method}
+        own = {} if load_recipe(base).method == method else {"method": method}
         return Entrant(method, base, ipc, {**own, **data})
     if source is None:
         raise UsageError("--data: is missing; --methods needs a source of images, or a recipe to start from (--base)")

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from limbeck.data.registry import COMP_DD, subsets
 from limbeck.data.scenes import LEVELS as SCENES
-from limbeck.evaluation.settings import EvalSettings
-from limbeck.methods.registry import check_name
 from limbeck.runtime.errors import UsageError
 
 PREFIX = "comp-dd/"
@@ -126,17 +124,3 @@ def settings_from(part: Part, published: Iterable[str]) -> str:
     own = COMPLEXITY[part.category][level]
     near = {name: abs(COMPLEXITY[name.rpartition("-")[0]][level] - own) for name in held if name.endswith(f"-{part.level}")}
     return min(near, key=lambda name: (near[name], name))
-
-
-def method_overrides(method: str, evaluation: EvalSettings | None = None) -> dict[str, str]:
-    """What makes another method of a recipe that is EDF's, as typed; what that means, `methods.switch` says.
-
-    Args:
-        method: its name.
-        evaluation: not read: a recipe keeps its own under every method.
-
-    Raises:
-        UsageError: when there is no such method.
-    """
-    check_name(method)
-    return {} if method == "edf" else {"method": method}
