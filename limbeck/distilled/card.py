@@ -62,7 +62,10 @@ class Accuracy:
     @property
     def bounds(self) -> str:
         """The 95 % interval in percent."""
-        return "–" if self.interval is None else f"{100 * self.interval[0]:.1f} … {100 * self.interval[1]:.1f} %"
+        if self.interval is None:
+            return "–"
+        low, high = (min(max(100 * end, 0.0), 100.0) for end in self.interval)  # of two networks it may end where no accuracy does
+        return f"{low:.1f} … {high:.1f} %"
 
 
 def percent(share: float) -> str:

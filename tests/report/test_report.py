@@ -313,7 +313,7 @@ def test_results_without_intervals_or_partners(tmp_path: Path, finished: Path) -
     wide = {"mean": 0.01, "std": 0.02, "ci95": [-0.01, 0.03], "n": 5}
     write_json(run / "results.json", {"accuracy": {"distilled": wide, "random": summary(0.0)}})
     content = page(run)
-    assert "-1.0 … 3.0 %" in content.texts("td")
+    assert "0.0 … 3.0 %" in content.texts("td")
     assert "left: 0.0%; width: 3.0%" in [held.get("style") for held in content.attributes("div")]
 
 
