@@ -3,6 +3,7 @@
     python benchmarks/experts.py --experts 4 --epochs 10 --output benchmarks/results/experts.json
     python benchmarks/experts.py --source cifar10.npz --network ConvNetD3-w128 --experts 16 --device cuda          # on a GPU
     python benchmarks/experts.py --source imagenette/ --size 128 --network ConvNetD5-w128 --experts 8 --device cuda
+    python benchmarks/experts.py --in-step 4                                       # one step of four experts, alone and vectorised
 
 The loop is what scripts do: a DataLoader, DSA on every batch, one expert after another, all epochs of all experts in one list for
 `torch.save`. Limbeck keeps the same epochs, and decides by itself whether it compiles and how many processes it takes. Each is a
@@ -32,11 +33,13 @@ from limbeck.data.preprocessing import fit_preprocessing
 from limbeck.data.settings import DataSettings
 from limbeck.experts.settings import ExpertSettings
 from limbeck.experts.train import ExpertTask, train_experts
+from limbeck.losses import cross_entropy
 from limbeck.networks.flat import flat_network
 from limbeck.networks.names import build_network
-from limbeck.runtime.devices import environment, resolve_device
+from limbeck.runtime.devices import environment, one_thread, resolve_device
 from limbeck.runtime.files import write_json
 from limbeck.runtime.random import generator
+from limbeck.training.gradient import Gradient
 from limbeck.training.images import prepare_split
 from limbeck.training.train import accuracy
 
@@ -81,6 +84,28 @@ def ours(arguments: argparse.Namespace, task: ExpertTask) -> float:
         return time.perf_counter() - began
 
 
+def in_step(arguments: argparse.Namespace, task: ExpertTask) -> None:
+    """Print seconds of a step of several experts on one thread: one after another, and vectorised over their parameters."""
+    count, batch = arguments.in_step, min(task.settings.batch_size, len(task.data.train))
+    draws = generator(0, "in step")
+    thetas = torch.stack([task.network.initial(draws) for _ in range(count)])
+    x = task.preprocessing.prepare(task.data.train.images()[:batch]).expand(count, -1, -1, -1, -1)
+    y = nn.functional.one_hot(torch.from_numpy(task.data.train.labels[:batch]), task.data.num_classes).float().expand(count, -1, -1)
+    with one_thread():
+        for compiled in (False, True):
+            gradient = Gradient(task.network, cross_entropy, compiled)
+            ways = {
+                "one after another": lambda gradient=gradient: [gradient(*each) for each in zip(thetas, x, y, strict=True)],
+                "in step": lambda gradient=gradient: gradient(thetas, x, y),
+            }
+            for name, step in ways.items():
+                step()
+                began = time.perf_counter()
+                for _ in range(5):
+                    step()
+                print(f"{name}{', compiled' if compiled else ''}: {(time.perf_counter() - began) / 5:.3f} s a step of {count}")
+
+
 def in_process(variant: str, words: list[str], compiled: str) -> float:
     env = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": compiled}
     done = subprocess.run([sys.executable, __file__, *words, "--variant", variant], capture_output=True, text=True, env=env)
@@ -97,15 +122,19 @@ def main() -> None:
     parser.add_argument("--experts", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--in-step", type=int, metavar="S", help="only time a step of S experts, alone and vectorised")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    if arguments.variant:
+    if arguments.variant or arguments.in_step:
         settings = DataSettings(source=arguments.source, size=arguments.size)
         data = load_data(settings)
         device = resolve_device(arguments.device)
         network = flat_network(arguments.network, data.shape, data.num_classes).to(device)
         parts = (data, fit_preprocessing(settings, data.train), network, ExpertSettings(), AugmentSettings(), 0, device)
+        if arguments.in_step:
+            in_step(arguments, ExpertTask(*parts))
+            return
         print((plain if arguments.variant == "plain" else ours)(arguments, ExpertTask(*parts)))
         return
     names = ("source", "size", "network", "experts", "epochs", "device")

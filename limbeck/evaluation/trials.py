@@ -106,8 +106,7 @@ class Trials:
 
     def gradient(self, trial: Trial) -> Gradient:
         """The gradient that a trial descends along."""
-        batches = {len(part) for part in torch.arange(len(trial.images)).split(trial.how.batch_size)}
-        return self.compute.gradient(trial.how.loss, trial.images.shape, trial.steps, batches)
+        return self.compute.gradient(trial.how.loss, trial.images.shape, trial.steps, _batches(trial))
 
     def start(self, trial: Trial) -> Tensor:
         """The fresh parameters of a trial."""
@@ -136,10 +135,14 @@ class Trials:
             members,
             first.how,
             seed=self.seed,
-            gradient=Gradient(self.network, first.how.loss, self.compiles(first)),
+            gradient=self.compute.gradient_in_step(first.how.loss, first.images.shape, first.steps, _batches(first), len(trials)),
             after_epoch=lambda *_: epoch_done(len(trials)),
         )
         yield from (self.outcome(trial, row, asked) for trial, row in zip(trials, theta, strict=True))
+
+
+def _batches(trial: Trial) -> set[int]:
+    return {len(part) for part in torch.arange(len(trial.images)).split(trial.how.batch_size)}
 
 
 @dataclass(frozen=True)

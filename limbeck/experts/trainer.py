@@ -68,12 +68,20 @@ class Material:
         steps = self.settings.train_epochs * math.ceil(len(self.images) / self.settings.batch_size)
         return self.compute.weighed(steps, self.images.shape, min(self.settings.batch_size, len(self.images)))
 
-    def gradient(self) -> Gradient:
-        """The gradient that experts descend along."""
+    @property
+    def batches(self) -> set[int]:
+        """Sizes of batches that occur in every epoch."""
         size = self.settings.batch_size
         rest = len(self.images) % size
-        batches = {min(size, len(self.images)), *([rest] if rest and self.pool is None else [])}
-        return self.compute.gradient(self.how.loss, self.images.shape, self.steps, batches)
+        return {min(size, len(self.images)), *([rest] if rest and self.pool is None else [])}
+
+    def gradient(self) -> Gradient:
+        """The gradient that experts descend along."""
+        return self.compute.gradient(self.how.loss, self.images.shape, self.steps, self.batches)
+
+    def gradient_in_step(self, count: int) -> Gradient:
+        """The same for `count` of them in step."""
+        return self.compute.gradient_in_step(self.how.loss, self.images.shape, self.steps, self.batches, count)
 
     def start(self, job: Job) -> tuple[Tensor, tuple[Tensor, ...]]:
         """θ and the optimiser's state where the job begins."""
@@ -187,7 +195,7 @@ class Trainer:
             members,
             material.how,
             seed=material.seed,
-            gradient=Gradient(material.network, material.how.loss, material.compute.compiles(material.steps)),
+            gradient=material.gradient_in_step(len(jobs)),
             first_epoch=jobs[0].start,
             last_epoch=jobs[0].stop,
             state=state,

@@ -77,6 +77,12 @@ class Compute:
         # Kept for the next trainings of the process: a function compiled anew is traced anew.
         return _compiled(_Same(self.network, shape), loss, micro_batch, tuple(sorted(set(batches))))
 
+    def gradient_in_step(self, loss: Loss, shape: tuple[int, int, int], steps: int, batches: Iterable[int], count: int) -> Gradient:
+        """The same for `count` networks that are stacked, each with a batch of its own."""
+        if not self.compiles(steps):
+            return Gradient(self.network, loss)
+        return _compiled(_Same(self.network, shape), loss, None, tuple(sorted(set(batches))), count)
+
     def pays_workers(self, gradient: Gradient, images: Images, targets: Targets, batch: int, steps: int) -> bool:
         """Whether trainings of so many steps in all take long enough for workers, by the time of a few of them."""
         if self.device.type != "cpu" or cores() == 1:
@@ -129,8 +135,8 @@ class _Same:
 
 
 @cache
-def _compiled(same: _Same, loss: Loss, micro_batch: int | None, batches: tuple[int, ...]) -> Gradient:
-    """The compiled gradient, called once for every size that occurs; uncompiled where there is no compiler."""
+def _compiled(same: _Same, loss: Loss, micro_batch: int | None, batches: tuple[int, ...], count: int | None = None) -> Gradient:
+    """The compiled gradient, of `count` stacked networks or of one, called once for every size; uncompiled where that fails."""
     network, draws = same.network, torch.Generator().manual_seed(0)
     keep_compiled_code()
     known = frozenset(size for batch in batches for size in sizes(batch, micro_batch))
@@ -140,6 +146,8 @@ def _compiled(same: _Same, loss: Loss, micro_batch: int | None, batches: tuple[i
             theta, x = network.initial(draws).to(same.device), torch.randn(size, *same.shape, generator=draws).to(same.device)
             with torch.no_grad():
                 y = torch.zeros_like(network(theta, x))
+            if count is not None:
+                theta, x, y = (tensor.repeat(count, *[1] * tensor.ndim) for tensor in (theta, x, y))
             gradient(theta, x, y)
     except Exception as error:  # noqa: BLE001 (a compiler fails in many ways, and none may stop a training)
         warnings.warn(f"training could not be compiled and runs uncompiled: {type(error).__name__}", stacklevel=2)

@@ -1,7 +1,7 @@
 """The gradient that training descends along:  g(θ, x, y) = ∇_θ ℓ(f(θ, x), y).
 
 Uncompiled it is autograd's. Compiled it is the closed form of networks in stages, channels last and in micro-batches that fit
-a CPU's cache; other networks compile autograd's.
+a CPU's cache; other networks, and several networks stacked, compile autograd's.
 """
 
 from collections.abc import Callable, Sequence
@@ -103,8 +103,9 @@ class Gradient:
         function: Callable[..., Any] = grad(self._value)
         if self.compile and (stages := self.network.stages()) is not None:
             function = StagedGradient(self.network, stages, self.loss)
-        # On a CPU the closed form gains nothing uncompiled, and autograd frees what it has used.
-        together = vmap(function, randomness="error")
+        # On a CPU the closed form gains nothing uncompiled, and autograd frees what it has used. `vmap` does not go through the
+        # memory layouts that the closed form asks for.
+        together = vmap(grad(self._value), randomness="error")
         object.__setattr__(self, "_function", compiled(function) if self.compile else self._by_autograd)
         object.__setattr__(self, "_stacked", compiled(together) if self.compile else together)
 

@@ -1,11 +1,15 @@
 """The gradient that training descends along, against autograd's in float64, alone, in micro-batches, stacked and compiled."""
 
+import warnings
+
 import pytest
 import torch
 from torch import Tensor
 
 from limbeck.losses import Divergence, cross_entropy, soft_cross_entropy
 from limbeck.networks.flat import FlatNetwork, flat_network
+from limbeck.training import gradient as gradient_module
+from limbeck.training.compute import Compute
 from limbeck.training.gradient import Gradient, Loss, StagedGradient
 
 LOSSES: dict[str, Loss] = {"soft": soft_cross_entropy, "hard": cross_entropy, "teacher": Divergence(20.0)}
@@ -55,6 +59,33 @@ def test_stacked_is_each_alone(name: str) -> None:
     for row, *parts in zip(found, thetas, xs, ys, strict=True):
         expected = by_autograd(network, soft_cross_entropy, *parts)
         assert (row - expected).norm() / expected.norm() < 1e-12
+
+
+def test_compiled_and_stacked_equals_plain() -> None:
+    network = flat_network("ConvNetD2-w4", (3, 8, 8), 10)
+    draws = torch.Generator().manual_seed(0)
+    thetas = torch.stack([network.initial(draws) for _ in range(3)])
+    x, y = torch.randn(3, 4, 3, 8, 8, generator=draws), torch.rand(3, 4, 10, generator=draws)
+    compute = Compute(network, torch.device("cpu"), "yes")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "training could not be compiled")
+        found = compute.gradient_in_step(soft_cross_entropy, (3, 8, 8), 1, {4}, 3)
+    assert found.compile
+    expected = torch.stack([Gradient(network, soft_cross_entropy)(*each) for each in zip(thetas, x, y, strict=True)])
+    assert (found(thetas, x, y) - expected).norm() / expected.norm() < 1e-4
+    rest = torch.stack([Gradient(network, soft_cross_entropy)(*each) for each in zip(thetas, x[:, :3], y[:, :3], strict=True)])
+    assert (found(thetas, x[:, :3], y[:, :3]) - rest).norm() / rest.norm() < 1e-4
+
+
+def test_what_cannot_be_compiled_in_step_runs_uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> Tensor:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(gradient_module, "compiled", lambda function: refuses)
+    network = flat_network("ConvNetD1-w5", (3, 8, 8), 10)
+    with pytest.warns(UserWarning, match="training could not be compiled and runs uncompiled: RuntimeError"):
+        found = Compute(network, torch.device("cpu"), "yes").gradient_in_step(soft_cross_entropy, (3, 8, 8), 1, {4}, 2)
+    assert not found.compile
 
 
 def test_compiled_equals_plain() -> None:
