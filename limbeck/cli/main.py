@@ -34,6 +34,9 @@ COMMANDS: dict[str, Command] = {
 def main(words: Sequence[str] | None = None) -> int:
     """Run `limbeck` with the words typed behind it (`sys.argv` by default); the exit status."""
     words = sys.argv[1:] if words is None else list(words)
+    # Before torch is loaded. Threads that wait for each other actively take, on a machine with other work on it, the cores that
+    # those need which they wait for: a step is then several times slower, and alone no slower without.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without `±` shall not cost anybody the results
     try:

@@ -140,3 +140,14 @@ def test_a_reader_that_goes_away_is_no_failure_to_talk_about() -> None:
     done = subprocess.run([sys.executable, "-m", "limbeck", "recipes", "scenes"], stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_wait_passively_unless_told_otherwise(given: str | None, expected: str) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | (
+        {} if given is None else {"OMP_WAIT_POLICY": given}
+    )
+    code = "import os, sys\nfrom limbeck.cli.main import main\nassert 'torch' not in sys.modules\nmain(['recipes', 'nothing'])\n"
+    code += "print(os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
+    assert done.stdout.split() == [expected]
