@@ -5,7 +5,7 @@ EfficientNets and their like are such; in a vision transformer the last image is
 from the map. Every network makes maps of two blank images before anything is measured with it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from limbeck.complexity.judge import Judge, frozen, size_text, unreadable
 from limbeck.complexity.maps import look
 from limbeck.complexity.settings import ComplexitySettings
 from limbeck.data.preprocessing import Normalise
+from limbeck.networks.watched import run_watched
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import read_json
 from limbeck.runtime.random import generator
@@ -135,14 +136,8 @@ def _linear_after(module: nn.Module, x: Tensor, layer: str) -> int:
     def count(*_: Any) -> None:
         counts[0] += 1
 
-    hooks = [part.register_forward_hook(count) for part in module.modules() if isinstance(part, nn.Linear)]
-    hooks.append(module.get_submodule(layer).register_forward_hook(begin))
-    try:
-        with torch.no_grad():
-            module(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    linear: dict[nn.Module, Callable[..., Any]] = {part: count for part in module.modules() if isinstance(part, nn.Linear)}
+    run_watched(module, x, {**linear, module.get_submodule(layer): begin})
     return counts[0]
 
 

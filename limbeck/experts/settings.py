@@ -94,3 +94,19 @@ class ExpertSettings:
         )
         require(self.dtype in ("fp32", "fp16", "half"), "experts.dtype", self.dtype, "fp32, fp16 or half")
         require(self.store != "", "experts.store", self.store, "the path of a folder")
+
+
+# The keys that a change of the step size depends on.
+OF_RATE: dict[str, tuple[str, ...]] = {
+    "constant": (),
+    "drop_at_half": ("rate_epochs",),
+    "steps": ("rate_epochs", "rate_milestones", "rate_factor"),
+    "cosine": ("rate_epochs", "lr_min"),
+}
+
+
+def unread(settings: ExpertSettings) -> set[str]:
+    """The keys of an optimiser, a change of the step size or a curriculum that is not used."""
+    keys = {key for own in OF_RATE.values() for key in own} - set(OF_RATE[settings.rate])
+    keys |= {"rho_min", "rho_max", "alpha"} if settings.optimiser != "gsam" else set()
+    return keys | ({"difficulty"} if settings.curriculum == "none" else set())

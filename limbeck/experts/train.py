@@ -19,7 +19,7 @@ from limbeck.experts.difficulty import Scoring
 from limbeck.experts.estimate import missing_jobs
 from limbeck.experts.fill import Shard, Want, fill, say_lacking, want_of
 from limbeck.experts.recorder import Recorder
-from limbeck.experts.settings import ExpertSettings
+from limbeck.experts.settings import ExpertSettings, unread
 from limbeck.experts.store import FORMAT, TrajectoryStore
 from limbeck.experts.trainer import Material, Trainer, optimiser_of, rate_of
 from limbeck.losses import cross_entropy
@@ -31,13 +31,6 @@ from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.training.compute import Compile, Compute
 from limbeck.training.images import prepare_split
 from limbeck.training.train import Training
-
-OF_RATE: dict[str, tuple[str, ...]] = {  # the keys that a change of the step size depends on
-    "constant": (),
-    "drop_at_half": ("rate", "rate_epochs"),
-    "steps": ("rate", "rate_epochs", "rate_milestones", "rate_factor"),
-    "cosine": ("rate", "rate_epochs", "lr_min"),
-}
 
 
 @dataclass(frozen=True)
@@ -111,10 +104,8 @@ def made_with(network: str, settings: ExpertSettings, augment: AugmentSettings, 
     """
     if settings.rate != "constant":
         settings = dataclasses.replace(settings, rate_epochs=settings.rate_epochs or settings.train_epochs)
-    free = {"num_experts", "train_epochs", "label_experts", "dtype", "store"}
-    free |= {key for keys in OF_RATE.values() for key in keys} - set(OF_RATE[settings.rate])
-    free |= {"rho_min", "rho_max", "alpha"} if settings.optimiser != "gsam" else set()
-    free |= {"difficulty"} if settings.curriculum == "none" else set()
+    free = {"num_experts", "train_epochs", "label_experts", "dtype", "store", *unread(settings)}
+    free |= {"rate"} if settings.rate == "constant" else set()  # so that stores older than rates are found
     return {
         "network": network,
         "augment": dataclasses.asdict(dataclasses.replace(augment, crop_ratio=settings.crop_ratio)),

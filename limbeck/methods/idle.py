@@ -6,6 +6,7 @@ Only what the method, or another key, certainly never reads is named: of a metho
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
+from limbeck.experts.settings import unread
 from limbeck.methods.method import Method
 from limbeck.methods.registry import METHODS
 from limbeck.methods.settings import DistillSettings
@@ -36,6 +37,7 @@ def _patterns(s: DistillSettings) -> list[str]:
     found = [f"{name}.*" for name in ("sre2l", "rded") if name != s.method]
     if not may_read_experts(s, method):
         found.append("experts.*")
+    found += [f"experts.{key}" for key in sorted(unread(s.experts))]
     if method.kind != "objective":
         return [*found, *LOOP]
     if s.method == "dm":

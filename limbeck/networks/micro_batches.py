@@ -7,9 +7,10 @@ statistics are those of the whole batch, allows none.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.networks.flat import FlatNetwork
+from limbeck.networks.watched import run_watched
 
 # On a CPU passes over memory are several times faster while an activation, its derivative and its gradients fit the cache.
 CACHED = 8 * 2**20
@@ -45,14 +46,10 @@ def largest_activation(network: FlatNetwork, shape: tuple[int, ...]) -> int:
 def output_sizes(network: FlatNetwork, shape: tuple[int, ...]) -> list[int]:
     """Numbers in the output of every module, in the order in which they are called, for one image (C, H, W)."""
     found: list[int] = []
-    hooks = [
-        part.register_forward_hook(lambda module, inputs, output: found.append(output[0].numel()))
-        for part in network.module.modules()
-    ]
-    try:
-        with torch.no_grad():
-            network.module(torch.zeros(2, *shape, device=next(network.module.parameters()).device))
-    finally:
-        for hook in hooks:
-            hook.remove()
+
+    def record(module: nn.Module, inputs: object, output: Tensor) -> None:
+        found.append(output[0].numel())
+
+    x = torch.zeros(2, *shape, device=next(network.module.parameters()).device)
+    run_watched(network.module, x, dict.fromkeys(network.module.modules(), record))
     return found

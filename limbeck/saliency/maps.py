@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from limbeck.networks.watched import run_watched
 from limbeck.runtime.errors import UsageError, require
 from limbeck.saliency.settings import Cam, EnhanceSettings
 
@@ -109,13 +110,7 @@ def _spatial_modules(module: nn.Module, x: Tensor) -> list[str]:
         if isinstance(output, Tensor) and output.ndim == 4 and output[0, 0].numel() > 1:
             found[name] = None
 
-    hooks = [part.register_forward_hook(partial(record, name)) for name, part in module.named_modules() if name]
-    try:
-        with torch.no_grad():
-            module(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    run_watched(module, x, {part: partial(record, name) for name, part in module.named_modules() if name})
     return list(found)
 
 
