@@ -21,7 +21,7 @@ from complexity_tables import LEVELS, RESULTS, figure, table
 from PIL import Image
 from scipy.stats import pearsonr, spearmanr
 
-from limbeck.complexity.networks import Judge, judge
+from limbeck.complexity.networks import Classifier, judge
 from limbeck.complexity.run import Complexity, measure_complexity
 from limbeck.complexity.settings import ComplexitySettings
 from limbeck.data.imageset import ImageSet, Split, content_fingerprint, whole
@@ -29,8 +29,8 @@ from limbeck.data.load import load_data
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import cap, hold_out
 from limbeck.evaluation.areas import box_share
-from limbeck.methods.workspace import Workspace
 from limbeck.recipes import settings_from_plain
+from limbeck.runs.workspace import Workspace
 from limbeck.runtime.files import write_json
 from limbeck.runtime.progress import PlainProgress
 
@@ -86,7 +86,7 @@ def joined(sets: Sequence[ImageSet], names: Sequence[str], offset: bool, source:
     )
 
 
-def measured(workspace: Workspace, found: Judge, **settings: Any) -> Complexity:
+def measured(workspace: Workspace, found: Classifier, **settings: Any) -> Complexity:
     result = measure_complexity(ComplexitySettings(workers=1, **settings), workspace, network=found)
     assert result is not None
     return result

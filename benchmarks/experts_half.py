@@ -33,9 +33,9 @@ from limbeck.experts.store import TrajectoryStore
 from limbeck.matching.adjoint import Gradients, InnerLoop
 from limbeck.matching.criteria import MatchingLoss, criterion_of
 from limbeck.matching.steps import draw_steps
-from limbeck.methods.run import train_experts
-from limbeck.methods.workspace import Workspace
 from limbeck.recipes import load_recipe, parse_overrides
+from limbeck.runs.distill import train_experts
+from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import environment, repeatable
 from limbeck.runtime.files import new_folder, write_json
 from limbeck.runtime.progress import default_progress

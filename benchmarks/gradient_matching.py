@@ -39,13 +39,12 @@ from limbeck.methods.distribution_matching import DistributionMatching, Features
 from limbeck.methods.enhance import Enhancement
 from limbeck.methods.gradient_matching import GradientMatching
 from limbeck.methods.outer import OuterLoop
-from limbeck.methods.real_settings import RealSettings
-from limbeck.methods.settings import OuterSettings
+from limbeck.methods.settings import OuterSettings, RealSettings
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.files import write_json
 from limbeck.runtime.random import generator
 from limbeck.saliency.settings import EnhanceSettings
-from limbeck.training.images import Held
+from limbeck.training.images import TensorImages
 
 NETWORK, STEPS, BATCH, NETWORKS, MOST = "ConvNetD3-w16", 20, 64, 10, 1000
 OUTER, INNER, NETWORK_LR, MOMENTUM = 4, 2, 0.01, 0.5
@@ -119,7 +118,7 @@ def by_limbeck(method: str, network: FlatNetwork, images: Tensor, labels: Tensor
     classes = torch.arange(len(x))
     real = RealSettings(batch=BATCH, outer_loops=OUTER, inner_loops=INNER, network_lr=NETWORK_LR)
     made = {"dc": GradientMatching, "dm": DistributionMatching}[method]
-    objective = made(Held(images), labels, classes, network, real=real, augment=NONE, seed=0)
+    objective = made(TensorImages(images), labels, classes, network, real=real, augment=NONE, seed=0)
     maps = Enhancement(network.module.double(), classes, EnhanceSettings(weighting="none"), 0)
     settings = OuterSettings(iterations=STEPS, lr_img=step_size, img_momentum=MOMENTUM, lr_label=0.0, lr_lr=0.0)
     with tempfile.TemporaryDirectory() as folder:

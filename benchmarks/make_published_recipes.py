@@ -10,7 +10,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from limbeck.methods.settings import DistillSettings
+from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.files import write_text
 from limbeck.runtime.fingerprint import plain
 from limbeck.studies.cells import flatten

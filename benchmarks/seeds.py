@@ -25,14 +25,14 @@ from limbeck.runtime.devices import environment, resolve_device
 from limbeck.runtime.files import write_json
 from limbeck.runtime.random import generator
 from limbeck.training.gradient import Gradient
-from limbeck.training.images import Held
+from limbeck.training.images import TensorImages
 from limbeck.training.targets import Labels
 from limbeck.training.train import Member, logits_of, train, train_together
 
 VARIANTS = ("plain", "limbeck", "vmap")
 
 
-def material(arguments: argparse.Namespace) -> tuple[Trials, list[Trial], Held]:
+def material(arguments: argparse.Namespace) -> tuple[Trials, list[Trial], TensorImages]:
     """A random set of the size asked for: how long training takes does not depend on what is in the images."""
     device = resolve_device(arguments.device)
     shape, classes = (3, arguments.size, arguments.size), 10
@@ -42,8 +42,8 @@ def material(arguments: argparse.Namespace) -> tuple[Trials, list[Trial], Held]:
     labels = torch.randn(len(images), classes, generator=draws).to(device)
     protocol = replace(PROTOCOLS["dd"], epochs=arguments.epochs)
     how = protocol.training(network, AugmentSettings(), 0.01, arguments.ipc, soft=True)
-    made = [Trial(Held(images), Labels(labels), how, ("evaluation", seed)) for seed in range(arguments.seeds)]
-    return Trials(network, 0, device, "yes"), made, Held(torch.randn(1000, *shape, generator=draws).to(device))
+    made = [Trial(TensorImages(images), Labels(labels), how, ("evaluation", seed)) for seed in range(arguments.seeds)]
+    return Trials(network, 0, device, "yes"), made, TensorImages(torch.randn(1000, *shape, generator=draws).to(device))
 
 
 def run(variant: str, arguments: argparse.Namespace) -> float:

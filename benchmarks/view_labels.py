@@ -20,17 +20,17 @@ import torch
 
 from limbeck.distilled.settings import ViewLabelSettings
 from limbeck.distilled.view_labels import StoredViews, stored_error
-from limbeck.evaluation.evaluate import Evaluator, Subset
+from limbeck.evaluation.evaluator import Evaluator, Subset
 from limbeck.evaluation.predictions import accuracy
 from limbeck.evaluation.statistics import compare, summarise
-from limbeck.methods.evaluation import final_seeds
-from limbeck.methods.workspace import Workspace
 from limbeck.recipes import load_recipe
+from limbeck.runs.record import final_seeds
+from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import environment
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.progress import PlainProgress
-from limbeck.training.images import Held
+from limbeck.training.images import TensorImages
 
 LIVE = "live teacher"
 VARIANTS: dict[str, ViewLabelSettings] = {
@@ -50,7 +50,7 @@ def measured(logits: list[torch.Tensor], judge: Evaluator) -> list[float]:
 def errors(views: StoredViews, subset: Subset, judge: Evaluator) -> dict[str, float]:
     """Of some epochs together, at the protocol's temperature."""
     epochs = [views.epochs * i // ERROR_EPOCHS for i in range(ERROR_EPOCHS)]
-    rows = [stored_error(views, judge.teacher, Held(subset.images), epoch, judge.protocol.temperature) for epoch in epochs]
+    rows = [stored_error(views, judge.teacher, TensorImages(subset.images), epoch, judge.protocol.temperature) for epoch in epochs]
     mean = {name: sum(row[name] for row in rows) / len(rows) for name in ("kl", "top1_agreement")}
     return {**mean, "kl_max": max(row["kl_max"] for row in rows)}
 

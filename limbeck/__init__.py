@@ -9,21 +9,21 @@ if TYPE_CHECKING:
     from limbeck.data.load import load_data as load_data
     from limbeck.distilled.set import DistilledSet as DistilledSet
     from limbeck.experts.store import TrajectoryStore as TrajectoryStore
-    from limbeck.methods.evaluate import evaluate as evaluate
-    from limbeck.methods.run import distill as distill
-    from limbeck.methods.run import train_experts as train_experts
-    from limbeck.methods.settings import DistillSettings as DistillSettings
+    from limbeck.runs.distill import distill as distill
+    from limbeck.runs.distill import train_experts as train_experts
+    from limbeck.runs.evaluate import evaluate as evaluate
+    from limbeck.runs.settings import DistillSettings as DistillSettings
 
     __version__: str
 
 _HOMES = {
-    "DistillSettings": "limbeck.methods.settings",
+    "DistillSettings": "limbeck.runs.settings",
     "DistilledSet": "limbeck.distilled.set",
     "TrajectoryStore": "limbeck.experts.store",
-    "distill": "limbeck.methods.run",
-    "evaluate": "limbeck.methods.evaluate",
+    "distill": "limbeck.runs.distill",
+    "evaluate": "limbeck.runs.evaluate",
     "load_data": "limbeck.data.load",
-    "train_experts": "limbeck.methods.run",
+    "train_experts": "limbeck.runs.distill",
 }
 
 __all__ = ["DistillSettings", "DistilledSet", "TrajectoryStore", "__version__", "distill", "evaluate", "load_data", "train_experts"]

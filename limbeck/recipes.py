@@ -18,10 +18,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from limbeck.methods.idle import idle_keys
 from limbeck.methods.registry import METHODS, method_of
-from limbeck.methods.settings import DistillSettings, value_of
-from limbeck.methods.switch import switched
+from limbeck.runs.settings import DistillSettings, value_of
+from limbeck.runs.switch import switched
+from limbeck.runs.unread import idle_keys
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.fingerprint import plain
 
@@ -75,7 +75,7 @@ def describe(recipe: str) -> str:
 def load_recipe(recipe: str, overrides: Mapping[str, str] | None = None) -> DistillSettings:
     """The settings of a recipe, given by name or by the path of a YAML file, under the overrides.
 
-    Where these name another method than the recipe's, what of it is that method's gives way (`methods.switch`).
+    Where these name another method than the recipe's, what of it is that method's gives way (`runs.switch`).
 
     Args:
         recipe: such as `scenes`, or `mine.yaml`.

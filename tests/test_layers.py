@@ -22,6 +22,7 @@ ROWS = (
     {"distilled"},
     {"evaluation"},
     {"methods"},
+    {"runs"},
     {"complexity"},
     {"studies"},
     {"figures"},

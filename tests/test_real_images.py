@@ -9,8 +9,8 @@ from PIL import Image
 
 from limbeck.data.load import load_data
 from limbeck.data.settings import DataSettings
-from limbeck.methods.run import distill
 from limbeck.recipes import load_recipe
+from limbeck.runs.distill import distill
 
 IMAGENETTE = Path(__file__).parents[2] / "shared" / "data" / "imagenette_128.npz"
 TRAIN, TEST = 12, 4

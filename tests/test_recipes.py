@@ -14,7 +14,7 @@ import yaml
 
 from limbeck.data.registry import find_subset
 from limbeck.methods.registry import METHODS
-from limbeck.methods.settings import DistillSettings, OuterSettings
+from limbeck.methods.settings import OuterSettings
 from limbeck.recipes import (
     FOLDER,
     describe,
@@ -26,6 +26,7 @@ from limbeck.recipes import (
     settings_from_plain,
     settings_yaml,
 )
+from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import plain

@@ -22,8 +22,8 @@ def run(arguments: Namespace) -> dict[str, Any]:
     settings = load_recipe(arguments.recipe, overrides)
     output = Path(settings.output or default_output(arguments.recipe))
 
-    from limbeck.methods.run import distill
     from limbeck.report.html import write_report
+    from limbeck.runs.distill import distill
     from limbeck.runtime.progress import default_progress
 
     progress = default_progress()

@@ -65,7 +65,7 @@ def run(arguments: Namespace) -> dict[str, Any]:
                 f"{key}: is settled by the distilled set; an evaluation takes eval.*, engine.*, view_labels.*, network"
             )
 
-    from limbeck.methods.evaluate import evaluate
+    from limbeck.runs.evaluate import evaluate
     from limbeck.runtime.progress import default_progress
 
     settings = _settings(arguments, paths[0], overrides)
@@ -99,7 +99,7 @@ def _settings(arguments: Namespace, first: Path, overrides: dict[str, str]) -> A
 
 def _refuse_code(settings: Any, overrides: dict[str, str], path: Path, trust: bool) -> None:
     """A set that somebody else made must not choose which code runs here."""
-    from limbeck.networks.foreign import is_foreign
+    from limbeck.networks.factory import is_foreign
 
     keys = {"network": settings.network, "eval.networks": settings.eval.networks, "eval.teacher": settings.eval.teacher}
     for key, value in keys.items():
@@ -110,9 +110,9 @@ def _refuse_code(settings: Any, overrides: dict[str, str], path: Path, trust: bo
 
 
 def _options(arguments: Namespace) -> Any:
-    from limbeck.distilled.foreign import ForeignOptions
+    from limbeck.distilled.read import ForeignOptions
     from limbeck.evaluation.statistics import Looks
-    from limbeck.methods.evaluate import EvaluationOptions
+    from limbeck.runs.evaluate import EvaluationOptions
     from limbeck.runtime.errors import require
 
     order = tuple(name.strip() for name in arguments.class_order.split(",")) if arguments.class_order else None

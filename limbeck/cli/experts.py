@@ -13,7 +13,7 @@ from limbeck.runtime.errors import Failure, UsageError, require
 if TYPE_CHECKING:
     from limbeck.experts.fill import Want
     from limbeck.experts.store import TrajectoryStore
-    from limbeck.methods.settings import DistillSettings
+    from limbeck.runs.settings import DistillSettings
 
 MOST_CLASSES = 20  # in a table of difficulties
 
@@ -68,7 +68,7 @@ def _train(arguments: Namespace) -> dict[str, Any]:
     settings = load_recipe(arguments.recipe, overrides_from(arguments))
 
     from limbeck.experts.fill import Shard
-    from limbeck.methods.run import train_experts
+    from limbeck.runs.distill import train_experts
     from limbeck.runtime.progress import default_progress
 
     share = {} if arguments.shard is None else {"shard": Shard.parse(arguments.shard)}

@@ -17,7 +17,7 @@ def run(arguments: Namespace) -> dict[str, Any]:
 
     settings = load_recipe(arguments.recipe, overrides_from(arguments))
 
-    from limbeck.methods.plan import plan
+    from limbeck.runs.plan import plan
     from limbeck.runtime.progress import default_progress
 
     return {"recipe": arguments.recipe, "stage": "distil", **plan(settings, progress=default_progress())}

@@ -16,7 +16,7 @@ import torch
 from filelock import Timeout
 from torch import Tensor
 
-from limbeck.complexity.judge import Judge
+from limbeck.complexity.classifier import Classifier
 from limbeck.complexity.maps import blend, look
 from limbeck.complexity.metric import class_means, complexity
 from limbeck.complexity.pictures import Pictures
@@ -77,7 +77,7 @@ class Measurement:
     """
 
     pictures: Pictures
-    judge: Judge
+    judge: Classifier
     settings: ComplexitySettings
 
     def __post_init__(self) -> None:

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from limbeck.complexity.judge import Judge, frozen, size_text, unreadable
+from limbeck.complexity.classifier import Classifier, frozen, size_text, unreadable
 from limbeck.complexity.pretrained import pretrained
 from limbeck.complexity.settings import ComplexitySettings
 from limbeck.data.preprocessing import preprocessing_from
 from limbeck.evaluation.predictions import accuracy
 from limbeck.evaluation.settings import EvalSettings
-from limbeck.methods.workspace import Workspace
 from limbeck.networks.flat import flat_network
 from limbeck.networks.names import check_network_name
+from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import new_folder, read_json, read_tensors, write_json, write_tensors
 from limbeck.training.images import Images, prepare_split
@@ -32,7 +32,7 @@ def is_trained_here(named: str) -> bool:
     return not (Path(named).expanduser().is_dir() or named.startswith("hf:") or "/" in named)
 
 
-def judge(settings: ComplexitySettings, workspace: Workspace) -> Judge:
+def judge(settings: ComplexitySettings, workspace: Workspace) -> Classifier:
     """The network that `settings.network` names.
 
     Args:
@@ -60,7 +60,7 @@ def judge(settings: ComplexitySettings, workspace: Workspace) -> Judge:
     return found
 
 
-def trained(settings: ComplexitySettings, workspace: Workspace) -> Judge:
+def trained(settings: ComplexitySettings, workspace: Workspace) -> Classifier:
     """The network of that name, trained on the training images as `eval.full_*` say, or taken from the cache.
 
     Raises:
@@ -74,7 +74,7 @@ def trained(settings: ComplexitySettings, workspace: Workspace) -> Judge:
         raise UsageError(f"--network: {reason}, a folder with a network, or NAME/NAME on the Hugging Face Hub") from None
     require(settings.size is None, "--size", settings.size, "possible for a network that is trained on the data: set data.size")
     data, network = workspace.data, workspace.network_of(settings.network)
-    blank = Judge(settings.network, network.module, data.shape, workspace.preprocessing, data.class_names)
+    blank = Classifier(settings.network, network.module, data.shape, workspace.preprocessing, data.class_names)
     blank.layers(settings.layer)  # before anything is trained
     evaluator = workspace.evaluator_of(network)
     own = {key.name: getattr(evaluator.settings, key.name) for key in fields(EvalSettings)}
@@ -98,7 +98,7 @@ def trained(settings: ComplexitySettings, workspace: Workspace) -> Judge:
     return replace(blank, module=module, about=about)
 
 
-def save_network(judge: Judge, folder: Path) -> None:
+def save_network(judge: Classifier, folder: Path) -> None:
     """Write one of Limbeck's networks to a folder that `--network` takes, replacing what is there.
 
     Raises:
@@ -120,7 +120,7 @@ def save_network(judge: Judge, folder: Path) -> None:
         write_json(part / RECORD, record)
 
 
-def load_network(folder: Path) -> Judge:
+def load_network(folder: Path) -> Classifier:
     """The network that `save_network` wrote, on the CPU.
 
     Raises:
@@ -139,7 +139,7 @@ def load_network(folder: Path) -> Judge:
         about = dict(record["about"])
     except Exception as error:  # a file can be broken in many ways
         raise unreadable(folder, error) from error
-    return Judge(record["network"], frozen(module), (channels, height, width), preprocessing, names, about)
+    return Classifier(record["network"], frozen(module), (channels, height, width), preprocessing, names, about)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

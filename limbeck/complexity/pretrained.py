@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.complexity.judge import Judge, frozen, size_text, unreadable
+from limbeck.complexity.classifier import Classifier, frozen, size_text, unreadable
 from limbeck.complexity.maps import look
 from limbeck.complexity.settings import ComplexitySettings
 from limbeck.data.preprocessing import Normalise
@@ -27,7 +27,7 @@ IMAGENET_SIZE = 224
 MOST_LINEAR = 4  # linear layers of a head: VGG's has three, one block of a transformer six
 
 
-def pretrained(name: str | Path, settings: ComplexitySettings) -> Judge:
+def pretrained(name: str | Path, settings: ComplexitySettings) -> Classifier:
     """A network of `transformers`, on the CPU.
 
     Args:
@@ -52,7 +52,7 @@ def pretrained(name: str | Path, settings: ComplexitySettings) -> Judge:
         shape = (int(getattr(model.config, "num_channels", 3)), *sides)
         preprocessing = IMAGENET if settings.normalise == "imagenet" else _own_normalise(name, shape[0])
         require(len(preprocessing.mean) == shape[0], "--normalise", settings.normalise, f"made for {shape[0]} channels")
-        found = Judge(Path(name).name, module, shape, preprocessing, names, {"pretrained": str(name)})
+        found = Classifier(Path(name).name, module, shape, preprocessing, names, {"pretrained": str(name)})
         _check_logits(found, own)
     except UsageError:
         raise
@@ -89,7 +89,7 @@ def own_size(config: Any) -> tuple[int, int]:
     return (sides[0], sides[1]) if good else (IMAGENET_SIZE, IMAGENET_SIZE)
 
 
-def _check_logits(found: Judge, own: tuple[int, int]) -> None:
+def _check_logits(found: Classifier, own: tuple[int, int]) -> None:
     """Refuse a network that does not give a logit for every class."""
     try:
         with torch.no_grad():
@@ -104,7 +104,7 @@ def _check_logits(found: Judge, own: tuple[int, int]) -> None:
     require(logits.shape == (1, len(found.class_names)), "--network", found.about["pretrained"], accepted)
 
 
-def _check_maps(found: Judge, settings: ComplexitySettings) -> None:
+def _check_maps(found: Classifier, settings: ComplexitySettings) -> None:
     """Refuse a layer, or with `last` a network, whose maps would be none or say little."""
     layers = found.layers(settings.layer)
     shown = "+".join(layers)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from limbeck.complexity.judge import Judge, size_text
+from limbeck.complexity.classifier import Classifier, size_text
 from limbeck.complexity.measure import Measurement, Table, fill
 from limbeck.complexity.networks import is_trained_here, judge, save_network
 from limbeck.complexity.pictures import PARTS, choose
@@ -16,8 +16,8 @@ from limbeck.data.load import decodes_at_any_size, load_data
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import Wanted
 from limbeck.experts.fill import Shard
-from limbeck.methods.settings import DistillSettings
-from limbeck.methods.workspace import Workspace
+from limbeck.runs.settings import DistillSettings
+from limbeck.runs.workspace import Workspace
 from limbeck.runtime.files import write_json
 from limbeck.runtime.progress import NoProgress, Progress
 
@@ -44,7 +44,7 @@ def measure_complexity(
     *,
     shard: Shard = Shard(),
     parquet: bool = False,
-    network: Judge | None = None,
+    network: Classifier | None = None,
     progress: Progress = NoProgress(),
 ) -> Complexity | None:
     """The complexity of the images of a source, of its classes and of the whole.
@@ -103,7 +103,9 @@ def measure_complexity(
     return Complexity(measurement, table, results, source)
 
 
-def _load(source: DataSettings, found: Judge, settings: ComplexitySettings, progress: Progress) -> tuple[DataSettings, ImageSet]:
+def _load(
+    source: DataSettings, found: Classifier, settings: ComplexitySettings, progress: Progress
+) -> tuple[DataSettings, ImageSet]:
     """The images for a network that is not trained on them, and the settings that they are loaded with."""
     inner = innermost(source)
     if inner.size is None and decodes_at_any_size(inner.source):
@@ -112,7 +114,7 @@ def _load(source: DataSettings, found: Judge, settings: ComplexitySettings, prog
     return source, load_data(replace(source, val_fraction=0.0), progress, wanted)
 
 
-def _warn_of_size(data: ImageSet, found: Judge, progress: Progress) -> None:
+def _warn_of_size(data: ImageSet, found: Classifier, progress: Progress) -> None:
     """Say where images are enlarged, for that adds nothing to see."""
     if any(own < taken for own, taken in zip(data.shape[1:], found.shape[1:], strict=True)):
         sizes = f"of {size_text(data.shape)} pixels are enlarged to the {size_text(found.shape)} that {found.name} takes"

@@ -30,7 +30,7 @@ ORIENTATION = 0x0112
 SHOWN = 3  # images that an error names one by one
 
 
-class Member(NamedTuple):
+class ArchiveFile(NamedTuple):
     """An image inside an archive that is not compressed: `size` bytes from `offset` on."""
 
     archive: Path
@@ -42,7 +42,7 @@ class Member(NamedTuple):
         return f"{self.archive}: {self.name}"
 
 
-class Held(NamedTuple):
+class Bytes(NamedTuple):
     """An image file in memory; `name` is what messages call it."""
 
     content: bytes
@@ -52,7 +52,7 @@ class Held(NamedTuple):
         return self.name
 
 
-Item = Path | Member | Held
+Item = Path | ArchiveFile | Bytes
 
 
 class Header(NamedTuple):
@@ -71,7 +71,7 @@ class Unreadable(NamedTuple):
     reason: str
 
 
-class Block(NamedTuple):
+class DecodedPart(NamedTuple):
     """Consecutive rows that are decoded: the checksum (CRC-32) of their pixels, and which of them are blank instead."""
 
     first: int
@@ -99,7 +99,7 @@ def _header(item: Item) -> Header | None:
         return None
 
 
-def decode_into(storage: Path, crop: str, piece: tuple[int, Sequence[Item]]) -> Block:
+def decode_into(storage: Path, crop: str, piece: tuple[int, Sequence[Item]]) -> DecodedPart:
     """Decode images into consecutive rows of the array (N, C, H, W) in the .npy file `storage`, resized to its H and W.
 
     Args:
@@ -121,7 +121,7 @@ def decode_into(storage: Path, crop: str, piece: tuple[int, Sequence[Item]]) -> 
         except _Failed as error:
             images[row] = 0
             bad.append(Unreadable(row, printable(item), str(error)))
-    return Block(first, len(items), checksum(images[first : first + len(items)]), bad)
+    return DecodedPart(first, len(items), checksum(images[first : first + len(items)]), bad)
 
 
 def printable(item: Item) -> str:
@@ -180,8 +180,8 @@ def _opened(item: Item) -> Iterator["Image"]:
         raise _Failed(reason) from error
 
 
-def _content(item: Member | Held) -> bytes:
-    if isinstance(item, Held):
+def _content(item: ArchiveFile | Bytes) -> bytes:
+    if isinstance(item, Bytes):
         return item.content
     with item.archive.open("rb") as file:
         file.seek(item.offset)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from limbeck.data.classes import Classes, relabelled
-from limbeck.data.decode import Item, Member
+from limbeck.data.decode import ArchiveFile, Item
 from limbeck.data.image_cache import decoded
 from limbeck.data.imageset import ImageSet, Split, content_fingerprint, encoded
 from limbeck.data.resize import wanted_sides
@@ -93,11 +93,11 @@ def load_files(
 
 def called(item: Item, root: Path | None) -> str:
     """An image's name: its path, or its archive's and its own in it; both relative to `root` where they lie under it."""
-    path = item if isinstance(item, Path) else item.archive if isinstance(item, Member) else None
+    path = item if isinstance(item, Path) else item.archive if isinstance(item, ArchiveFile) else None
     if path is None or root is None or not path.is_relative_to(root):
         return str(item)
     short = path.relative_to(root).as_posix()
-    return f"{short}: {item.name}" if isinstance(item, Member) else short
+    return f"{short}: {item.name}" if isinstance(item, ArchiveFile) else short
 
 
 def undivided(settings: DataSettings, splits: Mapping[str, Split], classes: Classes, content: str) -> ImageSet:

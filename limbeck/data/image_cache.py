@@ -20,10 +20,10 @@ import numpy as np
 
 from limbeck.data.decode import (
     CHUNK,
-    Block,
+    ArchiveFile,
+    DecodedPart,
     Header,
     Item,
-    Member,
     Unreadable,
     checksum,
     decode_all,
@@ -117,7 +117,7 @@ def _identities(items: Iterable[Item]) -> list[tuple[Any, ...]]:
         if isinstance(item, Path):
             found.append(identity(item))
         else:
-            assert isinstance(item, Member), "what is held in memory goes into a cache of its own"
+            assert isinstance(item, ArchiveFile), "what is held in memory goes into a cache of its own"
             if item.archive not in known:
                 known[item.archive] = identity(item.archive)
             found.append((*known[item.archive], item.offset, item.size))
@@ -213,7 +213,7 @@ def read_journal(path: Path) -> list[Any]:
     return notes
 
 
-def _done_before(part: Path, count: int) -> dict[int, Block] | None:
+def _done_before(part: Path, count: int) -> dict[int, DecodedPart] | None:
     """The blocks, by their first row, that a killed run has left sound; None where it has left no array to go on with."""
     try:
         images = np.load(part / "images.npy", mmap_mode="r")
@@ -224,7 +224,7 @@ def _done_before(part: Path, count: int) -> dict[int, Block] | None:
     done = {}
     for first, size, check, bad in read_journal(part / "blocks.jsonl"):
         if not bad and checksum(images[first : first + size]) == check:  # what could not be read is tried again
-            done[first] = Block(first, size, check, [])
+            done[first] = DecodedPart(first, size, check, [])
     return done
 
 

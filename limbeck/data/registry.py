@@ -51,7 +51,7 @@ class ImageNetClass:
 
 
 @dataclass(frozen=True)
-class Subset:
+class ClassSubset:
     """A published list of classes.
 
     Args:
@@ -122,17 +122,19 @@ def _distinct() -> dict[str, str]:
 
 
 @cache
-def subsets() -> dict[str, Subset]:
+def subsets() -> dict[str, ClassSubset]:
     """The published lists by name: sixteen of Comp-DD, six older ones, IN1K-CIFAR-10."""
     lists: dict[str, list[ImageNetClass]] = {}
     with (FOLDER / "imagenet_subsets.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             entry = ImageNetClass(row["wnid"], int(row["imagenet_index"]), row["name"])
             lists.setdefault(row["subset"], []).append(entry)
-    return {name: Subset(name, tuple(found), PROVENANCE.get(name, COMP_DD), NOTES.get(name, "")) for name, found in lists.items()}
+    return {
+        name: ClassSubset(name, tuple(found), PROVENANCE.get(name, COMP_DD), NOTES.get(name, "")) for name, found in lists.items()
+    }
 
 
-def find_subset(name: str, key: str = "data.source") -> Subset:
+def find_subset(name: str, key: str = "data.source") -> ClassSubset:
     """The list of that name; `comp-dd/` may be left out.
 
     Raises:

@@ -21,7 +21,7 @@ import numpy as np
 
 from limbeck.data.annotations import read_text
 from limbeck.data.classes import Classes
-from limbeck.data.decode import SUFFIXES, Item, Member
+from limbeck.data.decode import SUFFIXES, ArchiveFile, Item
 from limbeck.data.files import Files, load_files
 from limbeck.data.folder import SPLITS, subfolders
 from limbeck.data.image_cache import identity
@@ -108,7 +108,7 @@ def load_shards(settings: DataSettings, root: Path | Sequence[Path], progress: P
     folder = root if isinstance(root, Path) and root.is_dir() else Path(os.path.commonpath([path.parent for path in archives]))
     by_split: dict[str, list[tuple[Item, Label]]] = {}
     for archive, held in zip(archives, samples, strict=True):
-        members = [(Member(archive, sample.offset, sample.size, sample.name), sample.label) for sample in held]
+        members = [(ArchiveFile(archive, sample.offset, sample.size, sample.name), sample.label) for sample in held]
         by_split.setdefault(split_of(archive.relative_to(folder)), []).extend(members)
     parts = _parts({split: held for split, held in by_split.items() if held}, settings.source)
     classes, labels = _classes(parts, folder, settings.source)

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from limbeck.data.decode import CHUNK, Held, Unreadable, checksum, decode_all
+from limbeck.data.decode import CHUNK, Bytes, Unreadable, checksum, decode_all
 from limbeck.data.image_cache import check_room, file_state, finish, read_journal, report
 from limbeck.data.pool import spread
 from limbeck.runtime.cache import cache_root, lock
@@ -201,7 +201,7 @@ def _pieces(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 def _decode(sides: tuple[int, int] | None, crop: str, block: list[Row]) -> tuple[list[Row], list[tuple[np.ndarray, bool] | str]]:
     """The block without its files, and its images."""
-    images = [row.flaw or decode_all(sides, crop, [Held(row.content, "")])[0] for row in block]
+    images = [row.flaw or decode_all(sides, crop, [Bytes(row.content, "")])[0] for row in block]
     return [row._replace(content=b"") for row in block], images
 
 

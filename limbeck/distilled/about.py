@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data.preprocessing import Normalise, Preprocessing, Whiten, preprocessing_from
-from limbeck.distilled.research import MOST_JSON, load, names_of, refusal, shown, step_size, tensor_of, within
+from limbeck.distilled.formats import MOST_JSON, load, names_of, refusal, shown, step_size, tensor_of, within
 from limbeck.runtime.errors import UsageError
 
 NAME = "about.json"

@@ -81,7 +81,7 @@ def export_research(held: DistilledSet, path: Path | str) -> Path:
     about.json          what no tensor says: its format, how X comes from pixels, classes, their names, η in double precision
     preprocessing.pt    of whitened images besides the means and matrices, which are too large for that
 
-    Read back (`foreign.read_set`), it has the same images, labels, classes, η and preprocessing. What it was made by, its
+    Read back (`read.read_set`), it has the same images, labels, classes, η and preprocessing. What it was made by, its
     settings, results and labels of views are lost. Without about.json, the preprocessing is taken to be that of the data, and the
     class of an image with soft labels is found in these: the same where images come class by class, as many of each, and more
     than half of the labels of each class favour it.

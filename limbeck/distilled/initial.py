@@ -25,18 +25,18 @@ from torch.nn.functional import one_hot
 
 from limbeck.data.imageset import ImageSet, Split
 from limbeck.data.preprocessing import Preprocessing
-from limbeck.distilled.fit import check_fit
-from limbeck.distilled.foreign import ForeignOptions, read_set
+from limbeck.distilled.plausibility import check_fit
+from limbeck.distilled.read import ForeignOptions, read_set
 from limbeck.distilled.selection import centres
 from limbeck.distilled.set import DistilledSet
-from limbeck.distilled.starts import STARTS, Start
+from limbeck.distilled.settings import STARTS, Start
 from limbeck.experts.store import TrajectoryStore
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
-from limbeck.training.images import Held, Images, Prepared, prepare_split, sample
+from limbeck.training.images import Images, LazyImages, TensorImages, prepare_split, sample
 from limbeck.training.train import logits_of
 
 LEAST_SYN_LR, GREATEST_SYN_LR = 1e-6, 1e38  # as `outer.syn_lr_init`
@@ -132,11 +132,11 @@ class Initial:
     @property
     def _train(self) -> Images:
         """The training images, prepared when they are fetched."""
-        return Prepared(self.data.train, self.preprocessing, self.device)
+        return LazyImages(self.data.train, self.preprocessing, self.device)
 
     def _voted_for(self, images: Tensor, classes: Tensor) -> Tensor:
         """Y of images (n, C, H, W) of those classes, with shape (n, K), on the CPU."""
-        return _voted(self._logits(self.label_experts, Held(images)), classes)
+        return _voted(self._logits(self.label_experts, TensorImages(images)), classes)
 
     def _correct(self, logits: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
         labels = torch.from_numpy(self.data.train.labels)

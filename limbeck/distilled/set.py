@@ -33,7 +33,7 @@ from limbeck.runtime.cache import cache_root, lock
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import new_folder, read_header, write_json, write_tensors, write_text
 from limbeck.runtime.fingerprint import fingerprint, plain
-from limbeck.training.images import Held
+from limbeck.training.images import TensorImages
 
 FORMAT = 1
 TENSORS, METADATA, CARD, PREVIEW = "distilled.safetensors", "metadata.json", "README.md", "preview.png"
@@ -118,7 +118,7 @@ class DistilledSet:
         """
         if self.views is None:
             raise UsageError("views: this set has no labels of views")
-        return self.views.batches(Held(self.images), epoch)
+        return self.views.batches(TensorImages(self.images), epoch)
 
     def save(self, path: Path | str) -> Path:
         """Write the folder `path`, replacing a distilled set that is there; a crash leaves the old one or the new one.
@@ -192,7 +192,7 @@ class DistilledSet:
         with _lock(path):
             held = cls.load(path)
             require(held.views is None, "path", str(path), "a set without labels of views")
-            views.check(Held(held.images))
+            views.check(TensorImages(held.images))
             _note(path, replace(held, views=views), {set_views.KEY: set_views.put(views, path)})
 
     def _tensors(self) -> dict[str, Tensor]:

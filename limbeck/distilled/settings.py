@@ -1,9 +1,12 @@
-"""What a user may say about the labels of views that a set keeps: the keys `view_labels.*`."""
+"""What a synthetic set can start from, by name, and the keys `view_labels.*`: the labels of views that a set keeps."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from limbeck.runtime.errors import require
+
+Start = Literal["correct", "real", "noise", "centre"]  # `initial.py` has what each is
+STARTS: tuple[str, ...] = get_args(Start)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

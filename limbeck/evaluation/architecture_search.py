@@ -37,7 +37,7 @@ from limbeck.evaluation.fitting import (
     percentiles,
     right_share,
 )
-from limbeck.networks.foreign import is_foreign
+from limbeck.networks.factory import is_foreign
 from limbeck.networks.names import build_network, check_network_name
 from limbeck.runtime.errors import require
 from limbeck.runtime.random import generator

@@ -7,11 +7,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from limbeck.evaluation.evaluate import Evaluator
+from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import PROTOCOLS, Protocol
 from limbeck.evaluation.trials import Trial, Trials
 from limbeck.networks.flat import flat_network
-from limbeck.training.images import Held, Images
+from limbeck.training.images import Images, TensorImages
 from limbeck.training.targets import Labels
 from limbeck.training.train import Training
 
@@ -59,7 +59,7 @@ class ProtocolFit:
 
     def _trial(self, images: Tensor, labels: Tensor, how: Training, seed: int) -> Trial:
         device = self.evaluator.device
-        return Trial(Held(images.to(device)), Labels(labels.float().to(device)), how, ("fit", seed))
+        return Trial(TensorImages(images.to(device)), Labels(labels.float().to(device)), how, ("fit", seed))
 
 
 def training_images(evaluator: Evaluator) -> tuple[Tensor, Tensor]:

@@ -28,19 +28,19 @@ from limbeck.experts.blocks import BLOCK
 from limbeck.experts.curriculum import EPOCHS, NETWORKS, Curriculum, difficulty
 from limbeck.experts.difficulty import Scoring
 from limbeck.experts.estimate import missing_jobs
+from limbeck.experts.files import Job, Shelf
 from limbeck.experts.fill import Want
 from limbeck.experts.recorder import Recorder
-from limbeck.experts.shelf import Job, Shelf
 from limbeck.experts.store import TrajectoryStore
 from limbeck.experts.train import ExpertTask, lacking_of, material_of, scoring_of
-from limbeck.experts.trainer import Material, Trainer
+from limbeck.experts.trainer import ExpertSetup, Trainer
 from limbeck.runtime.devices import one_thread
 from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.random import generator
 from limbeck.runtime.workers import cores, side_by_side
 from limbeck.training.compute import TIMED_STEPS, WORKERS_FROM_SECONDS
 from limbeck.training.gradient import Gradient
-from limbeck.training.images import Held
+from limbeck.training.images import TensorImages
 
 LEAST_STEPS, MOST_STEPS = 3, 50
 ABOUT, LONG = 2.0, 4.0  # seconds: of the steps timed together; of one that is not timed a second time
@@ -97,13 +97,13 @@ def difficulty_seconds(scoring: Scoring) -> float:
     clock = _Clock()
     how = replace(scoring.how, epochs=1 + LEAST_STEPS)
     theta = scoring.train(0, how, lambda *_: clock.tick(), _First(batch))
-    asked, labels = Held(images.fetch(few)), scoring.labels[: len(few)]
+    asked, labels = TensorImages(images.fetch(few)), scoring.labels[: len(few)]
     score = _seconds(lambda: difficulty(scoring.network, [theta], asked, labels, how.loss, scoring.measure))
     epochs = EPOCHS * len(images) / batch
     return NETWORKS * (epochs * statistics.fmean(clock.intervals()) + len(images) / len(few) * score)
 
 
-def _training(material: Material, coding: str, sets: Sequence[Sequence[Job]]) -> tuple[dict[str, float], int]:
+def _training(material: ExpertSetup, coding: str, sets: Sequence[Sequence[Job]]) -> tuple[dict[str, float], int]:
     """Seconds by part of groups that are trained one after another, and how many experts are trained at a time."""
     trials, on_cpu = _Trials(material, coding), material.compute.device.type == "cpu"
     parts = dict.fromkeys(("compile", "workers", "steps", "accuracies", "checkpoints"), 0.0)
@@ -127,7 +127,7 @@ def _training(material: Material, coding: str, sets: Sequence[Sequence[Job]]) ->
     return parts, at_once
 
 
-def _steps(material: Material, epoch: int) -> float:
+def _steps(material: ExpertSetup, epoch: int) -> float:
     """Of an epoch (from 0); a last batch that is not full counts as its share."""
     count = len(material.images) if material.pool is None else len(material.pool(epoch))
     return count / min(len(material.images), material.settings.batch_size)
@@ -143,7 +143,7 @@ def _sets(jobs: Mapping[int, Sequence[Job]], group: int) -> Iterator[list[Job]]:
             yield list(same)
 
 
-def _group(material: Material) -> int:
+def _group(material: ExpertSetup) -> int:
     return Trainer(material, lambda job: _Clock(), lambda count: None).group
 
 
@@ -155,7 +155,7 @@ class _Trials:
         coding: of their checkpoints.
     """
 
-    def __init__(self, material: Material, coding: str) -> None:
+    def __init__(self, material: ExpertSetup, coding: str) -> None:
         held = {field.name: getattr(material, field.name) for field in fields(material)}
         batch = min(len(material.images), material.settings.batch_size)
         self.few = _Few(**(held | {"held_out": None, "pool": _First(batch), "whole": material, "coding": coding}))
@@ -194,10 +194,10 @@ class _First:
 
 
 @dataclass(frozen=True)
-class _Few(Material):
+class _Few(ExpertSetup):
     """`whole` with one step an epoch and nothing to look at, by the gradient that all of it would decide on."""
 
-    whole: Material | None = None
+    whole: ExpertSetup | None = None
     coding: str = "fp32"
 
     def gradient(self) -> Gradient:
@@ -268,7 +268,7 @@ def _look(few: _Few) -> float:
         return _seconds(lambda: whole.record(_Clock(), job, 1, theta, state))
     _, height, width = whole.images.shape
     index = torch.arange(min(len(whole.held_out), max(16, LOOKED_AT // (height * width))))
-    part = replace(whole, held_out=Held(whole.held_out.fetch(index)), held_out_labels=whole.held_out_labels[: len(index)])
+    part = replace(whole, held_out=TensorImages(whole.held_out.fetch(index)), held_out_labels=whole.held_out_labels[: len(index)])
     return len(whole.held_out) / len(index) * _seconds(lambda: part.record(_Clock(), job, 1, theta, state))
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from limbeck.experts.blocks import blocks_of
 from limbeck.experts.coding import CODINGS
+from limbeck.experts.files import Job
 from limbeck.experts.fill import Shard, Want
-from limbeck.experts.shelf import Job
 from limbeck.experts.store import TrajectoryStore
 
 HEADER = 900  # bytes a file

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from filelock import Timeout
 
 from limbeck.experts.epochs import text_of
+from limbeck.experts.files import Job
 from limbeck.experts.settings import ExpertSettings
-from limbeck.experts.shelf import Job
 from limbeck.runtime.errors import Failure, UsageError, require
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from safetensors import safe_open
 
 from limbeck.experts.blocks import Block, digest, write_rows
 from limbeck.experts.epochs import text_of
+from limbeck.experts.files import ACCURACY, Shelf
 from limbeck.experts.fill import Want
-from limbeck.experts.shelf import ACCURACY, Shelf
 from limbeck.experts.store import TrajectoryStore
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import write_json

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from limbeck.experts.blocks import BLOCK, Point, digest, write_block, write_point
-from limbeck.experts.shelf import Job, Shelf
+from limbeck.experts.files import Job, Shelf
 from limbeck.runtime.errors import Failure
 
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from limbeck.experts.blocks import blocks_of, write_block
+from limbeck.experts.files import Shelf
 from limbeck.experts.fill import Want
-from limbeck.experts.shelf import Shelf
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import encodable, fingerprint, plain

@@ -21,7 +21,7 @@ from limbeck.experts.fill import Shard, Want, fill, say_lacking, want_of
 from limbeck.experts.recorder import Recorder
 from limbeck.experts.settings import ExpertSettings, unread
 from limbeck.experts.store import FORMAT, TrajectoryStore
-from limbeck.experts.trainer import Material, Trainer, optimiser_of, rate_of
+from limbeck.experts.trainer import ExpertSetup, Trainer, optimiser_of, rate_of
 from limbeck.losses import cross_entropy
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.cache import cache_root
@@ -171,10 +171,10 @@ def _write(store: TrajectoryStore, lacking: dict[int, list[int]], write: Callabl
         raise UsageError(f"experts: {said}") from error
 
 
-def material_of(task: ExpertTask) -> Material:
+def material_of(task: ExpertTask) -> ExpertSetup:
     """What the experts of a task are trained with, all images prepared; without a curriculum."""
     settings, data = task.settings, task.data
-    return Material(
+    return ExpertSetup(
         compute=Compute(task.network, task.device, task.compile),
         images=prepare_split(data.train, task.preprocessing, task.device),
         labels=one_hot(torch.from_numpy(data.train.labels), data.num_classes).float().to(task.device),
@@ -193,7 +193,7 @@ def material_of(task: ExpertTask) -> Material:
     )
 
 
-def scoring_of(task: ExpertTask, material: Material) -> Scoring:
+def scoring_of(task: ExpertTask, material: ExpertSetup) -> Scoring:
     """How difficult the images are to the network of a task."""
     return Scoring(
         network=task.network,

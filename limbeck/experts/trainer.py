@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from limbeck.experts.files import Job
 from limbeck.experts.recorder import Recorder
 from limbeck.experts.settings import ExpertSettings
-from limbeck.experts.shelf import Job
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.devices import one_thread
 from limbeck.runtime.errors import Failure
@@ -30,7 +30,7 @@ from limbeck.training.train import Member, Pool, Training, accuracy, train, trai
 
 
 @dataclass(frozen=True)
-class Material:
+class ExpertSetup:
     """What experts are trained with.
 
     Args:
@@ -140,7 +140,7 @@ class Trainer:
         epoch_done: told how many epochs more have been trained, perhaps in another thread.
     """
 
-    material: Material
+    material: ExpertSetup
     recorder: Callable[[Job], Recorder]
     epoch_done: Callable[[int], None]
 
@@ -205,7 +205,7 @@ class Trainer:
 
 @dataclass(frozen=True)
 class _Work:
-    material: Material
+    material: ExpertSetup
     job: Job
     recorder: Recorder
     counter: Ticks

@@ -6,8 +6,8 @@ from pathlib import Path
 from limbeck.experts.blocks import BLOCK_NAME, POINT_NAME, problems_of
 from limbeck.experts.coding import CODINGS
 from limbeck.experts.epochs import text_of
+from limbeck.experts.files import Shelf
 from limbeck.experts.fill import Want
-from limbeck.experts.shelf import Shelf
 from limbeck.experts.store import TrajectoryStore
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import NoProgress, Progress

@@ -13,9 +13,9 @@ from torch import Tensor
 from limbeck import augmentation
 from limbeck.augmentation import Draw
 from limbeck.augmentation_settings import AugmentSettings
+from limbeck.matching.closed_form import Staged
 from limbeck.matching.derivatives import Derivatives, Pulled, Reverse
 from limbeck.matching.settings import Precision
-from limbeck.matching.staged import Staged
 from limbeck.networks import micro_batches
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.compiling import compiled

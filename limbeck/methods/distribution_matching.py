@@ -21,9 +21,9 @@ from limbeck.matching.adjoint import Gradients
 from limbeck.matching.criteria import KeepAll, criterion_of
 from limbeck.matching.settings import MatchSettings
 from limbeck.methods.class_draws import ClassDraw, ClassDraws
+from limbeck.methods.materials import Materials
 from limbeck.methods.objective import Engine, Objective, State, Update
-from limbeck.methods.real_settings import RealSettings
-from limbeck.methods.workspace import Workspace
+from limbeck.methods.settings import RealSettings
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_micro_batch, largest_activation
 from limbeck.runtime.errors import require
@@ -182,7 +182,7 @@ def _images_at_once(network: FlatNetwork, images: Images) -> int:
     return cached or max(1, AT_ONCE // largest_activation(network, images.shape))
 
 
-def make(workspace: Workspace, classes: Tensor, engine: Engine | None) -> Objective:
+def make(materials: Materials, classes: Tensor, engine: Engine | None) -> Objective:
     """The objective of a run."""
-    s, real = workspace.settings, (workspace.train_images, torch.from_numpy(workspace.data.train.labels))
-    return DistributionMatching(*real, classes, workspace.network, s.real, s.match, s.augment, s.seed)
+    s, real = materials.settings, (materials.train_images, torch.from_numpy(materials.data.train.labels))
+    return DistributionMatching(*real, classes, materials.network, s.real, s.match, s.augment, s.seed)

@@ -29,15 +29,15 @@ from limbeck.matching.adjoint import Gradients
 from limbeck.matching.criteria import Criterion, KeepAll, criterion_of
 from limbeck.matching.settings import MatchSettings
 from limbeck.methods.class_draws import ClassDraw, ClassDraws
+from limbeck.methods.materials import Materials
 from limbeck.methods.objective import Engine, Objective, State, Update
-from limbeck.methods.real_settings import RealSettings
-from limbeck.methods.workspace import Workspace
+from limbeck.methods.settings import RealSettings
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_micro_batch
 from limbeck.runtime.random import generator
 from limbeck.training.compute import Compute
 from limbeck.training.gradient import Gradient
-from limbeck.training.images import Held, Images
+from limbeck.training.images import Images, TensorImages
 from limbeck.training.optimisers import Sgd
 from limbeck.training.train import Training, train
 
@@ -151,7 +151,7 @@ class GradientMatching(Objective):
         theta = train(
             self.network,
             state["theta"],
-            Held(images.detach()),
+            TensorImages(images.detach()),
             one_hot(self.classes, num_classes).to(images),
             Training(
                 optimiser=Sgd(s.network_lr, s.network_momentum, s.network_weight_decay),
@@ -211,25 +211,25 @@ def _rows_apart(a: Tensor, b: Tensor, counted: Tensor) -> Tensor:
     return apart.sum()
 
 
-def dc(workspace: Workspace, classes: Tensor, engine: Engine | None) -> Objective:
+def dc(materials: Materials, classes: Tensor, engine: Engine | None) -> Objective:
     """DC's objective of a run."""
-    return _make(workspace, classes, NO_AUGMENTATION)
+    return _make(materials, classes, NO_AUGMENTATION)
 
 
-def dsa(workspace: Workspace, classes: Tensor, engine: Engine | None) -> Objective:
+def dsa(materials: Materials, classes: Tensor, engine: Engine | None) -> Objective:
     """DSA's objective of a run."""
-    return _make(workspace, classes, workspace.settings.augment)
+    return _make(materials, classes, materials.settings.augment)
 
 
-def _make(workspace: Workspace, classes: Tensor, augment: AugmentSettings) -> Objective:
-    s, real = workspace.settings, (workspace.train_images, torch.from_numpy(workspace.data.train.labels))
-    return GradientMatching(*real, classes, workspace.network, s.real, s.match, augment, s.seed, _gradient(workspace, classes))
+def _make(materials: Materials, classes: Tensor, augment: AugmentSettings) -> Objective:
+    s, real = materials.settings, (materials.train_images, torch.from_numpy(materials.data.train.labels))
+    return GradientMatching(*real, classes, materials.network, s.real, s.match, augment, s.seed, _gradient(materials, classes))
 
 
-def _gradient(workspace: Workspace, classes: Tensor) -> Gradient | None:
+def _gradient(materials: Materials, classes: Tensor) -> Gradient | None:
     """g, compiled where there are steps enough; None leaves it to the objective."""
-    s, data = workspace.settings, workspace.data
-    compute, steps = Compute(workspace.network, workspace.device, s.engine.compile), s.outer.iterations * data.num_classes
+    s, data = materials.settings, materials.data
+    compute, steps = Compute(materials.network, materials.device, s.engine.compile), s.outer.iterations * data.num_classes
     if not compute.compiles(steps):
         return None
     counts = torch.from_numpy(data.train.labels).bincount()[classes.unique()].clamp(max=s.real.batch)

@@ -24,8 +24,8 @@ from limbeck.data.imageset import Split
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.distilled.initial import class_orders
 from limbeck.distilled.view_labels import evaluating
-from limbeck.methods.rded_settings import RdedSettings
-from limbeck.methods.workspace import Workspace
+from limbeck.methods.materials import Materials
+from limbeck.methods.settings import RdedSettings
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.random import generator
 from limbeck.views import Views
@@ -175,22 +175,22 @@ def _lengths(side: int, factor: int) -> list[int]:
     return [side // factor + (part < side % factor) for part in range(factor)]
 
 
-def make(workspace: Workspace, folder: Path) -> tuple[Tensor, Tensor, nn.Module]:
+def make(materials: Materials, folder: Path) -> tuple[Tensor, Tensor, nn.Module]:
     """X, the classes and the teacher of a run."""
-    s, data = workspace.settings, workspace.data
-    teacher = workspace.evaluator().trained(s.rded.teacher)
-    with workspace.progress.stage("rded", data.num_classes) as stage:
-        parts = (data.train, workspace.preprocessing, data.num_classes, s.ipc, s.rded, s.seed, workspace.device)
+    s, data = materials.settings, materials.data
+    teacher = materials.teacher(s.rded.teacher)
+    with materials.progress.stage("rded", data.num_classes) as stage:
+        parts = (data.train, materials.preprocessing, data.num_classes, s.ipc, s.rded, s.seed, materials.device)
         return *build(teacher, *parts, lambda count: stage.advance()), teacher
 
 
-def check(workspace: Workspace) -> None:
+def check(materials: Materials) -> None:
     """Raise `UsageError` when a class has too few images, or there is no such teacher."""
-    s, data = workspace.settings, workspace.data
+    s, data = materials.settings, materials.data
     _check_ipc(data.train, data.num_classes, s.ipc, s.rded.factor_for(*data.shape[1:]))
     if s.rded.teacher is not None:
         try:
-            workspace.network_of(s.rded.teacher)
+            materials.network_of(s.rded.teacher)
         except UsageError as error:
             raise UsageError(f"rded.teacher: {str(error).removeprefix('network: ')}") from error
 

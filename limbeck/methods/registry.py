@@ -22,7 +22,7 @@ from typing import Any
 
 from limbeck.methods.method import Method
 from limbeck.runtime.errors import require
-from limbeck.runtime.foreign import check_form, imported, is_foreign
+from limbeck.runtime.plugins import check_form, imported, is_foreign
 
 # Presets say what is the method's own even where that is the default, because a recipe of another method gives way to them.
 ITSELF: dict[str, Any] = {"outer.ema_decay": None}  # X, not its average

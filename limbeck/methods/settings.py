@@ -1,22 +1,9 @@
-"""The whole key tree of a distillation; each room owns its own branch."""
+"""What a user may say about the outer loop and about single methods: the keys `outer.*`, `real.*`, `rded.*` and `sre2l.*`."""
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
-from limbeck.augmentation_settings import AugmentSettings
-from limbeck.data.settings import DataSettings
-from limbeck.distilled.settings import ViewLabelSettings
-from limbeck.distilled.starts import STARTS, Start
-from limbeck.evaluation.settings import EvalSettings
-from limbeck.experts.settings import ExpertSettings
-from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSettings
-from limbeck.methods.method import Method
-from limbeck.methods.rded_settings import RdedSettings
-from limbeck.methods.real_settings import RealSettings
-from limbeck.methods.registry import METHODS, check_name
-from limbeck.methods.sre2l_settings import Sre2lSettings
 from limbeck.runtime.errors import require
-from limbeck.saliency.settings import EnhanceSettings
 
 LARGEST = 1e38  # single precision ends a little above
 
@@ -63,69 +50,138 @@ class OuterSettings:
         require(self.checkpoint_every >= 1, "outer.checkpoint_every", self.checkpoint_every, "at least 1")
 
 
+ROLL, AT_SIDE = 32, 224  # SRe2L's published shift, of images of that side
+PUBLISHED_LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DistillSettings:
-    """Everything that determines a distilled set.
+class RealSettings:
+    """Batches of real images, and the networks that gradients are matched in (PAPER § 9: DC, DSA, DM).
+
+    DM draws a new network for every iteration and never trains it: of these keys it has only `batch`.
 
     Args:
-        method: the name of a method; it stands for settings too, under those of the recipe (`methods/registry.py`).
-            `package.module:METHOD` is one of the user's (docs/add-a-method.md).
-        network: the network to distil for, such as `ConvNetD3-w32`.
-        ipc: synthetic images per class.
-        init: what the outer loop starts from: `correct`, `real`, `noise` or `centre` (`distilled/initial.py`), or the path of a
-            distilled set, ours or another program's, or of a run that made one: its images, labels and η, instead of
-            `outer.syn_lr_init`, are taken up. Methods without that loop start from nothing; a name, which a recipe may say for
-            several methods, is nothing to them, a path is refused.
-        labels: `soft` are logits, learned where `outer.lr_label` is above 0; `hard` are the classes, and fixed.
-        seed: of every random draw except those of `data.seed`.
-        output: the run folder; None takes `runs/<recipe>`.
+        batch: real images of a class in an iteration; a class that has fewer gives them all.
+        outer_loops: iterations that a network is matched in before the next is drawn. None takes the published number of the
+            number of images per class that is nearest, as a ratio: 1, 10, 20, 30, 40, 50 for 1, 10, 20, 30, 40, 50 images per
+            class, so that 3 of them take 1, and 4 take 10. The published 1000 networks are as many times this number of iterations.
+        inner_loops: epochs on the synthetic images that it is trained for between two of them; None takes 1, 50, 25, 20, 15, 10
+            in the same way.
+        network_lr: step size of SGD in that training.
+        network_momentum: of that SGD.
+        network_weight_decay: of that SGD.
+        network_batch: synthetic images per step of it.
     """
 
-    data: DataSettings = field(default_factory=DataSettings)
-    network: str = "ConvNetD3"
-    augment: AugmentSettings = field(default_factory=AugmentSettings)
-    ipc: int = 1
-    init: Start | str = "correct"
-    seed: int = 0
-    output: str | None = None
-    method: str = "edf"
-    labels: Literal["soft", "hard"] = "soft"
-    experts: ExpertSettings = field(default_factory=ExpertSettings)
-    match: MatchSettings = field(default_factory=MatchSettings)
-    schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
-    enhance: EnhanceSettings = field(default_factory=EnhanceSettings)
-    real: RealSettings = field(default_factory=RealSettings)
-    rded: RdedSettings = field(default_factory=RdedSettings)
-    sre2l: Sre2lSettings = field(default_factory=Sre2lSettings)
-    view_labels: ViewLabelSettings = field(default_factory=ViewLabelSettings)
-    outer: OuterSettings = field(default_factory=OuterSettings)
-    engine: EngineSettings = field(default_factory=EngineSettings)
-    eval: EvalSettings = field(default_factory=EvalSettings)
+    batch: int = 256
+    outer_loops: int | None = None
+    inner_loops: int | None = None
+    network_lr: float = 0.01
+    network_momentum: float = 0.0
+    network_weight_decay: float = 0.0
+    network_batch: int = 256
 
     def __post_init__(self) -> None:
-        require(self.ipc >= 1, "ipc", self.ipc, "at least 1")
-        require(self.init.strip() != "", "init", self.init, f"one of {', '.join(STARTS)}, or the path of a distilled set")
-        check_name(self.method)
-        loops = self.method not in METHODS or METHODS[self.method].kind == "objective"
-        fixed = self.labels == "soft" or self.outer.lr_label == 0 or not loops
-        require(fixed, "outer.lr_label", self.outer.lr_label, "0 with labels=hard, which are fixed")
-        if self.method in METHODS:  # one of the user's is asked when it is imported, not wherever its settings are read
-            self.check_method(METHODS[self.method])
+        require(self.batch >= 1, "real.batch", self.batch, "at least 1")
+        require(self.outer_loops is None or self.outer_loops >= 1, "real.outer_loops", self.outer_loops, "at least 1")
+        require(self.inner_loops is None or self.inner_loops >= 0, "real.inner_loops", self.inner_loops, "at least 0")
+        require(0 < self.network_lr < float("inf"), "real.network_lr", self.network_lr, "above 0 and finite")
+        require(0 <= self.network_momentum < 1, "real.network_momentum", self.network_momentum, "in [0, 1)")
+        decays = 0 <= self.network_weight_decay < float("inf")
+        require(decays, "real.network_weight_decay", self.network_weight_decay, "at least 0 and finite")
+        require(self.network_batch >= 1, "real.network_batch", self.network_batch, "at least 1")
 
-    def check_method(self, method: Method) -> None:
-        """Raise `UsageError` for whatever does not fit `method`, the one that is named."""
-        accepted = f"one of {', '.join(STARTS)}: {self.method} makes its set at once, and cannot go on from another"
-        require(self.init in STARTS or method.kind == "objective", "init", self.init, accepted)
-        reached = self.schedule.max_start_epoch - 1 + self.match.expert_epochs
-        accepted = f"at least schedule.max_start_epoch − 1 + match.expert_epochs ({reached})"
-        enough = not method.experts or self.experts.train_epochs >= reached
-        require(enough, "experts.train_epochs", self.experts.train_epochs, accepted)
-        require(self.labels == "hard" or method.soft, "labels", self.labels, f"hard, which {self.method} needs")
+    def loops(self, ipc: int) -> tuple[int, int]:
+        """`outer_loops` and `inner_loops` for so many images per class, at least 1."""
+        outer, inner = PUBLISHED_LOOPS[min(PUBLISHED_LOOPS, key=lambda known: max(known / ipc, ipc / known))]
+        return (outer if self.outer_loops is None else self.outer_loops, inner if self.inner_loops is None else self.inner_loops)
 
 
-def value_of(settings: DistillSettings, key: str) -> Any:
-    """The value of a dotted key, such as `match.drop_ratio`."""
-    value: Any = settings
-    for name in key.split("."):
-        value = getattr(value, name)
-    return value
+FROM_SIDE = 128  # the factor is 2 from here on: CIFAR and Tiny ImageNet have 1, ImageNet 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RdedSettings:
+    """Crops of real images, scored and stitched (PAPER § 9).
+
+    Args:
+        factor: sides of an image are cut into so many; factor² crops make one image. None takes 2 where both sides have 128
+            pixels or more, else 1.
+        images: real images per class that are cropped, or all where there are fewer; where ipc · factor² is more, so many.
+        crops: of each of them, of which the best may be taken.
+        crop_scale: least and greatest share of the area that a crop has.
+        fit: how a crop comes to the size that the teacher takes, to be scored: `pad` puts it in the middle of what the network
+            takes for zeros, as the published runs do, `resize` enlarges it.
+        teacher: name of the teacher's network; None takes the one distilled for.
+    """
+
+    factor: int | None = None
+    images: int = 300
+    crops: int = 5
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    fit: Literal["pad", "resize"] = "pad"
+    teacher: str | None = None
+
+    def __post_init__(self) -> None:
+        require(self.factor is None or self.factor >= 1, "rded.factor", self.factor, "at least 1, or null")
+        for name in ("images", "crops"):
+            require(getattr(self, name) >= 1, f"rded.{name}", getattr(self, name), "at least 1")
+        low, high = self.crop_scale
+        require(0 < low <= high <= 1, "rded.crop_scale", list(self.crop_scale), "two shares in (0, 1], the smaller first")
+        require(self.fit in ("pad", "resize"), "rded.fit", self.fit, "pad or resize")
+
+    def factor_for(self, height: int, width: int) -> int:
+        """The factor for images of that size, in pixels.
+
+        Raises:
+            UsageError: when they have fewer pixels than parts.
+        """
+        factor = self.factor or (2 if min(height, width) >= FROM_SIDE else 1)
+        require(factor <= min(height, width), "rded.factor", factor, f"at most {min(height, width)}, the images' shorter side")
+        return factor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sre2lSettings:
+    """Images recovered from a teacher's weights and batch norms (PAPER § 9).
+
+    Args:
+        iterations: of every batch.
+        lr: Adam's step size at the start; it falls along a cosine to 0.
+        betas: of Adam.
+        batch_size: images that are recovered together, one of each class after the other.
+        bn_weight: of the distance between the statistics of the images and those of the teacher's batch norms.
+        first_multiplier: by which the first batch norm counts more.
+        crop_scale: least and greatest share of the area that a crop has.
+        roll: greatest shift in pixels; None takes 32 for 224 pixels, and in proportion for other sizes.
+        same_view: whether all images of a batch get the same crop, flip and shift, as in the published runs.
+        teacher: name of the teacher's network, which must have batch norms; None takes the one distilled for, or where that has
+            none, the same with batch norm.
+    """
+
+    iterations: int = 4000
+    lr: float = 0.25
+    betas: tuple[float, float] = (0.5, 0.9)
+    batch_size: int = 100
+    bn_weight: float = 0.01
+    first_multiplier: float = 10.0
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    roll: int | None = None
+    same_view: bool = True
+    teacher: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "batch_size"):
+            require(getattr(self, name) >= 1, f"sre2l.{name}", getattr(self, name), "at least 1")
+        require(0 < self.lr < float("inf"), "sre2l.lr", self.lr, "above 0 and finite")
+        require(all(0 <= beta < 1 for beta in self.betas), "sre2l.betas", list(self.betas), "two numbers in [0, 1)")
+        for name in ("bn_weight", "first_multiplier"):
+            value = getattr(self, name)
+            require(0 <= value < float("inf"), f"sre2l.{name}", value, "at least 0 and finite")
+        low, high = self.crop_scale
+        require(0 < low <= high <= 1, "sre2l.crop_scale", list(self.crop_scale), "two shares in (0, 1], the smaller first")
+        require(self.roll is None or self.roll >= 0, "sre2l.roll", self.roll, "at least 0, or null")
+
+    def roll_for(self, height: int, width: int) -> int:
+        """The greatest shift, in pixels, of images of that size."""
+        return round(ROLL * min(height, width) / AT_SIDE) if self.roll is None else self.roll

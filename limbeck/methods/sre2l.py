@@ -27,8 +27,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from limbeck import views
 from limbeck.data.preprocessing import Preprocessing, Whiten
 from limbeck.distilled.view_labels import evaluating
-from limbeck.methods.sre2l_settings import Sre2lSettings
-from limbeck.methods.workspace import Workspace
+from limbeck.methods.materials import Materials
+from limbeck.methods.settings import Sre2lSettings
 from limbeck.networks.batch_norm import BatchNorm
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.errors import Failure, UsageError, require
@@ -224,14 +224,14 @@ def _statistics(part: nn.Module) -> tuple[Tensor, Tensor] | None:
     return None
 
 
-def make(workspace: Workspace, folder: Path) -> tuple[Tensor, Tensor, nn.Module]:
+def make(materials: Materials, folder: Path) -> tuple[Tensor, Tensor, nn.Module]:
     """X, the classes and the teacher of a run; one that was stopped goes on."""
-    s, data, path = workspace.settings, workspace.data, folder / "recovery.safetensors"
-    teacher = workspace.evaluator().trained(_teacher(workspace).name)
-    parts = (data.shape, data.num_classes, s.ipc, s.sre2l, s.seed, workspace.device, s.augment.flip)
-    recovery = Recovery(teacher, workspace.preprocessing, *parts)
+    s, data, path = materials.settings, materials.data, folder / "recovery.safetensors"
+    teacher = materials.teacher(_teacher(materials).name)
+    parts = (data.shape, data.num_classes, s.ipc, s.sre2l, s.seed, materials.device, s.augment.flip)
+    recovery = Recovery(teacher, materials.preprocessing, *parts)
     state = read_tensors(path)[0] if path.exists() else recovery.start()
-    with workspace.progress.stage("sre2l", recovery.iterations, int(state["done"])) as stage:
+    with materials.progress.stage("sre2l", recovery.iterations, int(state["done"])) as stage:
 
         def after(state: State, loss: Tensor) -> None:
             if int(state["done"]) % s.outer.checkpoint_every == 0:
@@ -243,19 +243,19 @@ def make(workspace: Workspace, folder: Path) -> tuple[Tensor, Tensor, nn.Module]
     return *recovery.result(state), teacher
 
 
-def check(workspace: Workspace) -> None:
+def check(materials: Materials) -> None:
     """Raise `UsageError` when there is no teacher with batch norm."""
-    network = _teacher(workspace)
+    network = _teacher(materials)
     check_teacher(network.module, network.name)
 
 
-def _teacher(workspace: Workspace) -> FlatNetwork:
+def _teacher(materials: Materials) -> FlatNetwork:
     """The teacher's network, not trained: the one named, or the one distilled for, with batch norm where that is to be had."""
-    named, own = workspace.settings.sre2l.teacher, workspace.network
+    named, own = materials.settings.sre2l.teacher, materials.network
     if named is None and own.has_batch_norm:
         return own
     try:
-        return workspace.network_of(named or with_batch_norm(own.name))
+        return materials.network_of(named or with_batch_norm(own.name))
     except UsageError as error:
         if named is None:
             return own

@@ -4,23 +4,23 @@ import torch
 from torch import Tensor
 
 from limbeck.distilled import selection
-from limbeck.methods.workspace import Workspace
+from limbeck.methods.materials import Materials
 
 
-def random(workspace: Workspace) -> Tensor:
+def random(materials: Materials) -> Tensor:
     """Random images."""
-    return selection.random_subset(_labels(workspace), workspace.settings.ipc, workspace.settings.seed)
+    return selection.random_subset(_labels(materials), materials.settings.ipc, materials.settings.seed)
 
 
-def herding(workspace: Workspace) -> Tensor:
+def herding(materials: Materials) -> Tensor:
     """Images whose mean follows that of their class, in the features of a network trained on the full data."""
-    return selection.herding(workspace.features(), _labels(workspace), workspace.settings.ipc)
+    return selection.herding(materials.features(), _labels(materials), materials.settings.ipc)
 
 
-def k_center(workspace: Workspace) -> Tensor:
+def k_center(materials: Materials) -> Tensor:
     """Images that cover their class, in the same features."""
-    return selection.k_center(workspace.features(), _labels(workspace), workspace.settings.ipc)
+    return selection.k_center(materials.features(), _labels(materials), materials.settings.ipc)
 
 
-def _labels(workspace: Workspace) -> Tensor:
-    return torch.from_numpy(workspace.data.train.labels)
+def _labels(materials: Materials) -> Tensor:
+    return torch.from_numpy(materials.data.train.labels)

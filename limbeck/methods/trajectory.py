@@ -17,8 +17,8 @@ from limbeck.matching.criteria import KeepAll, MatchingLoss, criterion_of
 from limbeck.matching.schedules import draw_start_epoch
 from limbeck.matching.settings import MatchSettings, ScheduleSettings
 from limbeck.matching.steps import StudentStep, draw_steps
+from limbeck.methods.materials import Materials
 from limbeck.methods.objective import Engine, Objective, State, Update
-from limbeck.methods.workspace import Workspace
 from limbeck.runtime.random import generator
 
 
@@ -74,8 +74,8 @@ class TrajectoryMatching(Objective):
         return {name: 1.0 if kept is None else kept[part].double().mean().item() for name, part in slices.items()}
 
 
-def make(workspace: Workspace, classes: Tensor, engine: Engine | None) -> Objective:
+def make(materials: Materials, classes: Tensor, engine: Engine | None) -> Objective:
     """The objective of a run; Discriminative Area Enhancement comes with the outer loop."""
-    s = workspace.settings
+    s = materials.settings
     assert engine is not None, "trajectory methods walk through student steps"
-    return TrajectoryMatching(workspace.experts, s.experts.num_experts, *engine, s.match, s.schedule, s.augment, s.seed)
+    return TrajectoryMatching(materials.experts, s.experts.num_experts, *engine, s.match, s.schedule, s.augment, s.seed)

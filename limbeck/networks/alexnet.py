@@ -7,7 +7,7 @@ stride.
 
 from torch import Tensor, nn
 
-from limbeck.networks.parts import Block, first_stride, grey_padding, max_pools
+from limbeck.networks.blocks import ConvBlock, first_stride, grey_padding, max_pools
 from limbeck.networks.stages import Norm
 
 LEAST = 8
@@ -34,11 +34,11 @@ class AlexNet(nn.Module):
         padding, stride = 2 + grey_padding(channels), first_stride(height, width_pixels)
         self.blocks = nn.ModuleList(
             [
-                Block(channels, width, norm, kernel=5, stride=stride, padding=padding),
-                Block(width, wide, norm, kernel=5, padding=2),
-                Block(wide, widest, norm),
-                Block(widest, wide, norm),
-                Block(wide, wide, norm),
+                ConvBlock(channels, width, norm, kernel=5, stride=stride, padding=padding),
+                ConvBlock(width, wide, norm, kernel=5, padding=2),
+                ConvBlock(wide, widest, norm),
+                ConvBlock(widest, wide, norm),
+                ConvBlock(wide, wide, norm),
             ]
         )
         self.pools = max_pools(len(self.blocks), POOLED)

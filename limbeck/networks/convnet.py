@@ -8,8 +8,8 @@ arXiv:2006.05929.
 import torch
 from torch import Tensor, nn
 
-from limbeck.networks.parts import GROUPS, Block
-from limbeck.networks.stages import Activation, Bias, Convolution, Dense, Norm, NormActivatePool, Pooling, Stage
+from limbeck.networks.blocks import GROUPS, ConvBlock
+from limbeck.networks.stages import Activation, Bias, Convolution, Dense, NetworkStage, Norm, NormActivatePool, Pooling
 
 
 class ConvNet(nn.Module):
@@ -43,7 +43,7 @@ class ConvNet(nn.Module):
         super().__init__()
         self.shape, self.kinds = (height, width_pixels), (norm, pooling, activation)
         inputs = [channels] + [width] * (depth - 1)
-        self.blocks = nn.ModuleList(Block(size, width, norm, activation) for size in inputs)
+        self.blocks = nn.ModuleList(ConvBlock(size, width, norm, activation) for size in inputs)
         self.pool: nn.Module = {"avg": nn.AvgPool2d(2), "max": nn.MaxPool2d(2), "none": nn.Identity()}[pooling]
         shrink = 1 if pooling == "none" else 2**depth
         self.classifier = nn.Linear(width * (height // shrink) * (width_pixels // shrink), num_classes)
@@ -59,7 +59,7 @@ class ConvNet(nn.Module):
         logits: Tensor = self.classifier(self.features(x))
         return logits
 
-    def stages(self, dtype: torch.dtype | None = None) -> list[Stage] | None:
+    def stages(self, dtype: torch.dtype | None = None) -> list[NetworkStage] | None:
         """The network as stages that convolve in `dtype`; None where a pooling leaves out a row or a column."""
         (height, width), (norm, pooling, activation) = self.shape, self.kinds
         halvings = 0 if pooling == "none" else len(self.blocks)
@@ -69,5 +69,5 @@ class ConvNet(nn.Module):
         norms = ("1.weight", "1.bias") if norm != "none" else ()
         names = [tuple(f"blocks.{i}.{part}" for part in ("0.weight", "0.bias", *norms)) for i in range(len(self.blocks))]
         head = Dense((height >> halvings, width >> halvings))
-        blocks = [Stage(Convolution(dtype), rest, parts) for parts in names]
-        return [*blocks, Stage(head, Bias(), ("classifier.weight", "classifier.bias"))]
+        blocks = [NetworkStage(Convolution(dtype), rest, parts) for parts in names]
+        return [*blocks, NetworkStage(head, Bias(), ("classifier.weight", "classifier.bias"))]

@@ -19,10 +19,10 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import is_lazy
 
 from limbeck.networks.batch_norm import BatchNorm, convert_batch_norms, measure_statistics
-from limbeck.networks.foreign import build_foreign, is_foreign
+from limbeck.networks.factory import build_foreign, is_foreign
 from limbeck.networks.initial import draw_seed, initial_values
 from limbeck.networks.names import build_network
-from limbeck.networks.stages import Stage
+from limbeck.networks.stages import NetworkStage
 from limbeck.runtime.errors import UsageError, require
 
 
@@ -93,11 +93,11 @@ class FlatNetwork:
             logits: Tensor = functional_call(self.module, {**self._constants(theta), **self.parameters(theta)}, (x,))
         return logits
 
-    def stages(self, dtype: torch.dtype | None = None) -> list[Stage] | None:
+    def stages(self, dtype: torch.dtype | None = None) -> list[NetworkStage] | None:
         """The network as stages that convolve in `dtype` (None: in that of θ); None where it has no such form."""
         found = getattr(self.module, "stages", None)
         # Other networks call a part of theirs so.
-        form: list[Stage] | None = found(dtype) if ismethod(found) else None
+        form: list[NetworkStage] | None = found(dtype) if ismethod(found) else None
         return form
 
     def initial(self, generator: torch.Generator) -> Tensor:

@@ -6,7 +6,7 @@ Zhao, Mopuri and Bilen, 2020, arXiv:2006.05929, have it. From 64 pixels the firs
 
 from torch import Tensor, nn
 
-from limbeck.networks.parts import Block, first_stride, grey_padding, max_pools
+from limbeck.networks.blocks import ConvBlock, first_stride, grey_padding, max_pools
 
 LEAST = 16
 
@@ -24,8 +24,8 @@ class LeNet(nn.Module):
     def __init__(self, channels: int, height: int, width_pixels: int, num_classes: int) -> None:
         super().__init__()
         padding, stride = grey_padding(channels), first_stride(height, width_pixels)
-        first = Block(channels, 6, "none", kernel=5, stride=stride, padding=padding)
-        self.blocks = nn.ModuleList([first, Block(6, 16, "none", kernel=5, padding=0)])
+        first = ConvBlock(channels, 6, "none", kernel=5, stride=stride, padding=padding)
+        self.blocks = nn.ModuleList([first, ConvBlock(6, 16, "none", kernel=5, padding=0)])
         self.pools = max_pools(2, (0, 1))
         rows, columns = ((((side + 2 * padding - 5) // stride + 1) // 2 - 4) // 2 for side in (height, width_pixels))
         self.hidden = nn.Sequential(nn.Linear(16 * rows * columns, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU())

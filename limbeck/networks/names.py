@@ -22,10 +22,10 @@ from typing import Any
 from torch import nn
 
 from limbeck.networks import alexnet, lenet, resnet, vgg
+from limbeck.networks.blocks import GROUPS, grey_padding
 from limbeck.networks.convnet import ConvNet
-from limbeck.networks.foreign import build_foreign, check_form, is_foreign
+from limbeck.networks.factory import build_foreign, check_form, is_foreign
 from limbeck.networks.mlp import MLP
-from limbeck.networks.parts import GROUPS, grey_padding
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.random import derived_seed
 

@@ -11,7 +11,7 @@ stride 2 and the 3×3 max pooling of the original (Cazenavette et al., 2022, arX
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from limbeck.networks.parts import first_stride, norm_layer
+from limbeck.networks.blocks import first_stride, norm_layer
 from limbeck.networks.stages import Norm
 
 LEAST = 16

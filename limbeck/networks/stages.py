@@ -302,7 +302,7 @@ class NormActivatePool(Rest):
 
 
 @dataclass(frozen=True)
-class Stage:
+class NetworkStage:
     """One stage: x' = φ(W ∘ x; p).
 
     Args:

@@ -7,7 +7,7 @@ of larger images the head takes the mean over what it leaves, so that the parame
 
 from torch import Tensor, nn
 
-from limbeck.networks.parts import Block, grey_padding, max_pools
+from limbeck.networks.blocks import ConvBlock, grey_padding, max_pools
 from limbeck.networks.stages import Norm
 
 LEAST = 32
@@ -32,8 +32,8 @@ class VGG11(nn.Module):
     ) -> None:
         super().__init__()
         widths = [factor * width for factor in FACTORS]
-        first = Block(channels, widths[0], norm, padding=1 + grey_padding(channels))
-        rest = (Block(inputs, outputs, norm) for inputs, outputs in zip(widths, widths[1:], strict=False))
+        first = ConvBlock(channels, widths[0], norm, padding=1 + grey_padding(channels))
+        rest = (ConvBlock(inputs, outputs, norm) for inputs, outputs in zip(widths, widths[1:], strict=False))
         self.blocks = nn.ModuleList([first, *rest])
         self.pools = max_pools(len(widths), POOLED)
         self.classifier = nn.Linear(widths[-1], num_classes)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.distilled.card import METHODS, Accuracy, accuracies, percent, protocol_name
-from limbeck.methods.settings import DistillSettings
 from limbeck.report.contents import Run, read_run
 from limbeck.report.film import film
 from limbeck.report.pictures import gallery
 from limbeck.report.plots import figures
+from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.files import write_text
 from limbeck.runtime.fingerprint import encodable
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from limbeck.methods.settings import DistillSettings
+from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import encodable, fingerprint

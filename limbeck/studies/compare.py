@@ -15,7 +15,7 @@ from typing import Any
 
 from limbeck.evaluation.statistics import compare, holm, seeds_needed, summarise
 from limbeck.methods.registry import method_of
-from limbeck.methods.settings import DistillSettings
+from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.fingerprint import encodable
 from limbeck.studies.cells import Cell, flatten

@@ -17,7 +17,7 @@ from typing import Any
 
 from limbeck.evaluation.statistics import summarise
 from limbeck.methods.registry import method_of
-from limbeck.methods.settings import DistillSettings
+from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import new_folder, read_json, write_json, write_text
 from limbeck.runtime.fingerprint import encodable, fingerprint

@@ -14,7 +14,7 @@ from torch.func import grad, vmap
 
 from limbeck.networks import micro_batches
 from limbeck.networks.flat import FlatNetwork
-from limbeck.networks.stages import Parameters, Stage
+from limbeck.networks.stages import NetworkStage, Parameters
 from limbeck.runtime.compiling import compiled
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -38,7 +38,7 @@ class StagedGradient:
     """
 
     network: FlatNetwork
-    stages: Sequence[Stage]
+    stages: Sequence[NetworkStage]
     loss: Loss
 
     def __call__(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class Images(ABC):
         """The images of `index` (int64, shape (n,), on the CPU), with shape (n, C, H, W)."""
 
 
-class Held(Images):
+class TensorImages(Images):
     """Images that are one tensor with shape (N, C, H, W) already."""
 
     def __init__(self, images: Tensor) -> None:
@@ -46,11 +46,11 @@ class Held(Images):
         return self.images[index.to(self.device)]
 
 
-def _held(images: np.ndarray, device: str) -> Held:
-    return Held(torch.from_numpy(images).to(device))
+def _held(images: np.ndarray, device: str) -> TensorImages:
+    return TensorImages(torch.from_numpy(images).to(device))
 
 
-class Prepared(Images):
+class LazyImages(Images):
     """Images of a split that are prepared when they are fetched, because all of them would fill the memory."""
 
     def __init__(self, split: Split, preprocessing: Preprocessing, device: torch.device) -> None:
@@ -79,14 +79,14 @@ class Counted(Images):
 
 def prepare_split(split: Split, preprocessing: Preprocessing, device: torch.device) -> Images:
     """The images of `split`, held as one tensor on `device` where they fit in 2 GiB."""
-    lazy = Prepared(split, preprocessing, device)
+    lazy = LazyImages(split, preprocessing, device)
     channels, height, width = lazy.shape
     if 4 * len(split) * channels * height * width > HELD_BYTES:
         return lazy
     held = torch.empty(len(split), *lazy.shape, device=device)
     for index in torch.arange(len(split)).split(1024):  # into its place: joining parts would need the memory twice
         held[index[0] : index[-1] + 1] = lazy.fetch(index)
-    return Held(held)
+    return TensorImages(held)
 
 
 def sample(images: Images, most: int = 512) -> Tensor:

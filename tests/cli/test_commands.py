@@ -13,8 +13,8 @@ import pytest
 
 from limbeck.cli.main import main
 from limbeck.cli.output import print_results
-from limbeck.methods.settings import DistillSettings
 from limbeck.recipes import describe, load_recipe, recipe_names, recipe_text
+from limbeck.runs.settings import DistillSettings
 
 RESULTS = {
     "accuracy": {
@@ -57,7 +57,7 @@ class Library:
 def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Library:
     held = Library()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, "limbeck.methods.run", held)
+    monkeypatch.setitem(sys.modules, "limbeck.runs.distill", held)
     monkeypatch.setitem(sys.modules, "limbeck.report.html", held)
     return held
 
@@ -144,7 +144,7 @@ def test_evaluate_takes_the_stored_settings_under_the_overrides(
     library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str
 ) -> None:
     stored_set(tmp_path / "runs" / "scenes" / "distilled", seed="7", **{"outer.max_match_loss": "inf"})
-    monkeypatch.setattr("limbeck.methods.evaluate.evaluate", library.evaluate)
+    monkeypatch.setattr("limbeck.runs.evaluate.evaluate", library.evaluate)
     assert main(["evaluate", folder, "eval.seeds=9", "--data", "moved.npz"]) == 0
     _, call = library.calls[0]
     assert call["path"] == Path("runs/scenes/distilled")
@@ -155,7 +155,7 @@ def test_evaluate_takes_the_stored_settings_under_the_overrides(
 
 def test_evaluate_hands_over_what_was_asked_for(library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stored_set(tmp_path / "a")
-    monkeypatch.setattr("limbeck.methods.evaluate.evaluate", library.evaluate)
+    monkeypatch.setattr("limbeck.runs.evaluate.evaluate", library.evaluate)
     words = ["evaluate", "a", "b.pt", "--protocol", "kd", "--networks", "ResNet18,MLP", "--seeds", "6", "eval.full_epochs=3"]
     words += ["--until-significant", "12", "--also", "ranking,areas", "--class-order", "x,y", "--labels", "hard", "--no-record"]
     assert main(words) == 0
@@ -200,7 +200,7 @@ def test_a_set_does_not_choose_the_code_that_runs(
     library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
 ) -> None:
     stored_set(tmp_path / "a", **{key: "os:getcwd"})
-    monkeypatch.setattr("limbeck.methods.evaluate.evaluate", library.evaluate)
+    monkeypatch.setattr("limbeck.runs.evaluate.evaluate", library.evaluate)
     assert main(["evaluate", "a"]) == 2
     assert f"{key}: 'os:getcwd' is code that the metadata of 'a' name" in capsys.readouterr().err
     assert library.calls == []
@@ -274,7 +274,7 @@ def distill(settings, output, **options):
     options["progress"].say("stray: progress")
     return {"accuracy": {"distilled": {"mean": float("nan")}}, "loss": float("inf"), "paths": {}}
 
-sys.modules["limbeck.methods.run"] = types.SimpleNamespace(distill=distill)
+sys.modules["limbeck.runs.distill"] = types.SimpleNamespace(distill=distill)
 sys.modules["limbeck.report.html"] = types.SimpleNamespace(write_report=lambda run: Path("report.html"))
 from limbeck.cli.main import main
 sys.exit(main(["distill", "scenes", "--json"]))
@@ -334,7 +334,7 @@ import sys, types
 from pathlib import Path
 
 results = {"accuracy": {"distilled": {"mean": 0.5, "std": 0.1, "ci95": [0.4, 0.6], "n": 2}}, "paths": {"run": "runs/\u732b\udcff"}}
-sys.modules["limbeck.methods.run"] = types.SimpleNamespace(distill=lambda *_, **__: results)
+sys.modules["limbeck.runs.distill"] = types.SimpleNamespace(distill=lambda *_, **__: results)
 sys.modules["limbeck.report.html"] = types.SimpleNamespace(write_report=lambda run: Path("report.html"))
 from limbeck.cli.main import main
 sys.exit(main(["distill", "scenes", *sys.argv[1:]]))

@@ -92,7 +92,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def run(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setitem(sys.modules, "limbeck.methods.run", SimpleNamespace(distill=run, train_experts=run, evaluate=run))
+    monkeypatch.setitem(sys.modules, "limbeck.runs.distill", SimpleNamespace(distill=run, train_experts=run, evaluate=run))
     monkeypatch.setitem(sys.modules, "limbeck.report.html", SimpleNamespace(write_report=run))
 
 

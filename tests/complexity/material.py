@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.complexity.judge import Judge
+from limbeck.complexity.classifier import Classifier
 from limbeck.complexity.pictures import Pictures
 from limbeck.data.imageset import ImageSet, Split, content_fingerprint, whole
 from limbeck.data.preprocessing import Identity
-from limbeck.methods.settings import DistillSettings
-from limbeck.methods.workspace import Workspace
+from limbeck.runs.settings import DistillSettings
+from limbeck.runs.workspace import Workspace
 from limbeck.runtime.progress import NoProgress, Progress
 
 
@@ -40,8 +40,10 @@ def tiny(channels: int = 3, classes: int = 3, seed: int = 0) -> nn.Module:
         return Tiny(channels, classes).eval().requires_grad_(False)
 
 
-def tiny_judge(names: Sequence[str] = ("a", "b", "c"), size: int = 8, channels: int = 3, module: nn.Module | None = None) -> Judge:
-    return Judge("tiny", module or tiny(channels, len(names)), (channels, size, size), Identity(), tuple(names))
+def tiny_judge(
+    names: Sequence[str] = ("a", "b", "c"), size: int = 8, channels: int = 3, module: nn.Module | None = None
+) -> Classifier:
+    return Classifier("tiny", module or tiny(channels, len(names)), (channels, size, size), Identity(), tuple(names))
 
 
 def image_set(

@@ -20,8 +20,8 @@ from limbeck.complexity.run import measure_complexity
 from limbeck.complexity.settings import ComplexitySettings
 from limbeck.data.registry import find_subset, wnids
 from limbeck.evaluation.settings import EvalSettings
-from limbeck.methods.settings import DistillSettings
-from limbeck.methods.workspace import Workspace
+from limbeck.runs.settings import DistillSettings
+from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import NoProgress
 

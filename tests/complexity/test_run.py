@@ -20,7 +20,7 @@ from limbeck.data.image_cache import decoded
 from limbeck.data.load import load_data
 from limbeck.data.registry import find_subset
 from limbeck.data.settings import DataSettings
-from limbeck.methods.settings import DistillSettings
+from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import NoProgress
 

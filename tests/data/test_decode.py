@@ -12,9 +12,9 @@ from PIL import Image
 
 from limbeck.data.decode import (
     ORIENTATION,
+    ArchiveFile,
+    Bytes,
     Header,
-    Held,
-    Member,
     Unreadable,
     checksum,
     decode_all,
@@ -201,7 +201,7 @@ def test_members_and_held_files_are_read_as_files_are(tmp_path: Path) -> None:
     path = saved(tmp_path, Image.fromarray(COLOUR))
     content = path.read_bytes()
     (tmp_path / "archive").write_bytes(b"before" + content + b"after")
-    items = [path, Member(tmp_path / "archive", 6, len(content), "a.png"), Held(content, "row 0")]
+    items = [path, ArchiveFile(tmp_path / "archive", 6, len(content), "a.png"), Bytes(content, "row 0")]
     assert read_headers(items) == [Header(9, 14, grey=False)] * 3
     for image in decode_all(None, "squash", items):
         assert not isinstance(image, str)

@@ -14,7 +14,7 @@ from data.pictures import Said, fill, load, picture, refused
 from PIL import Image
 
 from limbeck.data import image_cache
-from limbeck.data.decode import Block
+from limbeck.data.decode import DecodedPart
 from limbeck.data.image_cache import decoded
 from limbeck.data.load import load_data
 from limbeck.data.settings import DataSettings
@@ -126,7 +126,7 @@ def test_a_killed_run_is_gone_on_with(tmp_path: Path, cache: Path, workers: int,
     again = []
     original = image_cache.decode_into
 
-    def counted(storage: Path, crop: str, piece: tuple[int, list[Path]]) -> Block:
+    def counted(storage: Path, crop: str, piece: tuple[int, list[Path]]) -> DecodedPart:
         again.append(piece[0])
         return original(storage, crop, piece)
 

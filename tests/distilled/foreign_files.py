@@ -12,7 +12,7 @@ from torch import Tensor
 
 from limbeck.data.imageset import ImageSet, whole
 from limbeck.data.preprocessing import Preprocessing, fit_normalise
-from limbeck.distilled.foreign import ForeignOptions, read_set
+from limbeck.distilled.read import ForeignOptions, read_set
 from limbeck.distilled.set import DistilledSet
 from limbeck.runtime.errors import UsageError
 

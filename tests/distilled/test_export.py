@@ -14,7 +14,7 @@ from PIL import Image
 from limbeck.data.imageset import ImageSet, whole
 from limbeck.data.preprocessing import Identity
 from limbeck.distilled.export import export_folder, export_npz, export_research, folder_names
-from limbeck.distilled.foreign import read_set
+from limbeck.distilled.read import read_set
 from limbeck.distilled.set import DistilledSet
 from limbeck.runtime.errors import UsageError
 

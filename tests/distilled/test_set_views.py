@@ -19,7 +19,7 @@ from limbeck.distilled.label_coding import LabelCoding
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.view_labels import StoredViews, label_views
 from limbeck.runtime.errors import UsageError
-from limbeck.training.images import Held
+from limbeck.training.images import TensorImages
 from limbeck.views import Views
 
 
@@ -31,7 +31,7 @@ def teacher(num_classes: int = 3) -> nn.Module:
 
 def labelled(held: DistilledSet, path: Path, **changes: Any) -> StoredViews:
     values: dict[str, Any] = {"epochs": 4, "batch_size": 4, "seed": 0, "key": ("views",), "name": "Linear_1 <b>", **changes}
-    return label_views(path, values.pop("teacher", None) or teacher(), Held(held.images), Views(mix="cutmix"), **values)
+    return label_views(path, values.pop("teacher", None) or teacher(), TensorImages(held.images), Views(mix="cutmix"), **values)
 
 
 @pytest.fixture

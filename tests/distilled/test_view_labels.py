@@ -17,7 +17,7 @@ from limbeck.distilled.label_coding import LabelCoding, decode, encode, label_er
 from limbeck.distilled.view_labels import StoredViews, evaluating, label_views, stored_error
 from limbeck.losses import Divergence
 from limbeck.runtime.errors import Failure, UsageError
-from limbeck.training.images import Held
+from limbeck.training.images import TensorImages
 from limbeck.training.optimisers import Sgd
 from limbeck.training.targets import Teacher
 from limbeck.training.train import Member, Training, _batches
@@ -164,8 +164,8 @@ class Asked(nn.Module):
         return logits
 
 
-def images(count: int = 7, seed: int = 0) -> Held:
-    return Held(torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(seed)))
+def images(count: int = 7, seed: int = 0) -> TensorImages:
+    return TensorImages(torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(seed)))
 
 
 def label(path: Path, teacher: nn.Module | None = None, count: int = 7, **changes: Any) -> StoredViews:

@@ -17,7 +17,7 @@ from limbeck.evaluation.architecture_search import PUBLISHED, rank_correlation, 
 from limbeck.evaluation.fitting import Cell, Cells
 from limbeck.networks.names import build_network
 from limbeck.runtime.errors import UsageError
-from limbeck.training.images import Held, Images
+from limbeck.training.images import Images, TensorImages
 
 Table = dict[str, list[float]]
 
@@ -181,8 +181,8 @@ def test_the_space_is_a_grid_of_networks() -> None:
 
 
 NAMES = search_space(depths=(1, 2), widths=(4, 8), norms=("nonorm",), poolings=("avgpool",))
-TEST, LABELS = Held(torch.zeros(10, 1, 8, 8)), torch.arange(10) % 2
-CHOOSE, CHOICES = Held(torch.zeros(4, 1, 8, 8)), torch.arange(4) % 2
+TEST, LABELS = TensorImages(torch.zeros(10, 1, 8, 8)), torch.arange(10) % 2
+CHOOSE, CHOICES = TensorImages(torch.zeros(4, 1, 8, 8)), torch.arange(4) % 2
 SETS = {
     "distilled": (torch.zeros(2, 1, 8, 8), torch.eye(2), False),
     "full": (torch.ones(6, 1, 8, 8), torch.eye(2).repeat(3, 1), True),

@@ -16,12 +16,12 @@ from limbeck.evaluation.fitting import Cell, Cells
 from limbeck.losses import soft_cross_entropy
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import derived_seed
-from limbeck.training.images import Held, Images
+from limbeck.training.images import Images, TensorImages
 
 K = 5
 # The pixel of an image is its class; three test images of each, by turns.
 LABELS = torch.arange(3 * K) % K
-TEST = Held(LABELS.float()[:, None, None, None])
+TEST = TensorImages(LABELS.float()[:, None, None, None])
 
 
 def memory(hard: bool, mark: float = 0.0, each: int = 2) -> Memory:
@@ -161,7 +161,7 @@ def test_one_class_is_always_right() -> None:
         return [torch.zeros(len(images), num_classes) for images in measure]
 
     found = continual(
-        fit, "n", {"only": [lone]}, Held(torch.zeros(3, 1, 1, 1)), torch.zeros(3, dtype=torch.int64), steps=1, seeds=[0]
+        fit, "n", {"only": [lone]}, TensorImages(torch.zeros(3, 1, 1, 1)), torch.zeros(3, dtype=torch.int64), steps=1, seeds=[0]
     )
     assert found["memories"]["only"]["average"]["mean"] == 1.0
     assert found["differences"] == {}

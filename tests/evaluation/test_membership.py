@@ -21,7 +21,7 @@ from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import generator
 from limbeck.training import train as trainer
-from limbeck.training.images import Held, Images
+from limbeck.training.images import Images, TensorImages
 from limbeck.training.optimisers import Sgd
 
 FIGURES = ("accuracy", "auc", "tpr_at_1_fpr")
@@ -170,8 +170,8 @@ def test_wrong_logits_are_refused() -> None:
 
 
 # The pixel of a training image is its number, that of a test image −1 − its number.
-TRAIN, TRAIN_LABELS = Held(torch.arange(30.0)[:, None, None, None]), torch.arange(30) % 3
-TEST, TEST_LABELS = Held(-1 - torch.arange(20.0)[:, None, None, None]), torch.arange(20) % 3
+TRAIN, TRAIN_LABELS = TensorImages(torch.arange(30.0)[:, None, None, None]), torch.arange(30) % 3
+TEST, TEST_LABELS = TensorImages(-1 - torch.arange(20.0)[:, None, None, None]), torch.arange(20) % 3
 DISTILLED = (torch.full((3, 1, 1, 1), 0.5), torch.eye(3), False)
 SUBSETS = [torch.tensor([0, 4, 8]), torch.tensor([3, 7, 11])]
 
@@ -269,9 +269,9 @@ def test_what_does_not_fit_is_refused_before_training() -> None:
 def test_a_network_fitted_to_noise_betrays_its_images_and_no_others() -> None:
     """Random images with random labels can only be learned by heart."""
     chance = torch.Generator().manual_seed(0)
-    images = Held(torch.randn(120, 1, 4, 4, generator=chance))
+    images = TensorImages(torch.randn(120, 1, 4, 4, generator=chance))
     labels = torch.randint(3, (120,), generator=chance)
-    test, test_labels = Held(torch.randn(120, 1, 4, 4, generator=chance)), torch.randint(3, (120,), generator=chance)
+    test, test_labels = TensorImages(torch.randn(120, 1, 4, 4, generator=chance)), torch.randint(3, (120,), generator=chance)
 
     def fit(
         network: str, images: Tensor, labels: Tensor, *, hard: bool, seed: int, measure: Sequence[Images], num_classes: int
@@ -285,7 +285,7 @@ def test_a_network_fitted_to_noise_betrays_its_images_and_no_others() -> None:
             augment=AugmentSettings(strategy="none"),
         )
         start = flat.initial(generator(seed, "start"))
-        theta = trainer.train(flat, start, Held(images), labels, how, seed=seed, key=("fit",))
+        theta = trainer.train(flat, start, TensorImages(images), labels, how, seed=seed, key=("fit",))
         return [trainer.logits_of(flat.with_parameters(theta), part) for part in measure]
 
     distilled = (torch.randn(30, 1, 4, 4, generator=chance), 3 * torch.eye(3).repeat(10, 1), False)

@@ -14,7 +14,7 @@ from limbeck.data.imageset import ImageSet, whole
 from limbeck.data.preprocessing import Identity
 from limbeck.distilled.settings import ViewLabelSettings
 from limbeck.distilled.view_labels import StoredViews
-from limbeck.evaluation.evaluate import Evaluator, Subset
+from limbeck.evaluation.evaluator import Evaluator, Subset
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import UsageError

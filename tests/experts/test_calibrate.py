@@ -13,9 +13,9 @@ from experts.walks import Walker, filled
 from limbeck.experts import calibrate, trainer
 from limbeck.experts.calibrate import Pace, _sets, _timed, _Trials, difficulty_seconds, forecast
 from limbeck.experts.estimate import missing_jobs
+from limbeck.experts.files import Job
 from limbeck.experts.fill import Want, fill, want_of
 from limbeck.experts.imported import import_lists
-from limbeck.experts.shelf import Job
 from limbeck.experts.train import ExpertTask, material_of, scoring_of, train_experts
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import UsageError

@@ -195,7 +195,7 @@ def test_the_shard_is_handed_on(limbeck: Run, monkeypatch: pytest.MonkeyPatch) -
         asked.append(options.get("shard"))
         return SimpleNamespace(path=Path("experts"), summary=lambda: {"path": "experts", "num_experts": 1})
 
-    monkeypatch.setattr("limbeck.methods.run.train_experts", train_experts)
+    monkeypatch.setattr("limbeck.runs.distill.train_experts", train_experts)
     assert limbeck("experts", "scenes", "--shard", "2/3")[:2] == (0, "num_experts: 1\nexperts: experts\n")
     assert limbeck("experts", "scenes")[0] == 0
     assert asked == [Shard(2, 3), None]
@@ -210,6 +210,6 @@ def test_a_recipe_called_like_an_action_is_its_file(limbeck: Run, tmp_path: Path
         seen.append(settings.ipc)
         return SimpleNamespace(path=Path("experts"), summary=lambda: {"path": "experts"})
 
-    monkeypatch.setattr("limbeck.methods.run.train_experts", train_experts)
+    monkeypatch.setattr("limbeck.runs.distill.train_experts", train_experts)
     assert limbeck("experts", "./show.yaml")[0] == 0
     assert seen == [3]

@@ -10,7 +10,7 @@ from torch import Tensor
 from limbeck.experts.curriculum import Curriculum, Measure, difficulty, window
 from limbeck.losses import cross_entropy
 from limbeck.networks.flat import flat_network
-from limbeck.training.images import Held
+from limbeck.training.images import TensorImages
 
 
 def curriculum(count: int, classes: int = 3) -> Curriculum:
@@ -84,6 +84,6 @@ def test_difficulties_are_those_of_each_image_alone(measure: Measure) -> None:
     x = torch.randn(7, 3, 8, 8, generator=draws, dtype=torch.float64)
     y = torch.eye(3, dtype=torch.float64)[torch.arange(7) % 3]
     thetas = [network.initial(draws).double() for _ in range(2)]
-    found = difficulty(network, thetas, Held(x), y, cross_entropy, measure, batch_size=3)
+    found = difficulty(network, thetas, TensorImages(x), y, cross_entropy, measure, batch_size=3)
     expected = np.mean([one_by_one(theta, x, y, measure) for theta in thetas], axis=0)
     assert found == pytest.approx(expected, rel=1e-12)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from experts.walks import IDENTITY, filled, walk
 
+from limbeck.experts.files import Shelf
 from limbeck.experts.fill import Want
 from limbeck.experts.recorder import Recorder
-from limbeck.experts.shelf import Shelf
 from limbeck.experts.store import TrajectoryStore
 from limbeck.runtime.errors import Failure, UsageError
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
+from limbeck.experts.files import Job
 from limbeck.experts.fill import Want, fill
 from limbeck.experts.recorder import Recorder
-from limbeck.experts.shelf import Job
 from limbeck.experts.store import TrajectoryStore
 
 IDENTITY = {"network": "walk", "num_parameters": 700, "seed": 0}

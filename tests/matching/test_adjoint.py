@@ -11,8 +11,8 @@ from torch import Tensor
 from limbeck.augmentation_settings import OPERATIONS, AugmentSettings
 from limbeck.losses import soft_cross_entropy
 from limbeck.matching.adjoint import Adjoint, Exact, Gradients, InnerLoop, Tesla, Truncated, Unroll
+from limbeck.matching.closed_form import Staged
 from limbeck.matching.criteria import Criterion, KeepAll, LowLossDropout, MatchingLoss
-from limbeck.matching.staged import Staged
 from limbeck.matching.steps import StepDraw, StudentStep, draw_steps
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.memory import measure

@@ -15,9 +15,9 @@ from limbeck import augmentation
 from limbeck.augmentation_settings import OPERATIONS, AugmentSettings
 from limbeck.losses import soft_cross_entropy
 from limbeck.matching.adjoint import Exact, InnerLoop
+from limbeck.matching.closed_form import Kept, Staged
 from limbeck.matching.derivatives import Pulled
 from limbeck.matching.settings import Precision
-from limbeck.matching.staged import Kept, Staged
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.random import generator

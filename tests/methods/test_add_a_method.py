@@ -16,11 +16,11 @@ from limbeck.cli.main import main
 from limbeck.distilled.set import DistilledSet
 from limbeck.methods import registry
 from limbeck.methods.method import Method
-from limbeck.methods.plan import plan
 from limbeck.methods.registry import METHODS, method_of
-from limbeck.methods.run import distill
-from limbeck.methods.workspace import Workspace
 from limbeck.recipes import load_recipe, settings_from_plain
+from limbeck.runs.distill import distill
+from limbeck.runs.plan import plan
+from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.fingerprint import plain as as_plain
 from limbeck.runtime.progress import NoProgress

@@ -14,12 +14,12 @@ from limbeck.matching.settings import MatchSettings
 from limbeck.methods.class_draws import ClassDraws
 from limbeck.methods.distribution_matching import DistributionMatching, Features
 from limbeck.methods.objective import Update
-from limbeck.methods.real_settings import RealSettings
+from limbeck.methods.settings import RealSettings
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.networks.names import build_network
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import generator
-from limbeck.training.images import Held
+from limbeck.training.images import TensorImages
 
 SHAPE = (2, 8, 8)
 CLASSES = torch.tensor([2, 0, 1, 0, 2])
@@ -38,7 +38,7 @@ def objective(network: str = NETWORKS[0], **changes: Any) -> DistributionMatchin
     """Twenty real images of three classes, of which the last has only two."""
     labels = torch.tensor([0, 1] * 9 + [2, 2])
     parts: dict[str, Any] = {"real": RealSettings(batch=4), "seed": 5} | changes
-    return DistributionMatching(Held(some_images(20, "real")), labels, CLASSES, flat_network(network, SHAPE, 3), **parts)
+    return DistributionMatching(TensorImages(some_images(20, "real")), labels, CLASSES, flat_network(network, SHAPE, 3), **parts)
 
 
 def call(one: DistributionMatching, iteration: int, x: Tensor = X, asked: bool = False) -> Update:
@@ -49,7 +49,7 @@ def by_hand(one: DistributionMatching, iteration: int, drop: int = 0) -> tuple[T
     """L and ∂L/∂X."""
     theta = one.network.initial(generator(5, "matched network", iteration)).double()
     network, x = plain_convnet(one.network.name, 3), X.clone().requires_grad_()
-    assert isinstance(one.images, Held)
+    assert isinstance(one.images, TensorImages)
     total = torch.zeros((), dtype=torch.float64)
     for draw in ClassDraws(one.images, one.labels, CLASSES, 4, one.augment, 5).draws(iteration):
         real = augmentation.apply(draw.augmentation, one.images.images[draw.real])
@@ -116,7 +116,7 @@ def test_classes_that_go_through_the_network_together_change_nothing(at_once: in
 def test_batch_norm_sees_all_images_of_a_kind() -> None:
     one = objective("ConvNetD1-w4-batchnorm", augment=AugmentSettings(strategy="none"))
     theta = one.network.initial(generator(5, "matched network", 0)).double()
-    assert isinstance(one.images, Held)
+    assert isinstance(one.images, TensorImages)
     held, x = one.images.images, X.clone().requires_grad_()
     draws = ClassDraws(one.images, one.labels, CLASSES, 4, one.augment, 5).draws(0)
     kernel, shift = theta[: 4 * 2 * 9].view(4, 2, 3, 3), theta[4 * 2 * 9 : 4 * 2 * 9 + 4]
@@ -163,7 +163,7 @@ def test_features_are_what_the_classifier_is_given() -> None:
         assert torch.equal(module.get_submodule("classifier")(Features(module)(x)), module(x))
     network = FlatNetwork(Foreign(), "foreign")
     assert torch.equal(network.module.classifier[3](Features(network.module)(x)), network.module(x))  # type: ignore[index, operator]
-    one = DistributionMatching(Held(some_images(4, "real")), torch.tensor([0, 1, 2, 2]), CLASSES, network)
+    one = DistributionMatching(TensorImages(some_images(4, "real")), torch.tensor([0, 1, 2, 2]), CLASSES, network)
     update = call(one, 0)
     assert bool(update.gradients.images.any()) and bool(update.gradients.images.isfinite().all())
     assert not any(part._forward_pre_hooks for part in network.module.modules())
@@ -171,7 +171,7 @@ def test_features_are_what_the_classifier_is_given() -> None:
 
 def test_a_network_without_features_is_refused() -> None:
     network = FlatNetwork(nn.Sequential(nn.Conv2d(2, 3, 8), nn.Flatten()), "bare")
-    one = DistributionMatching(Held(some_images(4, "real")), torch.tensor([0, 1, 2, 2]), CLASSES, network)
+    one = DistributionMatching(TensorImages(some_images(4, "real")), torch.tensor([0, 1, 2, 2]), CLASSES, network)
     with pytest.raises(UsageError, match="a method `features` or with a linear layer"):
         call(one, 0)
 
@@ -183,7 +183,7 @@ def test_the_loss_falls() -> None:
     real[labels == 0, :, :, :4] += 2
     real[labels == 1, :, :, 4:] += 2
     network = flat_network("ConvNetD2-w8", (1, 8, 8), 2)
-    one = DistributionMatching(Held(real), labels, torch.tensor([0, 1]), network, RealSettings(batch=32))
+    one = DistributionMatching(TensorImages(real), labels, torch.tensor([0, 1]), network, RealSettings(batch=32))
     x, y = torch.randn(2, 1, 8, 8, generator=generator(2)), torch.zeros(2, 2)
 
     def unseen(x: Tensor) -> float:

@@ -19,19 +19,18 @@ from limbeck.methods.enhance import Enhancement
 from limbeck.methods.gradient_matching import GradientMatching, Weights
 from limbeck.methods.objective import State, Update
 from limbeck.methods.outer import OuterLoop
-from limbeck.methods.real_settings import RealSettings
-from limbeck.methods.settings import OuterSettings
+from limbeck.methods.settings import OuterSettings, RealSettings
 from limbeck.methods.state import OuterState
-from limbeck.methods.workspace import Workspace
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import load_recipe
+from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import NoProgress
 from limbeck.runtime.random import generator
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.training.compute import Compute
 from limbeck.training.gradient import Gradient, Loss
-from limbeck.training.images import Held
+from limbeck.training.images import TensorImages
 
 SHAPE = (2, 8, 8)
 CLASSES = torch.tensor([2, 0, 1, 0, 2])
@@ -51,7 +50,7 @@ def objective(network: str = NETWORKS[0], dtype: torch.dtype = torch.float64, **
     """Twenty real images of three classes, of which the last has only two."""
     labels = torch.tensor([0, 1] * 9 + [2, 2])
     parts: dict[str, Any] = {"real": RealSettings(batch=4, outer_loops=3, inner_loops=2, network_lr=0.1), "seed": 5} | changes
-    return GradientMatching(Held(some_images(20, "real", dtype)), labels, CLASSES, flat_network(network, SHAPE, 3), **parts)
+    return GradientMatching(TensorImages(some_images(20, "real", dtype)), labels, CLASSES, flat_network(network, SHAPE, 3), **parts)
 
 
 def call(one: GradientMatching, iteration: int, state: State | None = None, x: Tensor = X, asked: bool = False) -> Update:
@@ -62,7 +61,7 @@ def by_hand(one: GradientMatching, iteration: int, drop: int = 0, at: Tensor = X
     """L and ∂L/∂X at a network that has just been drawn."""
     theta = one.network.initial(generator(5, "matched network", iteration // one.loops[0])).double()
     network, x = plain_convnet(one.network.name, 3), at.clone().requires_grad_()
-    assert isinstance(one.images, Held)
+    assert isinstance(one.images, TensorImages)
     total = torch.zeros((), dtype=torch.float64)
     for draw in ClassDraws(one.images, one.labels, CLASSES, 4, one.augment, 5).draws(iteration):
         real = augmentation.apply(draw.augmentation, one.images.images[draw.real])
@@ -200,7 +199,7 @@ def test_images_of_zeros_and_constant_images_have_a_finite_gradient() -> None:
 
 def test_one_image_of_one_class() -> None:
     one = GradientMatching(
-        Held(some_images(3, "real")), torch.tensor([1, 0, 1]), torch.tensor([1]), flat_network(NETWORKS[0], SHAPE, 3)
+        TensorImages(some_images(3, "real")), torch.tensor([1, 0, 1]), torch.tensor([1]), flat_network(NETWORKS[0], SHAPE, 3)
     )
     assert one.loops == (1, 1)
     update = one.gradients({}, X[:1], Y[:1], ETA, 0, plain=False)
@@ -210,7 +209,7 @@ def test_one_image_of_one_class() -> None:
 
 def test_a_class_without_real_images_is_refused() -> None:
     with pytest.raises(UsageError, match="class 2 has synthetic images and no training images"):
-        GradientMatching(Held(some_images(2, "real")), torch.tensor([0, 1]), CLASSES, flat_network(NETWORKS[0], SHAPE, 3))
+        GradientMatching(TensorImages(some_images(2, "real")), torch.tensor([0, 1]), CLASSES, flat_network(NETWORKS[0], SHAPE, 3))
 
 
 def test_real_batches_are_of_their_class_without_repetition_and_new_in_every_iteration() -> None:
@@ -262,7 +261,12 @@ def test_the_loss_falls() -> None:
     real[labels == 0, :, :, :4] += 2
     real[labels == 1, :, :, 4:] += 2
     one = GradientMatching(
-        Held(real), labels, torch.tensor([0, 1]), flat_network("ConvNetD2-w8", (1, 8, 8), 2), RealSettings(batch=32), augment=DSA
+        TensorImages(real),
+        labels,
+        torch.tensor([0, 1]),
+        flat_network("ConvNetD2-w8", (1, 8, 8), 2),
+        RealSettings(batch=32),
+        augment=DSA,
     )
     x, y = torch.randn(2, 1, 8, 8, generator=generator(2)), torch.zeros(2, 2)
 

@@ -7,13 +7,13 @@ import torch
 
 from limbeck.distilled.set import DistilledSet
 from limbeck.experts.train import train_experts
-from limbeck.methods.plan import plan
 from limbeck.methods.registry import METHODS
-from limbeck.methods.run import distill
-from limbeck.methods.settings import DistillSettings
-from limbeck.methods.workspace import Workspace
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import key_types, load_recipe, settings_from_plain
+from limbeck.runs.distill import distill
+from limbeck.runs.plan import plan
+from limbeck.runs.settings import DistillSettings
+from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.fingerprint import encodable
@@ -80,7 +80,7 @@ def test_a_preset_lies_under_the_recipe_and_is_stored_whole() -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_makes_a_set(tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made, asked = settings(method), list[object]()
-    monkeypatch.setattr("limbeck.methods.workspace.train_experts", lambda *parts: asked.append(parts) or train_experts(*parts))
+    monkeypatch.setattr("limbeck.runs.workspace.train_experts", lambda *parts: asked.append(parts) or train_experts(*parts))
     results = distill(made, tmp_path / "run")
     held = DistilledSet.load(tmp_path / "run" / "distilled")
     assert held.images.shape == (10, 3, 16, 16)
@@ -155,7 +155,7 @@ def test_teslas_soft_labels_are_what_an_expert_says_of_the_first_images(tmp_path
 def test_a_teacher_that_does_not_fit_is_refused_before_anything_is_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, changes: dict[str, str], message: str
 ) -> None:
-    monkeypatch.setattr("limbeck.evaluation.evaluate.Evaluator.trained", lambda *_: pytest.fail("a teacher was asked for"))
+    monkeypatch.setattr("limbeck.evaluation.evaluator.Evaluator.trained", lambda *_: pytest.fail("a teacher was asked for"))
     with pytest.raises(UsageError) as caught:
         distill(settings(method, **changes), tmp_path / "run")
     assert str(caught.value).startswith(message)

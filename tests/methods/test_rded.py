@@ -15,7 +15,7 @@ from limbeck.data.imageset import Split, whole
 from limbeck.data.preprocessing import Identity, Normalise, Preprocessing
 from limbeck.distilled.initial import class_orders
 from limbeck.methods.rded import build, cut, draw_boxes, stitch
-from limbeck.methods.rded_settings import RdedSettings
+from limbeck.methods.settings import RdedSettings
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.random import generator
 

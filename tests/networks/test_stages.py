@@ -13,7 +13,7 @@ from torch.func import jvp, vjp
 from torch.nn.functional import conv2d
 
 from limbeck.networks.flat import FlatNetwork, flat_network
-from limbeck.networks.stages import Convolution, Dense, Linear, NormActivatePool, Parameters, Rest, Stage, Tangent
+from limbeck.networks.stages import Convolution, Dense, Linear, NetworkStage, NormActivatePool, Parameters, Rest, Tangent
 from limbeck.runtime.random import generator
 
 NORMS = ("instancenorm", "groupnorm", "batchnorm", "nonorm")
@@ -43,12 +43,12 @@ class Case:
         self.theta += 0.3 * randn(len(self.theta), seed=name)
         self.x = randn(3, *SHAPE)
 
-    def stages(self, dtype: torch.dtype | None = None) -> list[Stage]:
+    def stages(self, dtype: torch.dtype | None = None) -> list[NetworkStage]:
         stages = self.network.stages(dtype)
         assert stages is not None
         return stages
 
-    def parameters(self, stage: Stage, theta: Tensor) -> tuple[Tensor, Parameters]:
+    def parameters(self, stage: NetworkStage, theta: Tensor) -> tuple[Tensor, Parameters]:
         named = self.network.parameters(theta)
         weight, *p = (named[name] for name in stage.names)
         return weight, tuple(p)

@@ -10,7 +10,8 @@ from distilled.samples import NAMES, normalise, sample_set, summary
 from torch import Tensor
 
 from limbeck.distilled.set import DistilledSet
-from limbeck.methods.settings import DistillSettings, OuterSettings
+from limbeck.methods.settings import OuterSettings
+from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.files import write_json, write_tensors
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.metrics import MetricsLog

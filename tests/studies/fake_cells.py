@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from limbeck.methods.settings import DistillSettings
+from limbeck.runs.settings import DistillSettings
 from limbeck.studies.cells import Cell
 
 # What every process does: note that it was started and how, do its own part, then leave results and end well.

@@ -14,7 +14,7 @@ from limbeck.experts.settings import ExpertSettings
 from limbeck.figures.compare import comparison_figure
 from limbeck.figures.style import BLUE, GREEN
 from limbeck.matching.settings import MatchSettings
-from limbeck.methods.settings import DistillSettings
+from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.studies.cells import Cell

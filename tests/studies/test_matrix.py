@@ -15,7 +15,7 @@ import pytest
 from studies.fake_cells import cell, command, results, starts
 
 from limbeck.experts.fill import Shard
-from limbeck.methods.settings import DistillSettings
+from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.progress import NoProgress, Stage
 from limbeck.saliency.settings import EnhanceSettings

@@ -9,7 +9,7 @@ from limbeck.augmentation_settings import AugmentSettings
 from limbeck.losses import Divergence, cross_entropy
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.random import generator
-from limbeck.training.images import Held
+from limbeck.training.images import TensorImages
 from limbeck.training.optimisers import Optimiser, Sgd
 from limbeck.training.rates import Constant, DropAtHalf, Rate
 from limbeck.training.targets import Labels, Teacher
@@ -53,7 +53,7 @@ def test_training_equals_torch() -> None:
     theta = network.initial(generator(0, "a")).double()
     for rate, drop in ((Constant(), False), (DropAtHalf(), True)):
         for epochs in (5, 6):
-            trained = train(network, theta, Held(x), y, setting(rate, epochs), seed=3, key=("run",))
+            trained = train(network, theta, TensorImages(x), y, setting(rate, epochs), seed=3, key=("run",))
             expected = by_torch(network.with_parameters(theta).train(), x, y, epochs, drop)
             assert (trained - expected).norm() / expected.norm() < 1e-12
 
@@ -61,7 +61,7 @@ def test_training_equals_torch() -> None:
 def test_stopped_and_gone_on_is_the_same() -> None:
     network, how = flat_network("ConvNetD1-w4", (3, 8, 8), 3), setting(DropAtHalf(), 7, AugmentSettings())
     theta = network.initial(generator(0, "a")).double()
-    whole = train(network, theta, Held(images(0)), labels(), how, seed=3, key=("run",))
+    whole = train(network, theta, TensorImages(images(0)), labels(), how, seed=3, key=("run",))
     for stop in (1, 3, 4, 6):
         state, kept = how.optimiser.state(theta), {}
 
@@ -69,9 +69,9 @@ def test_stopped_and_gone_on_is_the_same() -> None:
             if epoch == stop:
                 kept["theta"], kept["state"] = theta.clone(), tuple(part.clone() for part in state)
 
-        train(network, theta, Held(images(0)), labels(), how, seed=3, key=("run",), state=state, after_epoch=keep)
+        train(network, theta, TensorImages(images(0)), labels(), how, seed=3, key=("run",), state=state, after_epoch=keep)
         rest = {"first_epoch": stop, "state": kept["state"]}
-        again = train(network, kept["theta"], Held(images(0)), labels(), how, seed=3, key=("run",), **rest)
+        again = train(network, kept["theta"], TensorImages(images(0)), labels(), how, seed=3, key=("run",), **rest)
         assert torch.equal(again, whole)
 
 
@@ -79,7 +79,7 @@ def test_stopped_and_gone_on_is_the_same() -> None:
 def test_together_is_each_alone(augment: AugmentSettings | Views) -> None:
     network = flat_network("ConvNetD2-w4", (3, 8, 8), 3)
     how = setting(DropAtHalf(), 8, augment)  # 24 steps
-    members = [Member(Held(images(number)), Labels(labels().roll(number, 0)), ("run", number)) for number in range(3)]
+    members = [Member(TensorImages(images(number)), Labels(labels().roll(number, 0)), ("run", number)) for number in range(3)]
     theta = torch.stack([network.initial(generator(0, "start", number)) for number in range(3)]).double()
     together = train_together(network, theta, members, how, seed=3)
     for start, member, found in zip(theta, members, together, strict=True):
@@ -93,7 +93,7 @@ def test_an_epoch_takes_its_pool_alone_and_together() -> None:
     theta = network.initial(generator(0, "a")).double()
     seen: list[list[int]] = []
 
-    class Noted(Held):
+    class Noted(TensorImages):
         def fetch(self, index: Tensor) -> Tensor:
             seen.append(sorted(index.tolist()))
             return super().fetch(index)
@@ -104,7 +104,7 @@ def test_an_epoch_takes_its_pool_alone_and_together() -> None:
     alone = train(network, theta, Noted(images(0)), labels(), how, seed=3, key=("run",), pool=pool)
     taken = [sorted(seen[0]), sorted(seen[1] + seen[2]), sorted(seen[3] + seen[4])]
     assert taken == [[0, 1, 2, 3], [1, 2, 3, 4, 5], [2, 3, 4, 5, 6, 7]]
-    member = Member(Held(images(0)), Labels(labels()), ("run",), pool)
+    member = Member(TensorImages(images(0)), Labels(labels()), ("run",), pool)
     both = train_together(network, torch.stack([theta, theta]), [member, member], how, seed=3)
     assert (both[0] - alone).norm() / alone.norm() < 1e-10
 
@@ -122,7 +122,7 @@ def test_a_teacher_sees_the_very_views_and_labels_are_mixed_alike() -> None:
             return x.mean((2, 3))
 
     how = Training(optimiser=Sgd(0.1), loss=Divergence(2.0), epochs=2, batch_size=10, augment=views_)
-    taught = train(network, theta, Held(images(0)), Teacher(Linear()), how, seed=3, key=("run",))
+    taught = train(network, theta, TensorImages(images(0)), Teacher(Linear()), how, seed=3, key=("run",))
     order = torch.randperm(10, generator=generator(3, "run", "order", 0))
     drawn = views.draw(views_, generator(3, "run", "augment", 0), (10, 3, 8, 8))
     assert torch.equal(seen[0], views.apply(drawn, images(0)[order]))
@@ -134,7 +134,14 @@ def test_the_start_is_left_alone_and_epochs_are_reported() -> None:
     theta, seen = network.initial(generator(0, "a")).double(), []
     before = theta.clone()
     train(
-        network, theta, Held(images(0)), labels(), setting(Constant(), 3), seed=0, key=(), after_epoch=lambda e, t: seen.append(e)
+        network,
+        theta,
+        TensorImages(images(0)),
+        labels(),
+        setting(Constant(), 3),
+        seed=0,
+        key=(),
+        after_epoch=lambda e, t: seen.append(e),
     )
     assert torch.equal(theta, before)
     assert seen == [1, 2, 3]
@@ -146,4 +153,4 @@ def test_accuracy_counts() -> None:
             return x[:, :, 0, 0]
 
     logits = torch.tensor([[1.0, 0], [0, 1], [1, 0], [0, 1]])[:, :, None, None]
-    assert accuracy(First(), Held(logits), torch.tensor([0, 1, 1, 1]), batch_size=3) == 0.75
+    assert accuracy(First(), TensorImages(logits), torch.tensor([0, 1, 1, 1]), batch_size=3) == 0.75

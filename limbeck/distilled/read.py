@@ -1,0 +1,399 @@
+"""Sets that others made, as a `DistilledSet`: what a path is decides how it is read.
+
+    a folder with distilled.safetensors        a saved `DistilledSet`
+    a folder with images_best.pt, …            what research code of trajectory matching leaves (`distilled.formats`), or
+                                               what `limbeck export --to research` wrote, with about.json
+    a folder with labels.npz, classes.json     what `limbeck export --to folder` wrote
+    a folder of class folders                  images with hard labels
+    an .npz file                               what `limbeck export --to npz` wrote, or `images` and `labels`
+    a .pt file                                 tensors (`distilled.formats`)
+
+What neither a file nor an option says is assumed (`distilled.interpret`), and the set's metadata say so.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from limbeck.data.decode import CHUNK, SUFFIXES, decode_all, read_headers
+from limbeck.data.imageset import ImageSet
+from limbeck.data.pool import spread
+from limbeck.data.preprocessing import Preprocessing, preprocessing_from
+from limbeck.data.registry import known_names
+from limbeck.distilled.about import About, read_about
+from limbeck.distilled.export import folder_names
+from limbeck.distilled.formats import (
+    FLOATS,
+    MOST_JSON,
+    Raw,
+    array_names,
+    best_files,
+    check_room,
+    no_unicode,
+    printable,
+    read_arrays,
+    read_best,
+    read_pt,
+    refusal,
+    shown,
+    step_size,
+    within,
+)
+from limbeck.distilled.interpret import classes_of, images_of, labels_of, positions, resizing
+from limbeck.distilled.set import DistilledSet
+from limbeck.runtime.errors import require
+
+FORMS = "a saved distilled set, a folder of images or with images_best.pt, an .npz and a .pt file are accepted"
+LABELS = ("auto", "logits", "probabilities", "hard")
+SYN_LR = 0.01
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForeignOptions:
+    """How sets of other programs are to be understood. What a file says itself goes before.
+
+    Args:
+        normalised: whether images in floats are as a network takes them (`yes`) or pixels in [0, 1] (`no`); `auto` decides by their
+            range, where it leaves no doubt.
+        labels: what labels are: `logits`, `probabilities` or `hard`; `auto` decides by their values.
+        class_order: the names of the classes in the order in which labels, or sorted class folders, count them; None takes that of
+            the data.
+        syn_lr: η; None takes 0.01.
+        resize: bring images of another size to that of the data, instead of refusing them.
+    """
+
+    normalised: Literal["auto", "yes", "no"] = "auto"
+    labels: Literal["auto", "logits", "probabilities", "hard"] = "auto"
+    class_order: Sequence[str] | None = None
+    syn_lr: float | None = None
+    resize: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.normalised in ("auto", "yes", "no"), "normalised", self.normalised, "auto, yes or no")
+        require(self.labels in LABELS, "labels", self.labels, f"one of {', '.join(LABELS)}")
+        require(not isinstance(self.class_order, str), "class_order", self.class_order, "a list of names")
+        require(self.syn_lr is None or 0 < self.syn_lr < float("inf"), "syn_lr", self.syn_lr, "above 0 and finite")
+
+
+def read_set(
+    path: Path | str, data: ImageSet, preprocessing: Preprocessing, *, options: ForeignOptions = ForeignOptions()
+) -> DistilledSet:
+    """The set at `path`, whoever made it.
+
+    Args:
+        path: a file or folder of one of the forms above.
+        data: the images it is to be tested on; they say classes and shape.
+        preprocessing: of the data's training split; it prepares pixels.
+        options: how to understand what the files leave open; a saved `DistilledSet` leaves nothing open.
+
+    Returns:
+        The set. Unless it was saved by Limbeck, its metadata are `method` (None), `origin` (`name` of the path, `kind`, `sha256` of
+        the file, or of the lines that `sha256sum` prints for several) and `assumed`, a list of sentences.
+
+    Raises:
+        UsageError: when the path is none of these, a file is broken, hostile or leaves a doubt, or classes or size are not those of
+            the data; the message is one line. Nothing in any file is executed.
+    """
+    path = Path(path).expanduser()
+    reading = _Reading(path, data, preprocessing, options)
+    files = {".npz": reading.npz, ".pt": reading.pt, ".pth": reading.pt}
+    try:
+        if path.is_dir():
+            return DistilledSet.load(path) if DistilledSet.is_at(path) else reading.folder()
+        if path.is_file() and path.suffix.lower() in files:
+            return files[path.suffix.lower()]()
+        raise refusal(path, f"is {'another kind of file' if path.exists() else 'not there'}; {FORMS}")
+    except OSError as error:
+        raise refusal(path, f"cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise refusal(path, "needs more memory than there is") from error
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One set while it is read; `assumed` gathers what no file says."""
+
+    path: Path
+    data: ImageSet
+    preprocessing: Preprocessing
+    options: ForeignOptions
+    assumed: list[str] = field(default_factory=list)
+
+    def folder(self) -> DistilledSet:
+        if best_files(self.path):
+            raw, files = read_best(self.path)
+            about, notes = read_about(self.path)
+            self.assumed.extend(notes)
+            return self.exported_research(raw, files, about) if about else self.understood("folder of .pt files", raw, files)
+        if (self.path / "labels.npz").exists() or (self.path / "classes.json").exists():
+            return self.exported_folder()
+        return self.class_folders()
+
+    def pt(self) -> DistilledSet:
+        return self.understood(".pt file", read_pt(self.path), [self.path])
+
+    def npz(self) -> DistilledSet:
+        names = array_names(self.path)
+        if names >= {"images_float", "labels", "label_kind", "preprocessing"}:
+            return self.exported_npz()
+        arrays = self.arrays(self.path, ("images", "labels"), ("syn_lr", "lr", "class_names"))
+        rate, named = arrays.get("syn_lr", arrays.get("lr")), arrays.get("class_names")
+        raw = Raw(
+            self.tensor("images", arrays["images"]),
+            self.tensor("labels", arrays["labels"]),
+            None if rate is None else self.rate(rate),
+            None if named is None else self.texts("class_names", named),
+        )
+        return self.understood(".npz file", raw, [self.path])
+
+    def exported_npz(self) -> DistilledSet:
+        """What `export_npz` wrote."""
+        needed = ("images_float", "labels", "label_kind", "classes", "class_names", "syn_lr", "preprocessing")
+        own = ("preprocessing_mean", "preprocessing_std", "preprocessing_matrix", "preprocessing_inverse_matrix")
+        arrays = self.arrays(self.path, needed, own)
+        held = {name.removeprefix("preprocessing_"): self.tensor(name, arrays[name]) for name in own if name in arrays}
+        images = self.tensor("images_float", arrays["images_float"])
+        if images.dtype not in FLOATS:
+            raise refusal(self.path, f"holds images_float as {images.dtype}; floats are accepted")
+        return self.made(
+            ".npz export",
+            [self.path],
+            images=images.float(),
+            labels=self.tensor("labels", arrays["labels"]).float(),
+            label_kind=self.text("label_kind", arrays["label_kind"]),
+            classes=self.tensor("classes", arrays["classes"]),
+            syn_lr=self.rate(arrays["syn_lr"]),
+            preprocessing=preprocessing_from(self.text("preprocessing", arrays["preprocessing"]), held),
+            class_names=self.texts("class_names", arrays["class_names"]),
+        )
+
+    def exported_folder(self) -> DistilledSet:
+        """What `export_folder` wrote."""
+        archive, described = within(self.path, self.path / "labels.npz"), within(self.path, self.path / "classes.json")
+        arrays = self.arrays(archive, ("labels", "classes", "files", "syn_lr"))
+        names, label_kind = self.names_in(described)
+        files = [within(self.path, self.path / file) for file in self.texts("files", arrays["files"])]
+        if (held := sum(len(self.images_in(folder)) for folder in self.folders())) != len(set(files)):
+            raise refusal(self.path, f"holds {held} images in its folders, where labels.npz lists {len(set(files))}")
+        self.assumed.append("images are 8-bit copies, rounded and cut to [0, 1]")
+        return self.made(
+            "folder export",
+            [described, archive, *files],
+            images=self.decoded(files),
+            labels=self.tensor("labels", arrays["labels"]).float(),
+            label_kind=label_kind,
+            classes=self.tensor("classes", arrays["classes"]),
+            syn_lr=self.rate(arrays["syn_lr"]),
+            class_names=names,
+        )
+
+    def exported_research(self, raw: Raw, files: list[Path], about: About) -> DistilledSet:
+        """What `export_research` wrote, and research code may have gone on from since."""
+        hard = about.label_kind == "hard"
+        if raw.images.dtype not in FLOATS:
+            raise refusal(files[0], f"holds images as {raw.images.dtype}, where about.json says what a network takes: floats")
+        if hard and (
+            raw.labels.is_floating_point() or raw.labels.ndim != 1 or not bool(_inside(raw.labels, len(about.class_names)))
+        ):
+            raise refusal(files[1], f"holds no class numbers below {len(about.class_names)}, where about.json says hard labels")
+        stated = about.syn_lr
+        if raw.syn_lr is not None and torch.tensor(stated, dtype=torch.float32).item() != raw.syn_lr:
+            self.assumed.append(f"the step size {raw.syn_lr:.6g} of {files[-1].name} is taken, not the {stated:.6g} of about.json")
+            stated = raw.syn_lr
+        return self.made(
+            "research export",
+            [*files, *about.files],
+            images=raw.images.float(),
+            labels=one_hot(raw.labels.long(), len(about.class_names)).float() if hard else raw.labels.float(),
+            label_kind=about.label_kind,
+            classes=raw.labels.long() if hard else about.classes,
+            syn_lr=stated,
+            preprocessing=about.preprocessing,
+            class_names=about.class_names,
+        )
+
+    def class_folders(self) -> DistilledSet:
+        """Images in folders that are called as the classes are."""
+        found = {folder.name: self.images_in(folder) for folder in self.folders()}
+        if not found:
+            raise refusal(self.path, f"holds neither a set nor class folders; {FORMS}")
+        order = self.folders_of_classes(list(found))
+        if empty := [name for name in order if not found[name]]:
+            raise refusal(self.path, f"has no images in {shown(empty)}")
+        files = [file for name in order for file in found[name]]
+        classes = torch.tensor([k for k, name in enumerate(order) for _ in found[name]])
+        images = self.decoded(files)
+        labels = one_hot(classes, self.data.num_classes).float()
+        return self.made(
+            "folder of images",
+            files,
+            images=images,
+            labels=labels,
+            label_kind="hard",
+            classes=classes,
+            syn_lr=self.chosen_rate(None),
+        )
+
+    def understood(self, kind: str, raw: Raw, files: list[Path]) -> DistilledSet:
+        """The set that arrays without a description mean."""
+        data, options = self.data, self.options
+        images, notes = images_of(self.path, raw.images, data.shape, self.preprocessing, options.normalised, options.resize)
+        (labels, more), label_kind = labels_of(self.path, raw.labels, len(images), data.num_classes, options.labels)
+        order = raw.class_names or options.class_order
+        if order is not None:
+            labels = labels[:, positions(self.path, order, data.class_names)]
+        else:
+            more = [*more, "labels are taken to count the classes in the order of the data"]
+        classes, grounds = (labels.argmax(1), []) if label_kind == "hard" else classes_of(labels)
+        self.assumed.extend([*raw.notes, *notes, *more, *grounds])
+        if raw.class_names and options.class_order and tuple(options.class_order) != raw.class_names:
+            self.assumed.append("the order of classes in the file is taken, not the one that was given")
+        rate = self.chosen_rate(raw.syn_lr)
+        return self.made(kind, files, images=images, labels=labels, label_kind=label_kind, classes=classes, syn_lr=rate)
+
+    def made(self, kind: str, files: list[Path], **parts: Any) -> DistilledSet:
+        """The set of these parts; what is not among them is the data's."""
+        whole: dict[str, Any] = {"preprocessing": self.preprocessing, "class_names": self.data.class_names, **parts}
+        origin = {"name": printable(self.path.resolve().name), "kind": kind, "sha256": self.checksum(files)}
+        if whole["images"].ndim != 4:
+            raise refusal(self.path, f"holds images with shape {tuple(whole['images'].shape)}; (N, C, H, W) is accepted")
+        try:
+            held = DistilledSet(**whole, metadata={"method": None, "origin": origin, "assumed": self.assumed})
+            pixels = held.preprocessing.inverse(held.images[:1])
+        except (ValueError, RuntimeError) as error:  # what it says of images, labels and classes; of the preprocessing
+            raise refusal(self.path, f"holds what is no sound set: {' '.join(str(error).split())[:200]}") from error
+        if pixels.shape != held.images[:1].shape or not bool(pixels.isfinite().all()):
+            raise refusal(self.path, "holds a preprocessing that does not lead back to pixels")
+        return held
+
+    def checksum(self, files: list[Path]) -> str:
+        """SHA-256 of a file; of several that of the lines that `sha256sum` prints."""
+        sums = [(_sha256(file), file) for file in files]
+        if files == [self.path]:
+            return sums[0][0]
+        lines = (f"{found}  {printable(file.relative_to(self.path).as_posix())}\n" for found, file in sums)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def chosen_rate(self, stated: float | None) -> float:
+        """η: what the file says, else what the options say, else 0.01."""
+        asked = self.options.syn_lr
+        if stated is None and asked is None:
+            self.assumed.append(f"the step size is taken to be {SYN_LR}: no file says it")
+        if stated is not None and asked not in (None, stated):
+            self.assumed.append(f"the step size {stated:.6g} in the file is taken, not the {asked:.6g} that was given")
+        return stated or asked or SYN_LR
+
+    def folders(self) -> list[Path]:
+        """The class folders, sorted, without hidden ones and those that archives leave behind."""
+        found = sorted(entry for entry in self.path.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
+        if astray := [entry.name for entry in found if entry.is_symlink()]:
+            raise refusal(self.path, f"holds the link {shown(astray[:1])}; folders are accepted")
+        return found
+
+    def images_in(self, folder: Path) -> list[Path]:
+        """The image files in a folder and the folders in it, sorted; links to folders are not followed."""
+        found = []
+        for at, inner, files in os.walk(folder):
+            if astray := [name for name in inner if Path(at, name).is_symlink()]:
+                raise refusal(self.path, f"holds the link {shown(astray[:1])}; folders are accepted")
+            found += [Path(at, name) for name in files if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")]
+        return [within(self.path, file) for file in sorted(found)]
+
+    def folders_of_classes(self, folders: list[str]) -> list[str]:
+        """The folder of each of the data's classes: called like it, as an export calls it, or by its WordNet id."""
+        names, known = self.data.class_names, known_names()
+        wnids = {name: wnid for wnid, name in known.items()}
+        for spelled in (names, folder_names(names), [wnids.get(name, name) for name in names], [known.get(n, n) for n in names]):
+            if len(set(spelled)) == len(spelled) and set(spelled) == set(folders):
+                return list(spelled)
+        order = self.options.class_order
+        if order is not None and len(order) == len(folders):
+            return [folders[k] for k in positions(self.path, order, names)]
+        positions(self.path, folders, names)
+        raise AssertionError("the folders are not called as the classes are")
+
+    def decoded(self, files: list[Path]) -> Tensor:
+        """The images in the files as a network takes them, with shape (N, C, H, W)."""
+        channels, height, width = self.data.shape
+        if not files:
+            raise refusal(self.path, "holds no images")
+        sizes = {(header.height, header.width) for header in read_headers(files) if header is not None}
+        for sides in sorted(sizes - {(height, width)}):
+            self.assumed.append(resizing(self.path, sides, (height, width), self.options.resize))
+        check_room(self.path, len(files) * height * width * (3 + 8 * channels))
+        pixels = np.empty((len(files), channels, height, width), dtype=np.uint8)
+        chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
+        with spread(partial(decode_all, (height, width), "squash"), chunks, None) as parts:
+            for row, (file, found) in enumerate(zip(files, (found for part in parts for found in part), strict=True)):
+                if isinstance(found, str):
+                    raise refusal(
+                        self.path, f"holds {shown([file.relative_to(self.path).as_posix()])}, which cannot be read: {found}"
+                    )
+                image, _ = found
+                if channels == 1 and not (image == image[:1]).all():
+                    name = file.relative_to(self.path).as_posix()
+                    raise refusal(self.path, f"holds {shown([name])} in colour, where the data are grey")
+                pixels[row] = image[:channels]
+        return self.preprocessing.prepare(torch.from_numpy(pixels))
+
+    def arrays(self, archive: Path, needed: Collection[str], others: Collection[str] = ()) -> dict[str, np.ndarray]:
+        """The arrays of these names; the `needed` ones are there."""
+        found = read_arrays(archive, {*needed, *others})
+        if missing := [name for name in needed if name not in found]:
+            raise refusal(archive, f"lacks {', '.join(missing)}")
+        return found
+
+    def tensor(self, name: str, array: np.ndarray) -> Tensor:
+        if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
+            raise refusal(self.path, f"holds {name} as {array.dtype}; integers or floats are accepted")
+        if array.dtype.kind == "u" and array.dtype.itemsize > 1:  # torch computes little with the wider ones
+            array = np.minimum(array, np.iinfo(np.int64).max).astype(np.int64)
+        return torch.from_numpy(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False)))
+
+    def rate(self, array: np.ndarray) -> float:
+        return step_size(self.path, array.item() if array.size == 1 else f"{array.size} numbers")
+
+    def texts(self, name: str, array: np.ndarray) -> tuple[str, ...]:
+        if array.dtype.kind != "U" or array.ndim != 1:
+            raise refusal(self.path, f"holds {name} as {array.dtype} with shape {array.shape}; text with shape (N,) is accepted")
+        found: tuple[str, ...] = tuple(array.tolist())
+        if broken := [text for text in found if no_unicode(text)]:
+            raise refusal(self.path, f"holds {name} with {shown(broken[:1])}, which is no Unicode text")
+        return found
+
+    def text(self, name: str, array: np.ndarray) -> str:
+        found = self.texts(name, array.reshape(-1))
+        return found[0] if len(found) == 1 else f"{len(found)} words"
+
+    def names_in(self, file: Path) -> tuple[tuple[str, ...], str]:
+        """The names of the classes and the kind of the labels, as `classes.json` has them."""
+        try:
+            held = json.loads(file.read_bytes() if file.stat().st_size <= MOST_JSON else "{}")
+            names, label_kind = held["class_names"], held["label_kind"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise refusal(file, "does not say class_names and label_kind") from error
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not isinstance(label_kind, str):
+            raise refusal(file, "does not say class_names and label_kind")
+        return tuple(names), label_kind
+
+
+def _inside(classes: Tensor, count: int) -> Tensor:
+    return ((classes >= 0) & (classes < count)).all()
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while piece := opened.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,66 @@
+"""What the networks share: the block, norms and activations by name, and how networks made for 32 pixels take other images.
+
+Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching", 2020, arXiv:2006.05929, have the networks of the field for
+32 pixels, with grey images of 28 pixels padded to 32 by the first convolution. For 64 pixels Guo et al., "Towards Lossless Dataset
+Distillation via Difficulty-Aligned Trajectory Matching", 2023, arXiv:2310.05773, give first layers a stride of 2.
+"""
+
+from collections.abc import Collection
+
+from torch import nn
+
+from limbeck.networks.batch_norm import BatchNorm
+from limbeck.networks.stages import Activation, Norm
+
+GROUPS = 4
+GREY_PADDING = 2
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution (3×3 unless told) → norm → activation; its output is what activation maps are made from."""
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        norm: Norm,
+        activation: Activation = "relu",
+        *,
+        kernel: int = 3,
+        stride: int = 1,
+        padding: int = 1,
+    ) -> None:
+        convolution = nn.Conv2d(channels, width, kernel, stride, padding)
+        super().__init__(convolution, norm_layer(norm, width), activation_layer(activation))
+
+
+def norm_layer(name: Norm, width: int) -> nn.Module:
+    """The norm of that name for `width` channels."""
+    if name == "batch":
+        return BatchNorm(width)
+    if name == "none":
+        return nn.Identity()
+    # GroupNorm(C, C), because InstanceNorm2d's second derivative is silently wrong in reverse-over-forward mode.
+    return nn.GroupNorm(width if name == "instance" else GROUPS, width)
+
+
+def activation_layer(name: Activation) -> nn.Module:
+    """The activation of that name."""
+    parts: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "leaky": nn.LeakyReLU, "sigmoid": nn.Sigmoid}
+    return parts[name]()
+
+
+def max_pools(count: int, after: Collection[int]) -> nn.ModuleList:
+    """For each of `count` blocks what follows it: a pooling of 2×2 cells, or nothing."""
+    return nn.ModuleList(nn.MaxPool2d(2) if number in after else nn.Identity() for number in range(count))
+
+
+def grey_padding(channels: int) -> int:
+    """By how many more pixels on every side a first convolution pads images of one channel."""
+    return GREY_PADDING if channels == 1 else 0
+
+
+def first_stride(height: int, width: int) -> int:
+    """By how much first layers shrink an image, so that the maps behind them are the same for 32, 64 and 128 pixels."""
+    side = min(height, width)
+    return 1 if side < 64 else 2 if side < 128 else 4

@@ -1,0 +1,71 @@
+"""A network of the user's, named `package.module:factory`.
+
+The factory is called as factory(channels, height, width, num_classes) or, where it takes fewer arguments, as
+factory(num_classes). What it draws from torch's global generator follows from a seed, so that buffers that are drawn are the same
+in every process. Whoever names such a network has its code run (`runtime.plugins`).
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limbeck.networks.batch_norm import convert_batch_norms
+from limbeck.networks.initial import global_draws
+from limbeck.runtime import plugins
+from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.plugins import blamed
+from limbeck.runtime.plugins import is_foreign as is_foreign
+
+
+def check_form(name: str) -> None:
+    """Raise `UsageError` unless `name` has the form `package.module:factory`."""
+    plugins.check_form("network", name, "factory")
+
+
+def build_foreign(name: str, shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:
+    """The module that the factory makes, in training mode on the CPU, with pure batch norms.
+
+    Args:
+        name: of the form `package.module:factory`.
+        shape: (C, H, W) of the images.
+        num_classes: K.
+        seed: of what the factory draws from torch's global CPU generator, which is afterwards what it was.
+
+    Raises:
+        UsageError: when there is no such factory, when it or its module raise, or when logits have not the shape (N, K).
+    """
+    factory = _factory(name)
+    with global_draws(seed):
+        with blamed("network", name, "raised"):
+            module = _called(factory, *shape, num_classes)
+        require(isinstance(module, nn.Module), "network", name, f"a factory of a torch Module, it makes a {type(module).__name__}")
+        module = convert_batch_norms(module.cpu().train(), name)
+        size = "×".join(str(side) for side in shape)
+        with blamed("network", name, f"cannot take images of {size}:"), torch.no_grad():
+            logits = module(torch.zeros(2, *shape))
+    found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if found != (2, num_classes):
+        raise UsageError(f"network: {name!r} makes {found} of 2 images of {size}, not logits of shape (2, {num_classes})")
+    return module
+
+
+def _factory(name: str) -> Callable[..., Any]:
+    found = plugins.imported("network", name, "factory")
+    callable_ = callable(found) and not isinstance(found, nn.Module)
+    require(callable_, "network", name, f"a factory, it is a {type(found).__name__}")
+    return found  # type: ignore[no-any-return]
+
+
+def _called(factory: Callable[..., Any], channels: int, height: int, width: int, num_classes: int) -> Any:
+    parameters = inspect.signature(factory).parameters
+    places = [key for key, one in parameters.items() if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    if any(one.kind == one.VAR_POSITIONAL for one in parameters.values()):
+        places += ["", "", "", ""]
+    named = "num_classes" in parameters
+    # make(num_classes, width, depth, norm) takes four arguments too, but not these.
+    if len(places) >= 4 and (not named or places[3] == "num_classes"):
+        return factory(channels, height, width, num_classes)
+    return factory(num_classes) if places and not named else factory(num_classes=num_classes)

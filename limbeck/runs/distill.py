@@ -1,0 +1,272 @@
+"""From images to an evaluated distilled set.
+
+    data → experts → initial images and labels → outer loop → evaluation → DistilledSet
+
+A run folder holds everything that the run did; `resume` goes on from what is there and ends with the same bits.
+"""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from limbeck.distilled.initial import InitialSet, content_of
+from limbeck.distilled.set import DistilledSet
+from limbeck.distilled.view_labels import VIEWS, StoredViews
+from limbeck.evaluation.evaluator import RANDOM_RATES, Evaluator, Subset
+from limbeck.experts.fill import Shard
+from limbeck.experts.store import TrajectoryStore
+from limbeck.methods.outer import OuterLoop
+from limbeck.runs.folder import RunFolder, alone, own_json
+from limbeck.runs.record import across, final_seeds, measure, networks_of, record
+from limbeck.runs.settings import DistillSettings
+from limbeck.runs.workspace import Workspace
+from limbeck.runtime.devices import environment, repeatable
+from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.files import write_json
+from limbeck.runtime.fingerprint import plain
+from limbeck.runtime.memory import reuse_freed_memory
+from limbeck.runtime.progress import NoProgress, Progress
+from limbeck.training.images import TensorImages
+from limbeck.training.train import logits_of
+
+# What of a result goes into the set's metadata.
+EVALUATION = (
+    "accuracy",
+    "recovery_ratio",
+    "lossless",
+    "compression",
+    "gain",
+    "best_iteration",
+    "protocol",
+    "network",
+    "networks",
+    "view_labels",
+    "data",
+)
+
+
+def train_experts(settings: DistillSettings, *, progress: Progress | None = None, shard: Shard = Shard()) -> TrajectoryStore:
+    """The experts that `distill` would use, found in the cache or trained; or a share of them, for several processes to train."""
+    workspace = Workspace(settings, progress or NoProgress())
+    workspace.check()
+    return workspace.experts if shard == Shard() else workspace.train_experts(shard)
+
+
+def distill(
+    settings: DistillSettings, output: Path, *, resume: bool = False, progress: Progress | None = None, recipe: str | None = None
+) -> dict[str, Any]:
+    """Distil, evaluate and save.
+
+    Args:
+        settings: of the run.
+        output: the run folder, absent or empty unless `resume`.
+        resume: go on with the run in `output`.
+        progress: where to report.
+        recipe: the name of the recipe, noted in the result.
+
+    Returns:
+        The content of `results.json`: accuracies in [0, 1] of `distilled`, `initial`, `random` and `full`, `recovery_ratio`,
+        `paths`, and per stage `seconds`, `cpu_seconds` (of this process, all its threads) and `peak_memory` (bytes, so far).
+
+    Raises:
+        UsageError: for data, a network or an `ipc` that do not fit, or a run folder that is taken; nothing is written then.
+        Failure: when an expert diverges.
+    """
+    output = Path(output)
+    RunFolder(output, settings, resume)  # refuses before the data are loaded
+    workspace = Workspace(settings, progress or NoProgress())
+    workspace.check()
+    with alone(output):
+        folder = RunFolder(output, settings, resume)
+        folder.open(workspace.data.fingerprint)
+        _hold_start(workspace, folder)
+        if str(workspace.device) != folder.resolved.device:
+            raise UsageError(
+                f"engine.device: {str(workspace.device)!r} is not {folder.resolved.device!r}, where the run was started"
+            )
+        repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
+        if folder.results_file.exists():
+            return own_json(folder.results_file)
+        torch.set_num_threads(folder.resolved.threads)  # sums over threads round differently: a resumed run keeps the number
+        return _run(workspace, folder, recipe)
+
+
+def _hold_start(workspace: Workspace, folder: RunFolder) -> None:
+    """Note what the set that the run starts from holds, or refuse to go on when that is no longer so."""
+    if workspace.start is None:
+        return
+    state, found = folder.state(), content_of(workspace.start)
+    if state.get("init", found) != found:
+        raise UsageError(
+            f"init: the set in {workspace.settings.init!r} has changed since the run in {str(folder.path)!r} was started"
+        )
+    write_json(folder.state_file, {**state, "init": found})
+
+
+def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[str, Any]:
+    settings, evaluator = workspace.settings, workspace.evaluator().decided(workspace.settings.ipc)
+    reuse_freed_memory()
+    if workspace.method.kind != "objective":
+        with folder.stage("build"):
+            start = _built(workspace, folder.path)
+        # No step size is learned: the best for random images, as the baseline beside it has.
+        rate = evaluator.random_rate(settings.ipc, settings.outer.syn_lr_init, workspace.progress)
+        result, facts = (start.images, start.labels, rate), dict[str, Any]()
+    else:
+        start, result, facts = _distilled(workspace, folder, evaluator)
+    save = partial(_save, workspace, folder, result, start.classes, recipe)
+    save({"environment": environment(workspace.device)})  # what is distilled is there whatever becomes of its evaluation
+    subset = Subset(*result[:2], workspace.soft, start.classes, result[2])
+    if settings.view_labels.store:
+        with folder.stage("label views"):
+            stored = evaluator.label_views(subset, folder.path / VIEWS, settings.view_labels, workspace.progress)
+        subset = replace(subset, views=stored)
+    with folder.stage("evaluate"):
+        measured = _measured(workspace, evaluator, subset, start if facts else None)
+    paths = {"run": str(folder.path), "distilled": str(folder.path / "distilled")}
+    spent = {"seconds": folder.seconds, "cpu_seconds": folder.cpu_seconds, "peak_memory": folder.peak_memory}
+    results = {**measured, **facts, "paths": paths, **spent}
+    if workspace.needs_experts:
+        store = workspace.experts
+        results["paths"] = {**paths, "experts": str(store.path)}
+        results["experts"] = {"num_experts": settings.experts.num_experts, "last_epoch_accuracy": _last_accuracies(store, settings)}
+    save(results, subset.views)
+    write_json(folder.results_file, results)
+    return results
+
+
+def _built(workspace: Workspace, folder: Path) -> InitialSet:
+    """What a method makes at once: images that its teacher labels, or real images that it has chosen, with their classes."""
+    train, k = workspace.data.train, workspace.data.num_classes
+    if workspace.method.kind == "images":
+        images, classes, teacher = workspace.method(workspace, folder)
+        _check_built(workspace, images, classes)
+        labels = logits_of(teacher, TensorImages(images)) if workspace.soft else one_hot(classes, k).float().to(workspace.device)
+        return InitialSet(images, labels, classes)
+    index = torch.as_tensor(workspace.method(workspace)).cpu()
+    classes = torch.from_numpy(train.labels)[index]
+    images = workspace.preprocessing.prepare(train.images(index.numpy())).to(workspace.device)
+    _check_built(workspace, images, classes)
+    return InitialSet(images, one_hot(classes, k).float().to(workspace.device), classes)
+
+
+def _check_built(workspace: Workspace, images: Tensor, classes: Tensor) -> None:
+    """Raise `UsageError` for a user's method that makes something else than `ipc` images of every class."""
+    name, data, ipc = workspace.settings.method, workspace.data, workspace.settings.ipc
+    shape, found = (data.num_classes * ipc, *data.shape), tuple(images.shape)
+    require(found == shape, "method", name, f"one that gives images with shape {shape}: it gives {found}")
+    require(bool(images.isfinite().all()), "method", name, "one that gives finite images")
+    counts = torch.bincount(classes.cpu(), minlength=data.num_classes)
+    require(bool((counts == ipc).all()), "method", name, f"one that gives {ipc} (ipc) images of every class: {counts.tolist()}")
+
+
+def _distilled(
+    workspace: Workspace, folder: RunFolder, evaluator: Evaluator
+) -> tuple[InitialSet, tuple[Tensor, Tensor, float], dict[str, Any]]:
+    """The start, X, Y and η of the best evaluation, and what is to be said of the loop."""
+    settings, engine = workspace.settings, None
+    if workspace.needs_experts:
+        with folder.stage("experts"):
+            workspace.experts  # noqa: B018 (trained now, that their time counts here)
+    with folder.stage("initial"):
+        start = workspace.initial()
+    if workspace.method.steps:
+        with folder.stage("compile"):
+            step, adjoint, arrangement = workspace.engine(folder.resolved.engine)
+            folder.decide(engine=arrangement)
+        engine = (step, adjoint)
+    loop = OuterLoop(
+        objective=workspace.method(workspace, start.classes, engine),
+        enhancement=workspace.enhancement(start.classes),
+        settings=settings.outer,
+        evaluate=partial(_look, evaluator, not workspace.soft),
+        every=settings.eval.every,
+        match_norm=settings.match.match_norm,
+        folder=folder.path,
+        progress=workspace.progress,
+    )
+    with folder.stage("distil"):
+        state = loop.run(start.images, start.labels, workspace.syn_lr)
+        images, labels, rate = loop.best(state)
+        rate = _step_size(workspace, evaluator, images, labels, rate)
+    facts = {"best_iteration": state.best["iteration"], "skipped_share": state.skipped / max(state.iteration, 1)}
+    return start, (images, labels, rate), facts
+
+
+def _look(evaluator: Evaluator, hard: bool, x: Tensor, y: Tensor, eta: float) -> dict[str, Any] | None:
+    """A periodic evaluation, where there are images to choose a checkpoint on."""
+    if not evaluator.protocol.validation:
+        return None
+    return evaluator.distilled(x, y, eta, seeds=range(evaluator.settings.every_seeds), split="val", hard=hard)
+
+
+def _step_size(workspace: Workspace, evaluator: Evaluator, x: Tensor, y: Tensor, eta: float) -> float:
+    """η to train on (X, Y) with: where no student was trained with it, the best on the validation split, as random images have."""
+    taken = workspace.method.steps or workspace.settings.outer.lr_lr > 0 or evaluator.protocol.lr is not None
+    if taken or not evaluator.protocol.validation or len(workspace.data.val) == 0:
+        return eta
+    seeds, hard = range(evaluator.settings.every_seeds), not workspace.soft
+    rates = sorted({workspace.syn_lr, *RANDOM_RATES})  # not η itself, which single precision has moved
+    found = [evaluator.distilled(x, y, rate, seeds=seeds, split="val", hard=hard)["mean"] for rate in rates]
+    return rates[max(range(len(rates)), key=lambda i: found[i])]
+
+
+def _measured(workspace: Workspace, evaluator: Evaluator, subset: Subset, start: InitialSet | None) -> dict[str, Any]:
+    """The record of the final evaluation, beside it the initial images, where there are any, and other networks."""
+    settings, progress = workspace.settings, workspace.progress
+    seeds = final_seeds(settings.eval.seeds)
+    measured = measure(evaluator, subset, seeds, progress)
+    found = record(evaluator, subset, measured, seeds, progress)
+    if start is not None:
+        rate = _step_size(workspace, evaluator, start.images, start.labels, workspace.syn_lr)
+        first = Subset(start.images, start.labels, workspace.soft, start.classes, rate)
+        initial = evaluator.accuracies(evaluator.logits(first, seeds, progress=progress, name="initial images"))
+        found["accuracy"] = {"distilled": found["accuracy"]["distilled"], "initial": initial, **found["accuracy"]}
+    others = [name for name in networks_of(settings) if name != settings.network]
+    return found | across(workspace, subset, others, seeds) if others else found
+
+
+def _last_accuracies(store: TrajectoryStore, settings: DistillSettings) -> list[float | None]:
+    """Of the experts that were trained to the last epoch, which are those that give labels."""
+    epochs, labels = settings.experts.train_epochs, settings.experts.label_experts or settings.experts.num_experts
+    curves = [store.log(expert)["val_accuracy"] for expert in range(labels)]
+    return [curve[epochs - 1] if len(curve) >= epochs else None for curve in curves]
+
+
+def _save(
+    workspace: Workspace,
+    folder: RunFolder,
+    result: tuple[Tensor, Tensor, float],
+    classes: Tensor,
+    recipe: str | None,
+    results: dict[str, Any],
+    views: StoredViews | None = None,
+) -> None:
+    settings = workspace.settings
+    metadata = {
+        "method": settings.method,
+        "recipe": recipe,
+        "settings": plain(settings),
+        "resolved": plain(folder.resolved),
+        "seeds": {"seed": settings.seed, "data": settings.data.seed},
+        "versions": results["environment"],
+        "fingerprints": workspace.record(),
+        "evaluation": {key: results[key] for key in EVALUATION if key in results},
+    }
+    images, labels, syn_lr = result
+    DistilledSet(
+        images=images.cpu(),
+        labels=labels.cpu(),
+        label_kind="logits" if workspace.soft else "hard",
+        classes=classes.cpu(),
+        syn_lr=syn_lr,
+        preprocessing=workspace.preprocessing,
+        class_names=workspace.data.class_names,
+        metadata=metadata,
+        views=views,
+    ).save(folder.path / "distilled")

@@ -1,0 +1,223 @@
+"""Further measurements of a small set, each by name: what `limbeck evaluate --also` takes.
+
+ranking      DD-Ranking: hard-label recovery, improvement over random, the label-robust score
+robustness   how far the figure moves with the kind of labels and without augmentation, and DD-Ranking's augmentation-robust score
+areas        what share of the images decides the class, against the initial images
+distances    between classes in the features of a network trained on the full data
+search       whether architectures rank on the set as on the full data
+continual    learning classes one group after another from the set as a memory
+membership   how well an attack tells which images a network was trained on
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from limbeck.distilled.set import DistilledSet
+from limbeck.evaluation import architecture_search, areas, continual, distances, membership, scores
+from limbeck.evaluation.evaluator import Evaluator, Subset
+from limbeck.evaluation.fits import ProtocolFit, training_images
+from limbeck.evaluation.fitting import Cells
+from limbeck.runs.workspace import Workspace
+from limbeck.runtime.cache import cache_root
+from limbeck.runtime.files import read_json, read_tensors, write_json
+from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
+from limbeck.runtime.random import generator
+from limbeck.saliency.maps import activation_maps
+from limbeck.training.images import prepare_split
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What a further measurement works from: the evaluator of the first network, the set twice, its place, the workspace."""
+
+    evaluator: Evaluator
+    subset: Subset
+    held: DistilledSet
+    path: Path
+    workspace: Workspace
+
+    @property
+    def seeds(self) -> range:
+        """Of the networks trained for it."""
+        return range(1000, 1000 + self.evaluator.settings.seeds)
+
+    def under(self, protocol: str, **changes: Any) -> Evaluator:
+        """The evaluator under another protocol."""
+        return replace(self.evaluator, settings=replace(self.evaluator.settings, protocol=protocol, **changes))
+
+    def accuracy(self, evaluator: Evaluator) -> float:
+        """Mean accuracy of networks trained on the set."""
+        found: float = evaluator.accuracies(evaluator.logits(self.subset, self.seeds))["mean"]
+        return found
+
+    def random(self, evaluator: Evaluator) -> float:
+        """Mean accuracy of networks trained on as many random images."""
+        logits, _ = evaluator.random_logits(self.subset.ipc, self.subset.syn_lr, self.seeds)
+        found: float = evaluator.accuracies(logits)["mean"]
+        return found
+
+
+def _ranking(material: Subject) -> dict[str, Any]:
+    """DD-Ranking's scores of label kinds."""
+    evaluator, hard = material.evaluator, material.under("dd-hard")
+    return scores.ranking(
+        evaluator.full()["mean"], material.accuracy(hard), material.accuracy(evaluator), material.random(evaluator)
+    )
+
+
+def _robustness(material: Subject) -> dict[str, Any]:
+    """Accuracies under other labels and without augmentation."""
+    evaluator, plain = material.evaluator, material.under("none")
+    augmented = material.accuracy(evaluator), material.random(evaluator)
+    labels = {"stored": augmented[0], "hard": material.accuracy(material.under("dd-hard"))}
+    return {
+        "labels": labels,
+        "augmentation": scores.robustness(*augmented, material.accuracy(plain), material.random(plain)),
+    }
+
+
+def _areas(material: Subject) -> dict[str, Any]:
+    """Maps of the set's images under a network trained on the full data, beside the images it began as, or else random ones."""
+    evaluator, held = material.evaluator, material.held
+    module = evaluator.full_data.teacher(lambda: evaluator.images_of("test"))
+    settings, device = material.workspace.settings.enhance, evaluator.device
+    before, kind = _initial(material)
+
+    def of(images: Tensor) -> Tensor:
+        return activation_maps(module, images.to(device), held.classes.to(device), settings, generator(0, "areas"))
+
+    carried = areas.carries(of(held.images), of(before))
+    result = {"compared_with": kind, "network": f"{evaluator.network.name}, trained on the full data", **carried}
+    boxes = evaluator.data.test.boxes
+    if boxes is not None:
+        count = min(len(evaluator.data.test), 500)
+        index = torch.arange(count) * len(evaluator.data.test) // count
+        x = evaluator.images_of("test").fetch(index)
+        classes = evaluator.labels_of("test")[index].to(device)
+        result["test_images"] = areas.measure(module, x, classes, settings, generator(0, "areas"), boxes[index.numpy()])
+    return result
+
+
+def _distances(material: Subject) -> dict[str, Any]:
+    """Between and within classes: of the images before, of the set, of as many random images and of test images."""
+    evaluator, held = material.evaluator, material.held
+    module = evaluator.full_data.teacher(lambda: evaluator.images_of("test"))
+    before, kind = _initial(material)
+    random = evaluator.random_subset(held.ipc, held.syn_lr, "distances")
+    test = evaluator.images_of("test")
+    sets = {
+        kind: (before, held.classes),
+        "distilled": (held.images, held.classes),
+        "random": (random.images, random.classes),
+        "test": (test.fetch(torch.arange(len(test))), evaluator.labels_of("test")),
+    }
+    features = {
+        name: (distances.features_of(module, images.to(evaluator.device)).cpu(), classes.cpu())
+        for name, (images, classes) in sets.items()
+    }
+    name = f"{evaluator.network.name}, trained on the full data"
+    return distances.separation(features, evaluator.data.num_classes, network=name)
+
+
+def _search(material: Subject) -> dict[str, Any]:
+    """Do the architectures of a small space rank alike?"""
+    evaluator, subset = material.evaluator, material.subset
+    random = evaluator.random_subset(subset.ipc, 0.0, "search")
+    full = training_images(evaluator)
+    sets = {
+        "distilled": (subset.images, subset.labels, not subset.soft),
+        "random": (random.images, random.labels, True),
+        "full": (*full, True),
+    }
+    choose = (evaluator.images_of("val"), evaluator.labels_of("val")) if len(evaluator.data.val) else None
+    depths = [depth for depth in (1, 2, 3) if min(evaluator.data.shape[1:]) >= 2**depth]
+    names = architecture_search.search_space(depths=depths)
+    test = evaluator.images_of("test"), evaluator.labels_of("test")
+    fit, cells, seeds = _fit(material), _cells(material, "search"), list(material.seeds)[:2]
+    return architecture_search.search(fit, sets, names, seeds, *test, choose=choose, cells=cells)
+
+
+def _continual(material: Subject) -> dict[str, Any]:
+    """Five groups of classes, one after another (fewer where there are fewer classes)."""
+    evaluator, subset = material.evaluator, material.subset
+    seeds = list(material.seeds)
+    memories = {"distilled": [_memory(subset)]}
+    memories["random"] = [_memory(evaluator.random_subset(subset.ipc, 0.0, f"continual {seed}")) for seed in seeds]
+    test = evaluator.images_of("test"), evaluator.labels_of("test")
+    steps = min(5, evaluator.data.num_classes)
+    fit, cells = _fit(material), _cells(material, "continual")
+    return continual.continual(fit, evaluator.network.name, memories, *test, steps=steps, seeds=seeds, cells=cells)
+
+
+def _membership(material: Subject) -> dict[str, Any]:
+    """The attack on three networks a seed."""
+    evaluator, subset = material.evaluator, material.subset
+    train = prepare_split(evaluator.data.train, evaluator.preprocessing, evaluator.device)
+    labels = torch.from_numpy(evaluator.data.train.labels)
+    seeds = list(material.seeds)
+    subsets = [evaluator.random_index(subset.ipc, f"membership {seed}") for seed in seeds]
+    test = evaluator.images_of("test"), evaluator.labels_of("test")
+    distilled = (subset.images, subset.labels, not subset.soft)
+    fit, cells = _fit(material), _cells(material, "membership")
+    return membership.membership(fit, evaluator.network.name, distilled, subsets, train, labels, *test, seeds=seeds, cells=cells)
+
+
+def _fit(material: Subject) -> ProtocolFit:
+    evaluator, subset = material.evaluator, material.subset
+    return ProtocolFit(evaluator, subset.syn_lr, evaluator.random_rate(subset.ipc, subset.syn_lr))
+
+
+def _cells(material: Subject, study: str) -> Cells:
+    """Finished trainings of a study, kept in the cache, so that an interrupted one goes on."""
+    evaluator, subset = material.evaluator, material.subset
+    key = fingerprint(
+        study,
+        array_fingerprint(subset.images.cpu().numpy(), subset.labels.cpu().numpy()),
+        [subset.syn_lr, evaluator.seed, evaluator.network.name, evaluator.compile],
+        [evaluator.protocol, evaluator.augment, evaluator.full_data.record()],
+        _fit(material).random_lr,
+    )
+    path = cache_root() / "further" / f"{study}-{key}.json"
+    try:
+        done = read_json(path)
+    except (OSError, ValueError):
+        done = {}
+
+    def after(name: str, cell: dict[str, Any]) -> None:
+        done[name] = cell
+        write_json(path, done)
+
+    return Cells(dict(done), after)
+
+
+def _memory(subset: Subset) -> continual.Memory:
+    return continual.Memory(subset.images, subset.labels, subset.classes, not subset.soft)
+
+
+def _initial(material: Subject) -> tuple[Tensor, str]:
+    """The images that the set began as, where its run folder still has them; else random real ones of the same classes."""
+    held, evaluator = material.held, material.evaluator
+    first = material.path.parent / "snapshots" / "iteration-000000.safetensors"
+    if material.path.name == "distilled" and first.is_file():
+        images = read_tensors(first)[0]["X"]
+        if images.shape == held.images.shape:
+            return images, "initial"
+    drawn = evaluator.random_subset(held.ipc, held.syn_lr, "areas")
+    rows = [torch.nonzero(drawn.classes == k).flatten()[:n] for k, n in enumerate(torch.bincount(held.classes).tolist())]
+    return drawn.images.cpu()[torch.cat(rows)[torch.argsort(torch.argsort(held.classes, stable=True), stable=True)]], "random"
+
+
+FURTHER: Mapping[str, Callable[[Subject], dict[str, Any]]] = {
+    "ranking": _ranking,
+    "robustness": _robustness,
+    "areas": _areas,
+    "distances": _distances,
+    "search": _search,
+    "continual": _continual,
+    "membership": _membership,
+}

@@ -1,0 +1,59 @@
+"""Which of the keys that a user gave have no meaning for the method, so that it can be said instead of passed over.
+
+Only what the method, or another key, certainly never reads is named: of a method of the user's own, nothing.
+"""
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from limbeck.experts.settings import unread
+from limbeck.methods.method import Method
+from limbeck.methods.registry import METHODS
+from limbeck.runs.settings import DistillSettings
+
+STUDENT = ("schedule.*", "match.syn_steps", "match.expert_epochs", "match.batch_syn", "engine.kind", "engine.last_steps")
+# Of the outer loop's keys a method without it reads two: a step size to try on random images, and when a stopped run is written.
+LOOP = ("outer.[!sc]*", "init", "match.*", "enhance.*", "schedule.*", "real.*", "engine.kind", "engine.last_steps")
+
+
+def idle_keys(settings: DistillSettings, given: Iterable[str]) -> list[str]:
+    """Those of the dotted keys `given` that change nothing under these settings, in their order."""
+    patterns = _patterns(settings)
+    return [key for key in given if any(fnmatchcase(key, pattern) for pattern in patterns) and not _says_none(settings, key)]
+
+
+def may_read_experts(settings: DistillSettings, method: Method) -> bool:
+    """Whether experts are read, as far as settings tell: soft labels of a set to start from can make them needless."""
+    if method.experts or method.kind != "objective":
+        return method.experts
+    return settings.labels == "soft" or settings.init == "correct"
+
+
+def _patterns(s: DistillSettings) -> list[str]:
+    """What is not read, as patterns of keys."""
+    if s.method not in METHODS:
+        return []
+    method = METHODS[s.method]
+    found = [f"{name}.*" for name in ("sre2l", "rded") if name != s.method]
+    if not may_read_experts(s, method):
+        found.append("experts.*")
+    found += [f"experts.{key}" for key in sorted(unread(s.experts))]
+    if method.kind != "objective":
+        return [*found, *LOOP]
+    if s.method == "dm":
+        found.append("real.[!b]*")  # its networks are never trained
+    found += ["real.*"] if method.steps else STUDENT
+    if s.schedule.kind == "uniform":
+        found += ["schedule.first_max_start_epoch", "schedule.iterations"]
+    if s.engine.kind != "truncated":
+        found.append("engine.last_steps")
+    if s.match.criterion == "none":
+        found += ["match.drop_ratio", "match.drop_side"]
+    if s.enhance.weighting == "none":
+        found += ["enhance.beta", "enhance.cam_every"]  # maps are drawn all the same
+    return found
+
+
+def _says_none(s: DistillSettings, key: str) -> bool:
+    """Whether the key only says that something is left out, as it is."""
+    return (key, s.match.criterion) == ("match.criterion", "none") or (key, s.enhance.weighting) == ("enhance.weighting", "none")

@@ -1,0 +1,232 @@
+"""What a method may ask for: images, experts, map network, evaluation — made when they are missing, kept in the cache.
+
+What is decided automatically (device, threads, compiled or not) is decided once, in `resolve`, and stored with the run.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from limbeck.data.imageset import ImageSet
+from limbeck.data.load import load_data
+from limbeck.data.preprocessing import Preprocessing, fit_preprocessing
+from limbeck.distilled.initial import Initial, InitialSet, check_ipc, content_of, read_start
+from limbeck.distilled.set import DistilledSet
+from limbeck.distilled.settings import STARTS, Start
+from limbeck.evaluation.distances import features_of
+from limbeck.evaluation.evaluator import Evaluator
+from limbeck.evaluation.protocols import resolve as resolve_protocol
+from limbeck.evaluation.view_labels import check_storable
+from limbeck.experts.fill import Shard
+from limbeck.experts.store import TrajectoryStore
+from limbeck.experts.train import ExpertTask, train_experts
+from limbeck.losses import cross_entropy, soft_cross_entropy
+from limbeck.matching.adjoint import Adjoint
+from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
+from limbeck.matching.schedules import reachable_epochs
+from limbeck.matching.steps import StudentStep, draw_steps
+from limbeck.methods.enhance import Enhancement
+from limbeck.methods.method import Method
+from limbeck.methods.registry import method_of
+from limbeck.networks.flat import FlatNetwork, flat_network
+from limbeck.runs.settings import DistillSettings
+from limbeck.runs.unread import may_read_experts
+from limbeck.runtime.devices import resolve_device
+from limbeck.runtime.progress import Progress
+from limbeck.saliency.maps import find_layers
+from limbeck.training.images import Images, LazyImages, prepare_split, sample
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What was decided automatically: the device, the number of threads, and, once it is set up, how the engine works."""
+
+    device: str
+    threads: int
+    engine: Arrangement | None = None
+
+
+def resolve(settings: DistillSettings) -> Resolved:
+    """Decide what can be decided before anything is computed."""
+    return Resolved(str(resolve_device(settings.engine.device)), torch.get_num_threads())
+
+
+@dataclass
+class Workspace:
+    """Hands out what a run needs.
+
+    Args:
+        settings: of the run.
+        progress: where to report.
+    """
+
+    settings: DistillSettings
+    progress: Progress
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device to compute on."""
+        return resolve_device(self.settings.engine.device)
+
+    @cached_property
+    def method(self) -> Method:
+        """What is run."""
+        return method_of(self.settings.method)
+
+    @cached_property
+    def data(self) -> ImageSet:
+        """The images; without a validation split where the protocol has none."""
+        data, protocol = self.settings.data, resolve_protocol(self.settings.eval)
+        return load_data(data if protocol.validation else replace(data, val_fraction=0.0), self.progress)
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """Fitted on the training split."""
+        return fit_preprocessing(self.settings.data, self.data.train)
+
+    @cached_property
+    def network(self) -> FlatNetwork:
+        """The network to distil for."""
+        return self.network_of(self.settings.network)
+
+    def network_of(self, name: str) -> FlatNetwork:
+        """The network of that name for these images."""
+        return flat_network(name, self.data.shape, self.data.num_classes).to(self.device)
+
+    def check(self) -> None:
+        """Load the data, build the network and raise `UsageError` for whatever does not fit, before anything is written."""
+        layer = self.settings.enhance.cam_layer
+        self.settings.check_method(self.method)
+        check_ipc(self.data, self.settings.ipc)
+        check_storable(self.settings.view_labels, resolve_protocol(self.settings.eval), self.data.num_classes)
+        check_engine(self.settings.engine, self.network, self.device)
+        if self.settings.enhance.weighting != "none":
+            find_layers(self.network.module, torch.zeros(1, *self.data.shape, device=self.device), layer)
+        if self.settings.init == "centre" and self.method.kind == "objective":
+            features_of(self.network.module, torch.zeros(1, *self.data.shape, device=self.device))
+        self.start  # noqa: B018 (read now, so that one that does not fit is refused)
+        self.method.refuse(self)
+
+    @cached_property
+    def experts(self) -> TrajectoryStore:
+        """The experts, with every epoch that the schedule can reach, and the last of those that give labels."""
+        return self.train_experts(Shard())
+
+    def train_experts(self, shard: Shard) -> TrajectoryStore:
+        """The store of the experts with a share of them in it; complete when all shares are."""
+        return train_experts(self.expert_task, self.reachable_epochs, self.progress, shard)
+
+    @property
+    def expert_task(self) -> ExpertTask:
+        """What determines the experts."""
+        s = self.settings
+        parts = (self.data, self.preprocessing, self.network, s.experts, s.augment, s.seed, self.device, s.engine.compile)
+        return ExpertTask(*parts)
+
+    @property
+    def reachable_epochs(self) -> list[int]:
+        """The epochs of the experts that an iteration can read."""
+        return reachable_epochs(self.settings.schedule, self.settings.match.expert_epochs)
+
+    @cached_property
+    def map_network(self) -> nn.Module:
+        """G, resident on the device: the last epoch of the first expert, or without experts a network trained on the full data."""
+        if not self.needs_experts:
+            evaluator = self.evaluator()
+            return evaluator.full_data.teacher(lambda: evaluator.images_of("test"), self.progress)
+        theta = self.experts.read(0, self.settings.experts.train_epochs, self.device)
+        images = LazyImages(self.data.train, self.preprocessing, self.device)
+        return self.network.with_parameters(theta, lambda: sample(images))
+
+    def evaluator(self) -> Evaluator:
+        """Evaluation with the network that is distilled for."""
+        return self.evaluator_of(self.network)
+
+    def evaluator_of(self, network: FlatNetwork) -> Evaluator:
+        """Evaluation with that network."""
+        s = self.settings
+        parts = (self.data, self.preprocessing, network, s.eval, s.augment, s.seed, self.device)
+        return Evaluator(*parts, s.engine.compile)
+
+    def teacher(self, name: str | None = None) -> nn.Module:
+        """The network of that name (None: the one distilled for), trained on the full data, frozen, in evaluation mode."""
+        return self.evaluator().trained(name)
+
+    def features(self) -> torch.Tensor:
+        """What `map_network` makes of all training images before its last layer, with shape (N, D), on the CPU."""
+        images = LazyImages(self.data.train, self.preprocessing, self.device)
+        parts = torch.arange(len(images)).split(512)
+        return torch.cat([features_of(self.map_network, images.fetch(index)).cpu() for index in parts])
+
+    @cached_property
+    def start(self) -> DistilledSet | None:
+        """The set whose path `init` is; None where it names a kind of start."""
+        s = self.settings
+        if s.init in STARTS:
+            return None
+        held, notes = read_start(Path(s.init), s.ipc, s.outer.syn_lr_init, self.data, self.preprocessing)
+        for note in notes:
+            self.progress.say(f"note: init: {note}")
+        return held
+
+    @property
+    def syn_lr(self) -> float:
+        """η at the start."""
+        return self.settings.outer.syn_lr_init if self.start is None else self.start.syn_lr
+
+    def initial(self) -> InitialSet:
+        """X, Y and the classes to start from."""
+        settings = self.settings
+        labellers = settings.experts.label_experts or settings.experts.num_experts
+        parts = (self.data, self.preprocessing, self.network, lambda: self.experts, labellers, settings.experts.train_epochs)
+        initial = Initial(*parts, settings.ipc, settings.seed, self.device, self.features)
+        if self.start is not None:
+            return initial.continued(self.start, self.soft)
+        return initial.make(cast(Start, settings.init), self.soft, self.progress)
+
+    def enhancement(self, classes: torch.Tensor) -> Enhancement:
+        """Maps and weights for images of those classes."""
+        return Enhancement(self.map_network, classes, self.settings.enhance, self.settings.seed)
+
+    def engine(self, arrangement: Arrangement | None = None) -> tuple[StudentStep, Adjoint, Arrangement]:
+        """The student's step, the way to the gradient and what was decided about them, or what `arrangement` says again."""
+        return prepare(self.problem(), self.settings.engine, self.progress, arrangement)
+
+    def problem(self) -> Problem:
+        """What the engine is set up for."""
+        settings, match = self.settings, self.settings.match
+        shape = (self.data.num_classes * settings.ipc, *self.data.shape)
+        draws = draw_steps(shape, match.batch_syn, match.syn_steps, settings.augment, 0, 0)
+        batches = sorted({len(draw.index) for draw in draws})
+        loss = soft_cross_entropy if self.soft else cross_entropy
+        return Problem(self.network, shape, self.data.num_classes, batches, match.syn_steps, settings.outer.iterations, loss)
+
+    @property
+    def soft(self) -> bool:
+        """Whether Y are logits; else they are one-hot."""
+        return self.settings.labels == "soft"
+
+    @property
+    def needs_experts(self) -> bool:
+        """Whether anything of the run reads experts."""
+        if self.method.experts or not may_read_experts(self.settings, self.method):
+            return self.method.experts
+        return not self.soft or self.start is None or self.start.label_kind == "hard"  # a set's soft labels are taken as they are
+
+    @cached_property
+    def train_images(self) -> Images:
+        """The training split as networks take it, and its labels by `data.train.labels`."""
+        return prepare_split(self.data.train, self.preprocessing, self.device)
+
+    def record(self) -> dict[str, Any]:
+        """Fingerprints of what the result rests on."""
+        held = {"data": self.data.fingerprint}
+        if self.start is not None:
+            held["init"] = content_of(self.start)
+        if not self.needs_experts:  # asked for, they would be trained
+            return held
+        return {**held, "experts": self.experts.path.name, "experts_made_with": asdict(self.settings.experts)}

@@ -1,0 +1,189 @@
+"""Statistics in closed form, and evaluation on images that can only be told apart one way."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save as serialise
+
+from limbeck.augmentation_settings import AugmentSettings
+from limbeck.data.imageset import ImageSet, whole
+from limbeck.data.preprocessing import Identity, Normalise
+from limbeck.evaluation import evaluator as evaluator_module
+from limbeck.evaluation import trials as trials_module
+from limbeck.evaluation.evaluator import Evaluator, Subset
+from limbeck.evaluation.settings import EvalSettings
+from limbeck.networks.flat import flat_network
+from limbeck.runtime.errors import Failure
+from limbeck.training import compute
+
+
+def colours(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy red, green and blue images."""
+    labels = np.arange(3).repeat(count)
+    images = np.random.default_rng(seed).integers(0, 100, (3 * count, 3, 8, 8))
+    images[np.arange(3 * count), labels] += 120
+    return images.astype(np.uint8), labels
+
+
+@pytest.fixture
+def evaluator() -> Evaluator:
+    """Of images whose test labels are all wrong, so that val and test cannot be taken for each other."""
+    train, val, test = (whole(*colours(count, seed)) for seed, count in enumerate((20, 5, 10)))
+    splits = (train, val, dataclasses.replace(test, labels=(test.labels + 1) % 3))
+    data = ImageSet(*splits, ("red", "green", "blue"), "colours", "fingerprint")
+    settings = EvalSettings(seeds=3, epochs=40, batch_size=8, full_epochs=12, full_batch_size=10, full_lr=0.05)
+    # No norm: an instance norm takes the colour away.
+    network = flat_network("ConvNetD1-w8-nonorm", data.shape, 3)
+    return Evaluator(data, Identity(), network, settings, AugmentSettings(strategy="flip"), 0, torch.device("cpu"))
+
+
+def test_the_right_set_scores_and_a_permuted_one_does_not(evaluator: Evaluator) -> None:
+    images, labels = torch.full((3, 3, 8, 8), 0.2), torch.full((3, 3), -5.0)
+    for k in range(3):
+        images[k, k] = 0.7
+        labels[k, k] = 5.0
+    assert evaluator.distilled(images, labels, 0.05, seeds=range(3), split="val")["mean"] == 1.0
+    assert evaluator.distilled(images, labels, 0.05, seeds=range(3))["mean"] == 0.0
+    assert evaluator.distilled(images, labels.roll(1, 1), 0.05, seeds=range(3))["mean"] == 1.0
+    assert evaluator.distilled(images, labels.softmax(1), 0.05, seeds=range(3), split="val", hard=True)["mean"] == 1.0
+    again = [evaluator.distilled(images, labels, 0.003, seeds=range(3), split=split)["values"] for split in ("val", "val")]
+    assert again[0] == again[1]
+
+
+def test_random_takes_the_best_step_size_of_the_validation_split(evaluator: Evaluator) -> None:
+    result = evaluator.random(2, 1e-9)
+    assert result["lr"] in evaluator_module.RANDOM_RATES  # the one that is best on val is the worst on this test split
+    assert result["n"] == 3
+    assert result["mean"] < 0.2  # at the step size 1e-9 it would be a third
+
+
+def test_every_random_subset_is_another_and_a_larger_one_holds_it(evaluator: Evaluator) -> None:
+    subsets = [evaluator.random_subset(2, 0.05, number) for number in range(3)]
+    assert not any(torch.equal(a.images, b.images) for i, a in enumerate(subsets) for b in subsets[:i])
+    assert [subset.classes.tolist() for subset in subsets] == [[0, 0, 1, 1, 2, 2]] * 3
+    more = evaluator.random_subset(3, 0.05, 0)
+    assert all(any(torch.equal(image, other) for other in more.images) for image in subsets[0].images)
+
+
+def test_hard_labels_are_the_classes_and_not_the_labels(evaluator: Evaluator) -> None:
+    images, labels = torch.full((3, 3, 8, 8), 0.2), torch.zeros(3, 3)
+    for k in range(3):
+        images[k, k] = 0.7
+        labels[k, (k + 1) % 3] = 9.0  # the labels say the next class, as the test split does
+    hard = dataclasses.replace(evaluator, settings=dataclasses.replace(evaluator.settings, protocol="dd-hard"))
+    subset = Subset(images, labels, True, torch.arange(3), 0.05)
+    assert evaluator.accuracies(evaluator.logits(subset, range(3)))["mean"] == 1.0
+    assert hard.accuracies(hard.logits(subset, range(3)))["mean"] == 0.0
+
+
+def test_a_teachers_labels_do_not_look_at_the_set(evaluator: Evaluator, cache: Path) -> None:
+    settings = dataclasses.replace(evaluator.settings, protocol="kd", epochs=300, full_epochs=30)
+    taught = dataclasses.replace(evaluator, settings=settings)
+    images = evaluator.random_subset(4, 0.05, 0).images
+    found = [
+        taught.accuracies(
+            taught.logits(Subset(images, labels, True, torch.arange(3).repeat_interleave(4), 0.05), range(2), "val"), "val"
+        )
+        for labels in (torch.zeros(12, 3), torch.randn(12, 3, generator=torch.Generator().manual_seed(0)))
+    ]
+    assert found[0] == found[1]
+    assert found[0]["mean"] > 0.6  # chance is a third
+
+
+def test_without_a_validation_split_the_step_size_is_chosen_on_spare_images(evaluator: Evaluator) -> None:
+    data = evaluator.data
+    bare = dataclasses.replace(evaluator, data=dataclasses.replace(data, val=data.val.take(np.arange(0))))
+    assert bare.random(2, 1e-9)["lr"] in evaluator_module.RANDOM_RATES
+
+
+def test_in_workers_and_in_this_process_to_the_bit(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    subset = evaluator.random_subset(2, 0.05, 0)
+    here = evaluator.logits(subset, range(3))
+    monkeypatch.setattr(compute, "WORKERS_FROM_SECONDS", 0.0)
+    monkeypatch.setattr(compute, "cores", lambda: 2)
+    monkeypatch.setattr(trials_module, "cores", lambda: 2)
+    there = evaluator.logits(subset, range(3))
+    assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
+
+
+def test_seeds_are_trained_in_step_where_that_pays(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    subset = Subset(torch.rand(6, 3, 8, 8), torch.randn(6, 3), True, torch.arange(3).repeat_interleave(2), 0.01)
+    alone, together, whole = list(evaluator.logits(subset, range(3))), list[int](), trials_module.train_together
+
+    def counted(network, theta, members, how, **more):  # type: ignore[no-untyped-def]
+        together.append(len(members))
+        return whole(network, theta, members, how, **more)
+
+    monkeypatch.setattr(trials_module, "train_together", counted)
+    monkeypatch.setattr(compute.Compute, "together", lambda self, shape, batch: 2)  # as on a GPU with room for two
+    found = list(evaluator.logits(subset, range(3)))
+    assert together == [2, 1]
+    for ours, theirs in zip(found, alone, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_threads_of_the_caller_change_nothing_and_are_left_as_they_were(evaluator: Evaluator) -> None:
+    subset, before = evaluator.random_subset(2, 0.05, 0), torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(evaluator.logits(subset, range(2)))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_full_is_cached_and_extended(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, cache: Path, tmp_path: Path) -> None:
+    first = evaluator.full()
+    assert first["n"] == 2
+    assert first["mean"] < 0.1
+    assert first["epochs"] == 12
+    assert len(list((cache / "full").glob("*.safetensors"))) == 1
+    more = dataclasses.replace(evaluator, settings=dataclasses.replace(evaluator.settings, full_seeds=3))
+    extended = more.full()
+    assert extended["values"][:2] == first["values"]
+    with monkeypatch.context() as patched:
+        patched.setattr(trials_module, "train", lambda *_, **__: pytest.fail("trained again"))
+        assert evaluator.full() == first
+        assert more.full() == extended
+    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path))
+    assert more.full() == extended  # three at once
+
+
+def test_sets_of_every_size_share_the_networks_of_the_full_data(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute, "COMPILE_FROM_STEPS", 60)  # forty epochs are 40 steps for one image per class, 120 for ten
+    few, many = (evaluator.decided(ipc) for ipc in (1, 10))
+    assert (few.compile, many.compile) == ("no", "yes")
+    assert few.full_data.path == many.full_data.path == evaluator.full_data.path
+    assert few.decided(10).full_data.path == evaluator.full_data.path
+
+
+def test_full_under_another_preprocessing_is_another_figure(evaluator: Evaluator, cache: Path) -> None:
+    evaluator.full()
+    dataclasses.replace(evaluator, preprocessing=Normalise(torch.full((3,), 0.4), torch.ones(3))).full()
+    dataclasses.replace(evaluator, preprocessing=Normalise(torch.full((3,), 0.5), torch.ones(3))).full()
+    assert len(list((cache / "full").glob("*.safetensors"))) == 3
+
+
+@pytest.mark.parametrize("broken", ["text", "empty", "half", "other"])
+def test_a_broken_cache_is_measured_again(evaluator: Evaluator, cache: Path, broken: str) -> None:
+    first = evaluator.full()
+    (file,) = (cache / "full").glob("*.safetensors")
+    content = file.read_bytes()
+    other = serialise({"logits": torch.full((2, 30, 3), torch.nan), "theta": torch.zeros(3)})
+    file.write_bytes({"text": b"{", "empty": b"", "half": content[: len(content) // 2], "other": other}[broken])
+    assert evaluator.full() == first
+
+
+def test_divergence_is_said_and_never_cached(evaluator: Evaluator, cache: Path) -> None:
+    wild = dataclasses.replace(evaluator, settings=dataclasses.replace(evaluator.settings, full_lr=1e20))
+    with pytest.raises(Failure, match=r"eval.full_lr \(1e\+20\) is too large"):
+        wild.full()
+    assert not list((cache / "full").glob("*.safetensors"))
+    images, labels = torch.randn(3, 3, 8, 8), torch.eye(3)
+    assert evaluator.distilled(images, labels, 1e20, seeds=[0])["values"] == [0.0]

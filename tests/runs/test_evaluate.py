@@ -1,0 +1,282 @@
+"""`evaluate` on sets that are made of real images: figures that repeat, comparisons, records, and sets that must be refused."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from limbeck.data.preprocessing import Normalise
+from limbeck.distilled.set import DistilledSet
+from limbeck.evaluation.statistics import Looks
+from limbeck.recipes import load_recipe
+from limbeck.runs.distill import distill
+from limbeck.runs.evaluate import EvaluationOptions, evaluate
+from limbeck.runs.measurements import FURTHER
+from limbeck.runs.settings import DistillSettings
+from limbeck.runs.workspace import Workspace
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.files import read_json, read_tensors
+from limbeck.runtime.progress import NoProgress
+
+OVERRIDES = {
+    "data.size": "16",
+    "data.per_class": "40",
+    "network": "ConvNetD2-w16",
+    "eval.epochs": "30",
+    "eval.seeds": "2",
+    "eval.full_epochs": "20",
+    "eval.full_lr": "0.05",
+    "eval.full_batch_size": "40",
+    "eval.random_lr": "0.05",
+    "augment.strategy": "crop",
+    "augment.crop_ratio": "0.1",
+}
+QUIET = EvaluationOptions(keep=False)
+
+
+def settings(**changes: str) -> DistillSettings:
+    return load_recipe("scenes", OVERRIDES | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The full data's networks are trained once for all tests here."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("LIMBECK_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def cache() -> None:
+    """Instead of the empty cache that every other test has."""
+
+
+@pytest.fixture(scope="module")
+def workspace() -> Workspace:
+    return Workspace(settings(), NoProgress())
+
+
+def real_set(workspace: Workspace, ipc: int, **changes: Any) -> DistilledSet:
+    """Training images with nearly hard soft labels."""
+    subset = workspace.evaluator().random_subset(ipc, 0.05, "set")
+    held = DistilledSet(
+        images=subset.images,
+        labels=10 * subset.labels,
+        label_kind="logits",
+        classes=subset.classes,
+        syn_lr=0.05,
+        preprocessing=workspace.preprocessing,
+        class_names=workspace.data.class_names,
+        metadata={"fingerprints": {"data": workspace.data.fingerprint}},
+    )
+    return dataclasses.replace(held, **changes)
+
+
+def test_the_same_figures_twice_and_a_record_in_the_set(workspace: Workspace, tmp_path: Path) -> None:
+    path = real_set(workspace, 2).save(tmp_path / "set")
+    before = (path / "distilled.safetensors").read_bytes()
+    first, second = evaluate(path, settings()), evaluate(path, settings())
+    for key in ("accuracy", "recovery_ratio", "lossless", "compression", "gain", "predictions", "protocol", "network", "data"):
+        assert first[key] == second[key], key
+    assert first["protocol"]["seeds"] == [1000, 1001]
+    assert (first["protocol"]["name"], first["protocol"]["version"], first["protocol"]["epochs"]) == ("dd", 1, 30)
+    assert first["data"]["fingerprint"] == workspace.data.fingerprint
+    assert first["compression"]["images"] == {"distilled": 20, "real": 360, "ratio": 20 / 360}
+    matrix = torch.tensor(first["predictions"]["confusion"])
+    assert matrix.diagonal().sum() / matrix.sum() == pytest.approx(first["accuracy"]["distilled"]["mean"])
+    held = DistilledSet.load(path)
+    assert [record["accuracy"] for record in held.metadata["evaluations"]] == [first["accuracy"], second["accuracy"]]
+    assert (path / "distilled.safetensors").read_bytes() == before
+    card = (path / "README.md").read_text()
+    assert card.count("| dd 1, 30 epochs | ConvNetD2-w16 |") == 2
+
+
+def test_a_folder_that_cannot_be_written_to_costs_nobody_the_result(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = real_set(workspace, 1).save(tmp_path / "set")
+    said: list[str] = []
+
+    class Noted(NoProgress):
+        def say(self, message: str) -> None:
+            said.append(message)
+
+    def refuse(*_: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("limbeck.distilled.set.write_json", refuse)
+    assert evaluate(path, settings(), progress=Noted())["accuracy"]["distilled"]["n"] == 2
+    assert said == [f"warning: {path} could not be written to (Read-only file system); the result is not noted there"]
+
+
+def test_several_sets_and_networks_are_compared_on_the_same_seeds(workspace: Workspace, tmp_path: Path) -> None:
+    many, few = real_set(workspace, 8).save(tmp_path / "many"), real_set(workspace, 1).save(tmp_path / "few")
+    found = evaluate([many, few], settings(eval__networks="ConvNetD2-w16,ConvNetD1-w8"), options=QUIET)
+    assert [one["paths"]["distilled"] for one in found["sets"]] == [str(many), str(few)]
+    assert [row["network"] for row in found["comparisons"]] == ["ConvNetD2-w16", "ConvNetD1-w8"]
+    for row in found["comparisons"]:
+        records = [one if row["network"] == one["network"] else one["networks"][row["network"]] for one in found["sets"]]
+        a, b = (record["accuracy"]["distilled"]["values"] for record in records)
+        assert row["mean"] == pytest.approx(np.mean(np.array(a) - np.array(b)))
+        assert row["p_adjusted"] >= row["p"]
+    assert found["comparisons"][0]["mean"] > 0.05
+    assert "evaluations" not in DistilledSet.load(many).metadata
+
+
+def test_seeds_are_added_until_a_verdict_and_no_further(workspace: Workspace, tmp_path: Path) -> None:
+    many, few = real_set(workspace, 8).save(tmp_path / "many"), real_set(workspace, 1).save(tmp_path / "few")
+    looks = Looks(least=3, most=8)
+    apart = evaluate([many, few], settings(), options=EvaluationOptions(looks=looks, keep=False))
+    (row,) = apart["comparisons"]
+    assert row["verdict"] == "a better"
+    assert row["n"] in looks.at[:3]
+    same = evaluate([few, few], settings(), options=EvaluationOptions(looks=Looks(least=2, most=3), keep=False))
+    assert (same["comparisons"][0]["verdict"], same["comparisons"][0]["n"]) == ("undecided", 3)
+    alone = evaluate(few, settings(), options=EvaluationOptions(looks=Looks(least=2, most=3), keep=False))
+    assert alone["accuracy"]["distilled"]["n"] == alone["accuracy"]["random"]["n"] in (2, 3)
+
+
+def plant(held: DistilledSet, fault: str) -> DistilledSet:
+    names, order = held.class_names, torch.tensor([1, 2, 3, 4, 5, 6, 7, 8, 9, 0])
+    if fault == "permuted labels":  # as a program that sorts classes otherwise writes them: labels and classes agree
+        return dataclasses.replace(held, labels=held.labels[:, order], classes=order.argsort()[held.classes])
+    if fault == "labels of another class":
+        return dataclasses.replace(held, labels=held.labels.roll(1, 1))
+    if fault == "swapped class order":
+        return dataclasses.replace(held, class_names=(names[1], names[0], *names[2:]))
+    if fault == "pixels":
+        return dataclasses.replace(held, images=held.to_pixels())
+    if fault == "normalised twice":
+        return dataclasses.replace(held, images=held.preprocessing.forward(held.images))
+    assert fault == "another normalisation"
+    return dataclasses.replace(held, preprocessing=Normalise(torch.full((3,), 0.5), torch.full((3,), 0.5)))
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("permuted labels", "permuted"),
+        ("labels of another class", "label"),
+        ("swapped class order", "class"),
+        ("pixels", "pixels"),
+        ("normalised twice", "normalised"),
+        ("another normalisation", "normal"),
+    ],
+)
+def test_a_planted_fault_is_refused_in_a_line(workspace: Workspace, tmp_path: Path, fault: str, message: str) -> None:
+    path = plant(real_set(workspace, 5), fault).save(tmp_path / "set")
+    with pytest.raises(UsageError) as error:
+        evaluate(path, settings(), options=QUIET)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_sound_set_is_not_refused_and_trust_lets_a_permuted_one_pass(workspace: Workspace, tmp_path: Path) -> None:
+    sound = real_set(workspace, 5)
+    assert evaluate(sound.save(tmp_path / "sound"), settings(), options=QUIET)["notes"] == []
+    permuted = plant(sound, "permuted labels").save(tmp_path / "permuted")
+    found = evaluate(permuted, settings(), options=EvaluationOptions(trust=True, keep=False))
+    assert found["accuracy"]["distilled"]["mean"] < 0.1  # chance is a tenth, and these labels are always wrong
+
+
+class Small(nn.Module):
+    """A user's own network."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(channels, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        self.head = nn.Linear(32, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.layers(x))
+        return logits
+
+
+def test_modules_and_factories_are_networks(workspace: Workspace, tmp_path: Path) -> None:
+    path = real_set(workspace, 2).save(tmp_path / "set")
+    module = Small(3, 10)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    found = evaluate(path, settings(), networks=[module, "ConvNetD1-w8"], options=QUIET)
+    assert (found["network"], list(found["networks"])) == ("Small", ["ConvNetD1-w8"])
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    built = evaluate(path, settings(), networks=[lambda channels, height, width, classes: Small(channels, classes)], options=QUIET)
+    assert built["accuracy"] == found["accuracy"]
+
+
+def test_other_peoples_files_are_measured_like_our_own(workspace: Workspace, tmp_path: Path) -> None:
+    held = real_set(workspace, 2)
+    torch.save((held.images, held.labels), tmp_path / "theirs.pt")
+    own = evaluate(held.save(tmp_path / "set"), settings(), options=QUIET)
+    foreign = dataclasses.replace(EvaluationOptions().foreign, normalised="yes", labels="logits", syn_lr=0.05)
+    found = evaluate(tmp_path / "theirs.pt", settings(), options=EvaluationOptions(foreign=foreign))
+    assert found["accuracy"] == own["accuracy"]
+
+
+@pytest.mark.parametrize("name", ["ranking", "robustness", "areas", "distances", "continual", "membership"])
+def test_further_measurements(workspace: Workspace, tmp_path: Path, name: str) -> None:
+    path = real_set(workspace, 2).save(tmp_path / "set")
+    found = evaluate(
+        path, settings(eval__epochs="5", eval__full_epochs="3"), options=EvaluationOptions(further=[name], keep=False, trust=True)
+    )
+    result = found["further"][name]
+    json.dumps(result, allow_nan=False)
+    if name == "ranking":
+        assert result["ior"] == pytest.approx(found["accuracy"]["distilled"]["mean"] - found["accuracy"]["random"]["mean"])
+        assert result["acc_real_hard"] == found["accuracy"]["full"]["mean"]
+    elif name == "robustness":
+        assert result["labels"]["stored"] == found["accuracy"]["distilled"]["mean"]
+    elif name == "areas":
+        assert result["compared_with"] == "random"
+        assert result["test_images"]["chance"]["n"] == 500
+    elif name == "distances":
+        assert {"distilled", "random", "test"} == set(result["sets"])
+    elif name == "continual":
+        assert len(result["memories"]["distilled"]["steps"]) == 5
+    else:
+        assert set(result) == {"distilled", "random", "random_own", "full"}
+    assert name in FURTHER
+
+
+def test_a_search_goes_on_where_it_was_stopped(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = real_set(workspace, 2).save(tmp_path / "set")
+    names = ["ConvNetD1-w4", "ConvNetD1-w8", "ConvNetD2-w8"]
+    monkeypatch.setattr("limbeck.evaluation.architecture_search.search_space", lambda **_: names)
+    made = settings(eval__epochs="3", eval__full_epochs="2")
+    options = EvaluationOptions(further=["search"], keep=False, trust=True)
+    first = evaluate(path, made, options=options)["further"]["search"]
+    assert set(first["accuracy"]) == {"distilled", "random", "full"}
+    assert all(list(row) == names for row in first["accuracy"].values())
+    monkeypatch.setattr("limbeck.evaluation.fits.ProtocolFit.__call__", lambda *_, **__: pytest.fail("trained again"))
+    assert evaluate(path, made, options=options)["further"]["search"]["accuracy"] == first["accuracy"]
+
+
+def test_without_validation_the_last_iterate_is_the_result_of_all_training_images(tmp_path: Path) -> None:
+    short = {
+        "experts.num_experts": "1",
+        "experts.train_epochs": "2",
+        "match.syn_steps": "2",
+        "match.expert_epochs": "1",
+        "schedule.first_max_start_epoch": "1",
+        "schedule.max_start_epoch": "1",
+        "outer.iterations": "4",
+        "eval.every": "2",
+        "eval.epochs": "3",
+        "eval.full_epochs": "1",
+        "eval.protocol": "dd-published",
+    }
+    made = load_recipe("scenes", OVERRIDES | short)
+    results = distill(made, tmp_path / "run")
+    assert results["best_iteration"] == 4
+    assert results["protocol"]["validation"] is False
+    assert results["compression"]["images"]["real"] == 400  # nothing was kept apart
+    last, header = read_tensors(tmp_path / "run" / "snapshots" / "iteration-000004.safetensors")
+    assert torch.equal(DistilledSet.load(tmp_path / "run" / "distilled").images, last["X"])
+    assert header["accuracy"] is None
+    again = evaluate(tmp_path / "run" / "distilled", made)
+    assert again["accuracy"]["distilled"] == read_json(tmp_path / "run" / "results.json")["accuracy"]["distilled"]
