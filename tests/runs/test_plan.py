@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.methods.test_run import OVERRIDES, settings
+from tests.runs.test_distill import OVERRIDES, settings
 
 from limbeck.cli.main import main
 from limbeck.networks.flat import flat_network
