@@ -54,6 +54,13 @@ def label(axes: Axes, x: str, y: str) -> None:
         axes.figure.legend(handles, names, loc="outside upper right", ncols=len(handles), **legend)
 
 
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file on paper white."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=160, facecolor=PAPER)
+    return buffer.getvalue()
+
+
 def inline_svg(figure: Figure, name: str, title: str) -> str:
     """The figure as an `<svg>` element for an HTML page.
 
