@@ -84,8 +84,8 @@ def _show(arguments: Namespace) -> dict[str, Any]:
     results: dict[str, Any] = {"store": describe(store), "paths": {"experts": str(store.path)}}
     if arguments.plot is not None:
         require(arguments.plot.endswith(".png"), "--plot", arguments.plot, "a file that ends in .png")
-        from limbeck.figures.engine import png
         from limbeck.figures.experts import expert_curves
+        from limbeck.figures.style import png
         from limbeck.runtime.files import write_bytes
 
         curves = {int(expert): curve for expert, curve in results["store"]["accuracy"].items()}

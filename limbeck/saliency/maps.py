@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from limbeck.networks.watched import run_watched
+from limbeck.networks.blocks import run_watched
 from limbeck.runtime.errors import UsageError, require
 
 NOISY_PASSES = 4
