@@ -14,6 +14,7 @@ from typing import Any
 from limbeck.runtime.errors import UsageError, require
 
 _NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
+FORM = f"{_NAME}:{_NAME}"
 
 
 def is_foreign(name: str) -> bool:
@@ -29,7 +30,7 @@ def check_form(key: str, name: str, attribute: str) -> None:
         name: its value.
         attribute: what is sought in the module, said in the message, such as "factory".
     """
-    require(re.fullmatch(f"{_NAME}:{_NAME}", name) is not None, key, name, f"of the form package.module:{attribute}")
+    require(re.fullmatch(FORM, name) is not None, key, name, f"of the form package.module:{attribute}")
 
 
 def imported(key: str, name: str, attribute: str) -> Any:
