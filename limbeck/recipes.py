@@ -85,8 +85,8 @@ def load_recipe(recipe: str, overrides: Mapping[str, str] | None = None) -> Dist
         UsageError: for an unknown recipe or key, an unreadable file, a value of the wrong type or out of range.
     """
     wanted, held = _typed(overrides or {}), _said_in(recipe)
-    old = held.get("method", DistillSettings().method)
-    if (new := wanted.get("method", old)) != old:
+    old = str(held.get("method", DistillSettings().method))
+    if (new := str(wanted.get("method", old))) != old:
         held = switched(held, old, new, _beside(recipe, new, wanted.get("ipc", held.get("ipc", DistillSettings().ipc))))
     return settings_from_plain(held, overrides, origin=f"recipe {recipe}")
 
@@ -146,7 +146,7 @@ def settings_from_plain(
         UsageError: when `values` is no mapping; for an unknown key, a value of the wrong type or out of range.
     """
     given = _given(values, origin) | _typed(overrides or {})
-    name = given.get("method", DistillSettings().method)
+    name = str(given.get("method", DistillSettings().method))
     method = method_of(name) if imports or name in METHODS else None
     preset = {} if method is None else _typed(method.preset, f" (in the preset of {name})")
     settings: DistillSettings = _build(DistillSettings, {**preset, **given})

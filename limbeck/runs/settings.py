@@ -1,23 +1,26 @@
 """The whole key tree of a distillation; each room owns its own branch."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from limbeck.augmentation_settings import AugmentSettings
 from limbeck.data.settings import DataSettings
-from limbeck.distilled.settings import STARTS, Start, ViewLabelSettings
+from limbeck.distilled.settings import STARTS, ViewLabelSettings
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.experts.settings import ExpertSettings
 from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSettings
 from limbeck.methods.method import Method
 from limbeck.methods.registry import METHODS, check_name
 from limbeck.methods.settings import OuterSettings, RdedSettings, RealSettings, Sre2lSettings
+from limbeck.runtime.checked import Checked, Count, Named, Rule
 from limbeck.runtime.errors import require
 from limbeck.saliency.settings import EnhanceSettings
 
+Init = Annotated[Named[str], Rule(f"one of {', '.join(STARTS)}, or the path of a distilled set", lambda name: name.strip() != "")]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DistillSettings:
+class DistillSettings(Checked):
     """Everything that determines a distilled set.
 
     Args:
@@ -35,13 +38,13 @@ class DistillSettings:
     """
 
     data: DataSettings = field(default_factory=DataSettings)
-    network: str = "ConvNetD3"
+    network: Named[str] = "ConvNetD3"
     augment: AugmentSettings = field(default_factory=AugmentSettings)
-    ipc: int = 1
-    init: Start | str = "correct"
+    ipc: Count = 1
+    init: Init = "correct"
     seed: int = 0
     output: str | None = None
-    method: str = "edf"
+    method: Named[str] = "edf"
     labels: Literal["soft", "hard"] = "soft"
     experts: ExpertSettings = field(default_factory=ExpertSettings)
     match: MatchSettings = field(default_factory=MatchSettings)
@@ -55,9 +58,7 @@ class DistillSettings:
     engine: EngineSettings = field(default_factory=EngineSettings)
     eval: EvalSettings = field(default_factory=EvalSettings)
 
-    def __post_init__(self) -> None:
-        require(self.ipc >= 1, "ipc", self.ipc, "at least 1")
-        require(self.init.strip() != "", "init", self.init, f"one of {', '.join(STARTS)}, or the path of a distilled set")
+    def check_together(self) -> None:
         check_name(self.method)
         loops = self.method not in METHODS or METHODS[self.method].kind == "objective"
         fixed = self.labels == "soft" or self.outer.lr_label == 0 or not loops

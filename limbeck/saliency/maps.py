@@ -60,7 +60,7 @@ def activation_maps(
     batches = zip(torch.split(x.detach(), batch_size), torch.split(classes, batch_size), strict=True)
     with _borrowed(module), torch.enable_grad():
         layers = find_layers(module, x[:1], settings.cam_layer)
-        cams = AVERAGED if settings.cam == "average" else (settings.cam,)
+        cams: tuple[Any, ...] = AVERAGED if settings.cam == "average" else (settings.cam,)
         maps = [
             [one for cam in cams for one in _layer_maps(module, layers, images, ids.tolist(), cam, generator)]
             for images, ids in batches

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 from limbeck.matching.settings import Kind, Precision
+from limbeck.runtime.checked import Count, Options, at_least
 from limbeck.runtime.errors import require
 
 BATCH_SYN = 100
@@ -74,7 +76,7 @@ class Problem:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EngineBenchSettings:
+class EngineBenchSettings(Options):
     """The options of `limbeck bench engine`.
 
     Args:
@@ -91,19 +93,17 @@ class EngineBenchSettings:
     """
 
     network: str = "ConvNetD3-w64"
-    size: int = 32
-    classes: int = 10
+    size: Count = 32
+    classes: Annotated[int, at_least(2)] = 10
     steps: tuple[int, ...] = (10, 20, 40, 80)
     ipc: tuple[int, ...] = (1, 10, 50)
     variants: tuple[str, ...] | None = None
     device: str = "auto"
-    repeats: int = 3
-    threads: int | None = None
-    reference_seconds: float = 900.0
+    repeats: Count = 3
+    threads: Count | None = None
+    reference_seconds: Annotated[float, at_least(0)] = 900.0
 
-    def __post_init__(self) -> None:
-        require(self.size >= 1, "--size", self.size, "at least 1")
-        require(self.classes >= 2, "--classes", self.classes, "at least 2")
+    def check_together(self) -> None:
         for key, values in (("--steps", self.steps), ("--ipc", self.ipc)):
             distinct = len(set(values)) == len(values) > 0
             require(distinct, key, ",".join(map(str, values)), "one or more different numbers, joined by commas")
@@ -114,6 +114,3 @@ class EngineBenchSettings:
         if self.variants is not None:
             distinct = len(set(self.variants)) == len(self.variants) > 0
             require(distinct, "--variants", ",".join(self.variants), "one or more different names, joined by commas")
-        require(self.repeats >= 1, "--repeats", self.repeats, "at least 1")
-        require(self.threads is None or self.threads >= 1, "--threads", self.threads, "at least 1")
-        require(self.reference_seconds >= 0, "--reference-seconds", self.reference_seconds, "at least 0")
