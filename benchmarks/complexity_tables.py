@@ -48,8 +48,7 @@ def table() -> str:
 
 def figure(path: Path) -> None:
     """How mean activation and active share are distributed over the images of each set, under either network of `sides`."""
-    from limbeck.figures.engine import png
-    from limbeck.figures.style import BLUE, GREEN, INK, ORANGE, TEXT, dress, label, new_axes
+    from limbeck.figures.style import BLUE, GREEN, INK, ORANGE, TEXT, dress, label, new_axes, png
     from limbeck.runtime.files import write_bytes
 
     runs = [run for network, found in grouped("sides").items() if network.endswith("64 pixels") for run in found]

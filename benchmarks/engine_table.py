@@ -1,17 +1,30 @@
-"""Print the tables of `docs/performance.md` from the raw results of `limbeck bench engine`: `python benchmarks/engine_table.py`."""
+"""Print the tables of `docs/performance.md` from the raw results of `engine.py`: `python benchmarks/engine_table.py`."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results" / "engine"
 
 
-def row(cell: dict[str, Any]) -> list[str]:
+def table(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The cells as Markdown, a row for every variant at every T."""
+    columns = "| T | variant | time | of unroll | of the convolutions alone | memory | of unroll | rel. error | cosine |"
+    lines = []
+    for ipc in dict.fromkeys(cell["ipc"] for cell in cells):
+        lines += ["", f"{ipc} image{'' if ipc == 1 else 's'} per class", "", columns, "|" + "---|" * 9]
+        lines += [f"| {' | '.join(row(cell))} |" for cell in cells if cell["ipc"] == ipc]
+    return [*lines, ""]
+
+
+def row(cell: Mapping[str, Any]) -> list[str]:
     """One variant at one T."""
     name = f"`{cell['variant']}`"
     if not cell["fits"]:
-        return [str(cell["steps"]), name, f"does not fit ({cell['predicted_bytes'] / 1e9:.0f} GB)", *[""] * 6]
+        return [str(cell["steps"]), name, f"does not fit ({size(cell['predicted_bytes'])})", *[""] * 6]
+    if "error" in cell:
+        return [str(cell["steps"]), name, f"failed: {cell['error']}", *[""] * 6]
     errors = (cell.get("errors") or {}).get("images")
     return [
         str(cell["steps"]),
@@ -40,9 +53,4 @@ def ratio(value: float | None) -> str:
 
 if __name__ == "__main__":
     for path in sorted(RESULTS.glob("*.json"), key=lambda path: int(path.stem.removeprefix("ipc"))):
-        held = json.loads(path.read_text(encoding="utf-8"))
-        print(f"\n{path.name}\n")
-        print("| T | variant | time | of unroll | of the convolutions alone | memory | of unroll | rel. error | cosine |")
-        print("|" + "---|" * 9)
-        for cell in held["cells"]:
-            print(f"| {' | '.join(row(cell))} |")
+        print(path.name, *table(json.loads(path.read_text(encoding="utf-8"))["cells"]), sep="\n")

@@ -5,7 +5,7 @@
 Tensor cores that compute in TF32 round the factors of a product to ten bits behind the point, half away from zero, multiply exactly
 and add in single precision. So every convolution, its gradients and every matrix product get factors rounded like that, and compute
 in single precision; nothing else is touched. The order of the additions is the CPU's, not a GPU's. The problem is that of
-`limbeck bench engine` (ConvNetD3 of width 64, images of 32×32, all augmentations, α = 0.25); beside it single precision as it is.
+`benchmarks/engine.py` (ConvNetD3 of width 64, images of 32×32, all augmentations, α = 0.25); beside it single precision as it is.
 """
 
 import argparse
@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from engine_worker import Problem, Way, iteration_of
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from limbeck.matching.adjoint import Gradients
 from limbeck.runtime.files import write_json
-from limbeck.studies.engine_worker import iteration_of
-from limbeck.studies.settings import Problem, Way
 
 DROPPED_BITS = 23 - 10
 aten = torch.ops.aten

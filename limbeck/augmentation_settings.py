@@ -29,9 +29,3 @@ class AugmentSettings(Checked):
     crop_ratio: Annotated[float, within("[0, 1]")] = 0.25
     flip: bool = True
     rotate: bool = True
-
-    @property
-    def operations(self) -> tuple[str, ...]:
-        """The operations to draw from, in the order named."""
-        off = {name for name, on in (("flip", self.flip), ("rotate", self.rotate)) if not on}
-        return () if self.strategy == "none" else tuple(name for name in self.strategy.split("_") if name not in off)

@@ -215,7 +215,7 @@ def _notes_of_recipes(made: Mapping["Part", Sequence[Entrant]]) -> list[str]:
 
 def _draw(results: Mapping[str, Any], output: Path) -> dict[str, str]:
     """Write the figure; its path by name."""
-    from limbeck.figures.comp_dd import recovery_figure
+    from limbeck.figures.comparisons import recovery_figure
 
     figure = recovery_figure(results["tables"], results["levels"])
     return {} if figure is None else {"figure": write_figure(figure, output / "recovery.png", output / "cells")}

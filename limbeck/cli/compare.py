@@ -219,7 +219,7 @@ def _of_recipes(recipes: Sequence[str], ipcs: Sequence[int] | None, source: str 
 
 def _draw(tables: Sequence[Mapping[str, Any]], output: Path) -> dict[str, str]:
     """Write the figure; its path by name."""
-    from limbeck.figures.compare import comparison_figure
+    from limbeck.figures.comparisons import comparison_figure
 
     figure = comparison_figure(tables)
     return {} if figure is None else {"figure": write_figure(figure, output / "comparison.png", output / "cells")}

@@ -196,7 +196,7 @@ def _build_settings(arguments: Namespace) -> Any:
 def _draw(found: "Complexity", output: Path) -> dict[str, str]:
     """Write the plots; their paths by name."""
     from limbeck.figures import complexity as figures
-    from limbeck.figures.engine import png
+    from limbeck.figures.style import png
     from limbeck.runtime.files import write_bytes
 
     results = found.results

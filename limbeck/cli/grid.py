@@ -210,7 +210,7 @@ def write_figure(figure: "Figure", path: Path, cells: Path) -> str:
     Raises:
         Failure: when it cannot be written; the message says that finished cells lie in `cells`.
     """
-    from limbeck.figures.engine import png
+    from limbeck.figures.style import png
     from limbeck.runtime.files import write_bytes
 
     try:

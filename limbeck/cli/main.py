@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import Any
 
-from limbeck.cli import bench, comp_dd, compare, complexity, distill, evaluate, experts, export, plan, recipes, report
+from limbeck.cli import comp_dd, compare, complexity, distill, evaluate, experts, export, plan, recipes, report
 from limbeck.cli.command import Command, Parser
 from limbeck.cli.output import print_json, stdout_to_stderr
 from limbeck.runtime.errors import Failure, UsageError
@@ -27,7 +27,6 @@ COMMANDS: dict[str, Command] = {
     "plan": plan.COMMAND,
     "recipes": recipes.COMMAND,
     "report": report.COMMAND,
-    "bench": bench.COMMAND,
 }
 
 

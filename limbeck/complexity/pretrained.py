@@ -17,7 +17,7 @@ from limbeck.complexity.classifier import Classifier, frozen, size_text, unreada
 from limbeck.complexity.maps import look
 from limbeck.complexity.settings import ComplexitySettings
 from limbeck.data.preprocessing import Normalise
-from limbeck.networks.watched import run_watched
+from limbeck.networks.blocks import run_watched
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import read_json
 from limbeck.runtime.random import generator

@@ -7,8 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from limbeck.figures.names import as_written, drawable, write_plainly
-from limbeck.figures.style import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, RED, TEXT, dress, label, new_axes
+from limbeck.figures.style import (
+    BLUE,
+    GREEN,
+    INK,
+    MUTED,
+    ORANGE,
+    PAPER,
+    RED,
+    TEXT,
+    as_written,
+    drawable,
+    dress,
+    label,
+    new_axes,
+    write_plainly,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""Curves over the iterations of a distillation, from the rows of its `metrics.jsonl`.
+"""Curves over the iterations of a distillation, from the rows of its `metrics.jsonl`; which parameters dropout keeps.
 
 A value that is missing or null leaves a gap. A long curve is drawn as the median of short blocks of iterations, with the lowest
 and the highest value of each block as a band around it.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from limbeck.figures.style import BLUE, GREEN, MUTED, ORANGE, PAPER, RED, TEXT, label, new_axes
+from limbeck.figures.style import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, RED, TEXT, as_written, label, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Rows = Sequence[Mapping[str, Any]]
 MOST_POINTS = 400
 MOST_MARKS = 150
+BAR = 0.2  # inches
 
 
 def loss_curve(rows: Rows) -> Figure:
@@ -107,6 +108,28 @@ def comparison_curves(rows: Rows) -> Figure:
         axes.plot(iterations, column(rows, key), color=colour, label=name, marker=marker, markersize=3, linewidth=1.4)
     axes.axhline(1, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     label(axes, "iteration", "compared with neither")
+    return figure
+
+
+def kept_share(shares: Sequence[Mapping[str, float]]) -> Figure:
+    """A bar for every parameter: the share kept at the last snapshot, and as a line its range over all of them.
+
+    Args:
+        shares: for each snapshot, the share in [0, 1] by the parameter's name; parameters from input to output.
+    """
+    names = list(shares[-1])
+    figure, axes = new_axes(height=0.65 + BAR * max(len(names), 3))
+    values = 100 * np.array([[share.get(name, np.nan) for name in names] for share in shares], dtype=float)
+    rows = np.arange(len(names))
+    axes.barh(rows, values[-1], height=0.62, color=BLUE, alpha=0.75, label="last snapshot", linewidth=0)
+    if len(shares) > 1:
+        axes.hlines(rows, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=ORANGE, linewidth=2, label="range over all")
+    axes.axvline(100, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.set_yticks(rows, names, color=INK, fontsize=TEXT - 1, **as_written())
+    axes.set_ylim(len(names) - 0.4, -0.6)  # the first layer above
+    axes.set_xlim(0, 102)
+    axes.grid(False, axis="y")
+    label(axes, "parameters kept (%)", "")
     return figure
 
 

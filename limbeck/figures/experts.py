@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from limbeck.figures.names import as_written, drawable
-from limbeck.figures.style import BLUE, INK, MUTED, ORANGE, TEXT, dress, label, new_axes
+from limbeck.figures.style import BLUE, INK, MUTED, ORANGE, TEXT, as_written, drawable, dress, label, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,4 +1,8 @@
-"""How figures look, and how one becomes part of a page.
+"""How figures look, which words they can show, and how one becomes a file or part of a page.
+
+Words that a user chose (names of classes, methods and files) are never set as mathematics (`cost $5 and $6` is no formula), and
+every letter is drawn in the first font that has it. What no installed font has would be an empty box: in its place stands what the
+caller says, or a dot.
 
 A figure is drawn in the colours of a light page. Inside a page each of them is a CSS variable, `--figure-ink` and so on, so that
 the page decides, by day or by night; the drawn colour remains as the fallback.
@@ -10,16 +14,57 @@ import html
 import io
 import re
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 INK, MUTED, GRID, PAPER = "#24292e", "#6a737e", "#dfe3e8", "#fffffe"
 BLUE, ORANGE, GREEN, RED = "#2266cc", "#c2620a", "#1a8055", "#c7354a"
 VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper", BLUE: "blue", ORANGE: "orange", GREEN: "green", RED: "red"}
 TEXT = 9.5
+MARK = "·"
+# For scripts that matplotlib's own font lacks. Fonts of coloured emoji are left out: matplotlib cannot draw them.
+FALLBACKS = (
+    "Noto Sans",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK JP",
+    "Noto Sans CJK KR",
+    "Noto Sans CJK TC",
+    "Noto Sans SC",
+    "Noto Sans JP",
+    "Noto Sans KR",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Droid Sans Fallback",
+    "IPAGothic",
+    "NanumGothic",
+    "PingFang SC",
+    "Hiragino Sans",
+    "Apple SD Gothic Neo",
+    "Microsoft YaHei",
+    "SimHei",
+    "Yu Gothic",
+    "MS Gothic",
+    "Malgun Gothic",
+    "Arial Unicode MS",
+    "Noto Sans Arabic",
+    "Noto Sans Hebrew",
+    "Noto Sans Devanagari",
+    "Noto Sans Bengali",
+    "Noto Sans Tamil",
+    "Noto Sans Thai",
+    "Noto Emoji",
+    "Noto Sans Symbols",
+    "Noto Sans Symbols 2",
+    "Segoe UI Symbol",
+    "Symbola",
+    "Unifont",
+)
 
 
 def new_axes(width: float = 5.4, height: float = 2.9) -> tuple[Figure, Axes]:
@@ -52,6 +97,53 @@ def label(axes: Axes, x: str, y: str) -> None:
     if len(handles) > 1:
         legend = {"frameon": False, "fontsize": TEXT, "labelcolor": INK}
         axes.figure.legend(handles, names, loc="outside upper right", ncols=len(handles), **legend)
+
+
+def families() -> list[str]:
+    """The usual fonts, and those of `FALLBACKS` that are installed."""
+    from matplotlib import rcParams
+    from matplotlib.font_manager import fontManager
+
+    installed = {entry.name for entry in fontManager.ttflist}
+    return [*rcParams["font.family"], *(name for name in FALLBACKS if name in installed)]
+
+
+def as_written() -> dict[str, Any]:
+    """What to hand to a function of matplotlib that writes such words."""
+    return {"parse_math": False, "fontfamily": families()}
+
+
+def write_plainly(texts: Iterable[Text]) -> None:
+    """The same for texts that are there, such as those of a legend."""
+    for text in texts:
+        text.set(**as_written())
+
+
+def drawable(words: str, otherwise: str | None = None) -> str:
+    """The words, if fonts have all of their letters.
+
+    Args:
+        words: as the user wrote them.
+        otherwise: what stands for words that cannot be drawn; None puts `MARK` in the place of every letter that is missing.
+    """
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    fonts = [get_font(findfont(FontProperties(family=[name]))) for name in families()] if not words.isascii() else []
+    known = [letter == "\n" or (letter.isascii() and letter.isprintable()) or any(map(_has(letter), fonts)) for letter in words]
+    if all(known):
+        return words
+    return "".join(letter if good else MARK for letter, good in zip(words, known, strict=True)) if otherwise is None else otherwise
+
+
+def _has(letter: str) -> Any:
+    return lambda font: font.get_char_index(ord(letter)) > 0
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file on paper white."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=160, facecolor=PAPER)
+    return buffer.getvalue()
 
 
 def inline_svg(figure: Figure, name: str, title: str) -> str:

@@ -47,8 +47,8 @@ class MatchSettings(Checked):
         drop_ratio: α, the share dropped. EDF has, where it is not given, what is published for the number of images per class:
             0 for one, 0.25 for 10, 0.375 for 50; for others that of the nearest of 10 and 50, as a ratio.
         drop_side: of `loss` alone: `low` drops the lowest losses, `high` the highest.
-        distance: between θ_T and θ*_{t+M}: `squared`, the squared error, or `cosine`, 1 − cos of the two ways from θ*_t, layer by
-            layer; or one of one's own.
+        distance: how θ_T is compared with the target: `squared`, the error that remains; `cosine`, the direction in every layer; or
+            one of one's own.
         match_norm: rescale ∇X to the norm it has without Common Pattern Dropout and Discriminative Area Enhancement.
     """
 

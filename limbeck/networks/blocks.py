@@ -1,13 +1,16 @@
-"""What the networks share: the block, norms and activations by name, and how networks made for 32 pixels take other images.
+"""What the networks share: the block, norms and activations by name, and how networks made for 32 pixels take other images; what
+looks at their parts while one runs.
 
 Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching", 2020, arXiv:2006.05929, have the networks of the field for
 32 pixels, with grey images of 28 pixels padded to 32 by the first convolution. For 64 pixels Guo et al., "Towards Lossless Dataset
 Distillation via Difficulty-Aligned Trajectory Matching", 2023, arXiv:2310.05773, give first layers a stride of 2.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from limbeck.networks.batch_norm import BatchNorm
 from limbeck.networks.stages import Activation, Norm
@@ -64,3 +67,14 @@ def first_stride(height: int, width: int) -> int:
     """By how much first layers shrink an image, so that the maps behind them are the same for 32, 64 and 128 pixels."""
     side = min(height, width)
     return 1 if side < 64 else 2 if side < 128 else 4
+
+
+def run_watched(module: nn.Module, x: Tensor, hooks: Mapping[nn.Module, Callable[..., Any]]) -> None:
+    """Run `module` on `x` without gradients and call each part's hook, (part, inputs, output), as the part ends."""
+    held = [part.register_forward_hook(hook) for part, hook in hooks.items()]
+    try:
+        with torch.no_grad():
+            module(x)
+    finally:
+        for one in held:
+            one.remove()

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from limbeck.networks.blocks import run_watched
 from limbeck.networks.flat import FlatNetwork
-from limbeck.networks.watched import run_watched
 
 # On a CPU passes over memory are several times faster while an activation, its derivative and its gradients fit the cache.
 CACHED = 8 * 2**20

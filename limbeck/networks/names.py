@@ -21,11 +21,11 @@ from typing import Any
 
 from torch import nn
 
-from limbeck.networks import alexnet, lenet, resnet, vgg
+from limbeck.networks import resnet
 from limbeck.networks.blocks import GROUPS, grey_padding
+from limbeck.networks.classic import MLP, VGG11, AlexNet, LeNet
 from limbeck.networks.convnet import ConvNet
 from limbeck.networks.factory import build_foreign, check_form, is_foreign
-from limbeck.networks.mlp import MLP
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.random import derived_seed
 
@@ -61,10 +61,10 @@ _CONVNET = ("width", "norm", "pooling", "activation")
 _NETWORKS = {
     **{f"ConvNetD{depth}": _Known(partial(ConvNet, depth=depth), _CONVNET, halvings=depth) for depth in range(1, 9)},
     "ResNet18": _Known(resnet.ResNet18, ("width", "norm"), resnet.LEAST),
-    "VGG11": _Known(vgg.VGG11, ("width", "norm"), vgg.LEAST, pads_grey=True),
-    "AlexNet": _Known(alexnet.AlexNet, ("width", "norm"), alexnet.LEAST, pads_grey=True, step=2),
+    "VGG11": _Known(VGG11, ("width", "norm"), VGG11.LEAST, pads_grey=True),
+    "AlexNet": _Known(AlexNet, ("width", "norm"), AlexNet.LEAST, pads_grey=True, step=2),
     "MLP": _Known(MLP, ("width",)),
-    "LeNet": _Known(lenet.LeNet, (), lenet.LEAST, pads_grey=True),
+    "LeNet": _Known(LeNet, (), LeNet.LEAST, pads_grey=True),
 }
 _ACCEPTED = (
     "a name such as ConvNetD3, ConvNetD3-w32 or ConvNetD5-batchnorm-maxpool-leaky (depth 1–8), "

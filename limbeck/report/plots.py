@@ -7,7 +7,7 @@ import numpy as np
 from limbeck.distilled.card import percent
 from limbeck.figures import curves
 from limbeck.figures.confusion import confusion_map
-from limbeck.figures.kept import kept_share
+from limbeck.figures.curves import kept_share
 from limbeck.figures.style import inline_svg
 from limbeck.report.contents import Row, Run
 

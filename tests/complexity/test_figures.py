@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from limbeck.figures.complexity import MOST_CLASSES, class_distribution, class_ranking, extreme_images, map_statistics
-from limbeck.figures.engine import png
+from limbeck.figures.style import png
 
 
 def results(values: list[float | None]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib.colors import to_hex
 from reference.enhancement import enhancement
 from torch import Tensor, nn
 
@@ -24,8 +23,6 @@ from limbeck.evaluation.areas import (
     measure,
     pointing,
 )
-from limbeck.figures.areas import area_change
-from limbeck.figures.style import BLUE, INK, MUTED, ORANGE
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import generator
 from limbeck.saliency.maps import activation_maps
@@ -302,29 +299,3 @@ def test_no_images_have_no_figures() -> None:
     assert discriminative_area(torch.zeros(0, 4, 4)).shape == mean_activation(torch.zeros(0, 4, 4)).shape == (0,)
     none = np.zeros((0, 4), int)
     assert energy_inside(torch.zeros(0, 4, 4), none).shape == pointing(torch.zeros(0, 4, 4), none).shape == (0,)
-
-
-def test_the_figure_shows_every_image_and_the_mean() -> None:
-    initial, distilled = torch.zeros(4, 10, 10), torch.zeros(4, 10, 10)
-    for k, (before, after) in enumerate(((20, 30), (40, 44), (60, 50), (30, 30))):
-        initial[k].view(-1)[:before] = 1
-        distilled[k].view(-1)[:after] = 1
-    figure = area_change(carries(distilled, initial), names=("real", "EDF"))
-    axes = figure.axes[0]
-    points = {to_hex(group.get_facecolor()[0]): group.get_offsets() for group in axes.collections}
-    np.testing.assert_allclose(points[BLUE], [[20, 30], [40, 44]], rtol=1e-12)
-    np.testing.assert_allclose(points[ORANGE], [[60, 50]], rtol=1e-12)
-    np.testing.assert_allclose(points[MUTED], [[30, 30]], rtol=1e-12)
-    np.testing.assert_allclose(points[INK], [[37.5, 38.5]], rtol=1e-12)
-    (identity,) = axes.get_lines()
-    assert identity.get_xdata().tolist() == identity.get_ydata().tolist() == list(axes.get_xlim()) == list(axes.get_ylim())
-    (note,) = axes.texts
-    assert note.get_text().splitlines()[0].startswith("+1.0 points  [")
-    assert note.get_text().splitlines()[1].startswith("+2.7 %  [")
-    assert axes.get_xlabel().startswith("real") and axes.get_ylabel().startswith("EDF")
-
-
-@pytest.mark.parametrize("value", [0.0, 1.0])
-def test_the_figure_of_one_image(value: float) -> None:
-    figure = area_change(carries(torch.full((1, 2, 2), value), torch.full((1, 2, 2), value)), "mean_activation")
-    assert figure.axes[0].texts[0].get_text().startswith("+0.0 points")

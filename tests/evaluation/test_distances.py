@@ -20,7 +20,6 @@ from limbeck.evaluation.distances import (
     summary,
     to_json,
 )
-from limbeck.figures.distances import distance_maps
 from limbeck.networks.names import build_network
 from limbeck.runtime.errors import UsageError
 
@@ -345,35 +344,3 @@ def test_what_is_refused(call: Any, message: str) -> None:
     with pytest.raises(UsageError) as error:
         call()
     assert str(error.value) == message
-
-
-def some_separation(num_classes: int = 3) -> dict[str, Any]:
-    features, classes = some(60, 5, num_classes)
-    return separation({"initial": (features, classes), "distilled": (2 * features, classes)}, num_classes, network="a test")
-
-
-def test_the_figure_has_a_panel_for_every_set_in_the_same_colours() -> None:
-    result = some_separation()
-    figure = distance_maps(result, ("cat", "dog", "owl"))
-    left, right = figure.axes
-    for axes, name in ((left, "initial"), (right, "distilled")):
-        points = result["sets"][name]["euclidean"]["pointwise"]
-        (mesh,) = axes.collections
-        np.testing.assert_allclose(mesh.get_array().reshape(3, 3), points["matrix"])
-        assert [text.get_text() for text in axes.texts] == [f"{value:.2f}" for row in points["matrix"] for value in row]
-        name_and_number, caption = axes.get_title().splitlines()
-        assert name_and_number == f"{name} (60 images)"
-        assert caption == f"between {points['between']:.2f} · within {points['within']:.2f} · ratio {points['ratio']:.3f}"
-        assert axes.get_ylim() == (3, 0)
-    assert left.collections[0].get_clim() == right.collections[0].get_clim()
-    assert [text.get_text() for text in left.get_yticklabels()] == ["cat", "dog", "owl"]
-    assert "a test" in figure.get_suptitle()
-
-
-def test_the_figure_leaves_out_what_is_not_defined() -> None:
-    means = distance_maps(some_separation(), "abc", "cosine", "class_means")
-    assert [text.get_text() for text in means.axes[0].texts][::4] == ["–"] * 3
-    assert means.axes[0].collections[0].get_array().mask.reshape(3, 3).diagonal().all()
-    single = separation({"one": (torch.ones(1, 2), torch.zeros(1, dtype=torch.long))}, 1, network="n")
-    assert [text.get_text() for text in distance_maps(single, ["a"]).axes[0].texts] == ["–"]
-    assert not distance_maps(some_separation(13), ["a"] * 13).axes[0].texts

@@ -11,9 +11,8 @@ from matplotlib.colors import to_hex
 from limbeck.experts.fill import Want
 from limbeck.experts.show import describe, over_experts
 from limbeck.experts.store import TrajectoryStore
-from limbeck.figures.engine import png
 from limbeck.figures.experts import expert_curves
-from limbeck.figures.style import BLUE, ORANGE
+from limbeck.figures.style import BLUE, ORANGE, png
 
 
 def test_a_description_says_what_there_is(tmp_path: Path) -> None:

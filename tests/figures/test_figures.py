@@ -8,7 +8,7 @@ from distilled.samples import summary
 from matplotlib.colors import to_hex
 
 from limbeck.figures import curves
-from limbeck.figures.kept import kept_share
+from limbeck.figures.curves import kept_share
 from limbeck.figures.style import BLUE, ORANGE, RED, VARIABLES, inline_svg, new_axes
 
 ROWS = [

@@ -7,12 +7,9 @@ import numpy as np
 import pytest
 
 from limbeck.cli.main import main
-from limbeck.figures.comp_dd import recovery_figure
-from limbeck.figures.compare import comparison_figure
+from limbeck.figures.comparisons import comparison_figure, recovery_figure
 from limbeck.figures.confusion import confusion_map
-from limbeck.figures.engine import png
-from limbeck.figures.names import MARK, drawable
-from limbeck.figures.style import inline_svg
+from limbeck.figures.style import MARK, drawable, inline_svg, png
 
 NOWHERE = "\U0010fffd"  # for private use: no font has it
 ODD = ("$x_{$", "[/b]", "猫", "cost $5 and $6_", NOWHERE)

@@ -11,7 +11,7 @@ from studies.fake_cells import accuracy, cell, results
 
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.experts.settings import ExpertSettings
-from limbeck.figures.compare import comparison_figure
+from limbeck.figures.comparisons import comparison_figure
 from limbeck.figures.style import BLUE, GREEN
 from limbeck.matching.settings import MatchSettings
 from limbeck.runs.settings import DistillSettings

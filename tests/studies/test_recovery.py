@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from limbeck.evaluation.statistics import compare_unpaired, seeds_needed, summarise
-from limbeck.figures.comp_dd import recovery_figure
+from limbeck.figures.comparisons import recovery_figure
 from limbeck.figures.style import BLUE, ORANGE
 from limbeck.studies.recovery import tabulate
 from limbeck.studies.recovery_text import blocks, markdown, rows_of, verdict_text

@@ -1,4 +1,6 @@
-"""Time, memory and error of the ways to the pixel gradient: `limbeck bench engine`.
+"""Time, memory and error of the ways to the pixel gradient, side by side.
+
+    python benchmarks/engine.py --ipc 1,10,50 --steps 10,20,40,80 --output runs/bench-engine
 
 Every measurement is made in a process of its own, one after another, and written to a file at once, from which the same command
 takes it when it is run again. In the output folder:
@@ -7,39 +9,45 @@ takes it when it is run again. In the output folder:
     convolutions/<precision>-batch<B>.json    the times of the convolutions alone
     references/ipc<n>-T<t>.safetensors    the exact gradient, in float64
     probe.json                            from which memory is foretold
-    results.json                          all of it
+    results.json                          all of it, which `engine_table.py` prints as the tables of `docs/performance.md`
+    time.png, memory.png, cosine.png      over T
 """
 
+import argparse
 import json
 import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from engine_figures import engine_figures
+from engine_table import table
+from engine_worker import Problem, Way
 from safetensors import SafetensorError, safe_open
 
+from limbeck.figures.style import png
 from limbeck.matching.settings import Precision
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.networks.micro_batches import automatic_micro_batch
 from limbeck.runtime.devices import environment, resolve_device
 from limbeck.runtime.errors import Failure, UsageError, require
-from limbeck.runtime.files import read_header, read_json, write_json
+from limbeck.runtime.files import read_header, read_json, write_bytes, write_json
 from limbeck.runtime.fingerprint import fingerprint, plain
 from limbeck.runtime.memory import total_memory
-from limbeck.runtime.progress import NoProgress, Progress
-from limbeck.studies.settings import BATCH_SYN, CUDA_ONLY, VARIANTS, EngineBenchSettings, Problem, Way
+from limbeck.runtime.progress import NoProgress, Progress, default_progress
 
 VERSION = 2  # of what the processes do: results of another are measured again
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
 PROBE_BATCHES, PROBE_STEPS = (2, 4), (2, 4)
 # Double precision is about eight times slower than single on a CPU, and an uncompiled iteration takes twice its convolutions.
 REFERENCE_COST = 16.0
+BATCH_SYN = 100
 # On a CPU a process that unrolls had 1.36 times the memory of its tensors (what the C library's heap holds between them).
 HEAP = 1.4
 NOTES = (
@@ -50,6 +58,65 @@ NOTES = (
     "The convolutions alone are those of the gradient that a variant computes: the exact, the truncated or TESLA's; where "
     "steps are kept or unrolled, those of the exact one with every step computed again.",
 )
+
+
+VARIANTS: dict[str, Callable[[int], Way]] = {  # by T
+    "unroll": lambda steps: Way(kind="unroll"),
+    "eager": lambda steps: Way(kind="exact"),
+    "compiled": lambda steps: Way(kind="exact", compiled=True),
+    "compiled-tf32": lambda steps: Way(kind="exact", compiled=True, precision="tf32"),
+    "compiled-bf16": lambda steps: Way(kind="exact", compiled=True, precision="bf16"),
+    "tesla": lambda steps: Way(kind="tesla", compiled=True),
+    "truncated": lambda steps: Way(kind="truncated", compiled=True, last_steps=max(1, steps // 4)),
+    "kept-half": lambda steps: Way(kind="exact", compiled=True, kept=steps // 2),
+    "kept-all": lambda steps: Way(kind="exact", compiled=True, kept=steps),
+}
+CUDA_ONLY = ("compiled-tf32",)
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """Different whole numbers from 1, joined by commas."""
+    found = tuple(int(word) for word in text.split(","))
+    if len(set(found)) < len(found) or min(found) < 1:
+        raise ValueError
+    return found
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Different names out of `VARIANTS`, joined by commas."""
+    found = tuple(text.split(","))
+    if len(set(found)) < len(found) or not set(found) <= set(VARIANTS):
+        raise ValueError
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineBenchSettings:
+    """What is measured.
+
+    Args:
+        network: by name.
+        size: H = W of the images.
+        classes: K.
+        steps: the numbers of student steps T to measure.
+        ipc: the numbers of images per class to measure; above 100 images a step takes 100 of them.
+        variants: names out of `VARIANTS`; None takes all that the device can do.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, …
+        repeats: iterations that are timed, after one that is not.
+        threads: of the CPU; None leaves them as torch has them.
+        reference_seconds: float64 gradients that will take longer are not computed, and errors not known; 0 computes none.
+    """
+
+    network: str = "ConvNetD3-w64"
+    size: int = 32
+    classes: int = 10
+    steps: tuple[int, ...] = (10, 20, 40, 80)
+    ipc: tuple[int, ...] = (1, 10, 50)
+    variants: tuple[str, ...] | None = None
+    device: str = "auto"
+    repeats: int = 3
+    threads: int | None = None
+    reference_seconds: float = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +247,7 @@ def call_worker(kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         Failure: when that process fails, with its last words.
     """
-    words = [sys.executable, "-m", "limbeck.studies.engine_worker"]
+    words = [sys.executable, str(Path(__file__).with_name("engine_worker.py"))]
     done = subprocess.run(words, input=json.dumps(plain({"kind": kind, **arguments})), capture_output=True, text=True)
     if done.returncode < 0:
         raise Failure(f"its process was killed by {signal.Signals(-done.returncode).name}")
@@ -365,3 +432,39 @@ def _compared(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             row["memory_of_unroll"] = unroll and cell["peak_bytes"] / unroll["peak_bytes"]
         rows.append(row)
     return rows
+
+
+def main() -> None:
+    """Measure, draw and print what the options say."""
+    own = EngineBenchSettings()
+    options: dict[str, tuple[Callable[[str], Any], str]] = {
+        "network": (str, "the network"),
+        "size": (int, "height and width of the images"),
+        "classes": (int, "number of classes"),
+        "steps": (numbers, "numbers of student steps: T,T,…"),
+        "ipc": (numbers, "images per class: N,N,…; above 100 images a step takes 100 of them"),
+        "variants": (names, f"out of {','.join(VARIANTS)} (default: all that the device can do)"),
+        "device": (str, "auto, cpu, cuda, cuda:1, …"),
+        "repeats": (int, "timed iterations, after one that is not"),
+        "threads": (int, "of the CPU (default: as torch chooses)"),
+        "reference_seconds": (float, "compute no float64 gradient that takes longer: errors stay unknown"),
+    }
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for one in fields(own):
+        kind, text = options[one.name]
+        parser.add_argument(f"--{one.name.replace('_', '-')}", type=kind, default=getattr(own, one.name), help=text)
+    parser.add_argument("--output", type=Path, default=Path("runs/bench-engine"), help="where results, plots and measurements lie")
+    parser.add_argument("--fresh", action="store_true", help="measure again what the folder has")
+    given = vars(parser.parse_args())
+    output, fresh = given.pop("output"), given.pop("fresh")
+    try:
+        results = bench_engine(EngineBenchSettings(**given), output, fresh=fresh, progress=default_progress())
+    except (UsageError, Failure) as error:
+        sys.exit(f"{parser.prog}: {error}")
+    for name, figure in engine_figures(results).items():
+        write_bytes(output / f"{name}.png", png(figure))
+    print("\n".join([*table(results["cells"]), *results["notes"], f"results and plots: {output}"]))
+
+
+if __name__ == "__main__":
+    main()

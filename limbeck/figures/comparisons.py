@@ -1,21 +1,66 @@
-"""Recovery ratios by category: the levels of difficulty beside each other, for every method and number of images per class."""
+"""Results of grids: methods beside each other, and recovery ratios by category and level of difficulty.
+
+Every mean has its 95 % interval and the runs that it is a mean of.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from limbeck.figures.names import as_written, drawable
-from limbeck.figures.style import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, RED, TEXT, dress, new_axes
+from limbeck.figures.style import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, RED, TEXT, as_written, drawable, dress, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+ROW, HEAD, PANEL, LETTER = 0.36, 1.1, 4.6, 0.07  # inches, of methods
+BESIDE = 0.24  # of a row, by which the runs lie below their mean
+LINES = {"random": (ORANGE, "random real images"), "full": (GREEN, "full data")}
 COLOURS = {2: (BLUE, ORANGE), 3: (BLUE, GREEN, ORANGE)}  # from the easiest level
 OTHERS = (BLUE, GREEN, ORANGE, RED, MUTED)
-LEVEL_ROW, PANEL, HEAD, SIDE = 0.2, 2.6, 0.75, 1.2  # inches
+LEVEL_ROW, CATEGORY, TITLE, NAMES = 0.2, 2.6, 0.75, 1.2  # inches, of levels
 ACROSS = 4  # categories beside each other
+
+
+def comparison_figure(tables: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """A panel for every table of `studies.compare.tabulate`, below one another; None where there is no table."""
+    if not tables:
+        return None
+    heights = [len(table["rows"]) * ROW + HEAD for table in tables]
+    longest = max(len(row["method"]) for table in tables for row in table["rows"])
+    figure, first = new_axes(PANEL + max(1.6, 0.7 + longest * LETTER), sum(heights))
+    first.remove()
+    grid = figure.add_gridspec(len(tables), 1, height_ratios=heights)
+    for number, table in enumerate(tables):
+        _methods(figure.add_subplot(grid[number]), table)
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    if handles:
+        style = {"frameon": False, "fontsize": TEXT, "labelcolor": INK}
+        figure.legend(handles, names, loc="outside lower right", ncols=len(handles), **style)
+    return figure
+
+
+def _methods(axes: Axes, table: Mapping[str, Any]) -> None:
+    dress(axes)
+    axes.grid(False, axis="y")
+    for kind, summary in table["reference"].items():
+        colour, name = LINES[kind]
+        axes.axvline(100 * summary["mean"], color=colour, linewidth=1.1, linestyle=(0, (4, 3)), label=name)
+    rows = table["rows"]
+    for at, row in enumerate(rows):
+        found = row["accuracy"]
+        beside = [at + BESIDE] * found["n"]  # or the mean would lie on them
+        axes.scatter([100 * value for value in found["values"]], beside, s=16, color=BLUE, alpha=0.4, linewidths=0)
+        if found["ci95"] is not None:
+            axes.hlines(at, *(100 * end for end in found["ci95"]), color=BLUE, linewidth=1.4)
+        axes.scatter(100 * found["mean"], at, s=34, color=BLUE, zorder=3)
+    axes.set_yticks(range(len(rows)), [drawable(row["method"]) for row in rows], color=INK, **as_written())
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    plural = "" if table["ipc"] == 1 else "s"
+    network = f", {drawable(table['network'])}" if table["network"] else ""
+    axes.set_title(f"{table['ipc']} image{plural} per class{network}", fontsize=TEXT, color=INK, loc="left", **as_written())
+    axes.set_xlabel("test accuracy (%): mean and 95 % interval over distillation seeds", color=MUTED, fontsize=TEXT)
 
 
 def recovery_figure(tables: Sequence[Mapping[str, Any]], levels: Sequence[str]) -> Figure | None:
@@ -34,8 +79,8 @@ def recovery_figure(tables: Sequence[Mapping[str, Any]], levels: Sequence[str]) 
             rows.append([])
         rows[-1].append((table, category))
     across = max(map(len, rows))
-    heights = [len(row[0][0]["rows"]) * (len(levels) + 1) * LEVEL_ROW + HEAD for row in rows]
-    figure, first = new_axes(SIDE + PANEL * max(across, 1.4), sum(heights) + 0.3)
+    heights = [len(row[0][0]["rows"]) * (len(levels) + 1) * LEVEL_ROW + TITLE for row in rows]
+    figure, first = new_axes(NAMES + CATEGORY * max(across, 1.4), sum(heights) + 0.3)
     first.remove()
     grid = figure.add_gridspec(len(rows), across, height_ratios=heights)
     shared: Axes | None = None
@@ -43,14 +88,14 @@ def recovery_figure(tables: Sequence[Mapping[str, Any]], levels: Sequence[str]) 
         for place, (table, category) in enumerate(row):
             axes = figure.add_subplot(grid[line, place], sharex=shared)
             shared = shared or axes
-            _panel(axes, table, category, levels, named=place == 0)
+            _category(axes, table, category, levels, named=place == 0)
     figure.supxlabel("recovery ratio (%): mean and 95 % interval over distillation seeds", color=MUTED, fontsize=TEXT)
     shown = {column["level"] for table, _ in panels for column in table["columns"] if _has_ratio(table, column["subset"])}
     _legend(figure, {level: colour for level, colour in zip(levels, colours(levels), strict=True) if level in shown})
     return figure
 
 
-def _panel(axes: Axes, table: Mapping[str, Any], category: str, levels: Sequence[str], named: bool) -> None:
+def _category(axes: Axes, table: Mapping[str, Any], category: str, levels: Sequence[str], named: bool) -> None:
     """A group of lines for every method, in it one for every level, the easiest above."""
     dress(axes)
     axes.grid(False, axis="y")

@@ -1,4 +1,4 @@
-"""Time, memory and error of the ways to the pixel gradient over the number of student steps: `limbeck bench engine`.
+"""Time, memory and error of the ways to the pixel gradient over the number of student steps: `benchmarks/engine.py`.
 
 A figure has a panel for every number of images per class, all on the same axes. What does not fit into the memory is drawn
 hollow where it was foretold, and has no time.
@@ -6,7 +6,6 @@ hollow where it was foretold, and has no time.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Cells = Sequence[Mapping[str, Any]]
-PANEL, HEIGHT, DPI = 3.1, 4.0, 160
+PANEL, HEIGHT = 3.1, 4.0
 
 
 class Look(NamedTuple):
@@ -101,13 +100,6 @@ def cosine_figure(cells: Cells) -> Figure:
     _steps_axes(panels)
     _legend(figure, panels)
     return figure
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG file on paper white."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, facecolor=PAPER)
-    return buffer.getvalue()
 
 
 def _panels(cells: Cells, y: str, same: bool = True) -> tuple[Figure, list[tuple[Axes, Cells]]]:

@@ -1,6 +1,6 @@
 """One measurement of the engine benchmark, in a process of its own.
 
-    echo '{"kind": …}' | python -m limbeck.studies.engine_worker
+    echo '{"kind": …}' | python benchmarks/engine_worker.py
 
 reads a job as JSON from standard input and writes its result as JSON, the last line of standard output.
 
@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from limbeck.augmentation_settings import AugmentSettings
 from limbeck.losses import soft_cross_entropy
 from limbeck.matching.adjoint import Adjoint, Exact, Gradients, InnerLoop, Tesla, Truncated, Unroll
 from limbeck.matching.criteria import LowLossDropout, MatchingLoss
+from limbeck.matching.settings import Kind, Precision
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.cache import cache_root
@@ -33,11 +35,60 @@ from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.fingerprint import encodable
 from limbeck.runtime.memory import measure, peak_memory, reuse_freed_memory
 from limbeck.runtime.random import generator
-from limbeck.studies.settings import Problem, Way
 
 SYN_LR = 0.01
 TARGET_STEPS, TARGET_IMAGES, TARGET_LR = 5, 20, 0.02
 LEAST_SECONDS = 0.02  # a clock's reading of less says little
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Way:
+    """A way to the pixel gradient.
+
+    Args:
+        kind: `unroll`, `exact`, `tesla` or `truncated`.
+        compiled: whether the step is compiled.
+        precision: of convolutions and matrix products.
+        micro_batch: images that a step differentiates at a time; None takes a batch whole.
+        kept: how many of the last steps keep their intermediate results.
+        last_steps: through how many steps `truncated` walks back.
+    """
+
+    kind: Kind
+    compiled: bool = False
+    precision: Precision = "fp32"
+    micro_batch: int | None = None
+    kept: int = 0
+    last_steps: int = 0
+
+    def walked(self, steps: int) -> int:
+        """Of how many of T = `steps` steps the product is taken."""
+        return self.last_steps if self.kind == "truncated" else steps
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """What one process computes the gradient of.
+
+    Args:
+        network: f, by name.
+        size: H = W of the images, which have three channels.
+        classes: K.
+        images: N.
+        batch: B, images per student step.
+        steps: T.
+        device: where, such as `cpu` or `cuda:0`.
+        threads: of the CPU.
+    """
+
+    network: str
+    size: int
+    classes: int
+    images: int
+    batch: int
+    steps: int
+    device: str
+    threads: int
 
 
 def variant(problem: Mapping[str, Any], way: Mapping[str, Any], repeats: int, reference: str | None) -> dict[str, Any]:
