@@ -9,8 +9,13 @@ from limbeck.runtime.errors import require
 Classes = Annotated[
     tuple[str | int, ...] | None, Rule("null or at least two classes", lambda classes: classes is None or len(classes) >= 2)
 ]
-Side = Annotated[int, Rule("a side, or [height, width], of at least 8 pixels", lambda side: side >= 8)]
-Sides = Annotated[tuple[int, int], Rule("a side, or [height, width], of at least 8 pixels", lambda sides: min(sides) >= 8)]
+Size = Annotated[
+    int | tuple[int, int] | None,
+    Rule(
+        "a side, or [height, width], of at least 8 pixels",
+        lambda size: size is None or min(size if isinstance(size, tuple) else (size,)) >= 8,
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +44,7 @@ class DataSettings(Checked):
     source: Named[str] = "scenes"
     root: FolderPath | None = None
     classes: Classes = None
-    size: Side | Sides | None = None
+    size: Size = None
     crop: Literal["squash", "centre"] = "squash"
     per_class: int | None = None
     skip_bad: bool = False

@@ -88,9 +88,14 @@ class Checked:
 
     def __post_init__(self) -> None:
         owner: Any = type(self)
-        for name, kind in kinds_of(owner).items():
-            object.__setattr__(self, name, checked(self.key(name), kind, getattr(self, name)))
+        kinds = kinds_of(owner)
+        for name, value in self.values().items():
+            object.__setattr__(self, name, checked(self.key(name), kinds[name], value))
         self.check_together()
+
+    def values(self) -> dict[str, Any]:
+        """The settings by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.compare}
 
     @classmethod
     def key(cls, name: str) -> str:

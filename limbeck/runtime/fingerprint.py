@@ -16,8 +16,7 @@ from limbeck.runtime.checked import Checked
 def plain(value: Any) -> Any:
     """`value` as JSON types: data classes become objects, tuples lists, NumPy scalars numbers, objects in settings descriptions."""
     if isinstance(value, Checked):
-        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.compare}
-        return {name: plain(item) if is_plain(item) else described(item) for name, item in fields.items()}
+        return {name: plain(item) if is_plain(item) else described(item) for name, item in value.values().items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
