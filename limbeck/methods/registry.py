@@ -22,7 +22,7 @@ from typing import Any
 
 from limbeck.methods.method import Method
 from limbeck.runtime.errors import require
-from limbeck.runtime.plugins import check_form, imported, is_foreign
+from limbeck.runtime.plugins import FORM, imported, is_foreign
 
 # Presets say what is the method's own even where that is the default, because a recipe of another method gives way to them.
 ITSELF: dict[str, Any] = {"outer.ema_decay": None}  # X, not its average
@@ -74,7 +74,7 @@ def known(method: str | Method) -> Method | None:
         require(isinstance(method, Method), "method", method, "a limbeck.methods.method.Method")
         return method
     if is_foreign(method):
-        check_form("method", method, "METHOD")
+        require(FORM.match(method) is not None, "method", method, "of the form package.module:METHOD")
         return None
     require(method in METHODS, "method", method, f"one of {', '.join(METHODS)}")
     return METHODS[method]
