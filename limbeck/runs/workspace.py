@@ -22,9 +22,9 @@ from limbeck.evaluation.distances import features_of
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.view_labels import check_storable
-from limbeck.experts.fill import Shard
+from limbeck.experts.fill import Shard, say_lacking, want_of
 from limbeck.experts.store import TrajectoryStore
-from limbeck.experts.train import ExpertTask, train_experts
+from limbeck.experts.train import ExpertTask, lacking_of, train_experts
 from limbeck.matching.adjoint import Adjoint
 from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
 from limbeck.matching.steps import StudentStep, draw_steps
@@ -32,11 +32,13 @@ from limbeck.methods.enhance import Enhancement
 from limbeck.methods.materials import Matching, Own
 from limbeck.methods.method import Method
 from limbeck.methods.registry import method_of
+from limbeck.networks.factory import Factory
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runs import build
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.unread import may_read_experts
 from limbeck.runtime.devices import resolve_device
+from limbeck.runtime.errors import require
 from limbeck.runtime.progress import Progress
 from limbeck.saliency.weights import NoWeighting
 from limbeck.training.compute import Compile
@@ -64,10 +66,14 @@ class Workspace:
     Args:
         settings: of the run.
         progress: where to report.
+        given: the images, instead of those that the settings name.
+        store: the experts, instead of those of the cache.
     """
 
     settings: DistillSettings
     progress: Progress
+    given: ImageSet | None = None
+    store: TrajectoryStore | None = None
 
     @cached_property
     def device(self) -> torch.device:
@@ -83,6 +89,8 @@ class Workspace:
     def data(self) -> ImageSet:
         """The images; without a validation split where the protocol has none."""
         data, protocol = self.settings.data, resolve_protocol(self.settings.eval)
+        if self.given is not None:
+            return self.given if protocol.validation else self.given.without_validation()
         return load_data(data if protocol.validation else replace(data, val_fraction=0.0), self.progress)
 
     @cached_property
@@ -95,9 +103,9 @@ class Workspace:
         """The network to distil for."""
         return self.network_of(self.settings.network)
 
-    def network_of(self, name: str) -> FlatNetwork:
-        """The network of that name for these images."""
-        return flat_network(name, self.data.shape, self.data.num_classes).to(self.device)
+    def network_of(self, network: str | nn.Module | Factory) -> FlatNetwork:
+        """The network of that name, or the module itself, or what a function makes, for these images."""
+        return flat_network(network, self.data.shape, self.data.num_classes).to(self.device)
 
     def check(self) -> None:
         """Load the data, build the network and raise `UsageError` for whatever does not fit, before anything is written."""
@@ -115,7 +123,20 @@ class Workspace:
     @cached_property
     def experts(self) -> TrajectoryStore:
         """The experts, with every epoch that the schedule can reach, and the last of those that give labels."""
+        if self.store is not None:
+            self._check_store(self.store)
+            return self.store
         return self.train_experts(Shard())
+
+    def _check_store(self, store: TrajectoryStore) -> None:
+        """Raise `UsageError` for experts of another network or images, or that lack an epoch that is read."""
+        wanted = {"network": self.network.name, "num_parameters": self.network.num_parameters}
+        wanted |= {} if store.imported else {"data": self.data.fingerprint}
+        for key, value in wanted.items():
+            held = store.metadata.get(key)
+            require(held == value, "experts", str(store.path), f"a store of {key} {value!r}: it has {held!r}")
+        lacking = lacking_of(store, want_of(self.settings.experts, self.reachable_epochs))
+        require(not lacking, "experts", str(store.path), f"complete: it {say_lacking(lacking) if lacking else ''}")
 
     def train_experts(self, shard: Shard) -> TrajectoryStore:
         """The store of the experts with a share of them in it; complete when all shares are."""
