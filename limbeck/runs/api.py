@@ -1,16 +1,12 @@
 """What Python calls: objects in, typed results out. The command says the same by names (`runs/distill.py`, `runs/evaluate.py`)."""
 
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from limbeck.augmentation import Augmentation
-from limbeck.data.imageset import ImageSet
-from limbeck.data.load import image_set
 from limbeck.evaluation.protocols import Protocol
 from limbeck.evaluation.results import Evaluation
 from limbeck.experts.store import TrajectoryStore
@@ -24,9 +20,7 @@ from limbeck.networks.factory import Factory
 from limbeck.runs import distill as running
 from limbeck.runs.evaluate import EvaluationOptions, evaluate_sets
 from limbeck.runs.results import RunResult
-from limbeck.runs.settings import DistillSettings, dotted
-from limbeck.runtime.errors import UsageError
-from limbeck.runtime.kept import elsewhere
+from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.progress import LogProgress, Progress
 from limbeck.saliency.maps import Cam
 from limbeck.saliency.weights import Weighting
