@@ -165,6 +165,18 @@ class ImageSet:
         """
         return _door("of_hub")(dataset, class_names, val_fraction=val_fraction, seed=seed, size=size, skip_bad=skip_bad)
 
+    def without_validation(self) -> ImageSet:
+        """The same with what was held out of the training images among them again; validation images of their own are left out."""
+        train, val = self.train, self.val
+        if len(val) == 0:
+            return self
+        if train.storage is val.storage:
+            rows, labels = np.concatenate([train.rows, val.rows]), np.concatenate([train.labels, val.labels])
+            boxes = None if train.boxes is None or val.boxes is None else np.concatenate([train.boxes, val.boxes])
+            train = replace(train, rows=rows, labels=labels, boxes=boxes).take(np.argsort(rows, kind="stable"))
+        parts = (train, val.take(np.arange(0)), self.test, self.class_names)
+        return ImageSet(*parts, self.source, content_fingerprint(*parts))
+
     @property
     def num_classes(self) -> int:
         """K."""

@@ -1,7 +1,6 @@
 """`load_data`: whatever `data.source` names or is, as an `ImageSet`."""
 
 import inspect
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from limbeck.data.shards import expanded, holds_shards, load_shards
 from limbeck.data.split import Wanted
 from limbeck.data.tiny import holds_tiny, load_tiny
 from limbeck.runtime.errors import UsageError
-from limbeck.runtime.plugins import FORM, blamed, imported
+from limbeck.runtime.plugins import NAMED, blamed, imported
 from limbeck.runtime.progress import NoProgress, Progress
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -45,7 +44,7 @@ def load_data(settings: DataSettings, progress: Progress = NoProgress(), wanted:
     """
     source = settings.source
     if not isinstance(source, str):
-        return load_object(settings, progress)
+        return load_object(source, settings, progress)
     if source.startswith(PREFIX):
         return replace(load_data(load_benchmark(settings), progress, wanted), source=source)
     kind, colon, _ = source.partition(":")
@@ -64,8 +63,11 @@ def load_data(settings: DataSettings, progress: Progress = NoProgress(), wanted:
         return _load_file(settings, path.resolve(), progress, wanted)
     if archives := expanded(source):
         return load_shards(settings, archives, progress, wanted)
-    if re.fullmatch(FORM, source):
-        return replace(load_data(replace(settings, source=_named(source)), progress, wanted), source=source)
+    if NAMED.fullmatch(source):
+        found = _named(source)
+        if isinstance(found, str):
+            return replace(load_data(replace(settings, source=found), progress, wanted), source=source)
+        return replace(load_object(found, settings, progress), source=source)
     raise _refusal(source, "not there")
 
 
@@ -77,7 +79,7 @@ def image_set(data: Any, **keys: Any) -> ImageSet:
         data: the images.
         keys: those of `data.*`, such as `size=32`, `val_fraction=0`.
     """
-    return load_data(DataSettings(source=data, **keys))
+    return load_data(DataSettings(source=data, **keys)) if isinstance(data, str) else load_object(data, DataSettings(**keys))
 
 
 def _named(source: str) -> Any:

@@ -5,7 +5,6 @@ through.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from limbeck.data.arrays import ClassNames, Layout, array_of, assembled, pixels
 from limbeck.data.decode import GREY_MODES, SHOWN, upright
 from limbeck.data.hub import IMAGE_COLUMNS, LABEL_COLUMNS, columns_of, labelled, splits_of
-from limbeck.data.imageset import ImageSet, content_fingerprint
+from limbeck.data.imageset import ImageSet
 from limbeck.data.resize import resized, wanted_sides
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError, require
@@ -27,13 +26,12 @@ ACCEPTED = (
 )
 
 
-def load_object(settings: DataSettings, progress: Progress = NoProgress()) -> ImageSet:
-    """The images that `settings.source` is, where it is no text.
+def load_object(source: Any, settings: DataSettings, progress: Progress = NoProgress()) -> ImageSet:
+    """The images that `source` is, under the other keys of `settings`.
 
     Raises:
         UsageError: when it is something else, or cannot be used as it is.
     """
-    source: Any = settings.source
     kind, keys = type(source).__module__.partition(".")[0], {**_keys(settings), "progress": progress}
     if isinstance(source, ImageSet):
         return _as_it_is(source, settings)
@@ -106,15 +104,7 @@ def _as_it_is(images: ImageSet, settings: DataSettings) -> ImageSet:
     for key in ("size", "classes", "per_class"):
         value = getattr(settings, key)
         require(value is None, f"data.{key}", value, "null: an ImageSet is taken as it is")
-    train, val = images.train, images.val
-    if settings.val_fraction > 0 or len(val) == 0 or train.storage is not val.storage:
-        return images
-    rows, labels = np.concatenate([train.rows, val.rows]), np.concatenate([train.labels, val.labels])
-    boxes = None if train.boxes is None or val.boxes is None else np.concatenate([train.boxes, val.boxes])
-    whole = replace(train, rows=rows, labels=labels, boxes=boxes).take(np.argsort(rows, kind="stable"))
-    none = val.take(np.arange(0))
-    prints = content_fingerprint(whole, none, images.test, images.class_names)
-    return replace(images, train=whole, val=none, fingerprint=prints)
+    return images if settings.val_fraction > 0 else images.without_validation()
 
 
 def _keys(settings: DataSettings) -> dict[str, Any]:
