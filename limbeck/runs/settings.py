@@ -128,8 +128,11 @@ class DistillSettings(Checked):
         """Raise `UsageError` for whatever does not fit `method`, the one that is named."""
         name = name_of(self.method)
         accepted = f"one of {', '.join(STARTS)}: {name} makes its set at once, and cannot go on from another"
-        require(self.init in STARTS or method.kind == "objective", "init", self.init, accepted)
-        reached = self.schedule.max_start_epoch - 1 + self.match.expert_epochs
+        named = isinstance(self.init, str) and self.init in STARTS
+        require(named or method.kind == "objective", "init", self.init, accepted)
+        kind, ahead = self.schedule.kind, self.match.expert_epochs
+        # A schedule that is an object knows itself which epochs it reaches.
+        reached = self.schedule.max_start_epoch - 1 + ahead if isinstance(kind, str) else max(kind.epochs(ahead))
         accepted = f"at least schedule.max_start_epoch − 1 + match.expert_epochs ({reached})"
         enough = not method.experts or self.experts.train_epochs >= reached
         require(enough, "experts.train_epochs", self.experts.train_epochs, accepted)
