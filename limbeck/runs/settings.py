@@ -13,7 +13,7 @@ from limbeck.evaluation.settings import EvalSettings
 from limbeck.experts.settings import ExpertSettings
 from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSettings
 from limbeck.methods.method import Method
-from limbeck.methods.registry import known, method_of, name_of
+from limbeck.methods.registry import METHODS, known, method_of, name_of
 from limbeck.methods.settings import OuterSettings, RdedSettings, RealSettings, Sre2lSettings
 from limbeck.runtime.checked import Checked, Chosen, Count, Named, Rule, kinds_of, shown, typed
 from limbeck.runtime.errors import UsageError, require
@@ -47,6 +47,7 @@ class DistillSettings(Checked):
         labels: `soft` are logits, learned where `outer.lr_label` is above 0; `hard` are the classes, and fixed.
         seed: of every random draw except those of `data.seed`.
         output: the run folder; None takes `runs/<recipe>`.
+        laid: no setting: the method whose preset lies under these, as `of` has laid it.
     """
 
     data: DataSettings = field(default_factory=DataSettings)
@@ -170,7 +171,8 @@ def settle(given: Mapping[str, Any], *, imports: bool = True, whole: Collection[
         if group in whole and given[key] == getattr(kinds_of(DistillSettings)[group](), name) != preset[key]:
             accepted = f"{shown(preset[key])}, which {name_of(named)} stands for; {group}={{…}} or {key} leaves no doubt"
             raise UsageError(f"{key}: {shown(given[key])} is not {accepted}")
-    settings: DistillSettings = _build(DistillSettings, {**preset, **given, "laid": named})
+    named = _shortest(named)
+    settings: DistillSettings = _build(DistillSettings, {**preset, **given, "method": named, "laid": named})
     source = settings.data.source
     if imports and isinstance(source, str) and source.startswith("benchmark:"):
         from limbeck.data.benchmarks import settled
@@ -180,14 +182,22 @@ def settle(given: Mapping[str, Any], *, imports: bool = True, whole: Collection[
 
 
 def preset_of(method: Method, name: str) -> dict[str, Any]:
-    """The settings that the method stands for, by dotted keys.
+    """The settings that the method stands for, by dotted keys, under those that it was given.
 
     Raises:
         UsageError: for an unknown key or a value of the wrong type, of a method of the user's.
     """
-    origin = f" (in the preset of {name})"
-    check_keys(method.preset, origin)
-    return {key: typed(key, key_types()[key], value, value, origin) for key, value in method.preset.items()}
+    origin, values = f" (in the preset of {name})", {**method.preset, **flat(dotted(method.given))}
+    check_keys(values, origin)
+    return {key: typed(key, key_types()[key], value, value, origin) for key, value in values.items()}
+
+
+def _shortest(method: str | Method) -> str | Method:
+    """A method's name, where that says all but what it was given, which is said in the settings then."""
+    if isinstance(method, str) or method.name not in METHODS:
+        return method
+    ours = METHODS[method.name]
+    return method.name if replace(method, name=ours.name, given={}) == ours else method
 
 
 def value_of(settings: DistillSettings, key: str) -> Any:
@@ -232,11 +242,11 @@ def dotted(words: Mapping[str, Any]) -> dict[str, Any]:
     last: dict[str, list[str]] = {}
     for key in key_types():
         last.setdefault(key.rpartition(".")[2], []).append(key)
+    starts = {key.partition(".")[0] + "." for key in key_types()}
     keys: dict[str, Any] = {}
     for word, value in words.items():
-        group = value is None or isinstance(value, (Mapping, Checked))
-        named = SHORT.get(word, word) if not (group and word == "schedule") else word
-        found = [named] if named in key_types() or group else last.get(named, [named])
+        group = f"{word}." in starts and (value is None or isinstance(value, (Mapping, Checked)))
+        found = [word] if group or word in key_types() else [SHORT[word]] if word in SHORT else last.get(word, [word])
         if len(found) > 1:
             raise UsageError(f"{word}: may be {' or '.join(found)}")
         if found[0] in keys:

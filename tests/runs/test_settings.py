@@ -11,6 +11,7 @@ import torchcam.methods
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from limbeck import methods
 from limbeck.augmentation_settings import AugmentSettings
 from limbeck.complexity.settings import BuildSettings, ComplexitySettings
 from limbeck.data.settings import DataSettings
@@ -75,6 +76,11 @@ def test_keys_are_given_in_full_in_groups_or_by_their_last_word() -> None:
         "augment.strategy": "none",
         "outer.iterations": 3,
     }
+    assert dotted({"schedule": {"kind": "uniform"}, "ema_decay": None, "match": None}) == {
+        "schedule": {"kind": "uniform"},
+        "outer.ema_decay": None,
+        "match": None,
+    }
     assert (
         refusal(DistillSettings.of, batch_size=3) == "batch_size: may be experts.batch_size or sre2l.batch_size or eval.batch_size"
     )
@@ -111,6 +117,16 @@ def test_a_method_of_ones_own_has_its_preset_too() -> None:
     assert encodable(settings_from_plain(written, imports=False)) == written
     wrong = Method(make=print, preset={"match.syn_steps": "many"})
     assert refusal(DistillSettings.of, method=wrong).endswith("is not a whole number (in the preset of the method)")
+
+
+def test_a_method_that_was_given_settings_is_called_by_its_name() -> None:
+    made = DistillSettings.of(method=methods.edf(drop_ratio=0.5, beta=2.0, criterion=LowLossDropout(0.1)), ipc=10, beta=3.0)
+    assert (made.method, made.match.drop_ratio, made.enhance.beta, made.match.criterion) == ("edf", 0.5, 3.0, LowLossDropout(0.1))
+    assert DistillSettings.of(method=methods.mtt(), ipc=3) == DistillSettings.of(method="mtt", ipc=3)
+    assert DistillSettings.of(method=methods.edf(), ipc=10).notes() == DistillSettings(ipc=10).notes()
+    assert refusal(DistillSettings, method=methods.edf(beta=2.0)).startswith("enhance.beta: 1.0 is not 2.0, which edf stands for")
+    tesla = DistillSettings.of(method=methods.tesla(schedule="sequential", adjoint="exact", augmentation="none"))
+    assert (tesla.schedule.kind, tesla.engine.kind, tesla.augment.strategy) == ("sequential", "exact", "none")
 
 
 # EDF
