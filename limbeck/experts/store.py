@@ -102,9 +102,9 @@ class Difficulty:
     def from_dict(values: Mapping[str, Any]) -> "Difficulty":
         """What `to_dict` gives; raises a `KeyError` or `TypeError` where something is missing."""
         known = ("measure", "networks", "epochs", "fingerprint", "images")
-        lists = {key: tuple(values[key]) for key in ("easiest", "hardest")}
+        taken: dict[str, Any] = {key: values[key] for key in known} | {key: tuple(values[key]) for key in ("easiest", "hardest")}
         rows = [(row["class"], row["name"], row["images"], row["mean"], tuple(row["quantiles"])) for row in values["classes"]]
-        return Difficulty(**{key: values[key] for key in known}, **lists, classes=tuple(ClassScores(*row) for row in rows))
+        return Difficulty(**taken, classes=tuple(ClassScores(*row) for row in rows))
 
     def to_dict(self) -> dict[str, Any]:
         """As the store writes it."""

@@ -197,7 +197,10 @@ def test_the_shard_is_handed_on(limbeck: Run, monkeypatch: pytest.MonkeyPatch) -
         return SimpleNamespace(path=Path("experts"), summary=lambda: Summary("experts", 1, [], 0, []))
 
     monkeypatch.setattr("limbeck.runs.distill.train_experts", train_experts)
-    assert limbeck("experts", "scenes", "--shard", "2/3")[:2] == (0, "num_experts: 1\nepochs: []\nbytes: 0\nlast_epoch_accuracy: []\nexperts: experts\n")
+    assert limbeck("experts", "scenes", "--shard", "2/3")[:2] == (
+        0,
+        "num_experts: 1\nepochs: []\nbytes: 0\nlast_epoch_accuracy: []\nexperts: experts\n",
+    )
     assert limbeck("experts", "scenes")[0] == 0
     assert asked == [Shard(2, 3), None]
 
