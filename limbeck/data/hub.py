@@ -30,10 +30,10 @@ from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import TEST_SHARE, Wanted, divide, hold_out, hold_out_test
 from limbeck.data.stream_cache import Label, Row, Stream, Streamed, streamed
-from limbeck.runtime.cache import cache_root
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.kept import cache_root
 from limbeck.runtime.progress import Progress
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp", "jpeg")
