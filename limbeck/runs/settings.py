@@ -133,8 +133,8 @@ class DistillSettings(Checked):
         require(named or method.kind == "objective", "init", self.init, accepted)
         kind, ahead = self.schedule.kind, self.match.expert_epochs
         # A schedule that is an object knows itself which epochs it reaches; a name, and what makes one, is given the keys.
-        itself = hasattr(kind, "epochs") and not isinstance(kind, type)
-        reached = max(kind.epochs(ahead)) if itself else self.schedule.max_start_epoch - 1 + ahead
+        epochs = None if isinstance(kind, (str, type)) else getattr(kind, "epochs", None)
+        reached = max(epochs(ahead)) if epochs else self.schedule.max_start_epoch - 1 + ahead
         accepted = f"at least schedule.max_start_epoch − 1 + match.expert_epochs ({reached})"
         enough = not method.experts or self.experts.train_epochs >= reached
         require(enough, "experts.train_epochs", self.experts.train_epochs, accepted)

@@ -177,8 +177,8 @@ def test_other_methods_drop_what_they_say() -> None:
 def test_keys_that_name_objects_take_and_describe_them() -> None:
     named = {key for key, kind in key_types().items() if named_by(kind)}
     assert named == {
-        "data.source", "network", "augment.strategy", "init", "method", "match.criterion", "match.distance", "match.loss", "schedule.kind",
-        "enhance.weighting", "enhance.cam", "engine.kind", "eval.protocol",
+        "data.source", "network", "augment.strategy", "init", "method", "match.criterion", "match.distance", "match.loss",
+        "schedule.kind", "enhance.weighting", "enhance.cam", "engine.kind", "eval.protocol",
     }  # fmt: skip
     made = DistillSettings.of({key: LowLossDropout(0.5) for key in named - {"method"}})
     for key in named - {"method"}:
