@@ -30,10 +30,10 @@ from limbeck.data.preprocessing import Preprocessing, preprocessing_from
 from limbeck.distilled import set_views
 from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.distilled.view_labels import StoredViews
-from limbeck.runtime.cache import cache_root, lock
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import new_folder, read_header, write_json, write_tensors, write_text
 from limbeck.runtime.fingerprint import fingerprint, plain
+from limbeck.runtime.kept import cache_root, lock
 from limbeck.training.images import TensorImages
 
 FORMAT = 1

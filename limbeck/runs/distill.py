@@ -20,7 +20,6 @@ from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.distilled.view_labels import VIEWS
 from limbeck.evaluation.evaluator import RANDOM_RATES, Evaluator
-from limbeck.experts.fill import Shard
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.outer import Callback, OuterLoop
 from limbeck.methods.registry import name_of
@@ -30,6 +29,7 @@ from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import environment, repeatable
 from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.memory import reuse_freed_memory
@@ -251,7 +251,7 @@ def _measured(workspace: Workspace, evaluator: Evaluator, small: SmallSet, start
 def _last_accuracies(store: TrajectoryStore, settings: DistillSettings) -> list[float | None]:
     """Of the experts that were trained to the last epoch, which are those that give labels."""
     epochs, labels = settings.experts.train_epochs, settings.experts.label_experts or settings.experts.num_experts
-    curves = [store.log(expert)["val_accuracy"] for expert in range(labels)]
+    curves = [store.accuracies(expert) for expert in range(labels)]
     return [curve[epochs - 1] if len(curve) >= epochs else None for curve in curves]
 
 

@@ -23,9 +23,8 @@ from limbeck.evaluation.distances import features_of
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.view_labels import check_storable
-from limbeck.experts.fill import Shard, say_lacking, want_of
-from limbeck.experts.store import TrajectoryStore
-from limbeck.experts.train import ExpertTask, lacking_of, train_experts
+from limbeck.experts.store import TrajectoryStore, say_lacking, want_of
+from limbeck.experts.train import ExpertTask, train_experts
 from limbeck.matching.adjoint import Adjoint
 from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
 from limbeck.matching.steps import StudentStep, draw_steps
@@ -39,6 +38,7 @@ from limbeck.runs import build
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.devices import resolve_device
 from limbeck.runtime.errors import require
+from limbeck.runtime.executor import Shard
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import Progress
 from limbeck.saliency.weights import NoWeighting
@@ -136,7 +136,7 @@ class Workspace:
         for key, value in wanted.items():
             held = store.metadata.get(key)
             require(held == value, "experts", str(store.path), f"a store of {key} {value!r}: it has {held!r}")
-        lacking = lacking_of(store, want_of(self.settings.experts, self.reachable_epochs))
+        lacking = store.lacking(want_of(self.settings.experts, self.reachable_epochs))
         require(not lacking, "experts", str(store.path), f"complete: it {say_lacking(lacking) if lacking else ''}")
 
     def train_experts(self, shard: Shard) -> TrajectoryStore:
