@@ -202,7 +202,7 @@ def _look(evaluator: Evaluator, hard: bool, x: Tensor, y: Tensor, eta: float) ->
     """A periodic evaluation, where there are images to choose a checkpoint on."""
     if not evaluator.protocol.validation:
         return None
-    return evaluator.distilled(x, y, eta, seeds=range(evaluator.settings.every_seeds), split="val", hard=hard)
+    return evaluator.distilled(x, y, eta, seeds=range(evaluator.settings.every_seeds), split="val", hard=hard).to_dict()
 
 
 def _step_size(workspace: Workspace, evaluator: Evaluator, x: Tensor, y: Tensor, eta: float) -> float:
@@ -212,7 +212,7 @@ def _step_size(workspace: Workspace, evaluator: Evaluator, x: Tensor, y: Tensor,
         return eta
     seeds, hard = range(evaluator.settings.every_seeds), not workspace.soft
     rates = sorted({workspace.syn_lr, *RANDOM_RATES})  # not η itself, which single precision has moved
-    found = [evaluator.distilled(x, y, rate, seeds=seeds, split="val", hard=hard)["mean"] for rate in rates]
+    found = [evaluator.distilled(x, y, rate, seeds=seeds, split="val", hard=hard).mean for rate in rates]
     return rates[max(range(len(rates)), key=lambda i: found[i])]
 
 
@@ -225,7 +225,7 @@ def _measured(workspace: Workspace, evaluator: Evaluator, subset: Subset, start:
     if start is not None:
         rate = _step_size(workspace, evaluator, start.images, start.labels, workspace.syn_lr)
         first = Subset(start.images, start.labels, workspace.soft, start.classes, rate)
-        initial = evaluator.accuracies(evaluator.logits(first, seeds, progress=progress, name="initial images"))
+        initial = evaluator.accuracies(evaluator.logits(first, seeds, progress=progress, name="initial images")).to_dict()
         found["accuracy"] = {"distilled": found["accuracy"]["distilled"], "initial": initial, **found["accuracy"]}
     others = [name for name in networks_of(settings) if name != settings.network]
     return found | across(workspace, subset, others, seeds) if others else found

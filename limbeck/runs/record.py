@@ -6,7 +6,7 @@ The full data come first, because a network trained on them notices labels that 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -65,9 +65,9 @@ def record(evaluator: Evaluator, subset: Subset, measured: Measured, seeds: Sequ
     """
     labels = evaluator.labels_of("test")
     accuracy = {
-        "distilled": evaluator.accuracies(measured.distilled),
-        "random": {**evaluator.accuracies(measured.random), "lr": measured.random_lr},
-        "full": evaluator.full(progress),
+        "distilled": evaluator.accuracies(measured.distilled).to_dict(),
+        "random": replace(evaluator.accuracies(measured.random), lr=measured.random_lr).to_dict(),
+        "full": evaluator.full(progress).to_dict(),
     }
     return {
         "accuracy": accuracy,
@@ -102,7 +102,7 @@ def _scores(evaluator: Evaluator, subset: Subset, accuracy: dict[str, Any]) -> d
         "compression": scores.compression(
             (len(subset.images), *evaluator.data.shape), subset.labels.shape[1], len(train), evaluator.data.shape
         ),
-        "gain": compare(distilled["values"], accuracy["random"]["values"]),
+        "gain": compare(distilled["values"], accuracy["random"]["values"]).to_dict(),
     }
 
 
