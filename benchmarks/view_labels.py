@@ -20,8 +20,9 @@ from typing import Any
 import torch
 
 from limbeck.distilled.settings import ViewLabelSettings
+from limbeck.distilled.small_set import SmallSet
 from limbeck.distilled.view_labels import StoredViews, stored_error
-from limbeck.evaluation.evaluator import Evaluator, Subset
+from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.predictions import accuracy
 from limbeck.evaluation.statistics import compare, summarise
 from limbeck.recipes import load_recipe
@@ -48,7 +49,7 @@ def measured(logits: list[torch.Tensor], judge: Evaluator) -> list[float]:
     return [accuracy(found, judge.labels_of("test")) for found in logits]
 
 
-def errors(views: StoredViews, subset: Subset, judge: Evaluator) -> dict[str, float]:
+def errors(views: StoredViews, subset: SmallSet, judge: Evaluator) -> dict[str, float]:
     """Of some epochs together, at the protocol's temperature."""
     epochs = [views.epochs * i // ERROR_EPOCHS for i in range(ERROR_EPOCHS)]
     rows = [stored_error(views, judge.teacher, TensorImages(subset.images), epoch, judge.protocol.temperature) for epoch in epochs]
@@ -56,7 +57,7 @@ def errors(views: StoredViews, subset: Subset, judge: Evaluator) -> dict[str, fl
     return {**mean, "kl_max": max(row["kl_max"] for row in rows)}
 
 
-def variant(name: str, subset: Subset, judge: Evaluator, seeds: range, folder: Path) -> dict[str, Any]:
+def variant(name: str, subset: SmallSet, judge: Evaluator, seeds: range, folder: Path) -> dict[str, Any]:
     began, progress = time.perf_counter(), PlainProgress()
     if name == LIVE:
         values = measured(judge.live_logits(subset, seeds, progress=progress), judge)
@@ -111,7 +112,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         images, classes, _ = workspace.method(workspace, Path(folder))
         labels = torch.zeros(len(images), workspace.data.num_classes, device=images.device)  # a teacher's protocol does not look
-        subset = Subset(images, labels, True, classes, settings.outer.syn_lr_init)
+        subset = SmallSet(images, labels, classes, settings.outer.syn_lr_init, "logits")
         results["teacher_accuracy"] = judge.full(PlainProgress()).values[0]
         for name in (LIVE, *VARIANTS):
             if name not in results["variants"]:
