@@ -4,16 +4,19 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON types: data classes become objects, tuples lists, NumPy scalars numbers."""
+    """`value` as JSON types: data classes become objects (a result's own `to_dict`), tuples lists, NumPy scalars numbers."""
+    if hasattr(type(value), "to_dict"):
+        return value.to_dict()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
