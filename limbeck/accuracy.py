@@ -30,6 +30,14 @@ def points(difference: float) -> str:
     return f"{rounded:+.1f}".replace("-", MINUS) if rounded else "0.0"
 
 
+def protocol_name(protocol: Any) -> str:
+    """What a stored protocol is called, with its version and its epochs."""
+    if not isinstance(protocol, Mapping) or "name" not in protocol:
+        return "–"
+    named = f"{protocol['name']} {protocol.get('version', '')}".strip()
+    return named + (f", {protocol['epochs']} epochs" if "epochs" in protocol else "")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Accuracy(Record):
     """Mean and spread of the accuracies of several networks, or of another figure of theirs.

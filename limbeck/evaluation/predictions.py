@@ -117,9 +117,9 @@ class Predictions(Record):
         per_class: for each class an accuracy, or None for one without images.
     """
 
-    n: int
-    not_finite: int
-    confusion: tuple[tuple[float, ...], ...]
+    n: int = 0
+    not_finite: int = 0
+    confusion: tuple[tuple[float, ...], ...] = ()
     accuracy: Accuracy | None = None
     top_5: Accuracy | None = None
     calibration_error: Accuracy | None = None

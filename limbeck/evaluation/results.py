@@ -6,9 +6,9 @@ of earlier versions, which lack some keys.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from limbeck.accuracy import MINUS, TITLES, Accuracies, Comparison, percent
+from limbeck.accuracy import MINUS, TITLES, Accuracies, Comparison, percent, protocol_name
 from limbeck.evaluation.predictions import Predictions
 from limbeck.evaluation.scores import Compression, Lossless
 from limbeck.runtime.fingerprint import plain
@@ -54,15 +54,20 @@ class SetResult(Record):
     paths: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    LEFT_OUT: ClassVar = ("view_labels", "networks", "measurements", "paths", "notes")
+    LEFT_OUT: ClassVar = ("view_labels", "networks", "paths")
     BRIEF: ClassVar = ("accuracy", "recovery_ratio", "lossless", "gain")
 
+    @classmethod
+    def from_dict(cls, held: Mapping[str, Any]) -> Self:
+        """Of a JSON object."""
+        return super().from_dict({**held, "measurements": held.get("further") or {}})
+
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object; of other networks the figures alone."""
+        """The JSON object, in which measurements are `further`, and of other networks there are the figures alone."""
         found = super().to_dict()
-        for rows in found.get("networks", {}).values():
-            for key in rows.keys() - self.BRIEF:
-                del rows[key]
+        found["further"] = found.pop("measurements")
+        if "networks" in found:
+            found["networks"] = {name: {key: row[key] for key in self.BRIEF} for name, row in found["networks"].items()}
         return found
 
     @property
@@ -111,7 +116,9 @@ class Evaluation(Record):
         if name not in SetResult.__dataclass_fields__:
             raise AttributeError(f"an evaluation has no {name!r}")
         if len(self.sets) != 1:
-            raise AttributeError(f"{name!r} of which of the {len(self.sets)} sets? `evaluation.sets[0].{name}` is that of the first")
+            raise AttributeError(
+                f"{name!r} of which of the {len(self.sets)} sets? `evaluation.sets[0].{name}` is that of the first"
+            )
         return getattr(self.sets[0], name)
 
     def table(self) -> Page:
@@ -135,14 +142,6 @@ class Evaluation(Record):
 
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
-
-
-def protocol_name(protocol: Any) -> str:
-    """What a stored protocol is called, with its version and its epochs."""
-    if not isinstance(protocol, Mapping) or "name" not in protocol:
-        return "–"
-    named = f"{protocol['name']} {protocol.get('version', '')}".strip()
-    return named + (f", {protocol['epochs']} epochs" if "epochs" in protocol else "")
 
 
 def _lettered(sets: Sequence[SetResult]) -> Iterator[tuple[str, SetResult]]:

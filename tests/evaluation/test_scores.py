@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbeck.evaluation.scores import Seeds, compression, lossless, ranking, recovery_ratio, robustness
 from limbeck.accuracy import Accuracy
+from limbeck.evaluation.scores import Seeds, compression, lossless, ranking, recovery_ratio, robustness
 from limbeck.evaluation.statistics import summarise
 from limbeck.runtime.errors import UsageError
 
@@ -33,12 +33,12 @@ def test_lossless_within_one_standard_deviation() -> None:
     assert result.n == Seeds(distilled=3, full=2)
     assert lossless(summarise([0.65]), full).lossless is False
     assert lossless(summarise([0.1, 1.0]), full).lossless is False  # the distilled set's own spread is no excuse
-    json.dumps(result, allow_nan=False)
+    json.dumps(result.to_dict(), allow_nan=False)
 
 
 def test_lossless_at_the_edge() -> None:
     # .25 ± .125: s = .125, and exactly one of it below is not more than one below.
-    full = {"mean": 0.25, "std": 0.125, "n": 3}
+    full = Accuracy(mean=0.25, std=0.125, n=3)
     assert lossless(Accuracy(mean=0.125, std=0.0, n=2), full).lossless is True
     assert lossless(Accuracy(mean=0.12, std=0.0, n=2), full).lossless is False
     # .6, .7, .8: s = .1, as .7 − .6 is but for rounding.
@@ -112,7 +112,7 @@ def test_percentages_are_refused(wrong: float) -> None:
                 call(*values)
     for distilled, full in ((wrong, 0.5), (0.5, wrong)):
         with pytest.raises(UsageError, match="a fraction"):
-            lossless({"mean": distilled, "std": 0.1, "n": 2}, {"mean": full, "std": 0.1, "n": 2})
+            lossless(Accuracy(mean=distilled, std=0.1, n=2), Accuracy(mean=full, std=0.1, n=2))
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.1, math.nan])

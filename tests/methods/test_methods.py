@@ -86,8 +86,8 @@ def test_a_method_makes_a_set(tmp_path: Path, method: str, monkeypatch: pytest.M
     assert held.images.shape == (10, 3, 16, 16)
     assert held.metadata["method"] == method
     assert settings_from_plain(held.metadata["settings"]) == made
-    assert results["accuracy"]["distilled"]["n"] == 2
-    assert ("experts" in results) == bool(asked) == METHODS[method].experts  # nothing else may train any
+    assert results.accuracy.distilled.n == 2
+    assert (results.experts is not None) == bool(asked) == METHODS[method].experts  # nothing else may train any
     if made.labels == "hard":
         assert held.label_kind == "hard"
         assert torch.equal(held.labels.argmax(1), held.classes)
@@ -97,7 +97,7 @@ def test_a_method_makes_a_set(tmp_path: Path, method: str, monkeypatch: pytest.M
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     losses = [row["loss"] for row in rows if row["kind"] == "iteration"]
     assert len(losses) == 6
-    assert results["skipped_share"] < 1  # the recipe's limit and step size are those of another loss than DC's or DM's
+    assert results.skipped_share < 1  # the recipe's limit and step size are those of another loss than DC's or DM's
     first, last = (read_tensors(tmp_path / "run" / "snapshots" / f"iteration-{n:06d}.safetensors")[0] for n in (0, 6))
     assert not torch.equal(first["X"], last["X"])
     fixed = torch.equal(first["Y"], last["Y"])
