@@ -129,6 +129,13 @@ def initialisation_of(init: Any) -> Initialisation:
 
 def loss_of(settings: DistillSettings) -> Loss:
     """ℓ of a student step."""
+    named = settings.match.loss
+    if _is_own(named):
+        found = imported("match.loss", named, "loss") if isinstance(named, str) else named
+        found = found() if isinstance(found, type) else found
+        require(callable(found), "match.loss", named, "a function of logits and labels")
+        loss: Loss = found
+        return loss
     return soft_cross_entropy if settings.labels == "soft" else cross_entropy
 
 

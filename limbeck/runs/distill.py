@@ -24,6 +24,7 @@ from limbeck.evaluation.results import SetResult
 from limbeck.experts.fill import Shard
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.outer import Callback, OuterLoop
+from limbeck.methods.registry import name_of
 from limbeck.runs.folder import RunFolder, alone, own_json
 from limbeck.runs.record import across, final_seeds, measure, networks_of, record
 from limbeck.runs.results import ExpertsUsed, RunResult
@@ -155,7 +156,7 @@ def _built(workspace: Workspace, folder: Path) -> SmallSet:
 
 def _check_built(workspace: Workspace, images: Tensor, classes: Tensor) -> None:
     """Raise `UsageError` for a user's method that makes something else than `ipc` images of every class."""
-    name, data, ipc = workspace.settings.method, workspace.data, workspace.settings.ipc
+    name, data, ipc = name_of(workspace.settings.method), workspace.data, workspace.settings.ipc
     shape, found = (data.num_classes * ipc, *data.shape), tuple(images.shape)
     require(found == shape, "method", name, f"one that gives images with shape {shape}: it gives {found}")
     require(bool(images.isfinite().all()), "method", name, "one that gives finite images")
@@ -228,7 +229,7 @@ def _measured(workspace: Workspace, evaluator: Evaluator, small: SmallSet, start
         first = _with_step_size(workspace, evaluator, start)
         initial = evaluator.accuracies(evaluator.logits(first, seeds, progress=progress, name="initial images"))
         found = replace(found, accuracy=replace(found.accuracy, initial=initial))
-    others = [name for name in networks_of(settings) if name != settings.network]
+    others = [network for network in networks_of(settings) if network is not settings.network and network != settings.network]
     return replace(found, networks=across(workspace, small, others, seeds))
 
 
@@ -243,7 +244,7 @@ def _experts_used(store: TrajectoryStore, settings: DistillSettings) -> ExpertsU
 def _save(workspace: Workspace, folder: RunFolder, recipe: str | None, small: SmallSet, result: RunResult | None = None) -> None:
     settings = workspace.settings
     metadata = {
-        "method": settings.method,
+        "method": name_of(settings.method),
         "recipe": recipe,
         "settings": plain(settings),
         "resolved": plain(folder.resolved),

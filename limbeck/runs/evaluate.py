@@ -5,7 +5,7 @@ nothing about it.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -24,6 +24,7 @@ from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.results import Evaluation, SetResult
 from limbeck.evaluation.statistics import Looks, compare, decide, differences, holm, seeds_needed
 from limbeck.evaluation.view_labels import asks, check_storable
+from limbeck.networks.factory import Factory
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runs.measurements import FURTHER, Subject
 from limbeck.runs.record import Measured, final_seeds, measure, networks_of, record
@@ -34,7 +35,6 @@ from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.progress import NoProgress, Progress
 
-Factory = Callable[[int, int, int, int], nn.Module]
 Entry = Path | str | DistilledSet | SmallSet  # a set to evaluate
 
 
@@ -88,7 +88,7 @@ def evaluate_sets(
     began = time.perf_counter()
     entries = [sets] if isinstance(sets, (str, Path, DistilledSet, SmallSet)) else list(sets)
     workspace = Workspace(settings, progress or NoProgress(), data)
-    flat = [_flat(workspace, network) for network in networks or networks_of(settings)]
+    flat = [workspace.network_of(network) for network in networks or networks_of(settings)]
     under = [_Set.of(entry, f"set {number}", workspace, options) for number, entry in enumerate(entries, start=1)]
     for one in under:
         one.check_views(workspace)
@@ -203,14 +203,6 @@ class _Set:
             DistilledSet.append_evaluation(self.path, kept)
         except OSError as error:
             progress.say(f"warning: {self.path} could not be written to ({error.strerror}); the result is not noted there")
-
-
-def _flat(workspace: Workspace, network: str | nn.Module | Factory) -> FlatNetwork:
-    if isinstance(network, str):
-        return workspace.network_of(network)
-    module = network if isinstance(network, nn.Module) else network(*workspace.data.shape, workspace.data.num_classes)
-    require(isinstance(module, nn.Module), "networks", type(module).__name__, "a torch module or a function that builds one")
-    return FlatNetwork(module, type(module).__name__).to(workspace.device)
 
 
 def _measured(sets: Sequence[_Set], network: str, options: EvaluationOptions, workspace: Workspace) -> list[Measured]:

@@ -8,7 +8,7 @@ The full data come first, because a network trained on them notices labels that 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.accuracy import Accuracies
 from limbeck.distilled.set_views import summary
@@ -17,6 +17,7 @@ from limbeck.evaluation import predictions, scores
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.results import SetResult
 from limbeck.evaluation.statistics import compare
+from limbeck.networks.factory import Factory
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import environment
@@ -85,10 +86,13 @@ def networks_of(settings: DistillSettings) -> list[str]:
     return [name.strip() for name in settings.eval.networks.split(",")] if settings.eval.networks else [settings.network]
 
 
-def across(workspace: Workspace, small: SmallSet, names: Sequence[str], seeds: range) -> dict[str, SetResult]:
-    """The results with each of these architectures."""
+def across(
+    workspace: Workspace, small: SmallSet, networks: Sequence[str | nn.Module | Factory], seeds: range
+) -> dict[str, SetResult]:
+    """The results with each of these architectures, by name."""
     found = {}
-    for name in names:
-        evaluator = workspace.evaluator_of(workspace.network_of(name)).decided(small.ipc)
-        found[name] = record(evaluator, small, measure(evaluator, small, seeds, workspace.progress), workspace.progress)
+    for network in networks:
+        evaluator = workspace.evaluator_of(workspace.network_of(network)).decided(small.ipc)
+        result = record(evaluator, small, measure(evaluator, small, seeds, workspace.progress), workspace.progress)
+        found[network if isinstance(network, str) else result.network] = result
     return found
