@@ -33,8 +33,8 @@ class Command:
 
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], dict[str, Any]]
-    show: Callable[[dict[str, Any]], None]
+    run: Callable[[argparse.Namespace], Any]
+    show: Callable[[Any], None]
     resume: tuple[str, ...] | None = None
 
 

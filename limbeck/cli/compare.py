@@ -21,8 +21,9 @@ from limbeck.cli.grid import (
     words,
     write_figure,
 )
-from limbeck.cli.output import duration, print_paths
+from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.tables import duration
 
 
 def add_arguments(parser: ArgumentParser) -> None:

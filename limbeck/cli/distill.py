@@ -2,11 +2,13 @@
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from limbeck.cli.command import Command, add_recipe_arguments, overrides_from
-from limbeck.cli.output import print_results
 from limbeck.runtime.errors import Failure
+
+if TYPE_CHECKING:
+    from limbeck.runs.results import RunResult
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -15,7 +17,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue the run in that folder")
 
 
-def run(arguments: Namespace) -> dict[str, Any]:
+def run(arguments: Namespace) -> "RunResult":
     from limbeck.recipes import load_recipe, remarks
 
     overrides = overrides_from(arguments, output=arguments.output)
@@ -29,12 +31,12 @@ def run(arguments: Namespace) -> dict[str, Any]:
     progress = default_progress()
     for remark in remarks(arguments.recipe, overrides, settings):
         progress.say(remark)
-    results = distill(settings, output, resume=arguments.resume, progress=progress, recipe=arguments.recipe)
+    result = distill(settings, output, resume=arguments.resume, progress=progress, recipe=arguments.recipe)
     try:
         report = write_report(output)
     except Exception as error:
         raise Failure(f"the report could not be written ({error}); the distilled set and its results are in {output}") from error
-    return {**results, "paths": {**results.get("paths", {}), "report": str(report)}}
+    return result.at(report=str(report))
 
 
 def default_output(recipe: str) -> Path:
@@ -47,6 +49,6 @@ COMMAND = Command(
     help="distil a data set after a recipe, evaluate the result and write a report",
     add_arguments=add_arguments,
     run=run,
-    show=print_results,
+    show=print,
     resume=("--resume",),
 )

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from limbeck.cli.command import Command, add_recipe_arguments, overrides_from
-from limbeck.cli.output import duration
+from limbeck.runtime.tables import duration
 
 
 def add_arguments(parser: ArgumentParser) -> None:

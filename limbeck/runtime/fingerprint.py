@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,17 @@ from limbeck.runtime.checked import Checked
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON types: data classes become objects, tuples lists, NumPy scalars numbers, objects in settings descriptions."""
+    """`value` as JSON types: data classes become objects (results by their `to_dict`), tuples lists, NumPy scalars numbers.
+
+    What else a setting holds becomes a description.
+    """
     if isinstance(value, Checked):
         return {name: plain(item) if is_plain(item) else described(item) for name, item in value.values().items()}
+    if hasattr(type(value), "to_dict"):
+        return value.to_dict()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]

@@ -190,7 +190,7 @@ def _table(ipc: int, network: str, held: Mapping[str, Mapping[int, Record]], pai
     for kind in ("random", "full"):
         if values := [accuracy[kind]["mean"] for accuracy in beside if kind in accuracy]:
             # The networks of the full data are the same for all seeds: one measurement, however often it is read.
-            reference[kind] = summarise(values if kind == "random" else list(dict.fromkeys(values)))
+            reference[kind] = summarise(values if kind == "random" else list(dict.fromkeys(values))).to_dict()
     return {"ipc": ipc, "network": network, "rows": rows, "reference": reference, "differences": differences, "pairs": asked}
 
 
@@ -220,7 +220,7 @@ def _row(method: str, network: str, cells: Mapping[int, Record]) -> dict[str, An
     return {
         "method": method,
         "recipe": records[0].get("recipe"),
-        "accuracy": summarise(accuracies),
+        "accuracy": summarise(accuracies).to_dict(),
         "seeds": sorted(cells),
         "recovery_ratio": _mean(ratios),
         **cost(records),
@@ -238,7 +238,7 @@ def _difference(method: str, first: str, network: str, held: Mapping[str, Mappin
     """The method against the first on the seeds that both have, and how many would decide at that level."""
     seeds = _shared(method, first, held)
     a, b = ([_accuracy(held[name][seed], network)["distilled"]["mean"] for seed in seeds] for name in (method, first))
-    found = compare(a, b)
+    found = compare(a, b).to_dict()
     # Without any spread the t-test needs no more seeds, but it is not the one that decides then.
     found["seeds_needed"] = seeds_needed(a, b, level=level) if found["std"] else None
     return {"a": method, "b": first, "seeds": seeds, "p_adjusted": None, "verdict": "undecided", **found}

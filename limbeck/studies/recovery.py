@@ -108,7 +108,7 @@ def _column(name: str, category: str, level: str, held: Mapping[str, Cells]) -> 
         "category": category,
         "level": level,
         "full": {key: full[0].get(key) for key in ("mean", "std", "n")} if full else None,
-        "random": summarise(random) if random else None,
+        "random": summarise(random).to_dict() if random else None,
     }
 
 
@@ -118,8 +118,8 @@ def _cell(cells: Mapping[int, Record]) -> dict[str, Any]:
     own = [float(cells[seed]["accuracy"]["distilled"]["mean"]) for seed in seeds]
     full = [(cells[seed]["accuracy"].get("full") or {}).get("mean") for seed in seeds]
     ratios = [a / f for a, f in zip(own, full, strict=True) if f]
-    whole = summarise(ratios) if len(ratios) == len(own) else None
-    return {"seeds": seeds, "accuracy": summarise(own), "recovery_ratio": whole}
+    whole = summarise(ratios).to_dict() if len(ratios) == len(own) else None
+    return {"seeds": seeds, "accuracy": summarise(own).to_dict(), "recovery_ratio": whole}
 
 
 def _by_seed(cell: Mapping[str, Any]) -> dict[int, float]:
@@ -136,7 +136,7 @@ def _step(a: str, b: str, easier: Mapping[int, float], harder: Mapping[int, floa
     step: dict[str, Any] = {"a": a, "b": b, "paired": True}
     kept = ("n", "mean", "std", "ci95", "p", "p_exact")
     if len(shared) < 2 and min(len(easier), len(harder)) >= 2:
-        found = compare_unpaired(list(easier.values()), list(harder.values()))
+        found = compare_unpaired(list(easier.values()), list(harder.values())).to_dict()
         # Without any spread it knows no doubt, which two accuracies are no reason for.
         p = None if found["degrees_of_freedom"] is None else found["p"]
         return {**step, "paired": False, **{key: found.get(key) for key in kept}, "p": p, "seeds_needed": None}
@@ -152,6 +152,6 @@ def _step(a: str, b: str, easier: Mapping[int, float], harder: Mapping[int, floa
             "seeds_needed": None,
         }
     one, other = ([values[seed] for seed in shared] for values in (easier, harder))
-    found = compare(one, other)
+    found = compare(one, other).to_dict()
     needed = seeds_needed(one, other, level=level) if found["std"] else None
     return {**step, **{key: found[key] for key in kept}, "seeds_needed": needed}

@@ -181,7 +181,7 @@ def _check_cell(cell: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]])
             values = summary["values"]
             if not values or not all(type(value) in (int, float) and 0 <= value <= 1 for value in values):
                 raise ValueError(f"{name}: accuracy.{kind}.values are not all in [0, 1]")
-            made = summarise(values)
+            made = summarise(values).to_dict()
             _agree({key: summary[key] for key in made}, made, f"{name}: accuracy.{kind}", "its values make")
 
 

@@ -40,9 +40,9 @@ def of_level(cell: Cell) -> dict[str, Any]:
     """A result whose recovery ratio is that of the level, and a little more with every seed."""
     mean = 0.8 * (RATIOS[cell.facts["level"]] + 0.01 * cell.facts["seed"] ** 2)
     accuracy = {
-        "distilled": summarise([mean - 0.01, mean + 0.01]),
-        "random": summarise([0.2, 0.3]),
-        "full": summarise([0.75, 0.85]),
+        "distilled": summarise([mean - 0.01, mean + 0.01]).to_dict(),
+        "random": summarise([0.2, 0.3]).to_dict(),
+        "full": summarise([0.75, 0.85]).to_dict(),
     }
     return results(accuracy=accuracy, data={"fingerprint": cell.facts["subset"]}, environment={"limbeck": "1", "device": "x"})
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from limbeck.cli import comp_dd, compare, output, plan
+from limbeck.cli import comp_dd, compare, plan
 
 ODD = "[/b] :cat: [red]x"
 SUMMARY = {"mean": 0.5, "values": [0.5], "n": 1, "ci95": None, "std": None}
@@ -32,11 +32,6 @@ def test_categories_and_methods_of_a_benchmark(capsys: pytest.CaptureFixture[str
     comp_dd.show({"tables": [table], "notes": [], "paths": {}})
     printed = capsys.readouterr().out
     assert printed.count(ODD) == printed.count(":dog: easy") == 2
-
-
-def test_networks_of_an_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
-    output._print_table(("network",), [(ODD,)])
-    assert ODD in capsys.readouterr().out
 
 
 def test_recipes_of_a_plan(capsys: pytest.CaptureFixture[str]) -> None:

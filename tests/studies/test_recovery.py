@@ -19,7 +19,11 @@ FULL = {"easy": [0.7, 0.9], "medium": [0.5], "hard": [0.4]}  # means 0.8, 0.5, 0
 
 def record(level: str, seed: int, mean: float, *, method: str = "edf", category: str = "bird", ipc: int = 1) -> dict[str, Any]:
     facts = {"subset": f"{category}-{level}", "category": category, "level": level, "method": method, "ipc": ipc, "seed": seed}
-    accuracy = {"distilled": summarise([mean]), "random": summarise([0.1 + 0.01 * seed]), "full": summarise(FULL[level])}
+    accuracy = {
+        "distilled": summarise([mean]).to_dict(),
+        "random": summarise([0.1 + 0.01 * seed]).to_dict(),
+        "full": summarise(FULL[level]).to_dict(),
+    }
     return {"facts": facts, "accuracy": accuracy}
 
 
@@ -74,7 +78,7 @@ def test_all_steps_must_be_decided_and_in_one_direction() -> None:
         return str(one["verdict"])
 
     def ratios(level: str, start: float) -> list[dict[str, Any]]:
-        full = summarise(FULL[level])["mean"]
+        full = summarise(FULL[level]).mean
         return seeds(
             level, *((start + wiggle) * full for wiggle in {"easy": (0, 0.01, 0.02), "hard": (0.02, 0, 0.01)}.get(level, [0] * 3))
         )
@@ -130,7 +134,7 @@ def test_other_seeds_are_compared_unpaired_and_single_ones_not_at_all() -> None:
     easy, hard = seeds("easy", 0.4, 0.48), [record("hard", 5, 0.1), record("hard", 6, 0.12), record("hard", 7, 0.14)]
     (one,) = only([*easy, *hard])["verdicts"]
     (step,) = one["steps"]
-    expected = compare_unpaired([0.5, 0.6], [0.25, 0.3, 0.35])
+    expected = compare_unpaired([0.5, 0.6], [0.25, 0.3, 0.35]).to_dict()
     assert (step["paired"], step["n"]) == (False, [2, 3])
     assert (step["p"], step["ci95"]) == (pytest.approx(expected["p"]), pytest.approx(expected["ci95"]))
     assert one["p_adjusted"] == step["p"] and "2/3 seeds unpaired" in verdict_text(one)
@@ -147,7 +151,7 @@ def test_without_the_full_data_there_is_no_ratio() -> None:
     bare = record("easy", 0, 0.4)
     del bare["accuracy"]["full"]
     nothing = record("hard", 0, 0.0)
-    nothing["accuracy"]["full"] = summarise([0.0])
+    nothing["accuracy"]["full"] = summarise([0.0]).to_dict()
     table = only([bare, nothing])
     cells = table["rows"][0]["cells"]
     assert cells["bird-easy"]["recovery_ratio"] is None and cells["bird-hard"]["recovery_ratio"] is None

@@ -25,9 +25,9 @@ def cell(part: Any, seed: int, prefix: str = "", **overrides: str) -> Cell:
 def record(cell: Cell) -> dict[str, Any]:
     mean = 0.4 + 0.01 * cell.facts["seed"]
     accuracy = {
-        "distilled": summarise([mean, mean + 0.02]),
-        "random": {**summarise([0.1, 0.2]), "lr": 0.1},
-        "full": summarise([0.8, 0.9]),
+        "distilled": summarise([mean, mean + 0.02]).to_dict(),
+        "random": {**summarise([0.1, 0.2]).to_dict(), "lr": 0.1},
+        "full": summarise([0.8, 0.9]).to_dict(),
     }
     return {
         "name": cell.name,
@@ -84,7 +84,7 @@ def first(held: dict[str, Any]) -> dict[str, Any]:
     ("edit", "says"),
     [
         (lambda h: first(h)["accuracy"]["distilled"].update(mean=0.9), "accuracy.distilled.mean is 0.9, its values make 0.41"),
-        (lambda h: first(h)["accuracy"]["distilled"].update(summarise([0.9, 0.9])), r"tables\[0\].*, the cells make"),
+        (lambda h: first(h)["accuracy"]["distilled"].update(summarise([0.9, 0.9]).to_dict()), r"tables\[0\].*, the cells make"),
         (lambda h: first(h)["accuracy"]["distilled"].update(values=[1.4]), "accuracy.distilled.values are not all in"),
         (lambda h: first(h)["accuracy"]["distilled"].update(values=[]), "accuracy.distilled.values are not all in"),
         (lambda h: first(h)["accuracy"].pop("full"), "has no accuracy of the full data"),
