@@ -1,0 +1,267 @@
+"""What Python calls: objects in, typed results out. The command says the same by names (`runs/distill.py`, `runs/evaluate.py`)."""
+
+import atexit
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from limbeck.augmentation import Augmentation
+from limbeck.data import load as loading
+from limbeck.data.imageset import ImageSet
+from limbeck.data.objects import load_object
+from limbeck.data.settings import DataSettings
+from limbeck.distilled.set import DistilledSet
+from limbeck.evaluation.protocols import Protocol
+from limbeck.evaluation.results import Evaluation
+from limbeck.experts.store import TrajectoryStore
+from limbeck.matching.adjoint import Adjoint
+from limbeck.matching.criteria import Criterion
+from limbeck.matching.distances import Distance
+from limbeck.matching.schedules import Schedule
+from limbeck.methods.method import Method
+from limbeck.methods.outer import Callback
+from limbeck.methods.registry import METHODS
+from limbeck.networks.factory import Factory
+from limbeck.runs import distill as running
+from limbeck.runs.evaluate import EvaluationOptions, evaluate_sets
+from limbeck.runs.results import RunResult
+from limbeck.runs.settings import DistillSettings, dotted, flat
+from limbeck.runtime.kept import elsewhere
+from limbeck.runtime.progress import LogProgress, Progress
+from limbeck.saliency.maps import Cam
+from limbeck.saliency.weights import Weighting
+
+Network = str | nn.Module | Factory
+
+
+def distill(
+    data: Any,
+    method: Method | str = "edf",
+    *,
+    network: Network = "ConvNetD3",
+    ipc: int = 1,
+    seed: int = 0,
+    iterations: int | None = None,
+    criterion: Criterion | str | None = None,
+    distance: Distance | str | None = None,
+    schedule: Schedule | str | None = None,
+    weighting: Weighting | str | None = None,
+    cam: Cam | str | None = None,
+    adjoint: Adjoint | str | None = None,
+    augmentation: Augmentation | str | None = None,
+    init: Any = None,
+    protocol: Protocol | str | None = None,
+    experts: TrajectoryStore | None = None,
+    output: Path | str | None = None,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+    progress: Progress | None = None,
+    **settings: Any,
+) -> RunResult:
+    """Distil images, evaluate the set, and beside it random images and the full data.
+
+    Args:
+        data: an `ImageSet`, a path or name (`scenes:easy`), a torch `Dataset`, a `datasets.Dataset` or a tuple of arrays.
+        method: a name, or what a function of `limbeck.methods` gives; settings given here go before its own.
+        network: to distil for: a name, a module, or a function of (channels, height, width, num_classes) or of (num_classes).
+        ipc: synthetic images per class.
+        seed: of every draw.
+        iterations: of the outer loop.
+        criterion: which parameters the matching loss keeps.
+        distance: how it compares.
+        schedule: the epochs of the experts that iterations start from.
+        weighting: what becomes of activation maps on the pixel gradient.
+        cam: what makes the maps.
+        adjoint: the way to the gradient.
+        augmentation: of student steps, experts and evaluation.
+        init: what the loop starts from: `correct`, `real`, `noise`, `centre`, the path of a set, or a `DistilledSet`.
+        protocol: of the evaluation.
+        experts: what `train_experts` returned; None finds them in the cache or trains them.
+        output: the run folder, which a stopped run goes on from (`resume=True`); None leaves nothing on disk: experts and networks
+            of the full data, too, live only as long as this process.
+        resume: go on with the run in `output`.
+        callbacks: each is called with a `Snapshot` at every evaluation of the outer loop.
+        progress: where to report; None goes through `logging`, as the logger `limbeck`.
+        **settings: any other key, by its last word (`lr_img=100.0`, `syn_steps=20`) or in full (`**{"experts.momentum": 0.9}`).
+
+    Raises:
+        UsageError: for data, a network or settings that do not fit; nothing is trained or written then.
+        Failure: when an expert diverges.
+
+    Example:
+        >>> import limbeck
+        >>> tiny = {"size": 16, "per_class": 12, "num_experts": 1, "train_epochs": 2, "max_start_epoch": 1, "syn_steps": 2}
+        >>> quick = {"first_max_start_epoch": 1, "expert_epochs": 1, "epochs": 1, "full_epochs": 1, "random_lr": 0.01}
+        >>> run = limbeck.distill("scenes:easy", "mtt", network="ConvNetD2-w4", iterations=2, **tiny, **quick)
+        >>> len(run.distilled), 0 <= run.accuracy.distilled.mean <= 1
+        (10, True)
+    """
+    named = {
+        "network": network,
+        "ipc": ipc,
+        "seed": seed,
+        "iterations": iterations,
+        "criterion": criterion,
+        "distance": distance,
+        "schedule": schedule,
+        "weighting": weighting,
+        "cam": cam,
+        "adjoint": adjoint,
+        "augmentation": augmentation,
+        "init": init,
+        "protocol": protocol,
+    }
+    made = _settings(data, method, {**named, **settings})
+    with _folder(output) as folder:
+        result = running.distill(
+            made, folder, resume=resume, progress=progress or LogProgress(), experts=experts, callbacks=callbacks
+        )
+        if output is not None:
+            return result
+        # The set is taken along before its folder goes.
+        return replace(result, held=result.distilled, evaluation=replace(result.evaluation, paths={}))
+
+
+def load_data(source: Any, *, progress: Progress | None = None, **settings: Any) -> ImageSet:
+    """The images that a path or a name means, or whatever else `distill` takes for data.
+
+    Args:
+        source: such as `photos/`, `scenes:easy`, `hf:NAME`; `docs/data.md` lists all kinds.
+        progress: where to report; None goes through `logging`.
+        **settings: keys of `data.*` by their last word, such as `size=64`.
+
+    Raises:
+        UsageError: when there is nothing, or it cannot be used as it is.
+
+    Example:
+        >>> import limbeck
+        >>> limbeck.load_data("scenes:easy", size=16, per_class=12).shape
+        (3, 16, 16)
+    """
+    return loading.load_data(DataSettings(source=source, **settings), progress or LogProgress())
+
+
+def train_experts(
+    data: Any,
+    network: Network = "ConvNetD3",
+    *,
+    seed: int = 0,
+    augmentation: Augmentation | str | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> TrajectoryStore:
+    """Trajectories of networks trained on the images, every epoch kept: found in the cache or trained.
+
+    Args:
+        data: as `distill` takes it.
+        network: as `distill` takes it.
+        seed: of the draws.
+        augmentation: of the training images.
+        progress: where to report; None goes through `logging`.
+        **settings: keys of `experts.*` and `data.*` by their last word, such as `num_experts=10`, `train_epochs=50`.
+
+    Raises:
+        UsageError: for data, a network or settings that do not fit.
+        Failure: when an expert diverges.
+
+    Example:
+        >>> import limbeck
+        >>> store = limbeck.train_experts("scenes:easy", "ConvNetD2-w4", num_experts=1, train_epochs=2, size=16, per_class=12)
+        >>> store.read(0, 2).shape
+        torch.Size([1226])
+    """
+    given = {"network": network, "seed": seed, "augmentation": augmentation, "min_start_epoch": 0, **settings}
+    epochs = int(settings.get("train_epochs", DistillSettings().experts.train_epochs))
+    given |= {"expert_epochs": 1, "schedule": "uniform", "max_start_epoch": epochs}
+    return running.train_experts(_settings(data, "datm", given), progress=progress or LogProgress())
+
+
+def evaluate(
+    sets: Any,
+    data: Any,
+    *,
+    networks: Sequence[Network] = (),
+    protocol: Protocol | str | None = None,
+    seeds: int | None = None,
+    augmentation: Augmentation | str | None = None,
+    options: EvaluationOptions = EvaluationOptions(keep=False),
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Evaluation:
+    """Train fresh networks on small sets and measure them on the test images, beside random images and the full data.
+
+    Args:
+        sets: one or several: a `DistilledSet`, what `distill` returned, or a path (`limbeck evaluate` lists the kinds).
+        data: as `distill` takes it.
+        networks: as `distill` takes one; empty takes that which the first set was distilled for.
+        protocol: a name, a `Protocol` or a file; None takes that of the first set's run.
+        seeds: networks trained for each.
+        augmentation: None takes that of the first set's run.
+        options: what else is measured, and what is kept.
+        progress: where to report; None goes through `logging`.
+        **settings: keys of `eval.*` by their last word, such as `epochs=300`.
+
+    Raises:
+        UsageError: for a set that cannot be read or does not fit the data.
+
+    Example:
+        >>> import limbeck
+        >>> data = limbeck.load_data("scenes:easy", size=16, per_class=12)
+        >>> random = limbeck.distill(data, "random", network="ConvNetD2-w4", epochs=1, full_epochs=1, random_lr=0.01)
+        >>> found = limbeck.evaluate(random.distilled, data, networks=["ConvNetD2-w4"], epochs=1, full_epochs=1, random_lr=0.01)
+        >>> found.accuracy.distilled.n
+        3
+    """
+    several = isinstance(sets, Sequence) and not isinstance(sets, (str, Path))
+    wanted = [one.distilled if isinstance(one, RunResult) else one for one in (sets if several else [sets])]
+    named = {"protocol": protocol, "eval.seeds": seeds, "augmentation": augmentation}
+    made = _settings(data, "edf", {**named, **settings}, _said_by(wanted[0]))
+    return evaluate_sets(wanted, made, networks=networks, options=options, progress=progress or LogProgress())
+
+
+def _settings(data: Any, method: Method | str, given: Mapping[str, Any], under: Mapping[str, Any] = {}) -> DistillSettings:
+    """The settings of a call over those `under` it; what is None is left as the method has it."""
+    own = method.given if isinstance(method, Method) else {}
+    name = method.name if isinstance(method, Method) and method.name in METHODS else method
+    keys = {**under, **dotted(own), **dotted({key: value for key, value in given.items() if value is not None})}
+    if isinstance(data, (tuple, list, Mapping)):  # a setting is one object
+        about = {key: keys.pop(key) for key in list(keys) if key.startswith("data.") and key != "data.val_fraction"}
+        about |= {key: value for key, value in keys.items() if key == "data.val_fraction"}
+        data = load_object(data, DataSettings(**{key.removeprefix("data."): value for key, value in about.items()}))
+    return DistillSettings.of({**keys, "data.source": data, "method": name})
+
+
+def _said_by(found: Any) -> dict[str, Any]:
+    """What a set's metadata say of how it was made and measured, as far as that is settings of today by name."""
+    held = found if isinstance(found, DistilledSet) else None
+    if held is None and isinstance(found, (str, Path)) and DistilledSet.is_at(found):
+        held = DistilledSet.load(found)
+    stored = held.metadata.get("settings", {}) if held is not None else {}
+    groups = {group: stored[group] for group in ("augment", "eval") if isinstance(stored.get(group), Mapping)}
+    network = {"network": stored["network"]} if isinstance(stored.get("network"), str) else {}
+    return {**flat(groups), **network}
+
+
+@contextmanager
+def _folder(output: Path | str | None) -> Iterator[Path]:
+    """The run folder; a temporary one, and a cache that ends with the process, where nothing is to be left on disk."""
+    if output is not None:
+        yield Path(output)
+        return
+    with tempfile.TemporaryDirectory(prefix="limbeck-") as folder, elsewhere(_passing()):
+        yield Path(folder) / "run"
+
+
+@cache
+def _passing() -> Path:
+    """A cache that ends with the process."""
+    folder = Path(tempfile.mkdtemp(prefix="limbeck-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
