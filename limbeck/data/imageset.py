@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from importlib import import_module
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ import numpy as np
 import torch
 
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
+
+SHOWN = 10  # classes, and images of each, in a notebook
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +70,7 @@ def encoded(names: Iterable[str]) -> np.ndarray:
     return np.array([name.encode(errors="backslashreplace") for name in names], dtype=np.bytes_)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageSet:
     """The images that everything else is made from.
 
@@ -176,6 +179,31 @@ class ImageSet:
             train = replace(train, rows=rows, labels=labels, boxes=boxes).take(np.argsort(rows, kind="stable"))
         parts = (train, val.take(np.arange(0)), self.test, self.class_names)
         return ImageSet(*parts, self.source, content_fingerprint(*parts))
+
+    def __repr__(self) -> str:
+        counts = " + ".join(str(len(split)) for split in (self.train, self.val, self.test))
+        return f"ImageSet({self.source!r}, {counts} images {'×'.join(map(str, self.shape))}, {self.num_classes} classes)"
+
+    def _repr_html_(self) -> str:
+        """The classes in a notebook: how many images each has to train, to choose and to test on, and the first few."""
+        from limbeck.runtime.notebook import table
+
+        rows: list[tuple[str, ...]] = [("class", "train", "val", "test", "")]
+        for k, name in enumerate(self.class_names[:SHOWN]):
+            counts = (str(len(split.of_class(k))) for split in (self.train, self.val, self.test))
+            rows.append((name, *counts, self._strip(k)))
+        if (more := self.num_classes - SHOWN) > 0:
+            rows.append((f"… and {more} more", "", "", "", ""))
+        return f"<p>{escape(repr(self))}</p>{table(rows)}"
+
+    def _strip(self, k: int) -> str:
+        """The first few training images of a class, side by side."""
+        from PIL.Image import fromarray
+
+        from limbeck.runtime.notebook import picture
+
+        levels = self.train.images(self.train.of_class(k)[:SHOWN]).permute(2, 0, 3, 1).flatten(1, 2).numpy()
+        return picture(fromarray(levels[..., 0] if levels.shape[2] == 1 else levels), min(64, max(32, self.shape[1])))
 
     @property
     def num_classes(self) -> int:
