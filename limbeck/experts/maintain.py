@@ -22,8 +22,8 @@ from limbeck.experts.files import ACCURACY, Shelf
 from limbeck.experts.store import Curve, Difficulty, TrajectoryStore, Want
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import digest, write_json
-from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.progress import NoProgress, Progress
+from limbeck.runtime.records import Record
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Description:
+class Description(Record):
     """What a store holds.
 
     Args:
@@ -69,10 +69,6 @@ class Description:
     accuracy: dict[str, Curve]
     wanted: list[Asked]
     difficulty: list[Difficulty]
-
-    def to_dict(self) -> dict[str, Any]:
-        """In JSON's types."""
-        return {**plain(self), "difficulty": [scores.to_dict() for scores in self.difficulty]}
 
 
 def describe(store: TrajectoryStore) -> Description:

@@ -27,6 +27,7 @@ from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import encodable, fingerprint, plain
+from limbeck.runtime.records import Record
 
 FORMAT = 2
 N = TypeVar("N")
@@ -78,7 +79,7 @@ class ClassScores:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difficulty:
+class Difficulty(Record):
     """What a store notes of the scores that its experts' curriculum goes by.
 
     Args:
@@ -108,7 +109,7 @@ class Difficulty:
 
     def to_dict(self) -> dict[str, Any]:
         """As the store writes it."""
-        held = plain(self)
+        held = super().to_dict()
         rows = [{"class": row["k"], **{key: row[key] for key in row if key != "k"}} for row in held["classes"]]
         return {**held, "classes": rows}
 
