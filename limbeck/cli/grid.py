@@ -146,7 +146,7 @@ def grid(
 
 def run_grid(arguments: Namespace, cells: Sequence["Cell"], output: Path) -> "Matrix":
     """Run the cells in the folder `output`, as the options of `add_matrix_arguments` say."""
-    from limbeck.experts.fill import Shard
+    from limbeck.runtime.executor import Shard
     from limbeck.runtime.progress import default_progress
     from limbeck.studies.matrix import run_matrix
 

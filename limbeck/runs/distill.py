@@ -14,14 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck.data.imageset import ImageSet
 from limbeck.distilled.initial import content_of
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.distilled.view_labels import VIEWS
 from limbeck.evaluation.evaluator import RANDOM_RATES, Evaluator
 from limbeck.evaluation.results import SetResult
-from limbeck.experts.fill import Shard
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.outer import Callback, OuterLoop
 from limbeck.methods.registry import name_of
@@ -32,6 +30,7 @@ from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import environment, repeatable
 from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.memory import reuse_freed_memory
@@ -54,7 +53,6 @@ def distill(
     resume: bool = False,
     progress: Progress | None = None,
     recipe: str | None = None,
-    data: ImageSet | None = None,
     experts: TrajectoryStore | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> RunResult:
@@ -66,7 +64,6 @@ def distill(
         resume: go on with the run in `output`.
         progress: where to report.
         recipe: the name of the recipe, noted in the result.
-        data: the images, instead of those that the settings name.
         experts: the experts, instead of those of the cache.
         callbacks: called at every evaluation of the outer loop.
 
@@ -76,7 +73,7 @@ def distill(
     """
     output = Path(output)
     RunFolder(output, settings, resume)  # refuses before the data are loaded
-    workspace = Workspace(settings, progress or NoProgress(), data, experts)
+    workspace = Workspace(settings, progress or NoProgress(), experts)
     workspace.check()
     with alone(output):
         folder = RunFolder(output, settings, resume)
@@ -236,7 +233,7 @@ def _measured(workspace: Workspace, evaluator: Evaluator, small: SmallSet, start
 def _experts_used(store: TrajectoryStore, settings: DistillSettings) -> ExpertsUsed:
     """How good those were that were trained to the last epoch, which are those that give labels."""
     epochs, labels = settings.experts.train_epochs, settings.experts.label_experts or settings.experts.num_experts
-    curves = [store.log(expert)["val_accuracy"] for expert in range(labels)]
+    curves = [store.accuracies(expert) for expert in range(labels)]
     last = tuple(curve[epochs - 1] if len(curve) >= epochs else None for curve in curves)
     return ExpertsUsed(num_experts=settings.experts.num_experts, last_epoch_accuracy=last)
 

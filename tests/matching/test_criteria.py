@@ -158,5 +158,5 @@ def test_unknown_names_are_refused() -> None:
         UsageError, match=r"match\.criterion: 'size' is not one of loss, random, uniform, first, middle, last, none"
     ):
         MatchSettings(criterion="size")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"match\.drop_side: 'left' is not low or high"):
+    with pytest.raises(UsageError, match=r"match\.drop_side: 'left' is not one of low, high"):
         MatchSettings(drop_side="left")  # type: ignore[arg-type]
