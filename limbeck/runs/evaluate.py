@@ -13,7 +13,6 @@ from pathlib import Path
 from torch import nn
 
 from limbeck.accuracy import Comparison
-from limbeck.data.imageset import ImageSet
 from limbeck.distilled.plausibility import check_fit, suspicious
 from limbeck.distilled.read import ForeignOptions, read_set
 from limbeck.distilled.set import DistilledSet
@@ -68,7 +67,6 @@ def evaluate_sets(
     networks: Sequence[str | nn.Module | Factory] = (),
     options: EvaluationOptions = EvaluationOptions(),
     progress: Progress | None = None,
-    data: ImageSet | None = None,
 ) -> Evaluation:
     """Evaluate small sets on the test split of the data, beside random subsets of the same size and the full data.
 
@@ -80,14 +78,13 @@ def evaluate_sets(
             `eval.networks`, or the network distilled for.
         options: see there.
         progress: where to report.
-        data: the images, instead of those that the settings name.
 
     Raises:
         UsageError: when a set cannot be read or does not fit the data.
     """
     began = time.perf_counter()
     entries = [sets] if isinstance(sets, (str, Path, DistilledSet, SmallSet)) else list(sets)
-    workspace = Workspace(settings, progress or NoProgress(), data)
+    workspace = Workspace(settings, progress or NoProgress())
     flat = [workspace.network_of(network) for network in networks or networks_of(settings)]
     under = [_Set.of(entry, f"set {number}", workspace, options) for number, entry in enumerate(entries, start=1)]
     for one in under:

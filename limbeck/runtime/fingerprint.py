@@ -15,14 +15,14 @@ from limbeck.runtime.checked import Checked
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON types: data classes become objects (results by their `to_dict`), tuples lists, NumPy scalars numbers.
+    """`value` as JSON types: data classes become objects (records as they say), tuples lists, NumPy scalars numbers.
 
     What else a setting holds becomes a description.
     """
     if isinstance(value, Checked):
         return {name: plain(item) if is_plain(item) else described(item) for name, item in value.values().items()}
-    if hasattr(type(value), "to_dict"):
-        return value.to_dict()
+    if hasattr(type(value), "__json__"):
+        return value.__json__()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
