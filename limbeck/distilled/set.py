@@ -56,6 +56,12 @@ class DistilledSet:
 
     Raises:
         ValueError: when these do not fit together, or a number is not finite.
+
+    >>> from limbeck.data.preprocessing import Identity
+    >>> small = SmallSet.of_classes(torch.rand(4, 3, 8, 8), torch.tensor([0, 0, 1, 1]), 2, syn_lr=0.01)
+    >>> held = DistilledSet(set=small, preprocessing=Identity(), class_names=("ant", "bee"))
+    >>> DistilledSet.load(held.save("tiny"))
+    DistilledSet(4 images 3×8×8, hard of 2 classes, η = 0.01, method None)
     """
 
     set: SmallSet
