@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from limbeck.accuracy import Accuracies
-from limbeck.distilled.set_views import summary
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation import predictions, scores
 from limbeck.evaluation.evaluator import Evaluator
@@ -77,7 +76,7 @@ def record(evaluator: Evaluator, small: SmallSet, measured: Measured, progress: 
         network=evaluator.network.name,
         data={"source": data.source, "fingerprint": data.fingerprint, "split": "test"},
         environment=environment(evaluator.device),
-        view_labels=None if (stored := evaluator.stored_views(small)) is None else summary(stored),
+        view_labels=None if (stored := evaluator.stored_views(small)) is None else stored.summary(),
     )
 
 

@@ -161,7 +161,8 @@ def shown(value: Any) -> str:
 
 def words(kind: Any) -> str:
     """What a type accepts."""
-    return " or ".join(_word(option) for option, _ in options_of(kind))
+    text = " or ".join(_word(option) for option, _ in options_of(kind))
+    return f"{text}, or package.module:Name" if named_by(kind) and text != "text" else text
 
 
 def text_kinds(kind: Any) -> list[Any]:

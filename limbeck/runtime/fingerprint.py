@@ -15,15 +15,15 @@ from limbeck.runtime.checked import Checked, is_data
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON types: data classes become objects (results by their `to_dict`), tuples lists, NumPy scalars numbers.
+    """`value` as JSON types: data classes become objects (records as they say), tuples lists, NumPy scalars numbers.
 
     What else a setting holds becomes a description.
     """
     if isinstance(value, Checked):
         held = value.values().items()
         return {name: plain(item) if isinstance(item, Checked) or is_data(item) else described(item) for name, item in held}
-    if hasattr(type(value), "to_dict"):
-        return value.to_dict()
+    if hasattr(type(value), "__json__"):
+        return value.__json__()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

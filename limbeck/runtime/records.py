@@ -22,6 +22,10 @@ class Record:
         values = {one.name: plain(getattr(self, one.name)) for one in fields(self)}  # type: ignore[arg-type]
         return {name: value for name, value in values.items() if name not in self.LEFT_OUT or value not in (None, [], {})}
 
+    def __json__(self) -> dict[str, Any]:
+        """For `plain`."""
+        return self.to_dict()
+
     @classmethod
     def from_dict(cls, held: Mapping[str, Any]) -> Self:
         """The result of a JSON object; keys that are no fields are left aside.

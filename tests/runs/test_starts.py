@@ -112,7 +112,7 @@ def test_a_changed_start_is_not_gone_on_with(tmp_path: Path) -> None:
     changed(held, images=held.images + 1e-3).save(path)
     with pytest.raises(UsageError, match=r"^init: the set in '.*' has changed since the run in '.*' was started$"):
         distill(asked, tmp_path / "run", resume=True)
-    assert read_json(tmp_path / "run" / "results.json") == results
+    assert read_json(tmp_path / "run" / "results.json") == results.to_dict()
     with pytest.raises(UsageError, match=r"^init: 'real' is not '.*', which the run in"):
         distill(settings("dm", init="real", outer__iterations="1"), tmp_path / "run", resume=True)
 

@@ -97,8 +97,8 @@ def test_a_run_stores_them_and_its_set_is_evaluated_from_them(tmp_path: Path, mo
     assert again.accuracy.distilled == results.accuracy.distilled
     assert again.view_labels == results.evaluation.view_labels
     live = evaluate(path, settings(eval__view_labels="live"), options=EvaluationOptions(keep=False))
-    assert "view_labels" not in live
-    assert live["accuracy"]["random"] == again.accuracy.random
+    assert live.view_labels is None
+    assert live.accuracy.random == again.accuracy.random
     assert evaluate(path, settings(eval__protocol="none")).protocol["name"] == "none"  # asks no teacher, needs no labels
     assert same(path, copy_of(path, tmp_path / "copy"))
 
@@ -120,7 +120,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pyt
     assert DistilledSet.load(tmp_path / "killed" / "distilled").views is None
     killed = distill(made, tmp_path / "killed", resume=True)
     assert written == [0, 1, 2]
-    assert killed["accuracy"] == whole.accuracy
+    assert killed.accuracy == whole.accuracy
     ours, theirs = (tmp_path / name / "distilled" / "views.safetensors" for name in ("killed", "whole"))
     assert ours.read_bytes() == theirs.read_bytes()
     with pytest.raises(UsageError, match="view_labels.dtype: 'fp16' is not 'bf16', which the run"):
@@ -131,7 +131,7 @@ def test_they_are_added_to_a_set_by_an_evaluation(bare: Path, tmp_path: Path, ca
     path, made = copy_of(bare, tmp_path / "set"), settings(view_labels__store="true", view_labels__dtype="fp32")
     before = (path / "distilled.safetensors").read_bytes()
     first = evaluate(path, made)
-    assert first["view_labels"]["coding"]["dtype"] == "fp32"
+    assert first.view_labels["coding"]["dtype"] == "fp32"
     assert len(kept(path)) == 3
     assert (path / "distilled.safetensors").read_bytes() == before
     assert not list((cache_of_the_module / "views").glob("*.safetensors"))
@@ -158,7 +158,7 @@ def test_a_folder_that_cannot_be_written_to_costs_nobody_the_result(
         raise OSError(30, "Read-only file system")
 
     with monkeypatch.context() as patched:
-        patched.setattr("limbeck.distilled.set.set_views.put", refuse)
+        patched.setattr("limbeck.distilled.view_labels.StoredViews.put", refuse)
         found = evaluate(path, settings(view_labels__store="true"))
     assert found.view_labels["epochs"] == 3
     assert DistilledSet.load(path).views is None
