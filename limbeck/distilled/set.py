@@ -27,6 +27,7 @@ from safetensors.torch import load as deserialise
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from limbeck.accuracy import TITLES, Accuracies
 from limbeck.data.preprocessing import Preprocessing, preprocessing_from
 from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.distilled.view_labels import StoredViews
