@@ -1,8 +1,8 @@
 """What a command is, and the parser that all of them share: errors of one line instead of argparse's usage text."""
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from limbeck.runtime.errors import UsageError
@@ -29,6 +29,7 @@ class Command:
         run: does it and returns what `--json` prints.
         show: prints the same for people.
         resume: what to add to an interrupted command line in order to go on; None when it starts anew anyway.
+        actions: commands of its own, by the word behind its name: `limbeck experts show`.
     """
 
     help: str
@@ -36,6 +37,12 @@ class Command:
     run: Callable[[argparse.Namespace], dict[str, Any]]
     show: Callable[[dict[str, Any]], None]
     resume: tuple[str, ...] | None = None
+    actions: Mapping[str, "Command"] = field(default_factory=dict)
+
+
+def listing(commands: Mapping[str, Command]) -> str:
+    """Names and help, a line each."""
+    return "\n".join(f"  {name:<10} {command.help}" for name, command in commands.items())
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from limbeck.cli import comp_dd, compare, output, plan
+from limbeck.cli import comp_dd, compare, distill, output
 
 ODD = "[/b] :cat: [red]x"
 SUMMARY = {"mean": 0.5, "values": [0.5], "n": 1, "ci95": None, "std": None}
@@ -41,5 +41,5 @@ def test_networks_of_an_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_recipes_of_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
     results = {"recipe": ODD, "parts": {}, "seconds": 1.0, "experts": None, "seconds_per_iteration": 1.0, "peak_memory": 0}
-    plan.show({**results, "engine": None, "advice": [ODD]})
+    distill.PLAN.show({**results, "engine": None, "advice": [ODD]})
     assert capsys.readouterr().out.count(ODD) == 2
