@@ -19,21 +19,101 @@ Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation",
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation_settings import OPERATIONS
+from limbeck.runtime.errors import require
+from limbeck.runtime.fingerprint import encodable
 
+Applied = Callable[[Tensor], Tensor]
 SCALE = 1.2
 ANGLE = math.radians(15)
 
 
-class Draw(NamedTuple):
-    """One augmentation of a batch: `operation` and its parameters, on the CPU, of first dimension N, or 1 when siamese.
+class Augmentation(ABC):
+    """A random change of images, drawn first and applied second."""
+
+    flip: bool = True
+    """Whether a mirrored image means the same, for whatever else might mirror it."""
+
+    @abstractmethod
+    def draw(self, generator: torch.Generator, shape: Sequence[int], siamese: bool = False) -> Applied:
+        """A(x) for images x of `shape` (N, C, H, W): a differentiable function that gives the same at every call.
+
+        Args:
+            generator: a CPU generator, the only source of chance.
+            shape: of the batch; the same draw fits any C, and when siamese any N.
+            siamese: draw one set of parameters, shared by all images.
+        """
+
+    def cropping(self, crop_ratio: float) -> "Augmentation":
+        """The same with another greatest shift of crops, where there are crops."""
+        return self
+
+    def identity(self) -> Any:
+        """What determines it, in JSON's types."""
+        return encodable(self)
+
+
+@dataclass(frozen=True)
+class Dsa(Augmentation):
+    """Differentiable Siamese augmentation: one of the operations, drawn anew at each call.
+
+    Args:
+        strategy: operations joined by `_`, each equally likely; `none` has none.
+        crop_ratio: r in [0, 1].
+        flip: False takes `flip` out of the strategy (for digits and letters).
+        rotate: False takes `rotate` out.
+
+    Example:
+        >>> import torch
+        >>> augmentation = Dsa("crop_flip", crop_ratio=0.125)
+        >>> drawn = augmentation.draw(torch.Generator().manual_seed(0), (4, 3, 32, 32))
+        >>> drawn(torch.rand(4, 3, 32, 32)).shape
+        torch.Size([4, 3, 32, 32])
+    """
+
+    strategy: str = "_".join(OPERATIONS)
+    crop_ratio: float = 0.25
+    flip: bool = True
+    rotate: bool = True
+
+    def __post_init__(self) -> None:
+        known = self.strategy == "none" or all(name in OPERATIONS for name in self.strategy.split("_"))
+        require(known, "strategy", self.strategy, f"none or some of {'_'.join(OPERATIONS)}")
+        require(0 <= self.crop_ratio <= 1, "crop_ratio", self.crop_ratio, "in [0, 1]")
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """The operations to draw from, in the order named."""
+        off = {name for name, on in (("flip", self.flip), ("rotate", self.rotate)) if not on}
+        return () if self.strategy == "none" else tuple(name for name in self.strategy.split("_") if name not in off)
+
+    def draw(self, generator: torch.Generator, shape: Sequence[int], siamese: bool = False) -> Applied:
+        operations = self.operations
+        if not operations:
+            return Draw("none", {})
+        operation = operations[int(torch.randint(len(operations), (), generator=generator))]
+        uniform = _Uniform(generator, 1 if siamese else shape[0])
+        return Draw(operation, _parameters(operation, uniform, shape[2], shape[3], self.crop_ratio))
+
+    def cropping(self, crop_ratio: float) -> "Dsa":
+        return replace(self, crop_ratio=crop_ratio)
+
+    def identity(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """One drawn operation of `Dsa` and its parameters, on the CPU, of first dimension N, or 1 when siamese.
 
     `none` has no parameters and is the identity. Parameters of `color`: `brightness` (added), `saturation` and `contrast`
     (factors), each (n,); of `crop`: `shift` (n, 2), rows and columns; of `cutout`: `rows` and `columns` (n, 2), first and
@@ -44,38 +124,15 @@ class Draw(NamedTuple):
     operation: str
     parameters: dict[str, Tensor]
 
+    def __call__(self, x: Tensor) -> Tensor:
+        """A(x) for images x with shape (N, C, H, W), float32 or float64, on any device; differentiable in x.
 
-def draw(
-    settings: AugmentSettings,
-    generator: torch.Generator,
-    shape: Sequence[int],
-    siamese: bool = False,
-    crop_ratio: float | None = None,
-) -> Draw:
-    """Draw an augmentation for images of `shape` (N, C, H, W).
-
-    Args:
-        settings: which operations to choose from, each equally likely.
-        generator: a CPU generator, the only source of chance.
-        shape: of the batch; the same draw fits any C, and when siamese any N.
-        siamese: draw one set of parameters, shared by all images.
-        crop_ratio: r in [0, 1] instead of `settings.crop_ratio`.
-    """
-    operations = settings.operations
-    if not operations:
-        return Draw("none", {})
-    operation = operations[int(torch.randint(len(operations), (), generator=generator))]
-    uniform = _Uniform(generator, 1 if siamese else shape[0])
-    ratio = settings.crop_ratio if crop_ratio is None else crop_ratio
-    return Draw(operation, _parameters(operation, uniform, shape[2], shape[3], ratio))
+        The adjoint Aᵀ h is the vector–Jacobian product of this function with h.
+        """
+        return x if self.operation == "none" else _OPERATIONS[self.operation](x, **self.parameters)
 
 
-def apply(draw: Draw, x: Tensor) -> Tensor:
-    """A(x) for images x with shape (N, C, H, W), float32 or float64, on any device; differentiable in x.
-
-    The adjoint Aᵀ h is the vector–Jacobian product of this function with h.
-    """
-    return x if draw.operation == "none" else _OPERATIONS[draw.operation](x, **draw.parameters)
+NO_AUGMENTATION = Dsa("none")
 
 
 class _Uniform:

@@ -27,9 +27,3 @@ class AugmentSettings:
         known = self.strategy == "none" or all(name in OPERATIONS for name in self.strategy.split("_"))
         require(known, "augment.strategy", self.strategy, f"none or some of {'_'.join(OPERATIONS)}")
         require(0 <= self.crop_ratio <= 1, "augment.crop_ratio", self.crop_ratio, "in [0, 1]")
-
-    @property
-    def operations(self) -> tuple[str, ...]:
-        """The operations to draw from, in the order named."""
-        off = {name for name, on in (("flip", self.flip), ("rotate", self.rotate)) if not on}
-        return () if self.strategy == "none" else tuple(name for name in self.strategy.split("_") if name not in off)

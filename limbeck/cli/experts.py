@@ -192,15 +192,15 @@ def _wants(store: "TrajectoryStore", arguments: Namespace) -> "list[Want] | None
     if arguments.recipes is None:
         return None
     from limbeck.experts.fill import want_of
-    from limbeck.matching.schedules import reachable_epochs
     from limbeck.recipes import load_recipe, parse_overrides
+    from limbeck.runs.build import schedule_of
 
     overrides = parse_overrides(word for word in arguments.overrides if _is_setting(word))
     wants = []
     for recipe in arguments.recipes:
         settings = load_recipe(recipe, overrides)
         _refuse_other(store, recipe, settings)
-        wants.append(want_of(settings.experts, reachable_epochs(settings.schedule, settings.match.expert_epochs)))
+        wants.append(want_of(settings.experts, schedule_of(settings.schedule).epochs(settings.match.expert_epochs)))
     return wants
 
 
@@ -208,8 +208,9 @@ def _refuse_other(store: "TrajectoryStore", recipe: str, settings: "DistillSetti
     """Refuse a recipe that would not read this store; its data may still be others, which only loading them would tell."""
     from limbeck.experts.store import difference
     from limbeck.experts.train import made_with
+    from limbeck.runs.build import augmentation_of
 
-    made = made_with(settings.network, settings.experts, settings.augment, settings.seed)
+    made = made_with(settings.network, settings.experts, augmentation_of(settings.augment), settings.seed)
     wanted = {"network": settings.network} if store.imported else made
     if found := difference(store.metadata, wanted):
         raise UsageError(f"--recipe: {recipe!r} does not read {str(store.path)!r}, made with {found}")

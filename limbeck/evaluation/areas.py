@@ -23,8 +23,7 @@ from torch import Tensor, nn
 
 from limbeck.evaluation.statistics import summarise
 from limbeck.runtime.errors import UsageError, require
-from limbeck.saliency.maps import activation_maps
-from limbeck.saliency.settings import EnhanceSettings
+from limbeck.saliency.maps import Cam
 
 
 def discriminative_area(maps: Tensor, threshold: Literal["mean"] | float = "mean") -> Tensor:
@@ -131,7 +130,7 @@ def measure(
     map_network: nn.Module,
     x: Tensor,
     classes: Tensor,
-    settings: EnhanceSettings,
+    cam: Cam,
     generator: torch.Generator,
     boxes: Tensor | np.ndarray | None = None,
 ) -> dict[str, Any]:
@@ -141,7 +140,7 @@ def measure(
         map_network: G; a better judge if it is not the one that distillation used.
         x: images as G takes them, with shape (N, C, H, W).
         classes: G's class ids, int64 with shape (N,).
-        settings: `cam` and `cam_layer` count here; the area is always that above the mean, so that runs can be compared.
+        cam: what makes the maps; the area is always that above the mean, so that runs can be compared.
         generator: of the noise of `smooth_gradcam_pp`.
         boxes: of the objects, with shape (N, 4), where they are known; those of the real images that `x` began as.
 
@@ -151,8 +150,12 @@ def measure(
         difference `energy_gain` (None for a single image).
     """
     require(len(x) > 0, "x", tuple(x.shape), "one image or more")
-    maps = activation_maps(map_network, x, classes, settings, generator)
-    result: dict[str, Any] = {"cam": settings.cam, "cam_layer": settings.cam_layer, "blank": _blank(maps)}
+    maps = cam(map_network, x, classes, generator)
+    result: dict[str, Any] = {
+        "cam": getattr(cam, "kind", type(cam).__name__),
+        "cam_layer": getattr(cam, "layer", None),
+        "blank": _blank(maps),
+    }
     result |= {"area": _summary(discriminative_area(maps)), "mean_activation": _summary(mean_activation(maps))}
     if boxes is None:
         return result

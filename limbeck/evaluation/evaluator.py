@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet, Split
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.distilled.initial import real_subset
@@ -77,7 +77,7 @@ class Evaluator:
         preprocessing: the one the small set was made under.
         network: the architecture.
         settings: the keys `eval.*`.
-        augment: the keys `augment.*`.
+        augment: that of the distillation, which protocols may take up.
         seed: of the draws.
         device: to compute on.
         compile: whether training is compiled, as `engine.compile`.
@@ -88,7 +88,7 @@ class Evaluator:
     preprocessing: Preprocessing
     network: FlatNetwork
     settings: EvalSettings
-    augment: AugmentSettings
+    augment: Augmentation
     seed: int
     device: torch.device
     compile: Compile = "auto"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.evaluation.settings import EvalSettings
@@ -43,14 +43,14 @@ class FullData:
         preprocessing: of them.
         trials: that run the training.
         settings: the keys `eval.*`, of which `full_*` count.
-        augment: the keys `augment.*`.
+        augment: of the training images.
     """
 
     data: ImageSet
     preprocessing: Preprocessing
     trials: Trials
     settings: EvalSettings
-    augment: AugmentSettings
+    augment: Augmentation
 
     def logits(self, test: Callable[[], Images], progress: Progress | None = None) -> Tensor:
         """What `eval.full_seeds` networks say of the test images, with shape (S, n, K).
@@ -94,7 +94,7 @@ class FullData:
             "optimiser": [settings.full_lr, MOMENTUM, WEIGHT_DECAY, "drop at half"],
             "epochs": settings.full_epochs,
             "batch_size": settings.full_batch_size,
-            "augment": self.augment,
+            "augment": self.augment.identity(),
             "seed": self.trials.seed,
             "compile": self.trials.compiles(Trial(Counted(len(self.data.train)), Labels(torch.empty(0)), self.how, ())),
         }

@@ -23,7 +23,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import NO_AUGMENTATION, Augmentation
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.losses import Divergence, cross_entropy, soft_cross_entropy
 from limbeck.networks.flat import FlatNetwork
@@ -97,7 +97,7 @@ class Protocol:
         plain = self.augment == "views" or (self.mix == "none" and self.patches == 1)
         require(plain, "protocol.augment", self.augment, "views, which protocol.mix and protocol.patches belong to")
 
-    def training(self, network: FlatNetwork, augment: AugmentSettings, syn_lr: float, ipc: int, *, soft: bool) -> Training:
+    def training(self, network: FlatNetwork, augment: Augmentation, syn_lr: float, ipc: int, *, soft: bool) -> Training:
         """How `network` is trained on a set.
 
         Args:
@@ -136,10 +136,10 @@ class Protocol:
             return Divergence(self.temperature)
         return soft_cross_entropy if soft else cross_entropy
 
-    def _augmentation(self, augment: AugmentSettings) -> AugmentSettings | Views:
+    def _augmentation(self, augment: Augmentation) -> Augmentation | Views:
         if self.augment == "views":
             return Views(crop_scale=self.crop_scale, patches=self.patches, mix=self.mix, flip=augment.flip)
-        return augment if self.augment == "set" else AugmentSettings(strategy="none")
+        return augment if self.augment == "set" else NO_AUGMENTATION
 
 
 _KD: dict[str, Any] = {

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Augmentation
 from limbeck.experts.curriculum import EPOCHS, NETWORKS, Curriculum, Measure, difficulty
 from limbeck.losses import cross_entropy
 from limbeck.networks.flat import FlatNetwork
@@ -46,14 +46,20 @@ class Scoring:
     measure: Measure
     lr: float
     batch_size: int
-    augment: AugmentSettings
+    augment: Augmentation
     identity: dict[str, Any]
     seed: int
 
     @property
     def made_with(self) -> dict[str, Any]:
         """Whoever agrees in it finds the same scores in the cache."""
-        how = {"lr": self.lr, "batch_size": self.batch_size, "augment": self.augment, "networks": NETWORKS, "epochs": EPOCHS}
+        how = {
+            "lr": self.lr,
+            "batch_size": self.batch_size,
+            "augment": self.augment.identity(),
+            "networks": NETWORKS,
+            "epochs": EPOCHS,
+        }
         what = {"network": self.network.name, "measure": self.measure, "images": self.identity, "seed": self.seed}
         return {"format": FORMAT, **how, **what}
 

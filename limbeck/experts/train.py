@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn.functional import one_hot
 
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.experts.difficulty import Scoring
@@ -42,7 +42,7 @@ class ExpertTask:
         preprocessing: of the images.
         network: the network.
         settings: the keys `experts.*`.
-        augment: the keys `augment.*`; its crop_ratio is replaced by the experts' own.
+        augment: the augmentation; its crop ratio is replaced by the experts' own.
         seed: of the draws.
         device: to train on.
         compile: whether training is compiled, as `engine.compile`.
@@ -52,7 +52,7 @@ class ExpertTask:
     preprocessing: Preprocessing
     network: FlatNetwork
     settings: ExpertSettings
-    augment: AugmentSettings
+    augment: Augmentation
     seed: int
     device: torch.device
     compile: Compile = "auto"
@@ -91,12 +91,12 @@ class ExpertTask:
         return Path(place).expanduser() if place else cache_root() / "experts" / fingerprint(FORMAT, self.identity())
 
     @property
-    def augmentation(self) -> AugmentSettings:
+    def augmentation(self) -> Augmentation:
         """The experts' augmentation."""
-        return dataclasses.replace(self.augment, crop_ratio=self.settings.crop_ratio)
+        return self.augment.cropping(self.settings.crop_ratio)
 
 
-def made_with(network: str, settings: ExpertSettings, augment: AugmentSettings, seed: int) -> dict[str, Any]:
+def made_with(network: str, settings: ExpertSettings, augment: Augmentation, seed: int) -> dict[str, Any]:
     """The part of the identity that settings decide.
 
     How many experts and epochs there are changes no trajectory, unless the step size depends on the number of epochs; nor does how
@@ -108,7 +108,7 @@ def made_with(network: str, settings: ExpertSettings, augment: AugmentSettings, 
     free |= {"rate"} if settings.rate == "constant" else set()  # so that stores older than rates are found
     return {
         "network": network,
-        "augment": dataclasses.asdict(dataclasses.replace(augment, crop_ratio=settings.crop_ratio)),
+        "augment": augment.cropping(settings.crop_ratio).identity(),
         "experts": {key: value for key, value in dataclasses.asdict(settings).items() if key not in free},
         "seed": seed,
     }

@@ -24,7 +24,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck import augmentation
 from limbeck.matching.steps import StepDraw, StudentStep
 
 Terminal = Callable[[Tensor], Tensor]
@@ -73,7 +72,7 @@ class Unroll(Adjoint):
         x, y, eta = leaves
         step, theta = inner.step, inner.theta.detach().requires_grad_()
         for draw in inner.draws:
-            batch = augmentation.apply(draw.augmentation, x[draw.index])
+            batch = draw.augmentation(x[draw.index])
             (gradient,) = torch.autograd.grad(step.value(theta, batch, y[draw.index]), theta, create_graph=True)
             theta = theta - eta * gradient
         results = []
@@ -121,7 +120,7 @@ class WalkBack(Adjoint):
         steps = len(inner.draws)
         for n, draw in enumerate(inner.draws):
             way.thetas.append(self._stored(theta) if n >= steps - self.steps_back(steps) else theta.new_empty(0))
-            x, y = augmentation.apply(draw.augmentation, images[draw.index]), labels[draw.index]
+            x, y = draw.augmentation(images[draw.index]), labels[draw.index]
             if n >= steps - min(self.kept, self.steps_back(steps)) and self.by_theta:
                 gradient, way.kept[n] = inner.step.keep(theta, x, y)
             else:
@@ -141,7 +140,7 @@ class WalkBack(Adjoint):
         for n in reversed(range(steps - self.steps_back(steps), steps)):
             draw, theta = inner.draws[n], way.thetas[n].to(images.device, non_blocking=True)
             leaf = images[draw.index].requires_grad_()
-            augmented = augmentation.apply(draw.augmentation, leaf)
+            augmented = draw.augmentation(leaf)
             y = labels[draw.index]
             pulled = inner.step.pullback(theta, augmented.detach(), y, cotangent, way.kept.get(n), by_theta=self.by_theta)
             d_syn_lr -= pulled.slope

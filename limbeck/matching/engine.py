@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from limbeck.losses import soft_cross_entropy
-from limbeck.matching.adjoint import Adjoint, Exact, Tesla, Truncated, Unroll
+from limbeck.matching.adjoint import Adjoint, WalkBack
 from limbeck.matching.settings import EngineSettings
 from limbeck.matching.steps import StudentStep
 from limbeck.networks.flat import FlatNetwork
@@ -92,30 +92,31 @@ def check_engine(settings: EngineSettings, network: FlatNetwork, device: torch.d
 
 
 def prepare(
-    problem: Problem, settings: EngineSettings, progress: Progress, arrangement: Arrangement | None = None
+    problem: Problem, adjoint: Adjoint, settings: EngineSettings, progress: Progress, arrangement: Arrangement | None = None
 ) -> tuple[StudentStep, Adjoint, Arrangement]:
     """The step, compiled before it is used, the way to the gradient, and what was decided.
 
     Args:
         problem: what to set up for.
-        settings: the keys `engine.*`.
+        adjoint: the way to the gradient; one that does not walk back, such as `Unroll`, is left as it is, and its step uncompiled.
+        settings: memory, micro-batches, precision and compilation: the keys `engine.*` but for its kind.
         progress: where to report.
         arrangement: what an earlier call decided, to be repeated; None decides.
 
     Raises:
         UsageError: when the budget is too small for micro-batches of one image, naming what would do.
     """
-    if settings.kind == "unroll":
-        return StudentStep(problem.network, problem.loss, precision=settings.precision), Unroll(), Arrangement(False)
+    if not isinstance(adjoint, WalkBack):
+        return StudentStep(problem.network, problem.loss, precision=settings.precision), adjoint, Arrangement(False)
     decided = arrangement or _decide(problem, settings)
     step = _step(problem, settings, decided)
-    if decided.compiled and not _compile(problem, settings, step, progress, decided.kept > 0):
+    if decided.compiled and not _compile(problem, adjoint, step, progress, decided.kept > 0):
         decided = replace(decided, compiled=False, kept=0)
         step = _step(problem, settings, decided)
     if arrangement is None:
-        decided = _fitted(problem, settings, decided, progress)
+        decided = _fitted(problem, adjoint, settings, decided, progress)
         step = step if decided.micro_batch == step.micro_batch else _step(problem, settings, decided)
-    return step, _adjoint(settings, decided), decided
+    return step, replace(adjoint, kept=decided.kept, on_host=decided.on_host), decided
 
 
 def _decide(problem: Problem, settings: EngineSettings) -> Arrangement:
@@ -132,20 +133,12 @@ def _step(problem: Problem, settings: EngineSettings, decided: Arrangement) -> S
     return StudentStep(problem.network, problem.loss, decided.compiled, settings.precision, decided.micro_batch)
 
 
-def _adjoint(settings: EngineSettings, decided: Arrangement) -> Adjoint:
-    if settings.kind == "tesla":
-        return Tesla(on_host=decided.on_host)
-    if settings.kind == "truncated":
-        return Truncated(decided.kept, decided.on_host, settings.last_steps)
-    return Exact(decided.kept, decided.on_host)
-
-
-def _compile(problem: Problem, settings: EngineSettings, step: StudentStep, progress: Progress, keeping: bool) -> bool:
+def _compile(problem: Problem, adjoint: WalkBack, step: StudentStep, progress: Progress, keeping: bool) -> bool:
     """Call every function once for every size of a micro-batch; whether that went well."""
     keep_compiled_code()
     torch.compiler.reset()  # its limit on recompilations counts over all networks of a process
     sizes = sorted({size for batch in problem.batches for size in step.sizes(batch)})
-    by_theta = settings.kind != "tesla"
+    by_theta = adjoint.by_theta
     with progress.stage("compile", len(sizes) * (3 if keeping else 2)) as stage:
         try:
             for size in sizes:
@@ -164,10 +157,10 @@ def _compile(problem: Problem, settings: EngineSettings, step: StudentStep, prog
     return True
 
 
-def _fitted(problem: Problem, settings: EngineSettings, decided: Arrangement, progress: Progress) -> Arrangement:
+def _fitted(problem: Problem, adjoint: WalkBack, settings: EngineSettings, decided: Arrangement, progress: Progress) -> Arrangement:
     """The same within the budget: micro-batches that fit, θ_n on the host where they take much, kept steps if they pay."""
     budget = settings.budget() or free_memory(problem.device) // 2
-    walked = min(settings.last_steps, problem.steps) if settings.kind == "truncated" else problem.steps
+    walked = adjoint.steps_back(problem.steps)
     thetas = 4 * problem.network.num_parameters * (walked + 1)
     on_host = problem.device.type == "cuda" and thetas > budget // 4
     fixed = _fixed(problem) + (0 if on_host else thetas)
@@ -175,20 +168,20 @@ def _fitted(problem: Problem, settings: EngineSettings, decided: Arrangement, pr
     if settings.memory == "auto" and fixed + _guess(problem, decided) < budget // 2:
         work = _guess(problem, decided)
     else:
-        decided, work = _micro_batch_that_fits(problem, settings, decided, budget - fixed, progress)
+        decided, work = _micro_batch_that_fits(problem, adjoint, settings, decided, budget - fixed, progress)
     worth = settings.memory != "auto" or problem.steps * problem.iterations >= KEEP_FROM_STEPS
-    if settings.kind == "tesla" or not worth:
+    if not adjoint.by_theta or not worth:
         return decided
-    return replace(decided, kept=_steps_to_keep(problem, settings, decided, budget - fixed - work, walked, progress))
+    return replace(decided, kept=_steps_to_keep(problem, adjoint, settings, decided, budget - fixed - work, progress))
 
 
 def _micro_batch_that_fits(
-    problem: Problem, settings: EngineSettings, decided: Arrangement, room: int, progress: Progress
+    problem: Problem, adjoint: WalkBack, settings: EngineSettings, decided: Arrangement, room: int, progress: Progress
 ) -> tuple[Arrangement, int]:
     """The arrangement with micro-batches whose work fits `room` bytes, and that work."""
     while True:
         step = _step(problem, settings, decided)
-        work = _work(problem, settings, step)
+        work = _work(problem, adjoint, step)
         if work <= room:
             return decided, work
         largest = max(step.sizes(max(problem.batches)))
@@ -202,21 +195,21 @@ def _micro_batch_that_fits(
         # In proportion, and a little less: part of the work does not shrink.
         decided = replace(decided, micro_batch=max(1, min(largest - 1, int(0.8 * largest * max(room, 0) / work))))
         if decided.compiled:
-            _compile(problem, settings, _step(problem, settings, decided), progress, False)
+            _compile(problem, adjoint, _step(problem, settings, decided), progress, False)
 
 
 def _steps_to_keep(
-    problem: Problem, settings: EngineSettings, decided: Arrangement, room: int, walked: int, progress: Progress
+    problem: Problem, adjoint: WalkBack, settings: EngineSettings, decided: Arrangement, room: int, progress: Progress
 ) -> int:
     """How many steps to keep in `room` bytes: none where keeping is not faster."""
     step, batch = _step(problem, settings, decided), max(problem.batches)
     example = problem.example(batch)
     if not step.functions.keeps_tensors or room <= 0:
         return 0
-    if not _compile(problem, settings, step, progress, True):
+    if not _compile(problem, adjoint, step, progress, True):
         return 0
     _, taken = measure(lambda: step.keep(*example[:3]), problem.device)
-    most = min(walked, room // max(taken.held, 1))
+    most = min(adjoint.steps_back(problem.steps), room // max(taken.held, 1))
     if most == 0:
         return 0
 
@@ -231,10 +224,10 @@ def _steps_to_keep(
     return int(most) if faster else 0
 
 
-def _work(problem: Problem, settings: EngineSettings, step: StudentStep) -> int:
+def _work(problem: Problem, adjoint: WalkBack, step: StudentStep) -> int:
     """Bytes that one step and its product take beside their inputs, measured."""
     example = problem.example(max(problem.batches))
-    by_theta = settings.kind != "tesla"
+    by_theta = adjoint.by_theta
 
     def work() -> None:
         step.gradient(*example[:3])

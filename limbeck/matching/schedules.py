@@ -1,32 +1,99 @@
 """Which start epoch t an iteration draws (PAPER § 3).
 
-    sequential:  t uniform on [min, u),  u = min(max, first + ⌊(max − first) · iteration / iterations⌋)
-    uniform:     t uniform on [min, max)
+    Sequential   t uniform on [min, u),  u = min(max, first + ⌊(max − first) · iteration / iterations⌋)
+    Uniform      t uniform on [min, max)
 
 Guo et al., "Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching" (DATM), 2024,
 arXiv:2310.05773.
 """
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
 import torch
 
-from limbeck.matching.settings import ScheduleSettings
+from limbeck.runtime.errors import require
 
 
-def upper_end(settings: ScheduleSettings, iteration: int) -> int:
-    """u, the exclusive upper end of the range that `iteration` (from 0) draws from."""
-    if settings.kind == "uniform":
-        return settings.max_start_epoch
-    first, last = settings.first_max_start_epoch, settings.max_start_epoch
-    return min(last, first + (last - first) * iteration // settings.iterations)
+class Schedule(ABC):
+    """Which start epochs an iteration may draw."""
+
+    @abstractmethod
+    def starts(self, iteration: int) -> range:
+        """The start epochs that `iteration` (from 0) draws from, each equally likely."""
+
+    @abstractmethod
+    def reachable(self) -> range:
+        """Every start epoch that some iteration can draw."""
+
+    def draw(self, iteration: int, generator: torch.Generator) -> int:
+        """t, drawn for `iteration` from a CPU generator."""
+        starts = self.starts(iteration)
+        return starts[int(torch.randint(len(starts), (), generator=generator))]
+
+    def epochs(self, expert_epochs: int) -> list[int]:
+        """Every epoch that a start t or a target t + `expert_epochs` can be, in order."""
+        return sorted({*self.reachable(), *(start + expert_epochs for start in self.reachable())})
 
 
-def draw_start_epoch(settings: ScheduleSettings, iteration: int, generator: torch.Generator) -> int:
-    """t, drawn for `iteration`."""
-    low, high = settings.min_start_epoch, upper_end(settings, iteration)
-    return int(torch.randint(low, high, (), generator=generator))
+@dataclass(frozen=True)
+class Uniform(Schedule):
+    """Any epoch from `min_start_epoch` on and below `max_start_epoch`, in every iteration.
+
+    Example:
+        >>> Uniform(0, 3).epochs(expert_epochs=2)
+        [0, 1, 2, 3, 4]
+    """
+
+    min_start_epoch: int = 0
+    max_start_epoch: int = 10
+
+    def __post_init__(self) -> None:
+        _check(self.min_start_epoch, self.max_start_epoch)
+
+    def starts(self, iteration: int) -> range:
+        return self.reachable()
+
+    def reachable(self) -> range:
+        return range(self.min_start_epoch, self.max_start_epoch)
 
 
-def reachable_epochs(settings: ScheduleSettings, expert_epochs: int) -> list[int]:
-    """Every epoch that a start t or a target t + `expert_epochs` can be, in order."""
-    starts = range(settings.min_start_epoch, settings.max_start_epoch)
-    return sorted({*starts, *(start + expert_epochs for start in starts)})
+@dataclass(frozen=True)
+class Sequential(Schedule):
+    """From early epochs to late ones: the upper end of the range rises.
+
+    Args:
+        min_start_epoch: the lowest t.
+        first_max_start_epoch: the first upper end (exclusive).
+        max_start_epoch: the last upper end (exclusive).
+        iterations: in which it is reached.
+
+    Example:
+        >>> schedule = Sequential(0, 2, 6, iterations=100)
+        >>> schedule.starts(0), schedule.starts(50), schedule.starts(1000)
+        (range(0, 2), range(0, 4), range(0, 6))
+    """
+
+    min_start_epoch: int = 0
+    first_max_start_epoch: int = 5
+    max_start_epoch: int = 10
+    iterations: int = 1000
+
+    def __post_init__(self) -> None:
+        _check(self.min_start_epoch, self.max_start_epoch)
+        low, high = self.min_start_epoch, self.max_start_epoch
+        accepted = f"above min_start_epoch ({low}) and at most max_start_epoch ({high})"
+        require(low < self.first_max_start_epoch <= high, "first_max_start_epoch", self.first_max_start_epoch, accepted)
+        require(self.iterations >= 1, "iterations", self.iterations, "at least 1")
+
+    def starts(self, iteration: int) -> range:
+        first, last = self.first_max_start_epoch, self.max_start_epoch
+        return range(self.min_start_epoch, min(last, first + (last - first) * iteration // self.iterations))
+
+    def reachable(self) -> range:
+        return range(self.min_start_epoch, self.max_start_epoch)
+
+
+def _check(low: int, high: int) -> None:
+    require(low >= 0, "min_start_epoch", low, "at least 0")
+    require(high > low, "max_start_epoch", high, f"above min_start_epoch ({low})")

@@ -24,6 +24,7 @@ class MatchSettings:
             is reached, the last of them in part; `none` keeps all. A layer is a module that owns parameters.
         drop_ratio: α, the share dropped.
         drop_side: of `loss` alone: `low` drops the lowest losses, `high` the highest.
+        distance: how θ_T is compared with the target: `squared`, the error that remains; `cosine`, the direction in every layer.
         match_norm: rescale ∇X to the norm it has without Common Pattern Dropout and Discriminative Area Enhancement.
     """
 
@@ -33,6 +34,7 @@ class MatchSettings:
     criterion: Criteria = "loss"
     drop_ratio: float = 0.0
     drop_side: Literal["low", "high"] = "low"
+    distance: Literal["squared", "cosine"] = "squared"
     match_norm: bool = False
 
     def __post_init__(self) -> None:

@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck import augmentation
-from limbeck.augmentation import Draw
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Applied, Augmentation
 from limbeck.matching.closed_form import Staged
 from limbeck.matching.derivatives import Derivatives, Pulled, Reverse
 from limbeck.matching.settings import Precision
@@ -28,11 +26,11 @@ class StepDraw:
     """What step n draws: b_n, int64 with shape (B,), and the augmentation A_n."""
 
     index: Tensor
-    augmentation: Draw
+    augmentation: Applied
 
 
 def draw_steps(
-    shape: tuple[int, int, int, int], batch_syn: int | None, steps: int, augment: AugmentSettings, seed: int, iteration: int
+    shape: tuple[int, int, int, int], batch_syn: int | None, steps: int, augmentation: Augmentation, seed: int, iteration: int
 ) -> list[StepDraw]:
     """The draws of all T steps of an iteration.
 
@@ -40,7 +38,7 @@ def draw_steps(
         shape: of X, (N, C, H, W).
         batch_syn: B; None, or more than N, takes all. Where B does not divide N, the last chunk of a permutation is smaller.
         steps: T.
-        augment: the augmentation.
+        augmentation: of the mini-batches.
         seed: of the draws.
         iteration: of the outer loop.
     """
@@ -50,7 +48,7 @@ def draw_steps(
     for number in range(-(-steps // per_permutation)):
         chunks += torch.randperm(count, generator=generator(seed, "student batches", iteration, number)).split(size)
     return [
-        StepDraw(index, augmentation.draw(augment, generator(seed, "student augmentation", iteration, n), (len(index), *shape[1:])))
+        StepDraw(index, augmentation.draw(generator(seed, "student augmentation", iteration, n), (len(index), *shape[1:])))
         for n, index in enumerate(chunks[:steps])
     ]
 

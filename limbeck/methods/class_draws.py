@@ -12,9 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from limbeck import augmentation
-from limbeck.augmentation import Draw
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Applied, Augmentation
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import generator
 from limbeck.training.images import Images
@@ -34,7 +32,7 @@ class ClassDraw:
     class_id: int
     synthetic: Tensor
     real: Tensor
-    augmentation: Draw
+    augmentation: Applied
 
 
 class ClassDraws:
@@ -45,19 +43,19 @@ class ClassDraws:
         labels: of those, int64 with shape (number of real images,).
         classes: of the synthetic images, int64 with shape (N,), in any order.
         batch: real images per class and iteration; a class that has fewer gives them all.
-        augment: the augmentation; strategy `none` leaves images as they are.
+        augmentation: gives A_k.
         seed: of the draws.
 
     Raises:
         UsageError: for a class of synthetic images that has no real ones.
     """
 
-    def __init__(self, images: Images, labels: Tensor, classes: Tensor, batch: int, augment: AugmentSettings, seed: int) -> None:
+    def __init__(self, images: Images, labels: Tensor, classes: Tensor, batch: int, augmentation: Augmentation, seed: int) -> None:
         if len(images) != len(labels):
             raise ValueError(f"{len(labels)} labels of {len(images)} real images")
         if len(classes) == 0:
             raise ValueError("no synthetic images")
-        self.images, self.batch, self.augment, self.seed = images, batch, augment, seed
+        self.images, self.batch, self.augmentation, self.seed = images, batch, augmentation, seed
         labels, classes = labels.cpu(), classes.cpu()
         self.class_ids: list[int] = classes.unique().tolist()
         self.synthetic = [(classes == k).nonzero()[:, 0] for k in self.class_ids]
@@ -80,11 +78,11 @@ class ClassDraws:
 
     def real(self, draw: ClassDraw, like: Tensor) -> Tensor:
         """A_k(R_k), on the device and in the precision of `like`."""
-        return augmentation.apply(draw.augmentation, self.images.fetch(draw.real).to(like))
+        return draw.augmentation(self.images.fetch(draw.real).to(like))
 
     def _real(self, k: int, pool: Tensor, iteration: int) -> Tensor:
         return pool[torch.randperm(len(pool), generator=generator(self.seed, "real images", iteration, k))[: self.batch]]
 
-    def _augmentation(self, k: int, iteration: int) -> Draw:
+    def _augmentation(self, k: int, iteration: int) -> Applied:
         draws = generator(self.seed, "siamese augmentation", iteration, k)
-        return augmentation.draw(self.augment, draws, (1, *self.images.shape), siamese=True)
+        return self.augmentation.draw(draws, (1, *self.images.shape), siamese=True)

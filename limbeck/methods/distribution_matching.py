@@ -15,11 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck import augmentation
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Augmentation, Dsa
 from limbeck.matching.adjoint import Gradients
-from limbeck.matching.criteria import KeepAll, criterion_of
-from limbeck.matching.settings import MatchSettings
+from limbeck.matching.criteria import Criterion, KeepAll
 from limbeck.methods.class_draws import ClassDraw, ClassDraws
 from limbeck.methods.materials import Materials
 from limbeck.methods.objective import Engine, Objective, State, Update
@@ -51,8 +49,8 @@ class DistributionMatching(Objective):
         classes: of the synthetic images, int64 with shape (N,).
         network: that φ is part of: its method `features`, or else the input of the linear layer that runs last.
         real: the keys `real.*`; only `batch` counts.
-        match: `criterion`, `drop_ratio` and `drop_side` count here.
-        augment: A_k; strategy `none` leaves images as they are.
+        criterion: chooses among the features.
+        augmentation: gives A_k.
         seed: of the draws.
 
     Raises:
@@ -64,24 +62,24 @@ class DistributionMatching(Objective):
     classes: Tensor
     network: FlatNetwork
     real: RealSettings = RealSettings()
-    match: MatchSettings = MatchSettings()
-    augment: AugmentSettings = AugmentSettings()
+    criterion: Criterion = KeepAll()
+    augmentation: Augmentation = Dsa()
     seed: int = 0
     _draws: ClassDraws = field(init=False, repr=False)
     _features: FlatNetwork = field(init=False, repr=False)
     _at_once: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        layered = self.match.drop_ratio > 0 and self.match.criterion in ("uniform", "first", "middle", "last")
-        require(not layered, "match.criterion", self.match.criterion, "loss, random or none: features have no layers")
-        draws = ClassDraws(self.images, self.labels, self.classes, self.real.batch, self.augment, self.seed)
+        accepted = "loss, random or none: features have no layers"
+        require(not self.criterion.layered, "match.criterion", self.criterion, accepted)
+        draws = ClassDraws(self.images, self.labels, self.classes, self.real.batch, self.augmentation, self.seed)
         object.__setattr__(self, "_draws", draws)
         object.__setattr__(self, "_features", FlatNetwork(Features(self.network.module), self.network.name))
         object.__setattr__(self, "_at_once", _images_at_once(self.network, self.images))
 
     @property
     def has_criterion(self) -> bool:
-        return not isinstance(criterion_of(self.match), KeepAll)
+        return not isinstance(self.criterion, KeepAll)
 
     def gradients(self, state: State, images: Tensor, labels: Tensor, syn_lr: Tensor, iteration: int, *, plain: bool) -> Update:
         theta = self.network.initial(generator(self.seed, "matched network", iteration)).to(images)
@@ -123,7 +121,7 @@ class DistributionMatching(Objective):
     def _synthetic_means(self, theta: Tensor, group: Sequence[ClassDraw], x: Tensor) -> Tensor:
         """The mean features of A_k(X_k), with shape (classes of the group, D), of their images x, class by class."""
         sizes = [len(draw.synthetic) for draw in group]
-        parts = [augmentation.apply(draw.augmentation, own) for draw, own in zip(group, x.split(sizes), strict=True)]
+        parts = [draw.augmentation(own) for draw, own in zip(group, x.split(sizes), strict=True)]
         return torch.stack([own.mean(0) for own in self._features(theta, torch.cat(parts)).split(sizes)])
 
     def _groups(self, draws: Sequence[ClassDraw], images: Callable[[ClassDraw], int]) -> Iterator[list[ClassDraw]]:
@@ -137,7 +135,7 @@ class DistributionMatching(Objective):
         yield group
 
     def _keep(self, losses: Tensor, draw: ClassDraw, iteration: int) -> Tensor:
-        return criterion_of(self.match, None, generator(self.seed, "criterion", iteration, draw.class_id)).keep(losses)
+        return self.criterion.keep(losses, layers=(), generator=generator(self.seed, "criterion", iteration, draw.class_id))
 
 
 class Features(nn.Module):
@@ -184,5 +182,5 @@ def _images_at_once(network: FlatNetwork, images: Images) -> int:
 
 def make(materials: Materials, classes: Tensor, engine: Engine | None) -> Objective:
     """The objective of a run."""
-    s, real = materials.settings, (materials.train_images, torch.from_numpy(materials.data.train.labels))
-    return DistributionMatching(*real, classes, materials.network, s.real, s.match, s.augment, s.seed)
+    m, real = materials, (materials.train_images, torch.from_numpy(materials.data.train.labels))
+    return DistributionMatching(*real, classes, m.network, m.own(RealSettings), m.matching.criterion, m.augmentation, m.seed)

@@ -22,16 +22,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from limbeck import augmentation
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import NO_AUGMENTATION, Augmentation
 from limbeck.losses import cross_entropy
 from limbeck.matching.adjoint import Gradients
-from limbeck.matching.criteria import Criterion, KeepAll, criterion_of
-from limbeck.matching.settings import MatchSettings
+from limbeck.matching.criteria import Criterion, KeepAll, layers_of
 from limbeck.methods.class_draws import ClassDraw, ClassDraws
 from limbeck.methods.materials import Materials
 from limbeck.methods.objective import Engine, Objective, State, Update
-from limbeck.methods.settings import RealSettings
+from limbeck.methods.settings import OuterSettings, RealSettings
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_micro_batch
 from limbeck.runtime.random import generator
@@ -42,12 +40,11 @@ from limbeck.training.optimisers import Sgd
 from limbeck.training.train import Training, train
 
 EPS = 1e-6
-NO_AUGMENTATION = AugmentSettings(strategy="none")
 
 
 @dataclass(frozen=True, eq=False)
 class GradientMatching(Objective):
-    """DC; DSA where `augment` says how.
+    """DC; DSA where `augmentation` says how.
 
     The labels are the classes: Y and η have no part in L, and their gradients are zero. One call is one matching of one network,
     so that the published 1000 iterations are 1000 · `outer_loops` calls. L sums over rows, so that the published step size 0.1
@@ -68,8 +65,8 @@ class GradientMatching(Objective):
         classes: of the synthetic images, int64 with shape (N,).
         network: f.
         real: the keys `real.*`.
-        match: `criterion`, `drop_ratio` and `drop_side` count here.
-        augment: A_k, and the augmentation (each image for itself) of the network's training; strategy `none` is DC.
+        criterion: chooses among the weights.
+        augmentation: A_k, and (each image for itself) that of the network's training; none is DC.
         seed: of the draws.
         gradient: how g of real batches and of the training is computed, for label probabilities; None: uncompiled.
     """
@@ -79,8 +76,8 @@ class GradientMatching(Objective):
     classes: Tensor
     network: FlatNetwork
     real: RealSettings = RealSettings()
-    match: MatchSettings = MatchSettings()
-    augment: AugmentSettings = NO_AUGMENTATION
+    criterion: Criterion = KeepAll()
+    augmentation: Augmentation = NO_AUGMENTATION
     seed: int = 0
     gradient: Gradient | None = None
     _draws: ClassDraws = field(init=False, repr=False)
@@ -88,7 +85,7 @@ class GradientMatching(Objective):
     _weights: "Weights" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        draws = ClassDraws(self.images, self.labels, self.classes, self.real.batch, self.augment, self.seed)
+        draws = ClassDraws(self.images, self.labels, self.classes, self.real.batch, self.augmentation, self.seed)
         size = automatic_micro_batch(self.network, self.images.shape, self.images.device)
         object.__setattr__(self, "_draws", draws)
         object.__setattr__(self, "_gradient", self.gradient or Gradient(self.network, cross_entropy, micro_batch=size))
@@ -96,7 +93,7 @@ class GradientMatching(Objective):
 
     @property
     def has_criterion(self) -> bool:
-        return not isinstance(criterion_of(self.match), KeepAll)
+        return not isinstance(self.criterion, KeepAll)
 
     @property
     def loops(self) -> tuple[int, int]:
@@ -111,7 +108,7 @@ class GradientMatching(Objective):
         for draw in self._draws.draws(iteration):
             x = images.detach()[draw.synthetic].requires_grad_()
             pair = self._pair(theta, x, draw, labels.shape[1])
-            mask = self._criterion(iteration, draw).keep((pair[0] - pair[1].detach()).square())
+            mask = self._keep((pair[0] - pair[1].detach()).square(), iteration, draw)
             loss = self._weights.distance(*pair, mask)
             kept += mask
             (by_images[draw.synthetic],) = torch.autograd.grad(loss, x, retain_graph=plain and self.has_criterion)
@@ -133,12 +130,13 @@ class GradientMatching(Objective):
         real = self._draws.real(draw, x)
         target = one_hot(torch.tensor([draw.class_id]), num_classes).to(x)
         leaf = theta.detach().requires_grad_()
-        value = cross_entropy(self.network(leaf, augmentation.apply(draw.augmentation, x)), target)
+        value = cross_entropy(self.network(leaf, draw.augmentation(x)), target)
         (synthetic,) = torch.autograd.grad(value, leaf, create_graph=True)
         return self._weights.of(self._gradient(theta, real, target.expand(len(real), -1))), self._weights.of(synthetic)
 
-    def _criterion(self, iteration: int, draw: ClassDraw) -> Criterion:
-        return criterion_of(self.match, self._weights.slices, generator(self.seed, "criterion", iteration, draw.class_id))
+    def _keep(self, losses: Tensor, iteration: int, draw: ClassDraw) -> Tensor:
+        chance = generator(self.seed, "criterion", iteration, draw.class_id)
+        return self.criterion.keep(losses, layers=layers_of(self._weights.slices), generator=chance)
 
     def _network(self, state: State, images: Tensor, num_classes: int, iteration: int) -> tuple[Tensor, Tensor]:
         """θ to match at, and the velocity of its SGD: drawn, or that of the state trained on X."""
@@ -158,7 +156,7 @@ class GradientMatching(Objective):
                 loss=cross_entropy,
                 epochs=inner,
                 batch_size=s.network_batch,
-                augment=self.augment,
+                augment=self.augmentation,
             ),
             seed=self.seed,
             key=("matched network", iteration),
@@ -218,21 +216,23 @@ def dc(materials: Materials, classes: Tensor, engine: Engine | None) -> Objectiv
 
 def dsa(materials: Materials, classes: Tensor, engine: Engine | None) -> Objective:
     """DSA's objective of a run."""
-    return _make(materials, classes, materials.settings.augment)
+    return _make(materials, classes, materials.augmentation)
 
 
-def _make(materials: Materials, classes: Tensor, augment: AugmentSettings) -> Objective:
-    s, real = materials.settings, (materials.train_images, torch.from_numpy(materials.data.train.labels))
-    return GradientMatching(*real, classes, materials.network, s.real, s.match, augment, s.seed, _gradient(materials, classes))
+def _make(materials: Materials, classes: Tensor, augmentation: Augmentation) -> Objective:
+    m, real = materials, (materials.train_images, torch.from_numpy(materials.data.train.labels))
+    criterion, gradient = m.matching.criterion, _gradient(m, classes)
+    return GradientMatching(*real, classes, m.network, m.own(RealSettings), criterion, augmentation, m.seed, gradient)
 
 
 def _gradient(materials: Materials, classes: Tensor) -> Gradient | None:
     """g, compiled where there are steps enough; None leaves it to the objective."""
-    s, data = materials.settings, materials.data
-    compute, steps = Compute(materials.network, materials.device, s.engine.compile), s.outer.iterations * data.num_classes
+    data, real = materials.data, materials.own(RealSettings)
+    compute = Compute(materials.network, materials.device, materials.compile)
+    steps = materials.own(OuterSettings).iterations * data.num_classes
     if not compute.compiles(steps):
         return None
-    counts = torch.from_numpy(data.train.labels).bincount()[classes.unique()].clamp(max=s.real.batch)
+    counts = torch.from_numpy(data.train.labels).bincount()[classes.unique()].clamp(max=real.batch)
     # Classes of other sizes are computed uncompiled: each size is compiled for some ten seconds.
-    batches = {int(counts.mode().values), min(len(classes), s.real.network_batch)}
+    batches = {int(counts.mode().values), min(len(classes), real.network_batch)}
     return compute.gradient(cross_entropy, data.shape, steps, batches)

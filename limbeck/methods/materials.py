@@ -3,33 +3,50 @@
 Everything is made when it is asked for, and kept: experts and networks of the full data are trained where they are missing.
 """
 
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 from torch import nn
 
+from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.experts.store import TrajectoryStore
+from limbeck.matching.criteria import Criterion, KeepAll
+from limbeck.matching.distances import Distance, SquaredError
+from limbeck.matching.schedules import Schedule, Sequential
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.progress import Progress
+from limbeck.training.compute import Compile
 from limbeck.training.images import Images
+
+Own = TypeVar("Own")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matching:
+    """What is matched with what.
+
+    Args:
+        criterion: which parameters (or weights, or features) are compared.
+        distance: how.
+        schedule: the epochs of the experts that an iteration may start from.
+        syn_steps: T, student steps per iteration.
+        expert_epochs: M, epochs that the target lies ahead.
+        batch_syn: B, synthetic images per student step; None, or more than there are, takes all.
+    """
+
+    criterion: Criterion = KeepAll()
+    distance: Distance = SquaredError()
+    schedule: Schedule = Sequential()
+    syn_steps: int = 40
+    expert_epochs: int = 2
+    batch_syn: int | None = None
 
 
 class Materials(Protocol):
     """What a method may ask for."""
-
-    @property
-    def settings(self) -> Any:
-        """The settings of the run."""
-
-    @property
-    def progress(self) -> Progress:
-        """Where to report."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where to compute."""
 
     @property
     def data(self) -> ImageSet:
@@ -47,16 +64,51 @@ class Materials(Protocol):
     def network(self) -> FlatNetwork:
         """The network to distil for."""
 
+    @property
+    def ipc(self) -> int:
+        """Images of every class."""
+
+    @property
+    def seed(self) -> int:
+        """Of every draw; draws are keyed: `generator(seed, "use", iteration)`."""
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """Of synthetic images while networks are trained on them, and of real ones that they are compared with."""
+
+    @property
+    def matching(self) -> Matching:
+        """What is matched with what."""
+
+    @property
+    def experts(self) -> TrajectoryStore:
+        """The experts, with every epoch that the schedule can reach."""
+
+    @property
+    def num_experts(self) -> int:
+        """How many of them to draw from."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where to compute."""
+
+    @property
+    def compile(self) -> Compile:
+        """Whether gradients are compiled: `yes`, `no` or, where there are steps enough, `auto`."""
+
+    @property
+    def progress(self) -> Progress:
+        """Where to report."""
+
+    def own(self, kind: type[Own]) -> Own:
+        """The settings of that class: a branch of the run's, or what the method was given, or else `kind()`."""
+
     def network_of(self, name: str) -> FlatNetwork:
         """The network of that name for these images.
 
         Raises:
             UsageError: when there is none.
         """
-
-    @property
-    def experts(self) -> TrajectoryStore:
-        """The experts, with every epoch that the schedule can reach."""
 
     def teacher(self, name: str | None = None) -> nn.Module:
         """The network of that name (None: the one distilled for), trained on the full data, frozen, in evaluation mode."""

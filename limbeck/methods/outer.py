@@ -95,7 +95,7 @@ class OuterLoop:
 
     def _iterate(self, state: OuterState, metrics: MetricsLog, stage: Stage) -> None:
         began, iteration = time.perf_counter(), state.iteration
-        if iteration % self.enhancement.settings.cam_every == 0:
+        if iteration % self.enhancement.every == 0:
             state.weights = self.enhancement.weights(state.images, iteration)
         differs = self.objective.has_criterion or self.enhancement.active
         compare = differs and (self.match_norm or iteration % COMPARE_EVERY == 0)

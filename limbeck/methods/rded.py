@@ -177,20 +177,20 @@ def _lengths(side: int, factor: int) -> list[int]:
 
 def make(materials: Materials, folder: Path) -> tuple[Tensor, Tensor, nn.Module]:
     """X, the classes and the teacher of a run."""
-    s, data = materials.settings, materials.data
-    teacher = materials.teacher(s.rded.teacher)
+    m, data, own = materials, materials.data, materials.own(RdedSettings)
+    teacher = m.teacher(own.teacher)
     with materials.progress.stage("rded", data.num_classes) as stage:
-        parts = (data.train, materials.preprocessing, data.num_classes, s.ipc, s.rded, s.seed, materials.device)
+        parts = (data.train, materials.preprocessing, data.num_classes, m.ipc, own, m.seed, m.device)
         return *build(teacher, *parts, lambda count: stage.advance()), teacher
 
 
 def check(materials: Materials) -> None:
     """Raise `UsageError` when a class has too few images, or there is no such teacher."""
-    s, data = materials.settings, materials.data
-    _check_ipc(data.train, data.num_classes, s.ipc, s.rded.factor_for(*data.shape[1:]))
-    if s.rded.teacher is not None:
+    data, own = materials.data, materials.own(RdedSettings)
+    _check_ipc(data.train, data.num_classes, materials.ipc, own.factor_for(*data.shape[1:]))
+    if own.teacher is not None:
         try:
-            materials.network_of(s.rded.teacher)
+            materials.network_of(own.teacher)
         except UsageError as error:
             raise UsageError(f"rded.teacher: {str(error).removeprefix('network: ')}") from error
 

@@ -28,7 +28,7 @@ from limbeck import views
 from limbeck.data.preprocessing import Preprocessing, Whiten
 from limbeck.distilled.view_labels import evaluating
 from limbeck.methods.materials import Materials
-from limbeck.methods.settings import Sre2lSettings
+from limbeck.methods.settings import OuterSettings, Sre2lSettings
 from limbeck.networks.batch_norm import BatchNorm
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.errors import Failure, UsageError, require
@@ -226,15 +226,16 @@ def _statistics(part: nn.Module) -> tuple[Tensor, Tensor] | None:
 
 def make(materials: Materials, folder: Path) -> tuple[Tensor, Tensor, nn.Module]:
     """X, the classes and the teacher of a run; one that was stopped goes on."""
-    s, data, path = materials.settings, materials.data, folder / "recovery.safetensors"
+    m, data, path = materials, materials.data, folder / "recovery.safetensors"
     teacher = materials.teacher(_teacher(materials).name)
-    parts = (data.shape, data.num_classes, s.ipc, s.sre2l, s.seed, materials.device, s.augment.flip)
+    flip = getattr(m.augmentation, "flip", True)  # an augmentation that does not speak of flips does not forbid them
+    parts = (data.shape, data.num_classes, m.ipc, m.own(Sre2lSettings), m.seed, m.device, flip)
     recovery = Recovery(teacher, materials.preprocessing, *parts)
     state = read_tensors(path)[0] if path.exists() else recovery.start()
     with materials.progress.stage("sre2l", recovery.iterations, int(state["done"])) as stage:
 
         def after(state: State, loss: Tensor) -> None:
-            if int(state["done"]) % s.outer.checkpoint_every == 0:
+            if int(state["done"]) % m.own(OuterSettings).checkpoint_every == 0:
                 write_tensors(path, state)
             stage.advance(loss=loss.item())
 
@@ -251,7 +252,7 @@ def check(materials: Materials) -> None:
 
 def _teacher(materials: Materials) -> FlatNetwork:
     """The teacher's network, not trained: the one named, or the one distilled for, with batch norm where that is to be had."""
-    named, own = materials.settings.sre2l.teacher, materials.network
+    named, own = materials.own(Sre2lSettings).teacher, materials.network
     if named is None and own.has_batch_norm:
         return own
     try:

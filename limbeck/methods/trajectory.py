@@ -10,14 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Augmentation
 from limbeck.experts.store import TrajectoryStore
 from limbeck.matching.adjoint import Adjoint, InnerLoop
-from limbeck.matching.criteria import KeepAll, MatchingLoss, criterion_of
-from limbeck.matching.schedules import draw_start_epoch
-from limbeck.matching.settings import MatchSettings, ScheduleSettings
+from limbeck.matching.criteria import KeepAll, layers_of
+from limbeck.matching.distances import MatchingLoss
 from limbeck.matching.steps import StudentStep, draw_steps
-from limbeck.methods.materials import Materials
+from limbeck.methods.materials import Matching, Materials
 from limbeck.methods.objective import Engine, Objective, State, Update
 from limbeck.runtime.random import generator
 
@@ -31,9 +30,8 @@ class TrajectoryMatching(Objective):
         num_experts: how many of them to draw from.
         step: the student's step.
         adjoint: the way to the gradient.
-        match: the keys `match.*`.
-        schedule: the keys `schedule.*`.
-        augment: the keys `augment.*`.
+        matching: criterion, distance, schedule and the sizes of the inner loop.
+        augmentation: of the student's mini-batches.
         seed: of the draws.
     """
 
@@ -41,26 +39,26 @@ class TrajectoryMatching(Objective):
     num_experts: int
     step: StudentStep
     adjoint: Adjoint
-    match: MatchSettings
-    schedule: ScheduleSettings
-    augment: AugmentSettings
+    matching: Matching
+    augmentation: Augmentation
     seed: int
 
     @property
     def has_criterion(self) -> bool:
-        return not isinstance(criterion_of(self.match), KeepAll)
+        return not isinstance(self.matching.criterion, KeepAll)
 
     def gradients(self, state: State, images: Tensor, labels: Tensor, syn_lr: Tensor, iteration: int, *, plain: bool) -> Update:
+        m = self.matching
         expert = int(torch.randint(self.num_experts, (), generator=generator(self.seed, "expert of", iteration)))
-        epoch = draw_start_epoch(self.schedule, iteration, generator(self.seed, "start epoch", iteration))
+        epoch = m.schedule.draw(iteration, generator(self.seed, "start epoch", iteration))
         start = self.store.read(expert, epoch, images.device)
-        target = self.store.read(expert, epoch + self.match.expert_epochs, images.device)
+        target = self.store.read(expert, epoch + m.expert_epochs, images.device)
         n, c, h, w = images.shape
-        draws = draw_steps((n, c, h, w), self.match.batch_syn, self.match.syn_steps, self.augment, self.seed, iteration)
-        chance = generator(self.seed, "criterion", iteration)
-        losses = [MatchingLoss(start, target, criterion_of(self.match, self.step.network.slices, chance))]
+        draws = draw_steps((n, c, h, w), m.batch_syn, m.syn_steps, self.augmentation, self.seed, iteration)
+        layers, chance = layers_of(self.step.network.slices), generator(self.seed, "criterion", iteration)
+        losses = [MatchingLoss(start, target, m.criterion, m.distance, layers, chance)]
         if plain and self.has_criterion:
-            losses.append(MatchingLoss(start, target, KeepAll()))
+            losses.append(MatchingLoss(start, target, KeepAll(), m.distance, layers))
         results = self.adjoint(InnerLoop(self.step, start, draws), images, labels, syn_lr, *losses)
         return Update(
             gradients=results[0],
@@ -76,6 +74,6 @@ class TrajectoryMatching(Objective):
 
 def make(materials: Materials, classes: Tensor, engine: Engine | None) -> Objective:
     """The objective of a run; Discriminative Area Enhancement comes with the outer loop."""
-    s = materials.settings
+    m = materials
     assert engine is not None, "trajectory methods walk through student steps"
-    return TrajectoryMatching(materials.experts, s.experts.num_experts, *engine, s.match, s.schedule, s.augment, s.seed)
+    return TrajectoryMatching(m.experts, m.num_experts, *engine, m.matching, m.augmentation, m.seed)

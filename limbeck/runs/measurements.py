@@ -22,12 +22,12 @@ from limbeck.evaluation import architecture_search, areas, continual, distances,
 from limbeck.evaluation.evaluator import Evaluator, Subset
 from limbeck.evaluation.fits import ProtocolFit, training_images
 from limbeck.evaluation.fitting import Cells
+from limbeck.runs.build import cam_of
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.cache import cache_root
 from limbeck.runtime.files import read_json, read_tensors, write_json
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.random import generator
-from limbeck.saliency.maps import activation_maps
 from limbeck.training.images import prepare_split
 
 
@@ -85,11 +85,11 @@ def _areas(material: Subject) -> dict[str, Any]:
     """Maps of the set's images under a network trained on the full data, beside the images it began as, or else random ones."""
     evaluator, held = material.evaluator, material.held
     module = evaluator.full_data.teacher(lambda: evaluator.images_of("test"))
-    settings, device = material.workspace.settings.enhance, evaluator.device
+    cam, device = cam_of(material.workspace.settings.enhance), evaluator.device
     before, kind = _initial(material)
 
     def of(images: Tensor) -> Tensor:
-        return activation_maps(module, images.to(device), held.classes.to(device), settings, generator(0, "areas"))
+        return cam(module, images.to(device), held.classes.to(device), generator(0, "areas"))
 
     carried = areas.carries(of(held.images), of(before))
     result = {"compared_with": kind, "network": f"{evaluator.network.name}, trained on the full data", **carried}
@@ -99,7 +99,7 @@ def _areas(material: Subject) -> dict[str, Any]:
         index = torch.arange(count) * len(evaluator.data.test) // count
         x = evaluator.images_of("test").fetch(index)
         classes = evaluator.labels_of("test")[index].to(device)
-        result["test_images"] = areas.measure(module, x, classes, settings, generator(0, "areas"), boxes[index.numpy()])
+        result["test_images"] = areas.measure(module, x, classes, cam, generator(0, "areas"), boxes[index.numpy()])
     return result
 
 

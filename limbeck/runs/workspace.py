@@ -3,7 +3,7 @@
 What is decided automatically (device, threads, compiled or not) is decided once, in `resolve`, and stored with the run.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet
 from limbeck.data.load import load_data
 from limbeck.data.preprocessing import Preprocessing, fit_preprocessing
@@ -24,20 +25,21 @@ from limbeck.evaluation.view_labels import check_storable
 from limbeck.experts.fill import Shard
 from limbeck.experts.store import TrajectoryStore
 from limbeck.experts.train import ExpertTask, train_experts
-from limbeck.losses import cross_entropy, soft_cross_entropy
 from limbeck.matching.adjoint import Adjoint
 from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
-from limbeck.matching.schedules import reachable_epochs
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.methods.enhance import Enhancement
+from limbeck.methods.materials import Matching, Own
 from limbeck.methods.method import Method
 from limbeck.methods.registry import method_of
 from limbeck.networks.flat import FlatNetwork, flat_network
+from limbeck.runs import build
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.unread import may_read_experts
 from limbeck.runtime.devices import resolve_device
 from limbeck.runtime.progress import Progress
-from limbeck.saliency.maps import find_layers
+from limbeck.saliency.weights import NoWeighting
+from limbeck.training.compute import Compile
 from limbeck.training.images import Images, LazyImages, prepare_split, sample
 
 
@@ -99,13 +101,12 @@ class Workspace:
 
     def check(self) -> None:
         """Load the data, build the network and raise `UsageError` for whatever does not fit, before anything is written."""
-        layer = self.settings.enhance.cam_layer
         self.settings.check_method(self.method)
         check_ipc(self.data, self.settings.ipc)
         check_storable(self.settings.view_labels, resolve_protocol(self.settings.eval), self.data.num_classes)
         check_engine(self.settings.engine, self.network, self.device)
-        if self.settings.enhance.weighting != "none":
-            find_layers(self.network.module, torch.zeros(1, *self.data.shape, device=self.device), layer)
+        if not isinstance(build.weighting_of(self.settings.enhance), NoWeighting):
+            build.cam_of(self.settings.enhance).check(self.network.module, torch.zeros(1, *self.data.shape, device=self.device))
         if self.settings.init == "centre" and self.method.kind == "objective":
             features_of(self.network.module, torch.zeros(1, *self.data.shape, device=self.device))
         self.start  # noqa: B018 (read now, so that one that does not fit is refused)
@@ -124,13 +125,48 @@ class Workspace:
     def expert_task(self) -> ExpertTask:
         """What determines the experts."""
         s = self.settings
-        parts = (self.data, self.preprocessing, self.network, s.experts, s.augment, s.seed, self.device, s.engine.compile)
+        parts = (self.data, self.preprocessing, self.network, s.experts, self.augmentation, s.seed, self.device, s.engine.compile)
         return ExpertTask(*parts)
 
     @property
     def reachable_epochs(self) -> list[int]:
         """The epochs of the experts that an iteration can read."""
-        return reachable_epochs(self.settings.schedule, self.settings.match.expert_epochs)
+        return self.matching.schedule.epochs(self.matching.expert_epochs)
+
+    @cached_property
+    def matching(self) -> Matching:
+        """What is matched with what."""
+        return build.matching_of(self.settings)
+
+    @cached_property
+    def augmentation(self) -> Augmentation:
+        """Of student steps, experts and evaluation."""
+        return build.augmentation_of(self.settings.augment)
+
+    @property
+    def ipc(self) -> int:
+        """Images of every class."""
+        return self.settings.ipc
+
+    @property
+    def seed(self) -> int:
+        """Of every draw but those of the data."""
+        return self.settings.seed
+
+    @property
+    def num_experts(self) -> int:
+        """How many experts iterations draw from."""
+        return self.settings.experts.num_experts
+
+    @property
+    def compile(self) -> Compile:
+        """Whether gradients are compiled."""
+        return self.settings.engine.compile
+
+    def own(self, kind: type[Own]) -> Own:
+        """The branch of the settings of that class."""
+        branches = (getattr(self.settings, field.name) for field in fields(self.settings))
+        return next((branch for branch in branches if isinstance(branch, kind)), None) or kind()
 
     @cached_property
     def map_network(self) -> nn.Module:
@@ -149,7 +185,7 @@ class Workspace:
     def evaluator_of(self, network: FlatNetwork) -> Evaluator:
         """Evaluation with that network."""
         s = self.settings
-        parts = (self.data, self.preprocessing, network, s.eval, s.augment, s.seed, self.device)
+        parts = (self.data, self.preprocessing, network, s.eval, self.augmentation, s.seed, self.device)
         return Evaluator(*parts, s.engine.compile)
 
     def teacher(self, name: str | None = None) -> nn.Module:
@@ -190,19 +226,21 @@ class Workspace:
 
     def enhancement(self, classes: torch.Tensor) -> Enhancement:
         """Maps and weights for images of those classes."""
-        return Enhancement(self.map_network, classes, self.settings.enhance, self.settings.seed)
+        s = self.settings.enhance
+        cam, weighting = build.cam_of(s), build.weighting_of(s)
+        return Enhancement(self.map_network, classes, self.settings.seed, cam, weighting, s.cam_every)
 
     def engine(self, arrangement: Arrangement | None = None) -> tuple[StudentStep, Adjoint, Arrangement]:
         """The student's step, the way to the gradient and what was decided about them, or what `arrangement` says again."""
-        return prepare(self.problem(), self.settings.engine, self.progress, arrangement)
+        return prepare(self.problem(), build.adjoint_of(self.settings.engine), self.settings.engine, self.progress, arrangement)
 
     def problem(self) -> Problem:
         """What the engine is set up for."""
         settings, match = self.settings, self.settings.match
         shape = (self.data.num_classes * settings.ipc, *self.data.shape)
-        draws = draw_steps(shape, match.batch_syn, match.syn_steps, settings.augment, 0, 0)
+        draws = draw_steps(shape, match.batch_syn, match.syn_steps, self.augmentation, 0, 0)
         batches = sorted({len(draw.index) for draw in draws})
-        loss = soft_cross_entropy if self.soft else cross_entropy
+        loss = build.loss_of(settings)
         return Problem(self.network, shape, self.data.num_classes, batches, match.syn_steps, settings.outer.iterations, loss)
 
     @property

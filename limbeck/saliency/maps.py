@@ -16,8 +16,10 @@ Convolutional Neural Network Models", 2019, arXiv:1908.01224. P.-T. Jiang et al.
 Activation Maps for Localization", 2021, doi:10.1109/TIP.2021.3089943. All are computed by torch-cam.
 """
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,51 +29,91 @@ from torch.nn.functional import interpolate
 
 from limbeck.networks.blocks import run_watched
 from limbeck.runtime.errors import UsageError, require
-from limbeck.saliency.settings import Cam, EnhanceSettings
 
 NOISY_PASSES = 4
 NOISE = 0.3
-AVERAGED: tuple[Cam, ...] = ("gradcam", "smooth_gradcam_pp", "layercam")
+AVERAGED = ("gradcam", "smooth_gradcam_pp", "layercam")
+NOISELESS = {"gradcam": "GradCAM", "layercam": "LayerCAM"}
 
 
-def activation_maps(
-    module: nn.Module,
-    x: Tensor,
-    classes: Tensor,
-    settings: EnhanceSettings,
-    generator: torch.Generator,
-    batch_size: int = 32,
-) -> Tensor:
-    """The map of every image for its class, in [0, 1], with shape (N, H, W); zero where the network shows no preference.
+class Cam(ABC):
+    """What makes maps."""
 
-    The module is used in evaluation mode and left as it was: modes, hooks, parameters and their gradients.
+    @abstractmethod
+    def __call__(self, module: nn.Module, x: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
+        """The map of every image for its class, in [0, 1], with shape (N, H, W); zero where the network shows no preference.
+
+        Args:
+            module: the map network, which is left as it was: modes, hooks, parameters and their gradients.
+            x: images as the network takes them, with shape (N, C, H, W).
+            classes: the network's own class ids, integers in [0, K), with shape (N,).
+            generator: a CPU generator, the only source of chance.
+        """
+
+    def check(self, module: nn.Module, x: Tensor) -> None:  # noqa: B027 (most ask nothing)
+        """Raise `UsageError` for a network that it cannot make maps of; x is one image or more, with shape (N, C, H, W)."""
+
+
+@dataclass(frozen=True)
+class TorchCam(Cam):
+    """Maps by torch-cam, of the module in evaluation mode; parameters may be frozen.
 
     Args:
-        module: the map network; parameters may be frozen.
-        x: images as the network takes them, with shape (N, C, H, W).
-        classes: the network's own class ids, integers in [0, K), with shape (N,).
-        settings: `cam` and `cam_layer` count here.
-        generator: a CPU generator for the noise of `smooth_gradcam_pp`, also within `average`; the others draw nothing.
-        batch_size: images at a time; the noise depends on it.
+        kind: `gradcam`, `smooth_gradcam_pp`, `layercam`, `average` of these three, or the name of one of torch-cam's classes, such
+            as `XGradCAM`.
+        layer: a module of the network, such as `blocks.2`; `last` is the last of a ConvNet's `blocks`, elsewhere the last module
+            whose output is an image of more than one pixel; several names joined by `+` are averaged.
+        batch_size: images at a time; noise depends on it.
 
     Raises:
-        UsageError: when `cam_layer` names no module of the network whose output is an image of more than one pixel.
+        UsageError: when called, where `layer` names no such module, or torch-cam has no such class.
+
+    Example:
+        >>> import torch
+        >>> from limbeck.networks.convnet import ConvNet
+        >>> x, classes = torch.rand(2, 3, 16, 16), torch.tensor([0, 4])
+        >>> TorchCam("layercam")(ConvNet(3, 16, 16, 10, depth=2, width=8), x, classes, torch.Generator()).shape
+        torch.Size([2, 16, 16])
     """
-    batches = zip(torch.split(x.detach(), batch_size), torch.split(classes, batch_size), strict=True)
-    with _borrowed(module), torch.enable_grad():
-        layers = find_layers(module, x[:1], settings.cam_layer)
-        cams = AVERAGED if settings.cam == "average" else (settings.cam,)
-        maps = [
-            [one for cam in cams for one in _layer_maps(module, layers, images, ids.tolist(), cam, generator)]
-            for images, ids in batches
-        ]
-    return torch.cat([_blend(batch, x.shape[2:]) for batch in maps])
+
+    kind: str = "gradcam"
+    layer: str = "last"
+    batch_size: int = 32
+
+    def __call__(self, module: nn.Module, x: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
+        batches = zip(torch.split(x.detach(), self.batch_size), torch.split(classes, self.batch_size), strict=True)
+        with _borrowed(module), torch.enable_grad():
+            layers = find_layers(module, x[:1], self.layer)
+            kinds = AVERAGED if self.kind == "average" else (self.kind,)
+            maps = [
+                [one for kind in kinds for one in _layer_maps(module, layers, images, ids.tolist(), kind, generator)]
+                for images, ids in batches
+            ]
+        return torch.cat([_blend(batch, x.shape[2:]) for batch in maps])
+
+    def check(self, module: nn.Module, x: Tensor) -> None:
+        find_layers(module, x, self.layer)
 
 
-def has_maps(module: nn.Module, x: Tensor, settings: EnhanceSettings) -> bool:
-    """Whether the module has the layers that `cam_layer` names; x holds one image or more, with shape (N, C, H, W)."""
+@dataclass(frozen=True)
+class FunctionCam(Cam):
+    """Maps by a function of the user's: (module, x, classes) → maps in [0, 1] with shape (N, H, W)."""
+
+    function: Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+    def __call__(self, module: nn.Module, x: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
+        with _borrowed(module), torch.enable_grad(), _global_noise_from(generator):
+            maps = self.function(module, x.detach(), classes)
+        good = isinstance(maps, Tensor) and maps.shape == (len(x), *x.shape[2:]) and bool(((maps >= 0) & (maps <= 1)).all())
+        accepted = f"a function that gives maps in [0, 1] with shape {(len(x), *x.shape[2:])}"
+        require(good, "enhance.cam", getattr(self.function, "__name__", type(self.function).__name__), accepted)
+        return maps.detach()
+
+
+def has_maps(module: nn.Module, x: Tensor, cam: Cam) -> bool:
+    """Whether `cam` can make maps of the module; x holds one image or more, with shape (N, C, H, W)."""
     try:
-        find_layers(module, x, settings.cam_layer)
+        cam.check(module, x)
     except UsageError:
         return False
     return True
@@ -119,24 +161,30 @@ def _layer_maps(
     layers: list[str],
     x: Tensor,
     classes: list[int],
-    cam: Cam,
+    kind: str,
     generator: torch.Generator,
 ) -> list[Tensor]:
     """M of each layer, at its resolution and as it comes: ReLU(Σ_l a_l A_l)."""
-    from torchcam.methods import GradCAM, LayerCAM, SmoothGradCAMpp
+    from torchcam import methods
 
     targets: list[nn.Module | str] = [*layers]
     # The parameters are frozen: only the image makes the logits differentiable.
     x = x.detach().requires_grad_()
     # Not normalised by torch-cam, which adds 1e-8 to the greatest value: maps of small gradients would not reach 1.
-    noiseless = {"gradcam": GradCAM, "layercam": LayerCAM}
-    if cam in noiseless:
-        with noiseless[cam](module, targets) as extractor:
-            return extractor(classes, module(x), normalized=False)
-    with SmoothGradCAMpp(module, targets, NOISY_PASSES, NOISE) as smooth, _global_noise_from(generator):
-        # torch-cam takes the image from this pass, and its last noisy pass also for the A_l and ∂y^c/∂A_l outside the means.
-        module(x)
-        return smooth(classes, normalized=False)
+    if kind == "smooth_gradcam_pp":
+        with methods.SmoothGradCAMpp(module, targets, NOISY_PASSES, NOISE) as smooth, _global_noise_from(generator):
+            # torch-cam takes the image from this pass, and its last noisy pass also for the A_l and ∂y^c/∂A_l outside the means.
+            module(x)
+            return smooth(classes, normalized=False)
+    named = NOISELESS.get(kind, kind)
+    require(hasattr(methods, named), "enhance.cam", kind, "the name of one of torch-cam's classes")
+    with getattr(methods, named)(module, targets) as extractor:
+        if kind in NOISELESS:
+            noiseless: list[Tensor] = extractor(classes, module(x), normalized=False)
+            return noiseless
+        with _global_noise_from(generator):
+            maps: list[Tensor] = extractor(classes, module(x), normalized=False)
+            return [one.detach() for one in maps]
 
 
 def _blend(maps: list[Tensor], size: torch.Size) -> Tensor:

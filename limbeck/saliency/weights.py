@@ -7,36 +7,121 @@ its place. After K. Wang et al., "Emphasizing Discriminative Features for Datase
 arXiv:2410.17193.
 """
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from limbeck.saliency.settings import EnhanceSettings
+from limbeck.runtime.errors import require
+from limbeck.saliency.maps import Cam, TorchCam
+
+Threshold = Literal["mean"] | float
 
 
-def gradient_weights(maps: Tensor, settings: EnhanceSettings, generator: torch.Generator) -> Tensor:
-    """What the pixel gradient is multiplied by, with shape (N, 1, H, W).
+class Weighting(ABC):
+    """What becomes of maps."""
 
-    Args:
-        maps: activation maps in [0, 1] with shape (N, H, W).
-        settings: `weighting`, `beta` and `cam_threshold` count here.
-        generator: a CPU generator; only `shuffled` draws from it.
-    """
-    if settings.weighting == "none":
+    @abstractmethod
+    def __call__(self, maps: Tensor, generator: torch.Generator) -> Tensor:
+        """What the pixel gradient is multiplied by, with shape (N, 1, H, W).
+
+        Args:
+            maps: activation maps in [0, 1] with shape (N, H, W).
+            generator: a CPU generator, the only source of chance.
+        """
+
+
+@dataclass(frozen=True)
+class NoWeighting(Weighting):
+    """The gradient is left alone."""
+
+    def __call__(self, maps: Tensor, generator: torch.Generator) -> Tensor:
         return torch.ones_like(maps)[:, None]
-    weights = enhancement(maps, settings.beta, None if settings.cam_threshold == "mean" else float(settings.cam_threshold))
-    if settings.weighting == "constant":
-        weights = weights.mean((1, 2), keepdim=True).expand_as(weights)
-    elif settings.weighting == "shuffled":
-        weights = weights[_other_images(len(weights), generator).to(weights.device)]
-    return weights[:, None]
 
 
-def enhancement(maps: Tensor, beta: float, threshold: float | None = None) -> Tensor:
-    """F(M, β) with shape (N, H, W); `threshold` takes the place of each map's mean."""
+@dataclass(frozen=True)
+class _Enhancing(Weighting):
+    """F by β and the threshold, which is each map's mean or a number in [0, 1]."""
+
+    beta: float = 1.0
+    threshold: Threshold = "mean"
+
+    def __post_init__(self) -> None:
+        require(0 <= self.beta < float("inf"), "beta", self.beta, "at least 0 and finite")
+        good = self.threshold == "mean" or 0 <= float(self.threshold) <= 1
+        require(good, "threshold", self.threshold, "mean or a number in [0, 1]")
+
+
+@dataclass(frozen=True)
+class Activation(_Enhancing):
+    """F(M, β): Discriminative Area Enhancement.
+
+    Example:
+        >>> import torch
+        >>> Activation(beta=1.0)(torch.tensor([[[0.0, 1.0]]]), torch.Generator())
+        tensor([[[[1., 2.]]]])
+    """
+
+    def __call__(self, maps: Tensor, generator: torch.Generator) -> Tensor:
+        return enhancement(maps, self.beta, self.threshold)[:, None]
+
+
+@dataclass(frozen=True)
+class Constant(_Enhancing):
+    """A control: each image's mean of F(M, β), everywhere."""
+
+    def __call__(self, maps: Tensor, generator: torch.Generator) -> Tensor:
+        weights = enhancement(maps, self.beta, self.threshold)
+        return weights.mean((1, 2), keepdim=True).expand_as(weights)[:, None]
+
+
+@dataclass(frozen=True)
+class Shuffled(_Enhancing):
+    """A control: F(M, β) of another image."""
+
+    def __call__(self, maps: Tensor, generator: torch.Generator) -> Tensor:
+        weights = enhancement(maps, self.beta, self.threshold)
+        return weights[_other_images(len(weights), generator).to(weights.device)][:, None]
+
+
+def enhancement(maps: Tensor, beta: float, threshold: Threshold = "mean") -> Tensor:
+    """F(M, β) with shape (N, H, W); a number as `threshold` takes the place of each map's mean."""
     # In float64 the mean of equal float32 values is that value; a mean rounded up would put all of a flat map below it.
     wide = maps.double()
-    bar = wide.mean((1, 2), keepdim=True) if threshold is None else threshold
+    bar = wide.mean((1, 2), keepdim=True) if threshold == "mean" else float(threshold)
     return torch.where(wide < bar, torch.ones_like(maps), beta + maps)
+
+
+def activation_weights(
+    module: nn.Module,
+    x: Tensor,
+    classes: Tensor,
+    *,
+    weighting: Weighting = Activation(),
+    cam: Cam = TorchCam(),
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The weights on the pixel gradient of images, with shape (N, 1, H, W): for a loop of one's own.
+
+    Args:
+        module: the map network, trained on images such as these.
+        x: images as it takes them, with shape (N, C, H, W).
+        classes: their classes, int64 with shape (N,).
+        weighting: what becomes of the maps.
+        cam: what makes them.
+        generator: a CPU generator for what is random in either; None seeds one with 0.
+
+    Example:
+        >>> import torch
+        >>> from limbeck.networks.convnet import ConvNet
+        >>> x, classes = torch.rand(2, 3, 16, 16), torch.tensor([0, 4])
+        >>> activation_weights(ConvNet(3, 16, 16, 10, depth=2, width=8), x, classes, weighting=Activation(beta=2.0)).shape
+        torch.Size([2, 1, 16, 16])
+    """
+    draws = generator or torch.Generator().manual_seed(0)
+    return weighting(cam(module, x, classes, draws), draws).to(x)
 
 
 def _other_images(number: int, generator: torch.Generator) -> Tensor:

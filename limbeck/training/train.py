@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from limbeck import augmentation, views
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck import views
+from limbeck.augmentation import Augmentation
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.random import Key, generator
 from limbeck.training.gradient import Gradient, Loss
@@ -36,7 +36,7 @@ class Training:
         loss: ℓ(logits, targets), a mean over the batch.
         epochs: passes over the images.
         batch_size: images per step; the last batch of an epoch may be smaller.
-        augment: the augmentation, drawn anew at every step: DSA's settings, or views.
+        augment: what is drawn anew at every step: an augmentation, or views.
         rate: how the step size changes; momentum starts anew where the rate says so.
     """
 
@@ -44,7 +44,7 @@ class Training:
     loss: Loss
     epochs: int
     batch_size: int
-    augment: AugmentSettings | Views
+    augment: Augmentation | Views
     rate: Rate = field(default_factory=Constant)
 
 
@@ -174,7 +174,7 @@ def _batches(member: Member, how: Training, seed: int, epoch: int) -> Iterator[t
             x = views.apply(drawn, x)
             yield x, member.targets.of(index, x, lambda y, drawn=drawn: views.mix_targets(drawn, y))  # type: ignore[misc]
         else:
-            x = augmentation.apply(augmentation.draw(how.augment, draws, shape), x)
+            x = how.augment.draw(draws, shape)(x)
             yield x, member.targets.of(index, x, lambda y: y)
 
 

@@ -261,7 +261,7 @@ def test_central_differences(name: str) -> None:
 
         return (4 * difference(h) - difference(2 * h)) / 3  # Richardson: the error falls with h⁴
 
-    assert slope("images", pixel) == pytest.approx(gradients.images[pixel].item(), rel=1e-6)
+    assert slope("images", pixel) == pytest.approx(gradients.images[pixel].item(), rel=1e-6, abs=1e-11)
     assert slope("labels", label) == pytest.approx(gradients.labels[label].item(), rel=1e-6)
     assert slope("syn_lr", ()) == pytest.approx(gradients.syn_lr.item(), rel=1e-6)
 

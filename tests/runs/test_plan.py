@@ -5,13 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.methods.test_run import OVERRIDES, settings
 
 from limbeck.cli.main import main
 from limbeck.networks.flat import flat_network
 from limbeck.runs.distill import distill, train_experts
 from limbeck.runs.plan import StandIn, plan
 from limbeck.runtime.errors import UsageError
+from tests.runs.test_distill import OVERRIDES, settings
 
 
 def test_a_plan_is_the_sum_of_its_parts():

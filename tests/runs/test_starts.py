@@ -158,4 +158,4 @@ def test_what_is_no_start_is_refused_before_anything_is_written(tmp_path: Path) 
     with pytest.raises(UsageError, match=r"^init: ' ' is not one of correct, real, noise, centre, or the path of a distilled set"):
         load_recipe("scenes", {"init": " "})
     with pytest.raises(UsageError, match="^network: .* a network with a method `features` or with a linear layer"):
-        distill(settings("dm", network="methods.test_starts:convolutions", init="centre"), tmp_path / "run")
+        distill(settings("dm", network="runs.test_starts:convolutions", init="centre"), tmp_path / "run")
