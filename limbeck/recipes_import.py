@@ -20,8 +20,7 @@ from limbeck.experts.settings import ExpertSettings
 from limbeck.methods.registry import METHODS
 from limbeck.recipes import key_types, settings_from_plain
 from limbeck.runtime.errors import UsageError
-from limbeck.runtime.fingerprint import plain
-from limbeck.studies.cells import flatten
+from limbeck.runtime.fingerprint import flatten, plain
 
 Kind = Literal["edf", "pad", "datm", "mtt"]
 

@@ -74,7 +74,7 @@ def _run(words: list[str]) -> None:
         return
     with stdout_to_stderr():
         results = command.run(arguments)
-    print_json(results)
+    print_json(results.to_dict() if hasattr(results, "to_dict") else results)
 
 
 def _top_parser() -> Parser:
