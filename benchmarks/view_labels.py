@@ -10,6 +10,7 @@ the output file and not measured again. Prints the table of `docs/evaluation.md`
 
 import argparse
 import dataclasses
+import math
 import sys
 import tempfile
 import time
@@ -19,8 +20,9 @@ from typing import Any
 import torch
 
 from limbeck.distilled.settings import ViewLabelSettings
+from limbeck.distilled.small_set import SmallSet
 from limbeck.distilled.view_labels import StoredViews, stored_error
-from limbeck.evaluation.evaluator import Evaluator, Subset
+from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.predictions import accuracy
 from limbeck.evaluation.statistics import compare, summarise
 from limbeck.recipes import load_recipe
@@ -47,7 +49,7 @@ def measured(logits: list[torch.Tensor], judge: Evaluator) -> list[float]:
     return [accuracy(found, judge.labels_of("test")) for found in logits]
 
 
-def errors(views: StoredViews, subset: Subset, judge: Evaluator) -> dict[str, float]:
+def errors(views: StoredViews, subset: SmallSet, judge: Evaluator) -> dict[str, float]:
     """Of some epochs together, at the protocol's temperature."""
     epochs = [views.epochs * i // ERROR_EPOCHS for i in range(ERROR_EPOCHS)]
     rows = [stored_error(views, judge.teacher, TensorImages(subset.images), epoch, judge.protocol.temperature) for epoch in epochs]
@@ -55,16 +57,16 @@ def errors(views: StoredViews, subset: Subset, judge: Evaluator) -> dict[str, fl
     return {**mean, "kl_max": max(row["kl_max"] for row in rows)}
 
 
-def variant(name: str, subset: Subset, judge: Evaluator, seeds: range, folder: Path) -> dict[str, Any]:
+def variant(name: str, subset: SmallSet, judge: Evaluator, seeds: range, folder: Path) -> dict[str, Any]:
     began, progress = time.perf_counter(), PlainProgress()
     if name == LIVE:
         values = measured(judge.live_logits(subset, seeds, progress=progress), judge)
-        return {"accuracy": summarise(values), "seconds": round(time.perf_counter() - began, 1)}
+        return {"accuracy": summarise(values).to_dict(), "seconds": round(time.perf_counter() - began, 1)}
     views = judge.label_views(subset, folder / f"{name}.safetensors", VARIANTS[name], progress)
     labelled = time.perf_counter() - began
     values = measured(judge.logits(dataclasses.replace(subset, views=views), seeds, progress=progress), judge)
     return {
-        "accuracy": summarise(values),
+        "accuracy": summarise(values).to_dict(),
         "bytes_per_view": views.bytes_per_view,
         "file_bytes": views.path.stat().st_size,
         "error": errors(views, subset, judge),
@@ -82,10 +84,11 @@ def table(results: dict[str, Any]) -> str:
             lines.append(f"| {name} | | | {figures} | |")
             continue
         lost = compare(row["accuracy"]["values"], live)
-        if lost["mean"] == 0 and lost["ci95"][0] == lost["ci95"][1]:
+        if lost.std == 0 and lost.mean == 0:
             against = "0, the same networks"
         else:
-            against = f"{100 * lost['mean']:+.2f} [{100 * lost['ci95'][0]:+.2f}, {100 * lost['ci95'][1]:+.2f}]"
+            low, high = lost.ci95 or (math.nan, math.nan)
+            against = f"{100 * lost.mean:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
         lines.append(f"| {name} | {row['bytes_per_view']['labels']:.0f} | {row['error']['kl']:.1e} | {figures} | {against} |")
     return "\n".join(lines)
 
@@ -109,8 +112,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         images, classes, _ = workspace.method(workspace, Path(folder))
         labels = torch.zeros(len(images), workspace.data.num_classes, device=images.device)  # a teacher's protocol does not look
-        subset = Subset(images, labels, True, classes, settings.outer.syn_lr_init)
-        results["teacher_accuracy"] = judge.full(PlainProgress())["values"][0]
+        subset = SmallSet(images, labels, classes, settings.outer.syn_lr_init, "logits")
+        results["teacher_accuracy"] = judge.full(PlainProgress()).values[0]
         for name in (LIVE, *VARIANTS):
             if name not in results["variants"]:
                 results["variants"][name] = variant(name, subset, judge, seeds, Path(folder))

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import limbeck
 
-# From the ground up; `augmentation`, `losses` and `views` share a row but not a room.
+# From the ground up; `accuracy`, `augmentation`, `losses` and `views` share a row but not a room.
 ROWS = (
     {"runtime"},
     {"data"},
     {"networks"},
-    {"augmentation", "losses", "views"},
+    {"accuracy", "augmentation", "losses", "views"},
     {"training"},
     {"saliency"},
     {"matching"},

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from limbeck.data.imageset import ImageSet, Split
 from limbeck.data.preprocessing import Preprocessing
@@ -30,6 +29,7 @@ from limbeck.distilled.read import ForeignOptions, read_set
 from limbeck.distilled.selection import centres
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.settings import STARTS, Start
+from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.experts.store import TrajectoryStore
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.errors import Failure, UsageError, require
@@ -40,15 +40,6 @@ from limbeck.training.images import Images, LazyImages, TensorImages, prepare_sp
 from limbeck.training.train import logits_of
 
 LEAST_SYN_LR, GREATEST_SYN_LR = 1e-6, 1e38  # as `outer.syn_lr_init`
-
-
-@dataclass(frozen=True, slots=True)
-class InitialSet:
-    """X with shape (N, C, H, W), Y with shape (N, K), and the class of each image, int64 with shape (N,), class by class."""
-
-    images: Tensor
-    labels: Tensor
-    classes: Tensor
 
 
 @dataclass(frozen=True)
@@ -65,6 +56,7 @@ class Initial:
         ipc: images per class.
         seed: of the draws.
         device: to compute on.
+        syn_lr: η.
         features: gives those of the training images, with shape (N, D), on the CPU, asked only for `centre`.
     """
 
@@ -77,10 +69,11 @@ class Initial:
     ipc: int
     seed: int
     device: torch.device
+    syn_lr: float
     features: Callable[[], Tensor]
 
-    def make(self, kind: Start, soft: bool = True, progress: Progress | None = None) -> InitialSet:
-        """X, Y (logits, or where not `soft` one-hot) and the classes, of the `kind` above.
+    def make(self, start: Start, kind: Kind = "logits", progress: Progress | None = None) -> SmallSet:
+        """X, Y of that kind, `logits` or `hard`, and the classes, class by class, as `start` has them.
 
         Raises:
             UsageError: when a class has fewer than `ipc` training images.
@@ -88,33 +81,32 @@ class Initial:
         check_ipc(self.data, self.ipc)
         train, k = self.data.train, self.data.num_classes
         classes = torch.arange(k).repeat_interleave(self.ipc)
-        labels = one_hot(classes, k).float()
         found: Tensor | None = None
-        if kind == "correct" or (kind == "noise" and soft):
+        if start == "correct" or (start == "noise" and kind == "logits"):
             chosen, found = self._correct(self._logits(self.label_experts), progress or NoProgress())
-        elif kind == "centre":
+        elif start == "centre":
             chosen = centres(self.features(), torch.from_numpy(train.labels), self.ipc, self.seed)
         else:
             chosen = real_subset(train, k, self.ipc, self.seed, "initial")
-            found = self._logits(1)[0, chosen] if soft else None
+            found = self._logits(1)[0, chosen] if kind == "logits" else None
         images = self.preprocessing.prepare(train.images(chosen.numpy())).to(self.device)
-        if kind == "noise":
+        if start == "noise":
             images = torch.randn(images.shape, generator=generator(self.seed, "initial noise")).to(self.device)
-        if soft:
-            labels = self._voted_for(images, classes) if found is None else found
-        if kind == "noise" and soft:
+        if kind == "hard":
+            return SmallSet.of_classes(images, classes, k, self.syn_lr)
+        labels = self._voted_for(images, classes) if found is None else found
+        if start == "noise":
             labels = labels.view(k, self.ipc, -1).mean(1, keepdim=True).expand(-1, self.ipc, -1).flatten(0, 1)
-        return InitialSet(images, labels.clone().to(self.device), classes)
+        return SmallSet(images, labels.clone().to(self.device), classes, self.syn_lr, kind)
 
-    def continued(self, held: DistilledSet, soft: bool = True) -> InitialSet:
-        """X, Y (logits, or where not `soft` one-hot) and the classes of a set that fits, class by class."""
+    def continued(self, held: SmallSet, kind: Kind = "logits") -> SmallSet:
+        """A set that fits, class by class, with labels of that kind: `logits` or `hard`."""
         order = held.classes.argsort(stable=True)
         images, classes = held.images[order].to(self.device), held.classes[order]
-        if not soft:
-            labels = one_hot(classes, held.num_classes).float()
-        else:
-            labels = held.labels[order] if held.label_kind == "logits" else self._voted_for(images, classes)
-        return InitialSet(images, labels.to(self.device), classes)
+        if kind == "hard":
+            return SmallSet.of_classes(images, classes, held.num_classes, held.syn_lr)
+        labels = held.labels[order] if held.kind == "logits" else self._voted_for(images, classes)
+        return SmallSet(images, labels.to(self.device), classes, held.syn_lr, kind)
 
     def _logits(self, experts: int, images: Images | None = None) -> Tensor:
         """The logits of the first `experts` experts' last epoch for `images` (None: those of training), with shape (S, N, K)."""

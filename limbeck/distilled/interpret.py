@@ -9,7 +9,7 @@ Every choice that is made comes back as a sentence; where the values leave a dou
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,13 +17,11 @@ from torch.nn.functional import interpolate, one_hot
 
 from limbeck.data.preprocessing import Identity, Preprocessing, Whiten
 from limbeck.distilled.formats import FLOATS, refusal, shown
+from limbeck.distilled.small_set import Kind, are_probabilities, is_one_hot
 
 LEAST = 1e-12
-SUM_ERROR = 1e-2  # of probabilities: half precision and many classes
 NEGATIVE = -0.05  # darker than what an optimiser makes of black
 MOST_OUTSIDE = 0.3  # share of values outside of [0, 1] in what is said to be pixels
-
-Kind = Literal["logits", "hard"]
 
 
 class Understood(NamedTuple):
@@ -147,8 +145,7 @@ def _rows(path: Path, rows: Tensor, wanted: str) -> tuple[Understood, Kind]:
     if not bool(rows.float().isfinite().all()):
         raise refusal(path, "holds labels with numbers that are not finite")
     total = rows.sum(1, keepdim=True)
-    single = bool(((rows == 0) | (rows == 1)).all()) and bool((total == 1).all())
-    shares = bool((rows >= 0).all()) and bool(((total - 1).abs() < SUM_ERROR).all())
+    single, shares = is_one_hot(rows), are_probabilities(rows)
     kind = wanted if wanted != "auto" else "hard" if single else "probabilities" if shares else "logits"
     notes = [f"labels are taken for {kind}"] if wanted == "auto" and not single else []
     if kind == "hard":

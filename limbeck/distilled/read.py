@@ -18,7 +18,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -51,6 +51,7 @@ from limbeck.distilled.formats import (
 )
 from limbeck.distilled.interpret import classes_of, images_of, labels_of, positions, resizing
 from limbeck.distilled.set import DistilledSet
+from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.runtime.errors import require
 
 FORMS = "a saved distilled set, a folder of images or with images_best.pt, an .npz and a .pt file are accepted"
@@ -170,7 +171,7 @@ class _Reading:
             [self.path],
             images=images.float(),
             labels=self.tensor("labels", arrays["labels"]).float(),
-            label_kind=self.text("label_kind", arrays["label_kind"]),
+            kind=self.text("label_kind", arrays["label_kind"]),
             classes=self.tensor("classes", arrays["classes"]),
             syn_lr=self.rate(arrays["syn_lr"]),
             preprocessing=preprocessing_from(self.text("preprocessing", arrays["preprocessing"]), held),
@@ -181,7 +182,7 @@ class _Reading:
         """What `export_folder` wrote."""
         archive, described = within(self.path, self.path / "labels.npz"), within(self.path, self.path / "classes.json")
         arrays = self.arrays(archive, ("labels", "classes", "files", "syn_lr"))
-        names, label_kind = self.names_in(described)
+        names, kind = self.names_in(described)
         files = [within(self.path, self.path / file) for file in self.texts("files", arrays["files"])]
         if (held := sum(len(self.images_in(folder)) for folder in self.folders())) != len(set(files)):
             raise refusal(self.path, f"holds {held} images in its folders, where labels.npz lists {len(set(files))}")
@@ -191,7 +192,7 @@ class _Reading:
             [described, archive, *files],
             images=self.decoded(files),
             labels=self.tensor("labels", arrays["labels"]).float(),
-            label_kind=label_kind,
+            kind=kind,
             classes=self.tensor("classes", arrays["classes"]),
             syn_lr=self.rate(arrays["syn_lr"]),
             class_names=names,
@@ -215,7 +216,7 @@ class _Reading:
             [*files, *about.files],
             images=raw.images.float(),
             labels=one_hot(raw.labels.long(), len(about.class_names)).float() if hard else raw.labels.float(),
-            label_kind=about.label_kind,
+            kind=about.label_kind,
             classes=raw.labels.long() if hard else about.classes,
             syn_lr=stated,
             preprocessing=about.preprocessing,
@@ -239,36 +240,52 @@ class _Reading:
             files,
             images=images,
             labels=labels,
-            label_kind="hard",
+            kind="hard",
             classes=classes,
             syn_lr=self.chosen_rate(None),
         )
 
-    def understood(self, kind: str, raw: Raw, files: list[Path]) -> DistilledSet:
+    def understood(self, form: str, raw: Raw, files: list[Path]) -> DistilledSet:
         """The set that arrays without a description mean."""
         data, options = self.data, self.options
         images, notes = images_of(self.path, raw.images, data.shape, self.preprocessing, options.normalised, options.resize)
-        (labels, more), label_kind = labels_of(self.path, raw.labels, len(images), data.num_classes, options.labels)
+        (labels, more), kind = labels_of(self.path, raw.labels, len(images), data.num_classes, options.labels)
         order = raw.class_names or options.class_order
         if order is not None:
             labels = labels[:, positions(self.path, order, data.class_names)]
         else:
             more = [*more, "labels are taken to count the classes in the order of the data"]
-        classes, grounds = (labels.argmax(1), []) if label_kind == "hard" else classes_of(labels)
+        classes, grounds = (labels.argmax(1), []) if kind == "hard" else classes_of(labels)
         self.assumed.extend([*raw.notes, *notes, *more, *grounds])
         if raw.class_names and options.class_order and tuple(options.class_order) != raw.class_names:
             self.assumed.append("the order of classes in the file is taken, not the one that was given")
         rate = self.chosen_rate(raw.syn_lr)
-        return self.made(kind, files, images=images, labels=labels, label_kind=label_kind, classes=classes, syn_lr=rate)
+        return self.made(form, files, images=images, labels=labels, kind=kind, classes=classes, syn_lr=rate)
 
-    def made(self, kind: str, files: list[Path], **parts: Any) -> DistilledSet:
+    def made(
+        self,
+        form: str,
+        files: list[Path],
+        *,
+        images: Tensor,
+        labels: Tensor,
+        classes: Tensor,
+        syn_lr: float,
+        kind: str,
+        preprocessing: Preprocessing | None = None,
+        class_names: tuple[str, ...] | None = None,
+    ) -> DistilledSet:
         """The set of these parts; what is not among them is the data's."""
-        whole: dict[str, Any] = {"preprocessing": self.preprocessing, "class_names": self.data.class_names, **parts}
-        origin = {"name": printable(self.path.resolve().name), "kind": kind, "sha256": self.checksum(files)}
-        if whole["images"].ndim != 4:
-            raise refusal(self.path, f"holds images with shape {tuple(whole['images'].shape)}; (N, C, H, W) is accepted")
+        origin = {"name": printable(self.path.resolve().name), "kind": form, "sha256": self.checksum(files)}
+        if images.ndim != 4:
+            raise refusal(self.path, f"holds images with shape {tuple(images.shape)}; (N, C, H, W) is accepted")
         try:
-            held = DistilledSet(**whole, metadata={"method": None, "origin": origin, "assumed": self.assumed})
+            held = DistilledSet(
+                set=SmallSet(images, labels, classes, syn_lr, cast(Kind, kind)),
+                preprocessing=preprocessing or self.preprocessing,
+                class_names=class_names or self.data.class_names,
+                metadata={"method": None, "origin": origin, "assumed": self.assumed},
+            )
             pixels = held.preprocessing.inverse(held.images[:1])
         except (ValueError, RuntimeError) as error:  # what it says of images, labels and classes; of the preprocessing
             raise refusal(self.path, f"holds what is no sound set: {' '.join(str(error).split())[:200]}") from error

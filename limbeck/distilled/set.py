@@ -1,4 +1,4 @@
-"""The distilled set: N synthetic images X, their labels Y, the step size η to train with, and the way back to pixels.
+"""The distilled set: a `SmallSet` of synthetic images, the way back to pixels, and what is known of it.
 
 On disk it is a folder, written whole or not at all:
 
@@ -17,7 +17,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from filelock import FileLock
@@ -28,6 +28,7 @@ from torch.utils.data import TensorDataset
 
 from limbeck.data.preprocessing import Preprocessing, preprocessing_from
 from limbeck.distilled import set_views
+from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.distilled.view_labels import StoredViews
 from limbeck.runtime.cache import cache_root, lock
 from limbeck.runtime.errors import UsageError, require
@@ -43,61 +44,81 @@ _WORDS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DistilledSet:
-    """Images with labels, as they were optimised.
+    """A small set, as it was optimised.
 
     Args:
-        images: X, with shape (N, C, H, W), float32, as the network takes them (preprocessed).
-        labels: Y, with shape (N, K), float32: logits, or one-hot rows, as `label_kind` says.
-        label_kind: `logits` or `hard`.
-        classes: the class each image was made for, with shape (N,), int64, in 0 … K − 1.
-        syn_lr: η, above 0.
-        preprocessing: what leads from pixels to `images`, and back.
+        set: images, float32, and labels, float32, `logits` or `hard`; with η, and with labels of views where there are any.
+        preprocessing: what leads from pixels to the images, and back.
         class_names: K names.
         metadata: JSON types: method, settings, seeds, versions, fingerprints (of data and experts), evaluation (`accuracy`,
             `recovery_ratio`, `protocol`, … as in a run's results.json) and evaluations, a list of later ones. `set` and
             `views` are taken.
-        views: a teacher's labels of augmented views of these images, beside `labels`; None where there are none.
 
     Raises:
         ValueError: when these do not fit together, or a number is not finite.
     """
 
-    images: Tensor
-    labels: Tensor
-    label_kind: Literal["logits", "hard"]
-    classes: Tensor
-    syn_lr: float
+    set: SmallSet
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     metadata: dict[str, Any] = field(default_factory=dict)
-    views: StoredViews | None = None
 
     def __post_init__(self) -> None:
         if problem := _problem(self):
             raise ValueError(problem)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.set)
+
+    @property
+    def images(self) -> Tensor:
+        """X, with shape (N, C, H, W), as the network takes them (preprocessed)."""
+        return self.set.images
+
+    @property
+    def labels(self) -> Tensor:
+        """Y, with shape (N, K): logits, or one-hot rows, as `label_kind` says."""
+        return self.set.labels
+
+    @property
+    def label_kind(self) -> Kind:
+        """`logits` or `hard`."""
+        return self.set.kind
+
+    @property
+    def classes(self) -> Tensor:
+        """The class each image was made for, int64 with shape (N,)."""
+        return self.set.classes
+
+    @property
+    def syn_lr(self) -> float:
+        """η."""
+        assert self.set.syn_lr is not None, "checked when the set was made"
+        return self.set.syn_lr
+
+    @property
+    def views(self) -> StoredViews | None:
+        """A teacher's labels of augmented views, where the set has any."""
+        return self.set.views
 
     @property
     def num_classes(self) -> int:
         """K."""
-        return len(self.class_names)
+        return self.set.num_classes
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """C, H, W."""
-        _, channels, height, width = self.images.shape
-        return channels, height, width
+        return self.set.shape
 
     @property
     def ipc(self) -> int:
         """The greatest number of images that a class has."""
-        return int(torch.bincount(self.classes, minlength=self.num_classes).max())
+        return self.set.ipc
 
     def probabilities(self) -> Tensor:
-        """The labels as a distribution over the classes, with shape (N, K): softmax(Y) of logits, or the one-hot rows."""
-        return self.labels.softmax(dim=1) if self.label_kind == "logits" else self.labels
+        """The labels as a distribution over the classes, with shape (N, K)."""
+        return self.set.probabilities()
 
     def to_pixels(self) -> Tensor:
         """The images without their preprocessing, with shape (N, C, H, W), clamped to [0, 1]."""
@@ -193,7 +214,7 @@ class DistilledSet:
             held = cls.load(path)
             require(held.views is None, "path", str(path), "a set without labels of views")
             views.check(TensorImages(held.images))
-            _note(path, replace(held, views=views), {set_views.KEY: set_views.put(views, path)})
+            _note(path, replace(held, set=replace(held.set, views=views)), {set_views.KEY: set_views.put(views, path)})
 
     def _tensors(self) -> dict[str, Tensor]:
         held = {"images": self.images, "labels": self.labels, "classes": self.classes}
@@ -243,16 +264,12 @@ def _assemble(metadata: dict[str, Any], content: bytes, views: StoredViews | Non
         if list(tensors[name].shape) != described[name]:
             raise ValueError(f"{name} has shape {list(tensors[name].shape)}, {METADATA} says {described[name]}")
     held = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(_PREFIX)}
+    parts = (tensors["images"], tensors["labels"], tensors["classes"], float(tensors["syn_lr"]), described["label_kind"], views)
     distilled = DistilledSet(
-        images=tensors["images"],
-        labels=tensors["labels"],
-        label_kind=described["label_kind"],
-        classes=tensors["classes"],
-        syn_lr=float(tensors["syn_lr"]),
+        set=SmallSet(*parts),
         preprocessing=preprocessing_from(described["preprocessing"], held),
         class_names=tuple(described["class_names"]),
         metadata=cast(dict[str, Any], _unspelled(metadata)),
-        views=views,
     )
     _try_inverse(distilled)
     return distilled
@@ -276,32 +293,19 @@ def _try_inverse(distilled: DistilledSet) -> None:
 
 def _problem(held: DistilledSet) -> str | None:
     """What is wrong with a set, or None."""
-    count, names = len(held.images), held.class_names
-    if held.images.ndim != 4 or held.images.dtype != torch.float32 or held.images.numel() == 0:
-        return f"images must be float32 (N, C, H, W), not {held.images.dtype} {list(held.images.shape)}"
+    small, names = held.set, held.class_names
+    if small.images.dtype != torch.float32 or small.labels.dtype != torch.float32:
+        return f"images and labels must be float32, not {small.images.dtype} and {small.labels.dtype}"
     if not names or not all(isinstance(name, str) for name in names):
         return "class_names must be strings, one for each class"
-    if held.labels.dtype != torch.float32 or list(held.labels.shape) != [count, len(names)]:
-        return f"labels must be float32 {[count, len(names)]}, not {held.labels.dtype} {list(held.labels.shape)}"
-    if held.classes.dtype != torch.int64 or list(held.classes.shape) != [count]:
-        return f"classes must be int64 {[count]}, not {held.classes.dtype} {list(held.classes.shape)}"
-    if not 0 <= int(held.classes.min()) <= int(held.classes.max()) < len(names):
-        return f"classes must be in 0 … {len(names) - 1}"
-    if not bool(held.images.isfinite().all()) or not bool(held.labels.isfinite().all()):
-        return "images and labels must be finite"
-    if held.label_kind not in ("logits", "hard"):
-        return f"label_kind {held.label_kind!r} is not logits or hard"
-    if held.label_kind == "hard" and not _one_hot(held.labels):
-        return "hard labels must be one-hot"
-    if not (math.isfinite(held.syn_lr) and held.syn_lr > 0):
-        return f"syn_lr must be finite and above 0, not {held.syn_lr}"
-    if taken := sorted({"set", set_views.KEY} & held.metadata.keys()):
-        return f"metadata must not use the key {taken[0]!r}"
-    return None if held.views is None else set_views.problem(held.views, held.images, held.num_classes)
-
-
-def _one_hot(labels: Tensor) -> bool:
-    return bool(((labels == 0) | (labels == 1)).all()) and bool((labels.sum(dim=1) == 1).all())
+    if small.num_classes != len(names):
+        return f"labels must be float32 {[len(small), len(names)]}, not {list(small.labels.shape)}"
+    if small.kind == "probabilities":
+        return "label_kind 'probabilities' is not logits or hard: log p are the logits of p"
+    if small.syn_lr is None:
+        return "syn_lr is missing"
+    taken = sorted({"set", set_views.KEY} & held.metadata.keys())
+    return f"metadata must not use the key {taken[0]!r}" if taken else None
 
 
 def _reason(error: Exception) -> str:

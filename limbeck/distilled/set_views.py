@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from limbeck.distilled.view_labels import VIEWS, StoredViews, checksum
 from limbeck.runtime.errors import require
 
@@ -52,13 +50,6 @@ def take(folder: Path, described: Mapping[str, Any]) -> StoredViews:
     if views.about != described["about"]:
         raise ValueError(f"{VIEWS} is another one than its metadata describe")
     return views
-
-
-def problem(views: StoredViews, images: Tensor, num_classes: int) -> str | None:
-    """What is wrong with views of images (N, C, H, W) of so many classes, or None."""
-    about, found = views.about, [*images.shape, num_classes]
-    wanted = [about["count"], *about["shape"], about["num_classes"]]
-    return None if found == wanted else f"views must be of images and classes {found}, not {wanted}"
 
 
 def summary(views: StoredViews) -> dict[str, Any]:

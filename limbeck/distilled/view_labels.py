@@ -100,6 +100,11 @@ class StoredViews(Targets):
         same = _images_fingerprint(images) == self.about["images"]
         require(same, "path", str(self.path), "made for these images: their pixels differ")
 
+    def problem(self, images: Tensor, num_classes: int) -> str | None:
+        """What is wrong with these as views of images (N, C, H, W) of so many classes, or None."""
+        found, wanted = [*images.shape, num_classes], [self.about["count"], *self.about["shape"], self.about["num_classes"]]
+        return None if found == wanted else f"views must be of images and classes {found}, not {wanted}"
+
     def draws(self, epoch: int) -> list[tuple[Tensor, ViewDraw]]:
         """Of every batch of an epoch, from 0, which images (int64 with shape (B,)) and how they are seen."""
         return _unpacked(self._read(epoch), int(self.about["batch_size"]))

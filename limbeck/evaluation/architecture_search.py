@@ -26,14 +26,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.fitting import (
     Cell,
     Cells,
     Fit,
-    TrainingSet,
     check_measured,
     check_seeds,
-    check_training_set,
     percentiles,
     right_share,
 )
@@ -81,7 +80,7 @@ def search_space(
 
 def search(
     fit: Fit,
-    sets: Mapping[str, TrainingSet],
+    sets: Mapping[str, SmallSet],
     names: Sequence[str],
     seeds: Sequence[int],
     test: Images,
@@ -118,9 +117,9 @@ def search(
         UsageError: for sets, names, seeds or images that do not fit together; before anything is trained.
     """
     require(truth in sets, "truth", truth, f"one of the sets {', '.join(sets)}")
-    num_classes = sets[truth][1].shape[-1]
-    for key, chosen in sets.items():
-        check_training_set(key, chosen, num_classes)
+    num_classes = sets[truth].num_classes
+    for key, small in sets.items():
+        require(small.num_classes == num_classes, key, small.num_classes, f"a set of {num_classes} classes")
     check_measured("test", test, labels, num_classes)
     if choose:
         check_measured("choose", *choose, num_classes)
@@ -128,10 +127,9 @@ def search(
     check_seeds(seeds)
 
     def cell(key: str, name: str, seed: int) -> Cell:
-        images, targets, hard = sets[key]
         began = time.perf_counter()
         asked = [test, choose[0]] if choose else [test]
-        found = fit(name, images, targets, hard=hard, seed=seed, measure=asked, num_classes=num_classes)
+        found = fit(name, sets[key], seed=seed, measure=asked)
         found = [logits.cpu() for logits in found]  # waits for the GPU
         seconds = time.perf_counter() - began
         chosen = right_share(found[1], choose[1]) if choose else None
@@ -147,7 +145,7 @@ def search(
         "accuracy": accuracy,
         "choice": choice,
         "seconds": {key: math.fsum(cell["seconds"] for row in found.values() for cell in row) for key, found in rows.items()},
-        "images": {key: len(chosen[0]) for key, chosen in sets.items()},
+        "images": {key: len(small) for key, small in sets.items()},
         "proxies": {key: rank_correlation((choice or accuracy)[key], accuracy[truth], draws=draws) for key in sets if key != truth},
     }
 

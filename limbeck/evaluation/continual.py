@@ -17,13 +17,13 @@ which a memory filled task by task would not: of such a set this says how useful
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.fitting import (
     Cell,
     Cells,
@@ -31,7 +31,6 @@ from limbeck.evaluation.fitting import (
     Fit,
     check_measured,
     check_seeds,
-    check_training_set,
     right_share,
 )
 from limbeck.evaluation.statistics import compare, summarise
@@ -40,29 +39,16 @@ from limbeck.runtime.random import derived_seed, generator
 from limbeck.training.images import Images
 
 
-@dataclass(frozen=True, eq=False)
-class Memory:
-    """What is kept of every class.
-
-    Args:
-        images: X as the network takes them, with shape (N, C, H, W).
-        labels: Y with shape (N, K): logits, or with `hard` probabilities, such as one-hot.
-        classes: the class that each image is kept for, int64 with shape (N,), each of the K at least once.
-        hard: how `labels` are meant.
-    """
-
-    images: Tensor
-    labels: Tensor
-    classes: Tensor
-    hard: bool = False
-
-    def restricted(self, seen: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """The images (n, C, H, W) of the classes `seen`, and their labels (n, |S|), whose columns are in the order of `seen`."""
-        kept = torch.isin(self.classes.cpu(), torch.tensor(seen)).nonzero()[:, 0]
-        labels = self.labels[kept.to(self.labels.device)][:, list(seen)]
-        if self.hard:
-            labels = labels / labels.sum(1, keepdim=True)
-        return self.images[kept.to(self.images.device)], labels
+def restricted(memory: SmallSet, seen: Sequence[int]) -> SmallSet:
+    """The images of the classes `seen`, which are counted in the order of `seen`."""
+    kept = torch.isin(memory.classes, torch.tensor(seen)).nonzero()[:, 0]
+    labels = memory.labels[kept.to(memory.labels.device)][:, list(seen)]
+    if memory.kind != "logits":
+        labels = labels / labels.sum(1, keepdim=True)
+    place = torch.empty(memory.num_classes, dtype=torch.int64)
+    place[list(seen)] = torch.arange(len(seen))
+    images = memory.images[kept.to(memory.images.device)]
+    return SmallSet(images, labels, place[memory.classes[kept]], memory.syn_lr, memory.kind)
 
 
 def class_tasks(num_classes: int, steps: int, seed: int) -> list[list[int]]:
@@ -79,7 +65,7 @@ def class_tasks(num_classes: int, steps: int, seed: int) -> list[list[int]]:
 def continual(
     fit: Fit,
     network: str,
-    memories: Mapping[str, Sequence[Memory]],
+    memories: Mapping[str, Sequence[SmallSet]],
     test: Images,
     labels: Tensor,
     *,
@@ -114,21 +100,13 @@ def continual(
     num_classes = _check(memories, test, labels, seeds)
     tasks = {seed: class_tasks(num_classes, steps, seed) for seed in seeds}
 
-    def cell(memory: Memory, seed: int, step: int) -> Cell:
+    def cell(memory: SmallSet, seed: int, step: int) -> Cell:
         seen = [k for task in tasks[seed][: step + 1] for k in task]
-        images, targets = memory.restricted(seen)
         asked = torch.isin(labels.cpu(), torch.tensor(seen)).nonzero()[:, 0]
         place = torch.empty(num_classes, dtype=torch.int64)
         place[seen] = torch.arange(len(seen))
-        (logits,) = fit(
-            network,
-            images,
-            targets,
-            hard=memory.hard,
-            seed=derived_seed(seed, "continual", step),
-            measure=[Chosen(test, asked)],
-            num_classes=len(seen),
-        )
+        measure = [Chosen(test, asked)]
+        (logits,) = fit(network, restricted(memory, seen), seed=derived_seed(seed, "continual", step), measure=measure)
         return {"accuracy": right_share(logits, place[labels.cpu()[asked]])}
 
     rows: dict[str, list[list[float]]] = {}
@@ -141,7 +119,7 @@ def continual(
     first, *others = memories
     return {
         "tasks": {str(seed): found for seed, found in tasks.items()},
-        "images": {name: len(drawn[0].images) for name, drawn in memories.items()},
+        "images": {name: len(drawn[0]) for name, drawn in memories.items()},
         "memories": {name: _over_seeds(found) for name, found in rows.items()},
         "differences": {name: _paired(rows[first], rows[name]) for name in others},
     }
@@ -149,40 +127,41 @@ def continual(
 
 def _over_seeds(rows: Sequence[Sequence[float]]) -> dict[str, Any]:
     """Summaries over seeds of the accuracies rows[seed][step]."""
-    return {"steps": [summarise(column) for column in zip(*rows, strict=True)], "average": summarise(_averages(rows))}
+    return {
+        "steps": [summarise(column).to_dict() for column in zip(*rows, strict=True)],
+        "average": summarise(_averages(rows)).to_dict(),
+    }
 
 
 def _paired(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> dict[str, Any]:
     """Comparisons over seeds of the accuracies a[seed][step] and b[seed][step]."""
     columns = zip(zip(*a, strict=True), zip(*b, strict=True), strict=True)
-    return {"steps": [compare(left, right) for left, right in columns], "average": compare(_averages(a), _averages(b))}
+    return {
+        "steps": [compare(left, right).to_dict() for left, right in columns],
+        "average": compare(_averages(a), _averages(b)).to_dict(),
+    }
 
 
 def _averages(rows: Sequence[Sequence[float]]) -> list[float]:
     return [math.fsum(row) / len(row) for row in rows]
 
 
-def _check(memories: Mapping[str, Sequence[Memory]], test: Images, labels: Tensor, seeds: Sequence[int]) -> int:
+def _check(memories: Mapping[str, Sequence[SmallSet]], test: Images, labels: Tensor, seeds: Sequence[int]) -> int:
     """K, when all fit together."""
     check_seeds(seeds)
     require(len(memories) > 0 and all(memories.values()), "memories", list(memories), "one memory or more, each with a draw")
-    num_classes = next(iter(memories.values()))[0].labels.shape[-1]
+    num_classes = next(iter(memories.values()))[0].num_classes
     every = list(range(num_classes))
     for name, drawn in memories.items():
         require(len(drawn) in (1, len(seeds)), name, len(drawn), f"one memory, or {len(seeds)}, one for each seed")
         for memory in drawn:
-            check_training_set(name, (memory.images, memory.labels, memory.hard), num_classes)
             found = sorted(set(memory.classes.tolist()))
-            require(
-                len(memory.classes) == len(memory.images) and found == every,
-                f"{name}.classes",
-                found,
-                f"each of 0 … {num_classes - 1}",
-            )
-            own = memory.labels.cpu().gather(1, memory.classes.cpu()[:, None])
-            sound = not memory.hard or bool((own > 0).all())
+            require(memory.num_classes == num_classes, name, memory.num_classes, f"a set of {num_classes} classes")
+            require(found == every, f"{name}.classes", found, f"each of 0 … {num_classes - 1}")
+            own = memory.labels.cpu().gather(1, memory.classes[:, None])
+            sound = memory.kind == "logits" or bool((own > 0).all())
             require(sound, f"{name}.labels", own.min().item(), "above 0 for the class that an image is kept for")
-        sizes = {len(memory.images) for memory in drawn}
+        sizes = {len(memory) for memory in drawn}
         require(len(sizes) == 1, name, sorted(sizes), "of draws with equal numbers of images")
     check_measured("test", test, labels, num_classes)
     found = sorted(set(labels.tolist()))

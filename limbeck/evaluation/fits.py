@@ -7,13 +7,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import PROTOCOLS, Protocol
 from limbeck.evaluation.trials import Trial, Trials
 from limbeck.networks.flat import flat_network
 from limbeck.training.images import Images, TensorImages
 from limbeck.training.targets import Labels
-from limbeck.training.train import Training
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ProtocolFit:
     """
 
     evaluator: Evaluator
-    syn_lr: float
+    syn_lr: float | None
     random_lr: float
 
     @cached_property
@@ -39,35 +39,28 @@ class ProtocolFit:
         found, settings = self.evaluator.protocol, self.evaluator.settings
         return found if found.labels == "stored" else replace(PROTOCOLS["dd"], epochs=settings.epochs or PROTOCOLS["dd"].epochs)
 
-    def __call__(
-        self, network: str, images: Tensor, labels: Tensor, *, hard: bool, seed: int, measure: Sequence[Images], num_classes: int
-    ) -> list[Tensor]:
+    def __call__(self, network: str, small: SmallSet, *, seed: int, measure: Sequence[Images]) -> list[Tensor]:
         """See `fitting.Fit`."""
-        evaluator = self.evaluator
-        flat = flat_network(network, (images.shape[1], images.shape[2], images.shape[3]), num_classes).to(evaluator.device)
+        evaluator, labels, kind = self.evaluator, small.labels, small.kind
+        flat = flat_network(network, small.shape, small.num_classes).to(evaluator.device)
         trials = Trials(flat, evaluator.seed, evaluator.device, evaluator.compile)
-        if hard and len(images) == len(evaluator.data.train):
+        if kind != "logits" and len(small) == len(evaluator.data.train):
             how = evaluator.full_data.how
         else:
-            ipc, rate = -(-len(images) // num_classes), self.random_lr if hard else self.syn_lr
-            soft = not hard and not self.protocol.mixes
-            labels = labels.softmax(1) if not hard and self.protocol.mixes else labels
-            how = self.protocol.training(flat, evaluator.augment, rate, ipc, soft=soft)
-        trial = self._trial(images, labels, how, seed)
+            ipc, rate = -(-len(small) // small.num_classes), self.syn_lr if kind == "logits" else self.random_lr
+            if kind == "logits" and self.protocol.mixes:
+                labels, kind = small.probabilities(), "probabilities"
+            how = self.protocol.training(flat, evaluator.augment, rate, ipc, kind)
+        images = TensorImages(small.images.to(evaluator.device))
+        trial = Trial(images, Labels(labels.float().to(evaluator.device)), how, ("fit", seed))
         (outcome,) = trials.run([trial], measure)
         return outcome.logits
 
-    def _trial(self, images: Tensor, labels: Tensor, how: Training, seed: int) -> Trial:
-        device = self.evaluator.device
-        return Trial(TensorImages(images.to(device)), Labels(labels.float().to(device)), how, ("fit", seed))
 
-
-def training_images(evaluator: Evaluator) -> tuple[Tensor, Tensor]:
-    """All training images as networks take them, with shape (N, C, H, W), and their one-hot labels (N, K)."""
-    from torch.nn.functional import one_hot
-
+def training_images(evaluator: Evaluator) -> SmallSet:
+    """All training images as networks take them, with their classes."""
     train = evaluator.data.train
     images = torch.cat(
         [evaluator.preprocessing.prepare(train.images(part.numpy())) for part in torch.arange(len(train)).split(1024)]
     )
-    return images, one_hot(torch.from_numpy(train.labels), evaluator.data.num_classes).float()
+    return SmallSet.of_classes(images, torch.from_numpy(train.labels), evaluator.data.num_classes)

@@ -11,30 +11,24 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from limbeck.distilled.small_set import SmallSet
 from limbeck.runtime.errors import require
 from limbeck.training.images import Images
 
-# X as the network takes it, with shape (N, C, H, W); Y with shape (N, K): logits, or with True probabilities, such as one-hot.
-TrainingSet = tuple[Tensor, Tensor, bool]
 Cell = dict[str, Any]
 
 
 class Fit(Protocol):
     """Train a fresh network and ask it about images."""
 
-    def __call__(
-        self, network: str, images: Tensor, labels: Tensor, *, hard: bool, seed: int, measure: Sequence[Images], num_classes: int
-    ) -> list[Tensor]:
+    def __call__(self, network: str, small: SmallSet, *, seed: int, measure: Sequence[Images]) -> list[Tensor]:
         """The logits (n, K) of the trained network for each of the collections `measure`.
 
         Args:
             network: its name.
-            images: X with shape (N, C, H, W).
-            labels: Y with shape (N, K).
-            hard: whether `labels` are probabilities; else they are logits.
+            small: what to train it on.
             seed: of the start and of all draws.
             measure: what to ask about.
-            num_classes: K.
         """
         ...
 
@@ -91,14 +85,6 @@ def right_share(logits: Tensor, labels: Tensor) -> float:
     if not bool(logits.isfinite().all()):
         return 0.0
     return (logits.argmax(1).cpu() == labels.cpu()).double().mean().item()
-
-
-def check_training_set(key: str, chosen: TrainingSet, num_classes: int) -> None:
-    """Raise `UsageError`, naming `key`, unless the set has images and as many rows of K labels."""
-    images, labels, _ = chosen
-    shapes = [tuple(images.shape), tuple(labels.shape)]
-    fits = images.ndim == 4 and len(images) > 0 and labels.shape == (len(images), num_classes)
-    require(fits, key, shapes, f"images with shape (N, C, H, W), N ≥ 1, and labels with shape (N, {num_classes})")
 
 
 def check_measured(key: str, images: Images, labels: Tensor, num_classes: int) -> None:

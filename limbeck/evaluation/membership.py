@@ -27,17 +27,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
+from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.fitting import (
     Cell,
     Cells,
     Chosen,
     Fit,
-    TrainingSet,
     check_measured,
     check_seeds,
-    check_training_set,
     percentiles,
     right_share,
 )
@@ -54,7 +52,7 @@ LIMIT = 1e300  # stands for infinity, so that a mean of two scores is a number
 def membership(
     fit: Fit,
     network: str,
-    distilled: TrainingSet,
+    distilled: SmallSet,
     subsets: Sequence[Tensor],
     train: Images,
     train_labels: Tensor,
@@ -95,8 +93,7 @@ def membership(
     Raises:
         UsageError: for sets, seeds or images that do not fit together; before anything is trained.
     """
-    num_classes = distilled[1].shape[-1]
-    check_training_set("distilled", distilled, num_classes)
+    num_classes = distilled.num_classes
     check_measured("train", train, train_labels, num_classes)
     check_measured("test", test, test_labels, num_classes)
     _check_subsets(subsets, seeds, len(train))
@@ -104,21 +101,20 @@ def membership(
     require(count >= 2, "most", count, "at least 2, as the training and the test images must be")
     train_labels, test_labels = train_labels.cpu(), test_labels.cpu()
 
-    def real(positions: Tensor) -> TrainingSet:
-        return train.fetch(positions), one_hot(train_labels[positions], num_classes).float().to(train.device), True
+    def real(positions: Tensor) -> SmallSet:
+        return SmallSet.of_classes(train.fetch(positions), train_labels[positions], num_classes)
 
     def cell(kind: str, seed: int, subset: Tensor) -> Cell:
         chance = generator(seed, "membership images")
         drawn, others = (torch.randperm(len(images), generator=chance)[:count] for images in (train, test))
         members = {"": drawn, "_own": subset} if kind == "random" else {"": drawn}
-        makers: dict[str, Callable[[], TrainingSet]] = {
+        makers: dict[str, Callable[[], SmallSet]] = {
             "distilled": lambda: distilled,
             "random": lambda: real(subset),
             "full": lambda: real(torch.arange(len(train))),
         }
-        images, labels, hard = makers[kind]()
         asked = [Chosen(test, others), *(Chosen(train, positions) for positions in members.values())]
-        other, *found = fit(network, images, labels, hard=hard, seed=seed, measure=asked, num_classes=num_classes)
+        other, *found = fit(network, makers[kind](), seed=seed, measure=asked)
         return {
             kind + name: attack(
                 logits, train_labels[positions], other, test_labels[others], generator(seed, "membership", kind + name), draws
@@ -134,7 +130,7 @@ def membership(
         rows.append(row)
     models = {name: [row[name] for row in rows] for name in rows[0]}
     return {
-        name: {"seeds": found, **{figure: summarise([one[figure]["value"] for one in found]) for figure in FIGURES}}
+        name: {"seeds": found, **{figure: summarise([one[figure]["value"] for one in found]).to_dict() for figure in FIGURES}}
         for name, found in models.items()
     }
 

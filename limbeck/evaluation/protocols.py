@@ -24,6 +24,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import yaml
 
 from limbeck.augmentation import NO_AUGMENTATION, Augmentation
+from limbeck.distilled.small_set import Kind
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.losses import Divergence, cross_entropy, soft_cross_entropy
 from limbeck.networks.flat import FlatNetwork
@@ -97,29 +98,32 @@ class Protocol:
         plain = self.augment == "views" or (self.mix == "none" and self.patches == 1)
         require(plain, "protocol.augment", self.augment, "views, which protocol.mix and protocol.patches belong to")
 
-    def training(self, network: FlatNetwork, augment: Augmentation, syn_lr: float, ipc: int, *, soft: bool) -> Training:
+    def training(self, network: FlatNetwork, augment: Augmentation, syn_lr: float | None, ipc: int, kind: Kind) -> Training:
         """How `network` is trained on a set.
 
         Args:
             network: the fresh one.
             augment: the distillation's augmentation.
-            syn_lr: the set's η.
+            syn_lr: the set's η; None is enough where the protocol has a step size of its own.
             ipc: its images per class.
-            soft: whether the labels that the network is given are logits, not probabilities.
+            kind: what the labels are that the network is given.
         """
         return Training(
             optimiser=self._optimiser(network, self.step_size(network.name, syn_lr)),
-            loss=self._loss(soft),
+            loss=self._loss(kind),
             epochs=self.epochs,
             batch_size=self.batch_size or (10 if ipc < 10 else 50 if ipc < 50 else 100),
             augment=self._augmentation(augment),
             rate=RATES[self.rate],
         )
 
-    def step_size(self, network: str, syn_lr: float) -> float:
+    def step_size(self, network: str, syn_lr: float | None) -> float:
         """The step size for the network of that name on a set whose learned step size is η."""
         factor = next((factor for start, factor in self.lr_factors if network.startswith(start)), 1.0)
-        return (self.lr or syn_lr) * factor
+        lr = self.lr or syn_lr
+        if lr is None:
+            raise UsageError(f"syn_lr: {syn_lr!r} is not a step size, which eval.protocol={self.name} takes from the set")
+        return lr * factor
 
     @property
     def mixes(self) -> bool:
@@ -131,10 +135,10 @@ class Protocol:
             return Sgd(lr, self.momentum, self.weight_decay)
         return AdamW(lr, weight_decay=self.weight_decay, decayed=decays(network.shapes.values()))
 
-    def _loss(self, soft: bool) -> Loss:
+    def _loss(self, kind: Kind) -> Loss:
         if self.labels == "teacher":
             return Divergence(self.temperature)
-        return soft_cross_entropy if soft else cross_entropy
+        return soft_cross_entropy if kind == "logits" else cross_entropy
 
     def _augmentation(self, augment: Augmentation) -> Augmentation | Views:
         if self.augment == "views":

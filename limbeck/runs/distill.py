@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
-from limbeck.distilled.initial import InitialSet, content_of
+from limbeck.distilled.initial import content_of
 from limbeck.distilled.set import DistilledSet
-from limbeck.distilled.view_labels import VIEWS, StoredViews
-from limbeck.evaluation.evaluator import RANDOM_RATES, Evaluator, Subset
+from limbeck.distilled.small_set import SmallSet
+from limbeck.distilled.view_labels import VIEWS
+from limbeck.evaluation.evaluator import RANDOM_RATES, Evaluator
 from limbeck.experts.fill import Shard
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.outer import OuterLoop
@@ -113,21 +113,20 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[st
     reuse_freed_memory()
     if workspace.method.kind != "objective":
         with folder.stage("build"):
-            start = _built(workspace, folder.path)
+            built = _built(workspace, folder.path)
         # No step size is learned: the best for random images, as the baseline beside it has.
         rate = evaluator.random_rate(settings.ipc, settings.outer.syn_lr_init, workspace.progress)
-        result, facts = (start.images, start.labels, rate), dict[str, Any]()
+        start, small, facts = None, replace(built, syn_lr=rate), dict[str, Any]()
     else:
-        start, result, facts = _distilled(workspace, folder, evaluator)
-    save = partial(_save, workspace, folder, result, start.classes, recipe)
-    save({"environment": environment(workspace.device)})  # what is distilled is there whatever becomes of its evaluation
-    subset = Subset(*result[:2], workspace.soft, start.classes, result[2])
+        start, small, facts = _distilled(workspace, folder, evaluator)
+    save = partial(_save, workspace, folder, recipe)
+    save(small, {"environment": environment(workspace.device)})  # what is distilled is there whatever becomes of its evaluation
     if settings.view_labels.store:
         with folder.stage("label views"):
-            stored = evaluator.label_views(subset, folder.path / VIEWS, settings.view_labels, workspace.progress)
-        subset = replace(subset, views=stored)
+            stored = evaluator.label_views(small, folder.path / VIEWS, settings.view_labels, workspace.progress)
+        small = replace(small, views=stored)
     with folder.stage("evaluate"):
-        measured = _measured(workspace, evaluator, subset, start if facts else None)
+        measured = _measured(workspace, evaluator, small, start)
     paths = {"run": str(folder.path), "distilled": str(folder.path / "distilled")}
     spent = {"seconds": folder.seconds, "cpu_seconds": folder.cpu_seconds, "peak_memory": folder.peak_memory}
     results = {**measured, **facts, "paths": paths, **spent}
@@ -135,24 +134,24 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[st
         store = workspace.experts
         results["paths"] = {**paths, "experts": str(store.path)}
         results["experts"] = {"num_experts": settings.experts.num_experts, "last_epoch_accuracy": _last_accuracies(store, settings)}
-    save(results, subset.views)
+    save(small, results)
     write_json(folder.results_file, results)
     return results
 
 
-def _built(workspace: Workspace, folder: Path) -> InitialSet:
+def _built(workspace: Workspace, folder: Path) -> SmallSet:
     """What a method makes at once: images that its teacher labels, or real images that it has chosen, with their classes."""
-    train, k = workspace.data.train, workspace.data.num_classes
+    train, teacher = workspace.data.train, None
     if workspace.method.kind == "images":
         images, classes, teacher = workspace.method(workspace, folder)
-        _check_built(workspace, images, classes)
-        labels = logits_of(teacher, TensorImages(images)) if workspace.soft else one_hot(classes, k).float().to(workspace.device)
-        return InitialSet(images, labels, classes)
-    index = torch.as_tensor(workspace.method(workspace)).cpu()
-    classes = torch.from_numpy(train.labels)[index]
-    images = workspace.preprocessing.prepare(train.images(index.numpy())).to(workspace.device)
+    else:
+        index = torch.as_tensor(workspace.method(workspace)).cpu()
+        classes = torch.from_numpy(train.labels)[index]
+        images = workspace.preprocessing.prepare(train.images(index.numpy())).to(workspace.device)
     _check_built(workspace, images, classes)
-    return InitialSet(images, one_hot(classes, k).float().to(workspace.device), classes)
+    if teacher is not None and workspace.kind == "logits":
+        return SmallSet(images, logits_of(teacher, TensorImages(images)), classes, None, "logits")
+    return SmallSet.of_classes(images, classes, workspace.data.num_classes)
 
 
 def _check_built(workspace: Workspace, images: Tensor, classes: Tensor) -> None:
@@ -165,10 +164,8 @@ def _check_built(workspace: Workspace, images: Tensor, classes: Tensor) -> None:
     require(bool((counts == ipc).all()), "method", name, f"one that gives {ipc} (ipc) images of every class: {counts.tolist()}")
 
 
-def _distilled(
-    workspace: Workspace, folder: RunFolder, evaluator: Evaluator
-) -> tuple[InitialSet, tuple[Tensor, Tensor, float], dict[str, Any]]:
-    """The start, X, Y and η of the best evaluation, and what is to be said of the loop."""
+def _distilled(workspace: Workspace, folder: RunFolder, evaluator: Evaluator) -> tuple[SmallSet, SmallSet, dict[str, Any]]:
+    """The start, the set of the best evaluation, and what is to be said of the loop."""
     settings, engine = workspace.settings, None
     if workspace.needs_experts:
         with folder.stage("experts"):
@@ -184,7 +181,7 @@ def _distilled(
         objective=workspace.method(workspace, start.classes, engine),
         enhancement=workspace.enhancement(start.classes),
         settings=settings.outer,
-        evaluate=partial(_look, evaluator, not workspace.soft),
+        evaluate=partial(_look, evaluator, start),
         every=settings.eval.every,
         match_norm=settings.match.match_norm,
         folder=folder.path,
@@ -193,42 +190,45 @@ def _distilled(
     with folder.stage("distil"):
         state = loop.run(start.images, start.labels, workspace.syn_lr)
         images, labels, rate = loop.best(state)
-        rate = _step_size(workspace, evaluator, images, labels, rate)
+        best = replace(start, images=images, labels=labels, syn_lr=rate)
+        best = _with_step_size(workspace, evaluator, best)
     facts = {"best_iteration": state.best["iteration"], "skipped_share": state.skipped / max(state.iteration, 1)}
-    return start, (images, labels, rate), facts
+    return start, best, facts
 
 
-def _look(evaluator: Evaluator, hard: bool, x: Tensor, y: Tensor, eta: float) -> dict[str, Any] | None:
+def _look(evaluator: Evaluator, start: SmallSet, x: Tensor, y: Tensor, eta: float) -> dict[str, Any] | None:
     """A periodic evaluation, where there are images to choose a checkpoint on."""
     if not evaluator.protocol.validation:
         return None
-    return evaluator.distilled(x, y, eta, seeds=range(evaluator.settings.every_seeds), split="val", hard=hard)
+    classes = y.argmax(1).cpu()  # what the labels say by now; final figures take those that the images were made for
+    small = replace(start, images=x, labels=y, classes=classes, syn_lr=eta)
+    return evaluator.distilled(small, seeds=range(evaluator.settings.every_seeds), split="val").to_dict()
 
 
-def _step_size(workspace: Workspace, evaluator: Evaluator, x: Tensor, y: Tensor, eta: float) -> float:
-    """η to train on (X, Y) with: where no student was trained with it, the best on the validation split, as random images have."""
+def _with_step_size(workspace: Workspace, evaluator: Evaluator, small: SmallSet) -> SmallSet:
+    """The set with the η to train with: where no student was trained with it, the best on validation, as random images have."""
     taken = workspace.method.steps or workspace.settings.outer.lr_lr > 0 or evaluator.protocol.lr is not None
     if taken or not evaluator.protocol.validation or len(workspace.data.val) == 0:
-        return eta
-    seeds, hard = range(evaluator.settings.every_seeds), not workspace.soft
-    rates = sorted({workspace.syn_lr, *RANDOM_RATES})  # not η itself, which single precision has moved
-    found = [evaluator.distilled(x, y, rate, seeds=seeds, split="val", hard=hard)["mean"] for rate in rates]
-    return rates[max(range(len(rates)), key=lambda i: found[i])]
+        return small
+    seeds = range(evaluator.settings.every_seeds)
+    # Not η itself, which single precision has moved.
+    tried = [replace(small, syn_lr=rate) for rate in sorted({workspace.syn_lr, *RANDOM_RATES})]
+    found = [evaluator.distilled(one, seeds=seeds, split="val").mean for one in tried]
+    return tried[max(range(len(tried)), key=lambda i: found[i])]
 
 
-def _measured(workspace: Workspace, evaluator: Evaluator, subset: Subset, start: InitialSet | None) -> dict[str, Any]:
+def _measured(workspace: Workspace, evaluator: Evaluator, small: SmallSet, start: SmallSet | None) -> dict[str, Any]:
     """The record of the final evaluation, beside it the initial images, where there are any, and other networks."""
     settings, progress = workspace.settings, workspace.progress
     seeds = final_seeds(settings.eval.seeds)
-    measured = measure(evaluator, subset, seeds, progress)
-    found = record(evaluator, subset, measured, seeds, progress)
+    measured = measure(evaluator, small, seeds, progress)
+    found = record(evaluator, small, measured, seeds, progress)
     if start is not None:
-        rate = _step_size(workspace, evaluator, start.images, start.labels, workspace.syn_lr)
-        first = Subset(start.images, start.labels, workspace.soft, start.classes, rate)
-        initial = evaluator.accuracies(evaluator.logits(first, seeds, progress=progress, name="initial images"))
+        first = _with_step_size(workspace, evaluator, start)
+        initial = evaluator.accuracies(evaluator.logits(first, seeds, progress=progress, name="initial images")).to_dict()
         found["accuracy"] = {"distilled": found["accuracy"]["distilled"], "initial": initial, **found["accuracy"]}
     others = [name for name in networks_of(settings) if name != settings.network]
-    return found | across(workspace, subset, others, seeds) if others else found
+    return found | across(workspace, small, others, seeds) if others else found
 
 
 def _last_accuracies(store: TrajectoryStore, settings: DistillSettings) -> list[float | None]:
@@ -238,15 +238,7 @@ def _last_accuracies(store: TrajectoryStore, settings: DistillSettings) -> list[
     return [curve[epochs - 1] if len(curve) >= epochs else None for curve in curves]
 
 
-def _save(
-    workspace: Workspace,
-    folder: RunFolder,
-    result: tuple[Tensor, Tensor, float],
-    classes: Tensor,
-    recipe: str | None,
-    results: dict[str, Any],
-    views: StoredViews | None = None,
-) -> None:
+def _save(workspace: Workspace, folder: RunFolder, recipe: str | None, small: SmallSet, results: dict[str, Any]) -> None:
     settings = workspace.settings
     metadata = {
         "method": settings.method,
@@ -258,15 +250,9 @@ def _save(
         "fingerprints": workspace.record(),
         "evaluation": {key: results[key] for key in EVALUATION if key in results},
     }
-    images, labels, syn_lr = result
     DistilledSet(
-        images=images.cpu(),
-        labels=labels.cpu(),
-        label_kind="logits" if workspace.soft else "hard",
-        classes=classes.cpu(),
-        syn_lr=syn_lr,
+        set=small.to("cpu"),
         preprocessing=workspace.preprocessing,
         class_names=workspace.data.class_names,
         metadata=metadata,
-        views=views,
     ).save(folder.path / "distilled")

@@ -17,13 +17,13 @@ from limbeck.distilled.plausibility import check_fit, suspicious
 from limbeck.distilled.read import ForeignOptions, read_set
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.view_labels import VIEWS
-from limbeck.evaluation.evaluator import Evaluator, Subset
+from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.statistics import Looks, compare, decide, differences, holm, seeds_needed
 from limbeck.evaluation.view_labels import asks, check_storable
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runs.measurements import FURTHER, Subject
-from limbeck.runs.record import Measured, final_seeds, measure, networks_of, record, subset_of
+from limbeck.runs.record import Measured, final_seeds, measure, networks_of, record
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.cache import cache_root, lock
@@ -116,7 +116,6 @@ class _Set:
 
     path: Path
     held: DistilledSet
-    subset: Subset
     notes: list[str]
     evaluators: dict[str, Evaluator]
 
@@ -127,11 +126,11 @@ class _Set:
         notes = [*held.metadata.get("assumed", ()), *check_fit(held, data, workspace.preprocessing)]
         for note in notes:
             workspace.progress.say(f"note: {path}: {note}")
-        return cls(path, held, subset_of(held), notes, {})
+        return cls(path, held, notes, {})
 
     def evaluator(self, workspace: Workspace, network: FlatNetwork) -> Evaluator:
         evaluator = workspace.evaluator_of(network)
-        return replace(evaluator, preprocessing=self.held.preprocessing).decided(self.subset.ipc)
+        return replace(evaluator, preprocessing=self.held.preprocessing).decided(self.held.set.ipc)
 
     def check_views(self, workspace: Workspace) -> None:
         """Refuse labels of views that are not what was saved, or that are to be made but cannot be, before anything is trained."""
@@ -156,7 +155,7 @@ class _Set:
             return
         place = cache_root() / "views" / f"{fingerprint(str(self.path.resolve()))}.safetensors"
         with lock(place):
-            views = evaluator.label_views(self.subset, place, s.view_labels, workspace.progress)
+            views = evaluator.label_views(self.held.set, place, s.view_labels, workspace.progress)
             if options.keep:
                 try:
                     DistilledSet.add_views(self.path, views)
@@ -165,7 +164,7 @@ class _Set:
                 except OSError as error:
                     message = f"warning: {self.path} could not be written to ({error.strerror}); labels of views lie in {place}"
                     workspace.progress.say(message)
-        self.held, self.subset = replace(self.held, views=views), replace(self.subset, views=views)
+        self.held = replace(self.held, set=replace(self.held.set, views=views))
 
     def refuse_permuted(self, network: str, progress: Progress) -> None:
         """Ask a network trained on the full data what it makes of the images."""
@@ -181,12 +180,12 @@ class _Set:
         records = {}
         for network, rows in found.items():
             measured, seeds = next((measured, seeds) for one, measured, seeds in rows if one is self)
-            records[network] = record(self.evaluators[network], self.subset, measured, seeds, workspace.progress)
+            records[network] = record(self.evaluators[network], self.held.set, measured, seeds, workspace.progress)
         first, *others = records
         result: dict[str, Any] = records[first] | {"paths": {"distilled": str(self.path)}, "notes": self.notes}
         if others:
             result["networks"] = {name: {key: records[name][key] for key in _BRIEF} for name in others}
-        material = Subject(self.evaluators[first], self.subset, self.held, self.path, workspace)
+        material = Subject(self.evaluators[first], self.held, self.path, workspace)
         result["further"] = {name: FURTHER[name](material) for name in options.further}
         return result
 
@@ -218,13 +217,13 @@ def _measured(
     """The networks of every set, as many as asked for, or until the sets can be told apart."""
     if options.looks is None:
         seeds = final_seeds(workspace.settings.eval.seeds)
-        return [(one, measure(one.evaluators[network], one.subset, seeds, workspace.progress), seeds) for one in sets]
+        return [(one, measure(one.evaluators[network], one.held.set, seeds, workspace.progress), seeds) for one in sets]
     found: dict[int, Measured] = {}
     done, looks = 0, _shared(options.looks, len(sets))
     for count in looks.at:
         new = final_seeds(count)[done:]
         for number, one in enumerate(sets):
-            part = measure(one.evaluators[network], one.subset, new, workspace.progress)
+            part = measure(one.evaluators[network], one.held.set, new, workspace.progress)
             before = found.get(number)
             found[number] = part if before is None else before.joined(part)
         done = count
@@ -236,12 +235,9 @@ def _measured(
 def _differences(sets: Sequence[_Set], network: str, found: dict[int, Measured]) -> list[list[float]]:
     """Accuracy differences seed by seed: of every pair of sets, or of the only one and random images."""
 
-    def values(number: int, random: bool = False) -> list[float]:
+    def values(number: int, random: bool = False) -> Sequence[float]:
         measured = found[number]
-        values: list[float] = (
-            sets[number].evaluators[network].accuracies(measured.random if random else measured.distilled)["values"]
-        )
-        return values
+        return sets[number].evaluators[network].accuracies(measured.random if random else measured.distilled).values
 
     if len(sets) == 1:
         return [differences(values(0), values(0, True))]
@@ -264,7 +260,7 @@ def _comparisons(
         ]
         values = [accuracy["distilled"]["values"] for accuracy in accuracies]
         for i, j in combinations(range(len(sets)), 2):
-            row = {"a": str(sets[i].path), "b": str(sets[j].path), "network": network, **compare(values[i], values[j])}
+            row = {"a": str(sets[i].path), "b": str(sets[j].path), "network": network, **compare(values[i], values[j]).to_dict()}
             row["seeds_needed"] = seeds_needed(values[i], values[j])
             if looks is not None:
                 row["verdict"] = decide(differences(values[i], values[j]), _shared(looks, len(sets))) or "undecided"

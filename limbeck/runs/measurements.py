@@ -19,7 +19,7 @@ from torch import Tensor
 
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation import architecture_search, areas, continual, distances, membership, scores
-from limbeck.evaluation.evaluator import Evaluator, Subset
+from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.fits import ProtocolFit, training_images
 from limbeck.evaluation.fitting import Cells
 from limbeck.runs.build import cam_of
@@ -33,10 +33,9 @@ from limbeck.training.images import prepare_split
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What a further measurement works from: the evaluator of the first network, the set twice, its place, the workspace."""
+    """What a further measurement works from: the evaluator of the first network, the set, its place, the workspace."""
 
     evaluator: Evaluator
-    subset: Subset
     held: DistilledSet
     path: Path
     workspace: Workspace
@@ -52,22 +51,18 @@ class Subject:
 
     def accuracy(self, evaluator: Evaluator) -> float:
         """Mean accuracy of networks trained on the set."""
-        found: float = evaluator.accuracies(evaluator.logits(self.subset, self.seeds))["mean"]
-        return found
+        return evaluator.accuracies(evaluator.logits(self.held.set, self.seeds)).mean
 
     def random(self, evaluator: Evaluator) -> float:
         """Mean accuracy of networks trained on as many random images."""
-        logits, _ = evaluator.random_logits(self.subset.ipc, self.subset.syn_lr, self.seeds)
-        found: float = evaluator.accuracies(logits)["mean"]
-        return found
+        logits, _ = evaluator.random_logits(self.held.set.ipc, self.held.set.syn_lr, self.seeds)
+        return evaluator.accuracies(logits).mean
 
 
 def _ranking(material: Subject) -> dict[str, Any]:
     """DD-Ranking's scores of label kinds."""
     evaluator, hard = material.evaluator, material.under("dd-hard")
-    return scores.ranking(
-        evaluator.full()["mean"], material.accuracy(hard), material.accuracy(evaluator), material.random(evaluator)
-    )
+    return scores.ranking(evaluator.full().mean, material.accuracy(hard), material.accuracy(evaluator), material.random(evaluator))
 
 
 def _robustness(material: Subject) -> dict[str, Any]:
@@ -126,14 +121,9 @@ def _distances(material: Subject) -> dict[str, Any]:
 
 def _search(material: Subject) -> dict[str, Any]:
     """Do the architectures of a small space rank alike?"""
-    evaluator, subset = material.evaluator, material.subset
-    random = evaluator.random_subset(subset.ipc, 0.0, "search")
-    full = training_images(evaluator)
-    sets = {
-        "distilled": (subset.images, subset.labels, not subset.soft),
-        "random": (random.images, random.labels, True),
-        "full": (*full, True),
-    }
+    evaluator, small = material.evaluator, material.held.set
+    random = evaluator.random_subset(small.ipc, None, "search")
+    sets = {"distilled": small, "random": random, "full": training_images(evaluator)}
     choose = (evaluator.images_of("val"), evaluator.labels_of("val")) if len(evaluator.data.val) else None
     depths = [depth for depth in (1, 2, 3) if min(evaluator.data.shape[1:]) >= 2**depth]
     names = architecture_search.search_space(depths=depths)
@@ -144,10 +134,10 @@ def _search(material: Subject) -> dict[str, Any]:
 
 def _continual(material: Subject) -> dict[str, Any]:
     """Five groups of classes, one after another (fewer where there are fewer classes)."""
-    evaluator, subset = material.evaluator, material.subset
+    evaluator, small = material.evaluator, material.held.set
     seeds = list(material.seeds)
-    memories = {"distilled": [_memory(subset)]}
-    memories["random"] = [_memory(evaluator.random_subset(subset.ipc, 0.0, f"continual {seed}")) for seed in seeds]
+    memories = {"distilled": [small]}
+    memories["random"] = [evaluator.random_subset(small.ipc, None, f"continual {seed}") for seed in seeds]
     test = evaluator.images_of("test"), evaluator.labels_of("test")
     steps = min(5, evaluator.data.num_classes)
     fit, cells = _fit(material), _cells(material, "continual")
@@ -156,29 +146,28 @@ def _continual(material: Subject) -> dict[str, Any]:
 
 def _membership(material: Subject) -> dict[str, Any]:
     """The attack on three networks a seed."""
-    evaluator, subset = material.evaluator, material.subset
+    evaluator, small = material.evaluator, material.held.set
     train = prepare_split(evaluator.data.train, evaluator.preprocessing, evaluator.device)
     labels = torch.from_numpy(evaluator.data.train.labels)
     seeds = list(material.seeds)
-    subsets = [evaluator.random_index(subset.ipc, f"membership {seed}") for seed in seeds]
+    subsets = [evaluator.random_index(small.ipc, f"membership {seed}") for seed in seeds]
     test = evaluator.images_of("test"), evaluator.labels_of("test")
-    distilled = (subset.images, subset.labels, not subset.soft)
     fit, cells = _fit(material), _cells(material, "membership")
-    return membership.membership(fit, evaluator.network.name, distilled, subsets, train, labels, *test, seeds=seeds, cells=cells)
+    return membership.membership(fit, evaluator.network.name, small, subsets, train, labels, *test, seeds=seeds, cells=cells)
 
 
 def _fit(material: Subject) -> ProtocolFit:
-    evaluator, subset = material.evaluator, material.subset
-    return ProtocolFit(evaluator, subset.syn_lr, evaluator.random_rate(subset.ipc, subset.syn_lr))
+    evaluator, small = material.evaluator, material.held.set
+    return ProtocolFit(evaluator, small.syn_lr, evaluator.random_rate(small.ipc, small.syn_lr))
 
 
 def _cells(material: Subject, study: str) -> Cells:
     """Finished trainings of a study, kept in the cache, so that an interrupted one goes on."""
-    evaluator, subset = material.evaluator, material.subset
+    evaluator, small = material.evaluator, material.held.set
     key = fingerprint(
         study,
-        array_fingerprint(subset.images.cpu().numpy(), subset.labels.cpu().numpy()),
-        [subset.syn_lr, evaluator.seed, evaluator.network.name, evaluator.compile],
+        array_fingerprint(small.images.cpu().numpy(), small.labels.cpu().numpy()),
+        [small.syn_lr, evaluator.seed, evaluator.network.name, evaluator.compile],
         [evaluator.protocol, evaluator.augment, evaluator.full_data.record()],
         _fit(material).random_lr,
     )
@@ -193,10 +182,6 @@ def _cells(material: Subject, study: str) -> Cells:
         write_json(path, done)
 
     return Cells(dict(done), after)
-
-
-def _memory(subset: Subset) -> continual.Memory:
-    return continual.Memory(subset.images, subset.labels, subset.classes, not subset.soft)
 
 
 def _initial(material: Subject) -> tuple[Tensor, str]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from limbeck.distilled.initial import real_subset
-from limbeck.evaluation.evaluator import Evaluator
+from limbeck.distilled.small_set import SmallSet
 from limbeck.experts.calibrate import forecast
 from limbeck.experts.estimate import estimate
 from limbeck.experts.fill import want_of
@@ -108,7 +108,7 @@ def _loop(workspace: Workspace, engine: Any) -> tuple[dict[str, float], float]:
     images = workspace.preprocessing.prepare(workspace.data.train.images(index)).to(device)
     classes = torch.from_numpy(workspace.data.train.labels[index]).to(device)
     labels = torch.randn(len(index), workspace.data.num_classes, generator=generator(0, "plan")).to(device)
-    labels = labels if workspace.soft else one_hot(classes, workspace.data.num_classes).float()
+    labels = labels if workspace.kind == "logits" else one_hot(classes, workspace.data.num_classes).float()
     enhancement = workspace.enhancement(classes)
     outer = settings.outer
     count = min(ITERATIONS, outer.iterations)
@@ -144,23 +144,19 @@ def _evaluations(workspace: Workspace) -> float:
     settings = workspace.settings
     index = real_subset(workspace.data.train, workspace.data.num_classes, settings.ipc, settings.seed, "plan").numpy()
     images = workspace.preprocessing.prepare(workspace.data.train.images(index))
-    labels = torch.zeros(len(index), workspace.data.num_classes)
+    small = SmallSet.of_classes(images, torch.from_numpy(workspace.data.train.labels[index]), workspace.data.num_classes, 0.01)
 
     def of(epochs: int) -> float:
         shorter = dataclasses.replace(settings.eval, epochs=epochs)
         evaluator = dataclasses.replace(workspace.evaluator().decided(settings.ipc), settings=shorter)
-        _measure(evaluator, images, labels)  # prepares the images that it measures on
-        return _seconds(lambda: _measure(evaluator, images, labels), 2)
+        evaluator.distilled(small, seeds=(0,), split="val")  # prepares the images that it measures on
+        return _seconds(lambda: evaluator.distilled(small, seeds=(0,), split="val"), 2)
 
     short, long = of(SHORT), of(LONG)
     per_epoch = max(0.0, long - short) / (LONG - SHORT)
     one = max(0.0, short - SHORT * per_epoch) + per_epoch * workspace.evaluator().protocol.epochs
     looks = math.ceil(settings.outer.iterations / settings.eval.every) + 1
     return one * settings.eval.every_seeds * looks
-
-
-def _measure(evaluator: Evaluator, images: Tensor, labels: Tensor) -> None:
-    evaluator.distilled(images, labels, 0.01, seeds=(0,), split="val")
 
 
 def _seconds(work: Callable[[], Any], repeats: int = 3) -> float:

@@ -6,15 +6,15 @@ The full data come first, because a network trained on them notices labels that 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
-from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.set_views import summary
+from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation import predictions, scores
-from limbeck.evaluation.evaluator import Evaluator, Subset
+from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.statistics import compare
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
@@ -43,19 +43,14 @@ def final_seeds(count: int) -> range:
     return range(FIRST_SEED, FIRST_SEED + count)
 
 
-def subset_of(held: DistilledSet) -> Subset:
-    """A distilled set as networks are trained on it."""
-    return Subset(held.images, held.labels, held.label_kind == "logits", held.classes, held.syn_lr, held.views)
-
-
-def measure(evaluator: Evaluator, subset: Subset, seeds: Sequence[int], progress: Progress) -> Measured:
+def measure(evaluator: Evaluator, small: SmallSet, seeds: Sequence[int], progress: Progress) -> Measured:
     """Train the networks of one evaluation."""
-    distilled = evaluator.logits(subset, seeds, progress=progress)
-    random, rate = evaluator.random_logits(subset.ipc, subset.syn_lr, seeds, progress)
+    distilled = evaluator.logits(small, seeds, progress=progress)
+    random, rate = evaluator.random_logits(small.ipc, small.syn_lr, seeds, progress)
     return Measured(distilled, random, rate)
 
 
-def record(evaluator: Evaluator, subset: Subset, measured: Measured, seeds: Sequence[int], progress: Progress) -> dict[str, Any]:
+def record(evaluator: Evaluator, small: SmallSet, measured: Measured, seeds: Sequence[int], progress: Progress) -> dict[str, Any]:
     """One evaluation with one network: everything that a reader needs to believe the figure.
 
     Returns:
@@ -65,16 +60,16 @@ def record(evaluator: Evaluator, subset: Subset, measured: Measured, seeds: Sequ
     """
     labels = evaluator.labels_of("test")
     accuracy = {
-        "distilled": evaluator.accuracies(measured.distilled),
-        "random": {**evaluator.accuracies(measured.random), "lr": measured.random_lr},
-        "full": evaluator.full(progress),
+        "distilled": evaluator.accuracies(measured.distilled).to_dict(),
+        "random": replace(evaluator.accuracies(measured.random), lr=measured.random_lr).to_dict(),
+        "full": evaluator.full(progress).to_dict(),
     }
     return {
         "accuracy": accuracy,
-        **_scores(evaluator, subset, accuracy),
+        **_scores(evaluator, small, accuracy),
         "predictions": predictions.average([predictions.describe(found, labels) for found in measured.distilled]),
         **circumstances(evaluator, seeds),
-        **({} if (stored := evaluator.stored_views(subset)) is None else {"view_labels": summary(stored)}),
+        **({} if (stored := evaluator.stored_views(small)) is None else {"view_labels": summary(stored)}),
     }
 
 
@@ -93,16 +88,14 @@ def _full(evaluator: Evaluator) -> dict[str, Any]:
     return {"epochs": s.full_epochs, "seeds": s.full_seeds, "lr": s.full_lr, "batch_size": s.full_batch_size, "teacher": s.teacher}
 
 
-def _scores(evaluator: Evaluator, subset: Subset, accuracy: dict[str, Any]) -> dict[str, Any]:
+def _scores(evaluator: Evaluator, small: SmallSet, accuracy: dict[str, Any]) -> dict[str, Any]:
     distilled, full = accuracy["distilled"], accuracy["full"]
     train = evaluator.data.train
     return {
         "recovery_ratio": scores.recovery_ratio(distilled["mean"], full["mean"]),
         "lossless": scores.lossless(distilled, full),
-        "compression": scores.compression(
-            (len(subset.images), *evaluator.data.shape), subset.labels.shape[1], len(train), evaluator.data.shape
-        ),
-        "gain": compare(distilled["values"], accuracy["random"]["values"]),
+        "compression": scores.compression((len(small), *evaluator.data.shape), small.num_classes, len(train), evaluator.data.shape),
+        "gain": compare(distilled["values"], accuracy["random"]["values"]).to_dict(),
     }
 
 
@@ -111,12 +104,12 @@ def networks_of(settings: DistillSettings) -> list[str]:
     return [name.strip() for name in settings.eval.networks.split(",")] if settings.eval.networks else [settings.network]
 
 
-def across(workspace: Workspace, subset: Subset, names: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
+def across(workspace: Workspace, small: SmallSet, names: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
     """`networks`: for each of these architectures the accuracies and the recovery ratio."""
     found = {}
     for name in names:
-        evaluator = workspace.evaluator_of(workspace.network_of(name)).decided(subset.ipc)
-        measured = measure(evaluator, subset, seeds, workspace.progress)
-        whole = record(evaluator, subset, measured, seeds, workspace.progress)
+        evaluator = workspace.evaluator_of(workspace.network_of(name)).decided(small.ipc)
+        measured = measure(evaluator, small, seeds, workspace.progress)
+        whole = record(evaluator, small, measured, seeds, workspace.progress)
         found[name] = {key: whole[key] for key in ("accuracy", "recovery_ratio", "lossless", "gain")}
     return {"networks": found}

@@ -15,9 +15,10 @@ from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet
 from limbeck.data.load import load_data
 from limbeck.data.preprocessing import Preprocessing, fit_preprocessing
-from limbeck.distilled.initial import Initial, InitialSet, check_ipc, content_of, read_start
+from limbeck.distilled.initial import Initial, check_ipc, content_of, read_start
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.settings import STARTS, Start
+from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.evaluation.distances import features_of
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import resolve as resolve_protocol
@@ -214,15 +215,15 @@ class Workspace:
         """η at the start."""
         return self.settings.outer.syn_lr_init if self.start is None else self.start.syn_lr
 
-    def initial(self) -> InitialSet:
-        """X, Y and the classes to start from."""
+    def initial(self) -> SmallSet:
+        """The set to start from."""
         settings = self.settings
         labellers = settings.experts.label_experts or settings.experts.num_experts
         parts = (self.data, self.preprocessing, self.network, lambda: self.experts, labellers, settings.experts.train_epochs)
-        initial = Initial(*parts, settings.ipc, settings.seed, self.device, self.features)
+        initial = Initial(*parts, settings.ipc, settings.seed, self.device, self.syn_lr, self.features)
         if self.start is not None:
-            return initial.continued(self.start, self.soft)
-        return initial.make(cast(Start, settings.init), self.soft, self.progress)
+            return initial.continued(self.start.set, self.kind)
+        return initial.make(cast(Start, settings.init), self.kind, self.progress)
 
     def enhancement(self, classes: torch.Tensor) -> Enhancement:
         """Maps and weights for images of those classes."""
@@ -244,16 +245,18 @@ class Workspace:
         return Problem(self.network, shape, self.data.num_classes, batches, match.syn_steps, settings.outer.iterations, loss)
 
     @property
-    def soft(self) -> bool:
-        """Whether Y are logits; else they are one-hot."""
-        return self.settings.labels == "soft"
+    def kind(self) -> Kind:
+        """What Y are: logits, or one-hot rows."""
+        return "logits" if self.settings.labels == "soft" else "hard"
 
     @property
     def needs_experts(self) -> bool:
         """Whether anything of the run reads experts."""
         if self.method.experts or not may_read_experts(self.settings, self.method):
             return self.method.experts
-        return not self.soft or self.start is None or self.start.label_kind == "hard"  # a set's soft labels are taken as they are
+        return (
+            self.kind == "hard" or self.start is None or self.start.set.kind == "hard"
+        )  # a set's soft labels are taken as they are
 
     @cached_property
     def train_images(self) -> Images:

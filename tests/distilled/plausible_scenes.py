@@ -16,6 +16,7 @@ from limbeck.data.settings import DataSettings
 from limbeck.distilled.initial import real_subset
 from limbeck.distilled.plausibility import check_fit
 from limbeck.distilled.set import DistilledSet
+from limbeck.distilled.small_set import SmallSet
 from limbeck.losses import cross_entropy
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import UsageError
@@ -53,17 +54,20 @@ def real(scenes: Scenes, ipc: int = 10, preprocessing: Preprocessing | None = No
     made = preprocessing or scenes.preprocessing
     classes = torch.arange(K).repeat_interleave(ipc)
     logits = 5 * one_hot(classes, K) + torch.randn(len(classes), K, generator=torch.Generator().manual_seed(0))
-    parts = {
+    set_parts = {
         "images": made.prepare(scenes.data.train.images(index.numpy())),
         "labels": logits,
-        "label_kind": "logits",
         "classes": classes,
         "syn_lr": 0.01,
+        "kind": "logits",
+    }
+    parts = {
         "preprocessing": made,
         "class_names": scenes.data.class_names,
         "metadata": {"fingerprints": {"data": scenes.data.fingerprint}},
     }
-    return DistilledSet(**(parts | changes))
+    small = SmallSet(**{name: changes.pop(name, value) for name, value in set_parts.items()})  # type: ignore[arg-type]
+    return DistilledSet(set=small, **(parts | changes))
 
 
 def refused(held: DistilledSet, data: ImageSet, preprocessing: Preprocessing, message: str) -> None:

@@ -1,10 +1,14 @@
 """Small distilled sets to test with."""
 
+import dataclasses
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from limbeck.data.preprocessing import Identity, Normalise, Preprocessing, Whiten
 from limbeck.distilled.set import DistilledSet
+from limbeck.distilled.small_set import SmallSet
 
 NAMES = ("owl", "mole", "newt")
 
@@ -39,16 +43,16 @@ def sample_set(
     }[preprocessing]()
     classes = torch.arange(len(names)).repeat_interleave(ipc)
     logits = torch.randn(count, len(names), generator=generator)
-    return DistilledSet(
-        images=made.forward(torch.rand(count, *shape, generator=generator)) if images is None else images,
-        labels=torch.nn.functional.one_hot(classes, len(names)).float() if hard else logits,
-        label_kind="hard" if hard else "logits",
-        classes=classes,
-        syn_lr=0.012345678901234567,
-        preprocessing=made,
-        class_names=names,
-        metadata={} if metadata is None else metadata,
-    )
+    x = made.forward(torch.rand(count, *shape, generator=generator)) if images is None else images
+    y = torch.nn.functional.one_hot(classes, len(names)).float() if hard else logits
+    small = SmallSet(x, y, classes, 0.012345678901234567, "hard" if hard else "logits")
+    return DistilledSet(set=small, preprocessing=made, class_names=names, metadata={} if metadata is None else metadata)
+
+
+def changed(held: DistilledSet, **changes: Any) -> DistilledSet:
+    """The set with other images, labels, classes, syn_lr, kind or views, or with another preprocessing, names or metadata."""
+    inner = {name: changes.pop(name) for name in ("images", "labels", "classes", "syn_lr", "kind", "views") if name in changes}
+    return dataclasses.replace(held, set=dataclasses.replace(held.set, **inner), **changes)
 
 
 def summary(mean: float, std: float = 0.012, n: int = 5) -> dict:

@@ -1,6 +1,5 @@
 """Exports hold the same values, under names that every file system bears."""
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from distilled.samples import sample_set
+from distilled.samples import changed, sample_set
 from PIL import Image
 
 from limbeck.data.imageset import ImageSet, whole
@@ -144,7 +143,7 @@ def plain(path: Path) -> object:
 def test_research_code_finds_its_files_and_they_are_read_back_exactly(tmp_path: Path, hard: bool, preprocessing: str) -> None:
     held = sample_set(ipc=3, preprocessing=preprocessing, hard=hard, metadata={"method": "dc"})
     if not hard:
-        held = dataclasses.replace(held, labels=held.labels + 9 * torch.eye(3)[held.classes])
+        held = changed(held, labels=held.labels + 9 * torch.eye(3)[held.classes])
     root = export_research(held, tmp_path / "out")
     matrices, res = ["preprocessing.pt"] * (preprocessing == "whiten"), ["res_dc_3ipc.pt"] * hard
     files = sorted(["about.json", "images_best.pt", "labels_best.pt", "lr_best.pt", *matrices, *res])
@@ -333,11 +332,11 @@ def test_a_description_that_is_broken_is_refused(tmp_path: Path, changes: dict[s
 def test_research_files_hold_no_more_than_they_say(tmp_path: Path) -> None:
     held = sample_set(metadata={"method": "../../x y"}, hard=True)
     view = torch.zeros(1000, *held.images.shape)[7].copy_(held.images)  # of a storage a thousand times as large
-    held = dataclasses.replace(held, images=view)
+    held = changed(held, images=view)
     root = export_research(held, tmp_path / "out")
     assert (root / "images_best.pt").stat().st_size < held.images.numel() * 4 + 4000
     assert (root / "res_x-y_2ipc.pt").exists()
     for rate in (1e-60, 1e60):
         with pytest.raises(UsageError, match=r"^--to: 'research' is not possible for the step size 1e"):
-            export_research(dataclasses.replace(held, syn_lr=rate), tmp_path / "no")
+            export_research(changed(held, syn_lr=rate), tmp_path / "no")
     assert not (tmp_path / "no").exists()

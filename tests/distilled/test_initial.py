@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from distilled.foreign_files import save_npz, save_pt
-from distilled.samples import sample_set
+from distilled.samples import changed, sample_set
 
 from limbeck.data.imageset import ImageSet, whole
 from limbeck.data.preprocessing import Identity, fit_normalise, fit_whiten
 from limbeck.distilled.export import export_npz, export_research
 from limbeck.distilled.initial import Initial, class_orders, content_of, read_start, real_subset
 from limbeck.distilled.set import DistilledSet
+from limbeck.distilled.small_set import SmallSet
 from limbeck.experts.store import TrajectoryStore
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.errors import UsageError
@@ -40,7 +41,7 @@ def made(tmp_path: Path, tables: torch.Tensor, ipc: int, label_experts: int = EX
     store = TrajectoryStore(tmp_path, {"num_parameters": network.num_parameters, "dtype": "float32"})
     for expert, table in enumerate(tables):
         store.write(expert, {5: table.flatten()}, {})
-    parts = (data, Identity(), network, lambda: store, label_experts, 5, ipc, 0, torch.device("cpu"))
+    parts = (data, Identity(), network, lambda: store, label_experts, 5, ipc, 0, torch.device("cpu"), 0.01)
     return Initial(*parts, lambda: FEATURES)
 
 
@@ -130,7 +131,7 @@ def test_only_centre_asks_for_features_and_with_hard_labels_for_no_expert(tmp_pa
     initial = made(tmp_path, random_tables(0.5), 2)
     for kind in ("correct", "real", "noise"):
         dataclasses.replace(initial, features=absent).make(kind)  # type: ignore[arg-type]
-    result = dataclasses.replace(initial, store=absent).make("centre", soft=False)  # type: ignore[arg-type]
+    result = dataclasses.replace(initial, store=absent).make("centre", "hard")  # type: ignore[arg-type]
     assert torch.equal(result.labels, torch.eye(CLASSES)[result.classes])
 
 
@@ -139,13 +140,8 @@ def held_set(hard: bool) -> DistilledSet:
     images = torch.arange(6.0).view(-1, 1, 1, 1) / 255
     classes = torch.tensor([2, 0, 1, 2, 0, 1])
     labels = torch.eye(3)[classes] if hard else torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
-    parts = {
-        "preprocessing": Identity(),
-        "class_names": ("a", "b", "c"),
-        "syn_lr": 0.02,
-        "label_kind": "hard" if hard else "logits",
-    }
-    return DistilledSet(images=images, labels=labels, classes=classes, **parts)  # type: ignore[arg-type]
+    small = SmallSet(images, labels, classes, 0.02, "hard" if hard else "logits")
+    return DistilledSet(set=small, preprocessing=Identity(), class_names=("a", "b", "c"))
 
 
 def test_a_set_is_continued_class_by_class(tmp_path: Path) -> None:
@@ -153,16 +149,16 @@ def test_a_set_is_continued_class_by_class(tmp_path: Path) -> None:
     initial, order = made(tmp_path, tables, 2), [1, 4, 2, 5, 0, 3]
     soft, hard = held_set(hard=False), held_set(hard=True)
     for held in (soft, hard):
-        for learned in (False, True):
-            result = initial.continued(held, learned)
+        for learned in ("hard", "logits"):
+            result = initial.continued(held.set, learned)
             assert torch.equal(result.images, held.images[order])
             assert result.classes.tolist() == [0, 0, 1, 1, 2, 2]
-    assert torch.equal(initial.continued(soft).labels, soft.labels[order])
-    assert torch.equal(initial.continued(soft, soft=False).labels, torch.eye(3)[[0, 0, 1, 1, 2, 2]])
-    assert torch.equal(initial.continued(hard, soft=False).labels, torch.eye(3)[[0, 0, 1, 1, 2, 2]])
+    assert torch.equal(initial.continued(soft.set).labels, soft.labels[order])
+    assert torch.equal(initial.continued(soft.set, "hard").labels, torch.eye(3)[[0, 0, 1, 1, 2, 2]])
+    assert torch.equal(initial.continued(hard.set, "hard").labels, torch.eye(3)[[0, 0, 1, 1, 2, 2]])
     # The table of an expert has the logits of image 0 … 5; those of the experts that are right count.
     expected = [mean_of_voters(tables, i, k) for i, k in zip(order, [0, 0, 1, 1, 2, 2], strict=True)]
-    torch.testing.assert_close(initial.continued(hard).labels, torch.stack(expected))
+    torch.testing.assert_close(initial.continued(hard.set).labels, torch.stack(expected))
 
 
 # Sets in files.
@@ -178,7 +174,7 @@ def fitting(hard: bool = False) -> DistilledSet:
     """Two images of each class of `DATA`."""
     images = NORMALISE.forward(torch.from_numpy(rng.random((6, *SHAPE), dtype=np.float32)))
     labels = {} if hard else {"labels": torch.eye(3).repeat_interleave(2, 0) * 4 + torch.rand(6, 3)}
-    return dataclasses.replace(sample_set(hard=hard), images=images, preprocessing=NORMALISE, **labels)
+    return changed(sample_set(hard=hard), images=images, preprocessing=NORMALISE, **labels)
 
 
 def start(path: Path, ipc: int = 2, syn_lr: float = 0.5) -> DistilledSet:
@@ -213,7 +209,7 @@ def test_what_had_to_be_assumed_is_told(tmp_path: Path) -> None:
     assert any("taken as prepared like the data" in note for note in told)
     told = read_start(export_research(held, tmp_path / "research"), 2, 0.5, DATA, NORMALISE)[1]
     assert not any("step size" in note for note in told)  # that of the file is taken, nothing else was asked for
-    held = dataclasses.replace(held, metadata={"fingerprints": {"data": "f" * 16}, "assumed": "nonsense"})
+    held = changed(held, metadata={"fingerprints": {"data": "f" * 16}, "assumed": "nonsense"})
     assert [note.partition(":")[0] for note in read_start(held.save(tmp_path / "set"), 2, 0.5, DATA, NORMALISE)[1]] == ["data"]
 
 
@@ -224,7 +220,7 @@ def test_starts_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
     for absent in ("corect", "x" * 5000, "~nobody-of-that-name/set"):
         refused(Path(absent), f"init: {absent!r} is not {names}")
     refused(path, f"ipc: 3 is not 2, the number of images of a class in {str(path)!r}, which init starts from", ipc=3)
-    uneven = dataclasses.replace(held, classes=torch.tensor([0, 0, 0, 1, 1, 2]))
+    uneven = changed(held, classes=torch.tensor([0, 0, 0, 1, 1, 2]))
     refused(uneven.save(tmp_path / "uneven"), "ipc: 2 is not 1 … 3, the number of images of a class in")
     other = dataclasses.replace(DATA, class_names=("owl", "mole", "vole"))
     refused(path, f"init: {str(path)!r}: classes: those of the set are not those of the data", data=other)
@@ -235,7 +231,7 @@ def test_starts_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
         data=ImageSet(*[small] * 3, NAMES, "here", "0"),
     )
     refused(path, f"init: {str(path)!r}: preprocessing: normalise", preprocessing=fit_whiten(SPLIT))
-    slow = dataclasses.replace(held, syn_lr=1e-9).save(tmp_path / "slow")
+    slow = changed(held, syn_lr=1e-9).save(tmp_path / "slow")
     refused(slow, f"init: {str(slow)!r} is not a set with a step size in [1e-06, 1e+38]: it has 1e-09")
     run = tmp_path / "run"
     run.mkdir()
@@ -255,12 +251,12 @@ def test_options_of_another_command_are_not_advised(tmp_path: Path) -> None:
 
 def test_the_content_is_what_is_taken_up() -> None:
     held = fitting()
-    same = [dataclasses.replace(held, metadata={"evaluations": [1]}), dataclasses.replace(held, images=held.images.clone())]
+    same = [changed(held, metadata={"evaluations": [1]}), changed(held, images=held.images.clone())]
     other = [
-        dataclasses.replace(held, images=held.images + 1e-6),
-        dataclasses.replace(held, labels=held.labels.flip(0)),
-        dataclasses.replace(held, classes=held.classes.flip(0)),
-        dataclasses.replace(held, syn_lr=held.syn_lr * 2),
+        changed(held, images=held.images + 1e-6),
+        changed(held, labels=held.labels.flip(0)),
+        changed(held, classes=held.classes.flip(0)),
+        changed(held, syn_lr=held.syn_lr * 2),
     ]
     assert {content_of(one) for one in same} == {content_of(held)}
     assert len({content_of(one) for one in (held, *other)}) == 5

@@ -1,17 +1,18 @@
 """Sets whose images or preprocessing do not fit the data are refused; sound ones, noise and wild ones are not accused."""
 
-import dataclasses
 from collections.abc import Callable
 
 import pytest
 import torch
 from distilled.plausible_scenes import K, Scenes, real, refused, trained_scenes
+from distilled.samples import changed
 from torch import Tensor
 
 from limbeck.data.imageset import ImageSet, whole
 from limbeck.data.preprocessing import Identity, Normalise, Preprocessing, fit_normalise, fit_whiten
 from limbeck.distilled.plausibility import _outside, check_fit, suspicious
 from limbeck.distilled.set import DistilledSet
+from limbeck.distilled.small_set import SmallSet
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def scenes() -> Scenes:
 
 @pytest.mark.parametrize("ipc", [1, 2, 10, 50])
 def test_sound_sets_pass_without_a_word(scenes: Scenes, ipc: int) -> None:
-    for held in (real(scenes, ipc), real(scenes, ipc, label_kind="hard", labels=torch.eye(K).repeat_interleave(ipc, 0))):
+    for held in (real(scenes, ipc), real(scenes, ipc, kind="hard", labels=torch.eye(K).repeat_interleave(ipc, 0))):
         assert check_fit(held, scenes.data, scenes.preprocessing) == []
         assert suspicious(held, scenes.network) == []
 
@@ -58,11 +59,11 @@ def test_wildly_optimised_images_pass(scenes: Scenes, ipc: int, factor: float) -
     """With one image a class, published step sizes lead that far from real images: most pixels are outside of [0, 1]."""
     held = real(scenes, ipc)
     noise = torch.randn(held.images.shape, generator=torch.Generator().manual_seed(0))
-    wild = dataclasses.replace(held, images=factor * (0.5 * held.images + 0.8 * noise))
+    wild = changed(held, images=factor * (0.5 * held.images + 0.8 * noise))
     assert check_fit(wild, scenes.data, scenes.preprocessing) == []
     one_channel = wild.images.clone()
     one_channel[:, 2] -= 1.2
-    assert check_fit(dataclasses.replace(held, images=one_channel), scenes.data, scenes.preprocessing) == []
+    assert check_fit(changed(held, images=one_channel), scenes.data, scenes.preprocessing) == []
 
 
 def dark() -> ImageSet:
@@ -84,18 +85,14 @@ def test_dark_images() -> None:
             images = images - float(preprocessing.mean / preprocessing.std) * (seed % 2)  # half of them with the mean of the latter
             assert _outside(preprocessing.inverse(images)) > 0.3
             held = DistilledSet(
-                images=images,
-                labels=torch.eye(K),
-                label_kind="hard",
-                classes=classes,
-                syn_lr=0.1,
+                set=SmallSet(images, torch.eye(K), classes, 0.1, "hard"),
                 preprocessing=preprocessing,
                 class_names=data.class_names,
             )
             assert check_fit(held, data, preprocessing) == []
     twice = preprocessing.forward(preprocessing.prepare(data.train.images()))
     for rows in (twice[:K], twice[K : 2 * K]):
-        refused(dataclasses.replace(held, images=rows), data, preprocessing, "real ones that were normalised twice")
+        refused(changed(held, images=rows), data, preprocessing, "real ones that were normalised twice")
 
 
 def test_few_images_may_be_bright_by_chance() -> None:
@@ -106,11 +103,13 @@ def test_few_images_may_be_bright_by_chance() -> None:
     preprocessing = fit_normalise(split)
     for count, passes in ((2, True), (50, False)):
         held = DistilledSet(
-            images=preprocessing.forward(torch.ones(count, 3, 8, 8)),
-            labels=torch.eye(2).repeat(count // 2, 1),
-            label_kind="hard",
-            classes=torch.arange(2).repeat(count // 2),
-            syn_lr=0.1,
+            set=SmallSet(
+                preprocessing.forward(torch.ones(count, 3, 8, 8)),
+                torch.eye(2).repeat(count // 2, 1),
+                torch.arange(2).repeat(count // 2),
+                0.1,
+                "hard",
+            ),
             preprocessing=preprocessing,
             class_names=data.class_names,
         )
@@ -193,20 +192,20 @@ def test_wrong_normalisation_is_seen(
     scenes: Scenes, change: Callable[[Tensor, Preprocessing], Tensor], message: str, ipc: int
 ) -> None:
     held = real(scenes, ipc)
-    refused(dataclasses.replace(held, images=change(held.images, held.preprocessing)), scenes.data, scenes.preprocessing, message)
+    refused(changed(held, images=change(held.images, held.preprocessing)), scenes.data, scenes.preprocessing, message)
 
 
 def test_normalisation_to_one_half_is_seen(scenes: Scenes) -> None:
     held = real(scenes, 20)
     pixels = held.preprocessing.inverse(held.images)
     pixels = (pixels - pixels.min()) / (pixels.max() - pixels.min())
-    refused(dataclasses.replace(held, images=2 * pixels - 1), scenes.data, scenes.preprocessing, "all values are in [−1, 1]")
+    refused(changed(held, images=2 * pixels - 1), scenes.data, scenes.preprocessing, "all values are in [−1, 1]")
 
 
 def test_wrong_whitening_is_seen(scenes: Scenes) -> None:
     whiten = fit_whiten(scenes.data.train)
     held = real(scenes, 10, whiten)
     assert check_fit(held, scenes.data, whiten) == []
-    refused(dataclasses.replace(held, images=real(scenes).images), scenes.data, whiten, "images: ")
+    refused(changed(held, images=real(scenes).images), scenes.data, whiten, "images: ")
     for images in (held.to_pixels() * 255, held.to_pixels()):
-        refused(dataclasses.replace(held, images=images), scenes.data, whiten, "images: ")
+        refused(changed(held, images=images), scenes.data, whiten, "images: ")

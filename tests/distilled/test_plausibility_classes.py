@@ -1,6 +1,5 @@
 """Permuted classes are seen in what sets say, in their labels and by a network; chance and confusion accuse nobody."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ import pytest
 import torch
 from distilled.foreign_files import save_npz, save_pt, write_images
 from distilled.plausible_scenes import K, Scenes, real, refused, trained_scenes
+from distilled.samples import changed
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
@@ -36,9 +36,7 @@ def test_other_classes_and_another_order(scenes: Scenes) -> None:
     )
     other = ("zero", *names[1:])
     refused(real(scenes, class_names=other), scenes.data, scenes.preprocessing, "the set lacks '0'; 'scenes' lacks 'zero'")
-    eleven = real(
-        scenes, class_names=(*names, "ten"), labels=torch.eye(11)[torch.arange(K).repeat_interleave(10)], label_kind="hard"
-    )
+    eleven = real(scenes, class_names=(*names, "ten"), labels=torch.eye(11)[torch.arange(K).repeat_interleave(10)], kind="hard")
     refused(eleven, scenes.data, scenes.preprocessing, "classes: those of the set are not those of the data: 'scenes' lacks 'ten'")
 
 
@@ -51,7 +49,7 @@ def permuted(order: Tensor) -> Callable[[DistilledSet], DistilledSet]:
     def change(held: DistilledSet) -> DistilledSet:
         labels = torch.empty_like(held.labels)
         labels[:, order] = held.labels
-        return dataclasses.replace(held, labels=labels, classes=order[held.classes])
+        return changed(held, labels=labels, classes=order[held.classes])
 
     return change
 
@@ -84,11 +82,11 @@ def test_one_image_of_each_class_is_little_evidence(scenes: Scenes) -> None:
 @pytest.mark.parametrize("order", [ROLLED, SWAPPED])
 def test_permuted_labels_are_seen_without_a_network(scenes: Scenes, order: Tensor) -> None:
     held = real(scenes)
-    planted = dataclasses.replace(permuted(order)(held), classes=held.classes)
+    planted = changed(permuted(order)(held), classes=held.classes)
     refused(planted, scenes.data, scenes.preprocessing, "labels: they look permuted: class ")
-    hard = dataclasses.replace(planted, label_kind="hard", labels=torch.eye(K)[planted.labels.argmax(1)])
+    hard = changed(planted, kind="hard", labels=torch.eye(K)[planted.labels.argmax(1)])
     refused(hard, scenes.data, scenes.preprocessing, "hard labels are not the class that the image is said to be of")
-    shuffled = dataclasses.replace(held, labels=held.labels[torch.randperm(100, generator=torch.Generator().manual_seed(0))])
+    shuffled = changed(held, labels=held.labels[torch.randperm(100, generator=torch.Generator().manual_seed(0))])
     (note,) = check_fit(shuffled, scenes.data, scenes.preprocessing)
     assert note.endswith("of 100 favour another class than the image is said to be of")
 

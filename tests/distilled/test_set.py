@@ -1,6 +1,5 @@
 """A distilled set comes back from disk bit for bit, or not at all."""
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from distilled.samples import NAMES, sample_set
+from distilled.samples import NAMES, changed, sample_set
 from safetensors.torch import load_file
 
 from limbeck.data.preprocessing import Normalise
@@ -75,7 +74,7 @@ def test_files_are_readable_by_others(tmp_path: Path) -> None:
 def test_facts(tmp_path: Path) -> None:
     held = sample_set(ipc=3, shape=(3, 8, 10))
     assert (len(held), held.num_classes, held.shape, held.ipc) == (9, 3, (3, 8, 10), 3)
-    uneven = dataclasses.replace(held, classes=torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 1]))
+    uneven = changed(held, classes=torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 1]))
     assert uneven.ipc == 5
 
 
@@ -93,7 +92,7 @@ def test_data_set_gives_images_and_probabilities() -> None:
 
 def test_pixels_invert_the_preprocessing() -> None:
     x = torch.tensor([-4.0, 0.0, 0.5, 4.0]).view(1, 1, 2, 2)
-    held = dataclasses.replace(
+    held = changed(
         sample_set(names=("one",), ipc=1, shape=(1, 2, 2)),
         images=x,
         preprocessing=Normalise(torch.tensor([0.5]), torch.tensor([0.2])),
@@ -226,15 +225,17 @@ def test_resealed_tensors_must_still_make_sense(tmp_path: Path, edit: Callable[[
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"images": torch.zeros(6, 3, 8)}, "images must be float32"),
-        ({"images": torch.zeros(6, 3, 8, 10, dtype=torch.float64)}, "images must be float32"),
+        ({"images": torch.zeros(6, 3, 8)}, "images must be floats"),
+        ({"images": torch.zeros(6, 3, 8, 10, dtype=torch.float64)}, "must be float32"),
         ({"images": torch.full((6, 3, 8, 10), math.nan)}, "finite"),
         ({"labels": torch.full((6, 3), math.inf)}, "finite"),
         ({"labels": torch.zeros(6, 4)}, r"labels must be float32 \[6, 3\]"),
         ({"classes": torch.tensor([0, 0, 1, 1, 2, 3])}, "classes must be in 0 … 2"),
         ({"classes": torch.tensor([0, 0, 1, 1, 2])}, "classes must be int64"),
-        ({"label_kind": "soft"}, "label_kind"),
-        ({"label_kind": "hard"}, "one-hot"),
+        ({"kind": "soft"}, "kind 'soft' is not one of logits, probabilities, hard"),
+        ({"kind": "probabilities", "labels": torch.full((6, 3), 1 / 3)}, "log p are the logits"),
+        ({"syn_lr": None}, "syn_lr"),
+        ({"kind": "hard"}, "one-hot"),
         ({"syn_lr": 0.0}, "syn_lr"),
         ({"syn_lr": math.nan}, "syn_lr"),
         ({"class_names": ()}, "class_names"),
@@ -243,7 +244,7 @@ def test_resealed_tensors_must_still_make_sense(tmp_path: Path, edit: Callable[[
 )
 def test_parts_must_fit_together(change: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        dataclasses.replace(sample_set(), **change)
+        changed(sample_set(), **change)
 
 
 def test_saving_replaces_a_set_and_nothing_else(tmp_path: Path) -> None:

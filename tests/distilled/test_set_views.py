@@ -1,6 +1,5 @@
 """Labels of views in a distilled set: they come back with it, verified, whole or not at all; a set without them is as ever."""
 
-import dataclasses
 import json
 import os
 import signal
@@ -10,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from distilled.samples import sample_set
+from distilled.samples import changed, sample_set
 from torch import nn
 
 from limbeck.distilled import set_views
@@ -37,7 +36,7 @@ def labelled(held: DistilledSet, path: Path, **changes: Any) -> StoredViews:
 @pytest.fixture
 def held(tmp_path: Path) -> DistilledSet:
     bare = sample_set(metadata={"method": "rded"})
-    return dataclasses.replace(bare, views=labelled(bare, tmp_path / "made" / "mine.safetensors"))
+    return changed(bare, views=labelled(bare, tmp_path / "made" / "mine.safetensors"))
 
 
 def names(folder: Path) -> list[str]:
@@ -84,9 +83,9 @@ def test_saving_again_replaces_keeps_and_drops_them(held: DistilledSet, tmp_path
     path = held.save(tmp_path / "set")
     again = DistilledSet.load(path)
     assert same(DistilledSet.load(again.save(path)).views, held.views)  # from the very folder that is replaced
-    few = dataclasses.replace(again, views=labelled(again, tmp_path / "few.safetensors", epochs=1))
+    few = changed(again, views=labelled(again, tmp_path / "few.safetensors", epochs=1))
     assert len(kept(DistilledSet.load(few.save(path)).views)) == 1
-    dataclasses.replace(again, views=None).save(path)
+    changed(again, views=None).save(path)
     assert "views.safetensors" not in names(path)
     assert DistilledSet.load(path).views is None
 
@@ -149,7 +148,7 @@ def test_a_file_that_is_not_the_one_described_is_refused(held: DistilledSet, tmp
 
 def test_parts_must_fit_together(held: DistilledSet) -> None:
     with pytest.raises(ValueError, match=r"views must be of images and classes \[9, 3, 8, 10, 3\], not \[6, 3, 8, 10, 3\]"):
-        dataclasses.replace(sample_set(ipc=3), views=held.views)
+        changed(sample_set(ipc=3), views=held.views)
     with pytest.raises(ValueError, match="metadata must not use the key 'views'"):
         sample_set(metadata={"views": {}})
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau, spearmanr
 from torch import Tensor
 
+from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.architecture_search import PUBLISHED, rank_correlation, search, search_space
 from limbeck.evaluation.fitting import Cell, Cells
 from limbeck.networks.names import build_network
@@ -184,8 +185,8 @@ NAMES = search_space(depths=(1, 2), widths=(4, 8), norms=("nonorm",), poolings=(
 TEST, LABELS = TensorImages(torch.zeros(10, 1, 8, 8)), torch.arange(10) % 2
 CHOOSE, CHOICES = TensorImages(torch.zeros(4, 1, 8, 8)), torch.arange(4) % 2
 SETS = {
-    "distilled": (torch.zeros(2, 1, 8, 8), torch.eye(2), False),
-    "full": (torch.ones(6, 1, 8, 8), torch.eye(2).repeat(3, 1), True),
+    "distilled": SmallSet(torch.zeros(2, 1, 8, 8), torch.eye(2), torch.arange(2), 0.01, "logits"),
+    "full": SmallSet.of_classes(torch.ones(6, 1, 8, 8), torch.arange(6) % 2, 2),
 }
 
 
@@ -201,12 +202,10 @@ class Known:
     def __init__(self) -> None:
         self.calls: list[tuple[str, int]] = []
 
-    def __call__(
-        self, network: str, images: Tensor, labels: Tensor, *, hard: bool, seed: int, measure: Sequence[Images], num_classes: int
-    ) -> list[Tensor]:
+    def __call__(self, network: str, small: SmallSet, *, seed: int, measure: Sequence[Images]) -> list[Tensor]:
         self.calls.append((network, seed))
-        assert hard == bool(images.any())
-        assert num_classes == 2
+        hard = small.kind == "hard"
+        assert hard == bool(small.images.any())
         i = NAMES.index(network)
         found = [with_right(LABELS, i + 2 + seed if hard else 5 - i)]
         return found + [with_right(CHOICES, 3 - i if hard else i)] * (len(measure) - 1)
@@ -276,7 +275,5 @@ def test_what_does_not_fit_is_refused_before_training() -> None:
     check(r"^test: \(10, 9\) is not", labels=LABELS[:9])
     check(r"^test: \[0, 1, 2\] is not labels in 0 … 1", labels=torch.arange(10) % 3)
     check(r"^choose: \(4, 3\) is not", choose=(CHOOSE, CHOICES[:3]))
-    check(
-        r"^distilled: .* is not images with shape", sets={**SETS, "distilled": (torch.zeros(2, 1, 8, 8), torch.eye(3)[:2], False)}
-    )
-    check(r"^full: .* N ≥ 1", sets={**SETS, "full": (torch.zeros(0, 1, 8, 8), torch.zeros(0, 2), True)})
+    three = SmallSet.of_classes(torch.zeros(2, 1, 8, 8), torch.arange(2), 3)
+    check(r"^distilled: 3 is not a set of 2 classes", sets={**SETS, "distilled": three})

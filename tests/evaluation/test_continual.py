@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from limbeck.evaluation.continual import Memory, class_tasks, continual
+from limbeck.distilled.small_set import SmallSet
+from limbeck.evaluation.continual import class_tasks, continual, restricted
 from limbeck.evaluation.fitting import Cell, Cells
 from limbeck.losses import soft_cross_entropy
 from limbeck.runtime.errors import UsageError
@@ -24,11 +26,11 @@ LABELS = torch.arange(3 * K) % K
 TEST = TensorImages(LABELS.float()[:, None, None, None])
 
 
-def memory(hard: bool, mark: float = 0.0, each: int = 2) -> Memory:
+def memory(hard: bool, mark: float = 0.0, each: int = 2) -> SmallSet:
     """Images whose pixel is their class, those that `mark` distinguishes with a hundredth of it more."""
     classes = torch.arange(each * K) % K
     labels = torch.eye(K)[classes] if hard else torch.arange(each * K * K).view(-1, K) / 10
-    return Memory(classes.float()[:, None, None, None] + mark / 100, labels, classes, hard)
+    return SmallSet(classes.float()[:, None, None, None] + mark / 100, labels, classes, None, "hard" if hard else "logits")
 
 
 class Known:
@@ -37,13 +39,12 @@ class Known:
     def __init__(self, tasks: list[list[int]], known: dict[float, set[int]]) -> None:
         self.tasks, self.known, self.calls = tasks, known, []  # type: ignore[var-annotated]
 
-    def __call__(
-        self, network: str, images: Tensor, labels: Tensor, *, hard: bool, seed: int, measure: Sequence[Images], num_classes: int
-    ) -> list[Tensor]:
+    def __call__(self, network: str, small: SmallSet, *, seed: int, measure: Sequence[Images]) -> list[Tensor]:
+        images, num_classes = small.images, small.num_classes
         seen = [k for task in self.tasks for k in task][:num_classes]
         mark = round(100 * (images.flatten()[0].item() % 1))
         assert sorted(set(images.flatten().floor().long().tolist())) == sorted(seen)
-        assert labels.shape == (len(images), num_classes)
+        assert images.flatten().floor().tolist() == [seen[k] for k in small.classes]
         (asked,) = measure
         pixels = asked.fetch(torch.arange(len(asked))).flatten().long().tolist()
         assert sorted(pixels) == sorted(3 * seen)  # only the test images of classes seen
@@ -99,10 +100,8 @@ def test_seeds_are_paired_and_take_their_own_draw() -> None:
     seeds = [0, 4]
     orders = {derived_seed(seed, "continual", 0): class_tasks(K, 1, seed)[0] for seed in seeds}  # that of the outputs
 
-    def fit(
-        network: str, images: Tensor, labels: Tensor, *, hard: bool, seed: int, measure: Sequence[Images], num_classes: int
-    ) -> list[Tensor]:
-        right = {1: 9, 2: 6, 3: 3}[round(100 * (images.flatten()[0].item() % 1))]  # of 15
+    def fit(network: str, small: SmallSet, *, seed: int, measure: Sequence[Images]) -> list[Tensor]:
+        right = {1: 9, 2: 6, 3: 3}[round(100 * (small.images.flatten()[0].item() % 1))]  # of 15
         classes = measure[0].fetch(torch.arange(15)).flatten()
         places = [orders[seed].index(int(k)) for k in classes]
         return [torch.eye(K)[[place if i < right else (place + 1) % K for i, place in enumerate(places)]]]
@@ -121,22 +120,23 @@ def test_seeds_are_paired_and_take_their_own_draw() -> None:
 def test_labels_are_restricted_and_renormalised() -> None:
     logits = torch.randn(K, K, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     classes, images = torch.arange(K), torch.arange(float(K))[:, None, None, None]
-    soft, hard = Memory(images, logits, classes), Memory(images, logits.softmax(1), classes, True)
+    soft = SmallSet(images, logits, classes, None, "logits")
+    shares = SmallSet(images, logits.softmax(1), classes, None, "probabilities")
     seen = [3, 0, 4]
-    kept, labels = soft.restricted(seen)
-    assert kept.flatten().tolist() == [0, 3, 4]
+    kept = restricted(soft, seen)
+    labels = kept.labels
+    assert (kept.images.flatten().tolist(), kept.classes.tolist()) == ([0, 3, 4], [1, 0, 2])
     probabilities = logits.softmax(1)[[0, 3, 4]][:, seen]
     expected = probabilities / probabilities.sum(1, keepdim=True)
     assert torch.allclose(labels.softmax(1), expected, atol=1e-12)
-    assert torch.allclose(hard.restricted(seen)[1], expected, atol=1e-12)
+    assert torch.allclose(restricted(shares, seen).labels, expected, atol=1e-12)
     # The loss that a network descends is the cross-entropy with these.
     outputs = torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     assert soft_cross_entropy(outputs, labels).item() == pytest.approx(-(expected * outputs.log_softmax(1)).sum(1).mean().item())
 
 
 def test_one_hot_labels_stay_one_hot() -> None:
-    _, labels = memory(True).restricted([4, 1])
-    assert labels.tolist() == [[0, 1], [1, 0], [0, 1], [1, 0]]
+    assert restricted(memory(True), [4, 1]).labels.tolist() == [[0, 1], [1, 0], [0, 1], [1, 0]]
 
 
 def test_it_goes_on_where_it_was() -> None:
@@ -155,10 +155,10 @@ def test_it_goes_on_where_it_was() -> None:
 
 
 def test_one_class_is_always_right() -> None:
-    lone = Memory(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64))
+    lone = SmallSet(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64), None, "logits")
 
-    def fit(*_: Any, measure: Sequence[Images], num_classes: int, **__: Any) -> list[Tensor]:
-        return [torch.zeros(len(images), num_classes) for images in measure]
+    def fit(network: str, small: SmallSet, *, measure: Sequence[Images], **_: Any) -> list[Tensor]:
+        return [torch.zeros(len(images), small.num_classes) for images in measure]
 
     found = continual(
         fit, "n", {"only": [lone]}, TensorImages(torch.zeros(3, 1, 1, 1)), torch.zeros(3, dtype=torch.int64), steps=1, seeds=[0]
@@ -179,12 +179,9 @@ def test_what_does_not_fit_is_refused_before_training() -> None:
     check(r"^memories: \['a'\] is not", memories={"a": []})
     check(r"^a: 3 is not one memory, or 2, one for each seed", memories={"a": [good] * 3})
     check(r"^a: \[10, 15\] is not of draws with equal numbers", memories={"a": [good, memory(True, each=3)]})
-    check(r"^a: .* is not images with shape", memories={"a": [Memory(good.images, good.labels[:4], good.classes)]})
-    check(
-        r"^b: .* labels with shape \(N, 5\)", memories={"a": [good], "b": [Memory(good.images, good.labels[:, :4], good.classes)]}
-    )
-    check(r"^a.classes: \[0, 1, 2, 3\] is not each of 0 … 4", memories={"a": [Memory(good.images, good.labels, good.classes % 4)]})
-    check(r"^a.labels: 0.0 is not above 0", memories={"a": [Memory(good.images, good.labels.roll(1, 1), good.classes, True)]})
+    check(r"^b: 4 is not a set of 5 classes", memories={"a": [good], "b": [SmallSet.of_classes(good.images, good.classes % 4, 4)]})
+    check(r"^a.classes: \[0, 1, 2, 3\] is not each of 0 … 4", memories={"a": [replace(good, classes=good.classes % 4)]})
+    check(r"^a.labels: 0.0 is not above 0", memories={"a": [replace(good, labels=good.labels.roll(1, 1))]})
     check(r"^test: .* of images of each class", labels=LABELS % 4)
     check(r"^seeds: \[\] is not", seeds=[])
     check(r"^steps: 6 is not in 1 … 5", steps=6)

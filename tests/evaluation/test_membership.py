@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy as torch_cross_entropy
 
 from limbeck.augmentation_settings import AugmentSettings
+from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.fitting import Cell, Cells
 from limbeck.evaluation.membership import attack, auc, best_threshold, margins, membership
 from limbeck.losses import cross_entropy, soft_cross_entropy
@@ -172,7 +173,7 @@ def test_wrong_logits_are_refused() -> None:
 # The pixel of a training image is its number, that of a test image −1 − its number.
 TRAIN, TRAIN_LABELS = TensorImages(torch.arange(30.0)[:, None, None, None]), torch.arange(30) % 3
 TEST, TEST_LABELS = TensorImages(-1 - torch.arange(20.0)[:, None, None, None]), torch.arange(20) % 3
-DISTILLED = (torch.full((3, 1, 1, 1), 0.5), torch.eye(3), False)
+DISTILLED = SmallSet(torch.full((3, 1, 1, 1), 0.5), torch.eye(3), torch.arange(3), 0.01, "logits")
 SUBSETS = [torch.tensor([0, 4, 8]), torch.tensor([3, 7, 11])]
 
 
@@ -183,14 +184,11 @@ class Memoriser:
         self.calls: list[tuple[int, bool, int]] = []
         self.asked: list[list[list[int]]] = []
 
-    def __call__(
-        self, network: str, images: Tensor, labels: Tensor, *, hard: bool, seed: int, measure: Sequence[Images], num_classes: int
-    ) -> list[Tensor]:
-        self.calls.append((len(images), hard, seed))
-        assert labels.shape == (len(images), num_classes)
+    def __call__(self, network: str, small: SmallSet, *, seed: int, measure: Sequence[Images]) -> list[Tensor]:
+        self.calls.append((len(small), small.kind == "hard", seed))
         pixels = [part.fetch(torch.arange(len(part))).flatten().long() for part in measure]
         self.asked.append([part.tolist() for part in pixels])
-        trained = images.flatten().long() if hard else torch.tensor([10_000])
+        trained = small.images.flatten().long() if small.kind == "hard" else torch.tensor([10_000])
         classes = [torch.where(part >= 0, part, -1 - part) % 3 for part in pixels]
         return [torch.eye(3)[torch.where(torch.isin(p, trained), k, (k + 1) % 3)] for p, k in zip(pixels, classes, strict=True)]
 
@@ -263,7 +261,6 @@ def test_what_does_not_fit_is_refused_before_training() -> None:
     check(r"^test: \[0, 1, 2, 3\] is not labels in 0 … 2", test_labels=torch.arange(20) % 4)
     check(r"^most: 1 is not at least 2", most=1)
     check(r"^seeds: \[3, 3\] is not", seeds=[3, 3])
-    check(r"^distilled: .* is not images with shape", distilled=(DISTILLED[0], DISTILLED[1][:2], False))
 
 
 def test_a_network_fitted_to_noise_betrays_its_images_and_no_others() -> None:
@@ -273,22 +270,21 @@ def test_a_network_fitted_to_noise_betrays_its_images_and_no_others() -> None:
     labels = torch.randint(3, (120,), generator=chance)
     test, test_labels = TensorImages(torch.randn(120, 1, 4, 4, generator=chance)), torch.randint(3, (120,), generator=chance)
 
-    def fit(
-        network: str, images: Tensor, labels: Tensor, *, hard: bool, seed: int, measure: Sequence[Images], num_classes: int
-    ) -> list[Tensor]:
-        flat = flat_network(network, (1, 4, 4), num_classes)
+    def fit(network: str, small: SmallSet, *, seed: int, measure: Sequence[Images]) -> list[Tensor]:
+        flat = flat_network(network, (1, 4, 4), small.num_classes)
         how = trainer.Training(
             optimiser=Sgd(0.05, 0.9, 0.0),
-            loss=cross_entropy if hard else soft_cross_entropy,
+            loss=cross_entropy if small.kind == "hard" else soft_cross_entropy,
             epochs=60,
             batch_size=30,
             augment=AugmentSettings(strategy="none"),
         )
         start = flat.initial(generator(seed, "start"))
-        theta = trainer.train(flat, start, TensorImages(images), labels, how, seed=seed, key=("fit",))
+        theta = trainer.train(flat, start, TensorImages(small.images), small.labels, how, seed=seed, key=("fit",))
         return [trainer.logits_of(flat.with_parameters(theta), part) for part in measure]
 
-    distilled = (torch.randn(30, 1, 4, 4, generator=chance), 3 * torch.eye(3).repeat(10, 1), False)
+    images_of_noise = torch.randn(30, 1, 4, 4, generator=chance)
+    distilled = SmallSet(images_of_noise, 3 * torch.eye(3).repeat(10, 1), torch.arange(3).repeat(10), 0.01, "logits")
     subset = [torch.randperm(120, generator=chance)[:30]]
     found = membership(
         fit, "ConvNetD1-w16-nonorm-nopool", distilled, subset, images, labels, test, test_labels, seeds=[0], draws=200

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from limbeck.augmentation_settings import AugmentSettings
+from limbeck.distilled.small_set import Kind
 from limbeck.evaluation.protocols import PROTOCOLS, Protocol, find, resolve
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.losses import Divergence, cross_entropy, soft_cross_entropy
@@ -18,8 +19,8 @@ NETWORK = flat_network("ConvNetD1-w4", (3, 8, 8), 3)
 DSA = AugmentSettings(flip=False)
 
 
-def training(protocol: Protocol, ipc: int = 1, soft: bool = True) -> Training:
-    return protocol.training(NETWORK, DSA, 0.02, ipc, soft=soft)
+def training(protocol: Protocol, ipc: int = 1, kind: Kind = "logits") -> Training:
+    return protocol.training(NETWORK, DSA, 0.02, ipc, kind)
 
 
 def factors(how: Training, epochs: int) -> list[float]:
@@ -33,7 +34,7 @@ def test_dd_is_the_published_protocol() -> None:
     assert factors(how, 4) == [1, 1, 0.1, 0.1]
     assert how.rate.restarts
     assert PROTOCOLS["dd"].validation
-    assert training(PROTOCOLS["dd"], soft=False).loss is cross_entropy
+    assert training(PROTOCOLS["dd"], kind="hard").loss is cross_entropy
 
 
 def test_the_variants_of_dd_differ_in_one_thing_each() -> None:

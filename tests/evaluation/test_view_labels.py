@@ -13,8 +13,9 @@ from limbeck.augmentation_settings import AugmentSettings
 from limbeck.data.imageset import ImageSet, whole
 from limbeck.data.preprocessing import Identity
 from limbeck.distilled.settings import ViewLabelSettings
+from limbeck.distilled.small_set import SmallSet
 from limbeck.distilled.view_labels import StoredViews
-from limbeck.evaluation.evaluator import Evaluator, Subset
+from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import UsageError
@@ -39,11 +40,11 @@ def evaluator(**changes: Any) -> Evaluator:
     return Evaluator(data, Identity(), network, settings, AugmentSettings(strategy="flip"), 0, torch.device("cpu"))
 
 
-def subset(judge: Evaluator, ipc: int = 3) -> Subset:
+def subset(judge: Evaluator, ipc: int = 3) -> SmallSet:
     return judge.random_subset(ipc, 0.05, 0)
 
 
-def stored(judge: Evaluator, path: Path, settings: ViewLabelSettings = EXACT) -> Subset:
+def stored(judge: Evaluator, path: Path, settings: ViewLabelSettings = EXACT) -> SmallSet:
     """The subset with its labels of views."""
     small = subset(judge)
     return dataclasses.replace(small, views=judge.label_views(small, path / "views.safetensors", settings))
@@ -148,7 +149,7 @@ def test_images_that_were_not_labelled_are_refused(tmp_path: Path) -> None:
     other[3, 0, 2, 2] += 1e-6
     with pytest.raises(UsageError, match="made for these images: their pixels differ"):
         judge.logits(dataclasses.replace(small, images=other), range(1))
-    with pytest.raises(UsageError, match="made for images with shape"):
+    with pytest.raises(ValueError, match="views must be of images and classes"):
         judge.logits(dataclasses.replace(subset(judge, 2), views=small.views), range(1))
 
 

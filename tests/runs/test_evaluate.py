@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from distilled.samples import changed
 from torch import Tensor, nn
 
 from limbeck.data.preprocessing import Normalise
 from limbeck.distilled.set import DistilledSet
+from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.statistics import Looks
 from limbeck.recipes import load_recipe
 from limbeck.runs.distill import distill
@@ -66,16 +68,12 @@ def real_set(workspace: Workspace, ipc: int, **changes: Any) -> DistilledSet:
     """Training images with nearly hard soft labels."""
     subset = workspace.evaluator().random_subset(ipc, 0.05, "set")
     held = DistilledSet(
-        images=subset.images,
-        labels=10 * subset.labels,
-        label_kind="logits",
-        classes=subset.classes,
-        syn_lr=0.05,
+        set=SmallSet(subset.images, 10 * subset.labels, subset.classes, 0.05, "logits"),
         preprocessing=workspace.preprocessing,
         class_names=workspace.data.class_names,
         metadata={"fingerprints": {"data": workspace.data.fingerprint}},
     )
-    return dataclasses.replace(held, **changes)
+    return changed(held, **changes)
 
 
 def test_the_same_figures_twice_and_a_record_in_the_set(workspace: Workspace, tmp_path: Path) -> None:
@@ -145,15 +143,15 @@ def test_seeds_are_added_until_a_verdict_and_no_further(workspace: Workspace, tm
 def plant(held: DistilledSet, fault: str) -> DistilledSet:
     names, order = held.class_names, torch.tensor([1, 2, 3, 4, 5, 6, 7, 8, 9, 0])
     if fault == "permuted labels":  # as a program that sorts classes otherwise writes them: labels and classes agree
-        return dataclasses.replace(held, labels=held.labels[:, order], classes=order.argsort()[held.classes])
+        return changed(held, labels=held.labels[:, order], classes=order.argsort()[held.classes])
     if fault == "labels of another class":
-        return dataclasses.replace(held, labels=held.labels.roll(1, 1))
+        return changed(held, labels=held.labels.roll(1, 1))
     if fault == "swapped class order":
         return dataclasses.replace(held, class_names=(names[1], names[0], *names[2:]))
     if fault == "pixels":
-        return dataclasses.replace(held, images=held.to_pixels())
+        return changed(held, images=held.to_pixels())
     if fault == "normalised twice":
-        return dataclasses.replace(held, images=held.preprocessing.forward(held.images))
+        return changed(held, images=held.preprocessing.forward(held.images))
     assert fault == "another normalisation"
     return dataclasses.replace(held, preprocessing=Normalise(torch.full((3,), 0.5), torch.full((3,), 0.5)))
 

@@ -1,10 +1,10 @@
 """What a run starts from: another set, of which not a bit is lost, or the middles of clusters."""
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
+from distilled.samples import changed
 from methods.test_methods import settings
 from torch import Tensor, nn
 
@@ -12,6 +12,7 @@ import limbeck.methods.outer as outer
 from limbeck.distilled.export import export_research
 from limbeck.distilled.selection import centres
 from limbeck.distilled.set import DistilledSet
+from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.distances import features_of
 from limbeck.recipes import load_recipe
 from limbeck.runs.distill import distill
@@ -31,13 +32,10 @@ def a_set(method: str) -> DistilledSet:
     made = workspace.initial()
     draws = torch.Generator().manual_seed(0)
     labels = made.labels if method != "edf" else 5 * torch.eye(10)[made.classes] + torch.randn(10, 10, generator=draws)
-    order = torch.randperm(10, generator=draws)
+    order, kind = torch.randperm(10, generator=draws), "logits" if method == "edf" else "hard"
+    images = made.images + 0.1 * torch.randn(made.images.shape, generator=draws)
     return DistilledSet(
-        images=(made.images + 0.1 * torch.randn(made.images.shape, generator=draws))[order],
-        labels=labels[order],
-        label_kind="logits" if method == "edf" else "hard",
-        classes=made.classes[order],
-        syn_lr=torch.tensor(0.03).item(),
+        set=SmallSet(images[order], labels[order], made.classes[order], torch.tensor(0.03).item(), kind),
         preprocessing=workspace.preprocessing,
         class_names=workspace.data.class_names,
     )
@@ -111,7 +109,7 @@ def test_a_changed_start_is_not_gone_on_with(tmp_path: Path) -> None:
     results = distill(asked, tmp_path / "run")
     DistilledSet.append_evaluation(path, {"accuracy": {}})  # says nothing about what was taken up
     assert distill(asked, tmp_path / "run", resume=True) == results
-    dataclasses.replace(held, images=held.images + 1e-3).save(path)
+    changed(held, images=held.images + 1e-3).save(path)
     with pytest.raises(UsageError, match=r"^init: the set in '.*' has changed since the run in '.*' was started$"):
         distill(asked, tmp_path / "run", resume=True)
     assert read_json(tmp_path / "run" / "results.json") == results

@@ -1,12 +1,12 @@
 """Labels of views from the keys of a recipe to a set that is evaluated from them, and added to sets that are there."""
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from distilled.samples import changed
 from torch import Tensor
 
 from limbeck.cli.main import main
@@ -225,7 +225,7 @@ def test_the_images_are_those_that_were_labelled(bare: Path, tmp_path: Path) -> 
     path = copy_of(bare, tmp_path / "set")
     evaluate(path, settings(view_labels__store="true"))
     held = DistilledSet.load(path)
-    changed = dataclasses.replace(held, images=held.images.flip(3)).save(tmp_path / "changed")
+    other = changed(held, images=held.images.flip(3)).save(tmp_path / "changed")
     with pytest.raises(UsageError, match="made for these images: their pixels differ"):
-        evaluate(changed, settings())
-    assert read_json(changed / "metadata.json")["views"] == read_json(path / "metadata.json")["views"]
+        evaluate(other, settings())
+    assert read_json(other / "metadata.json")["views"] == read_json(path / "metadata.json")["views"]

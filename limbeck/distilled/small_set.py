@@ -1,0 +1,119 @@
+"""A few labelled images: the one value for what a network is trained on in the place of a data set.
+
+X   images, as a network takes them       Y   labels, whose kind says what they are       η   the step size to train with
+
+logits          p = softmax(Y)
+probabilities   p = Y, rows ≥ 0 that sum to 1
+hard            p = Y, one-hot rows
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from limbeck.distilled.view_labels import StoredViews
+
+Kind = Literal["logits", "probabilities", "hard"]
+SUM_ERROR = 1e-2  # of probabilities: half precision and many classes
+
+
+@dataclass(frozen=True, eq=False)
+class SmallSet:
+    """Images with labels.
+
+    Args:
+        images: X, floats with shape (N, C, H, W), N ≥ 1.
+        labels: Y, floats with shape (N, K).
+        classes: the class each image stands for, int64 with shape (N,), in 0 … K − 1, on the CPU.
+        syn_lr: η, above 0; None where nothing says it.
+        kind: what `labels` are, as above.
+        views: a teacher's labels of augmented views of these images, beside `labels`; None where there are none.
+
+    Raises:
+        ValueError: when these do not fit together, or a number is not finite.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: Tensor
+    syn_lr: float | None
+    kind: Kind
+    views: StoredViews | None = None
+
+    def __post_init__(self) -> None:
+        if problem := _problem(self):
+            raise ValueError(problem)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @classmethod
+    def of_classes(cls, images: Tensor, classes: Tensor, num_classes: int, syn_lr: float | None = None) -> "SmallSet":
+        """Images (N, C, H, W) whose hard labels are their classes, int64 with shape (N,) on the CPU."""
+        return cls(images, one_hot(classes, num_classes).float().to(images.device), classes, syn_lr, "hard")
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return self.labels.shape[1]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """C, H, W."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    @property
+    def ipc(self) -> int:
+        """The greatest number of images that a class has."""
+        return int(torch.bincount(self.classes).max())
+
+    def probabilities(self) -> Tensor:
+        """p, with shape (N, K)."""
+        return self.labels.softmax(dim=1) if self.kind == "logits" else self.labels
+
+    def hard(self) -> Tensor:
+        """The classes as one-hot rows with shape (N, K), whatever the labels say."""
+        return one_hot(self.classes, self.num_classes).float().to(self.labels.device)
+
+    def to(self, device: torch.device | str) -> "SmallSet":
+        """The same with images and labels on that device."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+
+def _problem(small: SmallSet) -> str | None:
+    """What is wrong with a set, or None."""
+    images, labels, classes = small.images, small.labels, small.classes
+    if images.ndim != 4 or not images.is_floating_point() or images.numel() == 0:
+        return f"images must be floats (N, C, H, W), not {images.dtype} {list(images.shape)}"
+    if labels.ndim != 2 or not labels.is_floating_point() or len(labels) != len(images) or labels.numel() == 0:
+        return f"labels must be floats [{len(images)}, K], not {labels.dtype} {list(labels.shape)}"
+    if classes.dtype != torch.int64 or list(classes.shape) != [len(images)]:
+        return f"classes must be int64 {[len(images)]}, not {classes.dtype} {list(classes.shape)}"
+    if not 0 <= int(classes.min()) <= int(classes.max()) < labels.shape[1]:
+        return f"classes must be in 0 … {labels.shape[1] - 1}"
+    if not bool(images.isfinite().all()) or not bool(labels.isfinite().all()):
+        return "images and labels must be finite"
+    if small.kind not in get_args(Kind):
+        return f"kind {small.kind!r} is not one of {', '.join(get_args(Kind))}"
+    if small.kind == "hard" and not is_one_hot(labels):
+        return "hard labels must be one-hot"
+    if small.kind == "probabilities" and not are_probabilities(labels):
+        return "probabilities must be rows ≥ 0 that sum to 1"
+    if small.syn_lr is not None and not (math.isfinite(small.syn_lr) and small.syn_lr > 0):
+        return f"syn_lr must be finite and above 0, not {small.syn_lr}"
+    return None if small.views is None else small.views.problem(images, labels.shape[1])
+
+
+def is_one_hot(labels: Tensor) -> bool:
+    """Whether each row of labels (N, K) has a single 1 and zeros beside it."""
+    return bool(((labels == 0) | (labels == 1)).all()) and bool((labels.sum(dim=1) == 1).all())
+
+
+def are_probabilities(labels: Tensor) -> bool:
+    """Whether the rows of labels (N, K) are ≥ 0 and sum to 1, up to a rounding."""
+    return bool((labels >= 0).all()) and bool(((labels.sum(dim=1) - 1).abs() < SUM_ERROR).all())
