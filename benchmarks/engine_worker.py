@@ -22,10 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Dsa
 from limbeck.losses import soft_cross_entropy
 from limbeck.matching.adjoint import Adjoint, Exact, Gradients, InnerLoop, Tesla, Truncated, Unroll
-from limbeck.matching.criteria import LowLossDropout, MatchingLoss
+from limbeck.matching.criteria import LowLossDropout
+from limbeck.matching.distances import MatchingLoss
 from limbeck.matching.settings import Kind, Precision
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.networks.flat import FlatNetwork, flat_network
@@ -208,7 +209,7 @@ def iteration_of(problem: Problem, way: Way, dtype: torch.dtype) -> Callable[[],
     theta, target, images, labels = (tensor.to(device, dtype) for tensor in held)
     syn_lr = torch.tensor(SYN_LR, dtype=dtype, device=device)
     step = StudentStep(network.to(device), soft_cross_entropy, way.compiled, way.precision, way.micro_batch)
-    inner = InnerLoop(step, theta, draw_steps(shape, problem.batch, problem.steps, AugmentSettings(), 0, 0))
+    inner = InnerLoop(step, theta, draw_steps(shape, problem.batch, problem.steps, Dsa(), 0, 0))
     adjoint = _adjoint(way)
 
     def iteration() -> Gradients:

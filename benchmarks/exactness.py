@@ -8,10 +8,11 @@ augmentations, a quarter of the parameters dropped. The reference is back-propag
 
 import torch
 
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Dsa
 from limbeck.losses import soft_cross_entropy
 from limbeck.matching.adjoint import Adjoint, Exact, Gradients, InnerLoop, Unroll
-from limbeck.matching.criteria import LowLossDropout, MatchingLoss
+from limbeck.matching.criteria import LowLossDropout
+from limbeck.matching.distances import MatchingLoss
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.random import generator
@@ -24,9 +25,7 @@ def gradients(norm: str, adjoint: Adjoint, dtype: torch.dtype, compiled: bool) -
     theta = network.initial(draws).to(dtype)
     target = theta + 0.02 * torch.randn(theta.shape, generator=draws).to(dtype)
     images, labels = torch.randn(12, 3, 32, 32, generator=draws).to(dtype), torch.randn(12, 10, generator=draws).to(dtype)
-    inner = InnerLoop(
-        StudentStep(network, soft_cross_entropy, compiled), theta, draw_steps((12, 3, 32, 32), 5, 20, AugmentSettings(), 0, 0)
-    )
+    inner = InnerLoop(StudentStep(network, soft_cross_entropy, compiled), theta, draw_steps((12, 3, 32, 32), 5, 20, Dsa(), 0, 0))
     loss = MatchingLoss(theta, target, LowLossDropout(0.25))
     return adjoint(inner, images, labels, torch.tensor(0.02, dtype=dtype), loss)[0]
 

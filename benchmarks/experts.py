@@ -26,8 +26,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from limbeck import augmentation
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Dsa
 from limbeck.data.load import load_data
 from limbeck.data.preprocessing import fit_preprocessing
 from limbeck.data.settings import DataSettings
@@ -62,7 +61,7 @@ def plain(arguments: argparse.Namespace, task: ExpertTask) -> float:
         for _ in range(arguments.epochs):
             for x, y in loader:
                 x, y = x.to(device), y.to(device)
-                x = augmentation.apply(augmentation.draw(task.augmentation, draws, x.shape), x)
+                x = task.augmentation.draw(draws, x.shape)(x)
                 optimiser.zero_grad()
                 nn.functional.cross_entropy(network(x), y).backward()
                 optimiser.step()
@@ -131,7 +130,7 @@ def main() -> None:
         data = load_data(settings)
         device = resolve_device(arguments.device)
         network = flat_network(arguments.network, data.shape, data.num_classes).to(device)
-        parts = (data, fit_preprocessing(settings, data.train), network, ExpertSettings(), AugmentSettings(), 0, device)
+        parts = (data, fit_preprocessing(settings, data.train), network, ExpertSettings(), Dsa(), 0, device)
         if arguments.in_step:
             in_step(arguments, ExpertTask(*parts))
             return

@@ -32,7 +32,8 @@ from limbeck.evaluation.statistics import compare, summarise
 from limbeck.experts.show import describe
 from limbeck.experts.store import TrajectoryStore
 from limbeck.matching.adjoint import Gradients, InnerLoop
-from limbeck.matching.criteria import MatchingLoss, criterion_of
+from limbeck.matching.criteria import layers_of
+from limbeck.matching.distances import MatchingLoss
 from limbeck.matching.steps import draw_steps
 from limbeck.recipes import load_recipe, parse_overrides
 from limbeck.runs.distill import train_experts
@@ -97,9 +98,11 @@ def gradient(arguments: argparse.Namespace) -> None:
     def matched(store: TrajectoryStore | Rounding, expert: int, t: int, draw: int = 0) -> Gradients:
         theta, target = (store.read(expert, epoch, workspace.device) for epoch in (t, t + ahead))
         key = t + draw * settings.schedule.max_start_epoch
-        draws = draw_steps(shape, settings.match.batch_syn, settings.match.syn_steps, settings.augment, settings.seed, key)
-        criterion = criterion_of(settings.match, workspace.network.slices, generator(settings.seed, "criterion", key))
-        return adjoint(InnerLoop(step, theta, draws), start.images, start.labels, eta, MatchingLoss(theta, target, criterion))[0]
+        draws = draw_steps(shape, settings.match.batch_syn, settings.match.syn_steps, workspace.augmentation, settings.seed, key)
+        match, chance = workspace.matching, generator(settings.seed, "criterion", key)
+        layers = layers_of(workspace.network.slices)
+        loss = MatchingLoss(theta, target, match.criterion, match.distance, layers, chance)
+        return adjoint(InnerLoop(step, theta, draws), start.images, start.labels, eta, loss)[0]
 
     rows: list[dict[str, Any]] = []
     experts = range(settings.experts.num_experts)

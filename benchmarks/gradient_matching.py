@@ -30,7 +30,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, cross_entropy, group_norm
 
-from limbeck.augmentation_settings import AugmentSettings
 from limbeck.data.imageset import Split
 from limbeck.data.load import load_data
 from limbeck.data.preprocessing import fit_preprocessing
@@ -43,13 +42,12 @@ from limbeck.methods.settings import OuterSettings, RealSettings
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.files import write_json
 from limbeck.runtime.random import generator
-from limbeck.saliency.settings import EnhanceSettings
+from limbeck.saliency.weights import NoWeighting
 from limbeck.training.images import TensorImages
 
 NETWORK, STEPS, BATCH, NETWORKS, MOST = "ConvNetD3-w16", 20, 64, 10, 1000
 OUTER, INNER, NETWORK_LR, MOMENTUM = 4, 2, 0.01, 0.5
 STEP_SIZE = {"dc": 1.0, "dm": 3.0}  # of the recipes of the scenes
-NONE = AugmentSettings(strategy="none")
 Parts = dict[str, Tensor]
 
 
@@ -118,8 +116,8 @@ def by_limbeck(method: str, network: FlatNetwork, images: Tensor, labels: Tensor
     classes = torch.arange(len(x))
     real = RealSettings(batch=BATCH, outer_loops=OUTER, inner_loops=INNER, network_lr=NETWORK_LR)
     made = {"dc": GradientMatching, "dm": DistributionMatching}[method]
-    objective = made(TensorImages(images), labels, classes, network, real=real, augment=NONE, seed=0)
-    maps = Enhancement(network.module.double(), classes, EnhanceSettings(weighting="none"), 0)
+    objective = made(TensorImages(images), labels, classes, network, real=real, seed=0)
+    maps = Enhancement(network.module.double(), classes, 0, weighting=NoWeighting())
     settings = OuterSettings(iterations=STEPS, lr_img=step_size, img_momentum=MOMENTUM, lr_label=0.0, lr_lr=0.0)
     with tempfile.TemporaryDirectory() as folder:
         loop = OuterLoop(objective, maps, settings, lambda x, y, eta: None, STEPS, False, Path(folder))

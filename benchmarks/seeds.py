@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Dsa
 from limbeck.evaluation.protocols import PROTOCOLS
 from limbeck.evaluation.trials import Trial, Trials
 from limbeck.networks.flat import flat_network
@@ -41,7 +41,7 @@ def material(arguments: argparse.Namespace) -> tuple[Trials, list[Trial], Tensor
     images = torch.randn(classes * arguments.ipc, *shape, generator=draws).to(device)
     labels = torch.randn(len(images), classes, generator=draws).to(device)
     protocol = replace(PROTOCOLS["dd"], epochs=arguments.epochs)
-    how = protocol.training(network, AugmentSettings(), 0.01, arguments.ipc, "logits")
+    how = protocol.training(network, Dsa(), 0.01, arguments.ipc, "logits")
     made = [Trial(TensorImages(images), Labels(labels), how, ("evaluation", seed)) for seed in range(arguments.seeds)]
     return Trials(network, 0, device, "yes"), made, TensorImages(torch.randn(1000, *shape, generator=draws).to(device))
 

@@ -23,6 +23,7 @@ from limbeck.experts.settings import ExpertSettings, unread
 from limbeck.experts.store import FORMAT, TrajectoryStore
 from limbeck.experts.trainer import ExpertSetup, Trainer, optimiser_of, rate_of
 from limbeck.losses import cross_entropy
+from limbeck.networks.factory import is_foreign
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.cache import cache_root
 from limbeck.runtime.errors import UsageError, require
@@ -63,6 +64,8 @@ class ExpertTask:
             "data": self.data.fingerprint,
             "preprocessing": self.preprocessing.kind,
             "num_parameters": self.network.num_parameters,
+            # A network that is named is known by its name; one that was given, by what it is.
+            **({} if is_foreign(self.network.name) or (own := self.network.structure) is None else {"structure": own}),
             **made_with(self.network.name, self.settings, self.augment, self.seed),
         }
 

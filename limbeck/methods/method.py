@@ -1,9 +1,9 @@
 """What a method is: something that makes, the settings that belong to it, and what it asks of a run.
 
     kind          make(…)                                                 what becomes of it
-    objective     (workspace, classes, engine) → an `Objective`           the outer loop goes down its gradients
-    images        (workspace, folder) → X, the classes, a teacher         the teacher labels X
-    selection     (workspace) → positions of training images              they are taken as they are
+    objective     (materials, classes, engine) → an `Objective`           the outer loop goes down its gradients
+    images        (materials, folder) → X, the classes, a teacher         the teacher labels X
+    selection     (materials) → positions of training images              they are taken as they are
 
 This module is free of torch, so that settings can be read, and recipes listed, without it.
 """
@@ -11,9 +11,12 @@ This module is free of torch, so that settings can be read, and recipes listed, 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from limbeck.runtime.errors import require
+
+if TYPE_CHECKING:
+    from limbeck.methods.materials import Materials
 
 Kind = Literal["objective", "images", "selection"]
 
@@ -31,8 +34,10 @@ class Method:
         experts: whether it reads experts, at the epochs of `schedule.*`, so that they are trained before.
         steps: whether it walks through student steps, so that an engine is set up.
         soft: whether labels may be soft; else `labels: hard` is asked for.
-        check: called with the workspace, or where that function lies, before anything is trained or written; it raises `UsageError`
+        check: called with the materials, or where that function lies, before anything is trained or written; it raises `UsageError`
             for settings or data that `make` would refuse. None where there are none.
+        name: what it is called in results; one of the user's is called as the key names it, unless it says otherwise.
+        given: settings over the preset, by dotted keys or their last words, as `presets.py` takes them.
     """
 
     make: Callable[..., Any] | str
@@ -41,7 +46,9 @@ class Method:
     experts: bool = False
     steps: bool = False
     soft: bool = False
-    check: Callable[[Any], None] | str | None = None
+    check: "Callable[[Materials], None] | str | None" = None
+    name: str = ""
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -60,10 +67,10 @@ class Method:
             require(isinstance(found, Objective), "method", type(found).__name__, "an Objective, which `make` is to return")
         return found
 
-    def refuse(self, workspace: Any) -> None:
+    def refuse(self, materials: "Materials") -> None:
         """Raise `UsageError` for what the method cannot be run with, if it says any such thing."""
         if self.check is not None:
-            _function(self.check)(workspace)
+            _function(self.check)(materials)
 
 
 def _function(named: Callable[..., Any] | str) -> Callable[..., Any]:

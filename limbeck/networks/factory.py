@@ -16,8 +16,11 @@ from limbeck.networks.batch_norm import convert_batch_norms
 from limbeck.networks.initial import global_draws
 from limbeck.runtime import plugins
 from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.plugins import blamed
 from limbeck.runtime.plugins import is_foreign as is_foreign
+
+Factory = Callable[..., nn.Module]
 
 
 def check_form(name: str) -> None:
@@ -37,19 +40,47 @@ def build_foreign(name: str, shape: tuple[int, int, int], num_classes: int, seed
     Raises:
         UsageError: when there is no such factory, when it or its module raise, or when logits have not the shape (N, K).
     """
-    factory = _factory(name)
+    return made_by(_factory(name), shape, num_classes, seed, name)
+
+
+def made_by(factory: Factory, shape: tuple[int, int, int], num_classes: int, seed: int, name: str = "") -> nn.Module:
+    """The same of the factory itself."""
+    name = name or getattr(factory, "__qualname__", type(factory).__name__)
     with global_draws(seed):
         with blamed("network", name, "raised"):
             module = _called(factory, *shape, num_classes)
         require(isinstance(module, nn.Module), "network", name, f"a factory of a torch Module, it makes a {type(module).__name__}")
         module = convert_batch_norms(module.cpu().train(), name)
-        size = "×".join(str(side) for side in shape)
-        with blamed("network", name, f"cannot take images of {size}:"), torch.no_grad():
-            logits = module(torch.zeros(2, *shape))
+        check_logits(module, shape, num_classes, name)
+    return module
+
+
+def check_logits(module: nn.Module, shape: tuple[int, int, int], num_classes: int, name: str) -> None:
+    """Raise `UsageError` unless the module makes logits with shape (N, `num_classes`) of images of `shape`."""
+    size = "×".join(str(side) for side in shape)
+    with blamed("network", name, f"cannot take images of {size}:"), torch.no_grad():
+        logits = module(torch.zeros(2, *shape))
     found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if found != (2, num_classes):
         raise UsageError(f"network: {name!r} makes {found} of 2 images of {size}, not logits of shape (2, {num_classes})")
-    return module
+
+
+def structure(module: nn.Module) -> str | None:
+    """What tells a network of the user's from others with its class's name: its parts, and the source of their classes."""
+    if type(module).__module__.startswith("limbeck."):
+        return None
+    kinds = {type(part) for part in module.modules()}
+    own = sorted(
+        (kind for kind in kinds if not kind.__module__.startswith(("torch.", "limbeck."))), key=lambda kind: kind.__qualname__
+    )
+    return fingerprint(str(module), [_source(kind) for kind in own])
+
+
+def _source(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):  # typed in at a prompt
+        return kind.__qualname__
 
 
 def _factory(name: str) -> Callable[..., Any]:

@@ -19,7 +19,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import is_lazy
 
 from limbeck.networks.batch_norm import BatchNorm, convert_batch_norms, measure_statistics
-from limbeck.networks.factory import build_foreign, is_foreign
+from limbeck.networks.factory import Factory, build_foreign, check_logits, is_foreign, made_by, structure
 from limbeck.networks.initial import draw_seed, initial_values
 from limbeck.networks.names import build_network
 from limbeck.networks.stages import NetworkStage
@@ -55,6 +55,11 @@ class FlatNetwork:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "module": self._still}
+
+    @property
+    def structure(self) -> str | None:
+        """What tells the architecture from others of its name; None for those that Limbeck has."""
+        return structure(self.module)
 
     @property
     def num_parameters(self) -> int:
@@ -150,10 +155,31 @@ class FlatNetwork:
         return isinstance(self.module.get_submodule(name.rpartition(".")[0]), BatchNorm)
 
 
-def flat_network(name: str, shape: tuple[int, int, int], num_classes: int) -> FlatNetwork:
-    """The network `name` for images with shape (C, H, W); see `build_network` for the errors."""
-    module = build_network(name, *shape, num_classes)
-    return FlatNetwork(module, name, partial(build_foreign, name, shape, num_classes) if is_foreign(name) else None)
+def flat_network(network: str | nn.Module | Factory, shape: tuple[int, int, int], num_classes: int) -> FlatNetwork:
+    """The network for images with shape (C, H, W) and `num_classes` classes.
+
+    Args:
+        network: a name; a module, whose own parameters count for nothing; or a function that makes one, of (channels, height,
+            width, num_classes) or of (num_classes).
+        shape: (C, H, W).
+        num_classes: K.
+
+    Raises:
+        UsageError: for a name that is unknown, a network that does not take such images or that is no function of its parameters.
+
+    Example:
+        >>> flat_network("ConvNetD3-w32", (3, 32, 32), 10).num_parameters
+        25130
+    """
+    if isinstance(network, str):
+        module = build_network(network, *shape, num_classes)
+        return FlatNetwork(module, network, partial(build_foreign, network, shape, num_classes) if is_foreign(network) else None)
+    if isinstance(network, nn.Module):
+        flat = FlatNetwork(network, type(network).__name__)
+        check_logits(flat.module, shape, num_classes, flat.name)
+        return flat
+    module = made_by(network, shape, num_classes, 0)
+    return FlatNetwork(module, type(module).__name__, partial(made_by, network, shape, num_classes))
 
 
 def _copied(module: nn.Module, name: str) -> nn.Module:

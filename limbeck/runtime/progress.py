@@ -3,6 +3,7 @@
 Everything is written to standard error, so that standard output stays free for `--json`.
 """
 
+import logging
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -38,13 +39,43 @@ class NoStage(Stage):
 
 
 class NoProgress(Progress):
-    """Shows nothing: the default in Python."""
+    """Shows nothing."""
 
     @contextmanager
     def stage(self, name: str, total: int, done: int = 0) -> Iterator[Stage]:
         yield NoStage()
 
     def say(self, message: str) -> None: ...
+
+
+class LogStage(Stage):
+    """Written to the log when it ends."""
+
+    def __init__(self, total: int, done: int) -> None:
+        self.total, self.done, self.facts = total, done, dict[str, Any]()
+
+    def advance(self, steps: int = 1, **facts: Any) -> None:
+        self.done += steps
+        self.facts |= facts
+
+
+class LogProgress(Progress):
+    """Through `logging`, as the logger `limbeck`: stages and notes at INFO, warnings at WARNING. The default in Python.
+
+    `logging.basicConfig(level=logging.INFO)` shows all, `logging.getLogger("limbeck").setLevel(logging.ERROR)` nothing.
+    """
+
+    logger = logging.getLogger("limbeck")
+
+    @contextmanager
+    def stage(self, name: str, total: int, done: int = 0) -> Iterator[Stage]:
+        began, stage = time.monotonic(), LogStage(total, done)
+        yield stage
+        self.logger.info("%s: %d/%d in %s%s", name, stage.done, total, _clock(time.monotonic() - began), _facts(stage.facts))
+
+    def say(self, message: str) -> None:
+        warning = message.startswith("warning: ")
+        self.logger.log(logging.WARNING if warning else logging.INFO, message.removeprefix("warning: ").removeprefix("note: "))
 
 
 class PlainStage(Stage):

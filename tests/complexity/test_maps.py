@@ -8,8 +8,7 @@ from reference.grad_cam import grad_cam, to_unit
 
 from limbeck.complexity.maps import blend, look
 from limbeck.runtime.random import generator
-from limbeck.saliency.maps import activation_maps
-from limbeck.saliency.settings import EnhanceSettings
+from limbeck.saliency.maps import TorchCam
 
 
 def some_images(number: int = 4, size: int = 8) -> torch.Tensor:
@@ -33,8 +32,7 @@ def test_grad_cam_at_the_layers_resolution() -> None:
 def test_at_the_images_resolution_they_are_those_of_saliency(cam: str, layers: list[str]) -> None:
     network, x = tiny(), some_images().float()
     classes = torch.tensor([2, 0, 1, 1])
-    settings = EnhanceSettings(cam=cam, cam_layer="+".join(layers))
-    expected = activation_maps(network, x, classes, settings, generator(0, "noise"))
+    expected = TorchCam(cam, "+".join(layers))(network, x, classes, generator(0, "noise"))
     seen = look(network, x, classes, layers, cam, generator(0, "noise"))
     torch.testing.assert_close(blend(seen.maps, (8, 8)), expected, rtol=0, atol=1e-6)
 

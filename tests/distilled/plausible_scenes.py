@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import one_hot
 
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Dsa
 from limbeck.data.imageset import ImageSet
 from limbeck.data.load import load_data
 from limbeck.data.preprocessing import Normalise, Preprocessing, fit_normalise
@@ -40,7 +40,7 @@ def trained_scenes() -> Scenes:
     data = load_data(DataSettings(source="scenes", size=16, per_class=60))
     preprocessing = fit_normalise(data.train)
     network = flat_network("ConvNetD2-w16", data.shape, K)
-    plain = AugmentSettings(strategy="none")
+    plain = Dsa("none")
     how = Training(optimiser=Sgd(0.05, 0.9, 0.0), loss=cross_entropy, epochs=8, batch_size=32, augment=plain)
     start, labels = network.initial(generator(0, "fit")), one_hot(torch.from_numpy(data.train.labels), K).float()
     images = prepare_split(data.train, preprocessing, torch.device("cpu"))

@@ -25,8 +25,7 @@ from limbeck.evaluation.areas import (
 )
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import generator
-from limbeck.saliency.maps import activation_maps
-from limbeck.saliency.settings import EnhanceSettings
+from limbeck.saliency.maps import TorchCam
 
 # Sum 4, mean 0.25: three pixels above it, two equal to it.
 DRAWN = torch.tensor([[1.0, 0.75, 0.0, 0.0], [0.75, 0.25, 0.0, 0.0], [0.25, 0.125, 0.125, 0.125], [0.0, 0.125, 0.25, 0.25]])
@@ -227,7 +226,7 @@ def test_a_network_that_sees_the_box_on_scenes(scenes: tuple[Tensor, np.ndarray]
     images, boxes = scenes
     x = torch.cat([indicators(boxes, 32, 32)[:, None], images], 1)
     ones = torch.ones(len(x), dtype=torch.long)
-    found = measure(Looking(), x, ones, EnhanceSettings(), generator(0), boxes)
+    found = measure(Looking(), x, ones, TorchCam(), generator(0), boxes)
     assert found["energy_inside"]["values"] == [1] * 20
     assert found["pointing"]["values"] == [1] * 20
     share = [(bottom - top) * (right - left) / 1024 for top, left, bottom, right in boxes.tolist()]
@@ -242,17 +241,17 @@ def test_a_network_that_sees_the_box_on_scenes(scenes: tuple[Tensor, np.ndarray]
 def test_a_network_without_preference_is_counted(scenes: tuple[Tensor, np.ndarray]) -> None:
     images, boxes = scenes
     zeros = torch.zeros(len(images), dtype=torch.long)
-    found = measure(Looking(), images, zeros, EnhanceSettings(), generator(0), boxes)
+    found = measure(Looking(), images, zeros, TorchCam(), generator(0), boxes)
     assert found["blank"] == 20
     assert found["energy_inside"]["mean"] == found["pointing"]["mean"] == found["area"]["mean"] == 0
 
 
 def test_measure_without_boxes_and_of_one_image(scenes: tuple[Tensor, np.ndarray]) -> None:
     images, boxes = scenes
-    chosen, ones = EnhanceSettings(cam="smooth_gradcam_pp"), torch.ones(len(images), dtype=torch.long)
+    chosen, ones = TorchCam("smooth_gradcam_pp"), torch.ones(len(images), dtype=torch.long)
     found = measure(Looking(), images, ones, chosen, generator(3))
     assert set(found) == {"cam", "cam_layer", "blank", "area", "mean_activation"}
-    maps = activation_maps(Looking(), images, ones, chosen, generator(3))
+    maps = chosen(Looking(), images, ones, generator(3))
     assert found["area"]["values"] == discriminative_area(maps).tolist()
     one = measure(Looking(), images[:1], ones[:1], chosen, generator(3), boxes[:1])
     assert one["energy_elsewhere"] is None and one["energy_gain"] is None
@@ -284,7 +283,7 @@ def test_measure_without_boxes_and_of_one_image(scenes: tuple[Tensor, np.ndarray
         (lambda: carries(FLAT[None], torch.zeros(2, 4, 4)), "maps: (1, 4, 4) is not of shape (2, 4, 4)"),
         (lambda: carries(torch.zeros(0, 4, 4), torch.zeros(0, 4, 4)), "maps: (0, 4, 4) is not of one image or more"),
         (
-            lambda: measure(Looking(), torch.zeros(0, 1, 4, 4), torch.zeros(0), EnhanceSettings(), generator(0)),
+            lambda: measure(Looking(), torch.zeros(0, 1, 4, 4), torch.zeros(0), TorchCam(), generator(0)),
             "x: (0, 1, 4, 4) is not one image or more",
         ),
     ],

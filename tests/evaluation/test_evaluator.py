@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save as serialise
 
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Dsa
 from limbeck.data.imageset import ImageSet, whole
 from limbeck.data.preprocessing import Identity, Normalise
 from limbeck.distilled.small_set import SmallSet
@@ -38,7 +38,7 @@ def evaluator() -> Evaluator:
     settings = EvalSettings(seeds=3, epochs=40, batch_size=8, full_epochs=12, full_batch_size=10, full_lr=0.05)
     # No norm: an instance norm takes the colour away.
     network = flat_network("ConvNetD1-w8-nonorm", data.shape, 3)
-    return Evaluator(data, Identity(), network, settings, AugmentSettings(strategy="flip"), 0, torch.device("cpu"))
+    return Evaluator(data, Identity(), network, settings, Dsa("flip"), 0, torch.device("cpu"))
 
 
 def test_the_right_set_scores_and_a_permuted_one_does_not(evaluator: Evaluator) -> None:

@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn.functional import cross_entropy as torch_cross_entropy
 
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Dsa
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.fitting import Cell, Cells
 from limbeck.evaluation.membership import attack, auc, best_threshold, margins, membership
@@ -277,7 +277,7 @@ def test_a_network_fitted_to_noise_betrays_its_images_and_no_others() -> None:
             loss=cross_entropy if small.kind == "hard" else soft_cross_entropy,
             epochs=60,
             batch_size=30,
-            augment=AugmentSettings(strategy="none"),
+            augment=Dsa("none"),
         )
         start = flat.initial(generator(seed, "start"))
         theta = trainer.train(flat, start, TensorImages(small.images), small.labels, how, seed=seed, key=("fit",))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Dsa
 from limbeck.distilled.small_set import Kind
 from limbeck.evaluation.protocols import PROTOCOLS, Protocol, find, resolve
 from limbeck.evaluation.settings import EvalSettings
@@ -16,7 +16,7 @@ from limbeck.training.train import Training
 from limbeck.views import Views
 
 NETWORK = flat_network("ConvNetD1-w4", (3, 8, 8), 3)
-DSA = AugmentSettings(flip=False)
+DSA = Dsa(flip=False)
 
 
 def training(protocol: Protocol, ipc: int = 1, kind: Kind = "logits") -> Training:
@@ -46,7 +46,7 @@ def test_the_variants_of_dd_differ_in_one_thing_each() -> None:
         for name in ("dd-published", "dd-hard", "none")
     }
     assert changed == {"dd-published": ["validation"], "dd-hard": ["labels"], "none": ["augment"]}
-    assert training(PROTOCOLS["none"]).augment == AugmentSettings(strategy="none")
+    assert training(PROTOCOLS["none"]).augment == Dsa("none")
 
 
 def test_kd_is_the_published_protocol() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Dsa
 from limbeck.data.imageset import ImageSet, whole
 from limbeck.data.preprocessing import Identity
 from limbeck.distilled.settings import ViewLabelSettings
@@ -37,7 +37,7 @@ def evaluator(**changes: Any) -> Evaluator:
     values: dict[str, Any] = {"protocol": "kd-rded", "epochs": 6, "batch_size": 5, "full_epochs": 5, "full_batch_size": 10}
     settings = EvalSettings(**values | {"full_lr": 0.05} | changes)
     network = flat_network("ConvNetD1-w8-nonorm", data.shape, 4)
-    return Evaluator(data, Identity(), network, settings, AugmentSettings(strategy="flip"), 0, torch.device("cpu"))
+    return Evaluator(data, Identity(), network, settings, Dsa("flip"), 0, torch.device("cpu"))
 
 
 def subset(judge: Evaluator, ipc: int = 3) -> SmallSet:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Dsa
 from limbeck.data.load import load_data
 from limbeck.data.preprocessing import fit_preprocessing
 from limbeck.data.settings import DataSettings
@@ -31,7 +31,7 @@ def task(**changes: object) -> ExpertTask:
     data = load_data(settings)
     made = ExpertSettings(num_experts=2, train_epochs=3, expert_lr=0.05, batch_size=16)
     parts = (data, fit_preprocessing(settings, data.train), flat_network("ConvNetD1-w4", data.shape, data.num_classes))
-    return ExpertTask(*parts, dataclasses.replace(made, **changes), AugmentSettings(), 0, torch.device("cpu"))
+    return ExpertTask(*parts, dataclasses.replace(made, **changes), Dsa(), 0, torch.device("cpu"))
 
 
 class Calls:
@@ -135,7 +135,7 @@ def test_the_experts_use_their_own_crop_ratio(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(experts, "train", notes)
     train_experts(task(crop_ratio=0.5), [0])
-    assert used == [(AugmentSettings(crop_ratio=0.5), 0.05)] * 2
+    assert used == [(Dsa(crop_ratio=0.5), 0.05)] * 2
 
 
 IDENTITY = (
@@ -179,7 +179,7 @@ def test_the_identity_is_what_changes_the_experts() -> None:
     assert all(same(change, optimiser="gsam") for change in (*FREE, *PAD))
     assert not any(same(change, optimiser="gsam") for change in GSAM)
     assert not any(same(change, curriculum="pad") for change in PAD)
-    parts = {"seed": 1, "network": flat_network("ConvNetD1-w5", (3, 8, 8), 10), "augment": AugmentSettings(strategy="crop")}
+    parts = {"seed": 1, "network": flat_network("ConvNetD1-w5", (3, 8, 8), 10), "augment": Dsa("crop")}
     for name, value in parts.items():
         assert dataclasses.replace(made, **{name: value}).identity() != made.identity(), name
     elsewhere = dataclasses.replace(made.data, source="/moved")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Dsa
 from limbeck.data.load import load_data
 from limbeck.data.preprocessing import fit_preprocessing
 from limbeck.data.settings import DataSettings
@@ -31,7 +31,7 @@ def task(**changes: object) -> ExpertTask:
     data = load_data(settings)
     made = ExpertSettings(num_experts=4, train_epochs=3, expert_lr=0.05, batch_size=16, momentum=0.5)
     parts = (data, fit_preprocessing(settings, data.train), flat_network("ConvNetD1-w4", data.shape, data.num_classes))
-    return ExpertTask(*parts, dataclasses.replace(made, **changes), AugmentSettings(), 0, torch.device("cpu"))
+    return ExpertTask(*parts, dataclasses.replace(made, **changes), Dsa(), 0, torch.device("cpu"))
 
 
 def trajectories(monkeypatch: pytest.MonkeyPatch, folder: Path, made: ExpertTask) -> torch.Tensor:

@@ -8,11 +8,13 @@ import torch
 from reference import student
 from torch import Tensor
 
-from limbeck.augmentation_settings import OPERATIONS, AugmentSettings
+from limbeck.augmentation import Dsa
+from limbeck.augmentation_settings import OPERATIONS
 from limbeck.losses import soft_cross_entropy
 from limbeck.matching.adjoint import Adjoint, Exact, Gradients, InnerLoop, Tesla, Truncated, Unroll
 from limbeck.matching.closed_form import Staged
-from limbeck.matching.criteria import Criterion, KeepAll, LowLossDropout, MatchingLoss
+from limbeck.matching.criteria import Criterion, KeepAll, LowLossDropout
+from limbeck.matching.distances import MatchingLoss
 from limbeck.matching.steps import StepDraw, StudentStep, draw_steps
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.memory import measure
@@ -63,7 +65,7 @@ class Case:
         self.images = torch.randn(7, 3, 12, 16, generator=draws, dtype=torch.float64)
         self.labels = torch.randn(7, 4, generator=draws, dtype=torch.float64)
         self.syn_lr = torch.tensor(0.05, dtype=torch.float64)
-        drawn = (draw_steps((7, 3, 12, 16), batch_syn, steps, AugmentSettings(), seed, 0) for seed in range(1000))
+        drawn = (draw_steps((7, 3, 12, 16), batch_syn, steps, Dsa(), seed, 0) for seed in range(1000))
         self.draws = next(draws for draws in drawn if operations(draws) >= set(OPERATIONS[:steps]))
 
     def inner(self) -> InnerLoop:
@@ -276,7 +278,7 @@ def test_a_batch_norm_step_records_nothing() -> None:
 
 
 def test_draws_of_one_step_do_not_depend_on_the_number_of_steps() -> None:
-    augment = AugmentSettings()
+    augment = Dsa()
     few, many = (draw_steps((7, 3, 8, 8), 3, steps, augment, 5, 2) for steps in (4, 9))
     for a, b in zip(few, many[:4], strict=True):
         assert torch.equal(a.index, b.index)
@@ -284,11 +286,11 @@ def test_draws_of_one_step_do_not_depend_on_the_number_of_steps() -> None:
 
 
 def test_every_permutation_is_used_up() -> None:
-    draws = draw_steps((7, 3, 8, 8), 3, 9, AugmentSettings(), 5, 2)
+    draws = draw_steps((7, 3, 8, 8), 3, 9, Dsa(), 5, 2)
     assert [len(draw.index) for draw in draws] == [3, 3, 1] * 3
     for first in (0, 3, 6):
         assert sorted(torch.cat([draw.index for draw in draws[first : first + 3]]).tolist()) == list(range(7))
-    assert [len(draw.index) for draw in draw_steps((7, 3, 8, 8), 100, 2, AugmentSettings(), 5, 2)] == [7, 7]
+    assert [len(draw.index) for draw in draw_steps((7, 3, 8, 8), 100, 2, Dsa(), 5, 2)] == [7, 7]
 
 
 def test_compiled_equals_plain() -> None:

@@ -13,11 +13,13 @@ from limbeck.matching.criteria import (
     Criterion,
     HighLossDropout,
     KeepAll,
+    LayerDropout,
     LowLossDropout,
-    MatchingLoss,
-    criterion_of,
+    RandomDropout,
+    UniformDropout,
     layers_of,
 )
+from limbeck.matching.distances import MatchingLoss
 from limbeck.matching.settings import MatchSettings
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import UsageError
@@ -58,15 +60,9 @@ def test_the_kept_set_is_chosen_once() -> None:
     assert loss(torch.tensor([3.0, 4.0, 1.0, 1.0])).item() == 0.0  # only the last two count, and they are met now
 
 
-def test_settings_choose_the_criterion() -> None:
-    assert criterion_of(MatchSettings(drop_ratio=0.25)) == LowLossDropout(0.25)
-    assert criterion_of(MatchSettings(drop_ratio=0.25, drop_side="high")) == HighLossDropout(0.25)
-    assert isinstance(criterion_of(MatchSettings(drop_ratio=0.25, criterion="none")), KeepAll)
-    assert isinstance(criterion_of(MatchSettings(drop_ratio=0.0)), KeepAll)
-
-
-def dropped_by(criterion: Criterion, losses: list[float]) -> set[int]:
-    mask = criterion.keep(torch.tensor(losses, dtype=torch.float64))
+def dropped_by(criterion: Criterion, losses: list[float], slices: dict[str, slice] | None = None, seed: int = 0) -> set[int]:
+    values = torch.tensor(losses, dtype=torch.float64)
+    mask = criterion.keep(values, layers=layers_of(slices or {}), generator=generator(seed))
     assert mask.dtype == torch.bool
     return {p for p, kept in enumerate(mask.tolist()) if not kept}
 
@@ -88,7 +84,7 @@ layer_sizes = st.lists(st.integers(1, 20), min_size=1, max_size=7)
 
 @given(st.lists(numbers, max_size=40), ratios, st.sampled_from(["low", "high"]))
 def test_loss_drops_the_lowest_or_the_highest(losses: list[float], ratio: float, side: Literal["low", "high"]) -> None:
-    criterion = criterion_of(MatchSettings(drop_ratio=ratio, drop_side=side))
+    criterion = LowLossDropout(ratio) if side == "low" else HighLossDropout(ratio)
     assert dropped_by(criterion, losses) == plain.by_loss(losses, ratio, side)
 
 
@@ -96,8 +92,7 @@ def test_loss_drops_the_lowest_or_the_highest(losses: list[float], ratio: float,
 def test_layers_go_whole_and_the_last_of_them_in_part(
     sizes: list[int], ratio: float, where: Literal["first", "middle", "last"]
 ) -> None:
-    criterion = criterion_of(MatchSettings(criterion=where, drop_ratio=ratio), slices_of(sizes))
-    assert dropped_by(criterion, [0.0] * sum(sizes)) == plain.by_depth(sizes, ratio, where)
+    assert dropped_by(LayerDropout(ratio, where), [0.0] * sum(sizes), slices_of(sizes)) == plain.by_depth(sizes, ratio, where)
 
 
 def test_layers_of_a_convnet_are_dropped_as_wholes() -> None:
@@ -106,7 +101,7 @@ def test_layers_of_a_convnet_are_dropped_as_wholes() -> None:
     losses = torch.zeros(network.num_parameters)
 
     def dropped(where: Literal["first", "middle", "last"], ratio: float) -> dict[str, int]:
-        mask = criterion_of(MatchSettings(criterion=where, drop_ratio=ratio), network.slices).keep(losses)
+        mask = LayerDropout(ratio, where).keep(losses, layers=layers_of(network.slices))
         return {name: count for name, part in network.slices.items() if (count := int((~mask[part]).sum()))}
 
     assert [layer.stop - layer.start for layer in layers_of(network.slices)] == [112, 8, 148, 8, 34]
@@ -123,42 +118,39 @@ def test_layers_of_a_convnet_are_dropped_as_wholes() -> None:
 
 @given(st.integers(1, 60), ratios, st.integers(0, 1000))
 def test_random_drops_the_share_by_its_generator(count: int, ratio: float, seed: int) -> None:
-    settings = MatchSettings(criterion="random", drop_ratio=ratio)
-    first, second = (dropped_by(criterion_of(settings, None, generator(seed)), [0.0] * count) for _ in range(2))
+    first, second = (dropped_by(RandomDropout(ratio), [0.0] * count, seed=seed) for _ in range(2))
     assert first == second
     assert len(first) == plain.share(ratio, count)
 
 
 def test_random_drops_every_parameter_equally_often() -> None:
-    settings = MatchSettings(criterion="random", drop_ratio=0.25)
     counts = [0] * 8
     for seed in range(2000):
-        for p in dropped_by(criterion_of(settings, None, generator(seed)), [float(p) for p in range(8)]):
+        for p in dropped_by(RandomDropout(0.25), [float(p) for p in range(8)], seed=seed):
             counts[p] += 1
     assert all(abs(count - 500) < 5 * (2000 * 0.25 * 0.75) ** 0.5 for count in counts)
 
 
 @given(layer_sizes, ratios, st.integers(0, 1000))
 def test_uniform_drops_the_same_share_of_every_layer(sizes: list[int], ratio: float, seed: int) -> None:
-    settings, slices = MatchSettings(criterion="uniform", drop_ratio=ratio), slices_of(sizes)
-    found = dropped_by(criterion_of(settings, slices, generator(seed)), [0.0] * sum(sizes))
-    assert found == dropped_by(criterion_of(settings, slices, generator(seed)), [0.0] * sum(sizes))
+    criterion, losses, slices = UniformDropout(ratio), [0.0] * sum(sizes), slices_of(sizes)
+    found = dropped_by(criterion, losses, slices, seed)
+    assert found == dropped_by(criterion, losses, slices, seed)
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     per_layer = [sum(start <= p < start + size for p in found) for start, size in zip(starts, sizes, strict=True)]
     assert per_layer == [plain.share(ratio, size) for size in sizes]
 
 
 def test_uniform_chooses_by_chance_within_a_layer() -> None:
-    settings, slices = MatchSettings(criterion="uniform", drop_ratio=0.5), slices_of([2, 4])
-    found = {frozenset(dropped_by(criterion_of(settings, slices, generator(seed)), [0.0] * 6)) for seed in range(200)}
+    slices = slices_of([2, 4])
+    found = {frozenset(dropped_by(UniformDropout(0.5), [0.0] * 6, slices, seed)) for seed in range(200)}
     assert found == {frozenset({a, b, c}) for a in (0, 1) for b in (2, 3, 4, 5) for c in (2, 3, 4, 5) if b != c}
 
 
 def test_layers_that_are_not_those_of_the_loss_are_noticed() -> None:
-    for name in ("uniform", "first"):
-        criterion = criterion_of(MatchSettings(criterion=name, drop_ratio=0.5), {"weight": slice(0, 3)}, generator(0))
+    for criterion in (UniformDropout(0.5), LayerDropout(0.5)):
         with pytest.raises(AssertionError, match="3 parameters do not make up the 4"):
-            criterion.keep(torch.zeros(4))
+            criterion.keep(torch.zeros(4), layers=[slice(0, 3)], generator=generator(0))
 
 
 def test_unknown_names_are_refused() -> None:

@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Dsa
 from limbeck.matching.adjoint import Exact, InnerLoop, Tesla, Truncated, Unroll
-from limbeck.matching.criteria import KeepAll, MatchingLoss
+from limbeck.matching.criteria import KeepAll
+from limbeck.matching.distances import MatchingLoss
 from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
 from limbeck.matching.settings import EngineSettings
 from limbeck.matching.steps import draw_steps
@@ -27,40 +28,28 @@ def problem(name: str = "ConvNetD2-w8", count: int = 12, steps: int = 3, iterati
 
 def iteration(case: Problem, step, adjoint):
     theta, x, y, direction = case.example(case.shape[0])
-    draws = draw_steps(case.shape, None, case.steps, AugmentSettings(), 0, 0)
+    draws = draw_steps(case.shape, None, case.steps, Dsa(), 0, 0)
     loss = MatchingLoss(theta, theta + 0.01 * direction, KeepAll())
     return adjoint(InnerLoop(step, theta, draws), x, y, torch.tensor(0.02), loss)[0]
 
 
-@pytest.mark.parametrize(
-    ("settings", "kind"),
-    [
-        (EngineSettings(), Exact),
-        (EngineSettings(kind="unroll"), Unroll),
-        (EngineSettings(kind="tesla"), Tesla),
-        (EngineSettings(kind="truncated", last_steps=2), Truncated),
-    ],
-)
-def test_the_kind_names_the_way(settings, kind):
-    step, adjoint, decided = prepare(problem(), settings, NoProgress())
-    assert type(adjoint) is kind
+@pytest.mark.parametrize("given", [Exact(), Unroll(), Tesla(), Truncated(steps=2)])
+def test_a_small_problem_is_left_as_it_is(given):
+    step, adjoint, decided = prepare(problem(), given, EngineSettings(), NoProgress())
+    assert adjoint == given
     assert decided == Arrangement(compiled=False)  # so few steps are not worth a compilation
     assert torch.isfinite(iteration(problem(), step, adjoint).images).all()
 
 
-def test_truncated_takes_its_steps():
-    assert prepare(problem(), EngineSettings(kind="truncated", last_steps=2), NoProgress())[1].steps_back(3) == 2
-
-
 @pytest.mark.parametrize("memory", ["1.2MB", "2MB", "4MiB", "1GB"])
-@pytest.mark.parametrize("kind", ["exact", "tesla"])
-def test_a_gradient_stays_within_the_budget(memory, kind):
-    settings = EngineSettings(memory=memory, kind=kind)
+@pytest.mark.parametrize("given", [Exact(), Tesla()])
+def test_a_gradient_stays_within_the_budget(memory, given):
+    settings = EngineSettings(memory=memory)
     case = problem(count=24, steps=5)
-    step, adjoint, decided = prepare(case, settings, NoProgress())
+    step, adjoint, decided = prepare(case, given, settings, NoProgress())
     gradients, taken = measure(lambda: iteration(case, step, adjoint), CPU)
     assert taken.peak <= settings.budget()
-    whole, reference, _ = prepare(case, EngineSettings(kind=kind), NoProgress())
+    whole, reference, _ = prepare(case, given, EngineSettings(), NoProgress())
     expected = iteration(case, whole, reference)
     assert (gradients.images - expected.images).norm() < 1e-4 * expected.images.norm()
     assert decided.micro_batch is None if memory == "1GB" else (decided.micro_batch or 24) <= 24
@@ -68,7 +57,7 @@ def test_a_gradient_stays_within_the_budget(memory, kind):
 
 def test_a_small_budget_makes_small_micro_batches():
     case = problem(count=24)
-    small, large = (prepare(case, EngineSettings(memory=memory), NoProgress())[2] for memory in ("1.2MB", "1GB"))
+    small, large = (prepare(case, Exact(), EngineSettings(memory=memory), NoProgress())[2] for memory in ("1.2MB", "1GB"))
     assert small.micro_batch < 12
     assert large.micro_batch is None
 
@@ -76,14 +65,14 @@ def test_a_small_budget_makes_small_micro_batches():
 def test_a_budget_that_one_image_exceeds_is_refused_with_what_would_do():
     case = problem(count=24)
     with pytest.raises(UsageError, match=r"^engine\.memory: '50kB' is not at least [1-9]\d*MiB for this problem$"):
-        prepare(case, EngineSettings(memory="50kB"), NoProgress())
+        prepare(case, Exact(), EngineSettings(memory="50kB"), NoProgress())
     with pytest.raises(UsageError, match=r"with engine\.micro_batch as it is"):
-        prepare(case, EngineSettings(memory="50kB", micro_batch=4), NoProgress())
+        prepare(case, Exact(), EngineSettings(memory="50kB", micro_batch=4), NoProgress())
 
 
 def test_an_arrangement_is_repeated():
     decided = Arrangement(compiled=False, micro_batch=5)
-    step, _, again = prepare(problem(), EngineSettings(memory="50kB"), NoProgress(), decided)
+    step, _, again = prepare(problem(), Exact(), EngineSettings(memory="50kB"), NoProgress(), decided)
     assert again == decided
     assert step.sizes(12) == [4, 4, 4]
 
@@ -131,9 +120,9 @@ def test_no_compiler_is_a_warning_and_the_same_gradient(monkeypatch):
     monkeypatch.setattr(torch, "compile", broken)
     case = problem()
     with pytest.warns(UserWarning, match="could not be compiled and runs uncompiled"):
-        step, adjoint, decided = prepare(case, EngineSettings(compile="yes"), NoProgress())
+        step, adjoint, decided = prepare(case, Exact(), EngineSettings(compile="yes"), NoProgress())
     assert not decided.compiled
-    plain, exact, _ = prepare(case, EngineSettings(compile="no"), NoProgress())
+    plain, exact, _ = prepare(case, Exact(), EngineSettings(compile="no"), NoProgress())
     assert torch.equal(iteration(case, step, adjoint).images, iteration(case, plain, exact).images)
 
 
@@ -144,7 +133,7 @@ def test_a_budget_decides_how_many_steps_are_kept():
     gradients, kept = [], []
     for memory in ("3MB", "8MB", "1GB"):
         settings = EngineSettings(memory=memory, compile="yes")
-        step, adjoint, decided = prepare(case, settings, NoProgress())
+        step, adjoint, decided = prepare(case, Exact(), settings, NoProgress())
         result, taken = measure(lambda step=step, adjoint=adjoint: iteration(case, step, adjoint), CPU)
         assert taken.peak <= settings.budget()
         gradients.append(result.images)

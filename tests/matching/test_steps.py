@@ -11,8 +11,8 @@ from reference.student import plain_convnet, products
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from limbeck import augmentation
-from limbeck.augmentation_settings import OPERATIONS, AugmentSettings
+from limbeck.augmentation import Dsa
+from limbeck.augmentation_settings import OPERATIONS
 from limbeck.losses import soft_cross_entropy
 from limbeck.matching.adjoint import Exact, InnerLoop
 from limbeck.matching.closed_form import Kept, Staged
@@ -237,7 +237,7 @@ def iterate(step: StudentStep, shape: tuple[int, int, int, int], batch_syn: int 
     draws = generator(0, "iterate", iteration)
     theta = step.network.initial(draws)
     images, labels = torch.randn(shape, generator=draws), torch.randn(shape[0], CLASSES, generator=draws)
-    steps = draw_steps(shape, batch_syn, 12, AugmentSettings(), 0, iteration)
+    steps = draw_steps(shape, batch_syn, 12, Dsa(), 0, iteration)
     inner = InnerLoop(step, theta, steps)
     (found,) = Exact(kept)(inner, images, labels, torch.tensor(0.05), lambda theta: theta.square().sum())
     assert found.images.isfinite().all()
@@ -262,7 +262,7 @@ def test_one_graph_for_each_size_and_function(
     """Whatever permutations and augmentations are drawn, at whatever θ, λ and X."""
     network = flat_network("ConvNetD1-w4", shape[1:], CLASSES)
     step = StudentStep(network, soft_cross_entropy, compiled=True, micro_batch=micro_batch)
-    batches = {len(draw.index) for draw in draw_steps(shape, batch_syn, 12, AugmentSettings(), 0, 0)}
+    batches = {len(draw.index) for draw in draw_steps(shape, batch_syn, 12, Dsa(), 0, 0)}
     assert {size for batch in batches for size in step.sizes(batch)} == sizes
     before = graphs()
     seen = iterate(step, shape, batch_syn, kept, 0)
@@ -332,8 +332,8 @@ def test_compiled_does_not_recompile(compiled: StudentStep) -> None:
     plain = StudentStep(compiled.network, soft_cross_entropy)
     for seed, operation in enumerate(OPERATIONS):
         at = At(compiled.network, 4, (3, 8, 8), seed).float()
-        drawn = augmentation.draw(AugmentSettings(strategy=operation), generator(seed, "compiled"), at.x.shape)
-        at.x = augmentation.apply(drawn, at.x[torch.randperm(4, generator=generator(seed, "order"))])
+        drawn = Dsa(operation).draw(generator(seed, "compiled"), at.x.shape)
+        at.x = drawn(at.x[torch.randperm(4, generator=generator(seed, "order"))])
         same(kept_products(compiled, at), kept_products(plain, at), 1e-4)
     assert graphs() == before
 

@@ -8,9 +8,8 @@ from reference import distribution_matching as plain
 from reference.student import plain_convnet
 from torch import Tensor, nn
 
-from limbeck import augmentation
-from limbeck.augmentation_settings import AugmentSettings
-from limbeck.matching.settings import MatchSettings
+from limbeck.augmentation import NO_AUGMENTATION, Dsa
+from limbeck.matching.criteria import Criterion, LayerDropout, LowLossDropout, RandomDropout, UniformDropout
 from limbeck.methods.class_draws import ClassDraws
 from limbeck.methods.distribution_matching import DistributionMatching, Features
 from limbeck.methods.objective import Update
@@ -51,9 +50,9 @@ def by_hand(one: DistributionMatching, iteration: int, drop: int = 0) -> tuple[T
     network, x = plain_convnet(one.network.name, 3), X.clone().requires_grad_()
     assert isinstance(one.images, TensorImages)
     total = torch.zeros((), dtype=torch.float64)
-    for draw in ClassDraws(one.images, one.labels, CLASSES, 4, one.augment, 5).draws(iteration):
-        real = augmentation.apply(draw.augmentation, one.images.images[draw.real])
-        own = augmentation.apply(draw.augmentation, x[draw.class_id == CLASSES])
+    for draw in ClassDraws(one.images, one.labels, CLASSES, 4, one.augmentation, 5).draws(iteration):
+        real = draw.augmentation(one.images.images[draw.real])
+        own = draw.augmentation(x[draw.class_id == CLASSES])
         total = total + plain.class_distance(network, theta, real, own, drop)
     return total.detach(), torch.autograd.grad(total, x)[0]
 
@@ -63,9 +62,9 @@ def close(found: Tensor, expected: Tensor) -> None:
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("augment", [AugmentSettings(strategy="none"), AugmentSettings()])
-def test_loss_and_gradient_are_the_formula(network: str, augment: AugmentSettings) -> None:
-    one = objective(network, augment=augment)
+@pytest.mark.parametrize("augmentation", [NO_AUGMENTATION, Dsa()])
+def test_loss_and_gradient_are_the_formula(network: str, augmentation: Dsa) -> None:
+    one = objective(network, augmentation=augmentation)
     for iteration in (0, 1):
         update, (loss, by_images) = call(one, iteration, asked=True), by_hand(one, iteration)
         close(update.gradients.loss, loss)
@@ -78,7 +77,7 @@ def test_loss_and_gradient_are_the_formula(network: str, augment: AugmentSetting
 
 
 def test_the_criterion_leaves_out_the_features_of_lowest_difference() -> None:
-    one = objective(match=MatchSettings(drop_ratio=0.4))
+    one = objective(criterion=LowLossDropout(0.4))
     update, features = call(one, 2, asked=True), 4 * 2 * 2
     loss, by_images = by_hand(one, 2, drop=int(0.4 * features))
     close(update.gradients.loss, loss)
@@ -89,22 +88,21 @@ def test_the_criterion_leaves_out_the_features_of_lowest_difference() -> None:
     assert one.has_criterion and not objective().has_criterion
 
 
-@pytest.mark.parametrize("name", ["uniform", "first", "middle", "last"])
-def test_criteria_of_layers_are_refused(name: Any) -> None:
-    with pytest.raises(UsageError, match=rf"match\.criterion: '{name}' is not loss, random or none: features have no layers"):
-        objective(match=MatchSettings(criterion=name, drop_ratio=0.5))
-    objective(match=MatchSettings(criterion=name))  # nothing is dropped
+@pytest.mark.parametrize("criterion", [UniformDropout(0.5), LayerDropout(0.5, "middle")])
+def test_criteria_of_layers_are_refused(criterion: Criterion) -> None:
+    with pytest.raises(UsageError, match=r"match\.criterion: .*Dropout.* is not loss, random or none: features have no layers"):
+        objective(criterion=criterion)
 
 
 def test_random_features_are_keyed_by_the_iteration() -> None:
-    one = objective(match=MatchSettings(criterion="random", drop_ratio=0.5))
+    one = objective(criterion=RandomDropout(0.5))
     assert torch.equal(call(one, 1).gradients.images, call(one, 1).gradients.images)
     assert call(one, 1).kept_share == {"features": 0.5}
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 3, 4, 7, 100])
 def test_classes_that_go_through_the_network_together_change_nothing(at_once: int) -> None:
-    whole, parts = objective(match=MatchSettings(drop_ratio=0.25)), objective(match=MatchSettings(drop_ratio=0.25))
+    whole, parts = objective(criterion=LowLossDropout(0.25)), objective(criterion=LowLossDropout(0.25))
     object.__setattr__(parts, "_at_once", at_once)
     first, second = call(whole, 0, asked=True), call(parts, 0, asked=True)
     assert first.plain is not None and second.plain is not None
@@ -114,11 +112,11 @@ def test_classes_that_go_through_the_network_together_change_nothing(at_once: in
 
 
 def test_batch_norm_sees_all_images_of_a_kind() -> None:
-    one = objective("ConvNetD1-w4-batchnorm", augment=AugmentSettings(strategy="none"))
+    one = objective("ConvNetD1-w4-batchnorm", augmentation=NO_AUGMENTATION)
     theta = one.network.initial(generator(5, "matched network", 0)).double()
     assert isinstance(one.images, TensorImages)
     held, x = one.images.images, X.clone().requires_grad_()
-    draws = ClassDraws(one.images, one.labels, CLASSES, 4, one.augment, 5).draws(0)
+    draws = ClassDraws(one.images, one.labels, CLASSES, 4, one.augmentation, 5).draws(0)
     kernel, shift = theta[: 4 * 2 * 9].view(4, 2, 3, 3), theta[4 * 2 * 9 : 4 * 2 * 9 + 4]
 
     def features(images: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ from reference.student import plain_convnet
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from limbeck import augmentation, losses
-from limbeck.augmentation_settings import AugmentSettings
-from limbeck.matching.settings import MatchSettings
+from limbeck import losses
+from limbeck.augmentation import NO_AUGMENTATION, Dsa
+from limbeck.matching.criteria import Criterion, LayerDropout, LowLossDropout, RandomDropout, UniformDropout
 from limbeck.methods.class_draws import ClassDraws
 from limbeck.methods.enhance import Enhancement
 from limbeck.methods.gradient_matching import GradientMatching, Weights
@@ -27,7 +27,7 @@ from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import NoProgress
 from limbeck.runtime.random import generator
-from limbeck.saliency.settings import EnhanceSettings
+from limbeck.saliency.weights import NoWeighting
 from limbeck.training.compute import Compute
 from limbeck.training.gradient import Gradient, Loss
 from limbeck.training.images import TensorImages
@@ -35,7 +35,7 @@ from limbeck.training.images import TensorImages
 SHAPE = (2, 8, 8)
 CLASSES = torch.tensor([2, 0, 1, 0, 2])
 NETWORKS = ["ConvNetD2-w4", "ConvNetD2-w4-batchnorm", "ConvNetD1-w3-nonorm-maxpool-sigmoid"]
-DSA = AugmentSettings()
+DSA = Dsa()
 
 
 def some_images(count: int, key: str, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -63,9 +63,9 @@ def by_hand(one: GradientMatching, iteration: int, drop: int = 0, at: Tensor = X
     network, x = plain_convnet(one.network.name, 3), at.clone().requires_grad_()
     assert isinstance(one.images, TensorImages)
     total = torch.zeros((), dtype=torch.float64)
-    for draw in ClassDraws(one.images, one.labels, CLASSES, 4, one.augment, 5).draws(iteration):
-        real = augmentation.apply(draw.augmentation, one.images.images[draw.real])
-        own = augmentation.apply(draw.augmentation, x[draw.class_id == CLASSES])
+    for draw in ClassDraws(one.images, one.labels, CLASSES, 4, one.augmentation, 5).draws(iteration):
+        real = draw.augmentation(one.images.images[draw.real])
+        own = draw.augmentation(x[draw.class_id == CLASSES])
         total = total + plain.class_distance(network, theta, real, own, draw.class_id, list(one.network.shapes.values()), drop)
     return total.detach(), torch.autograd.grad(total, x)[0]
 
@@ -76,10 +76,10 @@ def close(found: Tensor, expected: Tensor) -> None:
 
 # The oracle takes images one by one, so that statistics of batches are out of its reach.
 @pytest.mark.parametrize("network", [NETWORKS[0], NETWORKS[2]])
-@pytest.mark.parametrize("augment", [AugmentSettings(strategy="none"), DSA])
-def test_loss_and_gradient_are_the_formula(network: str, augment: AugmentSettings) -> None:
-    one = objective(network, augment=augment)
-    for iteration in (0, 3) if augment.operations else (0,):
+@pytest.mark.parametrize("augmentation", [NO_AUGMENTATION, DSA])
+def test_loss_and_gradient_are_the_formula(network: str, augmentation: Dsa) -> None:
+    one = objective(network, augmentation=augmentation)
+    for iteration in (0, 3) if augmentation.operations else (0,):
         update, (loss, by_images) = call(one, iteration, asked=True), by_hand(one, iteration)
         close(update.gradients.loss, loss)
         close(update.gradients.images, by_images)
@@ -90,7 +90,7 @@ def test_loss_and_gradient_are_the_formula(network: str, augment: AugmentSetting
 
 
 def test_the_criterion_leaves_out_the_weights_of_lowest_difference() -> None:
-    one = objective(match=MatchSettings(drop_ratio=0.3), augment=DSA)
+    one = objective(criterion=LowLossDropout(0.3), augmentation=DSA)
     weights = Weights(one.network)
     assert weights.count == 2 * 4 * 9 + 4 * 4 * 9 + 3 * 4 * 4
     update = call(one, 0, asked=True)
@@ -116,14 +116,14 @@ def test_rows_that_are_dropped_entirely_add_nothing() -> None:
     close(weights.distance(real, synthetic, kept), expected)
 
 
-@pytest.mark.parametrize("name", ["random", "uniform", "first", "middle", "last"])
-def test_every_criterion_has_a_meaning_for_gradients(name: Any) -> None:
-    one = objective(match=MatchSettings(criterion=name, drop_ratio=0.5))
+@pytest.mark.parametrize("criterion", [RandomDropout(0.5), UniformDropout(0.5), LayerDropout(0.5), LayerDropout(0.5, "middle")])
+def test_every_criterion_has_a_meaning_for_gradients(criterion: Criterion) -> None:
+    one = objective(criterion=criterion)
     first, second, other = call(one, 0), call(one, 0), call(one, 3)
     assert one.has_criterion
     assert torch.equal(first.gradients.images, second.gradients.images)
     assert sum(first.kept_share.values()) < 3
-    if name == "first":
+    if criterion == LayerDropout(0.5, "first"):
         assert first.kept_share == other.kept_share
         assert first.kept_share["blocks.0.0.weight"] == 0 and first.kept_share["classifier.weight"] == 1
 
@@ -165,7 +165,7 @@ def test_a_state_is_not_changed_and_one_of_an_earlier_network_not_used() -> None
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_a_resumed_run_is_the_same(network: str, tmp_path: Path) -> None:
-    one = objective(network, torch.float32, augment=DSA, match=MatchSettings(criterion="random", drop_ratio=0.2))
+    one = objective(network, torch.float32, augmentation=DSA, criterion=RandomDropout(0.2))
 
     def go(state: OuterState, until: int) -> OuterState:
         while state.iteration < until:
@@ -183,7 +183,7 @@ def test_a_resumed_run_is_the_same(network: str, tmp_path: Path) -> None:
 
 
 def test_draws_depend_on_seed_and_iteration_alone() -> None:
-    first, again, seed = objective(augment=DSA), objective(augment=DSA), objective(augment=DSA, seed=6)
+    first, again, seed = objective(augmentation=DSA), objective(augmentation=DSA), objective(augmentation=DSA, seed=6)
     base = call(first, 3).gradients.images
     call(again, 0)
     assert torch.equal(call(again, 3).gradients.images, base)
@@ -193,7 +193,7 @@ def test_draws_depend_on_seed_and_iteration_alone() -> None:
 
 def test_images_of_zeros_and_constant_images_have_a_finite_gradient() -> None:
     for x in (torch.zeros_like(X), torch.ones_like(X), 1e6 * X):
-        update = call(objective(augment=DSA), 0, x=x)
+        update = call(objective(augmentation=DSA), 0, x=x)
         assert bool(update.gradients.images.isfinite().all()) and bool(update.gradients.loss.isfinite())
 
 
@@ -266,7 +266,7 @@ def test_the_loss_falls() -> None:
         torch.tensor([0, 1]),
         flat_network("ConvNetD2-w8", (1, 8, 8), 2),
         RealSettings(batch=32),
-        augment=DSA,
+        augmentation=DSA,
     )
     x, y = torch.randn(2, 1, 8, 8, generator=generator(2)), torch.zeros(2, 2)
 
@@ -282,9 +282,9 @@ def test_the_loss_falls() -> None:
 
 
 def test_steps_of_the_outer_loop_are_those_of_sgd_on_the_sum_over_classes(tmp_path: Path) -> None:
-    one = objective(real=RealSettings(batch=4, outer_loops=1), augment=DSA)
+    one = objective(real=RealSettings(batch=4, outer_loops=1), augmentation=DSA)
     settings = OuterSettings(iterations=4, lr_img=0.1, img_momentum=0.5, lr_label=0.0, lr_lr=0.0)
-    maps = Enhancement(flat_network(NETWORKS[0], SHAPE, 3).module.double(), CLASSES, EnhanceSettings(weighting="none"), 0)
+    maps = Enhancement(flat_network(NETWORKS[0], SHAPE, 3).module.double(), CLASSES, 0, weighting=NoWeighting())
     found = OuterLoop(one, maps, settings, lambda x, y, eta: None, 10, False, tmp_path).run(X, Y, 0.01)
     x = X.clone().requires_grad_()
     descent = torch.optim.SGD([x], lr=0.1, momentum=0.5)

@@ -16,7 +16,6 @@ from limbeck.methods.settings import OuterSettings
 from limbeck.methods.state import OuterState
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.metrics import read_metrics
-from limbeck.saliency.settings import EnhanceSettings
 
 X, Y = torch.randn(2, 4, 3, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64).unbind(0)
 LABELS = Y[:, 0, 0, :3].clone()
@@ -47,7 +46,7 @@ class Bowl(Objective):
 class Weights:
     """Weights that grow with the iteration they were made in."""
 
-    settings: EnhanceSettings
+    every: int
     active: bool = True
 
     def weights(self, images: Tensor, iteration: int) -> Tensor:
@@ -62,7 +61,7 @@ def loop(folder: Path, objective: Bowl | None = None, **changes: Any) -> OuterLo
     match_norm, active, every = settings.pop("match_norm", False), settings.pop("active", True), settings.pop("every", 4)
     return OuterLoop(
         objective=objective or Bowl(),
-        enhancement=Weights(EnhanceSettings(cam_every=3), active),  # type: ignore[arg-type]
+        enhancement=Weights(3, active),  # type: ignore[arg-type]
         settings=OuterSettings(**settings),
         evaluate=lambda x, y, eta: {"mean": 1 / (1 + x.abs().max().item())},
         every=every,

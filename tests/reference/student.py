@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.autograd import grad
 from torch.nn import functional
 
-from limbeck import augmentation
 from limbeck.matching.steps import StepDraw
 
 POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -133,7 +132,7 @@ def truncated(plan: Plan, steps: int) -> tuple[Tensor, Tensor, Tensor]:
     for n, draw in enumerate(plan.draws):
         in_range = n >= len(plan.draws) - steps
         images, labels, eta = (leaf if in_range else leaf.detach() for leaf in leaves)
-        x, y = augmentation.apply(draw.augmentation, images[draw.index]), labels[draw.index]
+        x, y = draw.augmentation(images[draw.index]), labels[draw.index]
         (gradient,) = grad(loss(plan.network, theta, x, y), theta, create_graph=True)
         theta = theta - eta * gradient
     return grad(plan.terminal(theta), leaves)
@@ -144,7 +143,7 @@ def tesla(plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     thetas = [plan.theta]
     for draw in plan.draws:
         theta = thetas[-1].detach().requires_grad_()
-        x, y = augmentation.apply(draw.augmentation, plan.images[draw.index]), plan.labels[draw.index]
+        x, y = draw.augmentation(plan.images[draw.index]), plan.labels[draw.index]
         (gradient,) = grad(loss(plan.network, theta, x, y), theta)
         thetas.append(theta.detach() - plan.syn_lr * gradient)
     last = thetas[-1].requires_grad_()
@@ -153,7 +152,7 @@ def tesla(plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
     for theta, draw in zip(thetas[:-1], plan.draws, strict=True):
         theta = theta.detach().requires_grad_()
         leaves = images, labels, eta = plan.leaves()
-        x, y = augmentation.apply(draw.augmentation, images[draw.index]), labels[draw.index]
+        x, y = draw.augmentation(images[draw.index]), labels[draw.index]
         (gradient,) = grad(loss(plan.network, theta, x, y), theta, create_graph=True)
         for total, part in zip(totals, grad(-eta * (gradient @ cotangent), leaves), strict=True):
             total += part

@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 import torch
 
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Dsa
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.experts.store import TrajectoryStore
 from limbeck.losses import soft_cross_entropy
 from limbeck.matching.adjoint import Exact
-from limbeck.matching.settings import MatchSettings, ScheduleSettings
+from limbeck.matching.schedules import Sequential
 from limbeck.matching.steps import StudentStep
+from limbeck.methods.materials import Matching
 from limbeck.methods.trajectory import TrajectoryMatching
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import load_recipe, settings_from_plain
@@ -242,10 +243,10 @@ class Recording(TrajectoryStore):
 
 def test_start_and_target_lie_expert_epochs_apart() -> None:
     network = flat_network("ConvNetD1-w4", (3, 8, 8), 2)
-    store, match = Recording(network.num_parameters), MatchSettings(syn_steps=2, expert_epochs=3)
-    schedule = ScheduleSettings(first_max_start_epoch=2, max_start_epoch=4, iterations=10)
+    store, schedule = Recording(network.num_parameters), Sequential(0, 2, 4, iterations=10)
+    matching = Matching(schedule=schedule, syn_steps=2, expert_epochs=3)
     step = StudentStep(network, soft_cross_entropy)
-    objective = TrajectoryMatching(store, 3, step, Exact(), match, schedule, AugmentSettings(), 0)
+    objective = TrajectoryMatching(store, 3, step, Exact(), matching, Dsa(), 0)
     x, y = torch.randn(2, 3, 8, 8), torch.randn(2, 2)
     for iteration in range(60):
         update = objective.gradients({}, x, y, torch.tensor(0.0), iteration, plain=False)

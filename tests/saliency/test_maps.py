@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from limbeck.networks.names import build_network
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import generator
-from limbeck.saliency.maps import activation_maps, find_layers
-from limbeck.saliency.settings import EnhanceSettings
+from limbeck.saliency.maps import TorchCam, find_layers
 
 HEIGHT, WIDTH, CLASSES = 8, 12, 3
 CAMS = ["gradcam", "smooth_gradcam_pp", "layercam", "average"]
@@ -72,7 +71,7 @@ def test_gradcam_is_the_formula(layers, frozen):
     network, (x, classes) = small(), some_images()
     expected = plain_maps(network, LAYERS[layers], lambda i, front, back: grad_cam(x[i], front, back, classes[i]))
     network.requires_grad_(not frozen)
-    maps = activation_maps(network, x, classes, EnhanceSettings(cam_layer=layers), generator(0), batch_size=2)
+    maps = TorchCam(layer=layers, batch_size=2)(network, x, classes, generator(0))
     assert expected.amax() > 0.5
     torch.testing.assert_close(maps, expected, rtol=0, atol=1e-12)
 
@@ -81,8 +80,8 @@ def test_gradcam_is_the_formula(layers, frozen):
 def test_layercam_is_the_formula(layers):
     network, (x, classes) = small(), some_images()
     expected = plain_maps(network, LAYERS[layers], lambda i, front, back: layer_cam(x[i], front, back, classes[i]))
-    chosen = EnhanceSettings(cam="layercam", cam_layer=layers)
-    maps = activation_maps(network, x, classes, chosen, generator(0), batch_size=2)
+    chosen = TorchCam("layercam", layers, batch_size=2)
+    maps = chosen(network, x, classes, generator(0))
     assert expected.amax() > 0.5
     torch.testing.assert_close(maps, expected, rtol=0, atol=1e-12)
 
@@ -108,14 +107,9 @@ def test_the_average_is_that_of_the_three_maps_each_brought_to_unit_range(layers
     )
     parts = [plain_maps(network, LAYERS[layers], cam) for cam in cams]
     assert min((parts[a] - parts[b]).abs().amax().item() for a, b in ((0, 1), (0, 2), (1, 2))) > 0.01
-    chosen = EnhanceSettings(cam="average", cam_layer=layers)
-    maps = activation_maps(network, x, classes, chosen, generator(7), batch_size=2)
+    chosen = TorchCam("average", layers, batch_size=2)
+    maps = chosen(network, x, classes, generator(7))
     torch.testing.assert_close(maps, sum(parts) / 3, rtol=0, atol=1e-10)
-
-
-def test_an_unknown_indicator_is_refused():
-    with pytest.raises(UsageError, match=r"enhance\.cam: 'cam' is not one of gradcam, smooth_gradcam_pp, layercam, average"):
-        EnhanceSettings(cam="cam")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("layers", LAYERS)
@@ -123,20 +117,20 @@ def test_smooth_gradcam_pp_is_the_formula_with_the_same_noise(layers):
     network, (x, classes) = small(), some_images()
     noise_of = noises(x)
     expected = plain_maps(network, LAYERS[layers], lambda i, f, b: smooth_grad_cam_pp(x[i], noise_of[i], f, b, classes[i]))
-    chosen = EnhanceSettings(cam="smooth_gradcam_pp", cam_layer=layers)
-    maps = activation_maps(network, x, classes, chosen, generator(7), batch_size=2)
+    chosen = TorchCam("smooth_gradcam_pp", layers, batch_size=2)
+    maps = chosen(network, x, classes, generator(7))
     assert noise_of.std().item() == pytest.approx(0.3, rel=0.05)
     torch.testing.assert_close(maps, expected, rtol=0, atol=1e-10)
 
 
 def test_smooth_noise_follows_the_generator_and_not_the_global_one():
     network, (x, classes) = small(), some_images()
-    chosen, maps = EnhanceSettings(cam="smooth_gradcam_pp"), []
+    chosen, maps = TorchCam("smooth_gradcam_pp"), []
     with torch.random.fork_rng(devices=[]):
         for global_seed, key in [(1, 5), (2, 5), (2, 6)]:
             torch.manual_seed(global_seed)
             before = torch.get_rng_state()
-            maps.append(activation_maps(network, x, classes, chosen, generator(0, key)))
+            maps.append(chosen(network, x, classes, generator(0, key)))
             assert torch.equal(torch.get_rng_state(), before)
     assert torch.equal(maps[0], maps[1])
     assert not torch.equal(maps[1], maps[2])
@@ -146,7 +140,7 @@ def test_smooth_noise_follows_the_generator_and_not_the_global_one():
 def test_maps_are_values_between_0_and_1_of_the_images_type(cam):
     network, (x, classes) = small().float(), some_images()
     with torch.no_grad():
-        maps = activation_maps(network, x.float().requires_grad_(), classes, EnhanceSettings(cam=cam), generator(0))
+        maps = TorchCam(cam)(network, x.float().requires_grad_(), classes, generator(0))
     assert maps.shape == (5, HEIGHT, WIDTH)
     assert maps.dtype == torch.float32 and not maps.requires_grad
     assert maps.amin() >= 0 and maps.amax() <= 1
@@ -156,7 +150,7 @@ def test_maps_are_values_between_0_and_1_of_the_images_type(cam):
 def test_a_network_without_preference_gives_zeros(cam):
     network, (x, classes) = small(), some_images()
     nn.init.zeros_(network.head.weight)
-    maps = activation_maps(network, x, classes, EnhanceSettings(cam=cam), generator(0))
+    maps = TorchCam(cam)(network, x, classes, generator(0))
     assert torch.equal(maps, torch.zeros_like(maps))
 
 
@@ -165,16 +159,16 @@ def test_a_map_of_equal_values_is_zeros():
     nn.init.zeros_(network.blocks[1][0].weight)
     nn.init.ones_(network.blocks[1][1].bias)
     nn.init.ones_(network.head.weight)
-    maps = activation_maps(network, x, classes, EnhanceSettings(), generator(0))
+    maps = TorchCam()(network, x, classes, generator(0))
     assert torch.equal(maps, torch.zeros_like(maps))
 
 
 def test_maps_of_small_gradients_reach_as_far():
     network, (x, classes) = small(), some_images()
-    before = activation_maps(network, x, classes, EnhanceSettings(), generator(0))
+    before = TorchCam()(network, x, classes, generator(0))
     with torch.no_grad():
         network.head.weight *= 1e-12
-    torch.testing.assert_close(activation_maps(network, x, classes, EnhanceSettings(), generator(0)), before, rtol=0, atol=1e-9)
+    torch.testing.assert_close(TorchCam()(network, x, classes, generator(0)), before, rtol=0, atol=1e-9)
 
 
 def state_of(network: nn.Module) -> list[object]:
@@ -198,9 +192,9 @@ def unusual() -> Small:
 def test_the_network_is_left_as_it_was(cam):
     network, (x, classes) = unusual(), some_images()
     before = state_of(network)
-    maps = activation_maps(network, x, classes, EnhanceSettings(cam=cam), generator(0))
+    maps = TorchCam(cam)(network, x, classes, generator(0))
     assert state_of(network) == before
-    assert torch.equal(maps, activation_maps(network.eval(), x, classes, EnhanceSettings(cam=cam), generator(0)))
+    assert torch.equal(maps, TorchCam(cam)(network.eval(), x, classes, generator(0)))
 
 
 @pytest.mark.parametrize("cam", CAMS)
@@ -208,7 +202,7 @@ def test_the_network_is_left_as_it_was_after_an_error(cam):
     network, (x, _) = unusual(), some_images()
     before, random = state_of(network), torch.get_rng_state()
     with pytest.raises(RuntimeError):
-        activation_maps(network, x, torch.full((5,), CLASSES), EnhanceSettings(cam=cam), generator(0))
+        TorchCam(cam)(network, x, torch.full((5,), CLASSES), generator(0))
     assert state_of(network) == before
     assert torch.equal(torch.get_rng_state(), random)
 
@@ -229,7 +223,7 @@ def test_a_layer_without_a_map_is_refused_with_the_names_that_have_one(name):
     network, (x, classes) = unusual(), some_images()
     before = state_of(network)
     with pytest.raises(UsageError) as error:
-        activation_maps(network, x, classes, EnhanceSettings(cam_layer=name), generator(0))
+        TorchCam(layer=name)(network, x, classes, generator(0))
     accepted = "last or, joined by +, some of blocks.0, blocks.1, pool or modules inside them"
     assert str(error.value) == f"enhance.cam_layer: {name!r} is not {accepted}"
     assert state_of(network) == before
@@ -238,4 +232,4 @@ def test_a_layer_without_a_map_is_refused_with_the_names_that_have_one(name):
 def test_a_network_without_images_inside_is_refused():
     network = nn.Sequential(nn.Flatten(), nn.Linear(HEIGHT * WIDTH * 2, 2)).double()
     with pytest.raises(UsageError, match=r"enhance\.cam_layer: the map network Sequential has no layer"):
-        activation_maps(network, *some_images(), EnhanceSettings(), generator(0))
+        TorchCam()(network, *some_images(), generator(0))

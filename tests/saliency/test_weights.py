@@ -8,8 +8,7 @@ from reference.enhancement import enhancement as oracle
 from torch import Tensor
 
 from limbeck.runtime.random import generator
-from limbeck.saliency.settings import EnhanceSettings
-from limbeck.saliency.weights import gradient_weights
+from limbeck.saliency.weights import Activation, Constant, NoWeighting, Shuffled
 
 
 def some_maps(number: int = 5, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -20,7 +19,7 @@ def some_maps(number: int = 5, seed: int = 0, dtype: torch.dtype = torch.float64
 @pytest.mark.parametrize("beta", [0.0, 1.0, 2.5])
 def test_activation_weights_are_the_formula(beta, threshold):
     maps = some_maps()
-    weights = gradient_weights(maps, EnhanceSettings(beta=beta, cam_threshold=threshold), generator(0))
+    weights = Activation(beta, threshold)(maps, generator(0))
     expected = oracle(maps.numpy(), beta, None if threshold == "mean" else threshold)
     assert weights.shape == (5, 1, 4, 6)
     torch.testing.assert_close(weights[:, 0], torch.from_numpy(expected), rtol=1e-14, atol=0)
@@ -29,7 +28,7 @@ def test_activation_weights_are_the_formula(beta, threshold):
 def test_the_mean_is_that_of_each_image():
     """A faint map keeps its own discriminative half beside a strong one."""
     maps = torch.stack([some_maps(1)[0], some_maps(1)[0] / 1000])
-    weights = gradient_weights(maps, EnhanceSettings(beta=2), generator(0))
+    weights = Activation(2)(maps, generator(0))
     assert torch.equal(weights[0] > 1, weights[1] > 1)
 
 
@@ -37,20 +36,18 @@ def test_the_mean_is_that_of_each_image():
 def test_a_flat_map_is_not_below_its_mean(value):
     """In float32 the mean of many equal numbers can exceed them: that of 0.1 does."""
     maps = torch.full((2, 32, 32), value)
-    weights = gradient_weights(maps, EnhanceSettings(beta=2), generator(0))
+    weights = Activation(2)(maps, generator(0))
     assert torch.equal(weights, torch.full((2, 1, 32, 32), 2 + value))
     assert weights.dtype == torch.float32
 
 
 def test_none_leaves_the_gradient_alone():
-    assert torch.equal(
-        gradient_weights(some_maps(), EnhanceSettings(weighting="none"), generator(0)), torch.ones(5, 1, 4, 6).double()
-    )
+    assert torch.equal(NoWeighting()(some_maps(), generator(0)), torch.ones(5, 1, 4, 6).double())
 
 
 def test_constant_weights_are_the_mean_of_each_images_weights():
     maps = some_maps()
-    constant = gradient_weights(maps, EnhanceSettings(weighting="constant", beta=2), generator(0))[:, 0]
+    constant = Constant(2)(maps, generator(0))[:, 0]
     for row, weights in zip(constant, oracle(maps.numpy(), 2), strict=True):
         torch.testing.assert_close(row, torch.full((4, 6), weights.mean(), dtype=torch.float64), rtol=1e-14, atol=0)
 
@@ -59,8 +56,8 @@ def test_constant_weights_are_the_mean_of_each_images_weights():
 @given(number=st.integers(2, 12), seed=st.integers(0, 1000))
 def test_shuffled_weights_are_each_used_once_and_never_for_their_own_image(number, seed):
     maps = some_maps(number)
-    own = gradient_weights(maps, EnhanceSettings(beta=2), generator(0))
-    shuffled = gradient_weights(maps, EnhanceSettings(weighting="shuffled", beta=2), generator(seed))
+    own = Activation(2)(maps, generator(0))
+    shuffled = Shuffled(2)(maps, generator(seed))
     came_from = [next(j for j in range(number) if torch.equal(own[j], weights)) for weights in shuffled]
     assert sorted(came_from) == list(range(number))
     assert all(i != j for i, j in enumerate(came_from))
@@ -68,13 +65,13 @@ def test_shuffled_weights_are_each_used_once_and_never_for_their_own_image(numbe
 
 def test_shuffling_one_image_leaves_it():
     maps = some_maps(1)
-    shuffled = gradient_weights(maps, EnhanceSettings(weighting="shuffled"), generator(0))
-    assert torch.equal(shuffled, gradient_weights(maps, EnhanceSettings(), generator(0)))
+    shuffled = Shuffled()(maps, generator(0))
+    assert torch.equal(shuffled, Activation()(maps, generator(0)))
 
 
 def test_shuffling_is_keyed_and_reaches_every_other_image():
-    maps, shuffle = some_maps(4), EnhanceSettings(weighting="shuffled", beta=2)
-    assert torch.equal(gradient_weights(maps, shuffle, generator(3)), gradient_weights(maps, shuffle, generator(3)))
-    own = gradient_weights(maps, EnhanceSettings(beta=2), generator(0))
-    first = [gradient_weights(maps, shuffle, generator(seed))[0] for seed in range(40)]
+    maps, shuffle = some_maps(4), Shuffled(2)
+    assert torch.equal(shuffle(maps, generator(3)), shuffle(maps, generator(3)))
+    own = Activation(2)(maps, generator(0))
+    first = [shuffle(maps, generator(seed))[0] for seed in range(40)]
     assert all(any(torch.equal(weights, own[j]) for weights in first) for j in (1, 2, 3))

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck import views
-from limbeck.augmentation_settings import AugmentSettings
+from limbeck.augmentation import Dsa
 from limbeck.losses import Divergence, cross_entropy
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.random import generator
@@ -16,10 +16,10 @@ from limbeck.training.targets import Labels, Teacher
 from limbeck.training.train import Member, Training, accuracy, train, train_together
 from limbeck.views import Views
 
-PLAIN = AugmentSettings(strategy="none")
+PLAIN = Dsa("none")
 
 
-def setting(rate: Rate, epochs: int, augment: AugmentSettings | Views = PLAIN, optimiser: Optimiser | None = None) -> Training:
+def setting(rate: Rate, epochs: int, augment: Dsa | Views = PLAIN, optimiser: Optimiser | None = None) -> Training:
     optimiser = optimiser or Sgd(0.05, 0.9, 5e-4)
     return Training(optimiser=optimiser, loss=cross_entropy, epochs=epochs, batch_size=4, augment=augment, rate=rate)
 
@@ -59,7 +59,7 @@ def test_training_equals_torch() -> None:
 
 
 def test_stopped_and_gone_on_is_the_same() -> None:
-    network, how = flat_network("ConvNetD1-w4", (3, 8, 8), 3), setting(DropAtHalf(), 7, AugmentSettings())
+    network, how = flat_network("ConvNetD1-w4", (3, 8, 8), 3), setting(DropAtHalf(), 7, Dsa())
     theta = network.initial(generator(0, "a")).double()
     whole = train(network, theta, TensorImages(images(0)), labels(), how, seed=3, key=("run",))
     for stop in (1, 3, 4, 6):
@@ -75,8 +75,8 @@ def test_stopped_and_gone_on_is_the_same() -> None:
         assert torch.equal(again, whole)
 
 
-@pytest.mark.parametrize("augment", [AugmentSettings(), Views(mix="cutmix")], ids=["dsa", "views"])
-def test_together_is_each_alone(augment: AugmentSettings | Views) -> None:
+@pytest.mark.parametrize("augment", [Dsa(), Views(mix="cutmix")], ids=["dsa", "views"])
+def test_together_is_each_alone(augment: Dsa | Views) -> None:
     network = flat_network("ConvNetD2-w4", (3, 8, 8), 3)
     how = setting(DropAtHalf(), 8, augment)  # 24 steps
     members = [Member(TensorImages(images(number)), Labels(labels().roll(number, 0)), ("run", number)) for number in range(3)]

@@ -1,0 +1,150 @@
+"""From settings to objects: the one place where names become what computes.
+
+Every key here holds one of its names, `package.module:Name` of the user's own, or, in Python, the object itself. What is
+named in a module may be the object, a class or a function that makes it; these are given the settings of their group that they have
+parameters for, such as `drop_ratio`.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from limbeck.augmentation import Augmentation, Dsa
+from limbeck.augmentation_settings import AugmentSettings
+from limbeck.losses import cross_entropy, soft_cross_entropy
+from limbeck.matching.adjoint import Adjoint, Exact, Tesla, Truncated, Unroll
+from limbeck.matching.criteria import (
+    Criterion,
+    HighLossDropout,
+    KeepAll,
+    LayerDropout,
+    LowLossDropout,
+    RandomDropout,
+    UniformDropout,
+)
+from limbeck.matching.distances import Distance, LayerCosine, SquaredError
+from limbeck.matching.schedules import Schedule, Sequential, Uniform
+from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSettings
+from limbeck.methods.materials import Matching
+from limbeck.runs.settings import DistillSettings
+from limbeck.runtime.errors import require
+from limbeck.runtime.plugins import imported, is_foreign
+from limbeck.saliency.maps import Cam, FunctionCam, TorchCam
+from limbeck.saliency.settings import EnhanceSettings
+from limbeck.saliency.weights import Activation, Constant, NoWeighting, Shuffled, Weighting
+from limbeck.training.gradient import Loss
+
+T = TypeVar("T")
+
+
+def matching_of(settings: DistillSettings) -> Matching:
+    """What is matched with what."""
+    match = settings.match
+    return Matching(
+        criterion=criterion_of(match),
+        distance=distance_of(match),
+        schedule=schedule_of(settings.schedule),
+        syn_steps=match.syn_steps,
+        expert_epochs=match.expert_epochs,
+        batch_syn=match.batch_syn,
+    )
+
+
+def criterion_of(settings: MatchSettings) -> Criterion:
+    """Which parameters the loss keeps."""
+    name, ratio = settings.criterion, settings.drop_ratio
+    if _is_own(name):
+        return _object("match.criterion", name, Criterion, {"drop_ratio": ratio})
+    if name == "none" or ratio == 0:
+        return KeepAll()
+    low = LowLossDropout if settings.drop_side == "low" else HighLossDropout
+    makers: dict[str, Callable[[float], Criterion]] = {"loss": low, "random": RandomDropout, "uniform": UniformDropout}
+    if name in ("first", "middle", "last"):
+        return LayerDropout(ratio, name)
+    return makers[name](ratio)
+
+
+def distance_of(settings: MatchSettings) -> Distance:
+    """How the matching loss compares."""
+    name = settings.distance
+    if _is_own(name):
+        return _object("match.distance", name, Distance, {})
+    return LayerCosine() if name == "cosine" else SquaredError()
+
+
+def schedule_of(settings: ScheduleSettings) -> Schedule:
+    """Which start epochs an iteration may draw."""
+    low, first, high = settings.min_start_epoch, settings.first_max_start_epoch, settings.max_start_epoch
+    if _is_own(settings.kind):
+        given = {"min_start_epoch": low, "first_max_start_epoch": first, "max_start_epoch": high, "iterations": settings.iterations}
+        return _object("schedule.kind", settings.kind, Schedule, given)
+    return Uniform(low, high) if settings.kind == "uniform" else Sequential(low, first, high, settings.iterations)
+
+
+def weighting_of(settings: EnhanceSettings) -> Weighting:
+    """What becomes of activation maps."""
+    threshold = "mean" if settings.cam_threshold == "mean" else float(settings.cam_threshold)
+    given = {"beta": settings.beta, "threshold": threshold}
+    if _is_own(settings.weighting):
+        return _object("enhance.weighting", settings.weighting, Weighting, given)
+    makers: dict[str, Callable[..., Weighting]] = {"activation": Activation, "constant": Constant, "shuffled": Shuffled}
+    return NoWeighting() if settings.weighting == "none" else makers[settings.weighting](**given)
+
+
+def cam_of(settings: EnhanceSettings) -> Cam:
+    """What makes activation maps; a function (module, x, classes) → maps of the user's own will do."""
+    if not _is_own(settings.cam):
+        return TorchCam(settings.cam, settings.cam_layer)
+    found: Any = imported("enhance.cam", settings.cam, "Cam") if isinstance(settings.cam, str) else settings.cam
+    if inspect.isfunction(found) and len(inspect.signature(found).parameters) == 3:
+        return FunctionCam(found)
+    return _object("enhance.cam", found, Cam, {"layer": settings.cam_layer})
+
+
+def adjoint_of(settings: EngineSettings) -> Adjoint:
+    """The way to the gradient."""
+    if _is_own(settings.kind):
+        return _object("engine.kind", settings.kind, Adjoint, {"steps": settings.last_steps})
+    if settings.kind == "truncated":
+        return Truncated(steps=settings.last_steps)
+    makers: dict[str, type[Adjoint]] = {"exact": Exact, "unroll": Unroll, "tesla": Tesla}
+    return makers[settings.kind]()
+
+
+def augmentation_of(settings: AugmentSettings) -> Augmentation:
+    """The augmentation of student steps, experts and evaluation."""
+    ratio, flip, rotate = settings.crop_ratio, settings.flip, settings.rotate
+    if _is_own(settings.strategy):
+        given = {"crop_ratio": ratio, "flip": flip, "rotate": rotate}
+        return _object("augment.strategy", settings.strategy, Augmentation, given)
+    return Dsa(settings.strategy, ratio, flip, rotate)
+
+
+def loss_of(settings: DistillSettings) -> Loss:
+    """ℓ of a student step."""
+    return soft_cross_entropy if settings.labels == "soft" else cross_entropy
+
+
+def _is_own(value: Any) -> bool:
+    """Whether a key holds something of the user's, or an object, and not one of its names."""
+    return not isinstance(value, str) or is_foreign(value)
+
+
+def _object(key: str, value: Any, kind: type[T], given: Mapping[str, Any]) -> T:
+    """The object that `value` is, or names, or whose maker it is or names.
+
+    Raises:
+        UsageError: when it is none of that kind.
+    """
+    found = imported(key, value, kind.__name__) if isinstance(value, str) else value
+    if not isinstance(found, kind) and callable(found):
+        found = _made(found, given)
+    shown = value if isinstance(value, str) else type(value).__name__
+    require(isinstance(found, kind), key, shown, f"a {kind.__name__}, nor a class or a function that makes one")
+    assert isinstance(found, kind)
+    return found
+
+
+def _made(maker: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+    known = inspect.signature(maker).parameters
+    return maker(**{name: value for name, value in given.items() if name in known})
