@@ -1,32 +1,29 @@
 """Recipes: YAML files that hold only differences from the defaults, and typed overrides, made into `DistillSettings`.
 
 Everything passes through one narrow way: nested mappings are flattened to dotted keys (`match.drop_ratio`), each key is looked up
-in the tree of the settings classes, each value is read as that key's type (jsonargparse), and the classes check the ranges.
+in the tree of the settings classes, text is read as that key's type (jsonargparse), and the classes check types and ranges.
 Whatever is wrong ends in a `UsageError` of one line.
 """
 
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import is_dataclass, replace
 from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from limbeck.methods.registry import METHODS, method_of
-from limbeck.runs.settings import DistillSettings, value_of
+from limbeck.runs.settings import DEFAULT, DistillSettings, check_keys, flat, settle, value_of
+from limbeck.runs.settings import key_types as key_types
 from limbeck.runs.switch import switched
 from limbeck.runs.unread import idle_keys
+from limbeck.runtime.checked import text_kinds, typed
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.fingerprint import plain
 
 FOLDER = Path(__file__).with_suffix("")
-MANY = {str: "names", int: "whole numbers", float: "numbers"}
 
 
 def recipe_names(folder: Path = FOLDER) -> list[str]:
@@ -85,9 +82,9 @@ def load_recipe(recipe: str, overrides: Mapping[str, str] | None = None) -> Dist
         UsageError: for an unknown recipe or key, an unreadable file, a value of the wrong type or out of range.
     """
     wanted, held = _typed(overrides or {}), _said_in(recipe)
-    old = held.get("method", DistillSettings().method)
+    old = held.get("method", DEFAULT)
     if (new := wanted.get("method", old)) != old:
-        held = switched(held, old, new, _beside(recipe, new, wanted.get("ipc", held.get("ipc", DistillSettings().ipc))))
+        held = switched(held, old, new, _beside(recipe, new, wanted.get("ipc", held.get("ipc", 1))))
     return settings_from_plain(held, overrides, origin=f"recipe {recipe}")
 
 
@@ -100,7 +97,7 @@ def remarks(recipe: str, overrides: Mapping[str, str], settings: DistillSettings
     others = [key for key in own if key not in overrides and not key.startswith("data.")]
     replaced = [key for key in others if own[key] != value_of(settings, key)]
     idle = [key for key in idle_keys(settings, {**own, **overrides}) if key not in replaced]
-    said = []
+    said = settings.notes()
     if replaced:
         said.append(f"warning: {settings.method} has its own {', '.join(replaced)}, not the recipe's; key=value sets them")
     if idle:
@@ -127,7 +124,7 @@ def _said_in(recipe: str) -> dict[str, Any]:
 def _given(values: Any, origin: str) -> dict[str, Any]:
     if not isinstance(values, Mapping):
         raise UsageError(f"{origin} {_kind_of(values)}, not keys with values")
-    return _typed(_flat(values), f" (in {origin})")
+    return _typed(flat(values), f" (in {origin})")
 
 
 def settings_from_plain(
@@ -139,22 +136,12 @@ def settings_from_plain(
         values: a mapping, nested or with dotted keys; absent keys take the defaults.
         overrides: dotted keys with the values as typed.
         origin: where the values come from, said where an error is.
-        imports: whether a method of the user's (`package.module:METHOD`) may be imported, for the settings that it stands for; not
-            where somebody else wrote the values, and they are whole.
+        imports: as for `runs.settings.settle`.
 
     Raises:
         UsageError: when `values` is no mapping; for an unknown key, a value of the wrong type or out of range.
     """
-    given = _given(values, origin) | _typed(overrides or {})
-    name = given.get("method", DistillSettings().method)
-    method = method_of(name) if imports or name in METHODS else None
-    preset = {} if method is None else _typed(method.preset, f" (in the preset of {name})")
-    settings: DistillSettings = _build(DistillSettings, {**preset, **given})
-    if imports and settings.data.source.startswith("benchmark:"):
-        from limbeck.data.benchmarks import settled
-
-        return replace(settings, data=settled(settings.data, {key.removeprefix("data.") for key in given}))
-    return settings
+    return settle(_given(values, origin) | _typed(overrides or {}), imports=imports)
 
 
 def settings_yaml(settings: DistillSettings) -> str:
@@ -177,96 +164,26 @@ def parse_overrides(words: Iterable[str]) -> dict[str, str]:
     return overrides
 
 
-@cache
-def key_types() -> dict[str, Any]:
-    """Every dotted key with its type, in the order of the settings classes."""
-    return dict(_leaves(DistillSettings))
-
-
-def _leaves(owner: type, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for name, kind in get_type_hints(owner).items():
-        if is_dataclass(kind):
-            yield from _leaves(kind, f"{prefix}{name}.")  # type: ignore[arg-type]
-        else:
-            yield f"{prefix}{name}", kind
-
-
-def _build(owner: type, values: Mapping[str, Any], prefix: str = "") -> Any:
-    given = {}
-    for name, kind in get_type_hints(owner).items():
-        key = f"{prefix}{name}"
-        if is_dataclass(kind):
-            given[name] = _build(kind, values, f"{key}.")  # type: ignore[arg-type]
-        elif key in values:
-            given[name] = values[key]
-    return owner(**given)
-
-
-def _flat(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested groups as dotted keys; an empty group holds nothing."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        key = f"{prefix}{name}"
-        inner = {key: value}
-        if any(known.startswith(f"{key}.") for known in key_types()) and (value is None or isinstance(value, Mapping)):
-            inner = _flat(value or {}, f"{key}.")
-        if twice := flat.keys() & inner.keys():
-            raise UsageError(f"{min(twice)}: is given twice")
-        flat |= inner
-    return flat
-
-
 def _typed(values: Mapping[str, Any], origin: str = "") -> dict[str, Any]:
-    """The values as the types of their keys; `origin` is said where an error is."""
-    for key in values:
-        if key not in key_types():
-            raise UsageError(_unknown(key, origin))
-    return {key: _value(key, value, origin) for key, value in values.items()}
+    """The values as the types of their keys, what is text read as such; `origin` is said where an error is."""
+    check_keys(values, origin)
+    kinds = {key: key_types()[key] for key in values}
+    return {key: typed(key, kinds[key], _read(kinds[key], value), value, origin) for key, value in values.items()}
 
 
-def _value(key: str, value: Any, origin: str) -> Any:
-    kind = key_types()[key]
-    options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    if float in options and isinstance(value, str) and re.fullmatch(r"[-+]?\.?inf(inity)?", value.strip().lower()):
+def _read(kind: Any, value: Any) -> Any:
+    """Text as one of the types of `kind`; as it is where it is none of them, and what is no text."""
+    if not isinstance(value, str) or (options := text_kinds(kind)) == [str]:
+        return value
+    if float in options and re.fullmatch(r"[-+]?\.?inf(inity)?", value.strip().lower()):
         return -math.inf if value.strip().startswith("-") else math.inf
     # Plain `argparse` abbreviates and exits; this parser knows one key and is asked for one value.
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
-    parser.add_argument(f"--{key}", type=kind)
+    parser.add_argument("--value", type=Union[tuple(options)])  # noqa: UP007
     try:
-        typed = parser.parse_object({key: value}, defaults=False)[key]
-        readable = typed is not None or NoneType in options  # jsonargparse lets null pass for any type
+        return parser.parse_object({"value": value}, defaults=False).value
     except ArgumentError:
-        readable = False
-    if not readable:
-        shown = "null" if value is None else repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:59]}…"
-        raise UsageError(f"{key}: {shown} is not {' or '.join(_words(option) for option in options)}{origin}")
-    if isinstance(typed, str) and any("\ud800" <= letter <= "\udfff" for letter in typed):
-        raise UsageError(f"{key}: {typed!r} is not UTF-8 text, which the files of a run hold{origin}")
-    return typed
-
-
-def _words(kind: Any) -> str:
-    """What a type accepts, for an error message."""
-    if get_origin(kind) is Literal:
-        return ("one of " if len(get_args(kind)) > 1 else "") + ", ".join(map(str, get_args(kind)))
-    if get_origin(kind) is tuple:
-        first, *others = get_args(kind)
-        parts = " or ".join(MANY[part] for part in get_args(first) or (first,))
-        return f"a list of {parts}" if others == [Ellipsis] else f"a list of {1 + len(others)} {parts}"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "text", NoneType: "null"}[kind]
-
-
-def _unknown(key: str, origin: str) -> str:
-    """That the key is none, and the nearest ones that are."""
-    known = list(key_types())
-    if group := [name for name in known if name.startswith(f"{key}.")]:
-        return f"{key}: is a group of keys, such as {group[0]}{origin}"
-    last = {name: name.rpartition(".")[2] for name in known}
-    sought = key.rpartition(".")[2]
-    near = [name for name in known if last[name] == sought] or get_close_matches(key, known, n=1)
-    near = near or [name for name in known if last[name] in get_close_matches(sought, last.values(), n=1)]
-    hint = f"did you mean {' or '.join(near)}?" if near else "`limbeck recipes scenes --full` shows all"
-    return f"{key}: is not a key{origin}; {hint}"
+        return value
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types

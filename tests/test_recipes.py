@@ -155,7 +155,7 @@ def test_small_recipes_differ_in_their_methods_alone(folder: str) -> None:
 def test_scenes_is_edf_on_easy_scenes_without_flips() -> None:
     settings = load_recipe("scenes")
     assert (settings.method, settings.data.source, settings.ipc, settings.network) == ("edf", "scenes:easy", 1, "ConvNetD3-w32")
-    assert settings.augment.operations == ("crop", "scale")
+    assert settings.augment.strategy == "crop_scale"
     assert settings.match.drop_ratio == 0  # as published for one image per class
 
 

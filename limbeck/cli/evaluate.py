@@ -101,9 +101,10 @@ def _settings(arguments: Namespace, first: Path, overrides: dict[str, str]) -> A
 def _refuse_code(settings: Any, overrides: dict[str, str], path: Path, trust: bool) -> None:
     """A set that somebody else made must not choose which code runs here."""
     from limbeck.networks.factory import is_foreign
+    from limbeck.runs.settings import value_of
 
-    keys = {"network": settings.network, "eval.networks": settings.eval.networks, "eval.teacher": settings.eval.teacher}
-    for key, value in keys.items():
+    for key in ("network", "eval.networks", "eval.teacher", "eval.protocol", "augment.strategy"):
+        value = value_of(settings, key)
         if value and key not in overrides and not trust and any(is_foreign(name.strip()) for name in value.split(",")):
             raise UsageError(
                 f"{key}: {value!r} is code that the metadata of {str(path)!r} name; give {key}=… yourself, or --trust, to run it"

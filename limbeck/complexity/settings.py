@@ -1,15 +1,20 @@
 """What a user may say about complexity: the options of `limbeck complexity`."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args, get_origin
 
-from limbeck.runtime.errors import require
+from limbeck.runtime.checked import Count, Options, Rule, at_least, kinds_of
 
 Cam = Literal["gradcam", "smooth_gradcam_pp", "layercam"]
+Thresholds = Annotated[
+    tuple[float, ...],
+    Rule("one number or more in (0, 1]", lambda given: bool(given) and all(0 < threshold <= 1 for threshold in given)),
+    Rule("of different numbers", lambda given: len(set(given)) == len(given)),
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ComplexitySettings:
+class ComplexitySettings(Options):
     """How complexity is measured (PAPER § 10).
 
     Args:
@@ -33,42 +38,29 @@ class ComplexitySettings:
     """
 
     network: str = "ConvNetD3"
-    thresholds: tuple[float, ...] = (0.5, 0.1, 0.9)
+    thresholds: Thresholds = (0.5, 0.1, 0.9)
     cam: Cam = "gradcam"
     layer: str = "last"
     maps: Literal["layer", "image"] = "image"
     classes: Literal["predicted", "true"] = "true"
     split: Literal["train", "test", "all"] = "train"
-    per_class: int | None = None
-    size: int | None = None
+    per_class: Count | None = None
+    size: Annotated[int, at_least(8, " pixels")] | None = None
     normalise: Literal["network", "imagenet"] = "network"
-    batch_size: int = 32
-    workers: int | None = None
+    batch_size: Count = 32
+    workers: Count | None = None
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        good = bool(self.thresholds) and all(0 < threshold <= 1 for threshold in self.thresholds)
-        require(good, "--threshold", self.thresholds, "one number or more in (0, 1]")
-        require(len(set(self.thresholds)) == len(self.thresholds), "--threshold", self.thresholds, "of different numbers")
-        for name, accepted in CHOICES.items():
-            require(getattr(self, name) in accepted, f"--{name}", getattr(self, name), f"one of {', '.join(accepted)}")
-        require(self.size is None or self.size >= 8, "--size", self.size, "at least 8 pixels")
-        for name in ("per_class", "batch_size", "workers"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"--{name.replace('_', '-')}", value, "at least 1")
+    @classmethod
+    def key(cls, name: str) -> str:
+        return "--threshold" if name == "thresholds" else Options.key(name)
 
 
-CHOICES = {
-    "cam": get_args(Cam),
-    "maps": ("layer", "image"),
-    "classes": ("predicted", "true"),
-    "split": ("train", "test", "all"),
-    "normalise": ("network", "imagenet"),
-}
+CHOICES = {name: get_args(kind) for name, kind in kinds_of(ComplexitySettings).items() if get_origin(kind) is Literal}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BuildSettings:
+class BuildSettings(Options):
     """How a benchmark is made.
 
     Args:
@@ -78,9 +70,5 @@ class BuildSettings:
     """
 
     categories: str
-    classes_per_subset: int = 10
-    least: int = 20
-
-    def __post_init__(self) -> None:
-        require(self.classes_per_subset >= 2, "--classes-per-subset", self.classes_per_subset, "at least 2")
-        require(self.least >= 2, "--least", self.least, "at least 2")
+    classes_per_subset: Annotated[int, at_least(2)] = 10
+    least: Annotated[int, at_least(2)] = 20

@@ -85,6 +85,17 @@ class ImageSet:
     source: str
     fingerprint: str
 
+    def without_validation(self) -> ImageSet:
+        """The same with the validation images among those to train on."""
+        if len(self.val) == 0:
+            return self
+        assert self.train.storage is self.val.storage, "a split's two parts share their images"
+        rows = np.concatenate([self.train.rows, self.val.rows])
+        order = np.argsort(rows, kind="stable")
+        train = Split(self.train.storage, rows[order], np.concatenate([self.train.labels, self.val.labels])[order])
+        parts = (train, self.val.take(np.arange(0)), self.test, self.class_names)
+        return ImageSet(*parts, self.source, content_fingerprint(*parts))
+
     @property
     def num_classes(self) -> int:
         """K."""

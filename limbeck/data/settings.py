@@ -1,18 +1,30 @@
 """What a user may say about the data: the keys `data.*`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
+from limbeck.runtime.checked import Checked, Count, FolderPath, Named, Rule, Share
 from limbeck.runtime.errors import require
+
+Classes = Annotated[
+    tuple[str | int, ...] | None, Rule("null or at least two classes", lambda classes: classes is None or len(classes) >= 2)
+]
+Size = Annotated[
+    int | tuple[int, int] | None,
+    Rule(
+        "a side, or [height, width], of at least 8 pixels",
+        lambda size: size is None or min(size if isinstance(size, tuple) else (size,)) >= 8,
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DataSettings:
+class DataSettings(Checked):
     """Where the images come from and how they are prepared.
 
     Args:
         source: `scenes`, `scenes:easy|medium|hard`, `imagenet`, `imagenet:SUBSET`, `hf:NAME`, a folder or a file; `docs/data.md`
-            lists all kinds.
+            lists all kinds. Or images of one's own.
         root: the folder that holds ImageNet, for `imagenet` and `imagenet:SUBSET`; None takes $LIMBECK_IMAGENET.
         classes: the classes to take, in the order of their labels: each by its index in the source's order, its WordNet id or its
             name; None takes all.
@@ -28,26 +40,20 @@ class DataSettings:
         workers: processes that decode images; None takes all cores.
     """
 
-    source: str = "scenes"
-    root: str | None = None
-    classes: tuple[str | int, ...] | None = None
-    size: int | tuple[int, int] | None = None
+    prefix: ClassVar[str] = "data."
+    source: Named[str] = "scenes"
+    root: FolderPath | None = None
+    classes: Classes = None
+    size: Size = None
     crop: Literal["squash", "centre"] = "squash"
     per_class: int | None = None
     skip_bad: bool = False
     normalise: bool = True
     zca: bool = False
-    val_fraction: float = 0.1
+    val_fraction: Share = 0.1
     seed: int = 0
-    workers: int | None = None
+    workers: Count | None = None
 
-    def __post_init__(self) -> None:
-        sides = () if self.size is None else (self.size,) if isinstance(self.size, int) else self.size
+    def check_together(self) -> None:
         least = 1 if self.val_fraction == 0 else 2
-        require(self.root != "", "data.root", self.root, "the path of a folder")
-        require(self.classes is None or len(self.classes) >= 2, "data.classes", self.classes, "null or at least two classes")
-        require(all(side >= 8 for side in sides), "data.size", self.size, "a side, or [height, width], of at least 8 pixels")
-        require(self.crop in ("squash", "centre"), "data.crop", self.crop, "squash or centre")
         require(self.per_class is None or self.per_class >= least, "data.per_class", self.per_class, f"at least {least}")
-        require(0 <= self.val_fraction < 1, "data.val_fraction", self.val_fraction, "in [0, 1)")
-        require(self.workers is None or self.workers >= 1, "data.workers", self.workers, "at least 1")

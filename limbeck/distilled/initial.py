@@ -15,6 +15,7 @@ Guo et al., "Towards Lossless Dataset Distillation via Difficulty-Aligned Trajec
 """
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from limbeck.distilled.plausibility import check_fit
 from limbeck.distilled.read import ForeignOptions, read_set
 from limbeck.distilled.selection import centres
 from limbeck.distilled.set import DistilledSet
-from limbeck.distilled.settings import STARTS, Start
+from limbeck.distilled.settings import STARTS
 from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.experts.store import TrajectoryStore
 from limbeck.networks.flat import FlatNetwork
@@ -44,7 +45,7 @@ LEAST_SYN_LR, GREATEST_SYN_LR = 1e-6, 1e38  # as `outer.syn_lr_init`
 
 @dataclass(frozen=True)
 class Initial:
-    """Makes the start.
+    """What a start is made from.
 
     Args:
         data: the images; only the training split is used.
@@ -57,7 +58,11 @@ class Initial:
         seed: of the draws.
         device: to compute on.
         syn_lr: η.
-        features: gives those of the training images, with shape (N, D), on the CPU, asked only for `centre`.
+        features: gives those of the training images, with shape (N, D), on the CPU, asked only for `Centre`.
+        progress: where to report.
+
+    Raises:
+        UsageError: when a class has fewer than `ipc` training images.
     """
 
     data: ImageSet
@@ -71,44 +76,35 @@ class Initial:
     device: torch.device
     syn_lr: float
     features: Callable[[], Tensor]
+    progress: Progress = NoProgress()  # noqa: RUF009 (it has no state)
 
-    def make(self, start: Start, kind: Kind = "logits", progress: Progress | None = None) -> SmallSet:
-        """X, Y of that kind, `logits` or `hard`, and the classes, class by class, as `start` has them.
-
-        Raises:
-            UsageError: when a class has fewer than `ipc` training images.
-        """
+    def __post_init__(self) -> None:
         check_ipc(self.data, self.ipc)
-        train, k = self.data.train, self.data.num_classes
+
+    def prepared(self, index: Tensor) -> Tensor:
+        """The training images at these positions, as networks take them."""
+        return self.preprocessing.prepare(self.data.train.images(index.numpy())).to(self.device)
+
+    def real(self) -> Tensor:
+        """The positions of random training images, class by class."""
+        return real_subset(self.data.train, self.data.num_classes, self.ipc, self.seed, "initial")
+
+    def labelled(self, images: Tensor, kind: Kind, logits: Tensor | None = None) -> SmallSet:
+        """Images, `ipc` of every class, class by class, with labels of that kind: `logits` or `hard`.
+
+        Args:
+            images: with shape (K · ipc, C, H, W).
+            kind: of the labels.
+            logits: with shape (K · ipc, K); None takes the mean of those of the experts that are right about an image.
+        """
+        k = self.data.num_classes
         classes = torch.arange(k).repeat_interleave(self.ipc)
-        found: Tensor | None = None
-        if start == "correct" or (start == "noise" and kind == "logits"):
-            chosen, found = self._correct(self._logits(self.label_experts), progress or NoProgress())
-        elif start == "centre":
-            chosen = centres(self.features(), torch.from_numpy(train.labels), self.ipc, self.seed)
-        else:
-            chosen = real_subset(train, k, self.ipc, self.seed, "initial")
-            found = self._logits(1)[0, chosen] if kind == "logits" else None
-        images = self.preprocessing.prepare(train.images(chosen.numpy())).to(self.device)
-        if start == "noise":
-            images = torch.randn(images.shape, generator=generator(self.seed, "initial noise")).to(self.device)
         if kind == "hard":
             return SmallSet.of_classes(images, classes, k, self.syn_lr)
-        labels = self._voted_for(images, classes) if found is None else found
-        if start == "noise":
-            labels = labels.view(k, self.ipc, -1).mean(1, keepdim=True).expand(-1, self.ipc, -1).flatten(0, 1)
+        labels = self.voted_for(images, classes) if logits is None else logits
         return SmallSet(images, labels.clone().to(self.device), classes, self.syn_lr, kind)
 
-    def continued(self, held: SmallSet, kind: Kind = "logits") -> SmallSet:
-        """A set that fits, class by class, with labels of that kind: `logits` or `hard`."""
-        order = held.classes.argsort(stable=True)
-        images, classes = held.images[order].to(self.device), held.classes[order]
-        if kind == "hard":
-            return SmallSet.of_classes(images, classes, held.num_classes, held.syn_lr)
-        labels = held.labels[order] if held.kind == "logits" else self._voted_for(images, classes)
-        return SmallSet(images, labels.to(self.device), classes, held.syn_lr, kind)
-
-    def _logits(self, experts: int, images: Images | None = None) -> Tensor:
+    def logits(self, experts: int, images: Images | None = None) -> Tensor:
         """The logits of the first `experts` experts' last epoch for `images` (None: those of training), with shape (S, N, K)."""
         train = prepare_split(self.data.train, self.preprocessing, self.device) if images is None else self._train
         rows = []
@@ -126,11 +122,13 @@ class Initial:
         """The training images, prepared when they are fetched."""
         return LazyImages(self.data.train, self.preprocessing, self.device)
 
-    def _voted_for(self, images: Tensor, classes: Tensor) -> Tensor:
+    def voted_for(self, images: Tensor, classes: Tensor) -> Tensor:
         """Y of images (n, C, H, W) of those classes, with shape (n, K), on the CPU."""
-        return _voted(self._logits(self.label_experts, TensorImages(images)), classes)
+        return _voted(self.logits(self.label_experts, TensorImages(images)), classes)
 
-    def _correct(self, logits: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
+    def correct(self) -> tuple[Tensor, Tensor]:
+        """The positions of images that experts classify correctly, class by class, and the mean logits of those that do."""
+        logits = self.logits(self.label_experts)
         labels = torch.from_numpy(self.data.train.labels)
         correct = logits.argmax(2) == labels
         chosen = []
@@ -141,10 +139,95 @@ class Initial:
             picked = order[rank.sort(stable=True).indices[: self.ipc]]
             wrong, name = int((~correct[:, picked].any(0)).sum()), self.data.class_names[k]
             if wrong:
-                progress.say(f"warning: no expert classifies {wrong} of the {self.ipc} initial images of class {name!r} correctly")
+                self.progress.say(
+                    f"warning: no expert classifies {wrong} of the {self.ipc} initial images of class {name!r} correctly"
+                )
             chosen.append(picked)
         index = torch.cat(chosen)
         return index, _voted(logits[:, index], labels[index])
+
+
+class Initialisation(ABC):
+    """What the outer loop starts from."""
+
+    @abstractmethod
+    def __call__(self, initial: Initial, kind: Kind) -> SmallSet:
+        """X, Y of that kind, `logits` or `hard`, and the classes: `ipc` images of every class, class by class.
+
+        Raises:
+            UsageError: when a class has fewer than `ipc` training images.
+        """
+
+    def reads_experts(self, kind: Kind) -> bool:
+        """Whether labels of that kind take experts."""
+        return kind == "logits"
+
+
+@dataclass(frozen=True)
+class Correct(Initialisation):
+    """Real images that experts classify correctly."""
+
+    def __call__(self, initial: Initial, kind: Kind) -> SmallSet:
+        chosen, logits = initial.correct()
+        return initial.labelled(initial.prepared(chosen), kind, logits)
+
+    def reads_experts(self, kind: Kind) -> bool:
+        return True
+
+
+@dataclass(frozen=True)
+class Real(Initialisation):
+    """Random real images; the logits are one expert's."""
+
+    def __call__(self, initial: Initial, kind: Kind) -> SmallSet:
+        chosen = initial.real()
+        logits = initial.logits(1)[0, chosen] if kind == "logits" else None
+        return initial.labelled(initial.prepared(chosen), kind, logits)
+
+
+@dataclass(frozen=True)
+class Noise(Initialisation):
+    """x ~ N(0, 1) where the network sees it; the logits are the class's mean of `Correct`."""
+
+    def __call__(self, initial: Initial, kind: Kind) -> SmallSet:
+        k, ipc = initial.data.num_classes, initial.ipc
+        logits = initial.correct()[1].view(k, ipc, -1) if kind == "logits" else None
+        draws = generator(initial.seed, "initial noise")
+        images = torch.randn((k * ipc, *initial.data.shape), generator=draws).to(initial.device)
+        means = None if logits is None else logits.mean(1, keepdim=True).expand(-1, ipc, -1).flatten(0, 1)
+        return initial.labelled(images, kind, means)
+
+
+@dataclass(frozen=True)
+class Centre(Initialisation):
+    """The images nearest to the centres of k-means in their class."""
+
+    def __call__(self, initial: Initial, kind: Kind) -> SmallSet:
+        labels = torch.from_numpy(initial.data.train.labels)
+        chosen = centres(initial.features(), labels, initial.ipc, initial.seed)
+        return initial.labelled(initial.prepared(chosen), kind)
+
+
+@dataclass(frozen=True, eq=False)
+class Continued(Initialisation):
+    """A set that fits, class by class, with its η."""
+
+    set: SmallSet
+
+    def __call__(self, initial: Initial, kind: Kind) -> SmallSet:
+        held = self.set
+        order = held.classes.argsort(stable=True)
+        images, classes = held.images[order].to(initial.device), held.classes[order]
+        if kind == "hard":
+            return SmallSet.of_classes(images, classes, held.num_classes, held.syn_lr)
+        labels = initial.voted_for(images, classes) if self.reads_experts(kind) else held.labels[order]
+        return SmallSet(images, labels.to(initial.device), classes, held.syn_lr, kind)
+
+    def reads_experts(self, kind: Kind) -> bool:
+        return kind == "logits" and self.set.kind != "logits"  # soft labels are taken as they are
+
+
+INITIALISATIONS: dict[str, Initialisation] = {"correct": Correct(), "real": Real(), "noise": Noise(), "centre": Centre()}
 
 
 def _voted(logits: Tensor, classes: Tensor) -> Tensor:
@@ -176,6 +259,22 @@ def read_start(path: Path, ipc: int, syn_lr: float, data: ImageSet, preprocessin
         raise UsageError(f"init: {told!r} is a run that has not ended; finish it with `limbeck distill … --resume`")
     try:
         held = read_set(path, data, preprocessing, options=ForeignOptions(syn_lr=syn_lr))
+    except UsageError as error:
+        raise UsageError(f"init: {_without_options(str(error), told)}") from error
+    notes = check_start(held, told, ipc, data, preprocessing)
+    assumed = held.metadata.get("assumed")
+    # That a file's η goes before `outer.syn_lr_init` is how it is meant here.
+    assumptions = [str(note) for note in assumed if "step size" not in str(note)] if isinstance(assumed, list) else []
+    return held, assumptions + notes
+
+
+def check_start(held: DistilledSet, told: str, ipc: int, data: ImageSet, preprocessing: Preprocessing) -> list[str]:
+    """What a reader should know of a set to start from, called `told`.
+
+    Raises:
+        UsageError: when it does not fit, as for `read_start`.
+    """
+    try:
         notes = check_fit(held, data, preprocessing)
     except UsageError as error:
         raise UsageError(f"init: {_without_options(str(error), told)}") from error
@@ -185,10 +284,7 @@ def read_start(path: Path, ipc: int, syn_lr: float, data: ImageSet, preprocessin
     require(low == high == ipc, "ipc", ipc, f"{found}, the number of images of a class in {told!r}, which init starts from")
     known = LEAST_SYN_LR <= held.syn_lr <= GREATEST_SYN_LR
     require(known, "init", told, f"a set with a step size in [{LEAST_SYN_LR:g}, {GREATEST_SYN_LR:g}]: it has {held.syn_lr:g}")
-    assumed = held.metadata.get("assumed")
-    # That a file's η goes before `outer.syn_lr_init` is how it is meant here.
-    assumptions = [str(note) for note in assumed if "step size" not in str(note)] if isinstance(assumed, list) else []
-    return held, assumptions + notes
+    return notes
 
 
 def content_of(held: DistilledSet) -> str:

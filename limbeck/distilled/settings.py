@@ -1,16 +1,16 @@
 """What a synthetic set can start from, by name, and the keys `view_labels.*`: the labels of views that a set keeps."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
-from limbeck.runtime.errors import require
+from limbeck.runtime.checked import Checked, Count
 
 Start = Literal["correct", "real", "noise", "centre"]  # `initial.py` has what each is
 STARTS: tuple[str, ...] = get_args(Start)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ViewLabelSettings:
+class ViewLabelSettings(Checked):
     """What the set keeps of a teacher's labels of augmented views (`distilled/view_labels.py`).
 
     Args:
@@ -20,10 +20,7 @@ class ViewLabelSettings:
         top: how many of the likeliest classes are kept, the rest of the probability being spread evenly; None keeps all.
     """
 
+    prefix: ClassVar[str] = "view_labels."
     store: bool = False
     dtype: Literal["fp32", "bf16", "fp16"] = "bf16"
-    top: int | None = None
-
-    def __post_init__(self) -> None:
-        require(self.dtype in ("fp32", "bf16", "fp16"), "view_labels.dtype", self.dtype, "one of fp32, bf16, fp16")
-        require(self.top is None or self.top >= 1, "view_labels.top", self.top, "at least 1, or null")
+    top: Count | None = None

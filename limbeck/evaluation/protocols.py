@@ -179,7 +179,7 @@ def resolve(settings: EvalSettings) -> Protocol:
     Raises:
         UsageError: when there is no such protocol or file, or the file holds an unknown key or a value that is not accepted.
     """
-    protocol = find(settings.protocol)
+    protocol = settings.protocol if isinstance(settings.protocol, Protocol) else find(settings.protocol)
     given = {name: value for name in ("epochs", "batch_size") if (value := getattr(settings, name)) is not None}
     return dataclasses.replace(protocol, **given)
 

@@ -1,13 +1,22 @@
 """What a user may say about the experts: the keys `experts.*`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
+from limbeck.runtime.checked import Checked, Count, FolderPath, NotNegative, Positive, Rule, Share, within
 from limbeck.runtime.errors import require
+
+Milestones = Annotated[
+    tuple[float, ...],
+    Rule(
+        "shares of the epochs above 0 and at most 1, ascending",
+        lambda shares: all(0 < share <= 1 for share in shares) and list(shares) == sorted(shares),
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ExpertSettings:
+class ExpertSettings(Checked):
     """How the expert trajectories are trained and kept (PAPER §1).
 
     Args:
@@ -37,63 +46,39 @@ class ExpertSettings:
         store: the folder of the trajectory store; None takes the one in the cache that belongs to these settings.
     """
 
-    num_experts: int = 100
-    train_epochs: int = 100
-    expert_lr: float = 0.01
+    prefix: ClassVar[str] = "experts."
+    num_experts: Count = 100
+    train_epochs: Count = 100
+    expert_lr: Positive = 0.01
     rate: Literal["constant", "drop_at_half", "steps", "cosine"] = "constant"
-    rate_epochs: int | None = None
-    rate_milestones: tuple[float, ...] = (0.5, 0.75)
-    rate_factor: float = 0.1
-    lr_min: float = 0.0
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    batch_size: int = 256
+    rate_epochs: Count | None = None
+    rate_milestones: Milestones = (0.5, 0.75)
+    rate_factor: Annotated[float, Rule("above 0 and at most 1", lambda factor: 0 < factor <= 1)] = 0.1
+    lr_min: NotNegative = 0.0
+    momentum: Share = 0.0
+    weight_decay: NotNegative = 0.0
+    batch_size: Count = 256
     optimiser: Literal["sgd", "gsam"] = "sgd"
-    rho_min: float = 0.01
-    rho_max: float = 0.01
-    alpha: float = 0.3
+    rho_min: NotNegative = 0.01
+    rho_max: NotNegative = 0.01
+    alpha: NotNegative = 0.3
     curriculum: Literal["none", "pad"] = "none"
     difficulty: Literal["grand", "el2n"] = "grand"
-    crop_ratio: float = 0.125
-    label_experts: int | None = None
+    crop_ratio: Annotated[float, within("[0, 1]")] = 0.125
+    label_experts: Count | None = None
     dtype: Literal["fp32", "fp16", "half"] = "fp32"
-    store: str | None = None
+    store: FolderPath | None = None
 
-    def __post_init__(self) -> None:
-        require(self.num_experts >= 1, "experts.num_experts", self.num_experts, "at least 1")
-        require(self.train_epochs >= 1, "experts.train_epochs", self.train_epochs, "at least 1")
-        require(0 < self.expert_lr < float("inf"), "experts.expert_lr", self.expert_lr, "above 0 and finite")
-        names = ("constant", "drop_at_half", "steps", "cosine")
-        require(self.rate in names, "experts.rate", self.rate, "constant, drop_at_half, steps or cosine")
-        require(self.rate_epochs is None or self.rate_epochs >= 1, "experts.rate_epochs", self.rate_epochs, "at least 1, or null")
-        shares = list(self.rate_milestones)
-        good = all(0 < share <= 1 for share in shares) and shares == sorted(shares)
-        require(good, "experts.rate_milestones", shares, "shares of the epochs above 0 and at most 1, ascending")
-        require(0 < self.rate_factor <= 1, "experts.rate_factor", self.rate_factor, "above 0 and at most 1")
-        require(
-            0 <= self.lr_min < self.expert_lr, "experts.lr_min", self.lr_min, f"at least 0 and below {self.expert_lr}, expert_lr"
-        )
-        moves = self.rate != "cosine" or self.lr_min > 0 or (self.rate_epochs or self.train_epochs) >= self.train_epochs
+    def check_together(self) -> None:
+        low, high = self.lr_min, self.expert_lr
+        require(low < high, "experts.lr_min", low, f"at least 0 and below {high}, expert_lr")
+        moves = self.rate != "cosine" or low > 0 or (self.rate_epochs or self.train_epochs) >= self.train_epochs
         reason = f"above 0, where experts.train_epochs ({self.train_epochs}) goes beyond experts.rate_epochs ({self.rate_epochs})"
-        require(moves, "experts.lr_min", self.lr_min, reason)
-        require(0 <= self.momentum < 1, "experts.momentum", self.momentum, "in [0, 1)")
-        require(0 <= self.weight_decay < float("inf"), "experts.weight_decay", self.weight_decay, "at least 0 and finite")
-        require(self.batch_size >= 1, "experts.batch_size", self.batch_size, "at least 1")
-        ordered = 0 <= self.rho_min <= self.rho_max < float("inf")
-        require(
-            ordered, "experts.rho_max", self.rho_max, f"finite and at least experts.rho_min ({self.rho_min}), which is at least 0"
-        )
-        require(0 <= self.alpha < float("inf"), "experts.alpha", self.alpha, "at least 0 and finite")
-        require(0 <= self.crop_ratio <= 1, "experts.crop_ratio", self.crop_ratio, "in [0, 1]")
-        accepted = f"in 1 … experts.num_experts ({self.num_experts})"
-        require(
-            self.label_experts is None or 1 <= self.label_experts <= self.num_experts,
-            "experts.label_experts",
-            self.label_experts,
-            accepted,
-        )
-        require(self.dtype in ("fp32", "fp16", "half"), "experts.dtype", self.dtype, "fp32, fp16 or half")
-        require(self.store != "", "experts.store", self.store, "the path of a folder")
+        require(moves, "experts.lr_min", low, reason)
+        accepted = f"finite and at least experts.rho_min ({self.rho_min}), which is at least 0"
+        require(self.rho_min <= self.rho_max, "experts.rho_max", self.rho_max, accepted)
+        few = self.label_experts is None or self.label_experts <= self.num_experts
+        require(few, "experts.label_experts", self.label_experts, f"in 1 … experts.num_experts ({self.num_experts})")
 
 
 # The keys that a change of the step size depends on.

@@ -19,7 +19,9 @@ from torch import Tensor
 
 from limbeck.matching.criteria import Criterion, KeepAll
 
-EPS = 1e-12  # of squared norms: a layer that nobody moves has a cosine of 0
+STILL = (
+    1e-30  # squared lengths of the two ways, multiplied: a layer that one of them does not move has a cosine of 0, without gradient
+)
 
 
 class Distance(ABC):
@@ -60,7 +62,9 @@ class LayerCosine(Distance):
         products, squares, expected = (
             torch.stack([part[layer].sum() for layer in layers]) for part in (own * wanted, own.square(), wanted.square())
         )
-        return 0.5 * (1 - products * (squares * expected + EPS).rsqrt()).mean()
+        lengths = squares * expected
+        cosines = torch.where(lengths > STILL, products * lengths.clamp_min(STILL).rsqrt(), 0.0)
+        return 0.5 * (1 - cosines).mean()
 
 
 class MatchingLoss:

@@ -10,7 +10,7 @@ evaluated on the validation split and a snapshot written; the best one is the re
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,38 @@ COMPARE_EVERY = 50
 Evaluate = Callable[[Tensor, Tensor, float], dict[str, Any] | None]
 
 
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """What an evaluation sees; callbacks may keep it, the loop does not change its tensors.
+
+    Args:
+        iteration: finished iterations.
+        images: X with shape (N, C, H, W), or its running average where one is evaluated.
+        labels: Y with shape (N, K).
+        syn_lr: η.
+        maps: M with shape (N, H, W); zeros where none are made.
+        weights: F with shape (N, 1, H, W).
+        accuracy: mean accuracy in [0, 1] on the validation images; None where nothing is chosen by it.
+        best: whether it is the best so far.
+        loss: of the last iteration; None before the first, or where it was not finite.
+        skipped: iterations that changed nothing.
+    """
+
+    iteration: int
+    images: Tensor
+    labels: Tensor
+    syn_lr: float
+    maps: Tensor
+    weights: Tensor
+    accuracy: float | None
+    best: bool
+    loss: float | None
+    skipped: int
+
+
+Callback = Callable[[Snapshot], None]
+
+
 @dataclass(frozen=True)
 class OuterLoop:
     """Runs an objective.
@@ -48,6 +80,7 @@ class OuterLoop:
         match_norm: rescale ∇X to the norm it has without criterion and weights.
         folder: where checkpoint, snapshots and metrics are written.
         progress: where to report.
+        callbacks: called at every evaluation, once its snapshot is written.
     """
 
     objective: Objective
@@ -58,6 +91,7 @@ class OuterLoop:
     match_norm: bool
     folder: Path
     progress: Progress = NoProgress()  # noqa: RUF009 (it has no state)
+    callbacks: Sequence[Callback] = ()
 
     @property
     def checkpoint(self) -> Path:
@@ -156,6 +190,13 @@ class OuterLoop:
         header = {"iteration": state.iteration, "accuracy": summary, "kept_share": state.kept_share, "loss": state.last_loss}
         write_tensors(self.snapshot(state.iteration), tensors, header)
         metrics.append(kind="evaluation", iteration=state.iteration, accuracy=summary, best=best)
+        if self.callbacks:
+            accuracy = None if summary is None else float(summary["mean"])
+            # Copies, because the loop goes on in place.
+            x, y, f = state.average.clone(), state.labels.clone(), state.weights.clone()
+            rest = (tensors["maps"], f, accuracy, best, state.last_loss, state.skipped)
+            for callback in self.callbacks:
+                callback(Snapshot(state.iteration, x, y, state.syn_lr.item(), *rest))
 
 
 def _check_shapes(gradients: Gradients, state: OuterState) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from limbeck.methods.method import Method
 from limbeck.runtime.errors import require
-from limbeck.runtime.plugins import check_form, imported, is_foreign
+from limbeck.runtime.plugins import FORM, imported, is_foreign
 
 # Presets say what is the method's own even where that is the default, because a recipe of another method gives way to them.
 ITSELF: dict[str, Any] = {"outer.ema_decay": None}  # X, not its average
@@ -64,24 +64,35 @@ METHODS: Mapping[str, Method] = {
 }
 
 
-def check_name(name: str) -> None:
-    """Raise `UsageError` unless `name` is that of a method; of `package.module:METHOD` only the form is checked."""
-    if is_foreign(name):
-        check_form("method", name, "METHOD")
-    else:
-        require(name in METHODS, "method", name, f"one of {', '.join(METHODS)}")
+def known(method: str | Method) -> Method | None:
+    """The method that is one or has that name; None for `package.module:METHOD`, the user's own, which is not imported.
+
+    Raises:
+        UsageError: when it is none, has no such name, nor that form.
+    """
+    if not isinstance(method, str):
+        require(isinstance(method, Method), "method", method, "a limbeck.methods.method.Method")
+        return method
+    if is_foreign(method):
+        require(FORM.match(method) is not None, "method", method, "of the form package.module:METHOD")
+        return None
+    require(method in METHODS, "method", method, f"one of {', '.join(METHODS)}")
+    return METHODS[method]
 
 
-def method_of(name: str) -> Method:
-    """The method of that name, or the user's own, named `package.module:METHOD`, whose module is imported.
+def name_of(method: str | Method) -> str:
+    """What the method is called, in settings and messages."""
+    return method if isinstance(method, str) else getattr(method, "name", "") or "the method"
+
+
+def method_of(method: str | Method) -> Method:
+    """The same, the user's own too: its module is imported.
 
     Raises:
         UsageError: when there is none.
     """
-    check_name(name)
-    if name in METHODS:
-        return METHODS[name]
-    found = imported("method", name, "METHOD")
-    require(isinstance(found, Method), "method", name, f"a limbeck.methods.method.Method, it is a {type(found).__name__}")
-    assert isinstance(found, Method)
+    found = known(method)
+    if found is None:
+        found = imported("method", str(method), "METHOD")
+        require(isinstance(found, Method), "method", method, f"a limbeck.methods.method.Method, it is a {type(found).__name__}")
     return found

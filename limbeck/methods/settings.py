@@ -1,15 +1,21 @@
 """What a user may say about the outer loop and about single methods: the keys `outer.*`, `real.*`, `rded.*` and `sre2l.*`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
+from limbeck.runtime.checked import Checked, Count, NotNegative, Positive, Rule, Share, at_least, within
 from limbeck.runtime.errors import require
 
-LARGEST = 1e38  # single precision ends a little above
+StepSize = Annotated[float, within("[0, 1e+38]")]  # single precision ends a little above
+AreaShares = Annotated[
+    tuple[float, float],
+    Rule("two shares in (0, 1], the smaller first", lambda shares: 0 < shares[0] <= shares[1] <= 1),
+]
+Betas = Annotated[tuple[float, float], Rule("two numbers in [0, 1)", lambda betas: all(0 <= beta < 1 for beta in betas))]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class OuterSettings:
+class OuterSettings(Checked):
     """The outer loop (PAPER § 6).
 
     Args:
@@ -26,28 +32,18 @@ class OuterSettings:
         checkpoint_every: iterations between two checkpoints.
     """
 
-    iterations: int = 10_000
-    lr_img: float = 1000.0
-    img_momentum: float = 0.5
-    lr_label: float = 2.0
-    label_momentum: float = 0.9
-    lr_lr: float = 1e-5
-    lr_momentum: float = 0.5
-    syn_lr_init: float = 0.01
-    max_match_loss: float = float("inf")
-    ema_decay: float | None = None
-    checkpoint_every: int = 100
-
-    def __post_init__(self) -> None:
-        require(self.iterations >= 1, "outer.iterations", self.iterations, "at least 1")
-        for name in ("lr_img", "lr_label", "lr_lr"):
-            require(0 <= getattr(self, name) <= LARGEST, f"outer.{name}", getattr(self, name), f"in [0, {LARGEST:g}]")
-        for name in ("img_momentum", "label_momentum", "lr_momentum"):
-            require(0 <= getattr(self, name) < 1, f"outer.{name}", getattr(self, name), "in [0, 1)")
-        require(1e-6 <= self.syn_lr_init <= LARGEST, "outer.syn_lr_init", self.syn_lr_init, f"in [1e-6, {LARGEST:g}]")
-        require(self.max_match_loss > 0, "outer.max_match_loss", self.max_match_loss, "above 0")
-        require(self.ema_decay is None or 0 < self.ema_decay < 1, "outer.ema_decay", self.ema_decay, "in (0, 1)")
-        require(self.checkpoint_every >= 1, "outer.checkpoint_every", self.checkpoint_every, "at least 1")
+    prefix: ClassVar[str] = "outer."
+    iterations: Count = 10_000
+    lr_img: StepSize = 1000.0
+    img_momentum: Share = 0.5
+    lr_label: StepSize = 2.0
+    label_momentum: Share = 0.9
+    lr_lr: StepSize = 1e-5
+    lr_momentum: Share = 0.5
+    syn_lr_init: Annotated[float, within("[1e-6, 1e+38]")] = 0.01
+    max_match_loss: Annotated[float, Rule("above 0", lambda loss: loss > 0)] = float("inf")
+    ema_decay: Annotated[float, within("(0, 1)")] | None = None
+    checkpoint_every: Count = 100
 
 
 ROLL, AT_SIDE = 32, 224  # SRe2L's published shift, of images of that side
@@ -55,7 +51,7 @@ PUBLISHED_LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40,
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RealSettings:
+class RealSettings(Checked):
     """Batches of real images, and the networks that gradients are matched in (PAPER § 9: DC, DSA, DM).
 
     DM draws a new network for every iteration and never trains it: of these keys it has only `batch`.
@@ -73,23 +69,14 @@ class RealSettings:
         network_batch: synthetic images per step of it.
     """
 
-    batch: int = 256
-    outer_loops: int | None = None
-    inner_loops: int | None = None
-    network_lr: float = 0.01
-    network_momentum: float = 0.0
-    network_weight_decay: float = 0.0
-    network_batch: int = 256
-
-    def __post_init__(self) -> None:
-        require(self.batch >= 1, "real.batch", self.batch, "at least 1")
-        require(self.outer_loops is None or self.outer_loops >= 1, "real.outer_loops", self.outer_loops, "at least 1")
-        require(self.inner_loops is None or self.inner_loops >= 0, "real.inner_loops", self.inner_loops, "at least 0")
-        require(0 < self.network_lr < float("inf"), "real.network_lr", self.network_lr, "above 0 and finite")
-        require(0 <= self.network_momentum < 1, "real.network_momentum", self.network_momentum, "in [0, 1)")
-        decays = 0 <= self.network_weight_decay < float("inf")
-        require(decays, "real.network_weight_decay", self.network_weight_decay, "at least 0 and finite")
-        require(self.network_batch >= 1, "real.network_batch", self.network_batch, "at least 1")
+    prefix: ClassVar[str] = "real."
+    batch: Count = 256
+    outer_loops: Count | None = None
+    inner_loops: Annotated[int, at_least(0)] | None = None
+    network_lr: Positive = 0.01
+    network_momentum: Share = 0.0
+    network_weight_decay: NotNegative = 0.0
+    network_batch: Count = 256
 
     def loops(self, ipc: int) -> tuple[int, int]:
         """`outer_loops` and `inner_loops` for so many images per class, at least 1."""
@@ -101,7 +88,7 @@ FROM_SIDE = 128  # the factor is 2 from here on: CIFAR and Tiny ImageNet have 1,
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RdedSettings:
+class RdedSettings(Checked):
     """Crops of real images, scored and stitched (PAPER § 9).
 
     Args:
@@ -115,20 +102,13 @@ class RdedSettings:
         teacher: name of the teacher's network; None takes the one distilled for.
     """
 
-    factor: int | None = None
-    images: int = 300
-    crops: int = 5
-    crop_scale: tuple[float, float] = (0.08, 1.0)
+    prefix: ClassVar[str] = "rded."
+    factor: Count | None = None
+    images: Count = 300
+    crops: Count = 5
+    crop_scale: AreaShares = (0.08, 1.0)
     fit: Literal["pad", "resize"] = "pad"
     teacher: str | None = None
-
-    def __post_init__(self) -> None:
-        require(self.factor is None or self.factor >= 1, "rded.factor", self.factor, "at least 1, or null")
-        for name in ("images", "crops"):
-            require(getattr(self, name) >= 1, f"rded.{name}", getattr(self, name), "at least 1")
-        low, high = self.crop_scale
-        require(0 < low <= high <= 1, "rded.crop_scale", list(self.crop_scale), "two shares in (0, 1], the smaller first")
-        require(self.fit in ("pad", "resize"), "rded.fit", self.fit, "pad or resize")
 
     def factor_for(self, height: int, width: int) -> int:
         """The factor for images of that size, in pixels.
@@ -142,7 +122,7 @@ class RdedSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sre2lSettings:
+class Sre2lSettings(Checked):
     """Images recovered from a teacher's weights and batch norms (PAPER § 9).
 
     Args:
@@ -159,28 +139,17 @@ class Sre2lSettings:
             none, the same with batch norm.
     """
 
-    iterations: int = 4000
-    lr: float = 0.25
-    betas: tuple[float, float] = (0.5, 0.9)
-    batch_size: int = 100
-    bn_weight: float = 0.01
-    first_multiplier: float = 10.0
-    crop_scale: tuple[float, float] = (0.08, 1.0)
-    roll: int | None = None
+    prefix: ClassVar[str] = "sre2l."
+    iterations: Count = 4000
+    lr: Positive = 0.25
+    betas: Betas = (0.5, 0.9)
+    batch_size: Count = 100
+    bn_weight: NotNegative = 0.01
+    first_multiplier: NotNegative = 10.0
+    crop_scale: AreaShares = (0.08, 1.0)
+    roll: Annotated[int, at_least(0)] | None = None
     same_view: bool = True
     teacher: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size"):
-            require(getattr(self, name) >= 1, f"sre2l.{name}", getattr(self, name), "at least 1")
-        require(0 < self.lr < float("inf"), "sre2l.lr", self.lr, "above 0 and finite")
-        require(all(0 <= beta < 1 for beta in self.betas), "sre2l.betas", list(self.betas), "two numbers in [0, 1)")
-        for name in ("bn_weight", "first_multiplier"):
-            value = getattr(self, name)
-            require(0 <= value < float("inf"), f"sre2l.{name}", value, "at least 0 and finite")
-        low, high = self.crop_scale
-        require(0 < low <= high <= 1, "sre2l.crop_scale", list(self.crop_scale), "two shares in (0, 1], the smaller first")
-        require(self.roll is None or self.roll >= 0, "sre2l.roll", self.roll, "at least 0, or null")
 
     def roll_for(self, height: int, width: int) -> int:
         """The greatest shift, in pixels, of images of that size."""

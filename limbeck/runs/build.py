@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 from limbeck.augmentation import Augmentation, Dsa
 from limbeck.augmentation_settings import AugmentSettings
+from limbeck.distilled.initial import INITIALISATIONS, Initialisation
+from limbeck.distilled.settings import STARTS
 from limbeck.losses import cross_entropy, soft_cross_entropy
 from limbeck.matching.adjoint import Adjoint, Exact, Tesla, Truncated, Unroll
 from limbeck.matching.criteria import (
@@ -118,6 +120,11 @@ def augmentation_of(settings: AugmentSettings) -> Augmentation:
         given = {"crop_ratio": ratio, "flip": flip, "rotate": rotate}
         return _object("augment.strategy", settings.strategy, Augmentation, given)
     return Dsa(settings.strategy, ratio, flip, rotate)
+
+
+def initialisation_of(init: Any) -> Initialisation:
+    """What the outer loop starts from, but for sets, which are read."""
+    return INITIALISATIONS[init] if init in STARTS else _object("init", init, Initialisation, {})
 
 
 def loss_of(settings: DistillSettings) -> Loss:

@@ -5,6 +5,7 @@
 A run folder holds everything that the run did; `resume` goes on from what is there and ends with the same bits.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.data.imageset import ImageSet
 from limbeck.distilled.initial import content_of
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
@@ -20,7 +22,7 @@ from limbeck.distilled.view_labels import VIEWS
 from limbeck.evaluation.evaluator import RANDOM_RATES, Evaluator
 from limbeck.experts.fill import Shard
 from limbeck.experts.store import TrajectoryStore
-from limbeck.methods.outer import OuterLoop
+from limbeck.methods.outer import Callback, OuterLoop
 from limbeck.runs.folder import RunFolder, alone, own_json
 from limbeck.runs.record import across, final_seeds, measure, networks_of, record
 from limbeck.runs.settings import DistillSettings
@@ -58,7 +60,15 @@ def train_experts(settings: DistillSettings, *, progress: Progress | None = None
 
 
 def distill(
-    settings: DistillSettings, output: Path, *, resume: bool = False, progress: Progress | None = None, recipe: str | None = None
+    settings: DistillSettings,
+    output: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    recipe: str | None = None,
+    data: ImageSet | None = None,
+    experts: TrajectoryStore | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """Distil, evaluate and save.
 
@@ -68,6 +78,9 @@ def distill(
         resume: go on with the run in `output`.
         progress: where to report.
         recipe: the name of the recipe, noted in the result.
+        data: the images, instead of those that the settings name.
+        experts: the experts, instead of those of the cache.
+        callbacks: called at every evaluation of the outer loop.
 
     Returns:
         The content of `results.json`: accuracies in [0, 1] of `distilled`, `initial`, `random` and `full`, `recovery_ratio`,
@@ -79,7 +92,7 @@ def distill(
     """
     output = Path(output)
     RunFolder(output, settings, resume)  # refuses before the data are loaded
-    workspace = Workspace(settings, progress or NoProgress())
+    workspace = Workspace(settings, progress or NoProgress(), data, experts)
     workspace.check()
     with alone(output):
         folder = RunFolder(output, settings, resume)
@@ -93,7 +106,7 @@ def distill(
         if folder.results_file.exists():
             return own_json(folder.results_file)
         torch.set_num_threads(folder.resolved.threads)  # sums over threads round differently: a resumed run keeps the number
-        return _run(workspace, folder, recipe)
+        return _run(workspace, folder, recipe, callbacks)
 
 
 def _hold_start(workspace: Workspace, folder: RunFolder) -> None:
@@ -108,7 +121,7 @@ def _hold_start(workspace: Workspace, folder: RunFolder) -> None:
     write_json(folder.state_file, {**state, "init": found})
 
 
-def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[str, Any]:
+def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks: Sequence[Callback]) -> dict[str, Any]:
     settings, evaluator = workspace.settings, workspace.evaluator().decided(workspace.settings.ipc)
     reuse_freed_memory()
     if workspace.method.kind != "objective":
@@ -118,7 +131,7 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None) -> dict[st
         rate = evaluator.random_rate(settings.ipc, settings.outer.syn_lr_init, workspace.progress)
         start, small, facts = None, replace(built, syn_lr=rate), dict[str, Any]()
     else:
-        start, small, facts = _distilled(workspace, folder, evaluator)
+        start, small, facts = _distilled(workspace, folder, evaluator, callbacks)
     save = partial(_save, workspace, folder, recipe)
     save(small, {"environment": environment(workspace.device)})  # what is distilled is there whatever becomes of its evaluation
     if settings.view_labels.store:
@@ -164,7 +177,9 @@ def _check_built(workspace: Workspace, images: Tensor, classes: Tensor) -> None:
     require(bool((counts == ipc).all()), "method", name, f"one that gives {ipc} (ipc) images of every class: {counts.tolist()}")
 
 
-def _distilled(workspace: Workspace, folder: RunFolder, evaluator: Evaluator) -> tuple[SmallSet, SmallSet, dict[str, Any]]:
+def _distilled(
+    workspace: Workspace, folder: RunFolder, evaluator: Evaluator, callbacks: Sequence[Callback]
+) -> tuple[SmallSet, SmallSet, dict[str, Any]]:
     """The start, the set of the best evaluation, and what is to be said of the loop."""
     settings, engine = workspace.settings, None
     if workspace.needs_experts:
@@ -186,6 +201,7 @@ def _distilled(workspace: Workspace, folder: RunFolder, evaluator: Evaluator) ->
         match_norm=settings.match.match_norm,
         folder=folder.path,
         progress=workspace.progress,
+        callbacks=callbacks,
     )
     with folder.stage("distil"):
         state = loop.run(start.images, start.labels, workspace.syn_lr)

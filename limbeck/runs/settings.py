@@ -1,23 +1,38 @@
 """The whole key tree of a distillation; each room owns its own branch."""
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, is_dataclass, replace
+from difflib import get_close_matches
+from functools import cache
+from typing import Annotated, Any, Literal
 
 from limbeck.augmentation_settings import AugmentSettings
 from limbeck.data.settings import DataSettings
-from limbeck.distilled.settings import STARTS, Start, ViewLabelSettings
+from limbeck.distilled.settings import STARTS, ViewLabelSettings
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.experts.settings import ExpertSettings
 from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSettings
 from limbeck.methods.method import Method
-from limbeck.methods.registry import METHODS, check_name
+from limbeck.methods.registry import METHODS, known, method_of, name_of
 from limbeck.methods.settings import OuterSettings, RdedSettings, RealSettings, Sre2lSettings
-from limbeck.runtime.errors import require
+from limbeck.runtime.checked import Checked, Chosen, Count, Named, Rule, kinds_of, shown, typed
+from limbeck.runtime.errors import UsageError, require
 from limbeck.saliency.settings import EnhanceSettings
+
+DEFAULT = "edf"
+# What Python calls the keys that name objects, and of those that share a last word the one that is meant by it.
+SHORT = {
+    "schedule": "schedule.kind",
+    "adjoint": "engine.kind",
+    "augmentation": "augment.strategy",
+    "iterations": "outer.iterations",
+}
+RATIOS = {1: 0.0, 10: 0.25, 50: 0.375}  # EDF's published α by images per class (PAPER § 4)
+Init = Annotated[Named[str], Rule(f"one of {', '.join(STARTS)}, or the path of a distilled set", lambda name: name.strip() != "")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DistillSettings:
+class DistillSettings(Checked):
     """Everything that determines a distilled set.
 
     Args:
@@ -32,16 +47,17 @@ class DistillSettings:
         labels: `soft` are logits, learned where `outer.lr_label` is above 0; `hard` are the classes, and fixed.
         seed: of every random draw except those of `data.seed`.
         output: the run folder; None takes `runs/<recipe>`.
+        laid: no setting: the method whose preset lies under these, as `of` has laid it.
     """
 
     data: DataSettings = field(default_factory=DataSettings)
-    network: str = "ConvNetD3"
+    network: Named[str] = "ConvNetD3"
     augment: AugmentSettings = field(default_factory=AugmentSettings)
-    ipc: int = 1
-    init: Start | str = "correct"
+    ipc: Count = 1
+    init: Init = "correct"
     seed: int = 0
     output: str | None = None
-    method: str = "edf"
+    method: Named[str] = DEFAULT
     labels: Literal["soft", "hard"] = "soft"
     experts: ExpertSettings = field(default_factory=ExpertSettings)
     match: MatchSettings = field(default_factory=MatchSettings)
@@ -54,26 +70,132 @@ class DistillSettings:
     outer: OuterSettings = field(default_factory=OuterSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     eval: EvalSettings = field(default_factory=EvalSettings)
+    laid: Any = field(default=None, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        require(self.ipc >= 1, "ipc", self.ipc, "at least 1")
-        require(self.init.strip() != "", "init", self.init, f"one of {', '.join(STARTS)}, or the path of a distilled set")
-        check_name(self.method)
-        loops = self.method not in METHODS or METHODS[self.method].kind == "objective"
+    @classmethod
+    def of(cls, values: Mapping[str, Any] | None = None, /, **keys: Any) -> "DistillSettings":
+        """The preset of a method, with what is given over it, as a recipe has it.
+
+        Args:
+            values, keys: dotted keys, groups (`match={"syn_steps": 20}`) or last words of keys (`syn_steps=20`). A group that
+                is given as settings, `match=MatchSettings(syn_steps=20)`, is taken whole: one whose default contradicts the
+                preset is refused.
+
+        Raises:
+            UsageError: for an unknown key, a value of the wrong type or out of range.
+
+        Example:
+            >>> DistillSettings.of(method="mtt", ipc=10, **{"match.syn_steps": 20}).labels
+            'hard'
+        """
+        given = dotted({**(values or {}), **keys})
+        return settle(flat(given), whole=[name for name, value in given.items() if isinstance(value, Checked)])
+
+    def check_together(self) -> None:
+        method = known(self.method)
+        if self.laid != self.method:
+            self._refuse_contradictions(method)
+        if isinstance(self.match.drop_ratio, Chosen):
+            ratio = published_ratio(self.ipc) if self._drops() else 0.0
+            object.__setattr__(self, "match", replace(self.match, drop_ratio=Chosen(ratio)))
+        loops = method is None or method.kind == "objective"
         fixed = self.labels == "soft" or self.outer.lr_label == 0 or not loops
         require(fixed, "outer.lr_label", self.outer.lr_label, "0 with labels=hard, which are fixed")
-        if self.method in METHODS:  # one of the user's is asked when it is imported, not wherever its settings are read
-            self.check_method(METHODS[self.method])
+        if method is not None:  # one of the user's is asked when it is imported, not wherever its settings are read
+            self.check_method(method)
+
+    def _drops(self) -> bool:
+        return name_of(self.method) == "edf" and self.match.criterion != "none"
+
+    def _refuse_contradictions(self, method: Method | None) -> None:
+        """Raise `UsageError` where the settings are not those that the method stands for, and nobody has laid these under them."""
+        lays = f"DistillSettings.of(method={shown(self.method)}, …) lays what it stands for under what is given"
+        if method is None:
+            raise UsageError(f"method: {shown(self.method)} is one of your own; {lays}")
+        for key, value in preset_of(method, name_of(self.method)).items():
+            if value_of(self, key) != value:
+                name = name_of(self.method)
+                raise UsageError(f"{key}: {shown(value_of(self, key))} is not {shown(value)}, which {name} stands for; {lays}")
+
+    def notes(self) -> list[str]:
+        """What a user should hear about values that nobody gave, because they depend on others."""
+        if not (self._drops() and isinstance(self.match.drop_ratio, Chosen)):
+            return []
+        near = nearest(self.ipc)
+        images = f"{near} image{'s' * (near > 1)} per class" + (f", the nearest to {self.ipc}" if near != self.ipc else "")
+        return [f"note: match.drop_ratio={self.match.drop_ratio:g}, EDF's published for {images}"]
 
     def check_method(self, method: Method) -> None:
         """Raise `UsageError` for whatever does not fit `method`, the one that is named."""
-        accepted = f"one of {', '.join(STARTS)}: {self.method} makes its set at once, and cannot go on from another"
-        require(self.init in STARTS or method.kind == "objective", "init", self.init, accepted)
+        name = name_of(self.method)
+        accepted = f"one of {', '.join(STARTS)}: {name} makes its set at once, and cannot go on from another"
+        named = isinstance(self.init, str) and self.init in STARTS
+        require(named or method.kind == "objective", "init", self.init, accepted)
         reached = self.schedule.max_start_epoch - 1 + self.match.expert_epochs
         accepted = f"at least schedule.max_start_epoch − 1 + match.expert_epochs ({reached})"
         enough = not method.experts or self.experts.train_epochs >= reached
         require(enough, "experts.train_epochs", self.experts.train_epochs, accepted)
-        require(self.labels == "hard" or method.soft, "labels", self.labels, f"hard, which {self.method} needs")
+        require(self.labels == "hard" or method.soft, "labels", self.labels, f"hard, which {name} needs")
+
+
+def nearest(ipc: int) -> int:
+    """Of the published numbers of images per class the nearest: 1 for one, of the others by their ratio."""
+    return 1 if ipc == 1 else min(list(RATIOS)[1:], key=lambda known: max(known / ipc, ipc / known))
+
+
+def published_ratio(ipc: int) -> float:
+    """EDF's α for so many images per class."""
+    return RATIOS[nearest(ipc)]
+
+
+def settle(given: Mapping[str, Any], *, imports: bool = True, whole: Collection[str] = ()) -> DistillSettings:
+    """The settings of dotted keys, over the preset of the method that they name.
+
+    Args:
+        given: the keys with their values.
+        imports: whether a method of the user's may be imported, for its preset, and files of a benchmark be read; not where
+            somebody else wrote the values, and they are whole.
+        whole: groups that were given as settings, of which nobody can tell what was meant and what is a default.
+
+    Raises:
+        UsageError: for an unknown key, a value of the wrong type or out of range.
+    """
+    check_keys(given)
+    named = given.get("method", DEFAULT)
+    method = method_of(named) if imports else known(named)
+    preset = {} if method is None else preset_of(method, name_of(named))
+    for key in preset.keys() & given.keys():
+        group, _, name = key.partition(".")
+        if group in whole and given[key] == getattr(kinds_of(DistillSettings)[group](), name) != preset[key]:
+            accepted = f"{shown(preset[key])}, which {name_of(named)} stands for; {group}={{…}} or {key} leaves no doubt"
+            raise UsageError(f"{key}: {shown(given[key])} is not {accepted}")
+    named = _shortest(named)
+    settings: DistillSettings = _build(DistillSettings, {**preset, **given, "method": named, "laid": named})
+    source = settings.data.source
+    if imports and isinstance(source, str) and source.startswith("benchmark:"):
+        from limbeck.data.benchmarks import settled
+
+        return replace(settings, data=settled(settings.data, {key.removeprefix("data.") for key in given}))
+    return settings
+
+
+def preset_of(method: Method, name: str) -> dict[str, Any]:
+    """The settings that the method stands for, by dotted keys, under those that it was given.
+
+    Raises:
+        UsageError: for an unknown key or a value of the wrong type, of a method of the user's.
+    """
+    origin, values = f" (in the preset of {name})", {**method.preset, **flat(dotted(method.given))}
+    check_keys(values, origin)
+    return {key: typed(key, key_types()[key], value, value, origin) for key, value in values.items()}
+
+
+def _shortest(method: str | Method) -> str | Method:
+    """A method's name, where that says all but what it was given, which is said in the settings then."""
+    if isinstance(method, str) or method.name not in METHODS:
+        return method
+    ours = METHODS[method.name]
+    return method.name if replace(method, name=ours.name, given={}) == ours else method
 
 
 def value_of(settings: DistillSettings, key: str) -> Any:
@@ -82,3 +204,79 @@ def value_of(settings: DistillSettings, key: str) -> Any:
     for name in key.split("."):
         value = getattr(value, name)
     return value
+
+
+@cache
+def key_types() -> dict[str, Any]:
+    """Every dotted key with what is declared of it, in the order of the settings classes."""
+    return dict(_leaves(DistillSettings))
+
+
+def _leaves(owner: Any) -> Iterator[tuple[str, Any]]:
+    for name, kind in kinds_of(owner).items():
+        if is_dataclass(kind):
+            yield from _leaves(kind)
+        else:
+            yield owner.key(name), kind
+
+
+def flat(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested groups as dotted keys; an empty group holds nothing, one that is given as settings all its keys."""
+    keys: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        inner = {key: value}
+        if any(known.startswith(f"{key}.") for known in key_types()):
+            value = value.values() if isinstance(value, Checked) else value
+            inner = flat(value or {}, f"{key}.") if value is None or isinstance(value, Mapping) else inner
+        if twice := keys.keys() & inner.keys():
+            raise UsageError(f"{min(twice)}: is given twice")
+        keys |= inner
+    return keys
+
+
+def dotted(words: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys in full, of such as are given by their last word alone: `lr_img` means `outer.lr_img`; groups stay as they are."""
+    last: dict[str, list[str]] = {}
+    for key in key_types():
+        last.setdefault(key.rpartition(".")[2], []).append(key)
+    starts = {key.partition(".")[0] + "." for key in key_types()}
+    keys: dict[str, Any] = {}
+    for word, value in words.items():
+        group = f"{word}." in starts and (value is None or isinstance(value, (Mapping, Checked)))
+        found = [word] if group or word in key_types() else [SHORT[word]] if word in SHORT else last.get(word, [word])
+        if len(found) > 1:
+            raise UsageError(f"{word}: may be {' or '.join(found)}")
+        if found[0] in keys:
+            raise UsageError(f"{found[0]}: is given twice")
+        keys[found[0]] = value
+    return keys
+
+
+def check_keys(keys: Iterable[str], origin: str = "") -> None:
+    """Raise `UsageError` for a key that is none, with the nearest ones that are; `origin` is said with it."""
+    for key in keys:
+        if key not in key_types():
+            raise UsageError(_unknown(key, origin))
+
+
+def _unknown(key: str, origin: str) -> str:
+    known = list(key_types())
+    if group := [name for name in known if name.startswith(f"{key}.")]:
+        return f"{key}: is a group of keys, such as {group[0]}{origin}"
+    last = {name: name.rpartition(".")[2] for name in known}
+    sought = key.rpartition(".")[2]
+    near = [name for name in known if last[name] == sought] or get_close_matches(key, known, n=1)
+    near = near or [name for name in known if last[name] in get_close_matches(sought, last.values(), n=1)]
+    hint = f"did you mean {' or '.join(near)}?" if near else "`limbeck recipes scenes --full` shows all"
+    return f"{key}: is not a key{origin}; {hint}"
+
+
+def _build(owner: Any, values: Mapping[str, Any]) -> Any:
+    given = {name: values[name] for name in ("laid",) if owner is DistillSettings}
+    for name, kind in kinds_of(owner).items():
+        if is_dataclass(kind):
+            given[name] = _build(kind, values)
+        elif owner.key(name) in values:
+            given[name] = values[owner.key(name)]
+    return owner(**given)

@@ -8,10 +8,11 @@ from fnmatch import fnmatchcase
 
 from limbeck.experts.settings import unread
 from limbeck.methods.method import Method
-from limbeck.methods.registry import METHODS
+from limbeck.methods.registry import METHODS, known, name_of
 from limbeck.runs.settings import DistillSettings
 
-STUDENT = ("schedule.*", "match.syn_steps", "match.expert_epochs", "match.batch_syn", "engine.kind", "engine.last_steps")
+STUDENT: tuple[str, ...] = ("schedule.*", "match.syn_steps", "match.expert_epochs", "match.batch_syn", "match.distance")
+STUDENT += ("engine.kind", "engine.last_steps")
 # Of the outer loop's keys a method without it reads two: a step size to try on random images, and when a stopped run is written.
 LOOP = ("outer.[!sc]*", "init", "match.*", "enhance.*", "schedule.*", "real.*", "engine.kind", "engine.last_steps")
 
@@ -31,16 +32,16 @@ def may_read_experts(settings: DistillSettings, method: Method) -> bool:
 
 def _patterns(s: DistillSettings) -> list[str]:
     """What is not read, as patterns of keys."""
-    if s.method not in METHODS:
+    method, called = known(s.method), name_of(s.method)
+    if called not in METHODS or method is None:
         return []
-    method = METHODS[s.method]
-    found = [f"{name}.*" for name in ("sre2l", "rded") if name != s.method]
+    found = [f"{name}.*" for name in ("sre2l", "rded") if name != called]
     if not may_read_experts(s, method):
         found.append("experts.*")
     found += [f"experts.{key}" for key in sorted(unread(s.experts))]
     if method.kind != "objective":
         return [*found, *LOOP]
-    if s.method == "dm":
+    if called == "dm":
         found.append("real.[!b]*")  # its networks are never trained
     found += ["real.*"] if method.steps else STUDENT
     if s.schedule.kind == "uniform":

@@ -15,17 +15,17 @@ from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet
 from limbeck.data.load import load_data
 from limbeck.data.preprocessing import Preprocessing, fit_preprocessing
-from limbeck.distilled.initial import Initial, check_ipc, content_of, read_start
+from limbeck.distilled.initial import Centre, Continued, Initial, Initialisation, check_ipc, check_start, content_of, read_start
 from limbeck.distilled.set import DistilledSet
-from limbeck.distilled.settings import STARTS, Start
+from limbeck.distilled.settings import STARTS
 from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.evaluation.distances import features_of
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.view_labels import check_storable
-from limbeck.experts.fill import Shard
+from limbeck.experts.fill import Shard, say_lacking, want_of
 from limbeck.experts.store import TrajectoryStore
-from limbeck.experts.train import ExpertTask, train_experts
+from limbeck.experts.train import ExpertTask, lacking_of, train_experts
 from limbeck.matching.adjoint import Adjoint
 from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
 from limbeck.matching.steps import StudentStep, draw_steps
@@ -33,11 +33,13 @@ from limbeck.methods.enhance import Enhancement
 from limbeck.methods.materials import Matching, Own
 from limbeck.methods.method import Method
 from limbeck.methods.registry import method_of
+from limbeck.networks.factory import Factory
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runs import build
 from limbeck.runs.settings import DistillSettings
-from limbeck.runs.unread import may_read_experts
 from limbeck.runtime.devices import resolve_device
+from limbeck.runtime.errors import require
+from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import Progress
 from limbeck.saliency.weights import NoWeighting
 from limbeck.training.compute import Compile
@@ -65,10 +67,14 @@ class Workspace:
     Args:
         settings: of the run.
         progress: where to report.
+        given: the images, instead of those that the settings name.
+        store: the experts, instead of those of the cache.
     """
 
     settings: DistillSettings
     progress: Progress
+    given: ImageSet | None = None
+    store: TrajectoryStore | None = None
 
     @cached_property
     def device(self) -> torch.device:
@@ -84,6 +90,8 @@ class Workspace:
     def data(self) -> ImageSet:
         """The images; without a validation split where the protocol has none."""
         data, protocol = self.settings.data, resolve_protocol(self.settings.eval)
+        if self.given is not None:
+            return self.given if protocol.validation else self.given.without_validation()
         return load_data(data if protocol.validation else replace(data, val_fraction=0.0), self.progress)
 
     @cached_property
@@ -96,9 +104,9 @@ class Workspace:
         """The network to distil for."""
         return self.network_of(self.settings.network)
 
-    def network_of(self, name: str) -> FlatNetwork:
-        """The network of that name for these images."""
-        return flat_network(name, self.data.shape, self.data.num_classes).to(self.device)
+    def network_of(self, network: str | nn.Module | Factory) -> FlatNetwork:
+        """The network of that name, or the module itself, or what a function makes, for these images."""
+        return flat_network(network, self.data.shape, self.data.num_classes).to(self.device)
 
     def check(self) -> None:
         """Load the data, build the network and raise `UsageError` for whatever does not fit, before anything is written."""
@@ -108,7 +116,7 @@ class Workspace:
         check_engine(self.settings.engine, self.network, self.device)
         if not isinstance(build.weighting_of(self.settings.enhance), NoWeighting):
             build.cam_of(self.settings.enhance).check(self.network.module, torch.zeros(1, *self.data.shape, device=self.device))
-        if self.settings.init == "centre" and self.method.kind == "objective":
+        if self.method.kind == "objective" and isinstance(self.initialisation, Centre):
             features_of(self.network.module, torch.zeros(1, *self.data.shape, device=self.device))
         self.start  # noqa: B018 (read now, so that one that does not fit is refused)
         self.method.refuse(self)
@@ -116,7 +124,20 @@ class Workspace:
     @cached_property
     def experts(self) -> TrajectoryStore:
         """The experts, with every epoch that the schedule can reach, and the last of those that give labels."""
+        if self.store is not None:
+            self._check_store(self.store)
+            return self.store
         return self.train_experts(Shard())
+
+    def _check_store(self, store: TrajectoryStore) -> None:
+        """Raise `UsageError` for experts of another network or images, or that lack an epoch that is read."""
+        wanted = {"network": self.network.name, "num_parameters": self.network.num_parameters}
+        wanted |= {} if store.imported else {"data": self.data.fingerprint}
+        for key, value in wanted.items():
+            held = store.metadata.get(key)
+            require(held == value, "experts", str(store.path), f"a store of {key} {value!r}: it has {held!r}")
+        lacking = lacking_of(store, want_of(self.settings.experts, self.reachable_epochs))
+        require(not lacking, "experts", str(store.path), f"complete: it {say_lacking(lacking) if lacking else ''}")
 
     def train_experts(self, shard: Shard) -> TrajectoryStore:
         """The store of the experts with a share of them in it; complete when all shares are."""
@@ -201,14 +222,22 @@ class Workspace:
 
     @cached_property
     def start(self) -> DistilledSet | None:
-        """The set whose path `init` is; None where it names a kind of start."""
-        s = self.settings
-        if s.init in STARTS:
+        """The set that `init` is or whose path it is; None where it is another kind of start."""
+        s, init = self.settings, cast(Any, self.settings.init)
+        if isinstance(init, DistilledSet):
+            held, notes = init, check_start(init, "the given set", s.ipc, self.data, self.preprocessing)
+        elif not isinstance(init, str) or init in STARTS or (is_foreign(init) and not Path(init).exists()):
             return None
-        held, notes = read_start(Path(s.init), s.ipc, s.outer.syn_lr_init, self.data, self.preprocessing)
+        else:
+            held, notes = read_start(Path(init), s.ipc, s.outer.syn_lr_init, self.data, self.preprocessing)
         for note in notes:
             self.progress.say(f"note: init: {note}")
         return held
+
+    @cached_property
+    def initialisation(self) -> Initialisation:
+        """What the outer loop starts from."""
+        return build.initialisation_of(self.settings.init) if self.start is None else Continued(self.start.set)
 
     @property
     def syn_lr(self) -> float:
@@ -220,10 +249,8 @@ class Workspace:
         settings = self.settings
         labellers = settings.experts.label_experts or settings.experts.num_experts
         parts = (self.data, self.preprocessing, self.network, lambda: self.experts, labellers, settings.experts.train_epochs)
-        initial = Initial(*parts, settings.ipc, settings.seed, self.device, self.syn_lr, self.features)
-        if self.start is not None:
-            return initial.continued(self.start.set, self.kind)
-        return initial.make(cast(Start, settings.init), self.kind, self.progress)
+        rest = (settings.ipc, settings.seed, self.device, self.syn_lr, self.features, self.progress)
+        return self.initialisation(Initial(*parts, *rest), self.kind)
 
     def enhancement(self, classes: torch.Tensor) -> Enhancement:
         """Maps and weights for images of those classes."""
@@ -252,11 +279,9 @@ class Workspace:
     @property
     def needs_experts(self) -> bool:
         """Whether anything of the run reads experts."""
-        if self.method.experts or not may_read_experts(self.settings, self.method):
+        if self.method.experts or self.method.kind != "objective":
             return self.method.experts
-        return (
-            self.kind == "hard" or self.start is None or self.start.set.kind == "hard"
-        )  # a set's soft labels are taken as they are
+        return self.initialisation.reads_experts(self.kind)
 
     @cached_property
     def train_images(self) -> Images:

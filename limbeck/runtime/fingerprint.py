@@ -1,7 +1,9 @@
 """Fingerprints: a short hash of everything that determines a result, so that it can be found again instead of recomputed."""
 
 import dataclasses
+import functools
 import hashlib
+import inspect
 import json
 import math
 from collections.abc import Mapping
@@ -9,9 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from limbeck.runtime.checked import Checked
+
 
 def plain(value: Any) -> Any:
-    """`value` as JSON types: data classes become objects, tuples lists, NumPy scalars numbers."""
+    """`value` as JSON types: data classes become objects, tuples lists, NumPy scalars numbers, objects in settings descriptions."""
+    if isinstance(value, Checked):
+        return {name: plain(item) if is_plain(item) else described(item) for name, item in value.values().items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -20,7 +26,58 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, np.generic):
         return value.item()
-    return value
+    if callable(value):
+        return described(value)
+    return float(value) if isinstance(value, float) else value
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a setting is settings, or such as JSON has a word for, and no object."""
+    return value is None or isinstance(value, (Checked, str, int, float, list, tuple))
+
+
+def described(value: Any) -> str:
+    """What an object is, the same in every process: `package.module:Class(field=value, …)`, or `package.module:function`.
+
+    What cannot be imported by that name, such as a lambda, is told from others by its code.
+    """
+    if inspect.ismodule(value):
+        return value.__name__
+    if inspect.isroutine(value) or isinstance(value, type):
+        name = f"{value.__module__ or 'builtins'}:{value.__qualname__}"
+        code, closure = getattr(value, "__code__", None), getattr(value, "__closure__", None) or ()
+        if code is None or "<" not in name:
+            return name
+        cells = [_part(cell.cell_contents) for cell in closure]
+        consts = [item for item in code.co_consts if isinstance(item, (str, int, float, type(None)))]
+        return f"{name}({fingerprint(code.co_code.hex(), code.co_names, consts, cells)})"
+    kind = type(value)
+    content = _content(value)
+    return f"{kind.__module__}:{kind.__qualname__}" + (f"({content})" if content else "")
+
+
+def _content(value: Any) -> str:
+    if isinstance(content := getattr(value, "fingerprint", None), str):
+        return content
+    if dataclasses.is_dataclass(value):
+        return ", ".join(f"{field.name}={_part(getattr(value, field.name))}" for field in dataclasses.fields(value))
+    if isinstance(value, functools.partial):
+        named = [f"{key}={_part(item)}" for key, item in sorted(value.keywords.items())]
+        return ", ".join([described(value.func), *map(_part, value.args), *named])
+    if callable(getattr(value, "state_dict", None)):  # a torch module
+        state = [item.detach().cpu().numpy() for item in value.state_dict().values() if hasattr(item, "detach")]
+        return fingerprint(str(value), array_fingerprint(*map(np.atleast_1d, state)))
+    if hasattr(value, "__array__"):
+        return array_fingerprint(np.atleast_1d(np.asarray(value)))
+    return ""
+
+
+def _part(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_part, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_part(item)}' for key, item in value.items())}}}"
+    return repr(value) if is_plain(value) or isinstance(value, np.generic) else described(value)
 
 
 def encodable(value: Any) -> Any:

@@ -14,6 +14,8 @@ from typing import Any
 from limbeck.runtime.errors import UsageError, require
 
 _NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
+# `package.module:Name`, or what `fingerprint.described` says of an object, which nobody can make of it again.
+FORM = re.compile(rf"{_NAME}:({_NAME}|[\w.<>]*<[\w.<>]*)(\(.*\))?$", re.DOTALL)
 
 
 def is_foreign(name: str) -> bool:

@@ -29,10 +29,12 @@ from torch.nn.functional import interpolate
 
 from limbeck.networks.blocks import run_watched
 from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.plugins import blamed
 
 NOISY_PASSES = 4
 NOISE = 0.3
 AVERAGED = ("gradcam", "smooth_gradcam_pp", "layercam")
+KINDS = (*AVERAGED, "average")
 NOISELESS = {"gradcam": "GradCAM", "layercam": "LayerCAM"}
 
 
@@ -66,7 +68,9 @@ class TorchCam(Cam):
         batch_size: images at a time; noise depends on it.
 
     Raises:
-        UsageError: when called, where `layer` names no such module, or torch-cam has no such class.
+        UsageError: when called, where `layer` names no such module, torch-cam has no such class, or that makes no maps of the
+            network: `CAM` asks for global pooling before the one linear layer, `RefineCAM` for several layers, `LeGrad` for a
+            transformer.
 
     Example:
         >>> import torch
@@ -92,7 +96,10 @@ class TorchCam(Cam):
         return torch.cat([_blend(batch, x.shape[2:]) for batch in maps])
 
     def check(self, module: nn.Module, x: Tensor) -> None:
-        find_layers(module, x, self.layer)
+        with _borrowed(module):
+            find_layers(module, x, self.layer)
+        if self.kind not in KINDS:  # what the others ask of a network shows when they are asked
+            self(module, x[:1], torch.zeros(1, dtype=torch.int64), torch.Generator())
 
 
 @dataclass(frozen=True)
@@ -176,15 +183,17 @@ def _layer_maps(
             # torch-cam takes the image from this pass, and its last noisy pass also for the A_l and ∂y^c/∂A_l outside the means.
             module(x)
             return smooth(classes, normalized=False)
-    named = NOISELESS.get(kind, kind)
-    require(hasattr(methods, named), "enhance.cam", kind, "the name of one of torch-cam's classes")
-    with getattr(methods, named)(module, targets) as extractor:
-        if kind in NOISELESS:
+    if kind in NOISELESS:
+        with getattr(methods, NOISELESS[kind])(module, targets) as extractor:
             noiseless: list[Tensor] = extractor(classes, module(x), normalized=False)
             return noiseless
-        with _global_noise_from(generator):
-            maps: list[Tensor] = extractor(classes, module(x), normalized=False)
-            return [one.detach() for one in maps]
+    found = getattr(methods, kind, None)
+    known = [name for name, value in vars(methods).items() if isinstance(value, type)]
+    require(kind in known, "enhance.cam", kind, f"one of {', '.join(KINDS)} or of torch-cam's {', '.join(known)}")
+    assert isinstance(found, type), "checked above"
+    what = f"makes no maps of {type(module).__name__} at {'+'.join(layers)}: torch-cam raised"
+    with blamed("enhance.cam", kind, what), found(module, targets) as extractor, _global_noise_from(generator):
+        return [one.detach() for one in extractor(classes, module(x), normalized=False)]
 
 
 def _blend(maps: list[Tensor], size: torch.Size) -> Tensor:
@@ -199,7 +208,7 @@ def _min_max(maps: Tensor) -> Tensor:
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     span = high - low
     # A flat map differs by the rounding of its sums, and that must not be stretched to [0, 1].
-    uneven = span > 16 * torch.finfo(maps.dtype).eps * high
+    uneven = span > 16 * torch.finfo(maps.dtype).eps * maps.abs().amax((1, 2), keepdim=True)
     return torch.where(uneven & span.isfinite(), (maps - low) / span, 0.0)
 
 

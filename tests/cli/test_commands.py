@@ -113,8 +113,10 @@ def test_report_that_fails_says_what_is_kept(
         raise KeyError("loss")
 
     monkeypatch.setattr(library, "write_report", write_report)
-    assert main(["distill", "scenes"]) == 1
-    message = "limbeck: failed: the report could not be written ('loss'); the distilled set and its results are in runs/scenes\n"
+    assert main(["distill", "scenes/mtt-ipc1"]) == 1
+    message = (
+        "limbeck: failed: the report could not be written ('loss'); the distilled set and its results are in runs/scenes-mtt-ipc1\n"
+    )
     assert capsys.readouterr().err == message
 
 
@@ -195,7 +197,7 @@ def test_evaluate_refuses_in_a_line(
     assert library.calls == []
 
 
-@pytest.mark.parametrize("key", ["network", "eval.networks", "eval.teacher"])
+@pytest.mark.parametrize("key", ["network", "eval.networks", "eval.teacher", "eval.protocol", "augment.strategy"])
 def test_a_set_does_not_choose_the_code_that_runs(
     library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
 ) -> None:
@@ -204,7 +206,7 @@ def test_a_set_does_not_choose_the_code_that_runs(
     assert main(["evaluate", "a"]) == 2
     assert f"{key}: 'os:getcwd' is code that the metadata of 'a' name" in capsys.readouterr().err
     assert library.calls == []
-    assert main(["evaluate", "a", f"{key}=ConvNetD3"]) == 0
+    assert main(["evaluate", "a", f"{key}=ConvNetD3"]) == (2 if key.startswith("augment") else 0)
     assert main(["evaluate", "a", "--trust"]) == 0
 
 
@@ -277,7 +279,7 @@ def distill(settings, output, **options):
 sys.modules["limbeck.runs.distill"] = types.SimpleNamespace(distill=distill)
 sys.modules["limbeck.report.html"] = types.SimpleNamespace(write_report=lambda run: Path("report.html"))
 from limbeck.cli.main import main
-sys.exit(main(["distill", "scenes", "--json"]))
+sys.exit(main(["distill", "scenes/mtt-ipc1", "--json"]))
 """
 
 

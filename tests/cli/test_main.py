@@ -98,17 +98,21 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
 
 def test_failures_are_one_line(limbeck: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_with(monkeypatch, RuntimeError("out of memory\nand a long tale"))
-    assert limbeck("distill", "scenes") == (1, "", "limbeck: failed: RuntimeError: out of memory (LIMBECK_DEBUG=1 shows where)\n")
+    assert limbeck("distill", "scenes/mtt-ipc1") == (
+        1,
+        "",
+        "limbeck: failed: RuntimeError: out of memory (LIMBECK_DEBUG=1 shows where)\n",
+    )
     fail_with(monkeypatch, Failure("expert 3 diverged"))
     assert limbeck("experts", "scenes", "--json") == (1, "", "limbeck: failed: expert 3 diverged\n")
     fail_with(monkeypatch, UsageError("data.source: 'x' is not there"))
-    assert limbeck("distill", "scenes") == (2, "", "limbeck: error: data.source: 'x' is not there\n")
+    assert limbeck("distill", "scenes/mtt-ipc1") == (2, "", "limbeck: error: data.source: 'x' is not there\n")
 
 
 def test_traceback_where_it_is_wanted(limbeck: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_with(monkeypatch, RuntimeError("out of memory"))
     monkeypatch.setenv("LIMBECK_DEBUG", "1")
-    status, _, err = limbeck("distill", "scenes")
+    status, _, err = limbeck("distill", "scenes/mtt-ipc1")
     assert status == 1
     assert err.startswith("Traceback")
     assert "raise error\nRuntimeError: out of memory\nlimbeck: failed: RuntimeError: out of memory" in err
@@ -117,8 +121,8 @@ def test_traceback_where_it_is_wanted(limbeck: Any, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("distill scenes ipc=2", "interrupted; continue with: limbeck distill scenes ipc=2 --resume"),
-        ("distill scenes --resume", "interrupted; continue with: limbeck distill scenes --resume"),
+        ("distill scenes/mtt-ipc1 ipc=2", "interrupted; continue with: limbeck distill scenes/mtt-ipc1 ipc=2 --resume"),
+        ("distill scenes/mtt-ipc1 --resume", "interrupted; continue with: limbeck distill scenes/mtt-ipc1 --resume"),
         ("experts scenes", "interrupted; continue with: limbeck experts scenes"),
     ],
 )

@@ -67,7 +67,7 @@ def test_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "said"),
     [
         (["--threshold", "a"], "--threshold: 'a' is not one number"),
-        (["--threshold", "2"], "--threshold: (2.0,) is not"),
+        (["--threshold", "2"], "--threshold: [2.0] is not"),
         (["ipc=3"], "ipc: is not used here"),
         (["data.sise=8"], "data.sise: is not a key"),
         (["--layer", "blocks.9"], "--layer: 'blocks.9' is not last or, joined by +, some of blocks.0"),

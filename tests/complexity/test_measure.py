@@ -260,7 +260,7 @@ def test_reliability_tells_classes_that_differ_from_those_that_do_not() -> None:
     [
         ({"thresholds": ()}, "--threshold"),
         ({"thresholds": (0.5, 0.5)}, "--threshold"),
-        ({"thresholds": (1.1,)}, "--threshold: (1.1,) is not one number or more in (0, 1]"),
+        ({"thresholds": (1.1,)}, "--threshold: [1.1] is not one number or more in (0, 1]"),
         ({"cam": "scorecam"}, "--cam: 'scorecam' is not one of gradcam, smooth_gradcam_pp, layercam"),
         ({"maps": "both"}, "--maps"),
         ({"per_class": 0}, "--per-class: 0 is not at least 1"),

@@ -164,10 +164,10 @@ def test_fingerprint_covers_content_names_and_split() -> None:
         ({"val_fraction": -0.1}, "data.val_fraction: -0.1 is not in [0, 1)"),
         ({"per_class": 1}, "data.per_class: 1 is not at least 2"),
         ({"per_class": 0, "val_fraction": 0}, "data.per_class: 0 is not at least 1"),
-        ({"classes": ("cat",)}, "data.classes: ('cat',) is not null or at least two classes"),
-        ({"root": ""}, "data.root: '' is not the path of a folder"),
-        ({"crop": "center"}, "data.crop: 'center' is not squash or centre"),
-        ({"size": (32, 7)}, "data.size: (32, 7) is not a side, or [height, width], of at least 8 pixels"),
+        ({"classes": ("cat",)}, "data.classes: ['cat'] is not null or at least two classes"),
+        ({"root": ""}, "data.root: '' is not the path of a folder, or null"),
+        ({"crop": "center"}, "data.crop: 'center' is not one of squash, centre"),
+        ({"size": (32, 7)}, "data.size: [32, 7] is not a side, or [height, width], of at least 8 pixels"),
     ],
 )
 def test_settings_name_the_key_and_what_is_accepted(keys: dict[str, object], accepted: str) -> None:

@@ -12,7 +12,19 @@ from distilled.samples import changed, sample_set
 from limbeck.data.imageset import ImageSet, whole
 from limbeck.data.preprocessing import Identity, fit_normalise, fit_whiten
 from limbeck.distilled.export import export_npz, export_research
-from limbeck.distilled.initial import Initial, class_orders, content_of, read_start, real_subset
+from limbeck.distilled.initial import (
+    INITIALISATIONS,
+    Centre,
+    Continued,
+    Correct,
+    Initial,
+    Noise,
+    Real,
+    class_orders,
+    content_of,
+    read_start,
+    real_subset,
+)
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.experts.store import TrajectoryStore
@@ -62,7 +74,7 @@ def random_tables(right: float) -> torch.Tensor:
 def test_correct_images_and_mean_logits(tmp_path: Path, right: float) -> None:
     tables, ipc = random_tables(right), 6
     initial = made(tmp_path, tables, ipc)
-    result = initial.make("correct")
+    result = Correct()(initial, "logits")
     for k, order in enumerate(class_orders(initial.data.train, CLASSES, 0, "initial")):
         chosen: list[int] = []
         for expert in range(EXPERTS):  # the first expert's correct images, then the next one's
@@ -79,7 +91,7 @@ def test_correct_images_and_mean_logits(tmp_path: Path, right: float) -> None:
 
 def test_fewer_label_experts(tmp_path: Path) -> None:
     tables = random_tables(0.9)
-    result = made(tmp_path, tables, 2, label_experts=1).make("correct")
+    result = Correct()(made(tmp_path, tables, 2, label_experts=1), "logits")
     numbers = (result.images.flatten() * 255).round().long()
     assert torch.allclose(result.labels, tables[0, numbers])
 
@@ -87,7 +99,7 @@ def test_fewer_label_experts(tmp_path: Path) -> None:
 def test_real_images_have_the_logits_of_one_expert(tmp_path: Path) -> None:
     tables = random_tables(0.5)
     initial = made(tmp_path, tables, 4)
-    result = initial.make("real")
+    result = Real()(initial, "logits")
     numbers = (result.images.flatten() * 255).round().long()
     assert numbers.tolist() == real_subset(initial.data.train, CLASSES, 4, 0, "initial").tolist()
     assert (numbers // PER_CLASS).tolist() == result.classes.tolist()
@@ -96,7 +108,7 @@ def test_real_images_have_the_logits_of_one_expert(tmp_path: Path) -> None:
 
 
 def test_noise_is_standard_normal_and_its_labels_favour_the_class(tmp_path: Path) -> None:
-    result = made(tmp_path, random_tables(1.0), 8).make("noise")
+    result = Noise()(made(tmp_path, random_tables(1.0), 8), "logits")
     assert result.images.mean().abs() < 1
     assert 0.5 < result.images.std() < 1.5
     assert result.labels.argmax(1).tolist() == result.classes.tolist()
@@ -105,7 +117,7 @@ def test_noise_is_standard_normal_and_its_labels_favour_the_class(tmp_path: Path
 
 def test_more_than_a_class_holds_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^ipc: 9 is not at most the 8 training images of class 'a'"):
-        made(tmp_path, random_tables(1.0), 9).make("correct")
+        Correct()(made(tmp_path, random_tables(1.0), 9), "logits")
 
 
 def mean_of_voters(tables: torch.Tensor, image: int, k: int) -> torch.Tensor:
@@ -115,7 +127,7 @@ def mean_of_voters(tables: torch.Tensor, image: int, k: int) -> torch.Tensor:
 @pytest.mark.parametrize("right", [0.0, 0.4, 1.0])
 def test_centre_takes_the_middles_of_clusters_and_the_votes_of_experts(tmp_path: Path, right: float) -> None:
     tables = random_tables(right)
-    result = made(tmp_path, tables, 3).make("centre")
+    result = Centre()(made(tmp_path, tables, 3), "logits")
     numbers = (result.images.flatten() * 255).round().long()
     # Means 1.1 of 0, 1.1, 1.3, 2 is 2 (the nearest); 11.1 is 6; 30 is 0; the largest cluster first.
     assert numbers.tolist() == [2, 6, 0, 10, 14, 8, 18, 22, 16]
@@ -130,8 +142,8 @@ def test_only_centre_asks_for_features_and_with_hard_labels_for_no_expert(tmp_pa
 
     initial = made(tmp_path, random_tables(0.5), 2)
     for kind in ("correct", "real", "noise"):
-        dataclasses.replace(initial, features=absent).make(kind)  # type: ignore[arg-type]
-    result = dataclasses.replace(initial, store=absent).make("centre", "hard")  # type: ignore[arg-type]
+        INITIALISATIONS[kind](dataclasses.replace(initial, features=absent), "logits")  # type: ignore[arg-type]
+    result = Centre()(dataclasses.replace(initial, store=absent), "hard")  # type: ignore[arg-type]
     assert torch.equal(result.labels, torch.eye(CLASSES)[result.classes])
 
 
@@ -150,15 +162,15 @@ def test_a_set_is_continued_class_by_class(tmp_path: Path) -> None:
     soft, hard = held_set(hard=False), held_set(hard=True)
     for held in (soft, hard):
         for learned in ("hard", "logits"):
-            result = initial.continued(held.set, learned)
+            result = Continued(held.set)(initial, learned)
             assert torch.equal(result.images, held.images[order])
             assert result.classes.tolist() == [0, 0, 1, 1, 2, 2]
-    assert torch.equal(initial.continued(soft.set).labels, soft.labels[order])
-    assert torch.equal(initial.continued(soft.set, "hard").labels, torch.eye(3)[[0, 0, 1, 1, 2, 2]])
-    assert torch.equal(initial.continued(hard.set, "hard").labels, torch.eye(3)[[0, 0, 1, 1, 2, 2]])
+    assert torch.equal(Continued(soft.set)(initial, "logits").labels, soft.labels[order])
+    assert torch.equal(Continued(soft.set)(initial, "hard").labels, torch.eye(3)[[0, 0, 1, 1, 2, 2]])
+    assert torch.equal(Continued(hard.set)(initial, "hard").labels, torch.eye(3)[[0, 0, 1, 1, 2, 2]])
     # The table of an expert has the logits of image 0 … 5; those of the experts that are right count.
     expected = [mean_of_voters(tables, i, k) for i, k in zip(order, [0, 0, 1, 1, 2, 2], strict=True)]
-    torch.testing.assert_close(initial.continued(hard.set).labels, torch.stack(expected))
+    torch.testing.assert_close(Continued(hard.set)(initial, "logits").labels, torch.stack(expected))
 
 
 # Sets in files.

@@ -177,7 +177,7 @@ def test_settings_are_checked() -> None:
         ViewLabelSettings(dtype="fp8")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="view_labels.top: 0"):
         ViewLabelSettings(top=0)
-    with pytest.raises(UsageError, match="eval.view_labels: 'never' is not stored or live"):
+    with pytest.raises(UsageError, match="eval.view_labels: 'never' is not one of stored, live"):
         EvalSettings(view_labels="never")  # type: ignore[arg-type]
 
 

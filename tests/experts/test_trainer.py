@@ -93,7 +93,7 @@ def test_the_curriculum_is_what_epochs_take(monkeypatch: pytest.MonkeyPatch) -> 
     [
         ({"rho_min": 0.2}, r"experts.rho_max: 0.01 is not finite and at least experts.rho_min \(0.2\)"),
         ({"alpha": -1.0}, "experts.alpha: -1.0 is not at least 0"),
-        ({"rate": "linear"}, "experts.rate: 'linear' is not constant, drop_at_half, steps or cosine"),
+        ({"rate": "linear"}, "experts.rate: 'linear' is not one of constant, drop_at_half, steps, cosine"),
         ({"rate_epochs": 0}, "experts.rate_epochs: 0 is not at least 1, or null"),
         ({"rate_milestones": (0.5, 1.5)}, r"experts.rate_milestones: \[0.5, 1.5\] is not shares of the epochs"),
         ({"rate_milestones": (0.5, 0.2)}, r"experts.rate_milestones: \[0.5, 0.2\] is not shares .* ascending"),

@@ -173,7 +173,7 @@ def test_what_is_refused() -> None:
         ({"images": 0}, "rded.images: 0"),
         ({"crops": 0}, "rded.crops: 0"),
         ({"crop_scale": (0.5, 0.2)}, "rded.crop_scale"),
-        ({"fit": "fill"}, "rded.fit: 'fill' is not pad or resize"),
+        ({"fit": "fill"}, "rded.fit: 'fill' is not one of pad, resize"),
     ):
         with pytest.raises(UsageError, match=message):
             RdedSettings(**changes)  # type: ignore[arg-type]

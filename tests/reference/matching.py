@@ -30,3 +30,18 @@ def start_epochs(first: int, last: int, low: int, iterations: int, iteration: in
         if (t + 1 - first) * iterations <= (last - first) * iteration:
             epochs.append(t)
     return epochs
+
+
+def layer_cosine(
+    theta: list[float], start: list[float], target: list[float], sizes: list[int], kept: list[bool] | None = None
+) -> float:
+    """The mean over layers of ½ (1 − cos) between the two ways, over what is kept; where one does not move, cos is 0."""
+    halves, first = [], 0
+    for size in sizes:
+        places = [p for p in range(first, first + size) if kept is None or kept[p]]
+        own, wanted = [theta[p] - start[p] for p in places], [target[p] - start[p] for p in places]
+        product = math.fsum(a * b for a, b in zip(own, wanted, strict=True))
+        lengths = math.sqrt(math.fsum(a * a for a in own) * math.fsum(b * b for b in wanted))
+        halves.append((1 - (product / lengths if lengths else 0.0)) / 2)
+        first += size
+    return math.fsum(halves) / len(sizes)

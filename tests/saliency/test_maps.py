@@ -4,11 +4,12 @@ import pytest
 import torch
 from reference.grad_cam import grad_cam, layer_cam, smooth_grad_cam_pp, to_unit, upsampled
 from torch import Tensor, nn
+from torchcam import methods
 
 from limbeck.networks.names import build_network
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import generator
-from limbeck.saliency.maps import TorchCam, find_layers
+from limbeck.saliency.maps import FunctionCam, TorchCam, find_layers
 
 HEIGHT, WIDTH, CLASSES = 8, 12, 3
 CAMS = ["gradcam", "smooth_gradcam_pp", "layercam", "average"]
@@ -233,3 +234,101 @@ def test_a_network_without_images_inside_is_refused():
     network = nn.Sequential(nn.Flatten(), nn.Linear(HEIGHT * WIDTH * 2, 2)).double()
     with pytest.raises(UsageError, match=r"enhance\.cam_layer: the map network Sequential has no layer"):
         TorchCam()(network, *some_images(), generator(0))
+
+
+def pooled() -> nn.Module:
+    """A network that pools globally before its one linear layer."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        parts = [nn.Conv2d(2, 4, 3, padding=1), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, CLASSES)]
+        return nn.Sequential(*parts).double().train()
+
+
+OTHERS = [name for name, value in vars(methods).items() if isinstance(value, type)]
+ASKING = {"CAM": "RuntimeError", "LeGrad": "ValueError", "RefineCAM": "ValueError"}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_each_of_torch_cams_classes_makes_maps_or_is_refused_with_its_reason(kind):
+    network, (x, classes) = unusual(), some_images()
+    before, random = state_of(network), torch.get_rng_state()
+    cam = TorchCam(kind, batch_size=2)
+    if kind in ASKING:
+        for refused in (lambda: cam(network, x, classes, generator(0)), lambda: cam.check(network, x)):
+            with pytest.raises(UsageError) as error:
+                refused()
+            assert str(error.value).startswith(
+                f"enhance.cam: {kind!r} makes no maps of Small at blocks.1: torch-cam raised {ASKING[kind]}: "
+            )
+            assert "\n" not in str(error.value)
+    else:
+        cam.check(network, x)
+        maps, again = (cam(network, x, classes, generator(0, "maps")) for _ in range(2))
+        assert torch.equal(maps, again) and not maps.requires_grad
+        assert maps.shape == (5, HEIGHT, WIDTH) and maps.amin() >= 0 and 0.5 < maps.amax() <= 1
+    assert state_of(network) == before
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_what_a_class_asks_for_can_be_given():
+    network, (x, classes) = pooled(), some_images()
+    weights = network[4].weight[classes].detach()
+    with torch.no_grad():
+        plain = (weights[:, :, None, None] * network[:2](x)).sum(1)
+    maps = TorchCam("CAM", "1")(network, x, classes, generator(0))
+    for one, expected in zip(maps, plain, strict=True):
+        torch.testing.assert_close(one, torch.from_numpy(to_unit(expected.numpy())), rtol=0, atol=1e-12)
+    refined = TorchCam("RefineCAM", "blocks.0+last")(small(), x, classes, generator(0))
+    assert refined.shape == (5, HEIGHT, WIDTH) and refined.amax() == 1
+
+
+def test_a_flat_map_below_zero_is_zeros():
+    network, (x, classes) = pooled(), some_images()
+    nn.init.zeros_(network[0].weight)
+    nn.init.ones_(network[0].bias)
+    nn.init.constant_(network[4].weight, -1.0)
+    assert not TorchCam("CAM", "1")(network, x, classes, generator(0)).any()
+
+
+@pytest.mark.parametrize("kind", ["XGradCam", "core", "torch", "OutputTarget", "_CAM", ""])
+def test_what_torch_cam_does_not_have_is_refused(kind):
+    with pytest.raises(UsageError) as error:
+        TorchCam(kind)(small(), *some_images(), generator(0))
+    assert str(error.value).startswith(
+        f"enhance.cam: {kind!r} is not one of gradcam, smooth_gradcam_pp, layercam, average or of torch-cam's "
+    )
+    assert "XGradCAM" in str(error.value)
+
+
+def brightness(module: nn.Module, x: Tensor, classes: Tensor) -> Tensor:
+    """A map of one's own: with noise, of a module in evaluation mode whose parameters are frozen."""
+    assert not any(part.training for part in module.modules())
+    assert not any(parameter.requires_grad for parameter in module.parameters())
+    noisy = x.mean(1) + classes[:, None, None] + torch.randn(x.shape[0], *x.shape[2:])
+    return noisy.sigmoid()
+
+
+def test_a_function_of_ones_own_makes_maps_repeatably_and_leaves_the_network_as_it_was():
+    network, (x, classes) = unusual(), some_images()
+    before, random = state_of(network), torch.get_rng_state()
+    maps, again, other = (FunctionCam(brightness)(network, x, classes, generator(0, key)) for key in (1, 1, 2))
+    assert torch.equal(maps, again) and not torch.equal(maps, other)
+    assert state_of(network) == before
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda module, x, classes: x,
+        lambda module, x, classes: x[:, 0],
+        lambda module, x, classes: 2 + x[:, 0].sigmoid(),
+        lambda module, x, classes: x[:1, 0].sigmoid(),
+        lambda module, x, classes: torch.full_like(x[:, 0], torch.nan),
+        lambda module, x, classes: x[:, 0].sigmoid().numpy(),
+    ],
+)
+def test_maps_of_ones_own_of_another_shape_or_range_are_refused(wrong):
+    with pytest.raises(UsageError) as error:
+        FunctionCam(wrong)(small(), *some_images(), generator(0))
+    assert str(error.value) == "enhance.cam: '<lambda>' is not a function that gives maps in [0, 1] with shape (5, 8, 12)"

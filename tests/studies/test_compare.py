@@ -14,7 +14,6 @@ from studies.fake_cells import accuracy, cell, results
 
 from limbeck.evaluation.results import Comparison
 from limbeck.evaluation.settings import EvalSettings
-from limbeck.experts.settings import ExpertSettings
 from limbeck.figures.comparisons import comparison_figure
 from limbeck.figures.style import BLUE, GREEN
 from limbeck.matching.settings import MatchSettings
@@ -251,7 +250,7 @@ def test_kept_comparisons_are_read(name: str) -> None:
 
 
 def alike(**changes: Any) -> list[Cell]:
-    settings = replace(DistillSettings(), **changes)
+    settings = DistillSettings.of(**changes)
     return [cell("a"), cell("b", settings=settings)]
 
 
@@ -264,10 +263,10 @@ def test_other_data_or_evaluation_are_refused() -> None:
 
 
 def test_other_experts_are_noted_where_both_read_them() -> None:
-    gsam = ExpertSettings(optimiser="gsam")
-    assert check_alike(alike(experts=gsam, method="ftd")) == ["experts.optimiser 'gsam' in b, experts.optimiser 'sgd' in a"]
-    hard = {"labels": "hard", "outer": replace(DistillSettings().outer, lr_label=0.0)}
-    assert check_alike(alike(experts=gsam, method="random", **hard)) == []
+    gsam = {"optimiser": "gsam"}
+    said = ["experts.optimiser 'gsam' in b, experts.optimiser 'sgd' in a", "experts.alpha 0.4 in b, experts.alpha 0.3 in a"]
+    assert check_alike(alike(method="ftd")) == said
+    assert check_alike(alike(experts=gsam, method="random")) == []
     assert check_alike(alike(network="ConvNetD4")) == ["network 'ConvNetD4' in b, network 'ConvNetD3' in a"]
     assert check_alike([cell("a"), cell("b", seed=1, settings=DistillSettings(network="ConvNetD4"))]) == []  # never side by side
 
