@@ -30,10 +30,10 @@ from limbeck.matching.distances import MatchingLoss
 from limbeck.matching.settings import Kind, Precision
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.networks.flat import FlatNetwork, flat_network
-from limbeck.runtime.cache import cache_root
 from limbeck.runtime.devices import repeatable
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.fingerprint import encodable
+from limbeck.runtime.kept import cache_root
 from limbeck.runtime.memory import measure, peak_memory, reuse_freed_memory
 from limbeck.runtime.random import generator
 

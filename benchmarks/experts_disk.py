@@ -24,12 +24,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck.experts.blocks import blocks_of
+from limbeck.experts.blocks import blocks_of, runs_of
 from limbeck.experts.coding import CODINGS, encode
-from limbeck.experts.epochs import runs_of
 from limbeck.experts.estimate import estimate
-from limbeck.experts.fill import Want
-from limbeck.experts.store import TrajectoryStore
+from limbeck.experts.store import TrajectoryStore, Want
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.files import write_json
 from limbeck.runtime.progress import default_progress
@@ -77,7 +75,7 @@ def measure(name: str, experts: int, repeats: int, folder: Path) -> dict[str, An
         thetas = trajectory(network, expert)
         lists.append(lists_of(network, thetas))
         for coding, store in stores.items():
-            store.write(expert, {epoch: thetas[epoch] for epoch in kept}, {"val_accuracy": [0.5] * EPOCHS}, coding)
+            store.write(expert, {epoch: thetas[epoch] for epoch in kept}, [0.5] * EPOCHS, coding)
     file = folder / "replay_buffer_0.pt"
     torch.save(lists, file)
     del lists
@@ -97,12 +95,12 @@ def measure(name: str, experts: int, repeats: int, folder: Path) -> dict[str, An
         "lists": {"bytes": file.stat().st_size, "open and read": milliseconds(read_lists, max(3, repeats // 30))},
     }
     for coding, store in stores.items():
-        bytes_ = store.summary()["bytes"]
+        bytes_ = store.summary().bytes
         predicted = estimate(Want(experts, kept[:-1], EPOCHS, experts, coding), network.num_parameters)
         row[coding] = {
             "bytes": bytes_,
             "share": bytes_ / row["lists"]["bytes"],
-            "predicted share": predicted["share"],
+            "predicted share": predicted.share,
             "open and read": milliseconds(lambda path=store.path: TrajectoryStore(path).read(*place()), repeats),
             "read": milliseconds(lambda store=store: store.read(*place()), repeats),
         }

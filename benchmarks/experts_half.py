@@ -29,7 +29,7 @@ from torch.nn.functional import cosine_similarity
 
 from limbeck.evaluation.results import Accuracy, Comparison
 from limbeck.evaluation.statistics import compare, summarise
-from limbeck.experts.show import describe
+from limbeck.experts.maintain import describe
 from limbeck.experts.store import TrajectoryStore
 from limbeck.matching.adjoint import Gradients, InnerLoop
 from limbeck.matching.criteria import layers_of
@@ -68,7 +68,7 @@ def encoded(store: TrajectoryStore, path: Path, coding: str) -> TrajectoryStore:
     copy = TrajectoryStore(path, identity, store.metadata["about"])
     for expert in store.experts:
         thetas = {epoch: store.read(expert, epoch) for epoch in store.held(expert)}
-        copy.write(expert, thetas, store.log(expert), coding)
+        copy.write(expert, thetas, store.accuracies(expert), coding)
     return copy
 
 
@@ -123,13 +123,13 @@ def gradient(arguments: argparse.Namespace) -> None:
                 rows.append(row)
                 stage.advance()
     for coding in arguments.codings:
-        print(f"\n{coding}: {said[coding]['codings']}, at most {100 * said[coding]['step_error']:.2g} % of an epoch's step lost")
+        print(f"\n{coding}: {said[coding].codings}, at most {100 * said[coding].step_error:.2g} % of an epoch's step lost")
         print("| t | L | displacement error, mean | largest | cosine, mean | least | rounding, mean | least | other draw |")
         print("|---|---|---|---|---|---|---|---|---|")
         for row in rows:
             print(_line(row, coding))
     if arguments.output:
-        held = {coding: {key: said[coding][key] for key in ("codings", "step_error", "bytes")} for coding in stores}
+        held = {coding: {key: getattr(said[coding], key) for key in ("codings", "step_error", "bytes")} for coding in stores}
         made = {"recipe": RECIPE, "settings": changed(settings), "compiled": arrangement.compiled, "stores": held, "rows": rows}
         write_json(arguments.output, made | {"environment": environment(workspace.device)})
 

@@ -106,7 +106,7 @@ def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
 
 def running(arguments: argparse.Namespace) -> "Running":
     """What those options say."""
-    from limbeck.experts.fill import Shard
+    from limbeck.runtime.executor import Shard
     from limbeck.runtime.progress import default_progress
     from limbeck.studies.compare import Running
 

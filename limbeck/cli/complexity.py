@@ -86,7 +86,7 @@ def run(arguments: Namespace) -> dict[str, Any]:
     output = Path(arguments.output or f"runs/complexity-{_slug(arguments.source)}").expanduser()
 
     from limbeck.complexity.run import measure_complexity
-    from limbeck.experts.fill import Shard
+    from limbeck.runtime.executor import Shard
     from limbeck.runtime.progress import default_progress
 
     progress = default_progress()

@@ -3,6 +3,7 @@
 import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,7 @@ from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import Failure, UsageError, require
 
 if TYPE_CHECKING:
-    from limbeck.experts.fill import Want
-    from limbeck.experts.store import TrajectoryStore
+    from limbeck.experts.store import TrajectoryStore, Want
     from limbeck.runs.settings import DistillSettings
 
 MOST_CLASSES = 20  # in a table of difficulties
@@ -36,13 +36,13 @@ def run(arguments: Namespace) -> dict[str, Any]:
 
     settings = load_recipe(arguments.recipe, overrides_from(arguments))
 
-    from limbeck.experts.fill import Shard
     from limbeck.runs.distill import train_experts
+    from limbeck.runtime.executor import Shard
     from limbeck.runtime.progress import default_progress
 
     share = {} if arguments.shard is None else {"shard": Shard.parse(arguments.shard)}
     store = train_experts(settings, progress=default_progress(), **share)
-    held = {name: value for name, value in store.summary().items() if name != "path"}
+    held = {name: value for name, value in asdict(store.summary()).items() if name != "path"}
     return {"experts": held, "paths": {"experts": str(store.path)}}
 
 
@@ -53,10 +53,10 @@ def add_show_arguments(parser: ArgumentParser) -> None:
 
 
 def run_show(arguments: Namespace) -> dict[str, Any]:
-    from limbeck.experts.show import describe
+    from limbeck.experts.maintain import describe
 
     store = _store(arguments)
-    results: dict[str, Any] = {"store": describe(store), "paths": {"experts": str(store.path)}}
+    results: dict[str, Any] = {"store": describe(store).to_dict(), "paths": {"experts": str(store.path)}}
     if arguments.plot is not None:
         require(arguments.plot.endswith(".png"), "--plot", arguments.plot, "a file that ends in .png")
         from limbeck.figures.experts import expert_curves
@@ -65,7 +65,7 @@ def run_show(arguments: Namespace) -> dict[str, Any]:
 
         curves = {int(expert): curve for expert, curve in results["store"]["accuracy"].items()}
         held = {expert: store.held(expert) for expert in store.experts}
-        figure = expert_curves(curves, held, results["store"]["difficulty"])
+        figure = expert_curves(curves, held, store.difficulties())
         write_bytes(Path(arguments.plot), png(figure))
         results["paths"]["plot"] = arguments.plot
     return results
@@ -76,7 +76,7 @@ def add_verify_arguments(parser: ArgumentParser) -> None:
 
 
 def run_verify(arguments: Namespace) -> dict[str, Any]:
-    from limbeck.experts.verify import verify
+    from limbeck.experts.maintain import verify
     from limbeck.runtime.progress import default_progress
 
     store = _store(arguments)
@@ -96,9 +96,9 @@ def add_prune_arguments(parser: ArgumentParser) -> None:
 
 
 def run_prune(arguments: Namespace) -> dict[str, Any]:
-    from limbeck.experts.epochs import parse_epochs
-    from limbeck.experts.fill import Want
-    from limbeck.experts.prune import prune
+    from limbeck.experts.blocks import parse_epochs
+    from limbeck.experts.maintain import prune
+    from limbeck.experts.store import Want
 
     if (arguments.keep is None) == (arguments.recipes is None):
         raise UsageError("prune: takes either --keep EPOCHS or --recipe RECIPE")
@@ -110,8 +110,13 @@ def run_prune(arguments: Namespace) -> dict[str, Any]:
         require(any(set(keep) & set(store.held(expert)) for expert in experts), "--keep", arguments.keep, "an epoch that is held")
         wants = [Want(max(experts) + 1, tuple(keep), None, 0, "fp16")]
     removed = prune(store, wants, dry_run=arguments.dry_run)
-    size = sum(action["bytes"] for action in removed)
-    return {"removed": removed, "bytes": size, "dry_run": arguments.dry_run, "paths": {"experts": str(store.path)}}
+    size = sum(removal.bytes for removal in removed)
+    return {
+        "removed": list(map(asdict, removed)),
+        "bytes": size,
+        "dry_run": arguments.dry_run,
+        "paths": {"experts": str(store.path)},
+    }
 
 
 def add_import_arguments(parser: ArgumentParser) -> None:
@@ -132,7 +137,7 @@ def run_import(arguments: Namespace) -> dict[str, Any]:
     files = [Path(word).expanduser() for word in words if not _is_setting(word)]
 
     from limbeck.data.load import load_data
-    from limbeck.experts.epochs import parse_epochs
+    from limbeck.experts.blocks import parse_epochs
     from limbeck.experts.imported import import_lists
     from limbeck.networks.flat import flat_network
     from limbeck.networks.names import check_network_name
@@ -155,7 +160,7 @@ def run_import(arguments: Namespace) -> dict[str, Any]:
         about={"source": data.source, "data": data.fingerprint},
         progress=progress,
     )
-    held = {name: value for name, value in store.summary().items() if name not in ("path", "last_epoch_accuracy")}
+    held = {name: value for name, value in asdict(store.summary()).items() if name not in ("path", "last_epoch_accuracy")}
     return {"experts": held, "paths": {"experts.store": str(store.path)}}
 
 
@@ -191,7 +196,7 @@ def _wants(store: "TrajectoryStore", arguments: Namespace) -> "list[Want] | None
     """What the recipes of --recipe read; None without any."""
     if arguments.recipes is None:
         return None
-    from limbeck.experts.fill import want_of
+    from limbeck.experts.store import want_of
     from limbeck.recipes import load_recipe, parse_overrides
     from limbeck.runs.build import schedule_of
 
@@ -244,7 +249,7 @@ def show_removed(results: dict[str, Any]) -> None:
 
 
 def _print_store(store: Mapping[str, Any]) -> None:
-    from limbeck.experts.show import over_experts
+    from limbeck.experts.maintain import over_experts
 
     identity = store["identity"]
     print(f"network: {identity.get('network')}, {identity['num_parameters']} parameters")

@@ -22,15 +22,14 @@ from limbeck.complexity.metric import class_means, complexity
 from limbeck.complexity.pictures import Pictures
 from limbeck.complexity.settings import ComplexitySettings
 from limbeck.evaluation.areas import discriminative_area, mean_activation
-from limbeck.experts.fill import Shard
-from limbeck.runtime.cache import cache_root, lock
 from limbeck.runtime.devices import one_thread
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.executor import Shard, Ticks, cores, side_by_side, ticks
 from limbeck.runtime.files import read_tensors, write_json, write_tensors
 from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.kept import cache_root, lock
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
-from limbeck.runtime.workers import Ticks, cores, side_by_side, ticks
 
 FORMAT = 1  # counts up when the same settings would give other maps
 BLOCK = 256

@@ -15,9 +15,9 @@ from limbeck.data.imageset import ImageSet
 from limbeck.data.load import decodes_at_any_size, load_data
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import Wanted
-from limbeck.experts.fill import Shard
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
+from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json
 from limbeck.runtime.progress import NoProgress, Progress
 

@@ -79,7 +79,7 @@ def _read(folder: Path, source: str) -> tuple[dict[str, Any], DataSettings]:
             raise ValueError(f"it is of format {record['format']}")
         known = {field.name for field in fields(DataSettings)}
         stored = record["source"].items()
-        held: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored if key in known}
+        held: dict[str, Any] = {key: value for key, value in stored if key in known}
         subsets = {name: subset for name, subset in record["subsets"].items() if [entry["name"] for entry in subset["classes"]]}
         return subsets, DataSettings(**held)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from limbeck.data.arrays import from_arrays
+from limbeck.data.arrays import assembled
 from limbeck.data.imageset import ImageSet
 from limbeck.data.settings import DataSettings
 from limbeck.data.unpickle import Forbidden, read_pickle
@@ -109,7 +109,7 @@ def _image_set(settings: DataSettings, layout: Layout, read: Read, has_names: bo
         if len(labels[part]) == 0:
             raise UsageError(f"data.source: {settings.source!r} has no images in {files[0]}")
     names = _names(layout, read(layout.names)) if has_names else None
-    return from_arrays(settings, images, labels, names, progress)
+    return assembled(settings, images, labels, names, progress)
 
 
 def _batch(name: str, content: bytes, label_bytes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -31,11 +31,11 @@ from limbeck.data.decode import (
     read_headers,
     refuse,
 )
-from limbeck.data.pool import spread
-from limbeck.runtime.cache import cache_root, lock
 from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json, write_text
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
+from limbeck.runtime.kept import cache_root, lock
 from limbeck.runtime.progress import Progress
 
 FORMAT = 1  # counts up when the same files would be decoded to other pixels

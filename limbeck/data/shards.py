@@ -26,13 +26,13 @@ from limbeck.data.files import Files, load_files
 from limbeck.data.folder import SPLITS, subfolders
 from limbeck.data.image_cache import identity
 from limbeck.data.imageset import ImageSet
-from limbeck.data.pool import spread
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import Wanted
-from limbeck.runtime.cache import cache_root
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.kept import cache_root
 from limbeck.runtime.progress import Progress
 
 LISTS = ("classes.txt", "classnames.txt", "class_names.txt")

@@ -22,11 +22,11 @@ import numpy as np
 
 from limbeck.data.decode import CHUNK, Bytes, Unreadable, checksum, decode_all
 from limbeck.data.image_cache import check_room, file_state, finish, read_journal, report
-from limbeck.data.pool import spread
-from limbeck.runtime.cache import cache_root, lock
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json, write_text
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
+from limbeck.runtime.kept import cache_root, lock
 from limbeck.runtime.progress import Progress
 
 FORMAT = 1

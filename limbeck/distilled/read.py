@@ -27,7 +27,6 @@ from torch.nn.functional import one_hot
 
 from limbeck.data.decode import CHUNK, SUFFIXES, decode_all, read_headers
 from limbeck.data.imageset import ImageSet
-from limbeck.data.pool import spread
 from limbeck.data.preprocessing import Preprocessing, preprocessing_from
 from limbeck.data.registry import known_names
 from limbeck.distilled.about import About, read_about
@@ -53,6 +52,7 @@ from limbeck.distilled.interpret import classes_of, images_of, labels_of, positi
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.runtime.errors import require
+from limbeck.runtime.executor import spread
 
 FORMS = "a saved distilled set, a folder of images or with images_best.pt, an .npz and a .pt file are accepted"
 LABELS = ("auto", "logits", "probabilities", "hard")

@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,10 +31,10 @@ from limbeck.data.preprocessing import Preprocessing, preprocessing_from
 from limbeck.distilled import set_views
 from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.distilled.view_labels import StoredViews
-from limbeck.runtime.cache import cache_root, lock
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import new_folder, read_header, write_json, write_tensors, write_text
 from limbeck.runtime.fingerprint import fingerprint, plain
+from limbeck.runtime.kept import cache_root, lock
 from limbeck.training.images import TensorImages
 
 FORMAT = 1
@@ -42,7 +43,7 @@ _PREFIX = "preprocessing."
 _WORDS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class DistilledSet:
     """A small set, as it was optimised.
 
@@ -69,6 +70,22 @@ class DistilledSet:
 
     def __len__(self) -> int:
         return len(self.set)
+
+    def __repr__(self) -> str:
+        labels = f"{self.set.kind} of {self.num_classes} classes, η = {self.syn_lr:.4g}"
+        return (
+            f"DistilledSet({len(self)} images {'×'.join(map(str, self.shape))}, {labels}, method {self.metadata.get('method')!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        """The images in a notebook, and how well networks do that were trained on them."""
+        from limbeck.distilled.card import accuracies
+        from limbeck.distilled.preview import preview
+        from limbeck.runtime.notebook import picture, table
+
+        sheet = preview(self)
+        rows = [(row.title, row.value) for row in accuracies(self.metadata.get("evaluation") or {})]
+        return f"<p>{escape(repr(self))}</p>{picture(sheet, sheet.height)}{table(rows) if rows else ''}"
 
     @property
     def images(self) -> Tensor:

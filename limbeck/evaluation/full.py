@@ -19,10 +19,10 @@ from limbeck.data.preprocessing import Preprocessing
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.evaluation.trials import Trial, Trials
 from limbeck.losses import cross_entropy
-from limbeck.runtime.cache import cache_root, lock
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
+from limbeck.runtime.kept import cache_root, lock
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.training.images import Counted, Images, prepare_split, sample
 from limbeck.training.optimisers import Sgd

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.devices import one_thread
+from limbeck.runtime.executor import Ticks, cores, side_by_side, ticks
 from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.random import Key, generator
-from limbeck.runtime.workers import Ticks, cores, side_by_side, ticks
 from limbeck.training.compute import Compile, Compute
 from limbeck.training.gradient import Gradient
 from limbeck.training.images import Images, sample

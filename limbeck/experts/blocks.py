@@ -6,12 +6,14 @@
 A file appears whole or not at all and is never changed; one of a higher generation takes the place of what others hold of the
 same epochs. Its header has a digest of every tensor, of θ at its end and of the θ that its first checkpoint was trained from, so
 that two blocks are known to come from one training: the one starts where the other ends.
+
+People write sets of epochs as `0-21,100`.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,22 +23,45 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from limbeck.experts.coding import CODINGS, encode
-from limbeck.experts.epochs import runs_of
 from limbeck.runtime.devices import one_thread
-from limbeck.runtime.errors import UsageError
-from limbeck.runtime.files import read_header, read_tensors, write_tensors
-from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
+from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.files import digest, read_header, read_tensors, write_tensors
+from limbeck.runtime.fingerprint import fingerprint, plain
 
 BLOCK = 8  # the fewer, the more exact checkpoints; the more, the more is trained again after a crash
+LAST = 99_999  # epoch that can be named
 
 BLOCK_NAME = re.compile(r"epochs-\d{4,}-\d{4,}-\d{4,}\.safetensors")
 POINT_NAME = re.compile(r"state-\d{4,}\.safetensors")
 UNREADABLE = (SafetensorError, json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError)
 
 
-def digest(tensor: Tensor) -> str:
-    """Sixteen hexadecimal digits that identify the numbers of a tensor."""
-    return array_fingerprint(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+def runs_of(epochs: Iterable[int]) -> list[list[int]]:
+    """The epochs in order, cut where one is left out."""
+    runs: list[list[int]] = []
+    for epoch in sorted(set(epochs)):
+        if not runs or runs[-1][-1] != epoch - 1:
+            runs.append([])
+        runs[-1].append(epoch)
+    return runs
+
+
+def text_of(epochs: Iterable[int]) -> str:
+    """Such as `0-21,100`; `none` of none."""
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs_of(epochs)) or "none"
+
+
+def parse_epochs(key: str, text: str) -> list[int]:
+    """The epochs that `text` names, in order.
+
+    Raises:
+        UsageError: when it names none.
+    """
+    parts = [re.fullmatch(r"\s*(\d{1,9})(?:-(\d{1,9}))?\s*", part) for part in text.split(",")]
+    ends = [(int(part[1]), int(part[2] or part[1])) for part in parts if part is not None]
+    good = len(ends) == len(parts) and all(first <= last <= LAST for first, last in ends)
+    require(good, key, text, f"numbers and ranges up to {LAST}, such as 0-21,100")
+    return sorted({epoch for first, last in ends for epoch in range(first, last + 1)})
 
 
 def blocks_of(epochs: Iterable[int]) -> list[list[int]]:
@@ -65,6 +90,36 @@ def problems_of(path: Path) -> list[str]:
     return found + [f"{name} has numbers that are not finite" for name in infinite]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a block says of its checkpoints.
+
+    Args:
+        epochs: that it holds, in order.
+        coding: name of their coding.
+        step_error: `coding.displacement_error`.
+        after: digest of θ an epoch before the first one; None where it is not known.
+        end: digest of the last θ.
+        accuracy: by epoch, of those since the block before.
+        state: how many tensors the optimiser holds, which lie in the file of a `Point`; None where it is not known, so that no
+            training goes on from here.
+    """
+
+    epochs: list[int]
+    coding: str
+    step_error: float = 0.0
+    after: str | None = None
+    end: str = ""
+    accuracy: dict[int, float] = field(default_factory=dict)
+    state: int | None = None
+
+    @staticmethod
+    def of(values: Mapping[str, Any]) -> "Header":
+        """The header that a file has; raises some of `UNREADABLE` where it is none."""
+        taken = {name: values[name] for name in ("epochs", "coding", "step_error", "after", "end", "state")}
+        return Header(**taken, accuracy={int(epoch): value for epoch, value in values["accuracy"].items()})
+
+
 @dataclass(frozen=True)
 class Block:
     """A file of checkpoints; its header is read when it is first asked for."""
@@ -81,33 +136,26 @@ class Block:
         return Block(path, first, last, generation)
 
     @cached_property
-    def header(self) -> dict[str, Any]:
-        """`epochs`, `coding`, `step_error`, the digests `after` and `end`, `accuracy` by epoch, `state`: how many tensors."""
-        header: dict[str, Any] = self._opened(lambda file: self._checked(read_header(file.metadata())))
+    def header(self) -> Header:
+        """What the file says of its checkpoints."""
+        header: Header = self._opened(lambda file: self._checked(Header.of(read_header(file.metadata()))))
         return header
 
     @property
     def epochs(self) -> list[int]:
         """The epochs held, in order."""
-        epochs: list[int] = self.header["epochs"]
-        return epochs
-
-    @property
-    def accuracy(self) -> dict[int, float]:
-        """Accuracies by epoch, of those since the block before."""
-        return {int(epoch): value for epoch, value in self.header["accuracy"].items()}
+        return self.header.epochs
 
     def read(self, epoch: int) -> Tensor:
         """θ*_epoch, float32 with shape (P,)."""
-        row, rows, coding = self.epochs.index(epoch), len(self.epochs), CODINGS[self.header["coding"]]
+        row, rows, coding = self.epochs.index(epoch), len(self.epochs), CODINGS[self.header.coding]
         with one_thread():  # a millisecond's work, for which threads on a busy machine wait a hundred for each other
             theta: Tensor = self._opened(lambda file: coding.decode(lambda name, i: file.get_slice(name)[i : i + 1][0], row, rows))
         return theta
 
-    def _checked(self, header: dict[str, Any]) -> dict[str, Any]:
-        if header["coding"] not in CODINGS or (header["epochs"][0], header["epochs"][-1]) != (self.first, self.last):
+    def _checked(self, header: Header) -> Header:
+        if header.coding not in CODINGS or (header.epochs[0], header.epochs[-1]) != (self.first, self.last):
             raise ValueError("its header is of another file")
-        _ = [header[key] for key in ("step_error", "after", "end", "state")], dict(header["accuracy"])
         return header
 
     def _opened(self, use: Callable[[Any], Any]) -> Any:
@@ -137,10 +185,7 @@ def write_block(
         thetas: by epoch, float32 with shape (P,); successive, unless others between them were removed.
         coding: name of a coding.
         generation: higher than that of files that hold the same epochs.
-        after: digest of θ an epoch before the first one; None where it is not known.
-        accuracy: by epoch.
-        state: how many tensors the optimiser holds, which lie in the file of a `Point`; None where it is not known, so that no
-            training goes on from here.
+        after, accuracy, state: as in `Header`.
 
     Raises:
         ValueError: when a number is not finite.
@@ -148,23 +193,15 @@ def write_block(
     epochs = sorted(thetas)
     rows = torch.stack([thetas[epoch].detach().cpu().float() for epoch in epochs])
     taken, tensors, error = encode(rows, coding)
-    header = {
-        "epochs": epochs,
-        "coding": taken,
-        "step_error": error,
-        "after": after,
-        "end": digest(rows[-1]),
-        "accuracy": {str(epoch): value for epoch, value in (accuracy or {}).items()},
-        "state": state,
-    }
+    end, noted = digest(rows[-1]), dict(accuracy or {})
+    header = Header(epochs=epochs, coding=taken, step_error=error, after=after, end=end, accuracy=noted, state=state)
     return write_rows(folder, tensors, header, generation)
 
 
-def write_rows(folder: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any], generation: int) -> Block:
+def write_rows(folder: Path, tensors: Mapping[str, Tensor], header: Header, generation: int) -> Block:
     """Write a block that is encoded already."""
-    epochs = header["epochs"]
-    path = folder / f"epochs-{epochs[0]:04d}-{epochs[-1]:04d}-{generation:04d}.safetensors"
-    write_checked(path, tensors, header)
+    path = folder / f"epochs-{header.epochs[0]:04d}-{header.epochs[-1]:04d}-{generation:04d}.safetensors"
+    write_checked(path, tensors, plain(header))
     return Block.at(path)
 
 

@@ -25,19 +25,15 @@ import torch
 from torch import Tensor
 
 from limbeck.experts.blocks import BLOCK
-from limbeck.experts.curriculum import EPOCHS, NETWORKS, Curriculum, difficulty
-from limbeck.experts.difficulty import Scoring
-from limbeck.experts.estimate import missing_jobs
-from limbeck.experts.files import Job, Shelf
-from limbeck.experts.fill import Want
-from limbeck.experts.recorder import Recorder
-from limbeck.experts.store import TrajectoryStore
-from limbeck.experts.train import ExpertTask, lacking_of, material_of, scoring_of
+from limbeck.experts.curriculum import EPOCHS, NETWORKS, Curriculum, Scoring, difficulty
+from limbeck.experts.files import Job, Recorder, Shelf
+from limbeck.experts.store import TrajectoryStore, Want, missing_jobs
+from limbeck.experts.train import ExpertTask, material_of, scoring_of
 from limbeck.experts.trainer import ExpertSetup, Trainer
 from limbeck.runtime.devices import one_thread
+from limbeck.runtime.executor import cores, side_by_side
 from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.random import generator
-from limbeck.runtime.workers import cores, side_by_side
 from limbeck.training.compute import TIMED_STEPS, WORKERS_FROM_SECONDS
 from limbeck.training.gradient import Gradient
 from limbeck.training.images import TensorImages
@@ -73,7 +69,7 @@ def forecast(task: ExpertTask, want: Want, store: TrajectoryStore | None) -> dic
         UsageError: when the store lacks something and was imported.
     """
     if store is not None:
-        lacking_of(store, want)  # refuses an imported one
+        store.to_train(want)  # refuses an imported one
     jobs = missing_jobs(want, store)
     if not jobs:
         return {"seconds": 0.0, "parts": {}, "at_once": 0}

@@ -26,9 +26,20 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
+from limbeck.augmentation import Augmentation
+from limbeck.experts.store import ClassScores, Difficulty
+from limbeck.losses import cross_entropy
 from limbeck.networks.flat import FlatNetwork
+from limbeck.runtime.errors import Failure
+from limbeck.runtime.fingerprint import array_fingerprint
+from limbeck.runtime.kept import Kept
+from limbeck.runtime.progress import Progress
+from limbeck.runtime.random import generator
 from limbeck.training.gradient import Loss
 from limbeck.training.images import Images
+from limbeck.training.optimisers import Sgd
+from limbeck.training.targets import Labels
+from limbeck.training.train import AfterEpoch, Pool, Training, train
 
 Measure = Literal["el2n", "grand"]
 
@@ -37,6 +48,7 @@ GROWTH, FIRST_REMOVAL, SECOND_REMOVAL = 20, 40, 60
 FIRST_SHARE, REMOVED = 0.75, 0.1
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 EXTREMES = 10  # easiest and hardest images that are named
+FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,30 +69,23 @@ class Curriculum:
         chosen = [order[_cut(low, len(order)) : max(_cut(high, len(order)), _cut(low, len(order)) + 1)] for order in self._orders]
         return torch.from_numpy(np.sort(np.concatenate(chosen)))
 
-    def count(self, epoch: int) -> int:
-        """How many those are."""
-        return len(self.positions(epoch))
-
-    def statistics(self, class_names: Sequence[str]) -> dict[str, Any]:
-        """What is to be said of the scores in short.
-
-        Args:
-            class_names: K names.
-
-        Returns:
-            `images`, N; `classes`, for each class that has images its `class`, `name`, number of `images`, `mean` score and
-            `quantiles` (the least, a quarter, the median, three quarters, the most); `easiest` and `hardest`, the numbers of at
-            most ten images each, the most extreme first.
-        """
-        order = np.argsort(self.scores, kind="stable")
-        rows = []
+    def statistics(self, class_names: Sequence[str], measure: Measure) -> Difficulty:
+        """What is to be said of the scores in short."""
+        rows, order = [], np.argsort(self.scores, kind="stable")
         for positions in self._orders:
             k, scores = int(self.labels[positions[0]]), self.scores[positions]
-            quantiles = np.quantile(scores, QUANTILES).tolist()
-            own = {"class": k, "name": class_names[k], "images": len(positions)}
-            rows.append({**own, "mean": float(scores.mean()), "quantiles": quantiles})
-        extremes = {"easiest": order[:EXTREMES].tolist(), "hardest": order[::-1][:EXTREMES].tolist()}
-        return {"images": len(self.scores), "classes": rows, **extremes}
+            quantiles = tuple(np.quantile(scores, QUANTILES).tolist())
+            rows.append(ClassScores(k, class_names[k], len(positions), float(scores.mean()), quantiles))
+        return Difficulty(
+            measure=measure,
+            networks=NETWORKS,
+            epochs=EPOCHS,
+            fingerprint=array_fingerprint(self.scores),
+            images=len(order),
+            classes=tuple(rows),
+            easiest=tuple(order[:EXTREMES].tolist()),
+            hardest=tuple(order[::-1][:EXTREMES].tolist()),
+        )
 
     @cached_property
     def _orders(self) -> list[np.ndarray]:
@@ -143,3 +148,88 @@ def _scores(network: FlatNetwork, theta: Tensor, x: Tensor, y: Tensor, loss: Los
 def _cut(share: float, count: int) -> int:
     # A millionth, because 0.1 · 30 is a little more than 3.
     return math.floor(share * count + 1e-6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """What determines the difficulties: those after a few epochs of a few networks of plain SGD.
+
+    Args:
+        network: that the scores are taken with.
+        images: the training images.
+        labels: one-hot, with shape (N, K).
+        measure: `grand` or `el2n`.
+        lr, batch_size, augment: of that SGD.
+        identity: what the images are, such as their fingerprint.
+        seed: of the draws.
+    """
+
+    network: FlatNetwork
+    images: Images
+    labels: Tensor
+    measure: Measure
+    lr: float
+    batch_size: int
+    augment: Augmentation
+    identity: dict[str, Any]
+    seed: int
+
+    @property
+    def made_with(self) -> dict[str, Any]:
+        """Whoever agrees in it finds the same scores in the cache."""
+        how = {
+            "lr": self.lr,
+            "batch_size": self.batch_size,
+            "augment": self.augment.identity(),
+            "networks": NETWORKS,
+            "epochs": EPOCHS,
+        }
+        what = {"network": self.network.name, "measure": self.measure, "images": self.identity, "seed": self.seed}
+        return {"format": FORMAT, **how, **what}
+
+    @property
+    def kept(self) -> Kept[dict[str, Tensor]]:
+        """Where the scores are kept."""
+        return Kept.tensors("difficulty", self.made_with, self._is_sound)
+
+    @property
+    def how(self) -> Training:
+        """How the networks are trained."""
+        return Training(optimiser=Sgd(self.lr), loss=cross_entropy, epochs=EPOCHS, batch_size=self.batch_size, augment=self.augment)
+
+    def held(self) -> bool:
+        """Whether the scores are in the cache."""
+        return self.kept.held() is not None
+
+    def curriculum(self, progress: Progress) -> Curriculum:
+        """PAD's curriculum, found or computed.
+
+        Args:
+            progress: where to report.
+
+        Raises:
+            Failure: when these networks diverge.
+        """
+        scores = self.kept.get(lambda: {"scores": self._compute(progress)})["scores"]
+        return Curriculum(scores.numpy(), self.labels.argmax(1).cpu().numpy())
+
+    def _compute(self, progress: Progress) -> Tensor:
+        thetas = []
+        with progress.stage("difficulty of images", NETWORKS * EPOCHS + NETWORKS) as stage:
+            for number in range(NETWORKS):
+                thetas.append(self.train(number, self.how, lambda *_: stage.advance()))
+            scores = torch.from_numpy(difficulty(self.network, thetas, self.images, self.labels, cross_entropy, self.measure))
+            stage.advance(NETWORKS)
+        if not bool(scores.isfinite().all()):
+            raise Failure(f"a network diverged while images were scored; experts.expert_lr ({self.lr}) is too large")
+        return scores
+
+    def _is_sound(self, held: dict[str, Tensor]) -> bool:
+        return held["scores"].shape == (len(self.images),) and bool(held["scores"].isfinite().all())
+
+    def train(self, number: int, how: Training, after_epoch: AfterEpoch, pool: Pool | None = None) -> Tensor:
+        """The parameters of network `number`, trained as `how` says on the images of `pool` (all); see `train`."""
+        key = ("difficulty", number)
+        start = self.network.initial(generator(self.seed, *key, "initial")).to(self.images.device)
+        targets = Labels(self.labels)
+        return train(self.network, start, self.images, targets, how, seed=self.seed, key=key, pool=pool, after_epoch=after_epoch)

@@ -7,22 +7,44 @@ For the published ten images per class (epochs 0 … 21 and the last of 100) tha
 of the 23 checkpoints end a block and are exact, the other 19 take 12⅛ bits a parameter: (4 · 32 + 19 · 12⅛) / (101 · 32) = 11.1 %.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from limbeck.experts.blocks import blocks_of
 from limbeck.experts.coding import CODINGS
-from limbeck.experts.files import Job
-from limbeck.experts.fill import Shard, Want
-from limbeck.experts.store import TrajectoryStore
+from limbeck.experts.store import TrajectoryStore, Want, missing_jobs
+from limbeck.runtime.executor import Shard
 
 HEADER = 900  # bytes a file
 
 
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Disk and epochs of training.
+
+    Args:
+        disk: bytes of the store once it is full.
+        list_format: bytes that lists of all epochs would take.
+        share: the ratio of the two.
+        checkpoints: an expert, at most.
+        missing_experts: how many lack something.
+        epochs: to train in all experts, from scratch or from where the store lets them go on.
+        to_write: bytes of what that adds to the store.
+    """
+
+    disk: int
+    list_format: int
+    share: float
+    checkpoints: int
+    missing_experts: int
+    epochs: int
+    to_write: int
+
+
 def estimate(
     want: Want, num_parameters: int, *, state: int = 0, store: TrajectoryStore | None = None, shard: Shard = Shard()
-) -> dict[str, Any]:
-    """Disk and epochs of training.
+) -> Estimate:
+    """What a store takes.
 
     Args:
         want: what is to be kept, such as `want_of` makes it.
@@ -30,11 +52,6 @@ def estimate(
         state: tensors of P numbers that the optimiser needs to go on; SGD without momentum: 0.
         store: holds some of it already; None: nothing.
         shard: the share of the experts to train.
-
-    Returns:
-        `disk`, bytes of the store once it is full; `list_format`, bytes that lists of all epochs would take; `share`, the ratio of
-        the two; `checkpoints` an expert at most; `missing_experts`, those that lack something; `epochs`, to train in all experts,
-        from scratch or from where the store lets them go on; `to_write`, bytes of what that adds to the store.
     """
     experts = range(want.num_experts)
     disk = sum(_bytes(want.of(expert), want.coding, num_parameters, state) for expert in experts)
@@ -42,32 +59,15 @@ def estimate(
     lists = 4 * num_parameters * (last + 1) * want.num_experts
     left = missing_jobs(want, store, shard)
     jobs = [job for own in left.values() for job in own]
-    return {
-        "disk": disk,
-        "list_format": lists,
-        "share": disk / lists,
-        "checkpoints": max(len(want.of(expert)) for expert in experts),
-        "missing_experts": len(left),
-        "epochs": sum(job.stop - job.start for job in jobs),
-        "to_write": sum(_bytes(job.keep, want.coding, num_parameters, state) for job in jobs),
-    }
-
-
-def missing_jobs(want: Want, store: TrajectoryStore | None = None, shard: Shard = Shard()) -> dict[int, list[Job]]:
-    """By expert of the share that lacks something, what `fill` would have trained, in that order."""
-    found = {expert: list(_jobs(want, expert, store)) for expert in range(want.num_experts) if shard.takes(expert)}
-    return {expert: jobs for expert, jobs in found.items() if jobs}
-
-
-def _jobs(want: Want, expert: int, store: TrajectoryStore | None) -> Iterator[Job]:
-    left = want.of(expert)
-    if store is None:
-        yield from [Job(expert, 0, left, None)] if left else []
-        return
-    shelf = store.shelf(expert)
-    while (job := shelf.job(left, want.coding)) is not None:
-        yield job
-        left = tuple(epoch for epoch in left if epoch > job.stop)
+    return Estimate(
+        disk=disk,
+        list_format=lists,
+        share=disk / lists,
+        checkpoints=max(len(want.of(expert)) for expert in experts),
+        missing_experts=len(left),
+        epochs=sum(job.stop - job.start for job in jobs),
+        to_write=sum(_bytes(job.keep, want.coding, num_parameters, state) for job in jobs),
+    )
 
 
 def _bytes(epochs: Sequence[int], coding: str, num_parameters: int, state: int) -> int:

@@ -1,21 +1,36 @@
-"""One expert's files, what they hold, and what remains to be trained for what is wanted.
+"""One expert's files: what they hold, what remains to be trained for what is wanted, and how that is written meanwhile.
 
 A checkpoint is there when a file holds it precisely enough and comes from the same training as the one before it. Where it is
 missing, training goes on from the last exact θ before it, with what the optimiser held then.
+
+A block of checkpoints is written as soon as it is full or the epoch after is not wanted; on the way to an epoch far ahead, θ and
+what the optimiser holds are written every few epochs. A training that is killed therefore goes on from at most a block's epochs
+back, and ends with the same bits.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+import torch
 from filelock import FileLock
 from torch import Tensor
 
-from limbeck.experts.blocks import BLOCK_NAME, POINT_NAME, UNREADABLE, Block, Point, broken, digest
+from limbeck.experts.blocks import (
+    BLOCK,
+    BLOCK_NAME,
+    POINT_NAME,
+    UNREADABLE,
+    Block,
+    Point,
+    broken,
+    write_block,
+    write_point,
+)
 from limbeck.experts.coding import CODINGS
-from limbeck.runtime.cache import lock
-from limbeck.runtime.files import read_json
+from limbeck.runtime.errors import Failure
+from limbeck.runtime.files import digest, read_json
+from limbeck.runtime.kept import lock
 
 ACCURACY = "accuracy.json"  # of epochs whose files were removed
 
@@ -128,7 +143,7 @@ class Shelf:
         except (OSError, *UNREADABLE) as error:
             raise broken(self.folder / ACCURACY, error) from error
         for block in reversed(self.blocks):
-            noted |= block.accuracy
+            noted |= block.header.accuracy
         return dict(sorted(noted.items()))
 
     def missing(self, wanted: Iterable[int], coding: str = "fp16") -> list[int]:
@@ -160,11 +175,11 @@ class Shelf:
     def continues(self, block: Block) -> bool:
         """Whether a block starts where the one before it ends, as far as is known."""
         before = self.find(block.first - 1)
-        known = before is not None and block.header["after"] is not None and before.last == block.first - 1
-        return not known or before.header["end"] == block.header["after"]  # type: ignore[union-attr]
+        known = before is not None and block.header.after is not None and before.last == block.first - 1
+        return not known or before.header.end == block.header.after  # type: ignore[union-attr]
 
     def _serves(self, block: Block | None, coding: str) -> bool:
-        if block is None or CODINGS[block.header["coding"]].rank < CODINGS[coding].rank:
+        if block is None or CODINGS[block.header.coding].rank < CODINGS[coding].rank:
             return False
         return self.continues(block)
 
@@ -175,8 +190,8 @@ class Shelf:
         for block in self.blocks:
             if block.last < epoch and self.find(block.last) is block:
                 point = points.get(block.last)
-                whole = point is not None and len(point.state) == block.header["state"] and point.end == block.header["end"]
-                if whole or block.header["state"] == 0:
+                whole = point is not None and len(point.state) == block.header.state and point.end == block.header.end
+                if whole or block.header.state == 0:
                     candidates.append((block.last, point if whole else None))
         return max(candidates, key=lambda candidate: candidate[0], default=None)
 
@@ -184,8 +199,9 @@ class Shelf:
         if point is not None and point.theta is not None:
             end, theta, source = point.end, point.theta, point.path
         else:
-            block: Any = self.find(epoch)
-            end, theta, source = block.header["end"], self.read(epoch), block.path
+            block = self.find(epoch)
+            assert block is not None, "training goes on from what is held"
+            end, theta, source = block.header.end, self.read(epoch), block.path
         if digest(theta) != end:
             raise broken(source, ValueError("θ has changed"))
         if point is None:
@@ -196,3 +212,77 @@ class Shelf:
         if theta.shape != (self.num_parameters,):
             raise broken(block.path, ValueError(f"it has {len(theta)} parameters, not {self.num_parameters}"))
         return theta
+
+
+class Recorder:
+    """Takes θ after every epoch of a job and writes what the job is to keep.
+
+    Args:
+        shelf: the expert's, whose lock the caller holds.
+        job: what is trained.
+        coding: of the checkpoints.
+    """
+
+    def __init__(self, shelf: Shelf, job: Job, coding: str) -> None:
+        self.shelf, self.keep, self.coding = shelf, frozenset(job.keep), coding
+        self.stop, self.durable = job.stop, job.start
+        self.generation = shelf.next_generation(job.keep)
+        self.kept: dict[int, Tensor] = {}
+        self.accuracy: dict[int, float] = {}
+        self.after: str | None = None
+        self.passed: Point | None = None  # what is of no use once training has come further
+        if job.restart is not None:
+            self.accuracy, self.after = dict(job.restart.accuracy), digest(job.restart.theta)
+            point = job.restart.point
+            if point is not None and (point.theta is not None or job.start + 1 in self.keep):
+                self.passed = point
+
+    def record(self, epoch: int, theta: Tensor, accuracy: float | None = None, state: Sequence[Tensor] = ()) -> None:
+        """Take θ after `epoch` (0: before the first), to be called for every epoch after the one the job starts from.
+
+        Args:
+            epoch: epochs trained so far.
+            theta: float32 with shape (P,), on any device; copied where it is kept.
+            accuracy: on the validation split, if it was measured.
+            state: the optimiser's tensors without which training cannot go on; copied where they are kept.
+
+        Raises:
+            Failure: when θ is not finite and would be kept.
+        """
+        if accuracy is not None:
+            self.accuracy[epoch] = accuracy
+        ahead = epoch + 1 in self.keep
+        if epoch in self.keep:
+            self.kept[epoch] = theta.detach().to("cpu", torch.float32, copy=True)
+            if len(self.kept) == BLOCK or not ahead:
+                self._write(epoch, state)
+        elif epoch < self.stop and epoch - self.durable >= BLOCK:
+            self._advance(epoch, self._point(epoch, theta, state, with_theta=True))
+        if ahead and not self.kept:
+            self.after = digest(theta)
+
+    def _write(self, epoch: int, state: Sequence[Tensor]) -> None:
+        thetas, noted, self.kept, self.accuracy = self.kept, self.accuracy, {}, {}
+        # The optimiser's tensors first: without its block a point is ignored, without its point a block is where nothing goes on.
+        point = self._point(epoch, thetas[epoch], state, with_theta=False) if state else None
+        try:
+            write_block(self.shelf.folder, thetas, self.coding, self.generation, after=self.after, accuracy=noted, state=len(state))
+        except ValueError as error:
+            raise self._diverged(epoch) from error
+        # At the end of a run the point stays: further epochs may be asked for one day.
+        self._advance(epoch, point if epoch + 1 in self.keep else None)
+
+    def _point(self, epoch: int, theta: Tensor, state: Sequence[Tensor], *, with_theta: bool) -> Point:
+        theta = theta.detach().to("cpu", torch.float32)
+        held = [tensor.detach().cpu() for tensor in state]
+        if not all(bool(tensor.isfinite().all()) for tensor in (theta, *held)):
+            raise self._diverged(epoch)
+        return write_point(self.shelf.folder, epoch, theta, held, self.accuracy, with_theta=with_theta)
+
+    def _advance(self, epoch: int, point: Point | None) -> None:
+        if self.passed is not None:
+            self.passed.path.unlink(missing_ok=True)
+        self.durable, self.passed = epoch, point
+
+    def _diverged(self, epoch: int) -> Failure:
+        return Failure(f"expert {self.shelf.expert} diverged by epoch {epoch}: its parameters are not finite")

@@ -13,9 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck.experts.epochs import text_of
-from limbeck.experts.fill import Want
-from limbeck.experts.store import TrajectoryStore
+from limbeck.experts.blocks import text_of
+from limbeck.experts.store import TrajectoryStore, Want
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import new_folder
@@ -59,7 +58,7 @@ def import_lists(
         for file in files:
             for name, epochs in _experts(file):
                 thetas = dict(_trajectory(file, name, epochs, network, keep))
-                store.write(len(held), thetas, {}, dtype)
+                store.write(len(held), thetas, coding=dtype)
                 held.append(tuple(thetas))
             stage.advance(experts=len(held))
         common = tuple(sorted(set.intersection(*map(set, held))))

@@ -12,22 +12,116 @@ which epochs are kept, how exactly, and where the images lie. Whatever recipes a
 Reading writes nothing and takes no lock, so that a store may lie on a file system that is mounted read-only.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from limbeck.experts.blocks import blocks_of, write_block
-from limbeck.experts.files import Shelf
-from limbeck.experts.fill import Want
+from limbeck.experts.blocks import blocks_of, text_of, write_block
+from limbeck.experts.files import Job, Shelf
+from limbeck.experts.settings import ExpertSettings
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import encodable, fingerprint, plain
 
 FORMAT = 2
 N = TypeVar("N")
+Curve = list[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """What a recipe reads.
+
+    Args:
+        num_experts: S.
+        epochs: of every expert.
+        last: an epoch more of the experts that give labels; None: no more.
+        label_experts: how many those are; the first ones.
+        coding: the least exact coding that will do.
+    """
+
+    num_experts: int
+    epochs: tuple[int, ...]
+    last: int | None
+    label_experts: int
+    coding: str
+
+    def of(self, expert: int) -> tuple[int, ...]:
+        """The epochs of `expert`, in order."""
+        if expert >= self.num_experts:
+            return ()
+        if self.last is None or expert >= self.label_experts:
+            return self.epochs
+        return tuple(sorted({*self.epochs, self.last}))
+
+
+def want_of(settings: ExpertSettings, epochs: Sequence[int]) -> Want:
+    """`epochs`, which the schedule can reach, of every expert, and the last epoch of those that give labels."""
+    labels = settings.label_experts or settings.num_experts
+    return Want(settings.num_experts, tuple(sorted(set(epochs))), settings.train_epochs, labels, settings.dtype)
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """How difficult the images of a class are: their mean score and the least, a quarter, the median, three quarters, the most."""
+
+    k: int
+    name: str
+    images: int
+    mean: float
+    quantiles: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difficulty:
+    """What a store notes of the scores that its experts' curriculum goes by.
+
+    Args:
+        measure, networks, epochs: what they are a mean over.
+        fingerprint: of the scores.
+        images: N.
+        classes: those that have images.
+        easiest, hardest: the numbers of at most ten images each, the most extreme first.
+    """
+
+    measure: str
+    networks: int
+    epochs: int
+    fingerprint: str
+    images: int
+    classes: tuple[ClassScores, ...]
+    easiest: tuple[int, ...]
+    hardest: tuple[int, ...]
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "Difficulty":
+        """What `to_dict` gives; raises a `KeyError` or `TypeError` where something is missing."""
+        known = ("measure", "networks", "epochs", "fingerprint", "images")
+        taken: dict[str, Any] = {key: values[key] for key in known} | {key: tuple(values[key]) for key in ("easiest", "hardest")}
+        rows = [(row["class"], row["name"], row["images"], row["mean"], tuple(row["quantiles"])) for row in values["classes"]]
+        return Difficulty(**taken, classes=tuple(ClassScores(*row) for row in rows))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the store writes it."""
+        held = plain(self)
+        rows = [{"class": row["k"], **{key: row[key] for key in row if key != "k"}} for row in held["classes"]]
+        return {**held, "classes": rows}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a store holds: the epochs are those that all of its experts have."""
+
+    path: str
+    num_experts: int
+    epochs: list[int]
+    bytes: int
+    last_epoch_accuracy: Curve
 
 
 def difference(held: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> str:
@@ -108,45 +202,62 @@ class TrajectoryStore:
         """
         return self.shelf(expert).read(epoch).to(device or "cpu")
 
-    def write(self, expert: int, checkpoints: Mapping[int, Tensor], log: Mapping[str, Any], coding: str = "fp32") -> None:
+    def write(
+        self, expert: int, checkpoints: Mapping[int, Tensor], accuracies: Sequence[float | None] = (), coding: str = "fp32"
+    ) -> None:
         """Add checkpoints that are there already, {epoch: θ with shape (P,)}; they take the place of those held before.
 
         Args:
             expert: its number; nobody else may be writing it.
             checkpoints: from one training.
-            log: `val_accuracy`, after epochs 1, 2, …; may be absent.
+            accuracies: on the validation split, after epochs 1, 2, …; None where none was noted.
             coding: how exactly to keep them.
 
         Raises:
             ValueError: when a number is not finite.
         """
-        shelf, accuracies = self.shelf(expert), dict(enumerate(log.get("val_accuracy", []), start=1))
+        shelf, reached = self.shelf(expert), dict(enumerate(accuracies, start=1))
         generation, end, noted = shelf.next_generation(checkpoints), None, -1
         for number, epochs in enumerate(blocks := blocks_of(checkpoints)):
             follows = number > 0 and blocks[number - 1][-1] == epochs[0] - 1
-            until = max(accuracies, default=0) if number == len(blocks) - 1 else epochs[-1]
-            accuracy = {epoch: value for epoch, value in accuracies.items() if noted < epoch <= until and value is not None}
+            until = max(reached, default=0) if number == len(blocks) - 1 else epochs[-1]
+            accuracy = {epoch: value for epoch, value in reached.items() if noted < epoch <= until and value is not None}
             thetas = {epoch: checkpoints[epoch] for epoch in epochs}
             written = write_block(shelf.folder, thetas, coding, generation, after=end if follows else None, accuracy=accuracy)
-            end, noted = written.header["end"], until
+            end, noted = written.header.end, until
         shelf.look()
 
-    def log(self, expert: int) -> dict[str, Any]:
-        """`val_accuracy`, the accuracies on the validation split after epochs 1, 2, … of `expert`; None where none was noted."""
+    def accuracies(self, expert: int) -> Curve:
+        """On the validation split, after epochs 1, 2, … of `expert`; None where none was noted."""
         noted = self.shelf(expert).accuracy()
-        last = max([*noted, *self.held(expert)], default=0)
-        return {"val_accuracy": [noted.get(epoch) for epoch in range(1, last + 1)]}
+        return [noted.get(epoch) for epoch in range(1, max([*noted, *self.held(expert)], default=0) + 1)]
+
+    def lacking(self, want: Want, shard: Shard = Shard()) -> dict[int, list[int]]:
+        """By expert of the share, the epochs that are wanted and not there."""
+        found = {expert: self.shelf(expert).missing(want.of(expert), want.coding) for expert in shard.of(want.num_experts)}
+        return {expert: epochs for expert, epochs in found.items() if epochs}
+
+    def to_train(self, want: Want, shard: Shard = Shard()) -> dict[int, list[int]]:
+        """The same, where training can add it.
+
+        Raises:
+            UsageError: when something is lacking and the store was imported.
+        """
+        lacking = self.lacking(want, shard)
+        if lacking and self.imported:
+            raise UsageError(f"experts.store: {str(self.path)!r} was imported and {say_lacking(lacking)}")
+        return lacking
 
     def wanted(self) -> list[Want]:
         """What those asked for who filled the store."""
         return self._notes("wanted", lambda values: Want(**{**values, "epochs": tuple(values["epochs"])}))
 
-    def difficulties(self) -> list[dict[str, Any]]:
-        """What was noted of the scores that the experts' curriculum goes by (`Scoring.record`); nothing without a curriculum.
+    def difficulties(self) -> list[Difficulty]:
+        """What was noted of the scores that the experts' curriculum goes by; nothing without a curriculum.
 
         More than one where the scores were computed anew between two trainings, and differed by rounding.
         """
-        return self._notes("difficulty", _record)
+        return self._notes("difficulty", Difficulty.from_dict)
 
     def note(self, want: Want, *, instead: bool = False) -> None:
         """Note what is wanted; `instead` of all that was noted before."""
@@ -157,11 +268,11 @@ class TrajectoryStore:
             if other != path:
                 other.unlink()
 
-    def note_difficulty(self, record: Mapping[str, Any]) -> None:
-        """Note what `Scoring.record` says of the scores that experts are trained on."""
-        path = self.path / f"difficulty-{record['fingerprint']}.json"
+    def note_difficulty(self, scores: Difficulty) -> None:
+        """Note what the scores are that experts are trained on."""
+        path = self.path / f"difficulty-{scores.fingerprint}.json"
         if not path.exists():
-            write_json(path, dict(record))
+            write_json(path, scores.to_dict())
 
     def _notes(self, kind: str, make: Callable[[Any], N]) -> list[N]:
         found = []
@@ -172,22 +283,33 @@ class TrajectoryStore:
                 raise UsageError(f"experts: {str(path)!r} is broken; delete it") from error
         return found
 
-    def summary(self) -> dict[str, Any]:
-        """What the store holds: experts, epochs that all of them have, bytes, the experts' last accuracies."""
+    def summary(self) -> Summary:
+        """What there is."""
         held = {expert: set(self.held(expert)) for expert in self.experts}
-        return {
-            "path": str(self.path),
-            "num_experts": len(held),
-            "epochs": sorted(set.intersection(*held.values())) if held else [],
-            "bytes": sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file()),
-            "last_epoch_accuracy": [
-                self.log(expert)["val_accuracy"][-1] if epochs != {0} else None for expert, epochs in held.items()
-            ],
-        }
+        common = sorted(set.intersection(*held.values())) if held else []
+        size = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        last = [self.accuracies(expert)[-1] if epochs != {0} else None for expert, epochs in held.items()]
+        return Summary(str(self.path), len(held), common, size, last)
 
 
-def _record(values: Any) -> dict[str, Any]:
-    """A record of `Scoring.record`, refused where something of it is missing."""
-    known = ("measure", "networks", "epochs", "fingerprint", "images", "easiest", "hardest")
-    rows = [{key: row[key] for key in ("class", "name", "images", "mean", "quantiles")} for row in values["classes"]]
-    return {**{key: values[key] for key in known}, "classes": rows}
+def missing_jobs(want: Want, store: TrajectoryStore | None = None, shard: Shard = Shard()) -> dict[int, list[Job]]:
+    """By expert of the share that lacks something, what there is to train, in that order; without a store, all."""
+    found = {expert: list(_jobs(want, expert, store)) for expert in shard.of(want.num_experts)}
+    return {expert: jobs for expert, jobs in found.items() if jobs}
+
+
+def _jobs(want: Want, expert: int, store: TrajectoryStore | None) -> Iterator[Job]:
+    left = want.of(expert)
+    if store is None:
+        yield from [Job(expert, 0, left, None)] if left else []
+        return
+    while (job := store.shelf(expert).job(left, want.coding)) is not None:
+        yield job
+        left = tuple(epoch for epoch in left if epoch > job.stop)
+
+
+def say_lacking(lacking: Mapping[int, Sequence[int]]) -> str:
+    """A phrase for what is lacking by expert, of which there is something."""
+    expert, epochs = next(iter(lacking.items()))
+    others = f" and something of {len(lacking) - 1} others" if len(lacking) > 1 else ""
+    return f"lacks epochs {text_of(epochs)} of expert {expert}{others}"

@@ -1,37 +1,45 @@
 """Training the experts and keeping the checkpoints that will be read (PAPER § 1).
 
+Any number of processes, on any number of machines that share a file system, may fill one store. Each takes the lock of an expert,
+looks again at what is there, trains what is missing and gives the lock back; the lock of a process that dies is free. A `Shard`
+only decides which experts a process takes.
+
 Cazenavette et al., "Dataset Distillation by Matching Training Trajectories" (MTT), 2022, arXiv:2203.11932.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import Timeout
 from torch.nn.functional import one_hot
 
 from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
-from limbeck.experts.difficulty import Scoring
-from limbeck.experts.estimate import missing_jobs
-from limbeck.experts.fill import Shard, Want, fill, say_lacking, want_of
-from limbeck.experts.recorder import Recorder
+from limbeck.experts.curriculum import Scoring
+from limbeck.experts.files import Job, Recorder
 from limbeck.experts.settings import ExpertSettings, unread
-from limbeck.experts.store import FORMAT, TrajectoryStore
+from limbeck.experts.store import FORMAT, TrajectoryStore, Want, missing_jobs, say_lacking, want_of
 from limbeck.experts.trainer import ExpertSetup, Trainer, optimiser_of, rate_of
 from limbeck.losses import cross_entropy
 from limbeck.networks.factory import is_foreign
 from limbeck.networks.flat import FlatNetwork
-from limbeck.runtime.cache import cache_root
-from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.errors import Failure, UsageError, require
+from limbeck.runtime.executor import Shard
 from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.kept import cache_root
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.training.compute import Compile, Compute
 from limbeck.training.images import prepare_split
 from limbeck.training.train import Training
+
+PATIENCE = 1.0  # seconds between two looks at experts that others train
 
 
 @dataclass(frozen=True)
@@ -135,43 +143,93 @@ def train_experts(
         UsageError: when the store lacks something and cannot be written, or was imported.
         Failure: when an expert diverges.
     """
+    progress = progress or NoProgress()
     want, store = want_of(task.settings, epochs), task.open_store()
-    lacking = lacking_of(store, want, shard)
+    lacking = store.to_train(want, shard)
     if not lacking:
         return store
     _write(store, lacking, lambda: store.note(want))
     left = sum(job.stop - job.start for jobs in missing_jobs(want, store, shard).values() for job in jobs)
-    total = sum(want.of(expert)[-1] for expert in range(want.num_experts) if shard.takes(expert))
+    total = sum(want.of(expert)[-1] for expert in shard.of(want.num_experts))
     material = material_of(task)
     if task.settings.curriculum == "pad":
         scoring = scoring_of(task, material)
-        curriculum = scoring.curriculum(progress or NoProgress())
-        _write(store, lacking, lambda: store.note_difficulty(scoring.record(curriculum, task.data.class_names)))
+        curriculum = scoring.curriculum(progress)
+        _write(store, lacking, lambda: store.note_difficulty(curriculum.statistics(task.data.class_names, scoring.measure)))
         material = dataclasses.replace(material, pool=curriculum.positions)
-    with (progress or NoProgress()).stage("experts", total, max(0, total - left)) as stage:
+    with progress.stage("experts", total, max(0, total - left)) as stage:
         trainer = Trainer(material, lambda job: Recorder(store.shelf(job.expert), job, want.coding), stage.advance)
         fill(store, want, trainer.train, shard=shard, group=trainer.group)
     return store
 
 
-def lacking_of(store: TrajectoryStore, want: Want, shard: Shard = Shard()) -> dict[int, list[int]]:
-    """By expert of the share, the epochs that a store lacks and that training would add.
-
-    Raises:
-        UsageError: when it lacks some and was imported, so that none can be added.
-    """
-    lacking = {expert: missing for expert, missing in want.lacking(store).items() if shard.takes(expert)}
-    if lacking and store.imported:
-        raise UsageError(f"experts.store: {str(store.path)!r} was imported and {say_lacking(lacking)}")
-    return lacking
-
-
-def _write(store: TrajectoryStore, lacking: dict[int, list[int]], write: Callable[[], None]) -> None:
+def _write(store: TrajectoryStore, lacking: Mapping[int, Sequence[int]], write: Callable[[], None]) -> None:
     try:
         write()
     except OSError as error:
         said = f"{str(store.path)!r} {say_lacking(lacking)} and cannot be written ({error.strerror})"
         raise UsageError(f"experts: {said}") from error
+
+
+def fill(
+    store: TrajectoryStore,
+    want: Want,
+    train: Callable[[Sequence[Job]], None],
+    *,
+    shard: Shard = Shard(),
+    group: int = 1,
+) -> None:
+    """Have trained what the store lacks, and wait for what others train meanwhile.
+
+    Args:
+        store: to fill.
+        want: what is needed.
+        train: trains the experts of some jobs of equal start and stop, and records them.
+        shard: the share of the experts to train; others are neither trained nor waited for.
+        group: how many experts to take at once.
+
+    Raises:
+        Failure: when training leaves missing what it was to write.
+    """
+    left = shard.of(want.num_experts)
+    while left := [expert for expert in left if store.shelf(expert).missing(want.of(expert), want.coding)]:
+        with _claimed(store, left, group) as experts:
+            jobs = [job for expert in experts if (job := store.shelf(expert).job(want.of(expert), want.coding))]
+            for _, same in groupby(sorted(jobs, key=_span), key=_span):
+                train(list(same))
+        for job in jobs:
+            store.shelf(job.expert).look()
+            if set(job.keep) & set(store.shelf(job.expert).missing(want.of(job.expert), want.coding)):
+                raise Failure(f"expert {job.expert} was trained to epoch {job.stop}, but not all of it is in {str(store.path)!r}")
+
+
+def _span(job: Job) -> tuple[int, int]:
+    return job.start, job.stop
+
+
+@contextmanager
+def _claimed(store: TrajectoryStore, experts: Sequence[int], most: int) -> Iterator[list[int]]:
+    """The first `most` of the experts that nobody holds, held and looked at anew; none, after a while, when all are taken."""
+    with ExitStack() as held:
+        taken: list[int] = []
+        for expert in experts:
+            if len(taken) == most:
+                break
+            try:
+                held.enter_context(store.shelf(expert).lock().acquire(timeout=0))
+            except Timeout:
+                continue
+            except OSError as error:
+                raise UsageError(f"experts: {str(store.path)!r} lacks experts and cannot be written ({error.strerror})") from error
+            taken.append(expert)
+        if not taken:
+            with suppress(Timeout), store.shelf(experts[0]).lock().acquire(timeout=PATIENCE):
+                pass  # it is free, or a moment has passed
+        for expert in experts:
+            store.shelf(expert).look()
+        for expert in taken:
+            store.shelf(expert).tidy()
+        yield taken
 
 
 def material_of(task: ExpertTask) -> ExpertSetup:

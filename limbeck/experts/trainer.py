@@ -11,15 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from limbeck.experts.files import Job
-from limbeck.experts.recorder import Recorder
+from limbeck.experts.files import Job, Recorder
 from limbeck.experts.settings import ExpertSettings
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.devices import one_thread
 from limbeck.runtime.errors import Failure
+from limbeck.runtime.executor import Ticks, cores, side_by_side, ticks
 from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.random import generator
-from limbeck.runtime.workers import Ticks, cores, side_by_side, ticks
 from limbeck.training.compute import Compute
 from limbeck.training.gradient import Gradient
 from limbeck.training.images import Images, sample

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from limbeck.experts.store import Difficulty
+
 Curve = Sequence[float | None]
 
 HEIGHT = 3.1  # inches of a panel
@@ -20,14 +22,14 @@ MOST_NAMES, LONGEST_NAME = 20, 18  # of classes that are named
 
 
 def expert_curves(
-    curves: Mapping[int, Curve], held: Mapping[int, Sequence[int]], difficulties: Sequence[Mapping[str, Any]] = ()
+    curves: Mapping[int, Curve], held: Mapping[int, Sequence[int]], difficulties: Sequence[Difficulty] = ()
 ) -> Figure:
     """A thin line for every expert, a thick one for their mean; at the bottom, how many experts hold each epoch.
 
     Args:
         curves: by expert, the accuracies in [0, 1] after epochs 1, 2, …; None where it is not known.
         held: by expert, the epochs that can be read.
-        difficulties: what a store notes of the scores of a curriculum (`Scoring.record`), each drawn in a panel below.
+        difficulties: what a store notes of the scores of a curriculum, each drawn in a panel below.
     """
     figure, axes = new_axes(height=HEIGHT * (1 + len(difficulties)))
     if difficulties:
@@ -35,9 +37,9 @@ def expert_curves(
         grid = figure.add_gridspec(1 + len(difficulties), 1)
         axes, *below = (figure.add_subplot(grid[row]) for row in range(1 + len(difficulties)))
         dress(axes)
-        for panel, record in zip(below, difficulties, strict=True):
+        for panel, scores in zip(below, difficulties, strict=True):
             dress(panel)
-            _difficulties(panel, record)
+            _difficulties(panel, scores)
     last = max([0, *map(len, curves.values()), *(max(epochs, default=0) for epochs in held.values())])
     values = np.full((len(curves), last), np.nan)
     for row, curve in zip(values, curves.values(), strict=True):
@@ -65,19 +67,19 @@ def expert_curves(
     return figure
 
 
-def _difficulties(axes: Axes, record: Mapping[str, Any]) -> None:
+def _difficulties(axes: Axes, scores: Difficulty) -> None:
     """Of every class a thin line from its least to its greatest score, a thick one over the middle half, a dot at the median."""
-    rows = record["classes"]
+    rows = scores.classes
     places, width = np.arange(len(rows)), 4.0 if len(rows) <= MOST_NAMES else 1.5
-    least, quarter, median, three_quarters, most = np.array([row["quantiles"] for row in rows], dtype=float).T
+    least, quarter, median, three_quarters, most = np.array([row.quantiles for row in rows], dtype=float).T
     axes.vlines(places, least, most, color=BLUE, linewidth=0.6, alpha=0.6)
     axes.vlines(places, quarter, three_quarters, color=BLUE, linewidth=width)
     axes.scatter(places, median, s=2 * width, color=ORANGE, zorder=3)
-    name = {"grand": "GraNd", "el2n": "EL2N"}.get(record["measure"], record["measure"])
+    name = {"grand": "GraNd", "el2n": "EL2N"}.get(scores.measure, scores.measure)
     axes.set_title("difficulty of the training images: all, the middle half, the median", fontsize=TEXT, color=INK, loc="left")
     label(axes, "class", name)
     if len(rows) <= MOST_NAMES:
-        names = [drawable(str(row["name"]), str(k)) for k, row in enumerate(rows)]
+        names = [drawable(row.name, str(k)) for k, row in enumerate(rows)]
         short = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names]
         rotation = 0 if max(map(len, short)) <= 3 else 45
         axes.set_xticks(places, short, rotation=rotation, ha="right" if rotation else "center", **as_written())

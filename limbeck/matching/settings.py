@@ -49,6 +49,8 @@ class MatchSettings(Checked):
         drop_side: of `loss` alone: `low` drops the lowest losses, `high` the highest.
         distance: how θ_T is compared with the target: `squared`, the error that remains; `cosine`, the direction in every layer; or
             one of one's own.
+        loss: ℓ(logits, y) of a student step, a mean over the batch that can be differentiated twice: `auto`, cross-entropy with
+            `labels`, or one of one's own, for logits or one-hot rows y as `labels` has them.
         match_norm: rescale ∇X to the norm it has without Common Pattern Dropout and Discriminative Area Enhancement.
     """
 
@@ -60,6 +62,7 @@ class MatchSettings(Checked):
     drop_ratio: Share = Chosen(0.0)
     drop_side: Literal["low", "high"] = "low"
     distance: Named[Distances] = "squared"
+    loss: Named[Literal["auto"]] = "auto"
     match_norm: bool = False
 
 

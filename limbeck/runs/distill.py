@@ -14,21 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck.data.imageset import ImageSet
 from limbeck.distilled.initial import content_of
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.distilled.view_labels import VIEWS
 from limbeck.evaluation.evaluator import RANDOM_RATES, Evaluator
-from limbeck.experts.fill import Shard
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.outer import Callback, OuterLoop
+from limbeck.methods.registry import name_of
 from limbeck.runs.folder import RunFolder, alone, own_json
 from limbeck.runs.record import across, final_seeds, measure, networks_of, record
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import environment, repeatable
 from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.memory import reuse_freed_memory
@@ -66,7 +66,6 @@ def distill(
     resume: bool = False,
     progress: Progress | None = None,
     recipe: str | None = None,
-    data: ImageSet | None = None,
     experts: TrajectoryStore | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
@@ -78,7 +77,6 @@ def distill(
         resume: go on with the run in `output`.
         progress: where to report.
         recipe: the name of the recipe, noted in the result.
-        data: the images, instead of those that the settings name.
         experts: the experts, instead of those of the cache.
         callbacks: called at every evaluation of the outer loop.
 
@@ -92,7 +90,7 @@ def distill(
     """
     output = Path(output)
     RunFolder(output, settings, resume)  # refuses before the data are loaded
-    workspace = Workspace(settings, progress or NoProgress(), data, experts)
+    workspace = Workspace(settings, progress or NoProgress(), experts)
     workspace.check()
     with alone(output):
         folder = RunFolder(output, settings, resume)
@@ -169,7 +167,7 @@ def _built(workspace: Workspace, folder: Path) -> SmallSet:
 
 def _check_built(workspace: Workspace, images: Tensor, classes: Tensor) -> None:
     """Raise `UsageError` for a user's method that makes something else than `ipc` images of every class."""
-    name, data, ipc = workspace.settings.method, workspace.data, workspace.settings.ipc
+    name, data, ipc = name_of(workspace.settings.method), workspace.data, workspace.settings.ipc
     shape, found = (data.num_classes * ipc, *data.shape), tuple(images.shape)
     require(found == shape, "method", name, f"one that gives images with shape {shape}: it gives {found}")
     require(bool(images.isfinite().all()), "method", name, "one that gives finite images")
@@ -243,21 +241,21 @@ def _measured(workspace: Workspace, evaluator: Evaluator, small: SmallSet, start
         first = _with_step_size(workspace, evaluator, start)
         initial = evaluator.accuracies(evaluator.logits(first, seeds, progress=progress, name="initial images")).to_dict()
         found["accuracy"] = {"distilled": found["accuracy"]["distilled"], "initial": initial, **found["accuracy"]}
-    others = [name for name in networks_of(settings) if name != settings.network]
+    others = [network for network in networks_of(settings) if network is not settings.network and network != settings.network]
     return found | across(workspace, small, others, seeds) if others else found
 
 
 def _last_accuracies(store: TrajectoryStore, settings: DistillSettings) -> list[float | None]:
     """Of the experts that were trained to the last epoch, which are those that give labels."""
     epochs, labels = settings.experts.train_epochs, settings.experts.label_experts or settings.experts.num_experts
-    curves = [store.log(expert)["val_accuracy"] for expert in range(labels)]
+    curves = [store.accuracies(expert) for expert in range(labels)]
     return [curve[epochs - 1] if len(curve) >= epochs else None for curve in curves]
 
 
 def _save(workspace: Workspace, folder: RunFolder, recipe: str | None, small: SmallSet, results: dict[str, Any]) -> None:
     settings = workspace.settings
     metadata = {
-        "method": settings.method,
+        "method": name_of(settings.method),
         "recipe": recipe,
         "settings": plain(settings),
         "resolved": plain(folder.resolved),

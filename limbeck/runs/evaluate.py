@@ -26,9 +26,9 @@ from limbeck.runs.measurements import FURTHER, Subject
 from limbeck.runs.record import Measured, final_seeds, measure, networks_of, record
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
-from limbeck.runtime.cache import cache_root, lock
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.kept import cache_root, lock
 from limbeck.runtime.progress import NoProgress, Progress
 
 Factory = Callable[[int, int, int, int], nn.Module]

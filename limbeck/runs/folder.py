@@ -12,10 +12,10 @@ from filelock import Timeout
 from limbeck.matching.engine import Arrangement
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Resolved, resolve
-from limbeck.runtime.cache import lock
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import encodable
+from limbeck.runtime.kept import lock
 from limbeck.runtime.memory import peak_memory
 
 # Keys that no result before the final evaluation depends on: a resumed run may change them.

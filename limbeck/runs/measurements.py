@@ -24,9 +24,9 @@ from limbeck.evaluation.fits import ProtocolFit, training_images
 from limbeck.evaluation.fitting import Cells
 from limbeck.runs.build import cam_of
 from limbeck.runs.workspace import Workspace
-from limbeck.runtime.cache import cache_root
 from limbeck.runtime.files import read_json, read_tensors, write_json
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
+from limbeck.runtime.kept import cache_root
 from limbeck.runtime.random import generator
 from limbeck.training.images import prepare_split
 

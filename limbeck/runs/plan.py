@@ -24,7 +24,7 @@ from limbeck.distilled.initial import real_subset
 from limbeck.distilled.small_set import SmallSet
 from limbeck.experts.calibrate import forecast
 from limbeck.experts.estimate import estimate
-from limbeck.experts.fill import want_of
+from limbeck.experts.store import want_of
 from limbeck.methods.outer import COMPARE_EVERY, OuterLoop
 from limbeck.methods.registry import METHODS
 from limbeck.networks.flat import FlatNetwork
@@ -98,7 +98,7 @@ def _experts(workspace: Workspace) -> dict[str, Any]:
     experts, task = workspace.settings.experts, workspace.expert_task
     want, store = want_of(experts, workspace.reachable_epochs), task.find_store()
     size = estimate(want, workspace.network.num_parameters, state=int(experts.momentum > 0), store=store)
-    return {**forecast(task, want, store), **size}
+    return {**forecast(task, want, store), **dataclasses.asdict(size)}
 
 
 def _loop(workspace: Workspace, engine: Any) -> tuple[dict[str, float], float]:

@@ -23,9 +23,8 @@ from limbeck.evaluation.distances import features_of
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.view_labels import check_storable
-from limbeck.experts.fill import Shard, say_lacking, want_of
-from limbeck.experts.store import TrajectoryStore
-from limbeck.experts.train import ExpertTask, lacking_of, train_experts
+from limbeck.experts.store import TrajectoryStore, say_lacking, want_of
+from limbeck.experts.train import ExpertTask, train_experts
 from limbeck.matching.adjoint import Adjoint
 from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
 from limbeck.matching.steps import StudentStep, draw_steps
@@ -39,6 +38,7 @@ from limbeck.runs import build
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.devices import resolve_device
 from limbeck.runtime.errors import require
+from limbeck.runtime.executor import Shard
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import Progress
 from limbeck.saliency.weights import NoWeighting
@@ -67,13 +67,11 @@ class Workspace:
     Args:
         settings: of the run.
         progress: where to report.
-        given: the images, instead of those that the settings name.
         store: the experts, instead of those of the cache.
     """
 
     settings: DistillSettings
     progress: Progress
-    given: ImageSet | None = None
     store: TrajectoryStore | None = None
 
     @cached_property
@@ -90,8 +88,6 @@ class Workspace:
     def data(self) -> ImageSet:
         """The images; without a validation split where the protocol has none."""
         data, protocol = self.settings.data, resolve_protocol(self.settings.eval)
-        if self.given is not None:
-            return self.given if protocol.validation else self.given.without_validation()
         return load_data(data if protocol.validation else replace(data, val_fraction=0.0), self.progress)
 
     @cached_property
@@ -136,7 +132,7 @@ class Workspace:
         for key, value in wanted.items():
             held = store.metadata.get(key)
             require(held == value, "experts", str(store.path), f"a store of {key} {value!r}: it has {held!r}")
-        lacking = lacking_of(store, want_of(self.settings.experts, self.reachable_epochs))
+        lacking = store.lacking(want_of(self.settings.experts, self.reachable_epochs))
         require(not lacking, "experts", str(store.path), f"complete: it {say_lacking(lacking) if lacking else ''}")
 
     def train_experts(self, shard: Shard) -> TrajectoryStore:

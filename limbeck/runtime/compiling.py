@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch._dynamo
 
-from limbeck.runtime.cache import cache_root
+from limbeck.runtime.kept import cache_root
 
 LIMIT = 64
 

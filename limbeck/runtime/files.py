@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save as serialise
 
-from limbeck.runtime.fingerprint import encodable, plain
+from limbeck.runtime.fingerprint import array_fingerprint, encodable, plain
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -52,18 +52,33 @@ def read_json(path: Path) -> Any:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any] | None = None) -> None:
-    """Write tensors and a JSON-able `metadata` object to one safetensors file, atomically."""
+    """Write tensors, a JSON-able `metadata` object and the tensors' digests to one safetensors file, atomically."""
     header = {"json": json.dumps(plain(dict(metadata or {})))}
+    if "digests" not in (metadata or {}):  # else whoever says so checks them
+        header["digests"] = json.dumps({name: digest(tensor) for name, tensor in tensors.items()})
     # Clones, because safetensors refuses two names for one memory.
     held = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     write_bytes(path, serialise(held, metadata=header))
 
 
 def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The tensors and the metadata object of a file written by `write_tensors`."""
+    """The tensors and the metadata object of a file written by `write_tensors`.
+
+    Raises:
+        ValueError: when a tensor is not the one that was written; files of earlier versions do not say which that was.
+    """
     with safe_open(path, framework="pt", device=device) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
-        return tensors, read_header(file.metadata())
+        header = file.metadata() or {}
+    for name, expected in json.loads(header.get("digests", "{}")).items():
+        if name not in tensors or digest(tensors[name]) != expected:
+            raise ValueError(f"{name} has changed since it was written")
+    return tensors, read_header(header)
+
+
+def digest(tensor: torch.Tensor) -> str:
+    """Sixteen hexadecimal digits that identify the numbers of a tensor."""
+    return array_fingerprint(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
 
 
 def read_header(metadata: Mapping[str, str] | None) -> dict[str, Any]:

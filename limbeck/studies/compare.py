@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from limbeck.experts.fill import Shard
 from limbeck.methods.registry import method_of
 from limbeck.recipes import load_recipe, parse_overrides, recipe_names
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json, write_text
 from limbeck.runtime.fingerprint import encodable, flatten
 from limbeck.runtime.progress import NoProgress, Progress

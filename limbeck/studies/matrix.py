@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from limbeck.experts.fill import Shard
 from limbeck.runtime.errors import Failure, UsageError, require
+from limbeck.runtime.executor import Shard, cores
 from limbeck.runtime.progress import NoProgress, Progress, Stage
-from limbeck.runtime.workers import cores
 from limbeck.studies.cells import Cell, CellFolder, Record
 
 LOOK_EVERY = 0.1  # seconds between two looks at the processes

@@ -17,8 +17,8 @@ from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_micro_batch, output_sizes, sizes
 from limbeck.runtime.compiling import keep_compiled_code
 from limbeck.runtime.devices import one_thread
+from limbeck.runtime.executor import cores
 from limbeck.runtime.memory import free_memory
-from limbeck.runtime.workers import cores
 from limbeck.training.gradient import Gradient, Loss
 from limbeck.training.images import Images
 from limbeck.training.targets import Targets

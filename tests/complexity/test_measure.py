@@ -19,8 +19,8 @@ from limbeck.complexity.results import extremes, reliability
 from limbeck.complexity.run import Complexity, measure_complexity
 from limbeck.complexity.settings import ComplexitySettings
 from limbeck.data.imageset import ImageSet, whole
-from limbeck.experts.fill import Shard
 from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.executor import Shard
 from limbeck.runtime.progress import NoProgress
 from limbeck.runtime.random import generator
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from limbeck.data.pool import spread
 from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.executor import spread
 
 
 def double(number: int) -> int:

@@ -52,7 +52,7 @@ def made(tmp_path: Path, tables: torch.Tensor, ipc: int, label_experts: int = EX
     network = FlatNetwork(Lookup(), "lookup")
     store = TrajectoryStore(tmp_path, {"num_parameters": network.num_parameters, "dtype": "float32"})
     for expert, table in enumerate(tables):
-        store.write(expert, {5: table.flatten()}, {})
+        store.write(expert, {5: table.flatten()})
     parts = (data, Identity(), network, lambda: store, label_experts, 5, ipc, 0, torch.device("cpu"), 0.01)
     return Initial(*parts, lambda: FEATURES)
 

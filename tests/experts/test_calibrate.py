@@ -12,11 +12,10 @@ from experts.walks import Walker, filled
 
 from limbeck.experts import calibrate, trainer
 from limbeck.experts.calibrate import Pace, _sets, _timed, _Trials, difficulty_seconds, forecast
-from limbeck.experts.estimate import missing_jobs
 from limbeck.experts.files import Job
-from limbeck.experts.fill import Want, fill, want_of
 from limbeck.experts.imported import import_lists
-from limbeck.experts.train import ExpertTask, material_of, scoring_of, train_experts
+from limbeck.experts.store import Want, missing_jobs, want_of
+from limbeck.experts.train import ExpertTask, fill, material_of, scoring_of, train_experts
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import NoProgress
@@ -135,7 +134,7 @@ def test_a_forecast_measures_and_leaves_nothing(cache: Path, changes: dict[str, 
 def test_difficulties_count_unless_they_are_known() -> None:
     made = task(curriculum="pad")
     scoring = scoring_of(made, material_of(made))
-    assert scoring.held() is None
+    assert not scoring.held()
     found = forecast(made, want(made, [0]), None)
     assert found["parts"]["difficulty"] > 0
     scoring.curriculum(NoProgress())

@@ -10,11 +10,12 @@ import torch
 from experts.test_store import RECORD
 
 from limbeck.cli.main import main
-from limbeck.experts.fill import Shard, want_of
-from limbeck.experts.store import TrajectoryStore
+from limbeck.experts.store import Difficulty, Summary, TrajectoryStore, want_of
 from limbeck.experts.train import made_with
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import load_recipe
+from limbeck.runs.build import augmentation_of
+from limbeck.runtime.executor import Shard
 
 Run = Any
 
@@ -34,12 +35,12 @@ def path(tmp_path: Path) -> Path:
     """What the recipe `scenes` reads (epochs 0 … 5 and the last, 6, of six experts), and epochs 6 … 8 of eight."""
     settings = load_recipe("scenes")
     network = flat_network("ConvNetD1-w4", (3, 8, 8), 10)
-    made = made_with(settings.network, settings.experts, settings.augment, settings.seed)
+    made = made_with(settings.network, settings.experts, augmentation_of(settings.augment), settings.seed)
     store = TrajectoryStore(tmp_path / "store", {"num_parameters": network.num_parameters, **made}, {"source": "scenes:easy"})
     for expert in range(8):
         draws = torch.Generator().manual_seed(expert)
         thetas = {epoch: torch.randn(network.num_parameters, generator=draws) for epoch in range(9)}
-        store.write(expert, thetas, {"val_accuracy": [0.1 * (epoch + 1) for epoch in range(8)]})
+        store.write(expert, thetas, [0.1 * (epoch + 1) for epoch in range(8)])
     store.note(want_of(settings.experts, range(6)))
     return store.path
 
@@ -72,7 +73,7 @@ def test_show_prints_the_difficulties_of_a_curriculum(limbeck: Run, path: Path, 
 
     assert "difficulty of" not in limbeck("experts", "show", path)[1]
     before = widths()
-    TrajectoryStore(path).note_difficulty(RECORD)
+    TrajectoryStore(path).note_difficulty(Difficulty.from_dict(RECORD))
     out = limbeck("experts", "show", path)[1]
     said = "difficulty of 3 training images: grand, the mean over 3 networks after 5 epochs, fingerprint 0123456789abcdef"
     assert said in out.splitlines()
@@ -83,7 +84,7 @@ def test_show_prints_the_difficulties_of_a_curriculum(limbeck: Run, path: Path, 
     assert widths() == pytest.approx(2 * before, rel=0.05)
     assert json.loads(limbeck("experts", "show", path, "--json")[1])["store"]["difficulty"] == [RECORD]
     many = [{**RECORD["classes"][0], "class": k, "name": f"[class{k}]", "mean": float(k)} for k in range(50)]
-    TrajectoryStore(path).note_difficulty({**RECORD, "fingerprint": "fedcba9876543210", "classes": many})
+    TrajectoryStore(path).note_difficulty(Difficulty.from_dict({**RECORD, "fingerprint": "fedcba9876543210", "classes": many}))
     out = limbeck("experts", "show", path)[1]
     assert [f"[class{k}]" in out for k in (0, 9, 10, 39, 40, 49)] == [True, True, False, False, True, True]
     assert "warning: the scores were computed anew" in out
@@ -120,7 +121,7 @@ def test_prune(limbeck: Run, path: Path) -> None:
     status, out, _ = limbeck("experts", "prune", path, "--keep", "1-2", "--json")
     assert status == 0
     assert len(json.loads(out)["removed"]) == 6
-    assert TrajectoryStore(path).summary()["epochs"] == [1, 2]
+    assert TrajectoryStore(path).summary().epochs == [1, 2]
 
 
 def test_a_recipe_that_reads_another_store_prunes_nothing(limbeck: Run, path: Path) -> None:
@@ -196,10 +197,13 @@ def test_the_shard_is_handed_on(limbeck: Run, monkeypatch: pytest.MonkeyPatch) -
 
     def train_experts(settings: object, **options: object) -> Any:
         asked.append(options.get("shard"))
-        return SimpleNamespace(path=Path("experts"), summary=lambda: {"path": "experts", "num_experts": 1})
+        return SimpleNamespace(path=Path("experts"), summary=lambda: Summary("experts", 1, [], 0, []))
 
     monkeypatch.setattr("limbeck.runs.distill.train_experts", train_experts)
-    assert limbeck("experts", "scenes", "--shard", "2/3")[:2] == (0, "num_experts: 1\nexperts: experts\n")
+    assert limbeck("experts", "scenes", "--shard", "2/3")[:2] == (
+        0,
+        "num_experts: 1\nepochs: []\nbytes: 0\nlast_epoch_accuracy: []\nexperts: experts\n",
+    )
     assert limbeck("experts", "scenes")[0] == 0
     assert asked == [Shard(2, 3), None]
 
@@ -211,7 +215,7 @@ def test_a_recipe_called_like_an_action_is_its_file(limbeck: Run, tmp_path: Path
 
     def train_experts(settings: Any, **options: object) -> Any:
         seen.append(settings.ipc)
-        return SimpleNamespace(path=Path("experts"), summary=lambda: {"path": "experts"})
+        return SimpleNamespace(path=Path("experts"), summary=lambda: Summary("experts", 0, [], 0, []))
 
     monkeypatch.setattr("limbeck.runs.distill.train_experts", train_experts)
     assert limbeck("experts", "./show.yaml")[0] == 0

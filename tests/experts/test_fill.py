@@ -16,12 +16,13 @@ import pytest
 import torch
 from experts.walks import IDENTITY, Walker, walk
 
-from limbeck.experts import recorder
+from limbeck.experts import files as expert_files
 from limbeck.experts.blocks import BLOCK, Point
-from limbeck.experts.fill import Shard, Want, fill, say_lacking
-from limbeck.experts.store import TrajectoryStore
-from limbeck.experts.verify import verify
+from limbeck.experts.maintain import verify
+from limbeck.experts.store import TrajectoryStore, Want, say_lacking
+from limbeck.experts.train import fill
 from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.executor import Shard
 
 WANT = Want(3, tuple(range(22)), 60, 2, "fp32")
 
@@ -55,7 +56,7 @@ def test_only_what_is_wanted_is_kept(tmp_path: Path) -> None:
     blocks = ["epochs-0000-0007-0000.safetensors", "epochs-0008-0015-0000.safetensors", "epochs-0016-0021-0000.safetensors"]
     assert files(store, 2) == [*blocks, "state-0021.safetensors"]
     assert files(store, 0) == [*blocks, "epochs-0060-0060-0000.safetensors", "state-0021.safetensors", "state-0060.safetensors"]
-    assert store.log(0)["val_accuracy"] == [epoch / 1000 for epoch in range(1, 61)]
+    assert store.accuracies(0) == [epoch / 1000 for epoch in range(1, 61)]
     assert filled(tmp_path)[1] == []
 
 
@@ -79,7 +80,7 @@ def test_extension_trains_only_what_is_new(tmp_path: Path, coding: str) -> None:
         assert torch.equal(theta, thetas[epoch]) if coding == "fp32" else float((theta - thetas[epoch]).abs().max()) < 1e-3
     whole, _ = filled(tmp_path / "whole", want(3, 42, 75))
     for expert in range(3):  # in one go: the exact checkpoints are other ones, the log is the same
-        assert store.log(expert) == whole.log(expert)
+        assert store.accuracies(expert) == whole.accuracies(expert)
         assert torch.equal(store.read(expert, 75), whole.read(expert, 75))
     assert verify(store) == verify(whole) == []
 
@@ -101,7 +102,7 @@ def test_epochs_of_another_training_are_trained_again(tmp_path: Path) -> None:
     """A block that does not start where the one before ends, because that was trained elsewhere since, is not mixed with it."""
     store, _ = filled(tmp_path, Want(1, tuple(range(22)), None, 1, "fp32"))
     elsewhere = {epoch: theta + 1e-6 for epoch, theta in enumerate(walk(0, 7))}
-    store.write(0, elsewhere, {})
+    store.write(0, elsewhere)
     assert store.shelf(0).missing(range(22)) == list(range(8, 16))
     problems = verify(store)
     assert problems[0] == "expert-0000/epochs-0008-0015-0000.safetensors: it does not go on where epoch 7 ends"
@@ -112,7 +113,7 @@ def test_epochs_of_another_training_are_trained_again(tmp_path: Path) -> None:
 
 def test_a_long_way_to_the_labels_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, saves = TrajectoryStore(tmp_path, IDENTITY), []
-    real = recorder.write_point
+    real = expert_files.write_point
 
     def stops(folder: Path, epoch: int, *rest: Any, **options: Any) -> Point:
         saves.append(epoch)
@@ -120,15 +121,15 @@ def test_a_long_way_to_the_labels_is_not_lost(tmp_path: Path, monkeypatch: pytes
             raise KeyboardInterrupt
         return real(folder, epoch, *rest, **options)
 
-    monkeypatch.setattr(recorder, "write_point", stops)
+    monkeypatch.setattr(expert_files, "write_point", stops)
     with pytest.raises(KeyboardInterrupt):
         fill(store, WANT, Walker(store).train)
-    monkeypatch.setattr(recorder, "write_point", real)
+    monkeypatch.setattr(expert_files, "write_point", real)
     assert saves == [7, 15, 21, 29, 37, 45]
     store, trained = filled(tmp_path)
     assert trained[0] == (0, 37, 60)
     assert_exact(store, WANT)
-    assert store.log(0)["val_accuracy"] == [epoch / 1000 for epoch in range(1, 61)]
+    assert store.accuracies(0) == [epoch / 1000 for epoch in range(1, 61)]
     assert files(store, 0)[-2:] == ["state-0021.safetensors", "state-0060.safetensors"]
 
 
@@ -169,14 +170,15 @@ sys.path.insert(0, {tests!r})
 import torch
 torch.set_num_threads(1)
 from experts.walks import IDENTITY, Walker
-from limbeck.experts import fill as filling
-from limbeck.experts.store import TrajectoryStore
+from limbeck.experts import train as filling
+from limbeck.runtime.executor import Shard
+from limbeck.experts.store import TrajectoryStore, Want
 filling.PATIENCE = 0.02
 
 def work(path, want, shard):
     store = TrajectoryStore(path, IDENTITY)
     train = Walker(store, want.coding, path / "trained").train
-    filling.fill(store, want, train, shard=filling.Shard(*shard))
+    filling.fill(store, want, train, shard=Shard(*shard))
 
 for line in sys.stdin:
     path, (number, epochs, *rest), shards, seconds = json.loads(line)
@@ -185,7 +187,7 @@ for line in sys.stdin:
         children.append(os.fork())
         if children[-1] == 0:
             try:
-                work(Path(path), filling.Want(number, tuple(epochs), *rest), shard)
+                work(Path(path), Want(number, tuple(epochs), *rest), shard)
             except BaseException:
                 traceback.print_exc()
                 os._exit(1)
@@ -243,7 +245,7 @@ def test_killed_at_random_moments_a_store_is_intact_every_time(tmp_path: Path, f
         assert verify(store, [want]) == []
         assert not list(path.glob("expert-*/.*"))  # nor is anything half written left
         for expert in range(2):
-            assert store.log(expert) == reference.log(expert)
+            assert store.accuracies(expert) == reference.accuracies(expert)
             assert store.held(expert) == reference.held(expert)
             for epoch in (19, 40):  # which end a block however the training was cut
                 assert torch.equal(store.read(expert, epoch), reference.read(expert, epoch))
@@ -274,7 +276,7 @@ def test_a_process_that_is_killed_leaves_its_experts_to_another(tmp_path: Path, 
 
 
 def test_an_expert_that_another_process_trains_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("limbeck.experts.fill.PATIENCE", 0.01)
+    monkeypatch.setattr("limbeck.experts.train.PATIENCE", 0.01)
     store = TrajectoryStore(tmp_path, IDENTITY)
     walker, want = Walker(store), Want(2, (0, 1), None, 2, "fp32")
     holder = store.shelf(1).lock()
@@ -310,11 +312,11 @@ def test_a_store_is_shared_read_only(tmp_path_factory: pytest.TempPathFactory) -
             with pytest.raises(PermissionError):
                 (path / "written").touch()
             store = TrajectoryStore(path, IDENTITY)
-            assert WANT.lacking(store) == {}
+            assert store.lacking(WANT) == {}
             fill(store, WANT, lambda jobs: pytest.fail("trained"))
             assert_exact(store, WANT)
             assert verify(store) == []
-            assert store.summary()["num_experts"] == 3
+            assert store.summary().num_experts == 3
             with pytest.raises(UsageError, match=r"lacks experts and cannot be written \(Permission denied\)$"):
                 fill(store, Want(4, (0, 1), None, 4, "fp32"), lambda jobs: pytest.fail("trained"))
         finally:

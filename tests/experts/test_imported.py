@@ -42,7 +42,7 @@ def test_experts_of_all_files_are_taken_in_order(tmp_path: Path) -> None:
     for expert in range(3):
         assert store.held(expert) == [0, 1, 2, 3]
         assert all(torch.equal(store.read(expert, epoch), flat(100 * expert + epoch)) for epoch in range(4))
-        assert store.log(expert) == {"val_accuracy": [None] * 3}
+        assert store.accuracies(expert) == [None] * 3
     (want,) = store.wanted()
     assert (want.num_experts, want.epochs, want.last) == (3, (0, 1, 2, 3), None)
     assert not list(tmp_path.glob(".*"))

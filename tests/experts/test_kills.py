@@ -11,8 +11,8 @@ import pytest
 import torch
 from experts.walks import snapshot
 
+from limbeck.experts.maintain import verify
 from limbeck.experts.store import TrajectoryStore
-from limbeck.experts.verify import verify
 
 KILLS = 20
 OVERRIDES = {
@@ -61,7 +61,7 @@ def test_experts_killed_at_twenty_random_moments_end_with_the_same_files(tmp_pat
     timed(tmp_path / "first", cache)  # fills the cache of images
     first, whole = timed(tmp_path / "whole", cache)
     shelves = [TrajectoryStore(tmp_path / "whole").shelf(expert) for expert in range(12)]
-    assert "half" in {block.header["coding"] for shelf in shelves for block in shelf.blocks}
+    assert "half" in {block.header.coding for shelf in shelves for block in shelf.blocks}
     expected, kills, rounds, left = snapshot(tmp_path / "whole"), 0, 0, set()
     while kills < KILLS:
         store, rounds = tmp_path / f"killed-{rounds}", rounds + 1

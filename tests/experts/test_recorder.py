@@ -6,10 +6,8 @@ import pytest
 import torch
 from experts.walks import IDENTITY, filled, walk
 
-from limbeck.experts.files import Shelf
-from limbeck.experts.fill import Want
-from limbeck.experts.recorder import Recorder
-from limbeck.experts.store import TrajectoryStore
+from limbeck.experts.files import Recorder, Shelf
+from limbeck.experts.store import TrajectoryStore, Want
 from limbeck.runtime.errors import Failure, UsageError
 
 

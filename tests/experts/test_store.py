@@ -7,9 +7,8 @@ import pytest
 import torch
 from experts.walks import IDENTITY, walk
 
-from limbeck.experts.blocks import blocks_of
-from limbeck.experts.epochs import parse_epochs, text_of
-from limbeck.experts.store import TrajectoryStore, difference
+from limbeck.experts.blocks import blocks_of, parse_epochs, text_of
+from limbeck.experts.store import Difficulty, TrajectoryStore, difference
 from limbeck.runtime.errors import UsageError
 
 SMALL = {"network": "ConvNetD1-w4", "num_parameters": 5, "seed": 0}
@@ -32,8 +31,8 @@ def test_difficulties_are_noted_once_each(tmp_path: Path) -> None:
     assert store.difficulties() == []
     other = {**RECORD, "fingerprint": "fedcba9876543210"}
     for record in (RECORD, other, RECORD):
-        store.note_difficulty(record)
-    assert TrajectoryStore(tmp_path).difficulties() == [RECORD, other]
+        store.note_difficulty(Difficulty.from_dict(record))
+    assert [scores.to_dict() for scores in TrajectoryStore(tmp_path).difficulties()] == [RECORD, other]
     for content in ("{", "[]", '{"classes": []}', json.dumps(RECORD | {"classes": [{"class": 0}]})):
         (tmp_path / "difficulty-fedcba9876543210.json").write_text(content)
         with pytest.raises(UsageError, match=r"^experts: '.*difficulty-fedcba9876543210.json' is broken; delete it$"):
@@ -43,7 +42,7 @@ def test_difficulties_are_noted_once_each(tmp_path: Path) -> None:
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     thetas = {epoch: torch.randn(5) for epoch in (0, 2, 7, 8, 9)}
     store = TrajectoryStore(tmp_path, SMALL)
-    store.write(3, thetas, {"val_accuracy": [0.5, 0.25]})
+    store.write(3, thetas, [0.5, 0.25])
     for opened in (store, TrajectoryStore(tmp_path, SMALL), TrajectoryStore(tmp_path)):
         for epoch, theta in thetas.items():
             assert torch.equal(opened.read(3, epoch), theta)
@@ -52,8 +51,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         assert not opened.holds(3, [1])
         assert not opened.holds(0, [0])
         assert opened.experts == [3]
-        assert opened.summary()["epochs"] == [0, 2, 7, 8, 9]
-        assert opened.log(3) == {"val_accuracy": [0.5, 0.25, *[None] * 7]}
+        assert opened.summary().epochs == [0, 2, 7, 8, 9]
+        assert opened.accuracies(3) == [0.5, 0.25, *[None] * 7]
         for expert, epoch in ((3, 1), (0, 0), (3, 10)):
             with pytest.raises(KeyError):
                 opened.read(expert, epoch)
@@ -62,7 +61,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("coding", ["fp32", "fp16", "half"])
 def test_what_is_read_may_be_changed(tmp_path: Path, coding: str) -> None:
     store = TrajectoryStore(tmp_path, IDENTITY)
-    store.write(0, dict(enumerate(walk(0, 3))), {}, coding)
+    store.write(0, dict(enumerate(walk(0, 3))), coding=coding)
     for epoch in (1, 3):
         theta = store.read(0, epoch)
         before = theta.clone()
@@ -73,13 +72,13 @@ def test_what_is_read_may_be_changed(tmp_path: Path, coding: str) -> None:
 
 def test_an_accuracy_after_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
     store = TrajectoryStore(tmp_path, SMALL)
-    store.write(0, {0: torch.zeros(5)}, {"val_accuracy": [0.1, 0.2, 0.3]})
-    assert TrajectoryStore(tmp_path).log(0) == {"val_accuracy": [0.1, 0.2, 0.3]}
+    store.write(0, {0: torch.zeros(5)}, [0.1, 0.2, 0.3])
+    assert TrajectoryStore(tmp_path).accuracies(0) == [0.1, 0.2, 0.3]
 
 
 def test_half_reads_what_was_written_within_its_error(tmp_path: Path) -> None:
     thetas, store = walk(0, 20), TrajectoryStore(tmp_path, IDENTITY)
-    store.write(0, dict(enumerate(thetas)), {}, "half")
+    store.write(0, dict(enumerate(thetas)), coding="half")
     read = [store.read(0, epoch) for epoch in range(21)]
     assert all(torch.equal(read[epoch], thetas[epoch]) for epoch in (7, 15, 20))
     assert not torch.equal(read[6], thetas[6])
@@ -87,7 +86,7 @@ def test_half_reads_what_was_written_within_its_error(tmp_path: Path) -> None:
         for start in range(21 - ahead):
             true = thetas[start + ahead].double() - thetas[start].double()
             assert float((read[start + ahead].double() - read[start].double() - true).norm() / true.norm()) < 0.01
-    assert [block.header["coding"] for block in store.shelf(0).blocks] == ["half"] * 3
+    assert [block.header.coding for block in store.shelf(0).blocks] == ["half"] * 3
 
 
 def test_another_identity_is_refused(tmp_path: Path) -> None:
@@ -143,7 +142,7 @@ def no_end(content: bytes) -> bytes:
 @pytest.mark.parametrize("harm", [cut, header, other_json, no_end, lambda content: b"", lambda content: b"\xff" * 100])
 def test_broken_files_are_named(tmp_path: Path, harm: object) -> None:
     store = TrajectoryStore(tmp_path, SMALL)
-    store.write(0, {0: torch.ones(5)}, {})
+    store.write(0, {0: torch.ones(5)})
     (file,) = tmp_path.glob("expert-*/*.safetensors")
     harmed = harm(file.read_bytes())  # type: ignore[operator]
     assert harmed != file.read_bytes()
@@ -154,7 +153,7 @@ def test_broken_files_are_named(tmp_path: Path, harm: object) -> None:
 
 
 def test_checkpoints_of_another_size_are_refused(tmp_path: Path) -> None:
-    TrajectoryStore(tmp_path, SMALL).write(0, {0: torch.ones(6)}, {})
+    TrajectoryStore(tmp_path, SMALL).write(0, {0: torch.ones(6)})
     with pytest.raises(UsageError, match="it has 6 parameters, not 5"):
         TrajectoryStore(tmp_path).read(0, 0)
 
@@ -162,16 +161,16 @@ def test_checkpoints_of_another_size_are_refused(tmp_path: Path) -> None:
 def test_what_is_not_finite_is_not_written(tmp_path: Path) -> None:
     store = TrajectoryStore(tmp_path, SMALL)
     with pytest.raises(ValueError, match="not finite"):
-        store.write(0, {0: torch.full((5,), torch.nan)}, {})
+        store.write(0, {0: torch.full((5,), torch.nan)})
     assert store.experts == []
 
 
 def test_the_last_writing_of_an_epoch_counts(tmp_path: Path) -> None:
     store = TrajectoryStore(tmp_path, SMALL)
-    store.write(0, {0: torch.zeros(5), 4: torch.zeros(5)}, {})
+    store.write(0, {0: torch.zeros(5), 4: torch.zeros(5)})
     before = TrajectoryStore(tmp_path)
     assert before.read(0, 4).tolist() == [0.0] * 5
-    store.write(0, {epoch: torch.ones(5) for epoch in range(6)}, {})
+    store.write(0, {epoch: torch.ones(5) for epoch in range(6)})
     for opened in (store, TrajectoryStore(tmp_path)):
         assert [opened.read(0, epoch).tolist() for epoch in (0, 2, 4)] == [[1.0] * 5] * 3
     assert before.read(0, 4).tolist() == [0.0] * 5  # it reads on what it knew
@@ -180,11 +179,11 @@ def test_the_last_writing_of_an_epoch_counts(tmp_path: Path) -> None:
 
 def test_stray_files_are_left_alone(tmp_path: Path) -> None:
     store = TrajectoryStore(tmp_path, SMALL)
-    store.write(0, {0: torch.ones(5)}, {})
+    store.write(0, {0: torch.ones(5)})
     for name in ("epochs-0000-0001-abcdef12.safetensors", "extra.safetensors", "notes.txt", ".epochs-x.part"):
         (tmp_path / "expert-0000" / name).write_text("?")
     (tmp_path / "expert-old").mkdir()
-    assert TrajectoryStore(tmp_path).summary()["epochs"] == [0]
+    assert TrajectoryStore(tmp_path).summary().epochs == [0]
 
 
 def test_runs_are_cut_into_blocks() -> None:

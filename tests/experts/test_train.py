@@ -11,16 +11,16 @@ from limbeck.augmentation import Dsa
 from limbeck.data.load import load_data
 from limbeck.data.preprocessing import fit_preprocessing
 from limbeck.data.settings import DataSettings
-from limbeck.experts import difficulty as difficulty_module
+from limbeck.experts import curriculum as curriculum_module
 from limbeck.experts import trainer as experts
-from limbeck.experts.fill import Shard
 from limbeck.experts.imported import import_lists
+from limbeck.experts.maintain import verify
 from limbeck.experts.settings import ExpertSettings
 from limbeck.experts.store import TrajectoryStore
 from limbeck.experts.train import ExpertTask, train_experts
-from limbeck.experts.verify import verify
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.fingerprint import array_fingerprint
 from limbeck.runtime.progress import Progress, Stage
@@ -63,10 +63,10 @@ def assert_same(store: TrajectoryStore, other: TrajectoryStore, experts_: range,
 
 def test_only_what_is_wanted_is_kept_and_a_second_run_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     store = train_experts(task(), [0, 2])
-    assert store.summary()["epochs"] == [0, 2, 3]
+    assert store.summary().epochs == [0, 2, 3]
     assert not torch.equal(store.read(0, 0), store.read(1, 0))
-    assert all(0 <= value <= 1 for value in store.log(1)["val_accuracy"])
-    assert len(store.log(1)["val_accuracy"]) == 3
+    assert all(0 <= value <= 1 for value in store.accuracies(1))
+    assert len(store.accuracies(1)) == 3
     calls = Calls(monkeypatch, most=0)
     for changes in ({}, {"num_experts": 1}, {"dtype": "half"}, {"label_experts": 1}, {"train_epochs": 2}):
         assert train_experts(task(**changes), [2]).path == store.path
@@ -108,7 +108,7 @@ def test_epochs_and_experts_are_added_without_training_again(
     assert store.held(0) == store.held(1) == [0, 1, 2, 3, 6]
     whole = fresh(monkeypatch, tmp_path, more, [0, 1, 2, 3])
     assert_same(store, whole, range(2), [3, 6])
-    assert store.log(0) == whole.log(0)
+    assert store.accuracies(0) == whole.accuracies(0)
     assert verify(store) == []
     if dtype == "fp32":
         assert_same(store, whole, range(2), [0, 1, 2, 3, 6])
@@ -231,15 +231,15 @@ def test_a_store_says_which_scores_its_experts_were_trained_on(monkeypatch: pyte
     (file,) = (cache / "difficulty").glob("*.safetensors")
     scores, labels = read_tensors(file)[0]["scores"].numpy(), made.data.train.labels
     (record,) = store.difficulties()
-    assert record["measure"] == "el2n"
-    assert record["fingerprint"] == array_fingerprint(scores)
-    assert [row["name"] for row in record["classes"]] == list(made.data.class_names)
-    assert [row["mean"] for row in record["classes"]] == [pytest.approx(scores[labels == k].mean()) for k in range(10)]
-    assert (record["easiest"][0], record["hardest"][0]) == (scores.argmin(), scores.argmax())
+    assert record.measure == "el2n"
+    assert record.fingerprint == array_fingerprint(scores)
+    assert [row.name for row in record.classes] == list(made.data.class_names)
+    assert [row.mean for row in record.classes] == [pytest.approx(scores[labels == k].mean()) for k in range(10)]
+    assert (record.easiest[0], record.hardest[0]) == (scores.argmin(), scores.argmax())
     more = dataclasses.replace(made, settings=dataclasses.replace(made.settings, num_experts=2))
     assert train_experts(more, [0]).difficulties() == [record]  # the scores were found
     file.unlink()
-    monkeypatch.setattr(difficulty_module, "difficulty", lambda *args: scores + 1)
+    monkeypatch.setattr(curriculum_module, "difficulty", lambda *args: scores + 1)
     most = dataclasses.replace(made, settings=dataclasses.replace(made.settings, num_experts=3))
     assert len(train_experts(most, [0]).difficulties()) == 2
 
@@ -248,7 +248,7 @@ def test_without_images_to_validate_on_there_are_no_accuracies() -> None:
     made = task(num_experts=1)
     empty = made.data.val.take(made.data.val.rows[:0])
     store = train_experts(dataclasses.replace(made, data=dataclasses.replace(made.data, val=empty)), [0])
-    assert store.log(0) == {"val_accuracy": [None] * 3}
+    assert store.accuracies(0) == [None] * 3
 
 
 def test_progress_counts_what_is_left() -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 from experts.walks import IDENTITY, filled
 
-from limbeck.experts.blocks import digest, write_rows
-from limbeck.experts.fill import Want
-from limbeck.experts.store import TrajectoryStore
-from limbeck.experts.verify import verify
+from limbeck.experts.blocks import Header, write_rows
+from limbeck.experts.maintain import verify
+from limbeck.experts.store import TrajectoryStore, Want
+from limbeck.runtime.files import digest
 
 
 def test_every_byte_of_a_file_counts(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_what_is_missing_is_listed(tmp_path: Path) -> None:
 def test_numbers_that_are_not_finite_are_found(tmp_path: Path) -> None:
     TrajectoryStore(tmp_path, IDENTITY)
     theta = torch.full((1, 700), torch.inf)
-    header = {"epochs": [0], "coding": "fp32", "step_error": 0.0, "after": None, "end": digest(theta), "accuracy": {}, "state": 0}
+    header = Header(epochs=[0], coding="fp32", end=digest(theta), state=0)
     file = write_rows(tmp_path / "expert-0000", {"theta": theta}, header, 0).path
     problem = f"expert-0000/{file.name}: theta has numbers that are not finite"
     assert verify(TrajectoryStore(tmp_path), []) == [problem]

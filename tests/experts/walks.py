@@ -5,10 +5,9 @@ from pathlib import Path
 
 import torch
 
-from limbeck.experts.files import Job
-from limbeck.experts.fill import Want, fill
-from limbeck.experts.recorder import Recorder
-from limbeck.experts.store import TrajectoryStore
+from limbeck.experts.files import Job, Recorder
+from limbeck.experts.store import TrajectoryStore, Want
+from limbeck.experts.train import fill
 
 IDENTITY = {"network": "walk", "num_parameters": 700, "seed": 0}
 HALF = Want(2, tuple(range(20)), 30, 2, "half")

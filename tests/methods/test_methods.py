@@ -1,4 +1,4 @@
-"""Every method from one word to an evaluated set: what it starts from, what it keeps fixed, and that it resumes exactly."""
+"""Methods by name: what they stand for, what single ones do, and what they refuse. `test_contract.py` has what holds of all."""
 
 from pathlib import Path
 
@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from limbeck.distilled.set import DistilledSet
-from limbeck.experts.train import train_experts
 from limbeck.methods.registry import METHODS
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import key_types, load_recipe, settings_from_plain
@@ -17,7 +16,6 @@ from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.fingerprint import encodable
-from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.progress import NoProgress
 
 OVERRIDES = {
@@ -75,59 +73,6 @@ def test_a_preset_lies_under_the_recipe_and_is_stored_whole() -> None:
     assert (ftd.experts.optimiser, ftd.experts.alpha) == ("gsam", 0.4)
     assert settings_from_plain(encodable(ftd)) == ftd
     assert load_recipe("scenes", {"method": "edf"}) == load_recipe("scenes")
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_method_makes_a_set(tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, asked = settings(method), list[object]()
-    monkeypatch.setattr("limbeck.runs.workspace.train_experts", lambda *parts: asked.append(parts) or train_experts(*parts))
-    results = distill(made, tmp_path / "run")
-    held = DistilledSet.load(tmp_path / "run" / "distilled")
-    assert held.images.shape == (10, 3, 16, 16)
-    assert held.metadata["method"] == method
-    assert settings_from_plain(held.metadata["settings"]) == made
-    assert results["accuracy"]["distilled"]["n"] == 2
-    assert ("experts" in results) == bool(asked) == METHODS[method].experts  # nothing else may train any
-    if made.labels == "hard":
-        assert held.label_kind == "hard"
-        assert torch.equal(held.labels.argmax(1), held.classes)
-    if METHODS[method].kind != "objective":
-        assert "best_iteration" not in results
-        return
-    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
-    losses = [row["loss"] for row in rows if row["kind"] == "iteration"]
-    assert len(losses) == 6
-    assert results["skipped_share"] < 1  # the recipe's limit and step size are those of another loss than DC's or DM's
-    first, last = (read_tensors(tmp_path / "run" / "snapshots" / f"iteration-{n:06d}.safetensors")[0] for n in (0, 6))
-    assert not torch.equal(first["X"], last["X"])
-    fixed = torch.equal(first["Y"], last["Y"])
-    assert fixed == (made.labels == "hard")
-
-
-@pytest.mark.parametrize("method", ["dc", "dsa", "dm", "mtt", "tesla", "ftd", "pad"])
-def test_a_method_goes_on_with_the_same_bits(tmp_path: Path, method: str) -> None:
-    whole = settings(method)
-    distill(whole, tmp_path / "whole")
-    import limbeck.methods.outer as outer
-
-    class Stop(Exception):
-        pass
-
-    iterate = outer.OuterLoop._iterate
-
-    def stops(self, state, metrics, stage):  # type: ignore[no-untyped-def]
-        if state.iteration == 5:
-            raise Stop
-        iterate(self, state, metrics, stage)
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(outer.OuterLoop, "_iterate", stops)
-        with pytest.raises(Stop):
-            distill(whole, tmp_path / "killed")
-    distill(whole, tmp_path / "killed", resume=True)
-    name = "snapshots/iteration-000006.safetensors"
-    ours, theirs = (read_tensors(tmp_path / folder / name)[0] for folder in ("whole", "killed"))
-    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 def test_teslas_soft_labels_are_what_an_expert_says_of_the_first_images(tmp_path: Path) -> None:

@@ -29,9 +29,9 @@ from limbeck.runs.distill import distill, train_experts
 from limbeck.runs.evaluate import evaluate
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
-from limbeck.runtime.cache import lock
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_json, read_tensors
+from limbeck.runtime.kept import lock
 from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.progress import NoProgress
 
@@ -101,7 +101,7 @@ def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
     kept = sum(size * header["kept_share"][name] for name, size in sizes.items())
     assert kept == pytest.approx(network.num_parameters - network.num_parameters // 4)
     store = TrajectoryStore(Path(results["paths"]["experts"]))
-    assert store.summary()["epochs"] == [0, 1, 2, 3, 4]
+    assert store.summary().epochs == [0, 1, 2, 3, 4]
     again = evaluate(tmp_path / "run" / "distilled", made)
     assert again["accuracy"]["distilled"] == results["accuracy"]["distilled"]
     assert again["accuracy"]["random"] == results["accuracy"]["random"]

@@ -38,7 +38,7 @@ def test_the_experts_stage_takes_nothing_once_they_are_there(cache: Path):
     assert first["seconds"] > 0
     assert first["to_write"] == first["disk"]
     store = train_experts(settings())
-    assert first["disk"] == pytest.approx(store.summary()["bytes"], rel=0.1)
+    assert first["disk"] == pytest.approx(store.summary().bytes, rel=0.1)
     found = plan(settings())["experts"]
     nothing = {"seconds": 0.0, "parts": {}, "at_once": 0, "missing_experts": 0, "epochs": 0, "to_write": 0}
     assert found == first | nothing

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from studies.fake_cells import cell, command, results, starts
 
-from limbeck.experts.fill import Shard
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.executor import Shard
 from limbeck.runtime.progress import NoProgress, Stage
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.studies import matrix

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from limbeck.runtime.workers import Ticks, cores, side_by_side, ticks
+from limbeck.runtime.executor import Ticks, cores, side_by_side, ticks
 
 
 def who(job: tuple[int, float]) -> tuple[int, int, int]:

@@ -1,0 +1,213 @@
+"""Work that is spread over processes: jobs that compute side by side, a stream of pieces, and shares of processes that never meet.
+
+Small networks gain little from a second thread, so that two jobs side by side are nearly twice as fast as one after the other.
+Their processes are loky's: they import nothing of the caller's script, so that a script needs no guard, and they stay for the next
+jobs. Large arrays reach them by way of a memory-mapped file. Pieces of a stream, which need no torch, are computed by processes
+that are forked at once.
+"""
+
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, TypeVar
+
+from limbeck.runtime.errors import Failure, require
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The items number, number + count, … of all: one of `count` shares, `number` from 1."""
+
+    number: int = 1
+    count: int = 1
+
+    @staticmethod
+    def parse(text: str) -> "Shard":
+        """`2/4`, the second of four.
+
+        Raises:
+            UsageError: for anything else.
+        """
+        matched = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+        require(matched is not None and 1 <= int(matched[1]) <= int(matched[2]), "--shard", text, "of the form i/n with 1 ≤ i ≤ n")
+        assert matched is not None
+        return Shard(int(matched[1]), int(matched[2]))
+
+    def takes(self, number: int) -> bool:
+        """Whether the item of that number (from 0) is among them."""
+        return number % self.count == self.number - 1
+
+    def of(self, total: int) -> list[int]:
+        """The numbers of its items among 0, …, total − 1."""
+        return list(range(self.number - 1, total, self.count))
+
+
+def cores() -> int:
+    """The cores that this process may use; `$LOKY_MAX_CPU_COUNT` where that is fewer."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    named = os.environ.get("LOKY_MAX_CPU_COUNT", "")
+    return max(1, min(allowed, int(named))) if named.isdigit() else allowed
+
+
+def side_by_side(function: Callable[[J], R], jobs: Sequence[J], processes: int) -> Iterator[R]:
+    """The results of `function` for every job, in order, computed by this process and `processes` − 1 others.
+
+    This process begins with the last job at once, the others with the first ones as soon as they have started.
+
+    Args:
+        function: of a module's top level.
+        jobs: what it is called with; picklable.
+        processes: how many compute at a time, at least 1.
+    """
+    from joblib import Parallel, delayed, parallel_config
+
+    left, done, root = deque(enumerate(jobs)), dict[int, R](), os.environ.get("LIMBECK_CACHE")
+    failed: list[BaseException] = []
+
+    def handed_out() -> Iterator[Any]:
+        while left:
+            with suppress(IndexError):  # this process took the last one meanwhile
+                yield delayed(_numbered)(root, function, *left.popleft())
+
+    def collect() -> None:
+        # Of one process joblib makes none; only so many jobs are under way as are to compute.
+        try:
+            with parallel_config(backend="loky", n_jobs=max(2, processes - 1), inner_max_num_threads=1, mmap_mode="c"):
+                others = Parallel(return_as="generator_unordered", pre_dispatch=processes - 1)
+                done.update(others(handed_out()))
+        except BaseException as error:  # noqa: BLE001 (raised where the results are wanted)
+            failed.append(error)
+
+    collector = threading.Thread(target=collect, daemon=True)
+    if processes > 1:
+        collector.start()
+    while left and not failed:
+        with suppress(IndexError):
+            number, job = left.pop()
+            done[number] = function(job)
+    if processes > 1:
+        collector.join()
+    if failed:
+        raise failed[0]
+    yield from (done[number] for number in range(len(jobs)))
+
+
+def _numbered(root: str | None, function: Callable[[J], R], number: int, job: J) -> tuple[int, R]:
+    # A process that stayed from earlier jobs keeps things where this one does (`kept.elsewhere`).
+    os.environ.pop("LIMBECK_CACHE", None) if root is None else os.environ.update(LIMBECK_CACHE=root)
+    return number, function(job)
+
+
+@contextmanager
+def spread(work: Callable[[J], R], pieces: Iterable[J], workers: int | None) -> Iterator[Iterator[R]]:
+    """An iterator over `work(piece)`, in the order of the pieces, computed by `workers` processes (None: one a core).
+
+    The processes start on entry: enter this before anything that starts a thread, such as a progress bar. A single piece, or a
+    single worker, is computed here. Of pieces that are made on demand only a few more than there are processes are ever held.
+
+    Raises:
+        Failure: when a process is killed.
+    """
+    count = workers or cores()
+    if isinstance(pieces, Sized):
+        count = min(count, len(pieces))
+    if count <= 1:
+        yield map(work, pieces)
+        return
+    # Forked processes do not import the user's script again, which would need a guard around its every statement; they touch
+    # neither torch nor a GPU. Where forking is unsafe the platform's own way is taken.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+    pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start_process)
+    try:
+        rest = iter(pieces)
+        under_way = deque(pool.submit(work, piece) for piece in islice(rest, 3 * count))
+        yield _in_order(pool, work, under_way, rest)
+    except BrokenProcessPool as error:
+        raise Failure("data.workers: a process that decodes images was killed; fewer of them need less memory") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _in_order(pool: ProcessPoolExecutor, work: Callable[[J], R], under_way: deque["Future[R]"], rest: Iterator[J]) -> Iterator[R]:
+    while under_way:
+        result = under_way.popleft().result()
+        under_way.extend(pool.submit(work, piece) for piece in islice(rest, 1))
+        yield result
+
+
+def _start_process() -> None:
+    """What a process does before its first piece: leave Ctrl-C, which reaches all of them, to the parent alone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
+
+
+def _end_with_parent() -> None:
+    """Let this process end when its parent is killed: orphans would wait for ever and hold the cache's lock, which they inherit."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class Ticks:
+    """A count that many processes add to: the length of a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self) -> None:
+        """Count one more."""
+        with self.path.open("ab") as file:
+            file.write(b".")
+
+    def count(self) -> int:
+        """How many there have been."""
+        return self.path.stat().st_size
+
+
+@contextmanager
+def ticks(show: Callable[[int], None], every: float = 0.5) -> Iterator[Ticks]:
+    """A count whose growth `show` is told from time to time, and a last time at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        counter, shown, over = Ticks(Path(folder) / "ticks"), 0, threading.Event()
+        counter.path.touch()
+
+        def look() -> None:
+            nonlocal shown
+            now = counter.count()
+            if now > shown:
+                show(now - shown)
+                shown = now
+
+        def watch() -> None:
+            while not over.wait(every):
+                look()
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield counter
+        finally:
+            over.set()
+            watcher.join()
+            look()
