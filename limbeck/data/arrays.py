@@ -21,7 +21,7 @@ from limbeck.data.imageset import ImageSet, whole
 from limbeck.data.resize import resized, wanted_sides
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import divide, hold_out_test
-from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.progress import NoProgress, Progress
 
 Layout = Literal["auto", "NCHW", "NHWC", "NHW"]
@@ -244,7 +244,7 @@ def _read(source: str) -> dict[str, np.ndarray]:
     except UsageError:
         raise
     except BROKEN as error:
-        raise _refusal(source, f"cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise _refusal(source, f"cannot be read: {one_line(error)}") from error
 
 
 def _class_names(source: str, names: np.ndarray) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from limbeck.data.classes import Classes
 from limbeck.data.settings import DataSettings
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.files import read_json
 
 PREFIX, RECORD, FORMAT = "benchmark:", "benchmark.json", 1
@@ -83,7 +83,7 @@ def _read(folder: Path, source: str) -> tuple[dict[str, Any], DataSettings]:
         subsets = {name: subset for name, subset in record["subsets"].items() if [entry["name"] for entry in subset["classes"]]}
         return subsets, DataSettings(**held)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise UsageError(f"data.source: the benchmark '{folder}' cannot be read: {reason[:200]}") from error
 
 

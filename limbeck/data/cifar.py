@@ -21,7 +21,7 @@ from limbeck.data.arrays import assembled
 from limbeck.data.imageset import ImageSet
 from limbeck.data.settings import DataSettings
 from limbeck.data.unpickle import Forbidden, read_pickle
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.progress import Progress
 
 PIXELS = 3 * 32 * 32
@@ -92,7 +92,7 @@ def load_cifar_archive(settings: DataSettings, archive: Path, progress: Progress
                     assert content is not None, "it is a regular file"
                     held[name] = content.read()
     except (tarfile.TarError, OSError, EOFError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UsageError(f"data.source: {settings.source!r} cannot be read as a tar archive ({reason})") from error
     for layout in LAYOUTS:
         if {*layout.train, *layout.test} <= held.keys():

@@ -30,7 +30,7 @@ from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import TEST_SHARE, Wanted, divide, hold_out, hold_out_test
 from limbeck.data.stream_cache import Label, Row, Stream, Streamed, streamed
-from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.errors import Failure, UsageError, one_line
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import cache_root
@@ -111,7 +111,7 @@ def _stream(
             stream = Stream(known["key"], lambda _: _unreachable(named))
             progress.say(f"{named}: the Hub cannot be reached; taking the images that were decoded before")
             return stream, known["names"] and tuple(known["names"]), known["parts"]
-        raise UsageError(f"data.source: {named!r} cannot be opened: {' '.join(str(error).split())}") from error
+        raise UsageError(f"data.source: {named!r} cannot be opened: {one_line(error)}") from error
     if chosen is None and settings.classes is not None and source.names is not None:
         chosen = [int(k) for k in Classes(source.names).choose(settings.classes, settings.source)]
     parts, wanted = list(source.parts), None if chosen is None else sorted(chosen)
@@ -162,9 +162,9 @@ def _open(named: str) -> Source:
     except Exception as error:  # the library and what it stands on raise errors of many kinds
         if _is_offline(error):
             raise ConnectionError(str(error)) from error
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         hint = f"; hf:{called}:CONFIG chooses one" if "Config name is missing" in reason else ""
-        raise UsageError(f"data.source: {named!r} cannot be opened as a Hugging Face dataset: {reason[:300]}{hint}") from error
+        raise UsageError(f"data.source: {named!r} cannot be opened as a Hugging Face dataset: {reason}{hint}") from error
     return Source(parts, image, label, names, version, total)
 
 
@@ -254,10 +254,8 @@ def _rows(named: str, source: Source, reached: Mapping[str, int], wanted: frozen
     except UsageError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Failure(
-            f"the stream of {named!r} broke off ({reason[:300]}); what has arrived is kept: run it again to go on"
-        ) from error
+        reason = one_line(error)
+        raise Failure(f"the stream of {named!r} broke off ({reason}); what has arrived is kept: run it again to go on") from error
 
 
 def _label(value: Any, named: str) -> Label | None:

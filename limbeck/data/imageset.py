@@ -30,6 +30,10 @@ class Split:
         labels: int64 with shape (N,), in 0 … K−1.
         boxes: int64 with shape (N, 4), the object's top, left, bottom and right (the last two exclusive); None where unknown.
         names: what each row of `storage` is called in the source, as `encoded`; None where rows have no names.
+
+    >>> split = whole(np.zeros((4, 3, 8, 8), dtype=np.uint8), np.array([0, 1, 0, 1]))
+    >>> len(split.take(split.of_class(1))), split.images(np.array([2])).shape
+    (2, torch.Size([1, 3, 8, 8]))
     """
 
     storage: np.ndarray
@@ -119,6 +123,12 @@ class ImageSet:
 
         Raises:
             UsageError: naming the argument that cannot be used as it is.
+
+        >>> from sklearn.datasets import load_digits
+        >>> digits = load_digits()
+        >>> x, y = digits.images / 16, digits.target
+        >>> ImageSet.from_arrays(x[:1500], y[:1500], x[1500:], y[1500:])
+        ImageSet('arrays', 1350 + 150 + 297 images 1×8×8, 10 classes)
         """
         parts = {"": (x, y), "_test": (x_test, y_test), "_val": (x_val, y_val)}
         return _door("of_arrays")(parts, class_names, layout, val_fraction=val_fraction, seed=seed)
@@ -148,6 +158,10 @@ class ImageSet:
 
         Raises:
             UsageError: naming the argument, and the item, that cannot be used as it is.
+
+        >>> black, white = torch.zeros(3, 8, 8), torch.ones(3, 8, 8)
+        >>> ImageSet.from_dataset([(black, "night"), (white, "day")] * 10, val_fraction=0)
+        ImageSet('list', 16 + 0 + 4 images 3×8×8, 2 classes)
         """
         parts = {"train": train, "test": test, "val": val}
         return _door("of_datasets")(parts, class_names, val_fraction=val_fraction, seed=seed, size=size, skip_bad=skip_bad)

@@ -41,6 +41,9 @@ def load_data(settings: DataSettings, progress: Progress = NoProgress(), wanted:
     Raises:
         UsageError: when the source does not exist, or cannot be used as it is; the message is one line.
         Failure: when the disk is too small, or a stream breaks off.
+
+    >>> load_data(DataSettings(source="scenes:easy", size=16, per_class=20))
+    ImageSet('scenes:easy', 180 + 20 + 1000 images 3×16×16, 10 classes)
     """
     source = settings.source
     if not isinstance(source, str):
@@ -78,6 +81,9 @@ def image_set(data: Any, **keys: Any) -> ImageSet:
     Args:
         data: the images.
         keys: those of `data.*`, such as `size=32`, `val_fraction=0`.
+
+    >>> image_set("scenes:easy", size=16, per_class=20, val_fraction=0).num_classes
+    10
     """
     return load_data(DataSettings(source=data, **keys)) if isinstance(data, str) else load_object(data, DataSettings(**keys))
 

@@ -17,7 +17,7 @@ from limbeck.data.hub import IMAGE_COLUMNS, LABEL_COLUMNS, columns_of, labelled,
 from limbeck.data.imageset import ImageSet
 from limbeck.data.resize import resized, wanted_sides
 from limbeck.data.settings import DataSettings
-from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.progress import NoProgress, Progress
 
 ACCEPTED = (
@@ -156,7 +156,7 @@ def _read(part: str, dataset: Any, settings: DataSettings, progress: Progress) -
             except Exception as error:  # a data set's own code may raise whatever it likes
                 if isinstance(error, UsageError) and not settings.skip_bad:
                     raise UsageError(f"{part}: item {number}: {error}") from error
-                bad.append(f"item {number}: {' '.join(str(error).split()) or type(error).__name__}")
+                bad.append(f"item {number}: {one_line(error)}")
                 if not settings.skip_bad:
                     raise UsageError(f"{part}: {bad[0]}; skip_bad=True leaves it out") from error
                 continue
