@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from limbeck.cli.main import main
+from limbeck.experts.store import Summary
 from limbeck.recipes import describe, load_recipe, recipe_names, recipe_text
 from limbeck.runs.results import RunResult
 from limbeck.runs.settings import DistillSettings
@@ -41,7 +42,7 @@ class Library:
 
     def train_experts(self, settings: DistillSettings, **options: Any) -> Any:
         self.calls.append(("train_experts", {"settings": settings, **options}))
-        summary = {"path": "cache/experts", "num_experts": 3, "bytes": 1000}
+        summary = Summary("cache/experts", 3, [0, 1], 1000, [0.5])
         return SimpleNamespace(path=Path("cache/experts"), summary=lambda: summary)
 
     def evaluate(self, sets: list[Path], settings: DistillSettings, **options: Any) -> str:
@@ -123,10 +124,13 @@ def test_report_that_fails_says_what_is_kept(
 def test_experts(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["experts", "scenes", "experts.num_experts=4", "--json"]) == 0
     assert library.calls[0][1]["settings"].experts.num_experts == 4
-    held = {"num_experts": 3, "bytes": 1000}
+    held = {"num_experts": 3, "epochs": [0, 1], "bytes": 1000, "last_epoch_accuracy": [0.5]}
     assert json.loads(capsys.readouterr().out) == {"experts": held, "paths": {"experts": "cache/experts"}}
     assert main(["experts", "scenes"]) == 0
-    assert capsys.readouterr().out == "num_experts: 3\nbytes: 1000\nexperts: cache/experts\n"
+    assert (
+        capsys.readouterr().out
+        == "num_experts: 3\nepochs: [0, 1]\nbytes: 1000\nlast_epoch_accuracy: [0.5]\nexperts: cache/experts\n"
+    )
 
 
 def stored_set(folder: Path, **settings: str) -> Path:
