@@ -20,7 +20,7 @@ def run(arguments: Namespace) -> dict[str, Any]:
     from limbeck.runs.plan import plan
     from limbeck.runtime.progress import default_progress
 
-    return {"recipe": arguments.recipe, "stage": "distil", **plan(settings, progress=default_progress())}
+    return {"recipe": arguments.recipe, "stage": "distil", **plan(settings, progress=default_progress()).to_dict()}
 
 
 def show(results: dict[str, Any]) -> None:
@@ -49,6 +49,8 @@ def show(results: dict[str, Any]) -> None:
         stages = ", ".join(f"{name} {duration(seconds)}" for name, seconds in experts["parts"].items() if seconds >= 0.05)
         if stages:
             console.print(f"experts' stage: {stages}")
+    for sentence in results["notes"]:
+        console.print(f"note: {sentence}", markup=False, emoji=False)
     for sentence in results["advice"]:
         console.print(f"advice: {sentence}", markup=False, emoji=False)
     console.print("initial labels and the final evaluation come on top")
