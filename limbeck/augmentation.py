@@ -38,7 +38,17 @@ ANGLE = math.radians(15)
 
 
 class Augmentation(ABC):
-    """A random change of images, drawn first and applied second."""
+    """A random change of images, drawn first and applied second.
+
+    Example:
+        >>> import torch
+        >>> class Dark(Augmentation):
+        ...     def draw(self, generator, shape, siamese=False):
+        ...         factor = torch.rand(1 if siamese else shape[0], 1, 1, 1, generator=generator)
+        ...         return lambda x: x * factor.to(x)
+        >>> Dark().draw(torch.Generator(), (4, 3, 8, 8))(torch.rand(4, 3, 8, 8)).shape
+        torch.Size([4, 3, 8, 8])
+    """
 
     flip: bool = True
     """Whether a mirrored image means the same, for whatever else might mirror it."""

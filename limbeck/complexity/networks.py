@@ -5,7 +5,7 @@ A folder of `save_network` holds `network.json` (the architecture's name, the sh
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from limbeck.evaluation.settings import EvalSettings
 from limbeck.networks.flat import flat_network
 from limbeck.networks.names import check_network_name
 from limbeck.runs.workspace import Workspace
+from limbeck.runtime.checked import Count
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import new_folder, read_json, read_tensors, write_json, write_tensors
 from limbeck.training.images import Images, prepare_split
@@ -77,8 +78,7 @@ def trained(settings: ComplexitySettings, workspace: Workspace) -> Classifier:
     blank = Classifier(settings.network, network.module, data.shape, workspace.preprocessing, data.class_names)
     blank.layers(settings.layer)  # before anything is trained
     evaluator = workspace.evaluator_of(network)
-    own = {key.name: getattr(evaluator.settings, key.name) for key in fields(EvalSettings)}
-    full = replace(evaluator.full_data, settings=_OneNetwork(**{**own, "full_seeds": 1}))
+    full = replace(evaluator.full_data, settings=_OneNetwork(**{**evaluator.settings.values(), "full_seeds": 1}))
     if settings.seed:  # at 0 the first network of `limbeck distill` is taken
         full = replace(full, trials=replace(full.trials, seed=settings.seed))
 
@@ -146,7 +146,7 @@ def load_network(folder: Path) -> Classifier:
 class _OneNetwork(EvalSettings):
     """Settings under which one network on the full data is enough: no interval of its accuracy is wanted."""
 
-    def __post_init__(self) -> None: ...
+    full_seeds: Count = 1
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

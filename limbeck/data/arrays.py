@@ -1,27 +1,37 @@
-"""Images that come as arrays: in an `.npz` file, or decoded from one of the formats of small data sets (`cifar.py`, `idx.py`).
+"""Images that come as arrays: NumPy's, torch's, in an `.npz` file, or decoded from a small data set (`cifar.py`, `idx.py`).
 
-The file has `x_train`, `y_train`, `x_test`, `y_test` and, if you like, `class_names`. Pixels are uint8 with shape (N, H, W),
-(N, H, W, C) or (N, C, H, W), C = 1 or 3; labels are integers 0 … K−1 with shape (N,). Nothing in the file is ever unpickled.
+    pixels   uint8, or floats in [0, 1], of which round(255 p) is kept; (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3
+    labels   integers or text, (N,) or (N, 1), or one-hot rows (N, K)
+
+An `.npz` file has `x_train`, `y_train`, `x_test`, `y_test` and, if you like, `class_names`. Nothing in it is ever unpickled.
 """
 
 import lzma
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from limbeck.data.classes import Classes, relabelled
 from limbeck.data.imageset import ImageSet, whole
 from limbeck.data.resize import resized, wanted_sides
 from limbeck.data.settings import DataSettings
-from limbeck.data.split import divide
-from limbeck.runtime.errors import UsageError
-from limbeck.runtime.progress import Progress
+from limbeck.data.split import divide, hold_out_test
+from limbeck.runtime.errors import UsageError, one_line, require
+from limbeck.runtime.progress import NoProgress, Progress
+
+Layout = Literal["auto", "NCHW", "NHWC", "NHW"]
+ClassNames = Sequence[str] | Mapping[Any, str]
 
 NEEDED = ("x_train", "y_train", "x_test", "y_test")
 BROKEN = (OSError, ValueError, EOFError, KeyError, RuntimeError, SyntaxError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+LAYOUTS: dict[str, tuple[int, ...]] = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2)}
+BLOCK = 1024  # images in floats at a time
+ROUNDING = 1e-6  # by which a float may leave [0, 1]
 
 
 def load_arrays(settings: DataSettings, progress: Progress) -> ImageSet:
@@ -31,54 +41,190 @@ def load_arrays(settings: DataSettings, progress: Progress) -> ImageSet:
         UsageError: when the file is broken, an array is missing or holds something else, labels leave 0 … K−1, there are fewer
             than two classes, or a class has no training image.
     """
-    arrays = _read(settings.source)
-    images = {part: _images(settings.source, f"x_{part}", arrays[f"x_{part}"]) for part in ("train", "test")}
-    labels = {part: _labels(settings.source, part, arrays) for part in ("train", "test")}
-    return from_arrays(settings, images, labels, _class_names(settings.source, arrays.get("class_names")), progress)
+    source, arrays = settings.source, _read(settings.source)
+    images = {part: pixels(f"data.source: {source!r} holds x_{part} ", arrays[f"x_{part}"]) for part in ("train", "test")}
+    labels = {part: arrays[f"y_{part}"] for part in images}
+    names = None if "class_names" not in arrays else _class_names(source, arrays["class_names"])
+    return assembled(settings, images, labels, names, progress)
 
 
-def from_arrays(
+def assembled(
     settings: DataSettings,
     images: Mapping[str, np.ndarray],
-    labels: Mapping[str, np.ndarray],
-    names: tuple[str, ...] | None,
-    progress: Progress,
+    labels: Mapping[str, Any],
+    names: ClassNames | None,
+    progress: Progress = NoProgress(),
+    said: Mapping[str, str] | None = None,
 ) -> ImageSet:
     """The `ImageSet` of images in memory.
 
     Args:
         settings: what to choose, the size, and what `divide` reads.
-        images: of `train` and `test`, uint8 with shape (N, C, H, W).
-        labels: of `train` and `test`, int64 with shape (N,).
-        names: of the classes; None calls them "0", "1", ….
+        images: of `train` and, where there are any, `test` and `val`, uint8 with shape (N, C, H, W); without `test` a fifth of each
+            class is held out for it.
+        labels: of these, and
+        names: of the classes, as for `numbered`.
         progress: where the resizing reports.
+        said: begins messages about the labels of each; None says that the source holds them.
 
     Raises:
         UsageError: as `load_arrays`.
     """
-    count = int(labels["train"].max()) + 1 if names is None else len(names)
-    for part, values in labels.items():
-        if values.min() < 0 or values.max() >= count:
-            found = f"holds labels from {values.min()} to {values.max()} in y_{part}"
-            raise _refusal(settings.source, f"{found}; {f'0 … {count - 1}' if count > 0 else '0 and up'} is accepted")
-    if count < 2:
-        raise _refusal(settings.source, "has one class; at least two are needed")
-    if (bare := _first_absent(labels["train"])) < count:
-        raise _refusal(settings.source, f"has no training image of class {bare}{f' ({names[bare]!r})' if names else ''}")
-    if images["train"].shape[1] != images["test"].shape[1]:
+    if len({array.shape[1] for array in images.values()}) > 1:
         channels = " and ".join(f"x_{part} {array.shape[1]}" for part, array in images.items())
         raise _refusal(settings.source, f"has different numbers of channels: {channels}")
-    classes = Classes(names or tuple(str(k) for k in range(count)))
+    said = {part: f"data.source: {settings.source!r} holds y_{part} " for part in images} | dict(said or {})
+    numbers, called = numbered({said[part]: labels[part] for part in images}, [len(array) for array in images.values()], names)
+    labels, classes = dict(zip(images, numbers, strict=True)), Classes(called)
     if settings.classes is not None:
         chosen = classes.choose(settings.classes, settings.source)
         kept = {part: relabelled(values, chosen) for part, values in labels.items()}
         images = {part: images[part][positions] for part, (positions, _) in kept.items()}
         labels, classes = {part: values for part, (_, values) in kept.items()}, classes.take(chosen)
-        if len(labels["test"]) == 0:
+        if len(labels.get("test", [0])) == 0:
             raise _refusal(settings.source, "has no test image of the classes in data.classes")
     images = _resized(images, settings, progress)
-    train, test = (whole(images[part], labels[part]) for part in ("train", "test"))
-    return divide(settings, train, test, classes.names)
+    splits = {part: whole(images[part], labels[part]) for part in images}
+    if "test" not in splits:
+        kept_rows, held = hold_out_test(labels["train"], settings)
+        splits |= {"test": splits["train"].take(held), "train": splits["train"].take(kept_rows)}
+    return divide(settings, splits["train"], splits["test"], classes.names, splits.get("val"))
+
+
+def pixels(what: str, values: Any, layout: Layout = "auto") -> np.ndarray:
+    """Images as uint8 with shape (N, C, H, W), C = 1 or 3: an array of their own, unless they are bytes in a memory-mapped file.
+
+    Args:
+        what: begins messages, such as "x: given ".
+        values: NumPy's array or torch's tensor: bytes, or floats p in [0, 1], which become round(255 p).
+        layout: what the dimensions are; `auto` finds out where it can.
+
+    Raises:
+        UsageError: for another type or shape, numbers that are no pixels, and where the layout leaves a doubt.
+    """
+    array = _channels_first(what, array_of(values), layout)
+    if array.size == 0:
+        raise UsageError(f"{what}with shape {array.shape}, which is empty")
+    if array.dtype == np.uint8:
+        return array if isinstance(array, np.memmap) else np.array(array, order="C")
+    if array.dtype.kind != "f":
+        raise UsageError(f"{what}as {array.dtype}; uint8 and floats in [0, 1] are accepted")
+    made = np.empty(array.shape, dtype=np.uint8)
+    for begin in range(0, len(array), BLOCK):
+        made[begin : begin + BLOCK] = _bytes(what, array[begin : begin + BLOCK])
+    return made
+
+
+def array_of(values: Any) -> np.ndarray:
+    """What holds numbers or text as NumPy's array; tensors come from whatever device they are on."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    return np.asanyarray(values)
+
+
+def _channels_first(what: str, array: np.ndarray, layout: Layout) -> np.ndarray:
+    require(layout in ("auto", "NHW", *LAYOUTS), "layout", layout, "auto, NCHW, NHWC or NHW")
+    if array.ndim == 3 and layout in ("auto", "NHW"):
+        return array[:, None]
+    fitting = [name for name in LAYOUTS if array.ndim == 4 and array.shape[name.index("C")] in (1, 3)]
+    if layout == "auto" and len(fitting) == 2:
+        raise UsageError(f"{what}with shape {array.shape}, which may be NCHW or NHWC: say layout='NCHW' or layout='NHWC'")
+    if not fitting or layout not in ("auto", *fitting):
+        wanted = "(N, H, W), (N, H, W, C) or (N, C, H, W)" if layout == "auto" else f"({', '.join(layout)})"
+        raise UsageError(f"{what}with shape {array.shape}; {wanted}, C = 1 or 3, is accepted")
+    return array.transpose(LAYOUTS[fitting[0] if layout == "auto" else layout])
+
+
+def _bytes(what: str, part: np.ndarray) -> np.ndarray:
+    """round(255 p) of floats p."""
+    low, high = float(part.min()), float(part.max())
+    if not -ROUNDING <= low <= high <= 1 + ROUNDING:
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise UsageError(f"{what}with numbers that are not finite")
+        out = "leave the normalisation out, which Limbeck does itself" if low < 0 else "divide by what white is, such as 255"
+        raise UsageError(f"{what}with floats from {low:.4g} to {high:.4g}, which are no pixels in [0, 1]; {out}")
+    exact = part.astype(np.float32) if part.dtype == np.float16 else part
+    made: np.ndarray = np.rint(exact.clip(0, 1) * 255).astype(np.uint8)
+    return made
+
+
+def numbered(
+    labels: Mapping[str, Any], counts: Sequence[int], names: ClassNames | None = None
+) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """Labels as numbers of classes, int64 with shape (N,), and the names of the classes.
+
+    Args:
+        labels: by what begins messages, such as "y: given ", those of training first: integers or text with shape (N,) or (N, 1),
+            or one-hot rows (N, K).
+        counts: how many images each of them belongs to.
+        names: of the classes in the order of their numbers; or by label, {3: "cat", 5: "dog"}. None takes labels of text for
+            names, in alphabetical order, and calls numbers "0", "1", ….
+
+    Raises:
+        UsageError: for labels of another form, or that the classes have not; for less than two classes, and one without a training
+            image.
+    """
+    flat = {what: _flat(what, array_of(values), count) for (what, values), count in zip(labels.items(), counts, strict=True)}
+    first, own = next(iter(flat.items()))
+    present, text = np.unique(own), own.dtype.kind == "U"
+    if names is None and not text and int(present[0]) < 0:
+        raise UsageError(f"{first}with labels from {present[0]} to {present[-1]}; 0 and up is accepted")
+    if isinstance(names, Mapping):
+        keys, called = list(names), tuple(names.values())
+    elif names is None:
+        keys = present.tolist() if text else list(range(min(int(present[-1]), len(present)) + 1))
+        called = tuple(map(str, keys))
+    else:
+        called = tuple(names)
+        keys = list(called) if text else list(range(len(called)))
+    _check_names(called)
+    place, there = {key: k for k, key in enumerate(keys)}, set(present.tolist())
+    bare = [k for k, key in enumerate(keys) if key not in there]
+    if bare and (names is None or there <= place.keys()):
+        hint = "" if names is not None else "; class_names={label: name, …} names the labels that there are"
+        called_so = f" ({called[bare[0]]!r})" if called[bare[0]] != str(bare[0]) else ""
+        raise UsageError(f"{first}without a training image of class {bare[0]}{called_so}{hint}")
+    if len(keys) < 2:
+        raise UsageError(f"{first}with one class; at least two are needed")
+    found = []
+    for what, values in flat.items():
+        kinds, which = np.unique(values, return_inverse=True)
+        if unknown := [kind for kind in kinds.tolist() if kind not in place]:
+            accepted = f"0 … {len(keys) - 1}" if keys == list(range(len(keys))) else ", ".join(map(repr, keys))
+            labelled = f"the label {unknown[0]!r}" if values.dtype.kind == "U" else f"labels from {kinds[0]} to {kinds[-1]}"
+            raise UsageError(f"{what}with {labelled}; {accepted} is accepted")
+        found.append(np.array([place[kind] for kind in kinds.tolist()], dtype=np.int64)[which.reshape(-1)])
+    return found, called
+
+
+def _flat(what: str, array: np.ndarray, count: int) -> np.ndarray:
+    """Integers or text with shape (N,)."""
+    if array.dtype.kind == "O" and all(isinstance(value, str) for value in array.flat):
+        array = array.astype(np.str_)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    elif array.ndim == 2 and array.dtype.kind in "biuf" and len(array) == count:
+        if not (np.isin(array, (0, 1)).all() and (array.sum(1) == 1).all()):
+            raise UsageError(f"{what}with shape {array.shape} and other rows than one-hot ones; argmax(1) makes classes of them")
+        return np.asarray(array.argmax(1))
+    if array.dtype.kind not in "biuU" or array.shape != (count,):
+        accepted = f"integers or text with shape ({count},) or ({count}, 1), or one-hot rows, are accepted"
+        raise UsageError(f"{what}as {array.dtype} with shape {array.shape}; {accepted}")
+    if array.dtype.kind == "U":
+        return array
+    if array.dtype.kind == "u" and int(array.max()) >= 2**63:
+        raise UsageError(f"{what}with labels from {array.min()} to {array.max()}; less than 2⁶³ is accepted")
+    return array.astype(np.int64)
+
+
+def _check_names(names: Sequence[Any]) -> None:
+    if odd := [name for name in names if not isinstance(name, str)]:
+        raise UsageError(f"class_names: {odd[0]!r} is no text")
+    if broken := [name for name in names if any("\ud800" <= letter <= "\udfff" for letter in name)]:
+        raise UsageError(f"class_names: {broken[0]!r} is no Unicode text")
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise UsageError(f"class_names: {twice[0]!r} names two classes")
 
 
 def _read(source: str) -> dict[str, np.ndarray]:
@@ -98,53 +244,19 @@ def _read(source: str) -> dict[str, np.ndarray]:
     except UsageError:
         raise
     except BROKEN as error:
-        raise _refusal(source, f"cannot be read: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise _refusal(source, f"cannot be read: {one_line(error)}") from error
 
 
-def _images(source: str, name: str, array: np.ndarray) -> np.ndarray:
-    """uint8 with shape (N, C, H, W)."""
-    if array.dtype != np.uint8:
-        hint = "; multiply pixels in [0, 1] by 255 and round them" if array.dtype.kind == "f" else ""
-        raise _refusal(source, f"holds {name} as {array.dtype}; uint8 is accepted{hint}")
-    if array.ndim == 3:
-        array = array[:, None]
-    elif array.ndim == 4 and array.shape[3] in (1, 3):
-        array = array.transpose(0, 3, 1, 2)
-    elif array.ndim != 4 or array.shape[1] not in (1, 3):
-        accepted = "(N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3, is accepted"
-        raise _refusal(source, f"holds {name} with shape {array.shape}; {accepted}")
-    if array.size == 0:
-        raise _refusal(source, f"holds {name} with shape {array.shape}, which is empty")
-    return np.ascontiguousarray(array)
-
-
-def _labels(source: str, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
-    labels, count = arrays[f"y_{part}"], len(arrays[f"x_{part}"])
-    if labels.dtype.kind not in "iu" or labels.shape != (count,):
-        found = f"holds y_{part} as {labels.dtype} with shape {labels.shape}"
-        raise _refusal(source, f"{found}; integers with shape ({count},) are accepted")
-    return labels.astype(np.int64)
-
-
-def _first_absent(labels: np.ndarray) -> int:
-    """The smallest class that has no image; found without counting up to a label that may be absurdly large."""
-    present = np.unique(labels)
-    gaps = np.flatnonzero(present != np.arange(len(present)))
-    return int(gaps[0]) if len(gaps) else len(present)
-
-
-def _class_names(source: str, names: np.ndarray | None) -> tuple[str, ...] | None:
-    if names is None:
-        return None
+def _class_names(source: str, names: np.ndarray) -> tuple[str, ...]:
     if names.dtype.kind not in "US" or names.ndim != 1:
         raise _refusal(source, f"holds class_names as {names.dtype} with shape {names.shape}; text with shape (K,) is accepted")
+    if len(names) < 2:
+        raise _refusal(source, f"holds {len(names)} class_names; at least two are needed")
     texts = tuple(name.decode(errors="replace") if isinstance(name, bytes) else name for name in names.tolist())
-    if len(texts) < 2:
-        raise _refusal(source, f"holds {len(texts)} class_names; at least two are needed")
-    if broken := [name for name in texts if any("\ud800" <= letter <= "\udfff" for letter in name)]:
-        raise _refusal(source, f"holds the class name {broken[0]!r}, which is no Unicode text")
-    if len(set(texts)) != len(texts):
-        raise _refusal(source, "holds class_names that are not distinct")
+    try:
+        _check_names(texts)
+    except UsageError as error:
+        raise _refusal(source, f"holds {error}") from error
     return texts
 
 
@@ -153,7 +265,7 @@ def _resized(images: Mapping[str, np.ndarray], settings: DataSettings, progress:
 
     sides = wanted_sides(settings)
     shapes = {array.shape[2:] for array in images.values()}
-    if sides is None and len(shapes) == 2:
+    if sides is None and len(shapes) > 1:
         sizes = " and ".join(f"x_{part} {array.shape[2]}×{array.shape[3]}" for part, array in images.items())
         raise UsageError(f"data.size: None does not bring images of several sizes together ({sizes}); give [height, width]")
     if sides is None or shapes == {sides}:
@@ -162,8 +274,8 @@ def _resized(images: Mapping[str, np.ndarray], settings: DataSettings, progress:
     with progress.stage("resizing", sum(map(len, images.values()))) as stage:
         for part, array in images.items():
             for row, image in enumerate(array):
-                pixels = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
-                made[part][row] = resized(fromarray(pixels), *sides, settings.crop)
+                plane = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
+                made[part][row] = resized(fromarray(plane), *sides, settings.crop)
                 stage.advance()
     return made
 

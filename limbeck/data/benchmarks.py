@@ -11,7 +11,7 @@ from typing import Any
 
 from limbeck.data.classes import Classes
 from limbeck.data.settings import DataSettings
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.files import read_json
 
 PREFIX, RECORD, FORMAT = "benchmark:", "benchmark.json", 1
@@ -79,11 +79,11 @@ def _read(folder: Path, source: str) -> tuple[dict[str, Any], DataSettings]:
             raise ValueError(f"it is of format {record['format']}")
         known = {field.name for field in fields(DataSettings)}
         stored = record["source"].items()
-        held: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored if key in known}
+        held: dict[str, Any] = {key: value for key, value in stored if key in known}
         subsets = {name: subset for name, subset in record["subsets"].items() if [entry["name"] for entry in subset["classes"]]}
         return subsets, DataSettings(**held)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         raise UsageError(f"data.source: the benchmark '{folder}' cannot be read: {reason[:200]}") from error
 
 

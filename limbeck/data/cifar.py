@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from limbeck.data.arrays import from_arrays
+from limbeck.data.arrays import assembled
 from limbeck.data.imageset import ImageSet
 from limbeck.data.settings import DataSettings
 from limbeck.data.unpickle import Forbidden, read_pickle
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.progress import Progress
 
 PIXELS = 3 * 32 * 32
@@ -92,7 +92,7 @@ def load_cifar_archive(settings: DataSettings, archive: Path, progress: Progress
                     assert content is not None, "it is a regular file"
                     held[name] = content.read()
     except (tarfile.TarError, OSError, EOFError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UsageError(f"data.source: {settings.source!r} cannot be read as a tar archive ({reason})") from error
     for layout in LAYOUTS:
         if {*layout.train, *layout.test} <= held.keys():
@@ -109,7 +109,7 @@ def _image_set(settings: DataSettings, layout: Layout, read: Read, has_names: bo
         if len(labels[part]) == 0:
             raise UsageError(f"data.source: {settings.source!r} has no images in {files[0]}")
     names = _names(layout, read(layout.names)) if has_names else None
-    return from_arrays(settings, images, labels, names, progress)
+    return assembled(settings, images, labels, names, progress)
 
 
 def _batch(name: str, content: bytes, label_bytes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -117,7 +117,7 @@ def decode_into(storage: Path, crop: str, piece: tuple[int, Sequence[Item]]) -> 
     for row, item in enumerate(items, first):
         try:
             with _opened(item) as image:
-                images[row] = resized(_upright(image, grey=channels == 1), height, width, crop)
+                images[row] = resized(upright(image, grey=channels == 1), height, width, crop)
         except _Failed as error:
             images[row] = 0
             bad.append(Unreadable(row, printable(item), str(error)))
@@ -146,9 +146,9 @@ def decode_all(sides: tuple[int, int] | None, crop: str, items: Sequence[Item]) 
     for item in items:
         try:
             with _opened(item) as image:
-                grey, upright = image.mode in GREY_MODES, _upright(image, grey=False)
-                height, width = sides or (upright.height, upright.width)
-                decoded.append((resized(upright, height, width, crop), grey))
+                grey, turned = image.mode in GREY_MODES, upright(image, grey=False)
+                height, width = sides or (turned.height, turned.width)
+                decoded.append((resized(turned, height, width, crop), grey))
         except _Failed as error:
             decoded.append(str(error))
     return decoded
@@ -188,7 +188,7 @@ def _content(item: ArchiveFile | Bytes) -> bytes:
         return file.read(item.size)
 
 
-def _upright(image: "Image", grey: bool) -> "Image":
+def upright(image: "Image", grey: bool) -> "Image":
     """The image as it is to be seen, on white where it is transparent, in mode L or RGB; of an animated one the first frame."""
     import PIL.Image
 

@@ -30,7 +30,7 @@ from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import TEST_SHARE, Wanted, divide, hold_out, hold_out_test
 from limbeck.data.stream_cache import Label, Row, Stream, Streamed, streamed
-from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.errors import Failure, UsageError, one_line
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import cache_root
@@ -111,7 +111,7 @@ def _stream(
             stream = Stream(known["key"], lambda _: _unreachable(named))
             progress.say(f"{named}: the Hub cannot be reached; taking the images that were decoded before")
             return stream, known["names"] and tuple(known["names"]), known["parts"]
-        raise UsageError(f"data.source: {named!r} cannot be opened: {' '.join(str(error).split())}") from error
+        raise UsageError(f"data.source: {named!r} cannot be opened: {one_line(error)}") from error
     if chosen is None and settings.classes is not None and source.names is not None:
         chosen = [int(k) for k in Classes(source.names).choose(settings.classes, settings.source)]
     parts, wanted = list(source.parts), None if chosen is None else sorted(chosen)
@@ -152,19 +152,19 @@ def _open(named: str) -> Source:
             version, found = str(builder.hash), builder.as_streaming_dataset()
             total = sum(split.num_examples or 0 for split in (builder.info.splits or {}).values())
         found = dict(found) if hasattr(found, "keys") else {"train": found}
-        parts = {part: _undecoded(datasets, held) for part, held in _parts(found, named).items()}
+        parts = {part: _undecoded(datasets, held) for part, held in splits_of(found, named).items()}
         if not (first := _first(parts["train"])):
             raise UsageError(f"data.source: {named!r} has no rows to train on")
-        image, label, names = _columns(parts["train"].features or {}, first, named)
-        parts = _labelled(parts, label, named)
+        image, label, names = columns_of(parts["train"].features or {}, first, named)
+        parts = labelled(parts, label, named)
     except (UsageError, ConnectionError):
         raise
     except Exception as error:  # the library and what it stands on raise errors of many kinds
         if _is_offline(error):
             raise ConnectionError(str(error)) from error
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         hint = f"; hf:{called}:CONFIG chooses one" if "Config name is missing" in reason else ""
-        raise UsageError(f"data.source: {named!r} cannot be opened as a Hugging Face dataset: {reason[:300]}{hint}") from error
+        raise UsageError(f"data.source: {named!r} cannot be opened as a Hugging Face dataset: {reason}{hint}") from error
     return Source(parts, image, label, names, version, total)
 
 
@@ -187,7 +187,7 @@ def _is_offline(error: BaseException | None) -> bool:
     return False
 
 
-def _parts(found: Mapping[str, Any], named: str) -> dict[str, Any]:
+def splits_of(found: Mapping[str, Any], named: str) -> dict[str, Any]:
     """The splits, `train` first and then those that evaluation may use."""
     train = "train" if "train" in found else next(iter(found)) if len(found) == 1 else None
     if train is None:
@@ -205,7 +205,7 @@ def _first(part: Any) -> dict[str, Any]:
     return found
 
 
-def _columns(features: Mapping[str, Any], row: Mapping[str, Any], named: str) -> tuple[str, str, tuple[str, ...] | None]:
+def columns_of(features: Mapping[str, Any], row: Mapping[str, Any], named: str) -> tuple[str, str, tuple[str, ...] | None]:
     """The columns with the image and with the class, and the names of the classes where there are any."""
     images = [name for name in row if type(features.get(name)).__name__ == "Image"] or [
         name for name in row if isinstance(row[name], bytes) or (isinstance(row[name], Mapping) and "bytes" in row[name])
@@ -229,7 +229,7 @@ def _undecoded(datasets: Any, part: Any) -> Any:
     return part
 
 
-def _labelled(parts: dict[str, Any], label: str, named: str) -> dict[str, Any]:
+def labelled(parts: dict[str, Any], label: str, named: str) -> dict[str, Any]:
     """`train`, `test` and `val`: the parts that have labels, for test images are often published without (−1)."""
     usable = {}
     for part, held in parts.items():
@@ -254,10 +254,8 @@ def _rows(named: str, source: Source, reached: Mapping[str, int], wanted: frozen
     except UsageError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Failure(
-            f"the stream of {named!r} broke off ({reason[:300]}); what has arrived is kept: run it again to go on"
-        ) from error
+        reason = one_line(error)
+        raise Failure(f"the stream of {named!r} broke off ({reason}); what has arrived is kept: run it again to go on") from error
 
 
 def _label(value: Any, named: str) -> Label | None:

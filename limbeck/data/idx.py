@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from limbeck.data.arrays import from_arrays
+from limbeck.data.arrays import assembled
 from limbeck.data.imageset import ImageSet
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError
@@ -55,7 +55,7 @@ def load_idx(settings: DataSettings, files: dict[str, Path], progress: Progress)
             raise UsageError(f"data.source: {settings.source!r} has {counts} to {'train' if part == 'train' else 'test'} on")
     fashion = "fashion" in "/".join(files["train images"].parts[-4:-1]).lower()
     ten = all(values.max() < len(FASHION) for values in labels.values())
-    return from_arrays(settings, images, labels, FASHION if fashion and ten else None, progress)
+    return assembled(settings, images, labels, FASHION if fashion and ten else None, progress)
 
 
 def read_idx(path: Path, rank: int) -> np.ndarray:

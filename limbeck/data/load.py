@@ -1,7 +1,9 @@
-"""`load_data`: whatever `data.source` names, as an `ImageSet`."""
+"""`load_data`: whatever `data.source` names or is, as an `ImageSet`."""
 
+import inspect
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from limbeck.data.arrays import load_arrays
 from limbeck.data.benchmarks import PREFIX, load_benchmark
@@ -11,6 +13,7 @@ from limbeck.data.hub import load_hub
 from limbeck.data.idx import find_idx, load_idx
 from limbeck.data.imagenet import load_imagenet
 from limbeck.data.imageset import ImageSet
+from limbeck.data.objects import load_object
 from limbeck.data.parquet import holds_parquet
 from limbeck.data.scenes import LEVELS, load_scenes
 from limbeck.data.settings import DataSettings
@@ -18,13 +21,14 @@ from limbeck.data.shards import expanded, holds_shards, load_shards
 from limbeck.data.split import Wanted
 from limbeck.data.tiny import holds_tiny, load_tiny
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.plugins import NAMED, blamed, imported
 from limbeck.runtime.progress import NoProgress, Progress
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
 def load_data(settings: DataSettings, progress: Progress = NoProgress(), wanted: Wanted | None = None) -> ImageSet:
-    """The images that `settings.source` names.
+    """The images that `settings.source` names or, in Python, is.
 
     Names go first: a folder that is called `scenes` or `imagenet` is `./scenes` or `./imagenet`. `docs/data.md` lists the sources.
 
@@ -37,8 +41,13 @@ def load_data(settings: DataSettings, progress: Progress = NoProgress(), wanted:
     Raises:
         UsageError: when the source does not exist, or cannot be used as it is; the message is one line.
         Failure: when the disk is too small, or a stream breaks off.
+
+    >>> load_data(DataSettings(source="scenes:easy", size=16, per_class=20))
+    ImageSet('scenes:easy', 180 + 20 + 1000 images 3×16×16, 10 classes)
     """
     source = settings.source
+    if not isinstance(source, str):
+        return load_object(source, settings, progress)
     if source.startswith(PREFIX):
         return replace(load_data(load_benchmark(settings), progress, wanted), source=source)
     kind, colon, _ = source.partition(":")
@@ -57,11 +66,44 @@ def load_data(settings: DataSettings, progress: Progress = NoProgress(), wanted:
         return _load_file(settings, path.resolve(), progress, wanted)
     if archives := expanded(source):
         return load_shards(settings, archives, progress, wanted)
+    if NAMED.fullmatch(source):
+        found = _named(source)
+        if isinstance(found, str):
+            return replace(load_data(replace(settings, source=found), progress, wanted), source=source)
+        return replace(load_object(found, settings, progress), source=source)
     raise _refusal(source, "not there")
+
+
+def image_set(data: Any, **keys: Any) -> ImageSet:
+    """The `ImageSet` of whatever it is: a path or a name; arrays (x, y, x_test, y_test); a map-style Dataset, or a pair of them to
+    train and test on; a `datasets.Dataset` or `DatasetDict`; or an `ImageSet`, which is returned as it is.
+
+    Args:
+        data: the images.
+        keys: those of `data.*`, such as `size=32`, `val_fraction=0`.
+
+    >>> image_set("scenes:easy", size=16, per_class=20, val_fraction=0).num_classes
+    10
+    """
+    return load_data(DataSettings(source=data, **keys)) if isinstance(data, str) else load_object(data, DataSettings(**keys))
+
+
+def _named(source: str) -> Any:
+    """What `package.module:Name` names; of a function, what it returns."""
+    try:
+        found = imported("data.source", source, "Name")
+    except UsageError as error:  # a word that was mistyped, rather than a module that is missing
+        raise _refusal(source, "not there") if isinstance(error.__cause__, ModuleNotFoundError) else error from error.__cause__
+    if isinstance(found, type) or inspect.isroutine(found):
+        with blamed("data.source", source, "raised"):
+            return found()
+    return found
 
 
 def decodes_at_any_size(source: str) -> bool:
     """Whether the source's images are files without a size in common; those of CIFAR, arrays and scenes have one of their own."""
+    if not isinstance(source, str):
+        return False
     path = Path(source).expanduser()
     kind, colon, _ = source.partition(":")
     if kind in ("scenes", "imagenet") or (kind == "hf" and colon):
@@ -101,7 +143,7 @@ def _load_file(settings: DataSettings, path: Path, progress: Progress, wanted: W
 
 
 def _refusal(source: str, what: str) -> UsageError:
-    names = f"scenes, scenes:{'|'.join(LEVELS)}, imagenet, imagenet:SUBSET, hf:NAME"
+    names = f"scenes, scenes:{'|'.join(LEVELS)}, imagenet, imagenet:SUBSET, hf:NAME, package.module:Name"
     return UsageError(
         f"data.source: {source!r} is {what}; {names}, a folder of images and an .npz, .tar or .parquet file are accepted"
     )

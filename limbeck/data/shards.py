@@ -28,7 +28,7 @@ from limbeck.data.image_cache import identity
 from limbeck.data.imageset import ImageSet
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import Wanted
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import fingerprint
@@ -169,7 +169,7 @@ def _samples(archive: Path) -> list[Sample]:
                         labels[key] = label
     except (tarfile.TarError, OSError, EOFError) as error:
         hint = "; compressed archives must be unpacked to plain .tar first" if _compressed(archive) else ""
-        raise _refusal(archive, f"cannot be read as a tar archive ({' '.join(str(error).split())}){hint}") from error
+        raise _refusal(archive, f"cannot be read as a tar archive ({one_line(error)}){hint}") from error
     if unlabelled := [key for key in images if key not in labels]:
         raise _refusal(archive, f"has no {unlabelled[0]}.cls, nor a label in {unlabelled[0]}.json")
     return [Sample(*images[key], labels[key]) for key in sorted(images)]

@@ -5,7 +5,6 @@ images_best.pt it is read, or known to be somebody else's and left aside, or ref
 deviations because their description is damaged.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data.preprocessing import Normalise, Preprocessing, Whiten, preprocessing_from
-from limbeck.distilled.formats import MOST_JSON, load, names_of, refusal, shown, step_size, tensor_of, within
+from limbeck.distilled.formats import json_object, load, names_of, refusal, shown, step_size, tensor_of, within
 from limbeck.runtime.errors import UsageError
 
 NAME = "about.json"
@@ -58,7 +57,7 @@ def read_about(folder: Path) -> tuple[About | None, list[str]]:
     file = folder / NAME
     if not file.exists() and not file.is_symlink():
         return None, []
-    held = _object(within(folder, file))
+    held = json_object(within(folder, file), f"; {INSTEAD}")
     marker = held.get("format")
     if isinstance(marker, str) and marker.startswith(FAMILY):
         if marker != FORMAT:
@@ -68,20 +67,6 @@ def read_about(folder: Path) -> tuple[About | None, list[str]]:
     if missing := [key for key in KEYS if key not in held]:
         raise refusal(file, f"lacks {', '.join(missing)}, which an export says; {INSTEAD}")
     return _about(folder, file, held), []
-
-
-def _object(file: Path) -> dict[str, Any]:
-    try:
-        if (size := file.stat().st_size) > MOST_JSON:
-            raise refusal(file, f"has {size / 1e6:.0f} MB; at most {MOST_JSON / 1e6:.0f} MB are accepted")
-        held = json.loads(file.read_bytes())
-    except UsageError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise refusal(file, f"cannot be read as JSON; {INSTEAD}") from error
-    if not isinstance(held, dict):
-        raise refusal(file, f"is no JSON object; {INSTEAD}")
-    return held
 
 
 def _about(folder: Path, file: Path, held: dict[str, Any]) -> About:

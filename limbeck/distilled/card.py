@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from limbeck.distilled import set_views
 from limbeck.runtime.fingerprint import encodable
 
 if TYPE_CHECKING:
@@ -167,7 +166,7 @@ def _views(held: "DistilledSet") -> list[tuple[str, str]]:
     """What there is about augmented views, in a row, or nothing."""
     if held.views is None:
         return []
-    facts = set_views.summary(held.views)
+    facts = held.views.summary()
     coding, size = facts["coding"], sum(facts["bytes_per_view"].values())
     kept = _text(coding["dtype"]) + (f", the {_text(coding['top'])} likeliest classes" if coding["top"] else "")
     teacher = f" of {_text(facts['teacher'])}" if facts["teacher"] else ""

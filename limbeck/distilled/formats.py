@@ -9,6 +9,7 @@ a file declares is compared with what it holds and with the free memory before r
     images_best.pt, labels_best.pt, lr_best.pt                 a folder of trajectory matching; or images_best_*.pt, …
 """
 
+import json
 import re
 import warnings
 import zipfile
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.memory import free_memory
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -180,7 +181,7 @@ def load(path: Path) -> Any:
         if named := re.search(r"GLOBAL (\S+) was not an allowed|Trying to load unsupported GLOBAL (\S+)", str(error)):
             what = (named[1] or named[2])[:60]
             raise refusal(path, f"holds more than tensors ({what}), which could run code when it is read; {HOW}") from error
-        raise refusal(path, f"cannot be read as a file of tensors: {_line(error)}") from error
+        raise refusal(path, f"cannot be read as a file of tensors: {one_line(error, 120)}") from error
 
 
 def tensor_of(path: Path, name: str, value: Any) -> Tensor:
@@ -197,6 +198,23 @@ def tensor_of(path: Path, name: str, value: Any) -> Tensor:
     if not plain or value.dtype not in FLOATS + INTEGERS:
         raise refusal(path, f"holds {name} as a tensor of {value.dtype} on {value.device}; dense floats or integers are accepted")
     return value.detach()
+
+
+def json_object(file: Path, hint: str = "") -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        UsageError: when it is none, or too large; the message ends with the hint.
+    """
+    if (size := file.stat().st_size) > MOST_JSON:
+        raise refusal(file, f"has {size / 1e6:.0f} MB; at most {MOST_JSON / 1e6:.0f} MB are accepted")
+    try:
+        held = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise refusal(file, f"cannot be read as JSON{hint}") from error
+    if not isinstance(held, dict):
+        raise refusal(file, f"is no JSON object{hint}")
+    return held
 
 
 def _rate(path: Path, value: Any) -> float | None:
@@ -275,7 +293,7 @@ def _members(path: Path, read: Callable[[zipfile.ZipFile, dict[str, zipfile.ZipI
     except UsageError:
         raise
     except Exception as error:  # zipfile, the decompressors and numpy raise whatever the bytes of a broken file lead to
-        raise refusal(path, f"cannot be read: {_line(error)}") from error
+        raise refusal(path, f"cannot be read: {one_line(error, 120)}") from error
 
 
 def _array(path: Path, archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> np.ndarray:
@@ -301,8 +319,3 @@ def _array(path: Path, archive: zipfile.ZipFile, name: str, info: zipfile.ZipInf
 def _kind(value: Any) -> str:
     size = f" of {len(value)}" if isinstance(value, (list, tuple, dict)) else ""
     return f"{type(value).__name__}{size}"
-
-
-def _line(error: Exception) -> str:
-    """One line about what went wrong."""
-    return " ".join(str(error).split())[:120] or type(error).__name__

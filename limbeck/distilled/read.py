@@ -12,7 +12,6 @@ What neither a file nor an option says is assumed (`distilled.interpret`), and t
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -33,11 +32,12 @@ from limbeck.distilled.about import About, read_about
 from limbeck.distilled.export import folder_names
 from limbeck.distilled.formats import (
     FLOATS,
-    MOST_JSON,
     Raw,
     array_names,
     best_files,
     check_room,
+    json_object,
+    names_of,
     no_unicode,
     printable,
     read_arrays,
@@ -51,7 +51,8 @@ from limbeck.distilled.formats import (
 from limbeck.distilled.interpret import classes_of, images_of, labels_of, positions, resizing
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import Kind, SmallSet
-from limbeck.runtime.errors import require
+from limbeck.distilled.view_labels import checksum
+from limbeck.runtime.errors import one_line, require
 from limbeck.runtime.executor import spread
 
 FORMS = "a saved distilled set, a folder of images or with images_best.pt, an .npz and a .pt file are accepted"
@@ -286,16 +287,14 @@ class _Reading:
                 class_names=class_names or self.data.class_names,
                 metadata={"method": None, "origin": origin, "assumed": self.assumed},
             )
-            pixels = held.preprocessing.inverse(held.images[:1])
-        except (ValueError, RuntimeError) as error:  # what it says of images, labels and classes; of the preprocessing
-            raise refusal(self.path, f"holds what is no sound set: {' '.join(str(error).split())[:200]}") from error
-        if pixels.shape != held.images[:1].shape or not bool(pixels.isfinite().all()):
-            raise refusal(self.path, "holds a preprocessing that does not lead back to pixels")
-        return held
+            held.try_inverse()
+            return held
+        except ValueError as error:
+            raise refusal(self.path, f"holds what is no sound set: {one_line(error)}") from error
 
     def checksum(self, files: list[Path]) -> str:
         """SHA-256 of a file; of several that of the lines that `sha256sum` prints."""
-        sums = [(_sha256(file), file) for file in files]
+        sums = [(checksum(file), file) for file in files]
         if files == [self.path]:
             return sums[0][0]
         lines = (f"{found}  {printable(file.relative_to(self.path).as_posix())}\n" for found, file in sums)
@@ -394,23 +393,11 @@ class _Reading:
 
     def names_in(self, file: Path) -> tuple[tuple[str, ...], str]:
         """The names of the classes and the kind of the labels, as `classes.json` has them."""
-        try:
-            held = json.loads(file.read_bytes() if file.stat().st_size <= MOST_JSON else "{}")
-            names, label_kind = held["class_names"], held["label_kind"]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise refusal(file, "does not say class_names and label_kind") from error
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not isinstance(label_kind, str):
+        held = json_object(file)
+        if not isinstance(kind := held.get("label_kind"), str) or "class_names" not in held:
             raise refusal(file, "does not say class_names and label_kind")
-        return tuple(names), label_kind
+        return names_of(file, held["class_names"]), kind
 
 
 def _inside(classes: Tensor, count: int) -> Tensor:
     return ((classes >= 0) & (classes < count)).all()
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as opened:
-        while piece := opened.read(2**20):
-            digest.update(piece)
-    return digest.hexdigest()

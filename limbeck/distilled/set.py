@@ -4,7 +4,7 @@ On disk it is a folder, written whole or not at all:
 
     distilled.safetensors   images, labels, classes, syn_lr, preprocessing.*
     metadata.json           "set": checksum, shapes and names; beside it method, settings, seeds, versions, fingerprints, evaluation
-    views.safetensors       labels of augmented views, where there are any, see `set_views`
+    views.safetensors       labels of augmented views, where there are any, see `view_labels`
     README.md               a card for people and for the Hugging Face Hub
     preview.png             the images
 
@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,10 +28,9 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from limbeck.data.preprocessing import Preprocessing, preprocessing_from
-from limbeck.distilled import set_views
 from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.distilled.view_labels import StoredViews
-from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.files import new_folder, read_header, write_json, write_tensors, write_text
 from limbeck.runtime.fingerprint import fingerprint, plain
 from limbeck.runtime.kept import cache_root, lock
@@ -38,11 +38,11 @@ from limbeck.training.images import TensorImages
 
 FORMAT = 1
 TENSORS, METADATA, CARD, PREVIEW = "distilled.safetensors", "metadata.json", "README.md", "preview.png"
-_PREFIX = "preprocessing."
+_PREFIX, VIEWS_KEY = "preprocessing.", "views"
 _WORDS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class DistilledSet:
     """A small set, as it was optimised.
 
@@ -56,6 +56,12 @@ class DistilledSet:
 
     Raises:
         ValueError: when these do not fit together, or a number is not finite.
+
+    >>> from limbeck.data.preprocessing import Identity
+    >>> small = SmallSet.of_classes(torch.rand(4, 3, 8, 8), torch.tensor([0, 0, 1, 1]), 2, syn_lr=0.01)
+    >>> held = DistilledSet(set=small, preprocessing=Identity(), class_names=("ant", "bee"))
+    >>> DistilledSet.load(held.save("tiny"))
+    DistilledSet(4 images 3×8×8, hard of 2 classes, η = 0.01, method None)
     """
 
     set: SmallSet
@@ -69,6 +75,22 @@ class DistilledSet:
 
     def __len__(self) -> int:
         return len(self.set)
+
+    def __repr__(self) -> str:
+        labels = f"{self.set.kind} of {self.num_classes} classes, η = {self.syn_lr:.4g}"
+        return (
+            f"DistilledSet({len(self)} images {'×'.join(map(str, self.shape))}, {labels}, method {self.metadata.get('method')!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        """The images in a notebook, and how well networks do that were trained on them."""
+        from limbeck.distilled.card import accuracies
+        from limbeck.distilled.preview import preview
+        from limbeck.runtime.notebook import picture, table
+
+        sheet = preview(self)
+        rows = [(row.title, row.value) for row in accuracies(self.metadata.get("evaluation") or {})]
+        return f"<p>{escape(repr(self))}</p>{picture(sheet, sheet.height)}{table(rows) if rows else ''}"
 
     @property
     def images(self) -> Tensor:
@@ -124,6 +146,15 @@ class DistilledSet:
         """The images without their preprocessing, with shape (N, C, H, W), clamped to [0, 1]."""
         return self.preprocessing.inverse(self.images).clamp(0, 1)
 
+    def try_inverse(self) -> None:
+        """Raise ValueError unless the preprocessing leads back from these images to pixels."""
+        try:
+            pixels = self.preprocessing.inverse(self.images[:1])
+        except RuntimeError as error:
+            raise ValueError("the preprocessing does not fit the images") from error
+        if pixels.shape != self.images[:1].shape or not bool(pixels.isfinite().all()):
+            raise ValueError("the preprocessing does not lead back to pixels")
+
     def as_dataset(self) -> TensorDataset:
         """An ordinary data set of (image (C, H, W) as the network takes it, class probabilities (K,)).
 
@@ -158,7 +189,7 @@ class DistilledSet:
             checksum = hashlib.sha256((folder / TENSORS).read_bytes()).hexdigest()
             described = {"set": {"sha256": checksum} | self._description()}
             if self.views is not None:
-                described[set_views.KEY] = set_views.put(self.views, folder)
+                described[VIEWS_KEY] = self.views.put(folder)
             write_json(folder / METADATA, described | self.metadata)
             write_text(folder / CARD, card(self))
             preview(self).save(folder / PREVIEW)
@@ -176,8 +207,8 @@ class DistilledSet:
         require(path.is_dir(), "path", str(path), "a folder that holds a distilled set")
         try:
             metadata = json.loads((path / METADATA).read_text(encoding="utf-8"))
-            described = metadata.pop(set_views.KEY, None)
-            views = None if described is None else set_views.take(path, described)
+            described = metadata.pop(VIEWS_KEY, None)
+            views = None if described is None else StoredViews.take(path, described)
             return _assemble(metadata, (path / TENSORS).read_bytes(), views)
         except (OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
             raise UsageError(f"path: {str(path)!r} is not a sound distilled set: {_reason(error)}") from error
@@ -214,7 +245,7 @@ class DistilledSet:
             held = cls.load(path)
             require(held.views is None, "path", str(path), "a set without labels of views")
             views.check(TensorImages(held.images))
-            _note(path, replace(held, set=replace(held.set, views=views)), {set_views.KEY: set_views.put(views, path)})
+            _note(path, replace(held, set=replace(held.set, views=views)), {VIEWS_KEY: views.put(path)})
 
     def _tensors(self) -> dict[str, Tensor]:
         held = {"images": self.images, "labels": self.labels, "classes": self.classes}
@@ -244,7 +275,7 @@ def _note(path: Path, held: DistilledSet, described: Mapping[str, Any] = {}) -> 
     from limbeck.distilled.card import card
 
     stored = json.loads((path / METADATA).read_text(encoding="utf-8"))
-    kept = {key: stored[key] for key in ("set", set_views.KEY) if key in stored}
+    kept = {key: stored[key] for key in ("set", VIEWS_KEY) if key in stored}
     write_json(path / METADATA, {**kept, **described, **held.metadata})
     write_text(path / CARD, card(held))
 
@@ -271,7 +302,7 @@ def _assemble(metadata: dict[str, Any], content: bytes, views: StoredViews | Non
         class_names=tuple(described["class_names"]),
         metadata=cast(dict[str, Any], _unspelled(metadata)),
     )
-    _try_inverse(distilled)
+    distilled.try_inverse()
     return distilled
 
 
@@ -279,16 +310,6 @@ def _header(content: bytes) -> dict[str, Any]:
     """What `write_tensors` put into the header: a length of eight bytes, then JSON."""
     length = int.from_bytes(content[:8], "little")
     return read_header(json.loads(content[8 : 8 + length])["__metadata__"])
-
-
-def _try_inverse(distilled: DistilledSet) -> None:
-    """Raise ValueError unless the preprocessing leads back from these images."""
-    try:
-        pixels = distilled.preprocessing.inverse(distilled.images[:1])
-    except RuntimeError as error:
-        raise ValueError("the preprocessing does not fit the images") from error
-    if pixels.shape != distilled.images[:1].shape or not bool(pixels.isfinite().all()):
-        raise ValueError("the preprocessing does not lead back to pixels")
 
 
 def _problem(held: DistilledSet) -> str | None:
@@ -304,7 +325,7 @@ def _problem(held: DistilledSet) -> str | None:
         return "label_kind 'probabilities' is not logits or hard: log p are the logits of p"
     if small.syn_lr is None:
         return "syn_lr is missing"
-    taken = sorted({"set", set_views.KEY} & held.metadata.keys())
+    taken = sorted({"set", VIEWS_KEY} & held.metadata.keys())
     return f"metadata must not use the key {taken[0]!r}" if taken else None
 
 
@@ -320,7 +341,7 @@ def _reason(error: Exception) -> str:
         return f"{error} is missing"
     if isinstance(error, (TypeError, AttributeError)):
         return f"{METADATA} does not have the form of one"
-    return " ".join(str(error).split())[:300]
+    return one_line(error)
 
 
 def _unspelled(value: Any) -> Any:

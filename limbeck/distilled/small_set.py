@@ -35,6 +35,14 @@ class SmallSet:
 
     Raises:
         ValueError: when these do not fit together, or a number is not finite.
+
+    >>> small = SmallSet(torch.rand(2, 3, 8, 8), torch.tensor([[2.0, 0], [0, 0]]), torch.tensor([0, 1]), 0.01, "logits")
+    >>> small.probabilities()
+    tensor([[0.8808, 0.1192],
+            [0.5000, 0.5000]])
+    >>> small.hard()
+    tensor([[1., 0.],
+            [0., 1.]])
     """
 
     images: Tensor

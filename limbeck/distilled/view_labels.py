@@ -8,7 +8,8 @@
     label.*                    the labels in few bytes, see `label_coding`
     written                    1 for every epoch that is complete
 
-It is written epoch by epoch beside its place, so that a run that was killed goes on, and an epoch is read alone.
+It is written epoch by epoch beside its place, so that a run that was killed goes on, and an epoch is read alone. It may be large:
+in the folder of a set it is linked from where it lies, or copied where that cannot be, and to load a set only its header is read.
 
 Yin, Xing and Shen, "Squeeze, Recover and Relabel" (SRe2L), 2023, arXiv:2306.13092; Shen and Xing, "A Fast Knowledge Distillation
 Framework for Visual Recognition", 2022, arXiv:2112.01528.
@@ -16,6 +17,9 @@ Framework for Visual Recognition", 2022, arXiv:2112.01528.
 
 import hashlib
 import json
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +33,7 @@ from torch import Tensor, nn
 from limbeck import views
 from limbeck.distilled.epoch_file import EpochFile
 from limbeck.distilled.label_coding import LabelCoding, decode, encode, label_error, smallest_integers
-from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.files import read_header
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint, plain
 from limbeck.runtime.random import Key, generator
@@ -72,7 +76,7 @@ class StoredViews(Targets):
                 known = about.get("format") == FORMAT and all(type(count) is int and count >= 1 for count in counts)
                 known = known and list(file.get_slice("index").get_shape()) == counts[:2]
         except (OSError, SafetensorError, KeyError, ValueError, AttributeError) as error:
-            raise UsageError(f"path: {str(path)!r} is not a sound file of labelled views ({_line(error)})") from error
+            raise UsageError(f"path: {str(path)!r} is not a sound file of labelled views ({one_line(error)})") from error
         require(known and complete, "path", str(path), f"a complete file of labelled views in format {FORMAT}")
         return cls(path, about, sha256)
 
@@ -99,6 +103,41 @@ class StoredViews(Targets):
         self._check_shape(images)
         same = _images_fingerprint(images) == self.about["images"]
         require(same, "path", str(self.path), "made for these images: their pixels differ")
+
+    @classmethod
+    def take(cls, folder: Path, described: Mapping[str, Any]) -> "StoredViews":
+        """The views in the folder of a set, whose metadata say of them what `put` returned.
+
+        Raises:
+            ValueError, OSError, KeyError, TypeError: when they are not what is described.
+        """
+        path = folder / VIEWS
+        if (size := path.stat().st_size) != described["bytes"]:
+            raise ValueError(f"{VIEWS} has {size} bytes, not {described['bytes']}")
+        views = cls.open(path, str(described["sha256"]))
+        if views.about != described["about"]:
+            raise ValueError(f"{VIEWS} is another one than its metadata describe")
+        return views
+
+    def put(self, folder: Path) -> dict[str, Any]:
+        """Bring the file into the folder of a set, linked or copied, where it is whole or not at all.
+
+        Returns:
+            What the set's metadata are to say of it.
+
+        Raises:
+            UsageError: when the file is no longer what it was when it was opened.
+        """
+        digest, target = checksum(self.path), folder / VIEWS
+        require(self.sha256 in (None, digest), "path", str(self.path), "what was saved: its checksum is another")
+        if not (target.exists() and target.samefile(self.path)):
+            _place(self.path, target)
+        return {"sha256": digest, "bytes": target.stat().st_size, "about": self.about}
+
+    def summary(self) -> dict[str, Any]:
+        """What a reader of a result wants to know: epochs, batch size, coding, the teacher's name, bytes per view."""
+        named = {name: self.about[name] for name in ("epochs", "batch_size", "coding")}
+        return {**named, "teacher": self.about.get("teacher_name", ""), "bytes_per_view": self.bytes_per_view}
 
     def problem(self, images: Tensor, num_classes: int) -> str | None:
         """What is wrong with these as views of images (N, C, H, W) of so many classes, or None."""
@@ -318,6 +357,22 @@ def checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
+def _place(source: Path, target: Path) -> None:
+    """A link to the file, or a copy on the disk."""
+    aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
+    try:
+        made = aside / target.name
+        try:
+            os.link(source.resolve(), made)
+        except OSError:  # another disk, or one without links
+            shutil.copyfile(source, made)
+            with open(made, "rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(made, target)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def _says(path: Path, about: Mapping[str, Any]) -> bool:
     """Whether a sound file is there, made with the same arguments."""
     try:
@@ -334,7 +389,3 @@ def _images_fingerprint(images: Images) -> str:
 def _module_fingerprint(module: nn.Module) -> str:
     state = {name: value.detach().float().cpu().numpy() for name, value in module.state_dict().items()}
     return fingerprint(str(module), {name: array_fingerprint(value.reshape(-1)) for name, value in state.items()})
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from limbeck.distilled.view_labels import evaluating
 from limbeck.runtime.errors import require
 
 Metric = Literal["euclidean", "cosine"]
@@ -43,14 +44,8 @@ def features_of(module: nn.Module, x: Tensor, batch_size: int = 256) -> Tensor:
     own = getattr(module, "features", None)
     # VGG and AlexNet as others build them have a part of that name: their convolutions, whose output is no vector.
     take = own if callable(own) and not isinstance(own, nn.Module) else lambda batch: _head_input(module, batch)
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            found = torch.cat([take(batch) for batch in x.detach().split(batch_size)])
-    finally:
-        for part, training in modes:
-            part.training = training
+    with evaluating(module), torch.no_grad():
+        found = torch.cat([take(batch) for batch in x.detach().split(batch_size)])
     accepted = f"of a network whose features have shape ({len(x)}, D)"
     require(found.ndim == 2 and len(found) == len(x), "features", tuple(found.shape), accepted)
     return found

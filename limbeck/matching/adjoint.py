@@ -49,7 +49,24 @@ class InnerLoop:
 
 
 class Adjoint(ABC):
-    """A way to the gradient."""
+    """A way to the gradient.
+
+    Example:
+        >>> import torch
+        >>> from limbeck.augmentation import Dsa
+        >>> from limbeck.losses import soft_cross_entropy
+        >>> from limbeck.matching.distances import MatchingLoss
+        >>> from limbeck.matching.steps import StudentStep, draw_steps
+        >>> from limbeck.networks.flat import flat_network
+        >>> network, draws = flat_network("ConvNetD1-w8", (3, 8, 8), 10), torch.Generator().manual_seed(0)
+        >>> start, target = network.initial(draws), network.initial(draws)
+        >>> x, y, eta = torch.randn(10, 3, 8, 8, generator=draws), torch.eye(10), torch.tensor(0.01)
+        >>> steps = draw_steps((10, 3, 8, 8), batch_syn=5, steps=4, augmentation=Dsa(), seed=0, iteration=0)
+        >>> inner = InnerLoop(StudentStep(network, soft_cross_entropy), start, steps)
+        >>> exact, unroll = (adjoint(inner, x, y, eta, MatchingLoss(start, target))[0] for adjoint in (Exact(), Unroll()))
+        >>> exact.images.shape, torch.allclose(exact.images, unroll.images, rtol=1e-4, atol=1e-6)
+        (torch.Size([10, 3, 8, 8]), True)
+    """
 
     @abstractmethod
     def __call__(self, inner: InnerLoop, images: Tensor, labels: Tensor, syn_lr: Tensor, *losses: Terminal) -> list[Gradients]:

@@ -26,7 +26,16 @@ from limbeck.runtime.errors import require
 
 
 class Criterion(ABC):
-    """Chooses κ."""
+    """Chooses κ.
+
+    Example:
+        >>> import torch
+        >>> class Even(Criterion):
+        ...     def keep(self, losses, *, layers, generator):
+        ...         return torch.arange(len(losses)) % 2 == 0
+        >>> Even().keep(torch.rand(4), layers=[], generator=torch.Generator())
+        tensor([ True, False,  True, False])
+    """
 
     layered: ClassVar[bool] = False
     """Whether it reads `layers`."""
@@ -44,7 +53,13 @@ class Criterion(ABC):
 
 @dataclass(frozen=True)
 class KeepAll(Criterion):
-    """κ is every parameter."""
+    """κ is every parameter.
+
+    Example:
+        >>> import torch
+        >>> KeepAll().keep(torch.rand(3))
+        tensor([True, True, True])
+    """
 
     def keep(self, losses: Tensor, *, layers: Sequence[slice] = (), generator: torch.Generator | None = None) -> Tensor:
         return torch.ones_like(losses, dtype=torch.bool)
@@ -76,7 +91,13 @@ class LowLossDropout(_Dropout):
 
 @dataclass(frozen=True)
 class HighLossDropout(_Dropout):
-    """κ is all but the ⌊αP⌋ parameters of highest loss; of equal losses the earlier parameter is dropped first."""
+    """κ is all but the ⌊αP⌋ parameters of highest loss; of equal losses the earlier parameter is dropped first.
+
+    Example:
+        >>> import torch
+        >>> HighLossDropout(0.5).keep(torch.tensor([3.0, 1.0, 2.0, 4.0]))
+        tensor([False,  True,  True, False])
+    """
 
     def keep(self, losses: Tensor, *, layers: Sequence[slice] = (), generator: torch.Generator | None = None) -> Tensor:
         order = losses.sort(stable=True, descending=True).indices
@@ -85,7 +106,13 @@ class HighLossDropout(_Dropout):
 
 @dataclass(frozen=True)
 class RandomDropout(_Dropout):
-    """κ is all but ⌊αP⌋ parameters, any of them equally likely."""
+    """κ is all but ⌊αP⌋ parameters, any of them equally likely.
+
+    Example:
+        >>> import torch
+        >>> RandomDropout(0.25).keep(torch.rand(8), generator=torch.Generator().manual_seed(0)).sum()
+        tensor(6)
+    """
 
     def keep(self, losses: Tensor, *, layers: Sequence[slice] = (), generator: torch.Generator) -> Tensor:
         return _without(losses, _some(len(losses), self.drop_ratio, generator))
@@ -93,7 +120,15 @@ class RandomDropout(_Dropout):
 
 @dataclass(frozen=True)
 class UniformDropout(_Dropout):
-    """κ is all but ⌊αQ⌋ parameters of every layer of Q, any of them equally likely: ⌊αP⌋ in all, less what is rounded off."""
+    """κ is all but ⌊αQ⌋ parameters of every layer of Q, any of them equally likely: ⌊αP⌋ in all, less what is rounded off.
+
+    Example:
+        >>> import torch
+        >>> layers = [slice(0, 4), slice(4, 10)]
+        >>> kept = UniformDropout(0.5).keep(torch.rand(10), layers=layers, generator=torch.Generator().manual_seed(0))
+        >>> [int(kept[layer].sum()) for layer in layers]
+        [2, 3]
+    """
 
     layered = True
 
@@ -114,6 +149,11 @@ class LayerDropout(_Dropout):
         drop_ratio: α.
         where: the layers that go first: from the first on, from the last back, or from the one in the middle outwards (of two
             equally far the shallower).
+
+    Example:
+        >>> import torch
+        >>> LayerDropout(0.5, "last").keep(torch.rand(4), layers=[slice(0, 1), slice(1, 4)])
+        tensor([ True, False, False,  True])
     """
 
     where: Literal["first", "middle", "last"] = "first"

@@ -25,7 +25,16 @@ STILL = (
 
 
 class Distance(ABC):
-    """L of θ_T, θ*_t, θ*_{t+M} and κ."""
+    """L of θ_T, θ*_t, θ*_{t+M} and κ.
+
+    Example:
+        >>> import torch
+        >>> class Absolute(Distance):
+        ...     def __call__(self, theta, start, target, kept, layers):
+        ...         return (theta - target).abs().sum() / (start - target).abs().sum()
+        >>> MatchingLoss(torch.zeros(4), torch.ones(4), distance=Absolute())(torch.full((4,), 0.5))
+        tensor(0.5000)
+    """
 
     @abstractmethod
     def __call__(self, theta: Tensor, start: Tensor, target: Tensor, kept: Tensor | None, layers: Sequence[slice]) -> Tensor:
@@ -42,7 +51,13 @@ class Distance(ABC):
 
 @dataclass(frozen=True)
 class SquaredError(Distance):
-    """The squared error that remains, as a share of the way that the expert went."""
+    """The squared error that remains, as a share of the way that the expert went.
+
+    Example:
+        >>> import torch
+        >>> SquaredError()(torch.full((4,), 0.5), torch.zeros(4), torch.ones(4), None, [slice(0, 4)])
+        tensor(0.2500)
+    """
 
     def __call__(self, theta: Tensor, start: Tensor, target: Tensor, kept: Tensor | None, layers: Sequence[slice]) -> Tensor:
         losses, distances = (theta - target).square(), (start - target).square()
@@ -53,7 +68,14 @@ class SquaredError(Distance):
 
 @dataclass(frozen=True)
 class LayerCosine(Distance):
-    """Half of 1 − the cosine between the student's way and the expert's, averaged over the layers."""
+    """Half of 1 − the cosine between the student's way and the expert's, averaged over the layers.
+
+    Example:
+        >>> import torch
+        >>> start, target, layers = torch.zeros(4), torch.ones(4), [slice(0, 2), slice(2, 4)]
+        >>> LayerCosine()(torch.tensor([0.1, 0.1, -3.0, -3.0]), start, target, None, layers)
+        tensor(0.5000)
+    """
 
     def __call__(self, theta: Tensor, start: Tensor, target: Tensor, kept: Tensor | None, layers: Sequence[slice]) -> Tensor:
         own, wanted = theta - start, target - start

@@ -16,7 +16,17 @@ from limbeck.runtime.errors import require
 
 
 class Schedule(ABC):
-    """Which start epochs an iteration may draw."""
+    """Which start epochs an iteration may draw.
+
+    Example:
+        >>> class Late(Schedule):
+        ...     def starts(self, iteration):
+        ...         return self.reachable()
+        ...     def reachable(self):
+        ...         return range(8, 10)
+        >>> Late().epochs(expert_epochs=2)
+        [8, 9, 10, 11]
+    """
 
     @abstractmethod
     def starts(self, iteration: int) -> range:

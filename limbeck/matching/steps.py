@@ -41,6 +41,11 @@ def draw_steps(
         augmentation: of the mini-batches.
         seed: of the draws.
         iteration: of the outer loop.
+
+    Example:
+        >>> from limbeck.augmentation import Dsa
+        >>> [len(draw.index) for draw in draw_steps((7, 3, 8, 8), batch_syn=4, steps=4, augmentation=Dsa(), seed=0, iteration=0)]
+        [4, 3, 4, 3]
     """
     count, size = shape[0], min(batch_syn or shape[0], shape[0])
     per_permutation = -(-count // size)
@@ -72,6 +77,17 @@ class StudentStep:
 
     The compiler takes eight graphs of one function in a process, of all networks and sizes together; `torch.compiler.reset()`
     starts anew.
+
+    Example:
+        >>> import torch
+        >>> from limbeck.losses import soft_cross_entropy
+        >>> from limbeck.networks.flat import flat_network
+        >>> network = flat_network("ConvNetD1-w8", (3, 8, 8), 10)
+        >>> theta, x, y = network.initial(torch.Generator().manual_seed(0)), torch.randn(10, 3, 8, 8), torch.eye(10)
+        >>> step = StudentStep(network, soft_cross_entropy)
+        >>> theta = theta - 0.01 * step.gradient(theta, x, y)
+        >>> step.pullback(theta, x, y, cotangent=torch.ones_like(theta)).x.shape
+        torch.Size([10, 3, 8, 8])
     """
 
     network: FlatNetwork

@@ -39,6 +39,14 @@ class FlatNetwork:
 
     Raises:
         UsageError: when the module cannot be copied, has no parameters to train or some that have no shape yet.
+
+    Example:
+        >>> import torch
+        >>> module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+        >>> network = FlatNetwork(module, "linear")
+        >>> theta = network.initial(torch.Generator().manual_seed(0))
+        >>> theta.shape, network(theta, torch.rand(5, 3, 2, 2)).shape
+        (torch.Size([26]), torch.Size([5, 2]))
     """
 
     def __init__(self, module: nn.Module, name: str, fresh: Callable[[int], nn.Module] | None = None) -> None:
@@ -169,7 +177,7 @@ def flat_network(network: str | nn.Module | Factory, shape: tuple[int, int, int]
 
     Example:
         >>> flat_network("ConvNetD3-w32", (3, 32, 32), 10).num_parameters
-        25130
+        24714
     """
     if isinstance(network, str):
         module = build_network(network, *shape, num_classes)

@@ -3,8 +3,6 @@
 A page must stay small enough to be sent to somebody: what is shown is limited by number and by bytes, and what is left out is told.
 """
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +14,7 @@ from torch import Tensor
 from limbeck.distilled.card import percent
 from limbeck.distilled.preview import picture, quantise
 from limbeck.distilled.set import DistilledSet
+from limbeck.runtime.notebook import uri
 
 MOST_PER_CLASS, MOST_CLASSES, LARGEST_SIDE = 10, 100, 128
 BUDGET = 3_000_000  # bytes of pixels
@@ -67,13 +66,6 @@ def gallery(held: DistilledSet) -> dict[str, Any]:
         ]
         groups.append({"name": name, "total": total, "images": tiles})
     return {"groups": groups, "note": shown.note, "height": size[0], "width": size[1], "side": shown.side}
-
-
-def uri(image: Image.Image) -> str:
-    """The image as a PNG data URI."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def within(height: int, width: int, largest: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ parameters for, such as `drop_ratio`.
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from limbeck.augmentation import Augmentation, Dsa
@@ -30,7 +31,7 @@ from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSet
 from limbeck.methods.materials import Matching
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import require
-from limbeck.runtime.plugins import imported, is_foreign
+from limbeck.runtime.plugins import blamed, imported, is_foreign
 from limbeck.saliency.maps import Cam, FunctionCam, TorchCam
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.saliency.weights import Activation, Constant, NoWeighting, Shuffled, Weighting
@@ -97,10 +98,7 @@ def cam_of(settings: EnhanceSettings) -> Cam:
     """What makes activation maps; a function (module, x, classes) → maps of the user's own will do."""
     if not _is_own(settings.cam):
         return TorchCam(settings.cam, settings.cam_layer)
-    found: Any = imported("enhance.cam", settings.cam, "Cam") if isinstance(settings.cam, str) else settings.cam
-    if inspect.isfunction(found) and len(inspect.signature(found).parameters) == 3:
-        return FunctionCam(found)
-    return _object("enhance.cam", found, Cam, {"layer": settings.cam_layer})
+    return _object("enhance.cam", settings.cam, Cam, {"layer": settings.cam_layer})
 
 
 def adjoint_of(settings: EngineSettings) -> Adjoint:
@@ -151,12 +149,19 @@ def _object(key: str, value: Any, kind: type[T], given: Mapping[str, Any]) -> T:
         UsageError: when it is none of that kind.
     """
     found = imported(key, value, kind.__name__) if isinstance(value, str) else value
-    if not isinstance(found, kind) and callable(found):
-        found = _made(found, given)
-    shown = value if isinstance(value, str) else type(value).__name__
-    require(isinstance(found, kind), key, shown, f"a {kind.__name__}, nor a class or a function that makes one")
+    shown = value if isinstance(value, str) else getattr(value, "__qualname__", type(value).__name__)
+    if isinstance(found, (type, partial)) or inspect.isroutine(found):
+        with blamed(key, shown, "raised"):
+            found = FunctionCam(found) if kind is Cam and _makes_maps(found) else _made(found, given)
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
+    require(isinstance(found, kind), key, shown, f"{article} {kind.__name__}, nor a class or a function that makes one")
     assert isinstance(found, kind)
     return found
+
+
+def _makes_maps(found: Callable[..., Any]) -> bool:
+    """Whether it is called with a network, images and classes."""
+    return not isinstance(found, type) and len(inspect.signature(found).parameters) == 3
 
 
 def _made(maker: Callable[..., Any], given: Mapping[str, Any]) -> Any:

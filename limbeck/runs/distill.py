@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck.data.imageset import ImageSet
 from limbeck.distilled.initial import content_of
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
@@ -67,7 +66,6 @@ def distill(
     resume: bool = False,
     progress: Progress | None = None,
     recipe: str | None = None,
-    data: ImageSet | None = None,
     experts: TrajectoryStore | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
@@ -79,7 +77,6 @@ def distill(
         resume: go on with the run in `output`.
         progress: where to report.
         recipe: the name of the recipe, noted in the result.
-        data: the images, instead of those that the settings name.
         experts: the experts, instead of those of the cache.
         callbacks: called at every evaluation of the outer loop.
 
@@ -93,7 +90,7 @@ def distill(
     """
     output = Path(output)
     RunFolder(output, settings, resume)  # refuses before the data are loaded
-    workspace = Workspace(settings, progress or NoProgress(), data, experts)
+    workspace = Workspace(settings, progress or NoProgress(), experts)
     workspace.check()
     with alone(output):
         folder = RunFolder(output, settings, resume)

@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import Tensor
 
-from limbeck.distilled.set_views import summary
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation import predictions, scores
 from limbeck.evaluation.evaluator import Evaluator
@@ -69,7 +68,7 @@ def record(evaluator: Evaluator, small: SmallSet, measured: Measured, seeds: Seq
         **_scores(evaluator, small, accuracy),
         "predictions": predictions.average([predictions.describe(found, labels) for found in measured.distilled]),
         **circumstances(evaluator, seeds),
-        **({} if (stored := evaluator.stored_views(small)) is None else {"view_labels": summary(stored)}),
+        **({} if (stored := evaluator.stored_views(small)) is None else {"view_labels": stored.summary()}),
     }
 
 

@@ -132,8 +132,9 @@ class DistillSettings(Checked):
         named = isinstance(self.init, str) and self.init in STARTS
         require(named or method.kind == "objective", "init", self.init, accepted)
         kind, ahead = self.schedule.kind, self.match.expert_epochs
-        # A schedule that is an object knows itself which epochs it reaches.
-        reached = self.schedule.max_start_epoch - 1 + ahead if isinstance(kind, str) else max(kind.epochs(ahead))
+        # A schedule that is an object knows itself which epochs it reaches; a name, and what makes one, is given the keys.
+        epochs = None if isinstance(kind, (str, type)) else getattr(kind, "epochs", None)
+        reached = max(epochs(ahead)) if epochs else self.schedule.max_start_epoch - 1 + ahead
         accepted = f"at least schedule.max_start_epoch − 1 + match.expert_epochs ({reached})"
         enough = not method.experts or self.experts.train_epochs >= reached
         require(enough, "experts.train_epochs", self.experts.train_epochs, accepted)

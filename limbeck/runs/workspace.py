@@ -67,13 +67,11 @@ class Workspace:
     Args:
         settings: of the run.
         progress: where to report.
-        given: the images, instead of those that the settings name.
         store: the experts, instead of those of the cache.
     """
 
     settings: DistillSettings
     progress: Progress
-    given: ImageSet | None = None
     store: TrajectoryStore | None = None
 
     @cached_property
@@ -90,8 +88,6 @@ class Workspace:
     def data(self) -> ImageSet:
         """The images; without a validation split where the protocol has none."""
         data, protocol = self.settings.data, resolve_protocol(self.settings.eval)
-        if self.given is not None:
-            return self.given if protocol.validation else self.given.without_validation()
         return load_data(data if protocol.validation else replace(data, val_fraction=0.0), self.progress)
 
     @cached_property

@@ -24,7 +24,6 @@ from limbeck.runtime.plugins import FORM, is_foreign
 
 T = TypeVar("T")
 MANY = {str: "names", int: "whole numbers", float: "numbers"}
-PLAIN = (NoneType, bool, Real, list, tuple, dict, set, bytes)
 _UNFIT = object()
 
 
@@ -146,6 +145,14 @@ def typed(key: str, kind: Any, value: Any, given: Any, origin: str = "") -> Any:
     return found
 
 
+def is_data(value: Any) -> bool:
+    """Whether a value is such as files hold, and no object nor a collection of objects."""
+    if type(value) not in (list, tuple, set, dict):  # such as a dictionary of data sets
+        return isinstance(value, (NoneType, Real, str, bytes))
+    parts = value.values() if isinstance(value, dict) else value
+    return all(isinstance(part, (NoneType, Real, str, bytes, list, tuple, set, dict)) for part in parts)
+
+
 def shown(value: Any) -> str:
     """A value in an error message: in one line, which is not long."""
     text = repr(list(value) if isinstance(value, tuple) else value).replace("\n", " ")
@@ -154,7 +161,8 @@ def shown(value: Any) -> str:
 
 def words(kind: Any) -> str:
     """What a type accepts."""
-    return " or ".join(_word(option) for option, _ in options_of(kind))
+    text = " or ".join(_word(option) for option, _ in options_of(kind))
+    return f"{text}, or package.module:Name" if named_by(kind) and text != "text" else text
 
 
 def text_kinds(kind: Any) -> list[Any]:
@@ -188,7 +196,7 @@ def _fitted(kind: Any, value: Any) -> tuple[Any, str]:
     options, rules = list(options_of(kind)), [mark for mark in marks if isinstance(mark, Rule)]
     if named_by(kind):
         if not isinstance(value, (str, os.PathLike)):
-            return (_UNFIT if isinstance(value, PLAIN) else value), ""
+            return (_UNFIT if is_data(value) else value), ""
         if isinstance(value, str) and is_foreign(value) and (rules or words(bare) != "text"):
             return (value, "") if FORM.match(value) else (_UNFIT, "of the form package.module:Name")
     fitting = [(found, own) for option, own in options if (found := _as(option, value)) is not _UNFIT]

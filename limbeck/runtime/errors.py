@@ -23,3 +23,8 @@ def require(condition: bool, key: str, value: object, accepted: str) -> None:
     """
     if not condition:
         raise UsageError(f"{key}: {value!r} is not {accepted}")
+
+
+def one_line(error: BaseException, most: int = 300) -> str:
+    """What went wrong, in one line of at most so many letters; the kind of error where it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__

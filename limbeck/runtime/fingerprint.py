@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.runtime.checked import Checked
+from limbeck.runtime.checked import Checked, is_data
 
 
 def plain(value: Any) -> Any:
     """`value` as JSON types: data classes become objects, tuples lists, NumPy scalars numbers, objects in settings descriptions."""
     if isinstance(value, Checked):
-        return {name: plain(item) if is_plain(item) else described(item) for name, item in value.values().items()}
+        held = value.values().items()
+        return {name: plain(item) if isinstance(item, Checked) or is_data(item) else described(item) for name, item in held}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -28,11 +29,6 @@ def plain(value: Any) -> Any:
     if callable(value):
         return described(value)
     return float(value) if isinstance(value, float) else value
-
-
-def is_plain(value: Any) -> bool:
-    """Whether a setting is settings, or such as JSON has a word for, and no object."""
-    return value is None or isinstance(value, (Checked, str, int, float, list, tuple))
 
 
 def described(value: Any) -> str:
@@ -64,11 +60,16 @@ def _content(value: Any) -> str:
         named = [f"{key}={_part(item)}" for key, item in sorted(value.keywords.items())]
         return ", ".join([described(value.func), *map(_part, value.args), *named])
     if callable(getattr(value, "state_dict", None)):  # a torch module
-        state = [item.detach().cpu().numpy() for item in value.state_dict().values() if hasattr(item, "detach")]
-        return fingerprint(str(value), array_fingerprint(*map(np.atleast_1d, state)))
+        state = [_array(item) for item in value.state_dict().values() if hasattr(item, "detach")]
+        return fingerprint(str(value), array_fingerprint(*state))
     if hasattr(value, "__array__"):
-        return array_fingerprint(np.atleast_1d(np.asarray(value)))
-    return ""
+        return array_fingerprint(_array(value))
+    return _part(value)[1:-1] if isinstance(value, (list, tuple, dict)) else ""
+
+
+def _array(value: Any) -> np.ndarray:
+    """An array, or a tensor of whatever type and wherever it lies, as an array of one dimension or more."""
+    return np.atleast_1d(np.asarray(value.detach().cpu().double() if hasattr(value, "detach") else value))
 
 
 def _part(value: Any) -> str:
@@ -76,7 +77,7 @@ def _part(value: Any) -> str:
         return f"[{', '.join(map(_part, value))}]"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key}: {_part(item)}' for key, item in value.items())}}}"
-    return repr(value) if is_plain(value) or isinstance(value, np.generic) else described(value)
+    return repr(value.item() if isinstance(value, np.generic) else value) if is_data(value) else described(value)
 
 
 def encodable(value: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 from limbeck.runtime.errors import UsageError, require
 
 _NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
+NAMED = re.compile(f"{_NAME}:{_NAME}")
 # `package.module:Name`, or what `fingerprint.described` says of an object, which nobody can make of it again.
 FORM = re.compile(rf"{_NAME}:({_NAME}|[\w.<>]*<[\w.<>]*)(\(.*\))?$", re.DOTALL)
 
@@ -31,7 +32,7 @@ def check_form(key: str, name: str, attribute: str) -> None:
         name: its value.
         attribute: what is sought in the module, said in the message, such as "factory".
     """
-    require(re.fullmatch(f"{_NAME}:{_NAME}", name) is not None, key, name, f"of the form package.module:{attribute}")
+    require(NAMED.fullmatch(name) is not None, key, name, f"of the form package.module:{attribute}")
 
 
 def imported(key: str, name: str, attribute: str) -> Any:

@@ -39,7 +39,16 @@ NOISELESS = {"gradcam": "GradCAM", "layercam": "LayerCAM"}
 
 
 class Cam(ABC):
-    """What makes maps."""
+    """What makes maps.
+
+    Example:
+        >>> import torch
+        >>> class Bright(Cam):
+        ...     def __call__(self, module, x, classes, generator):
+        ...         return x.mean(1).sigmoid()
+        >>> Bright()(torch.nn.Identity(), torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]), torch.Generator()).shape
+        torch.Size([2, 8, 8])
+    """
 
     @abstractmethod
     def __call__(self, module: nn.Module, x: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
@@ -104,7 +113,14 @@ class TorchCam(Cam):
 
 @dataclass(frozen=True)
 class FunctionCam(Cam):
-    """Maps by a function of the user's: (module, x, classes) → maps in [0, 1] with shape (N, H, W)."""
+    """Maps by a function of the user's: (module, x, classes) → maps in [0, 1] with shape (N, H, W).
+
+    Example:
+        >>> import torch
+        >>> cam = FunctionCam(lambda module, x, classes: x.mean(1).sigmoid())
+        >>> cam(torch.nn.Identity(), torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]), torch.Generator()).shape
+        torch.Size([2, 8, 8])
+    """
 
     function: Callable[[nn.Module, Tensor, Tensor], Tensor]
 

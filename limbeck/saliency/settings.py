@@ -7,7 +7,20 @@ from limbeck.runtime.checked import Checked, Count, Named, NotNegative, within
 
 Cam = Literal["gradcam", "smooth_gradcam_pp", "layercam", "average"]
 # `torchcam.methods` has these classes; they are named here because it imports torch.
-TorchCam = Literal["CAM", "GradCAM", "GradCAMpp", "ISCAM", "LayerCAM", "LeGrad", "SSCAM", "ScoreCAM", "SmoothGradCAMpp", "XGradCAM"]
+TorchCam = Literal[
+    "CAM",
+    "FinerCAM",
+    "GradCAM",
+    "GradCAMpp",
+    "ISCAM",
+    "LayerCAM",
+    "LeGrad",
+    "RefineCAM",
+    "SSCAM",
+    "ScoreCAM",
+    "SmoothGradCAMpp",
+    "XGradCAM",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

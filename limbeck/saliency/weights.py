@@ -21,7 +21,16 @@ Threshold = Literal["mean"] | float
 
 
 class Weighting(ABC):
-    """What becomes of maps."""
+    """What becomes of maps.
+
+    Example:
+        >>> import torch
+        >>> class Square(Weighting):
+        ...     def __call__(self, maps, generator):
+        ...         return 1 + maps.square()[:, None]
+        >>> Square()(torch.tensor([[[0.0, 0.5]]]), torch.Generator())
+        tensor([[[[1.0000, 1.2500]]]])
+    """
 
     @abstractmethod
     def __call__(self, maps: Tensor, generator: torch.Generator) -> Tensor:
@@ -35,7 +44,13 @@ class Weighting(ABC):
 
 @dataclass(frozen=True)
 class NoWeighting(Weighting):
-    """The gradient is left alone."""
+    """The gradient is left alone.
+
+    Example:
+        >>> import torch
+        >>> NoWeighting()(torch.tensor([[[0.0, 1.0]]]), torch.Generator())
+        tensor([[[[1., 1.]]]])
+    """
 
     def __call__(self, maps: Tensor, generator: torch.Generator) -> Tensor:
         return torch.ones_like(maps)[:, None]
@@ -70,7 +85,13 @@ class Activation(_Enhancing):
 
 @dataclass(frozen=True)
 class Constant(_Enhancing):
-    """A control: each image's mean of F(M, β), everywhere."""
+    """A control: each image's mean of F(M, β), everywhere.
+
+    Example:
+        >>> import torch
+        >>> Constant(beta=1.0)(torch.tensor([[[0.0, 1.0]]]), torch.Generator())
+        tensor([[[[1.5000, 1.5000]]]])
+    """
 
     def __call__(self, maps: Tensor, generator: torch.Generator) -> Tensor:
         weights = enhancement(maps, self.beta, self.threshold)
@@ -79,7 +100,14 @@ class Constant(_Enhancing):
 
 @dataclass(frozen=True)
 class Shuffled(_Enhancing):
-    """A control: F(M, β) of another image."""
+    """A control: F(M, β) of another image.
+
+    Example:
+        >>> import torch
+        >>> maps = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]])
+        >>> Shuffled(beta=1.0)(maps, torch.Generator())
+        tensor([[[[2., 1.]]], [[[1., 2.]]]])
+    """
 
     def __call__(self, maps: Tensor, generator: torch.Generator) -> Tensor:
         weights = enhancement(maps, self.beta, self.threshold)

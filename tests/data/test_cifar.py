@@ -118,7 +118,7 @@ def test_refusals(tmp_path: Path) -> None:
         ({b"data": PIXELS[:4].astype(np.int32), b"labels": [0] * 4}, "holds no pixels of 8 bits with shape (n, 3072)"),
         ({b"data": PIXELS[:4], b"labels": [0] * 3}, "holds no list of 4 whole numbers as 'labels' or 'fine_labels'"),
         ({b"data": PIXELS[:4], b"labels": [0, 1, 2, 2**80]}, "holds labels that are no classes"),
-        ({b"data": PIXELS[:4], b"labels": [0, 1, 2, 9]}, "holds labels from 0 to 9 in y_train"),
+        ({b"data": PIXELS[:4], b"labels": [0, 1, 2, 9]}, "holds y_train with labels from 0 to 9"),
         ([1], "holds a list where a dict is expected"),
     ]:
         (folder / "data_batch_3").write_bytes(pickle.dumps(batch, 2))

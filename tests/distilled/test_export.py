@@ -273,7 +273,7 @@ def test_a_description_that_lies_elsewhere_or_is_too_large_is_refused(tmp_path: 
     (root / "about.json").rmdir()
     about.rename(root / "about.json")
     read_set(root, data_of(sample_set()), Identity())
-    monkeypatch.setattr("limbeck.distilled.about.MOST_JSON", 100)
+    monkeypatch.setattr("limbeck.distilled.formats.MOST_JSON", 100)
     refused(root, "about.json' has 0 MB; at most 0 MB are accepted")
 
 

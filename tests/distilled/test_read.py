@@ -92,8 +92,12 @@ def test_checksum_of_a_folder_is_that_of_sha256sum(tmp_path: Path) -> None:
             "holds 7 images in its folders",
         ),
         (lambda root: (root / "mole" / "0.png").write_bytes(b"GIF89a"), "holds 'mole/0.png', which cannot be read"),
-        (lambda root: (root / "classes.json").write_text("[" * 100_000), "does not say class_names and label_kind"),
-        (lambda root: (root / "classes.json").write_text('{"class_names": 3, "label_kind": "hard"}'), "does not say class_names"),
+        (lambda root: (root / "classes.json").write_text("[" * 100_000), "cannot be read as JSON"),
+        (
+            lambda root: (root / "classes.json").write_text('{"class_names": 3, "label_kind": "hard"}'),
+            "holds int as class_names; a list of text",
+        ),
+        (lambda root: (root / "classes.json").write_text('{"class_names": ["a"]}'), "does not say class_names and label_kind"),
         (
             lambda root: (root / "classes.json").write_text('{"class_names": ["a"], "label_kind": "soft"}'),
             "is no sound set: kind 'soft' is not one of logits",

@@ -12,7 +12,6 @@ import torch
 from distilled.samples import changed, sample_set
 from torch import nn
 
-from limbeck.distilled import set_views
 from limbeck.distilled.card import card
 from limbeck.distilled.label_coding import LabelCoding
 from limbeck.distilled.set import DistilledSet
@@ -193,13 +192,13 @@ def test_a_kill_adds_nothing(tmp_path: Path) -> None:
         warnings.simplefilter("ignore")  # forking beside torch's threads: the child uses none of them
         child = os.fork()
     if child == 0:
-        put = set_views.put
+        put = StoredViews.put
 
         def die(*arguments: Any) -> None:
             put(*arguments)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        set_views.put = die  # type: ignore[assignment]
+        StoredViews.put = die  # type: ignore[method-assign,assignment]
         DistilledSet.add_views(path, views)
         os._exit(0)
     _, status = os.waitpid(child, 0)

@@ -20,9 +20,7 @@ from limbeck.matching.criteria import (
     layers_of,
 )
 from limbeck.matching.distances import MatchingLoss
-from limbeck.matching.settings import MatchSettings
 from limbeck.networks.flat import flat_network
-from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import generator
 
 # A coarse grid, so that equal losses occur.
@@ -151,12 +149,3 @@ def test_layers_that_are_not_those_of_the_loss_are_noticed() -> None:
     for criterion in (UniformDropout(0.5), LayerDropout(0.5)):
         with pytest.raises(AssertionError, match="3 parameters do not make up the 4"):
             criterion.keep(torch.zeros(4), layers=[slice(0, 3)], generator=generator(0))
-
-
-def test_unknown_names_are_refused() -> None:
-    with pytest.raises(
-        UsageError, match=r"match\.criterion: 'size' is not one of loss, random, uniform, first, middle, last, none"
-    ):
-        MatchSettings(criterion="size")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"match\.drop_side: 'left' is not low or high"):
-        MatchSettings(drop_side="left")  # type: ignore[arg-type]

@@ -128,7 +128,7 @@ def test_all_settings_are_in_the_tree_and_changed_ones_marked(report: Page, fini
     leaves += [(key, value) for key, value in settings.items() if not isinstance(value, dict)]
     shown = Counter(zip(report.texts("span", class_="key"), report.texts("span", class_="text"), strict=True))
     assert shown == Counter((key, text(value)) for key, value in leaves)
-    assert report.texts("li", class_="changed") == ["network ConvNetD3-w32", "ipc 2", "iterations 400"]
+    assert report.texts("li", class_="changed") == ["network ConvNetD3-w32", "ipc 2", "drop_ratio 0.25", "iterations 400"]
 
 
 def test_needs_nothing_from_elsewhere(report: Page, finished: Path) -> None:

@@ -19,6 +19,7 @@ from limbeck.distilled.settings import ViewLabelSettings
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.experts.settings import ExpertSettings
 from limbeck.matching.criteria import LowLossDropout
+from limbeck.matching.schedules import Uniform
 from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSettings
 from limbeck.methods.method import Method
 from limbeck.methods.registry import METHODS
@@ -176,8 +177,8 @@ def test_other_methods_drop_what_they_say() -> None:
 def test_keys_that_name_objects_take_and_describe_them() -> None:
     named = {key for key, kind in key_types().items() if named_by(kind)}
     assert named == {
-        "data.source", "network", "augment.strategy", "init", "method", "match.criterion", "match.distance", "schedule.kind",
-        "enhance.weighting", "enhance.cam", "engine.kind", "eval.protocol",
+        "data.source", "network", "augment.strategy", "init", "method", "match.criterion", "match.distance", "match.loss",
+        "schedule.kind", "enhance.weighting", "enhance.cam", "engine.kind", "eval.protocol",
     }  # fmt: skip
     made = DistillSettings.of({key: LowLossDropout(0.5) for key in named - {"method"}})
     for key in named - {"method"}:
@@ -186,6 +187,12 @@ def test_keys_that_name_objects_take_and_describe_them() -> None:
     assert plain(made)["match"]["criterion"] == plain(made)["network"] == described
     assert encodable(settings_from_plain(encodable(made), imports=False)) == encodable(made)
     assert refusal(DistillSettings, method=LowLossDropout(0.5)).startswith("method: LowLossDropout(drop_ratio=0.5) is not a")
+
+
+def test_a_schedule_says_itself_which_epochs_experts_must_have() -> None:
+    assert DistillSettings.of(schedule=Uniform(0, 99)).schedule.kind == Uniform(0, 99)
+    assert DistillSettings.of(schedule=Uniform).schedule.kind is Uniform  # it is made of the other keys
+    assert refusal(DistillSettings.of, schedule=Uniform(0, 100)).startswith("experts.train_epochs: 100 is not at least")
 
 
 def test_maps_of_torch_cam_are_named_as_there() -> None:

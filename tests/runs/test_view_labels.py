@@ -157,7 +157,7 @@ def test_a_folder_that_cannot_be_written_to_costs_nobody_the_result(
         raise OSError(30, "Read-only file system")
 
     with monkeypatch.context() as patched:
-        patched.setattr("limbeck.distilled.set.set_views.put", refuse)
+        patched.setattr("limbeck.distilled.view_labels.StoredViews.put", refuse)
         found = evaluate(path, settings(view_labels__store="true"))
     assert found["view_labels"]["epochs"] == 3
     assert DistilledSet.load(path).views is None

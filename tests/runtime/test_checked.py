@@ -73,10 +73,10 @@ class Typed(Options):
         ({"pair": (0.0, math.nan)}, "example.pair: [0.0, nan] is not a list of 2 numbers"),
         ({"many": ("a", 1.5)}, "example.many: ['a', 1.5] is not a list of whole numbers or names or null"),
         ({"many": "ab"}, "example.many: 'ab' is not a list of whole numbers or names or null"),
-        ({"named": "c"}, "example.named: 'c' is not one of a, b"),
+        ({"named": "c"}, "example.named: 'c' is not one of a, b, or package.module:Name"),
         ({"named": "mine:"}, "example.named: 'mine:' is not of the form package.module:Name"),
-        ({"named": 3}, "example.named: 3 is not one of a, b"),
-        ({"named": None}, "example.named: None is not one of a, b"),
+        ({"named": 3}, "example.named: 3 is not one of a, b, or package.module:Name"),
+        ({"named": None}, "example.named: None is not one of a, b, or package.module:Name"),
         ({"open": 3}, "example.open: 3 is not text"),
         ({"size": 3}, "example.size: 3 is not null or even"),
         ({"count": 7}, "example.count: 7 is not possible with example.flag"),
@@ -114,6 +114,18 @@ def test_a_key_that_names_an_object_takes_it(value: Any) -> None:
     assert Example(named=written).named == written  # as it is read again from a file
 
 
+def test_collections_of_objects_are_objects_and_others_are_none() -> None:
+    arrays = (np.zeros((2, 3)), np.arange(2))
+    assert Example(open=arrays).open is arrays
+    assert plain(Example(open=arrays))["open"] == plain(Example(open=(arrays[0].copy(), arrays[1])))["open"]
+    assert plain(Example(open=arrays))["open"].startswith("builtins:tuple(numpy:ndarray(")
+    named = type("Named", (dict,), {})(a=1)
+    assert Example(open=named).open is named
+    for value in ((), [1, "a"], {"a": (1, None)}, b"x"):
+        with pytest.raises(UsageError, match=r"^example\.open: .* is not text$"):
+            Example(open=value)
+
+
 def test_objects_are_described_by_what_they_hold() -> None:
     assert described(LowLossDropout(0.25)) == "limbeck.matching.criteria:LowLossDropout(drop_ratio=0.25)"
     assert (
@@ -135,6 +147,8 @@ def test_what_differs_is_described_otherwise() -> None:
     first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     assert described(first) == described(first) != described(second)
     assert described(np.zeros(3)) != described(np.zeros(4))
+    assert described(torch.ones(2, dtype=torch.bfloat16, requires_grad=True)) != described(torch.zeros(2))
+    assert described(torch.nn.BatchNorm2d(2).bfloat16()) != described(torch.nn.BatchNorm2d(3).bfloat16())
     assert fingerprint(Example(named=first)) != fingerprint(Example(named=second))
 
 
