@@ -162,6 +162,16 @@ def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f} %"
 
 
+def print_lines(found: Any) -> None:
+    """Print the tables and sentences of what was found, and the paths of its files."""
+    from rich.console import Console
+
+    console = Console(highlight=False, emoji=False, markup=False)
+    for line in found.lines():
+        console.print(line, soft_wrap=isinstance(line, str))
+    print_paths({"paths": found.paths})
+
+
 def print_paths(results: Mapping[str, Any]) -> None:
     """Print the paths that `results` holds, a line each and unbroken."""
     paths: Mapping[str, Any] = results.get("paths", {})

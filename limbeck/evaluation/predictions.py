@@ -152,7 +152,7 @@ def average(described: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _summary(values: Sequence[float | None]) -> dict[str, Any] | None:
     measured = [value for value in values if value is not None]
-    return summarise(measured) if measured else None
+    return summarise(measured).to_dict() if measured else None
 
 
 def _checked(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

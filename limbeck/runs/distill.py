@@ -216,7 +216,7 @@ def _look(evaluator: Evaluator, start: SmallSet, x: Tensor, y: Tensor, eta: floa
         return None
     classes = y.argmax(1).cpu()  # what the labels say by now; final figures take those that the images were made for
     small = replace(start, images=x, labels=y, classes=classes, syn_lr=eta)
-    return evaluator.distilled(small, seeds=range(evaluator.settings.every_seeds), split="val")
+    return evaluator.distilled(small, seeds=range(evaluator.settings.every_seeds), split="val").to_dict()
 
 
 def _with_step_size(workspace: Workspace, evaluator: Evaluator, small: SmallSet) -> SmallSet:
@@ -227,7 +227,7 @@ def _with_step_size(workspace: Workspace, evaluator: Evaluator, small: SmallSet)
     seeds = range(evaluator.settings.every_seeds)
     # Not η itself, which single precision has moved.
     tried = [replace(small, syn_lr=rate) for rate in sorted({workspace.syn_lr, *RANDOM_RATES})]
-    found = [evaluator.distilled(one, seeds=seeds, split="val")["mean"] for one in tried]
+    found = [evaluator.distilled(one, seeds=seeds, split="val").mean for one in tried]
     return tried[max(range(len(tried)), key=lambda i: found[i])]
 
 
@@ -239,7 +239,7 @@ def _measured(workspace: Workspace, evaluator: Evaluator, small: SmallSet, start
     found = record(evaluator, small, measured, seeds, progress)
     if start is not None:
         first = _with_step_size(workspace, evaluator, start)
-        initial = evaluator.accuracies(evaluator.logits(first, seeds, progress=progress, name="initial images"))
+        initial = evaluator.accuracies(evaluator.logits(first, seeds, progress=progress, name="initial images")).to_dict()
         found["accuracy"] = {"distilled": found["accuracy"]["distilled"], "initial": initial, **found["accuracy"]}
     others = [network for network in networks_of(settings) if network is not settings.network and network != settings.network]
     return found | across(workspace, small, others, seeds) if others else found

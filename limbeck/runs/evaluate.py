@@ -235,12 +235,9 @@ def _measured(
 def _differences(sets: Sequence[_Set], network: str, found: dict[int, Measured]) -> list[list[float]]:
     """Accuracy differences seed by seed: of every pair of sets, or of the only one and random images."""
 
-    def values(number: int, random: bool = False) -> list[float]:
+    def values(number: int, random: bool = False) -> Sequence[float]:
         measured = found[number]
-        values: list[float] = (
-            sets[number].evaluators[network].accuracies(measured.random if random else measured.distilled)["values"]
-        )
-        return values
+        return sets[number].evaluators[network].accuracies(measured.random if random else measured.distilled).values
 
     if len(sets) == 1:
         return [differences(values(0), values(0, True))]
@@ -263,7 +260,7 @@ def _comparisons(
         ]
         values = [accuracy["distilled"]["values"] for accuracy in accuracies]
         for i, j in combinations(range(len(sets)), 2):
-            row = {"a": str(sets[i].path), "b": str(sets[j].path), "network": network, **compare(values[i], values[j])}
+            row = {"a": str(sets[i].path), "b": str(sets[j].path), "network": network, **compare(values[i], values[j]).to_dict()}
             row["seeds_needed"] = seeds_needed(values[i], values[j])
             if looks is not None:
                 row["verdict"] = decide(differences(values[i], values[j]), _shared(looks, len(sets))) or "undecided"

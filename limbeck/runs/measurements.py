@@ -51,22 +51,18 @@ class Subject:
 
     def accuracy(self, evaluator: Evaluator) -> float:
         """Mean accuracy of networks trained on the set."""
-        found: float = evaluator.accuracies(evaluator.logits(self.held.set, self.seeds))["mean"]
-        return found
+        return evaluator.accuracies(evaluator.logits(self.held.set, self.seeds)).mean
 
     def random(self, evaluator: Evaluator) -> float:
         """Mean accuracy of networks trained on as many random images."""
         logits, _ = evaluator.random_logits(self.held.set.ipc, self.held.set.syn_lr, self.seeds)
-        found: float = evaluator.accuracies(logits)["mean"]
-        return found
+        return evaluator.accuracies(logits).mean
 
 
 def _ranking(material: Subject) -> dict[str, Any]:
     """DD-Ranking's scores of label kinds."""
     evaluator, hard = material.evaluator, material.under("dd-hard")
-    return scores.ranking(
-        evaluator.full()["mean"], material.accuracy(hard), material.accuracy(evaluator), material.random(evaluator)
-    )
+    return scores.ranking(evaluator.full().mean, material.accuracy(hard), material.accuracy(evaluator), material.random(evaluator))
 
 
 def _robustness(material: Subject) -> dict[str, Any]:

@@ -6,7 +6,7 @@ The full data come first, because a network trained on them notices labels that 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -59,9 +59,9 @@ def record(evaluator: Evaluator, small: SmallSet, measured: Measured, seeds: Seq
     """
     labels = evaluator.labels_of("test")
     accuracy = {
-        "distilled": evaluator.accuracies(measured.distilled),
-        "random": {**evaluator.accuracies(measured.random), "lr": measured.random_lr},
-        "full": evaluator.full(progress),
+        "distilled": evaluator.accuracies(measured.distilled).to_dict(),
+        "random": replace(evaluator.accuracies(measured.random), lr=measured.random_lr).to_dict(),
+        "full": evaluator.full(progress).to_dict(),
     }
     return {
         "accuracy": accuracy,
@@ -94,7 +94,7 @@ def _scores(evaluator: Evaluator, small: SmallSet, accuracy: dict[str, Any]) -> 
         "recovery_ratio": scores.recovery_ratio(distilled["mean"], full["mean"]),
         "lossless": scores.lossless(distilled, full),
         "compression": scores.compression((len(small), *evaluator.data.shape), small.num_classes, len(train), evaluator.data.shape),
-        "gain": compare(distilled["values"], accuracy["random"]["values"]),
+        "gain": compare(distilled["values"], accuracy["random"]["values"]).to_dict(),
     }
 
 

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,14 @@ def encodable(value: Any) -> Any:
     if isinstance(value, list):
         return [encodable(item) for item in value]
     return {key: encodable(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested groups as dotted keys."""
+    rows: dict[str, Any] = {}
+    for key, item in value.items():
+        rows |= flatten(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
+    return rows
 
 
 def fingerprint(*values: Any) -> str:

@@ -23,15 +23,15 @@ def test_recovery_ratio() -> None:
 
 def test_lossless_within_one_standard_deviation() -> None:
     # Full: mean .8, s = √((.01 + .01) / 1 · 1) = .141421 with n − 1 (with n it would be .1); the floor is .658579.
-    full = summarise([0.7, 0.9])
-    result = lossless(summarise([0.66, 0.66, 0.66]), full)
+    full = summarise([0.7, 0.9]).to_dict()
+    result = lossless(summarise([0.66, 0.66, 0.66]).to_dict(), full)
     assert result["lossless"] is True
     assert result["floor"] == pytest.approx(0.658579, abs=1e-6)
     assert result["std"] == pytest.approx(0.141421, abs=1e-6)
     assert (result["distilled"], result["full"]) == (pytest.approx(0.66), pytest.approx(0.8))
     assert result["n"] == {"distilled": 3, "full": 2}
-    assert lossless(summarise([0.65]), full)["lossless"] is False
-    assert lossless(summarise([0.1, 1.0]), full)["lossless"] is False  # the distilled set's own spread is no excuse
+    assert lossless(summarise([0.65]).to_dict(), full)["lossless"] is False
+    assert lossless(summarise([0.1, 1.0]).to_dict(), full)["lossless"] is False  # the distilled set's own spread is no excuse
     json.dumps(result, allow_nan=False)
 
 
@@ -42,12 +42,12 @@ def test_lossless_at_the_edge() -> None:
     assert lossless({"mean": 0.12, "std": 0.0, "n": 2}, full)["lossless"] is False
     # .6, .7, .8: s = .1, as .7 − .6 is but for rounding.
     for low in (0.1, 0.2, 0.3, 0.5, 0.6, 0.7):
-        assert lossless(summarise([low, low]), summarise([low, low + 0.1, low + 0.2]))["lossless"] is True
+        assert lossless(summarise([low, low]).to_dict(), summarise([low, low + 0.1, low + 0.2]).to_dict())["lossless"] is True
 
 
 def test_lossless_with_one_full_seed() -> None:
-    assert lossless(summarise([0.5]), summarise([0.5]))["lossless"] is True
-    result = lossless(summarise([0.49]), summarise([0.5]))
+    assert lossless(summarise([0.5]).to_dict(), summarise([0.5]).to_dict())["lossless"] is True
+    result = lossless(summarise([0.49]).to_dict(), summarise([0.5]).to_dict())
     assert (result["lossless"], result["std"], result["floor"]) == (None, None, None)
 
 
