@@ -117,7 +117,18 @@ class StandIn(TrajectoryStore):
 
 
 class Rehearsal(Workspace):
-    """A workspace where nothing is trained: its experts and the network that makes maps are fresh ones."""
+    """A workspace of few images, where nothing is trained: its experts and the network that makes maps are fresh ones."""
+
+    @cached_property
+    def whole(self) -> ImageSet:
+        """All images; where they are not in the cache, all of them share the few that are decoded."""
+        data, validated = self.settings.data, resolve_protocol(self.settings.eval).validation
+        wanted = Wanted(("train", "val", "test"), glimpse=FEW)
+        return load_data(data if validated else dataclasses.replace(data, val_fraction=0.0), self.progress, wanted)
+
+    @cached_property
+    def data(self) -> ImageSet:
+        return _few(self.whole, self.settings.ipc)
 
     @cached_property
     def experts(self) -> TrajectoryStore:
@@ -135,10 +146,10 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None) -> Plan
     Raises:
         UsageError: where `distill` would.
     """
-    progress, whole = progress or NoProgress(), _images(settings, progress or NoProgress())
+    workspace = Rehearsal(settings, progress or NoProgress())
+    whole = workspace.whole
     check_ipc(whole, settings.ipc)
     counts, unseen = Counts(len(whole.train), len(whole.val)), len(whole.train.storage) < len(whole.train)
-    workspace = Rehearsal(settings, progress, _few(whole, settings.ipc))
     workspace.check()
     repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
     reuse_freed_memory()
@@ -163,13 +174,6 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None) -> Plan
         advice=tuple(_advice(workspace, parts, decided is None or decided.compiled, peak)),
         notes=tuple(notes),
     )
-
-
-def _images(settings: DistillSettings, progress: Progress) -> ImageSet:
-    """The images; where they are not in the cache, all of them share the few that are decoded."""
-    validated = resolve_protocol(settings.eval).validation
-    data = settings.data if validated else dataclasses.replace(settings.data, val_fraction=0.0)
-    return load_data(data, progress, Wanted(("train", "val", "test"), glimpse=FEW))
 
 
 def _few(whole: ImageSet, ipc: int) -> ImageSet:
