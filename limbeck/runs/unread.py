@@ -11,14 +11,7 @@ from limbeck.methods.method import Method
 from limbeck.methods.registry import METHODS, known, name_of
 from limbeck.runs.settings import DistillSettings
 
-STUDENT: tuple[str, ...] = (
-    "schedule.*",
-    "match.syn_steps",
-    "match.expert_epochs",
-    "match.batch_syn",
-    "match.distance",
-    "match.loss",
-)
+STUDENT = ("schedule.*", *(f"match.{name}" for name in ("syn_steps", "expert_epochs", "batch_syn", "distance", "loss")))
 STUDENT += ("engine.kind", "engine.last_steps")
 # Of the outer loop's keys a method without it reads two: a step size to try on random images, and when a stopped run is written.
 LOOP = ("outer.[!sc]*", "init", "match.*", "enhance.*", "schedule.*", "real.*", "engine.kind", "engine.last_steps")

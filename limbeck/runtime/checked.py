@@ -161,7 +161,8 @@ def shown(value: Any) -> str:
 
 def words(kind: Any) -> str:
     """What a type accepts."""
-    return " or ".join(_word(option) for option, _ in options_of(kind))
+    text = " or ".join(_word(option) for option, _ in options_of(kind))
+    return f"{text}, or package.module:Name" if named_by(kind) and text != "text" else text
 
 
 def text_kinds(kind: Any) -> list[Any]:
@@ -197,7 +198,7 @@ def _fitted(kind: Any, value: Any) -> tuple[Any, str]:
         if not isinstance(value, (str, os.PathLike)):
             return (_UNFIT if is_data(value) else value), ""
         if isinstance(value, str) and is_foreign(value) and (rules or words(bare) != "text"):
-            return (value, "") if FORM.match(value) else (_UNFIT, "of the form package.module:Name")
+            return (value, "") if FORM.fullmatch(value) else (_UNFIT, "of the form package.module:Name")
     fitting = [(found, own) for option, own in options if (found := _as(option, value)) is not _UNFIT]
     if not fitting:
         lone = isinstance(value, str) and _lone(value) and any(option is str for option, _ in options)

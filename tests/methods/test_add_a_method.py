@@ -1,8 +1,7 @@
-"""The example of `docs/add-a-method.md`, block by block, as it stands there; and what can be wrong with a method of the user's."""
+"""What `docs/add-a-method.md` says beside what `test_pages.py` runs, and what can be wrong with a method of the user's."""
 
 import importlib
 import importlib.util
-import inspect
 import re
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from test_pages import PAGES, files
 from test_startup import heavy_after
 
 from limbeck.cli.main import main
@@ -27,8 +27,7 @@ from limbeck.runtime.progress import NoProgress
 from limbeck.studies.cells import Cell
 from limbeck.studies.compare import check_alike
 
-PAGE = (Path(__file__).parents[2] / "docs" / "add-a-method.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"^`([\w.-]+)`:\n\n```\w+\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+PAGE, FILES = PAGES["add-a-method"], files("add-a-method")
 LINES = dict(re.findall(r'^("[\w-]+"): (.*),$', PAGE, re.MULTILINE))
 SMALL = {
     "data.size": "16",
@@ -63,19 +62,6 @@ def module_at(path: Path, name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def test_the_page_has_a_file_a_recipe_a_test_and_lines() -> None:
-    assert FILES.keys() == {"expert_means.py", "expert-means.yaml", "test_expert_means.py"}
-    assert LINES.keys() == {'"expert-means"', '"mtt-soft"'}
-
-
-def test_the_test_of_the_page_passes(example: Path, tmp_path: Path) -> None:
-    tests = {name: test for name, test in vars(module_at(example / "test_expert_means.py", "own")).items() if name[:5] == "test_"}
-    assert len(tests) == 2
-    for number, test in enumerate(tests.values()):
-        folder = tmp_path / str(number)
-        test(**({"tmp_path": folder} if inspect.signature(test).parameters else {}))
 
 
 def test_its_recipe_can_be_compared_as_the_page_says(example: Path) -> None:
