@@ -74,7 +74,7 @@ def known(method: str | Method) -> Method | None:
         require(isinstance(method, Method), "method", method, "a limbeck.methods.method.Method")
         return method
     if is_foreign(method):
-        require(FORM.match(method) is not None, "method", method, "of the form package.module:METHOD")
+        require(FORM.fullmatch(method) is not None, "method", method, "of the form package.module:METHOD")
         return None
     require(method in METHODS, "method", method, f"one of {', '.join(METHODS)}")
     return METHODS[method]

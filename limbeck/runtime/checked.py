@@ -198,7 +198,7 @@ def _fitted(kind: Any, value: Any) -> tuple[Any, str]:
         if not isinstance(value, (str, os.PathLike)):
             return (_UNFIT if is_data(value) else value), ""
         if isinstance(value, str) and is_foreign(value) and (rules or words(bare) != "text"):
-            return (value, "") if FORM.match(value) else (_UNFIT, "of the form package.module:Name")
+            return (value, "") if FORM.fullmatch(value) else (_UNFIT, "of the form package.module:Name")
     fitting = [(found, own) for option, own in options if (found := _as(option, value)) is not _UNFIT]
     if not fitting:
         lone = isinstance(value, str) and _lone(value) and any(option is str for option, _ in options)

@@ -16,7 +16,7 @@ from limbeck.runtime.errors import UsageError, require
 _NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 NAMED = re.compile(f"{_NAME}:{_NAME}")
 # `package.module:Name`, or what `fingerprint.described` says of an object, which nobody can make of it again.
-FORM = re.compile(rf"{_NAME}:({_NAME}|[\w.<>]*<[\w.<>]*)(\(.*\))?$", re.DOTALL)
+FORM = re.compile(rf"{_NAME}:({_NAME}|[\w.<>]*<[\w.<>]*)(\(.*\))?", re.DOTALL)
 
 
 def is_foreign(name: str) -> bool:
