@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from limbeck.experts.store import TrajectoryStore as TrajectoryStore
     from limbeck.runs.distill import distill as distill
     from limbeck.runs.distill import train_experts as train_experts
-    from limbeck.runs.evaluate import evaluate_sets as evaluate
+    from limbeck.runs.evaluate import evaluate as evaluate
     from limbeck.runs.settings import DistillSettings as DistillSettings
 
     __version__: str
@@ -38,7 +38,7 @@ def __getattr__(name: str) -> Any:
     elif name in _HOMES:
         from importlib import import_module
 
-        value = getattr(import_module(_HOMES[name]), "evaluate_sets" if name == "evaluate" else name)
+        value = getattr(import_module(_HOMES[name]), name)
     else:
         raise AttributeError(f"module 'limbeck' has no attribute {name!r}")
     globals()[name] = value

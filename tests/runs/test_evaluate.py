@@ -18,8 +18,7 @@ from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.statistics import Looks
 from limbeck.recipes import load_recipe
 from limbeck.runs.distill import distill
-from limbeck.runs.evaluate import EvaluationOptions
-from limbeck.runs.evaluate import evaluate_sets as evaluate
+from limbeck.runs.evaluate import EvaluationOptions, evaluate
 from limbeck.runs.measurements import FURTHER
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
