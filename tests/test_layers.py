@@ -23,11 +23,11 @@ ROWS = (
     {"evaluation"},
     {"methods"},
     {"runs"},
+    {"recipes"},
     {"complexity"},
     {"studies"},
     {"figures"},
     {"report"},
-    {"recipes"},
     {"cli"},
 )
 ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}

@@ -1,10 +1,11 @@
-"""`limbeck evaluate`: train fresh networks on small sets, on as many random real images, and on the full data."""
+"""`limbeck evaluate`: train fresh networks on small sets, on as many random real images, and on the full data; `limbeck export`."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.cli.command import Command, add_skip_bad, overrides_from
+from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 CHANGEABLE = ("eval.", "engine.", "view_labels.", "network", "data.source", "data.root", "data.workers", "data.skip_bad")
 LOOKS = (5, 30)
+EXPORTS = "image files, one file of arrays, or images_best.pt, labels_best.pt and lr_best.pt as research code writes them"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -153,4 +155,27 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     show=print,
+)
+
+
+def add_export_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", help="a distilled set, or the run folder that holds one")
+    parser.add_argument("--to", choices=("folder", "npz", "research"), required=True, help=EXPORTS)
+    parser.add_argument("--output", metavar="DEST", required=True, help="the folder or file to write; it must be new")
+
+
+def export(arguments: Namespace) -> dict[str, Any]:
+    from limbeck.distilled.export import export_folder, export_npz, export_research
+    from limbeck.distilled.set import DistilledSet
+
+    distilled = DistilledSet.load(distilled_folder(Path(arguments.path)))
+    write = {"folder": export_folder, "npz": export_npz, "research": export_research}[arguments.to]
+    return {"paths": {"export": str(write(distilled, Path(arguments.output)))}}
+
+
+EXPORT = Command(
+    help="write a distilled set as a folder of images, an .npz file or tensors of research code",
+    add_arguments=add_export_arguments,
+    run=export,
+    show=print_paths,
 )

@@ -40,6 +40,16 @@ def print_json(value: Any) -> None:
     print(text)
 
 
+def print_lines(found: Any) -> None:
+    """Print the tables and sentences of what was found, and the paths of its files."""
+    from rich.console import Console
+
+    console = Console(highlight=False, emoji=False, markup=False)
+    for line in found.lines():
+        console.print(line, soft_wrap=isinstance(line, str))
+    print_paths({"paths": found.paths})
+
+
 def print_paths(results: Mapping[str, Any]) -> None:
     """Print the paths that `results` holds, a line each and unbroken."""
     from limbeck.runtime.tables import paths_text
