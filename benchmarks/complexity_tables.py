@@ -102,12 +102,12 @@ def photographs_row(key: str, name: str, rows: Sequence[dict[str, Any]]) -> str:
 def spread(values: Sequence[float], places: int = 1) -> str:
     """Mean [95 % interval]."""
     found = summarise([float(value) for value in values])
-    ends = found["ci95"]
-    return f"{found['mean']:.{places}f}" + ("" if ends is None else f" [{ends[0]:.{places}f}, {ends[1]:.{places}f}]")
+    ends = found.ci95
+    return f"{found.mean:.{places}f}" + ("" if ends is None else f" [{ends[0]:.{places}f}, {ends[1]:.{places}f}]")
 
 
 def difference(a: Sequence[float], b: Sequence[float]) -> str:
     """Mean [95 % interval] of the seeds' pairs."""
     found = compare(a, b)
-    ends = found["ci95"]
-    return f"{found['mean']:+.1f}" + ("" if ends is None else f" [{ends[0]:+.1f}, {ends[1]:+.1f}]")
+    ends = found.ci95
+    return f"{found.mean:+.1f}" + ("" if ends is None else f" [{ends[0]:+.1f}, {ends[1]:+.1f}]")

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from limbeck.accuracy import Accuracy, Comparison
 from limbeck.evaluation.statistics import compare, summarise
 from limbeck.experts.maintain import describe
 from limbeck.experts.store import TrajectoryStore
@@ -210,9 +211,9 @@ def show(results: Mapping[str, Mapping[str, Any]], cells: Iterable[Cell]) -> Non
     print(f"half − fp32: {_interval(compare(means['half'], means['fp32']))} points")
 
 
-def _interval(summary: Mapping[str, Any]) -> str:
-    low, high = summary["ci95"] or (float("nan"), float("nan"))
-    return f"{100 * summary['mean']:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+def _interval(found: Accuracy | Comparison) -> str:
+    low, high = found.ci95 or (float("nan"), float("nan"))
+    return f"{100 * found.mean:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
 
 
 if __name__ == "__main__":

@@ -12,8 +12,7 @@ from typing import Any
 
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.files import write_text
-from limbeck.runtime.fingerprint import plain
-from limbeck.studies.cells import flatten
+from limbeck.runtime.fingerprint import flatten, plain
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent / "limbeck" / "recipes"

@@ -10,6 +10,7 @@ the output file and not measured again. Prints the table of `docs/evaluation.md`
 
 import argparse
 import dataclasses
+import math
 import sys
 import tempfile
 import time
@@ -60,12 +61,12 @@ def variant(name: str, subset: SmallSet, judge: Evaluator, seeds: range, folder:
     began, progress = time.perf_counter(), PlainProgress()
     if name == LIVE:
         values = measured(judge.live_logits(subset, seeds, progress=progress), judge)
-        return {"accuracy": summarise(values), "seconds": round(time.perf_counter() - began, 1)}
+        return {"accuracy": summarise(values).to_dict(), "seconds": round(time.perf_counter() - began, 1)}
     views = judge.label_views(subset, folder / f"{name}.safetensors", VARIANTS[name], progress)
     labelled = time.perf_counter() - began
     values = measured(judge.logits(dataclasses.replace(subset, views=views), seeds, progress=progress), judge)
     return {
-        "accuracy": summarise(values),
+        "accuracy": summarise(values).to_dict(),
         "bytes_per_view": views.bytes_per_view,
         "file_bytes": views.path.stat().st_size,
         "error": errors(views, subset, judge),
@@ -83,10 +84,11 @@ def table(results: dict[str, Any]) -> str:
             lines.append(f"| {name} | | | {figures} | |")
             continue
         lost = compare(row["accuracy"]["values"], live)
-        if lost["mean"] == 0 and lost["ci95"][0] == lost["ci95"][1]:
+        if lost.std == 0 and lost.mean == 0:
             against = "0, the same networks"
         else:
-            against = f"{100 * lost['mean']:+.2f} [{100 * lost['ci95'][0]:+.2f}, {100 * lost['ci95'][1]:+.2f}]"
+            low, high = lost.ci95 or (math.nan, math.nan)
+            against = f"{100 * lost.mean:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
         lines.append(f"| {name} | {row['bytes_per_view']['labels']:.0f} | {row['error']['kl']:.1e} | {figures} | {against} |")
     return "\n".join(lines)
 
@@ -111,7 +113,7 @@ def main() -> None:
         images, classes, _ = workspace.method(workspace, Path(folder))
         labels = torch.zeros(len(images), workspace.data.num_classes, device=images.device)  # a teacher's protocol does not look
         subset = SmallSet(images, labels, classes, settings.outer.syn_lr_init, "logits")
-        results["teacher_accuracy"] = judge.full(PlainProgress())["values"][0]
+        results["teacher_accuracy"] = judge.full(PlainProgress()).values[0]
         for name in (LIVE, *VARIANTS):
             if name not in results["variants"]:
                 results["variants"][name] = variant(name, subset, judge, seeds, Path(folder))

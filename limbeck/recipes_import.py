@@ -21,8 +21,7 @@ from limbeck.methods.registry import METHODS
 from limbeck.recipes import key_types, settings_from_plain
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
-from limbeck.runtime.fingerprint import plain
-from limbeck.studies.cells import flatten
+from limbeck.runtime.fingerprint import flatten, plain
 
 Kind = Literal["edf", "pad", "datm", "mtt"]
 

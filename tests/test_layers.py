@@ -9,12 +9,12 @@ from pathlib import Path
 
 import limbeck
 
-# From the ground up; `augmentation`, `losses` and `views` share a row but not a room.
+# From the ground up; `accuracy`, `augmentation`, `losses` and `views` share a row but not a room.
 ROWS = (
     {"runtime"},
     {"data"},
     {"networks"},
-    {"augmentation", "losses", "views"},
+    {"accuracy", "augmentation", "losses", "views"},
     {"training"},
     {"saliency"},
     {"matching"},
@@ -23,11 +23,11 @@ ROWS = (
     {"evaluation"},
     {"methods"},
     {"runs"},
+    {"recipes"},
     {"complexity"},
     {"studies"},
     {"figures"},
     {"report"},
-    {"recipes"},
     {"cli"},
 )
 ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}

@@ -1,11 +1,28 @@
 """What a command is, and the parser that all of them share: errors of one line instead of argparse's usage text."""
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.errors import Failure, UsageError, require
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from limbeck.studies.compare import Running
+
+
+class Grid(Protocol):
+    """What a grid has found."""
+
+    @property
+    def failed(self) -> Mapping[str, str]:
+        """The last words of cells that failed, by name."""
+
+
+Found = TypeVar("Found", bound=Grid)
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,16 +43,23 @@ class Command:
     Args:
         help: what it does, in a line.
         add_arguments: declares its arguments.
-        run: does it and returns what `--json` prints.
+        run: does it and returns what `--json` prints, or something whose `to_dict` gives that.
         show: prints the same for people.
         resume: what to add to an interrupted command line in order to go on; None when it starts anew anyway.
+        actions: commands of its own, by the word behind its name: `limbeck experts show`.
     """
 
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], dict[str, Any]]
-    show: Callable[[dict[str, Any]], None]
+    run: Callable[[argparse.Namespace], Any]
+    show: Callable[[Any], None]
     resume: tuple[str, ...] | None = None
+    actions: Mapping[str, "Command"] = field(default_factory=dict)
+
+
+def listing(commands: Mapping[str, Command]) -> str:
+    """Names and help, a line each."""
+    return "\n".join(f"  {name:<10} {command.help}" for name, command in commands.items())
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,3 +93,85 @@ def overrides_from(arguments: argparse.Namespace, **options: str | None) -> dict
 
     given = {"data.source": arguments.data, **skipping(arguments), **options}
     return parse_overrides(arguments.overrides) | {key: value for key, value in given.items() if value is not None}
+
+
+def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of every command that runs a grid."""
+    parser.add_argument("--jobs", metavar="N", default="1", help="distillations at a time, which share the cores (default: 1)")
+    parser.add_argument("--shard", metavar="I/N", help="run only the I-th of N shares of the grid, beside other processes")
+    parser.add_argument("--max-seconds", metavar="S", help="stop after that time; the same command goes on")
+    parser.add_argument("--keep", action="store_true", help="keep the run folders of finished distillations")
+    parser.add_argument("--show", action="store_true", help="run nothing; show what is finished")
+
+
+def running(arguments: argparse.Namespace) -> "Running":
+    """What those options say."""
+    from limbeck.runtime.executor import Shard
+    from limbeck.runtime.progress import default_progress
+    from limbeck.studies.compare import Running
+
+    jobs = numbers("--jobs", arguments.jobs)
+    require(len(jobs) == 1, "--jobs", arguments.jobs, "one whole number")
+    limit = None if arguments.max_seconds is None else _seconds(arguments.max_seconds)
+    shard = Shard() if arguments.shard is None else Shard.parse(arguments.shard)
+    limit = 0.0 if arguments.show else limit
+    return Running(jobs=jobs[0], shard=shard, max_seconds=limit, keep=arguments.keep, progress=default_progress())
+
+
+def conclude(found: Found, cells: int, show: Callable[[Found], None]) -> Found:
+    """What a grid of so many cells has found.
+
+    Raises:
+        Failure: when cells have failed; what others measured is shown before, because it is not lost with them.
+    """
+    if found.failed:
+        show(found)
+        said = "; ".join(f"{name}: {message}" for name, message in found.failed.items())
+        raise Failure(f"{len(found.failed)} of {cells} cells failed: {said}")
+    return found
+
+
+def write_figure(figure: "Figure | None", path: Path) -> dict[str, str]:
+    """Write the figure as PNG, where there is one; its path by name.
+
+    Raises:
+        Failure: when it cannot be written; the message says that finished cells are kept.
+    """
+    from limbeck.figures.style import png
+    from limbeck.runtime.files import write_bytes
+
+    if figure is None:
+        return {}
+    try:
+        write_bytes(path, png(figure))
+    except OSError as error:
+        raise Failure(f"the figure could not be written ({error}); finished cells are in {path.parent / 'cells'}") from error
+    return {"figure": str(path)}
+
+
+def words(text: str) -> list[str]:
+    """The words between commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def numbers(option: str, text: str, least: int | None = 1) -> list[int]:
+    """Different whole numbers, joined by commas.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    accepted = "one or more different whole numbers" + ("" if least is None else f" from {least}") + ", joined by commas"
+    try:
+        found = [int(word) for word in words(text)]
+    except ValueError:
+        raise UsageError(f"{option}: {text!r} is not {accepted}") from None
+    good = 0 < len(set(found)) == len(found) and (least is None or min(found) >= least)
+    require(good, option, text, accepted)
+    return found
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--max-seconds: {text!r} is not a number of seconds") from None

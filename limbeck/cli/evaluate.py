@@ -1,15 +1,19 @@
-"""`limbeck evaluate`: train fresh networks on small sets, on as many random real images, and on the full data."""
+"""`limbeck evaluate`: train fresh networks on small sets, on as many random real images, and on the full data; `limbeck export`."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.cli.command import Command, add_skip_bad, overrides_from
-from limbeck.cli.output import print_evaluation
+from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from limbeck.evaluation.results import Evaluation
 
 CHANGEABLE = ("eval.", "engine.", "view_labels.", "network", "data.source", "data.root", "data.workers", "data.skip_bad")
 LOOKS = (5, 30)
+EXPORTS = "image files, one file of arrays, or images_best.pt, labels_best.pt and lr_best.pt as research code writes them"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -49,7 +53,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     foreign.add_argument("--resize", action="store_true", help="bring images to the size of the data")
 
 
-def run(arguments: Namespace) -> dict[str, Any]:
+def run(arguments: Namespace) -> "Evaluation":
     from limbeck.recipes import key_types
 
     words = [word for word in arguments.path if "=" in word and not Path(word).exists()]
@@ -69,9 +73,7 @@ def run(arguments: Namespace) -> dict[str, Any]:
     from limbeck.runtime.progress import default_progress
 
     settings = _settings(arguments, paths[0], overrides)
-    places: Any = paths if len(paths) > 1 else paths[0]
-    results: dict[str, Any] = evaluate(places, settings, options=_options(arguments), progress=default_progress())
-    return results
+    return evaluate(paths, settings, options=_options(arguments), progress=default_progress())
 
 
 def _settings(arguments: Namespace, first: Path, overrides: dict[str, str]) -> Any:
@@ -152,5 +154,28 @@ COMMAND = Command(
     help="train fresh networks on small sets and measure them on the test images",
     add_arguments=add_arguments,
     run=run,
-    show=print_evaluation,
+    show=print,
+)
+
+
+def add_export_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", help="a distilled set, or the run folder that holds one")
+    parser.add_argument("--to", choices=("folder", "npz", "research"), required=True, help=EXPORTS)
+    parser.add_argument("--output", metavar="DEST", required=True, help="the folder or file to write; it must be new")
+
+
+def export(arguments: Namespace) -> dict[str, Any]:
+    from limbeck.distilled.export import export_folder, export_npz, export_research
+    from limbeck.distilled.set import DistilledSet
+
+    distilled = DistilledSet.load(distilled_folder(Path(arguments.path)))
+    write = {"folder": export_folder, "npz": export_npz, "research": export_research}[arguments.to]
+    return {"paths": {"export": str(write(distilled, Path(arguments.output)))}}
+
+
+EXPORT = Command(
+    help="write a distilled set as a folder of images, an .npz file or tensors of research code",
+    add_arguments=add_export_arguments,
+    run=export,
+    show=print_paths,
 )

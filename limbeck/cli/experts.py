@@ -2,7 +2,7 @@
 
 import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,52 +17,21 @@ if TYPE_CHECKING:
 
 MOST_CLASSES = 20  # in a table of difficulties
 
-OPTIONS = {
-    "train": ("data", "skip_bad", "shard"),
-    "show": ("plot",),
-    "verify": ("recipes",),
-    "prune": ("keep", "recipes", "dry_run"),
-    "import": ("data", "skip_bad", "output", "network", "keep"),
-}
-
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "recipe",
         metavar="RECIPE",
-        help="whose experts to train: a name that `limbeck recipes` lists, or your own .yaml file; or what to do with a store: "
-        "show PATH, verify PATH, prune PATH, import FILE… (a recipe file of such a name is written ./show.yaml)",
+        help="whose experts to train: a name that `limbeck recipes` lists, or your own .yaml file (one called like an action: "
+        "./show.yaml)",
     )
-    add_overrides(parser, "settings that replace the recipe's, such as experts.num_experts=10; PATH or FILE… of the other forms")
+    add_overrides(parser, "settings that replace the recipe's, such as experts.num_experts=10")
     parser.add_argument("--data", metavar="SOURCE", help="the same as data.source=SOURCE")
     add_skip_bad(parser)
     parser.add_argument("--shard", metavar="I/N", help="train only the I-th of N shares of the experts, beside other processes")
-    parser.add_argument(
-        "--plot", metavar="FILE", help="show: draw accuracies, and difficulties if there are any, to this .png file"
-    )
-    parser.add_argument(
-        "--recipe",
-        metavar="RECIPE",
-        dest="recipes",
-        action="append",
-        help="verify, prune: what RECIPE needs must be there, stays; may be given more than once",
-    )
-    parser.add_argument("--keep", metavar="EPOCHS", help="prune, import: the epochs that stay, such as 0-21,100")
-    parser.add_argument("--dry-run", action="store_true", help="prune: say what would be removed, and remove nothing")
-    parser.add_argument("--output", metavar="PATH", help="import: the store to write, a new folder")
-    parser.add_argument("--network", metavar="NAME", help="import: the network that was trained")
 
 
 def run(arguments: Namespace) -> dict[str, Any]:
-    action = arguments.recipe if arguments.recipe in ACTIONS else "train"
-    for name in sorted({option for options in OPTIONS.values() for option in options} - set(OPTIONS[action])):
-        if getattr(arguments, name):
-            option = {"recipes": "recipe"}.get(name, name).replace("_", "-")
-            raise UsageError(f"--{option}: is no option of `limbeck experts {'RECIPE' if action == 'train' else action}`")
-    return ACTIONS[action](arguments) if action in ACTIONS else _train(arguments)
-
-
-def _train(arguments: Namespace) -> dict[str, Any]:
     from limbeck.recipes import load_recipe
 
     settings = load_recipe(arguments.recipe, overrides_from(arguments))
@@ -77,7 +46,13 @@ def _train(arguments: Namespace) -> dict[str, Any]:
     return {"experts": held, "paths": {"experts": str(store.path)}}
 
 
-def _show(arguments: Namespace) -> dict[str, Any]:
+def add_show_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("overrides", metavar="PATH", nargs="*", default=[], help="the folder of the store")
+    parser.add_argument("--plot", metavar="FILE", help="draw accuracies, and difficulties if there are any, to this .png file")
+    parser.set_defaults(action="show", recipes=None)
+
+
+def run_show(arguments: Namespace) -> dict[str, Any]:
     from limbeck.experts.maintain import describe
 
     store = _store(arguments)
@@ -96,7 +71,11 @@ def _show(arguments: Namespace) -> dict[str, Any]:
     return results
 
 
-def _verify(arguments: Namespace) -> dict[str, Any]:
+def add_verify_arguments(parser: ArgumentParser) -> None:
+    _add_store(parser, "verify")
+
+
+def run_verify(arguments: Namespace) -> dict[str, Any]:
     from limbeck.experts.maintain import verify
     from limbeck.runtime.progress import default_progress
 
@@ -110,7 +89,13 @@ def _verify(arguments: Namespace) -> dict[str, Any]:
     return {"verified": {"num_experts": len(store.experts), "problems": problems}, "paths": {"experts": str(store.path)}}
 
 
-def _prune(arguments: Namespace) -> dict[str, Any]:
+def add_prune_arguments(parser: ArgumentParser) -> None:
+    _add_store(parser, "prune")
+    parser.add_argument("--keep", metavar="EPOCHS", help="the epochs that stay, such as 0-21,100")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
+
+
+def run_prune(arguments: Namespace) -> dict[str, Any]:
     from limbeck.experts.blocks import parse_epochs
     from limbeck.experts.maintain import prune
     from limbeck.experts.store import Want
@@ -134,12 +119,18 @@ def _prune(arguments: Namespace) -> dict[str, Any]:
     }
 
 
-def _import(arguments: Namespace) -> dict[str, Any]:
+def add_import_arguments(parser: ArgumentParser) -> None:
+    add_overrides(parser, "FILE…, and settings such as experts.dtype=half")
+    parser.add_argument("--data", metavar="SOURCE", required=True, help="what was trained on; the same as data.source=SOURCE")
+    add_skip_bad(parser)
+    parser.add_argument("--keep", metavar="EPOCHS", help="the epochs to take, such as 0-21,100")
+    parser.add_argument("--output", metavar="PATH", required=True, help="the store to write, a new folder")
+    parser.add_argument("--network", metavar="NAME", required=True, help="the network that was trained")
+
+
+def run_import(arguments: Namespace) -> dict[str, Any]:
     from limbeck.recipes import parse_overrides, settings_from_plain
 
-    for option in ("output", "network", "data"):
-        if getattr(arguments, option) is None:
-            raise UsageError(f"--{option}: is needed by `limbeck experts import`")
     words: Sequence[str] = arguments.overrides
     given = parse_overrides(word for word in words if _is_setting(word)) | skipping(arguments)
     settings = settings_from_plain({"network": arguments.network, "data.source": arguments.data}, given, origin="the command line")
@@ -173,12 +164,22 @@ def _import(arguments: Namespace) -> dict[str, Any]:
     return {"experts": held, "paths": {"experts.store": str(store.path)}}
 
 
-ACTIONS: dict[str, Callable[[Namespace], dict[str, Any]]] = {
-    "show": _show,
-    "verify": _verify,
-    "prune": _prune,
-    "import": _import,
-}
+def _add_store(parser: ArgumentParser, action: str) -> None:
+    parser.add_argument(
+        "overrides",
+        metavar="PATH",
+        nargs="*",
+        default=[],
+        help="the folder of the store; key=value, settings that replace RECIPE's",
+    )
+    parser.add_argument(
+        "--recipe",
+        metavar="RECIPE",
+        dest="recipes",
+        action="append",
+        help="what RECIPE needs must be there, and stays; may be given more than once",
+    )
+    parser.set_defaults(action=action)
 
 
 def _store(arguments: Namespace) -> "TrajectoryStore":
@@ -187,7 +188,7 @@ def _store(arguments: Namespace) -> "TrajectoryStore":
 
     paths = [word for word in arguments.overrides if not (arguments.recipes and _is_setting(word))]
     if len(paths) != 1:
-        raise UsageError(f"PATH: `limbeck experts {arguments.recipe}` takes the folder of one store, not {len(paths)}")
+        raise UsageError(f"PATH: `limbeck experts {arguments.action}` takes the folder of one store, not {len(paths)}")
     return TrajectoryStore(Path(paths[0]).expanduser())
 
 
@@ -225,16 +226,25 @@ def _is_setting(word: str) -> bool:
 
 
 def show(results: dict[str, Any]) -> None:
-    for name, value in results.get("experts", {}).items():
+    for name, value in results["experts"].items():
         print(f"{name}: {value}")
-    if "store" in results:
-        _print_store(results["store"])
-    if "verified" in results:
-        print(f"{results['verified']['num_experts']} experts: nothing is broken or missing")
-    if "removed" in results:
-        for action in results["removed"]:
-            print(f"{action['path']}: {action['what']} ({_size(action['bytes'])})")
-        print(f"{'would free' if results['dry_run'] else 'freed'} {_size(results['bytes'])}")
+    print_paths(results)
+
+
+def show_store(results: dict[str, Any]) -> None:
+    _print_store(results["store"])
+    print_paths(results)
+
+
+def show_verified(results: dict[str, Any]) -> None:
+    print(f"{results['verified']['num_experts']} experts: nothing is broken or missing")
+    print_paths(results)
+
+
+def show_removed(results: dict[str, Any]) -> None:
+    for action in results["removed"]:
+        print(f"{action['path']}: {action['what']} ({_size(action['bytes'])})")
+    print(f"{'would free' if results['dry_run'] else 'freed'} {_size(results['bytes'])}")
     print_paths(results)
 
 
@@ -317,4 +327,25 @@ COMMAND = Command(
     run=run,
     show=show,
     resume=(),
+    actions={
+        "show": Command(help="what a store holds", add_arguments=add_show_arguments, run=run_show, show=show_store),
+        "verify": Command(
+            help="read everything, and say what is broken or missing",
+            add_arguments=add_verify_arguments,
+            run=run_verify,
+            show=show_verified,
+        ),
+        "prune": Command(
+            help="remove what nobody reads: --keep EPOCHS or --recipe RECIPE says what stays",
+            add_arguments=add_prune_arguments,
+            run=run_prune,
+            show=show_removed,
+        ),
+        "import": Command(
+            help="make a store of files of the research code",
+            add_arguments=add_import_arguments,
+            run=run_import,
+            show=show,
+        ),
+    },
 )

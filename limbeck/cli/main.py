@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import Any
 
-from limbeck.cli import comp_dd, compare, complexity, distill, evaluate, experts, export, plan, recipes, report
-from limbeck.cli.command import Command, Parser
+from limbeck.cli import comp_dd, compare, complexity, distill, evaluate, experts, recipes
+from limbeck.cli.command import Command, Parser, listing
 from limbeck.cli.output import print_json, stdout_to_stderr
 from limbeck.runtime.errors import Failure, UsageError
 
@@ -23,10 +23,10 @@ COMMANDS: dict[str, Command] = {
     "compare": compare.COMMAND,
     "comp-dd": comp_dd.COMMAND,
     "complexity": complexity.COMMAND,
-    "export": export.COMMAND,
-    "plan": plan.COMMAND,
+    "export": evaluate.EXPORT,
+    "plan": distill.PLAN,
     "recipes": recipes.COMMAND,
-    "report": report.COMMAND,
+    "report": distill.REPORT,
 }
 
 
@@ -59,26 +59,31 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> None:
     chosen = _top_parser().parse_args(words)
-    command = COMMANDS[chosen.command]
-    parser = Parser(prog=f"limbeck {chosen.command}", description=command.help)
+    command, name, rest = COMMANDS[chosen.command], f"limbeck {chosen.command}", list(chosen.rest)
+    if rest and rest[0] in command.actions:
+        command, name = command.actions[rest[0]], f"{name} {rest.pop(0)}"
+    # No subparsers of argparse: those cannot take settings, key=value, between options, and all would be made for each command.
+    parser = Parser(prog=name, description=command.help, formatter_class=RawDescriptionHelpFormatter)
+    if command.actions:
+        parser.epilog = f"also:\n{listing(command.actions)}\n\n`{name} ACTION --help` explains one of them."
     command.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output, all else on standard error")
-    arguments: Namespace = parser.parse_intermixed_args(chosen.rest)
+    arguments: Namespace = parser.parse_intermixed_args(rest)
     if not arguments.json:
         command.show(command.run(arguments))
         return
     with stdout_to_stderr():
         results = command.run(arguments)
-    print_json(results)
+    print_json(results.to_dict() if hasattr(results, "to_dict") else results)
 
 
 def _top_parser() -> Parser:
-    listing = "\n".join(f"  {name:<10} {command.help}" for name, command in COMMANDS.items())
     parser = Parser(
         prog="limbeck",
         usage="limbeck COMMAND …",
         description="Distil a large image data set into a tiny synthetic one that trains a network almost as well.",
-        epilog=f"commands:\n{listing}\n\n`limbeck COMMAND --help` explains one of them.\n`limbeck distill scenes` is a first try.",
+        epilog=f"commands:\n{listing(COMMANDS)}\n\n`limbeck COMMAND --help` explains one of them.\n"
+        "`limbeck distill scenes` is a first try.",
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")

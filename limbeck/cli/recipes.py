@@ -12,54 +12,31 @@ from limbeck.runtime.errors import UsageError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "words",
-        metavar="NAME",
-        nargs="*",
-        default=[],
-        help="show this recipe instead of the list; or `import FILE`: translate a YAML file of MTT's, DATM's, PAD's or EDF's code",
-    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help="show this recipe instead of the list")
     parser.add_argument("--full", action="store_true", help="show all its settings, the defaults included")
     parser.add_argument("--subsets", action="store_true", help="list ImageNet's published subsets: the sources imagenet:NAME")
-    parser.add_argument("--output", metavar="FILE", help="import: where to write the recipe (default: print it)")
-    parser.add_argument("--method", metavar="NAME", help="import: which method the file is for (default: by its keys)")
 
 
 def run(arguments: Namespace) -> dict[str, Any]:
-    if arguments.words[:1] == ["import"]:
-        return _import(arguments)
-    for option in ("output", "method"):
-        if getattr(arguments, option) is not None:
-            raise UsageError(f"--{option}: is an option of `limbeck recipes import FILE`")
+    name = arguments.name
     if arguments.subsets:
-        if arguments.words or arguments.full:
+        if name or arguments.full:
             raise UsageError("--subsets: lists what there is, and takes no NAME and no --full")
         return {"subsets": _subsets()}
-    if len(arguments.words) > 1:
-        raise UsageError(f"NAME: {' '.join(arguments.words)!r} is more than one recipe")
 
     from limbeck.recipes import describe, load_recipe, recipe_names, recipe_text, settings_yaml
     from limbeck.runtime.fingerprint import plain
 
-    if not arguments.words:
+    if name is None:
         if arguments.full:
             raise UsageError("--full: needs the NAME of a recipe")
         return {"recipes": {name: describe(name) for name in recipe_names()}}
-    name = arguments.words[0]
     settings = load_recipe(name)
     text = settings_yaml(settings) if arguments.full else recipe_text(name)
     return {"name": name, "description": describe(name), "settings": plain(settings), "text": text}
 
 
 def show(results: dict[str, Any]) -> None:
-    if "paths" in results:
-        for note in results["notes"]:
-            print(f"note: {note}")
-        for kind in ("unknown", "dropped"):
-            if results[kind]:
-                print(f"{kind}: {', '.join(results[kind])}")
-        print(f"recipe: {results['paths']['recipe']}")
-        return
     if "text" in results:
         print(results["text"], end="")
         return
@@ -97,22 +74,23 @@ def _described(subset: dict[str, Any]) -> str:
     return f"{len(subset['classes'])} classes, {images}; {subset['provenance']}{note}"
 
 
-def _import(arguments: Namespace) -> dict[str, Any]:
+def add_import_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help="a YAML file of MTT's, DATM's, PAD's or EDF's code")
+    parser.add_argument("--output", metavar="FILE", help="where to write the recipe (default: print it)")
+    parser.add_argument("--method", metavar="NAME", help="which method the file is for (default: by its keys)")
+
+
+def run_import(arguments: Namespace) -> dict[str, Any]:
     from tempfile import TemporaryDirectory
 
     from limbeck.recipes import load_recipe
     from limbeck.recipes_import import import_recipe
     from limbeck.runtime.fingerprint import plain
 
-    if len(arguments.words) != 2:
-        raise UsageError("import: takes one FILE, the YAML file of the research code")
-    for option in ("full", "subsets"):
-        if getattr(arguments, option):
-            raise UsageError(f"--{option}: is no option of `limbeck recipes import FILE`")
     output = None if arguments.output is None else Path(arguments.output)
     if output is not None and (output.suffix not in (".yaml", ".yml") or output.exists()):
         raise UsageError(f"--output: {arguments.output!r} is not a new file that ends in .yaml")
-    path = Path(arguments.words[1]).expanduser()
+    path = Path(arguments.file).expanduser()
     imported = import_recipe(path, arguments.method)
     text = imported.text(path.name)
     with TemporaryDirectory() as folder:
@@ -134,6 +112,29 @@ def _import(arguments: Namespace) -> dict[str, Any]:
     return results
 
 
+def show_import(results: dict[str, Any]) -> None:
+    if "paths" not in results:
+        print(results["text"], end="")
+        return
+    for note in results["notes"]:
+        print(f"note: {note}")
+    for kind in ("unknown", "dropped"):
+        if results[kind]:
+            print(f"{kind}: {', '.join(results[kind])}")
+    print(f"recipe: {results['paths']['recipe']}")
+
+
 COMMAND = Command(
-    help="list the recipes, show one, or import one of the research code", add_arguments=add_arguments, run=run, show=show
+    help="list the recipes, show one, or import one of the research code",
+    add_arguments=add_arguments,
+    run=run,
+    show=show,
+    actions={
+        "import": Command(
+            help="make a recipe of a file of the research code",
+            add_arguments=add_import_arguments,
+            run=run_import,
+            show=show_import,
+        )
+    },
 )

@@ -41,7 +41,7 @@ def summary(measurement: Measurement, table: Table) -> dict[str, Any]:
     of_classes = [float(value) for value in classes[:, 0] if np.isfinite(value)]
     return {
         "complexity": subset_mean(classes[:, 0]),
-        "spread": summarise(of_classes),
+        "spread": summarise(of_classes).to_dict(),
         "by_threshold": {name: subset_mean(column) for name, column in zip(names, classes.T, strict=True)},
         "reliability": reliability(measurement, table),
         "without_blank": _or_none(subset_mean(_means(measurement, seen))),
@@ -165,7 +165,7 @@ def _classes(measurement: Measurement, table: Table, classes: np.ndarray) -> lis
     for k, name in enumerate(pictures.class_names):
         own = pictures.labels == k
         values = table.complexity[own & table.usable, 0]
-        spread = summarise(values.tolist()) if len(values) else {"std": None, "ci95": None}
+        spread = summarise(values.tolist()).to_dict() if len(values) else {"std": None, "ci95": None}
         rows.append(
             {
                 "index": k,

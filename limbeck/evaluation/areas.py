@@ -175,7 +175,7 @@ def _paired(distilled: Tensor, initial: Tensor) -> dict[str, Any]:
     if before > 0:
         ratio = distilled.mean() / before
         # The delta method: the ratio of means varies as the mean of these does, to first order; their mean is the ratio.
-        linear = summarise((100 * (ratio - 1 + (distilled - ratio * initial) / before)).tolist())
+        linear = summarise((100 * (ratio - 1 + (distilled - ratio * initial) / before)).tolist()).to_dict()
         relative = {"mean": float(100 * (ratio - 1)), "ci95": linear["ci95"]}
     return {
         "distilled": _summary(distilled),
@@ -187,7 +187,7 @@ def _paired(distilled: Tensor, initial: Tensor) -> dict[str, Any]:
 
 
 def _summary(values: Tensor) -> dict[str, Any]:
-    return summarise(values.double().tolist())
+    return summarise(values.double().tolist()).to_dict()
 
 
 def _blank(maps: Tensor) -> int:

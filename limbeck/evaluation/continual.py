@@ -127,13 +127,19 @@ def continual(
 
 def _over_seeds(rows: Sequence[Sequence[float]]) -> dict[str, Any]:
     """Summaries over seeds of the accuracies rows[seed][step]."""
-    return {"steps": [summarise(column) for column in zip(*rows, strict=True)], "average": summarise(_averages(rows))}
+    return {
+        "steps": [summarise(column).to_dict() for column in zip(*rows, strict=True)],
+        "average": summarise(_averages(rows)).to_dict(),
+    }
 
 
 def _paired(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> dict[str, Any]:
     """Comparisons over seeds of the accuracies a[seed][step] and b[seed][step]."""
     columns = zip(zip(*a, strict=True), zip(*b, strict=True), strict=True)
-    return {"steps": [compare(left, right) for left, right in columns], "average": compare(_averages(a), _averages(b))}
+    return {
+        "steps": [compare(left, right).to_dict() for left, right in columns],
+        "average": compare(_averages(a), _averages(b)).to_dict(),
+    }
 
 
 def _averages(rows: Sequence[Sequence[float]]) -> list[float]:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from limbeck.accuracy import Accuracy
 from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet, Split
 from limbeck.data.preprocessing import Preprocessing
@@ -75,8 +75,8 @@ class Evaluator:
 
     def distilled(
         self, small: SmallSet, *, seeds: Sequence[int], split: str = "test", progress: Progress | None = None
-    ) -> dict[str, Any]:
-        """Accuracy on `split` (`val` or `test`) of networks, one for each seed, trained on a small set; see `summarise`."""
+    ) -> Accuracy:
+        """Accuracy on `split` (`val` or `test`) of networks, one for each seed, trained on a small set."""
         return self.accuracies(self.logits(small, seeds, split, progress), split)
 
     def logits(
@@ -132,12 +132,12 @@ class Evaluator:
                 after_epoch=lambda count: stage.advance(),
             )
 
-    def accuracies(self, logits: Sequence[Tensor], split: str = "test") -> dict[str, Any]:
-        """The summary of the accuracies of such logits on `split`; what is not finite is wrong."""
+    def accuracies(self, logits: Sequence[Tensor], split: str = "test") -> Accuracy:
+        """The accuracies of such logits on `split`; what is not finite is wrong."""
         labels = self.labels_of(split)
         return summarise([accuracy(found, labels) for found in logits])
 
-    def random(self, ipc: int, syn_lr: float, progress: Progress | None = None) -> dict[str, Any]:
+    def random(self, ipc: int, syn_lr: float, progress: Progress | None = None) -> Accuracy:
         """Accuracy of random real subsets of `ipc` images per class under the same protocol, on the test split.
 
         Where the protocol takes the set's learned step size, theirs is `random_lr`, or else the best of `syn_lr` and five usual
@@ -145,7 +145,7 @@ class Evaluator:
         for other images.
         """
         logits, rate = self.random_logits(ipc, syn_lr, range(self.settings.seeds), progress)
-        return {**self.accuracies(logits), "lr": rate}
+        return replace(self.accuracies(logits), lr=rate)
 
     def random_logits(
         self, ipc: int, syn_lr: float | None, seeds: Sequence[int], progress: Progress | None = None
@@ -161,11 +161,11 @@ class Evaluator:
         images = self.preprocessing.prepare(self.data.train.images(index.numpy())).to(self.device)
         return SmallSet.of_classes(images, torch.from_numpy(self.data.train.labels)[index], self.data.num_classes, syn_lr)
 
-    def full(self, progress: Progress | None = None) -> dict[str, Any]:
+    def full(self, progress: Progress | None = None) -> Accuracy:
         """Accuracy of networks trained on the whole training split, on the test split; kept in the cache."""
         logits = self.full_data.logits(lambda: self.images_of("test"), progress)
         settings = self.settings
-        return {**self.accuracies(list(logits)), "epochs": settings.full_epochs, "lr": settings.full_lr}
+        return replace(self.accuracies(list(logits)), epochs=settings.full_epochs, lr=settings.full_lr)
 
     def decided(self, ipc: int) -> "Evaluator":
         """The same, with whether training is compiled decided for so many images per class, whatever else is changed later."""

@@ -130,7 +130,7 @@ def membership(
         rows.append(row)
     models = {name: [row[name] for row in rows] for name in rows[0]}
     return {
-        name: {"seeds": found, **{figure: summarise([one[figure]["value"] for one in found]) for figure in FIGURES}}
+        name: {"seeds": found, **{figure: summarise([one[figure]["value"] for one in found]).to_dict() for figure in FIGURES}}
         for name, found in models.items()
     }
 

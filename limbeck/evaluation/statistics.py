@@ -12,32 +12,31 @@ Many tests at once (S. Holm, "A simple sequentially rejective multiple test proc
     max_{j ≤ i} min(1, (m − j + 1) p_j)
 One test looked at again and again (the level is spent over planned looks: K. K. G. Lan and D. L. DeMets, "Discrete sequential
 boundaries for clinical trials", 1983): each of K looks is a t-test at level / K. By Bonferroni's inequality the chance that any
-of them errs is at most the level, however the looks depend on each other; intervals x̄ ± t_{1 − level / 2K, n−1} · s / √n hold at
-all looks together (C. Jennison and B. W. Turnbull, "Interim analyses: the repeated confidence interval approach", 1989).
+of them errs is at most the level, however the looks depend on each other.
 
 All t-tests suppose differences that are normal over the seeds; the sign flips only that they are symmetric.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from limbeck.accuracy import Accuracy, Comparison, UnpairedComparison
 from limbeck.runtime.errors import require
 
 Verdict = Literal["a better", "b better", "undecided"]
 
 ROUNDING = 1e-9  # relative; no test set is so large that accuracies could differ by less
-MOST_EXACT = 32  # seeds: two halves of 2¹⁶ sums each
-DRAWN_FLIPS = 2**16 - 1
+MOST_FLIPS = 2**16  # patterns: all of sixteen seeds, drawn ones of more
 MOST_SEEDS = 10**6
 MOST_LOOKS = 6
 
 
-def summarise(values: Sequence[float]) -> dict[str, Any]:
-    """{mean, std, ci95: [low, high], n, values}; with one value std and ci95 are None."""
+def summarise(values: Sequence[float]) -> Accuracy:
+    """Mean and spread of one figure or several."""
     mean, std = _moments(values)
-    return {"mean": mean, "std": std, "ci95": _interval(mean, std, len(values)), "n": len(values), "values": list(values)}
+    return Accuracy(mean=mean, std=std, ci95=_interval(mean, std, len(values)), n=len(values), values=tuple(map(float, values)))
 
 
 def differences(a: Sequence[float], b: Sequence[float]) -> list[float]:
@@ -53,15 +52,8 @@ def differences(a: Sequence[float], b: Sequence[float]) -> list[float]:
     return [float(x - y) if abs(x - y) > noise else 0.0 for x, y in zip(a, b, strict=True)]
 
 
-def compare(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
+def compare(a: Sequence[float], b: Sequence[float]) -> Comparison:
     """Paired comparison of two lists of accuracies (all fractions, or all percentages) from the same seeds.
-
-    Returns:
-        n; mean, std and ci95 ([low, high]) of the differences a − b; p of the two-sided paired t-test; `effect`, the effect
-        size d_z, and `effect_note`, what that is; `wins` and `ties`, the shares of seeds in which a > b and a = b; `p_exact`
-        of the sign flips, which for n seeds is at least 2^{1−n} (0.0625 for five), and `p_exact_note`, which flips those
-        were. With one seed std, ci95, p and effect are None. Where all differences are equal the t-test knows no doubt: p is
-        1 if they are 0 and else 0, the effect None.
 
     Raises:
         ValueError: when the lengths differ, there are none, or a value is not finite.
@@ -73,55 +65,44 @@ def compare(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
     note = "d_z: the mean of the differences / their standard deviation"
     if not std:
         note += "; undefined, because " + ("one seed has no spread" if n == 1 else "all differences are equal")
-    return {
-        "n": n,
-        "mean": mean,
-        "std": std,
-        "ci95": _interval(mean, std, n),
-        "p": None if std is None else _paired_p(mean, std, n),
-        "effect": mean / std if std else None,
-        "effect_note": note,
-        "wins": sum(d > 0 for d in found) / n,
-        "ties": sum(d == 0 for d in found) / n,
-        "p_exact": p_exact,
-        "p_exact_note": flips,
-    }
+    return Comparison(
+        n=n,
+        mean=mean,
+        std=std,
+        ci95=_interval(mean, std, n),
+        p=None if std is None else _paired_p(mean, std, n),
+        effect=mean / std if std else None,
+        effect_note=note,
+        wins=sum(d > 0 for d in found) / n,
+        ties=sum(d == 0 for d in found) / n,
+        p_exact=p_exact,
+        p_exact_note=flips,
+    )
 
 
-def compare_unpaired(a: Sequence[float], b: Sequence[float]) -> dict[str, Any]:
-    """Whether two lists of accuracies from independent seeds, on two machines say, agree; Welch's test.
-
-    Returns:
-        n: [n_a, n_b]; mean and ci95 ([low, high]) of the difference ā − b̄; degrees_of_freedom; p, two-sided; `agree`, whether
-        0 lies in the interval. Few seeds make a wide interval, in which 0 lies easily: read the two together. Where neither
-        list has a spread the interval is one point, degrees_of_freedom None, and p is 1 or 0.
+def compare_unpaired(a: Sequence[float], b: Sequence[float]) -> UnpairedComparison:
+    """Whether two lists of accuracies from independent seeds agree; Welch's test.
 
     Raises:
         ValueError: when a list has fewer than two values, or one that is not finite.
     """
-    from scipy.stats import t
+    from scipy.stats import ttest_ind
 
     _check(a, b)
     if min(len(a), len(b)) < 2:
         raise ValueError(f"an unpaired comparison needs two accuracies on either side, not {len(a)} and {len(b)}")
     (mean_a, std_a), (mean_b, std_b) = _moments(a), _moments(b)
-    assert std_a is not None and std_b is not None
     mean = mean_a - mean_b if abs(mean_a - mean_b) > ROUNDING * max(map(abs, (*a, *b))) else 0.0
-    error = math.hypot(std_a / math.sqrt(len(a)), std_b / math.sqrt(len(b)))
-    freedom, half, p = None, 0.0, float(mean == 0)
-    if error > 0:
-        # The shares of the squared error, because the fourth powers of small ones would be 0.
-        share_a, share_b = (std_a / error) ** 2 / len(a), (std_b / error) ** 2 / len(b)
-        freedom = 1 / (share_a**2 / (len(a) - 1) + share_b**2 / (len(b) - 1))
-        half, p = float(t.ppf(0.975, freedom)) * error, 2 * float(t.sf(abs(mean) / error, freedom))
-    return {
-        "n": [len(a), len(b)],
-        "mean": mean,
-        "ci95": [mean - half, mean + half],
-        "degrees_of_freedom": freedom,
-        "p": p,
-        "agree": abs(mean) <= half,
-    }
+    freedom, ends, p = None, (mean, mean), float(mean == 0)
+    if std_a or std_b:
+        # What differs by rounding alone has no spread, and no rounding error that SciPy would warn of.
+        test = ttest_ind(
+            *([m] * len(x) if not std else x for x, m, std in ((a, mean_a, std_a), (b, mean_b, std_b))), equal_var=False
+        )
+        interval = test.confidence_interval()
+        freedom, ends, p = float(test.df), (float(interval.low), float(interval.high)), float(test.pvalue)
+    agree = ends[0] <= 0 <= ends[1]
+    return UnpairedComparison(n=(len(a), len(b)), mean=mean, ci95=ends, degrees_of_freedom=freedom, p=p, agree=agree)
 
 
 def seeds_needed(a: Sequence[float], b: Sequence[float], power: float = 0.8, level: float = 0.05) -> int | None:
@@ -224,50 +205,6 @@ def decide(differences: Sequence[float], looks: Looks) -> Verdict | None:
     return "undecided"
 
 
-def until_significant(
-    measure: Callable[[int], tuple[float, float]], least: int = 5, most: int = 30, level: float = 0.05
-) -> dict[str, Any]:
-    """Measure seed after seed until the better of a and b is known, erring with probability ≤ `level` over all looks together.
-
-    Args:
-        measure: from the number of a seed (0, 1, …) to the two accuracies (a, b).
-        least: seeds at the first look.
-        most: seeds at the last one.
-        level: the chance of a wrong verdict that all looks together may have.
-
-    Returns:
-        `compare` of all seeds measured, and: `verdict`; `looks`, a list of {n, p, threshold}; `p_adjusted`, the lowest
-        level at which the looks made would have decided; `ci_looks` ([low, high]), an interval of the difference that holds
-        at all looks together with probability ≥ 1 − level, where p and ci95 are those of a number of seeds fixed beforehand;
-        `seeds_needed`, for one test at `level` with power 0.8, where undecided, and else None.
-
-    Raises:
-        UsageError: when `least`, `most` or `level` is not accepted.
-        ValueError: when an accuracy is not finite.
-    """
-    looks = Looks(least=least, most=most, level=level)
-    a: list[float] = []
-    b: list[float] = []
-    made = []
-    for n in looks.at:
-        for seed in range(len(a), n):
-            one, other = measure(seed)
-            a.append(one)
-            b.append(other)
-        made.append({"n": n, "p": _look(differences(a, b)), "threshold": looks.threshold(n)})
-        if verdict := decide(differences(a, b), looks):
-            break
-    mean, std = _moments(differences(a, b))
-    return {
-        **compare(a, b),
-        "verdict": verdict,
-        "looks": made,
-        "p_adjusted": min(1.0, len(looks.at) * min(look["p"] for look in made)),
-        "ci_looks": _interval(mean, std, len(a), looks.threshold(len(a))),
-        "seeds_needed": seeds_needed(a, b, level=level) if verdict == "undecided" else None,
-    }
-
-
 def _look(differences: Sequence[float]) -> float:
     """p of the t-test; of the sign flips where all differences are equal, because coarse accuracies can be so by chance."""
     mean, std = _moments(differences)
@@ -283,54 +220,44 @@ def _moments(values: Sequence[float]) -> tuple[float, float | None]:
     return mean, 0.0 if std <= ROUNDING * max(map(abs, values)) else std
 
 
-def _interval(mean: float, std: float | None, n: int, level: float = 0.05) -> list[float] | None:
-    """x̄ ± t_{1 − level/2, n−1} · s / √n."""
+def _interval(mean: float, std: float | None, n: int) -> tuple[float, float] | None:
+    """x̄ ± t_{0.975, n−1} · s / √n."""
     from scipy.stats import t
 
     if std is None:
         return None
-    half = float(t.ppf(1 - level / 2, n - 1)) * std / math.sqrt(n)
-    return [mean - half, mean + half]
+    half = float(t.ppf(0.975, n - 1)) * std / math.sqrt(n)
+    return mean - half, mean + half
 
 
 def _paired_p(mean: float, std: float, n: int) -> float:
+    """As `scipy.stats.ttest_1samp` has it, which knows no std that is 0 but for rounding."""
     from scipy.stats import t
 
     return 2 * float(t.sf(math.sqrt(n) * abs(mean) / std, n - 1)) if std else float(mean == 0)
 
 
 def _sign_flips(differences: Sequence[float]) -> tuple[float, str]:
-    """p, and which sign patterns it is of.
+    """p, and which sign patterns it is of; of drawn ones the observed pattern counts as one more.
 
-    All 2ⁿ sums are a sum of the first half + one of the second; of a drawn sample the observed pattern counts as one more
-    (B. Phipson and G. K. Smyth, "Permutation p-values should never be zero", 2010).
+    (B. Phipson and G. K. Smyth, "Permutation p-values should never be zero", 2010.)
     """
     import numpy as np
+    from scipy.stats import permutation_test
 
-    from limbeck.runtime.random import numpy_generator
-
-    n = len(differences)
-    # Sums that equal the observed one must not fall short of it by rounding.
-    observed = abs(math.fsum(differences)) - ROUNDING * math.fsum(map(abs, differences))
-    if n <= MOST_EXACT:
-        first, second = _signed_sums(differences[: n // 2]), np.sort(_signed_sums(differences[n // 2 :]))
-        above = int((len(second) - np.searchsorted(second, observed - first)).sum())
-        return (2 * above / 2**n if observed > 0 else 1.0), f"all {2**n} sign flips"
-    draws = numpy_generator(0, "sign flips", n)
-    sums = np.zeros(DRAWN_FLIPS)
-    for difference in differences:
-        sums += np.where(draws.random(DRAWN_FLIPS) < 0.5, difference, -difference)
-    return (1 + int((abs(sums) >= observed).sum())) / (1 + DRAWN_FLIPS), f"{DRAWN_FLIPS} drawn sign flips"
-
-
-def _signed_sums(values: Sequence[float]) -> Any:
-    """Σ ε_i v_i of every sign pattern, a NumPy array with shape (2ⁿ,)."""
-    import numpy as np
-
-    sums = np.zeros(1)
-    for value in values:
-        sums = np.concatenate((sums + value, sums - value))
-    return sums
+    n, size = len(differences), math.fsum(map(abs, differences))
+    flips = f"all {2**n} sign flips" if 2**n <= MOST_FLIPS else f"{MOST_FLIPS - 1} drawn sign flips"
+    if n == 1 or size == 0:
+        return 1.0, flips
+    # Rounded, because sums that equal the observed one must not fall short of it.
+    found = permutation_test(
+        (np.asarray(differences) / size,),
+        lambda x, axis: x.sum(axis).round(9),
+        permutation_type="samples",
+        n_resamples=MOST_FLIPS if 2**n <= MOST_FLIPS else MOST_FLIPS - 1,
+        rng=0,
+    )
+    return float(found.pvalue), flips
 
 
 def _power(effect: float, n: int, level: float) -> float:

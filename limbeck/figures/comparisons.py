@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from limbeck.accuracy import Accuracy
 from limbeck.figures.style import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, RED, TEXT, as_written, drawable, dress, new_axes
+from limbeck.studies.recovery import Levels, MethodCells
+from limbeck.studies.table import REFERENCES, Section, images_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,19 +19,19 @@ if TYPE_CHECKING:
 
 ROW, HEAD, PANEL, LETTER = 0.36, 1.1, 4.6, 0.07  # inches, of methods
 BESIDE = 0.24  # of a row, by which the runs lie below their mean
-LINES = {"random": (ORANGE, "random real images"), "full": (GREEN, "full data")}
+LINES = {"random": ORANGE, "full": GREEN}
 COLOURS = {2: (BLUE, ORANGE), 3: (BLUE, GREEN, ORANGE)}  # from the easiest level
 OTHERS = (BLUE, GREEN, ORANGE, RED, MUTED)
 LEVEL_ROW, CATEGORY, TITLE, NAMES = 0.2, 2.6, 0.75, 1.2  # inches, of levels
 ACROSS = 4  # categories beside each other
 
 
-def comparison_figure(tables: Sequence[Mapping[str, Any]]) -> Figure | None:
-    """A panel for every table of `studies.compare.tabulate`, below one another; None where there is no table."""
+def comparison_figure(tables: Sequence[Section]) -> Figure | None:
+    """A panel for every section of a comparison, below one another; None where there is none."""
     if not tables:
         return None
-    heights = [len(table["rows"]) * ROW + HEAD for table in tables]
-    longest = max(len(row["method"]) for table in tables for row in table["rows"])
+    heights = [len(table.rows) * ROW + HEAD for table in tables]
+    longest = max(len(row.method) for table in tables for row in table.rows)
     figure, first = new_axes(PANEL + max(1.6, 0.7 + longest * LETTER), sum(heights))
     first.remove()
     grid = figure.add_gridspec(len(tables), 1, height_ratios=heights)
@@ -41,29 +44,27 @@ def comparison_figure(tables: Sequence[Mapping[str, Any]]) -> Figure | None:
     return figure
 
 
-def _methods(axes: Axes, table: Mapping[str, Any]) -> None:
+def _methods(axes: Axes, table: Section) -> None:
     dress(axes)
     axes.grid(False, axis="y")
-    for kind, summary in table["reference"].items():
-        colour, name = LINES[kind]
-        axes.axvline(100 * summary["mean"], color=colour, linewidth=1.1, linestyle=(0, (4, 3)), label=name)
-    rows = table["rows"]
+    for kind, summary in table.reference.items():
+        style: dict[str, Any] = {"color": LINES[kind], "linewidth": 1.1, "linestyle": (0, (4, 3)), "label": REFERENCES[kind]}
+        axes.axvline(100 * summary.mean, **style)
+    rows = table.rows
     for at, row in enumerate(rows):
-        found = row["accuracy"]
-        beside = [at + BESIDE] * found["n"]  # or the mean would lie on them
-        axes.scatter([100 * value for value in found["values"]], beside, s=16, color=BLUE, alpha=0.4, linewidths=0)
-        if found["ci95"] is not None:
-            axes.hlines(at, *(100 * end for end in found["ci95"]), color=BLUE, linewidth=1.4)
-        axes.scatter(100 * found["mean"], at, s=34, color=BLUE, zorder=3)
-    axes.set_yticks(range(len(rows)), [drawable(row["method"]) for row in rows], color=INK, **as_written())
+        found = row.accuracy
+        beside = [at + BESIDE] * len(found.values)  # or the mean would lie on them
+        axes.scatter([100 * value for value in found.values], beside, s=16, color=BLUE, alpha=0.4, linewidths=0)
+        if found.ci95 is not None:
+            axes.hlines(at, 100 * found.ci95[0], 100 * found.ci95[1], color=BLUE, linewidth=1.4)
+        axes.scatter(100 * found.mean, at, s=34, color=BLUE, zorder=3)
+    axes.set_yticks(range(len(rows)), [drawable(row.method) for row in rows], color=INK, **as_written())
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    plural = "" if table["ipc"] == 1 else "s"
-    network = f", {drawable(table['network'])}" if table["network"] else ""
-    axes.set_title(f"{table['ipc']} image{plural} per class{network}", fontsize=TEXT, color=INK, loc="left", **as_written())
+    axes.set_title(drawable(table.title), fontsize=TEXT, color=INK, loc="left", **as_written())
     axes.set_xlabel("test accuracy (%): mean and 95 % interval over distillation seeds", color=MUTED, fontsize=TEXT)
 
 
-def recovery_figure(tables: Sequence[Mapping[str, Any]], levels: Sequence[str]) -> Figure | None:
+def recovery_figure(tables: Sequence[Levels], levels: Sequence[str]) -> Figure | None:
     """A panel for every category and number of images per class; None where no recovery ratio is known.
 
     Args:
@@ -73,13 +74,13 @@ def recovery_figure(tables: Sequence[Mapping[str, Any]], levels: Sequence[str]) 
     panels = [(table, category) for table in tables for category in _categories(table)]
     if not panels:
         return None
-    rows: list[list[tuple[Mapping[str, Any], str]]] = []  # a number of images per class begins a row of its own
+    rows: list[list[tuple[Levels, str]]] = []  # a number of images per class begins a row of its own
     for table, category in panels:
         if not rows or rows[-1][0][0] is not table or len(rows[-1]) == ACROSS:
             rows.append([])
         rows[-1].append((table, category))
     across = max(map(len, rows))
-    heights = [len(row[0][0]["rows"]) * (len(levels) + 1) * LEVEL_ROW + TITLE for row in rows]
+    heights = [len(row[0][0].rows) * (len(levels) + 1) * LEVEL_ROW + TITLE for row in rows]
     figure, first = new_axes(NAMES + CATEGORY * max(across, 1.4), sum(heights) + 0.3)
     first.remove()
     grid = figure.add_gridspec(len(rows), across, height_ratios=heights)
@@ -90,35 +91,36 @@ def recovery_figure(tables: Sequence[Mapping[str, Any]], levels: Sequence[str]) 
             shared = shared or axes
             _category(axes, table, category, levels, named=place == 0)
     figure.supxlabel("recovery ratio (%): mean and 95 % interval over distillation seeds", color=MUTED, fontsize=TEXT)
-    shown = {column["level"] for table, _ in panels for column in table["columns"] if _has_ratio(table, column["subset"])}
+    shown = {column.level for table, _ in panels for column in table.columns if _has_ratio(table, column.subset)}
     _legend(figure, {level: colour for level, colour in zip(levels, colours(levels), strict=True) if level in shown})
     return figure
 
 
-def _category(axes: Axes, table: Mapping[str, Any], category: str, levels: Sequence[str], named: bool) -> None:
+def _category(axes: Axes, table: Levels, category: str, levels: Sequence[str], named: bool) -> None:
     """A group of lines for every method, in it one for every level, the easiest above."""
     dress(axes)
     axes.grid(False, axis="y")
     group = len(levels) + 1
-    for number, row in enumerate(table["rows"]):
-        for column in table["columns"]:
-            found = (row["cells"].get(column["subset"]) or {}).get("recovery_ratio")
-            if column["category"] != category or found is None:
+    for number, row in enumerate(table.rows):
+        for column in table.columns:
+            found = _ratio(row, column.subset)
+            if column.category != category or not found.known:
                 continue
-            rank = levels.index(column["level"])
+            rank = levels.index(column.level)
             at, colour = number * group + rank, colours(levels)[rank]
-            if found["ci95"] is not None:
-                axes.hlines(at, *(100 * end for end in found["ci95"]), color=colour, linewidth=1.4)
+            if found.ci95 is not None:
+                axes.hlines(at, 100 * found.ci95[0], 100 * found.ci95[1], color=colour, linewidth=1.4)
             # Runs lie on the line of their interval; the mean is drawn over them.
-            axes.scatter([100 * value for value in found["values"]], [at] * found["n"], s=14, color=colour, alpha=0.4, linewidths=0)
-            axes.scatter(100 * found["mean"], at, s=36, color=colour, edgecolors=PAPER, linewidths=0.8, zorder=3)
+            axes.scatter(
+                [100 * value for value in found.values], [at] * len(found.values), s=14, color=colour, alpha=0.4, linewidths=0
+            )
+            axes.scatter(100 * found.mean, at, s=36, color=colour, edgecolors=PAPER, linewidths=0.8, zorder=3)
     middle = (len(levels) - 1) / 2
-    names = [drawable(row["method"]) for row in table["rows"]]
+    names = [drawable(row.method) for row in table.rows]
     axes.set_yticks([number * group + middle for number in range(len(names))], names, **as_written())
     axes.tick_params(axis="y", labelleft=named, labelcolor=INK)
-    axes.set_ylim(len(table["rows"]) * group - 1 + 0.2, -1 + 0.2)
-    plural = "" if table["ipc"] == 1 else "s"
-    title = f"{drawable(category)}, {table['ipc']} image{plural} per class"
+    axes.set_ylim(len(table.rows) * group - 1 + 0.2, -1 + 0.2)
+    title = f"{drawable(category)}, {images_text(table.ipc)}"
     axes.set_title(title, fontsize=TEXT, color=INK, loc="left", **as_written())
 
 
@@ -135,10 +137,14 @@ def _legend(figure: Figure, levels: Mapping[str, str]) -> None:
     figure.legend(marks, list(levels), loc="outside upper right", ncols=len(levels), **style)
 
 
-def _categories(table: Mapping[str, Any]) -> list[str]:
+def _categories(table: Levels) -> list[str]:
     """Those with a recovery ratio."""
-    return list(dict.fromkeys(column["category"] for column in table["columns"] if _has_ratio(table, column["subset"])))
+    return list(dict.fromkeys(column.category for column in table.columns if _has_ratio(table, column.subset)))
 
 
-def _has_ratio(table: Mapping[str, Any], subset: str) -> bool:
-    return any((row["cells"].get(subset) or {}).get("recovery_ratio") is not None for row in table["rows"])
+def _has_ratio(table: Levels, subset: str) -> bool:
+    return any(_ratio(row, subset).known for row in table.rows)
+
+
+def _ratio(row: MethodCells, subset: str) -> Accuracy:
+    return row.cells[subset].recovery_ratio if subset in row.cells else Accuracy()

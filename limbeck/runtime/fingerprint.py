@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,18 @@ from limbeck.runtime.checked import Checked, is_data
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON types: data classes become objects, tuples lists, NumPy scalars numbers, objects in settings descriptions."""
+    """`value` as JSON types: data classes become objects (records as they say), tuples lists, NumPy scalars numbers.
+
+    What else a setting holds becomes a description.
+    """
     if isinstance(value, Checked):
         held = value.values().items()
         return {name: plain(item) if isinstance(item, Checked) or is_data(item) else described(item) for name, item in held}
+    if hasattr(type(value), "__json__"):
+        return value.__json__()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
@@ -88,6 +94,14 @@ def encodable(value: Any) -> Any:
     if isinstance(value, list):
         return [encodable(item) for item in value]
     return {key: encodable(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested groups as dotted keys."""
+    rows: dict[str, Any] = {}
+    for key, item in value.items():
+        rows |= flatten(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
+    return rows
 
 
 def fingerprint(*values: Any) -> str:

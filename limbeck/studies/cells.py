@@ -10,15 +10,16 @@ settings are noticed instead of mixed in.
 
 import re
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from limbeck.accuracy import Accuracies
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_json, write_json
-from limbeck.runtime.fingerprint import encodable, fingerprint
+from limbeck.runtime.fingerprint import encodable, fingerprint, flatten
 from limbeck.runtime.metrics import read_metrics
 
 # Where things lie and how many processes fetch them: no result depends on these.
@@ -39,6 +40,7 @@ KEPT = (
     "environment",
 )
 COMPARED = ("cosine", "norm_ratio")
+NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +49,14 @@ class Cell:
 
     Args:
         name: of its files: letters, digits and any of `._+-`, the first no dot.
-        recipe: as `limbeck distill` takes it.
+        recipe: as `limbeck distill` takes it; None where the settings hold objects that no command line can name.
         overrides: dotted keys with the values as typed.
         settings: what the two make.
         facts: what the grid wants to find beside the result, such as {"method": "edf", "ipc": 1, "seed": 0}.
     """
 
     name: str
-    recipe: str
+    recipe: str | None
     overrides: Mapping[str, str]
     settings: DistillSettings
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -86,12 +88,68 @@ def changed(settings: DistillSettings) -> dict[str, Any]:
     return {key: value for key, value in rows.items() if value != defaults[key] and key not in PLACES}
 
 
-def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested groups as dotted keys."""
-    rows: dict[str, Any] = {}
-    for key, item in value.items():
-        rows |= flatten(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
-    return rows
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a finished cell measured, as its file has it.
+
+    Args:
+        facts: what the grid wants to know of it.
+        accuracy: under the network that it was distilled for.
+        network: the name of that.
+        networks: what was found under others, by name, in JSON's types.
+        settings: those that are not the defaults, by dotted keys.
+        skipped_share: of its iterations.
+        seconds: by stage.
+        cpu_seconds: of the process, likewise; older files have none.
+        peak_memory: bytes, likewise.
+        comparison: means of `COMPARED` over the run; empty where nothing was compared.
+        more: what else the file says.
+    """
+
+    name: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    recipe: str | None = None
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    accuracy: Accuracies = Accuracies()
+    network: str = ""
+    networks: Mapping[str, Any] = field(default_factory=dict)
+    best_iteration: int | None = None
+    skipped_share: float | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    cpu_seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_memory: Mapping[str, float] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] | None = None
+    comparison: Mapping[str, float] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, held: Mapping[str, Any]) -> "Record":
+        """From a file.
+
+        Raises:
+            ValueError: where it has no accuracy.
+        """
+        known = {one.name for one in fields(cls)} - {"accuracy", "more"}
+        given = {key: value for key, value in held.items() if key in known and value is not None}
+        more = {key: value for key, value in held.items() if key not in known | {"accuracy"}}
+        found = cls(**given, accuracy=Accuracies.from_dict(held["accuracy"]), more=more)
+        if not 0 <= found.accuracy.distilled.mean <= 1:
+            raise ValueError(f"an accuracy of {held['accuracy']['distilled']['mean']!r}")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """The layout of the file; what is not known is left out."""
+        said = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("accuracy", "more")}
+        found = {key: value for key, value in said.items() if value is not None and value != NOTHING}
+        return {**found, "accuracy": self.accuracy.to_dict(), "comparison": self.comparison, "settings": self.settings, **self.more}
+
+    def under(self, network: str) -> Accuracies:
+        """The accuracies under that network; under the cell's own where it is the empty name."""
+        if network in ("", self.network):
+            return self.accuracy
+        return Accuracies.from_dict(self.networks[network]["accuracy"])
 
 
 @dataclass(frozen=True)
@@ -112,7 +170,7 @@ class CellFolder:
         """Where its process writes."""
         return self.path / "logs" / f"{cell.name}.log"
 
-    def read(self, cell: Cell) -> dict[str, Any] | None:
+    def read(self, cell: Cell) -> Record | None:
         """What the cell measured; None where it is not finished.
 
         Raises:
@@ -120,14 +178,13 @@ class CellFolder:
         """
         path = self.result_file(cell)
         try:
-            held: dict[str, Any] = read_json(path)
-            before = dict(held["settings"])
-            _check(held)
+            held = Record.from_dict(read_json(path))
+            before = dict(held.settings)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise UsageError(f"output: {str(path)!r} cannot be read: {error.strerror}") from error
-        except (ValueError, LookupError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise UsageError(f"output: {str(path)!r} is no result of a cell; delete it, and it is measured again") from error
         now = cell.changed
         for key in sorted(before.keys() | now.keys()):
@@ -136,9 +193,9 @@ class CellFolder:
                 raise UsageError(
                     f"output: {str(path)!r} was measured with {key} {was}, not {asked}; name another folder with --output"
                 )
-        return held | {"facts": dict(cell.facts)}
+        return replace(held, facts=dict(cell.facts))
 
-    def collect(self, cell: Cell) -> dict[str, Any]:
+    def collect(self, cell: Cell) -> Record:
         """Write the result of the cell's finished run, and return it.
 
         Raises:
@@ -147,21 +204,22 @@ class CellFolder:
         run = self.run_folder(cell)
         try:
             results = read_json(run / "results.json")
-            kept = {key: results[key] for key in KEPT if key in results}
-            _check(kept)
-        except (OSError, ValueError, LookupError, TypeError) as error:
+            found = Record.from_dict({key: results[key] for key in KEPT if key in results})
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise Failure(f"{run} holds no results") from error
-        record = {
+        return self.write(cell, replace(found, comparison=comparison(run / "metrics.jsonl")))
+
+    def write(self, cell: Cell, found: Record) -> Record:
+        """Write what was measured as the cell's result, and return it."""
+        more = {**found.more, "fingerprint": fingerprint(cell.changed)}
+        own: dict[str, Any] = {
             "name": cell.name,
             "facts": dict(cell.facts),
             "recipe": cell.recipe,
             "overrides": dict(cell.overrides),
-            "settings": cell.changed,
-            "fingerprint": fingerprint(cell.changed),
-            **kept,
-            "comparison": comparison(run / "metrics.jsonl"),
         }
-        write_json(self.result_file(cell), record)
+        record = replace(found, **own, settings=cell.changed, more=more)
+        write_json(self.result_file(cell), encodable(record.to_dict()))
         return record
 
     def clear(self, cell: Cell, keep: bool) -> None:
@@ -174,16 +232,53 @@ class CellFolder:
                 (self.path / folder).rmdir()
 
 
-def _check(result: Mapping[str, Any]) -> None:
-    """Raise some `ValueError`, `LookupError` or `TypeError` where there is no accuracy to be read."""
-    mean = result["accuracy"]["distilled"]["mean"]
-    if isinstance(mean, bool) or not isinstance(mean, (int, float)) or not 0 <= mean <= 1:
-        raise ValueError(f"an accuracy of {mean!r}")
-
-
 def comparison(metrics: Path) -> dict[str, Any]:
     """Means over a run of what it noted about its gradient beside the one without criterion and weights; empty where nothing."""
     rows = [row for row in read_metrics(metrics) if row.get("kind") == "comparison"]
     # A number that was not finite is null there.
     values = {name: [row[name] for row in rows if row.get(name) is not None] for name in COMPARED}
     return {name: sum(found) / len(found) for name, found in values.items() if found} | ({"n": len(rows)} if rows else {})
+
+
+def take_over(cells: Sequence[Cell], source: Path, folder: Path) -> list[str]:
+    """Copy what another grid has measured under equal settings.
+
+    `limbeck compare` on scenes:medium and the medium level of `limbeck comp-dd --scenes` ask for the same distillations under other
+    names. A cell's file says which settings are not the defaults, and with that what was measured; its name and facts are only the
+    grid's.
+
+    Args:
+        cells: of this grid.
+        source: the folder of another grid, which may still be growing.
+        folder: that of this one; cells that are there stay as they are.
+
+    Returns:
+        The names of the cells that were taken over.
+
+    Raises:
+        UsageError: when `source` is not the folder of a grid, or a cell cannot be written.
+    """
+    if not (source / "cells").is_dir():
+        raise UsageError(f"--reuse: {str(source)!r} has no folder cells/, which every grid's has")
+    records = (_readable(path) for path in sorted((source / "cells").glob("*.json")))
+    held = {fingerprint(record.settings): record for record in records if record is not None}
+    own, taken = CellFolder(folder), []
+    for cell in cells:
+        found = held.get(fingerprint(cell.changed))
+        if found is None or own.result_file(cell).exists():
+            continue
+        try:
+            own.write(cell, found)
+        except OSError as error:
+            raise UsageError(f"output: {str(folder)!r} cannot be written: {error.strerror}") from error
+        taken.append(cell.name)
+    return taken
+
+
+def _readable(path: Path) -> Record | None:
+    """A cell's file; None where it holds something else."""
+    try:
+        held = read_json(path)
+        return Record.from_dict(held) if isinstance(held["settings"], dict) else None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None

@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.executor import Shard, cores
 from limbeck.runtime.progress import NoProgress, Progress, Stage
-from limbeck.studies.cells import Cell, CellFolder
+from limbeck.studies.cells import Cell, CellFolder, Record
 
 LOOK_EVERY = 0.1  # seconds between two looks at the processes
 GRACE = 30.0  # seconds that a process has to end when it is asked to
@@ -28,6 +28,7 @@ Command = Callable[[Cell, Path], Sequence[str]]
 
 def distill_command(cell: Cell, run: Path) -> list[str]:
     """The words of the process that distils a cell into the folder `run`."""
+    assert cell.recipe is not None, "a cell of objects is made in this process"
     words = [sys.executable, "-m", "limbeck", "distill", cell.recipe, *cell.words]
     return [*words, "--output", str(run), "--resume", "--json"]
 
@@ -42,15 +43,9 @@ class Matrix:
         left: the names of those that are to be run yet.
     """
 
-    results: dict[str, dict[str, Any]]
+    results: dict[str, Record]
     failed: dict[str, str]
     left: list[str]
-
-    def raise_failures(self) -> None:
-        """Raise a `Failure` that names the cells that failed, where any did."""
-        if self.failed:
-            said = "; ".join(f"{name}: {message}" for name, message in self.failed.items())
-            raise Failure(f"{len(self.failed)} of {len(self.results) + len(self.failed) + len(self.left)} cells failed: {said}")
 
 
 def run_matrix(
@@ -118,7 +113,7 @@ class _Runner:
     command: Command
     progress: Progress
     stage: Stage
-    results: dict[str, dict[str, Any]]
+    results: dict[str, Record]
     failed: dict[str, str]
     running: list[_Job] = field(default_factory=list)
     trained: set[str] = field(default_factory=set)  # whose experts are in the cache
@@ -172,10 +167,10 @@ class _Runner:
                 self.folder.clear(job.cell, self.keep)
                 self._finished(job.cell, found)
 
-    def _finished(self, cell: Cell, found: dict[str, Any]) -> None:
+    def _finished(self, cell: Cell, found: Record) -> None:
         self.results[cell.name] = found
         self.trained.add(cell.experts)
-        self.stage.advance(cell=cell.name, accuracy=float(found["accuracy"]["distilled"]["mean"]))
+        self.stage.advance(cell=cell.name, accuracy=found.accuracy.distilled.mean)
 
     def _stop(self) -> None:
         """End what is running; its checkpoints stay."""

@@ -12,146 +12,420 @@ At p ≤ 0.05 an order `holds` or, downwards, is `reversed`; else it is `undecid
 networks: its error is common to all seeds and in no interval.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any
 
+from limbeck.accuracy import MINUS, Accuracy, points
 from limbeck.evaluation.statistics import compare, compare_unpaired, holm, seeds_needed, summarise
-from limbeck.studies.compare import LEVEL, Record
+from limbeck.studies.cells import Record
+from limbeck.studies.table import LEVEL, REFERENCES, ending, images_text, remarks
+from limbeck.studies.words import html_table, markdown_table, printed, terminal_table
 
-Cells = Mapping[str, Mapping[int, Record]]  # records by subset and seed
+WHAT = {"accuracy": "accuracy, %", "recovery_ratio": "recovery ratio, %"}
+WIDTH = 80  # columns of a terminal
 
 
-def tabulate(levels: Sequence[str], records: Sequence[Record]) -> list[dict[str, Any]]:
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A subset with what stands beside the methods; `full` and `random` are unknown where they were not measured."""
+
+    subset: str
+    category: str
+    level: str
+    full: Accuracy = Accuracy()
+    random: Accuracy = Accuracy()
+
+    @classmethod
+    def from_dict(cls, held: Mapping[str, Any]) -> "Column":
+        """From its JSON."""
+        return cls(**{**held, **{kind: Accuracy.from_dict(held[kind]) for kind in REFERENCES}})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its JSON; of the full data the values are not said, which are networks, not seeds."""
+        full = {key: getattr(self.full, key) for key in ("mean", "std", "n")} if self.full.known else None
+        named = {"subset": self.subset, "category": self.category, "level": self.level}
+        return {**named, "full": full, "random": self.random.to_dict() if self.random.known else None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubsetCell:
+    """A method on a subset over its seeds; the ratio is unknown where the full data's accuracy is not known for every one."""
+
+    seeds: tuple[int, ...]
+    accuracy: Accuracy
+    recovery_ratio: Accuracy = Accuracy()
+
+    @classmethod
+    def of(cls, records: Mapping[int, Record]) -> "SubsetCell":
+        """From the records by seed."""
+        seeds = tuple(sorted(records))
+        own = [records[seed].accuracy.distilled.mean for seed in seeds]
+        full = [records[seed].accuracy.full for seed in seeds]
+        ratios = [a / f.mean for a, f in zip(own, full, strict=True) if f.known and f.mean]
+        whole = summarise(ratios) if len(ratios) == len(own) else Accuracy()
+        return cls(seeds=seeds, accuracy=summarise(own), recovery_ratio=whole)
+
+    @classmethod
+    def from_dict(cls, held: Mapping[str, Any]) -> "SubsetCell":
+        """From its JSON."""
+        found = {what: Accuracy.from_dict(held[what]) for what in WHAT}
+        return cls(seeds=tuple(held["seeds"]), **found)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its JSON."""
+        whole = self.recovery_ratio.to_dict() if self.recovery_ratio.known else None
+        return {"seeds": list(self.seeds), "accuracy": self.accuracy.to_dict(), "recovery_ratio": whole}
+
+    @property
+    def ratios(self) -> dict[int, float]:
+        """r by seed."""
+        return dict(zip(self.seeds, self.recovery_ratio.values, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """The ratio of one level − that of the next harder one.
+
+    Args:
+        a: the easier level.
+        b: the harder.
+        paired: whether by shared seeds.
+        n: how many; of both levels where they are not paired.
+        mean: of the differences, or the difference of the means.
+        std: of paired differences, as `p_exact`, p of the sign flips.
+        ci95: of the mean; None with a single seed.
+        p: of the t-test or of Welch's; None where neither is possible.
+        seeds_needed: how many pairs would decide, at the level that each order of the table has by itself in the worst case.
+    """
+
+    a: str
+    b: str
+    paired: bool = True
+    n: int | tuple[int, ...]
+    mean: float
+    std: float | None = None
+    ci95: tuple[float, float] | None = None
+    p: float | None = None
+    p_exact: float | None = None
+    seeds_needed: int | None = None
+
+    @classmethod
+    def from_dict(cls, held: Mapping[str, Any]) -> "Step":
+        """From its JSON."""
+        given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in held.items()}
+        return cls(**given)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its JSON."""
+        return {one.name: list(value) if isinstance(value := getattr(self, one.name), tuple) else value for one in fields(self)}
+
+    def __str__(self) -> str:
+        """The levels, the difference and the seeds."""
+        n = self.n if isinstance(self.n, int) else "/".join(map(str, self.n))
+        seeds = f"{n} seed{'' if n == 1 else 's'}{'' if self.paired else ' unpaired'}"
+        ends = "" if self.ci95 is None else f" [{points(self.ci95[0])}, {points(self.ci95[1])}]"
+        return f"{self.a} {MINUS} {self.b} {points(self.mean)}{ends} points, {seeds}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """Whether a method's recovery ratio falls from level to level of a category.
+
+    Args:
+        levels: those that are known, from the easiest.
+        means: of the ratio, by level.
+        p: of all steps together; None where one cannot be tested.
+        p_adjusted: for the number of orders in the table.
+        verdict: `holds`, `reversed` or `undecided`.
+        steps: between neighbouring levels.
+    """
+
+    category: str
+    method: str
+    levels: tuple[str, ...]
+    means: Mapping[str, float]
+    steps: tuple[Step, ...] = ()
+    p: float | None = None
+    p_adjusted: float | None = None
+    verdict: str = "undecided"
+
+    @classmethod
+    def from_dict(cls, held: Mapping[str, Any]) -> "Order":
+        """From its JSON."""
+        return cls(**{**held, "levels": tuple(held["levels"]), "steps": tuple(map(Step.from_dict, held["steps"]))})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its JSON."""
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {**found, "levels": list(self.levels), "steps": [step.to_dict() for step in self.steps]}
+
+    def __str__(self) -> str:
+        """What was asked of a category and a method, the answer, and the differences it rests on."""
+        p = "" if self.p_adjusted is None else f", p {self.p_adjusted:.3g} (Holm)"
+        needed = [step.seeds_needed for step in self.steps]
+        end = ""
+        # Steps that point both ways are decided by no number of seeds, as long as they do.
+        if self.verdict == "undecided" and None not in needed and self.p is not None and self.p < 1:
+            end = f"; {max(seeds for seeds in needed if seeds is not None)} seeds would decide"
+        said = "; ".join(map(str, self.steps))
+        return f"{self.category}, {self.method}: recovery ratio {' > '.join(self.levels)}: {self.verdict}{p} ({said}){end}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodCells:
+    """A method on the subsets where it is finished."""
+
+    method: str
+    cells: Mapping[str, SubsetCell]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Levels:
+    """All subsets and methods with as many images per class.
+
+    Args:
+        ipc: images per class.
+        columns: subsets, by category in the order of the records, from the easiest level.
+        rows: methods, in the order of the records.
+        verdicts: on every category with at least two levels, for every method.
+    """
+
+    ipc: int
+    columns: tuple[Column, ...]
+    rows: tuple[MethodCells, ...]
+    verdicts: tuple[Order, ...] = ()
+
+    @classmethod
+    def from_dict(cls, held: Mapping[str, Any]) -> "Levels":
+        """From its JSON."""
+        rows = [
+            MethodCells(method=row["method"], cells={name: SubsetCell.from_dict(cell) for name, cell in row["cells"].items()})
+            for row in held["rows"]
+        ]
+        columns, verdicts = map(Column.from_dict, held["columns"]), map(Order.from_dict, held["verdicts"])
+        return cls(ipc=held["ipc"], columns=tuple(columns), rows=tuple(rows), verdicts=tuple(verdicts))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its JSON."""
+        return {
+            "ipc": self.ipc,
+            "columns": [column.to_dict() for column in self.columns],
+            "rows": [
+                {"method": row.method, "cells": {name: cell.to_dict() for name, cell in row.cells.items()}} for row in self.rows
+            ],
+            "verdicts": [one.to_dict() for one in self.verdicts],
+        }
+
+    def titles(self) -> Iterator[tuple[str, str]]:
+        """What there is to show, and what that is called."""
+        return ((what, f"{images_text(self.ipc)}: {title}") for what, title in WHAT.items())
+
+    def words(self, what: str, columns: Sequence[Column] | None = None) -> list[list[str]]:
+        """A head, a row for every method and, of accuracies, one for random real images and one for the full data.
+
+        Args:
+            what: `accuracy` or `recovery_ratio`.
+            columns: those of the table to show; None shows all.
+        """
+        columns = self.columns if columns is None else columns
+        rows = [["method", *(f"{column.category} {column.level}" for column in columns)]]
+        for row in self.rows:
+            cells = [row.cells.get(one.subset) for one in columns]
+            rows.append([row.method, *("–" if cell is None else getattr(cell, what).with_margin for cell in cells)])
+        for kind, title in REFERENCES.items() if what == "accuracy" else ():
+            beside: list[Accuracy] = [getattr(column, kind) for column in columns]
+            if any(one.known for one in beside):
+                rows.append([f"({title})", *(f"{100 * one.mean:.1f}" if one.known else "–" for one in beside)])
+        return rows
+
+    def blocks(self, what: str, width: int = WIDTH) -> Iterator[list[list[str]]]:
+        """The words in pieces of whole categories that are at most `width` wide as a table; a lone category stays whole."""
+        chosen: list[Column] = []
+        for category in dict.fromkeys(column.category for column in self.columns):
+            more = [*chosen, *(column for column in self.columns if column.category == category)]
+            if chosen and _width(self.words(what, more)) > width:
+                yield self.words(what, chosen)
+                more = more[len(chosen) :]
+            chosen = more
+        if chosen:
+            yield self.words(what, chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovery:
+    """What `limbeck comp-dd` has found: its tables, and what must be known of them.
+
+    Args:
+        title: the benchmark and the methods.
+        benchmark: its name.
+        levels: from the easiest.
+        seeds: of the distillations.
+        tables: one for every number of images per class.
+        notes: of how settings differ.
+        failed: the last words of cells that failed, by name.
+        left: the names of those that are to be run yet.
+        paths: of the files written.
+    """
+
+    title: str
+    benchmark: str
+    levels: tuple[str, ...]
+    seeds: tuple[int, ...]
+    tables: tuple[Levels, ...]
+    notes: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
+    paths: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, held: Mapping[str, Any]) -> "Recovery":
+        """From the layout of `comp-dd.json`."""
+        given = {key: held[key] for key in ("title", "benchmark", "failed", "paths") if key in held}
+        several: dict[str, Any] = {key: tuple(held.get(key, ())) for key in ("levels", "seeds", "notes", "left")}
+        return cls(**given, **several, tables=tuple(map(Levels.from_dict, held["tables"])))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The layout of `comp-dd.json`."""
+        found = {one.name: getattr(self, one.name) for one in fields(self)}
+        found = {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
+        return {**found, "tables": [table.to_dict() for table in self.tables]}
+
+    @property
+    def markdown(self) -> str:
+        """All of it as Markdown."""
+        lines = [f"# {self.title}", "", *table_lines(self.tables), *ending(self.notes, self.failed, self.left)]
+        return "\n".join(lines).rstrip() + "\n"
+
+    def lines(self) -> Iterator[Any]:
+        """What a terminal shows: tables of rich of at most 80 columns, as long as a category fits, and sentences."""
+        for table in self.tables:
+            for what, title in table.titles():
+                yield title  # a table's own title would be broken to its width
+                yield from map(terminal_table, table.blocks(what))
+            yield from map(str, table.verdicts)
+        yield from remarks(self.notes, self.failed, self.left)
+
+    def __str__(self) -> str:
+        """What a terminal shows."""
+        return printed(*self.lines())
+
+    def _repr_html_(self) -> str:
+        """For a notebook."""
+        said = [html_table(table.words(what), title) for table in self.tables for what, title in table.titles()]
+        verdicts = [str(one) for table in self.tables for one in table.verdicts]
+        lines = [*verdicts, *remarks(self.notes, self.failed, self.left)]
+        return "".join([*said, html_table([("what it decides",), *((line,) for line in lines)]) if lines else ""])
+
+
+def table_lines(tables: Sequence[Levels]) -> Iterator[str]:
+    """The tables and what they decide as lines of Markdown: mean ± half of the 95 % interval over distillation seeds."""
+    for table in tables:
+        for what, title in table.titles():
+            yield from (f"## {title}", "", *markdown_table(table.words(what)), "")
+        if table.verdicts:
+            yield from (*(f"- {one}" for one in table.verdicts), "")
+
+
+def tabulate(levels: Sequence[str], records: Sequence[Record]) -> tuple[Levels, ...]:
     """A table for every number of images per class.
 
     Args:
         levels: from the easiest.
         records: of finished cells, with the facts `subset`, `category`, `level`, `method`, `ipc` and `seed`.
-
-    Returns:
-        Of each table `ipc`; `columns` (of a subset: `subset`, `category`, `level`, and `full` and `random`, {mean, std, n} over the
-        networks trained on the full data and means over random real images, None where unknown); `rows` (of a method: `method` and,
-        by subset, `cells` with `seeds`, `accuracy` and `recovery_ratio`, summaries over distillation seeds); `verdicts`, see
-        `verdicts`. Columns, rows and categories are in the order of the records, levels in their own.
     """
     tables = []
-    for ipc in sorted({record["facts"]["ipc"] for record in records}):
+    for ipc in sorted({record.facts["ipc"] for record in records}):
         held: dict[str, dict[str, dict[int, Record]]] = {}
         places: dict[str, tuple[str, str]] = {}
         for record in records:
-            facts = record["facts"]
+            facts = record.facts
             if facts["ipc"] == ipc:
                 held.setdefault(facts["method"], {}).setdefault(facts["subset"], {})[facts["seed"]] = record
                 places[facts["subset"]] = (facts["category"], facts["level"])
         categories = list(dict.fromkeys(category for category, _ in places.values()))
         order = sorted(places, key=lambda name: (categories.index(places[name][0]), levels.index(places[name][1])))
-        columns = [_column(name, *places[name], held) for name in order]
-        rows = [
-            {"method": method, "cells": {name: _cell(cells[name]) for name in order if name in cells}}
+        columns = tuple(_column(name, *places[name], held) for name in order)
+        rows = tuple(
+            MethodCells(method=method, cells={name: SubsetCell.of(cells[name]) for name in order if name in cells})
             for method, cells in held.items()
-        ]
-        tables.append({"ipc": ipc, "columns": columns, "rows": rows, "verdicts": verdicts(columns, rows)})
-    return tables
+        )
+        tables.append(Levels(ipc=ipc, columns=columns, rows=rows, verdicts=_verdicts(columns, rows)))
+    return tuple(tables)
 
 
-def verdicts(columns: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Whether the recovery ratio falls from level to level: one for every category with at least two levels, and every method.
-
-    Returns:
-        Of each `category`, `method`, `levels`, `means` by level, `p`, `p_adjusted`, `verdict`, and `steps`: of two neighbouring
-        levels `a` (the easier) and `b`, `paired`, `n` (seeds, of both where they are not paired), `mean`, `std`, `ci95`, `p`,
-        `p_exact` and `seeds_needed`, at the level that each of so many orders has by itself in the worst case.
-    """
-    found, ratios_of = [], []
-    for category in dict.fromkeys(column["category"] for column in columns):
+def _verdicts(columns: Sequence[Column], rows: Sequence[MethodCells]) -> tuple[Order, ...]:
+    """Whether the recovery ratio falls from level to level: one for every category with at least two levels, and every method."""
+    found: list[tuple[Order, dict[str, dict[int, float]]]] = []
+    for category in dict.fromkeys(column.category for column in columns):
         for row in rows:
-            names = {one["level"]: one["subset"] for one in columns if one["category"] == category}
-            cells = {level: row["cells"][name] for level, name in names.items() if name in row["cells"]}
-            ratios = {level: _by_seed(cell) for level, cell in cells.items() if cell["recovery_ratio"] is not None}
-            if len(ratios) >= 2:
-                means = {level: cells[level]["recovery_ratio"]["mean"] for level in ratios}
-                found.append({"category": category, "method": row["method"], "levels": list(ratios), "means": means})
-                ratios_of.append(ratios)
-    tests = sum(all(_testable(a, b) for a, b in pairwise(ratios.values())) for ratios in ratios_of)
-    for one, ratios in zip(found, ratios_of, strict=True):
-        one["steps"] = [_step(a, b, ratios[a], ratios[b], LEVEL / max(tests, 1)) for a, b in pairwise(ratios)]
-        one.update(p=_order(one["steps"]), p_adjusted=None, verdict="undecided")
-    tested = [one for one in found if one["p"] is not None]
-    for one, p in zip(tested, holm([one["p"] for one in tested]), strict=True):
-        one["p_adjusted"] = p
-        if p <= LEVEL:
-            one["verdict"] = "holds" if one["steps"][0]["mean"] > 0 else "reversed"
-    return found
+            names = {one.level: one.subset for one in columns if one.category == category}
+            cells = {level: row.cells[name] for level, name in names.items() if name in row.cells}
+            cells = {level: cell for level, cell in cells.items() if cell.recovery_ratio.known}
+            if len(cells) >= 2:
+                means = {level: cell.recovery_ratio.mean for level, cell in cells.items()}
+                order = Order(category=category, method=row.method, levels=tuple(cells), means=means)
+                found.append((order, {level: cell.ratios for level, cell in cells.items()}))
+    tests = sum(all(_testable(a, b) for a, b in pairwise(ratios.values())) for _, ratios in found)
+    orders = []
+    for order, ratios in found:
+        steps = tuple(_step(a, b, ratios[a], ratios[b], LEVEL / max(tests, 1)) for a, b in pairwise(ratios))
+        orders.append(replace(order, steps=steps, p=_p_of(steps)))
+    adjusted = iter(holm([one.p for one in orders if one.p is not None]))
+    return tuple(one if one.p is None else _judged(one, next(adjusted)) for one in orders)
 
 
-def _order(steps: Sequence[Mapping[str, Any]]) -> float | None:
+def _judged(order: Order, p: float) -> Order:
+    verdict = "undecided" if p > LEVEL else "holds" if order.steps[0].mean > 0 else "reversed"
+    return replace(order, p_adjusted=p, verdict=verdict)
+
+
+def _p_of(steps: Sequence[Step]) -> float | None:
     """p of the claim that all steps point the way they do; None where one of them cannot be tested."""
     # Differences that are all equal, as coarse accuracies can be by chance, leave the t-test no doubt; the sign flips keep theirs.
-    ps = [step["p_exact"] if step["std"] == 0 else step["p"] for step in steps]
-    if None in ps:
+    ps = [step.p_exact if step.std == 0 else step.p for step in steps]
+    known = [p for p in ps if p is not None]
+    if len(known) < len(ps):
         return None
-    one_way = all(step["mean"] > 0 for step in steps) or all(step["mean"] < 0 for step in steps)
-    return float(max(ps)) if one_way else 1.0
+    one_way = all(step.mean > 0 for step in steps) or all(step.mean < 0 for step in steps)
+    return float(max(known)) if one_way else 1.0
 
 
-def _column(name: str, category: str, level: str, held: Mapping[str, Cells]) -> dict[str, Any]:
+def _column(name: str, category: str, level: str, held: Mapping[str, Mapping[str, Mapping[int, Record]]]) -> Column:
     """A subset with what stands beside the methods, from the first record of every seed."""
     first: dict[int, Record] = {}
     for cells in held.values():
         for seed, record in cells.get(name, {}).items():
             first.setdefault(seed, record)
-    full = [found for record in first.values() if (found := record["accuracy"].get("full"))]
-    random = [found["mean"] for record in first.values() if (found := record["accuracy"].get("random"))]
-    return {
-        "subset": name,
-        "category": category,
-        "level": level,
-        "full": {key: full[0].get(key) for key in ("mean", "std", "n")} if full else None,
-        "random": summarise(random) if random else None,
-    }
-
-
-def _cell(cells: Mapping[int, Record]) -> dict[str, Any]:
-    """Accuracy and recovery ratio over the seeds; no ratio where the full data's accuracy is not known for every one."""
-    seeds = sorted(cells)
-    own = [float(cells[seed]["accuracy"]["distilled"]["mean"]) for seed in seeds]
-    full = [(cells[seed]["accuracy"].get("full") or {}).get("mean") for seed in seeds]
-    ratios = [a / f for a, f in zip(own, full, strict=True) if f]
-    whole = summarise(ratios) if len(ratios) == len(own) else None
-    return {"seeds": seeds, "accuracy": summarise(own), "recovery_ratio": whole}
-
-
-def _by_seed(cell: Mapping[str, Any]) -> dict[int, float]:
-    return dict(zip(cell["seeds"], cell["recovery_ratio"]["values"], strict=True))
+    full = [record.accuracy.full for record in first.values() if record.accuracy.full.known]
+    random = [record.accuracy.random.mean for record in first.values() if record.accuracy.random.known]
+    beside = {"full": full[0] if full else Accuracy(), "random": summarise(random) if random else Accuracy()}
+    return Column(subset=name, category=category, level=level, **beside)
 
 
 def _testable(easier: Mapping[int, float], harder: Mapping[int, float]) -> bool:
     return len(easier.keys() & harder.keys()) >= 2 or min(len(easier), len(harder)) >= 2
 
 
-def _step(a: str, b: str, easier: Mapping[int, float], harder: Mapping[int, float], level: float) -> dict[str, Any]:
-    """The difference of two levels, and how many seeds would decide at `level`; `std` and `p_exact` are None without pairs."""
+def _step(a: str, b: str, easier: Mapping[int, float], harder: Mapping[int, float], level: float) -> Step:
+    """The difference of two levels, and how many seeds would decide at `level`."""
     shared = sorted(easier.keys() & harder.keys())
-    step: dict[str, Any] = {"a": a, "b": b, "paired": True}
-    kept = ("n", "mean", "std", "ci95", "p", "p_exact")
     if len(shared) < 2 and min(len(easier), len(harder)) >= 2:
-        found = compare_unpaired(list(easier.values()), list(harder.values()))
+        apart = compare_unpaired(list(easier.values()), list(harder.values()))
         # Without any spread it knows no doubt, which two accuracies are no reason for.
-        p = None if found["degrees_of_freedom"] is None else found["p"]
-        return {**step, "paired": False, **{key: found.get(key) for key in kept}, "p": p, "seeds_needed": None}
+        p = None if apart.degrees_of_freedom is None else apart.p
+        return Step(a=a, b=b, paired=False, n=apart.n, mean=apart.mean, ci95=apart.ci95, p=p)
     if not shared:
-        means = [sum(one.values()) / len(one) for one in (easier, harder)]
-        nothing: dict[str, Any] = dict.fromkeys(kept)
-        return {
-            **step,
-            "paired": False,
-            **nothing,
-            "n": [len(easier), len(harder)],
-            "mean": means[0] - means[1],
-            "seeds_needed": None,
-        }
+        mean, other_mean = (sum(one.values()) / len(one) for one in (easier, harder))
+        return Step(a=a, b=b, paired=False, n=(len(easier), len(harder)), mean=mean - other_mean)
     one, other = ([values[seed] for seed in shared] for values in (easier, harder))
     found = compare(one, other)
-    needed = seeds_needed(one, other, level=level) if found["std"] else None
-    return {**step, **{key: found[key] for key in kept}, "seeds_needed": needed}
+    needed = seeds_needed(one, other, level=level) if found.std else None
+    kept = {name: getattr(found, name) for name in ("n", "mean", "std", "ci95", "p", "p_exact")}
+    return Step(a=a, b=b, **kept, seeds_needed=needed)
+
+
+def _width(rows: Sequence[Sequence[str]]) -> int:
+    """Of a table with a space on either side of every cell and a line between them."""
+    return 1 + sum(max(map(len, column)) + 3 for column in zip(*rows, strict=True))

@@ -1,4 +1,4 @@
-"""A submission: what somebody hands in who has run a benchmark, whole or not at all.
+"""Running a benchmark, and its submission: what somebody hands in who has run one, whole or not at all.
 
     <folder>/submission.json    methods, settings, fingerprints, versions, hardware, every cell with its accuracies, the tables
     <folder>/README.md          the same for people
@@ -10,22 +10,24 @@ edited numbers; it cannot tell whether anybody measured them, which only another
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from limbeck.accuracy import Accuracies
 from limbeck.evaluation.statistics import summarise
 from limbeck.methods.registry import method_of
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import new_folder, read_json, write_json, write_text
 from limbeck.runtime.fingerprint import encodable, fingerprint
-from limbeck.studies.cells import PLACES, Cell
+from limbeck.studies.cells import PLACES, Cell, Record
 from limbeck.studies.comp_dd import Benchmark, Part
-from limbeck.studies.compare import FREE, SAME, Record
-from limbeck.studies.recovery import tabulate
-from limbeck.studies.submission_card import card
+from limbeck.studies.compare import FREE, SAME, Running, run_cells
+from limbeck.studies.recovery import Levels, Recovery, table_lines, tabulate
+from limbeck.studies.words import markdown_table
 
 FORMAT = 1
 FILE, CARD = "submission.json", "README.md"
@@ -34,6 +36,93 @@ SUMMARIES = ("distilled", "initial", "random", "full")
 EXPERTS = ("data.", "network", "augment.", "experts.", "seed")  # what experts are made from, beside the images themselves
 CLOSE = 1e-9  # relative: another processor rounds otherwise
 LOOSE = ("seeds_needed",)  # found by a search that rounding may move
+
+
+def run_benchmark(
+    benchmark: Benchmark, parts: Sequence[Part], cells: Sequence[Cell], notes: Sequence[str], output: Path, running: Running
+) -> Recovery:
+    """Run the cells of `plan`, and write what they have found so far, and, when all are there, a submission.
+
+    Args:
+        benchmark: which.
+        parts: its subsets.
+        cells: of those.
+        notes: what a reader must know.
+        output: the folder.
+        running: how.
+
+    Raises:
+        UsageError: when the folder cannot be used; nothing is run then.
+    """
+    matrix = run_cells(cells, output, running)
+    paths = {"cells": str(output / "cells")}
+    if matrix.results:
+        paths |= {name: str(output / f"comp-dd.{name}") for name in ("json", "md")}
+    if matrix.results and not (matrix.failed or matrix.left):
+        write_submission(output / "submission", benchmark, parts, cells, matrix.results, notes)
+        paths["submission"] = str(output / "submission")
+    found = Recovery(
+        title=f"{benchmark.name}: {', '.join(dict.fromkeys(cell.facts['method'] for cell in cells))}",
+        benchmark=benchmark.name,
+        levels=benchmark.levels,
+        seeds=tuple(sorted({cell.facts["seed"] for cell in cells})),
+        tables=tabulate(benchmark.levels, list(matrix.results.values())),
+        notes=tuple(notes),
+        failed=matrix.failed,
+        left=tuple(matrix.left),
+        paths=paths,
+    )
+    if matrix.results:
+        write_text(output / "comp-dd.md", found.markdown)
+        write_json(output / "comp-dd.json", encodable(found.to_dict()))
+    return found
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What `submission.json` holds, whole and in agreement with itself."""
+
+    held: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The layout of the file."""
+        return dict(self.held)
+
+    @property
+    def title(self) -> str:
+        """The benchmark and the methods."""
+        return f"{self.held['benchmark']}: {', '.join(self.held['methods'])}"
+
+    def __str__(self) -> str:
+        """How large it is, and its checksum."""
+        return f"{len(self.held['cells'])} cells, checksum {self.held['checksum'][:16]}…"
+
+    @property
+    def card(self) -> str:
+        """`README.md`, Markdown."""
+        held, tables = self.held, [Levels.from_dict(table) for table in self.held["tables"]]
+        lines = [
+            f"# {self.title}",
+            "",
+            "Accuracies are means over distillation seeds, ± half of the 95 % t-interval; the recovery ratio is that of an "
+            "accuracy to the full data's. `limbeck comp-dd --check .` reads this folder and makes the tables again from its cells.",
+            "",
+            *markdown_table([("", ""), *_facts(held)]),
+            "",
+            *table_lines(tables),
+            *(f"- {note}" for note in held["notes"]),
+            *([""] if held["notes"] else []),
+            "## Images and experts",
+            "",
+            *markdown_table([("subset", "images", "experts by seed"), *_fingerprints(held)]),
+            "",
+            "## Cells",
+            "",
+            "`submission.json` has the settings of each that are not Limbeck's defaults, and the accuracy of every network.",
+            "",
+            *markdown_table([("cell", "recipe", "accuracy, %", "full data, %", "seconds"), *map(_row, held["cells"])]),
+        ]
+        return "\n".join(lines).rstrip() + "\n"
 
 
 def write_submission(
@@ -65,17 +154,17 @@ def write_submission(
         "environments": _distinct([cell["environment"] for cell in found]),
         "notes": notes,
         "cells": found,
-        "tables": tabulate(benchmark.levels, found),
+        "tables": [table.to_dict() for table in tabulate(benchmark.levels, list(map(Record.from_dict, found)))],
     }
     held = encodable(held)
     held["checksum"] = checksum(held)
     with new_folder(folder) as made:
         write_json(made / FILE, held)
-        write_text(made / CARD, card(held))
+        write_text(made / CARD, Submission(held).card)
 
 
-def read_submission(folder: Path, benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
-    """A submission that is whole and agrees with itself: what `submission.json` holds.
+def read_submission(folder: Path, benchmarks: Sequence[Benchmark]) -> Submission:
+    """A submission that is whole and agrees with itself.
 
     Args:
         folder: that holds it.
@@ -90,14 +179,14 @@ def read_submission(folder: Path, benchmarks: Sequence[Benchmark]) -> dict[str, 
     try:
         held = dict(read_json(path))
         _check(held, benchmarks)
-        made = card(held)  # reads what is shown to people, so that none of it is broken
+        made = Submission(held).card  # reads what is shown to people, so that none of it is broken
         if (folder / CARD).is_file() and (folder / CARD).read_text(encoding="utf-8") != made:
             raise ValueError(f"{CARD} says something else than {FILE}")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split()) or "nothing"
         what = reason if isinstance(error, ValueError) else f"it is broken ({type(error).__name__}: {reason})"
         raise UsageError(f"--check: {str(path)!r} cannot be accepted: {what[:400]}") from error
-    return held
+    return Submission(held)
 
 
 def checksum(held: Mapping[str, Any]) -> str:
@@ -109,18 +198,18 @@ def checksum(held: Mapping[str, Any]) -> str:
 
 def _cell(cell: Cell, record: Record) -> dict[str, Any]:
     """What is handed in of a cell: no path of the machine it was run on."""
-    experts = {}
+    held, experts = record.to_dict(), {}
     if _reads_experts(cell.settings):
         made_from = {key: value for key, value in cell.changed.items() if key.startswith(EXPERTS)}
-        experts = {"experts": fingerprint((record.get("data") or {}).get("fingerprint"), made_from)}
+        experts = {"experts": fingerprint(record.data.get("fingerprint"), made_from)}
     return {
         "name": cell.name,
         "facts": dict(cell.facts),
         "recipe": cell.recipe,
         "overrides": {key: value for key, value in cell.overrides.items() if key not in PLACES},
         "settings": cell.changed,
-        "fingerprints": {"settings": fingerprint(cell.changed), "data": (record.get("data") or {}).get("fingerprint"), **experts},
-        **{key: record.get(key) for key in KEPT},
+        "fingerprints": {"settings": fingerprint(cell.changed), "data": record.data.get("fingerprint"), **experts},
+        **{key: held.get(key) for key in KEPT},
     }
 
 
@@ -147,7 +236,8 @@ def _check(held: Mapping[str, Any], benchmarks: Sequence[Benchmark]) -> None:
     _agree(held["environments"], _distinct([cell["environment"] for cell in held["cells"]]), "environments", "the cells have")
     if not isinstance(held["notes"], list) or not all(isinstance(note, str) for note in held["notes"]):
         raise ValueError("notes are no list of sentences")
-    _agree(held["tables"], encodable(tabulate(benchmark.levels, held["cells"])), "tables", "the cells make")
+    made = tabulate(benchmark.levels, list(map(Record.from_dict, held["cells"])))
+    _agree(held["tables"], encodable([table.to_dict() for table in made]), "tables", "the cells make")
     if checksum(held) != held["checksum"]:
         raise ValueError("its checksum is another: it was changed after it had been written")
 
@@ -181,7 +271,7 @@ def _check_cell(cell: Mapping[str, Any], parts: Mapping[str, Mapping[str, Any]])
             values = summary["values"]
             if not values or not all(type(value) in (int, float) and 0 <= value <= 1 for value in values):
                 raise ValueError(f"{name}: accuracy.{kind}.values are not all in [0, 1]")
-            made = summarise(values)
+            made = summarise(values).to_dict()
             _agree({key: summary[key] for key in made}, made, f"{name}: accuracy.{kind}", "its values make")
 
 
@@ -230,3 +320,36 @@ def _named(places: Sequence[Sequence[Any]]) -> str:
 
 def _distinct(values: Sequence[Any]) -> list[Any]:
     return [value for number, value in enumerate(values) if value not in values[:number]]
+
+
+def _facts(held: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "Subsets", ", ".join(part["name"] for part in held["subsets"])
+    yield "Images per class", ", ".join(map(str, held["ipcs"]))
+    yield "Distillation seeds", ", ".join(map(str, held["seeds"]))
+    environments = [one or {} for one in held["environments"]]
+    for title, keys in (("Versions", ("limbeck", "python", "torch")), ("Hardware", ("device", "cores"))):
+        said = (", ".join(f"{key} {one[key]}" for key in keys if key in one) for one in environments)
+        yield title, "; ".join(dict.fromkeys(text for text in said if text)) or "unknown"
+    yield "Checksum", str(held["checksum"])
+
+
+def _fingerprints(held: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for part in held["subsets"]:
+        cells = [cell for cell in held["cells"] if cell["facts"]["subset"] == part["name"]]
+        experts: dict[int, dict[str, None]] = {}
+        for cell in cells:
+            if "experts" in cell["fingerprints"]:
+                experts.setdefault(cell["facts"]["seed"], {})[cell["fingerprints"]["experts"]] = None
+        said = "; ".join(f"{seed}: {' '.join(names)}" for seed, names in experts.items())
+        yield part["name"], str(cells[0]["fingerprints"]["data"] or "unknown"), said or "none"
+
+
+def _row(cell: Mapping[str, Any]) -> tuple[str, ...]:
+    accuracy, spent = Accuracies.from_dict(cell["accuracy"]), cell["seconds"] or {}
+    return (
+        cell["name"],
+        cell["recipe"],
+        accuracy.distilled.with_margin,
+        f"{100 * accuracy.full.mean:.1f}" if accuracy.full.known else "–",
+        f"{sum(spent.values()):.0f}",
+    )

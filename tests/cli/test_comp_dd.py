@@ -22,10 +22,10 @@ from limbeck.data.registry import find_subset
 from limbeck.evaluation.statistics import summarise
 from limbeck.methods.registry import METHODS
 from limbeck.runtime.errors import Failure, UsageError
-from limbeck.studies import matrix
+from limbeck.studies import compare, matrix
 from limbeck.studies.cells import Cell
-from limbeck.studies.comp_dd import comp_dd, scenes
-from limbeck.studies.imagenet_root import check_root
+from limbeck.studies.comp_dd import check_root, comp_dd, plan, published_recipe, scenes
+from limbeck.studies.recovery import Recovery
 
 RATIOS = {"easy": 0.75, "medium": 0.6, "hard": 0.5}
 
@@ -36,13 +36,19 @@ def parsed(*words: str) -> Namespace:
     return parser.parse_intermixed_args(list(words))
 
 
+def run(*words: str) -> Recovery:
+    found = cli.run(parsed(*words))
+    assert isinstance(found, Recovery)
+    return found
+
+
 def of_level(cell: Cell) -> dict[str, Any]:
     """A result whose recovery ratio is that of the level, and a little more with every seed."""
     mean = 0.8 * (RATIOS[cell.facts["level"]] + 0.01 * cell.facts["seed"] ** 2)
     accuracy = {
-        "distilled": summarise([mean - 0.01, mean + 0.01]),
-        "random": summarise([0.2, 0.3]),
-        "full": summarise([0.75, 0.85]),
+        "distilled": summarise([mean - 0.01, mean + 0.01]).to_dict(),
+        "random": summarise([0.2, 0.3]).to_dict(),
+        "full": summarise([0.75, 0.85]).to_dict(),
     }
     return results(accuracy=accuracy, data={"fingerprint": cell.facts["subset"]}, environment={"limbeck": "1", "device": "x"})
 
@@ -52,11 +58,11 @@ def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Pat
     """Let cells be fake ones with these results; where they note themselves."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LIMBECK_IMAGENET", raising=False)
-    whole = matrix.run_matrix
+    whole = compare.run_matrix
 
     def use(result: Callable[[Cell], dict[str, Any]] = of_level) -> Path:
         started = tmp_path / "started.jsonl"
-        monkeypatch.setattr(matrix, "run_matrix", partial(whole, command=command(started, result=result)))
+        monkeypatch.setattr(compare, "run_matrix", partial(whole, command=command(started, result=result)))
         return started
 
     return use
@@ -90,7 +96,7 @@ def test_subsets_are_called_by_several_names() -> None:
 
 def entrant(subset: str, method: str, ipc: int) -> Any:
     (part,) = comp_dd().choose([subset])
-    return cli.published_recipe(part, method, ipc)
+    return published_recipe(part, method, ipc)
 
 
 def test_settings_are_the_published_or_those_of_the_nearest_complexity() -> None:
@@ -110,7 +116,7 @@ def test_settings_are_the_published_or_those_of_the_nearest_complexity() -> None
 def test_another_method_is_itself_on_settings_of_edf(method: str) -> None:
     # The settings of car-easy for one image have a learning rate of labels, which hard ones refuse.
     subsets = comp_dd().choose(["car-easy", "snake-hard"])
-    cells, _ = cli.plan(parsed("--methods", f"edf,{method}", "--ipc", "1,50", "--seeds", "0"), subsets, {})
+    cells, _ = plan(comp_dd(), subsets, ["edf", method], [1, 50], [0], {})
     for edf, other in zip(cells[::2], cells[1::2], strict=True):
         assert other.settings.method == method and other.settings.data == edf.settings.data
         assert other.settings.eval == edf.settings.eval
@@ -124,7 +130,7 @@ def test_another_method_is_itself_on_settings_of_edf(method: str) -> None:
 
 def test_what_differs_is_noted() -> None:
     subsets = comp_dd().choose(["dog", "snake", "music-hard"])
-    _, notes = cli.plan(parsed("--methods", "edf,ftd", "--ipc", "10,30", "--seeds", "0"), subsets, {})
+    _, notes = plan(comp_dd(), subsets, ["edf", "ftd"], [10, 30], [0], {})
     assert notes[0].startswith("music-hard: published with banjo (420) twice: nine distinct classes")
     assert notes[1:] == [
         "snake-easy: no settings are published; those of dog-easy",
@@ -141,16 +147,16 @@ def test_what_differs_is_noted() -> None:
 def test_scenes_from_words_to_submission(worker: Any, capsys: pytest.CaptureFixture[str]) -> None:
     started = worker()
     words = ("--scenes", "--methods", "edf", "--ipc", "1,3", "--seeds", "0,1", "eval.epochs=50")
-    found = cli.run(parsed(*words))
+    found = run(*words)
     names = [f"scenes-{level}-edf-ipc{ipc}-seed{seed}" for seed in (0, 1) for level in ("easy", "medium", "hard") for ipc in (1, 3)]
     assert [start["cell"] for start in starts(started)] == names
     output = Path("runs/comp-dd-scenes")
     held = json.loads((output / "cells" / "scenes-hard-edf-ipc3-seed1.json").read_text())
     assert held["recipe"] == "scenes/edf-ipc3" and held["overrides"]["data.source"] == "scenes:hard"
-    assert [table["ipc"] for table in found["tables"]] == [1, 3]
-    cell = found["tables"][0]["rows"][0]["cells"]["scenes-medium"]
-    assert cell["recovery_ratio"]["values"] == pytest.approx([0.6, 0.61])
-    assert [one["levels"] for one in found["tables"][1]["verdicts"]] == [["easy", "medium", "hard"]]
+    assert [table.ipc for table in found.tables] == [1, 3]
+    cell = found.tables[0].rows[0].cells["scenes-medium"]
+    assert cell.recovery_ratio.values == pytest.approx([0.6, 0.61])
+    assert [one.levels for one in found.tables[1].verdicts] == [("easy", "medium", "hard")]
     assert (output / "recovery.png").read_bytes().startswith(b"\x89PNG")
     assert (output / "comp-dd.md").read_text().startswith("# scenes: edf\n")
     assert json.loads((output / "comp-dd.json").read_text())["levels"] == ["easy", "medium", "hard"]
@@ -161,7 +167,7 @@ def test_scenes_from_words_to_submission(worker: Any, capsys: pytest.CaptureFixt
     assert any(line.split("│")[1:3] == [" edf                  ", " 60.4 ± 5.1  "] for line in lines)
     assert "scenes, edf: recovery ratio easy > medium > hard: undecided, p 0.5 (Holm) (easy − medium +15.0" in "\n".join(lines)
     checked = cli.run(parsed("--check", str(output / "submission")))
-    assert len(checked["cells"]) == 12 and "12 cells" in checked["checked"]
+    assert len(checked.to_dict()["cells"]) == 12 and "12 cells" in str(checked)
     cli.show(checked)
     cli.run(parsed(*words))
     assert len(starts(started)) == 12
@@ -170,11 +176,11 @@ def test_scenes_from_words_to_submission(worker: Any, capsys: pytest.CaptureFixt
 def test_a_grid_in_pieces_has_its_submission_at_the_end(worker: Any, capsys: pytest.CaptureFixture[str]) -> None:
     started = worker()
     words = ("--scenes", "--methods", "edf", "--subsets", "easy,hard", "--seeds", "0,1", "--output", "out")
-    shown = cli.run(parsed(*words, "--show"))
-    assert len(shown["left"]) == 4 and shown["tables"] == [] and not Path("out").exists()
-    first = cli.run(parsed(*words, "--shard", "1/2"))
-    assert first["left"] == ["scenes-hard-edf-ipc1-seed0", "scenes-hard-edf-ipc1-seed1"]
-    assert not Path("out/submission").exists() and first["tables"][0]["verdicts"] == []
+    shown = run(*words, "--show")
+    assert len(shown.left) == 4 and shown.tables == () and not Path("out").exists()
+    first = run(*words, "--shard", "1/2")
+    assert first.left == ("scenes-hard-edf-ipc1-seed0", "scenes-hard-edf-ipc1-seed1")
+    assert not Path("out/submission").exists() and first.tables[0].verdicts == ()
     cli.show(first)
     assert "cells to be run yet: 2;" in capsys.readouterr().out
     cli.run(parsed(*words, "--shard", "2/2"))
@@ -192,13 +198,13 @@ def test_a_failing_cell_leaves_the_tables_and_fails_the_command(worker: Any, cap
 def test_imagenet_is_looked_through_before_anything_is_run(worker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started, root = worker(), build_tree(tmp_path / "imagenet", train=0)
     words = ("--methods", "edf", "--subsets", "bird,car-easy", "--seeds", "0")
-    found = cli.run(parsed(*words, "--data-root", str(root)))
+    found = run(*words, "--data-root", str(root))
     assert [start["cell"] for start in starts(started)] == [
         f"{name}-edf-ipc1-seed0" for name in ("bird-easy", "bird-hard", "car-easy")
     ]
-    assert [column["subset"] for column in found["tables"][0]["columns"]] == ["bird-easy", "bird-hard", "car-easy"]
+    assert [column.subset for column in found.tables[0].columns] == ["bird-easy", "bird-hard", "car-easy"]
     assert str(tmp_path) not in Path("runs/comp-dd/submission/submission.json").read_text()
-    assert "3 cells" in cli.run(parsed("--check", "runs/comp-dd/submission"))["checked"]
+    assert "3 cells" in str(cli.run(parsed("--check", "runs/comp-dd/submission")))
     monkeypatch.setenv("LIMBECK_IMAGENET", str(root))
     gone = find_subset("car-easy").classes[3].wnid
     (root / "val" / gone).rename(root / "val" / "elsewhere")

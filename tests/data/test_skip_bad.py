@@ -4,11 +4,11 @@ from argparse import Namespace
 
 import pytest
 
-from limbeck.cli import compare, distill, evaluate, experts, plan
+from limbeck.cli import compare, distill, evaluate, experts
 from limbeck.cli.command import Command, Parser, overrides_from, skipping
 
 
-@pytest.mark.parametrize("command", [distill.COMMAND, plan.COMMAND, experts.COMMAND, evaluate.COMMAND, compare.COMMAND])
+@pytest.mark.parametrize("command", [distill.COMMAND, distill.PLAN, experts.COMMAND, evaluate.COMMAND, compare.COMMAND])
 def test_every_command_with_data_has_it(command: Command) -> None:
     parser = Parser()
     command.add_arguments(parser)

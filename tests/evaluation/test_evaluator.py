@@ -49,19 +49,19 @@ def test_the_right_set_scores_and_a_permuted_one_does_not(evaluator: Evaluator) 
     small = SmallSet(images, labels, torch.arange(3), 0.05, "logits")
     probable = dataclasses.replace(small, labels=labels.softmax(1), kind="probabilities")
     slow = dataclasses.replace(small, syn_lr=0.003)
-    assert evaluator.distilled(small, seeds=range(3), split="val")["mean"] == 1.0
-    assert evaluator.distilled(small, seeds=range(3))["mean"] == 0.0
-    assert evaluator.distilled(dataclasses.replace(small, labels=labels.roll(1, 1)), seeds=range(3))["mean"] == 1.0
-    assert evaluator.distilled(probable, seeds=range(3), split="val")["mean"] == 1.0
-    again = [evaluator.distilled(slow, seeds=range(3), split=split)["values"] for split in ("val", "val")]
+    assert evaluator.distilled(small, seeds=range(3), split="val").mean == 1.0
+    assert evaluator.distilled(small, seeds=range(3)).mean == 0.0
+    assert evaluator.distilled(dataclasses.replace(small, labels=labels.roll(1, 1)), seeds=range(3)).mean == 1.0
+    assert evaluator.distilled(probable, seeds=range(3), split="val").mean == 1.0
+    again = [evaluator.distilled(slow, seeds=range(3), split=split).values for split in ("val", "val")]
     assert again[0] == again[1]
 
 
 def test_random_takes_the_best_step_size_of_the_validation_split(evaluator: Evaluator) -> None:
     result = evaluator.random(2, 1e-9)
-    assert result["lr"] in evaluator_module.RANDOM_RATES  # the one that is best on val is the worst on this test split
-    assert result["n"] == 3
-    assert result["mean"] < 0.2  # at the step size 1e-9 it would be a third
+    assert result.lr in evaluator_module.RANDOM_RATES  # the one that is best on val is the worst on this test split
+    assert result.n == 3
+    assert result.mean < 0.2  # at the step size 1e-9 it would be a third
 
 
 def test_every_random_subset_is_another_and_a_larger_one_holds_it(evaluator: Evaluator) -> None:
@@ -79,8 +79,8 @@ def test_hard_labels_are_the_classes_and_not_the_labels(evaluator: Evaluator) ->
         labels[k, (k + 1) % 3] = 9.0  # the labels say the next class, as the test split does
     hard = dataclasses.replace(evaluator, settings=dataclasses.replace(evaluator.settings, protocol="dd-hard"))
     subset = SmallSet(images, labels, torch.arange(3), 0.05, "logits")
-    assert evaluator.accuracies(evaluator.logits(subset, range(3)))["mean"] == 1.0
-    assert hard.accuracies(hard.logits(subset, range(3)))["mean"] == 0.0
+    assert evaluator.accuracies(evaluator.logits(subset, range(3))).mean == 1.0
+    assert hard.accuracies(hard.logits(subset, range(3))).mean == 0.0
 
 
 def test_a_teachers_labels_do_not_look_at_the_set(evaluator: Evaluator, cache: Path) -> None:
@@ -92,13 +92,13 @@ def test_a_teachers_labels_do_not_look_at_the_set(evaluator: Evaluator, cache: P
         for labels in (torch.zeros(12, 3), torch.randn(12, 3, generator=torch.Generator().manual_seed(0)))
     ]
     assert found[0] == found[1]
-    assert found[0]["mean"] > 0.6  # chance is a third
+    assert found[0].mean > 0.6  # chance is a third
 
 
 def test_without_a_validation_split_the_step_size_is_chosen_on_spare_images(evaluator: Evaluator) -> None:
     data = evaluator.data
     bare = dataclasses.replace(evaluator, data=dataclasses.replace(data, val=data.val.take(np.arange(0))))
-    assert bare.random(2, 1e-9)["lr"] in evaluator_module.RANDOM_RATES
+    assert bare.random(2, 1e-9).lr in evaluator_module.RANDOM_RATES
 
 
 def test_in_workers_and_in_this_process_to_the_bit(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,13 +142,13 @@ def test_threads_of_the_caller_change_nothing_and_are_left_as_they_were(evaluato
 
 def test_full_is_cached_and_extended(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, cache: Path, tmp_path: Path) -> None:
     first = evaluator.full()
-    assert first["n"] == 2
-    assert first["mean"] < 0.1
-    assert first["epochs"] == 12
+    assert first.n == 2
+    assert first.mean < 0.1
+    assert first.epochs == 12
     assert len(list((cache / "full").glob("*.safetensors"))) == 1
     more = dataclasses.replace(evaluator, settings=dataclasses.replace(evaluator.settings, full_seeds=3))
     extended = more.full()
-    assert extended["values"][:2] == first["values"]
+    assert extended.values[:2] == first.values
     with monkeypatch.context() as patched:
         patched.setattr(trials_module, "train", lambda *_, **__: pytest.fail("trained again"))
         assert evaluator.full() == first
@@ -188,6 +188,6 @@ def test_divergence_is_said_and_never_cached(evaluator: Evaluator, cache: Path) 
         wild.full()
     assert not list((cache / "full").glob("*.safetensors"))
     small = SmallSet(torch.randn(3, 3, 8, 8), torch.eye(3), torch.arange(3), 1e20, "logits")
-    assert evaluator.distilled(small, seeds=[0])["values"] == [0.0]
+    assert evaluator.distilled(small, seeds=[0]).values == (0.0,)
     with pytest.raises(UsageError, match="syn_lr: None is not a step size, which eval.protocol=dd takes from the set"):
         evaluator.distilled(dataclasses.replace(small, syn_lr=None), seeds=[0])

@@ -19,7 +19,6 @@ from limbeck.evaluation.statistics import (
     differences,
     holm,
     seeds_needed,
-    until_significant,
 )
 from limbeck.runtime.errors import UsageError
 
@@ -44,27 +43,27 @@ def test_a_comparison_worked_by_hand() -> None:
     # t = 2 · d_z = 3.655631; half the interval is t(.975; 3) · s / 2 = 3.182446 · .0478714 = .1523480.
     # No other sign pattern but all minus reaches a sum of .7: 2 of 16.
     found = compare([0.6, 0.7, 0.8, 0.9], [0.5, 0.6, 0.6, 0.6])
-    assert (found["n"], found["wins"], found["ties"], found["p_exact"]) == (4, 1.0, 0.0, 0.125)
-    assert found["mean"] == pytest.approx(0.175)
-    assert found["std"] == pytest.approx(0.0957427, abs=1e-7)
-    assert found["effect"] == pytest.approx(1.827816, abs=1e-6)
-    assert found["effect_note"].startswith("d_z")
-    assert found["ci95"] == pytest.approx([0.175 - 0.152348, 0.175 + 0.152348], abs=1e-6)
-    assert found["p"] == pytest.approx(2 * stats.t.sf(3.655631, 3), rel=1e-5)
+    assert (found.n, found.wins, found.ties, found.p_exact) == (4, 1.0, 0.0, 0.125)
+    assert found.mean == pytest.approx(0.175)
+    assert found.std == pytest.approx(0.0957427, abs=1e-7)
+    assert found.effect == pytest.approx(1.827816, abs=1e-6)
+    assert found.effect_note.startswith("d_z")
+    assert found.ci95 == pytest.approx([0.175 - 0.152348, 0.175 + 0.152348], abs=1e-6)
+    assert found.p == pytest.approx(2 * stats.t.sf(3.655631, 3), rel=1e-5)
 
 
 @given(pairs)
 def test_compare_equals_scipy_and_brute_force(rows: list[tuple[float, float]]) -> None:
     a, b = columns(rows)
     found = compare(a, b)
-    assert found["p_exact"] == brute_force_p(np.subtract(a, b).tolist())
-    assert found["wins"] == np.mean(np.greater(a, b))
-    assert found["wins"] + found["ties"] == pytest.approx(np.mean(np.greater_equal(a, b)))
-    assume(found["std"])
+    assert found.p_exact == brute_force_p(np.subtract(a, b).tolist())
+    assert found.wins == np.mean(np.greater(a, b))
+    assert found.wins + found.ties == pytest.approx(np.mean(np.greater_equal(a, b)))
+    assume(found.std)
     oracle = stats.ttest_rel(a, b)
-    assert found["p"] == pytest.approx(oracle.pvalue, rel=1e-6)
+    assert found.p == pytest.approx(oracle.pvalue, rel=1e-6)
     interval = oracle.confidence_interval(0.95)
-    assert found["ci95"] == pytest.approx([interval.low, interval.high], abs=1e-9)
+    assert found.ci95 == pytest.approx([interval.low, interval.high], abs=1e-9)
 
 
 @given(pairs)
@@ -72,45 +71,46 @@ def test_compare_is_antisymmetric(rows: list[tuple[float, float]]) -> None:
     a, b = columns(rows)
     one, other = compare(a, b), compare(b, a)
     for key in ("n", "std", "p", "p_exact", "p_exact_note", "effect_note", "ties"):
-        assert one[key] == other[key]
-    assert one["mean"] == -other["mean"]
-    assert one["effect"] == (None if other["effect"] is None else -other["effect"])
-    assert one["ci95"] == [-end for end in reversed(other["ci95"])]
-    assert one["wins"] + one["ties"] + other["wins"] == pytest.approx(1)
+        assert getattr(one, key) == getattr(other, key)
+    assert one.mean == -other.mean
+    assert one.effect == (None if other.effect is None else -other.effect)
+    assert other.ci95 is not None and one.ci95 == tuple(-end for end in reversed(other.ci95))
+    assert one.wins + one.ties + other.wins == pytest.approx(1)
 
 
 @given(pairs, st.sampled_from([100.0, 1e-3, 7.0]))
 def test_p_does_not_depend_on_the_scale(rows: list[tuple[float, float]], scale: float) -> None:
     a, b = columns(rows)
     one, other = compare(a, b), compare([scale * x for x in a], [scale * x for x in b])
-    assert other["p"] == pytest.approx(one["p"], rel=1e-6)
-    assert [other[key] for key in ("p_exact", "wins", "ties")] == [one[key] for key in ("p_exact", "wins", "ties")]
-    assert other["mean"] == pytest.approx(scale * one["mean"])
+    assert other.p == pytest.approx(one.p, rel=1e-6)
+    assert [getattr(other, key) for key in ("p_exact", "wins", "ties")] == [
+        getattr(one, key) for key in ("p_exact", "wins", "ties")
+    ]
+    assert other.mean == pytest.approx(scale * one.mean)
 
 
 def test_equal_differences() -> None:
     # .3 − .2, .2 − .1 and .9 − .8 differ in their last digits; 0.1 + 0.2 is not 0.3.
     one = compare([0.3, 0.2, 0.9], [0.2, 0.1, 0.8])
-    assert (one["std"], one["p"], one["effect"], one["p_exact"], one["wins"]) == (0.0, 0.0, None, 0.25, 1.0)
-    assert one["ci95"] == [one["mean"]] * 2
-    assert one["effect_note"].endswith("all differences are equal")
+    assert (one.std, one.p, one.effect, one.p_exact, one.wins) == (0.0, 0.0, None, 0.25, 1.0)
+    assert one.ci95 == (one.mean, one.mean)
+    assert one.effect_note.endswith("all differences are equal")
     none = compare([0.3, 0.5], [0.1 + 0.2, 0.5])
-    assert (none["mean"], none["p"], none["effect"], none["p_exact"], none["wins"], none["ties"]) == (0.0, 1.0, None, 1.0, 0.0, 1.0)
+    assert (none.mean, none.p, none.effect, none.p_exact, none.wins, none.ties) == (0.0, 1.0, None, 1.0, 0.0, 1.0)
 
 
 def test_one_seed_decides_nothing() -> None:
     found = compare([0.5], [0.25])
-    assert (found["n"], found["mean"], found["wins"], found["p_exact"]) == (1, 0.25, 1.0, 1.0)
-    assert [found[key] for key in ("std", "ci95", "p", "effect")] == [None] * 4
-    assert found["effect_note"].endswith("one seed has no spread")
+    assert (found.n, found.mean, found.wins, found.p_exact) == (1, 0.25, 1.0, 1.0)
+    assert [getattr(found, key) for key in ("std", "ci95", "p", "effect")] == [None] * 4
+    assert found.effect_note.endswith("one seed has no spread")
     assert seeds_needed([0.5], [0.25]) is None
 
 
 def test_results_are_json() -> None:
     for a, b in (([0.5], [0.2]), ([0.5, 0.5], [0.2, 0.2]), ([0.5, 0.4], [0.2, 0.3])):
-        json.dumps(compare(np.array(a, dtype=np.float32), np.array(b, dtype=np.float32)), allow_nan=False)
-    json.dumps(compare_unpaired([0.5, 0.5], [0.2, 0.2]), allow_nan=False)
-    json.dumps(until_significant(lambda _: (0.5, 0.2), most=7), allow_nan=False)
+        json.dumps(compare(np.array(a, dtype=np.float32), np.array(b, dtype=np.float32)).to_dict(), allow_nan=False)
+    json.dumps(compare_unpaired([0.5, 0.5], [0.2, 0.2]).to_dict(), allow_nan=False)
 
 
 @pytest.mark.parametrize("a, b", [([0.1, 0.2], [0.1]), ([], []), ([math.nan, 0.1], [0.1, 0.2]), ([0.1], [math.inf])])
@@ -125,14 +125,14 @@ def test_what_cannot_be_compared(a: list[float], b: list[float]) -> None:
 def test_sign_flips_of_many_seeds() -> None:
     # Of n equal differences two patterns reach the sum; of n − 1 equal ones and an opposite one, those with at most one sign
     # unlike the rest: 2 (1 + n).
-    assert compare([0.5] * 20, [0.4] * 20)["p_exact"] == 2**-19
-    assert compare([0.5] * 32, [0.4] * 31 + [0.6])["p_exact"] == 2 * 33 / 2**32
+    assert compare([0.5] * 16, [0.4] * 16).p_exact == 2**-15
+    assert compare([0.5] * 16, [0.4] * 15 + [0.6]).p_exact == 2 * 17 / 2**16
     rng = np.random.default_rng(0)
     a = rng.normal(0.08, 0.3, 40)
     drawn, again, exact = compare(a, np.zeros(40)), compare(a, np.zeros(40)), stats.ttest_rel(a, np.zeros(40)).pvalue
-    assert drawn["p_exact_note"] == "65535 drawn sign flips"
-    assert drawn["p_exact"] == again["p_exact"] == pytest.approx(exact, abs=0.01)
-    assert compare(np.ones(40), np.zeros(40))["p_exact"] == 2**-16  # never 0
+    assert drawn.p_exact_note == "65535 drawn sign flips"
+    assert drawn.p_exact == again.p_exact == pytest.approx(exact, abs=0.01)
+    assert compare(np.ones(40), np.zeros(40)).p_exact == 2**-15  # never 0
 
 
 @given(st.lists(accuracies, min_size=2, max_size=9), st.lists(accuracies, min_size=2, max_size=9))
@@ -142,26 +142,26 @@ def test_welch_equals_scipy(a: list[float], b: list[float]) -> None:
     assume(np.std(a) > 1e-9 or np.std(b) > 1e-9)
     oracle = stats.ttest_ind(a, b, equal_var=False)
     interval = oracle.confidence_interval(0.95)
-    assert found["p"] == pytest.approx(oracle.pvalue, rel=1e-6)
-    assert found["degrees_of_freedom"] == pytest.approx(oracle.df, rel=1e-9)
-    assert found["ci95"] == pytest.approx([interval.low, interval.high], abs=1e-9)
-    assert found["agree"] == (interval.low <= 0 <= interval.high)
+    assert found.p == pytest.approx(oracle.pvalue, rel=1e-6)
+    assert found.degrees_of_freedom == pytest.approx(oracle.df, rel=1e-9)
+    assert found.ci95 == pytest.approx([interval.low, interval.high], abs=1e-9)
+    assert found.agree == (interval.low <= 0 <= interval.high)
 
 
 def test_two_machines() -> None:
     # Means .51 and .53, s² = .0001 each, n = 3: t = −.02 / √(.0002 / 3) = −2.449 with 4 degrees of freedom, below 2.776.
     found = compare_unpaired([0.50, 0.51, 0.52], [0.52, 0.53, 0.54])
-    assert (found["n"], found["agree"]) == ([3, 3], True)
-    assert found["degrees_of_freedom"] == pytest.approx(4)
-    assert found["p"] == pytest.approx(0.0705, abs=1e-4)
-    assert not compare_unpaired([0.50, 0.51, 0.52], [0.54, 0.55, 0.56])["agree"]
+    assert (found.n, found.agree) == ((3, 3), True)
+    assert found.degrees_of_freedom == pytest.approx(4)
+    assert found.p == pytest.approx(0.0705, abs=1e-4)
+    assert not compare_unpaired([0.50, 0.51, 0.52], [0.54, 0.55, 0.56]).agree
 
 
 def test_machines_without_spread() -> None:
     apart = compare_unpaired([0.5, 0.5], [0.4, 0.4])
-    assert (apart["agree"], apart["p"], apart["degrees_of_freedom"]) == (False, 0.0, None)
+    assert (apart.agree, apart.p, apart.degrees_of_freedom) == (False, 0.0, None)
     together = compare_unpaired([0.3, 0.3], [0.1 + 0.2, 0.3])
-    assert (together["agree"], together["p"], together["mean"]) == (True, 1.0, 0.0)
+    assert (together.agree, together.p, together.mean) == (True, 1.0, 0.0)
 
 
 # G*Power's tables of the two-sided paired t-test at level 0.05.
@@ -243,7 +243,7 @@ def test_looks_never_spend_more_than_the_level(least: int, more: int, level: flo
 @pytest.mark.parametrize("wrong", [{"least": 1}, {"least": 6, "most": 5}, {"level": 0.0}, {"level": 1.0}, {"level": math.nan}])
 def test_looks_that_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError, match=next(reversed(wrong))):
-        until_significant(lambda _: (0.5, 0.4), **wrong)  # type: ignore[arg-type]
+        Looks(**wrong)  # type: ignore[arg-type]
 
 
 def error_rates(draw: Callable[[np.random.Generator], np.ndarray], repetitions: int) -> tuple[float, float]:
@@ -287,45 +287,11 @@ def test_the_verdict_does_not_depend_on_batches(found: list[float], done: int) -
     turned = decide([-difference for difference in found], looks)
     assert turned == {"a better": "b better", "b better": "a better", "undecided": "undecided"}[verdict]
     assert decide([*found, 1.0, 1.0], looks) == verdict
-    sequential = until_significant(lambda seed: (0.5 + found[seed], 0.5), 4, 12, 0.2)
-    assert sequential["verdict"] == verdict
-    low, high = sequential["ci_looks"]
-    if sequential["std"]:
-        assert (low > 0 or high < 0) == (verdict != "undecided")
-        assert (sequential["p_adjusted"] <= 0.2) == (verdict != "undecided")
-
-
-def test_until_significant_stops_when_it_may() -> None:
-    asked = []
-
-    def measure(seed: int) -> tuple[float, float]:
-        asked.append(seed)
-        return 0.6 + 0.01 * (seed % 3), 0.5 - 0.01 * (seed % 2)
-
-    found = until_significant(measure)
-    assert asked == [0, 1, 2, 3, 4]
-    assert (found["verdict"], found["n"], found["seeds_needed"]) == ("a better", 5, None)
-    (look,) = found["looks"]
-    assert look == {"n": 5, "p": found["p"], "threshold": 0.05 / 6}
-    assert found["p_adjusted"] == pytest.approx(6 * found["p"])
-    assert found["ci_looks"][0] < found["ci95"][0]
-    assert until_significant(lambda seed: measure(seed)[::-1])["verdict"] == "b better"
-
-
-def test_until_significant_admits_that_it_does_not_know() -> None:
-    # d = .02, 0, .02, 0, …: d_z near 1 would decide, ± .03 around .005 does not.
-    found = until_significant(lambda seed: (0.505 + 0.03 * (-1) ** seed, 0.5), 5, 10)
-    assert (found["verdict"], found["n"], len(found["looks"])) == ("undecided", 10, 6)
-    d = [0.005 + 0.03 * (-1) ** seed for seed in range(10)]
-    assert found["seeds_needed"] == seeds_needed(d, [0.0] * 10)
-    assert found["seeds_needed"] > 10
-    assert until_significant(lambda _: (0.5, 0.5))["seeds_needed"] is None
 
 
 def test_differences_without_spread_need_more_seeds() -> None:
     # 2^{1−5} is above .05 / 6, 2^{1−10} is not.
-    found = until_significant(lambda seed: (0.6 + 0.1 * (seed % 2), 0.5 + 0.1 * (seed % 2)))
-    assert (found["verdict"], found["n"]) == ("a better", 10)
-    assert [look["p"] for look in found["looks"]] == [2**-4, 2**-9]
+    assert decide([0.1] * 5, Looks()) is None
+    assert decide([0.1] * 10, Looks()) == "a better"
     with pytest.raises(ValueError, match="finite"):
         decide([math.nan] * 5, Looks())

@@ -6,10 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from limbeck.accuracy import Accuracy
 from limbeck.cli.main import main
 from limbeck.figures.comparisons import comparison_figure, recovery_figure
 from limbeck.figures.confusion import confusion_map
 from limbeck.figures.style import MARK, drawable, inline_svg, png
+from limbeck.studies.recovery import Column, Levels, MethodCells, SubsetCell
+from limbeck.studies.table import Row, Section
 
 NOWHERE = "\U0010fffd"  # for private use: no font has it
 ODD = ("$x_{$", "[/b]", "猫", "cost $5 and $6_", NOWHERE)
@@ -33,12 +36,14 @@ def test_a_page_keeps_the_names_for_the_readers_own_fonts() -> None:
 
 
 def test_methods_are_called_as_their_files_are() -> None:
-    row = {"method": f"$x_{{$ {NOWHERE}", "accuracy": SUMMARY, "cells": {"a-easy": {"recovery_ratio": SUMMARY}}}
-    table = {"ipc": 1, "network": "$a_{$", "rows": [row], "reference": {}}
-    columns = [{"category": "$c_{$", "level": "easy", "subset": "a-easy"}]
+    name, accuracy = f"$x_{{$ {NOWHERE}", Accuracy.from_dict(SUMMARY)
+    table = Section(ipc=1, network="$a_{$", rows=(Row(method=name, accuracy=accuracy),))
+    cell = SubsetCell(seeds=(0,), accuracy=accuracy, recovery_ratio=accuracy)
+    column = Column(subset="a-easy", category="$c_{$", level="easy")
+    levels = Levels(ipc=1, columns=(column,), rows=(MethodCells(method=name, cells={"a-easy": cell}),))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for figure in (comparison_figure([table]), recovery_figure([{**table, "columns": columns}], ["easy", "hard"])):
+        for figure in (comparison_figure([table]), recovery_figure([levels], ["easy", "hard"])):
             assert figure is not None
             png(figure)
             texts = [text.get_text() for axes in figure.axes for text in (*axes.get_yticklabels(), axes.title, axes._left_title)]

@@ -1,7 +1,10 @@
 """The table by numbers worked out by hand, its text and figure, and what may be compared."""
 
+import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 from matplotlib.colors import to_hex
 from studies.fake_cells import accuracy, cell, results
 
+from limbeck.accuracy import Comparison
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.figures.comparisons import comparison_figure
 from limbeck.figures.style import BLUE, GREEN
@@ -16,9 +20,12 @@ from limbeck.matching.settings import MatchSettings
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.saliency.settings import EnhanceSettings
-from limbeck.studies.cells import Cell
-from limbeck.studies.compare import check_alike, cost, has_parts, markdown, tabulate, verdict_text
+from limbeck.studies import table as tables_of
+from limbeck.studies.cells import Cell, Record
+from limbeck.studies.compare import check_alike, has_parts
+from limbeck.studies.table import Cost, Section, Table
 
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 NO_PARTS = DistillSettings(enhance=EnhanceSettings(weighting="none"))
 
 
@@ -29,6 +36,19 @@ def record(method: str, seed: int, mean: float, ipc: int = 1, **more: Any) -> di
 
 def three(method: str, *means: float, **more: Any) -> list[dict[str, Any]]:
     return [record(method, seed, mean, **more) for seed, mean in enumerate(means)]
+
+
+def tabulate(records: list[dict[str, Any]], pairs: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any]]:
+    """In JSON's types."""
+    return [section.to_dict() for section in tables_of.tabulate(list(map(Record.from_dict, records)), pairs)]
+
+
+def markdown(results: dict[str, Any]) -> str:
+    return Table.from_dict({"data": "scenes", "seeds": [0], **results}).markdown
+
+
+def cost(records: list[dict[str, Any]]) -> dict[str, Any]:
+    return Cost.of(list(map(Record.from_dict, records))).to_dict()
 
 
 def two_sided_p(t: float) -> float:
@@ -75,7 +95,7 @@ def test_equal_differences_are_no_proof() -> None:
     (table,) = tabulate([*three("a", 0.5, 0.5, 0.5), *three("b", 0.75, 0.75, 0.75)])
     (one,) = table["differences"]
     assert one["p"] == 0.0 and one["p_adjusted"] == 0.25  # 2 of 8 sign patterns
-    assert verdict_text(one) == "undecided"  # and no number of seeds follows from no spread
+    assert Comparison.from_dict(one).judgement == "undecided"  # and no number of seeds follows from no spread
 
 
 def test_pairs_are_adjusted_for_their_own_number() -> None:
@@ -160,7 +180,7 @@ def test_markdown_says_it_all() -> None:
     datm = next(line for line in lines if line.startswith("| datm"))
     p = two_sided_p(0.15 * math.sqrt(3) / 0.05)
     assert datm.startswith(f"| datm | 45.0 ± 12.4 | 3 | −15.0 [−27.4, −2.6] | {p:.3g} | worse | – |")
-    assert "| full data | 80.0 | 1 | | | | | | | |" in lines
+    assert f"| full data | 80.0 | 1 |{'  |' * 7}" in lines
     assert all(line.count("|") == 11 for line in lines if line.startswith("|"))
     assert text.endswith("- failed: c: why\ncells to be run yet (2): d, e\n")
 
@@ -177,7 +197,7 @@ def test_a_long_name_makes_the_figure_wider() -> None:
     # Or the line below the panel, which is as wide as the panel, would be cut.
     widths = []
     for name in ("edf", "weighting=activation criterion=loss"):
-        figure = comparison_figure(tabulate([record(name, 0, 0.5)]))
+        figure = comparison_figure(list(map(Section.from_dict, tabulate([record(name, 0, 0.5)]))))
         assert figure is not None
         figure.canvas.draw()
         box = figure.axes[0].xaxis.label.get_window_extent()
@@ -188,7 +208,7 @@ def test_a_long_name_makes_the_figure_wider() -> None:
 
 def test_figure_shows_means_intervals_and_references() -> None:
     tables = tabulate([*three("edf", 0.5, 0.6, 0.7), *three("datm", 0.4, 0.45, 0.5), record("edf", 0, 0.9, ipc=3)])
-    figure = comparison_figure(tables)
+    figure = comparison_figure(list(map(Section.from_dict, tables)))
     assert figure is not None
     first, second = figure.axes
     assert [label.get_text() for label in first.get_yticklabels()] == ["edf", "datm"]
@@ -200,6 +220,30 @@ def test_figure_shows_means_intervals_and_references() -> None:
     full = [line for line in first.get_lines() if to_hex(line.get_color()) == GREEN]
     assert np.asarray(full[0].get_xdata()).tolist() == pytest.approx([80.0, 80.0])
     assert len(second.get_yticklabels()) == 1
+
+
+def test_a_table_shows_itself_and_survives_its_file() -> None:
+    rows = [*three("edf", 0.5, 0.6, 0.7), *three("<b>[red]", 0.4, 0.45, 0.5)]
+    table = Table.from_dict({"title": "t", "data": "d", "seeds": [0, 1, 2], "tables": tabulate(rows, [("<b>[red]", "edf")])})
+    assert table.table() is table and table["edf"].accuracy.mean == pytest.approx(0.6)
+    assert (table.ipc, table.network, table.rows[1].method) == (1, "ConvNetD3-w16", "<b>[red]")
+    shown = str(table)
+    assert "│ <b>[red] " in shown and "45.0 ± 12.4" in shown
+    assert "asked for: <b>[red] − edf: −15.0 [−27.4, −2.6] points, 3 seeds, p" in shown
+    page = table._repr_html_()
+    assert "<td>&lt;b&gt;[red]</td><td>45.0 ± 12.4</td><td>3</td><td>−15.0 [−27.4, −2.6]</td>" in page
+    assert Table.from_dict(json.loads(json.dumps(table.to_dict()))) == table
+
+
+@pytest.mark.parametrize("name", ["compare-cifar10-ipc1", "compare-scenes-medium"])
+def test_kept_comparisons_are_read(name: str) -> None:
+    held = json.loads((RESULTS / name / "comparison.json").read_text())
+    table = Table.read(RESULTS / name)
+    again = table.to_dict()
+    for one, other in zip(held["tables"], again["tables"], strict=True):
+        assert {"pairs": [], **one} == other
+    text = (RESULTS / name / "comparison.md").read_text()
+    assert table.markdown.replace("  |", " |") == text.replace("  |", " |")
 
 
 # What may be compared

@@ -12,12 +12,12 @@ from studies.fake_cells import command, results, starts
 
 from limbeck.cli import compare as cli
 from limbeck.cli.command import Parser
-from limbeck.cli.grid import Entrant, data_folder, method_recipe
 from limbeck.methods.registry import METHODS
 from limbeck.recipes import load_recipe, recipe_names, settings_from_plain
 from limbeck.runtime.errors import Failure, UsageError
-from limbeck.studies import matrix
+from limbeck.studies import compare
 from limbeck.studies.cells import Cell
+from limbeck.studies.compare import Entrant, data_folder, method_recipe, values_of
 
 
 def parsed(*words: str) -> Namespace:
@@ -30,11 +30,11 @@ def parsed(*words: str) -> Namespace:
 def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable[[Cell], dict[str, Any]]], Path]:
     """Let cells be fake ones with these results; where they note themselves."""
     monkeypatch.chdir(tmp_path)
-    whole = matrix.run_matrix
+    whole = compare.run_matrix
 
     def use(result: Callable[[Cell], dict[str, Any]]) -> Path:
         started = tmp_path / "started.jsonl"
-        monkeypatch.setattr(matrix, "run_matrix", partial(whole, command=command(started, result=result)))
+        monkeypatch.setattr(compare, "run_matrix", partial(whole, command=command(started, result=result)))
         return started
 
     return use
@@ -64,13 +64,13 @@ def test_methods_on_some_data(worker: Any, capsys: pytest.CaptureFixture[str]) -
         "match.match_norm": "true",
     }
     assert held["settings"]["match.match_norm"] is True and held["settings"]["eval.epochs"] == 50
-    (table,) = found["tables"]
-    assert [row["method"] for row in table["rows"]] == ["edf", "edf (norm matched)", "mtt", "random"]
-    assert table["rows"][2]["accuracy"]["values"] == [pytest.approx(0.4), pytest.approx(0.41)]
+    (table,) = found.sections
+    assert [row.method for row in table.rows] == ["edf", "edf (norm matched)", "mtt", "random"]
+    assert table.rows[2].accuracy.values == (pytest.approx(0.4), pytest.approx(0.41))
     assert json.loads(Path("runs/compare/comparison.json").read_text())["tables"][0]["ipc"] == 3
     assert Path("runs/compare/comparison.md").read_text().startswith("# edf, mtt, random on scenes:hard\n")
     assert Path("runs/compare/comparison.png").read_bytes().startswith(b"\x89PNG")
-    cli.show(found)
+    cli.COMMAND.show(found)
     out = capsys.readouterr().out
     assert "mtt − edf: −10.0 [−10.0, −10.0] points, 2 seeds, p" in " ".join(out.split())
     cli.run(parsed(*words))
@@ -79,7 +79,7 @@ def test_methods_on_some_data(worker: Any, capsys: pytest.CaptureFixture[str]) -
 
 def test_edf_beside_datm_is_also_run_with_the_plain_norm(worker: Any) -> None:
     def left(*words: str) -> list[str]:
-        found: list[str] = cli.run(parsed(*words, "--data", "scenes", "--seeds", "0", "--show"))["left"]
+        found = cli.run(parsed(*words, "--data", "scenes", "--seeds", "0", "--show")).left
         return [name.removesuffix("-seed0") for name in found]
 
     assert left("--methods", "edf,datm,pad") == ["edf-ipc1", "edf+matched-ipc1", "datm-ipc1", "pad-ipc1"]
@@ -91,7 +91,7 @@ def test_edf_beside_datm_is_also_run_with_the_plain_norm(worker: Any) -> None:
 def test_recipes_side_by_side(worker: Any) -> None:
     worker(lambda cell: results(0.5))
     found = cli.run(parsed("scenes/edf-ipc1", "scenes/mtt-ipc1", "--seeds", "4", "--output", "out"))
-    assert [row["method"] for row in found["tables"][0]["rows"]] == ["scenes/edf", "scenes/mtt"]
+    assert [row.method for row in found.rows] == ["scenes/edf", "scenes/mtt"]
     assert sorted(path.name for path in Path("out/cells").iterdir()) == ["scenes-edf-ipc1-seed4.json", "scenes-mtt-ipc1-seed4.json"]
 
 
@@ -104,19 +104,19 @@ def test_every_combination_of_values(worker: Any) -> None:
     held = json.loads(Path(f"runs/compare/cells/{first}.json").read_text())
     own = {"enhance.weighting": "activation", "match.drop_ratio": ".25"}
     assert held["overrides"] == {**own, "ipc": "3", "seed": "0", "outer.iterations": "9"}
-    rows = found["tables"][0]["rows"]
-    assert [row["method"] for row in rows] == [
+    rows = found.rows
+    assert [row.method for row in rows] == [
         "weighting=activation drop_ratio=.25",
         "weighting=activation drop_ratio=0",
         "weighting=none drop_ratio=.25",
         "weighting=none drop_ratio=0",
     ]
-    assert [row["accuracy"]["mean"] for row in rows] == [0.5, 0.5, 0.4, 0.4]
+    assert [row.accuracy.mean for row in rows] == [0.5, 0.5, 0.4, 0.4]
     lists = ("scenes", "--vary", "experts.rate_milestones=[0.5],[0.5,0.75]", "--seeds", "0", "--show")
-    assert cli.run(parsed(*lists))["left"] == [f"rate_milestones-{end}-ipc1-seed0" for end in ("0.5-", "0.5-0.75-")]
-    assert cli.values_of('[0,1], ["2, 3", 4],5,,"a,b"') == ["[0,1]", '["2, 3", 4]', "5", '"a,b"']
+    assert list(cli.run(parsed(*lists)).left) == [f"rate_milestones-{end}-ipc1-seed0" for end in ("0.5-", "0.5-0.75-")]
+    assert values_of('[0,1], ["2, 3", 4],5,,"a,b"') == ["[0,1]", '["2, 3", 4]', "5", '"a,b"']
     words = ("--methods", "edf,mtt", "--data", "scenes", "--vary", "match.syn_steps=2,3", "--seeds", "0", "--show")
-    assert cli.run(parsed(*words))["left"] == [f"{name}-syn_steps-{n}-ipc1-seed0" for name in ("edf", "mtt") for n in (2, 3)]
+    assert list(cli.run(parsed(*words)).left) == [f"{name}-syn_steps-{n}-ipc1-seed0" for name in ("edf", "mtt") for n in (2, 3)]
 
 
 def test_a_failing_cell_leaves_the_table_and_fails_the_command(worker: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,7 +131,7 @@ def test_pairs_are_said_and_written(worker: Any, capsys: pytest.CaptureFixture[s
     worker(of_method)
     words = ("--methods", "edf,mtt,random", "--data", "scenes", "--seeds", "0,1", "--pairs", "mtt:random")
     found = cli.run(parsed(*words))
-    cli.show(found)
+    cli.COMMAND.show(found)
     line = "mtt − random: +20.0 [+20.0, +20.0] points, 2 seeds"
     assert f"asked for: {line}" in capsys.readouterr().out
     assert f"\n- {line}" in Path("runs/compare/comparison.md").read_text()
@@ -141,12 +141,12 @@ def test_show_runs_nothing(worker: Any, capsys: pytest.CaptureFixture[str]) -> N
     started = worker(of_method)
     words = ("--methods", "edf,mtt", "--data", "scenes", "--seeds", "0,1")
     found = cli.run(parsed(*words, "--show"))
-    assert starts(started) == [] and found["tables"] == [] and len(found["left"]) == 4
+    assert starts(started) == [] and found.sections == () and len(found.left) == 4
     assert not Path("runs").exists()
     cli.run(parsed(*words, "--shard", "1/2"))
     found = cli.run(parsed(*words, "--show"))
-    assert found["left"] == ["mtt-ipc1-seed0", "mtt-ipc1-seed1"]
-    cli.show(found)
+    assert found.left == ("mtt-ipc1-seed0", "mtt-ipc1-seed1")
+    cli.COMMAND.show(found)
     assert "cells to be run yet: 2;" in capsys.readouterr().out
 
 

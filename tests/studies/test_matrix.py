@@ -15,12 +15,12 @@ import pytest
 from studies.fake_cells import cell, command, results, starts
 
 from limbeck.runs.settings import DistillSettings
-from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.progress import NoProgress, Stage
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.studies import matrix
-from limbeck.studies.cells import CellFolder, changed, comparison
+from limbeck.studies.cells import CellFolder, Record, changed, comparison
 from limbeck.studies.matrix import distill_command, run_matrix
 
 
@@ -56,13 +56,13 @@ def test_a_finished_cell_is_kept_and_not_run_again(tmp_path: Path, started: Path
         "cells/b.json",
     ]
     held = json.loads((tmp_path / "grid" / "cells" / "a.json").read_text())
-    assert held == found.results["a"]
+    assert Record.from_dict(held) == found.results["a"]
     assert held["comparison"] == {"cosine": pytest.approx(0.8), "norm_ratio": 1.0, "n": 2}
     assert held["accuracy"]["distilled"]["values"] == [0.5]
     assert (held["skipped_share"], held["seconds"]["distil"], held["peak_memory"]["distil"]) == (0.25, 4.0, 300)
     assert "predictions" not in held
-    assert (held["settings"], found.results["b"]["settings"]) == ({}, {"seed": 1})
-    assert held["fingerprint"] != found.results["b"]["fingerprint"]
+    assert (held["settings"], found.results["b"].settings) == ({}, {"seed": 1})
+    assert held["fingerprint"] != found.results["b"].more["fingerprint"]
     again = run_matrix(cells, tmp_path / "grid", command=words)
     assert again.results == found.results
     assert [start["cell"] for start in starts(started)] == ["a", "b"]
@@ -85,12 +85,9 @@ def test_a_failing_cell_costs_only_itself(tmp_path: Path, started: Path) -> None
     assert found.failed["c"] == "its process was killed by SIGKILL"
     assert found.failed["d"] == f"{tmp_path / 'runs' / 'd'} holds no results"
     assert log.read_text() == "limbeck: failed: expert 3 diverged\n"
-    with pytest.raises(Failure, match="^3 of 5 cells failed: b: expert 3 diverged"):
-        found.raise_failures()
     again = run_matrix(cells, tmp_path, command=command(started))
     assert list(again.results) == list("abcde") and not again.failed
     assert [start["cell"] for start in starts(started)][5:] == ["b", "c", "d"]
-    again.raise_failures()
 
 
 def time_is_up_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,5 +257,5 @@ def test_a_real_distillation_in_a_process_of_its_own(tmp_path: Path) -> None:
     made = replace(made, overrides=overrides, settings=load_recipe("scenes", overrides))
     found = run_matrix([made], tmp_path)
     assert not found.failed
-    assert found.results["a"]["comparison"]["n"] == 1
-    assert 0 <= found.results["a"]["accuracy"]["distilled"]["mean"] <= 1
+    assert found.results["a"].comparison["n"] == 1
+    assert 0 <= found.results["a"].accuracy.distilled.mean <= 1

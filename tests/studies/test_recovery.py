@@ -1,6 +1,8 @@
 """Recovery ratios and what they decide by numbers worked out by hand, in tables, text and figure."""
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,9 @@ from matplotlib.colors import to_hex
 from limbeck.evaluation.statistics import compare_unpaired, seeds_needed, summarise
 from limbeck.figures.comparisons import recovery_figure
 from limbeck.figures.style import BLUE, ORANGE
-from limbeck.studies.recovery import tabulate
-from limbeck.studies.recovery_text import blocks, markdown, rows_of, verdict_text
+from limbeck.studies import recovery
+from limbeck.studies.cells import Record
+from limbeck.studies.recovery import Levels, Order, Recovery
 
 LEVELS = ("easy", "medium", "hard")
 FULL = {"easy": [0.7, 0.9], "medium": [0.5], "hard": [0.4]}  # means 0.8, 0.5, 0.4
@@ -20,7 +23,20 @@ FULL = {"easy": [0.7, 0.9], "medium": [0.5], "hard": [0.4]}  # means 0.8, 0.5, 0
 def record(level: str, seed: int, mean: float, *, method: str = "edf", category: str = "bird", ipc: int = 1) -> dict[str, Any]:
     facts = {"subset": f"{category}-{level}", "category": category, "level": level, "method": method, "ipc": ipc, "seed": seed}
     accuracy = {"distilled": summarise([mean]), "random": summarise([0.1 + 0.01 * seed]), "full": summarise(FULL[level])}
-    return {"facts": facts, "accuracy": accuracy}
+    return {"facts": facts, "accuracy": {name: found.to_dict() for name, found in accuracy.items()}}
+
+
+def tabulate(levels: tuple[str, ...], records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """In JSON's types."""
+    return [table.to_dict() for table in recovery.tabulate(levels, list(map(Record.from_dict, records)))]
+
+
+def figure_of(tables: list[dict[str, Any]], levels: tuple[str, ...]) -> Any:
+    return recovery_figure(list(map(Levels.from_dict, tables)), levels)
+
+
+def verdict_text(one: dict[str, Any]) -> str:
+    return str(Order.from_dict(one))
 
 
 def seeds(level: str, *means: float, **more: Any) -> list[dict[str, Any]]:
@@ -74,7 +90,7 @@ def test_all_steps_must_be_decided_and_in_one_direction() -> None:
         return str(one["verdict"])
 
     def ratios(level: str, start: float) -> list[dict[str, Any]]:
-        full = summarise(FULL[level])["mean"]
+        full = summarise(FULL[level]).mean
         return seeds(
             level, *((start + wiggle) * full for wiggle in {"easy": (0, 0.01, 0.02), "hard": (0.02, 0, 0.01)}.get(level, [0] * 3))
         )
@@ -132,7 +148,7 @@ def test_other_seeds_are_compared_unpaired_and_single_ones_not_at_all() -> None:
     (step,) = one["steps"]
     expected = compare_unpaired([0.5, 0.6], [0.25, 0.3, 0.35])
     assert (step["paired"], step["n"]) == (False, [2, 3])
-    assert (step["p"], step["ci95"]) == (pytest.approx(expected["p"]), pytest.approx(expected["ci95"]))
+    assert (step["p"], step["ci95"]) == (pytest.approx(expected.p), pytest.approx(expected.ci95))
     assert one["p_adjusted"] == step["p"] and "2/3 seeds unpaired" in verdict_text(one)
     (one,) = only([record("easy", 0, 0.4), record("hard", 1, 0.1)])["verdicts"]
     assert one["steps"][0]["p"] is None and one["steps"][0]["mean"] == pytest.approx(0.25) and one["verdict"] == "undecided"
@@ -147,19 +163,19 @@ def test_without_the_full_data_there_is_no_ratio() -> None:
     bare = record("easy", 0, 0.4)
     del bare["accuracy"]["full"]
     nothing = record("hard", 0, 0.0)
-    nothing["accuracy"]["full"] = summarise([0.0])
+    nothing["accuracy"]["full"] = summarise([0.0]).to_dict()
     table = only([bare, nothing])
     cells = table["rows"][0]["cells"]
     assert cells["bird-easy"]["recovery_ratio"] is None and cells["bird-hard"]["recovery_ratio"] is None
     assert table["verdicts"] == [] and table["columns"][0]["full"] is None
-    assert recovery_figure([table], LEVELS) is None and recovery_figure([], LEVELS) is None
+    assert figure_of([table], LEVELS) is None and figure_of([], LEVELS) is None
     assert tabulate(LEVELS, []) == []
 
 
 def test_markdown_says_it_all() -> None:
     records = [*seeds("easy", 0.4, 0.48, 0.56), *seeds("hard", 0.1, 0.14, 0.2), *seeds("easy", 0.2, ipc=10)]
     results = {"title": "edf", "tables": tabulate(LEVELS, records), "notes": ["x"], "failed": {"c": "why"}, "left": ["d"]}
-    lines = markdown(results).splitlines()
+    lines = Recovery.from_dict({"benchmark": "b", "levels": LEVELS, "seeds": [0], **results}).markdown.splitlines()
     assert lines[0] == "# edf" and lines[-2:] == ["- failed: c: why", "cells to be run yet (1): d"]
     assert [line for line in lines if line.startswith("## ")] == [
         "## 1 image per class: accuracy, %",
@@ -180,14 +196,14 @@ def test_markdown_says_it_all() -> None:
 def test_tables_are_cut_between_categories_to_the_width() -> None:
     categories = ("bird", "dog", "insect", "music")
     records = [one for category in categories for level in ("easy", "hard") for one in seeds(level, 0.1, 0.2, category=category)]
-    table = only(records)
-    made = list(blocks(table, "accuracy", 80))
+    table = Levels.from_dict(only(records))
+    made = list(table.blocks("accuracy", 80))
     assert [rows[0][1:] for rows in made] == [
         ["bird easy", "bird hard", "dog easy", "dog hard"],
         ["insect easy", "insect hard", "music easy", "music hard"],
     ]
-    assert [len(list(blocks(table, "accuracy", width))) for width in (10, 1000)] == [4, 1]
-    whole = rows_of(table, "accuracy", table["columns"])
+    assert [len(list(table.blocks("accuracy", width))) for width in (10, 1000)] == [4, 1]
+    whole = table.words("accuracy")
     assert [len(row) for row in whole] == [9] * 4
     assert [row[0] for row in made[1]] == ["method", "edf", "(random real images)", "(full data)"]
 
@@ -200,7 +216,7 @@ def test_figure_shows_levels_side_by_side() -> None:
         record("hard", 0, 0.3, ipc=10),
     ]
     tables = tabulate(("easy", "hard"), records)
-    figure = recovery_figure(tables, ("easy", "hard"))
+    figure = figure_of(tables, ("easy", "hard"))
     assert figure is not None
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
         "bird, 1 image per class",
@@ -217,3 +233,13 @@ def test_figure_shows_levels_side_by_side() -> None:
     ends = tables[0]["rows"][0]["cells"]["bird-easy"]["recovery_ratio"]["ci95"]
     assert segments[0][:, 0] == pytest.approx([100 * end for end in ends])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["easy", "hard"]
+
+
+def test_the_kept_benchmark_is_read_and_shows_itself() -> None:
+    folder = Path(__file__).parents[2] / "benchmarks" / "results" / "comp-dd-scenes"
+    held = json.loads((folder / "comp-dd.json").read_text())
+    found = Recovery.from_dict(held)
+    assert found.to_dict() == {**found.to_dict(), **held, "levels": found.to_dict()["levels"]}
+    assert found.markdown == (folder / "comp-dd.md").read_text()
+    assert max(len(line) for line in str(found).splitlines() if line[:1] in "┃│┏└┡") <= 80
+    assert "<th>scenes easy</th>" in found._repr_html_() and "recovery ratio easy &gt; medium &gt; hard" in found._repr_html_()

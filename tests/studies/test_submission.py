@@ -10,9 +10,8 @@ import pytest
 from limbeck.evaluation.statistics import summarise
 from limbeck.recipes import load_recipe
 from limbeck.runtime.errors import UsageError
-from limbeck.studies.cells import Cell, CellFolder
+from limbeck.studies.cells import Cell, CellFolder, Record, take_over
 from limbeck.studies.comp_dd import comp_dd, scenes
-from limbeck.studies.reuse import take_over
 from limbeck.studies.submission import checksum, read_submission, write_submission
 
 
@@ -25,9 +24,9 @@ def cell(part: Any, seed: int, prefix: str = "", **overrides: str) -> Cell:
 def record(cell: Cell) -> dict[str, Any]:
     mean = 0.4 + 0.01 * cell.facts["seed"]
     accuracy = {
-        "distilled": summarise([mean, mean + 0.02]),
-        "random": {**summarise([0.1, 0.2]), "lr": 0.1},
-        "full": summarise([0.8, 0.9]),
+        "distilled": summarise([mean, mean + 0.02]).to_dict(),
+        "random": {**summarise([0.1, 0.2]).to_dict(), "lr": 0.1},
+        "full": summarise([0.8, 0.9]).to_dict(),
     }
     return {
         "name": cell.name,
@@ -46,12 +45,14 @@ def record(cell: Cell) -> dict[str, Any]:
 def handed(tmp_path: Path) -> Path:
     parts = scenes().choose(["easy", "hard"])
     cells = [cell(part, seed) for seed in (0, 1) for part in parts]
-    write_submission(tmp_path / "in", scenes(), parts, cells, {one.name: record(one) for one in cells}, ["a note"])
+    write_submission(
+        tmp_path / "in", scenes(), parts, cells, {one.name: Record.from_dict(record(one)) for one in cells}, ["a note"]
+    )
     return tmp_path / "in"
 
 
 def read(folder: Path) -> dict[str, Any]:
-    return read_submission(folder, (comp_dd(), scenes()))
+    return read_submission(folder, (comp_dd(), scenes())).to_dict()
 
 
 def test_a_submission_says_what_it_rests_on(handed: Path) -> None:
@@ -84,7 +85,7 @@ def first(held: dict[str, Any]) -> dict[str, Any]:
     ("edit", "says"),
     [
         (lambda h: first(h)["accuracy"]["distilled"].update(mean=0.9), "accuracy.distilled.mean is 0.9, its values make 0.41"),
-        (lambda h: first(h)["accuracy"]["distilled"].update(summarise([0.9, 0.9])), r"tables\[0\].*, the cells make"),
+        (lambda h: first(h)["accuracy"]["distilled"].update(summarise([0.9, 0.9]).to_dict()), r"tables\[0\].*, the cells make"),
         (lambda h: first(h)["accuracy"]["distilled"].update(values=[1.4]), "accuracy.distilled.values are not all in"),
         (lambda h: first(h)["accuracy"]["distilled"].update(values=[]), "accuracy.distilled.values are not all in"),
         (lambda h: first(h)["accuracy"].pop("full"), "has no accuracy of the full data"),
@@ -125,7 +126,7 @@ def test_every_edit_is_found(handed: Path, edit: Edit, says: str) -> None:
 def test_cells_of_a_subset_have_one_evaluation(tmp_path: Path) -> None:
     parts = scenes().choose(["easy"])
     cells = [cell(parts[0], 0), cell(parts[0], 1, **{"eval.epochs": "900"})]
-    write_submission(tmp_path / "in", scenes(), parts, cells, {one.name: record(one) for one in cells}, [])
+    write_submission(tmp_path / "in", scenes(), parts, cells, {one.name: Record.from_dict(record(one)) for one in cells}, [])
     with pytest.raises(UsageError, match=r"seed1: settings.eval.epochs is 900, others of its subset have 300$"):
         read(tmp_path / "in")
 
@@ -165,6 +166,12 @@ def test_rounding_of_another_processor_is_no_edit(handed: Path) -> None:
     assert read(handed) == held
 
 
+def test_the_kept_submission_is_accepted() -> None:
+    folder = Path(__file__).parents[2] / "benchmarks" / "results" / "comp-dd-scenes" / "submission"
+    found = read_submission(folder, (comp_dd(), scenes()))
+    assert found.card == (folder / "README.md").read_text() and str(found).startswith("36 cells, checksum ")
+
+
 # Cells of another grid
 
 
@@ -182,8 +189,8 @@ def test_cells_of_equal_settings_are_taken_over(tmp_path: Path) -> None:
     own.result_file(mine[2]).write_text(json.dumps({**record(mine[2]), "note": "measured here"}))
     assert take_over(mine, tmp_path / "theirs", own.path) == [mine[0].name]
     found = own.read(mine[0])
-    assert found is not None and found["name"] == mine[0].name and found["accuracy"] == record(mine[0])["accuracy"]
-    assert found["facts"] == mine[0].facts and found["recipe"] == mine[0].recipe
+    assert found is not None and found.name == mine[0].name and found.accuracy.to_dict() == record(mine[0])["accuracy"]
+    assert found.facts == mine[0].facts and found.recipe == mine[0].recipe
     assert json.loads(own.result_file(mine[2]).read_text())["note"] == "measured here"
     assert own.read(mine[1]) is None  # other epochs
     assert take_over(mine, tmp_path / "theirs", own.path) == []

@@ -1,0 +1,177 @@
+"""What an evaluation finds, as values that show themselves: the text of a figure is made here and nowhere else.
+
+`to_dict` gives the layout of the JSON files (results.json, metadata.json, comparison.json), `from_dict` reads it, also from files
+of earlier versions, which lack some keys.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+from limbeck.accuracy import MINUS, TITLES, Accuracies, Comparison, percent, protocol_name
+from limbeck.evaluation.predictions import Predictions
+from limbeck.evaluation.scores import Compression, Lossless
+from limbeck.runtime.fingerprint import plain
+from limbeck.runtime.records import Record
+from limbeck.runtime.tables import Grid, Page, duration, paths_text, tree
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetResult(Record):
+    """What was measured of one small set under one protocol, with all that a reader needs to believe it.
+
+    Args:
+        accuracy: of networks trained on the set, on random images, on the full data, and where known on the initial images.
+        recovery_ratio: accuracy of the set / of the full data; None where the latter is 0 or unknown.
+        lossless: whether it is as good, to one standard deviation.
+        compression: how much smaller the set is.
+        gain: the set against random images, paired by seed.
+        predictions: per class, calibration.
+        protocol: how networks were trained, `seeds`, and `full`, how those of the full data were.
+        network: its name.
+        data: source, fingerprint and split of the images measured on.
+        environment: versions and device.
+        view_labels: what the set holds of a teacher's labels, where it was trained on them.
+        networks: accuracies, recovery ratio, losslessness and gain with other networks, by name.
+        measurements: by name, what else was asked for.
+        paths: where things lie.
+        notes: what a reader must know.
+    """
+
+    accuracy: Accuracies = Accuracies()
+    recovery_ratio: float | None = None
+    lossless: Lossless | None = None
+    compression: Compression | None = None
+    gain: Comparison | None = None
+    predictions: Predictions | None = None
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    network: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    view_labels: Mapping[str, Any] | None = None
+    networks: Mapping[str, "SetResult"] = field(default_factory=dict)
+    measurements: Mapping[str, Any] = field(default_factory=dict)
+    paths: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    LEFT_OUT: ClassVar = ("view_labels", "networks", "paths")
+    BRIEF: ClassVar = ("accuracy", "recovery_ratio", "lossless", "gain")
+
+    @classmethod
+    def from_dict(cls, held: Mapping[str, Any]) -> Self:
+        """Of a JSON object."""
+        return super().from_dict({**held, "measurements": held.get("further") or {}})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object, in which measurements are `further`, and of other networks there are the figures alone."""
+        found = super().to_dict()
+        found["further"] = found.pop("measurements")
+        if "networks" in found:
+            found["networks"] = {name: {key: row[key] for key in self.BRIEF} for name, row in found["networks"].items()}
+        return found
+
+    @property
+    def by_network(self) -> dict[str, "SetResult"]:
+        """This result, and those with other networks."""
+        return {self.network or "–": self, **self.networks}
+
+    @property
+    def parts(self) -> tuple[str | Grid, ...]:
+        """The accuracies, the protocol and the recovery ratio, to be shown."""
+        rows = tuple((TITLES[name], str(one), one.interval, str(one.n or "–")) for name, one in self.accuracy.items())
+        found: list[str | Grid] = [Grid(("images", "test accuracy", "95 % interval", "networks"), rows)]
+        if self.protocol:
+            found.append(f"protocol: {protocol_name(self.protocol)}, network {self.network or '–'}")
+        if self.recovery_ratio is not None:
+            found.append(f"recovery ratio: {percent(self.recovery_ratio)} of the full data's accuracy")
+        return tuple(found)
+
+    def measured(self, title: str = "") -> list[str]:
+        """What else was measured, to be shown."""
+        return [f"\n{name}{title}:\n" + "\n".join(tree(plain(value))) for name, value in self.measurements.items()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Record):
+    """One set or several, measured under one protocol on the same seeds.
+
+    Of a single set everything that `SetResult` has can be asked of the evaluation itself: `evaluation.accuracy.distilled.mean`.
+
+    Args:
+        sets: in the order they were given.
+        comparisons: of every pair of sets under every network, a and b their places.
+        seconds: how long it took.
+    """
+
+    sets: tuple[SetResult, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        """An attribute of the only set.
+
+        Raises:
+            AttributeError: when there are several, or sets have none of that name.
+        """
+        if name not in SetResult.__dataclass_fields__:
+            raise AttributeError(f"an evaluation has no {name!r}")
+        if len(self.sets) != 1:
+            raise AttributeError(
+                f"{name!r} of which of the {len(self.sets)} sets? `evaluation.sets[0].{name}` is that of the first"
+            )
+        return getattr(self.sets[0], name)
+
+    def table(self) -> Page:
+        """What the command prints; a notebook shows it as tables."""
+        if len(self.sets) == 1:
+            (only,) = self.sets
+            parts: list[str | Grid] = [*(f"note: {note}" for note in only.notes), *only.parts, *self._time]
+            parts += [paths_text(only.paths)] if only.paths else []
+            return Page((*parts, *([_networks(self.sets)] if only.networks else []), *only.measured()))
+        legend = [line for letter, one in _lettered(self.sets) for line in _legend(letter, one)]
+        compared = [_compared(self.sets, self.comparisons)] if self.comparisons else []
+        measured = [line for one in self.sets for line in one.measured(f" of {one.paths.get('distilled', '–')}")]
+        return Page((*legend, _networks(self.sets), *compared, *self._time, *measured))
+
+    @property
+    def _time(self) -> tuple[str, ...]:
+        return (f"time: {duration(sum(self.seconds.values()))}",) if self.seconds else ()
+
+    def __str__(self) -> str:
+        return str(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
+def _lettered(sets: Sequence[SetResult]) -> Iterator[tuple[str, SetResult]]:
+    return ((chr(ord("A") + number), one) for number, one in enumerate(sets))
+
+
+def _legend(letter: str, one: SetResult) -> list[str]:
+    return [f"{letter}: {one.paths.get('distilled', '–')}", *(f"   note: {note}" for note in one.notes)]
+
+
+def _networks(sets: Sequence[SetResult]) -> Grid:
+    """The accuracies under every network; of several sets, each by its letter."""
+    rows = []
+    for letter, one in _lettered(sets):
+        for name, row in one.by_network.items():
+            values = (str(row.accuracy[kind]).removesuffix(" %") for kind in ("distilled", "random", "full"))
+            rows.append((letter, name, *values, percent(row.recovery_ratio)))
+    columns = ("", "network", "distilled (%)", "random (%)", "full (%)", "recovery")
+    several = len(sets) > 1
+    return Grid(columns, tuple(rows), 2) if several else Grid(columns[1:], tuple(row[1:] for row in rows))
+
+
+def _compared(sets: Sequence[SetResult], comparisons: Sequence[Comparison]) -> Grid:
+    letters = {one.paths.get("distilled"): letter for letter, one in _lettered(sets)}
+    judged = any(one.verdict is not None for one in comparisons)
+    rows = []
+    for one in comparisons:
+        p = "–" if one.p_adjusted is None else f"{one.p_adjusted:.3g}"
+        needed = f"{one.seeds_needed} seeds" if one.seeds_needed and (one.p_adjusted or 0.0) > 0.05 else ""
+        pair = f"{letters[one.a]} {MINUS} {letters[one.b]}"
+        rows.append((pair, one.network or "–", one.points, p, str(one.n), one.verdict or needed))
+    last = "verdict" if judged else "would decide"
+    return Grid(("sets", "network", "points, 95 % interval", "p (Holm)", "seeds", last), tuple(rows), 2)

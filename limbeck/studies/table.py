@@ -1,0 +1,447 @@
+"""Methods side by side: one section for every number of images per class and every network.
+
+    a_s   accuracy at distillation seed s, itself the mean over the evaluation's seeds
+    row   ā ± t_{0.975, n−1} · std(a) / √n over the n distillation seeds
+    d_s   a_s − b_s to the first method, from the seeds that both have: interval, p of the paired t-test, adjusted by Holm for the
+          number of differences in the section; where it does not decide, how many seeds would, at the level divided by that
+
+Networks evaluated for one distilled set share that set, so that their spread says nothing about another run of the method: only
+distillation seeds count as repetitions.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from limbeck.accuracy import Accuracy, Comparison
+from limbeck.evaluation.statistics import compare, holm, seeds_needed, summarise
+from limbeck.runtime.files import read_json
+from limbeck.studies.cells import COMPARED, Record
+from limbeck.studies.words import html_table, markdown_table, printed, terminal_table
+
+LEVEL = 0.05
+REFERENCES = {"random": "random real images", "full": "full data"}
+HEAD = ("method", "accuracy, %", "seeds", "to the first, points", "p (Holm)", "", "cosine, norm", "skipped", "distil", "memory")
+SHORT = (0, 1, 2, 6, 7, 8, 9)  # which of these a terminal shows; differences follow in lines of their own
+
+Pair = tuple[str, str]
+Held = Mapping[str, Mapping[int, Record]]  # records by method and seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a method's cells took.
+
+    Args:
+        distil: mean seconds between the experts and the evaluation.
+        distil_cpu: the same of the process's CPU time, which other work does not lengthen; None where it was not noted.
+        evaluate: mean seconds.
+        experts: of the cell that trained them or at least longest waited for them.
+        peak_bytes: until the end of distilling; None where it was not noted.
+        bound: whether that is only a bound, because in every cell training the experts had taken more before.
+    """
+
+    distil: float | None = None
+    distil_cpu: float | None = None
+    evaluate: float | None = None
+    experts: float = 0.0
+    peak_bytes: float | None = None
+    bound: bool = False
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> "Cost":
+        """Of a method's cells."""
+        peaks = []
+        for record in records:
+            stages = {name: value for name, value in record.peak_memory.items() if name != "evaluate"}
+            if stages:
+                most = max(stages.values())
+                peaks.append((most, most <= stages.get("experts", 0)))
+        own = [peak for peak, bound in peaks if not bound]
+        return cls(
+            distil=_mean([_distilling(record.seconds) for record in records]),
+            distil_cpu=_mean([_distilling(record.cpu_seconds) for record in records if record.cpu_seconds]),
+            evaluate=_mean([record.seconds.get("evaluate", 0.0) for record in records]),
+            experts=max((record.seconds.get("experts", 0.0) for record in records), default=0.0),
+            peak_bytes=max(own) if own else min(peaks)[0] if peaks else None,
+            bound=bool(peaks) and not own,
+        )
+
+    @classmethod
+    def from_dict(cls, seconds: Mapping[str, Any], memory: Mapping[str, Any] | None) -> "Cost":
+        """From `seconds` and `peak_memory` of a row's JSON."""
+        return cls(**seconds, **({} if memory is None else {"peak_bytes": memory["bytes"], "bound": memory["bound"]}))
+
+    def to_dict(self) -> dict[str, Any]:
+        """`seconds` and `peak_memory` of a row's JSON."""
+        seconds = {name: getattr(self, name) for name in ("distil", "distil_cpu", "evaluate", "experts")}
+        memory = None if self.peak_bytes is None else {"bytes": self.peak_bytes, "bound": self.bound}
+        return {"seconds": seconds, "peak_memory": memory}
+
+    @property
+    def time_text(self) -> str:
+        """Seconds from the experts to the evaluation, and how many of the CPU."""
+        return f"{self.distil or 0:.0f} s" + ("" if self.distil_cpu is None else f" ({self.distil_cpu:.0f} s of CPU)")
+
+    @property
+    def memory_text(self) -> str:
+        """MiB; after ≤ where experts were trained in the same process."""
+        return "–" if self.peak_bytes is None else f"{'≤ ' if self.bound else ''}{self.peak_bytes / 2**20:.0f} MiB"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A method.
+
+    Args:
+        method: what it is called.
+        accuracy: over distillation seeds.
+        seeds: those, in order.
+        recipe: of its first cell.
+        recovery_ratio: mean ratio to the full data's accuracy.
+        cost: what its cells took.
+        comparison: means of `cosine` and `norm_ratio` beside the plain gradient; empty where nothing was compared.
+        skipped_share: of the iterations that changed nothing.
+    """
+
+    method: str
+    accuracy: Accuracy
+    seeds: tuple[int, ...] = ()
+    recipe: str | None = None
+    recovery_ratio: float | None = None
+    cost: Cost = Cost()
+    comparison: Mapping[str, float] = field(default_factory=dict)
+    skipped_share: float | None = None
+
+    @classmethod
+    def from_dict(cls, held: Mapping[str, Any]) -> "Row":
+        """From its JSON."""
+        given = {key: held.get(key) for key in ("method", "recipe", "recovery_ratio", "comparison", "skipped_share")}
+        cost = Cost.from_dict(held["seconds"], held.get("peak_memory"))
+        return cls(**given, accuracy=Accuracy.from_dict(held["accuracy"]), seeds=tuple(held["seeds"]), cost=cost)  # type: ignore[arg-type]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its JSON."""
+        return {
+            "method": self.method,
+            "recipe": self.recipe,
+            "accuracy": self.accuracy.to_dict(),
+            "seeds": list(self.seeds),
+            "recovery_ratio": self.recovery_ratio,
+            **self.cost.to_dict(),
+            "comparison": dict(self.comparison),
+            "skipped_share": self.skipped_share,
+        }
+
+    @property
+    def gradient_text(self) -> str:
+        """Cosine and norm beside the plain gradient."""
+        found = self.comparison
+        return f"{found['cosine']:.3f}, × {found['norm_ratio']:.2f}" if {*COMPARED} <= found.keys() else "–"
+
+    def words(self, difference: Comparison | None) -> tuple[str, ...]:
+        """Under `HEAD`, with the difference to the first method."""
+        p = "–" if difference is None or difference.p_adjusted is None else f"{difference.p_adjusted:.3g}"
+        against = ("–", "–", "") if difference is None else (difference.points, p, difference.judgement)
+        skipped = "–" if self.skipped_share is None else f"{100 * self.skipped_share:.0f} %"
+        cost = (self.cost.time_text, self.cost.memory_text)
+        return (self.method, self.accuracy.with_margin, str(self.accuracy.n), *against, self.gradient_text, skipped, *cost)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Methods with as many images per class, under one network.
+
+    Args:
+        ipc: images per class.
+        network: empty where each was evaluated with its own.
+        rows: in the order of the methods.
+        reference: accuracies of `random` real images and of the `full` data, from the first method's cells.
+        differences: of every other method to the first.
+        pairs: those asked for by name, adjusted for their own number only.
+    """
+
+    ipc: int
+    network: str
+    rows: tuple[Row, ...]
+    reference: Mapping[str, Accuracy] = field(default_factory=dict)
+    differences: tuple[Comparison, ...] = ()
+    pairs: tuple[Comparison, ...] = ()
+
+    @classmethod
+    def from_dict(cls, held: Mapping[str, Any]) -> "Section":
+        """From its JSON."""
+        return cls(
+            ipc=held["ipc"],
+            network=held["network"],
+            rows=tuple(map(Row.from_dict, held["rows"])),
+            reference={kind: Accuracy.from_dict(found) for kind, found in held["reference"].items()},
+            differences=tuple(map(Comparison.from_dict, held["differences"])),
+            pairs=tuple(map(Comparison.from_dict, held.get("pairs", ()))),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its JSON."""
+        return {
+            "ipc": self.ipc,
+            "network": self.network,
+            "rows": [row.to_dict() for row in self.rows],
+            "reference": {kind: found.to_dict() for kind, found in self.reference.items()},
+            "differences": [one.to_dict() for one in self.differences],
+            "pairs": [one.to_dict() for one in self.pairs],
+        }
+
+    @property
+    def title(self) -> str:
+        """Such as `1 image per class, ConvNetD3`."""
+        return images_text(self.ipc) + (f", {self.network}" if self.network else "")
+
+    def words(self) -> list[tuple[str, ...]]:
+        """A head, a row for every method, and those that stand beside."""
+        to_first = {one.a: one for one in self.differences}
+        rows = [row.words(to_first.get(row.method)) for row in self.rows]
+        beside = [
+            (REFERENCES[kind], found.with_margin, str(found.n), *[""] * (len(HEAD) - 3)) for kind, found in self.reference.items()
+        ]
+        return [HEAD, *rows, *beside]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A comparison: its sections, and what must be known of them.
+
+    Args:
+        title: what is compared, and on which data.
+        data: their source.
+        seeds: of the distillations.
+        sections: by number of images per class, then by network, the one most cells distilled for first.
+        notes: of how the methods' settings differ.
+        failed: the last words of cells that failed, by name.
+        left: the names of those that are to be run yet.
+        paths: of the files written.
+    """
+
+    title: str
+    data: str
+    seeds: tuple[int, ...]
+    sections: tuple[Section, ...]
+    notes: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
+    paths: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ipc(self) -> int:
+        """Images per class of the first section, as the rest below."""
+        return self.sections[0].ipc
+
+    @property
+    def network(self) -> str:
+        """The network that the sets were distilled for."""
+        return self.sections[0].network
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """A row for every method."""
+        return self.sections[0].rows
+
+    @property
+    def reference(self) -> Mapping[str, Accuracy]:
+        """Random real images and the full data."""
+        return self.sections[0].reference
+
+    @property
+    def differences(self) -> tuple[Comparison, ...]:
+        """Of every other method to the first."""
+        return self.sections[0].differences
+
+    @property
+    def pairs(self) -> tuple[Comparison, ...]:
+        """Those that were asked for by name."""
+        return self.sections[0].pairs
+
+    def __getitem__(self, method: str) -> Row:
+        """The row of that method."""
+        return next(row for row in self.rows if row.method == method)
+
+    @classmethod
+    def from_dict(cls, held: Mapping[str, Any]) -> "Table":
+        """From the layout of `comparison.json`."""
+        given = {key: held[key] for key in ("title", "data", "failed", "paths") if key in held}
+        several: dict[str, Any] = {key: tuple(held.get(key, ())) for key in ("seeds", "notes", "left")}
+        return cls(**given, **several, sections=tuple(map(Section.from_dict, held["tables"])))
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Table":
+        """The comparison of a `comparison.json`, or of the folder that holds one."""
+        place = Path(path)
+        return cls.from_dict(read_json(place / "comparison.json" if place.is_dir() else place))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The layout of `comparison.json`."""
+        return {
+            "title": self.title,
+            "data": self.data,
+            "seeds": list(self.seeds),
+            "tables": [section.to_dict() for section in self.sections],
+            "notes": list(self.notes),
+            "failed": dict(self.failed),
+            "left": list(self.left),
+            "paths": dict(self.paths),
+        }
+
+    def table(self) -> "Table":
+        """Itself, which shows itself wherever it is printed."""
+        return self
+
+    @property
+    def markdown(self) -> str:
+        """All of it as Markdown."""
+        lines = [f"# {self.title}", ""]
+        for section in self.sections:
+            lines += [f"## {section.title}", "", *markdown_table(section.words()), ""]
+            lines += [f"- {one}" for one in section.pairs] + ([""] if section.pairs else [])
+        return "\n".join([*lines, *ending(self.notes, self.failed, self.left)]).rstrip() + "\n"
+
+    def lines(self) -> Iterator[Any]:
+        """What a terminal shows: tables of rich, and sentences."""
+        for section in self.sections:
+            rows = [[words[at].partition(" (")[0] if at == 8 else words[at] for at in SHORT] for words in section.words()]
+            yield terminal_table(rows, section.title)
+            yield from (str(one) for one in section.differences)
+            yield from (f"asked for: {one}" for one in section.pairs)
+        yield from remarks(self.notes, self.failed, self.left)
+
+    def __str__(self) -> str:
+        """What a terminal of a hundred columns shows."""
+        return printed(*self.lines())
+
+    def _repr_html_(self) -> str:
+        """For a notebook."""
+        said = [list(map(str, section.pairs)) for section in self.sections]
+        tables = [html_table(one.words(), one.title, notes) for one, notes in zip(self.sections, said, strict=True)]
+        return "".join(tables) + "".join(f"<p>{escape(text)}</p>" for text in remarks(self.notes, self.failed, self.left))
+
+
+def tabulate(records: Sequence[Record], pairs: Sequence[Pair] = ()) -> tuple[Section, ...]:
+    """A section for every number of images per class and every network that all cells of it were evaluated with.
+
+    Args:
+        records: of finished cells, with the facts `method`, `ipc` and `seed`; methods in the order of their first cells.
+        pairs: methods (a, b) of whose difference a − b a verdict is asked for by itself, named before anything was seen.
+    """
+    sections = []
+    for ipc in sorted({record.facts["ipc"] for record in records}):
+        held: dict[str, dict[int, Record]] = {}
+        for record in records:
+            if record.facts["ipc"] == ipc:
+                held.setdefault(record.facts["method"], {})[record.facts["seed"]] = record
+        for network in _networks([record for cells in held.values() for record in cells.values()]):
+            sections.append(_section(ipc, network, held, pairs))
+    return tuple(sections)
+
+
+def images_text(ipc: int) -> str:
+    """Such as `1 image per class`."""
+    return f"{ipc} image{'' if ipc == 1 else 's'} per class"
+
+
+def ending(notes: Sequence[str], failed: Mapping[str, str], left: Sequence[str]) -> list[str]:
+    """The last lines of Markdown of a grid's results."""
+    lines = [*(f"- {note}" for note in notes), *([""] if notes else [])]
+    lines += [f"- failed: {name}: {message}" for name, message in failed.items()]
+    return lines + ([f"cells to be run yet ({len(left)}): {', '.join(left)}"] if left else [])
+
+
+def remarks(notes: Sequence[str], failed: Mapping[str, str], left: Sequence[str]) -> Iterator[str]:
+    """The same for a terminal."""
+    yield from (f"note: {note}" for note in notes)
+    yield from (f"failed: {name}: {message}" for name, message in failed.items())
+    if left:
+        yield f"cells to be run yet: {len(left)}; the same command goes on"
+
+
+def _section(ipc: int, network: str, held: Held, pairs: Sequence[Pair]) -> Section:
+    first = next(iter(held))
+    beside = [record.under(network) for record in held[first].values()]
+    reference = {}
+    for kind in REFERENCES:
+        found = [accuracies[kind].mean for accuracies in beside if accuracies[kind].known]
+        if found:
+            # The networks of the full data are the same for all seeds: one measurement, however often it is read.
+            reference[kind] = summarise(found if kind == "random" else list(dict.fromkeys(found)))
+    return Section(
+        ipc=ipc,
+        network=network,
+        rows=tuple(_row(method, network, cells) for method, cells in held.items()),
+        reference=reference,
+        differences=_differences([(method, first) for method in held if method != first], network, held),
+        pairs=_differences([pair for pair in pairs if held.keys() >= set(pair)], network, held),
+    )
+
+
+def _row(method: str, network: str, cells: Mapping[int, Record]) -> Row:
+    records = [cells[seed] for seed in sorted(cells)]
+    shown = [record.under(network) for record in records]
+    compared = {name: [one.comparison[name] for one in records if name in one.comparison] for name in COMPARED}
+    return Row(
+        method=method,
+        recipe=records[0].recipe,
+        accuracy=summarise([one.distilled.mean for one in shown]),
+        seeds=tuple(sorted(cells)),
+        recovery_ratio=_mean([one.distilled.mean / one.full.mean for one in shown if one.full.known and one.full.mean]),
+        cost=Cost.of(records),
+        comparison={name: math.fsum(found) / len(found) for name, found in compared.items() if found},
+        skipped_share=_mean([record.skipped_share for record in records if record.skipped_share is not None]),
+    )
+
+
+def _differences(pairs: Sequence[Pair], network: str, held: Held) -> tuple[Comparison, ...]:
+    """a − b of every pair that shares a seed, with verdicts at a level that holds for all of them together."""
+    shared = [(a, b, tuple(sorted(held[a].keys() & held[b].keys()))) for a, b in pairs]
+    tests = sum(len(seeds) > 1 for _, _, seeds in shared)
+    # The level that each of so many tests has by itself, in the worst case.
+    level = LEVEL / max(tests, 1)
+    found = [_difference(a, b, seeds, network, held, level) for a, b, seeds in shared if seeds]
+    # One seed has no p: it neither counts among the tests nor is decided. Differences that are all equal, as coarse accuracies can
+    # be by chance, leave the t-test no doubt; the sign flips keep theirs.
+    ps = [None if one.p is None else one.p if one.std else one.p_exact for one in found]
+    adjusted = iter(holm([p for p in ps if p is not None]))
+    return tuple(one if p is None else _judged(one, next(adjusted)) for one, p in zip(found, ps, strict=True))
+
+
+def _difference(a: str, b: str, seeds: tuple[int, ...], network: str, held: Held, level: float) -> Comparison:
+    """a − b on the seeds that both have, undecided, and how many would decide at that level."""
+    one, other = ([held[name][seed].under(network).distilled.mean for seed in seeds] for name in (a, b))
+    found = compare(one, other)
+    # Without any spread the t-test needs no more seeds, but it is not the one that decides then.
+    needed = seeds_needed(one, other, level=level) if found.std else None
+    return replace(found, a=a, b=b, seeds=seeds, verdict="undecided", seeds_needed=needed)
+
+
+def _judged(found: Comparison, p: float) -> Comparison:
+    if p > LEVEL:
+        return replace(found, p_adjusted=p)
+    return replace(found, p_adjusted=p, verdict="better" if found.mean > 0 else "worse", seeds_needed=None)
+
+
+def _networks(records: Sequence[Record]) -> list[str]:
+    """The networks that every cell was evaluated with, the one most cells distilled for first."""
+    own = [record.network for record in records]
+    named = [{record.network, *record.networks} for record in records]
+    order = sorted(dict.fromkeys(own), key=own.count, reverse=True)
+    order += [name for record in records for name in record.networks if name not in order]
+    shared = [name for name in dict.fromkeys(order) if all(name in names for names in named)]
+    # Methods that were evaluated with no network in common stand side by side all the same: each with its own.
+    return shared or [""]
+
+
+def _distilling(seconds: Mapping[str, float]) -> float:
+    return sum(value for name, value in seconds.items() if name not in ("experts", "evaluate"))
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
