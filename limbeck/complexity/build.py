@@ -43,7 +43,7 @@ def build_benchmark(
         UsageError: when no category has enough classes with a complexity, or a name cannot be part of a source's name.
     """
     names = found.measurement.pictures.class_names
-    values = found.measurement.classes(found.table)[:, 0]
+    values = found.measurement.classes(found.images)[:, 0]
     needed = max(settings.least, 2 * settings.classes_per_subset)
     kept: dict[str, list[int]] = {}
     small: dict[str, list[int]] = {}

@@ -36,7 +36,7 @@ BLOCK = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class ImageTable:
     """What is known of n images.
 
     Args:
@@ -174,7 +174,7 @@ class Measurement:
                 raise UsageError(f"complexity: the maps from image {first} on are missing; measure them first")
             yield np.arange(first, min(first + BLOCK, len(self.pictures))), held
 
-    def table(self) -> Table:
+    def table(self) -> ImageTable:
         """Complexity and what else there is to say of every image."""
         n, thresholds = len(self.pictures), self.settings.thresholds
         values = np.full((n, len(thresholds) + 2), np.nan)
@@ -189,7 +189,7 @@ class Measurement:
                 blank[rows] = (maps.amax((1, 2)) == 0).numpy() & finite
             predicted[index] = block["predicted"].numpy()
         target = predicted if self.settings.classes == "predicted" else self.ids[self.pictures.labels]
-        return Table(values[:, :-2], values[:, -2], values[:, -1], predicted, target, blank)
+        return ImageTable(values[:, :-2], values[:, -2], values[:, -1], predicted, target, blank)
 
     def maps(self, index: np.ndarray) -> Tensor:
         """The maps of the images at `index`, brought to the network's input size, with shape (m, H, W)."""
@@ -212,7 +212,7 @@ class Measurement:
         assert sums is not None, "there is one image or more"
         return np.divide(sums, counts[:, None], out=np.full_like(sums, np.nan), where=counts[:, None] > 0)
 
-    def classes(self, table: Table) -> np.ndarray:
+    def classes(self, table: ImageTable) -> np.ndarray:
         """c_k at every threshold, with shape (K, T)."""
         return class_means(table.complexity, self.pictures.labels, len(self.pictures.class_names))
 

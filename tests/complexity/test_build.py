@@ -36,7 +36,7 @@ def found(names: tuple[str, ...], values: list[float]) -> Complexity:
     result = measure_complexity(settings, workspace_of(data), network=tiny_judge(names))
     assert result is not None
     column = np.array(values)[result.measurement.pictures.labels]
-    return replace(result, table=replace(result.table, complexity=np.stack([column, column, column], 1)))
+    return replace(result, images=replace(result.images, complexity=np.stack([column, column, column], 1)))
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".json"])
