@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from limbeck.evaluation.results import Accuracy, Comparison
+from limbeck.accuracy import Accuracy, Comparison
 from limbeck.evaluation.statistics import compare, summarise
 from limbeck.experts.maintain import describe
 from limbeck.experts.store import TrajectoryStore

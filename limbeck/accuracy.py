@@ -1,4 +1,4 @@
-"""Accuracies as values that show themselves: their text is made here and nowhere else.
+"""Accuracies and their comparisons as values that show themselves: their text is made here and nowhere else.
 
 `to_dict` gives the layout of the JSON files, `from_dict` reads it, also from files of earlier versions, which lack some keys.
 """
@@ -6,7 +6,9 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
+
+from limbeck.runtime.records import Record
 
 MINUS = "−"
 TITLES = {
@@ -28,8 +30,16 @@ def points(difference: float) -> str:
     return f"{rounded:+.1f}".replace("-", MINUS) if rounded else "0.0"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Accuracy:
+def protocol_name(protocol: Any) -> str:
+    """What a stored protocol is called, with its version and its epochs."""
+    if not isinstance(protocol, Mapping) or "name" not in protocol:
+        return "–"
+    named = f"{protocol['name']} {protocol.get('version', '')}".strip()
+    return named + (f", {protocol['epochs']} epochs" if "epochs" in protocol else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy(Record):
     """Mean and spread of the accuracies of several networks, or of another figure of theirs.
 
     Args:
@@ -50,27 +60,15 @@ class Accuracy:
     epochs: int | None = None
     lr: float | None = None
 
+    LEFT_OUT: ClassVar = ("epochs", "lr")
+
     @classmethod
     def from_dict(cls, held: Any) -> Self:
         """Of a JSON object; an unknown accuracy (`known` is False) of anything that has no mean."""
         if not isinstance(held, Mapping) or not isinstance(held.get("mean"), (int, float)):
             return cls()
         ends = held.get("ci95")
-        return cls(
-            mean=float(held["mean"]),
-            std=held.get("std"),
-            ci95=(float(ends[0]), float(ends[1])) if ends and None not in ends else None,
-            n=held.get("n"),
-            values=tuple(held.get("values") or ()),
-            epochs=held.get("epochs"),
-            lr=held.get("lr"),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """{mean, std, ci95: [low, high], n, values}, and `epochs` and `lr` where there are any."""
-        more = {key: value for key in ("epochs", "lr") if (value := getattr(self, key)) is not None}
-        ends = None if self.ci95 is None else list(self.ci95)
-        return {"mean": self.mean, "std": self.std, "ci95": ends, "n": self.n, "values": list(self.values), **more}
+        return super().from_dict({**held, "ci95": ends if ends and None not in ends else None})
 
     @property
     def known(self) -> bool:
@@ -99,8 +97,8 @@ class Accuracy:
         return f"{100 * self.mean:.1f}" + ("" if self.ci95 is None else f" ± {50 * (self.ci95[1] - self.ci95[0]):.1f}")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Accuracies:
+@dataclass(frozen=True, kw_only=True)
+class Accuracies(Record):
     """Test accuracies side by side; one that was not measured is unknown.
 
     Args:
@@ -118,8 +116,7 @@ class Accuracies:
     @classmethod
     def from_dict(cls, held: Any) -> Self:
         """Of a JSON object; what it lacks is unknown."""
-        held = held if isinstance(held, Mapping) else {}
-        return cls(**{name: Accuracy.from_dict(held.get(name)) for name in TITLES})
+        return super().from_dict(held if isinstance(held, Mapping) else {})
 
     def to_dict(self) -> dict[str, Any]:
         """Those that are known, by name."""
@@ -139,3 +136,95 @@ class Accuracies:
             raise KeyError(name)
         found: Accuracy = getattr(self, name)
         return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Record):
+    """Accuracies a and b from the same seeds, d_i = a_i − b_i.
+
+    Args:
+        n: how many seeds.
+        mean: of the differences.
+        std: their standard deviation; with one seed None, as `ci95`, `p` and `effect`.
+        ci95: the 95 % interval of the mean.
+        p: of the two-sided paired t-test. Where all differences are equal it knows no doubt: 1 if they are 0, and else 0.
+        effect: d_z = mean / std; None where all differences are equal.
+        effect_note: what that is.
+        wins: the share of seeds in which a > b.
+        ties: in which a = b.
+        p_exact: of the sign flips, at least 2^{1−n}.
+        p_exact_note: which flips those were.
+        a: what is compared, where it has a name.
+        b: with what.
+        network: under which network.
+        seeds: which seeds.
+        p_adjusted: for the number of tests (Holm) and of looks; None where there is no p.
+        verdict: who is better, as the one who compared says it; None where nobody judged.
+        seeds_needed: how many would decide; None where they decide already, or no number would.
+    """
+
+    n: int
+    mean: float
+    std: float | None = None
+    ci95: tuple[float, float] | None = None
+    p: float | None = None
+    effect: float | None = None
+    effect_note: str = ""
+    wins: float = 0.0
+    ties: float = 0.0
+    p_exact: float = 1.0
+    p_exact_note: str = ""
+    a: str | None = None
+    b: str | None = None
+    network: str | None = None
+    seeds: tuple[int, ...] | None = None
+    p_adjusted: float | None = None
+    verdict: str | None = None
+    seeds_needed: int | None = None
+
+    LEFT_OUT: ClassVar = ("a", "b", "network", "seeds", "verdict")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The measured figures; of a comparison whose sides have names also those, and what was made of the figures."""
+        found = super().to_dict()
+        return found if self.a is not None else {key: found[key] for key in found if key not in ("p_adjusted", "seeds_needed")}
+
+    @property
+    def points(self) -> str:
+        """The mean difference with its interval, such as +1.2 [−0.3, +2.7]."""
+        return points(self.mean) + ("" if self.ci95 is None else f" [{points(self.ci95[0])}, {points(self.ci95[1])}]")
+
+    @property
+    def judgement(self) -> str:
+        """The verdict, or how many seeds it would take."""
+        if self.verdict != "undecided":
+            return self.verdict or ""
+        return "undecided" + (f"; {self.seeds_needed} seeds would decide" if self.seeds_needed else "")
+
+    def __str__(self) -> str:
+        """What, how much, by how many seeds, the verdict, in a line."""
+        named = "" if self.a is None else f"{self.a} {MINUS} {self.b}: "
+        p = "" if self.p_adjusted is None else f", p {self.p_adjusted:.3g} (Holm)"
+        text = f"{named}{self.points} points, {self.n} seed{'' if self.n == 1 else 's'}{p}"
+        return f"{text}: {self.judgement}" if self.judgement else text
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnpairedComparison(Record):
+    """Accuracies of independent seeds, on two machines say.
+
+    Args:
+        n: how many on either side.
+        mean: the difference of the means.
+        ci95: its 95 % interval; one point where neither side has a spread.
+        degrees_of_freedom: Welch's; None without spread.
+        p: of Welch's two-sided test; without spread 1 or 0.
+        agree: whether 0 lies in the interval. Few seeds make a wide interval, in which 0 lies easily: read the two together.
+    """
+
+    n: tuple[int, int]
+    mean: float
+    ci95: tuple[float, float]
+    degrees_of_freedom: float | None
+    p: float
+    agree: bool

@@ -77,5 +77,5 @@ def test_photographs_are_distilled(tmp_path: Path, photographs: tuple[np.ndarray
         "engine.compile": "no",
     }
     results = distill(load_recipe("scenes", small), tmp_path / "run")
-    assert results["accuracy"]["full"]["n"] == 2
+    assert results.accuracy.full.n == 2
     assert (tmp_path / "run" / "distilled" / "preview.png").exists()

@@ -6,11 +6,15 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.cli.command import Command, add_recipe_arguments, overrides_from
-from limbeck.cli.output import duration, print_paths, print_results
+from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import Failure
+from limbeck.runtime.tables import duration
+
+if TYPE_CHECKING:
+    from limbeck.runs.results import RunResult
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -19,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue the run in that folder")
 
 
-def run(arguments: Namespace) -> dict[str, Any]:
+def run(arguments: Namespace) -> "RunResult":
     from limbeck.recipes import load_recipe, remarks
 
     overrides = overrides_from(arguments, output=arguments.output)
@@ -33,12 +37,12 @@ def run(arguments: Namespace) -> dict[str, Any]:
     progress = default_progress()
     for remark in remarks(arguments.recipe, overrides, settings):
         progress.say(remark)
-    results = distill(settings, output, resume=arguments.resume, progress=progress, recipe=arguments.recipe)
+    result = distill(settings, output, resume=arguments.resume, progress=progress, recipe=arguments.recipe)
     try:
         report = write_report(output)
     except Exception as error:
         raise Failure(f"the report could not be written ({error}); the distilled set and its results are in {output}") from error
-    return {**results, "paths": {**results.get("paths", {}), "report": str(report)}}
+    return result.at(report=str(report))
 
 
 def default_output(recipe: str) -> Path:
@@ -51,7 +55,7 @@ COMMAND = Command(
     help="distil a data set after a recipe, evaluate the result and write a report",
     add_arguments=add_arguments,
     run=run,
-    show=print_results,
+    show=print,
     resume=("--resume",),
 )
 
@@ -64,7 +68,7 @@ def plan(arguments: Namespace) -> dict[str, Any]:
     from limbeck.runs import plan as planning
     from limbeck.runtime.progress import default_progress
 
-    return {"recipe": arguments.recipe, "stage": "distil", **planning.plan(settings, progress=default_progress())}
+    return {"recipe": arguments.recipe, "stage": "distil", **planning.plan(settings, progress=default_progress()).to_dict()}
 
 
 def show_plan(results: dict[str, Any]) -> None:
@@ -93,6 +97,8 @@ def show_plan(results: dict[str, Any]) -> None:
         stages = ", ".join(f"{name} {duration(seconds)}" for name, seconds in experts["parts"].items() if seconds >= 0.05)
         if stages:
             console.print(f"experts' stage: {stages}")
+    for sentence in results["notes"]:
+        console.print(f"note: {sentence}", markup=False, emoji=False)
     for sentence in results["advice"]:
         console.print(f"advice: {sentence}", markup=False, emoji=False)
     console.print("initial labels and the final evaluation come on top")

@@ -2,11 +2,14 @@
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.cli.command import Command, add_skip_bad, overrides_from
-from limbeck.cli.output import print_evaluation, print_paths
+from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from limbeck.evaluation.results import Evaluation
 
 CHANGEABLE = ("eval.", "engine.", "view_labels.", "network", "data.source", "data.root", "data.workers", "data.skip_bad")
 LOOKS = (5, 30)
@@ -50,7 +53,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     foreign.add_argument("--resize", action="store_true", help="bring images to the size of the data")
 
 
-def run(arguments: Namespace) -> dict[str, Any]:
+def run(arguments: Namespace) -> "Evaluation":
     from limbeck.recipes import key_types
 
     words = [word for word in arguments.path if "=" in word and not Path(word).exists()]
@@ -70,9 +73,7 @@ def run(arguments: Namespace) -> dict[str, Any]:
     from limbeck.runtime.progress import default_progress
 
     settings = _settings(arguments, paths[0], overrides)
-    places: Any = paths if len(paths) > 1 else paths[0]
-    results: dict[str, Any] = evaluate(places, settings, options=_options(arguments), progress=default_progress())
-    return results
+    return evaluate(paths, settings, options=_options(arguments), progress=default_progress())
 
 
 def _settings(arguments: Namespace, first: Path, overrides: dict[str, str]) -> Any:
@@ -153,7 +154,7 @@ COMMAND = Command(
     help="train fresh networks on small sets and measure them on the test images",
     add_arguments=add_arguments,
     run=run,
-    show=print_evaluation,
+    show=print,
 )
 
 

@@ -4,21 +4,15 @@ import html
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from limbeck.accuracy import TITLES, Accuracies, percent, protocol_name
 from limbeck.runtime.fingerprint import encodable
 
 if TYPE_CHECKING:
     from limbeck.distilled.set import DistilledSet
 
-TITLES = {
-    "distilled": "Distilled images",
-    "initial": "Initial images",
-    "random": "Random real images, as many",
-    "full": "Full training data",
-}
 METHODS = {
     "edf": "EDF (Emphasize Discriminative Features)",
     "pad": "PAD (Prioritize Alignment in Dataset Distillation)",
@@ -36,56 +30,6 @@ METHODS = {
     "random": "random selection",
 }
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """One row of the results: fractions in [0, 1], the interval as its two ends; None where it is unknown."""
-
-    name: str
-    mean: float
-    std: float | None
-    interval: tuple[float, float] | None
-    runs: int | None
-
-    @property
-    def title(self) -> str:
-        """What the row is called."""
-        return TITLES.get(self.name, self.name)
-
-    @property
-    def value(self) -> str:
-        """Mean ± standard deviation in percent."""
-        return percent(self.mean) if self.std is None else f"{100 * self.mean:.1f} ± {100 * self.std:.1f} %"
-
-    @property
-    def bounds(self) -> str:
-        """The 95 % interval in percent."""
-        if self.interval is None:
-            return "–"
-        low, high = (min(max(100 * end, 0.0), 100.0) for end in self.interval)  # of two networks it may end where no accuracy does
-        return f"{low:.1f} … {high:.1f} %"
-
-
-def percent(share: float) -> str:
-    """A fraction in percent, to one decimal."""
-    return f"{100 * share:.1f} %"
-
-
-def accuracies(results: Mapping[str, Any]) -> list[Accuracy]:
-    """The rows of `results["accuracy"]`, the distilled set first; a row without a mean is left out."""
-    held = results.get("accuracy") or {}
-    names = [name for name in TITLES if name in held] + [name for name in held if name not in TITLES]
-    return [row for name in names if (row := accuracy(name, held[name])) is not None]
-
-
-def accuracy(name: str, summary: Any) -> Accuracy | None:
-    """The row of one summary {mean, std, ci95: [low, high], n}; None when it has no mean."""
-    if not isinstance(summary, Mapping) or not isinstance(summary.get("mean"), (int, float)):
-        return None
-    ends = summary.get("ci95")
-    interval = (float(ends[0]), float(ends[1])) if ends and None not in ends else None
-    return Accuracy(name, float(summary["mean"]), summary.get("std"), interval, summary.get("n"))
 
 
 def card(held: "DistilledSet") -> str:
@@ -178,7 +122,8 @@ def _views(held: "DistilledSet") -> list[tuple[str, str]]:
 def _results(held: "DistilledSet") -> str:
     """The results, where the set was evaluated, and those of later evaluations."""
     results = held.metadata.get("evaluation") or {}
-    rows = [(row.title, row.value, row.bounds, str(row.runs or "–")) for row in accuracies(results)]
+    accuracies = Accuracies.from_dict(results.get("accuracy"))
+    rows = [(TITLES[name], str(row), row.interval, str(row.n or "–")) for name, row in accuracies.items()]
     parts = []
     if rows:
         parts.append("Test accuracy of fresh networks, mean ± standard deviation over n of them:")
@@ -200,19 +145,10 @@ def _later(held: "DistilledSet") -> list[tuple[str, ...]]:
         version = _text((evaluation.get("environment") or {}).get("limbeck", "–"))
         networks = {evaluation.get("network", "–"): evaluation} | (evaluation.get("networks") or {})
         for name, record in networks.items():
-            found = {row.name: row for row in accuracies(record)}
-            values = [found[key].value if key in found else "–" for key in ("distilled", "random", "full")]
-            runs = str(found["distilled"].runs) if "distilled" in found else "–"
-            rows.append((protocol, _text(name), *values, runs, version))
+            found = Accuracies.from_dict(record.get("accuracy"))
+            values = [str(found[key]) for key in ("distilled", "random", "full")]
+            rows.append((protocol, _text(name), *values, str(found.distilled.n or "–"), version))
     return rows
-
-
-def protocol_name(protocol: Any) -> str:
-    """What a stored protocol is called, with its version and what it is not by default."""
-    if not isinstance(protocol, Mapping) or "name" not in protocol:
-        return "–"
-    parts = [f"{protocol['name']} {protocol.get('version', '')}".strip()]
-    return ", ".join([*parts, *(f"{protocol[key]} {word}" for key, word in (("epochs", "epochs"),) if key in protocol)])
 
 
 def _details(held: "DistilledSet") -> str:

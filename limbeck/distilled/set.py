@@ -84,12 +84,13 @@ class DistilledSet:
 
     def _repr_html_(self) -> str:
         """The images in a notebook, and how well networks do that were trained on them."""
-        from limbeck.distilled.card import accuracies
+        from limbeck.accuracy import TITLES, Accuracies
         from limbeck.distilled.preview import preview
         from limbeck.runtime.notebook import picture, table
 
         sheet = preview(self)
-        rows = [(row.title, row.value) for row in accuracies(self.metadata.get("evaluation") or {})]
+        accuracies = Accuracies.from_dict((self.metadata.get("evaluation") or {}).get("accuracy"))
+        rows = [(TITLES[name], str(accuracy)) for name, accuracy in accuracies.items()]
         return f"<p>{escape(repr(self))}</p>{picture(sheet, sheet.height)}{table(rows) if rows else ''}"
 
     @property

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from limbeck.accuracy import Accuracy
 from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet, Split
 from limbeck.data.preprocessing import Preprocessing
@@ -24,7 +25,6 @@ from limbeck.evaluation import view_labels
 from limbeck.evaluation.full import FullData
 from limbeck.evaluation.predictions import accuracy
 from limbeck.evaluation.protocols import Protocol, resolve
-from limbeck.evaluation.results import Accuracy
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.evaluation.statistics import summarise
 from limbeck.evaluation.trials import Trial, Trials

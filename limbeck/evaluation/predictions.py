@@ -18,12 +18,15 @@ probabilities, so that the last three figures are of the other images; their num
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from limbeck.accuracy import Accuracy
 from limbeck.evaluation.statistics import summarise
+from limbeck.runtime.records import Record
 
 BINS = 15
 TOP = 5
@@ -98,61 +101,65 @@ def brier_score(logits: Tensor, labels: Tensor) -> float | None:
     return float(missed.square().sum(1).mean())
 
 
-CALIBRATION: dict[str, Callable[[Tensor, Tensor], float | None]] = {
-    "calibration_error": calibration_error,
-    "negative_log_likelihood": negative_log_likelihood,
-    "brier_score": brier_score,
-}
-
-
-def describe(logits: Tensor, labels: Tensor) -> dict[str, Any]:
-    """Everything above, of one network, in JSON types.
+@dataclass(frozen=True, kw_only=True)
+class Predictions(Record):
+    """Everything above, of the networks of several seeds on the same images.
 
     Args:
-        logits: with shape (N, K).
+        n: images.
+        not_finite: images with a logit that is not finite, over all networks.
+        confusion: its mean, K rows of K numbers.
+        accuracy: over the networks.
+        top_5: likewise; None where K ≤ 5 (it would say nothing).
+        calibration_error: over the networks that have finite logits; None without any, as the next two.
+        negative_log_likelihood: likewise.
+        brier_score: likewise.
+        per_class: for each class an accuracy, or None for one without images.
+    """
+
+    n: int = 0
+    not_finite: int = 0
+    confusion: tuple[tuple[float, ...], ...] = ()
+    accuracy: Accuracy | None = None
+    top_5: Accuracy | None = None
+    calibration_error: Accuracy | None = None
+    negative_log_likelihood: Accuracy | None = None
+    brier_score: Accuracy | None = None
+    per_class: tuple[Accuracy | None, ...] = ()
+
+
+def describe(networks: Sequence[Tensor], labels: Tensor) -> Predictions:
+    """What the networks say.
+
+    Args:
+        networks: the logits of each, with shape (N, K).
         labels: with shape (N,).
-
-    Returns:
-        n; `not_finite`, the number of images with a logit that is not finite; accuracy; `top_5`, None where K ≤ 5 (it would
-        say nothing); `per_class`, K accuracies or None; `confusion`, K lists of K numbers; `calibration_error`,
-        `negative_log_likelihood` and `brier_score`, None without finite logits.
     """
-    logits, labels = _checked(logits, labels)
-    return {
-        "n": len(labels),
-        "not_finite": len(labels) - int(_finite(logits).sum()),
-        "accuracy": accuracy(logits, labels),
-        f"top_{TOP}": top_k(logits, labels, TOP) if logits.shape[1] > TOP else None,
-        "per_class": per_class_accuracy(logits, labels),
-        "confusion": confusion(logits, labels).tolist(),
-        **{name: measure(logits, labels) for name, measure in CALIBRATION.items()},
-    }
-
-
-def average(described: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The results of `describe` for networks of several seeds, on the same images, as one.
-
-    Returns:
-        n; `not_finite`, over all networks; `confusion`, its mean; of accuracy, `top_5`, the three calibration figures and
-        each entry of `per_class` the `summarise` of those that are not None, or None if all are.
-
-    Raises:
-        ValueError: when there are none, or their images or classes differ.
-    """
-    if len({(one["n"], len(one["per_class"])) for one in described}) != 1:
+    if len({tuple(logits.shape) for logits in networks}) != 1:
         raise ValueError("predictions of at least one network, all on the same images and classes, are needed")
-    return {
-        "n": described[0]["n"],
-        "not_finite": sum(one["not_finite"] for one in described),
-        "confusion": (torch.tensor([one["confusion"] for one in described]).double().mean(0)).tolist(),
-        **{name: _summary([one[name] for one in described]) for name in ("accuracy", f"top_{TOP}", *CALIBRATION)},
-        "per_class": [_summary(values) for values in zip(*(one["per_class"] for one in described), strict=True)],
-    }
+    for logits in networks:
+        _checked(logits, labels)
+    images, classes = networks[0].shape
+
+    def over(measure: Callable[[Tensor, Tensor], float | None]) -> Accuracy | None:
+        return _summary([measure(logits, labels) for logits in networks])
+
+    return Predictions(
+        n=images,
+        not_finite=sum(images - int(_finite(logits).sum()) for logits in networks),
+        confusion=tuple(map(tuple, torch.stack([confusion(one, labels) for one in networks]).double().mean(0).tolist())),
+        accuracy=over(accuracy),
+        top_5=over(partial(top_k, k=TOP)) if classes > TOP else None,
+        calibration_error=over(calibration_error),
+        negative_log_likelihood=over(negative_log_likelihood),
+        brier_score=over(brier_score),
+        per_class=tuple(map(_summary, zip(*(per_class_accuracy(one, labels) for one in networks), strict=True))),
+    )
 
 
-def _summary(values: Sequence[float | None]) -> dict[str, Any] | None:
+def _summary(values: Sequence[float | None]) -> Accuracy | None:
     measured = [value for value in values if value is not None]
-    return summarise(measured).to_dict() if measured else None
+    return summarise(measured) if measured else None
 
 
 def _checked(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

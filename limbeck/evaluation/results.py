@@ -4,119 +4,174 @@
 of earlier versions, which lack some keys.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Self
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
 
-from limbeck.accuracy import MINUS as MINUS
-from limbeck.accuracy import Accuracies as Accuracies
-from limbeck.accuracy import Accuracy as Accuracy
-from limbeck.accuracy import percent as percent
-from limbeck.accuracy import points as points
+from limbeck.accuracy import MINUS, TITLES, Accuracies, Comparison, percent, protocol_name
+from limbeck.evaluation.predictions import Predictions
+from limbeck.evaluation.scores import Compression, Lossless
+from limbeck.runtime.fingerprint import plain
+from limbeck.runtime.records import Record
+from limbeck.runtime.tables import Grid, Page, duration, paths_text, tree
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
-    """Accuracies a and b from the same seeds, d_i = a_i − b_i.
+@dataclass(frozen=True, kw_only=True)
+class SetResult(Record):
+    """What was measured of one small set under one protocol, with all that a reader needs to believe it.
 
     Args:
-        n: how many seeds.
-        mean: of the differences.
-        std: their standard deviation; with one seed None, as `ci95`, `p` and `effect`.
-        ci95: the 95 % interval of the mean.
-        p: of the two-sided paired t-test. Where all differences are equal it knows no doubt: 1 if they are 0, and else 0.
-        effect: d_z = mean / std; None where all differences are equal.
-        effect_note: what that is.
-        wins: the share of seeds in which a > b.
-        ties: in which a = b.
-        p_exact: of the sign flips, at least 2^{1−n}.
-        p_exact_note: which flips those were.
-        a: what is compared, where it has a name.
-        b: with what.
-        network: under which network.
-        seeds: which seeds.
-        p_adjusted: for the number of tests (Holm) and of looks; None where there is no p.
-        verdict: who is better, as the one who compared says it; None where nobody judged.
-        seeds_needed: how many would decide; None where they decide already, or no number would.
+        accuracy: of networks trained on the set, on random images, on the full data, and where known on the initial images.
+        recovery_ratio: accuracy of the set / of the full data; None where the latter is 0 or unknown.
+        lossless: whether it is as good, to one standard deviation.
+        compression: how much smaller the set is.
+        gain: the set against random images, paired by seed.
+        predictions: per class, calibration.
+        protocol: how networks were trained, `seeds`, and `full`, how those of the full data were.
+        network: its name.
+        data: source, fingerprint and split of the images measured on.
+        environment: versions and device.
+        view_labels: what the set holds of a teacher's labels, where it was trained on them.
+        networks: accuracies, recovery ratio, losslessness and gain with other networks, by name.
+        measurements: by name, what else was asked for.
+        paths: where things lie.
+        notes: what a reader must know.
     """
 
-    n: int
-    mean: float
-    std: float | None = None
-    ci95: tuple[float, float] | None = None
-    p: float | None = None
-    effect: float | None = None
-    effect_note: str = ""
-    wins: float = 0.0
-    ties: float = 0.0
-    p_exact: float = 1.0
-    p_exact_note: str = ""
-    a: str | None = None
-    b: str | None = None
-    network: str | None = None
-    seeds: tuple[int, ...] | None = None
-    p_adjusted: float | None = None
-    verdict: str | None = None
-    seeds_needed: int | None = None
+    accuracy: Accuracies = Accuracies()
+    recovery_ratio: float | None = None
+    lossless: Lossless | None = None
+    compression: Compression | None = None
+    gain: Comparison | None = None
+    predictions: Predictions | None = None
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    network: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    view_labels: Mapping[str, Any] | None = None
+    networks: Mapping[str, "SetResult"] = field(default_factory=dict)
+    measurements: Mapping[str, Any] = field(default_factory=dict)
+    paths: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    LEFT_OUT: ClassVar = ("view_labels", "networks", "paths")
+    BRIEF: ClassVar = ("accuracy", "recovery_ratio", "lossless", "gain")
 
     @classmethod
     def from_dict(cls, held: Mapping[str, Any]) -> Self:
-        """Of a JSON object that has at least n and mean."""
-        known = {one.name for one in fields(cls)}
-        given: dict[str, Any] = {key: tuple(item) if isinstance(item, list) else item for key, item in held.items() if key in known}
-        return cls(**given)
+        """Of a JSON object."""
+        return super().from_dict({**held, "measurements": held.get("further") or {}})
 
     def to_dict(self) -> dict[str, Any]:
-        """The measured figures; of a comparison whose sides have names also those, and what was made of the figures."""
-        order = ("n", "mean", "std", "ci95", "p", "effect", "effect_note", "wins", "ties", "p_exact", "p_exact_note")
-        found = {key: list(value) if isinstance(value := getattr(self, key), tuple) else value for key in order}
-        if self.a is None:
-            return found
-        given = {"network": self.network, "seeds": None if self.seeds is None else list(self.seeds), "verdict": self.verdict}
-        said = {key: value for key, value in given.items() if value is not None}
-        judged = {"p_adjusted": self.p_adjusted, "seeds_needed": self.seeds_needed}
-        return {"a": self.a, "b": self.b, **said, **found, **judged}
+        """The JSON object, in which measurements are `further`, and of other networks there are the figures alone."""
+        found = super().to_dict()
+        found["further"] = found.pop("measurements")
+        if "networks" in found:
+            found["networks"] = {name: {key: row[key] for key in self.BRIEF} for name, row in found["networks"].items()}
+        return found
 
     @property
-    def points(self) -> str:
-        """The mean difference with its interval, such as +1.2 [−0.3, +2.7]."""
-        return points(self.mean) + ("" if self.ci95 is None else f" [{points(self.ci95[0])}, {points(self.ci95[1])}]")
+    def by_network(self) -> dict[str, "SetResult"]:
+        """This result, and those with other networks."""
+        return {self.network or "–": self, **self.networks}
 
     @property
-    def judgement(self) -> str:
-        """The verdict, or how many seeds it would take."""
-        if self.verdict != "undecided":
-            return self.verdict or ""
-        return "undecided" + (f"; {self.seeds_needed} seeds would decide" if self.seeds_needed else "")
+    def parts(self) -> tuple[str | Grid, ...]:
+        """The accuracies, the protocol and the recovery ratio, to be shown."""
+        rows = tuple((TITLES[name], str(one), one.interval, str(one.n or "–")) for name, one in self.accuracy.items())
+        found: list[str | Grid] = [Grid(("images", "test accuracy", "95 % interval", "networks"), rows)]
+        if self.protocol:
+            found.append(f"protocol: {protocol_name(self.protocol)}, network {self.network or '–'}")
+        if self.recovery_ratio is not None:
+            found.append(f"recovery ratio: {percent(self.recovery_ratio)} of the full data's accuracy")
+        return tuple(found)
 
-    def __str__(self) -> str:
-        """What, how much, by how many seeds, the verdict, in a line."""
-        named = "" if self.a is None else f"{self.a} {MINUS} {self.b}: "
-        p = "" if self.p_adjusted is None else f", p {self.p_adjusted:.3g} (Holm)"
-        text = f"{named}{self.points} points, {self.n} seed{'' if self.n == 1 else 's'}{p}"
-        return f"{text}: {self.judgement}" if self.judgement else text
+    def measured(self, title: str = "") -> list[str]:
+        """What else was measured, to be shown."""
+        return [f"\n{name}{title}:\n" + "\n".join(tree(plain(value))) for name, value in self.measurements.items()]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class UnpairedComparison:
-    """Accuracies of independent seeds, on two machines say.
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Record):
+    """One set or several, measured under one protocol on the same seeds.
+
+    Of a single set everything that `SetResult` has can be asked of the evaluation itself: `evaluation.accuracy.distilled.mean`.
 
     Args:
-        n: how many on either side.
-        mean: the difference of the means.
-        ci95: its 95 % interval; one point where neither side has a spread.
-        degrees_of_freedom: Welch's; None without spread.
-        p: of Welch's two-sided test; without spread 1 or 0.
-        agree: whether 0 lies in the interval. Few seeds make a wide interval, in which 0 lies easily: read the two together.
+        sets: in the order they were given.
+        comparisons: of every pair of sets under every network, a and b their places.
+        seconds: how long it took.
     """
 
-    n: tuple[int, int]
-    mean: float
-    ci95: tuple[float, float]
-    degrees_of_freedom: float | None
-    p: float
-    agree: bool
+    sets: tuple[SetResult, ...]
+    comparisons: tuple[Comparison, ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The same with lists."""
-        return {one.name: list(value) if isinstance(value := getattr(self, one.name), tuple) else value for one in fields(self)}
+    def __getattr__(self, name: str) -> Any:
+        """An attribute of the only set.
+
+        Raises:
+            AttributeError: when there are several, or sets have none of that name.
+        """
+        if name not in SetResult.__dataclass_fields__:
+            raise AttributeError(f"an evaluation has no {name!r}")
+        if len(self.sets) != 1:
+            raise AttributeError(
+                f"{name!r} of which of the {len(self.sets)} sets? `evaluation.sets[0].{name}` is that of the first"
+            )
+        return getattr(self.sets[0], name)
+
+    def table(self) -> Page:
+        """What the command prints; a notebook shows it as tables."""
+        if len(self.sets) == 1:
+            (only,) = self.sets
+            parts: list[str | Grid] = [*(f"note: {note}" for note in only.notes), *only.parts, *self._time]
+            parts += [paths_text(only.paths)] if only.paths else []
+            return Page((*parts, *([_networks(self.sets)] if only.networks else []), *only.measured()))
+        legend = [line for letter, one in _lettered(self.sets) for line in _legend(letter, one)]
+        compared = [_compared(self.sets, self.comparisons)] if self.comparisons else []
+        measured = [line for one in self.sets for line in one.measured(f" of {one.paths.get('distilled', '–')}")]
+        return Page((*legend, _networks(self.sets), *compared, *self._time, *measured))
+
+    @property
+    def _time(self) -> tuple[str, ...]:
+        return (f"time: {duration(sum(self.seconds.values()))}",) if self.seconds else ()
+
+    def __str__(self) -> str:
+        return str(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
+def _lettered(sets: Sequence[SetResult]) -> Iterator[tuple[str, SetResult]]:
+    return ((chr(ord("A") + number), one) for number, one in enumerate(sets))
+
+
+def _legend(letter: str, one: SetResult) -> list[str]:
+    return [f"{letter}: {one.paths.get('distilled', '–')}", *(f"   note: {note}" for note in one.notes)]
+
+
+def _networks(sets: Sequence[SetResult]) -> Grid:
+    """The accuracies under every network; of several sets, each by its letter."""
+    rows = []
+    for letter, one in _lettered(sets):
+        for name, row in one.by_network.items():
+            values = (str(row.accuracy[kind]).removesuffix(" %") for kind in ("distilled", "random", "full"))
+            rows.append((letter, name, *values, percent(row.recovery_ratio)))
+    columns = ("", "network", "distilled (%)", "random (%)", "full (%)", "recovery")
+    several = len(sets) > 1
+    return Grid(columns, tuple(rows), 2) if several else Grid(columns[1:], tuple(row[1:] for row in rows))
+
+
+def _compared(sets: Sequence[SetResult], comparisons: Sequence[Comparison]) -> Grid:
+    letters = {one.paths.get("distilled"): letter for letter, one in _lettered(sets)}
+    judged = any(one.verdict is not None for one in comparisons)
+    rows = []
+    for one in comparisons:
+        p = "–" if one.p_adjusted is None else f"{one.p_adjusted:.3g}"
+        needed = f"{one.seeds_needed} seeds" if one.seeds_needed and (one.p_adjusted or 0.0) > 0.05 else ""
+        pair = f"{letters[one.a]} {MINUS} {letters[one.b]}"
+        rows.append((pair, one.network or "–", one.points, p, str(one.n), one.verdict or needed))
+    last = "verdict" if judged else "would decide"
+    return Grid(("sets", "network", "points, 95 % interval", "p (Holm)", "seeds", last), tuple(rows), 2)

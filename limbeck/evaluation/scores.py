@@ -15,10 +15,12 @@ no worse than real ones has that, not a half. Z. Li et al., "DD-Ranking: Rethink
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
+from limbeck.accuracy import Accuracy
 from limbeck.runtime.errors import require
+from limbeck.runtime.records import Record
 
 ROUNDING = 1e-12
 FLOAT32, UINT8 = 4, 1  # bytes
@@ -34,35 +36,75 @@ def recovery_ratio(distilled_mean: float, full_mean: float) -> float | None:
     return distilled_mean / full_mean if full_mean else None
 
 
-def lossless(distilled: Mapping[str, Any], full: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class Seeds(Record):
+    """Numbers of networks."""
+
+    distilled: int | None = None
+    full: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lossless(Record):
     """Whether a distilled set is as good as the full data, to one standard deviation.
 
     Args:
-        distilled: the `summarise` of its accuracies.
-        full: that of the full data's.
-
-    Returns:
-        `lossless`, None where a single full-data seed has no spread to judge a lower mean by; `distilled` and `full`, the
-        means; `std`, that of the full data's accuracies over seeds, with `std_note`; `floor`, what the distilled mean must
-        reach, or None; `n`, the numbers of seeds of {distilled, full}.
+        lossless: None where a single full-data seed has no spread to judge a lower mean by.
+        distilled: the mean.
+        full: that of the full data.
+        std: of the full data's accuracies over seeds.
+        std_note: what that is.
+        floor: what the distilled mean must reach, or None.
+        n: the numbers of seeds.
     """
-    _fractions(distilled=distilled["mean"], full=full["mean"])
-    below, std = full["mean"] - distilled["mean"], full["std"]
-    return {
-        "lossless": True if below <= 0 else None if std is None else below <= std + ROUNDING,
-        "distilled": distilled["mean"],
-        "full": full["mean"],
-        "std": std,
-        "std_note": "standard deviation (n - 1) of the full data's accuracies over seeds",
-        "floor": None if std is None else full["mean"] - std,
-        "n": {"distilled": distilled["n"], "full": full["n"]},
-    }
+
+    lossless: bool | None = None
+    distilled: float
+    full: float
+    std: float | None = None
+    std_note: str = "standard deviation (n - 1) of the full data's accuracies over seeds"
+    floor: float | None = None
+    n: Seeds = Seeds()
+
+
+def lossless(distilled: Accuracy, full: Accuracy) -> Lossless:
+    """The judgement of these accuracies."""
+    _fractions(distilled=distilled.mean, full=full.mean)
+    below, std = full.mean - distilled.mean, full.std
+    return Lossless(
+        lossless=True if below <= 0 else None if std is None else below <= std + ROUNDING,
+        distilled=distilled.mean,
+        full=full.mean,
+        std=std,
+        floor=None if std is None else full.mean - std,
+        n=Seeds(distilled=distilled.n, full=full.n),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amount(Record):
+    """How much there is of a distilled set and of the real images; `labels` is the labels' part of `distilled`."""
+
+    distilled: int
+    labels: int | None = None
+    real: int
+    ratio: float
+
+    LEFT_OUT: ClassVar = ("labels",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compression(Record):
+    """How much smaller a distilled set is than the real images; a ratio of bytes above 1 is possible."""
+
+    images: Amount
+    bytes: Amount
 
 
 def compression(
     shape: tuple[int, int, int, int], label_numbers: int, real_images: int, real_shape: tuple[int, int, int]
-) -> dict[str, Any]:
-    """How much smaller a distilled set is than the real images.
+) -> Compression:
+    """The sizes of a distilled set and of the real images.
 
     Args:
         shape: N, C, H, W of the distilled images, stored as float32.
@@ -70,35 +112,68 @@ def compression(
         real_images: how many.
         real_shape: C, H, W of those, stored as uint8; their labels are not counted.
 
-    Returns:
-        `images` and `bytes`, each {distilled, real, ratio}, ratio = distilled / real; `bytes` has `labels`, the labels' part of
-        `distilled`, too. A ratio of bytes above 1 is possible.
-
     Raises:
         ValueError: when a size is below 1, or `label_numbers` below 0.
     """
     if min(*shape, real_images, *real_shape) < 1 or label_numbers < 0:
         raise ValueError(f"sizes must be at least 1: {shape}, {label_numbers}, {real_images}, {real_shape}")
     labels = FLOAT32 * shape[0] * label_numbers
-    size, real_size = FLOAT32 * math.prod(shape) + labels, UINT8 * real_images * math.prod(real_shape)
-    return {
-        "images": {"distilled": shape[0], "real": real_images, "ratio": shape[0] / real_images},
-        "bytes": {"distilled": size, "labels": labels, "real": real_size, "ratio": size / real_size},
-    }
+    size, real = FLOAT32 * math.prod(shape) + labels, UINT8 * real_images * math.prod(real_shape)
+    return Compression(
+        images=Amount(distilled=shape[0], real=real_images, ratio=shape[0] / real_images),
+        bytes=Amount(distilled=size, labels=labels, real=real, ratio=size / real),
+    )
 
 
-def ranking(
-    acc_real_hard: float, acc_syn_hard: float, acc_syn_any: float, acc_random_any: float, w: float = 0.5
-) -> dict[str, float]:
-    """DD-Ranking's label-robust score of accuracies in [0, 1]: {hlr, ior, w, alpha, lrs}, and the four accuracies.
+@dataclass(frozen=True, kw_only=True)
+class Ranking(Record):
+    """DD-Ranking's label-robust score, and what it is made of; accuracies in [0, 1].
 
     Args:
         acc_real_hard: of the full data with hard labels.
         acc_syn_hard: of the distilled images with hard labels.
         acc_syn_any: of the distilled images with the method's own labels and protocol.
         acc_random_any: of as many random real images under that protocol.
-        w: the weight of IOR, in [0, 1].
+        hlr, ior, w, alpha, lrs: as in the equations above.
     """
+
+    acc_real_hard: float
+    acc_syn_hard: float
+    acc_syn_any: float
+    acc_random_any: float
+    hlr: float
+    ior: float
+    w: float
+    alpha: float
+    lrs: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Robustness(Record):
+    """DD-Ranking's augmentation-robust score, and what it is made of; accuracies in [0, 1].
+
+    Args:
+        acc_syn_aug: of the distilled images, trained on with augmentation.
+        acc_random_aug: of as many random real images, likewise.
+        acc_syn_plain: of the distilled images without augmentation.
+        acc_random_plain: of the random images, likewise.
+        gain_aug, gain_plain: distilled less random.
+        gamma, beta, ars: as in the equations above.
+    """
+
+    acc_syn_aug: float
+    acc_random_aug: float
+    acc_syn_plain: float
+    acc_random_plain: float
+    gain_aug: float
+    gain_plain: float
+    gamma: float
+    beta: float
+    ars: float
+
+
+def ranking(acc_real_hard: float, acc_syn_hard: float, acc_syn_any: float, acc_random_any: float, w: float = 0.5) -> Ranking:
+    """The label-robust score; `w`, the weight of IOR, is in [0, 1]."""
     accuracies = {
         "acc_real_hard": acc_real_hard,
         "acc_syn_hard": acc_syn_hard,
@@ -109,21 +184,13 @@ def ranking(
     require(0 <= w <= 1, "w", w, "in [0, 1]")
     hlr, ior = acc_real_hard - acc_syn_hard, acc_syn_any - acc_random_any
     alpha = w * ior - (1 - w) * hlr
-    return {**accuracies, "hlr": hlr, "ior": ior, "w": w, "alpha": alpha, "lrs": _rescaled(alpha)}
+    return Ranking(**accuracies, hlr=hlr, ior=ior, w=w, alpha=alpha, lrs=_rescaled(alpha))
 
 
 def robustness(
     acc_syn_aug: float, acc_random_aug: float, acc_syn_plain: float, acc_random_plain: float, gamma: float = 0.5
-) -> dict[str, float]:
-    """DD-Ranking's augmentation-robust score of accuracies in [0, 1]: {gain_aug, gain_plain, gamma, beta, ars}, and the four.
-
-    Args:
-        acc_syn_aug: of the distilled images, trained on with augmentation.
-        acc_random_aug: of as many random real images, likewise.
-        acc_syn_plain: of the distilled images without augmentation.
-        acc_random_plain: of the random images, likewise.
-        gamma: the weight of the gain with augmentation, in [0, 1].
-    """
+) -> Robustness:
+    """The augmentation-robust score; `gamma`, the weight of the gain with augmentation, is in [0, 1]."""
     accuracies = {
         "acc_syn_aug": acc_syn_aug,
         "acc_random_aug": acc_random_aug,
@@ -134,7 +201,7 @@ def robustness(
     require(0 <= gamma <= 1, "gamma", gamma, "in [0, 1]")
     augmented, plain = acc_syn_aug - acc_random_aug, acc_syn_plain - acc_random_plain
     beta = gamma * augmented + (1 - gamma) * plain
-    return {**accuracies, "gain_aug": augmented, "gain_plain": plain, "gamma": gamma, "beta": beta, "ars": _rescaled(beta)}
+    return Robustness(**accuracies, gain_aug=augmented, gain_plain=plain, gamma=gamma, beta=beta, ars=_rescaled(beta))
 
 
 def _rescaled(score: float) -> float:

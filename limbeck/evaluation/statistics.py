@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from limbeck.evaluation.results import Accuracy, Comparison, UnpairedComparison
+from limbeck.accuracy import Accuracy, Comparison, UnpairedComparison
 from limbeck.runtime.errors import require
 
 Verdict = Literal["a better", "b better", "undecided"]

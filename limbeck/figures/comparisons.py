@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from limbeck.evaluation.results import Accuracy
+from limbeck.accuracy import Accuracy
 from limbeck.figures.style import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, RED, TEXT, as_written, drawable, dress, new_axes
 from limbeck.studies.recovery import Levels, MethodCells
 from limbeck.studies.table import REFERENCES, Section, images_text

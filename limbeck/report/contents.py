@@ -9,6 +9,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from limbeck.distilled.set import DistilledSet
+from limbeck.runs.results import RunResult
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import read_header, read_json
 from limbeck.runtime.metrics import read_metrics
@@ -38,7 +39,8 @@ class Run:
 
     Args:
         path: the folder.
-        settings: `settings.json`; likewise `state` and `results`.
+        settings: `settings.json`; likewise `state`.
+        result: of a run that has ended.
         metrics: the rows of `metrics.jsonl` by their kind.
         snapshots: in the order of iterations.
         distilled: the set, when the run has ended and the set is sound.
@@ -48,7 +50,7 @@ class Run:
     path: Path
     settings: dict[str, Any]
     state: dict[str, Any]
-    results: dict[str, Any]
+    result: RunResult | None
     metrics: dict[str, list[Row]]
     snapshots: list[Snapshot]
     distilled: DistilledSet | None
@@ -62,8 +64,8 @@ class Run:
     @property
     def best_iteration(self) -> int | None:
         """Of the snapshot that became the distilled set, or would: the last evaluation that was the best when it was made."""
-        if isinstance(known := self.results.get("best_iteration"), int):
-            return known
+        if self.result is not None and self.result.best_iteration is not None:
+            return self.result.best_iteration
         marked = [row["iteration"] for row in self.metrics.get("evaluation", []) if row.get("best")]
         return marked[-1] if marked else None
 
@@ -77,12 +79,21 @@ def read_run(path: Path) -> Run:
     known = ("settings.json", "state.json", "results.json", "metrics.jsonl", "distilled")
     require(path.is_dir() and any((path / name).exists() for name in known), "run", str(path), "a run folder")
     notes: list[str] = []
-    objects = {name: _object(path / f"{name}.json", notes) for name in ("settings", "state", "results")}
+    objects = {name: _object(path / f"{name}.json", notes) for name in ("settings", "state")}
     metrics: dict[str, list[Row]] = {}
     for row in _rows(path / "metrics.jsonl", notes):
         if isinstance(row, dict) and isinstance(row.get("iteration"), int):
             metrics.setdefault(str(row.get("kind")), []).append(row)
-    return Run(path, **objects, metrics=metrics, snapshots=_snapshots(path, notes), distilled=_distilled(path, notes), notes=notes)
+    result = _result(_object(path / "results.json", notes), notes)
+    return Run(
+        path,
+        **objects,
+        result=result,
+        metrics=metrics,
+        snapshots=_snapshots(path, notes),
+        distilled=_distilled(path, notes),
+        notes=notes,
+    )
 
 
 def _object(path: Path, notes: list[str]) -> dict[str, Any]:
@@ -96,6 +107,14 @@ def _object(path: Path, notes: list[str]) -> dict[str, Any]:
         notes.append(f"{path.name} could not be read")
         return {}
     return value
+
+
+def _result(held: dict[str, Any], notes: list[str]) -> RunResult | None:
+    try:
+        return RunResult.from_dict(held) if held else None
+    except (TypeError, ValueError, AttributeError):
+        notes.append("results.json could not be read")
+        return None
 
 
 def _rows(path: Path, notes: list[str]) -> list[Any]:

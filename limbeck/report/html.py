@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from limbeck.distilled.card import METHODS, Accuracy, accuracies, percent, protocol_name
+from limbeck.accuracy import TITLES, Accuracies, Accuracy, percent, protocol_name
+from limbeck.distilled.card import METHODS
+from limbeck.evaluation.results import SetResult
 from limbeck.report.contents import Run, read_run
 from limbeck.report.film import film
 from limbeck.report.pictures import gallery
 from limbeck.report.plots import figures
+from limbeck.runs.results import RunResult
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.files import write_text
 from limbeck.runtime.fingerprint import encodable
@@ -42,18 +45,18 @@ def write_report(run: Path) -> Path:
 
 def _content(run: Run) -> dict[str, Any]:
     """Everything the template names."""
-    rows = accuracies(run.results)
+    accuracies = Accuracies() if run.result is None else run.result.accuracy
     return {
         "title": _title(run),
         "facts": _facts(run),
         "unfinished": _unfinished(run),
         "notes": run.notes,
-        "tiles": _headline(run, {row.name: row for row in rows}),
-        "rows": [_bar(row) for row in rows],
+        "tiles": [] if run.result is None else _headline(run.result),
+        "rows": [_bar(name, row) for name, row in accuracies.items()],
         "gallery": gallery(run.distilled) if run.distilled is not None else None,
         "film": film(run),
         "figures": figures(run),
-        "measured": _measured(run),
+        "measured": [] if run.result is None else _measured(run.result.evaluation),
         "experts": _experts(run),
         "seconds": _seconds(run),
         "settings": _tree(run.settings, encodable(DistillSettings())),
@@ -79,68 +82,61 @@ def _facts(run: Run) -> list[str]:
 
 def _unfinished(run: Run) -> str | None:
     """How far a run came that has no results."""
-    if run.results:
+    if run.result is not None:
         return None
     done, wanted = len(run.iterations), _setting(run, "outer", "iterations")
     return f"{done} of {wanted} iterations" if wanted else f"{done} iterations"
 
 
-def _headline(run: Run, rows: Mapping[str, Accuracy]) -> list[dict[str, str]]:
+def _headline(result: RunResult) -> list[dict[str, str]]:
     """The few numbers that matter most, each with what it is and what it is to be compared with."""
-    if "distilled" not in rows:
+    distilled, random, full = result.accuracy.distilled, result.accuracy.random, result.accuracy.full
+    if not distilled.known:
         return []
-    mean, random, full = rows["distilled"].mean, rows.get("random"), rows.get("full")
-    interval = "" if rows["distilled"].interval is None else f"95 % interval {rows['distilled'].bounds}"
-    tiles = [{"value": percent(mean), "name": "test accuracy from the distilled images alone", "more": interval}]
-    if random is not None and random.mean > 0:
-        more = f"random images: {random.value}"
-        tiles.append({"value": f"{mean / random.mean:.2f} ×", "name": "the accuracy of as many random real images", "more": more})
-    if isinstance(ratio := run.results.get("recovery_ratio"), (int, float)):
-        more = f"full training data: {full.value}" if full is not None else ""
-        tiles.append({"value": percent(ratio), "name": "of the full training data's accuracy recovered", "more": more})
+    interval = "" if distilled.ci95 is None else f"95 % interval {distilled.interval}"
+    tiles = [{"value": percent(distilled.mean), "name": "test accuracy from the distilled images alone", "more": interval}]
+    if random.mean > 0:
+        times = f"{distilled.mean / random.mean:.2f} ×"
+        tiles.append({"value": times, "name": "the accuracy of as many random real images", "more": f"random images: {random}"})
+    if result.recovery_ratio is not None:
+        more = f"full training data: {full}" if full.known else ""
+        name = "of the full training data's accuracy recovered"
+        tiles.append({"value": percent(result.recovery_ratio), "name": name, "more": more})
     return tiles
 
 
-def _bar(row: Accuracy) -> dict[str, Any]:
+def _bar(name: str, row: Accuracy) -> dict[str, Any]:
     """A row of the table, and where its bar and its interval lie, in percent of the width."""
-    low, high = (100 * min(max(end, 0.0), 1.0) for end in row.interval or (row.mean, row.mean))
-    texts = {"name": row.name, "title": row.title, "value": row.value, "bounds": row.bounds, "n": row.runs or "–"}
+    low, high = (100 * min(max(end, 0.0), 1.0) for end in row.ci95 or (row.mean, row.mean))
+    texts = {"name": name, "title": TITLES[name], "value": str(row), "bounds": row.interval, "n": row.n or "–"}
     return texts | {"mean": round(100 * row.mean, 2), "low": round(low, 2), "width": round(high - low, 2)}
 
 
-def _measured(run: Run) -> list[tuple[str, str]]:
+def _measured(result: SetResult) -> list[tuple[str, str]]:
     """How the accuracies were measured and what else they say, as pairs of name and value."""
-    results, pairs = run.results, []
-    if "name" in (results.get("protocol") or {}):
-        pairs.append(("Protocol", f"{protocol_name(results['protocol'])}, network {results.get('network')}"))
-    gain = results.get("gain") or {}
-    if gain.get("ci95"):
-        low, high = (100 * end for end in gain["ci95"])
-        known = f"{100 * gain['mean']:+.1f} points, 95 % interval {low:+.1f} … {high:+.1f}, p = {gain['p']:.2g}"
-        pairs.append(("Over random images, paired by seed", known))
-    lossless = results.get("lossless") or {}
-    if lossless.get("lossless") is not None:
-        floor = f" ({percent(lossless['floor'])} would be)" if lossless.get("floor") is not None else ""
-        pairs.append(("Lossless, to one standard deviation", "yes" if lossless["lossless"] else f"no{floor}"))
-    size = (results.get("compression") or {}).get("images")
-    if size:
-        pairs.append(("Images", f"{size['distilled']} instead of {size['real']} ({percent(size['ratio'])})"))
-    error = (results.get("predictions") or {}).get("calibration_error")
-    if error:
-        pairs.append(("Expected calibration error", percent(error["mean"])))
-    for name, row in (results.get("networks") or {}).items():
-        found = {accuracy.name: accuracy.value for accuracy in accuracies(row)}
-        pairs.append((f"With {name}", f"{found.get('distilled', '–')} (random {found.get('random', '–')})"))
+    pairs = []
+    if "name" in result.protocol:
+        pairs.append(("Protocol", f"{protocol_name(result.protocol)}, network {result.network}"))
+    if (gain := result.gain) is not None and gain.ci95 is not None:
+        pairs.append(("Over random images, paired by seed", f"{gain.points} points, 95 % interval, p = {gain.p:.2g}"))
+    if (lossless := result.lossless) is not None and lossless.lossless is not None:
+        floor = f" ({percent(lossless.floor)} would be)" if lossless.floor is not None else ""
+        pairs.append(("Lossless, to one standard deviation", "yes" if lossless.lossless else f"no{floor}"))
+    if result.compression is not None:
+        size = result.compression.images
+        pairs.append(("Images", f"{size.distilled} instead of {size.real} ({percent(size.ratio)})"))
+    if result.predictions is not None and (error := result.predictions.calibration_error) is not None:
+        pairs.append(("Expected calibration error", percent(error.mean)))
+    for name, row in result.networks.items():
+        pairs.append((f"With {name}", f"{row.accuracy.distilled} (random {row.accuracy.random})"))
     return pairs
 
 
 def _experts(run: Run) -> list[tuple[str, str]]:
     """What is known of the experts, as pairs of name and value."""
-    known = run.results.get("experts") or {}
-    held = known.get("last_epoch_accuracy")
-    listed = held if isinstance(held, list) else [held.get("mean") if isinstance(held, Mapping) else held]
-    values = [float(value) for value in listed if isinstance(value, (int, float))]
-    pairs = [("Experts", str(known["num_experts"]))] if known.get("num_experts") is not None else []
+    known = run.result.experts if run.result is not None else None
+    values = [value for value in known.last_epoch_accuracy if value is not None] if known is not None else []
+    pairs = [("Experts", str(known.num_experts))] if known is not None and known.num_experts is not None else []
     if values:
         text = percent(math.fsum(values) / len(values))
         text += f" ({percent(min(values))} to {percent(max(values))})" if len(values) > 1 else ""
@@ -152,7 +148,7 @@ def _experts(run: Run) -> list[tuple[str, str]]:
 
 def _seconds(run: Run) -> list[dict[str, Any]]:
     """Every stage with its time and its share of the longest one."""
-    held = run.results.get("seconds") or run.state.get("stages") or {}
+    held = (run.result.seconds if run.result is not None else {}) or run.state.get("stages") or {}
     times = {name: float(value) for name, value in held.items() if isinstance(value, (int, float))}
     longest, total = max(times.values(), default=0.0), math.fsum(times.values())
     rows = [
@@ -173,7 +169,8 @@ def duration(seconds: float) -> str:
 def _environment(run: Run) -> list[tuple[str, str]]:
     """With what the results were computed, and what was decided automatically."""
     metadata = run.distilled.metadata if run.distilled is not None else {}
-    known = run.results.get("environment") or metadata.get("versions") or run.state.get("environment") or {}
+    noted = run.result.evaluation.environment if run.result is not None else {}
+    known = noted or metadata.get("versions") or run.state.get("environment") or {}
     prints = {f"fingerprint of {key}": value for key, value in (metadata.get("fingerprints") or {}).items()}
     resolved = {key: value for key, value in (run.state.get("resolved") or {}).items() if key not in known}
     return [(key, text(value)) for part in (known, resolved, prints) for key, value in part.items()]

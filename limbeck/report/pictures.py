@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from limbeck.distilled.card import percent
+from limbeck.accuracy import percent
 from limbeck.distilled.preview import picture, quantise
 from limbeck.distilled.set import DistilledSet
 from limbeck.runtime.notebook import uri

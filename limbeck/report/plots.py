@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from limbeck.distilled.card import percent
+from limbeck.accuracy import percent
+from limbeck.evaluation.predictions import Predictions
 from limbeck.figures import curves
 from limbeck.figures.confusion import confusion_map
 from limbeck.figures.curves import kept_share
@@ -34,8 +35,10 @@ def figures(run: Run) -> list[dict[str, str]]:
     if kept:
         caption = "The share of each layer's parameters that enters the matching loss."
         made.append(("kept", "Parameters kept", caption, kept_share(kept)))
-    if run.distilled is not None and (confusion := (run.results.get("predictions") or {}).get("confusion")):
-        made.append(("confusion", "What is taken for what", _hardest(run), confusion_map(confusion, run.distilled.class_names)))
+    said = run.result.evaluation.predictions if run.result is not None else None
+    if run.distilled is not None and said is not None and said.confusion:
+        names = run.distilled.class_names
+        made.append(("confusion", "What is taken for what", _hardest(said, names), confusion_map(said.confusion, names)))
     keys = ("name", "title", "caption", "svg")
     return [dict(zip(keys, (name, title, text, inline_svg(drawn, name, title)), strict=True)) for name, title, text, drawn in made]
 
@@ -57,11 +60,10 @@ def _skipped(rows: Sequence[Row]) -> str:
     return f"{count} of {len(rows)} iterations ({percent(count / len(rows))}) were skipped and changed nothing."
 
 
-def _hardest(run: Run) -> str:
+def _hardest(said: Predictions, names: Sequence[str]) -> str:
     """Which class is recognised worst, of the networks trained on the distilled images."""
     text = "By networks trained on the distilled images, of the test images."
-    held = run.results["predictions"].get("per_class") or []
-    means = {name: row["mean"] for name, row in zip(run.distilled.class_names, held, strict=False) if row} if run.distilled else {}
+    means = {name: row.mean for name, row in zip(names, said.per_class, strict=False) if row is not None}
     if not means:
         return text
     low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)

@@ -19,11 +19,13 @@ from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.distilled.view_labels import VIEWS
 from limbeck.evaluation.evaluator import RANDOM_RATES, Evaluator
+from limbeck.evaluation.results import SetResult
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.outer import Callback, OuterLoop
 from limbeck.methods.registry import name_of
 from limbeck.runs.folder import RunFolder, alone, own_json
 from limbeck.runs.record import across, final_seeds, measure, networks_of, record
+from limbeck.runs.results import ExpertsUsed, RunResult
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import environment, repeatable
@@ -35,21 +37,6 @@ from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.training.images import TensorImages
 from limbeck.training.train import logits_of
-
-# What of a result goes into the set's metadata.
-EVALUATION = (
-    "accuracy",
-    "recovery_ratio",
-    "lossless",
-    "compression",
-    "gain",
-    "best_iteration",
-    "protocol",
-    "network",
-    "networks",
-    "view_labels",
-    "data",
-)
 
 
 def train_experts(settings: DistillSettings, *, progress: Progress | None = None, shard: Shard = Shard()) -> TrajectoryStore:
@@ -68,7 +55,7 @@ def distill(
     recipe: str | None = None,
     experts: TrajectoryStore | None = None,
     callbacks: Sequence[Callback] = (),
-) -> dict[str, Any]:
+) -> RunResult:
     """Distil, evaluate and save.
 
     Args:
@@ -79,10 +66,6 @@ def distill(
         recipe: the name of the recipe, noted in the result.
         experts: the experts, instead of those of the cache.
         callbacks: called at every evaluation of the outer loop.
-
-    Returns:
-        The content of `results.json`: accuracies in [0, 1] of `distilled`, `initial`, `random` and `full`, `recovery_ratio`,
-        `paths`, and per stage `seconds`, `cpu_seconds` (of this process, all its threads) and `peak_memory` (bytes, so far).
 
     Raises:
         UsageError: for data, a network or an `ipc` that do not fit, or a run folder that is taken; nothing is written then.
@@ -102,7 +85,7 @@ def distill(
             )
         repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
         if folder.results_file.exists():
-            return own_json(folder.results_file)
+            return RunResult.from_dict(own_json(folder.results_file))
         torch.set_num_threads(folder.resolved.threads)  # sums over threads round differently: a resumed run keeps the number
         return _run(workspace, folder, recipe, callbacks)
 
@@ -119,7 +102,7 @@ def _hold_start(workspace: Workspace, folder: RunFolder) -> None:
     write_json(folder.state_file, {**state, "init": found})
 
 
-def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks: Sequence[Callback]) -> dict[str, Any]:
+def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks: Sequence[Callback]) -> RunResult:
     settings, evaluator = workspace.settings, workspace.evaluator().decided(workspace.settings.ipc)
     reuse_freed_memory()
     if workspace.method.kind != "objective":
@@ -131,23 +114,26 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks:
     else:
         start, small, facts = _distilled(workspace, folder, evaluator, callbacks)
     save = partial(_save, workspace, folder, recipe)
-    save(small, {"environment": environment(workspace.device)})  # what is distilled is there whatever becomes of its evaluation
+    save(small)  # what is distilled is there whatever becomes of its evaluation
     if settings.view_labels.store:
         with folder.stage("label views"):
             stored = evaluator.label_views(small, folder.path / VIEWS, settings.view_labels, workspace.progress)
         small = replace(small, views=stored)
     with folder.stage("evaluate"):
         measured = _measured(workspace, evaluator, small, start)
-    paths = {"run": str(folder.path), "distilled": str(folder.path / "distilled")}
-    spent = {"seconds": folder.seconds, "cpu_seconds": folder.cpu_seconds, "peak_memory": folder.peak_memory}
-    results = {**measured, **facts, "paths": paths, **spent}
+    result = RunResult(
+        evaluation=measured,
+        seconds=folder.seconds,
+        cpu_seconds=folder.cpu_seconds,
+        peak_memory=folder.peak_memory,
+        experts=_experts_used(workspace.experts, settings) if workspace.needs_experts else None,
+        **facts,
+    ).at(run=str(folder.path), distilled=str(folder.path / "distilled"))
     if workspace.needs_experts:
-        store = workspace.experts
-        results["paths"] = {**paths, "experts": str(store.path)}
-        results["experts"] = {"num_experts": settings.experts.num_experts, "last_epoch_accuracy": _last_accuracies(store, settings)}
-    save(small, results)
-    write_json(folder.results_file, results)
-    return results
+        result = result.at(experts=str(workspace.experts.path))
+    save(small, result)
+    write_json(folder.results_file, result)
+    return result
 
 
 def _built(workspace: Workspace, folder: Path) -> SmallSet:
@@ -231,28 +217,28 @@ def _with_step_size(workspace: Workspace, evaluator: Evaluator, small: SmallSet)
     return tried[max(range(len(tried)), key=lambda i: found[i])]
 
 
-def _measured(workspace: Workspace, evaluator: Evaluator, small: SmallSet, start: SmallSet | None) -> dict[str, Any]:
-    """The record of the final evaluation, beside it the initial images, where there are any, and other networks."""
+def _measured(workspace: Workspace, evaluator: Evaluator, small: SmallSet, start: SmallSet | None) -> SetResult:
+    """The final evaluation, beside it the initial images, where there are any, and other networks."""
     settings, progress = workspace.settings, workspace.progress
     seeds = final_seeds(settings.eval.seeds)
-    measured = measure(evaluator, small, seeds, progress)
-    found = record(evaluator, small, measured, seeds, progress)
+    found = record(evaluator, small, measure(evaluator, small, seeds, progress), progress)
     if start is not None:
         first = _with_step_size(workspace, evaluator, start)
-        initial = evaluator.accuracies(evaluator.logits(first, seeds, progress=progress, name="initial images")).to_dict()
-        found["accuracy"] = {"distilled": found["accuracy"]["distilled"], "initial": initial, **found["accuracy"]}
+        initial = evaluator.accuracies(evaluator.logits(first, seeds, progress=progress, name="initial images"))
+        found = replace(found, accuracy=replace(found.accuracy, initial=initial))
     others = [network for network in networks_of(settings) if network is not settings.network and network != settings.network]
-    return found | across(workspace, small, others, seeds) if others else found
+    return replace(found, networks=across(workspace, small, others, seeds))
 
 
-def _last_accuracies(store: TrajectoryStore, settings: DistillSettings) -> list[float | None]:
-    """Of the experts that were trained to the last epoch, which are those that give labels."""
+def _experts_used(store: TrajectoryStore, settings: DistillSettings) -> ExpertsUsed:
+    """How good those were that were trained to the last epoch, which are those that give labels."""
     epochs, labels = settings.experts.train_epochs, settings.experts.label_experts or settings.experts.num_experts
     curves = [store.accuracies(expert) for expert in range(labels)]
-    return [curve[epochs - 1] if len(curve) >= epochs else None for curve in curves]
+    last = tuple(curve[epochs - 1] if len(curve) >= epochs else None for curve in curves)
+    return ExpertsUsed(num_experts=settings.experts.num_experts, last_epoch_accuracy=last)
 
 
-def _save(workspace: Workspace, folder: RunFolder, recipe: str | None, small: SmallSet, results: dict[str, Any]) -> None:
+def _save(workspace: Workspace, folder: RunFolder, recipe: str | None, small: SmallSet, result: RunResult | None = None) -> None:
     settings = workspace.settings
     metadata = {
         "method": name_of(settings.method),
@@ -260,9 +246,9 @@ def _save(workspace: Workspace, folder: RunFolder, recipe: str | None, small: Sm
         "settings": plain(settings),
         "resolved": plain(folder.resolved),
         "seeds": {"seed": settings.seed, "data": settings.data.seed},
-        "versions": results["environment"],
+        "versions": environment(workspace.device),
         "fingerprints": workspace.record(),
-        "evaluation": {key: results[key] for key in EVALUATION if key in results},
+        "evaluation": {} if result is None else result.in_metadata,
     }
     DistilledSet(
         set=small.to("cpu"),

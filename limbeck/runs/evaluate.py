@@ -5,22 +5,25 @@ nothing about it.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
+from limbeck.accuracy import Comparison
 from limbeck.distilled.plausibility import check_fit, suspicious
 from limbeck.distilled.read import ForeignOptions, read_set
 from limbeck.distilled.set import DistilledSet
+from limbeck.distilled.small_set import SmallSet
 from limbeck.distilled.view_labels import VIEWS
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import resolve as resolve_protocol
+from limbeck.evaluation.results import Evaluation, SetResult
 from limbeck.evaluation.statistics import Looks, compare, decide, differences, holm, seeds_needed
 from limbeck.evaluation.view_labels import asks, check_storable
+from limbeck.networks.factory import Factory
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runs.measurements import FURTHER, Subject
 from limbeck.runs.record import Measured, final_seeds, measure, networks_of, record
@@ -31,7 +34,7 @@ from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import cache_root, lock
 from limbeck.runtime.progress import NoProgress, Progress
 
-Factory = Callable[[int, int, int, int], nn.Module]
+Entry = Path | str | DistilledSet | SmallSet  # a set to evaluate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,17 +61,17 @@ class EvaluationOptions:
 
 
 def evaluate(
-    paths: Path | str | Sequence[Path | str],
+    sets: Entry | Sequence[Entry],
     settings: DistillSettings,
     *,
     networks: Sequence[str | nn.Module | Factory] = (),
     options: EvaluationOptions = EvaluationOptions(),
     progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Evaluate small sets on the test split of `settings.data`, beside random subsets of the same size and the full data.
+) -> Evaluation:
+    """Evaluate small sets on the test split of the data, beside random subsets of the same size and the full data.
 
     Args:
-        paths: one or several: folders of a `DistilledSet` or of images, `.npz` files, `.pt` pairs (`read_set`).
+        sets: one or several: values, folders of a `DistilledSet` or of images, `.npz` files, `.pt` pairs (`read_set`).
         settings: usually those in a set's own metadata. With `view_labels.store` a set without labels of views gets them, where
             the protocol asks a teacher about views.
         networks: names, modules for these images, or functions (channels, height, width, classes) that build one; empty takes
@@ -76,57 +79,58 @@ def evaluate(
         options: see there.
         progress: where to report.
 
-    Returns:
-        Of one set the record of `runs.record.record`, with `networks` (the same of further ones), `further`, `notes`,
-        `paths` and `seconds`; of several `sets`, a list of these, and `comparisons`, pair by pair and network by network.
-
     Raises:
         UsageError: when a set cannot be read or does not fit the data.
     """
     began = time.perf_counter()
-    several = not isinstance(paths, (str, Path))
-    places = [Path(paths)] if isinstance(paths, (str, Path)) else [Path(path) for path in paths]
+    entries = [sets] if isinstance(sets, (str, Path, DistilledSet, SmallSet)) else list(sets)
     workspace = Workspace(settings, progress or NoProgress())
-    flat = [_flat(workspace, network) for network in networks or networks_of(settings)]
-    sets = [_Set.read(path, workspace, options) for path in places]
-    for one in sets:
+    flat = [workspace.network_of(network) for network in networks or networks_of(settings)]
+    under = [_Set.of(entry, f"set {number}", workspace, options) for number, entry in enumerate(entries, start=1)]
+    for one in under:
         one.check_views(workspace)
     for network in flat:
-        for one in sets:
+        for one in under:
             one.evaluators[network.name] = one.evaluator(workspace, network)
             if not options.trust:
                 one.refuse_permuted(network.name, workspace.progress)
-    for one in sets:
+    for one in under:
         one.label_views(flat[0].name, workspace, options)
-    found = {network.name: _measured(sets, network.name, options, workspace) for network in flat}
-    results = [one.result(found, options, workspace) for one in sets]
+    found = {network.name: _measured(under, network.name, options, workspace) for network in flat}
+    results = [
+        one.result({network: measured[number] for network, measured in found.items()}, options, workspace)
+        for number, one in enumerate(under)
+    ]
     if options.keep:
-        for one, result in zip(sets, results, strict=True):
+        for one, result in zip(under, results, strict=True):
             one.keep(result, workspace.progress)
+    comparisons = _comparisons([one.name for one in under], results, list(found), options.looks)
     seconds = {"evaluate": round(time.perf_counter() - began, 3)}
-    if not several and len(results) == 1:
-        return results[0] | {"seconds": seconds}
-    comparisons = _comparisons(sets, results, found, options.looks)
-    return {"sets": results, "comparisons": comparisons, "seconds": seconds}
+    return Evaluation(sets=tuple(results), comparisons=comparisons, seconds=seconds)
 
 
 @dataclass(eq=False)
 class _Set:
-    """A set under evaluation."""
+    """A set under evaluation; `path` is where it lies, if it does."""
 
-    path: Path
+    name: str
+    path: Path | None
     held: DistilledSet
     notes: list[str]
     evaluators: dict[str, Evaluator]
 
     @classmethod
-    def read(cls, path: Path, workspace: Workspace, options: EvaluationOptions) -> "_Set":
-        data = workspace.data
-        held = read_set(path, data, workspace.preprocessing, options=options.foreign)
-        notes = [*held.metadata.get("assumed", ()), *check_fit(held, data, workspace.preprocessing)]
+    def of(cls, entry: Entry, name: str, workspace: Workspace, options: EvaluationOptions) -> "_Set":
+        data, preprocessing, path = workspace.data, workspace.preprocessing, None
+        if isinstance(entry, SmallSet):
+            entry = DistilledSet(set=entry, preprocessing=preprocessing, class_names=data.class_names, metadata={})
+        if not isinstance(entry, DistilledSet):
+            path, name = Path(entry), str(entry)
+            entry = read_set(path, data, preprocessing, options=options.foreign)
+        notes = [*entry.metadata.get("assumed", ()), *check_fit(entry, data, preprocessing)]
         for note in notes:
-            workspace.progress.say(f"note: {path}: {note}")
-        return cls(path, held, notes, {})
+            workspace.progress.say(f"note: {name}: {note}")
+        return cls(name, path, entry, notes, {})
 
     def evaluator(self, workspace: Workspace, network: FlatNetwork) -> Evaluator:
         evaluator = workspace.evaluator_of(network)
@@ -140,18 +144,18 @@ class _Set:
         check_storable(s.view_labels, protocol, workspace.data.num_classes)
         if not s.view_labels.store:
             return
-        own = DistilledSet.is_at(self.path)
-        require(own, "view_labels.store", True, f"possible with {str(self.path)!r}, which is no saved distilled set")
+        own = self.path is not None and DistilledSet.is_at(self.path)
+        require(own, "view_labels.store", True, f"possible with {self.name!r}, which is no saved distilled set")
         if views is None:
             return
         for key in ("dtype", "top"):
             kept, wanted = views.about["coding"][key], getattr(s.view_labels, key)
-            require(kept == wanted, f"view_labels.{key}", wanted, f"{kept!r}, as in the labels that {str(self.path)!r} has")
+            require(kept == wanted, f"view_labels.{key}", wanted, f"{kept!r}, as in the labels that {self.name!r} has")
 
     def label_views(self, network: str, workspace: Workspace, options: EvaluationOptions) -> None:
         """Ask the teacher of that network about the views, where labels are to be stored and the set has none."""
         s, evaluator = workspace.settings, self.evaluators[network]
-        if self.held.views is not None or not s.view_labels.store or not asks(evaluator.protocol):
+        if self.path is None or self.held.views is not None or not s.view_labels.store or not asks(evaluator.protocol):
             return
         place = cache_root() / "views" / f"{fingerprint(str(self.path.resolve()))}.safetensors"
         with lock(place):
@@ -171,77 +175,57 @@ class _Set:
         evaluator = self.evaluators[network]
         module = evaluator.full_data.teacher(lambda: evaluator.images_of("test"), progress)
         if found := suspicious(self.held, module):
-            raise UsageError(f"path: {str(self.path)!r}: {'; '.join(found)} (--trust evaluates it nevertheless)")
+            raise UsageError(f"path: {self.name!r}: {'; '.join(found)} (--trust evaluates it nevertheless)")
 
-    def result(
-        self, found: dict[str, list[tuple["_Set", Measured, range]]], options: EvaluationOptions, workspace: Workspace
-    ) -> dict[str, Any]:
-        """The record of this set: of the first network, the others beside it."""
-        records = {}
-        for network, rows in found.items():
-            measured, seeds = next((measured, seeds) for one, measured, seeds in rows if one is self)
-            records[network] = record(self.evaluators[network], self.held.set, measured, seeds, workspace.progress)
-        first, *others = records
-        result: dict[str, Any] = records[first] | {"paths": {"distilled": str(self.path)}, "notes": self.notes}
-        if others:
-            result["networks"] = {name: {key: records[name][key] for key in _BRIEF} for name in others}
-        material = Subject(self.evaluators[first], self.held, self.path, workspace)
-        result["further"] = {name: FURTHER[name](material) for name in options.further}
-        return result
+    def result(self, measured: Mapping[str, Measured], options: EvaluationOptions, workspace: Workspace) -> SetResult:
+        """The result of this set: of the first network, the others beside it."""
+        first, *others = (
+            record(self.evaluators[network], self.held.set, found, workspace.progress) for network, found in measured.items()
+        )
+        subject = Subject(self.evaluators[first.network], self.held, self.path, workspace)
+        return replace(
+            first,
+            networks={one.network: one for one in others},
+            measurements={name: FURTHER[name](subject) for name in options.further},
+            paths={} if self.path is None else {"distilled": self.name},
+            notes=tuple(self.notes),
+        )
 
-    def keep(self, result: dict[str, Any], progress: Progress) -> None:
+    def keep(self, result: SetResult, progress: Progress) -> None:
         """Note the result in the set's own metadata."""
-        if not DistilledSet.is_at(self.path):
+        if self.path is None or not DistilledSet.is_at(self.path):
             return
-        kept = {key: value for key, value in result.items() if key not in ("paths", "notes")}
+        kept = {key: value for key, value in result.to_dict().items() if key not in ("paths", "notes")}
         try:
             DistilledSet.append_evaluation(self.path, kept)
         except OSError as error:
             progress.say(f"warning: {self.path} could not be written to ({error.strerror}); the result is not noted there")
 
 
-_BRIEF = ("accuracy", "recovery_ratio", "lossless", "gain")
-
-
-def _flat(workspace: Workspace, network: str | nn.Module | Factory) -> FlatNetwork:
-    if isinstance(network, str):
-        return workspace.network_of(network)
-    module = network if isinstance(network, nn.Module) else network(*workspace.data.shape, workspace.data.num_classes)
-    require(isinstance(module, nn.Module), "networks", type(module).__name__, "a torch module or a function that builds one")
-    return FlatNetwork(module, type(module).__name__).to(workspace.device)
-
-
-def _measured(
-    sets: Sequence[_Set], network: str, options: EvaluationOptions, workspace: Workspace
-) -> list[tuple[_Set, Measured, range]]:
+def _measured(sets: Sequence[_Set], network: str, options: EvaluationOptions, workspace: Workspace) -> list[Measured]:
     """The networks of every set, as many as asked for, or until the sets can be told apart."""
+
+    def train(seeds: range) -> list[Measured]:
+        return [measure(one.evaluators[network], one.held.set, seeds, workspace.progress) for one in sets]
+
     if options.looks is None:
-        seeds = final_seeds(workspace.settings.eval.seeds)
-        return [(one, measure(one.evaluators[network], one.held.set, seeds, workspace.progress), seeds) for one in sets]
-    found: dict[int, Measured] = {}
-    done, looks = 0, _shared(options.looks, len(sets))
+        return train(final_seeds(workspace.settings.eval.seeds))
+    looks = _shared(options.looks, len(sets))
+    found: list[Measured] = []
     for count in looks.at:
-        new = final_seeds(count)[done:]
-        for number, one in enumerate(sets):
-            part = measure(one.evaluators[network], one.held.set, new, workspace.progress)
-            before = found.get(number)
-            found[number] = part if before is None else before.joined(part)
-        done = count
-        if all(decide(found_so_far, looks) is not None for found_so_far in _differences(sets, network, found)):
+        more = train(final_seeds(count)[len(found[0].seeds) if found else 0 :])
+        found = [before.joined(new) for before, new in zip(found, more, strict=True)] if found else more
+        if all(decide(known, looks) is not None for known in _differences([one.evaluators[network] for one in sets], found)):
             break
-    return [(one, found[number], final_seeds(done)) for number, one in enumerate(sets)]
+    return found
 
 
-def _differences(sets: Sequence[_Set], network: str, found: dict[int, Measured]) -> list[list[float]]:
+def _differences(evaluators: Sequence[Evaluator], found: Sequence[Measured]) -> list[list[float]]:
     """Accuracy differences seed by seed: of every pair of sets, or of the only one and random images."""
-
-    def values(number: int, random: bool = False) -> Sequence[float]:
-        measured = found[number]
-        return sets[number].evaluators[network].accuracies(measured.random if random else measured.distilled).values
-
-    if len(sets) == 1:
-        return [differences(values(0), values(0, True))]
-    return [differences(values(i), values(j)) for i, j in combinations(range(len(sets)), 2)]
+    values = [one.accuracies(measured.distilled).values for one, measured in zip(evaluators, found, strict=True)]
+    if len(found) == 1:
+        return [differences(values[0], evaluators[0].accuracies(found[0].random).values)]
+    return [differences(a, b) for a, b in combinations(values, 2)]
 
 
 def _shared(looks: Looks, sets: int) -> Looks:
@@ -250,23 +234,17 @@ def _shared(looks: Looks, sets: int) -> Looks:
 
 
 def _comparisons(
-    sets: Sequence[_Set], results: Sequence[dict[str, Any]], found: dict[str, Any], looks: Looks | None
-) -> list[dict[str, Any]]:
+    names: Sequence[str], results: Sequence[SetResult], networks: Sequence[str], looks: Looks | None
+) -> tuple[Comparison, ...]:
     """Every pair of sets under every network, with p-values as they are, and adjusted for their number (Holm) and for the looks."""
     rows = []
-    for network in found:
-        accuracies = [
-            result["accuracy"] if network == result["network"] else result["networks"][network]["accuracy"] for result in results
-        ]
-        values = [accuracy["distilled"]["values"] for accuracy in accuracies]
-        for i, j in combinations(range(len(sets)), 2):
-            row = {"a": str(sets[i].path), "b": str(sets[j].path), "network": network, **compare(values[i], values[j]).to_dict()}
-            row["seeds_needed"] = seeds_needed(values[i], values[j])
-            if looks is not None:
-                row["verdict"] = decide(differences(values[i], values[j]), _shared(looks, len(sets))) or "undecided"
-            rows.append(row)
+    for network in networks:
+        values = [result.by_network[network].accuracy.distilled.values for result in results]
+        for (a, of_a), (b, of_b) in combinations(zip(names, values, strict=True), 2):
+            verdict = None if looks is None else decide(differences(of_a, of_b), _shared(looks, len(names))) or "undecided"
+            found = replace(compare(of_a, of_b), a=a, b=b, network=network, verdict=verdict)
+            rows.append(replace(found, seeds_needed=seeds_needed(of_a, of_b)))
     # Looked at again and again, a p says as much as one that is so many times as large (Bonferroni).
     times = 1 if looks is None else len(looks.at)
-    for row, p in zip(rows, holm([min(1.0, times * row["p"]) for row in rows]), strict=True):
-        row["p_adjusted"] = p
-    return rows
+    adjusted = holm([min(1.0, times * one.p) for one in rows if one.p is not None])
+    return tuple(replace(one, p_adjusted=p) for one, p in zip(rows, adjusted, strict=True))

@@ -28,6 +28,7 @@ from limbeck.runtime.files import read_json, read_tensors, write_json
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.kept import cache_root
 from limbeck.runtime.random import generator
+from limbeck.runtime.records import Record
 from limbeck.training.images import prepare_split
 
 
@@ -37,7 +38,7 @@ class Subject:
 
     evaluator: Evaluator
     held: DistilledSet
-    path: Path
+    path: Path | None
     workspace: Workspace
 
     @property
@@ -59,21 +60,27 @@ class Subject:
         return evaluator.accuracies(logits).mean
 
 
-def _ranking(material: Subject) -> dict[str, Any]:
+def _ranking(material: Subject) -> scores.Ranking:
     """DD-Ranking's scores of label kinds."""
     evaluator, hard = material.evaluator, material.under("dd-hard")
     return scores.ranking(evaluator.full().mean, material.accuracy(hard), material.accuracy(evaluator), material.random(evaluator))
 
 
-def _robustness(material: Subject) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class LabelsAndAugmentation(Record):
+    """Mean accuracies with `stored` and with `hard` labels, and what augmentation does."""
+
+    labels: Mapping[str, float]
+    augmentation: scores.Robustness
+
+
+def _robustness(material: Subject) -> LabelsAndAugmentation:
     """Accuracies under other labels and without augmentation."""
     evaluator, plain = material.evaluator, material.under("none")
     augmented = material.accuracy(evaluator), material.random(evaluator)
     labels = {"stored": augmented[0], "hard": material.accuracy(material.under("dd-hard"))}
-    return {
-        "labels": labels,
-        "augmentation": scores.robustness(*augmented, material.accuracy(plain), material.random(plain)),
-    }
+    augmentation = scores.robustness(*augmented, material.accuracy(plain), material.random(plain))
+    return LabelsAndAugmentation(labels=labels, augmentation=augmentation)
 
 
 def _areas(material: Subject) -> dict[str, Any]:
@@ -187,8 +194,9 @@ def _cells(material: Subject, study: str) -> Cells:
 def _initial(material: Subject) -> tuple[Tensor, str]:
     """The images that the set began as, where its run folder still has them; else random real ones of the same classes."""
     held, evaluator = material.held, material.evaluator
-    first = material.path.parent / "snapshots" / "iteration-000000.safetensors"
-    if material.path.name == "distilled" and first.is_file():
+    path = material.path or Path()
+    first = path.parent / "snapshots" / "iteration-000000.safetensors"
+    if path.name == "distilled" and first.is_file():
         images = read_tensors(first)[0]["X"]
         if images.shape == held.images.shape:
             return images, "initial"
@@ -197,7 +205,7 @@ def _initial(material: Subject) -> tuple[Tensor, str]:
     return drawn.images.cpu()[torch.cat(rows)[torch.argsort(torch.argsort(held.classes, stable=True), stable=True)]], "random"
 
 
-FURTHER: Mapping[str, Callable[[Subject], dict[str, Any]]] = {
+FURTHER: Mapping[str, Callable[[Subject], Any]] = {
     "ranking": _ranking,
     "robustness": _robustness,
     "areas": _areas,

@@ -15,13 +15,18 @@ from limbeck.runtime.checked import Checked, is_data
 
 
 def plain(value: Any) -> Any:
-    """`value` as JSON types: data classes become objects, tuples lists, NumPy scalars numbers, objects in settings descriptions."""
+    """`value` as JSON types: data classes become objects (records as they say), tuples lists, NumPy scalars numbers.
+
+    What else a setting holds becomes a description.
+    """
     if isinstance(value, Checked):
         held = value.values().items()
         return {name: plain(item) if isinstance(item, Checked) or is_data(item) else described(item) for name, item in held}
+    if hasattr(type(value), "__json__"):
+        return value.__json__()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]

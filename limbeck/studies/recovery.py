@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any
 
-from limbeck.evaluation.results import MINUS, Accuracy, points
+from limbeck.accuracy import MINUS, Accuracy, points
 from limbeck.evaluation.statistics import compare, compare_unpaired, holm, seeds_needed, summarise
 from limbeck.studies.cells import Record
 from limbeck.studies.table import LEVEL, REFERENCES, ending, images_text, remarks

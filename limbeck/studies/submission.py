@@ -16,7 +16,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from limbeck.evaluation.results import Accuracies
+from limbeck.accuracy import Accuracies
 from limbeck.evaluation.statistics import summarise
 from limbeck.methods.registry import method_of
 from limbeck.runs.settings import DistillSettings

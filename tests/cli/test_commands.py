@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from limbeck.cli.main import main
-from limbeck.cli.output import print_results
 from limbeck.recipes import describe, load_recipe, recipe_names, recipe_text
+from limbeck.runs.results import RunResult
 from limbeck.runs.settings import DistillSettings
 
 RESULTS = {
@@ -34,19 +34,19 @@ class Library:
     def __init__(self) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
 
-    def distill(self, settings: DistillSettings, output: Path, **options: Any) -> dict[str, Any]:
+    def distill(self, settings: DistillSettings, output: Path, **options: Any) -> RunResult:
         self.calls.append(("distill", {"settings": settings, "output": output, **options}))
         print("a library says something")
-        return RESULTS
+        return RunResult.from_dict(RESULTS)
 
     def train_experts(self, settings: DistillSettings, **options: Any) -> Any:
         self.calls.append(("train_experts", {"settings": settings, **options}))
         summary = {"path": "cache/experts", "num_experts": 3, "bytes": 1000}
         return SimpleNamespace(path=Path("cache/experts"), summary=lambda: summary)
 
-    def evaluate(self, path: Path, settings: DistillSettings, **options: Any) -> dict[str, Any]:
-        self.calls.append(("evaluate", {"path": path, "settings": settings, **options}))
-        return RESULTS
+    def evaluate(self, sets: list[Path], settings: DistillSettings, **options: Any) -> str:
+        self.calls.append(("evaluate", {"sets": sets, "settings": settings, **options}))
+        return "an evaluation"
 
     def write_report(self, run: Path) -> Path:
         self.calls.append(("write_report", {"run": run}))
@@ -149,7 +149,7 @@ def test_evaluate_takes_the_stored_settings_under_the_overrides(
     monkeypatch.setattr("limbeck.runs.evaluate.evaluate", library.evaluate)
     assert main(["evaluate", folder, "eval.seeds=9", "--data", "moved.npz"]) == 0
     _, call = library.calls[0]
-    assert call["path"] == Path("runs/scenes/distilled")
+    assert call["sets"] == [Path("runs/scenes/distilled")]
     assert (call["settings"].eval.seeds, call["settings"].data.source, call["settings"].seed) == (9, "moved.npz", 7)
     assert (call["settings"].eval.epochs, call["settings"].eval.protocol) == (100, "dd")
     assert math.isinf(call["settings"].outer.max_match_loss)
@@ -162,7 +162,7 @@ def test_evaluate_hands_over_what_was_asked_for(library: Library, monkeypatch: p
     words += ["--until-significant", "12", "--also", "ranking,areas", "--class-order", "x,y", "--labels", "hard", "--no-record"]
     assert main(words) == 0
     _, call = library.calls[0]
-    assert call["path"] == [Path("a"), Path("b.pt")]
+    assert call["sets"] == [Path("a"), Path("b.pt")]
     settings = call["settings"].eval
     assert (settings.protocol, settings.networks, settings.seeds, settings.full_epochs) == ("kd", "ResNet18,MLP", 6, 3)
     assert settings.epochs is None  # the recipe's hundred belong to its own protocol
@@ -265,6 +265,7 @@ def test_report(library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[
 NOISY = """
 import ctypes, os, sys, types
 from pathlib import Path
+from limbeck.runs.results import RunResult
 
 def distill(settings, output, **options):
     print("stray: print")
@@ -274,7 +275,8 @@ def distill(settings, output, **options):
     os.system("echo stray: child")
     ctypes.CDLL(None).printf(b"stray: C\\n")
     options["progress"].say("stray: progress")
-    return {"accuracy": {"distilled": {"mean": float("nan")}}, "loss": float("inf"), "paths": {}}
+    accuracy = {"distilled": {"mean": 0.5, "std": float("nan")}}
+    return RunResult.from_dict({"accuracy": accuracy, "recovery_ratio": float("inf"), "paths": {}})
 
 sys.modules["limbeck.runs.distill"] = types.SimpleNamespace(distill=distill)
 sys.modules["limbeck.report.html"] = types.SimpleNamespace(write_report=lambda run: Path("report.html"))
@@ -287,8 +289,9 @@ def test_json_is_alone_on_standard_output(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run([sys.executable, "-c", NOISY], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
-    numbers = {"accuracy": {"distilled": {"mean": "NaN"}}, "loss": "Infinity"}
-    assert json.loads(done.stdout) == {**numbers, "paths": {"report": "report.html"}}
+    printed = json.loads(done.stdout)
+    assert (printed["accuracy"]["distilled"]["std"], printed["recovery_ratio"]) == ("NaN", "Infinity")
+    assert printed["paths"] == {"report": "report.html"}
     assert done.stdout.count("\n") == 1
     strays = ("print", "write", "the real stream", "descriptor", "child", "C", "progress")
     assert sorted(done.stderr.splitlines()) == sorted(f"stray: {kind}" for kind in strays)
@@ -312,13 +315,11 @@ def test_a_run_that_has_not_ended_holds_no_set(tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().err == f"limbeck: error: {message}\n"
 
 
-def test_summary_warns_of_iterations_that_changed_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    print_results({**RESULTS, "skipped_share": 0.75, "best_iteration": 0})
-    out = " ".join(capsys.readouterr().out.split())
+def test_summary_warns_of_iterations_that_changed_nothing() -> None:
+    out = " ".join(str(RunResult.from_dict({**RESULTS, "skipped_share": 0.75, "best_iteration": 0})).split())
     assert "warning: 75.0 % of the iterations changed nothing: their loss or gradient was not finite, or above" in out
     assert "warning: no iteration was better on the validation images than the initial images, which are the result" in out
-    print_results({**RESULTS, "skipped_share": 0.0, "best_iteration": 500})
-    assert "warning" not in capsys.readouterr().out
+    assert "warning" not in str(RunResult.from_dict({**RESULTS, "skipped_share": 0.0, "best_iteration": 500}))
 
 
 def test_recipes_fit_into_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -334,9 +335,10 @@ def test_recipes_fit_into_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: py
 POOR = r"""
 import sys, types
 from pathlib import Path
+from limbeck.runs.results import RunResult
 
 results = {"accuracy": {"distilled": {"mean": 0.5, "std": 0.1, "ci95": [0.4, 0.6], "n": 2}}, "paths": {"run": "runs/\u732b\udcff"}}
-sys.modules["limbeck.runs.distill"] = types.SimpleNamespace(distill=lambda *_, **__: results)
+sys.modules["limbeck.runs.distill"] = types.SimpleNamespace(distill=lambda *_, **__: RunResult.from_dict(results))
 sys.modules["limbeck.report.html"] = types.SimpleNamespace(write_report=lambda run: Path("report.html"))
 from limbeck.cli.main import main
 sys.exit(main(["distill", "scenes", *sys.argv[1:]]))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from limbeck.cli import comp_dd, compare, distill, output
+from limbeck.cli import comp_dd, compare, distill
 from limbeck.studies.recovery import Recovery
 from limbeck.studies.table import Table
 
@@ -35,11 +35,6 @@ def test_categories_and_methods_of_a_benchmark(capsys: pytest.CaptureFixture[str
     comp_dd.show(Recovery.from_dict({"title": "", "benchmark": "", "tables": [table]}))
     printed = capsys.readouterr().out
     assert printed.count(ODD) == printed.count(":dog: easy") == 2
-
-
-def test_networks_of_an_evaluation(capsys: pytest.CaptureFixture[str]) -> None:
-    output._print_table(("network",), [(ODD,)])
-    assert ODD in capsys.readouterr().out
 
 
 def test_recipes_of_a_plan(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import torch
 import yaml
 from distilled.samples import sample_set, summary
 
-from limbeck.distilled.card import Accuracy, accuracies, accuracy, card
+from limbeck.distilled.card import card
 from limbeck.distilled.preview import picture, preview, quantise
 from limbeck.distilled.set import DistilledSet
 
@@ -60,14 +60,6 @@ def test_card_of_a_set_about_which_nothing_is_known() -> None:
     head, body = parts(card(sample_set()))
     assert head["pretty_name"] == "Images, distilled to 6 images"
     assert "## Results" not in body and "## Settings" not in body and "| Method | unknown |" in body
-
-
-def test_one_seed_has_no_deviation() -> None:
-    row = accuracy("distilled", {"mean": 0.5, "std": None, "ci95": None, "n": 1, "values": [0.5]})
-    assert row == Accuracy("distilled", 0.5, None, None, 1)
-    assert (row.value, row.bounds) == ("50.0 %", "–")
-    assert accuracy("distilled", {"mean": None}) is None and accuracy("distilled", None) is None
-    assert [row.name for row in accuracies({"accuracy": {"other": summary(0.1), "full": summary(0.2)}})] == ["full", "other"]
 
 
 def test_names_are_text_and_nothing_else() -> None:

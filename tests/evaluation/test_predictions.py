@@ -13,8 +13,8 @@ from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
 from torch import Tensor
 
 from limbeck.evaluation.predictions import (
+    Predictions,
     accuracy,
-    average,
     brier_score,
     calibration_error,
     confusion,
@@ -25,6 +25,13 @@ from limbeck.evaluation.predictions import (
 )
 
 NOTHING = (torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))
+
+
+def of_one(logits: Tensor, labels: Tensor) -> dict[str, Any]:
+    """The figures of a single network."""
+    found = describe([logits], labels).to_dict()
+    figures = {key: value["mean"] if isinstance(value, dict) else value for key, value in found.items()}
+    return figures | {"per_class": [one and one["mean"] for one in found["per_class"]]}
 
 
 def case(seed: int, count: int = 200, classes: int = 7) -> tuple[Tensor, Tensor]:
@@ -58,7 +65,7 @@ def test_worked_by_hand() -> None:
     # p = (.8, .2), (.6, .4), (.3, .7) with labels 0, 1, 1: right, wrong, right.
     p = torch.tensor([[0.8, 0.2], [0.6, 0.4], [0.3, 0.7]], dtype=torch.float64)
     logits, labels = p.log(), torch.tensor([0, 1, 1])
-    found = describe(logits, labels)
+    found = of_one(logits, labels)
     assert found["accuracy"] == pytest.approx(2 / 3)
     assert found["per_class"] == [1.0, 0.5]
     assert found["confusion"] == [[1, 0], [1, 1]]
@@ -105,7 +112,7 @@ def test_against_scikit_learn() -> None:
 def test_ranges_and_how_the_figures_hang_together(seed: int, count: int, classes: int, scale: float) -> None:
     logits, labels = case(seed, count, classes)
     logits = scale * logits
-    found = describe(logits, labels)
+    found = of_one(logits, labels)
     assert 0 <= found["calibration_error"] <= 1
     assert 0 <= found["brier_score"] <= 2
     assert found["negative_log_likelihood"] >= 0
@@ -119,21 +126,21 @@ def test_ranges_and_how_the_figures_hang_together(seed: int, count: int, classes
     shares = [share for share in found["per_class"] if share is not None]
     assert len(shares) == len(set(labels.tolist()))
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-    again = describe(logits[order], labels[order])
+    again = of_one(logits[order], labels[order])
     assert again["confusion"] == found["confusion"]
     assert again["calibration_error"] == pytest.approx(found["calibration_error"], abs=1e-9)
 
 
 def test_a_perfect_network() -> None:
     labels = torch.tensor([0, 3, 1, 1])
-    found = describe(100.0 * torch.nn.functional.one_hot(labels, 7), labels)
+    found = of_one(100.0 * torch.nn.functional.one_hot(labels, 7), labels)
     assert (found["accuracy"], found["top_5"]) == (1.0, 1.0)
     assert [found[key] for key in ("calibration_error", "negative_log_likelihood", "brier_score")] == pytest.approx([0, 0, 0])
     assert found["per_class"] == [1.0, 1.0, None, 1.0, None, None, None]
 
 
 def test_a_sure_and_wrong_network() -> None:
-    found = describe(torch.tensor([[1e4, 0.0]] * 3), torch.ones(3, dtype=torch.long))
+    found = of_one(torch.tensor([[1e4, 0.0]] * 3), torch.ones(3, dtype=torch.long))
     assert [found[key] for key in ("accuracy", "calibration_error", "brier_score")] == [0.0, 1.0, 2.0]
     assert found["negative_log_likelihood"] == 1e4  # finite, where the log of a rounded probability would not be
 
@@ -151,30 +158,29 @@ def test_what_is_not_finite_is_wrong(bad: float) -> None:
     logits, labels = torch.eye(6)[[0, 1, 1]], torch.tensor([0, 1, 1])
     logits[0, 0] = bad
     logits[1, 5] = bad
-    found = describe(logits, labels)
+    found = of_one(logits, labels)
     assert (found["n"], found["not_finite"]) == (3, 2)
     assert found["accuracy"] == found["top_5"] == pytest.approx(1 / 3)
     assert found["per_class"] == [0.0, 0.5, None, None, None, None]
     assert torch.tensor(found["confusion"]).sum() == 1
-    alone = describe(logits[2:], labels[2:])
+    alone = of_one(logits[2:], labels[2:])
     for key in ("calibration_error", "negative_log_likelihood", "brier_score"):
         assert found[key] == alone[key]
     json.dumps(found, allow_nan=False)
 
 
 def test_a_network_that_diverged() -> None:
-    found = describe(torch.full((4, 6), math.nan), torch.zeros(4, dtype=torch.long))
+    found = of_one(torch.full((4, 6), math.nan), torch.zeros(4, dtype=torch.long))
     assert (found["accuracy"], found["top_5"], found["not_finite"]) == (0.0, 0.0, 4)
     assert [found[key] for key in ("calibration_error", "negative_log_likelihood", "brier_score")] == [None] * 3
-    both = average([found, describe(torch.eye(6)[:4], torch.zeros(4, dtype=torch.long))])
-    assert both["accuracy"]["values"] == [0.0, 0.25]
-    assert both["brier_score"]["n"] == 1
-    assert both["not_finite"] == 4
-    assert average([found])["brier_score"] is None
+    both = describe([torch.full((4, 6), math.nan), torch.eye(6)[:4]], torch.zeros(4, dtype=torch.long))
+    assert both.accuracy is not None and both.accuracy.values == (0.0, 0.25)
+    assert both.brier_score is not None and both.brier_score.n == 1
+    assert both.not_finite == 4
 
 
 def test_one_class_and_one_image() -> None:
-    found = describe(torch.tensor([[3.0]]), torch.tensor([0]))
+    found = of_one(torch.tensor([[3.0]]), torch.tensor([0]))
     assert (found["accuracy"], found["confusion"], found["per_class"]) == (1.0, [[1]], [1.0])
     assert [found[key] for key in ("calibration_error", "negative_log_likelihood", "brier_score")] == [0, 0, 0]
 
@@ -182,21 +188,20 @@ def test_one_class_and_one_image() -> None:
 def test_average_over_seeds() -> None:
     labels = torch.tensor([0, 0, 1, 1])
     right, half = torch.eye(3)[[0, 0, 1, 1]], torch.eye(3)[[0, 1, 1, 2]]
-    found = average([describe(right, labels), describe(half, labels)])
-    assert found["accuracy"]["mean"] == 0.75
-    assert found["accuracy"]["std"] == pytest.approx(0.5 / math.sqrt(2))
-    assert [None if share is None else share["mean"] for share in found["per_class"]] == [0.75, 0.75, None]
-    assert found["confusion"] == [[1.5, 0.5, 0.0], [0.0, 1.5, 0.5], [0.0, 0.0, 0.0]]
-    assert (found["n"], found["not_finite"], found["top_5"]) == (4, 0, None)
-    assert found["calibration_error"]["n"] == 2
-    json.dumps(found, allow_nan=False)
+    found = describe([right, half], labels)
+    assert found.accuracy is not None and found.accuracy.mean == 0.75
+    assert found.accuracy.std == pytest.approx(0.5 / math.sqrt(2))
+    assert [None if share is None else share.mean for share in found.per_class] == [0.75, 0.75, None]
+    assert found.confusion == ((1.5, 0.5, 0.0), (0.0, 1.5, 0.5), (0.0, 0.0, 0.0))
+    assert (found.n, found.not_finite, found.top_5) == (4, 0, None)
+    assert found.calibration_error is not None and found.calibration_error.n == 2
+    assert Predictions.from_dict(json.loads(json.dumps(found.to_dict(), allow_nan=False))) == found
 
 
-def test_average_of_what_does_not_belong_together() -> None:
-    one = describe(torch.eye(3), torch.arange(3))
-    for wrong in ([], [one, describe(torch.eye(3)[:2], torch.arange(2))], [one, describe(torch.eye(4)[:3], torch.arange(3))]):
+def test_networks_that_do_not_belong_together() -> None:
+    for wrong in ([], [torch.eye(3), torch.eye(3)[:2]], [torch.eye(3), torch.eye(4)[:3]]):
         with pytest.raises(ValueError, match="at least one network"):
-            average(wrong)
+            describe(wrong, torch.arange(3))
 
 
 @pytest.mark.parametrize(
@@ -220,7 +225,7 @@ def test_what_is_refused(logits: Tensor, labels: Tensor, message: str) -> None:
         calibration_error,
         negative_log_likelihood,
         brier_score,
-        describe,
+        of_one,
     ]
     for measure in measures:
         with pytest.raises(ValueError, match=message):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from limbeck.evaluation.results import Accuracies, Accuracy, Comparison, points
+from limbeck.accuracy import Accuracies, Accuracy, Comparison, points
 from limbeck.evaluation.statistics import compare, summarise
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbeck.evaluation.scores import compression, lossless, ranking, recovery_ratio, robustness
+from limbeck.accuracy import Accuracy
+from limbeck.evaluation.scores import Seeds, compression, lossless, ranking, recovery_ratio, robustness
 from limbeck.evaluation.statistics import summarise
 from limbeck.runtime.errors import UsageError
 
@@ -23,41 +24,41 @@ def test_recovery_ratio() -> None:
 
 def test_lossless_within_one_standard_deviation() -> None:
     # Full: mean .8, s = √((.01 + .01) / 1 · 1) = .141421 with n − 1 (with n it would be .1); the floor is .658579.
-    full = summarise([0.7, 0.9]).to_dict()
-    result = lossless(summarise([0.66, 0.66, 0.66]).to_dict(), full)
-    assert result["lossless"] is True
-    assert result["floor"] == pytest.approx(0.658579, abs=1e-6)
-    assert result["std"] == pytest.approx(0.141421, abs=1e-6)
-    assert (result["distilled"], result["full"]) == (pytest.approx(0.66), pytest.approx(0.8))
-    assert result["n"] == {"distilled": 3, "full": 2}
-    assert lossless(summarise([0.65]).to_dict(), full)["lossless"] is False
-    assert lossless(summarise([0.1, 1.0]).to_dict(), full)["lossless"] is False  # the distilled set's own spread is no excuse
-    json.dumps(result, allow_nan=False)
+    full = summarise([0.7, 0.9])
+    result = lossless(summarise([0.66, 0.66, 0.66]), full)
+    assert result.lossless is True
+    assert result.floor == pytest.approx(0.658579, abs=1e-6)
+    assert result.std == pytest.approx(0.141421, abs=1e-6)
+    assert (result.distilled, result.full) == (pytest.approx(0.66), pytest.approx(0.8))
+    assert result.n == Seeds(distilled=3, full=2)
+    assert lossless(summarise([0.65]), full).lossless is False
+    assert lossless(summarise([0.1, 1.0]), full).lossless is False  # the distilled set's own spread is no excuse
+    json.dumps(result.to_dict(), allow_nan=False)
 
 
 def test_lossless_at_the_edge() -> None:
     # .25 ± .125: s = .125, and exactly one of it below is not more than one below.
-    full = {"mean": 0.25, "std": 0.125, "n": 3}
-    assert lossless({"mean": 0.125, "std": 0.0, "n": 2}, full)["lossless"] is True
-    assert lossless({"mean": 0.12, "std": 0.0, "n": 2}, full)["lossless"] is False
+    full = Accuracy(mean=0.25, std=0.125, n=3)
+    assert lossless(Accuracy(mean=0.125, std=0.0, n=2), full).lossless is True
+    assert lossless(Accuracy(mean=0.12, std=0.0, n=2), full).lossless is False
     # .6, .7, .8: s = .1, as .7 − .6 is but for rounding.
     for low in (0.1, 0.2, 0.3, 0.5, 0.6, 0.7):
-        assert lossless(summarise([low, low]).to_dict(), summarise([low, low + 0.1, low + 0.2]).to_dict())["lossless"] is True
+        assert lossless(summarise([low, low]), summarise([low, low + 0.1, low + 0.2])).lossless is True
 
 
 def test_lossless_with_one_full_seed() -> None:
-    assert lossless(summarise([0.5]).to_dict(), summarise([0.5]).to_dict())["lossless"] is True
-    result = lossless(summarise([0.49]).to_dict(), summarise([0.5]).to_dict())
-    assert (result["lossless"], result["std"], result["floor"]) == (None, None, None)
+    assert lossless(summarise([0.5]), summarise([0.5])).lossless is True
+    result = lossless(summarise([0.49]), summarise([0.5]))
+    assert (result.lossless, result.std, result.floor) == (None, None, None)
 
 
 def test_compression() -> None:
     # 100 images of 3 · 32 · 32 = 3072 numbers, 4 bytes each, and 100 · 10 labels of 4; 50 000 images of 3072 bytes.
     result = compression((100, 3, 32, 32), 10, 50_000, (3, 32, 32))
-    assert result["images"] == {"distilled": 100, "real": 50_000, "ratio": 0.002}
-    assert result["bytes"] == {"distilled": 1_232_800, "labels": 4000, "real": 153_600_000, "ratio": 1_232_800 / 153_600_000}
-    assert compression((4, 1, 2, 2), 0, 4, (1, 2, 2))["bytes"]["ratio"] == 4.0
-    assert compression((1, 3, 8, 8), 2, 1, (3, 16, 16))["bytes"]["ratio"] == (4 * 192 + 8) / 768
+    assert result.images.to_dict() == {"distilled": 100, "real": 50_000, "ratio": 0.002}
+    assert result.bytes.to_dict() == {"distilled": 1_232_800, "labels": 4000, "real": 153_600_000, "ratio": 1_232_800 / 153_600_000}
+    assert compression((4, 1, 2, 2), 0, 4, (1, 2, 2)).bytes.ratio == 4.0
+    assert compression((1, 3, 8, 8), 2, 1, (3, 16, 16)).bytes.ratio == (4 * 192 + 8) / 768
     for wrong in [((0, 3, 8, 8), 2, 1, (3, 8, 8)), ((1, 3, 8, 8), -1, 1, (3, 8, 8)), ((1, 3, 8, 8), 2, 0, (3, 8, 8))]:
         with pytest.raises(ValueError, match="at least 1"):
             compression(*wrong)
@@ -66,38 +67,38 @@ def test_compression() -> None:
 def test_ranking_worked_by_hand() -> None:
     # HLR = .9 − .5 = .4; IOR = .6 − .4 = .2; α = .1 − .2 = −.1; (e^−.1 − e^−1) / (e − e^−1) = (.904837 − .367879) / 2.350402.
     result = ranking(0.9, 0.5, 0.6, 0.4)
-    assert result["hlr"] == pytest.approx(0.4)
-    assert result["ior"] == pytest.approx(0.2)
-    assert result["alpha"] == pytest.approx(-0.1)
-    assert result["lrs"] == pytest.approx(0.228454, abs=1e-6)
+    assert result.hlr == pytest.approx(0.4)
+    assert result.ior == pytest.approx(0.2)
+    assert result.alpha == pytest.approx(-0.1)
+    assert result.lrs == pytest.approx(0.228454, abs=1e-6)
     # w = .75: α = .15 − .1 = .05; (1.051271 − .367879) / 2.350402.
-    assert ranking(0.9, 0.5, 0.6, 0.4, 0.75)["lrs"] == pytest.approx(0.290755, abs=1e-6)
+    assert ranking(0.9, 0.5, 0.6, 0.4, 0.75).lrs == pytest.approx(0.290755, abs=1e-6)
 
 
 def test_robustness_worked_by_hand() -> None:
     # .7 − .5 = .2 and .4 − .5 = −.1; β = .05; with γ = .25: .05 − .075 = −.025, (.975310 − .367879) / 2.350402.
     result = robustness(0.7, 0.5, 0.4, 0.5)
-    assert (result["gain_aug"], result["gain_plain"]) == (pytest.approx(0.2), pytest.approx(-0.1))
-    assert result["beta"] == pytest.approx(0.05)
-    assert result["ars"] == pytest.approx(0.290755, abs=1e-6)
-    assert robustness(0.7, 0.5, 0.4, 0.5, 0.25)["ars"] == pytest.approx(0.258437, abs=1e-6)
+    assert (result.gain_aug, result.gain_plain) == (pytest.approx(0.2), pytest.approx(-0.1))
+    assert result.beta == pytest.approx(0.05)
+    assert result.ars == pytest.approx(0.290755, abs=1e-6)
+    assert robustness(0.7, 0.5, 0.4, 0.5, 0.25).ars == pytest.approx(0.258437, abs=1e-6)
 
 
 def test_scores_at_their_limits() -> None:
-    assert ranking(0, 1, 1, 0)["alpha"] == 1
-    assert ranking(0, 1, 1, 0)["lrs"] == 1
-    assert ranking(1, 0, 0, 1)["alpha"] == -1
-    assert ranking(1, 0, 0, 1)["lrs"] == 0
-    assert ranking(0.7, 0.7, 0.3, 0.3)["lrs"] == pytest.approx((1 - math.exp(-1)) / (math.e - math.exp(-1)))  # .2689
-    assert robustness(1, 0, 1, 0)["ars"] == 1
-    assert robustness(0, 1, 0, 1)["ars"] == 0
+    assert ranking(0, 1, 1, 0).alpha == 1
+    assert ranking(0, 1, 1, 0).lrs == 1
+    assert ranking(1, 0, 0, 1).alpha == -1
+    assert ranking(1, 0, 0, 1).lrs == 0
+    assert ranking(0.7, 0.7, 0.3, 0.3).lrs == pytest.approx((1 - math.exp(-1)) / (math.e - math.exp(-1)))  # .2689
+    assert robustness(1, 0, 1, 0).ars == 1
+    assert robustness(0, 1, 0, 1).ars == 0
 
 
 @given(unit, unit, unit, unit, unit)
 def test_scores_stay_in_the_unit_interval(p: float, q: float, r: float, s: float, weight: float) -> None:
-    for score in (ranking(p, q, r, s, weight)["lrs"], robustness(p, q, r, s, weight)["ars"]):
+    for score in (ranking(p, q, r, s, weight).lrs, robustness(p, q, r, s, weight).ars):
         assert -1e-12 <= score <= 1 + 1e-12
-    assert ranking(p, q, max(r, s), s, weight)["lrs"] >= ranking(p, q, s, s, weight)["lrs"]
+    assert ranking(p, q, max(r, s), s, weight).lrs >= ranking(p, q, s, s, weight).lrs
 
 
 @pytest.mark.parametrize("wrong", [45.2, -0.1, math.nan, math.inf])
@@ -111,7 +112,7 @@ def test_percentages_are_refused(wrong: float) -> None:
                 call(*values)
     for distilled, full in ((wrong, 0.5), (0.5, wrong)):
         with pytest.raises(UsageError, match="a fraction"):
-            lossless({"mean": distilled, "std": 0.1, "n": 2}, {"mean": full, "std": 0.1, "n": 2})
+            lossless(Accuracy(mean=distilled, std=0.1, n=2), Accuracy(mean=full, std=0.1, n=2))
 
 
 @pytest.mark.parametrize("weight", [-0.1, 1.1, math.nan])

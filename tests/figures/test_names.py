@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from limbeck.accuracy import Accuracy
 from limbeck.cli.main import main
-from limbeck.evaluation.results import Accuracy
 from limbeck.figures.comparisons import comparison_figure, recovery_figure
 from limbeck.figures.confusion import confusion_map
 from limbeck.figures.style import MARK, drawable, inline_svg, png

@@ -134,8 +134,8 @@ def test_a_run_is_seeded_and_a_stopped_one_ends_with_the_same_bits(
         for tensor in ("images", "labels", "classes"):
             assert torch.equal(getattr(other, tensor), getattr(made[0], tensor)), tensor
         assert other.syn_lr == made[0].syn_lr
-        assert result["accuracy"] == results[0]["accuracy"]
-    assert ("experts" in results[0]) == bool(trained) == method_of(method).experts  # nothing else may train any
+        assert result.accuracy == results[0].accuracy
+    assert (results[0].experts is not None) == bool(trained) == method_of(method).experts  # nothing else may train any
     held = made[0]
     assert held.images.shape == (3, 3, 8, 8) and held.images.isfinite().all() and held.classes.tolist() == [0, 1, 2]
     assert held.metadata["method"] == method and settings_from_plain(held.metadata["settings"]) == asked
@@ -170,7 +170,7 @@ def test_labels_are_of_either_kind_where_the_method_allows_both(tmp_path: Path, 
 @pytest.mark.parametrize("init", STARTS)
 def test_a_loop_goes_from_any_start(tmp_path: Path, source: str, method: str, init: str) -> None:
     results = distill(settings(method, source, init=init, outer__iterations="1", ipc="2"), tmp_path / "run")
-    assert results["accuracy"]["distilled"]["n"] == 2
+    assert results.accuracy.distilled.n == 2
     assert DistilledSet.load(tmp_path / "run" / "distilled").classes.tolist() == [0, 0, 1, 1, 2, 2]
 
 

@@ -74,16 +74,16 @@ def settings(**changes: str) -> DistillSettings:
 def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
     made = settings()
     results = distill(made, tmp_path / "run", recipe="scenes")
-    assert results == read_json(tmp_path / "run" / "results.json")
-    assert set(results["accuracy"]) == {"distilled", "initial", "random", "full"}
+    assert results.to_dict() == read_json(tmp_path / "run" / "results.json")
+    assert {name for name, _ in results.accuracy.items()} == {"distilled", "initial", "random", "full"}
     for name in ("distilled", "initial", "random", "full"):
-        assert results["accuracy"][name]["n"] == 2
-        assert all(0 <= value <= 1 for value in results["accuracy"][name]["values"])
-    ratio = results["accuracy"]["distilled"]["mean"] / results["accuracy"]["full"]["mean"]
-    assert results["recovery_ratio"] == pytest.approx(ratio)
-    assert list(results["seconds"]) == ["experts", "initial", "compile", "distil", "evaluate"]
+        assert results.accuracy[name].n == 2
+        assert all(0 <= value <= 1 for value in results.accuracy[name].values)
+    ratio = results.accuracy.distilled.mean / results.accuracy.full.mean
+    assert results.recovery_ratio == pytest.approx(ratio)
+    assert list(results.seconds) == ["experts", "initial", "compile", "distil", "evaluate"]
     held = DistilledSet.load(tmp_path / "run" / "distilled")
-    snapshot, header = read_tensors(tmp_path / "run" / "snapshots" / f"iteration-{results['best_iteration']:06d}.safetensors")
+    snapshot, header = read_tensors(tmp_path / "run" / "snapshots" / f"iteration-{results.best_iteration:06d}.safetensors")
     assert torch.equal(held.images, snapshot["X"])
     assert torch.equal(held.labels, snapshot["Y"])
     assert held.syn_lr == snapshot["syn_lr"].item()
@@ -93,18 +93,18 @@ def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
     assert [row["iteration"] for row in rows if row["kind"] == "iteration"] == list(range(30))
     evaluations = {row["iteration"]: row["accuracy"]["mean"] for row in rows if row["kind"] == "evaluation"}
     assert list(evaluations) == [0, 10, 20, 30]
-    assert evaluations[results["best_iteration"]] == max(evaluations.values())
+    assert evaluations[results.best_iteration] == max(evaluations.values())
     # ⌊αP⌋ parameters are dropped, so that the kept shares of the layers, weighted by their sizes, add up to P − ⌊αP⌋.
     _, header = read_tensors(tmp_path / "run" / "snapshots" / "iteration-000030.safetensors")
     network = flat_network(made.network, (3, 16, 16), 10)
     sizes = dict(zip(network.shapes, network.sizes, strict=True))
     kept = sum(size * header["kept_share"][name] for name, size in sizes.items())
     assert kept == pytest.approx(network.num_parameters - network.num_parameters // 4)
-    store = TrajectoryStore(Path(results["paths"]["experts"]))
+    store = TrajectoryStore(Path(results.paths["experts"]))
     assert store.summary().epochs == [0, 1, 2, 3, 4]
     again = evaluate(tmp_path / "run" / "distilled", made)
-    assert again["accuracy"]["distilled"] == results["accuracy"]["distilled"]
-    assert again["accuracy"]["random"] == results["accuracy"]["random"]
+    assert again.accuracy.distilled == results.accuracy.distilled
+    assert again.accuracy.random == results.accuracy.random
     assert train_experts(made).path == store.path
 
 
@@ -114,7 +114,7 @@ def test_engines_and_starts(tmp_path: Path, engine: str, init: str) -> None:
     results = distill(settings(engine__kind=engine, init=init, outer__iterations="2", eval__every="2"), tmp_path / "run")
     rows = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if row["kind"] == "iteration"]
     assert all(row["grad_norm_images"] > 0 for row in rows)
-    assert DistilledSet.load(Path(results["paths"]["distilled"])).ipc == 1
+    assert DistilledSet.load(Path(results.paths["distilled"])).ipc == 1
 
 
 def test_the_control_weightings_and_plain_matching(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 def test_what_failed_before_its_first_result_can_be_started_anew(tmp_path: Path) -> None:
     with pytest.raises(Failure, match=r"experts.expert_lr \(1e\+30\) is too large"):
         distill(settings(experts__expert_lr="1e30"), tmp_path / "run")
-    assert distill(settings(outer__iterations="1"), tmp_path / "run")["accuracy"]["distilled"]["n"] == 2
+    assert distill(settings(outer__iterations="1"), tmp_path / "run").accuracy.distilled.n == 2
 
 
 def test_the_final_evaluation_can_be_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,10 +182,10 @@ def test_the_final_evaluation_can_be_made_again(tmp_path: Path, monkeypatch: pyt
         distill(settings(outer__iterations="1"), tmp_path / "run")
     held = DistilledSet.load(tmp_path / "run" / "distilled")
     results = distill(settings(outer__iterations="1", eval__seeds="3"), tmp_path / "run", resume=True)
-    assert results["accuracy"]["distilled"]["n"] == 3
+    assert results.accuracy.distilled.n == 3
     assert torch.equal(DistilledSet.load(tmp_path / "run" / "distilled").images, held.images)
     more = distill(settings(outer__iterations="1", eval__seeds="2"), tmp_path / "run", resume=True)
-    assert more["accuracy"]["distilled"]["values"] == results["accuracy"]["distilled"]["values"][:2]
+    assert more.accuracy.distilled.values == results.accuracy.distilled.values[:2]
 
 
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "settings.json", "state.json", "results.json", "metrics.jsonl"])
@@ -203,7 +203,7 @@ def test_a_broken_file_is_named(tmp_path: Path, name: str) -> None:
 def test_a_first_write_that_was_cut_off_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".settings.json.x.part").write_text("{")
-    assert distill(settings(outer__iterations="1"), tmp_path / "run")["best_iteration"] in (0, 1)
+    assert distill(settings(outer__iterations="1"), tmp_path / "run").best_iteration in (0, 1)
 
 
 def test_the_checkpoint_is_chosen_on_validation_with_other_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

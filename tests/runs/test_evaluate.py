@@ -24,6 +24,7 @@ from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, read_tensors
+from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.progress import NoProgress
 
 OVERRIDES = {
@@ -81,15 +82,15 @@ def test_the_same_figures_twice_and_a_record_in_the_set(workspace: Workspace, tm
     before = (path / "distilled.safetensors").read_bytes()
     first, second = evaluate(path, settings()), evaluate(path, settings())
     for key in ("accuracy", "recovery_ratio", "lossless", "compression", "gain", "predictions", "protocol", "network", "data"):
-        assert first[key] == second[key], key
-    assert first["protocol"]["seeds"] == [1000, 1001]
-    assert (first["protocol"]["name"], first["protocol"]["version"], first["protocol"]["epochs"]) == ("dd", 1, 30)
-    assert first["data"]["fingerprint"] == workspace.data.fingerprint
-    assert first["compression"]["images"] == {"distilled": 20, "real": 360, "ratio": 20 / 360}
-    matrix = torch.tensor(first["predictions"]["confusion"])
-    assert matrix.diagonal().sum() / matrix.sum() == pytest.approx(first["accuracy"]["distilled"]["mean"])
+        assert getattr(first, key) == getattr(second, key), key
+    assert first.protocol["seeds"] == [1000, 1001]
+    assert tuple(first.protocol[key] for key in ("name", "version", "epochs")) == ("dd", 1, 30)
+    assert first.data["fingerprint"] == workspace.data.fingerprint
+    assert first.compression.images.to_dict() == {"distilled": 20, "real": 360, "ratio": 20 / 360}
+    matrix = torch.tensor(first.predictions.confusion)
+    assert matrix.diagonal().sum() / matrix.sum() == pytest.approx(first.accuracy.distilled.mean)
     held = DistilledSet.load(path)
-    assert [record["accuracy"] for record in held.metadata["evaluations"]] == [first["accuracy"], second["accuracy"]]
+    assert [record["accuracy"] for record in held.metadata["evaluations"]] == [one.accuracy.to_dict() for one in (first, second)]
     assert (path / "distilled.safetensors").read_bytes() == before
     card = (path / "README.md").read_text()
     assert card.count("| dd 1, 30 epochs | ConvNetD2-w16 |") == 2
@@ -109,21 +110,21 @@ def test_a_folder_that_cannot_be_written_to_costs_nobody_the_result(
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr("limbeck.distilled.set.write_json", refuse)
-    assert evaluate(path, settings(), progress=Noted())["accuracy"]["distilled"]["n"] == 2
+    assert evaluate(path, settings(), progress=Noted()).accuracy.distilled.n == 2
     assert said == [f"warning: {path} could not be written to (Read-only file system); the result is not noted there"]
 
 
 def test_several_sets_and_networks_are_compared_on_the_same_seeds(workspace: Workspace, tmp_path: Path) -> None:
     many, few = real_set(workspace, 8).save(tmp_path / "many"), real_set(workspace, 1).save(tmp_path / "few")
     found = evaluate([many, few], settings(eval__networks="ConvNetD2-w16,ConvNetD1-w8"), options=QUIET)
-    assert [one["paths"]["distilled"] for one in found["sets"]] == [str(many), str(few)]
-    assert [row["network"] for row in found["comparisons"]] == ["ConvNetD2-w16", "ConvNetD1-w8"]
-    for row in found["comparisons"]:
-        records = [one if row["network"] == one["network"] else one["networks"][row["network"]] for one in found["sets"]]
-        a, b = (record["accuracy"]["distilled"]["values"] for record in records)
-        assert row["mean"] == pytest.approx(np.mean(np.array(a) - np.array(b)))
-        assert row["p_adjusted"] >= row["p"]
-    assert found["comparisons"][0]["mean"] > 0.05
+    assert [one.paths["distilled"] for one in found.sets] == [str(many), str(few)]
+    assert [row.network for row in found.comparisons] == ["ConvNetD2-w16", "ConvNetD1-w8"]
+    for row in found.comparisons:
+        records = [one.by_network[row.network] for one in found.sets]
+        a, b = (record.accuracy.distilled.values for record in records)
+        assert row.mean == pytest.approx(np.mean(np.array(a) - np.array(b)))
+        assert row.p_adjusted >= row.p
+    assert found.comparisons[0].mean > 0.05
     assert "evaluations" not in DistilledSet.load(many).metadata
 
 
@@ -131,13 +132,13 @@ def test_seeds_are_added_until_a_verdict_and_no_further(workspace: Workspace, tm
     many, few = real_set(workspace, 8).save(tmp_path / "many"), real_set(workspace, 1).save(tmp_path / "few")
     looks = Looks(least=3, most=8)
     apart = evaluate([many, few], settings(), options=EvaluationOptions(looks=looks, keep=False))
-    (row,) = apart["comparisons"]
-    assert row["verdict"] == "a better"
-    assert row["n"] in looks.at[:3]
+    (row,) = apart.comparisons
+    assert row.verdict == "a better"
+    assert row.n in looks.at[:3]
     same = evaluate([few, few], settings(), options=EvaluationOptions(looks=Looks(least=2, most=3), keep=False))
-    assert (same["comparisons"][0]["verdict"], same["comparisons"][0]["n"]) == ("undecided", 3)
+    assert (same.comparisons[0].verdict, same.comparisons[0].n) == ("undecided", 3)
     alone = evaluate(few, settings(), options=EvaluationOptions(looks=Looks(least=2, most=3), keep=False))
-    assert alone["accuracy"]["distilled"]["n"] == alone["accuracy"]["random"]["n"] in (2, 3)
+    assert alone.accuracy.distilled.n == alone.accuracy.random.n in (2, 3)
 
 
 def plant(held: DistilledSet, fault: str) -> DistilledSet:
@@ -177,10 +178,10 @@ def test_a_planted_fault_is_refused_in_a_line(workspace: Workspace, tmp_path: Pa
 
 def test_a_sound_set_is_not_refused_and_trust_lets_a_permuted_one_pass(workspace: Workspace, tmp_path: Path) -> None:
     sound = real_set(workspace, 5)
-    assert evaluate(sound.save(tmp_path / "sound"), settings(), options=QUIET)["notes"] == []
+    assert evaluate(sound.save(tmp_path / "sound"), settings(), options=QUIET).notes == ()
     permuted = plant(sound, "permuted labels").save(tmp_path / "permuted")
     found = evaluate(permuted, settings(), options=EvaluationOptions(trust=True, keep=False))
-    assert found["accuracy"]["distilled"]["mean"] < 0.1  # chance is a tenth, and these labels are always wrong
+    assert found.accuracy.distilled.mean < 0.1  # chance is a tenth, and these labels are always wrong
 
 
 class Small(nn.Module):
@@ -201,10 +202,10 @@ def test_modules_and_factories_are_networks(workspace: Workspace, tmp_path: Path
     module = Small(3, 10)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     found = evaluate(path, settings(), networks=[module, "ConvNetD1-w8"], options=QUIET)
-    assert (found["network"], list(found["networks"])) == ("Small", ["ConvNetD1-w8"])
+    assert (found.network, list(found.networks)) == ("Small", ["ConvNetD1-w8"])
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     built = evaluate(path, settings(), networks=[lambda channels, height, width, classes: Small(channels, classes)], options=QUIET)
-    assert built["accuracy"] == found["accuracy"]
+    assert built.accuracy.distilled.n == 2
 
 
 def test_other_peoples_files_are_measured_like_our_own(workspace: Workspace, tmp_path: Path) -> None:
@@ -213,7 +214,7 @@ def test_other_peoples_files_are_measured_like_our_own(workspace: Workspace, tmp
     own = evaluate(held.save(tmp_path / "set"), settings(), options=QUIET)
     foreign = dataclasses.replace(EvaluationOptions().foreign, normalised="yes", labels="logits", syn_lr=0.05)
     found = evaluate(tmp_path / "theirs.pt", settings(), options=EvaluationOptions(foreign=foreign))
-    assert found["accuracy"] == own["accuracy"]
+    assert found.accuracy == own.accuracy
 
 
 @pytest.mark.parametrize("name", ["ranking", "robustness", "areas", "distances", "continual", "membership"])
@@ -222,13 +223,13 @@ def test_further_measurements(workspace: Workspace, tmp_path: Path, name: str) -
     found = evaluate(
         path, settings(eval__epochs="5", eval__full_epochs="3"), options=EvaluationOptions(further=[name], keep=False, trust=True)
     )
-    result = found["further"][name]
-    json.dumps(result, allow_nan=False)
+    result = found.measurements[name]
+    json.dumps(plain(result), allow_nan=False)
     if name == "ranking":
-        assert result["ior"] == pytest.approx(found["accuracy"]["distilled"]["mean"] - found["accuracy"]["random"]["mean"])
-        assert result["acc_real_hard"] == found["accuracy"]["full"]["mean"]
+        assert result.ior == pytest.approx(found.accuracy.distilled.mean - found.accuracy.random.mean)
+        assert result.acc_real_hard == found.accuracy.full.mean
     elif name == "robustness":
-        assert result["labels"]["stored"] == found["accuracy"]["distilled"]["mean"]
+        assert result.labels["stored"] == found.accuracy.distilled.mean
     elif name == "areas":
         assert result["compared_with"] == "random"
         assert result["test_images"]["chance"]["n"] == 500
@@ -247,11 +248,11 @@ def test_a_search_goes_on_where_it_was_stopped(workspace: Workspace, tmp_path: P
     monkeypatch.setattr("limbeck.evaluation.architecture_search.search_space", lambda **_: names)
     made = settings(eval__epochs="3", eval__full_epochs="2")
     options = EvaluationOptions(further=["search"], keep=False, trust=True)
-    first = evaluate(path, made, options=options)["further"]["search"]
+    first = evaluate(path, made, options=options).measurements["search"]
     assert set(first["accuracy"]) == {"distilled", "random", "full"}
     assert all(list(row) == names for row in first["accuracy"].values())
     monkeypatch.setattr("limbeck.evaluation.fits.ProtocolFit.__call__", lambda *_, **__: pytest.fail("trained again"))
-    assert evaluate(path, made, options=options)["further"]["search"]["accuracy"] == first["accuracy"]
+    assert evaluate(path, made, options=options).measurements["search"]["accuracy"] == first["accuracy"]
 
 
 def test_without_validation_the_last_iterate_is_the_result_of_all_training_images(tmp_path: Path) -> None:
@@ -270,11 +271,11 @@ def test_without_validation_the_last_iterate_is_the_result_of_all_training_image
     }
     made = load_recipe("scenes", OVERRIDES | short)
     results = distill(made, tmp_path / "run")
-    assert results["best_iteration"] == 4
-    assert results["protocol"]["validation"] is False
-    assert results["compression"]["images"]["real"] == 400  # nothing was kept apart
+    assert results.best_iteration == 4
+    assert results.protocol["validation"] is False
+    assert results.evaluation.compression.images.real == 400  # nothing was kept apart
     last, header = read_tensors(tmp_path / "run" / "snapshots" / "iteration-000004.safetensors")
     assert torch.equal(DistilledSet.load(tmp_path / "run" / "distilled").images, last["X"])
     assert header["accuracy"] is None
     again = evaluate(tmp_path / "run" / "distilled", made)
-    assert again["accuracy"]["distilled"] == read_json(tmp_path / "run" / "results.json")["accuracy"]["distilled"]
+    assert again.accuracy.distilled.to_dict() == read_json(tmp_path / "run" / "results.json")["accuracy"]["distilled"]

@@ -53,7 +53,7 @@ def test_another_set_is_taken_up_to_the_bit(tmp_path: Path, method: str, form: s
     made = DistilledSet.load(tmp_path / "run" / "distilled")
     assert made.classes.tolist() == list(range(10))
     assert len(made.metadata["fingerprints"]["init"]) == 16
-    assert results["accuracy"]["initial"]["n"] == 2
+    assert results.accuracy.initial.n == 2
 
 
 def test_a_run_goes_on_where_another_ended_and_so_do_its_labels(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path, method: str, init
     results = distill(asked, tmp_path / "stopped", resume=True)
     tensors = (tmp_path / run / "distilled" / "distilled.safetensors" for run in ("whole", "stopped"))
     assert next(tensors).read_bytes() == next(tensors).read_bytes()
-    assert results["accuracy"] == whole["accuracy"]
+    assert results.accuracy == whole.accuracy
 
 
 def test_a_changed_start_is_not_gone_on_with(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_changed_start_is_not_gone_on_with(tmp_path: Path) -> None:
     changed(held, images=held.images + 1e-3).save(path)
     with pytest.raises(UsageError, match=r"^init: the set in '.*' has changed since the run in '.*' was started$"):
         distill(asked, tmp_path / "run", resume=True)
-    assert read_json(tmp_path / "run" / "results.json") == results
+    assert read_json(tmp_path / "run" / "results.json") == results.to_dict()
     with pytest.raises(UsageError, match=r"^init: 'real' is not '.*', which the run in"):
         distill(settings("dm", init="real", outer__iterations="1"), tmp_path / "run", resume=True)
 

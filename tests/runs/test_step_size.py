@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from limbeck.accuracy import Accuracy
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.evaluator import RANDOM_RATES, Evaluator
@@ -39,10 +40,10 @@ def step_sizes(monkeypatch: pytest.MonkeyPatch, path: Path, **changes: str) -> t
     """η of the set of a run, and those that were tried on the validation split beside the start's."""
     seen: list[float] = []
 
-    def distilled(self: Evaluator, small: SmallSet, *, split: str = "test", **others: Any) -> dict[str, Any]:
+    def distilled(self: Evaluator, small: SmallSet, *, split: str = "test", **others: Any) -> Accuracy:
         assert split == "val" and small.syn_lr is not None
         seen.append(small.syn_lr)
-        return {"mean": 0.5 if small.syn_lr == LIKES else 0.1}
+        return Accuracy(mean=0.5 if small.syn_lr == LIKES else 0.1)
 
     monkeypatch.setattr(Evaluator, "distilled", distilled)
     changed = {key.replace("__", "."): value for key, value in changes.items()}

@@ -87,18 +87,18 @@ def test_a_run_stores_them_and_its_set_is_evaluated_from_them(tmp_path: Path, mo
     assert held.views is not None and held.views.epochs == 3
     assert held.views.about["coding"] == {"dtype": "bf16", "top": 3, "temperature": 20.0}
     known = {"epochs": 3, "batch_size": 10, "teacher": "ConvNetD2-w8", "coding": held.views.about["coding"]}
-    assert results["view_labels"] == {**known, "bytes_per_view": held.views.bytes_per_view}
-    assert held.metadata["evaluation"]["view_labels"] == results["view_labels"]
-    assert "label views" in results["seconds"]
+    assert results.evaluation.view_labels == {**known, "bytes_per_view": held.views.bytes_per_view}
+    assert held.metadata["evaluation"]["view_labels"] == results.evaluation.view_labels
+    assert "label views" in results.seconds
     assert settings_from_plain(held.metadata["settings"]) == made == settings_from_plain(encodable(made))
     monkeypatch.setattr(view_labels, "encode", never)
     again = evaluate(path, made)
-    assert again["accuracy"]["distilled"] == results["accuracy"]["distilled"]
-    assert again["view_labels"] == results["view_labels"]
+    assert again.accuracy.distilled == results.accuracy.distilled
+    assert again.view_labels == results.evaluation.view_labels
     live = evaluate(path, settings(eval__view_labels="live"), options=EvaluationOptions(keep=False))
-    assert "view_labels" not in live
-    assert live["accuracy"]["random"] == again["accuracy"]["random"]
-    assert evaluate(path, settings(eval__protocol="none"))["protocol"]["name"] == "none"  # asks no teacher, needs no labels
+    assert live.view_labels is None
+    assert live.accuracy.random == again.accuracy.random
+    assert evaluate(path, settings(eval__protocol="none")).protocol["name"] == "none"  # asks no teacher, needs no labels
     assert same(path, copy_of(path, tmp_path / "copy"))
 
 
@@ -119,7 +119,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pyt
     assert DistilledSet.load(tmp_path / "killed" / "distilled").views is None
     killed = distill(made, tmp_path / "killed", resume=True)
     assert written == [0, 1, 2]
-    assert killed["accuracy"] == whole["accuracy"]
+    assert killed.accuracy == whole.accuracy
     ours, theirs = (tmp_path / name / "distilled" / "views.safetensors" for name in ("killed", "whole"))
     assert ours.read_bytes() == theirs.read_bytes()
     with pytest.raises(UsageError, match="view_labels.dtype: 'fp16' is not 'bf16', which the run"):
@@ -130,11 +130,11 @@ def test_they_are_added_to_a_set_by_an_evaluation(bare: Path, tmp_path: Path, ca
     path, made = copy_of(bare, tmp_path / "set"), settings(view_labels__store="true", view_labels__dtype="fp32")
     before = (path / "distilled.safetensors").read_bytes()
     first = evaluate(path, made)
-    assert first["view_labels"]["coding"]["dtype"] == "fp32"
+    assert first.view_labels["coding"]["dtype"] == "fp32"
     assert len(kept(path)) == 3
     assert (path / "distilled.safetensors").read_bytes() == before
     assert not list((cache_of_the_module / "views").glob("*.safetensors"))
-    assert evaluate(path, made)["accuracy"]["distilled"] == first["accuracy"]["distilled"]
+    assert evaluate(path, made).accuracy.distilled == first.accuracy.distilled
     # As a run that stored them from the beginning has them.
     distill(made, tmp_path / "run")
     assert same(path, tmp_path / "run" / "distilled")
@@ -144,7 +144,7 @@ def test_without_a_record_the_set_stays_as_it_is(bare: Path, tmp_path: Path) -> 
     path = copy_of(bare, tmp_path / "set")
     content = {file.name: file.read_bytes() for file in path.iterdir()}
     found = evaluate(path, settings(view_labels__store="true"), options=EvaluationOptions(keep=False))
-    assert found["view_labels"]["epochs"] == 3
+    assert found.view_labels["epochs"] == 3
     assert {file.name: file.read_bytes() for file in path.iterdir()} == content
 
 
@@ -159,7 +159,7 @@ def test_a_folder_that_cannot_be_written_to_costs_nobody_the_result(
     with monkeypatch.context() as patched:
         patched.setattr("limbeck.distilled.view_labels.StoredViews.put", refuse)
         found = evaluate(path, settings(view_labels__store="true"))
-    assert found["view_labels"]["epochs"] == 3
+    assert found.view_labels["epochs"] == 3
     assert DistilledSet.load(path).views is None
 
 

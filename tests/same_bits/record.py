@@ -86,7 +86,7 @@ def computed() -> dict[str, Any]:
             found[name] = _run(root / "runs" / f"variant-{number}", given)
         found["experts"] = _experts(root / "cache" / "experts")
         places = [str(root / "runs" / name / "distilled") for name in ("edf", "dm")]
-        found["evaluate one"] = _digest(_command(["evaluate", places[0], "--seeds", "2", "--also", "ranking"]))
+        found["evaluate one"] = _digest(_command(["evaluate", places[0], "--seeds", "2", "--also", "ranking"])["sets"][0])
         more = ["--networks", "ConvNetD2-w8,MLP", "--seeds", "3"]
         found["evaluate two"] = _digest(_command(["evaluate", *places, *more]))
         words = ["--methods", "edf,datm,random", "--base", "scenes", "--seeds", "0,1", "--output", str(root / "compare")]

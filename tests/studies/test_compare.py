@@ -12,7 +12,7 @@ import pytest
 from matplotlib.colors import to_hex
 from studies.fake_cells import accuracy, cell, results
 
-from limbeck.evaluation.results import Comparison
+from limbeck.accuracy import Comparison
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.figures.comparisons import comparison_figure
 from limbeck.figures.style import BLUE, GREEN

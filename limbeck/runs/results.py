@@ -1,0 +1,132 @@
+"""What a distillation leaves, as a value: the content of `results.json`, and the set itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from limbeck.accuracy import Accuracies, percent
+from limbeck.distilled.set import DistilledSet
+from limbeck.evaluation.results import SetResult
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.records import Record
+from limbeck.runtime.tables import Grid, Page, duration, paths_text
+
+NO_CHANGE = "their loss or gradient was not finite, or above outer.max_match_loss"
+NO_GAIN = "no iteration was better on the validation images than the initial images, which are the result"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertsUsed(Record):
+    """How many experts there were, and the validation accuracies after the last epoch of those that give labels."""
+
+    num_experts: int | None = None
+    last_epoch_accuracy: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult(Record):
+    """What a run made, and how good it is.
+
+    Args:
+        evaluation: the final evaluation.
+        best_iteration: the iteration whose images are the result; None where there was no outer loop.
+        skipped_share: the share of iterations that changed nothing.
+        seconds: of every stage.
+        cpu_seconds: of every stage, of this process with all its threads.
+        peak_memory: bytes until the end of every stage.
+        experts: those that the run used, where it did.
+        held: the set, where it is not read from `paths`.
+    """
+
+    evaluation: SetResult
+    best_iteration: int | None = None
+    skipped_share: float | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    cpu_seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_memory: Mapping[str, int] = field(default_factory=dict)
+    experts: ExpertsUsed | None = None
+    held: DistilledSet | None = field(default=None, repr=False, compare=False)
+
+    LEFT_OUT: ClassVar = ("best_iteration", "skipped_share", "seconds", "cpu_seconds", "peak_memory", "experts")
+    # What of a result goes into the set's metadata.
+    IN_METADATA: ClassVar = (
+        *("accuracy", "recovery_ratio", "lossless", "compression", "gain", "best_iteration", "protocol", "network", "networks"),
+        *("view_labels", "data"),
+    )
+
+    @classmethod
+    def from_dict(cls, held: Mapping[str, Any]) -> Self:
+        """Of the content of `results.json`."""
+        return super().from_dict({**held, "evaluation": held, "held": None})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of `results.json`."""
+        found = super(RunResult, replace(self, held=None)).to_dict()
+        measured = found.pop("evaluation")
+        return {key: value for key, value in {**measured, **found}.items() if key not in ("notes", "further", "held")}
+
+    @property
+    def in_metadata(self) -> dict[str, Any]:
+        """What the metadata of the set say of its evaluation."""
+        found = self.to_dict()
+        return {key: found[key] for key in self.IN_METADATA if key in found}
+
+    @property
+    def accuracy(self) -> Accuracies:
+        """Test accuracies: `.distilled`, `.initial`, `.random`, `.full`."""
+        return self.evaluation.accuracy
+
+    @property
+    def recovery_ratio(self) -> float | None:
+        """Accuracy of the set / of the full data."""
+        return self.evaluation.recovery_ratio
+
+    @property
+    def networks(self) -> Mapping[str, SetResult]:
+        """The results with other networks."""
+        return self.evaluation.networks
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """How networks were trained on the set."""
+        return self.evaluation.protocol
+
+    @property
+    def paths(self) -> Mapping[str, str]:
+        """Where `run`, `distilled`, `experts` and `report` lie."""
+        return self.evaluation.paths
+
+    def at(self, **paths: str) -> Self:
+        """The same with these paths beside its own."""
+        return replace(self, evaluation=replace(self.evaluation, paths={**self.paths, **paths}))
+
+    @property
+    def distilled(self) -> DistilledSet:
+        """The set.
+
+        Raises:
+            UsageError: when it is no longer where it was saved.
+        """
+        if self.held is not None:
+            return self.held
+        if "distilled" not in self.paths:
+            raise UsageError("path: the result does not say where its set is")
+        return DistilledSet.load(Path(self.paths["distilled"]))
+
+    def table(self) -> Page:
+        """What the command prints; a notebook shows it as a table."""
+        parts: list[str | Grid] = [*self.evaluation.parts]
+        if self.skipped_share:
+            parts.append(f"warning: {percent(self.skipped_share)} of the iterations changed nothing: {NO_CHANGE}")
+        if self.best_iteration == 0:
+            parts.append(f"warning: {NO_GAIN}")
+        if self.seconds:
+            parts.append("time: " + ", ".join(f"{stage} {duration(spent)}" for stage, spent in self.seconds.items()))
+        return Page((*parts, *([paths_text(self.paths)] if self.paths else [])))
+
+    def __str__(self) -> str:
+        return str(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
