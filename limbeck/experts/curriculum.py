@@ -199,7 +199,7 @@ class Scoring:
 
     def held(self) -> bool:
         """Whether the scores are in the cache."""
-        return self.kept.held() is not None
+        return self.kept.path.exists()
 
     def curriculum(self, progress: Progress) -> Curriculum:
         """PAD's curriculum, found or computed.
