@@ -24,9 +24,9 @@ from limbeck.evaluation.fits import ProtocolFit, training_images
 from limbeck.evaluation.fitting import Cells
 from limbeck.runs.build import cam_of
 from limbeck.runs.workspace import Workspace
-from limbeck.runtime.files import read_json, read_tensors, write_json
+from limbeck.runtime.files import read_tensors
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
-from limbeck.runtime.kept import cache_root
+from limbeck.runtime.kept import Kept, cache_root
 from limbeck.runtime.random import generator
 from limbeck.runtime.records import Record
 from limbeck.training.images import prepare_split
@@ -179,15 +179,12 @@ def _cells(material: Subject, study: str) -> Cells:
         [evaluator.protocol, evaluator.augment, evaluator.full_data.record()],
         _fit(material).random_lr,
     )
-    path = cache_root() / "further" / f"{study}-{key}.json"
-    try:
-        done = read_json(path)
-    except (OSError, ValueError):
-        done = {}
+    kept = Kept.json(cache_root() / "further" / f"{study}-{key}.json")
+    done = kept.held() or {}
 
     def after(name: str, cell: dict[str, Any]) -> None:
         done[name] = cell
-        write_json(path, done)
+        kept.write(kept.path, done)
 
     return Cells(dict(done), after)
 
