@@ -6,7 +6,6 @@ being computed by the one that has its lock, and `Shard` deals them out.
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,9 +24,9 @@ from limbeck.evaluation.areas import discriminative_area, mean_activation
 from limbeck.runtime.devices import one_thread
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import Shard, Ticks, cores, side_by_side, ticks
-from limbeck.runtime.files import read_tensors, write_json, write_tensors
+from limbeck.runtime.files import write_json
 from limbeck.runtime.fingerprint import fingerprint
-from limbeck.runtime.kept import cache_root, lock
+from limbeck.runtime.kept import Kept, cache_root, lock
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
 
@@ -112,21 +111,15 @@ class Measurement:
         parts = (settings.cam, self.layers, targets, settings.batch_size, noise)
         return cache_root() / "complexity" / fingerprint(FORMAT, BLOCK, self.pictures.identity, self.judge.identity, *parts)
 
-    def path(self, first: int) -> Path:
-        """The file of the block that begins with that image."""
-        return self.folder / f"{first:09d}.safetensors"
-
-    def held(self, first: int) -> dict[str, Tensor] | None:
-        """The tensors of a block; None where it is missing or damaged."""
-        with suppress(Exception):  # a file can be broken in many ways
-            tensors, _ = read_tensors(self.path(first))
-            count = min(BLOCK, len(self.pictures) - first)
-            return tensors if all(len(tensors[name]) == count for name in ("predicted", "finite", "map0")) else None
-        return None
+    def kept(self, first: int) -> Kept[dict[str, Tensor]]:
+        """The block that begins with that image."""
+        count, names = min(BLOCK, len(self.pictures) - first), ("predicted", "finite", "map0")
+        path = self.folder / f"{first:09d}.safetensors"
+        return Kept.tensors(path, lambda held: all(len(held[name]) == count for name in names))
 
     def missing(self) -> list[int]:
         """The first images of the blocks that are not there or damaged."""
-        return [first for first in self.starts if self.held(first) is None]
+        return [first for first in self.starts if self.kept(first).held() is None]
 
     def compute(self, first: int) -> dict[str, Tensor]:
         """The tensors of a block."""
@@ -170,7 +163,7 @@ class Measurement:
             UsageError: when one is missing.
         """
         for first in self.starts:
-            if (held := self.held(first)) is None:
+            if (held := self.kept(first).held()) is None:
                 raise UsageError(f"complexity: the maps from image {first} on are missing; measure them first")
             yield np.arange(first, min(first + BLOCK, len(self.pictures))), held
 
@@ -270,15 +263,15 @@ def _in_turn(measurement: Measurement, starts: list[int]) -> Iterator[int]:
     busy = []
     for first in starts:
         try:
-            with lock(measurement.path(first)).acquire(timeout=0):
+            with lock(measurement.kept(first).path).acquire(timeout=0):
                 yield first
         except Timeout:
             busy.append(first)
     for first in busy:
-        with lock(measurement.path(first)):
+        with lock(measurement.kept(first).path):
             yield first
 
 
 def _block(measurement: Measurement, first: int) -> None:
-    if measurement.held(first) is None:
-        write_tensors(measurement.path(first), measurement.compute(first))
+    if (block := measurement.kept(first)).held() is None:
+        block.write(block.path, measurement.compute(first))
