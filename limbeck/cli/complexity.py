@@ -95,8 +95,7 @@ def run(arguments: Namespace) -> dict[str, Any]:
         return {"complete": False, "paths": {}}
     results = {**found.results, "complete": True}
     if build is not None:
-        from limbeck.complexity.build import build_benchmark
-        from limbeck.complexity.categories import categories
+        from limbeck.complexity.build import build_benchmark, categories
         from limbeck.data.benchmarks import PREFIX, RECORD
 
         names = found.measurement.pictures.class_names

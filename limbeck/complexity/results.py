@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from limbeck.complexity.maps import class_means, subset_mean
 from limbeck.complexity.measure import ImageTable, Measurement
-from limbeck.complexity.metric import class_means, subset_mean
 from limbeck.evaluation.statistics import summarise
 from limbeck.runtime.devices import environment
 from limbeck.runtime.errors import Failure, UsageError

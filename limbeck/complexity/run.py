@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.complexity.classifier import Classifier, size_text
-from limbeck.complexity.measure import ImageTable, Measurement, fill
+from limbeck.complexity.measure import PARTS, ImageTable, Measurement, choose, fill
 from limbeck.complexity.networks import is_trained_here, judge, save_network
-from limbeck.complexity.pictures import PARTS, choose
 from limbeck.complexity.results import image_rows, page_of, parquet_library, summary, write_parquet, write_tables
 from limbeck.complexity.settings import Cam, ComplexitySettings
 from limbeck.data.benchmarks import innermost

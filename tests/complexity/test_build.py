@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from complexity.material import image_set, tiny_judge, workspace_of
 
-from limbeck.complexity.build import build_benchmark, split
-from limbeck.complexity.categories import categories
+from limbeck.complexity.build import build_benchmark, categories, split
 from limbeck.complexity.run import Complexity, measure_complexity
 from limbeck.complexity.settings import BuildSettings, ComplexitySettings
 from limbeck.data.benchmarks import innermost, load_benchmark

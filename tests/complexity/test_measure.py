@@ -11,10 +11,8 @@ from complexity.material import image_set, pictures_of, tiny, tiny_judge, worksp
 from torch import Tensor, nn
 
 from limbeck.complexity import measure
-from limbeck.complexity.maps import blend, look
-from limbeck.complexity.measure import Measurement, fill
-from limbeck.complexity.metric import complexity
-from limbeck.complexity.pictures import choose
+from limbeck.complexity.maps import blend, complexity, look
+from limbeck.complexity.measure import Measurement, choose, fill
 from limbeck.complexity.results import extremes, reliability
 from limbeck.complexity.run import Complexity, measure_complexity
 from limbeck.complexity.settings import ComplexitySettings

@@ -14,7 +14,7 @@ from limbeck.cli.main import main
 from limbeck.complexity.build import build_benchmark
 from limbeck.complexity.run import Complexity, complexity, measure_complexity
 from limbeck.complexity.settings import BuildSettings, ComplexitySettings
-from limbeck.data import files, hub
+from limbeck.data import hub, image_cache
 from limbeck.data.benchmarks import load_benchmark
 from limbeck.data.image_cache import decoded
 from limbeck.data.imageset import ImageSet
@@ -112,7 +112,7 @@ def test_only_what_is_measured_is_decoded(
 ) -> None:
     folder_of(tmp_path, 5, 5, 5)
     asked: list[list[Any]] = []
-    monkeypatch.setattr(files, "decoded", lambda items, *rest, **more: asked.append(items) or decoded(items, *rest, **more))
+    monkeypatch.setattr(image_cache, "decoded", lambda items, *rest, **more: asked.append(items) or decoded(items, *rest, **more))
     whole, some, again, other = (
         measured(tmp_path, split=split, **more) for more in ({}, {"per_class": 1}, {"per_class": 1}, {"per_class": 1, "seed": 1})
     )
