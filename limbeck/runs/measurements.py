@@ -82,7 +82,7 @@ def _robustness(material: Subject) -> LabelsAndAugmentation:
     return LabelsAndAugmentation(labels=labels, augmentation=augmentation)
 
 
-def _areas(material: Subject) -> dict[str, Any]:
+def _areas(material: Subject) -> areas.Carried:
     """Maps of the set's images under a network trained on the full data, beside the images it began as, or else random ones."""
     evaluator, held = material.evaluator, material.held
     module = evaluator.full_data.teacher(lambda: evaluator.images_of("test"))
@@ -93,18 +93,19 @@ def _areas(material: Subject) -> dict[str, Any]:
         return cam(module, images.to(device), held.classes.to(device), generator(0, "areas"))
 
     carried = areas.carries(of(held.images), of(before))
-    result = {"compared_with": kind, "network": f"{evaluator.network.name}, trained on the full data", **carried}
+    result = replace(carried, compared_with=kind, network=f"{evaluator.network.name}, trained on the full data")
     boxes = evaluator.data.test.boxes
     if boxes is not None:
         count = min(len(evaluator.data.test), 500)
         index = torch.arange(count) * len(evaluator.data.test) // count
         x = evaluator.images_of("test").fetch(index)
         classes = evaluator.labels_of("test")[index].to(device)
-        result["test_images"] = areas.measure(module, x, classes, cam, generator(0, "areas"), boxes[index.numpy()])
+        of_tests = areas.measure(module, x, classes, cam, generator(0, "areas"), boxes[index.numpy()])
+        result = replace(result, test_images=of_tests)
     return result
 
 
-def _distances(material: Subject) -> dict[str, Any]:
+def _distances(material: Subject) -> distances.Separation:
     """Between and within classes: of the images before, of the set, of as many random images and of test images."""
     evaluator, held = material.evaluator, material.held
     module = evaluator.full_data.teacher(lambda: evaluator.images_of("test"))
@@ -125,7 +126,7 @@ def _distances(material: Subject) -> dict[str, Any]:
     return distances.separation(features, evaluator.data.num_classes, network=name)
 
 
-def _search(material: Subject) -> dict[str, Any]:
+def _search(material: Subject) -> architecture_search.Search:
     """Do the architectures of a small space rank alike?"""
     evaluator, small = material.evaluator, material.held.set
     random = evaluator.random_subset(small.ipc, None, "search")
@@ -138,7 +139,7 @@ def _search(material: Subject) -> dict[str, Any]:
     return architecture_search.search(fit, sets, names, seeds, *test, choose=choose, cells=cells)
 
 
-def _continual(material: Subject) -> dict[str, Any]:
+def _continual(material: Subject) -> continual.Continual:
     """Five groups of classes, one after another (fewer where there are fewer classes)."""
     evaluator, small = material.evaluator, material.held.set
     seeds = list(material.seeds)
@@ -150,7 +151,7 @@ def _continual(material: Subject) -> dict[str, Any]:
     return continual.continual(fit, evaluator.network.name, memories, *test, steps=steps, seeds=seeds, cells=cells)
 
 
-def _membership(material: Subject) -> dict[str, Any]:
+def _membership(material: Subject) -> dict[str, membership.Attacks]:
     """The attack on three networks a seed."""
     evaluator, small = material.evaluator, material.held.set
     train = prepare_split(evaluator.data.train, evaluator.preprocessing, evaluator.device)

@@ -2,6 +2,7 @@
 
 import html
 import sys
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import StringIO
@@ -56,6 +57,11 @@ class Page:
     def _repr_html_(self) -> str:
         shown = (f"<pre>{html.escape(part)}</pre>" if isinstance(part, str) else part._repr_html_() for part in self.parts)
         return "".join(shown)
+
+
+def wrapped(sentence: str) -> str:
+    """In lines of at most 80 characters."""
+    return textwrap.fill(sentence, 80, break_long_words=False, break_on_hyphens=False)
 
 
 def duration(seconds: float) -> str:
