@@ -20,8 +20,7 @@ from torch import Tensor
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation import architecture_search, areas, continual, distances, membership, scores
 from limbeck.evaluation.evaluator import Evaluator
-from limbeck.evaluation.fits import ProtocolFit, training_images
-from limbeck.evaluation.fitting import Cells
+from limbeck.evaluation.fitting import Cells, ProtocolFit, training_images
 from limbeck.runs.build import cam_of
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.files import read_tensors

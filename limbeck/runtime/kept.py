@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from filelock import FileLock
 from torch import Tensor
 
+from limbeck.runtime.executor import PLACES, put_environment
 from limbeck.runtime.files import read_json, read_tensors, write_json, write_tensors
 from limbeck.runtime.fingerprint import encodable, fingerprint
 
@@ -33,14 +34,12 @@ def cache_root() -> Path:
 @contextmanager
 def elsewhere(root: Path) -> Iterator[None]:
     """Inside the block, everything is kept under `root`, compiled code too, also by worker processes that get work there."""
-    names = ("LIMBECK_CACHE", "TORCHINDUCTOR_CACHE_DIR")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(LIMBECK_CACHE=str(root), TORCHINDUCTOR_CACHE_DIR=str(root / "compiled"))
+    before = {name: os.environ.get(name) for name in PLACES}
+    put_environment(dict(zip(PLACES, (str(root), str(root / "compiled")), strict=True)))
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+        put_environment(before)
 
 
 def lock(path: Path) -> FileLock:

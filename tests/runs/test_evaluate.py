@@ -251,7 +251,7 @@ def test_a_search_goes_on_where_it_was_stopped(workspace: Workspace, tmp_path: P
     first = evaluate(path, made, options=options).measurements["search"]
     assert set(first.accuracy) == {"distilled", "random", "full"}
     assert all(list(row) == names for row in first.accuracy.values())
-    monkeypatch.setattr("limbeck.evaluation.fits.ProtocolFit.__call__", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("limbeck.evaluation.fitting.ProtocolFit.__call__", lambda *_, **__: pytest.fail("trained again"))
     assert evaluate(path, made, options=options).measurements["search"].accuracy == first.accuracy
 
 
