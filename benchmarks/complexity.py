@@ -123,7 +123,7 @@ def scenes(seed: int, network: str) -> dict[str, Any]:
         for cam in CAMS:
             for maps in ("image", "layer"):
                 result = measured(workspace, one, split="test", layer=layer, cam=cam, maps=maps, seed=seed)
-                values = result.table.complexity[:, 0]
+                values = result.images.complexity[:, 0]
                 rows["one"][f"{layer} {cam} {maps}"] = {
                     "levels": {name: float(np.nanmean(values[level == i])) for i, name in enumerate(LEVELS)},
                     "within": {name: correlations(values[level == i], boxes[level == i]) for i, name in enumerate(LEVELS)},
@@ -136,7 +136,9 @@ def scenes(seed: int, network: str) -> dict[str, Any]:
         for cam in CAMS:
             result = measured(workspace, alone, split="test", cam=cam, seed=seed)
             area = 100 * box_share(own.test.boxes, *own.shape[1:]).numpy()
-            rows["own"].setdefault(f"last {cam} image", {})[name] = kept(result) | correlations(result.table.complexity[:, 0], area)
+            rows["own"].setdefault(f"last {cam} image", {})[name] = kept(result) | correlations(
+                result.images.complexity[:, 0], area
+            )
     return rows
 
 
@@ -160,14 +162,14 @@ def photographs(seed: int, folder: Path, size: int, network: str) -> dict[str, A
                     result = measured(workspace_of(samples, "photographs"), one, **{**settings, "split": "train"})
                     row["samples"] = kept(result)
                     if (cam, maps, seed) == ("gradcam", "image", 0):
-                        row["samples"]["classes"] = result.measurement.classes(result.table).round(2).tolist()
+                        row["samples"]["classes"] = result.measurement.classes(result.images).round(2).tolist()
                         row["samples"]["comp_dd"] = comp_dd(result)
     return rows
 
 
 def part_of(result: Complexity, classes: range) -> dict[str, Any]:
     """What `summary` says, of some of the classes: means over classes of means over images."""
-    labels, table = result.measurement.pictures.labels, result.table
+    labels, table = result.measurement.pictures.labels, result.images
     chosen = np.isin(labels, classes)
 
     def mean(values: np.ndarray) -> float:
@@ -215,7 +217,7 @@ def comp_dd(result: Complexity) -> dict[str, Any]:
     """The samples of the published easy and hard classes: one image of each."""
     from limbeck.data.registry import subsets
 
-    values = result.table.complexity[:, 0]
+    values = result.images.complexity[:, 0]
     found: dict[str, Any] = {}
     for subset in subsets().values():
         if subset.name.startswith("comp-dd/"):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from limbeck.evaluation.protocols import Protocol as Protocol
     from limbeck.evaluation.results import Evaluation as Evaluation
     from limbeck.experts.store import TrajectoryStore as TrajectoryStore
+    from limbeck.image_complexity.run import complexity as complexity
     from limbeck.losses import cross_entropy as cross_entropy
     from limbeck.losses import soft_cross_entropy as soft_cross_entropy
     from limbeck.matching.adjoint import Adjoint as Adjoint
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
     from limbeck.saliency.weights import Activation as Activation
     from limbeck.saliency.weights import Weighting as Weighting
     from limbeck.saliency.weights import activation_weights as activation_weights
+    from limbeck.studies.compare import compare as compare
+    from limbeck.studies.table import Table as Table
 
     __version__: str
 
@@ -73,6 +76,7 @@ _HOMES = {
     "accuracy": ("Accuracy", "Comparison"),
     "evaluation.results": ("Evaluation",),
     "experts.store": ("TrajectoryStore",),
+    "image_complexity.run": ("complexity",),
     "losses": ("cross_entropy", "soft_cross_entropy"),
     "matching.adjoint": ("Adjoint", "Exact", "Gradients", "InnerLoop", "Tesla", "Truncated", "Unroll"),
     "matching.criteria": ("Criterion", "KeepAll", "LayerDropout", "LowLossDropout"),
@@ -90,6 +94,8 @@ _HOMES = {
     "runtime.progress": ("Progress",),
     "saliency.maps": ("Cam", "TorchCam"),
     "saliency.weights": ("Activation", "Weighting", "activation_weights"),
+    "studies.compare": ("compare",),
+    "studies.table": ("Table",),
 }
 _HOME_OF = {name: f"limbeck.{home}" for home, names in _HOMES.items() for name in names}
 

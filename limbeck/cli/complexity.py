@@ -2,7 +2,6 @@
 
 import re
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,8 +95,7 @@ def run(arguments: Namespace) -> dict[str, Any]:
         return {"complete": False, "paths": {}}
     results = {**found.results, "complete": True}
     if build is not None:
-        from limbeck.complexity.build import build_benchmark
-        from limbeck.complexity.categories import categories
+        from limbeck.complexity.build import build_benchmark, categories
         from limbeck.data.benchmarks import PREFIX, RECORD
 
         names = found.measurement.pictures.class_names
@@ -117,55 +115,17 @@ def run(arguments: Namespace) -> dict[str, Any]:
 
 
 def show(results: dict[str, Any]) -> None:
-    from rich.console import Console
+    from limbeck.complexity.results import page_of
 
     if not results["complete"]:
         print("this share is done; the results come when all shares are")
         return
-    console = Console(highlight=False)
-    key = f"complexity_{next(iter(results['by_threshold']))}"
-    known = sorted((row for row in results["classes"] if row[key] is not None), key=lambda row: row[key])
-    shown = known if len(known) <= 2 * SHOWN else [*known[:SHOWN], *known[-SHOWN:]]
-    console.print(_classes(shown, key, len(known)))
-    settings = results["settings"]
-    others = ", ".join(f"{value:.1f} % at {name}" for name, value in list(results["by_threshold"].items())[1:])
-    first = settings.thresholds[0]
-    print(f"complexity: {results['complexity']:.1f} % at {first:g}{_interval(results['spread'])}{f'; {others}' if others else ''}")
-    print(f"mean activation: {results['mean_activation']:.1f} %, area above the mean: {results['area']:.1f} %")
-    accuracy = "" if results["accuracy"] is None else f", {100 * results['accuracy']:.1f} % of the images classified correctly"
-    print(f"network: {results['network']['name']}, layer {'+'.join(results['network']['layers'])}{accuracy}")
-    if results["reliability"] is not None:
-        print(f"order of the classes: correlation {results['reliability']:.2f} to be expected with as many other images")
+    print(page_of(results))
     for name, subset in results.get("subsets", {}).items():
         print(f"{name}: {subset['complexity']:.1f} %   --data {subset['source']}")
     if left := results.get("left_out"):
         print(f"too small: {', '.join(f'{name} ({count} classes)' for name, count in left.items())}")
     print_paths(results)
-
-
-def _classes(rows: Sequence[Mapping[str, Any]], key: str, total: int) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("class", "complexity", "95 % interval", "images", "blank maps")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for number, row in enumerate(rows):
-        ends = "–" if row["ci95"] is None else "{:.1f} … {:.1f}".format(*_percentages(row["ci95"]))
-        gap = number + 1 == SHOWN and len(rows) < total
-        # As it is: in plain words `[red]` and `:cat:` would be markup.
-        table.add_row(Text(row["name"]), f"{row[key]:.1f} %", ends, str(row["images"]), str(row["blank"]), end_section=gap)
-    return table
-
-
-def _interval(spread: Mapping[str, Any]) -> str:
-    ends = spread["ci95"]
-    return "" if ends is None else " [{:.1f}, {:.1f}]".format(*_percentages(ends))
-
-
-def _percentages(ends: Sequence[float]) -> list[float]:
-    """An interval's ends, inside 0 … 100: a few values with a normal distribution's interval reach beyond."""
-    return [min(max(end, 0.0), 100.0) for end in ends]
 
 
 def _settings(arguments: Namespace) -> "ComplexitySettings":
@@ -218,7 +178,7 @@ def _draw(found: "Complexity", output: Path) -> dict[str, str]:
 def _extremes(found: "Complexity") -> dict[str, list[dict[str, Any]]]:
     from limbeck.complexity.results import extremes
 
-    measurement, table = found.measurement, found.table
+    measurement, table = found.measurement, found.images
     rows = {}
     for title, index in zip(("easiest", "hardest"), extremes(table, PICTURES), strict=True):
         images, maps = measurement.pictures.images(index).numpy(), measurement.maps(index).numpy()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from limbeck.cli.command import Command, add_recipe_arguments, overrides_from
 from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import Failure
+from limbeck.runtime.tables import duration
 
 if TYPE_CHECKING:
     from limbeck.runs.results import RunResult
@@ -67,7 +68,7 @@ def plan(arguments: Namespace) -> dict[str, Any]:
     from limbeck.runs import plan as planning
     from limbeck.runtime.progress import default_progress
 
-    return {"recipe": arguments.recipe, "stage": "distil", **planning.plan(settings, progress=default_progress())}
+    return {"recipe": arguments.recipe, "stage": "distil", **planning.plan(settings, progress=default_progress()).to_dict()}
 
 
 def show_plan(results: dict[str, Any]) -> None:
@@ -98,6 +99,8 @@ def show_plan(results: dict[str, Any]) -> None:
         stages = ", ".join(f"{name} {duration(seconds)}" for name, seconds in experts["parts"].items() if seconds >= 0.05)
         if stages:
             console.print(f"experts' stage: {stages}")
+    for sentence in results["notes"]:
+        console.print(f"note: {sentence}", markup=False, emoji=False)
     for sentence in results["advice"]:
         console.print(f"advice: {sentence}", markup=False, emoji=False)
     console.print("initial labels and the final evaluation come on top")

@@ -69,11 +69,11 @@ def run(arguments: Namespace) -> "Evaluation":
                 f"{key}: is settled by the distilled set; an evaluation takes eval.*, engine.*, view_labels.*, network"
             )
 
-    from limbeck.runs.evaluate import evaluate_sets
+    from limbeck.runs.evaluate import evaluate
     from limbeck.runtime.progress import default_progress
 
     settings = _settings(arguments, paths[0], overrides)
-    return evaluate_sets(paths, settings, options=_options(arguments), progress=default_progress())
+    return evaluate(paths, settings, options=_options(arguments), progress=default_progress())
 
 
 def _settings(arguments: Namespace, first: Path, overrides: dict[str, str]) -> Any:

@@ -3,10 +3,11 @@
 A file holds what is dear, the maps at the layer's resolution with what the network said; thresholds, upsampling and means follow in
 seconds. A run that was killed finds the blocks that it had finished; any number of processes may fill the same folder, each block
 being computed by the one that has its lock, and `Shard` deals them out.
+
+The images that are measured: some of those of one or several splits, in a fixed order.
 """
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,26 +18,97 @@ from filelock import Timeout
 from torch import Tensor
 
 from limbeck.complexity.classifier import Classifier
-from limbeck.complexity.maps import blend, look
-from limbeck.complexity.metric import class_means, complexity
-from limbeck.complexity.pictures import Pictures
+from limbeck.complexity.maps import blend, class_means, complexity, look
 from limbeck.complexity.settings import ComplexitySettings
+from limbeck.data.imageset import ImageSet, Split
+from limbeck.data.split import cap
 from limbeck.evaluation.areas import discriminative_area, mean_activation
 from limbeck.runtime.devices import one_thread
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import Shard, Ticks, cores, side_by_side, ticks
-from limbeck.runtime.files import read_tensors, write_json, write_tensors
-from limbeck.runtime.fingerprint import fingerprint
-from limbeck.runtime.kept import cache_root, lock
+from limbeck.runtime.files import write_json
+from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
+from limbeck.runtime.kept import Kept, cache_root, lock
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
+
+PARTS = {"train": ("train", "val"), "test": ("test",), "all": ("train", "val", "test")}
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """n images.
+
+    Args:
+        splits: by name.
+        part: the place in `splits` of the split that each image is from, int64 with shape (n,), ascending.
+        position: its position in that split, int64 with shape (n,).
+        labels: its class, int64 with shape (n,).
+        class_names: of the K classes.
+        fingerprint: of the data set they are from.
+    """
+
+    splits: Mapping[str, Split]
+    part: np.ndarray
+    position: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def identity(self) -> str:
+        """A fingerprint of the images and their order."""
+        return fingerprint(self.fingerprint, list(self.splits), array_fingerprint(self.part, self.position))
+
+    def images(self, index: np.ndarray) -> Tensor:
+        """The images at `index` (int64, shape (m,)), uint8 with shape (m, C, H, W)."""
+        first = next(iter(self.splits.values()))
+        found = torch.empty(len(index), *first.storage.shape[1:], dtype=torch.uint8)
+        for number, split in enumerate(self.splits.values()):
+            chosen = np.flatnonzero(self.part[index] == number)
+            found[torch.from_numpy(chosen)] = split.images(self.position[index[chosen]])
+        return found
+
+    def name(self, i: int) -> str | None:
+        """What image `i` is called in its source; None where it has no name there."""
+        return list(self.splits.values())[int(self.part[i])].name(int(self.position[i]))
+
+    def boxes(self) -> np.ndarray | None:
+        """The objects' boxes, with shape (n, 4); None where they are not known."""
+        found = np.empty((len(self), 4), dtype=np.int64)
+        for number, split in enumerate(self.splits.values()):
+            if split.boxes is None:
+                return None
+            chosen = self.part == number
+            found[chosen] = split.boxes[self.position[chosen]]
+        return found
+
+
+def choose(data: ImageSet, settings: ComplexitySettings) -> Pictures:
+    """The images that `split` and `per_class` ask for.
+
+    Raises:
+        UsageError: when there are none.
+    """
+    splits = {name: split for name in PARTS[settings.split] if len(split := getattr(data, name))}
+    if not splits:
+        raise UsageError(f"--split: {settings.split!r} holds no image of {data.source!r}")
+    part = np.repeat(np.arange(len(splits)), [len(split) for split in splits.values()])
+    position = np.concatenate([np.arange(len(split)) for split in splits.values()])
+    labels = np.concatenate([split.labels for split in splits.values()])
+    taken = cap(labels, settings.per_class, settings.seed)
+    return Pictures(splits, part[taken], position[taken], labels[taken], data.class_names, data.fingerprint)
+
 
 FORMAT = 1  # counts up when the same settings would give other maps
 BLOCK = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class ImageTable:
     """What is known of n images.
 
     Args:
@@ -112,21 +184,15 @@ class Measurement:
         parts = (settings.cam, self.layers, targets, settings.batch_size, noise)
         return cache_root() / "complexity" / fingerprint(FORMAT, BLOCK, self.pictures.identity, self.judge.identity, *parts)
 
-    def path(self, first: int) -> Path:
-        """The file of the block that begins with that image."""
-        return self.folder / f"{first:09d}.safetensors"
-
-    def held(self, first: int) -> dict[str, Tensor] | None:
-        """The tensors of a block; None where it is missing or damaged."""
-        with suppress(Exception):  # a file can be broken in many ways
-            tensors, _ = read_tensors(self.path(first))
-            count = min(BLOCK, len(self.pictures) - first)
-            return tensors if all(len(tensors[name]) == count for name in ("predicted", "finite", "map0")) else None
-        return None
+    def kept(self, first: int) -> Kept[dict[str, Tensor]]:
+        """The block that begins with that image."""
+        count, names = min(BLOCK, len(self.pictures) - first), ("predicted", "finite", "map0")
+        path = self.folder / f"{first:09d}.safetensors"
+        return Kept.tensors(path, lambda held: all(len(held[name]) == count for name in names))
 
     def missing(self) -> list[int]:
         """The first images of the blocks that are not there or damaged."""
-        return [first for first in self.starts if self.held(first) is None]
+        return [first for first in self.starts if self.kept(first).held() is None]
 
     def compute(self, first: int) -> dict[str, Tensor]:
         """The tensors of a block."""
@@ -170,11 +236,11 @@ class Measurement:
             UsageError: when one is missing.
         """
         for first in self.starts:
-            if (held := self.held(first)) is None:
+            if (held := self.kept(first).held()) is None:
                 raise UsageError(f"complexity: the maps from image {first} on are missing; measure them first")
             yield np.arange(first, min(first + BLOCK, len(self.pictures))), held
 
-    def table(self) -> Table:
+    def table(self) -> ImageTable:
         """Complexity and what else there is to say of every image."""
         n, thresholds = len(self.pictures), self.settings.thresholds
         values = np.full((n, len(thresholds) + 2), np.nan)
@@ -189,7 +255,7 @@ class Measurement:
                 blank[rows] = (maps.amax((1, 2)) == 0).numpy() & finite
             predicted[index] = block["predicted"].numpy()
         target = predicted if self.settings.classes == "predicted" else self.ids[self.pictures.labels]
-        return Table(values[:, :-2], values[:, -2], values[:, -1], predicted, target, blank)
+        return ImageTable(values[:, :-2], values[:, -2], values[:, -1], predicted, target, blank)
 
     def maps(self, index: np.ndarray) -> Tensor:
         """The maps of the images at `index`, brought to the network's input size, with shape (m, H, W)."""
@@ -212,7 +278,7 @@ class Measurement:
         assert sums is not None, "there is one image or more"
         return np.divide(sums, counts[:, None], out=np.full_like(sums, np.nan), where=counts[:, None] > 0)
 
-    def classes(self, table: Table) -> np.ndarray:
+    def classes(self, table: ImageTable) -> np.ndarray:
         """c_k at every threshold, with shape (K, T)."""
         return class_means(table.complexity, self.pictures.labels, len(self.pictures.class_names))
 
@@ -270,15 +336,15 @@ def _in_turn(measurement: Measurement, starts: list[int]) -> Iterator[int]:
     busy = []
     for first in starts:
         try:
-            with lock(measurement.path(first)).acquire(timeout=0):
+            with lock(measurement.kept(first).path).acquire(timeout=0):
                 yield first
         except Timeout:
             busy.append(first)
     for first in busy:
-        with lock(measurement.path(first)):
+        with lock(measurement.kept(first).path):
             yield first
 
 
 def _block(measurement: Measurement, first: int) -> None:
-    if measurement.held(first) is None:
-        write_tensors(measurement.path(first), measurement.compute(first))
+    if (block := measurement.kept(first)).held() is None:
+        block.write(block.path, measurement.compute(first))

@@ -9,17 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.complexity.measure import Measurement, Table
-from limbeck.complexity.metric import class_means, subset_mean
+from limbeck.complexity.maps import class_means, subset_mean
+from limbeck.complexity.measure import ImageTable, Measurement
 from limbeck.evaluation.statistics import summarise
 from limbeck.runtime.devices import environment
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import write_bytes, write_text
+from limbeck.runtime.tables import Grid, Page
 
 BINS = 50
+SHOWN = 10  # classes at either end of many
 
 
-def summary(measurement: Measurement, table: Table) -> dict[str, Any]:
+def summary(measurement: Measurement, table: ImageTable) -> dict[str, Any]:
     """Everything but the rows of single images, in JSON types; complexities, activations and areas in percent.
 
     Returns:
@@ -64,7 +66,31 @@ def summary(measurement: Measurement, table: Table) -> dict[str, Any]:
     }
 
 
-def reliability(measurement: Measurement, table: Table) -> float | None:
+def page_of(results: Mapping[str, Any]) -> Page:
+    """What `summary` found, for people; of many classes the easiest and the hardest."""
+    key, settings = f"complexity_{next(iter(results['by_threshold']))}", results["settings"]
+    known = sorted((row for row in results["classes"] if row[key] is not None), key=lambda row: row[key])
+    shown = known if len(known) <= 2 * SHOWN else [*known[:SHOWN], *known[-SHOWN:]]
+    rows = tuple(
+        (row["name"], f"{row[key]:.1f} %", _ends(row["ci95"], "–", "{:.1f} … {:.1f}"), str(row["images"]), str(row["blank"]))
+        for row in shown
+    )
+    first, ends = settings.thresholds[0], _ends(results["spread"]["ci95"], "", " [{:.1f}, {:.1f}]")
+    others = ", ".join(f"{value:.1f} % at {name}" for name, value in list(results["by_threshold"].items())[1:])
+    accuracy = "" if results["accuracy"] is None else f", {100 * results['accuracy']:.1f} % of the images classified correctly"
+    lines = [
+        *([f"the easiest and the hardest {SHOWN} of {len(known)} classes"] if len(shown) < len(known) else []),
+        f"complexity: {results['complexity']:.1f} % at {first:g}{ends}{f'; {others}' if others else ''}",
+        f"mean activation: {results['mean_activation']:.1f} %, area above the mean: {results['area']:.1f} %",
+        f"network: {results['network']['name']}, layer {'+'.join(results['network']['layers'])}{accuracy}",
+    ]
+    if results["reliability"] is not None:
+        expected = f"correlation {results['reliability']:.2f} to be expected with as many other images"
+        lines.append(f"order of the classes: {expected}")
+    return Page((Grid(("class", "complexity", "95 % interval", "images", "blank maps"), rows), *lines))
+
+
+def reliability(measurement: Measurement, table: ImageTable) -> float | None:
     """The correlation over classes that another measurement with as many images would have with this one.
 
     From the two halves of each class's images, by the formula of Spearman and Brown: 2 r / (1 + r). None with fewer than three
@@ -84,7 +110,7 @@ def reliability(measurement: Measurement, table: Table) -> float | None:
     return max(2 * r / (1 + r), -1.0) if r > -1 else -1.0
 
 
-def image_rows(measurement: Measurement, table: Table) -> list[dict[str, Any]]:
+def image_rows(measurement: Measurement, table: ImageTable) -> list[dict[str, Any]]:
     """A row for every image: where it is, which file (None where the source has none), its class, what the network makes of it.
 
     What depends on the network is None where its logits are not finite.
@@ -112,7 +138,7 @@ def image_rows(measurement: Measurement, table: Table) -> list[dict[str, Any]]:
     return rows
 
 
-def extremes(table: Table, count: int) -> tuple[np.ndarray, np.ndarray]:
+def extremes(table: ImageTable, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The indices of the easiest images, the easiest first, and of the hardest, the hardest first; blank maps are neither.
 
     Complexities are shares of few pixels, so that many are equal: of those the one of larger mean activation is the easier.
@@ -158,7 +184,7 @@ def parquet_library() -> tuple[Any, Any]:
         raise UsageError("--parquet: needs the extra hub: pip install 'limbeck[hub]'") from error
 
 
-def _classes(measurement: Measurement, table: Table, classes: np.ndarray) -> list[dict[str, Any]]:
+def _classes(measurement: Measurement, table: ImageTable, classes: np.ndarray) -> list[dict[str, Any]]:
     pictures = measurement.pictures
     activation, area = (_means(measurement, values) for values in (table.mean_activation, table.area))
     rows = []
@@ -189,7 +215,7 @@ def _means(measurement: Measurement, values: np.ndarray) -> np.ndarray:
     return class_means(values, measurement.pictures.labels, len(measurement.pictures.class_names))
 
 
-def _accuracy(measurement: Measurement, table: Table) -> float | None:
+def _accuracy(measurement: Measurement, table: ImageTable) -> float | None:
     """The share of images whose class is predicted; None where the network does not know all of their classes."""
     true = measurement.ids[measurement.pictures.labels]
     return None if (true < 0).any() else float(((table.predicted == true) & table.usable).mean())
@@ -208,3 +234,8 @@ def _key(threshold: float) -> str:
 
 def _or_none(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
+
+
+def _ends(interval: Sequence[float] | None, otherwise: str, form: str) -> str:
+    """An interval's ends, inside 0 … 100: a few values with a normal distribution's interval reach beyond."""
+    return otherwise if interval is None else form.format(*(min(max(end, 0.0), 100.0) for end in interval))

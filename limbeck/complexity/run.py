@@ -1,15 +1,15 @@
 """`measure_complexity`: from settings to a folder of results."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from limbeck.complexity.classifier import Classifier, size_text
-from limbeck.complexity.measure import Measurement, Table, fill
+from limbeck.complexity.measure import PARTS, ImageTable, Measurement, choose, fill
 from limbeck.complexity.networks import is_trained_here, judge, save_network
-from limbeck.complexity.pictures import PARTS, choose
-from limbeck.complexity.results import image_rows, parquet_library, summary, write_parquet, write_tables
-from limbeck.complexity.settings import ComplexitySettings
+from limbeck.complexity.results import image_rows, page_of, parquet_library, summary, write_parquet, write_tables
+from limbeck.complexity.settings import Cam, ComplexitySettings
 from limbeck.data.benchmarks import innermost
 from limbeck.data.imageset import ImageSet
 from limbeck.data.load import decodes_at_any_size, load_data
@@ -19,22 +19,93 @@ from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json
-from limbeck.runtime.progress import NoProgress, Progress
+from limbeck.runtime.progress import LogProgress, NoProgress, Progress
+from limbeck.runtime.tables import Page
 
 NETWORK = "network"
 
 
 @dataclass(frozen=True, eq=False)
 class Complexity:
-    """What was measured, with what is needed to look further: `measurement` for maps and features, `table` for single images.
+    """What was measured; printed, or at the end of a cell of a notebook, it shows itself.
 
-    `data` are the settings of its images, with the size they were brought to.
+    Args:
+        measurement: for maps and features.
+        images: what is known of single images.
+        results: of the classes and the whole, the layout of `complexity.json` (`results.summary`).
+        data: the settings of the images, with the size they were brought to.
     """
 
     measurement: Measurement
-    table: Table
-    results: dict[str, Any]
+    images: ImageTable
+    results: Mapping[str, Any]
     data: DataSettings
+
+    def to_dict(self) -> dict[str, Any]:
+        """The layout of `complexity.json`."""
+        return dict(self.results)
+
+    @property
+    def mean(self) -> float:
+        """The complexity of the whole in percent, at the first threshold."""
+        return float(self.results["complexity"])
+
+    @property
+    def classes(self) -> dict[str, float | None]:
+        """That of every class; None without an image of finite logits."""
+        key = f"complexity_{next(iter(self.results['by_threshold']))}"
+        return {row["name"]: row[key] for row in self.results["classes"]}
+
+    def table(self) -> Page:
+        """Classes and the whole, for people."""
+        return page_of(self.results)
+
+    def __str__(self) -> str:
+        return str(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+
+def complexity(
+    data: Any,
+    *,
+    network: str | Classifier = "ConvNetD3",
+    cam: Cam = "gradcam",
+    output: Path | str | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Complexity:
+    """How complex images, their classes and the whole are to a network: the share of an image that does not speak for its class.
+
+    Args:
+        data: what `distill` takes: an `ImageSet`, a path or name, a data set of torch or Hugging Face.
+        network: to look with: the name of one that is trained on the data, a folder, a name on the Hub, or a `Classifier`.
+        cam: the kind of activation maps.
+        output: the folder for tables and the network; None writes none.
+        progress: where to report; None goes through `logging`.
+        **settings: what else `ComplexitySettings` has, such as `thresholds=(0.5,)`, `classes="predicted"`, `per_class=100`; and
+            keys of data and training, in full (`**{"data.size": 64}`) or by their last word (`full_epochs=20`).
+
+    Raises:
+        UsageError: when the data, the network or the layer cannot be used.
+        Failure: when training diverges, or no image gives finite logits.
+
+    Example:
+        >>> tiny = {"data.size": 16, "data.per_class": 12, "full_epochs": 1}
+        >>> found = complexity("scenes:easy", network="ConvNetD2-w4", workers=1, **tiny)
+        >>> 0 <= found.mean <= 100, len(found.classes)
+        (True, 10)
+    """
+    own = {one.name for one in fields(ComplexitySettings)}
+    named = network if isinstance(network, str) else network.name
+    look = ComplexitySettings(network=named, cam=cam, **{key: value for key, value in settings.items() if key in own})
+    rest = {key: value for key, value in settings.items() if key not in own}
+    held, place = DistillSettings.of({**rest, "data.source": data}), None if output is None else Path(output)
+    classifier = network if isinstance(network, Classifier) else None
+    found = measure_complexity(look, held, place, network=classifier, progress=progress or LogProgress())
+    assert found is not None, "there is one share only"
+    return found
 
 
 def measure_complexity(
@@ -107,6 +178,8 @@ def _load(
     source: DataSettings, found: Classifier, settings: ComplexitySettings, progress: Progress
 ) -> tuple[DataSettings, ImageSet]:
     """The images for a network that is not trained on them, and the settings that they are loaded with."""
+    if not isinstance(source.source, str):  # images that are there already
+        return source, load_data(source, progress)
     inner = innermost(source)
     if inner.size is None and decodes_at_any_size(inner.source):
         source = replace(source, size=found.shape[1:])

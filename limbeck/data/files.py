@@ -8,7 +8,7 @@ import numpy as np
 
 from limbeck.data.classes import Classes, relabelled
 from limbeck.data.decode import ArchiveFile, Item
-from limbeck.data.image_cache import decoded
+from limbeck.data.image_cache import glimpsed
 from limbeck.data.imageset import ImageSet, Split, content_fingerprint, encoded
 from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
@@ -57,6 +57,8 @@ def load_files(
         UsageError: when a class is not there, none can spare an image to test or validate on, an image cannot be read, or sizes
             differ and `data.size` is not given.
     """
+    few = None if wanted is None else wanted.glimpse
+    wanted = wanted if few is None else None
     chosen = classes.choose(settings.classes, settings.source)
     if settings.classes is not None:
         parts, classes = {part: files.choose(chosen) for part, files in parts.items()}, classes.take(chosen)
@@ -74,15 +76,15 @@ def load_files(
     items = [item for files in parts.values() for item in files.items]
     if not items:
         raise UsageError(f"data.source: {settings.source!r} has no {' or '.join(wanted.parts if wanted else parts)} images")
-    storage, content, bad = decoded(
-        items, wanted_sides(settings), settings.workers, progress, crop=settings.crop, skip_bad=settings.skip_bad
+    (storage, content, bad), at = glimpsed(
+        items, few, wanted_sides(settings), settings.workers, progress, crop=settings.crop, skip_bad=settings.skip_bad
     )
-    blank = np.zeros(len(items), dtype=bool)
+    blank = np.zeros(len(storage), dtype=bool)
     blank[[row for row, _, _ in bad]] = True
-    names = encoded(called(item, root) for item in items)
+    names = encoded(called(items[i], root) for i in np.unique(at, return_index=True)[1])
     splits, first = {}, 0
     for part, files in parts.items():
-        split = Split(storage, np.arange(first, first + len(files.items)), files.labels, names=names)
+        split = Split(storage, at[first : first + len(files.items)], files.labels, names=names)
         splits[part] = split.take(np.flatnonzero(~blank[split.rows]))
         first += len(files.items)
     if wanted is not None:

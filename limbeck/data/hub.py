@@ -95,7 +95,7 @@ def load_hub(
         classes, labels = _classes(held.labels, names, settings)
     else:
         labels = _places(held.labels, np.array(chosen))
-    return _divided(settings, held, labels, classes, wanted)
+    return _divided(settings, held, labels, classes, None if wanted is None or wanted.glimpse else wanted)
 
 
 def _stream(

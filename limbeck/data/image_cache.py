@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +36,7 @@ from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json, write_text
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
-from limbeck.runtime.kept import cache_root, lock
+from limbeck.runtime.kept import cache_root, elsewhere, get
 from limbeck.runtime.progress import Progress
 
 FORMAT = 1  # counts up when the same files would be decoded to other pixels
@@ -79,20 +80,30 @@ def decoded(
             message names the first few and how many there are.
         Failure: when the disk is too small.
     """
-    centre = [crop] if sides and crop != "squash" else []
-    place = cache_root() / "images" / fingerprint(FORMAT, sides, _identities(items), *centre)
-    held = _open(place, len(items))
-    if held is None or _some_readable(held, items):
-        with lock(place):
-            held = _open(place, len(items))  # another process may have been faster
-            if held is None or _some_readable(held, items):
-                for leftover in (*place.parent.glob(f".{place.name}.*.part"), *place.parent.glob(f".{place.name}.*.old")):
-                    shutil.rmtree(leftover)  # of an earlier version, which was killed and did not go on
-                _fill(place, items, sides, crop, workers, progress)
-                held = _open(place, len(items))
-    assert held is not None
+    place = _place(items, sides, crop)
+
+    def sound() -> Decoded | None:
+        held = _open(place, len(items))
+        return None if held is None or _some_readable(held, items) else held
+
+    held = get(place, sound, lambda: _fill(place, items, sides, crop, workers, progress))
     report(held.bad, len(items), skip_bad, place, progress)
     return held
+
+
+def glimpsed(
+    items: Sequence[Item], few: int | None, sides: tuple[int, int] | None, workers: int | None, progress: Progress, **how: Any
+) -> tuple[Decoded, np.ndarray]:
+    """The images, and the row of each; unless they are in the cache, only `few` (None: all), which the others share."""
+    whole = few is None or few >= len(items) or _open(_place(items, sides, how["crop"]), len(items)) is not None
+    if whole:
+        return decoded(items, sides, workers, progress, **how), np.arange(len(items))
+    assert few is not None
+    chosen = np.arange(few) * len(items) // few
+    with TemporaryDirectory() as folder, elsewhere(Path(folder)):
+        images, content, bad = decoded([items[int(i)] for i in chosen], sides, workers, progress, **how)
+        held = Decoded(np.array(images), content, bad)
+    return held, np.searchsorted(chosen, np.arange(len(items)), side="right") - 1
 
 
 def report(bad: Sequence[Unreadable], total: int, skip_bad: bool, place: Path, progress: Progress) -> None:
@@ -107,6 +118,11 @@ def report(bad: Sequence[Unreadable], total: int, skip_bad: bool, place: Path, p
         shown = "; ".join(f"'{name}': {reason}" for _, name, reason in bad[:3])
         where = f"; … all of them in {place / 'content.json'}" if len(bad) > 3 else ""
         progress.say(f"skipped {len(bad)} of {total} images, which cannot be read: {shown}{where}")
+
+
+def _place(items: Sequence[Item], sides: tuple[int, int] | None, crop: str) -> Path:
+    centre = [crop] if sides and crop != "squash" else []
+    return cache_root() / "images" / fingerprint(FORMAT, sides, _identities(items), *centre)
 
 
 def _identities(items: Iterable[Item]) -> list[tuple[Any, ...]]:

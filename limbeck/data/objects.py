@@ -95,7 +95,8 @@ def of_hub(dataset: Any, names: ClassNames | None, progress: Progress = NoProgre
         raise UsageError("dataset: has no rows to train on")
     image, label, own = columns_of(parts["train"].features, parts["train"][0], "dataset")
     parts = labelled(parts, label, "dataset")
-    columns = {part: held.select_columns([image, label]) for part, held in parts.items()}
+    called = {found: name for found, name in ((image, "image"), (label, "label")) if found != name}
+    columns = {part: held.select_columns([image, label]).rename_columns(called) for part, held in parts.items()}
     return of_datasets(columns, own if names is None else names, progress, **keys)
 
 

@@ -26,11 +26,14 @@ class Wanted:
         parts: of `train`, `val` and `test`.
         per_class: images of each class from all of these together, drawn by `seed`; None takes all.
         seed: of the draw.
+        glimpse: all images are wanted and divided as they always are, but no more than so many need be decoded: unless all of
+            them were before, the others share these, as far as the source is made of single files.
     """
 
     parts: tuple[str, ...]
     per_class: int | None = None
     seed: int = 0
+    glimpse: int | None = None
 
     def draw(self, labels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The positions, ascending, of those images in each of the parts that there are.

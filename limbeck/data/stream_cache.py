@@ -26,7 +26,7 @@ from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json, write_text
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
-from limbeck.runtime.kept import cache_root, lock
+from limbeck.runtime.kept import cache_root, get
 from limbeck.runtime.progress import Progress
 
 FORMAT = 1
@@ -115,18 +115,16 @@ def streamed(
 ) -> Streamed:
     """The images of a stream, from the cache or put there now; the other arguments and errors are those of `decoded`."""
     place = cache_root() / "images" / fingerprint("stream", FORMAT, stream.key, sides, crop if sides else "squash")
-    if (held := _open(place)) is None:
-        with lock(place):
-            held = _open(place)
-            if held is None:
-                part = place.with_name(f".{place.name}.part")
-                try:
-                    _fill(place, part, stream, sides, crop, workers, progress)
-                except UsageError:
-                    shutil.rmtree(part)  # to go on would end the same way
-                    raise
-                held = _open(place)
-    assert held is not None
+
+    def make() -> None:
+        part = place.with_name(f".{place.name}.part")
+        try:
+            _fill(place, part, stream, sides, crop, workers, progress)
+        except UsageError:
+            shutil.rmtree(part)  # to go on would end the same way
+            raise
+
+    held = get(place, lambda: _open(place), make)
     report(held.bad, len(held.images), skip_bad, place, progress)
     return held
 

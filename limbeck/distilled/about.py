@@ -28,7 +28,7 @@ class About:
     """What `export_research` says beside the tensors.
 
     Args:
-        label_kind: `logits` or `hard`.
+        kind: of the labels: `logits` or `hard`.
         classes: of the images, int64 with shape (N,).
         class_names: K names.
         syn_lr: η in double precision.
@@ -36,7 +36,7 @@ class About:
         files: where this stands.
     """
 
-    label_kind: str
+    kind: str
     classes: Tensor
     class_names: tuple[str, ...]
     syn_lr: float

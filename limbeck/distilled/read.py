@@ -167,17 +167,10 @@ class _Reading:
         images = self.tensor("images_float", arrays["images_float"])
         if images.dtype not in FLOATS:
             raise refusal(self.path, f"holds images_float as {images.dtype}; floats are accepted")
-        return self.made(
-            ".npz export",
-            [self.path],
-            images=images.float(),
-            labels=self.tensor("labels", arrays["labels"]).float(),
-            kind=self.text("label_kind", arrays["label_kind"]),
-            classes=self.tensor("classes", arrays["classes"]),
-            syn_lr=self.rate(arrays["syn_lr"]),
-            preprocessing=preprocessing_from(self.text("preprocessing", arrays["preprocessing"]), held),
-            class_names=self.texts("class_names", arrays["class_names"]),
-        )
+        parts = (images.float(), self.tensor("labels", arrays["labels"]).float(), self.tensor("classes", arrays["classes"]))
+        preprocessing = preprocessing_from(self.text("preprocessing", arrays["preprocessing"]), held)
+        kind, names = self.text("label_kind", arrays["label_kind"]), self.texts("class_names", arrays["class_names"])
+        return self.made(".npz export", [self.path], kind, *parts, self.rate(arrays["syn_lr"]), names, preprocessing)
 
     def exported_folder(self) -> DistilledSet:
         """What `export_folder` wrote."""
@@ -188,41 +181,25 @@ class _Reading:
         if (held := sum(len(self.images_in(folder)) for folder in self.folders())) != len(set(files)):
             raise refusal(self.path, f"holds {held} images in its folders, where labels.npz lists {len(set(files))}")
         self.assumed.append("images are 8-bit copies, rounded and cut to [0, 1]")
-        return self.made(
-            "folder export",
-            [described, archive, *files],
-            images=self.decoded(files),
-            labels=self.tensor("labels", arrays["labels"]).float(),
-            kind=kind,
-            classes=self.tensor("classes", arrays["classes"]),
-            syn_lr=self.rate(arrays["syn_lr"]),
-            class_names=names,
-        )
+        parts = (self.decoded(files), self.tensor("labels", arrays["labels"]).float(), self.tensor("classes", arrays["classes"]))
+        return self.made("folder export", [described, archive, *files], kind, *parts, self.rate(arrays["syn_lr"]), names)
 
     def exported_research(self, raw: Raw, files: list[Path], about: About) -> DistilledSet:
         """What `export_research` wrote, and research code may have gone on from since."""
-        hard = about.label_kind == "hard"
-        if raw.images.dtype not in FLOATS:
-            raise refusal(files[0], f"holds images as {raw.images.dtype}, where about.json says what a network takes: floats")
-        if hard and (
-            raw.labels.is_floating_point() or raw.labels.ndim != 1 or not bool(_inside(raw.labels, len(about.class_names)))
-        ):
-            raise refusal(files[1], f"holds no class numbers below {len(about.class_names)}, where about.json says hard labels")
-        stated = about.syn_lr
-        if raw.syn_lr is not None and torch.tensor(stated, dtype=torch.float32).item() != raw.syn_lr:
-            self.assumed.append(f"the step size {raw.syn_lr:.6g} of {files[-1].name} is taken, not the {stated:.6g} of about.json")
-            stated = raw.syn_lr
-        return self.made(
-            "research export",
-            [*files, *about.files],
-            images=raw.images.float(),
-            labels=one_hot(raw.labels.long(), len(about.class_names)).float() if hard else raw.labels.float(),
-            kind=about.label_kind,
-            classes=raw.labels.long() if hard else about.classes,
-            syn_lr=stated,
-            preprocessing=about.preprocessing,
-            class_names=about.class_names,
-        )
+        images, labels, classes, names = raw.images, raw.labels, about.classes, about.class_names
+        if images.dtype not in FLOATS:
+            raise refusal(files[0], f"holds images as {images.dtype}, where about.json says what a network takes: floats")
+        if about.kind == "hard":
+            numbers = not labels.is_floating_point() and labels.ndim == 1
+            if not (numbers and bool(((labels >= 0) & (labels < len(names))).all())):
+                raise refusal(files[1], f"holds no class numbers below {len(names)}, where about.json says hard labels")
+            labels, classes = one_hot(labels.long(), len(names)), labels.long()
+        rate = about.syn_lr
+        if raw.syn_lr is not None and torch.tensor(rate, dtype=torch.float32).item() != raw.syn_lr:
+            self.assumed.append(f"the step size {raw.syn_lr:.6g} of {files[-1].name} is taken, not the {rate:.6g} of about.json")
+            rate = raw.syn_lr
+        parts = (about.kind, images.float(), labels.float(), classes, rate, names, about.preprocessing)
+        return self.made("research export", [*files, *about.files], *parts)
 
     def class_folders(self) -> DistilledSet:
         """Images in folders that are called as the classes are."""
@@ -234,17 +211,8 @@ class _Reading:
             raise refusal(self.path, f"has no images in {shown(empty)}")
         files = [file for name in order for file in found[name]]
         classes = torch.tensor([k for k, name in enumerate(order) for _ in found[name]])
-        images = self.decoded(files)
-        labels = one_hot(classes, self.data.num_classes).float()
-        return self.made(
-            "folder of images",
-            files,
-            images=images,
-            labels=labels,
-            kind="hard",
-            classes=classes,
-            syn_lr=self.chosen_rate(None),
-        )
+        labels, rate = one_hot(classes, self.data.num_classes).float(), self.chosen_rate(None)
+        return self.made("folder of images", files, "hard", self.decoded(files), labels, classes, rate)
 
     def understood(self, form: str, raw: Raw, files: list[Path]) -> DistilledSet:
         """The set that arrays without a description mean."""
@@ -260,21 +228,19 @@ class _Reading:
         self.assumed.extend([*raw.notes, *notes, *more, *grounds])
         if raw.class_names and options.class_order and tuple(options.class_order) != raw.class_names:
             self.assumed.append("the order of classes in the file is taken, not the one that was given")
-        rate = self.chosen_rate(raw.syn_lr)
-        return self.made(form, files, images=images, labels=labels, kind=kind, classes=classes, syn_lr=rate)
+        return self.made(form, files, kind, images, labels, classes, self.chosen_rate(raw.syn_lr))
 
     def made(
         self,
         form: str,
         files: list[Path],
-        *,
+        kind: str,
         images: Tensor,
         labels: Tensor,
         classes: Tensor,
         syn_lr: float,
-        kind: str,
-        preprocessing: Preprocessing | None = None,
         class_names: tuple[str, ...] | None = None,
+        preprocessing: Preprocessing | None = None,
     ) -> DistilledSet:
         """The set of these parts; what is not among them is the data's."""
         origin = {"name": printable(self.path.resolve().name), "kind": form, "sha256": self.checksum(files)}
@@ -397,7 +363,3 @@ class _Reading:
         if not isinstance(kind := held.get("label_kind"), str) or "class_names" not in held:
             raise refusal(file, "does not say class_names and label_kind")
         return names_of(file, held["class_names"]), kind
-
-
-def _inside(classes: Tensor, count: int) -> Tensor:
-    return ((classes >= 0) & (classes < count)).all()

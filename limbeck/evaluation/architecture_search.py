@@ -17,10 +17,11 @@ ConvNets. M. G. Kendall, "The treatment of ties in ranking problems", 1945.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ from limbeck.networks.factory import is_foreign
 from limbeck.networks.names import build_network, check_network_name
 from limbeck.runtime.errors import require
 from limbeck.runtime.random import generator
+from limbeck.runtime.records import Record
 from limbeck.training.images import Images
 
 # The published axes without layer norm, which ConvNets here do not have: 576 of the 720. `search_space(**PUBLISHED)`.
@@ -51,6 +53,78 @@ PUBLISHED: dict[str, Any] = {
     "activations": ("sigmoid", "relu", "leaky"),
 }
 LEAST_TOP = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correlation(Record):
+    """A rank correlation, its 95 % interval and the p of its permutations."""
+
+    value: float
+    ci95: tuple[float, ...] | None
+    p: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correlations(Record):
+    """Of n architectures; where there are none, `reason` says why. `share`: of the truth's best, if these alone are looked at."""
+
+    n: int
+    spearman: Correlation | None = None
+    kendall: Correlation | None = None
+    reason: str | None = None
+    share: float | None = None
+
+    LEFT_OUT: ClassVar = ("share",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pick(Record):
+    """The truth's accuracy of what the proxy picks (the mean of several), of the best, and of a pick by chance."""
+
+    picked: float
+    best: float
+    mean: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankCorrelation(Record):
+    """How well accuracies on a small set rank architectures.
+
+    Args:
+        all: over all of them.
+        top: over shares of the best.
+        picked: the architectures that the proxy ranks first; several where they tie.
+        accuracy: of the truth.
+        regret: best − picked; the best of noisy means is flattered, and the regret with it.
+    """
+
+    all: Correlations
+    top: tuple[Correlations, ...]
+    picked: tuple[str, ...]
+    accuracy: Pick
+    regret: float
+
+
+Accuracies = Mapping[str, Mapping[str, Sequence[float]]]  # by set and architecture, of each seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(Record):
+    """Rankings side by side.
+
+    Args:
+        accuracy: on the test images.
+        choice: on the images that proxies choose by; None without.
+        seconds: of training, by set.
+        images: by set.
+        proxies: of every set but the truth.
+    """
+
+    accuracy: Accuracies
+    choice: Accuracies | None
+    seconds: Mapping[str, float]
+    images: Mapping[str, int]
+    proxies: Mapping[str, RankCorrelation]
 
 
 def search_space(
@@ -90,7 +164,7 @@ def search(
     truth: str = "full",
     draws: int = 1000,
     cells: Cells = Cells(),
-) -> dict[str, Any]:
+) -> Search:
     """Train every architecture on every set with every seed, and compare the rankings.
 
     Args:
@@ -105,13 +179,6 @@ def search(
         truth: the set that the others are a proxy for.
         draws: of the bootstrap and of the permutations.
         cells: results that are done, and where new ones go; keys are `set/architecture/seed`.
-
-    Returns:
-        accuracy: {set: {architecture: [accuracy on the test images per seed]}}
-        choice: the same on the images of `choose`; None without
-        seconds: {set: sum of the training times}
-        images: {set: number of images}
-        proxies: {set: see `rank_correlation`} of every set but the truth
 
     Raises:
         UsageError: for sets, names, seeds or images that do not fit together; before anything is trained.
@@ -141,13 +208,13 @@ def search(
     }
     accuracy = _column(rows, "accuracy")
     choice = _column(rows, "choice") if choose else None
-    return {
-        "accuracy": accuracy,
-        "choice": choice,
-        "seconds": {key: math.fsum(cell["seconds"] for row in found.values() for cell in row) for key, found in rows.items()},
-        "images": {key: len(small) for key, small in sets.items()},
-        "proxies": {key: rank_correlation((choice or accuracy)[key], accuracy[truth], draws=draws) for key in sets if key != truth},
-    }
+    return Search(
+        accuracy=accuracy,
+        choice=choice,
+        seconds={key: math.fsum(cell["seconds"] for row in found.values() for cell in row) for key, found in rows.items()},
+        images={key: len(small) for key, small in sets.items()},
+        proxies={key: rank_correlation((choice or accuracy)[key], accuracy[truth], draws=draws) for key in sets if key != truth},
+    )
 
 
 def rank_correlation(
@@ -157,7 +224,7 @@ def rank_correlation(
     shares: Sequence[float] = (0.05, 0.1),
     draws: int = 1000,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> RankCorrelation:
     """How well accuracies on a small set rank architectures.
 
     Args:
@@ -167,13 +234,6 @@ def rank_correlation(
             looked at alone.
         draws: of the bootstrap and of the permutations.
         seed: of the draws.
-
-    Returns:
-        all: {n, spearman, kendall, reason}; a correlation is {value, ci95, p}, or None, and then `reason` says why
-        top: a list of the same, each with its `share`
-        picked: the architectures that the proxy ranks first; several where they tie
-        accuracy: {picked, best, mean} of the truth: of the picked (the mean of several), of the best, of a pick by chance
-        regret: best − picked; the best of noisy means is flattered, and the regret with it
 
     Raises:
         UsageError: for accuracies that are not of the same architectures, missing or not finite.
@@ -193,18 +253,17 @@ def rank_correlation(
     for share in shares:
         count = min(len(b), max(LEAST_TOP, math.ceil(Fraction(str(share)) * len(b))))
         chosen = b >= np.sort(b)[-count]
-        top.append(
-            {"share": share, **_correlations(a[chosen], b[chosen], draws, generator(seed, "rank correlation", int(chosen.sum())))}
-        )
+        found = _correlations(a[chosen], b[chosen], draws, generator(seed, "rank correlation", int(chosen.sum())))
+        top.append(replace(found, share=share))
     picked = a == a.max()
-    accuracy = {"picked": float(b[picked].mean()), "best": float(b.max()), "mean": float(b.mean())}
-    return {
-        "all": _correlations(a, b, draws, generator(seed, "rank correlation", len(b))),
-        "top": top,
-        "picked": [name for name, first in zip(names, picked, strict=True) if first],
-        "accuracy": accuracy,
-        "regret": max(0.0, accuracy["best"] - accuracy["picked"]),  # a mean of equal values may round up
-    }
+    pick = Pick(picked=float(b[picked].mean()), best=float(b.max()), mean=float(b.mean()))
+    return RankCorrelation(
+        all=_correlations(a, b, draws, generator(seed, "rank correlation", len(b))),
+        top=tuple(top),
+        picked=tuple(name for name, first in zip(names, picked, strict=True) if first),
+        accuracy=pick,
+        regret=max(0.0, pick.best - pick.picked),  # a mean of equal values may round up
+    )
 
 
 def _means(table: Mapping[str, Sequence[float]], names: Sequence[str]) -> np.ndarray:
@@ -212,53 +271,35 @@ def _means(table: Mapping[str, Sequence[float]], names: Sequence[str]) -> np.nda
     return np.array([round(math.fsum(table[name]) / len(table[name]), 12) for name in names])
 
 
-def _correlations(a: np.ndarray, b: np.ndarray, draws: int, chance: torch.Generator) -> dict[str, Any]:
+def _correlations(a: np.ndarray, b: np.ndarray, draws: int, chance: torch.Generator) -> Correlations:
     """ρ and τ_b of a and b, with intervals and p."""
+    from scipy.stats import kendalltau, spearmanr
+
     n = len(a)
-    nothing = {"n": n, "spearman": None, "kendall": None}
     if n < 3:
-        return {**nothing, "reason": f"{n} architectures are fewer than 3"}
+        return Correlations(n=n, reason=f"{n} architectures are fewer than 3")
     if _constant(a) or _constant(b):
-        return {**nothing, "reason": f"all architectures are equal by the {'proxy' if _constant(a) else 'truth'}"}
+        return Correlations(n=n, reason=f"all architectures are equal by the {'proxy' if _constant(a) else 'truth'}")
     again = torch.randint(n, (draws, n), generator=chance).numpy()
     orders = torch.rand(draws, n, generator=chance).argsort(1).numpy()
-    return {
-        "n": n,
-        "spearman": _measure(_spearman, a, b, again, orders),
-        "kendall": _measure(_kendall, a, b, again, orders),
-        "reason": None,
-    }
+
+    def kendall(x: np.ndarray, y: np.ndarray) -> float:
+        return float(kendalltau(x, y, method="asymptotic").statistic)
+
+    spearman = _measure(lambda x, y: float(spearmanr(x, y).statistic), a, b, again, orders)
+    return Correlations(n=n, spearman=spearman, kendall=_measure(kendall, a, b, again, orders))
 
 
 def _measure(
-    correlation: Callable[[np.ndarray, np.ndarray], np.ndarray], a: np.ndarray, b: np.ndarray, again: np.ndarray, orders: np.ndarray
-) -> dict[str, Any]:
+    correlation: Callable[[np.ndarray, np.ndarray], float], a: np.ndarray, b: np.ndarray, again: np.ndarray, orders: np.ndarray
+) -> Correlation:
     # A resample in which all are equal has no correlation.
     again = again[~(_constant(a[again]) | _constant(b[again]))]
-    interval = percentiles(torch.from_numpy(correlation(a[again], b[again]))) if len(again) else None
-    value = float(correlation(a[None], b[None])[0])
-    shuffled = correlation(a[orders], np.broadcast_to(b, orders.shape))
-    extreme = int((abs(shuffled) >= abs(value) - 1e-12).sum())
-    return {"value": value, "ci95": interval, "p": (1 + extreme) / (1 + len(orders))}
-
-
-def _spearman(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """ρ of every two rows."""
-    from scipy.stats import rankdata
-
-    x, y = (rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (a, b))
-    found: np.ndarray = (x * y).sum(1) / np.sqrt((x * x).sum(1) * (y * y).sum(1))
-    return found
-
-
-def _kendall(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """τ_b of every two rows; of each pair that is untied in a, (i, j) with a_i > a_j is looked at."""
-    found = np.empty(len(a))
-    for row, (x, y) in enumerate(zip(a, b, strict=True)):
-        above, more, less = x[:, None] > x, y[:, None] > y, y[:, None] < y
-        agreeing, opposing = np.count_nonzero(above & more), np.count_nonzero(above & less)
-        found[row] = (agreeing - opposing) / math.sqrt(np.count_nonzero(above) * np.count_nonzero(more))
-    return found
+    drawn = torch.tensor([correlation(a[index], b[index]) for index in again], dtype=torch.float64)
+    value = correlation(a, b)
+    extreme = sum(abs(correlation(a[order], b)) >= abs(value) - 1e-12 for order in orders)
+    interval = tuple(percentiles(drawn)) if len(again) else None
+    return Correlation(value=value, ci95=interval, p=(1 + extreme) / (1 + len(orders)))
 
 
 def _constant(rows: np.ndarray) -> np.ndarray:

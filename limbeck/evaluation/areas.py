@@ -15,15 +15,102 @@ Energy: H. Wang et al., "Score-CAM: Score-Weighted Visual Explanations for Convo
 Pointing: J. Zhang et al., "Top-down Neural Attention by Excitation Backprop", 2016, arXiv:1608.00507.
 """
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limbeck.accuracy import Accuracy
 from limbeck.evaluation.statistics import summarise
 from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.records import Record
 from limbeck.saliency.maps import Cam
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relative(Record):
+    """100 (mean distilled / mean initial − 1), with its interval by the delta method."""
+
+    mean: float
+    ci95: tuple[float, float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs(Record):
+    """A figure of distilled images and of those that they began as.
+
+    Args:
+        distilled: with the value of every image, as `initial`.
+        initial: before.
+        difference: of the pairs.
+        relative_percent: None where the initial mean is 0.
+        grown: the share of images in which it is larger.
+    """
+
+    distilled: Accuracy
+    initial: Accuracy
+    difference: Accuracy
+    relative_percent: Relative | None
+    grown: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maps(Record):
+    """What the maps of some images say of them.
+
+    Args:
+        cam: the kind of map.
+        cam_layer: of which layer.
+        blank: maps without preference, which enter with 0.
+        area: over the images, as the others.
+        mean_activation: likewise.
+        energy_inside: where boxes are known, as those below.
+        pointing: of values 0 and 1.
+        chance: of both.
+        energy_elsewhere: None for a single image, as `energy_gain`.
+        energy_gain: inside less elsewhere.
+    """
+
+    cam: str
+    cam_layer: str | None
+    blank: int
+    area: Accuracy
+    mean_activation: Accuracy
+    energy_inside: Accuracy | None = None
+    pointing: Accuracy | None = None
+    chance: Accuracy | None = None
+    energy_elsewhere: Accuracy | None = None
+    energy_gain: Accuracy | None = None
+
+    LEFT_OUT: ClassVar = ("energy_inside", "pointing", "chance", "energy_elsewhere", "energy_gain")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried(Record):
+    """What distilled images carry, beside those that they began as.
+
+    Args:
+        compared_with: what the initial images are, where that is said; likewise `network` and `test_images`.
+        network: whose maps.
+        area: of the maps.
+        mean_activation: likewise.
+        threshold: of the area.
+        blank: the numbers of maps without preference, which enter with 0.
+        test_images: of images with boxes.
+    """
+
+    compared_with: str = ""
+    network: str = ""
+    area: Pairs
+    mean_activation: Pairs
+    threshold: str | float
+    blank: Mapping[str, int]
+    test_images: Maps | None = None
+
+    LEFT_OUT: ClassVar = ("compared_with", "network", "test_images")
 
 
 def discriminative_area(maps: Tensor, threshold: Literal["mean"] | float = "mean") -> Tensor:
@@ -96,7 +183,7 @@ def box_share(boxes: Tensor | np.ndarray, height: int, width: int) -> Tensor:
     return ((bottom - top) * (right - left)).double() / (height * width)
 
 
-def carries(distilled_maps: Tensor, initial_maps: Tensor, threshold: Literal["mean"] | float = "mean") -> dict[str, Any]:
+def carries(distilled_maps: Tensor, initial_maps: Tensor, threshold: Literal["mean"] | float = "mean") -> Carried:
     """How area and mean activation of distilled images compare with those of the images that they began as.
 
     Image i of the one is paired with image i of the other. Both maps have to be of the same network, with the same layer and the
@@ -107,23 +194,18 @@ def carries(distilled_maps: Tensor, initial_maps: Tensor, threshold: Literal["me
         initial_maps: with the same shape; also those of another method that began with the same images.
         threshold: of the area.
 
-    Returns:
-        JSON types, under `area` and `mean_activation` each: `distilled` and `initial` (summaries with the value of every image),
-        `difference` (of the pairs, with its 95 % interval), `relative_percent` (100 (mean distilled / mean initial − 1) with its
-        interval by the delta method; None where the latter mean is 0) and `grown`, the share of images in which it is larger.
-        `blank` counts the maps without preference, which enter with 0.
     """
     require(
         distilled_maps.shape == initial_maps.shape, "maps", tuple(distilled_maps.shape), f"of shape {tuple(initial_maps.shape)}"
     )
     require(len(distilled_maps) > 0, "maps", tuple(distilled_maps.shape), "of one image or more")
     both = {"distilled": distilled_maps, "initial": initial_maps}
-    return {
-        "area": _paired(*(discriminative_area(maps, threshold) for maps in both.values())),
-        "mean_activation": _paired(*(mean_activation(maps) for maps in both.values())),
-        "threshold": threshold,
-        "blank": {name: _blank(maps) for name, maps in both.items()},
-    }
+    return Carried(
+        area=_paired(*(discriminative_area(maps, threshold) for maps in both.values())),
+        mean_activation=_paired(*(mean_activation(maps) for maps in both.values())),
+        threshold=threshold,
+        blank={name: _blank(maps) for name, maps in both.items()},
+    )
 
 
 def measure(
@@ -133,7 +215,7 @@ def measure(
     cam: Cam,
     generator: torch.Generator,
     boxes: Tensor | np.ndarray | None = None,
-) -> dict[str, Any]:
+) -> Maps:
     """Maps of `x`, and what they say of every image.
 
     Args:
@@ -143,51 +225,48 @@ def measure(
         cam: what makes the maps; the area is always that above the mean, so that runs can be compared.
         generator: of the noise of `smooth_gradcam_pp`.
         boxes: of the objects, with shape (N, 4), where they are known; those of the real images that `x` began as.
-
-    Returns:
-        JSON types: summaries of `area` and `mean_activation`, the number `blank` of maps without preference, and with boxes
-        summaries of `energy_inside`, `pointing` (values 0 and 1), the `chance` level of both, `energy_elsewhere` and the pairs'
-        difference `energy_gain` (None for a single image).
     """
     require(len(x) > 0, "x", tuple(x.shape), "one image or more")
     maps = cam(map_network, x, classes, generator)
-    result: dict[str, Any] = {
-        "cam": getattr(cam, "kind", type(cam).__name__),
-        "cam_layer": getattr(cam, "layer", None),
-        "blank": _blank(maps),
-    }
-    result |= {"area": _summary(discriminative_area(maps)), "mean_activation": _summary(mean_activation(maps))}
+    found = Maps(
+        cam=getattr(cam, "kind", type(cam).__name__),
+        cam_layer=getattr(cam, "layer", None),
+        blank=_blank(maps),
+        area=_summary(discriminative_area(maps)),
+        mean_activation=_summary(mean_activation(maps)),
+    )
     if boxes is None:
-        return result
+        return found
     inside, elsewhere = energy_inside(maps, boxes), energy_elsewhere(maps, boxes) if len(maps) > 1 else None
-    return result | {
-        "energy_inside": _summary(inside),
-        "pointing": _summary(pointing(maps, boxes)),
-        "chance": _summary(box_share(boxes, *maps.shape[1:])),
-        "energy_elsewhere": None if elsewhere is None else _summary(elsewhere),
-        "energy_gain": None if elsewhere is None else _summary(inside - elsewhere),
-    }
+    return replace(
+        found,
+        energy_inside=_summary(inside),
+        pointing=_summary(pointing(maps, boxes)),
+        chance=_summary(box_share(boxes, *maps.shape[1:])),
+        energy_elsewhere=None if elsewhere is None else _summary(elsewhere),
+        energy_gain=None if elsewhere is None else _summary(inside - elsewhere),
+    )
 
 
-def _paired(distilled: Tensor, initial: Tensor) -> dict[str, Any]:
+def _paired(distilled: Tensor, initial: Tensor) -> Pairs:
     relative = None
     before = initial.mean()
     if before > 0:
         ratio = distilled.mean() / before
         # The delta method: the ratio of means varies as the mean of these does, to first order; their mean is the ratio.
-        linear = summarise((100 * (ratio - 1 + (distilled - ratio * initial) / before)).tolist()).to_dict()
-        relative = {"mean": float(100 * (ratio - 1)), "ci95": linear["ci95"]}
-    return {
-        "distilled": _summary(distilled),
-        "initial": _summary(initial),
-        "difference": _summary(distilled - initial),
-        "relative_percent": relative,
-        "grown": (distilled > initial).double().mean().item(),
-    }
+        linear = _summary(100 * (ratio - 1 + (distilled - ratio * initial) / before))
+        relative = Relative(mean=float(100 * (ratio - 1)), ci95=linear.ci95)
+    return Pairs(
+        distilled=_summary(distilled),
+        initial=_summary(initial),
+        difference=_summary(distilled - initial),
+        relative_percent=relative,
+        grown=(distilled > initial).double().mean().item(),
+    )
 
 
-def _summary(values: Tensor) -> dict[str, Any]:
-    return summarise(values.double().tolist()).to_dict()
+def _summary(values: Tensor) -> Accuracy:
+    return summarise(values.double().tolist())
 
 
 def _blank(maps: Tensor) -> int:

@@ -17,12 +17,13 @@ which a memory filled task by task would not: of such a set this says how useful
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from limbeck.accuracy import Accuracy, Comparison
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.fitting import (
     Cell,
@@ -36,7 +37,41 @@ from limbeck.evaluation.fitting import (
 from limbeck.evaluation.statistics import compare, summarise
 from limbeck.runtime.errors import require
 from limbeck.runtime.random import derived_seed, generator
+from limbeck.runtime.records import Record
 from limbeck.training.images import Images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course(Record):
+    """Accuracies after each task, and of the mean over tasks."""
+
+    steps: tuple[Accuracy, ...]
+    average: Accuracy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lead(Record):
+    """The same of one memory against another, seed by seed."""
+
+    steps: tuple[Comparison, ...]
+    average: Comparison
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continual(Record):
+    """Learning from each memory.
+
+    Args:
+        tasks: by seed, the classes of each task.
+        images: how many each memory has; no comparison is fair where they differ.
+        memories: by name.
+        differences: of the first memory less this one, for all but the first.
+    """
+
+    tasks: Mapping[str, tuple[tuple[int, ...], ...]]
+    images: Mapping[str, int]
+    memories: Mapping[str, Course]
+    differences: Mapping[str, Lead]
 
 
 def restricted(memory: SmallSet, seen: Sequence[int]) -> SmallSet:
@@ -72,7 +107,7 @@ def continual(
     steps: int,
     seeds: Sequence[int],
     cells: Cells = Cells(),
-) -> dict[str, Any]:
+) -> Continual:
     """Learn the classes task by task from each memory.
 
     A seed has an order of the classes, a start of the networks and, where a memory has several draws, a draw, all its own; so the
@@ -87,12 +122,6 @@ def continual(
         steps: T.
         seeds: of the repetitions.
         cells: results that are done, and where new ones go; keys are `memory/seed/step`.
-
-    Returns:
-        tasks: {seed: the classes of each task}
-        images: {memory: how many images it has}; no comparison is fair where they differ
-        memories: {memory: {steps: a summary (see `summarise`) after each task, average: of the mean over tasks}}
-        differences: {memory: the same of the first memory less this one, seed by seed (see `compare`)} for all but the first
 
     Raises:
         UsageError: for memories, seeds, steps or images that do not fit together; before anything is trained.
@@ -117,29 +146,23 @@ def continual(
             found = [cells.get(f"{name}/{seed}/{step}", partial(cell, memory, seed, step)) for step in range(steps)]
             rows[name].append([one["accuracy"] for one in found])
     first, *others = memories
-    return {
-        "tasks": {str(seed): found for seed, found in tasks.items()},
-        "images": {name: len(drawn[0]) for name, drawn in memories.items()},
-        "memories": {name: _over_seeds(found) for name, found in rows.items()},
-        "differences": {name: _paired(rows[first], rows[name]) for name in others},
-    }
+    return Continual(
+        tasks={str(seed): tuple(map(tuple, found)) for seed, found in tasks.items()},
+        images={name: len(drawn[0].images) for name, drawn in memories.items()},
+        memories={name: _over_seeds(found) for name, found in rows.items()},
+        differences={name: _paired(rows[first], rows[name]) for name in others},
+    )
 
 
-def _over_seeds(rows: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """Summaries over seeds of the accuracies rows[seed][step]."""
-    return {
-        "steps": [summarise(column).to_dict() for column in zip(*rows, strict=True)],
-        "average": summarise(_averages(rows)).to_dict(),
-    }
+def _over_seeds(rows: Sequence[Sequence[float]]) -> Course:
+    """Over seeds, of the accuracies rows[seed][step]."""
+    return Course(steps=tuple(map(summarise, zip(*rows, strict=True))), average=summarise(_averages(rows)))
 
 
-def _paired(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> dict[str, Any]:
+def _paired(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> Lead:
     """Comparisons over seeds of the accuracies a[seed][step] and b[seed][step]."""
-    columns = zip(zip(*a, strict=True), zip(*b, strict=True), strict=True)
-    return {
-        "steps": [compare(left, right).to_dict() for left, right in columns],
-        "average": compare(_averages(a), _averages(b)).to_dict(),
-    }
+    steps = map(compare, zip(*a, strict=True), zip(*b, strict=True))
+    return Lead(steps=tuple(steps), average=compare(_averages(a), _averages(b)))
 
 
 def _averages(rows: Sequence[Sequence[float]]) -> list[float]:

@@ -14,13 +14,15 @@ K. Wang et al., "Emphasizing Discriminative Features for Dataset Distillation in
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.distilled.view_labels import evaluating
 from limbeck.runtime.errors import require
+from limbeck.runtime.records import Record
 
 Metric = Literal["euclidean", "cosine"]
 BLOCK = 2048
@@ -104,19 +106,66 @@ def pointwise_distances(
     return torch.where(pairs > 0, sums(features, classes, num_classes, block) / pairs, torch.nan)
 
 
-def summary(matrix: Tensor) -> dict[str, float | None]:
-    """{between, within, ratio}: the means off and on the diagonal of what is defined, and their quotient; None without any.
+@dataclass(frozen=True, kw_only=True)
+class Distances(Record):
+    """The means off and on the diagonal of what is defined, and their quotient; None without any; the matrix, where it is said."""
+
+    between: float | None
+    within: float | None
+    ratio: float | None
+    matrix: tuple[tuple[float | None, ...], ...] = ()
+
+    LEFT_OUT: ClassVar = ("matrix",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kinds(Record):
+    """Distances between class means, and between points."""
+
+    class_means: Distances
+    pointwise: Distances
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfSet(Record):
+    """The number of images of a set, and its distances by metric; of a change, which has no number, `images` is left out."""
+
+    images: int | None = None
+    euclidean: Kinds
+    cosine: Kinds
+
+    LEFT_OUT: ClassVar = ("images",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Separation(Record):
+    """The distances of several sets side by side.
 
     Args:
-        matrix: distances with shape (K, K), NaN where undefined.
+        network: the features are of.
+        num_classes: K.
+        dimensions: D.
+        sets: by name.
+        change_percent: of every set but the first, by how much the figures exceed the first set's.
     """
+
+    network: str
+    num_classes: int
+    dimensions: int
+    sets: Mapping[str, OfSet]
+    change_percent: Mapping[str, OfSet]
+
+
+def summary(matrix: Tensor) -> Distances:
+    """Of distances with shape (K, K), NaN where undefined."""
     require(matrix.ndim == 2 and len(matrix) == matrix.shape[1] > 0, "matrix", tuple(matrix.shape), "of shape (K, K)")
     same = torch.eye(len(matrix), dtype=torch.bool, device=matrix.device)
     between, within = (_mean(matrix[where]) for where in (~same, same))
-    return {"between": between, "within": within, "ratio": between / within if between is not None and within else None}
+    ratio = between / within if between is not None and within else None
+    return Distances(between=between, within=within, ratio=ratio)
 
 
-def separation(sets: Mapping[str, tuple[Tensor, Tensor]], num_classes: int, *, network: str) -> dict[str, Any]:
+def separation(sets: Mapping[str, tuple[Tensor, Tensor]], num_classes: int, *, network: str) -> Separation:
     """The distances of several sets side by side, such as the initial, the distilled and real test images.
 
     Distances between points are the ones to compare when sets differ in size; see `class_mean_distances`.
@@ -125,11 +174,6 @@ def separation(sets: Mapping[str, tuple[Tensor, Tensor]], num_classes: int, *, n
         sets: name → features with shape (N, D), of the same network, and classes with shape (N,).
         num_classes: K.
         network: the network the features come from, in words: distances mean nothing without it.
-
-    Returns:
-        JSON types: `network`, `num_classes`, `dimensions` (D), `sets` (name → `images`, and for `euclidean` and `cosine`
-        `class_means` and `pointwise`, each `between`, `within`, `ratio` and `matrix`) and `change_percent` (the name of every
-        set but the first → metric → kind → by how much the three exceed the first set's).
 
     Raises:
         UsageError: when no network is named, there is no set, their D differ, or one is not as `pointwise_distances` takes it.
@@ -140,14 +184,14 @@ def separation(sets: Mapping[str, tuple[Tensor, Tensor]], num_classes: int, *, n
     found = {name: _distances(features, classes, num_classes) for name, (features, classes) in sets.items()}
     first, *others = found
     change = {
-        name: {
-            metric: {kind: _change(found[name][metric][kind], found[first][metric][kind]) for kind in ("class_means", "pointwise")}
-            for metric in get_args(Metric)
-        }
+        name: OfSet(
+            euclidean=_change(found[name].euclidean, found[first].euclidean),
+            cosine=_change(found[name].cosine, found[first].cosine),
+        )
         for name in others
     }
     (dimensions,) = widths[first]
-    return {"network": network, "num_classes": num_classes, "dimensions": dimensions, "sets": found, "change_percent": change}
+    return Separation(network=network, num_classes=num_classes, dimensions=dimensions, sets=found, change_percent=change)
 
 
 def to_json(matrix: Tensor) -> list[list[float | None]]:
@@ -155,19 +199,26 @@ def to_json(matrix: Tensor) -> list[list[float | None]]:
     return [[value if value == value else None for value in row] for row in matrix.tolist()]
 
 
-def _distances(features: Tensor, classes: Tensor, num_classes: int) -> dict[str, Any]:
-    result: dict[str, Any] = {"images": len(features)}
-    for metric in get_args(Metric):
+def _distances(features: Tensor, classes: Tensor, num_classes: int) -> OfSet:
+    def of(matrix: Tensor) -> Distances:
+        return replace(summary(matrix), matrix=tuple(map(tuple, to_json(matrix))))
+
+    def kinds(metric: Metric) -> Kinds:
         means = class_mean_distances(features, classes, num_classes, metric)
-        points = pointwise_distances(features, classes, num_classes, metric)
-        kinds = {"class_means": means, "pointwise": points}
-        result[metric] = {kind: {**summary(matrix), "matrix": to_json(matrix)} for kind, matrix in kinds.items()}
-    return result
+        return Kinds(class_means=of(means), pointwise=of(pointwise_distances(features, classes, num_classes, metric)))
+
+    return OfSet(images=len(features), euclidean=kinds("euclidean"), cosine=kinds("cosine"))
 
 
-def _change(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, float | None]:
-    keys = ("between", "within", "ratio")
-    return {key: 100 * (new[key] / old[key] - 1) if new[key] is not None and old[key] else None for key in keys}
+def _change(new: Kinds, old: Kinds) -> Kinds:
+    def percent(a: float | None, b: float | None) -> float | None:
+        return 100 * (a / b - 1) if a is not None and b else None
+
+    def of(a: Distances, b: Distances) -> Distances:
+        between, within = percent(a.between, b.between), percent(a.within, b.within)
+        return Distances(between=between, within=within, ratio=percent(a.ratio, b.ratio))
+
+    return Kinds(class_means=of(new.class_means, old.class_means), pointwise=of(new.pointwise, old.pointwise))
 
 
 def _euclidean_sums(features: Tensor, classes: Tensor, num_classes: int, block: int) -> Tensor:

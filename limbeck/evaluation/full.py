@@ -4,9 +4,8 @@ Their accuracies, their logits on the test split's images and the first one's pa
 that they depend on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,9 +19,8 @@ from limbeck.evaluation.settings import EvalSettings
 from limbeck.evaluation.trials import Trial, Trials
 from limbeck.losses import cross_entropy
 from limbeck.runtime.errors import Failure
-from limbeck.runtime.files import read_tensors, write_tensors
-from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
-from limbeck.runtime.kept import cache_root, lock
+from limbeck.runtime.fingerprint import array_fingerprint
+from limbeck.runtime.kept import Kept, place
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.training.images import Counted, Images, prepare_split, sample
 from limbeck.training.optimisers import Sgd
@@ -59,18 +57,13 @@ class FullData:
             Failure: when a network diverges.
         """
         wanted = self.settings.full_seeds
-        path = self.path
-        with lock(path):
-            held = _held(path)
-            count = 0 if held is None else len(held["logits"])
-            if held is None or count < wanted:
-                held = self._more(held, count, test(), progress or NoProgress())
-        return held["logits"][:wanted]
+        more = lambda held: self._more(held, test(), progress or NoProgress())  # noqa: E731
+        return self.kept.grown(lambda held: len(held["logits"]) >= wanted, more)["logits"][:wanted]
 
     def teacher(self, test: Callable[[], Images], progress: Progress | None = None) -> nn.Module:
         """The first of these networks, frozen, in evaluation mode, on the device that computes."""
         self.logits(test, progress)
-        held = _held(self.path)
+        held = self.kept.held()
         assert held is not None, "the cache was emptied while it was used"
         network, device = self.trials.network, self.trials.device
         images = self._images if network.has_batch_norm else None
@@ -78,9 +71,9 @@ class FullData:
         return module.requires_grad_(False)
 
     @property
-    def path(self) -> Path:
+    def kept(self) -> Kept[dict[str, Tensor]]:
         """Where these networks are kept."""
-        return cache_root() / "full" / f"{fingerprint(self.record())}.safetensors"
+        return Kept.tensors(place("full", self.record()), _is_sound, self.record())
 
     def record(self) -> dict[str, Any]:
         """Everything that these networks depend on."""
@@ -99,9 +92,9 @@ class FullData:
             "compile": self.trials.compiles(Trial(Counted(len(self.data.train)), Labels(torch.empty(0)), self.how, ())),
         }
 
-    def _more(self, held: dict[str, Tensor] | None, count: int, test: Images, progress: Progress) -> dict[str, Tensor]:
-        """Train the missing ones; each is kept as soon as it is there."""
-        settings, epochs = self.settings, self.settings.full_epochs
+    def _more(self, held: dict[str, Tensor] | None, test: Images, progress: Progress) -> Iterator[dict[str, Tensor]]:
+        """Train the missing ones."""
+        settings, epochs, count = self.settings, self.settings.full_epochs, 0 if held is None else len(held["logits"])
         images, how = self._images(), self.how
         labels = one_hot(torch.from_numpy(self.data.train.labels), self.data.num_classes).float().to(self.trials.device)
         trials = [Trial(images, Labels(labels), how, ("full", number)) for number in range(count, settings.full_seeds)]
@@ -114,9 +107,7 @@ class FullData:
                     "theta": outcome.theta if held is None else held["theta"],
                     "logits": logits if held is None else torch.cat([held["logits"], logits]),
                 }
-                write_tensors(self.path, held, self.record())
-        assert held is not None, "at least one network was missing"
-        return held
+                yield held
 
     def _images(self) -> Images:
         return prepare_split(self.data.train, self.preprocessing, self.trials.device)
@@ -135,11 +126,5 @@ class FullData:
         )
 
 
-def _held(path: Path) -> dict[str, Tensor] | None:
-    """What a file of the cache holds; None where it is absent or broken, so that it is measured again."""
-    try:
-        tensors, _ = read_tensors(path)
-        sound = tensors["logits"].ndim == 3 and bool(tensors["logits"].isfinite().all()) and tensors["theta"].ndim == 1
-        return tensors if sound else None
-    except Exception:  # noqa: BLE001 (a file can be broken in many ways)
-        return None
+def _is_sound(held: dict[str, Tensor]) -> bool:
+    return held["logits"].ndim == 3 and bool(held["logits"].isfinite().all()) and held["theta"].ndim == 1

@@ -21,13 +21,14 @@ arXiv:2112.03570, whose attack, stronger than this one, compares with many netwo
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from limbeck.accuracy import Accuracy
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.fitting import (
     Cell,
@@ -42,11 +43,55 @@ from limbeck.evaluation.fitting import (
 from limbeck.evaluation.statistics import summarise
 from limbeck.runtime.errors import require
 from limbeck.runtime.random import generator
+from limbeck.runtime.records import Record
 from limbeck.training.images import Images
 
 FIGURES = ("accuracy", "auc", "tpr_at_1_fpr")
 FALSE_ALARMS = 100  # one in so many
 LIMIT = 1e300  # stands for infinity, so that a mean of two scores is a number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure(Record):
+    """A value with the ends of its 95 % interval."""
+
+    value: float
+    ci95: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(Record):
+    """How well the loss tells members from others.
+
+    Args:
+        members: m.
+        others: n.
+        accuracy: on the half that did not choose the threshold.
+        auc: of all pairs.
+        tpr_at_1_fpr: the true positive rate at a false positive rate of 1 %.
+        threshold: c, the loss below which an image is called a member.
+        member_accuracy: the network's own accuracy on members.
+        other_accuracy: on the others.
+    """
+
+    members: int
+    others: int
+    accuracy: Figure
+    auc: Figure
+    tpr_at_1_fpr: Figure
+    threshold: float
+    member_accuracy: float
+    other_accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attacks(Record):
+    """Those on the networks of several seeds, and their figures over seeds."""
+
+    seeds: tuple[Attack, ...]
+    accuracy: Accuracy
+    auc: Accuracy
+    tpr_at_1_fpr: Accuracy
 
 
 def membership(
@@ -63,8 +108,10 @@ def membership(
     most: int = 10_000,
     draws: int = 1000,
     cells: Cells = Cells(),
-) -> dict[str, Any]:
+) -> dict[str, Attacks]:
     """Attack networks trained on the distilled set, on a random subset, and on all training images.
+
+    By model: `distilled`, `random`, `random_own` (the same network; its members are the subset's own images) and `full`.
 
     In every seed equal numbers of training images (members) and test images (non-members) are drawn, the same for all networks.
 
@@ -85,10 +132,6 @@ def membership(
         most: members, and non-members, at most.
         draws: of the bootstrap.
         cells: results that are done, and where new ones go; keys are `training set/seed`.
-
-    Returns:
-        {model: {seeds: what `attack` gives for each, accuracy, auc, tpr_at_1_fpr: summaries over seeds (see `summarise`)}}, for
-        the models `distilled`, `random`, `random_own` (the same network; its members are the subset's own images) and `full`.
 
     Raises:
         UsageError: for sets, seeds or images that do not fit together; before anything is trained.
@@ -118,19 +161,19 @@ def membership(
         return {
             kind + name: attack(
                 logits, train_labels[positions], other, test_labels[others], generator(seed, "membership", kind + name), draws
-            )
+            ).to_dict()
             for (name, positions), logits in zip(members.items(), found, strict=True)
         }
 
-    rows: list[Mapping[str, Any]] = []
+    rows: list[Cell] = []
     for seed, subset in zip(seeds, subsets, strict=True):
         row: Cell = {}
         for kind in ("distilled", "random", "full"):
             row |= cells.get(f"{kind}/{seed}", partial(cell, kind, seed, subset.cpu()))
         rows.append(row)
-    models = {name: [row[name] for row in rows] for name in rows[0]}
+    models = {name: [Attack.from_dict(row[name]) for row in rows] for name in rows[0]}
     return {
-        name: {"seeds": found, **{figure: summarise([one[figure]["value"] for one in found]).to_dict() for figure in FIGURES}}
+        name: Attacks(seeds=tuple(found), **{key: summarise([getattr(one, key).value for one in found]) for key in FIGURES})
         for name, found in models.items()
     }
 
@@ -142,7 +185,7 @@ def attack(
     other_labels: Tensor,
     generator: torch.Generator,
     draws: int = 1000,
-) -> dict[str, Any]:
+) -> Attack:
     """How well the loss tells members from others.
 
     Args:
@@ -152,12 +195,6 @@ def attack(
         other_labels: their classes, int64 with shape (n,).
         generator: of the halves and of the bootstrap.
         draws: of the bootstrap.
-
-    Returns:
-        members, others: m and n
-        accuracy, auc, tpr_at_1_fpr: each {value, ci95: [low, high]}; the first on the half that did not choose the threshold
-        threshold: c, the loss below which an image is called a member
-        member_accuracy, other_accuracy: the network's own accuracy on both
 
     Raises:
         UsageError: for logits and labels of other shapes.
@@ -182,14 +219,15 @@ def attack(
     spread = torch.tensor(
         [figures([torch.randint(n, (n,), generator=generator) for n in sizes]) for _ in range(draws)], dtype=torch.float64
     )
-    return {
-        "members": len(members),
-        "others": len(others),
-        **{name: {"value": value, "ci95": percentiles(row)} for name, value, row in zip(FIGURES, values, spread.T, strict=True)},
-        "threshold": math.log1p(math.exp(-threshold)) if threshold > -700 else -threshold,
-        "member_accuracy": right_share(member_logits, member_labels),
-        "other_accuracy": right_share(other_logits, other_labels),
-    }
+    found = zip(FIGURES, values, spread.T, strict=True)
+    return Attack(
+        members=len(members),
+        others=len(others),
+        **{name: Figure(value=value, ci95=tuple(percentiles(row))) for name, value, row in found},
+        threshold=math.log1p(math.exp(-threshold)) if threshold > -700 else -threshold,
+        member_accuracy=right_share(member_logits, member_labels),
+        other_accuracy=right_share(other_logits, other_labels),
+    )
 
 
 def margins(key: str, logits: Tensor, labels: Tensor) -> Tensor:
@@ -211,13 +249,6 @@ def margins(key: str, logits: Tensor, labels: Tensor) -> Tensor:
     f, y = logits.detach().cpu().double(), labels.cpu()[:, None]
     z = f.gather(1, y)[:, 0] - f.scatter(1, y, -torch.inf).logsumexp(1)
     return z.nan_to_num(-LIMIT, LIMIT, -LIMIT).clamp(-LIMIT, LIMIT)
-
-
-def auc(members: Tensor, others: Tensor) -> float:
-    """P(z_member > z_other) + ½ P(z_member = z_other) of scores with shapes (m,) and (n,), neither empty."""
-    distinct, place = torch.cat([members, others]).unique(return_inverse=True)
-    counts = [part.bincount(minlength=len(distinct)) for part in place.split([len(members), len(others)])]
-    return _roc(counts[0], counts[1])[0]
 
 
 def best_threshold(members: Tensor, others: Tensor) -> float:

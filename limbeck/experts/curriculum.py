@@ -32,7 +32,7 @@ from limbeck.losses import cross_entropy
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.fingerprint import array_fingerprint
-from limbeck.runtime.kept import Kept
+from limbeck.runtime.kept import Kept, place
 from limbeck.runtime.progress import Progress
 from limbeck.runtime.random import generator
 from limbeck.training.gradient import Loss
@@ -190,7 +190,7 @@ class Scoring:
     @property
     def kept(self) -> Kept[dict[str, Tensor]]:
         """Where the scores are kept."""
-        return Kept.tensors("difficulty", self.made_with, self._is_sound)
+        return Kept.tensors(place("difficulty", self.made_with), self._is_sound, self.made_with)
 
     @property
     def how(self) -> Training:
@@ -199,7 +199,7 @@ class Scoring:
 
     def held(self) -> bool:
         """Whether the scores are in the cache."""
-        return self.kept.held() is not None
+        return self.kept.path.exists()
 
     def curriculum(self, progress: Progress) -> Curriculum:
         """PAD's curriculum, found or computed.

@@ -108,7 +108,7 @@ def prepare(
     """
     if not isinstance(adjoint, WalkBack):
         return StudentStep(problem.network, problem.loss, precision=settings.precision), adjoint, Arrangement(False)
-    decided = arrangement or _decide(problem, settings)
+    decided = arrangement or decide(problem, settings)
     step = _step(problem, settings, decided)
     if decided.compiled and not _compile(problem, adjoint, step, progress, decided.kept > 0):
         decided = replace(decided, compiled=False, kept=0)
@@ -119,7 +119,8 @@ def prepare(
     return step, replace(adjoint, kept=decided.kept, on_host=decided.on_host), decided
 
 
-def _decide(problem: Problem, settings: EngineSettings) -> Arrangement:
+def decide(problem: Problem, settings: EngineSettings) -> Arrangement:
+    """Whether the step is compiled, and its micro-batches."""
     worth = problem.steps * problem.iterations >= COMPILE_FROM_STEPS
     compiled = {"yes": True, "no": False, "auto": worth}[settings.compile]
     if settings.micro_batch != "auto":

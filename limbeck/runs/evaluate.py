@@ -60,7 +60,7 @@ class EvaluationOptions:
             require(name in FURTHER, "--also", name, f"one of {', '.join(FURTHER)}")
 
 
-def evaluate_sets(
+def evaluate(
     sets: Entry | Sequence[Entry],
     settings: DistillSettings,
     *,

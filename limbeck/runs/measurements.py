@@ -20,13 +20,12 @@ from torch import Tensor
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation import architecture_search, areas, continual, distances, membership, scores
 from limbeck.evaluation.evaluator import Evaluator
-from limbeck.evaluation.fits import ProtocolFit, training_images
-from limbeck.evaluation.fitting import Cells
+from limbeck.evaluation.fitting import Cells, ProtocolFit, training_images
 from limbeck.runs.build import cam_of
 from limbeck.runs.workspace import Workspace
-from limbeck.runtime.files import read_json, read_tensors, write_json
+from limbeck.runtime.files import read_tensors
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
-from limbeck.runtime.kept import cache_root
+from limbeck.runtime.kept import Kept, cache_root
 from limbeck.runtime.random import generator
 from limbeck.runtime.records import Record
 from limbeck.training.images import prepare_split
@@ -83,7 +82,7 @@ def _robustness(material: Subject) -> LabelsAndAugmentation:
     return LabelsAndAugmentation(labels=labels, augmentation=augmentation)
 
 
-def _areas(material: Subject) -> dict[str, Any]:
+def _areas(material: Subject) -> areas.Carried:
     """Maps of the set's images under a network trained on the full data, beside the images it began as, or else random ones."""
     evaluator, held = material.evaluator, material.held
     module = evaluator.full_data.teacher(lambda: evaluator.images_of("test"))
@@ -94,18 +93,19 @@ def _areas(material: Subject) -> dict[str, Any]:
         return cam(module, images.to(device), held.classes.to(device), generator(0, "areas"))
 
     carried = areas.carries(of(held.images), of(before))
-    result = {"compared_with": kind, "network": f"{evaluator.network.name}, trained on the full data", **carried}
+    result = replace(carried, compared_with=kind, network=f"{evaluator.network.name}, trained on the full data")
     boxes = evaluator.data.test.boxes
     if boxes is not None:
         count = min(len(evaluator.data.test), 500)
         index = torch.arange(count) * len(evaluator.data.test) // count
         x = evaluator.images_of("test").fetch(index)
         classes = evaluator.labels_of("test")[index].to(device)
-        result["test_images"] = areas.measure(module, x, classes, cam, generator(0, "areas"), boxes[index.numpy()])
+        of_tests = areas.measure(module, x, classes, cam, generator(0, "areas"), boxes[index.numpy()])
+        result = replace(result, test_images=of_tests)
     return result
 
 
-def _distances(material: Subject) -> dict[str, Any]:
+def _distances(material: Subject) -> distances.Separation:
     """Between and within classes: of the images before, of the set, of as many random images and of test images."""
     evaluator, held = material.evaluator, material.held
     module = evaluator.full_data.teacher(lambda: evaluator.images_of("test"))
@@ -126,7 +126,7 @@ def _distances(material: Subject) -> dict[str, Any]:
     return distances.separation(features, evaluator.data.num_classes, network=name)
 
 
-def _search(material: Subject) -> dict[str, Any]:
+def _search(material: Subject) -> architecture_search.Search:
     """Do the architectures of a small space rank alike?"""
     evaluator, small = material.evaluator, material.held.set
     random = evaluator.random_subset(small.ipc, None, "search")
@@ -139,7 +139,7 @@ def _search(material: Subject) -> dict[str, Any]:
     return architecture_search.search(fit, sets, names, seeds, *test, choose=choose, cells=cells)
 
 
-def _continual(material: Subject) -> dict[str, Any]:
+def _continual(material: Subject) -> continual.Continual:
     """Five groups of classes, one after another (fewer where there are fewer classes)."""
     evaluator, small = material.evaluator, material.held.set
     seeds = list(material.seeds)
@@ -151,7 +151,7 @@ def _continual(material: Subject) -> dict[str, Any]:
     return continual.continual(fit, evaluator.network.name, memories, *test, steps=steps, seeds=seeds, cells=cells)
 
 
-def _membership(material: Subject) -> dict[str, Any]:
+def _membership(material: Subject) -> dict[str, membership.Attacks]:
     """The attack on three networks a seed."""
     evaluator, small = material.evaluator, material.held.set
     train = prepare_split(evaluator.data.train, evaluator.preprocessing, evaluator.device)
@@ -178,15 +178,12 @@ def _cells(material: Subject, study: str) -> Cells:
         [evaluator.protocol, evaluator.augment, evaluator.full_data.record()],
         _fit(material).random_lr,
     )
-    path = cache_root() / "further" / f"{study}-{key}.json"
-    try:
-        done = read_json(path)
-    except (OSError, ValueError):
-        done = {}
+    kept = Kept.json(cache_root() / "further" / f"{study}-{key}.json")
+    done = kept.held() or {}
 
     def after(name: str, cell: dict[str, Any]) -> None:
         done[name] = cell
-        write_json(path, done)
+        kept.write(kept.path, done)
 
     return Cells(dict(done), after)
 

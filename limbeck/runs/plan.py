@@ -1,174 +1,295 @@
-"""What the distillation of a recipe will take, before it is started: a few of its own iterations, timed.
+"""What the distillation of a recipe will take, before it is started: a few steps of its own, timed, and multiplied.
 
-    time = iterations · t + maps + comparisons + checkpoints + evaluations · (a + b · epochs) + compilation
+    time = iterations · T · t_step + maps + comparisons + checkpoints + evaluations · (epochs · t_epoch + t_look) + compilation
 
-Everything but the experts is real: the images, the compiled step, the outer loop, the evaluation. In the place of experts
+Every part is timed for a moment, uncompiled and on as many images as that allows, so that a plan takes half a minute however
+large its recipe is. Of images that were not decoded before only a few are, and the others are counted. In the place of experts
 stand fresh networks that have taken a few random steps; what an iteration costs does not depend on them. What their own stage
-takes, `experts/calibrate.py` finds out.
+takes, `experts/estimate.py` finds out.
 """
 
 import dataclasses
 import math
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.functional import one_hot
+from torch import Tensor, nn
 
-from limbeck.distilled.initial import real_subset
-from limbeck.distilled.small_set import SmallSet
-from limbeck.experts.calibrate import forecast
-from limbeck.experts.estimate import estimate
-from limbeck.experts.store import want_of
-from limbeck.methods.outer import COMPARE_EVERY, OuterLoop
+from limbeck.data.imageset import ImageSet, Split
+from limbeck.data.load import load_data
+from limbeck.data.split import Wanted, cap
+from limbeck.distilled.initial import check_ipc, real_subset
+from limbeck.evaluation.protocols import resolve as resolve_protocol
+from limbeck.evaluation.trials import Trial
+from limbeck.experts.estimate import (
+    COMPILED,
+    COMPILING,
+    Counts,
+    Estimate,
+    Forecast,
+    estimate,
+    few_of,
+    forecast,
+    seconds_of,
+    step_seconds,
+)
+from limbeck.experts.store import TrajectoryStore, want_of
+from limbeck.matching.engine import Arrangement, decide
+from limbeck.matching.steps import StudentStep
+from limbeck.methods.objective import Objective
+from limbeck.methods.outer import COMPARE_EVERY
 from limbeck.methods.registry import METHODS
+from limbeck.methods.state import OuterState
+from limbeck.methods.trajectory import TrajectoryMatching
 from limbeck.networks.flat import FlatNetwork
+from limbeck.networks.micro_batches import output_sizes
+from limbeck.runs import build
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import repeatable
 from limbeck.runtime.errors import require
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.memory import free_memory, peak_memory, reuse_freed_memory, total_memory
-from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
+from limbeck.training.images import Counted, TensorImages, sample
+from limbeck.training.targets import Labels
+from limbeck.training.train import logits_of
 
-ITERATIONS = 20
-SHORT, LONG = 5, 50  # epochs of the two evaluations from which all others are extrapolated
+FEW = 256  # images that are looked at
+COMPARISON = 0.7  # of an iteration, which a second walk back takes
+ENGINE_COMPILING = 30.0  # seconds
+ASKING = 4 / 3  # what a step takes with a teacher, which passes images forward, over one without
+WORKING = 6  # copies of a step's activations that its product needs
 
 
-class StandIn:
+@dataclass(frozen=True)
+class Plan:
+    """What `distill` will take for its stages `experts`, `compile` and `distil`.
+
+    Args:
+        experts: time and disk of the stage that fills the store with what it lacks; None where no experts are read.
+        parts: seconds of the last two stages.
+        seconds_per_iteration: of the outer loop.
+        peak_memory: of the process in them (on CUDA: of the device), bytes.
+        engine: what is decided about it; None where no student steps are walked through.
+        device: to compute on.
+        advice: sentences on what would bring time and memory down.
+        notes: sentences on what was estimated, not measured.
+    """
+
+    experts: tuple[Forecast, Estimate] | None
+    parts: Mapping[str, float]
+    seconds_per_iteration: float
+    peak_memory: int
+    engine: Arrangement | None
+    device: str
+    advice: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float:
+        """All parts together; the experts come on top."""
+        return sum(self.parts.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """In JSON's types."""
+        experts = None if self.experts is None else plain(self.experts[0]) | plain(self.experts[1])
+        return {**plain(self), "experts": experts, "seconds": self.seconds}
+
+
+class StandIn(TrajectoryStore):
     """Reads like a store of experts: a fresh network per expert, moved a little further with every epoch."""
 
     def __init__(self, network: FlatNetwork, seed: int) -> None:
         self.network, self.seed = network, seed
 
-    def read(self, expert: int, epoch: int, device: torch.device) -> Tensor:
-        """θ with shape (P,)."""
+    def read(self, expert: int, epoch: int, device: torch.device | None = None) -> Tensor:
         draws = generator(self.seed, "stand-in", expert)
         theta = self.network.initial(draws)
-        return (theta + 0.01 * epoch * torch.randn(theta.shape, generator=draws)).to(device)
+        return (theta + 0.01 * epoch * torch.randn(theta.shape, generator=draws)).to(device or "cpu")
 
 
-def plan(settings: DistillSettings, *, progress: Progress | None = None) -> dict[str, Any]:
-    """Measure what `distill` will take for its stages `experts`, `compile` and `distil`.
+class Rehearsal(Workspace):
+    """A workspace of few images, where nothing is trained: its experts and the network that makes maps are fresh ones."""
 
-    Returns:
-        `seconds` in all of the last two and `parts`, seconds of each; `peak_memory` of the process in them (on CUDA: of the
-        device), bytes; `experts`, the `seconds` that the stage before them takes to fill the store with what it lacks, 0 where
-        that is nothing, and its disk (`experts.calibrate.forecast` and `experts.estimate`), None where no experts are read;
-        `seconds_per_iteration`; `engine`, what was decided; `advice`, sentences on what would bring them down.
+    @cached_property
+    def whole(self) -> ImageSet:
+        """All images; where they are not in the cache, all of them share the few that are decoded."""
+        data, validated = self.settings.data, resolve_protocol(self.settings.eval).validation
+        wanted = Wanted(("train", "val", "test"), glimpse=FEW)
+        return load_data(data if validated else dataclasses.replace(data, val_fraction=0.0), self.progress, wanted)
+
+    @cached_property
+    def data(self) -> ImageSet:
+        return _few(self.whole, self.settings.ipc)
+
+    @cached_property
+    def experts(self) -> TrajectoryStore:
+        return StandIn(self.network, self.settings.seed)
+
+    @cached_property
+    def map_network(self) -> nn.Module:
+        images = TensorImages(self.preprocessing.prepare(self.data.train.images(np.arange(2))).to(self.device))
+        return self.network.with_parameters(self.experts.read(0, 1, self.device), lambda: sample(images))
+
+
+def plan(settings: DistillSettings, *, progress: Progress | None = None) -> Plan:
+    """Measure what `distill` will take.
 
     Raises:
         UsageError: where `distill` would.
     """
-    workspace = Workspace(settings, progress or NoProgress())
+    workspace = Rehearsal(settings, progress or NoProgress())
+    whole = workspace.whole
+    check_ipc(whole, settings.ipc)
+    counts, unseen = Counts(len(whole.train), len(whole.val)), len(whole.train.storage) < len(whole.train)
     workspace.check()
     repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
     reuse_freed_memory()
     planned = ", ".join(name for name, method in METHODS.items() if method.kind == "objective")
     require(workspace.method.kind == "objective", "method", settings.method, f"one that has iterations to plan: {planned}")
-    if workspace.needs_experts:
-        workspace.__dict__["experts"] = StandIn(workspace.network, settings.seed)  # in the place of the cached property
-    began = time.perf_counter()
-    engine = workspace.engine() if workspace.method.steps else None
-    compiling = time.perf_counter() - began
-    parts, iteration = _loop(workspace, engine)
-    parts = {"compile": compiling, **parts, "evaluations": _evaluations(workspace)}
-    found = {
-        "seconds": sum(parts.values()),
-        "parts": parts,
-        "seconds_per_iteration": iteration,
-        "peak_memory": peak_memory(workspace.device),
-        "engine": plain(engine[2]) if engine else None,
-        "device": str(workspace.device),
-        "advice": _advice(workspace, parts, engine is None or engine[2].compiled),
-    }
-    # Last, because preparing all training images takes memory that the other stages do not.
-    return {"experts": _experts(workspace) if workspace.needs_experts else None, **found}
+    decided = decide(workspace.problem(), settings.engine) if workspace.method.steps else None
+    compiled = decided is not None and decided.compiled and settings.engine.kind not in ("unroll",)
+    parts, iteration = _loop(workspace, compiled)
+    compiling, evaluations = _evaluations(workspace, counts.val)
+    parts = {"compile": ENGINE_COMPILING * compiled + compiling, **parts, "evaluations": evaluations}
+    peak = _memory(workspace, decided)
+    notes = [f"{len(whole.train.storage)} of {counts.train + counts.val} images were decoded"] if unseen else []
+    if compiled or compiling:
+        notes.append(f"compiled steps are taken to need {100 * COMPILED:.0f} % of the time of those that were timed")
+    return Plan(
+        experts=_experts(workspace, counts, unseen) if workspace.needs_experts else None,
+        parts=parts,
+        seconds_per_iteration=iteration,
+        peak_memory=peak,
+        engine=decided,
+        device=str(workspace.device),
+        advice=tuple(_advice(workspace, parts, decided is None or decided.compiled, peak)),
+        notes=tuple(notes),
+    )
 
 
-def _experts(workspace: Workspace) -> dict[str, Any]:
-    """Time and disk of the experts' stage."""
+def _few(whole: ImageSet, ipc: int) -> ImageSet:
+    """Some images of every class to train on, and some to look at."""
+
+    def evenly(split: Split) -> Split:
+        return split.take(np.arange(min(FEW, len(split))) * len(split) // max(1, min(FEW, len(split))))
+
+    per_class = max(ipc, -(-FEW // whole.num_classes))
+    train = whole.train.take(cap(whole.train.labels, per_class, 0))
+    return dataclasses.replace(whole, train=train, val=evenly(whole.val), test=evenly(whole.test))
+
+
+def _experts(workspace: Workspace, counts: Counts, unseen: bool) -> tuple[Forecast, Estimate]:
+    """Time and disk of the experts' stage; experts of images that were never decoded cannot be there."""
     experts, task = workspace.settings.experts, workspace.expert_task
-    want, store = want_of(experts, workspace.reachable_epochs), task.find_store()
+    want, store = want_of(experts, workspace.reachable_epochs), None if unseen else task.find_store()
     size = estimate(want, workspace.network.num_parameters, state=int(experts.momentum > 0), store=store)
-    return {**forecast(task, want, store), **dataclasses.asdict(size)}
+    return forecast(task, want, store, counts), size
 
 
-def _loop(workspace: Workspace, engine: Any) -> tuple[dict[str, float], float]:
+def _loop(workspace: Workspace, compiled: bool) -> tuple[dict[str, float], float]:
     """Seconds of the outer loop's parts over all iterations, and of one plain iteration."""
-    settings, device = workspace.settings, workspace.device
-    index = real_subset(workspace.data.train, workspace.data.num_classes, settings.ipc, settings.seed, "plan").numpy()
-    images = workspace.preprocessing.prepare(workspace.data.train.images(index)).to(device)
-    classes = torch.from_numpy(workspace.data.train.labels[index]).to(device)
-    labels = torch.randn(len(index), workspace.data.num_classes, generator=generator(0, "plan")).to(device)
-    labels = labels if workspace.kind == "logits" else one_hot(classes, workspace.data.num_classes).float()
-    enhancement = workspace.enhancement(classes)
-    outer = settings.outer
-    count = min(ITERATIONS, outer.iterations)
+    settings, outer, data = workspace.settings, workspace.settings.outer, workspace.data
+    index = real_subset(data.train, data.num_classes, settings.ipc, settings.seed, "plan").numpy()
+    count = len(index)
+    if workspace.method.steps and count > FEW:
+        index = index[np.arange(FEW) * count // FEW]
+    images = workspace.preprocessing.prepare(data.train.images(index)).to(workspace.device)
+    labels = torch.full((len(index), data.num_classes), 1 / data.num_classes, device=workspace.device)
+    classes = torch.from_numpy(data.train.labels[index])
+    enhancement = workspace.enhancement(classes.to(workspace.device))
+    engine = (
+        StudentStep(workspace.network, build.loss_of(settings), precision=settings.engine.precision),
+        build.adjoint_of(settings.engine),
+    )
+    objective = workspace.method(workspace, classes, engine if workspace.method.steps else None)
+    differs = objective.has_criterion or enhancement.active
+    iteration = _iteration(objective, images, labels, outer.syn_lr_init, count, plain=settings.match.match_norm and differs)
+    iteration *= COMPILED if compiled else 1.0
+
+    def mapped(few: int) -> float:
+        part = workspace.enhancement(classes[:few].to(workspace.device))
+        return seconds_of(lambda: part.weights(images[:few], 0))
+
+    few = few_of(mapped, len(images)) if enhancement.active else 1
+    maps = mapped(few) * count / few if enhancement.active else 0.0
+    state = OuterState.start(images, labels, outer.syn_lr_init, objective.init())
     with tempfile.TemporaryDirectory() as folder:
-        loop = OuterLoop(
-            objective=workspace.method(workspace, classes.cpu(), engine and engine[:2]),
-            enhancement=enhancement,
-            settings=dataclasses.replace(outer, iterations=count, checkpoint_every=10**9, lr_img=0.0, lr_label=0.0, lr_lr=0.0),
-            evaluate=lambda x, y, eta: {"mean": 0.0},
-            every=10**9,
-            match_norm=settings.match.match_norm,
-            folder=Path(folder),
-            progress=workspace.progress,
-        )
-        state = loop.run(images, labels, outer.syn_lr_init)
-        rows = [row["seconds"] for row in read_metrics(loop.folder / "metrics.jsonl") if row["kind"] == "iteration"]
-        iteration = statistics.median(rows[1:] or rows)
-        maps = _seconds(lambda: enhancement.weights(state.images, 0)) if enhancement.active else 0.0
-        saving = _seconds(lambda: state.save(loop.checkpoint))
-    first = max(0.0, rows[0] - iteration - maps)  # the comparison with the plain gradient, made in the first iteration
-    looks = math.ceil(outer.iterations / settings.eval.every) + 1
+        saving = seconds_of(lambda: state.save(Path(folder) / "checkpoint.safetensors")) * count / len(images)
+    compared = COMPARISON * math.ceil(outer.iterations / COMPARE_EVERY) if differs and not settings.match.match_norm else 0.0
     parts = {
         "iterations": iteration * outer.iterations,
         "maps": maps * math.ceil(outer.iterations / settings.enhance.cam_every),
-        "comparisons": 0.0 if settings.match.match_norm else first * math.ceil(outer.iterations / COMPARE_EVERY),
-        "checkpoints": saving * (math.ceil(outer.iterations / outer.checkpoint_every) + looks),
+        "comparisons": compared * iteration,
+        "checkpoints": saving * (math.ceil(outer.iterations / outer.checkpoint_every) + _looks(settings)),
     }
     return parts, iteration
 
 
-def _evaluations(workspace: Workspace) -> float:
-    """Seconds of all evaluations within the outer loop."""
-    settings = workspace.settings
-    index = real_subset(workspace.data.train, workspace.data.num_classes, settings.ipc, settings.seed, "plan").numpy()
-    images = workspace.preprocessing.prepare(workspace.data.train.images(index))
-    small = SmallSet.of_classes(images, torch.from_numpy(workspace.data.train.labels[index]), workspace.data.num_classes, 0.01)
+def _iteration(objective: Objective, images: Tensor, labels: Tensor, syn_lr: float, count: int, *, plain: bool) -> float:
+    """Seconds of the gradient by all `count` images, of which some are here."""
+    eta = torch.tensor(syn_lr, device=images.device)
+    if not isinstance(objective, TrajectoryMatching):
+        return seconds_of(lambda: objective.gradients(objective.init(), images, labels, eta, 1, plain=plain))
+    matching = objective.matching
+    batch = min(count, matching.batch_syn or count)
 
-    def of(epochs: int) -> float:
-        shorter = dataclasses.replace(settings.eval, epochs=epochs)
-        evaluator = dataclasses.replace(workspace.evaluator().decided(settings.ipc), settings=shorter)
-        evaluator.distilled(small, seeds=(0,), split="val")  # prepares the images that it measures on
-        return _seconds(lambda: evaluator.distilled(small, seeds=(0,), split="val"), 2)
+    def of(few: int, steps: int = 1) -> float:
+        shorter = dataclasses.replace(objective, matching=dataclasses.replace(matching, syn_steps=steps, batch_syn=None))
+        return seconds_of(lambda: shorter.gradients({}, images[:few], labels[:few], eta, 1, plain=plain))
 
-    short, long = of(SHORT), of(LONG)
-    per_epoch = max(0.0, long - short) / (LONG - SHORT)
-    one = max(0.0, short - SHORT * per_epoch) + per_epoch * workspace.evaluator().protocol.epochs
-    looks = math.ceil(settings.outer.iterations / settings.eval.every) + 1
-    return one * settings.eval.every_seeds * looks
+    few = few_of(of, min(batch, len(images)))
+    one, more = of(few), min(matching.syn_steps, 6)
+    step = min(one, max(0.0, (of(few, more) - one) / (more - 1))) if more > 1 and one < 1 else one
+    return (one + (matching.syn_steps - 1) * step) * batch / few
 
 
-def _seconds(work: Callable[[], Any], repeats: int = 3) -> float:
-    taken = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken)
+def _evaluations(workspace: Workspace, count: int) -> tuple[float, float]:
+    """Seconds of compilation, and of all evaluations within the outer loop on so many validation images."""
+    settings, data, evaluator = workspace.settings, workspace.data, workspace.evaluator()
+    protocol, total = evaluator.protocol, settings.ipc * data.num_classes
+    how = protocol.training(workspace.network, workspace.augmentation, workspace.syn_lr, settings.ipc, workspace.kind)
+    images = TensorImages(
+        workspace.preprocessing.prepare(data.train.images(np.arange(min(FEW, len(data.train))))).to(workspace.device)
+    )
+    labels = torch.full((len(images), data.num_classes), 1 / data.num_classes, device=workspace.device)
+    batch = min(total, how.batch_size)
+    step = step_seconds(workspace.network, images, labels, how, batch) * (ASKING if protocol.labels == "teacher" else 1.0)
+    module = workspace.map_network
+
+    def seen(few: int) -> float:
+        return seconds_of(lambda: logits_of(module, TensorImages(images.images[:few])))
+
+    few = few_of(seen, len(images))
+    compiled = evaluator.trials.compiles(Trial(Counted(total), Labels(torch.empty(0)), how, ()))
+    one = how.epochs * total / batch * step * (COMPILED if compiled else 1.0) + seen(few) * count / few
+    return COMPILING * compiled, one * settings.eval.every_seeds * _looks(settings)
 
 
-def _advice(workspace: Workspace, parts: dict[str, float], compiled: bool) -> list[str]:
+def _looks(settings: DistillSettings) -> int:
+    """How often the outer loop evaluates."""
+    return math.ceil(settings.outer.iterations / settings.eval.every) + 1
+
+
+def _memory(workspace: Workspace, decided: Arrangement | None) -> int:
+    """The most bytes: what there is now, X with its gradient, velocity and average, θ_0 … θ_T, and the work of one step."""
+    settings, network = workspace.settings, workspace.network
+    total = settings.ipc * workspace.data.num_classes
+    batch = min(total, settings.match.batch_syn or total)
+    thetas = (settings.match.syn_steps + 3 if decided else 3) * network.num_parameters
+    work = WORKING * ((decided and decided.micro_batch) or batch) * sum(output_sizes(network, workspace.data.shape))
+    return peak_memory(workspace.device) + 4 * (4 * total * math.prod(workspace.data.shape) + thetas + work)
+
+
+def _advice(workspace: Workspace, parts: Mapping[str, float], compiled: bool, peak: int) -> list[str]:
     """What would bring time and memory down."""
     settings, total, advice = workspace.settings, sum(parts.values()), []
     if not compiled and settings.engine.compile != "no" and parts["iterations"] > 120:
@@ -180,7 +301,7 @@ def _advice(workspace: Workspace, parts: dict[str, float], compiled: bool) -> li
     if parts["evaluations"] > 0.3 * total:
         share = 100 * parts["evaluations"] / total
         advice.append(f"evaluations take {share:.0f} % of the time: raise eval.every ({settings.eval.every}) or lower eval.epochs")
-    peak, free = peak_memory(workspace.device), free_memory(workspace.device)
+    free = free_memory(workspace.device)
     if peak > 0.8 * min(free + peak, total_memory(workspace.device)):
         advice.append("memory is short: set engine.memory, such as engine.memory=2GiB, or lower match.batch_syn")
     return advice

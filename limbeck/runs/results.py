@@ -10,7 +10,7 @@ from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.results import SetResult
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.records import Record
-from limbeck.runtime.tables import Grid, Page, duration, paths_text
+from limbeck.runtime.tables import Grid, Page, duration, paths_text, wrapped
 
 NO_CHANGE = "their loss or gradient was not finite, or above outer.max_match_loss"
 NO_GAIN = "no iteration was better on the validation images than the initial images, which are the result"
@@ -118,11 +118,12 @@ class RunResult(Record):
         """What the command prints; a notebook shows it as a table."""
         parts: list[str | Grid] = [*self.evaluation.parts]
         if self.skipped_share:
-            parts.append(f"warning: {percent(self.skipped_share)} of the iterations changed nothing: {NO_CHANGE}")
+            parts.append(wrapped(f"warning: {percent(self.skipped_share)} of the iterations changed nothing: {NO_CHANGE}"))
         if self.best_iteration == 0:
-            parts.append(f"warning: {NO_GAIN}")
+            parts.append(wrapped(f"warning: {NO_GAIN}"))
         if self.seconds:
-            parts.append("time: " + ", ".join(f"{stage} {duration(spent)}" for stage, spent in self.seconds.items()))
+            stages = ", ".join(f"{stage} {duration(spent)}" for stage, spent in self.seconds.items())
+            parts.append(wrapped(f"time: {stages}"))
         return Page((*parts, *([paths_text(self.paths)] if self.paths else [])))
 
     def __str__(self) -> str:

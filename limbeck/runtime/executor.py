@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -28,6 +28,7 @@ from limbeck.runtime.errors import Failure, require
 
 J = TypeVar("J")
 R = TypeVar("R")
+PLACES = ("LIMBECK_CACHE", "TORCHINDUCTOR_CACHE_DIR")  # variables that say where things are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,12 @@ class Shard:
         return list(range(self.number - 1, total, self.count))
 
 
+def put_environment(values: Mapping[str, str | None]) -> None:
+    """Set the variables of this process; None removes one."""
+    for name, value in values.items():
+        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
 def cores() -> int:
     """The cores that this process may use; `$LOKY_MAX_CPU_COUNT` where that is fewer."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -77,13 +84,13 @@ def side_by_side(function: Callable[[J], R], jobs: Sequence[J], processes: int) 
     """
     from joblib import Parallel, delayed, parallel_config
 
-    left, done, root = deque(enumerate(jobs)), dict[int, R](), os.environ.get("LIMBECK_CACHE")
+    left, done, places = deque(enumerate(jobs)), dict[int, R](), {name: os.environ.get(name) for name in PLACES}
     failed: list[BaseException] = []
 
     def handed_out() -> Iterator[Any]:
         while left:
             with suppress(IndexError):  # this process took the last one meanwhile
-                yield delayed(_numbered)(root, function, *left.popleft())
+                yield delayed(_numbered)(places, function, *left.popleft())
 
     def collect() -> None:
         # Of one process joblib makes none; only so many jobs are under way as are to compute.
@@ -108,9 +115,9 @@ def side_by_side(function: Callable[[J], R], jobs: Sequence[J], processes: int) 
     yield from (done[number] for number in range(len(jobs)))
 
 
-def _numbered(root: str | None, function: Callable[[J], R], number: int, job: J) -> tuple[int, R]:
+def _numbered(places: dict[str, str | None], function: Callable[[J], R], number: int, job: J) -> tuple[int, R]:
     # A process that stayed from earlier jobs keeps things where this one does (`kept.elsewhere`).
-    os.environ.pop("LIMBECK_CACHE", None) if root is None else os.environ.update(LIMBECK_CACHE=root)
+    put_environment(places)
     return number, function(job)
 
 

@@ -58,7 +58,17 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
         header["digests"] = json.dumps({name: digest(tensor) for name, tensor in tensors.items()})
     # Clones, because safetensors refuses two names for one memory.
     held = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_bytes(path, serialise(held, metadata=header))
+    write_bytes(path, _in_order(serialise(held, metadata=header)))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same file with what its header says in order: safetensors writes it in any, and equal content is to be equal bytes."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
 def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

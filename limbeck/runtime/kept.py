@@ -10,12 +10,14 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from filelock import FileLock
 from torch import Tensor
 
+from limbeck.runtime.executor import PLACES, put_environment
 from limbeck.runtime.files import read_json, read_tensors, write_json, write_tensors
 from limbeck.runtime.fingerprint import encodable, fingerprint
 
@@ -32,14 +34,12 @@ def cache_root() -> Path:
 @contextmanager
 def elsewhere(root: Path) -> Iterator[None]:
     """Inside the block, everything is kept under `root`, compiled code too, also by worker processes that get work there."""
-    names = ("LIMBECK_CACHE", "TORCHINDUCTOR_CACHE_DIR")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(LIMBECK_CACHE=str(root), TORCHINDUCTOR_CACHE_DIR=str(root / "compiled"))
+    before = {name: os.environ.get(name) for name in PLACES}
+    put_environment(dict(zip(PLACES, (str(root), str(root / "compiled")), strict=True)))
     try:
         yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+        put_environment(before)
 
 
 def lock(path: Path) -> FileLock:
@@ -48,13 +48,16 @@ def lock(path: Path) -> FileLock:
     return FileLock(f"{path}.lock")
 
 
+def place(kind: str, identity: Any) -> Path:
+    """The file of tensors that `identity` determines."""
+    return cache_root() / kind / f"{fingerprint(identity)}.safetensors"
+
+
 def get(path: Path, held: Callable[[], T | None], make: Callable[[], object]) -> T:
     """What `held` finds at `path`; where that is nothing, `make` puts it there first, in one process at a time."""
     if (found := held()) is None:
         with lock(path):
             if (found := held()) is None:  # another process may have been faster
-                if path.exists():
-                    logging.getLogger("limbeck").warning("%s is damaged or another one, and made anew", path)
                 make()
                 found = held()
     assert found is not None, f"{path} was removed while it was used"
@@ -78,10 +81,9 @@ class Kept(Generic[T]):
     sound: Callable[[T], bool] = lambda value: True
 
     @staticmethod
-    def tensors(kind: str, identity: Any, sound: Callable[[dict[str, Tensor]], bool]) -> "Kept[dict[str, Tensor]]":
-        """Tensors by name, determined by `identity`, which their file notes."""
-        path = cache_root() / kind / f"{fingerprint(identity)}.safetensors"
-        return Kept(path, lambda path: read_tensors(path)[0], lambda path, held: write_tensors(path, held, identity), sound)
+    def tensors(path: Path, sound: Callable[[dict[str, Tensor]], bool], about: Any = None) -> "Kept[dict[str, Tensor]]":
+        """Tensors by name, and what their file notes about them."""
+        return Kept(path, lambda path: read_tensors(path)[0], lambda path, held: write_tensors(path, held, about), sound)
 
     @staticmethod
     def json(path: Path) -> "Kept[dict[str, Any]]":
@@ -89,10 +91,12 @@ class Kept(Generic[T]):
         return Kept(path, _read_checked, lambda path, value: write_json(path, {**value, "digest": fingerprint(encodable(value))}))
 
     def held(self) -> T | None:
-        """What is there; None where nothing is, or something damaged."""
+        """What is there; None where nothing is, or something damaged, which is said."""
         with suppress(Exception):  # a file can be broken in many ways
             if self.sound(value := self.read(self.path)):
                 return value
+        if self.path.exists():
+            _say_damaged(self.path)
         return None
 
     def get(self, make: Callable[[], T]) -> T:
@@ -111,6 +115,11 @@ class Kept(Generic[T]):
                 self.write(self.path, value)
 
         return get(self.path, held, grow)
+
+
+@cache
+def _say_damaged(path: Path) -> None:
+    logging.getLogger("limbeck").warning("%s is damaged; what it held is made anew", path)
 
 
 def _read_checked(path: Path) -> dict[str, Any]:

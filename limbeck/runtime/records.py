@@ -20,7 +20,7 @@ class Record:
     def to_dict(self) -> dict[str, Any]:
         """The JSON object."""
         values = {one.name: plain(getattr(self, one.name)) for one in fields(self)}  # type: ignore[arg-type]
-        return {name: value for name, value in values.items() if name not in self.LEFT_OUT or value not in (None, [], {})}
+        return {name: value for name, value in values.items() if name not in self.LEFT_OUT or value not in (None, "", [], {})}
 
     def __json__(self) -> dict[str, Any]:
         """For `plain`."""

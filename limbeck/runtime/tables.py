@@ -2,7 +2,8 @@
 
 import html
 import sys
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
@@ -58,6 +59,11 @@ class Page:
         return "".join(shown)
 
 
+def wrapped(sentence: str) -> str:
+    """In lines of at most 80 characters."""
+    return textwrap.fill(sentence, 80, break_long_words=False, break_on_hyphens=False)
+
+
 def duration(seconds: float) -> str:
     """Such as 3 min 20 s."""
     minutes, rest = divmod(round(seconds), 60)
@@ -79,3 +85,44 @@ def paths_text(paths: Mapping[str, str]) -> str:
     """A line each, unbroken."""
     width = max(map(len, paths), default=0) + 1
     return "\n".join(f"{name + ':':{width}} {path}" for name, path in paths.items())
+
+
+Rows = Sequence[Sequence[str]]
+
+
+def markdown_table(rows: Rows) -> list[str]:
+    """Lines of Markdown; the first row is the head."""
+    lines = [f"| {' | '.join(' '.join(str(cell).split()).replace('|', '¦') for cell in row)} |" for row in rows]
+    return [lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]
+
+
+def html_table(rows: Rows, title: str = "", notes: Sequence[str] = ()) -> str:
+    """A table of HTML under its title, above its notes; the first row is the head."""
+    head, *body = [[html.escape(str(cell)) for cell in row] for row in rows]
+    lines = [f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in body]
+    caption = f"<caption>{html.escape(title)}</caption>" if title else ""
+    said = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
+    return f"<table>{caption}<tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr>{''.join(lines)}</table>{said}"
+
+
+def terminal_table(rows: Rows, title: str = "") -> Any:
+    """A table of rich, in which words are shown as they are, though they may look like markup; the first row is the head."""
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    head = [Column(Text(name), overflow="fold") for name in rows[0]]
+    table = Table(*head, title=Text(title, "table.title") if title else None, title_justify="left")
+    for row in rows[1:]:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def printed(*parts: Any, width: int = 100) -> str:
+    """What a terminal of that width would show of tables and lines."""
+    from rich.console import Console
+
+    console = Console(file=StringIO(), width=width, highlight=False, emoji=False, markup=False)
+    for part in parts:
+        console.print(part, soft_wrap=isinstance(part, str))
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text.rstrip("\n")

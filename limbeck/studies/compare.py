@@ -5,19 +5,25 @@ takes as a method, run in this one.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from limbeck.methods.registry import method_of
+from limbeck.data.objects import load_object
+from limbeck.data.settings import DataSettings
+from limbeck.methods.method import Method
+from limbeck.methods.registry import METHODS, method_of
 from limbeck.recipes import load_recipe, parse_overrides, recipe_names
-from limbeck.runs.settings import DistillSettings
-from limbeck.runtime.errors import UsageError, require
+from limbeck.runs.settings import DistillSettings, dotted
+from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json, write_text
-from limbeck.runtime.fingerprint import encodable, flatten
-from limbeck.runtime.progress import NoProgress, Progress
+from limbeck.runtime.fingerprint import described, encodable, flatten
+from limbeck.runtime.kept import elsewhere
+from limbeck.runtime.progress import LogProgress, NoProgress, Progress
 from limbeck.studies.cells import Cell
 from limbeck.studies.matrix import Matrix, run_matrix
 from limbeck.studies.table import Pair, Table, tabulate
@@ -65,6 +71,96 @@ def run_cells(cells: Sequence[Cell], output: Path, running: Running = Running())
     return run_matrix(cells, output, **how)
 
 
+def compare(
+    methods: Mapping[str, Any],
+    data: Any = None,
+    *,
+    ipc: int | Sequence[int] = 1,
+    seeds: Iterable[int] = range(3),
+    networks: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+    pairs: Sequence[Pair] = (),
+    output: str | Path | None = None,
+    jobs: int = 1,
+    keep: bool = False,
+    progress: Progress | None = None,
+    **keys: Any,
+) -> Table:
+    """Distil with several methods on the same data, seeds and evaluation, and put them side by side.
+
+    Recipes are run in processes of their own, everything else in this one.
+
+    Args:
+        methods: by the name they are to have, the first with the others: what `limbeck.methods` gives, the name of a method or a
+            recipe, or `DistillSettings`.
+        data: as `distill` takes it; None takes that of the recipes or settings.
+        ipc: images per class; of several each has a section of its own.
+        seeds: of the distillations.
+        networks: names of those to evaluate with beside the one distilled for.
+        settings: for all, by dotted keys or their last words.
+        pairs: methods (a, b) of whose difference a − b a verdict is asked for by itself.
+        output: the folder of the grid, where finished cells are kept and found again; None leaves nothing on disk.
+        jobs: processes at a time, of recipes.
+        keep: whether the run folders of finished distillations stay.
+        progress: where to report; None goes through `logging`.
+        **keys: more settings for all.
+
+    Raises:
+        UsageError: when they cannot be compared; nothing is run then.
+        Failure: when no distillation could be finished.
+
+    Example:
+        >>> tiny = {"data.size": 16, "data.per_class": 12, "network": "ConvNetD2-w4", "eval.epochs": 1, "eval.random_lr": 0.01}
+        >>> quick = {"eval.full_epochs": 1, "eval.seeds": 2}
+        >>> table = compare({"chance": "random", "centres": "k-center"}, "scenes:easy", seeds=range(2), settings={**tiny, **quick})
+        >>> [row.method for row in table.rows], table.differences[0].n
+        (['chance', 'centres'], 2)
+    """
+    given = dotted({**(settings or {}), **keys, **({"eval.networks": ",".join(networks)} if networks else {})})
+    if isinstance(data, (tuple, list, Mapping)):  # a setting is one object
+        data = load_object(data, DataSettings())
+    cells = []
+    for seed in seeds:
+        for size in [ipc] if isinstance(ipc, int) else ipc:
+            cells += [_cell(name, method, data, {**given, "ipc": size, "seed": seed}) for name, method in methods.items()]
+    require(bool(cells), "methods", list(methods), "one or more, with one seed or more")
+    source = cells[0].settings.data.source
+    title = f"{', '.join(methods)} on {source if isinstance(source, str) else described(source)}"
+    running = Running(jobs=jobs, keep=keep, progress=progress or LogProgress())
+    with ExitStack() as stack:
+        if output is None:
+            passing = Path(stack.enter_context(TemporaryDirectory(prefix="limbeck-")))
+            stack.enter_context(elsewhere(passing / "cache"))
+        table = compare_cells(cells, passing if output is None else Path(output), pairs=pairs, title=title, running=running)
+    if not table.sections and table.failed:
+        name, message = next(iter(table.failed.items()))
+        raise Failure(f"no distillation could be finished; {name}: {message}")
+    return replace(table, paths={}) if output is None else table
+
+
+def _cell(name: str, method: Any, data: Any, keys: Mapping[str, Any]) -> Cell:
+    """A cell of `compare`: of a recipe on data that a command line can name, or of objects."""
+    ipc, seed = keys["ipc"], keys["seed"]
+    facts = {"method": name, "ipc": ipc, "seed": seed}
+    called = cell_name(file_name(name), ipc, seed)
+    if isinstance(method, str) and (method in recipe_names() or method.endswith((".yaml", ".yml"))):
+        named = {**keys, **({} if data is None else {"data.source": data})}
+        if all(isinstance(value, (str, int, float)) for value in named.values()):
+            words = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in named.items()}
+            return Cell(called, method, words, load_recipe(method, words), facts)
+        method = load_recipe(method)
+    if not isinstance(method, DistillSettings):
+        own = dotted(method.given) if isinstance(method, Method) else {}
+        by_name = method.name if isinstance(method, Method) and method.name in METHODS else method
+        require(data is not None, "data", data, "images, which the method does not bring along")
+        return Cell(called, None, {}, DistillSettings.of({**own, **keys, "data.source": data, "method": by_name}), facts)
+    for key, value in {**keys, **({} if data is None else {"data.source": data})}.items():
+        group, _, word = key.rpartition(".")
+        changed = replace(getattr(method, group), **{word: value}) if group else value
+        method = replace(method, **{group or word: changed})
+    return Cell(called, None, {}, method, facts)
+
+
 def compare_cells(
     cells: Sequence[Cell], output: Path, *, pairs: Sequence[Pair] = (), title: str = "", running: Running = Running()
 ) -> Table:
@@ -80,14 +176,14 @@ def compare_cells(
     Raises:
         UsageError: when the cells cannot be compared, or the folder not be used; nothing is run then.
     """
-    notes = check_alike(cells)
+    notes, source = check_alike(cells), cells[0].settings.data.source
     matrix = run_cells(cells, output, running)
     paths = {"cells": str(output / "cells")}
     if matrix.results:
         paths |= {name: str(output / f"comparison.{name}") for name in ("json", "md")}
     table = Table(
         title=title,
-        data=str(encodable(cells[0].settings.data.source)),
+        data=source if isinstance(source, str) else described(source),
         seeds=tuple(dict.fromkeys(cell.facts["seed"] for cell in cells)),
         sections=tabulate(list(matrix.results.values()), pairs),
         notes=tuple(notes),

@@ -1,4 +1,4 @@
-"""The one runner of grids: every cell is a process of its own, `limbeck distill … --resume`.
+"""The one runner of grids: a cell is a process of its own, `limbeck distill … --resume`; one of objects is made in this process.
 
 A process gives its memory back, and its crash costs one cell. A cell that is finished is not run again; one that was stopped goes
 on from its checkpoint; one that fails is reported at the end while the others go on. Cells that need the same experts find them in
@@ -122,8 +122,9 @@ class _Runner:
         waiting = list(cells)
         try:
             while (waiting or self.running) and not (deadline is not None and time.monotonic() >= deadline):
-                while waiting and len(self.running) < self.jobs:
+                if waiting and len(self.running) < self.jobs:
                     self._start(self._next(waiting))
+                    continue
                 self._look()
                 if self.running:
                     time.sleep(LOOK_EVERY)
@@ -142,6 +143,9 @@ class _Runner:
         if (found := self.folder.read(cell)) is not None:  # another process has finished it meanwhile
             self._finished(cell, found)
             return
+        if cell.recipe is None:
+            self._make(cell)
+            return
         path = self.folder.log_file(cell)
         path.parent.mkdir(parents=True, exist_ok=True)
         log = path.open("wb")
@@ -150,22 +154,41 @@ class _Runner:
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(self.jobs))
         self.running.append(_Job(cell, process, log))
 
+    def _make(self, cell: Cell) -> None:
+        """Distil a cell of objects in this process."""
+        from limbeck.runs.distill import distill
+
+        try:
+            distill(cell.settings, self.folder.run_folder(cell), resume=True, progress=self.progress)
+        except (Failure, UsageError) as error:
+            self._failed(cell, error)
+        else:
+            self._take(cell)
+
     def _look(self) -> None:
         """Take in what has ended."""
         for job in [job for job in self.running if job.process.poll() is not None]:
             self.running.remove(job)
             job.log.close()
-            try:
-                if job.process.returncode:
-                    raise Failure(_last_words(job.process.returncode, self.folder.log_file(job.cell)))
-                found = self.folder.collect(job.cell)
-            except Failure as error:
-                self.failed[job.cell.name] = str(error)
-                self.progress.say(f"{job.cell.name} failed: {error}")
-                self.stage.advance(cell=job.cell.name)
+            if job.process.returncode:
+                self._failed(job.cell, _last_words(job.process.returncode, self.folder.log_file(job.cell)))
             else:
-                self.folder.clear(job.cell, self.keep)
-                self._finished(job.cell, found)
+                self._take(job.cell)
+
+    def _take(self, cell: Cell) -> None:
+        """Keep what a distillation has left."""
+        try:
+            found = self.folder.collect(cell)
+        except Failure as error:
+            self._failed(cell, error)
+        else:
+            self.folder.clear(cell, self.keep)
+            self._finished(cell, found)
+
+    def _failed(self, cell: Cell, why: object) -> None:
+        self.failed[cell.name] = str(why)
+        self.progress.say(f"{cell.name} failed: {why}")
+        self.stage.advance(cell=cell.name)
 
     def _finished(self, cell: Cell, found: Record) -> None:
         self.results[cell.name] = found

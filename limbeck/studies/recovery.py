@@ -19,9 +19,9 @@ from typing import Any
 
 from limbeck.accuracy import MINUS, Accuracy, points
 from limbeck.evaluation.statistics import compare, compare_unpaired, holm, seeds_needed, summarise
+from limbeck.runtime.tables import html_table, markdown_table, printed, terminal_table
 from limbeck.studies.cells import Record
 from limbeck.studies.table import LEVEL, REFERENCES, ending, images_text, remarks
-from limbeck.studies.words import html_table, markdown_table, printed, terminal_table
 
 WHAT = {"accuracy": "accuracy, %", "recovery_ratio": "recovery ratio, %"}
 WIDTH = 80  # columns of a terminal

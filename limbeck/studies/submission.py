@@ -23,11 +23,11 @@ from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import new_folder, read_json, write_json, write_text
 from limbeck.runtime.fingerprint import encodable, fingerprint
+from limbeck.runtime.tables import markdown_table
 from limbeck.studies.cells import PLACES, Cell, Record
 from limbeck.studies.comp_dd import Benchmark, Part
 from limbeck.studies.compare import FREE, SAME, Running, run_cells
 from limbeck.studies.recovery import Levels, Recovery, table_lines, tabulate
-from limbeck.studies.words import markdown_table
 
 FORMAT = 1
 FILE, CARD = "submission.json", "README.md"

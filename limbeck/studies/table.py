@@ -19,8 +19,8 @@ from typing import Any
 from limbeck.accuracy import Accuracy, Comparison
 from limbeck.evaluation.statistics import compare, holm, seeds_needed, summarise
 from limbeck.runtime.files import read_json
+from limbeck.runtime.tables import html_table, markdown_table, printed, terminal_table
 from limbeck.studies.cells import COMPARED, Record
-from limbeck.studies.words import html_table, markdown_table, printed, terminal_table
 
 LEVEL = 0.05
 REFERENCES = {"random": "random real images", "full": "full data"}

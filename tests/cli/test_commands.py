@@ -150,7 +150,7 @@ def test_evaluate_takes_the_stored_settings_under_the_overrides(
     library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str
 ) -> None:
     stored_set(tmp_path / "runs" / "scenes" / "distilled", seed="7", **{"outer.max_match_loss": "inf"})
-    monkeypatch.setattr("limbeck.runs.evaluate.evaluate_sets", library.evaluate)
+    monkeypatch.setattr("limbeck.runs.evaluate.evaluate", library.evaluate)
     assert main(["evaluate", folder, "eval.seeds=9", "--data", "moved.npz"]) == 0
     _, call = library.calls[0]
     assert call["sets"] == [Path("runs/scenes/distilled")]
@@ -161,7 +161,7 @@ def test_evaluate_takes_the_stored_settings_under_the_overrides(
 
 def test_evaluate_hands_over_what_was_asked_for(library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stored_set(tmp_path / "a")
-    monkeypatch.setattr("limbeck.runs.evaluate.evaluate_sets", library.evaluate)
+    monkeypatch.setattr("limbeck.runs.evaluate.evaluate", library.evaluate)
     words = ["evaluate", "a", "b.pt", "--protocol", "kd", "--networks", "ResNet18,MLP", "--seeds", "6", "eval.full_epochs=3"]
     words += ["--until-significant", "12", "--also", "ranking,areas", "--class-order", "x,y", "--labels", "hard", "--no-record"]
     assert main(words) == 0
@@ -206,7 +206,7 @@ def test_a_set_does_not_choose_the_code_that_runs(
     library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str
 ) -> None:
     stored_set(tmp_path / "a", **{key: "os:getcwd"})
-    monkeypatch.setattr("limbeck.runs.evaluate.evaluate_sets", library.evaluate)
+    monkeypatch.setattr("limbeck.runs.evaluate.evaluate", library.evaluate)
     assert main(["evaluate", "a"]) == 2
     assert f"{key}: 'os:getcwd' is code that the metadata of 'a' name" in capsys.readouterr().err
     assert library.calls == []

@@ -39,5 +39,5 @@ def test_categories_and_methods_of_a_benchmark(capsys: pytest.CaptureFixture[str
 
 def test_recipes_of_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
     results = {"recipe": ODD, "parts": {}, "seconds": 1.0, "experts": None, "seconds_per_iteration": 1.0, "peak_memory": 0}
-    distill.PLAN.show({**results, "engine": None, "advice": [ODD]})
+    distill.PLAN.show({**results, "engine": None, "advice": [ODD], "notes": []})
     assert capsys.readouterr().out.count(ODD) == 2

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.complexity.classifier import Classifier
-from limbeck.complexity.pictures import Pictures
+from limbeck.complexity.measure import Pictures
 from limbeck.data.imageset import ImageSet, Split, content_fingerprint, whole
 from limbeck.data.preprocessing import Identity
 from limbeck.runs.settings import DistillSettings

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from complexity.material import image_set, tiny_judge, workspace_of
 
-from limbeck.complexity.build import build_benchmark, split
-from limbeck.complexity.categories import categories
+from limbeck.complexity.build import build_benchmark, categories, split
 from limbeck.complexity.run import Complexity, measure_complexity
 from limbeck.complexity.settings import BuildSettings, ComplexitySettings
 from limbeck.data.benchmarks import innermost, load_benchmark
@@ -36,7 +35,7 @@ def found(names: tuple[str, ...], values: list[float]) -> Complexity:
     result = measure_complexity(settings, workspace_of(data), network=tiny_judge(names))
     assert result is not None
     column = np.array(values)[result.measurement.pictures.labels]
-    return replace(result, table=replace(result.table, complexity=np.stack([column, column, column], 1)))
+    return replace(result, images=replace(result.images, complexity=np.stack([column, column, column], 1)))
 
 
 @pytest.mark.parametrize("suffix", [".yaml", ".json"])

@@ -11,10 +11,8 @@ from complexity.material import image_set, pictures_of, tiny, tiny_judge, worksp
 from torch import Tensor, nn
 
 from limbeck.complexity import measure
-from limbeck.complexity.maps import blend, look
-from limbeck.complexity.measure import Measurement, fill
-from limbeck.complexity.metric import complexity
-from limbeck.complexity.pictures import choose
+from limbeck.complexity.maps import blend, complexity, look
+from limbeck.complexity.measure import Measurement, choose, fill
 from limbeck.complexity.results import extremes, reliability
 from limbeck.complexity.run import Complexity, measure_complexity
 from limbeck.complexity.settings import ComplexitySettings
@@ -56,7 +54,7 @@ def test_figures_are_those_of_the_maps(where: str) -> None:
     seen = look(judge.module, images.float() / 255, torch.from_numpy(labels), ["pool"], "gradcam", generator(0))
     maps = blend(seen.maps, (8, 8) if where == "image" else None)
     for column, threshold in enumerate(SETTINGS.thresholds):
-        assert result.table.complexity[:, column] == pytest.approx(complexity(maps, threshold).numpy())
+        assert result.images.complexity[:, column] == pytest.approx(complexity(maps, threshold).numpy())
     own = complexity(maps).numpy()
     classes = [own[labels == k].mean() for k in range(3)]
     assert result.results["complexity"] == pytest.approx(np.mean(classes))
@@ -87,11 +85,11 @@ def test_a_killed_run_goes_on_where_it_was(cam: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Measurement, "compute", dying)
     with pytest.raises(KeyboardInterrupt):
         fill(measurement)
-    measurement.path(4).write_bytes(b"half a file")
+    measurement.kept(4).path.write_bytes(b"half a file")
     assert measurement.missing() == [4, 8, 12, 16, 20]
     monkeypatch.setattr(Measurement, "compute", compute)
     assert fill(measurement) == []
-    assert np.array_equal(measurement.table().complexity, whole_run.table.complexity)
+    assert np.array_equal(measurement.table().complexity, whole_run.images.complexity)
 
 
 def test_shards_together_are_the_whole() -> None:
@@ -108,7 +106,7 @@ def test_a_second_run_computes_nothing_and_other_thresholds_neither(monkeypatch:
     monkeypatch.setattr(Measurement, "compute", None)
     again = found(thresholds=(0.25,), maps="layer")
     assert again.measurement.folder == first.measurement.folder
-    assert again.table.complexity.shape == (21, 1)
+    assert again.images.complexity.shape == (21, 1)
 
 
 def test_what_maps_depend_on_gives_another_folder() -> None:
@@ -149,7 +147,7 @@ def test_an_empty_split_is_refused() -> None:
     empty = data.test.take(np.arange(0))
     with pytest.raises(UsageError, match="--split: 'test' holds no image of 'random'"):
         found(replace(data, test=empty), split="test")
-    assert len(found(replace(data, test=empty, val=empty), split="all").table.blank) == 18
+    assert len(found(replace(data, test=empty, val=empty), split="all").images.blank) == 18
 
 
 class Flat(nn.Module):
@@ -179,9 +177,9 @@ def test_blank_maps_count_as_100_and_are_said() -> None:
     assert result.results["blank"] == 16
     assert result.results["complexity"] == 100
     assert result.results["without_blank"] is None
-    assert np.isnan(result.table.complexity[[0, 5]]).all()
+    assert np.isnan(result.images.complexity[[0, 5]]).all()
     assert len(heard.said) == 2 and "16 maps" in heard.said[0] and "not finite for 2 images" in heard.said[1]
-    assert all(len(index) == 0 for index in extremes(result.table, 5))
+    assert all(len(index) == 0 for index in extremes(result.images, 5))
     storage[:, 0, 0, 0] = 0
     data = replace(data, train=whole(storage, data.train.labels), fingerprint="other")
     with pytest.raises(Failure, match="finite for none of the 18 images"):
@@ -214,7 +212,7 @@ def test_unknown_classes_need_predicted_ones() -> None:
         found(network=tiny_judge(names=("x", "b", "z")))
     result = found(network=tiny_judge(names=("x", "b", "z")), classes="predicted")
     assert result.results["accuracy"] is None
-    assert np.array_equal(result.table.target, result.table.predicted)
+    assert np.array_equal(result.images.target, result.images.predicted)
 
 
 def test_unknown_layer_is_one_line_that_lists_them() -> None:
@@ -227,9 +225,9 @@ def test_unknown_layer_is_one_line_that_lists_them() -> None:
 
 def test_extremes_are_ordered() -> None:
     result = found()
-    easy, hard = extremes(result.table, 5)
-    assert result.table.blank.any()
-    values, seen = result.table.complexity[:, 0], result.table.complexity[~result.table.blank, 0]
+    easy, hard = extremes(result.images, 5)
+    assert result.images.blank.any()
+    values, seen = result.images.complexity[:, 0], result.images.complexity[~result.images.blank, 0]
     assert values[easy].tolist() == sorted(seen)[:5]
     assert values[hard].tolist() == sorted(seen, reverse=True)[:5]
 
@@ -237,7 +235,7 @@ def test_extremes_are_ordered() -> None:
 def test_reliability_tells_classes_that_differ_from_those_that_do_not() -> None:
     names = tuple("abcdefgh")
     result = found(image_set(per_class=30, names=names, val=0), network=tiny_judge(names))
-    table, rng = result.table, np.random.default_rng(0)
+    table, rng = result.images, np.random.default_rng(0)
     labels = result.measurement.pictures.labels
     noise = rng.normal(size=table.complexity.shape)
     differing = replace(table, complexity=50 + 5 * labels[:, None] + noise)

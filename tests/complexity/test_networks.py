@@ -179,7 +179,7 @@ def test_a_network_of_the_form_of_transformers(tmp_path: Path, monkeypatch: pyte
     maps = to_unit((gradient.mean((2, 3), keepdim=True) * hidden).sum(1).relu().detach())
     (_, block), *_ = result.measurement.blocks()
     torch.testing.assert_close(block["map0"], maps, rtol=0, atol=1e-5)
-    assert np.array_equal(result.table.predicted, logits.argmax(1).numpy())
+    assert np.array_equal(result.images.predicted, logits.argmax(1).numpy())
     with pytest.raises(UsageError, match="--layer: 'layer9' is not last or, joined by .*layer1.*layer2"):
         found.layers("layer9")
 
@@ -211,7 +211,7 @@ def test_a_resnet_of_transformers(tmp_path: Path) -> None:
     x = found.prepare(image_set().train.images())
     with torch.no_grad():
         expected = model(pixel_values=x).logits.argmax(1).numpy()
-    assert np.array_equal(result.table.predicted[: len(expected)], expected)
+    assert np.array_equal(result.images.predicted[: len(expected)], expected)
     (tmp_path / "resnet" / "preprocessor_config.json").write_text('{"image_mean": [0.1, 0.2, 0.3], "image_std": [1, 2, 3]}')
     assert pretrained(tmp_path / "resnet", settings).preprocessing.mean.tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert pretrained(tmp_path / "resnet", replace(settings, normalise="imagenet")).preprocessing is IMAGENET

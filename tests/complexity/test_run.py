@@ -12,11 +12,12 @@ from PIL import Image
 
 from limbeck.cli.main import main
 from limbeck.complexity.build import build_benchmark
-from limbeck.complexity.run import Complexity, measure_complexity
+from limbeck.complexity.run import Complexity, complexity, measure_complexity
 from limbeck.complexity.settings import BuildSettings, ComplexitySettings
-from limbeck.data import files, hub
+from limbeck.data import hub, image_cache
 from limbeck.data.benchmarks import load_benchmark
 from limbeck.data.image_cache import decoded
+from limbeck.data.imageset import ImageSet
 from limbeck.data.load import load_data
 from limbeck.data.registry import find_subset
 from limbeck.data.settings import DataSettings
@@ -111,7 +112,7 @@ def test_only_what_is_measured_is_decoded(
 ) -> None:
     folder_of(tmp_path, 5, 5, 5)
     asked: list[list[Any]] = []
-    monkeypatch.setattr(files, "decoded", lambda items, *rest, **more: asked.append(items) or decoded(items, *rest, **more))
+    monkeypatch.setattr(image_cache, "decoded", lambda items, *rest, **more: asked.append(items) or decoded(items, *rest, **more))
     whole, some, again, other = (
         measured(tmp_path, split=split, **more) for more in ({}, {"per_class": 1}, {"per_class": 1}, {"per_class": 1, "seed": 1})
     )
@@ -153,3 +154,16 @@ def test_images_that_have_a_size_of_their_own_keep_it(tmp_path: Path) -> None:
     assert found.measurement.pictures.splits["train"].storage.shape[1:] == (3, 32, 32)
     assert not any("enlarged" in line for line in said.lines)
     assert found.data.size is None
+
+
+def test_from_python_on_images_in_memory() -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (24, 16, 16, 3), dtype=np.uint8), np.tile(np.arange(2), 12)
+    data = ImageSet.from_arrays(images, labels, images[:8], labels[:8], class_names=("<x>", "y"))
+    found = complexity(data, network=tiny_judge(("<x>", "y"), size=16), layer="pool", workers=1, per_class=5, thresholds=(0.4,))
+    assert found.measurement.pictures.labels.tolist().count(0) == 5
+    assert found.classes.keys() == {"<x>", "y"} and found.mean == found.to_dict()["complexity"]
+    assert f"complexity: {found.mean:.1f} % at 0.4" in str(found)
+    assert "<td>&lt;x&gt;</td>" in found._repr_html_() and str(found.table()) == str(found)
+    with pytest.raises(UsageError, match="^--cam"):
+        complexity(data, cam="magic")  # type: ignore[arg-type]

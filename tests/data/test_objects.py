@@ -282,3 +282,18 @@ def test_names_and_paths_go_through_as_ever(tmp_path: Path) -> None:
     np.savez(tmp_path / "held.npz", x_train=X, y_train=Y, x_test=X_TEST, y_test=Y_TEST, class_names=np.array(Pictures.classes))
     assert image_set(str(tmp_path / "held.npz")).fingerprint == MADE.fingerprint
     assert image_set("scenes:easy", size=16, per_class=3).shape == (3, 16, 16)
+
+
+def test_hub_data_sets_that_do_not_fit() -> None:
+    held = hub()
+    alone = ImageSet.from_hub(held["train"])
+    assert (len(alone.test), alone.class_names) == (6, ("ant", "bee", "cat"))
+    refused("dataset: an IterableDataset has no items by number", lambda: ImageSet.from_hub(held["train"].to_iterable_dataset()))
+    refused("dataset: has no rows to train on", lambda: ImageSet.from_hub(held["train"].select([])))
+    plain = held["train"].remove_columns("img").add_column("name", ["a"] * 24)
+    refused("data.source: 'dataset' has no column of images; its columns are label, name", lambda: ImageSet.from_hub(plain))
+    named = held["train"].rename_columns({"img": "photo", "label": "kind"})
+    assert ImageSet.from_hub(named).fingerprint == alone.fingerprint
+    unlabelled = held["test"].map(lambda row: {"label": -1})
+    held["test"], held["validation"] = unlabelled, held["test"]
+    assert ImageSet.from_hub(held).fingerprint == MADE.fingerprint  # validation is tested on where test has no labels

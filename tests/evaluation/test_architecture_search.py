@@ -8,17 +8,22 @@ from typing import Any
 
 import pytest
 import torch
+from evaluation.layout import in_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau, spearmanr
 from torch import Tensor
 
 from limbeck.distilled.small_set import SmallSet
-from limbeck.evaluation.architecture_search import PUBLISHED, rank_correlation, search, search_space
+from limbeck.evaluation import architecture_search as module
+from limbeck.evaluation.architecture_search import PUBLISHED, search_space
 from limbeck.evaluation.fitting import Cell, Cells
 from limbeck.networks.names import build_network
 from limbeck.runtime.errors import UsageError
 from limbeck.training.images import Images, TensorImages
+
+search = in_json(module.search)
+rank_correlation = in_json(module.rank_correlation)
 
 Table = dict[str, list[float]]
 

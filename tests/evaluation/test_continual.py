@@ -8,17 +8,21 @@ from typing import Any
 
 import pytest
 import torch
+from evaluation.layout import in_json
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from limbeck.distilled.small_set import SmallSet
-from limbeck.evaluation.continual import class_tasks, continual, restricted
+from limbeck.evaluation import continual as module
+from limbeck.evaluation.continual import class_tasks, restricted
 from limbeck.evaluation.fitting import Cell, Cells
 from limbeck.losses import soft_cross_entropy
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import derived_seed
 from limbeck.training.images import Images, TensorImages
+
+continual = in_json(module.continual)
 
 K = 5
 # The pixel of an image is its class; three test images of each, by turns.

@@ -8,20 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from evaluation.layout import in_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from limbeck.evaluation.distances import (
-    class_mean_distances,
-    features_of,
-    pointwise_distances,
-    separation,
-    summary,
-    to_json,
-)
+from limbeck.evaluation import distances as module
+from limbeck.evaluation.distances import class_mean_distances, features_of, pointwise_distances, to_json
 from limbeck.networks.names import build_network
 from limbeck.runtime.errors import UsageError
+
+summary = in_json(module.summary)
+separation = in_json(module.separation)
 
 METRICS = ("euclidean", "cosine")
 

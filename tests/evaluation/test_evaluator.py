@@ -161,8 +161,8 @@ def test_sets_of_every_size_share_the_networks_of_the_full_data(evaluator: Evalu
     monkeypatch.setattr(compute, "COMPILE_FROM_STEPS", 60)  # forty epochs are 40 steps for one image per class, 120 for ten
     few, many = (evaluator.decided(ipc) for ipc in (1, 10))
     assert (few.compile, many.compile) == ("no", "yes")
-    assert few.full_data.path == many.full_data.path == evaluator.full_data.path
-    assert few.decided(10).full_data.path == evaluator.full_data.path
+    assert few.full_data.kept.path == many.full_data.kept.path == evaluator.full_data.kept.path
+    assert few.decided(10).full_data.kept.path == evaluator.full_data.kept.path
 
 
 def test_full_under_another_preprocessing_is_another_figure(evaluator: Evaluator, cache: Path) -> None:

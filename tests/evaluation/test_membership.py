@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from evaluation.layout import in_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
@@ -15,8 +16,9 @@ from torch.nn.functional import cross_entropy as torch_cross_entropy
 
 from limbeck.augmentation import Dsa
 from limbeck.distilled.small_set import SmallSet
+from limbeck.evaluation import membership as module
 from limbeck.evaluation.fitting import Cell, Cells
-from limbeck.evaluation.membership import attack, auc, best_threshold, margins, membership
+from limbeck.evaluation.membership import best_threshold, margins
 from limbeck.losses import cross_entropy, soft_cross_entropy
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import UsageError
@@ -24,6 +26,9 @@ from limbeck.runtime.random import generator
 from limbeck.training import train as trainer
 from limbeck.training.images import Images, TensorImages
 from limbeck.training.optimisers import Sgd
+
+membership = in_json(module.membership)
+attack = in_json(module.attack)
 
 FIGURES = ("accuracy", "auc", "tpr_at_1_fpr")
 
@@ -40,6 +45,13 @@ def ones(number: int) -> Tensor:
 def by_margins(members: Tensor, others: Tensor, seed: int = 0, draws: int = 50) -> dict[str, Any]:
     found = (logits_of_margins(members), ones(len(members)), logits_of_margins(others), ones(len(others)))
     return attack(*found, generator(seed, "attack"), draws)
+
+
+def auc(members: torch.Tensor, others: torch.Tensor) -> float:
+    """As the attack has it, from the counts at every distinct score."""
+    distinct, place = torch.cat([members, others]).unique(return_inverse=True)
+    counts = [part.bincount(minlength=len(distinct)) for part in place.split([len(members), len(others)])]
+    return float(module._roc(counts[0], counts[1])[0])
 
 
 def test_auc_of_a_worked_example() -> None:

@@ -26,7 +26,7 @@ from limbeck.methods.trajectory import TrajectoryMatching
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import load_recipe, settings_from_plain
 from limbeck.runs.distill import distill, train_experts
-from limbeck.runs.evaluate import evaluate_sets as evaluate
+from limbeck.runs.evaluate import evaluate
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import Failure, UsageError

@@ -18,8 +18,7 @@ from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.statistics import Looks
 from limbeck.recipes import load_recipe
 from limbeck.runs.distill import distill
-from limbeck.runs.evaluate import EvaluationOptions
-from limbeck.runs.evaluate import evaluate_sets as evaluate
+from limbeck.runs.evaluate import EvaluationOptions, evaluate
 from limbeck.runs.measurements import FURTHER
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
@@ -224,13 +223,13 @@ def test_further_measurements(workspace: Workspace, tmp_path: Path, name: str) -
     found = evaluate(
         path, settings(eval__epochs="5", eval__full_epochs="3"), options=EvaluationOptions(further=[name], keep=False, trust=True)
     )
-    result = found.measurements[name]
-    json.dumps(plain(result), allow_nan=False)
+    result = plain(found.measurements[name])
+    json.dumps(result, allow_nan=False)
     if name == "ranking":
-        assert result.ior == pytest.approx(found.accuracy.distilled.mean - found.accuracy.random.mean)
-        assert result.acc_real_hard == found.accuracy.full.mean
+        assert result["ior"] == pytest.approx(found.accuracy.distilled.mean - found.accuracy.random.mean)
+        assert result["acc_real_hard"] == found.accuracy.full.mean
     elif name == "robustness":
-        assert result.labels["stored"] == found.accuracy.distilled.mean
+        assert result["labels"]["stored"] == found.accuracy.distilled.mean
     elif name == "areas":
         assert result["compared_with"] == "random"
         assert result["test_images"]["chance"]["n"] == 500
@@ -250,10 +249,10 @@ def test_a_search_goes_on_where_it_was_stopped(workspace: Workspace, tmp_path: P
     made = settings(eval__epochs="3", eval__full_epochs="2")
     options = EvaluationOptions(further=["search"], keep=False, trust=True)
     first = evaluate(path, made, options=options).measurements["search"]
-    assert set(first["accuracy"]) == {"distilled", "random", "full"}
-    assert all(list(row) == names for row in first["accuracy"].values())
-    monkeypatch.setattr("limbeck.evaluation.fits.ProtocolFit.__call__", lambda *_, **__: pytest.fail("trained again"))
-    assert evaluate(path, made, options=options).measurements["search"]["accuracy"] == first["accuracy"]
+    assert set(first.accuracy) == {"distilled", "random", "full"}
+    assert all(list(row) == names for row in first.accuracy.values())
+    monkeypatch.setattr("limbeck.evaluation.fitting.ProtocolFit.__call__", lambda *_, **__: pytest.fail("trained again"))
+    assert evaluate(path, made, options=options).measurements["search"].accuracy == first.accuracy
 
 
 def test_without_validation_the_last_iterate_is_the_result_of_all_training_images(tmp_path: Path) -> None:

@@ -2,36 +2,41 @@
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from limbeck.cli.main import main
+from limbeck.matching.engine import Arrangement
 from limbeck.networks.flat import flat_network
+from limbeck.recipes import settings_from_plain
 from limbeck.runs.distill import distill, train_experts
-from limbeck.runs.plan import StandIn, plan
+from limbeck.runs.plan import FEW, StandIn, plan
 from limbeck.runtime.errors import UsageError
 from tests.runs.test_distill import OVERRIDES, settings
 
 
 def test_a_plan_is_the_sum_of_its_parts():
     result = plan(settings())
-    assert result["seconds"] == pytest.approx(sum(result["parts"].values()))
-    assert set(result["parts"]) == {"compile", "iterations", "maps", "comparisons", "checkpoints", "evaluations"}
-    assert result["parts"]["iterations"] == pytest.approx(30 * result["seconds_per_iteration"])
-    assert result["parts"]["maps"] > 0
-    assert 2**26 < result["peak_memory"] < 2**35
-    assert result["engine"] == {"compiled": False, "micro_batch": None, "kept": 0, "on_host": False}
+    assert result.seconds == pytest.approx(sum(result.parts.values()))
+    assert set(result.parts) == {"compile", "iterations", "maps", "comparisons", "checkpoints", "evaluations"}
+    assert result.parts["iterations"] == pytest.approx(30 * result.seconds_per_iteration)
+    assert result.parts["maps"] > 0
+    assert 2**26 < result.peak_memory < 2**35
+    assert result.engine == Arrangement(compiled=False)
 
 
 def test_more_of_everything_takes_longer():
     few, many = plan(settings()), plan(settings(**{"outer.iterations": "3000", "eval.epochs": "4000"}))
     for part in ("iterations", "maps", "comparisons", "evaluations"):
-        assert many["parts"][part] > 5 * few["parts"][part]
+        assert many.parts[part] > 5 * few.parts[part]
 
 
 def test_the_experts_stage_takes_nothing_once_they_are_there(cache: Path):
-    first = plan(settings())["experts"]
+    first = plan(settings()).to_dict()["experts"]
     assert not list(cache.glob("experts/*"))
     assert (first["missing_experts"], first["epochs"]) == (2, 8)
     assert first["seconds"] == pytest.approx(sum(first["parts"].values()))
@@ -39,22 +44,22 @@ def test_the_experts_stage_takes_nothing_once_they_are_there(cache: Path):
     assert first["to_write"] == first["disk"]
     store = train_experts(settings())
     assert first["disk"] == pytest.approx(store.summary().bytes, rel=0.1)
-    found = plan(settings())["experts"]
+    found = plan(settings()).to_dict()["experts"]
     nothing = {"seconds": 0.0, "parts": {}, "at_once": 0, "missing_experts": 0, "epochs": 0, "to_write": 0}
     assert found == first | nothing
-    more = plan(settings(experts__num_experts="3"))["experts"]
+    more = plan(settings(experts__num_experts="3")).to_dict()["experts"]
     assert (more["missing_experts"], more["epochs"]) == (1, 4)
     assert more["seconds"] > 0
 
 
 def test_parts_that_are_switched_off_cost_nothing():
     result = plan(settings(**{"enhance.weighting": "none", "match.criterion": "none"}))
-    assert result["parts"]["maps"] == 0
+    assert result.parts["maps"] == 0
 
 
 def test_advice():
     result = plan(settings(**{"eval.every": "1", "eval.epochs": "2000"}))
-    assert any("raise eval.every (1)" in sentence for sentence in result["advice"])
+    assert any("raise eval.every (1)" in sentence for sentence in result.advice)
 
 
 def test_what_distill_refuses_is_refused():
@@ -101,3 +106,26 @@ def test_the_command(capsys: pytest.CaptureFixture[str]):
     assert "experts: nothing is missing" in capsys.readouterr().out
     assert "MiB" in shown
     assert main(["plan", "nothing-of-that-name"]) == 2
+
+
+@pytest.mark.slow
+def test_a_large_recipe_is_planned_within_half_a_minute(tmp_path: Path, cache: Path):
+    """Twelve hundred photos of 128×128, ten an image class, forty steps an iteration, EDF's network of five blocks."""
+    draws = np.random.default_rng(0)
+    for part, count in (("train", 110), ("test", 10)):
+        for k in range(10):
+            (tmp_path / part / f"class{k}").mkdir(parents=True)
+            for number in range(count):
+                pixels = draws.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).resize((160, 160)).save(tmp_path / part / f"class{k}" / f"{number:03d}.jpg")
+    keys = {"data.source": str(tmp_path), "data.size": 128, "network": "ConvNetD5", "ipc": 10, "method": "edf"}
+    made, before = settings_from_plain(keys, {}, origin="test"), {path for path in cache.rglob("*") if path.is_file()}
+    began = time.perf_counter()
+    result = plan(made)
+    taken = time.perf_counter() - began
+    print(
+        f"planned in {taken:.1f} s: {result.seconds / 3600:.1f} hours, experts {result.to_dict()['experts']['seconds'] / 3600:.1f}"
+    )
+    assert taken < 30
+    assert result.notes[0] == f"{FEW} of 1100 images were decoded"
+    assert {path for path in cache.rglob("*") if path.is_file()} == before

@@ -15,8 +15,7 @@ from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.recipes import load_recipe, settings_from_plain
 from limbeck.runs.distill import distill
-from limbeck.runs.evaluate import EvaluationOptions
-from limbeck.runs.evaluate import evaluate_sets as evaluate
+from limbeck.runs.evaluate import EvaluationOptions, evaluate
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json

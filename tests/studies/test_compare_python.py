@@ -1,0 +1,68 @@
+"""`limbeck.compare`: methods as objects, names, settings and recipes, in this process or in others."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from studies.fake_cells import command, results, starts
+
+from limbeck.data.imageset import ImageSet
+from limbeck.methods.presets import Preset
+from limbeck.runs.settings import DistillSettings
+from limbeck.runtime.errors import Failure, UsageError
+from limbeck.studies import compare as comparing
+from limbeck.studies.compare import compare
+from limbeck.studies.table import Table
+
+TINY: dict[str, Any] = {"network": "MLP-w8", "full_epochs": 1, "random_lr": 0.01, "eval.epochs": 1, "eval.seeds": 2}
+
+
+@pytest.fixture(scope="module")
+def data() -> ImageSet:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (24, 8, 8, 3), dtype=np.uint8), np.tile(np.arange(3), 8)
+    return ImageSet.from_arrays(images, labels, images[:12], labels[:12])
+
+
+def test_objects_are_compared_in_this_process_and_found_again(data: ImageSet, tmp_path: Path) -> None:
+    methods = {"chance": Preset("random")(), "centres": "k-center", "own": DistillSettings.of(method="herding", **TINY)}
+    table = compare(methods, data, seeds=(0, 1), output=tmp_path / "grid", pairs=[("centres", "own")], **TINY)
+    assert [row.method for row in table.rows] == ["chance", "centres", "own"] and table.seeds == (0, 1)
+    assert [one.a for one in table.differences] == ["centres", "own"] and table.pairs[0].b == "own"
+    assert "chance, centres, own on " in table.title and not table.notes
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "grid" / "cells").iterdir()}
+    assert len(times) == 6
+    again = compare(methods, data, seeds=(0, 1), output=tmp_path / "grid", pairs=[("centres", "own")], **TINY)
+    assert again == table == Table.read(tmp_path / "grid")
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_nothing_is_left_where_there_is_no_output(data: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / "cache"))
+    table = compare({"chance": "random"}, data, ipc=[1, 2], seeds=[0], **TINY)
+    assert [section.ipc for section in table.sections] == [1, 2] and table.paths == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_recipes_are_run_in_processes_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, whole = tmp_path / "started.jsonl", comparing.run_matrix
+    words = command(started, result=lambda cell: results(0.5))
+    monkeypatch.setattr(comparing, "run_matrix", lambda *given, **how: whole(*given, command=words, **how))
+    methods = {"EDF": "scenes/edf-ipc1", "MTT": "scenes/mtt-ipc1"}
+    table = compare(methods, "scenes:hard", seeds=[3], output=tmp_path, **{"eval.epochs": 7})
+    assert [start["cell"] for start in starts(started)] == ["EDF-ipc1-seed3", "MTT-ipc1-seed3"]
+    assert table["MTT"].recipe == "scenes/mtt-ipc1" and table.data == "scenes:hard"
+
+
+def test_what_cannot_be_compared_is_refused(data: ImageSet, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="^methods: "):
+        compare({}, data)
+    with pytest.raises(UsageError, match="^data: None is not images"):
+        compare({"chance": "random"})
+    with pytest.raises(UsageError, match="^eval.epochs 9 in own is not eval.epochs 1 in chance"):
+        own = DistillSettings.of({**TINY, "method": "random", "data.source": data, "eval.epochs": 9})
+        compare({"chance": DistillSettings.of({**TINY, "method": "random", "data.source": data}), "own": own}, output=tmp_path)
+    with pytest.raises(Failure, match="^no distillation could be finished; chance-ipc9-seed0: ipc: 9"):
+        compare({"chance": "random"}, data, ipc=9, seeds=[0], **TINY)
+    assert list(tmp_path.iterdir()) == []
