@@ -21,14 +21,14 @@ from complexity_tables import LEVELS, RESULTS, figure, table
 from PIL import Image
 from scipy.stats import pearsonr, spearmanr
 
-from limbeck.complexity.networks import Classifier, judge
-from limbeck.complexity.run import Complexity, measure_complexity
-from limbeck.complexity.settings import ComplexitySettings
 from limbeck.data.imageset import ImageSet, Split, content_fingerprint, whole
 from limbeck.data.load import load_data
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import cap, hold_out
 from limbeck.evaluation.areas import box_share
+from limbeck.image_complexity.networks import Classifier, judge
+from limbeck.image_complexity.run import Complexity, measure_complexity
+from limbeck.image_complexity.settings import ComplexitySettings
 from limbeck.recipes import settings_from_plain
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.files import write_json

@@ -24,7 +24,7 @@ ROWS = (
     {"methods"},
     {"runs"},
     {"recipes"},
-    {"complexity"},
+    {"image_complexity"},
     {"studies"},
     {"figures"},
     {"report"},

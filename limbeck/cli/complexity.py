@@ -10,15 +10,15 @@ from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import Failure, UsageError, require
 
 if TYPE_CHECKING:
-    from limbeck.complexity.run import Complexity
-    from limbeck.complexity.settings import ComplexitySettings
+    from limbeck.image_complexity.run import Complexity
+    from limbeck.image_complexity.settings import ComplexitySettings
 
 TAKEN = ("data.", "augment.", "eval.full_", "engine.device", "engine.compile")
 SHOWN, PICTURES = 10, 10
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    from limbeck.complexity.settings import CHOICES, ComplexitySettings
+    from limbeck.image_complexity.settings import CHOICES, ComplexitySettings
 
     own = ComplexitySettings()
     parser.add_argument("source", metavar="SOURCE", help="the images; the same as data.source=SOURCE")
@@ -84,7 +84,7 @@ def run(arguments: Namespace) -> dict[str, Any]:
     distil = settings_from_plain({}, overrides, origin="the command line")
     output = Path(arguments.output or f"runs/complexity-{_slug(arguments.source)}").expanduser()
 
-    from limbeck.complexity.run import measure_complexity
+    from limbeck.image_complexity.run import measure_complexity
     from limbeck.runtime.executor import Shard
     from limbeck.runtime.progress import default_progress
 
@@ -95,8 +95,8 @@ def run(arguments: Namespace) -> dict[str, Any]:
         return {"complete": False, "paths": {}}
     results = {**found.results, "complete": True}
     if build is not None:
-        from limbeck.complexity.build import build_benchmark, categories
         from limbeck.data.benchmarks import PREFIX, RECORD
+        from limbeck.image_complexity.build import build_benchmark, categories
 
         names = found.measurement.pictures.class_names
         groups = categories(build.categories, names, found.measurement.features)
@@ -115,7 +115,7 @@ def run(arguments: Namespace) -> dict[str, Any]:
 
 
 def show(results: dict[str, Any]) -> None:
-    from limbeck.complexity.results import page_of
+    from limbeck.image_complexity.results import page_of
 
     if not results["complete"]:
         print("this share is done; the results come when all shares are")
@@ -129,7 +129,7 @@ def show(results: dict[str, Any]) -> None:
 
 
 def _settings(arguments: Namespace) -> "ComplexitySettings":
-    from limbeck.complexity.settings import CHOICES, ComplexitySettings
+    from limbeck.image_complexity.settings import CHOICES, ComplexitySettings
 
     names = (*CHOICES, "network", "layer", "per_class", "size", "batch_size", "workers", "seed")
     try:
@@ -140,7 +140,7 @@ def _settings(arguments: Namespace) -> "ComplexitySettings":
 
 
 def _build_settings(arguments: Namespace) -> Any:
-    from limbeck.complexity.settings import BuildSettings
+    from limbeck.image_complexity.settings import BuildSettings
 
     given = {name: getattr(arguments, name) for name in ("categories", "classes_per_subset", "least")}
     given = {name: value for name, value in given.items() if value is not None}
@@ -176,7 +176,7 @@ def _draw(found: "Complexity", output: Path) -> dict[str, str]:
 
 
 def _extremes(found: "Complexity") -> dict[str, list[dict[str, Any]]]:
-    from limbeck.complexity.results import extremes
+    from limbeck.image_complexity.results import extremes
 
     measurement, table = found.measurement, found.images
     rows = {}

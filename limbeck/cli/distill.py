@@ -76,8 +76,6 @@ def show_plan(results: dict[str, Any]) -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
-    from limbeck.runtime.tables import duration
-
     console = Console(highlight=False)
     table = Table(Column(Text("stage distil of " + results["recipe"])), "predicted")
     table.columns[1].justify = "right"

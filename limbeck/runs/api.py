@@ -30,7 +30,8 @@ from limbeck.methods.outer import Callback
 from limbeck.methods.registry import METHODS
 from limbeck.networks.factory import Factory
 from limbeck.runs import distill as running
-from limbeck.runs.evaluate import EvaluationOptions, evaluate_sets
+from limbeck.runs.evaluate import EvaluationOptions
+from limbeck.runs.evaluate import evaluate as evaluate_sets
 from limbeck.runs.results import RunResult
 from limbeck.runs.settings import DistillSettings, dotted, flat
 from limbeck.runtime.kept import elsewhere

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from limbeck import methods
 from limbeck.augmentation_settings import AugmentSettings
-from limbeck.complexity.settings import BuildSettings, ComplexitySettings
 from limbeck.data.settings import DataSettings
 from limbeck.distilled.settings import ViewLabelSettings
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.experts.settings import ExpertSettings
+from limbeck.image_complexity.settings import BuildSettings, ComplexitySettings
 from limbeck.matching.criteria import LowLossDropout
 from limbeck.matching.schedules import Uniform
 from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSettings

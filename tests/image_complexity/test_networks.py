@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from complexity.material import image_set, tiny_judge, workspace_of
+from image_complexity.material import image_set, tiny_judge, workspace_of
 from torch import nn
 
-from limbeck.complexity.maps import to_unit
-from limbeck.complexity.networks import judge, load_network, save_network, trained
-from limbeck.complexity.pretrained import IMAGENET, own_size, pretrained
-from limbeck.complexity.run import measure_complexity
-from limbeck.complexity.settings import ComplexitySettings
 from limbeck.data.registry import find_subset, wnids
 from limbeck.evaluation.settings import EvalSettings
+from limbeck.image_complexity.maps import to_unit
+from limbeck.image_complexity.networks import judge, load_network, save_network, trained
+from limbeck.image_complexity.pretrained import IMAGENET, own_size, pretrained
+from limbeck.image_complexity.run import measure_complexity
+from limbeck.image_complexity.settings import ComplexitySettings
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from limbeck.complexity.classifier import Classifier, frozen, size_text, unreadable
-from limbeck.complexity.pretrained import pretrained
-from limbeck.complexity.settings import ComplexitySettings
 from limbeck.data.preprocessing import preprocessing_from
 from limbeck.evaluation.predictions import accuracy
 from limbeck.evaluation.settings import EvalSettings
+from limbeck.image_complexity.classifier import Classifier, frozen, size_text, unreadable
+from limbeck.image_complexity.pretrained import pretrained
+from limbeck.image_complexity.settings import ComplexitySettings
 from limbeck.networks.flat import flat_network
 from limbeck.networks.names import check_network_name
 from limbeck.runs.workspace import Workspace

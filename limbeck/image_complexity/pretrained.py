@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.complexity.classifier import Classifier, frozen, size_text, unreadable
-from limbeck.complexity.maps import look
-from limbeck.complexity.settings import ComplexitySettings
 from limbeck.data.preprocessing import Normalise
+from limbeck.image_complexity.classifier import Classifier, frozen, size_text, unreadable
+from limbeck.image_complexity.maps import look
+from limbeck.image_complexity.settings import ComplexitySettings
 from limbeck.networks.blocks import run_watched
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import read_json

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from limbeck.complexity.maps import class_means, complexity, subset_mean
+from limbeck.image_complexity.maps import class_means, complexity, subset_mean
 from limbeck.runtime.errors import UsageError
 
 

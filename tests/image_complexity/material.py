@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.complexity.classifier import Classifier
-from limbeck.complexity.measure import Pictures
 from limbeck.data.imageset import ImageSet, Split, content_fingerprint, whole
 from limbeck.data.preprocessing import Identity
+from limbeck.image_complexity.classifier import Classifier
+from limbeck.image_complexity.measure import Pictures
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.progress import NoProgress, Progress

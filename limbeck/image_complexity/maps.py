@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from limbeck.complexity.settings import Cam
+from limbeck.image_complexity.settings import Cam
 from limbeck.networks.initial import draw_seed, global_draws
 from limbeck.runtime.errors import UsageError, require
 from limbeck.saliency.maps import NOISE, NOISY_PASSES

@@ -6,14 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from complexity.material import tiny_judge
 from data import fake_hub
+from image_complexity.material import tiny_judge
 from PIL import Image
 
 from limbeck.cli.main import main
-from limbeck.complexity.build import build_benchmark
-from limbeck.complexity.run import Complexity, complexity, measure_complexity
-from limbeck.complexity.settings import BuildSettings, ComplexitySettings
 from limbeck.data import hub, image_cache
 from limbeck.data.benchmarks import load_benchmark
 from limbeck.data.image_cache import decoded
@@ -21,6 +18,9 @@ from limbeck.data.imageset import ImageSet
 from limbeck.data.load import load_data
 from limbeck.data.registry import find_subset
 from limbeck.data.settings import DataSettings
+from limbeck.image_complexity.build import build_benchmark
+from limbeck.image_complexity.run import Complexity, complexity, measure_complexity
+from limbeck.image_complexity.settings import BuildSettings, ComplexitySettings
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import NoProgress

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from complexity.material import tiny
+from image_complexity.material import tiny
 from reference.grad_cam import grad_cam, to_unit
 
-from limbeck.complexity.maps import blend, look
+from limbeck.image_complexity.maps import blend, look
 from limbeck.runtime.random import generator
 from limbeck.saliency.maps import TorchCam
 

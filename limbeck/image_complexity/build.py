@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from limbeck.complexity.run import Complexity
-from limbeck.complexity.settings import BuildSettings
 from limbeck.data.benchmarks import FORMAT, PREFIX, RECORD
 from limbeck.data.classes import Classes
 from limbeck.data.registry import known_names, subsets
 from limbeck.data.settings import DataSettings
+from limbeck.image_complexity.run import Complexity
+from limbeck.image_complexity.settings import BuildSettings
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import write_json, write_text
 from limbeck.runtime.fingerprint import fingerprint

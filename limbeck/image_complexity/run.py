@@ -5,16 +5,16 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from limbeck.complexity.classifier import Classifier, size_text
-from limbeck.complexity.measure import PARTS, ImageTable, Measurement, choose, fill
-from limbeck.complexity.networks import is_trained_here, judge, save_network
-from limbeck.complexity.results import image_rows, page_of, parquet_library, summary, write_parquet, write_tables
-from limbeck.complexity.settings import Cam, ComplexitySettings
 from limbeck.data.benchmarks import innermost
 from limbeck.data.imageset import ImageSet
 from limbeck.data.load import decodes_at_any_size, load_data
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import Wanted
+from limbeck.image_complexity.classifier import Classifier, size_text
+from limbeck.image_complexity.measure import PARTS, ImageTable, Measurement, choose, fill
+from limbeck.image_complexity.networks import is_trained_here, judge, save_network
+from limbeck.image_complexity.results import image_rows, page_of, parquet_library, summary, write_parquet, write_tables
+from limbeck.image_complexity.settings import Cam, ComplexitySettings
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.executor import Shard

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.complexity.maps import class_means, subset_mean
-from limbeck.complexity.measure import ImageTable, Measurement
 from limbeck.evaluation.statistics import summarise
+from limbeck.image_complexity.maps import class_means, subset_mean
+from limbeck.image_complexity.measure import ImageTable, Measurement
 from limbeck.runtime.devices import environment
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import write_bytes, write_text

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from complexity.material import image_set, tiny_judge, workspace_of
+from image_complexity.material import image_set, tiny_judge, workspace_of
 
-from limbeck.complexity.build import build_benchmark, categories, split
-from limbeck.complexity.run import Complexity, measure_complexity
-from limbeck.complexity.settings import BuildSettings, ComplexitySettings
 from limbeck.data.benchmarks import innermost, load_benchmark
 from limbeck.data.load import load_data
 from limbeck.data.registry import find_subset, imagenet_classes, wnids
 from limbeck.data.settings import DataSettings
+from limbeck.image_complexity.build import build_benchmark, categories, split
+from limbeck.image_complexity.run import Complexity, measure_complexity
+from limbeck.image_complexity.settings import BuildSettings, ComplexitySettings
 from limbeck.recipes import settings_from_plain
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.fingerprint import encodable

@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from complexity.material import image_set, pictures_of, tiny, tiny_judge, workspace_of
+from image_complexity.material import image_set, pictures_of, tiny, tiny_judge, workspace_of
 from torch import Tensor, nn
 
-from limbeck.complexity import measure
-from limbeck.complexity.maps import blend, complexity, look
-from limbeck.complexity.measure import Measurement, choose, fill
-from limbeck.complexity.results import extremes, reliability
-from limbeck.complexity.run import Complexity, measure_complexity
-from limbeck.complexity.settings import ComplexitySettings
 from limbeck.data.imageset import ImageSet, whole
+from limbeck.image_complexity import measure
+from limbeck.image_complexity.maps import blend, complexity, look
+from limbeck.image_complexity.measure import Measurement, choose, fill
+from limbeck.image_complexity.results import extremes, reliability
+from limbeck.image_complexity.run import Complexity, measure_complexity
+from limbeck.image_complexity.settings import ComplexitySettings
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.progress import NoProgress

@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from complexity.material import image_set, tiny_judge, workspace_of
+from image_complexity.material import image_set, tiny_judge, workspace_of
 
-from limbeck.complexity.run import measure_complexity
-from limbeck.complexity.settings import ComplexitySettings
 from limbeck.data.imageset import encoded
+from limbeck.image_complexity.run import measure_complexity
+from limbeck.image_complexity.settings import ComplexitySettings
 
 SETTINGS = ComplexitySettings(layer="pool", split="all", per_class=4, workers=1)
 

@@ -17,12 +17,12 @@ import torch
 from filelock import Timeout
 from torch import Tensor
 
-from limbeck.complexity.classifier import Classifier
-from limbeck.complexity.maps import blend, class_means, complexity, look
-from limbeck.complexity.settings import ComplexitySettings
 from limbeck.data.imageset import ImageSet, Split
 from limbeck.data.split import cap
 from limbeck.evaluation.areas import discriminative_area, mean_activation
+from limbeck.image_complexity.classifier import Classifier
+from limbeck.image_complexity.maps import blend, class_means, complexity, look
+from limbeck.image_complexity.settings import ComplexitySettings
 from limbeck.runtime.devices import one_thread
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import Shard, Ticks, cores, side_by_side, ticks

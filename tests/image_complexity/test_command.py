@@ -13,9 +13,9 @@ from PIL import Image
 
 from limbeck.cli import complexity
 from limbeck.cli.main import COMMANDS, main
-from limbeck.complexity.settings import ComplexitySettings
 from limbeck.data.benchmarks import load_benchmark
 from limbeck.data.settings import DataSettings
+from limbeck.image_complexity.settings import ComplexitySettings
 
 SMALL = ["complexity", "scenes:hard", "--network", "ConvNetD1-w4", "data.per_class=4", "data.size=8", "eval.full_epochs=1"]
 
