@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from limbeck.augmentation import Augmentation
+from limbeck.augmentation import Augmentation, Dsa
 from limbeck.data import load as loading
 from limbeck.data.imageset import ImageSet
 from limbeck.data.objects import load_object
@@ -34,7 +34,9 @@ from limbeck.runs.evaluate import EvaluationOptions
 from limbeck.runs.evaluate import evaluate as evaluate_sets
 from limbeck.runs.results import RunResult
 from limbeck.runs.settings import DistillSettings, dotted, flat
+from limbeck.runtime.errors import require
 from limbeck.runtime.kept import elsewhere
+from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import LogProgress, Progress
 from limbeck.saliency.maps import Cam
 from limbeck.saliency.weights import Weighting
@@ -222,8 +224,11 @@ def evaluate(
     """
     several = isinstance(sets, Sequence) and not isinstance(sets, (str, Path))
     wanted = [one.distilled if isinstance(one, RunResult) else one for one in (sets if several else [sets])]
-    named = {"protocol": protocol, "eval.seeds": seeds, "augmentation": augmentation}
-    made = _settings(data, "edf", {**named, **settings}, _said_by(wanted[0]))
+    under, named = _said_by(wanted[0]), {"protocol": protocol, "eval.seeds": seeds, "augmentation": augmentation}
+    for key, word, given in (("eval.protocol", "protocol", protocol), ("augment.strategy", "augmentation", augmentation)):
+        _refuse_code(word, under, key, given is not None)
+    _refuse_code("networks", under, "network", bool(networks))
+    made = _settings(data, "edf", {**named, **settings}, under)
     return evaluate_sets(wanted, made, networks=networks, options=options, progress=progress or LogProgress())
 
 
@@ -232,11 +237,20 @@ def _settings(data: Any, method: Method | str, given: Mapping[str, Any], under: 
     own = method.given if isinstance(method, Method) else {}
     name = method.name if isinstance(method, Method) and method.name in METHODS else method
     keys = {**under, **dotted(own), **dotted({key: value for key, value in given.items() if value is not None})}
+    if isinstance(dsa := keys.get("augment.strategy"), Dsa):  # as settings, so that whoever reads them later can make it again
+        keys |= {f"augment.{key}": value for key, value in dsa.identity().items()}
     if isinstance(data, (tuple, list, Mapping)):  # a setting is one object
         about = {key: keys.pop(key) for key in list(keys) if key.startswith("data.") and key != "data.val_fraction"}
         about |= {key: value for key, value in keys.items() if key == "data.val_fraction"}
         data = load_object(data, DataSettings(**{key.removeprefix("data."): value for key, value in about.items()}))
     return DistillSettings.of({**keys, "data.source": data, "method": name})
+
+
+def _refuse_code(word: str, under: dict[str, Any], key: str, given: bool) -> None:
+    """Take out what a set's metadata describe as somebody's object or code, which is not run for that; the call must give it."""
+    if isinstance(value := under.get(key), str) and is_foreign(value):
+        require(given, word, None, f"given, and the set was made with {value}")
+        del under[key]
 
 
 def _said_by(found: Any) -> dict[str, Any]:
