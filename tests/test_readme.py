@@ -56,7 +56,11 @@ def arrays() -> dict[str, np.ndarray]:
 
 def test_the_scripts_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    shorter = {"distill": SIZES, "compare": {**SIZES, "num_experts": 2, "train_epochs": 4, "iterations": 2}, "evaluate": {"epochs": 2, "full_epochs": 1, "seeds": 2}}
+    shorter = {
+        "distill": SIZES,
+        "compare": {**SIZES, "num_experts": 2, "train_epochs": 4, "iterations": 2},
+        "evaluate": {"epochs": 2, "full_epochs": 1, "seeds": 2},
+    }
     for name, given in shorter.items():
         monkeypatch.setattr(limbeck, name, _shortened(getattr(limbeck, name), given))
     script, parts = blocks()
