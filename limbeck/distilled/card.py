@@ -5,13 +5,11 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from limbeck.accuracy import TITLES, Accuracies, percent, protocol_name
+from limbeck.distilled.small_set import Named
 from limbeck.runtime.fingerprint import encodable
-
-if TYPE_CHECKING:
-    from limbeck.distilled.set import DistilledSet
 
 METHODS = {
     "edf": "EDF (Emphasize Discriminative Features)",
@@ -32,29 +30,29 @@ METHODS = {
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def card(held: "DistilledSet") -> str:
+def card(held: Named) -> str:
     """The card of a distilled set, Markdown with a YAML head."""
     import yaml
 
     source = PurePath(_setting(held, "data", "source") or "").name  # of a path the last part: the rest is nobody's business
     method = METHODS.get(str(held.metadata.get("method")), held.metadata.get("method"))
     head = {
-        "pretty_name": f"{source or 'Images'}, distilled to {len(held)} images",
+        "pretty_name": f"{source or 'Images'}, distilled to {len(held.set)} images",
         "tags": ["dataset-distillation", "dataset-condensation", "limbeck"],
         "task_categories": ["image-classification"],
-        "size_categories": [next((size for limit, size in _SIZES if len(held) < limit), "n>1M")],
+        "size_categories": [next((size for limit, size in _SIZES if len(held.set) < limit), "n>1M")],
         "viewer": False,  # the Hub would take preview.png for the data
     }
     parts = [
         "---\n" + yaml.safe_dump(head, allow_unicode=True, sort_keys=False) + "---",
         f"# {_text(head['pretty_name'])}",
-        f"{len(held)} synthetic images of {held.num_classes} classes ({_amount(held)}), made by dataset distillation"
+        f"{len(held.set)} synthetic images of {len(held.class_names)} classes ({_amount(held)}), made by dataset distillation"
         + (f" of `{_code(source)}`" if source else "")
         + ": a network trained on them alone is meant to come close to one trained on the images they were distilled from.",
         "![The distilled images, a row for each class](preview.png)",
         _table([("", ""), *_facts(held, method)]),
         _results(held),
-        _LOADING.format(values=f"(N, C, H, W) = {tuple(held.images.shape)}", labels=_LABELS[held.label_kind]),
+        _LOADING.format(values=f"(N, C, H, W) = {tuple(held.set.images.shape)}", labels=_LABELS[held.set.kind]),
         "## Classes\n\n" + "\n".join(f"{k}. {_text(name)}" for k, name in enumerate(held.class_names)),
         _details(held),
     ]
@@ -91,26 +89,26 @@ tensors = load_file("distilled.safetensors")  # images, labels, classes, syn_lr 
 ```"""
 
 
-def _facts(held: "DistilledSet", method: Any) -> list[tuple[str, str]]:
-    channels, height, width = held.shape
+def _facts(held: Named, method: Any) -> list[tuple[str, str]]:
+    channels, height, width = held.set.shape
     network = _setting(held, "network")
     return [
         ("Method", _text(method or "unknown")),
         ("Network it was made for", _text(network or "unknown")),
-        ("Images", f"{len(held)}, {_amount(held)}"),
+        ("Images", f"{len(held.set)}, {_amount(held)}"),
         ("Size", f"{height} × {width} pixels, {channels} channel{'s' * (channels > 1)}"),
-        ("Labels", {"logits": "soft (logits)", "hard": "hard"}[held.label_kind]),
+        ("Labels", {"logits": "soft (logits)", "hard": "hard"}[held.set.kind]),
         *_views(held),
-        ("Step size η to train with", f"{held.syn_lr:.6g}"),
+        ("Step size η to train with", f"{held.set.syn_lr:.6g}"),
         ("Preprocessing", held.preprocessing.kind),
     ]
 
 
-def _views(held: "DistilledSet") -> list[tuple[str, str]]:
+def _views(held: Named) -> list[tuple[str, str]]:
     """What there is about augmented views, in a row, or nothing."""
-    if held.views is None:
+    if held.set.views is None:
         return []
-    facts = held.views.summary()
+    facts = held.set.views.summary()
     coding, size = facts["coding"], sum(facts["bytes_per_view"].values())
     kept = _text(coding["dtype"]) + (f", the {_text(coding['top'])} likeliest classes" if coding["top"] else "")
     teacher = f" of {_text(facts['teacher'])}" if facts["teacher"] else ""
@@ -119,7 +117,7 @@ def _views(held: "DistilledSet") -> list[tuple[str, str]]:
     return [("Labels of augmented views", text)]
 
 
-def _results(held: "DistilledSet") -> str:
+def _results(held: Named) -> str:
     """The results, where the set was evaluated, and those of later evaluations."""
     results = held.metadata.get("evaluation") or {}
     accuracies = Accuracies.from_dict(results.get("accuracy"))
@@ -137,7 +135,7 @@ def _results(held: "DistilledSet") -> str:
     return "\n\n".join(["## Results", *parts]) if parts else ""
 
 
-def _later(held: "DistilledSet") -> list[tuple[str, ...]]:
+def _later(held: Named) -> list[tuple[str, ...]]:
     """A row for every network of every later evaluation."""
     rows = []
     for evaluation in held.metadata.get("evaluations") or []:
@@ -151,7 +149,7 @@ def _later(held: "DistilledSet") -> list[tuple[str, ...]]:
     return rows
 
 
-def _details(held: "DistilledSet") -> str:
+def _details(held: Named) -> str:
     """Everything else that is known, as JSON."""
     known = {key: value for key, value in encodable(held.metadata).items() if key not in ("evaluation", "evaluations")}
     if not known:
@@ -161,12 +159,12 @@ def _details(held: "DistilledSet") -> str:
     return f"## Settings\n\n{summary}\n\n```json\n{content}\n```\n\n</details>"
 
 
-def _amount(held: "DistilledSet") -> str:
-    even = len(held) == held.ipc * held.num_classes
-    return f"{held.ipc} per class" if even else f"at most {held.ipc} per class"
+def _amount(held: Named) -> str:
+    even = len(held.set) == held.set.ipc * len(held.class_names)
+    return f"{held.set.ipc} per class" if even else f"at most {held.set.ipc} per class"
 
 
-def _setting(held: "DistilledSet", *keys: str) -> Any:
+def _setting(held: Named, *keys: str) -> Any:
     """A setting in the metadata, or None."""
     value: Any = encodable(held.metadata.get("settings") or {})
     for key in keys:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from limbeck.distilled.small_set import Named
+
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
-
-    from limbeck.distilled.set import DistilledSet
 
 MOST_IMAGES, MOST_CLASSES = 20, 200
 READABLE = 64  # pixels: a shorter side than this is enlarged by a whole number
@@ -36,12 +36,12 @@ def picture(levels: np.ndarray) -> Image.Image:
     return Image.fromarray(levels.mean(axis=2).round().astype(np.uint8))
 
 
-def preview(held: DistilledSet) -> Image.Image:
+def preview(held: Named) -> Image.Image:
     """The picture of a distilled set: at most 20 images of each of at most 200 classes, and a note on what is left out."""
     from PIL import Image, ImageDraw
 
-    images, classes = quantise(held.to_pixels()), held.classes.cpu().numpy()
-    shown = min(held.num_classes, MOST_CLASSES)
+    images, classes = quantise(held.to_pixels()), held.set.classes.cpu().numpy()
+    shown = min(len(held.class_names), MOST_CLASSES)
     rows = [np.flatnonzero(classes == k)[:MOST_IMAGES] for k in range(shown)]
     factor = max(1, -(-READABLE // min(images.shape[1:3])))
     height, width = (side * factor for side in images.shape[1:3])
@@ -71,9 +71,9 @@ def _columns(rows: int, width: int, height: int) -> int:
     return min(rows, max(1, round(math.sqrt(1.5 * rows * height / width))))
 
 
-def _note(held: DistilledSet, shown: int) -> str:
-    more = [f"{held.num_classes - shown} more classes"] if shown < held.num_classes else []
-    more += [f"up to {held.ipc - MOST_IMAGES} more images of a class"] if held.ipc > MOST_IMAGES else []
+def _note(held: Named, shown: int) -> str:
+    more = [f"{len(held.class_names) - shown} more classes"] if shown < len(held.class_names) else []
+    more += [f"up to {held.set.ipc - MOST_IMAGES} more images of a class"] if held.set.ipc > MOST_IMAGES else []
     return f"Not shown: {' and '.join(more)}." if more else ""
 
 

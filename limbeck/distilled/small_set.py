@@ -9,12 +9,13 @@ hard            p = Y, one-hot rows
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from limbeck.data.preprocessing import Preprocessing
 from limbeck.distilled.view_labels import StoredViews
 
 Kind = Literal["logits", "probabilities", "hard"]
@@ -125,3 +126,18 @@ def is_one_hot(labels: Tensor) -> bool:
 def are_probabilities(labels: Tensor) -> bool:
     """Whether the rows of labels (N, K) are ≥ 0 and sum to 1, up to a rounding."""
     return bool((labels >= 0).all()) and bool(((labels.sum(dim=1) - 1).abs() < SUM_ERROR).all())
+
+
+class Named(Protocol):
+    """A set with names and whatever is known of it: what its card and its preview read of a `DistilledSet`."""
+
+    @property
+    def set(self) -> SmallSet: ...
+    @property
+    def preprocessing(self) -> Preprocessing: ...
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+    @property
+    def metadata(self) -> dict[str, Any]: ...
+    def to_pixels(self) -> Tensor:
+        """The images with shape (N, C, H, W), in [0, 1]."""

@@ -121,7 +121,7 @@ def distill(
         "init": init,
         "protocol": protocol,
     }
-    made = _settings(data, method, {**named, **settings})
+    made = settings_of(data, method, {**named, **settings})
     with _folder(output) as folder:
         result = running.distill(
             made, folder, resume=resume, progress=progress or LogProgress(), experts=experts, callbacks=callbacks
@@ -183,7 +183,7 @@ def train_experts(
     given = {"network": network, "seed": seed, "augmentation": augmentation, "min_start_epoch": 0, **settings}
     epochs = int(settings.get("train_epochs", DistillSettings().experts.train_epochs))
     given |= {"expert_epochs": 1, "schedule": "uniform", "max_start_epoch": epochs}
-    return running.train_experts(_settings(data, "datm", given), progress=progress or LogProgress())
+    return running.train_experts(settings_of(data, "datm", given), progress=progress or LogProgress())
 
 
 def evaluate(
@@ -228,11 +228,11 @@ def evaluate(
     for key, word, given in (("eval.protocol", "protocol", protocol), ("augment.strategy", "augmentation", augmentation)):
         _refuse_code(word, under, key, given is not None)
     _refuse_code("networks", under, "network", bool(networks))
-    made = _settings(data, "edf", {**named, **settings}, under)
+    made = settings_of(data, "edf", {**named, **settings}, under)
     return evaluate_sets(wanted, made, networks=networks, options=options, progress=progress or LogProgress())
 
 
-def _settings(data: Any, method: Method | str, given: Mapping[str, Any], under: Mapping[str, Any] = {}) -> DistillSettings:
+def settings_of(data: Any, method: Method | str, given: Mapping[str, Any], under: Mapping[str, Any] = {}) -> DistillSettings:
     """The settings of a call over those `under` it; what is None is left as the method has it."""
     own = method.given if isinstance(method, Method) else {}
     name = method.name if isinstance(method, Method) and method.name in METHODS else method

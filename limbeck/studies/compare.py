@@ -14,9 +14,9 @@ from typing import Any
 
 from limbeck.data.objects import load_object
 from limbeck.data.settings import DataSettings
-from limbeck.methods.method import Method
-from limbeck.methods.registry import METHODS, method_of
+from limbeck.methods.registry import method_of
 from limbeck.recipes import load_recipe, parse_overrides, recipe_names
+from limbeck.runs.api import settings_of
 from limbeck.runs.settings import DistillSettings, dotted
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.executor import Shard
@@ -150,10 +150,8 @@ def _cell(name: str, method: Any, data: Any, keys: Mapping[str, Any]) -> Cell:
             return Cell(called, method, words, load_recipe(method, words), facts)
         method = load_recipe(method)
     if not isinstance(method, DistillSettings):
-        own = dotted(method.given) if isinstance(method, Method) else {}
-        by_name = method.name if isinstance(method, Method) and method.name in METHODS else method
         require(data is not None, "data", data, "images, which the method does not bring along")
-        return Cell(called, None, {}, DistillSettings.of({**own, **keys, "data.source": data, "method": by_name}), facts)
+        return Cell(called, None, {}, settings_of(data, method, keys), facts)
     for key, value in {**keys, **({} if data is None else {"data.source": data})}.items():
         group, _, word = key.rpartition(".")
         changed = replace(getattr(method, group), **{word: value}) if group else value
