@@ -1,6 +1,6 @@
 """The house in figures: files, lines, dictionaries that functions return, public names, circles, length of functions.
 
-    python benchmarks/house.py [FOLDER]      # of this checkout, or of another one
+python benchmarks/house.py [FOLDER]      # of this checkout, or of another one
 """
 
 import ast
