@@ -70,6 +70,10 @@ class Accuracy(Record):
         ends = held.get("ci95")
         return super().from_dict({**held, "ci95": ends if ends and None not in ends else None})
 
+    def __json__(self) -> Any:
+        """In the JSON of others; null where it is unknown."""
+        return self.to_dict() if self.known else None
+
     @property
     def known(self) -> bool:
         """Whether there is a figure at all."""

@@ -22,7 +22,7 @@ class Record:
         values = {one.name: plain(getattr(self, one.name)) for one in fields(self)}  # type: ignore[arg-type]
         return {name: value for name, value in values.items() if name not in self.LEFT_OUT or value not in (None, "", [], {})}
 
-    def __json__(self) -> dict[str, Any]:
+    def __json__(self) -> Any:
         """For `plain`."""
         return self.to_dict()
 
@@ -40,12 +40,13 @@ class Record:
 def _typed(hint: Any, value: Any) -> Any:
     """What JSON holds as what the field is: objects as results, lists as tuples."""
     origin, arguments = get_origin(hint), get_args(hint)
+    if isinstance(hint, type) and issubclass(hint, Record):
+        return hint.from_dict(value)
     if value is None:
         return None
     if origin in (Union, UnionType):
-        return _typed(arguments[0], value)
-    if isinstance(hint, type) and issubclass(hint, Record):
-        return hint.from_dict(value)
+        listed = isinstance(value, (list, tuple))
+        return _typed(next((one for one in arguments if (get_origin(one) is tuple) == listed), arguments[0]), value)
     if origin is tuple:
         return tuple(_typed(arguments[0], item) for item in value)
     if origin is Mapping:

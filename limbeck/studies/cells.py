@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from limbeck.accuracy import Accuracies
 from limbeck.runs.settings import DistillSettings
@@ -21,6 +21,7 @@ from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import encodable, fingerprint, flatten
 from limbeck.runtime.metrics import read_metrics
+from limbeck.runtime.records import Record
 
 # Where things lie and how many processes fetch them: no result depends on these.
 PLACES = ("output", "data.root", "data.workers")
@@ -40,7 +41,6 @@ KEPT = (
     "environment",
 )
 COMPARED = ("cosine", "norm_ratio")
-NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,7 @@ def changed(settings: DistillSettings) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class CellRecord(Record):
     """What a finished cell measured, as its file has it.
 
     Args:
@@ -124,26 +124,31 @@ class Record:
     comparison: Mapping[str, float] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
 
+    LEFT_OUT: ClassVar = (
+        *("facts", "recipe", "overrides", "networks", "best_iteration", "skipped_share", "seconds", "cpu_seconds", "peak_memory"),
+        *("data", "environment", "settings", "comparison"),
+    )
+
     @classmethod
-    def from_dict(cls, held: Mapping[str, Any]) -> "Record":
+    def from_dict(cls, held: Mapping[str, Any]) -> Self:
         """From a file.
 
         Raises:
             ValueError: where it has no accuracy.
         """
-        known = {one.name for one in fields(cls)} - {"accuracy", "more"}
+        known = {one.name for one in fields(cls)} - {"more"}
+        more = {key: value for key, value in held.items() if key not in known}
         given = {key: value for key, value in held.items() if key in known and value is not None}
-        more = {key: value for key, value in held.items() if key not in known | {"accuracy"}}
-        found = cls(**given, accuracy=Accuracies.from_dict(held["accuracy"]), more=more)
+        found = super().from_dict({**given, "accuracy": held["accuracy"], "more": more})
         if not 0 <= found.accuracy.distilled.mean <= 1:
             raise ValueError(f"an accuracy of {held['accuracy']['distilled']['mean']!r}")
         return found
 
     def to_dict(self) -> dict[str, Any]:
         """The layout of the file; what is not known is left out."""
-        said = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in ("accuracy", "more")}
-        found = {key: value for key, value in said.items() if value is not None and value != NOTHING}
-        return {**found, "accuracy": self.accuracy.to_dict(), "comparison": self.comparison, "settings": self.settings, **self.more}
+        found = super().to_dict()
+        accuracy, more = found.pop("accuracy"), found.pop("more")
+        return {**found, "accuracy": accuracy, "comparison": self.comparison, "settings": self.settings, **more}
 
     def under(self, network: str) -> Accuracies:
         """The accuracies under that network; under the cell's own where it is the empty name."""
@@ -170,7 +175,7 @@ class CellFolder:
         """Where its process writes."""
         return self.path / "logs" / f"{cell.name}.log"
 
-    def read(self, cell: Cell) -> Record | None:
+    def read(self, cell: Cell) -> CellRecord | None:
         """What the cell measured; None where it is not finished.
 
         Raises:
@@ -178,7 +183,7 @@ class CellFolder:
         """
         path = self.result_file(cell)
         try:
-            held = Record.from_dict(read_json(path))
+            held = CellRecord.from_dict(read_json(path))
             before = dict(held.settings)
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -195,7 +200,7 @@ class CellFolder:
                 )
         return replace(held, facts=dict(cell.facts))
 
-    def collect(self, cell: Cell) -> Record:
+    def collect(self, cell: Cell) -> CellRecord:
         """Write the result of the cell's finished run, and return it.
 
         Raises:
@@ -204,12 +209,12 @@ class CellFolder:
         run = self.run_folder(cell)
         try:
             results = read_json(run / "results.json")
-            found = Record.from_dict({key: results[key] for key in KEPT if key in results})
+            found = CellRecord.from_dict({key: results[key] for key in KEPT if key in results})
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise Failure(f"{run} holds no results") from error
         return self.write(cell, replace(found, comparison=comparison(run / "metrics.jsonl")))
 
-    def write(self, cell: Cell, found: Record) -> Record:
+    def write(self, cell: Cell, found: CellRecord) -> CellRecord:
         """Write what was measured as the cell's result, and return it."""
         more = {**found.more, "fingerprint": fingerprint(cell.changed)}
         own: dict[str, Any] = {
@@ -275,10 +280,10 @@ def take_over(cells: Sequence[Cell], source: Path, folder: Path) -> list[str]:
     return taken
 
 
-def _readable(path: Path) -> Record | None:
+def _readable(path: Path) -> CellRecord | None:
     """A cell's file; None where it holds something else."""
     try:
         held = read_json(path)
-        return Record.from_dict(held) if isinstance(held["settings"], dict) else None
+        return CellRecord.from_dict(held) if isinstance(held["settings"], dict) else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None

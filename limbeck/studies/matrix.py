@@ -18,7 +18,7 @@ from typing import IO
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.executor import Shard, cores
 from limbeck.runtime.progress import NoProgress, Progress, Stage
-from limbeck.studies.cells import Cell, CellFolder, Record
+from limbeck.studies.cells import Cell, CellFolder, CellRecord
 
 LOOK_EVERY = 0.1  # seconds between two looks at the processes
 GRACE = 30.0  # seconds that a process has to end when it is asked to
@@ -43,7 +43,7 @@ class Matrix:
         left: the names of those that are to be run yet.
     """
 
-    results: dict[str, Record]
+    results: dict[str, CellRecord]
     failed: dict[str, str]
     left: list[str]
 
@@ -113,7 +113,7 @@ class _Runner:
     command: Command
     progress: Progress
     stage: Stage
-    results: dict[str, Record]
+    results: dict[str, CellRecord]
     failed: dict[str, str]
     running: list[_Job] = field(default_factory=list)
     trained: set[str] = field(default_factory=set)  # whose experts are in the cache
@@ -190,7 +190,7 @@ class _Runner:
         self.progress.say(f"{cell.name} failed: {why}")
         self.stage.advance(cell=cell.name)
 
-    def _finished(self, cell: Cell, found: Record) -> None:
+    def _finished(self, cell: Cell, found: CellRecord) -> None:
         self.results[cell.name] = found
         self.trained.add(cell.experts)
         self.stage.advance(cell=cell.name, accuracy=found.accuracy.distilled.mean)

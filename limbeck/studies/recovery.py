@@ -13,14 +13,15 @@ networks: its error is common to all seeds and in no interval.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 from limbeck.accuracy import MINUS, Accuracy, points
 from limbeck.evaluation.statistics import compare, compare_unpaired, holm, seeds_needed, summarise
+from limbeck.runtime.records import Record
 from limbeck.runtime.tables import html_table, markdown_table, printed, terminal_table
-from limbeck.studies.cells import Record
+from limbeck.studies.cells import CellRecord
 from limbeck.studies.table import LEVEL, REFERENCES, ending, images_text, remarks
 
 WHAT = {"accuracy": "accuracy, %", "recovery_ratio": "recovery ratio, %"}
@@ -28,7 +29,7 @@ WIDTH = 80  # columns of a terminal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class Column(Record):
     """A subset with what stands beside the methods; `full` and `random` are unknown where they were not measured."""
 
     subset: str
@@ -37,20 +38,15 @@ class Column:
     full: Accuracy = Accuracy()
     random: Accuracy = Accuracy()
 
-    @classmethod
-    def from_dict(cls, held: Mapping[str, Any]) -> "Column":
-        """From its JSON."""
-        return cls(**{**held, **{kind: Accuracy.from_dict(held[kind]) for kind in REFERENCES}})
-
     def to_dict(self) -> dict[str, Any]:
         """Its JSON; of the full data the values are not said, which are networks, not seeds."""
-        full = {key: getattr(self.full, key) for key in ("mean", "std", "n")} if self.full.known else None
-        named = {"subset": self.subset, "category": self.category, "level": self.level}
-        return {**named, "full": full, "random": self.random.to_dict() if self.random.known else None}
+        found = super().to_dict()
+        full = found["full"] and {key: found["full"][key] for key in ("mean", "std", "n")}
+        return {**found, "full": full}
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubsetCell:
+class SubsetCell(Record):
     """A method on a subset over its seeds; the ratio is unknown where the full data's accuracy is not known for every one."""
 
     seeds: tuple[int, ...]
@@ -58,7 +54,7 @@ class SubsetCell:
     recovery_ratio: Accuracy = Accuracy()
 
     @classmethod
-    def of(cls, records: Mapping[int, Record]) -> "SubsetCell":
+    def of(cls, records: Mapping[int, CellRecord]) -> "SubsetCell":
         """From the records by seed."""
         seeds = tuple(sorted(records))
         own = [records[seed].accuracy.distilled.mean for seed in seeds]
@@ -67,17 +63,6 @@ class SubsetCell:
         whole = summarise(ratios) if len(ratios) == len(own) else Accuracy()
         return cls(seeds=seeds, accuracy=summarise(own), recovery_ratio=whole)
 
-    @classmethod
-    def from_dict(cls, held: Mapping[str, Any]) -> "SubsetCell":
-        """From its JSON."""
-        found = {what: Accuracy.from_dict(held[what]) for what in WHAT}
-        return cls(seeds=tuple(held["seeds"]), **found)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Its JSON."""
-        whole = self.recovery_ratio.to_dict() if self.recovery_ratio.known else None
-        return {"seeds": list(self.seeds), "accuracy": self.accuracy.to_dict(), "recovery_ratio": whole}
-
     @property
     def ratios(self) -> dict[int, float]:
         """r by seed."""
@@ -85,7 +70,7 @@ class SubsetCell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class Step(Record):
     """The ratio of one level − that of the next harder one.
 
     Args:
@@ -111,16 +96,6 @@ class Step:
     p_exact: float | None = None
     seeds_needed: int | None = None
 
-    @classmethod
-    def from_dict(cls, held: Mapping[str, Any]) -> "Step":
-        """From its JSON."""
-        given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in held.items()}
-        return cls(**given)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Its JSON."""
-        return {one.name: list(value) if isinstance(value := getattr(self, one.name), tuple) else value for one in fields(self)}
-
     def __str__(self) -> str:
         """The levels, the difference and the seeds."""
         n = self.n if isinstance(self.n, int) else "/".join(map(str, self.n))
@@ -130,7 +105,7 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class Order(Record):
     """Whether a method's recovery ratio falls from level to level of a category.
 
     Args:
@@ -151,16 +126,6 @@ class Order:
     p_adjusted: float | None = None
     verdict: str = "undecided"
 
-    @classmethod
-    def from_dict(cls, held: Mapping[str, Any]) -> "Order":
-        """From its JSON."""
-        return cls(**{**held, "levels": tuple(held["levels"]), "steps": tuple(map(Step.from_dict, held["steps"]))})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Its JSON."""
-        found = {one.name: getattr(self, one.name) for one in fields(self)}
-        return {**found, "levels": list(self.levels), "steps": [step.to_dict() for step in self.steps]}
-
     def __str__(self) -> str:
         """What was asked of a category and a method, the answer, and the differences it rests on."""
         p = "" if self.p_adjusted is None else f", p {self.p_adjusted:.3g} (Holm)"
@@ -174,7 +139,7 @@ class Order:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MethodCells:
+class MethodCells(Record):
     """A method on the subsets where it is finished."""
 
     method: str
@@ -182,7 +147,7 @@ class MethodCells:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Levels:
+class Levels(Record):
     """All subsets and methods with as many images per class.
 
     Args:
@@ -196,27 +161,6 @@ class Levels:
     columns: tuple[Column, ...]
     rows: tuple[MethodCells, ...]
     verdicts: tuple[Order, ...] = ()
-
-    @classmethod
-    def from_dict(cls, held: Mapping[str, Any]) -> "Levels":
-        """From its JSON."""
-        rows = [
-            MethodCells(method=row["method"], cells={name: SubsetCell.from_dict(cell) for name, cell in row["cells"].items()})
-            for row in held["rows"]
-        ]
-        columns, verdicts = map(Column.from_dict, held["columns"]), map(Order.from_dict, held["verdicts"])
-        return cls(ipc=held["ipc"], columns=tuple(columns), rows=tuple(rows), verdicts=tuple(verdicts))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Its JSON."""
-        return {
-            "ipc": self.ipc,
-            "columns": [column.to_dict() for column in self.columns],
-            "rows": [
-                {"method": row.method, "cells": {name: cell.to_dict() for name, cell in row.cells.items()}} for row in self.rows
-            ],
-            "verdicts": [one.to_dict() for one in self.verdicts],
-        }
 
     def titles(self) -> Iterator[tuple[str, str]]:
         """What there is to show, and what that is called."""
@@ -254,7 +198,7 @@ class Levels:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recovery:
+class Recovery(Record):
     """What `limbeck comp-dd` has found: its tables, and what must be known of them.
 
     Args:
@@ -271,26 +215,13 @@ class Recovery:
 
     title: str
     benchmark: str
-    levels: tuple[str, ...]
-    seeds: tuple[int, ...]
+    levels: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
     tables: tuple[Levels, ...]
     notes: tuple[str, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
     left: tuple[str, ...] = ()
     paths: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def from_dict(cls, held: Mapping[str, Any]) -> "Recovery":
-        """From the layout of `comp-dd.json`."""
-        given = {key: held[key] for key in ("title", "benchmark", "failed", "paths") if key in held}
-        several: dict[str, Any] = {key: tuple(held.get(key, ())) for key in ("levels", "seeds", "notes", "left")}
-        return cls(**given, **several, tables=tuple(map(Levels.from_dict, held["tables"])))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The layout of `comp-dd.json`."""
-        found = {one.name: getattr(self, one.name) for one in fields(self)}
-        found = {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
-        return {**found, "tables": [table.to_dict() for table in self.tables]}
 
     @property
     def markdown(self) -> str:
@@ -328,7 +259,7 @@ def table_lines(tables: Sequence[Levels]) -> Iterator[str]:
             yield from (*(f"- {one}" for one in table.verdicts), "")
 
 
-def tabulate(levels: Sequence[str], records: Sequence[Record]) -> tuple[Levels, ...]:
+def tabulate(levels: Sequence[str], records: Sequence[CellRecord]) -> tuple[Levels, ...]:
     """A table for every number of images per class.
 
     Args:
@@ -337,7 +268,7 @@ def tabulate(levels: Sequence[str], records: Sequence[Record]) -> tuple[Levels, 
     """
     tables = []
     for ipc in sorted({record.facts["ipc"] for record in records}):
-        held: dict[str, dict[str, dict[int, Record]]] = {}
+        held: dict[str, dict[str, dict[int, CellRecord]]] = {}
         places: dict[str, tuple[str, str]] = {}
         for record in records:
             facts = record.facts
@@ -392,9 +323,9 @@ def _p_of(steps: Sequence[Step]) -> float | None:
     return float(max(known)) if one_way else 1.0
 
 
-def _column(name: str, category: str, level: str, held: Mapping[str, Mapping[str, Mapping[int, Record]]]) -> Column:
+def _column(name: str, category: str, level: str, held: Mapping[str, Mapping[str, Mapping[int, CellRecord]]]) -> Column:
     """A subset with what stands beside the methods, from the first record of every seed."""
-    first: dict[int, Record] = {}
+    first: dict[int, CellRecord] = {}
     for cells in held.values():
         for seed, record in cells.get(name, {}).items():
             first.setdefault(seed, record)

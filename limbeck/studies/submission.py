@@ -24,7 +24,7 @@ from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import new_folder, read_json, write_json, write_text
 from limbeck.runtime.fingerprint import encodable, fingerprint
 from limbeck.runtime.tables import markdown_table
-from limbeck.studies.cells import PLACES, Cell, Record
+from limbeck.studies.cells import PLACES, Cell, CellRecord
 from limbeck.studies.comp_dd import Benchmark, Part
 from limbeck.studies.compare import FREE, SAME, Running, run_cells
 from limbeck.studies.recovery import Levels, Recovery, table_lines, tabulate
@@ -130,7 +130,7 @@ def write_submission(
     benchmark: Benchmark,
     parts: Sequence[Part],
     cells: Sequence[Cell],
-    records: Mapping[str, Record],
+    records: Mapping[str, CellRecord],
     notes: Sequence[str],
 ) -> None:
     """Write the folder, replacing an earlier submission in it.
@@ -154,7 +154,7 @@ def write_submission(
         "environments": _distinct([cell["environment"] for cell in found]),
         "notes": notes,
         "cells": found,
-        "tables": [table.to_dict() for table in tabulate(benchmark.levels, list(map(Record.from_dict, found)))],
+        "tables": [table.to_dict() for table in tabulate(benchmark.levels, list(map(CellRecord.from_dict, found)))],
     }
     held = encodable(held)
     held["checksum"] = checksum(held)
@@ -196,7 +196,7 @@ def checksum(held: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
-def _cell(cell: Cell, record: Record) -> dict[str, Any]:
+def _cell(cell: Cell, record: CellRecord) -> dict[str, Any]:
     """What is handed in of a cell: no path of the machine it was run on."""
     held, experts = record.to_dict(), {}
     if _reads_experts(cell.settings):
@@ -236,7 +236,7 @@ def _check(held: Mapping[str, Any], benchmarks: Sequence[Benchmark]) -> None:
     _agree(held["environments"], _distinct([cell["environment"] for cell in held["cells"]]), "environments", "the cells have")
     if not isinstance(held["notes"], list) or not all(isinstance(note, str) for note in held["notes"]):
         raise ValueError("notes are no list of sentences")
-    made = tabulate(benchmark.levels, list(map(Record.from_dict, held["cells"])))
+    made = tabulate(benchmark.levels, list(map(CellRecord.from_dict, held["cells"])))
     _agree(held["tables"], encodable([table.to_dict() for table in made]), "tables", "the cells make")
     if checksum(held) != held["checksum"]:
         raise ValueError("its checksum is another: it was changed after it had been written")

@@ -14,13 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from limbeck.accuracy import Accuracy, Comparison
 from limbeck.evaluation.statistics import compare, holm, seeds_needed, summarise
 from limbeck.runtime.files import read_json
+from limbeck.runtime.records import Record
 from limbeck.runtime.tables import html_table, markdown_table, printed, terminal_table
-from limbeck.studies.cells import COMPARED, Record
+from limbeck.studies.cells import COMPARED, CellRecord
 
 LEVEL = 0.05
 REFERENCES = {"random": "random real images", "full": "full data"}
@@ -28,11 +29,11 @@ HEAD = ("method", "accuracy, %", "seeds", "to the first, points", "p (Holm)", ""
 SHORT = (0, 1, 2, 6, 7, 8, 9)  # which of these a terminal shows; differences follow in lines of their own
 
 Pair = tuple[str, str]
-Held = Mapping[str, Mapping[int, Record]]  # records by method and seed
+Held = Mapping[str, Mapping[int, CellRecord]]  # records by method and seed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class Seconds(Record):
     """What a method's cells took.
 
     Args:
@@ -40,67 +41,70 @@ class Cost:
         distil_cpu: the same of the process's CPU time, which other work does not lengthen; None where it was not noted.
         evaluate: mean seconds.
         experts: of the cell that trained them or at least longest waited for them.
-        peak_bytes: until the end of distilling; None where it was not noted.
-        bound: whether that is only a bound, because in every cell training the experts had taken more before.
     """
 
     distil: float | None = None
     distil_cpu: float | None = None
     evaluate: float | None = None
     experts: float = 0.0
-    peak_bytes: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peak(Record):
+    """Bytes until the end of distilling; only a `bound` where in every cell training the experts had taken more before."""
+
+    bytes: float
     bound: bool = False
 
+
+@dataclass(frozen=True, kw_only=True)
+class Cost(Record):
+    """What a method's cells took; of the memory None where it was not noted."""
+
+    seconds: Seconds = Seconds()
+    peak_memory: Peak | None = None
+
     @classmethod
-    def of(cls, records: Sequence[Record]) -> "Cost":
+    def of(cls, records: Sequence[CellRecord]) -> "Cost":
         """Of a method's cells."""
         peaks = []
         for record in records:
             stages = {name: value for name, value in record.peak_memory.items() if name != "evaluate"}
             if stages:
-                most = max(stages.values())
-                peaks.append((most, most <= stages.get("experts", 0)))
+                peak = max(stages.values())
+                peaks.append((peak, peak <= stages.get("experts", 0)))
         own = [peak for peak, bound in peaks if not bound]
-        return cls(
+        most = max(own) if own else min(peaks)[0] if peaks else None
+        seconds = Seconds(
             distil=_mean([_distilling(record.seconds) for record in records]),
             distil_cpu=_mean([_distilling(record.cpu_seconds) for record in records if record.cpu_seconds]),
             evaluate=_mean([record.seconds.get("evaluate", 0.0) for record in records]),
             experts=max((record.seconds.get("experts", 0.0) for record in records), default=0.0),
-            peak_bytes=max(own) if own else min(peaks)[0] if peaks else None,
-            bound=bool(peaks) and not own,
         )
-
-    @classmethod
-    def from_dict(cls, seconds: Mapping[str, Any], memory: Mapping[str, Any] | None) -> "Cost":
-        """From `seconds` and `peak_memory` of a row's JSON."""
-        return cls(**seconds, **({} if memory is None else {"peak_bytes": memory["bytes"], "bound": memory["bound"]}))
-
-    def to_dict(self) -> dict[str, Any]:
-        """`seconds` and `peak_memory` of a row's JSON."""
-        seconds = {name: getattr(self, name) for name in ("distil", "distil_cpu", "evaluate", "experts")}
-        memory = None if self.peak_bytes is None else {"bytes": self.peak_bytes, "bound": self.bound}
-        return {"seconds": seconds, "peak_memory": memory}
+        return cls(seconds=seconds, peak_memory=None if most is None else Peak(bytes=most, bound=not own))
 
     @property
     def time_text(self) -> str:
         """Seconds from the experts to the evaluation, and how many of the CPU."""
-        return f"{self.distil or 0:.0f} s" + ("" if self.distil_cpu is None else f" ({self.distil_cpu:.0f} s of CPU)")
+        spent = self.seconds
+        return f"{spent.distil or 0:.0f} s" + ("" if spent.distil_cpu is None else f" ({spent.distil_cpu:.0f} s of CPU)")
 
     @property
     def memory_text(self) -> str:
         """MiB; after ≤ where experts were trained in the same process."""
-        return "–" if self.peak_bytes is None else f"{'≤ ' if self.bound else ''}{self.peak_bytes / 2**20:.0f} MiB"
+        peak = self.peak_memory
+        return "–" if peak is None else f"{'≤ ' if peak.bound else ''}{peak.bytes / 2**20:.0f} MiB"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class Row(Record):
     """A method.
 
     Args:
         method: what it is called.
+        recipe: of its first cell.
         accuracy: over distillation seeds.
         seeds: those, in order.
-        recipe: of its first cell.
         recovery_ratio: mean ratio to the full data's accuracy.
         cost: what its cells took.
         comparison: means of `cosine` and `norm_ratio` beside the plain gradient; empty where nothing was compared.
@@ -108,33 +112,25 @@ class Row:
     """
 
     method: str
+    recipe: str | None = None
     accuracy: Accuracy
     seeds: tuple[int, ...] = ()
-    recipe: str | None = None
     recovery_ratio: float | None = None
     cost: Cost = Cost()
     comparison: Mapping[str, float] = field(default_factory=dict)
     skipped_share: float | None = None
 
     @classmethod
-    def from_dict(cls, held: Mapping[str, Any]) -> "Row":
-        """From its JSON."""
-        given = {key: held.get(key) for key in ("method", "recipe", "recovery_ratio", "comparison", "skipped_share")}
-        cost = Cost.from_dict(held["seconds"], held.get("peak_memory"))
-        return cls(**given, accuracy=Accuracy.from_dict(held["accuracy"]), seeds=tuple(held["seeds"]), cost=cost)  # type: ignore[arg-type]
+    def from_dict(cls, held: Mapping[str, Any]) -> Self:
+        """From its JSON, in which the cost lies among the rest."""
+        return super().from_dict({**held, "cost": held})
 
     def to_dict(self) -> dict[str, Any]:
         """Its JSON."""
-        return {
-            "method": self.method,
-            "recipe": self.recipe,
-            "accuracy": self.accuracy.to_dict(),
-            "seeds": list(self.seeds),
-            "recovery_ratio": self.recovery_ratio,
-            **self.cost.to_dict(),
-            "comparison": dict(self.comparison),
-            "skipped_share": self.skipped_share,
-        }
+        found: dict[str, Any] = {}
+        for name, value in super().to_dict().items():
+            found |= value if name == "cost" else {name: value}
+        return found
 
     @property
     def gradient_text(self) -> str:
@@ -152,7 +148,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Section:
+class Section(Record):
     """Methods with as many images per class, under one network.
 
     Args:
@@ -171,29 +167,6 @@ class Section:
     differences: tuple[Comparison, ...] = ()
     pairs: tuple[Comparison, ...] = ()
 
-    @classmethod
-    def from_dict(cls, held: Mapping[str, Any]) -> "Section":
-        """From its JSON."""
-        return cls(
-            ipc=held["ipc"],
-            network=held["network"],
-            rows=tuple(map(Row.from_dict, held["rows"])),
-            reference={kind: Accuracy.from_dict(found) for kind, found in held["reference"].items()},
-            differences=tuple(map(Comparison.from_dict, held["differences"])),
-            pairs=tuple(map(Comparison.from_dict, held.get("pairs", ()))),
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Its JSON."""
-        return {
-            "ipc": self.ipc,
-            "network": self.network,
-            "rows": [row.to_dict() for row in self.rows],
-            "reference": {kind: found.to_dict() for kind, found in self.reference.items()},
-            "differences": [one.to_dict() for one in self.differences],
-            "pairs": [one.to_dict() for one in self.pairs],
-        }
-
     @property
     def title(self) -> str:
         """Such as `1 image per class, ConvNetD3`."""
@@ -210,7 +183,7 @@ class Section:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class Table(Record):
     """A comparison: its sections, and what must be known of them.
 
     Args:
@@ -226,7 +199,7 @@ class Table:
 
     title: str
     data: str
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...] = ()
     sections: tuple[Section, ...]
     notes: tuple[str, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
@@ -268,11 +241,9 @@ class Table:
         return next(row for row in self.rows if row.method == method)
 
     @classmethod
-    def from_dict(cls, held: Mapping[str, Any]) -> "Table":
+    def from_dict(cls, held: Mapping[str, Any]) -> Self:
         """From the layout of `comparison.json`."""
-        given = {key: held[key] for key in ("title", "data", "failed", "paths") if key in held}
-        several: dict[str, Any] = {key: tuple(held.get(key, ())) for key in ("seeds", "notes", "left")}
-        return cls(**given, **several, sections=tuple(map(Section.from_dict, held["tables"])))
+        return super().from_dict({**held, "sections": held["tables"]})
 
     @classmethod
     def read(cls, path: str | Path) -> "Table":
@@ -282,16 +253,7 @@ class Table:
 
     def to_dict(self) -> dict[str, Any]:
         """The layout of `comparison.json`."""
-        return {
-            "title": self.title,
-            "data": self.data,
-            "seeds": list(self.seeds),
-            "tables": [section.to_dict() for section in self.sections],
-            "notes": list(self.notes),
-            "failed": dict(self.failed),
-            "left": list(self.left),
-            "paths": dict(self.paths),
-        }
+        return {"tables" if name == "sections" else name: value for name, value in super().to_dict().items()}
 
     def table(self) -> "Table":
         """Itself, which shows itself wherever it is printed."""
@@ -326,7 +288,7 @@ class Table:
         return "".join(tables) + "".join(f"<p>{escape(text)}</p>" for text in remarks(self.notes, self.failed, self.left))
 
 
-def tabulate(records: Sequence[Record], pairs: Sequence[Pair] = ()) -> tuple[Section, ...]:
+def tabulate(records: Sequence[CellRecord], pairs: Sequence[Pair] = ()) -> tuple[Section, ...]:
     """A section for every number of images per class and every network that all cells of it were evaluated with.
 
     Args:
@@ -335,7 +297,7 @@ def tabulate(records: Sequence[Record], pairs: Sequence[Pair] = ()) -> tuple[Sec
     """
     sections = []
     for ipc in sorted({record.facts["ipc"] for record in records}):
-        held: dict[str, dict[int, Record]] = {}
+        held: dict[str, dict[int, CellRecord]] = {}
         for record in records:
             if record.facts["ipc"] == ipc:
                 held.setdefault(record.facts["method"], {})[record.facts["seed"]] = record
@@ -383,7 +345,7 @@ def _section(ipc: int, network: str, held: Held, pairs: Sequence[Pair]) -> Secti
     )
 
 
-def _row(method: str, network: str, cells: Mapping[int, Record]) -> Row:
+def _row(method: str, network: str, cells: Mapping[int, CellRecord]) -> Row:
     records = [cells[seed] for seed in sorted(cells)]
     shown = [record.under(network) for record in records]
     compared = {name: [one.comparison[name] for one in records if name in one.comparison] for name in COMPARED}
@@ -428,7 +390,7 @@ def _judged(found: Comparison, p: float) -> Comparison:
     return replace(found, p_adjusted=p, verdict="better" if found.mean > 0 else "worse", seeds_needed=None)
 
 
-def _networks(records: Sequence[Record]) -> list[str]:
+def _networks(records: Sequence[CellRecord]) -> list[str]:
     """The networks that every cell was evaluated with, the one most cells distilled for first."""
     own = [record.network for record in records]
     named = [{record.network, *record.networks} for record in records]

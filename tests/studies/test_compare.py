@@ -21,7 +21,7 @@ from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.studies import table as tables_of
-from limbeck.studies.cells import Cell, Record
+from limbeck.studies.cells import Cell, CellRecord
 from limbeck.studies.compare import check_alike, has_parts
 from limbeck.studies.table import Cost, Section, Table
 
@@ -40,7 +40,7 @@ def three(method: str, *means: float, **more: Any) -> list[dict[str, Any]]:
 
 def tabulate(records: list[dict[str, Any]], pairs: Sequence[tuple[str, str]] = ()) -> list[dict[str, Any]]:
     """In JSON's types."""
-    return [section.to_dict() for section in tables_of.tabulate(list(map(Record.from_dict, records)), pairs)]
+    return [section.to_dict() for section in tables_of.tabulate(list(map(CellRecord.from_dict, records)), pairs)]
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -48,7 +48,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def cost(records: list[dict[str, Any]]) -> dict[str, Any]:
-    return Cost.of(list(map(Record.from_dict, records))).to_dict()
+    return Cost.of(list(map(CellRecord.from_dict, records))).to_dict()
 
 
 def two_sided_p(t: float) -> float:

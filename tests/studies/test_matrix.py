@@ -20,7 +20,7 @@ from limbeck.runtime.executor import Shard
 from limbeck.runtime.progress import NoProgress, Stage
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.studies import matrix
-from limbeck.studies.cells import CellFolder, Record, changed, comparison
+from limbeck.studies.cells import CellFolder, CellRecord, changed, comparison
 from limbeck.studies.matrix import distill_command, run_matrix
 
 
@@ -56,7 +56,7 @@ def test_a_finished_cell_is_kept_and_not_run_again(tmp_path: Path, started: Path
         "cells/b.json",
     ]
     held = json.loads((tmp_path / "grid" / "cells" / "a.json").read_text())
-    assert Record.from_dict(held) == found.results["a"]
+    assert CellRecord.from_dict(held) == found.results["a"]
     assert held["comparison"] == {"cosine": pytest.approx(0.8), "norm_ratio": 1.0, "n": 2}
     assert held["accuracy"]["distilled"]["values"] == [0.5]
     assert (held["skipped_share"], held["seconds"]["distil"], held["peak_memory"]["distil"]) == (0.25, 4.0, 300)

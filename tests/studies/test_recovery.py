@@ -13,7 +13,7 @@ from limbeck.evaluation.statistics import compare_unpaired, seeds_needed, summar
 from limbeck.figures.comparisons import recovery_figure
 from limbeck.figures.style import BLUE, ORANGE
 from limbeck.studies import recovery
-from limbeck.studies.cells import Record
+from limbeck.studies.cells import CellRecord
 from limbeck.studies.recovery import Levels, Order, Recovery
 
 LEVELS = ("easy", "medium", "hard")
@@ -28,7 +28,7 @@ def record(level: str, seed: int, mean: float, *, method: str = "edf", category:
 
 def tabulate(levels: tuple[str, ...], records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """In JSON's types."""
-    return [table.to_dict() for table in recovery.tabulate(levels, list(map(Record.from_dict, records)))]
+    return [table.to_dict() for table in recovery.tabulate(levels, list(map(CellRecord.from_dict, records)))]
 
 
 def figure_of(tables: list[dict[str, Any]], levels: tuple[str, ...]) -> Any:

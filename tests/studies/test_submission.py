@@ -10,7 +10,7 @@ import pytest
 from limbeck.evaluation.statistics import summarise
 from limbeck.recipes import load_recipe
 from limbeck.runtime.errors import UsageError
-from limbeck.studies.cells import Cell, CellFolder, Record, take_over
+from limbeck.studies.cells import Cell, CellFolder, CellRecord, take_over
 from limbeck.studies.comp_dd import comp_dd, scenes
 from limbeck.studies.submission import checksum, read_submission, write_submission
 
@@ -46,7 +46,7 @@ def handed(tmp_path: Path) -> Path:
     parts = scenes().choose(["easy", "hard"])
     cells = [cell(part, seed) for seed in (0, 1) for part in parts]
     write_submission(
-        tmp_path / "in", scenes(), parts, cells, {one.name: Record.from_dict(record(one)) for one in cells}, ["a note"]
+        tmp_path / "in", scenes(), parts, cells, {one.name: CellRecord.from_dict(record(one)) for one in cells}, ["a note"]
     )
     return tmp_path / "in"
 
@@ -126,7 +126,7 @@ def test_every_edit_is_found(handed: Path, edit: Edit, says: str) -> None:
 def test_cells_of_a_subset_have_one_evaluation(tmp_path: Path) -> None:
     parts = scenes().choose(["easy"])
     cells = [cell(parts[0], 0), cell(parts[0], 1, **{"eval.epochs": "900"})]
-    write_submission(tmp_path / "in", scenes(), parts, cells, {one.name: Record.from_dict(record(one)) for one in cells}, [])
+    write_submission(tmp_path / "in", scenes(), parts, cells, {one.name: CellRecord.from_dict(record(one)) for one in cells}, [])
     with pytest.raises(UsageError, match=r"seed1: settings.eval.epochs is 900, others of its subset have 300$"):
         read(tmp_path / "in")
 
