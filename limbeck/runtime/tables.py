@@ -6,7 +6,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -17,42 +20,71 @@ class Grid:
         columns: the header.
         rows: of as many texts.
         left: how many columns are words; the others are numbers.
+        title: above it; empty for none.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     left: int = 1
+    title: str = ""
 
-    def __str__(self) -> str:
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[str]], title: str = "") -> Self:
+        """All to the left; the first row is the head."""
+        head, *body = [tuple(map(str, row)) for row in rows]
+        return cls(head, tuple(body), len(head), title)
+
+    def __rich__(self) -> "Table":
+        """For rich, with words as they are, though they may look like markup."""
         from rich.box import ASCII, HEAVY_HEAD
-        from rich.console import Console
-        from rich.table import Table
+        from rich.table import Column, Table
         from rich.text import Text
 
         unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
-        table = Table(box=HEAVY_HEAD if unicode else ASCII)
-        for number, column in enumerate(self.columns):
-            table.add_column(Text(column), justify="left" if number < self.left else "right")
+        head = [
+            Column(Text(column), justify="left" if number < self.left else "right", overflow="fold")
+            for number, column in enumerate(self.columns)
+        ]
+        title = Text(self.title, "table.title") if self.title else None
+        table = Table(*head, box=HEAVY_HEAD if unicode else ASCII, title=title, title_justify="left")
         for row in self.rows:
             table.add_row(*map(Text, row))
+        return table
+
+    def text(self, width: int | None = None) -> str:
+        """What a terminal of that width shows; of this one for None."""
+        from rich.console import Console
+
         written = StringIO()
-        Console(file=written, highlight=False).print(table)
+        Console(file=written, width=width, highlight=False).print(self)
         return written.getvalue().rstrip("\n")
 
+    def __str__(self) -> str:
+        return self.text()
+
+    @property
+    def markdown(self) -> list[str]:
+        """Lines of Markdown."""
+        rows = [[" ".join(cell.split()).replace("|", "¦") for cell in row] for row in (self.columns, *self.rows)]
+        head, *body = [f"| {' | '.join(row)} |" for row in rows]
+        return [head, "|---" * len(self.columns) + "|", *body]
+
     def _repr_html_(self) -> str:
+        caption = f"<caption>{html.escape(self.title)}</caption>" if self.title else ""
         head = "".join(f"<th>{html.escape(column)}</th>" for column in self.columns)
         rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self.rows)
-        return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+        return f"<table>{caption}<tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 
 @dataclass(frozen=True)
 class Page:
-    """Lines and grids below each other."""
+    """Lines and grids below each other, the grids at most so wide."""
 
     parts: tuple[str | Grid, ...]
+    width: int | None = None
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.parts))
+        return "\n".join(part if isinstance(part, str) else part.text(self.width) for part in self.parts)
 
     def _repr_html_(self) -> str:
         shown = (f"<pre>{html.escape(part)}</pre>" if isinstance(part, str) else part._repr_html_() for part in self.parts)
@@ -85,44 +117,3 @@ def paths_text(paths: Mapping[str, str]) -> str:
     """A line each, unbroken."""
     width = max(map(len, paths), default=0) + 1
     return "\n".join(f"{name + ':':{width}} {path}" for name, path in paths.items())
-
-
-Rows = Sequence[Sequence[str]]
-
-
-def markdown_table(rows: Rows) -> list[str]:
-    """Lines of Markdown; the first row is the head."""
-    lines = [f"| {' | '.join(' '.join(str(cell).split()).replace('|', '¦') for cell in row)} |" for row in rows]
-    return [lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]
-
-
-def html_table(rows: Rows, title: str = "", notes: Sequence[str] = ()) -> str:
-    """A table of HTML under its title, above its notes; the first row is the head."""
-    head, *body = [[html.escape(str(cell)) for cell in row] for row in rows]
-    lines = [f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in body]
-    caption = f"<caption>{html.escape(title)}</caption>" if title else ""
-    said = "".join(f"<p>{html.escape(note)}</p>" for note in notes)
-    return f"<table>{caption}<tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr>{''.join(lines)}</table>{said}"
-
-
-def terminal_table(rows: Rows, title: str = "") -> Any:
-    """A table of rich, in which words are shown as they are, though they may look like markup; the first row is the head."""
-    from rich.table import Column, Table
-    from rich.text import Text
-
-    head = [Column(Text(name), overflow="fold") for name in rows[0]]
-    table = Table(*head, title=Text(title, "table.title") if title else None, title_justify="left")
-    for row in rows[1:]:
-        table.add_row(*map(Text, row))
-    return table
-
-
-def printed(*parts: Any, width: int = 100) -> str:
-    """What a terminal of that width would show of tables and lines."""
-    from rich.console import Console
-
-    console = Console(file=StringIO(), width=width, highlight=False, emoji=False, markup=False)
-    for part in parts:
-        console.print(part, soft_wrap=isinstance(part, str))
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    return text.rstrip("\n")

@@ -20,7 +20,7 @@ from typing import Any
 from limbeck.accuracy import MINUS, Accuracy, points
 from limbeck.evaluation.statistics import compare, compare_unpaired, holm, seeds_needed, summarise
 from limbeck.runtime.records import Record
-from limbeck.runtime.tables import html_table, markdown_table, printed, terminal_table
+from limbeck.runtime.tables import Grid, Page
 from limbeck.studies.cells import CellRecord
 from limbeck.studies.table import LEVEL, REFERENCES, ending, images_text, remarks
 
@@ -229,32 +229,31 @@ class Recovery(Record):
         lines = [f"# {self.title}", "", *table_lines(self.tables), *ending(self.notes, self.failed, self.left)]
         return "\n".join(lines).rstrip() + "\n"
 
-    def lines(self) -> Iterator[Any]:
-        """What a terminal shows: tables of rich of at most 80 columns, as long as a category fits, and sentences."""
+    def lines(self) -> Iterator[str | Grid]:
+        """What a terminal shows: tables of at most 80 columns, as long as a category fits, and sentences."""
         for table in self.tables:
             for what, title in table.titles():
                 yield title  # a table's own title would be broken to its width
-                yield from map(terminal_table, table.blocks(what))
+                yield from map(Grid.of, table.blocks(what))
             yield from map(str, table.verdicts)
         yield from remarks(self.notes, self.failed, self.left)
 
     def __str__(self) -> str:
         """What a terminal shows."""
-        return printed(*self.lines())
+        return str(Page(tuple(self.lines()), width=100))
 
     def _repr_html_(self) -> str:
         """For a notebook."""
-        said = [html_table(table.words(what), title) for table in self.tables for what, title in table.titles()]
+        grids = [Grid.of(table.words(what), title) for table in self.tables for what, title in table.titles()]
         verdicts = [str(one) for table in self.tables for one in table.verdicts]
-        lines = [*verdicts, *remarks(self.notes, self.failed, self.left)]
-        return "".join([*said, html_table([("what it decides",), *((line,) for line in lines)]) if lines else ""])
+        return Page((*grids, *verdicts, *remarks(self.notes, self.failed, self.left)))._repr_html_()
 
 
 def table_lines(tables: Sequence[Levels]) -> Iterator[str]:
     """The tables and what they decide as lines of Markdown: mean ± half of the 95 % interval over distillation seeds."""
     for table in tables:
         for what, title in table.titles():
-            yield from (f"## {title}", "", *markdown_table(table.words(what)), "")
+            yield from (f"## {title}", "", *Grid.of(table.words(what)).markdown, "")
         if table.verdicts:
             yield from (*(f"- {one}" for one in table.verdicts), "")
 

@@ -23,7 +23,7 @@ from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import new_folder, read_json, write_json, write_text
 from limbeck.runtime.fingerprint import encodable, fingerprint
-from limbeck.runtime.tables import markdown_table
+from limbeck.runtime.tables import Grid
 from limbeck.studies.cells import PLACES, Cell, CellRecord
 from limbeck.studies.comp_dd import Benchmark, Part
 from limbeck.studies.compare import FREE, SAME, Running, run_cells
@@ -107,20 +107,20 @@ class Submission:
             "Accuracies are means over distillation seeds, ± half of the 95 % t-interval; the recovery ratio is that of an "
             "accuracy to the full data's. `limbeck comp-dd --check .` reads this folder and makes the tables again from its cells.",
             "",
-            *markdown_table([("", ""), *_facts(held)]),
+            *Grid.of([("", ""), *_facts(held)]).markdown,
             "",
             *table_lines(tables),
             *(f"- {note}" for note in held["notes"]),
             *([""] if held["notes"] else []),
             "## Images and experts",
             "",
-            *markdown_table([("subset", "images", "experts by seed"), *_fingerprints(held)]),
+            *Grid.of([("subset", "images", "experts by seed"), *_fingerprints(held)]).markdown,
             "",
             "## Cells",
             "",
             "`submission.json` has the settings of each that are not Limbeck's defaults, and the accuracy of every network.",
             "",
-            *markdown_table([("cell", "recipe", "accuracy, %", "full data, %", "seconds"), *map(_row, held["cells"])]),
+            *Grid.of([("cell", "recipe", "accuracy, %", "full data, %", "seconds"), *map(_row, held["cells"])]).markdown,
         ]
         return "\n".join(lines).rstrip() + "\n"
 

@@ -12,7 +12,6 @@ distillation seeds count as repetitions.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +19,7 @@ from limbeck.accuracy import Accuracy, Comparison
 from limbeck.evaluation.statistics import compare, holm, seeds_needed, summarise
 from limbeck.runtime.files import read_json
 from limbeck.runtime.records import Record
-from limbeck.runtime.tables import html_table, markdown_table, printed, terminal_table
+from limbeck.runtime.tables import Grid, Page
 from limbeck.studies.cells import COMPARED, CellRecord
 
 LEVEL = 0.05
@@ -264,28 +263,29 @@ class Table(Record):
         """All of it as Markdown."""
         lines = [f"# {self.title}", ""]
         for section in self.sections:
-            lines += [f"## {section.title}", "", *markdown_table(section.words()), ""]
+            lines += [f"## {section.title}", "", *Grid.of(section.words()).markdown, ""]
             lines += [f"- {one}" for one in section.pairs] + ([""] if section.pairs else [])
         return "\n".join([*lines, *ending(self.notes, self.failed, self.left)]).rstrip() + "\n"
 
-    def lines(self) -> Iterator[Any]:
-        """What a terminal shows: tables of rich, and sentences."""
+    def lines(self) -> Iterator[str | Grid]:
+        """What a terminal shows: tables and sentences."""
         for section in self.sections:
             rows = [[words[at].partition(" (")[0] if at == 8 else words[at] for at in SHORT] for words in section.words()]
-            yield terminal_table(rows, section.title)
+            yield Grid.of(rows, section.title)
             yield from (str(one) for one in section.differences)
             yield from (f"asked for: {one}" for one in section.pairs)
         yield from remarks(self.notes, self.failed, self.left)
 
     def __str__(self) -> str:
         """What a terminal of a hundred columns shows."""
-        return printed(*self.lines())
+        return str(Page(tuple(self.lines()), width=100))
 
     def _repr_html_(self) -> str:
         """For a notebook."""
-        said = [list(map(str, section.pairs)) for section in self.sections]
-        tables = [html_table(one.words(), one.title, notes) for one, notes in zip(self.sections, said, strict=True)]
-        return "".join(tables) + "".join(f"<p>{escape(text)}</p>" for text in remarks(self.notes, self.failed, self.left))
+        parts: list[str | Grid] = []
+        for one in self.sections:
+            parts += [Grid.of(one.words(), one.title), *map(str, one.pairs)]
+        return Page((*parts, *remarks(self.notes, self.failed, self.left)))._repr_html_()
 
 
 def tabulate(records: Sequence[CellRecord], pairs: Sequence[Pair] = ()) -> tuple[Section, ...]:
