@@ -205,7 +205,7 @@ def test_no_python_in_a_file_is_run(tmp_path: Path) -> None:
 IMPORT = COMMAND.actions["import"]
 
 
-def run(*words: str) -> dict[str, Any]:
+def run(*words: str) -> Any:
     command, rest = (IMPORT, words[1:]) if words[0] == "import" else (COMMAND, words)
     parser = Parser(prog="limbeck recipes")
     command.add_arguments(parser)
@@ -216,7 +216,7 @@ def test_command_writes_a_recipe_that_loads(tmp_path: Path, capsys: pytest.Captu
     new = tmp_path / "new.yaml"
     results = run("import", str(write(tmp_path, EDF)), "--output", str(new))
     assert load_recipe(str(new)).ipc == 10
-    assert results["settings"]["match"]["drop_ratio"] == 0.25 and results["unknown"] == ["warp_factor"]
+    assert results.settings.match.drop_ratio == 0.25 and results.unknown == ["warp_factor"]
     IMPORT.show(results)
     out = capsys.readouterr().out
     assert "unknown: warp_factor\n" in out and out.endswith(f"recipe: {new}\n")

@@ -25,6 +25,13 @@ class Grid(Protocol):
 Found = TypeVar("Found", bound=Grid)
 
 
+@dataclass(frozen=True)
+class Done:
+    """What a command has written: paths by name."""
+
+    paths: Mapping[str, str]
+
+
 class Parser(argparse.ArgumentParser):
     """Raises `UsageError` where argparse would print its usage and exit; options cannot be abbreviated."""
 
@@ -43,7 +50,7 @@ class Command:
     Args:
         help: what it does, in a line.
         add_arguments: declares its arguments.
-        run: does it and returns what `--json` prints, or something whose `to_dict` gives that.
+        run: does it and returns what it found; `--json` prints that as `to_dict` or the fields have it.
         show: prints the same for people.
         resume: what to add to an interrupted command line in order to go on; None when it starts anew anyway.
         actions: commands of its own, by the word behind its name: `limbeck experts show`.

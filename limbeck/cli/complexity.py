@@ -5,16 +5,16 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.command import Command, add_overrides, add_skip_bad, overrides_from
+from limbeck.cli.command import Command, Done, add_overrides, add_skip_bad, overrides_from
 from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import Failure, UsageError, require
 
 if TYPE_CHECKING:
     from limbeck.image_complexity.run import Complexity
-    from limbeck.image_complexity.settings import ComplexitySettings
+    from limbeck.image_complexity.settings import BuildSettings, ComplexitySettings
 
 TAKEN = ("data.", "augment.", "eval.full_", "engine.device", "engine.compile")
-SHOWN, PICTURES = 10, 10
+PICTURES = 10
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -125,7 +125,7 @@ def show(results: dict[str, Any]) -> None:
         print(f"{name}: {subset['complexity']:.1f} %   --data {subset['source']}")
     if left := results.get("left_out"):
         print(f"too small: {', '.join(f'{name} ({count} classes)' for name, count in left.items())}")
-    print_paths(results)
+    print_paths(Done(results["paths"]))
 
 
 def _settings(arguments: Namespace) -> "ComplexitySettings":
@@ -139,7 +139,7 @@ def _settings(arguments: Namespace) -> "ComplexitySettings":
     return ComplexitySettings(thresholds=thresholds, **{name: getattr(arguments, name) for name in names})
 
 
-def _build_settings(arguments: Namespace) -> Any:
+def _build_settings(arguments: Namespace) -> "BuildSettings | None":
     from limbeck.image_complexity.settings import BuildSettings
 
     given = {name: getattr(arguments, name) for name in ("categories", "classes_per_subset", "least")}

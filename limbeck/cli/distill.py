@@ -4,16 +4,18 @@
 """
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.command import Command, add_recipe_arguments, overrides_from
+from limbeck.cli.command import Command, Done, add_recipe_arguments, overrides_from
 from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.tables import duration
 
 if TYPE_CHECKING:
+    from limbeck.experts.estimate import Estimate, Forecast
+    from limbeck.runs.plan import Plan
     from limbeck.runs.results import RunResult
 
 
@@ -60,7 +62,18 @@ COMMAND = Command(
 )
 
 
-def plan(arguments: Namespace) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Planned:
+    """A recipe, and what it will take."""
+
+    recipe: str
+    plan: "Plan"
+
+    def __json__(self) -> Any:
+        return {"recipe": self.recipe, "stage": "distil", **self.plan.to_dict()}
+
+
+def plan(arguments: Namespace) -> Planned:
     from limbeck.recipes import load_recipe
 
     settings = load_recipe(arguments.recipe, overrides_from(arguments))
@@ -68,49 +81,49 @@ def plan(arguments: Namespace) -> dict[str, Any]:
     from limbeck.runs import plan as planning
     from limbeck.runtime.progress import default_progress
 
-    return {"recipe": arguments.recipe, "stage": "distil", **planning.plan(settings, progress=default_progress()).to_dict()}
+    return Planned(arguments.recipe, planning.plan(settings, progress=default_progress()))
 
 
-def show_plan(results: dict[str, Any]) -> None:
+def show_plan(found: Planned) -> None:
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
-    console = Console(highlight=False)
-    table = Table(Column(Text("stage distil of " + results["recipe"])), "predicted")
+    plan, console = found.plan, Console(highlight=False)
+    table = Table(Column(Text("stage distil of " + found.recipe)), "predicted")
     table.columns[1].justify = "right"
-    for name, seconds in results["parts"].items():
+    for name, seconds in plan.parts.items():
         table.add_row(name, duration(seconds))
-    table.add_row("in all", duration(results["seconds"]), style="bold")
-    if experts := results["experts"]:
-        table.add_row("the experts' stage before it", duration(experts["seconds"]))
-    table.add_row("an iteration", f"{1000 * results['seconds_per_iteration']:.0f} ms")
-    table.add_row("peak memory", f"{results['peak_memory'] / 2**20:.0f} MiB")
+    table.add_row("in all", duration(plan.seconds), style="bold")
+    if plan.experts:
+        table.add_row("the experts' stage before it", duration(plan.experts[0].seconds))
+    table.add_row("an iteration", f"{1000 * plan.seconds_per_iteration:.0f} ms")
+    table.add_row("peak memory", f"{plan.peak_memory / 2**20:.0f} MiB")
     console.print(table)
-    if engine := results["engine"]:
-        form = "compiled" if engine["compiled"] else "not compiled"
-        batch = engine["micro_batch"] or "all"
-        console.print(f"engine: {form}, on {results['device']}, {batch} images at a time, {engine['kept']} steps kept")
-    if experts:
-        told = f"{experts['disk'] / 2**20:.0f} MiB on disk in all ({100 * experts['share']:.0f} % of lists of all epochs)"
-        console.print(f"experts: {_missing(experts)}; {told}")
-        stages = ", ".join(f"{name} {duration(seconds)}" for name, seconds in experts["parts"].items() if seconds >= 0.05)
+    if engine := plan.engine:
+        form = "compiled" if engine.compiled else "not compiled"
+        console.print(f"engine: {form}, on {plan.device}, {engine.micro_batch or 'all'} images at a time, {engine.kept} steps kept")
+    if plan.experts:
+        forecast, estimate = plan.experts
+        told = f"{estimate.disk / 2**20:.0f} MiB on disk in all ({100 * estimate.share:.0f} % of lists of all epochs)"
+        console.print(f"experts: {_missing(forecast, estimate)}; {told}")
+        stages = ", ".join(f"{name} {duration(seconds)}" for name, seconds in forecast.parts.items() if seconds >= 0.05)
         if stages:
             console.print(f"experts' stage: {stages}")
-    for sentence in results["notes"]:
+    for sentence in plan.notes:
         console.print(f"note: {sentence}", markup=False, emoji=False)
-    for sentence in results["advice"]:
+    for sentence in plan.advice:
         console.print(f"advice: {sentence}", markup=False, emoji=False)
     console.print("initial labels and the final evaluation come on top")
 
 
-def _missing(experts: Mapping[str, Any]) -> str:
+def _missing(forecast: "Forecast", estimate: "Estimate") -> str:
     """What is to be trained."""
-    if not experts["missing_experts"]:
+    if not estimate.missing_experts:
         return "nothing is missing"
-    more, at_once = experts["to_write"] / 2**20, experts["at_once"]
-    beside = f", {at_once} at a time" if at_once > 1 else ""
-    return f"{experts['epochs']} epochs of {experts['missing_experts']} are missing{beside}, {more:.0f} MiB to write"
+    beside = f", {forecast.at_once} at a time" if forecast.at_once > 1 else ""
+    more = f"{estimate.to_write / 2**20:.0f} MiB to write"
+    return f"{estimate.epochs} epochs of {estimate.missing_experts} are missing{beside}, {more}"
 
 
 PLAN = Command(
@@ -125,10 +138,10 @@ def add_report_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="the run folder, such as runs/scenes")
 
 
-def report(arguments: Namespace) -> dict[str, Any]:
+def report(arguments: Namespace) -> Done:
     from limbeck.report.html import write_report
 
-    return {"paths": {"report": str(write_report(Path(arguments.run)))}}
+    return Done({"report": str(write_report(Path(arguments.run)))})
 
 
 REPORT = Command(help="write the report of a run again", add_arguments=add_report_arguments, run=report, show=print_paths)

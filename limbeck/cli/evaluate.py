@@ -2,14 +2,16 @@
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from limbeck.cli.command import Command, add_skip_bad, overrides_from
+from limbeck.cli.command import Command, Done, add_skip_bad, overrides_from
 from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from limbeck.evaluation.results import Evaluation
+    from limbeck.runs.evaluate import EvaluationOptions
+    from limbeck.runs.settings import DistillSettings
 
 CHANGEABLE = ("eval.", "engine.", "view_labels.", "network", "data.source", "data.root", "data.workers", "data.skip_bad")
 LOOKS = (5, 30)
@@ -76,7 +78,7 @@ def run(arguments: Namespace) -> "Evaluation":
     return evaluate(paths, settings, options=_options(arguments), progress=default_progress())
 
 
-def _settings(arguments: Namespace, first: Path, overrides: dict[str, str]) -> Any:
+def _settings(arguments: Namespace, first: Path, overrides: dict[str, str]) -> "DistillSettings":
     from limbeck.distilled.set import DistilledSet
     from limbeck.recipes import load_recipe, settings_from_plain
 
@@ -99,7 +101,7 @@ def _settings(arguments: Namespace, first: Path, overrides: dict[str, str]) -> A
     return settings_from_plain({}, overrides)
 
 
-def _refuse_code(settings: Any, overrides: dict[str, str], path: Path, trust: bool) -> None:
+def _refuse_code(settings: "DistillSettings", overrides: dict[str, str], path: Path, trust: bool) -> None:
     """A set that somebody else made must not choose which code runs here."""
     from limbeck.networks.factory import is_foreign
     from limbeck.runs.settings import value_of
@@ -112,7 +114,7 @@ def _refuse_code(settings: Any, overrides: dict[str, str], path: Path, trust: bo
             )
 
 
-def _options(arguments: Namespace) -> Any:
+def _options(arguments: Namespace) -> "EvaluationOptions":
     from limbeck.distilled.read import ForeignOptions
     from limbeck.evaluation.statistics import Looks
     from limbeck.runs.evaluate import EvaluationOptions
@@ -164,13 +166,13 @@ def add_export_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DEST", required=True, help="the folder or file to write; it must be new")
 
 
-def export(arguments: Namespace) -> dict[str, Any]:
+def export(arguments: Namespace) -> Done:
     from limbeck.distilled.export import export_folder, export_npz, export_research
     from limbeck.distilled.set import DistilledSet
 
     distilled = DistilledSet.load(distilled_folder(Path(arguments.path)))
     write = {"folder": export_folder, "npz": export_npz, "research": export_research}[arguments.to]
-    return {"paths": {"export": str(write(distilled, Path(arguments.output)))}}
+    return Done({"export": str(write(distilled, Path(arguments.output)))})
 
 
 EXPORT = Command(

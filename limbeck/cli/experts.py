@@ -3,7 +3,7 @@
 import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,48 @@ from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import Failure, UsageError, require
 
 if TYPE_CHECKING:
-    from limbeck.experts.store import TrajectoryStore, Want
+    from limbeck.experts.maintain import Description, Removal
+    from limbeck.experts.store import Difficulty, TrajectoryStore, Want
     from limbeck.runs.settings import DistillSettings
 
 MOST_CLASSES = 20  # in a table of difficulties
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What a store holds that was filled, and where it lies."""
+
+    experts: Mapping[str, Any]
+    paths: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a store holds, and where it and its plot lie."""
+
+    store: "Description"
+    paths: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A store in which nothing is broken or missing."""
+
+    num_experts: int
+    paths: Mapping[str, str]
+
+    def __json__(self) -> Any:
+        return {"verified": {"num_experts": self.num_experts, "problems": []}, "paths": self.paths}
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What was removed from a store, or would be."""
+
+    removed: "Sequence[Removal]"
+    bytes: int
+    dry_run: bool
+    paths: Mapping[str, str]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -31,7 +69,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--shard", metavar="I/N", help="train only the I-th of N shares of the experts, beside other processes")
 
 
-def run(arguments: Namespace) -> dict[str, Any]:
+def run(arguments: Namespace) -> Filled:
     from limbeck.recipes import load_recipe
 
     settings = load_recipe(arguments.recipe, overrides_from(arguments))
@@ -43,7 +81,7 @@ def run(arguments: Namespace) -> dict[str, Any]:
     share = {} if arguments.shard is None else {"shard": Shard.parse(arguments.shard)}
     store = train_experts(settings, progress=default_progress(), **share)
     held = {name: value for name, value in asdict(store.summary()).items() if name != "path"}
-    return {"experts": held, "paths": {"experts": str(store.path)}}
+    return Filled(held, {"experts": str(store.path)})
 
 
 def add_show_arguments(parser: ArgumentParser) -> None:
@@ -52,30 +90,30 @@ def add_show_arguments(parser: ArgumentParser) -> None:
     parser.set_defaults(action="show", recipes=None)
 
 
-def run_show(arguments: Namespace) -> dict[str, Any]:
+def run_show(arguments: Namespace) -> Shown:
     from limbeck.experts.maintain import describe
 
     store = _store(arguments)
-    results: dict[str, Any] = {"store": describe(store).to_dict(), "paths": {"experts": str(store.path)}}
+    found, paths = describe(store), {"experts": str(store.path)}
     if arguments.plot is not None:
         require(arguments.plot.endswith(".png"), "--plot", arguments.plot, "a file that ends in .png")
         from limbeck.figures.experts import expert_curves
         from limbeck.figures.style import png
         from limbeck.runtime.files import write_bytes
 
-        curves = {int(expert): curve for expert, curve in results["store"]["accuracy"].items()}
+        curves = {int(expert): curve for expert, curve in found.accuracy.items()}
         held = {expert: store.held(expert) for expert in store.experts}
         figure = expert_curves(curves, held, store.difficulties())
         write_bytes(Path(arguments.plot), png(figure))
-        results["paths"]["plot"] = arguments.plot
-    return results
+        paths["plot"] = arguments.plot
+    return Shown(found, paths)
 
 
 def add_verify_arguments(parser: ArgumentParser) -> None:
     _add_store(parser, "verify")
 
 
-def run_verify(arguments: Namespace) -> dict[str, Any]:
+def run_verify(arguments: Namespace) -> Verified:
     from limbeck.experts.maintain import verify
     from limbeck.runtime.progress import default_progress
 
@@ -86,7 +124,7 @@ def run_verify(arguments: Namespace) -> dict[str, Any]:
     if problems:
         things = "1 thing is" if len(problems) == 1 else f"{len(problems)} things are"
         raise Failure(f"{things} broken or missing in {str(store.path)!r}")
-    return {"verified": {"num_experts": len(store.experts), "problems": problems}, "paths": {"experts": str(store.path)}}
+    return Verified(len(store.experts), {"experts": str(store.path)})
 
 
 def add_prune_arguments(parser: ArgumentParser) -> None:
@@ -95,7 +133,7 @@ def add_prune_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
 
 
-def run_prune(arguments: Namespace) -> dict[str, Any]:
+def run_prune(arguments: Namespace) -> Removed:
     from limbeck.experts.blocks import parse_epochs
     from limbeck.experts.maintain import prune
     from limbeck.experts.store import Want
@@ -110,13 +148,7 @@ def run_prune(arguments: Namespace) -> dict[str, Any]:
         require(any(set(keep) & set(store.held(expert)) for expert in experts), "--keep", arguments.keep, "an epoch that is held")
         wants = [Want(max(experts) + 1, tuple(keep), None, 0, "fp16")]
     removed = prune(store, wants, dry_run=arguments.dry_run)
-    size = sum(removal.bytes for removal in removed)
-    return {
-        "removed": list(map(asdict, removed)),
-        "bytes": size,
-        "dry_run": arguments.dry_run,
-        "paths": {"experts": str(store.path)},
-    }
+    return Removed(removed, sum(removal.bytes for removal in removed), arguments.dry_run, {"experts": str(store.path)})
 
 
 def add_import_arguments(parser: ArgumentParser) -> None:
@@ -128,7 +160,7 @@ def add_import_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--network", metavar="NAME", required=True, help="the network that was trained")
 
 
-def run_import(arguments: Namespace) -> dict[str, Any]:
+def run_import(arguments: Namespace) -> Filled:
     from limbeck.recipes import parse_overrides, settings_from_plain
 
     words: Sequence[str] = arguments.overrides
@@ -161,7 +193,7 @@ def run_import(arguments: Namespace) -> dict[str, Any]:
         progress=progress,
     )
     held = {name: value for name, value in asdict(store.summary()).items() if name not in ("path", "last_epoch_accuracy")}
-    return {"experts": held, "paths": {"experts.store": str(store.path)}}
+    return Filled(held, {"experts.store": str(store.path)})
 
 
 def _add_store(parser: ArgumentParser, action: str) -> None:
@@ -225,80 +257,80 @@ def _is_setting(word: str) -> bool:
     return re.match(r"[a-z_]+(\.[a-z_]+)*=", word) is not None
 
 
-def show(results: dict[str, Any]) -> None:
-    for name, value in results["experts"].items():
+def show(found: Filled) -> None:
+    for name, value in found.experts.items():
         print(f"{name}: {value}")
-    print_paths(results)
+    print_paths(found)
 
 
-def show_store(results: dict[str, Any]) -> None:
-    _print_store(results["store"])
-    print_paths(results)
+def show_store(found: Shown) -> None:
+    _print_store(found.store)
+    print_paths(found)
 
 
-def show_verified(results: dict[str, Any]) -> None:
-    print(f"{results['verified']['num_experts']} experts: nothing is broken or missing")
-    print_paths(results)
+def show_verified(found: Verified) -> None:
+    print(f"{found.num_experts} experts: nothing is broken or missing")
+    print_paths(found)
 
 
-def show_removed(results: dict[str, Any]) -> None:
-    for action in results["removed"]:
-        print(f"{action['path']}: {action['what']} ({_size(action['bytes'])})")
-    print(f"{'would free' if results['dry_run'] else 'freed'} {_size(results['bytes'])}")
-    print_paths(results)
+def show_removed(found: Removed) -> None:
+    for action in found.removed:
+        print(f"{action.path}: {action.what} ({_size(action.bytes)})")
+    print(f"{'would free' if found.dry_run else 'freed'} {_size(found.bytes)}")
+    print_paths(found)
 
 
-def _print_store(store: Mapping[str, Any]) -> None:
+def _print_store(store: "Description") -> None:
     from limbeck.experts.maintain import over_experts
 
-    identity = store["identity"]
+    identity = store.identity
     print(f"network: {identity.get('network')}, {identity['num_parameters']} parameters")
     for name, value in identity.items():
         if name not in ("network", "num_parameters"):
             print(f"{name}: {_flat(value)}")
-    for name, value in store["about"].items():
+    for name, value in store.about.items():
         print(f"{name} (not part of its identity): {value}")
-    print(f"experts: {store['num_experts']}")
-    for epochs, count in store["epochs"].items():
+    print(f"experts: {store.num_experts}")
+    for epochs, count in store.epochs.items():
         print(f"epochs: {epochs} of {count} experts")
-    codings = ", ".join(f"{count} in {name}" for name, count in store["codings"].items())
+    codings = ", ".join(f"{count} in {name}" for name, count in store.codings.items())
     if codings:
-        print(f"checkpoints: {codings}; at most {100 * store['step_error']:.2g} % of an epoch's step lost")
-    share = "" if store["list_share"] is None else f", {100 * store['list_share']:.1f} % of what lists of all epochs take"
-    print(f"size: {_size(store['bytes'])}{share}")
-    rows = over_experts(list(store["accuracy"].values()))
+        print(f"checkpoints: {codings}; at most {100 * store.step_error:.2g} % of an epoch's step lost")
+    share = "" if store.list_share is None else f", {100 * store.list_share:.1f} % of what lists of all epochs take"
+    print(f"size: {_size(store.bytes)}{share}")
+    rows = over_experts(list(store.accuracy.values()))
     for epoch, mean, low, high in _spread(rows, 6):
         print(f"accuracy after epoch {epoch}: {100 * mean:.1f} % ({100 * low:.1f} … {100 * high:.1f})")
-    for asked in store["wanted"]:
-        last = "" if asked["last"] is None else f", epoch {asked['last']} of {asked['label_experts']}"
-        state = "complete" if not asked["lacking"] else f"{asked['lacking']} experts lack something"
-        print(f"asked for: epochs {asked['epochs']} of {asked['num_experts']} experts{last}, as {asked['dtype']}: {state}")
-    for record in store["difficulty"]:
+    for asked in store.wanted:
+        last = "" if asked.last is None else f", epoch {asked.last} of {asked.label_experts}"
+        state = "complete" if not asked.lacking else f"{asked.lacking} experts lack something"
+        print(f"asked for: epochs {asked.epochs} of {asked.num_experts} experts{last}, as {asked.dtype}: {state}")
+    for record in store.difficulty:
         _print_difficulty(record)
-    if len(store["difficulty"]) > 1:
+    if len(store.difficulty) > 1:
         print("warning: the scores were computed anew between two trainings and differ, so that some experts follow others")
 
 
-def _print_difficulty(record: Mapping[str, Any]) -> None:
+def _print_difficulty(record: "Difficulty") -> None:
     """The scores of a curriculum, a line a class; of many classes the easiest and the hardest."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    rows = sorted(record["classes"], key=lambda row: float(row["mean"]))
+    rows = sorted(record.classes, key=lambda row: row.mean)
     shown = rows if len(rows) <= MOST_CLASSES else rows[: MOST_CLASSES // 2] + rows[-MOST_CLASSES // 2 :]
-    after = f"{record['networks']} networks after {record['epochs']} epochs, fingerprint {record['fingerprint']}"
-    print(f"difficulty of {record['images']} training images: {record['measure']}, the mean over {after}")
+    after = f"{record.networks} networks after {record.epochs} epochs, fingerprint {record.fingerprint}"
+    print(f"difficulty of {record.images} training images: {record.measure}, the mean over {after}")
     table = Table("class", "images", "mean", "least", "quarter", "median", "three quarters", "most")
     for column in table.columns[1:]:
         column.justify = "right"
     for row in shown:
-        table.add_row(Text(row["name"]), str(row["images"]), *(f"{value:.3g}" for value in (row["mean"], *row["quantiles"])))
+        table.add_row(Text(row.name), str(row.images), *(f"{value:.3g}" for value in (row.mean, *row.quantiles)))
     Console(highlight=False).print(table)
     if len(shown) < len(rows):
         print(f"the easiest and the hardest {MOST_CLASSES // 2} of {len(rows)} classes; --json has all")
     for kind in ("easiest", "hardest"):
-        print(f"{kind} training images: {', '.join(map(str, record[kind]))}")
+        print(f"{kind} training images: {', '.join(map(str, getattr(record, kind)))}")
 
 
 def _spread(rows: Sequence[Any], most: int) -> list[Any]:

@@ -4,7 +4,15 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
-from typing import Any
+from typing import Any, Protocol
+
+
+class HasPaths(Protocol):
+    """What has written files."""
+
+    @property
+    def paths(self) -> Mapping[str, str]:
+        """By name."""
 
 
 @contextmanager
@@ -47,15 +55,15 @@ def print_lines(found: Any) -> None:
     console = Console(highlight=False, emoji=False, markup=False)
     for line in found.lines():
         console.print(line, soft_wrap=isinstance(line, str))
-    print_paths({"paths": found.paths})
+    print_paths(found)
 
 
-def print_paths(results: Mapping[str, Any]) -> None:
-    """Print the paths that `results` holds, a line each and unbroken."""
+def print_paths(found: HasPaths) -> None:
+    """Print the paths of what was found, a line each and unbroken."""
     from limbeck.runtime.tables import paths_text
 
-    if results.get("paths"):
-        print(paths_text(results["paths"]))
+    if found.paths:
+        print(paths_text(found.paths))
 
 
 def _flush_c_streams() -> None:

@@ -2,13 +2,74 @@
 
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.cli.command import Command
 from limbeck.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from limbeck.data.registry import ClassSubset
+    from limbeck.runs.settings import DistillSettings
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """What the recipes say of themselves, by name."""
+
+    recipes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Subsets:
+    """ImageNet's published subsets by name."""
+
+    subsets: "Mapping[str, ClassSubset]"
+
+    def __json__(self) -> Any:
+        named = {
+            name: {
+                "classes": [asdict(entry) for entry in one.classes],
+                "train_images": list(one.train_images),
+                "val_images": one.val_images,
+                "provenance": one.provenance,
+                "note": one.note,
+            }
+            for name, one in self.subsets.items()
+        }
+        return {"subsets": named}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A recipe."""
+
+    name: str
+    description: str
+    settings: "DistillSettings"
+    text: str
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A recipe made of a file of the research code, and its path where it was written."""
+
+    method: str
+    settings: "DistillSettings"
+    notes: Sequence[str]
+    dropped: Sequence[str]
+    unknown: Sequence[str]
+    text: str
+    paths: Mapping[str, str]
+
+    def __json__(self) -> Any:
+        from limbeck.runtime.fingerprint import plain
+
+        return {one.name: plain(value) for one in fields(self) if (value := getattr(self, one.name)) or one.name != "paths"}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -17,33 +78,34 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--subsets", action="store_true", help="list ImageNet's published subsets: the sources imagenet:NAME")
 
 
-def run(arguments: Namespace) -> dict[str, Any]:
+def run(arguments: Namespace) -> Recipes | Subsets | Shown:
     name = arguments.name
     if arguments.subsets:
         if name or arguments.full:
             raise UsageError("--subsets: lists what there is, and takes no NAME and no --full")
-        return {"subsets": _subsets()}
+        from limbeck.data.registry import subsets
+
+        return Subsets(subsets())
 
     from limbeck.recipes import describe, load_recipe, recipe_names, recipe_text, settings_yaml
-    from limbeck.runtime.fingerprint import plain
 
     if name is None:
         if arguments.full:
             raise UsageError("--full: needs the NAME of a recipe")
-        return {"recipes": {name: describe(name) for name in recipe_names()}}
+        return Recipes({name: describe(name) for name in recipe_names()})
     settings = load_recipe(name)
     text = settings_yaml(settings) if arguments.full else recipe_text(name)
-    return {"name": name, "description": describe(name), "settings": plain(settings), "text": text}
+    return Shown(name, describe(name), settings, text)
 
 
-def show(results: dict[str, Any]) -> None:
-    if "text" in results:
-        print(results["text"], end="")
+def show(found: Recipes | Subsets | Shown) -> None:
+    if isinstance(found, Shown):
+        print(found.text, end="")
         return
-    if "subsets" in results:
-        listed = {name: _described(subset) for name, subset in results["subsets"].items()}
+    if isinstance(found, Subsets):
+        listed: Mapping[str, str] = {name: _described(subset) for name, subset in found.subsets.items()}
     else:
-        listed = results["recipes"]
+        listed = found.recipes
     width = max(map(len, listed)) + 2
     columns = get_terminal_size().columns if sys.stdout.isatty() else 0
     for name, description in listed.items():
@@ -52,26 +114,11 @@ def show(results: dict[str, Any]) -> None:
         print(f"{name:{width}}" + f"\n{' ' * width}".join(lines))
 
 
-def _subsets() -> dict[str, dict[str, Any]]:
-    from limbeck.data.registry import subsets
-
-    return {
-        name: {
-            "classes": [{"wnid": entry.wnid, "index": entry.index, "name": entry.name} for entry in subset.classes],
-            "train_images": list(subset.train_images),
-            "val_images": subset.val_images,
-            "provenance": subset.provenance,
-            "note": subset.note,
-        }
-        for name, subset in subsets().items()
-    }
-
-
-def _described(subset: dict[str, Any]) -> str:
-    least, most = subset["train_images"]
-    note = f" ({subset['note']})" if subset["note"] else ""
-    images = f"{least} to {most} training and {subset['val_images']} validation images"
-    return f"{len(subset['classes'])} classes, {images}; {subset['provenance']}{note}"
+def _described(subset: "ClassSubset") -> str:
+    least, most = subset.train_images
+    note = f" ({subset.note})" if subset.note else ""
+    images = f"{least} to {most} training and {subset.val_images} validation images"
+    return f"{len(subset.classes)} classes, {images}; {subset.provenance}{note}"
 
 
 def add_import_arguments(parser: ArgumentParser) -> None:
@@ -80,12 +127,11 @@ def add_import_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--method", metavar="NAME", help="which method the file is for (default: by its keys)")
 
 
-def run_import(arguments: Namespace) -> dict[str, Any]:
+def run_import(arguments: Namespace) -> Imported:
     from tempfile import TemporaryDirectory
 
     from limbeck.recipes import load_recipe
     from limbeck.recipes_import import import_recipe
-    from limbeck.runtime.fingerprint import plain
 
     output = None if arguments.output is None else Path(arguments.output)
     if output is not None and (output.suffix not in (".yaml", ".yml") or output.exists()):
@@ -96,32 +142,25 @@ def run_import(arguments: Namespace) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         (Path(folder) / "recipe.yaml").write_text(text, encoding="utf-8")
         settings = load_recipe(str(Path(folder) / "recipe.yaml"))
-    results = {
-        "method": imported.method,
-        "settings": plain(settings),
-        "notes": imported.notes,
-        "dropped": imported.dropped,
-        "unknown": imported.unknown,
-        "text": text,
-    }
+    paths = {}
     if output is not None:
         from limbeck.runtime.files import write_text
 
         write_text(output, text)
-        results["paths"] = {"recipe": str(output)}
-    return results
+        paths["recipe"] = str(output)
+    return Imported(imported.method, settings, imported.notes, imported.dropped, imported.unknown, text, paths)
 
 
-def show_import(results: dict[str, Any]) -> None:
-    if "paths" not in results:
-        print(results["text"], end="")
+def show_import(found: Imported) -> None:
+    if not found.paths:
+        print(found.text, end="")
         return
-    for note in results["notes"]:
+    for note in found.notes:
         print(f"note: {note}")
-    for kind in ("unknown", "dropped"):
-        if results[kind]:
-            print(f"{kind}: {', '.join(results[kind])}")
-    print(f"recipe: {results['paths']['recipe']}")
+    for kind, keys in (("unknown", found.unknown), ("dropped", found.dropped)):
+        if keys:
+            print(f"{kind}: {', '.join(keys)}")
+    print(f"recipe: {found.paths['recipe']}")
 
 
 COMMAND = Command(

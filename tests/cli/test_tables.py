@@ -3,6 +3,7 @@
 import pytest
 
 from limbeck.cli import comp_dd, compare, distill
+from limbeck.runs.plan import Plan
 from limbeck.studies.recovery import Recovery
 from limbeck.studies.table import Table
 
@@ -38,6 +39,6 @@ def test_categories_and_methods_of_a_benchmark(capsys: pytest.CaptureFixture[str
 
 
 def test_recipes_of_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
-    results = {"recipe": ODD, "parts": {}, "seconds": 1.0, "experts": None, "seconds_per_iteration": 1.0, "peak_memory": 0}
-    distill.PLAN.show({**results, "engine": None, "advice": [ODD], "notes": []})
+    rest = {"parts": {}, "experts": None, "seconds_per_iteration": 1.0, "peak_memory": 0, "engine": None, "device": "cpu"}
+    distill.PLAN.show(distill.Planned(ODD, Plan(**rest, advice=(ODD,), notes=())))
     assert capsys.readouterr().out.count(ODD) == 2
