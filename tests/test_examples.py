@@ -60,6 +60,18 @@ def test_public_names_have_examples() -> None:
 def test_parts_have_examples(part: str) -> None:
     module = importlib.import_module(f"limbeck.{part}")
     public = [value for name, value in vars(module).items() if inspect.isclass(value) and value.__module__ == module.__name__]
-    plain = {"Gradients", "InnerLoop", "Trajectory", "WalkBack", "Exact", "Unroll", "Tesla", "Truncated", "StepDraw", "Draw"}
+    plain = {
+        "Gradients",
+        "InnerLoop",
+        "Trajectory",
+        "WalkBack",
+        "Exact",
+        "Unroll",
+        "Tesla",
+        "Truncated",
+        "StepDraw",
+        "Draw",
+        "NamedSet",
+    }
     lacking = {value.__name__ for value in public if value.__name__[0] != "_" and not has_example(value)}
     assert lacking <= plain  # values, and the adjoints, which `Adjoint`'s example is of
