@@ -50,6 +50,11 @@ class Accuracy(Record):
         values: of each.
         epochs: that the networks were trained for, where that is said beside the figure.
         lr: their step size, likewise.
+
+    Example:
+        >>> from limbeck.evaluation.statistics import summarise
+        >>> str(summarise([0.50, 0.54, 0.52]))
+        '52.0 ± 2.0 %'
     """
 
     mean: float = math.nan
@@ -165,6 +170,12 @@ class Comparison(Record):
         p_adjusted: for the number of tests (Holm) and of looks; None where there is no p.
         verdict: who is better, as the one who compared says it; None where nobody judged.
         seeds_needed: how many would decide; None where they decide already, or no number would.
+
+    Example:
+        >>> from limbeck.evaluation.statistics import compare
+        >>> found = compare([0.50, 0.54, 0.52], [0.40, 0.45, 0.43])
+        >>> round(found.mean, 3), found.n, found.wins
+        (0.093, 3, 1.0)
     """
 
     n: int

@@ -14,12 +14,24 @@ from torch import Tensor
 
 
 def soft_cross_entropy(logits: Tensor, target_logits: Tensor) -> Tensor:
-    """−mean_i Σ_k softmax(Y)_ik log softmax(f)_ik, a scalar, for f = `logits` and Y = `target_logits`, both (N, K)."""
+    """−mean_i Σ_k softmax(Y)_ik log softmax(f)_ik, a scalar, for f = `logits` and Y = `target_logits`, both (N, K).
+
+    Example:
+        >>> import torch
+        >>> soft_cross_entropy(torch.zeros(2, 4), torch.zeros(2, 4))
+        tensor(1.3863)
+    """
     return cross_entropy(logits, target_logits.softmax(-1))
 
 
 def cross_entropy(logits: Tensor, probabilities: Tensor) -> Tensor:
-    """−mean_i Σ_k p_ik log softmax(f)_ik, a scalar, for f = `logits` and p = `probabilities` (rows sum to 1), both (N, K)."""
+    """−mean_i Σ_k p_ik log softmax(f)_ik, a scalar, for f = `logits` and p = `probabilities` (rows sum to 1), both (N, K).
+
+    Example:
+        >>> import torch
+        >>> cross_entropy(torch.zeros(2, 4), torch.eye(4)[:2])
+        tensor(1.3863)
+    """
     return -(probabilities * logits.log_softmax(-1)).sum(-1).mean()
 
 

@@ -112,7 +112,14 @@ def fit_preprocessing(settings: DataSettings, train: Split) -> Preprocessing:
 
 
 def fit_normalise(train: Split) -> Normalise:
-    """Mean and standard deviation of every channel; a constant channel gets deviation 1."""
+    """Mean and standard deviation of every channel; a constant channel gets deviation 1.
+
+    Example:
+        >>> import limbeck
+        >>> data = limbeck.load_data("scenes:easy", size=16, per_class=12)
+        >>> fit_normalise(data.train).prepare(data.train.images()).mean().abs() < 1e-4
+        tensor(True)
+    """
     channels = train.storage.shape[1]
     counts = np.zeros((channels, 256), dtype=np.int64)
     for images in _chunks(train):

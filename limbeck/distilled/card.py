@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from limbeck.accuracy import TITLES, Accuracies, percent, protocol_name
-from limbeck.distilled.small_set import Named
+from limbeck.distilled.small_set import NamedSet
 from limbeck.runtime.fingerprint import encodable
 
 METHODS = {
@@ -30,7 +30,7 @@ METHODS = {
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def card(held: Named) -> str:
+def card(held: NamedSet) -> str:
     """The card of a distilled set, Markdown with a YAML head."""
     import yaml
 
@@ -89,7 +89,7 @@ tensors = load_file("distilled.safetensors")  # images, labels, classes, syn_lr 
 ```"""
 
 
-def _facts(held: Named, method: Any) -> list[tuple[str, str]]:
+def _facts(held: NamedSet, method: Any) -> list[tuple[str, str]]:
     channels, height, width = held.set.shape
     network = _setting(held, "network")
     return [
@@ -104,7 +104,7 @@ def _facts(held: Named, method: Any) -> list[tuple[str, str]]:
     ]
 
 
-def _views(held: Named) -> list[tuple[str, str]]:
+def _views(held: NamedSet) -> list[tuple[str, str]]:
     """What there is about augmented views, in a row, or nothing."""
     if held.set.views is None:
         return []
@@ -117,7 +117,7 @@ def _views(held: Named) -> list[tuple[str, str]]:
     return [("Labels of augmented views", text)]
 
 
-def _results(held: Named) -> str:
+def _results(held: NamedSet) -> str:
     """The results, where the set was evaluated, and those of later evaluations."""
     results = held.metadata.get("evaluation") or {}
     accuracies = Accuracies.from_dict(results.get("accuracy"))
@@ -135,7 +135,7 @@ def _results(held: Named) -> str:
     return "\n\n".join(["## Results", *parts]) if parts else ""
 
 
-def _later(held: Named) -> list[tuple[str, ...]]:
+def _later(held: NamedSet) -> list[tuple[str, ...]]:
     """A row for every network of every later evaluation."""
     rows = []
     for evaluation in held.metadata.get("evaluations") or []:
@@ -149,7 +149,7 @@ def _later(held: Named) -> list[tuple[str, ...]]:
     return rows
 
 
-def _details(held: Named) -> str:
+def _details(held: NamedSet) -> str:
     """Everything else that is known, as JSON."""
     known = {key: value for key, value in encodable(held.metadata).items() if key not in ("evaluation", "evaluations")}
     if not known:
@@ -159,12 +159,12 @@ def _details(held: Named) -> str:
     return f"## Settings\n\n{summary}\n\n```json\n{content}\n```\n\n</details>"
 
 
-def _amount(held: Named) -> str:
+def _amount(held: NamedSet) -> str:
     even = len(held.set) == held.set.ipc * len(held.class_names)
     return f"{held.set.ipc} per class" if even else f"at most {held.set.ipc} per class"
 
 
-def _setting(held: Named, *keys: str) -> Any:
+def _setting(held: NamedSet, *keys: str) -> Any:
     """A setting in the metadata, or None."""
     value: Any = encodable(held.metadata.get("settings") or {})
     for key in keys:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from limbeck.distilled.small_set import Named
+from limbeck.distilled.small_set import NamedSet
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
@@ -36,7 +36,7 @@ def picture(levels: np.ndarray) -> Image.Image:
     return Image.fromarray(levels.mean(axis=2).round().astype(np.uint8))
 
 
-def preview(held: Named) -> Image.Image:
+def preview(held: NamedSet) -> Image.Image:
     """The picture of a distilled set: at most 20 images of each of at most 200 classes, and a note on what is left out."""
     from PIL import Image, ImageDraw
 
@@ -71,7 +71,7 @@ def _columns(rows: int, width: int, height: int) -> int:
     return min(rows, max(1, round(math.sqrt(1.5 * rows * height / width))))
 
 
-def _note(held: Named, shown: int) -> str:
+def _note(held: NamedSet, shown: int) -> str:
     more = [f"{len(held.class_names) - shown} more classes"] if shown < len(held.class_names) else []
     more += [f"up to {held.set.ipc - MOST_IMAGES} more images of a class"] if held.set.ipc > MOST_IMAGES else []
     return f"Not shown: {' and '.join(more)}." if more else ""

@@ -128,7 +128,7 @@ def are_probabilities(labels: Tensor) -> bool:
     return bool((labels >= 0).all()) and bool(((labels.sum(dim=1) - 1).abs() < SUM_ERROR).all())
 
 
-class Named(Protocol):
+class NamedSet(Protocol):
     """A set with names and whatever is known of it: what its card and its preview read of a `DistilledSet`."""
 
     @property

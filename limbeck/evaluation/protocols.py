@@ -65,6 +65,11 @@ class Protocol:
         patches: sides are cut into so many, and the patches shuffled; 1 shuffles nothing.
         mix: `cutmix`, `mixup` or `none`, of views.
         validation: whether a part of the training images is kept apart to choose the checkpoint on; otherwise the last counts.
+
+    Example:
+        >>> import dataclasses
+        >>> dataclasses.replace(PROTOCOLS["dd"], name="short", epochs=100).epochs
+        100
     """
 
     name: str

@@ -101,6 +101,10 @@ class Evaluation(Record):
         sets: in the order they were given.
         comparisons: of every pair of sets under every network, a and b their places.
         seconds: how long it took.
+
+    Example:
+        >>> Evaluation.from_dict({"sets": [{"accuracy": {"distilled": {"mean": 0.5, "n": 3}}}]}).accuracy.distilled.mean
+        0.5
     """
 
     sets: tuple[SetResult, ...]

@@ -150,6 +150,12 @@ class TrajectoryStore:
 
     Raises:
         UsageError: when the folder is no store, of another format or of another identity.
+
+    Example:
+        >>> import limbeck
+        >>> store = limbeck.train_experts("scenes:easy", "ConvNetD2-w4", num_experts=2, train_epochs=2, size=16, per_class=12)
+        >>> store.held(1), (store.read(1, 2) - store.read(1, 0)).norm() > 0
+        ([0, 1, 2], tensor(True))
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None = None) -> None:

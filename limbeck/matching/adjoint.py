@@ -31,7 +31,13 @@ Terminal = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Gradients:
-    """L, a scalar, and its gradient by X (N, C, H, W), Y (N, K) and η (a scalar)."""
+    """L, a scalar, and its gradient by X (N, C, H, W), Y (N, K) and η (a scalar).
+
+    Example:
+        >>> import torch
+        >>> Gradients(torch.tensor(0.9), torch.zeros(2, 3, 8, 8), torch.zeros(2, 2), torch.tensor(0.0)).loss
+        tensor(0.9000)
+    """
 
     loss: Tensor
     images: Tensor
@@ -41,7 +47,24 @@ class Gradients:
 
 @dataclass(frozen=True, slots=True)
 class InnerLoop:
-    """The student: its step, θ_0 with shape (P,), and b_n and A_n of the T steps it takes."""
+    """The student: its step, θ_0 with shape (P,), and b_n and A_n of the T steps it takes.
+
+    Example:
+        >>> import torch
+        >>> from limbeck.losses import cross_entropy
+        >>> from limbeck.matching.distances import MatchingLoss
+        >>> from limbeck.matching.steps import StudentStep, draw_steps
+        >>> from limbeck.augmentation import NO_AUGMENTATION
+        >>> from limbeck.networks.flat import flat_network
+        >>> network = flat_network("ConvNetD2-w4", (3, 16, 16), 2)
+        >>> theta = network.initial(torch.Generator().manual_seed(0))
+        >>> x, y, eta = torch.rand(2, 3, 16, 16), torch.eye(2), torch.tensor(0.01)
+        >>> draws = draw_steps((2, 3, 16, 16), None, 3, NO_AUGMENTATION, seed=0, iteration=0)
+        >>> inner = InnerLoop(StudentStep(network, cross_entropy), theta, draws)
+        >>> [found] = Exact()(inner, x, y, eta, MatchingLoss(theta, theta + 0.1))
+        >>> found.images.shape
+        torch.Size([2, 3, 16, 16])
+    """
 
     step: StudentStep
     theta: Tensor
@@ -82,7 +105,12 @@ class Adjoint(ABC):
 
 
 class Unroll(Adjoint):
-    """Plain back-propagation through the graph of all steps: the reference. The step's compiled functions are not used."""
+    """Plain back-propagation through the graph of all steps: the reference. The step's compiled functions are not used.
+
+    Example:
+        >>> isinstance(Unroll(), Adjoint)
+        True
+    """
 
     def __call__(self, inner: InnerLoop, images: Tensor, labels: Tensor, syn_lr: Tensor, *losses: Terminal) -> list[Gradients]:
         leaves = tuple(tensor.detach().requires_grad_() for tensor in (images, labels, syn_lr))
@@ -177,7 +205,12 @@ class WalkBack(Adjoint):
 
 
 class Exact(WalkBack):
-    """All steps: exact, in the memory of one step and T + 1 checkpoints (and of the steps kept)."""
+    """All steps: exact, in the memory of one step and T + 1 checkpoints (and of the steps kept).
+
+    Example:
+        >>> Exact().steps_back(3)
+        3
+    """
 
 
 @dataclass(frozen=True)
@@ -186,6 +219,10 @@ class Truncated(WalkBack):
 
     Args:
         steps: how many; T or more is `Exact`.
+
+    Example:
+        >>> Truncated(steps=2).steps_back(3)
+        2
     """
 
     steps: int = 10
@@ -195,6 +232,11 @@ class Truncated(WalkBack):
 
 
 class Tesla(WalkBack):
-    """λ constant: every step is treated as if later ones did not depend on its θ. Cheaper by a quarter, and an approximation."""
+    """λ constant: every step is treated as if later ones did not depend on its θ. Cheaper by a quarter, and an approximation.
+
+    Example:
+        >>> Tesla().steps_back(3)
+        3
+    """
 
     by_theta = False

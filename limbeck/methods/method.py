@@ -38,6 +38,12 @@ class Method:
             for settings or data that `make` would refuse. None where there are none.
         name: what it is called in results; one of the user's is called as the key names it, unless it says otherwise.
         given: settings over the preset, by dotted keys or their last words, as `presets.py` takes them.
+
+    Example:
+        >>> def make(materials):
+        ...     return materials.data.train.of_class(0)[: materials.ipc]
+        >>> Method(make=make, kind="selection", preset={"labels": "hard", "outer.lr_label": 0.0}).experts
+        False
     """
 
     make: Callable[..., Any] | str

@@ -38,7 +38,19 @@ class Update:
 
 
 class Objective(ABC):
-    """A gradient method."""
+    """A gradient method.
+
+    Example:
+        >>> import torch
+        >>> class Small(Objective):
+        ...     def gradients(self, state, images, labels, syn_lr, iteration, *, plain):
+        ...         loss = 0.5 * images.square().sum()
+        ...         still = torch.zeros_like(labels), torch.zeros_like(syn_lr)
+        ...         return Update(Gradients(loss, images.clone(), *still), plain=images.clone() if plain else None)
+        >>> x, y, eta = torch.ones(2, 3, 8, 8), torch.eye(2), torch.tensor(0.01)
+        >>> Small().gradients({}, x, y, eta, 0, plain=False).gradients.loss
+        tensor(192.)
+    """
 
     def init(self) -> State:
         """The state before the first iteration."""

@@ -50,6 +50,14 @@ class Snapshot:
         best: whether it is the best so far.
         loss: of the last iteration; None before the first, or where it was not finite.
         skipped: iterations that changed nothing.
+
+    Example:
+        >>> import limbeck
+        >>> seen = []
+        >>> quick = {"size": 16, "per_class": 12, "iterations": 2, "every": 1, "epochs": 1, "full_epochs": 1, "random_lr": 0.01}
+        >>> run = limbeck.distill("scenes:easy", "dm", network="ConvNetD2-w4", callbacks=[seen.append], **quick)
+        >>> [snapshot.iteration for snapshot in seen], seen[0].images.shape
+        ([0, 1, 2], torch.Size([10, 3, 16, 16]))
     """
 
     iteration: int

@@ -178,7 +178,7 @@ def train_experts(
         >>> import limbeck
         >>> store = limbeck.train_experts("scenes:easy", "ConvNetD2-w4", num_experts=1, train_epochs=2, size=16, per_class=12)
         >>> store.read(0, 2).shape
-        torch.Size([1226])
+        torch.Size([926])
     """
     given = {"network": network, "seed": seed, "augmentation": augmentation, "min_start_epoch": 0, **settings}
     epochs = int(settings.get("train_epochs", DistillSettings().experts.train_epochs))
@@ -220,7 +220,7 @@ def evaluate(
         >>> random = limbeck.distill(data, "random", network="ConvNetD2-w4", epochs=1, full_epochs=1, random_lr=0.01)
         >>> found = limbeck.evaluate(random.distilled, data, networks=["ConvNetD2-w4"], epochs=1, full_epochs=1, random_lr=0.01)
         >>> found.accuracy.distilled.n
-        3
+        5
     """
     several = isinstance(sets, Sequence) and not isinstance(sets, (str, Path))
     wanted = [one.distilled if isinstance(one, RunResult) else one for one in (sets if several else [sets])]

@@ -37,6 +37,11 @@ class RunResult(Record):
         peak_memory: bytes until the end of every stage.
         experts: those that the run used, where it did.
         held: the set, where it is not read from `paths`.
+
+    Example:
+        >>> result = RunResult.from_dict({"accuracy": {"distilled": {"mean": 0.5, "n": 3}}, "best_iteration": 400})
+        >>> result.accuracy.distilled.mean, result.best_iteration
+        (0.5, 400)
     """
 
     evaluation: SetResult

@@ -2,11 +2,24 @@
 
 
 class UsageError(ValueError):
-    """What was asked for cannot be done; the message names the key, the value and what is accepted."""
+    """What was asked for cannot be done; the message names the key, the value and what is accepted.
+
+    Example:
+        >>> try:
+        ...     require(False, "ipc", 0, "at least 1")
+        ... except UsageError as error:
+        ...     print(error)
+        ipc: 0 is not at least 1
+    """
 
 
 class Failure(RuntimeError):
-    """A run that began well could not go on; the message says why and what is kept."""
+    """A run that began well could not go on; the message says why and what is kept.
+
+    Example:
+        >>> isinstance(Failure("expert 3 diverged in epoch 2"), RuntimeError)
+        True
+    """
 
 
 def require(condition: bool, key: str, value: object, accepted: str) -> None:

@@ -21,7 +21,22 @@ class Stage(ABC):
 
 
 class Progress(ABC):
-    """Where stages report."""
+    """Where stages report.
+
+    Example:
+        >>> from contextlib import contextmanager
+        >>> class Names(Progress):
+        ...     @contextmanager
+        ...     def stage(self, name, total, done=0):
+        ...         print(name)
+        ...         yield NoStage()
+        ...
+        ...     def say(self, message):
+        ...         print(message)
+        >>> with Names().stage("distil", 10) as stage:
+        ...     stage.advance()
+        distil
+    """
 
     @abstractmethod
     def stage(self, name: str, total: int, done: int = 0) -> Any:

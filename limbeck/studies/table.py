@@ -194,6 +194,11 @@ class Table(Record):
         failed: the last words of cells that failed, by name.
         left: the names of those that are to be run yet.
         paths: of the files written.
+
+    Example:
+        >>> empty = Table(title="edf on photos/", data="photos/", seeds=(0, 1), sections=())
+        >>> Table.from_dict(empty.to_dict()) == empty
+        True
     """
 
     title: str

@@ -82,7 +82,7 @@ def test_a_line_in_the_registry_is_the_same_method(example: Path, monkeypatch: p
     one, other = (DistilledSet.load(example / name / "distilled") for name in ("own", "named"))
     assert torch.equal(one.images, other.images)
     assert other.metadata["method"] == "expert-means"
-    assert plan(settings)["experts"] is not None
+    assert plan(settings).experts is not None
 
 
 def test_a_composition_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,8 +134,8 @@ def test_what_does_not_fit_is_one_line(changes: dict[str, str], message: str) ->
 
 def test_plans_of_other_methods() -> None:
     found = plan(settings("dm"))
-    assert found["engine"] is None
-    assert found["seconds"] > 0
+    assert found.engine is None
+    assert found.seconds > 0
     with pytest.raises(UsageError, match="method: 'random' is not one that has iterations to plan"):
         plan(settings("random"))
 
