@@ -2,10 +2,12 @@
 
 import re
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.command import Command, Done, add_overrides, add_skip_bad, overrides_from
+from limbeck.cli.command import Command, add_overrides, add_skip_bad, overrides_from
 from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import Failure, UsageError, require
 
@@ -15,6 +17,24 @@ if TYPE_CHECKING:
 
 TAKEN = ("data.", "augment.", "eval.full_", "engine.device", "engine.compile")
 PICTURES = 10
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured, None while other shares are missing; the subsets of the benchmark, the categories too small for it."""
+
+    found: "Complexity | None" = None
+    paths: Mapping[str, str] = field(default_factory=dict)
+    subsets: Mapping[str, Mapping[str, Any]] | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def __json__(self) -> Any:
+        from limbeck.runtime.fingerprint import plain
+
+        if self.found is None:
+            return {"complete": False, "paths": {}}
+        built: dict[str, Any] = {} if self.subsets is None else {"subsets": self.subsets, "left_out": self.left_out}
+        return plain({**self.found.results, "complete": True, **built, "paths": self.paths})
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -71,7 +91,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     building.add_argument("--least", metavar="N", type=int, help="classes of the smallest category (default: 20)")
 
 
-def run(arguments: Namespace) -> dict[str, Any]:
+def run(arguments: Namespace) -> Measured:
     from limbeck.recipes import key_types, settings_from_plain
 
     settings = _settings(arguments)
@@ -92,8 +112,8 @@ def run(arguments: Namespace) -> dict[str, Any]:
     shard = Shard() if arguments.shard is None else Shard.parse(arguments.shard)
     found = measure_complexity(settings, distil, output, shard=shard, parquet=arguments.parquet, progress=progress)
     if found is None:
-        return {"complete": False, "paths": {}}
-    results = {**found.results, "complete": True}
+        return Measured()
+    measured = Measured(found, found.results["paths"])
     if build is not None:
         from limbeck.data.benchmarks import PREFIX, RECORD
         from limbeck.image_complexity.build import build_benchmark, categories
@@ -101,31 +121,27 @@ def run(arguments: Namespace) -> dict[str, Any]:
         names = found.measurement.pictures.class_names
         groups = categories(build.categories, names, found.measurement.features)
         record = build_benchmark(found, groups, found.data, output, build)
-        results["subsets"] = {
+        subsets = {
             name: {"complexity": subset["complexity"], "source": f"{PREFIX}{output}:{name}"}
             for name, subset in record["subsets"].items()
         }
-        results["left_out"] = record["left_out"]
-        results["paths"] = {**results["paths"], "benchmark": str(output / RECORD)}
+        measured = Measured(found, {**measured.paths, "benchmark": str(output / RECORD)}, subsets, record["left_out"])
     try:
-        results["paths"] = {**results["paths"], **_draw(found, output)}
+        return replace(measured, paths={**measured.paths, **_draw(found, output)})
     except Exception as error:
         raise Failure(f"the plots could not be drawn ({error}); the results are in {output}") from error
-    return results
 
 
-def show(results: dict[str, Any]) -> None:
-    from limbeck.image_complexity.results import page_of
-
-    if not results["complete"]:
+def show(measured: Measured) -> None:
+    if measured.found is None:
         print("this share is done; the results come when all shares are")
         return
-    print(page_of(results))
-    for name, subset in results.get("subsets", {}).items():
+    print(measured.found)
+    for name, subset in (measured.subsets or {}).items():
         print(f"{name}: {subset['complexity']:.1f} %   --data {subset['source']}")
-    if left := results.get("left_out"):
+    if left := measured.left_out:
         print(f"too small: {', '.join(f'{name} ({count} classes)' for name, count in left.items())}")
-    print_paths(Done(results["paths"]))
+    print_paths(measured)
 
 
 def _settings(arguments: Namespace) -> "ComplexitySettings":

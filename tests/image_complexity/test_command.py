@@ -15,6 +15,7 @@ from limbeck.cli import complexity
 from limbeck.cli.main import COMMANDS, main
 from limbeck.data.benchmarks import load_benchmark
 from limbeck.data.settings import DataSettings
+from limbeck.image_complexity.run import Complexity
 from limbeck.image_complexity.settings import ComplexitySettings
 
 SMALL = ["complexity", "scenes:hard", "--network", "ConvNetD1-w4", "data.per_class=4", "data.size=8", "eval.full_epochs=1"]
@@ -105,23 +106,20 @@ def test_names_that_are_markup_or_mathematics_elsewhere(capsys: pytest.CaptureFi
 
 def test_intervals_are_shown_inside_the_percentages(capsys: pytest.CaptureFixture[str]) -> None:
     results: dict[str, Any] = {
-        "complete": True,
         "by_threshold": {"0.5": 80.0},
         "classes": [{"name": "a", "complexity_0.5": 86.2, "ci95": [57.3, 115.1], "images": 2, "blank": 0}],
         "settings": ComplexitySettings(),
         "complexity": 80.0,
         "spread": {"ci95": [-3.0, 120.0]},
         "network": {"name": "any", "layers": ["last"]},
-        "paths": {},
         **dict.fromkeys(("mean_activation", "area"), 1.0),
         **dict.fromkeys(("accuracy", "reliability")),
     }
-    complexity.show(results)
+    complexity.show(complexity.Measured(Complexity(None, None, results, None)))  # type: ignore[arg-type]
     printed = capsys.readouterr().out
     assert "57.3 … 100.0" in printed and "[0.0, 100.0]" in printed and "115" not in printed
 
 
 def test_a_share(capsys: pytest.CaptureFixture[str]) -> None:
-    results: dict[str, Any] = {"complete": False, "paths": {}}
-    complexity.show(results)
+    complexity.show(complexity.Measured())
     assert "this share is done" in capsys.readouterr().out
