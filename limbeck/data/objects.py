@@ -25,6 +25,8 @@ ACCEPTED = (
     "a path or name, and package.module:Name are accepted"
 )
 
+ARRAYS = ("numpy", "torch", "tensorflow", "jax")  # formats of a `datasets.Dataset` that turn its items into arrays
+
 
 def load_object(source: Any, settings: DataSettings, progress: Progress = NoProgress()) -> ImageSet:
     """The images that `source` is, under the other keys of `settings`.
@@ -37,7 +39,9 @@ def load_object(source: Any, settings: DataSettings, progress: Progress = NoProg
         return _as_it_is(source, settings)
     if kind == "datasets":
         return of_hub(source, None, **keys)
-    if isinstance(source, Sequence) and source and all(_is_array(part) for part in source):
+    if isinstance(source, tuple) and all(isinstance(part, tuple) and len(part) == 2 and _is_array(part[0]) for part in source):
+        source = tuple(array for pair in source for array in pair)  # ((x, y), (x_test, y_test))
+    if isinstance(source, Sequence) and source and all(_is_array(part) for part in source[::2]):
         require(len(source) in (2, 4, 6), "data.source", f"{len(source)} arrays", "x, y, x_test, y_test")
         parts = zip(("", "_test", "_val"), zip(source[::2], source[1::2], strict=True), strict=False)
         return of_arrays(dict(parts), None, **keys)
@@ -93,6 +97,7 @@ def of_hub(dataset: Any, names: ClassNames | None, progress: Progress = NoProgre
         raise UsageError(f"dataset: {_unlisted('an ' + type(endless[0]).__name__)}")
     if len(parts["train"]) == 0:
         raise UsageError("dataset: has no rows to train on")
+    parts = {name: part.with_format(None) if part.format["type"] in ARRAYS else part for name, part in parts.items()}
     image, label, own = columns_of(parts["train"].features, parts["train"][0], "dataset")
     parts = labelled(parts, label, "dataset")
     called = {found: name for found, name in ((image, "image"), (label, "label")) if found != name}
@@ -118,7 +123,7 @@ def _is_array(value: Any) -> bool:
 
 def _has_items(value: Any) -> bool:
     """Whether it has a length and items, as map-style data sets do."""
-    return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, (str, bytes, ModuleType))
+    return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, (str, bytes, type, ModuleType))
 
 
 def _unlisted(what: str) -> str:

@@ -17,15 +17,19 @@ from limbeck.image_complexity.results import image_rows, page_of, parquet_librar
 from limbeck.image_complexity.settings import Cam, ComplexitySettings
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
+from limbeck.runtime.checked import FolderPath, checked
+from limbeck.runtime.devices import undisturbed
+from limbeck.runtime.errors import require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json
+from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.progress import LogProgress, NoProgress, Progress
 from limbeck.runtime.tables import Page
 
 NETWORK = "network"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Complexity:
     """What was measured; printed, or at the end of a cell of a notebook, it shows itself.
 
@@ -43,7 +47,8 @@ class Complexity:
 
     def to_dict(self) -> dict[str, Any]:
         """The layout of `complexity.json`."""
-        return dict(self.results)
+        found: dict[str, Any] = plain(self.results)
+        return found
 
     @property
     def mean(self) -> float:
@@ -60,6 +65,9 @@ class Complexity:
         """Classes and the whole, for people."""
         return page_of(self.results)
 
+    def __repr__(self) -> str:
+        return f"Complexity({self.mean:.1f} %, {len(self.classes)} classes)"
+
     def __str__(self) -> str:
         return str(self.table())
 
@@ -67,6 +75,7 @@ class Complexity:
         return self.table()._repr_html_()
 
 
+@undisturbed()
 def complexity(
     data: Any,
     *,
@@ -97,6 +106,10 @@ def complexity(
         >>> 0 <= found.mean <= 100, len(found.classes)
         (True, 10)
     """
+    accepted = "the name of a network, a folder or a Classifier"
+    require(isinstance(network, (str, Classifier)), "network", getattr(network, "__name__", type(network).__name__), accepted)
+    written = output is None or not Path(checked("output", FolderPath, output)).is_file()
+    require(written, "output", str(output), "a folder, or None")
     own = {one.name for one in fields(ComplexitySettings)}
     named = network if isinstance(network, str) else network.name
     look = ComplexitySettings(network=named, cam=cam, **{key: value for key, value in settings.items() if key in own})

@@ -41,6 +41,30 @@ def repeatable(device: torch.device, tf32: bool = False) -> None:
 
 
 @contextmanager
+def undisturbed() -> Iterator[None]:
+    """Inside the block torch is as where nobody has set anything, but for the number of threads; afterwards it is as it was before.
+
+    Of the caller's it sets aside gradient and inference mode, autocasting and the default type; it brings back these, the number of
+    threads, and what `repeatable` sets.
+    """
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    kind, threads, flags = (
+        torch.get_default_dtype(),
+        torch.get_num_threads(),
+        (cudnn.deterministic, cudnn.allow_tf32, matmul.allow_tf32),
+    )
+    plain = (torch.autocast(device, enabled=False) for device in ("cpu", "cuda"))
+    with torch.inference_mode(False), torch.enable_grad(), next(plain), next(plain):
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(kind)
+            torch.set_num_threads(threads)
+            cudnn.deterministic, cudnn.allow_tf32, matmul.allow_tf32 = flags
+
+
+@contextmanager
 def one_thread() -> Iterator[None]:
     """Inside the block torch computes on one thread of the CPU: sums then round alike on any number of cores."""
     before = torch.get_num_threads()

@@ -131,7 +131,7 @@ class _Same:
         return next(self.network.module.parameters()).device
 
     def _key(self) -> tuple[str, tuple[int, int, int], str, str]:
-        return self.network.name, self.shape, str(self.network.module), str(self.device)
+        return self.network.name, self.shape, self.network.structure or str(self.network.module), str(self.device)
 
 
 @cache
