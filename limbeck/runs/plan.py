@@ -40,7 +40,8 @@ from limbeck.experts.estimate import (
     step_seconds,
 )
 from limbeck.experts.store import TrajectoryStore, want_of
-from limbeck.matching.engine import Arrangement, decide
+from limbeck.matching.adjoint import WalkBack
+from limbeck.matching.engine import Arrangement, decide, kept_bytes
 from limbeck.matching.steps import StudentStep
 from limbeck.methods.objective import Objective
 from limbeck.methods.outer import COMPARE_EVERY
@@ -155,8 +156,11 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None) -> Plan
     reuse_freed_memory()
     planned = ", ".join(name for name, method in METHODS.items() if method.kind == "objective")
     require(workspace.method.kind == "objective", "method", settings.method, f"one that has iterations to plan: {planned}")
-    decided = decide(workspace.problem(), settings.engine) if workspace.method.steps else None
-    compiled = decided is not None and decided.compiled and settings.engine.kind not in ("unroll",)
+    adjoint = build.adjoint_of(settings.engine)
+    decided = (
+        decide(workspace.problem(), adjoint, settings.engine) if workspace.method.steps and isinstance(adjoint, WalkBack) else None
+    )
+    compiled = decided is not None and decided.compiled
     parts, iteration = _loop(workspace, compiled)
     compiling, evaluations = _evaluations(workspace, counts.val)
     parts = {"compile": ENGINE_COMPILING * compiled + compiling, **parts, "evaluations": evaluations}
@@ -285,8 +289,10 @@ def _memory(workspace: Workspace, decided: Arrangement | None) -> int:
     total = settings.ipc * workspace.data.num_classes
     batch = min(total, settings.match.batch_syn or total)
     thetas = (settings.match.syn_steps + 3 if decided else 3) * network.num_parameters
-    work = WORKING * ((decided and decided.micro_batch) or batch) * sum(output_sizes(network, workspace.data.shape))
-    return peak_memory(workspace.device) + 4 * (4 * total * math.prod(workspace.data.shape) + thetas + work)
+    images = min(batch, decided.lanes * (decided.micro_batch or batch)) if decided else batch
+    work = WORKING * images * sum(output_sizes(network, workspace.data.shape))
+    kept = decided.kept * kept_bytes(workspace.problem(), settings.engine) if decided and decided.kept else 0
+    return peak_memory(workspace.device) + kept + 4 * (4 * total * math.prod(workspace.data.shape) + thetas + work)
 
 
 def _advice(workspace: Workspace, parts: Mapping[str, float], compiled: bool, peak: int) -> list[str]:
