@@ -21,6 +21,7 @@ from limbeck.data.registry import COMP_DD, find_subset, subsets, wnids
 from limbeck.data.scenes import LEVELS as SCENES
 from limbeck.recipes import load_recipe, recipe_names
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.records import Record
 from limbeck.studies.cells import Cell
 from limbeck.studies.compare import Entrant, check_alike, grid, method_recipe, nearest
 
@@ -40,7 +41,7 @@ COMPLEXITY: Mapping[str, tuple[float, float]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Part(Record):
     """A subset of a benchmark.
 
     Args:

@@ -14,14 +14,13 @@ from typing import Any
 
 from limbeck.data.objects import load_object
 from limbeck.data.settings import DataSettings
-from limbeck.methods.registry import method_of
 from limbeck.recipes import load_recipe, parse_overrides, recipe_names
 from limbeck.runs.api import settings_of
 from limbeck.runs.settings import DistillSettings, dotted
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json, write_text
-from limbeck.runtime.fingerprint import described, encodable, flatten
+from limbeck.runtime.fingerprint import described
 from limbeck.runtime.kept import elsewhere
 from limbeck.runtime.progress import LogProgress, NoProgress, Progress
 from limbeck.studies.cells import Cell
@@ -191,7 +190,7 @@ def compare_cells(
     )
     if matrix.results:
         write_text(output / "comparison.md", table.markdown)
-        write_json(output / "comparison.json", table.to_dict())
+        write_json(output / "comparison.json", table)
     return table
 
 
@@ -373,15 +372,12 @@ def check_alike(cells: Sequence[Cell]) -> list[str]:
     for cell in cells:
         groups.setdefault((cell.facts["ipc"], cell.facts["seed"]), []).append(cell)
     for group in groups.values():
-        first, base = group[0], flatten(encodable(group[0].settings))
+        first = group[0]
         for cell in group[1:]:
-            own = flatten(encodable(cell.settings))
-            for key in (key for key in base if base[key] != own.get(key) and key not in FREE):
-                a, b = (f"{key} {row.get(key)!r} in {one.facts['method']}" for row, one in ((own, cell), (base, first)))
-                if key.startswith(SAME):
+            for key, *values in cell.all_settings.differences(first.all_settings):
+                a, b = (f"{key} {value!r} in {one.facts['method']}" for value, one in zip(values, (cell, first), strict=True))
+                if key.startswith(SAME) and key not in FREE:
                     raise UsageError(f"{a} is not {b}; {key}=… sets it for all")
-                # Only some methods read experts.
-                read = not key.startswith("experts.") or all(method_of(one.settings.method).experts for one in (cell, first))
-                if key.startswith(LIKE) and read:
+                if key.startswith(LIKE) and (not key.startswith("experts.") or (cell.needs_experts and first.needs_experts)):
                     notes[f"{a}, {b}"] = None
     return list(notes)
