@@ -6,7 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.cli.command import Command, add_grid_arguments, add_skip_bad, conclude, numbers, running, skipping, words, write_figure
+from limbeck.cli.command import (
+    Command,
+    Read,
+    add_grid_arguments,
+    add_seeds,
+    add_skip_bad,
+    conclude,
+    numbers,
+    running,
+    skipping,
+    words,
+    write_figure,
+)
 from limbeck.cli.output import print_lines
 from limbeck.runtime.errors import UsageError, require
 
@@ -29,8 +41,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add_skip_bad(parser)
     parser.add_argument("--base", metavar="RECIPE", help="with --methods: take every method's settings from this recipe")
-    parser.add_argument("--ipc", metavar="N,…", help="images per class (default: the recipe's; with --methods 1)")
-    parser.add_argument("--seeds", metavar="N,…", default="0,1,2", help="distillation seeds (default: 0,1,2)")
+    parser.add_argument(
+        "--ipc", metavar="N,…", action=Read, read=numbers, help="images per class (default: the recipe's; with --methods 1)"
+    )
+    add_seeds(parser)
     parser.add_argument(
         "--vary",
         metavar="KEY=VALUE,…",
@@ -56,7 +70,7 @@ def run(arguments: Namespace) -> "Table":
 
     overrides, recipes = _split(arguments)
     made = varied(entrants(arguments, recipes), arguments.vary, overrides)
-    cells = grid(made, numbers("--seeds", arguments.seeds, least=None), overrides, matched=arguments.matched)
+    cells = grid(made, arguments.seeds, overrides, matched=arguments.matched)
     pairs = pairs_of(arguments.pairs, list(dict.fromkeys(cell.facts["method"] for cell in cells)))
     output = Path(arguments.output)
     title = f"{', '.join(dict.fromkeys(entrant.name for entrant in made))} on {cells[0].settings.data.source}"
@@ -79,11 +93,10 @@ def entrants(arguments: Namespace, recipes: Sequence[str]) -> "list[Entrant]":
     if bool(recipes) == (arguments.methods is not None):
         raise UsageError("RECIPE: give either recipes to compare, or --methods NAME,… with --data SOURCE")
     require(arguments.methods is not None or arguments.base is None, "--base", arguments.base, "an option without --methods")
-    ipcs = None if arguments.ipc is None else numbers("--ipc", arguments.ipc)
     if arguments.methods is None:
-        made = recipe_entrants(recipes, ipcs, arguments.data)
+        made = recipe_entrants(recipes, arguments.ipc, arguments.data)
     else:
-        named = [(name, ipc) for ipc in ipcs or [1] for name in words(arguments.methods)]
+        named = [(name, ipc) for ipc in arguments.ipc or [1] for name in words(arguments.methods)]
         require(bool(named), "--methods", arguments.methods, "one or more methods, joined by commas")
         made = [method_recipe(name, arguments.data, ipc, arguments.base) for name, ipc in named]
     keys = [(one.name, one.ipc) for one in made]

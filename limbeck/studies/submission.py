@@ -27,7 +27,8 @@ from limbeck.runtime.records import Record
 from limbeck.runtime.tables import Grid
 from limbeck.studies.cells import PLACES, Cell, CellRecord
 from limbeck.studies.comp_dd import Benchmark, Part
-from limbeck.studies.compare import FREE, SAME, Running, run_cells
+from limbeck.studies.compare import FREE, SAME
+from limbeck.studies.matrix import Running, run_matrix
 from limbeck.studies.recovery import Levels, Recovery, table_lines, tabulate
 
 FORMAT = 1
@@ -53,7 +54,7 @@ def run_benchmark(
     Raises:
         UsageError: when the folder cannot be used; nothing is run then.
     """
-    matrix = run_cells(cells, output, running)
+    matrix = run_matrix(cells, output, running)
     paths = {"cells": str(output / "cells")}
     if matrix.results:
         paths |= {name: str(output / f"comp-dd.{name}") for name in ("json", "md")}

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from studies.fake_cells import cell, command, results, starts
+from studies.fake_cells import cell, command, results, run_matrix, starts
 
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
@@ -21,7 +21,7 @@ from limbeck.runtime.progress import NoProgress, Stage
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.studies import matrix
 from limbeck.studies.cells import CellFolder, CellRecord, comparison
-from limbeck.studies.matrix import distill_command, run_matrix
+from limbeck.studies.matrix import distill_command
 
 
 @pytest.fixture
