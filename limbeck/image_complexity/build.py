@@ -1,20 +1,5 @@
-"""A benchmark of easy and hard classes: of every category those of lowest and those of highest complexity.
-
-A folder with `benchmark.json`, which says where the images are and which classes are in which subset, and a card. It holds no
-image: `benchmark:FOLDER:NAME` is the source itself, with the classes of the subset, in the source's order.
-
-K. Wang et al., "Emphasizing Discriminative Features for Dataset Distillation in Complex Scenarios", 2024, arXiv:2410.17193, have
-ten of each in categories of at least twenty.
-
-Categories: groups of classes that look alike, from a file, by prefixes of WordNet ids, published, or found by clustering.
-
-    FILE.yaml                                 {bird: [robin, n01592084, 7], …}: names, WordNet ids or indices
-    wordnet:bird=n015,n016:dog=n02085-n02113  by what WordNet ids (or names) begin with, or by a range of such beginnings
-    comp-dd                                   the eight published categories, of which the twenty published classes are known
-    cluster:N                                 N groups of like mean features
-
-Clustering is Ward's (J. H. Ward, "Hierarchical grouping to optimize an objective function", 1963) on the centred mean features of
-the classes, each of unit length; nothing in it is drawn.
+"""A benchmark of easy and hard classes: of every category, which is given or found by Ward's clustering of the classes' mean
+features, those of lowest and those of highest complexity (Wang et al., 2024, arXiv:2410.17193). Its folder holds no image.
 """
 
 import json
@@ -47,7 +32,12 @@ def categories(text: str, class_names: Sequence[str], features: Callable[[], np.
     """The classes of every category, ascending, by its name.
 
     Args:
-        text: as `--categories` has it.
+        text: as `--categories` has it:
+
+                FILE.yaml                                 {bird: [robin, n01592084, 7], …}: names, WordNet ids or indices
+                wordnet:bird=n015,n016:dog=n02085-n02113  by what WordNet ids (or names) begin with, or by a range of beginnings
+                comp-dd                                   the eight published ones, of which the twenty published classes are known
+                cluster:N                                 N groups of like mean features
         class_names: K names.
         features: gives the mean features of every class, with shape (K, D); only asked by `cluster:N`.
 

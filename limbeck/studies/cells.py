@@ -1,11 +1,6 @@
-"""A cell of a grid: one distillation, and the small file that is kept of it.
-
-    <folder>/cells/<name>.json    what a finished cell measured
-    <folder>/runs/<name>/         the run folder of one that is not finished
-    <folder>/logs/<name>.log      what the process of that one said
-
-A cell that is there is not run again. It says which of its settings are not the defaults, so that results measured under other
-settings are noticed instead of mixed in.
+"""A cell of a grid: one distillation, and `cells/NAME.json`, the small file that is kept of it. It says which settings are not
+the defaults, so that results measured under others are noticed; `runs/NAME/` and `logs/NAME.log` are of cells that are not
+finished.
 """
 
 import re

@@ -1,8 +1,6 @@
-"""The one runner of grids: a cell is a process of its own, `limbeck distill … --resume`; one of objects is made in this process.
-
-A process gives its memory back, and its crash costs one cell. A cell that is finished is not run again; one that was stopped goes
-on from its checkpoint; one that fails is reported at the end while the others go on. Cells that need the same experts find them in
-the cache: the first trains, and the next ones are kept back while others can be run, because they would only wait for it.
+"""The one runner of grids: a cell is a process of its own, `limbeck distill … --resume`, whose crash costs one cell; one of
+objects is made in this process. Finished cells are not run again; those that need experts which another one trains are kept
+back.
 """
 
 import os

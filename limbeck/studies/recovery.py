@@ -304,12 +304,12 @@ def _verdicts(columns: Sequence[Column], rows: Sequence[MethodCells]) -> tuple[O
         steps = tuple(_step(a, b, ratios[a], ratios[b], LEVEL / max(tests, 1)) for a, b in pairwise(ratios))
         orders.append(replace(order, steps=steps, p=_p_of(steps)))
     adjusted = iter(holm([one.p for one in orders if one.p is not None]))
-    return tuple(one if one.p is None else _judged(one, next(adjusted)) for one in orders)
-
-
-def _judged(order: Order, p: float) -> Order:
-    verdict = "undecided" if p > LEVEL else "holds" if order.steps[0].mean > 0 else "reversed"
-    return replace(order, p_adjusted=p, verdict=verdict)
+    judged = []
+    for order in orders:
+        p = None if order.p is None else next(adjusted)
+        verdict = "undecided" if p is None or p > LEVEL else "holds" if order.steps[0].mean > 0 else "reversed"
+        judged.append(replace(order, p_adjusted=p, verdict=verdict))
+    return tuple(judged)
 
 
 def _p_of(steps: Sequence[Step]) -> float | None:

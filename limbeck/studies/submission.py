@@ -1,10 +1,5 @@
-"""Running a benchmark, and its submission: what somebody hands in who has run one, whole or not at all.
-
-    <folder>/submission.json    methods, settings, fingerprints, versions, hardware, every cell with its accuracies, the tables
-    <folder>/README.md          the same for people
-
-Reading it makes the tables again from the cells, and the cells' summaries from their values. That finds slips, missing cells and
-edited numbers; it cannot tell whether anybody measured them, which only another run with the same settings and seeds does.
+"""Running a benchmark, and its submission: `submission.json` and a card. Reading it makes the tables again from the cells, and
+their summaries from the values: that finds slips and edits, not whether anybody measured them.
 """
 
 import hashlib

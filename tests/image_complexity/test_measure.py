@@ -131,15 +131,6 @@ def test_splits_and_numbers_of_images() -> None:
     assert np.bincount(few.labels).tolist() == [4, 4, 4]
     expected = [(data.train, data.val, data.test)[part].images()[at] for part, at in zip(few.part, few.position, strict=True)]
     assert torch.equal(few.images(np.arange(12)), torch.stack(expected))
-    assert few.boxes() is None
-
-
-def test_boxes_follow_their_images() -> None:
-    data = image_set()
-    boxes = np.arange(4 * len(data.test)).reshape(-1, 4)
-    data = replace(data, test=replace(data.test, boxes=boxes))
-    pictures = choose(data, replace(SETTINGS, split="test", per_class=1))
-    assert np.array_equal(pictures.boxes(), boxes[pictures.position])
 
 
 def test_an_empty_split_is_refused() -> None:
