@@ -131,8 +131,8 @@ def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_seeds(parser: argparse.ArgumentParser) -> None:
     """The seeds of a grid."""
-    help, read = "distillation seeds (default: 0,1,2)", partial(numbers, least=None)
-    parser.add_argument("--seeds", metavar="N,…", action=Read, read=read, default=[0, 1, 2], help=help)
+    said, read = "distillation seeds (default: 0,1,2)", partial(numbers, least=None)
+    parser.add_argument("--seeds", metavar="N,…", action=Read, read=read, default=[0, 1, 2], help=said)
 
 
 def running(arguments: argparse.Namespace) -> "Running":
@@ -184,6 +184,19 @@ def write_figure(figure: "Figure | None", path: Path) -> dict[str, str]:
 def words(text: str) -> list[str]:
     """The words between commas."""
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def names(option: str, text: str) -> list[str]:
+    """Different names, joined by commas.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    found = words(text)
+    require(bool(found), option, text, "one or more methods, joined by commas")
+    if twice := [name for name in found if found.count(name) > 1]:
+        raise UsageError(f"{option}: {twice[0]!r} is given twice")
+    return found
 
 
 def numbers(option: str, text: str, least: int | None = 1) -> list[int]:

@@ -13,6 +13,7 @@ from limbeck.cli.command import (
     add_seeds,
     add_skip_bad,
     conclude,
+    names,
     numbers,
     running,
     skipping,
@@ -35,7 +36,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=[],
         help="recipes to compare, the first with the others; settings for all of them, key=value, may stand anywhere",
     )
-    parser.add_argument("--methods", metavar="NAME,…", help="compare these methods instead, such as edf,datm,mtt,random")
+    instead = "compare these methods instead, such as edf,datm,mtt,random"
+    parser.add_argument("--methods", metavar="NAME,…", action=Read, read=names, help=instead)
     parser.add_argument(
         "--data", metavar="SOURCE", help="the same as data.source=SOURCE; with --methods it also says which recipes"
     )
@@ -96,12 +98,11 @@ def entrants(arguments: Namespace, recipes: Sequence[str]) -> "list[Entrant]":
     if arguments.methods is None:
         made = recipe_entrants(recipes, arguments.ipc, arguments.data)
     else:
-        named = [(name, ipc) for ipc in arguments.ipc or [1] for name in words(arguments.methods)]
-        require(bool(named), "--methods", arguments.methods, "one or more methods, joined by commas")
+        named = [(name, ipc) for ipc in arguments.ipc or [1] for name in arguments.methods]
         made = [method_recipe(name, arguments.data, ipc, arguments.base) for name, ipc in named]
     keys = [(one.name, one.ipc) for one in made]
     if twice := [name for name, ipc in keys if keys.count((name, ipc)) > 1]:
-        raise UsageError(f"{'RECIPE' if arguments.methods is None else '--methods'}: {twice[0]!r} is given twice")
+        raise UsageError(f"RECIPE: {twice[0]!r} is given twice")
     return made
 
 
