@@ -162,7 +162,7 @@ def test_from_python_on_images_in_memory() -> None:
     data = ImageSet.from_arrays(images, labels, images[:8], labels[:8], class_names=("<x>", "y"))
     found = complexity(data, network=tiny_judge(("<x>", "y"), size=16), layer="pool", workers=1, per_class=5, thresholds=(0.4,))
     assert found.measurement.pictures.labels.tolist().count(0) == 5
-    assert found.classes.keys() == {"<x>", "y"} and found.mean == found.to_dict()["complexity"]
+    assert found.classes.keys() == {"<x>", "y"} and found.mean == found.results.to_dict()["complexity"]
     assert f"complexity: {found.mean:.1f} % at 0.4" in str(found)
     assert "<td>&lt;x&gt;</td>" in found._repr_html_() and str(found.table()) == str(found)
     with pytest.raises(UsageError, match="^--cam"):
