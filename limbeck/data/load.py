@@ -5,15 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.arrays import load_arrays
 from limbeck.data.benchmarks import PREFIX, load_benchmark
 from limbeck.data.cifar import find_cifar, load_cifar, load_cifar_archive
 from limbeck.data.folder import load_folder
 from limbeck.data.hub import load_hub
 from limbeck.data.idx import find_idx, load_idx
 from limbeck.data.imagenet import load_imagenet
-from limbeck.data.imageset import ImageSet
-from limbeck.data.objects import load_object
+from limbeck.data.imageset import ImageSet, load_object
+from limbeck.data.npz import load_npz
 from limbeck.data.parquet import holds_parquet
 from limbeck.data.scenes import LEVELS, load_scenes
 from limbeck.data.settings import DataSettings
@@ -132,7 +131,7 @@ def _load_file(settings: DataSettings, path: Path, progress: Progress, wanted: W
     """A file by its name."""
     name = path.name.lower()
     if name.endswith(".npz"):
-        return load_arrays(settings, progress)
+        return load_npz(settings, progress)
     if name.endswith(".tar"):
         return load_shards(settings, path, progress, wanted)
     if name.endswith(ARCHIVES):

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.data.imageset import Split
 from limbeck.data.settings import DataSettings
+from limbeck.data.split import Split
 from limbeck.runtime.errors import UsageError, require
 
 EPSILON = 0.1

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from limbeck.augmentation import Dsa
-from limbeck.data.imageset import ImageSet, whole
+from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Identity
+from limbeck.data.split import whole
 from limbeck.distilled.settings import ViewLabelSettings
 from limbeck.distilled.small_set import SmallSet
 from limbeck.distilled.view_labels import StoredViews
