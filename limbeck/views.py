@@ -32,12 +32,13 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from limbeck.runtime.errors import require
+from limbeck.runtime.records import Record
 
 ATTEMPTS = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Views:
+class Views(Record):
     """How views are drawn.
 
     Args:

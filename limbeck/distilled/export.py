@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data.preprocessing import Normalise, Preprocessing, Whiten
-from limbeck.distilled.about import FORMAT
+from limbeck.distilled.about import AboutFile
 from limbeck.distilled.preview import picture, quantise
 from limbeck.distilled.set import DistilledSet
 from limbeck.runtime.errors import require
@@ -137,22 +137,21 @@ def _new(path: Path | str) -> Path:
     return path
 
 
-def _about(held: DistilledSet) -> dict[str, Any]:
+def _about(held: DistilledSet) -> AboutFile:
     """What the tensors of research code leave open."""
-    labels = "logits Y; softmax(Y) are the probabilities" if held.label_kind == "logits" else "the number of the class"
     channels = held.preprocessing.tensors() if isinstance(held.preprocessing, Normalise) else {}
-    return {
-        "format": FORMAT,
-        "images": f"(N, C, H, W), as a network takes them: {_formula(held.preprocessing)}",
-        "preprocessing": held.preprocessing.kind,
-        **{name: tensor.tolist() for name, tensor in channels.items()},
-        "labels": labels,
-        "label_kind": held.label_kind,
-        "class_names": held.class_names,
-        "classes": held.classes.tolist(),
-        "syn_lr": held.syn_lr,
-        "method": held.metadata.get("method"),
-    }
+    return AboutFile(
+        images=f"(N, C, H, W), as a network takes them: {_formula(held.preprocessing)}",
+        preprocessing=held.preprocessing.kind,
+        mean=tuple(channels["mean"].tolist()) if channels else None,
+        std=tuple(channels["std"].tolist()) if channels else None,
+        labels="logits Y; softmax(Y) are the probabilities" if held.label_kind == "logits" else "the number of the class",
+        label_kind=held.label_kind,
+        class_names=held.class_names,
+        classes=tuple(held.classes.tolist()),
+        syn_lr=held.syn_lr,
+        method=held.metadata.get("method"),
+    )
 
 
 def _formula(preprocessing: Preprocessing) -> str:

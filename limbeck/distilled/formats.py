@@ -200,8 +200,8 @@ def tensor_of(path: Path, name: str, value: Any) -> Tensor:
     return value.detach()
 
 
-def json_object(file: Path, hint: str = "") -> dict[str, Any]:
-    """The JSON object in a file.
+def json_values(file: Path, *keys: str, hint: str = "") -> tuple[Any, ...]:
+    """What the JSON object in a file says under these keys, which may be anything; None where it says nothing.
 
     Raises:
         UsageError: when it is none, or too large; the message ends with the hint.
@@ -214,7 +214,7 @@ def json_object(file: Path, hint: str = "") -> dict[str, Any]:
         raise refusal(file, f"cannot be read as JSON{hint}") from error
     if not isinstance(held, dict):
         raise refusal(file, f"is no JSON object{hint}")
-    return held
+    return tuple(held.get(key) for key in keys)
 
 
 def _rate(path: Path, value: Any) -> float | None:

@@ -20,12 +20,13 @@ import torch
 from torch import Tensor
 
 from limbeck.runtime.errors import Failure, require
+from limbeck.runtime.records import Record
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LabelCoding:
+class LabelCoding(Record):
     """How labels are kept.
 
     Args:

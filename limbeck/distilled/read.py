@@ -36,7 +36,7 @@ from limbeck.distilled.formats import (
     array_names,
     best_files,
     check_room,
-    json_object,
+    json_values,
     names_of,
     no_unicode,
     printable,
@@ -359,7 +359,7 @@ class _Reading:
 
     def names_in(self, file: Path) -> tuple[tuple[str, ...], str]:
         """The names of the classes and the kind of the labels, as `classes.json` has them."""
-        held = json_object(file)
-        if not isinstance(kind := held.get("label_kind"), str) or "class_names" not in held:
+        names, kind = json_values(file, "class_names", "label_kind")
+        if not isinstance(kind, str) or names is None:
             raise refusal(file, "does not say class_names and label_kind")
-        return names_of(file, held["class_names"]), kind
+        return names_of(file, names), kind

@@ -17,7 +17,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from torch import nn
 
@@ -99,19 +98,19 @@ def check_network_name(name: str) -> None:
         _parse(name)
 
 
-def _parse(name: str) -> tuple[_Known, dict[str, Any]]:
+def _parse(name: str) -> tuple[_Known, dict[str, int | str]]:
     head, *words = name.split("-")
     known = _NETWORKS.get(head.removesuffix("BN"))
     if known is None:
         raise UsageError(f"network: {name!r} is not {_ACCEPTED}")
-    options: dict[str, Any] = {}
+    options: dict[str, int | str] = {}
     for word in [*(["batchnorm"] if head.endswith("BN") else []), *words]:
         key, value = _option(name, word, known.parts)
         require(key not in options, "network", name, f"a name that states its {key} once")
         options[key] = value
     grouped = options.get("norm") == "group"
     step = known.step * (GROUPS if grouped else 1)
-    fits = options.get("width", step) % step == 0
+    fits = int(options.get("width", step)) % step == 0
     require(fits, "network", name, f"of a width divisible by {step}" + (", as groupnorm needs" if grouped else ""))
     return known, options
 

@@ -85,8 +85,8 @@ def test_a_run_stores_them_and_its_set_is_evaluated_from_them(tmp_path: Path, mo
     path = tmp_path / "run" / "distilled"
     held = DistilledSet.load(path)
     assert held.views is not None and held.views.epochs == 3
-    assert held.views.about["coding"] == {"dtype": "bf16", "top": 3, "temperature": 20.0}
-    known = {"epochs": 3, "batch_size": 10, "teacher": "ConvNetD2-w8", "coding": held.views.about["coding"]}
+    assert held.views.about.coding.to_dict() == {"dtype": "bf16", "top": 3, "temperature": 20.0}
+    known = {"epochs": 3, "batch_size": 10, "teacher": "ConvNetD2-w8", "coding": held.views.about.coding.to_dict()}
     assert results.evaluation.view_labels == {**known, "bytes_per_view": held.views.bytes_per_view}
     assert held.metadata["evaluation"]["view_labels"] == results.evaluation.view_labels
     assert "label views" in results.seconds
