@@ -60,7 +60,8 @@ def by_class(annotation: Path, files: Sequence[Path], wnids: Sequence[str], want
         named = [(file, classes.get(row[0], row[0])) for file, row in zip(files, rows, strict=True)]
     else:
         known = {_stem(file.name): file for file in files}
-        listed = {_stem(name): _wnid(word, wnids) for name, word in rows}
+        by_index = [(name, int(word) if word.isdecimal() else len(wnids), word) for name, word in rows]
+        listed = {_stem(name): wnids[index] if index < len(wnids) else word for name, index, word in by_index}
         if alone := [file for stem, file in known.items() if stem not in listed]:
             raise _refusal(annotation, f"does not name the image '{alone[0]}'")
         if absent := [stem for stem, wnid in listed.items() if stem not in known and wnid in wanted]:
@@ -114,11 +115,6 @@ def _stem(name: str) -> str:
     """The file's name without its folder and without the suffix of images, which some lists leave out."""
     last = name.replace("\\", "/").rpartition("/")[2]
     return Path(last).stem if Path(last).suffix.lower() in SUFFIXES else last
-
-
-def _wnid(word: str, wnids: Sequence[str]) -> str:
-    """The WordNet id that a list means: itself, or an index."""
-    return wnids[int(word)] if word.isdecimal() and int(word) < len(wnids) else word
 
 
 def _kit_ids(annotation: Path) -> dict[str, str]:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from limbeck.data.classes import Classes, relabelled
-from limbeck.data.resize import resized, wanted_sides
+from limbeck.data.resize import resized_array, wanted_sides
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import Split, divide, tested, whole
+from limbeck.runtime.checked import unwritable
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.progress import NoProgress, Progress
 
@@ -198,15 +199,13 @@ def check_names(names: Sequence[Any]) -> None:
     """Raise `UsageError` unless these are distinct names that can be written."""
     if odd := [name for name in names if not isinstance(name, str)]:
         raise UsageError(f"class_names: {odd[0]!r} is no text")
-    if broken := [name for name in names if any("\ud800" <= letter <= "\udfff" for letter in name)]:
+    if broken := [name for name in names if unwritable(name)]:
         raise UsageError(f"class_names: {broken[0]!r} is no Unicode text")
     if twice := [name for i, name in enumerate(names) if name in names[:i]]:
         raise UsageError(f"class_names: {twice[0]!r} names two classes")
 
 
 def _resized(images: Mapping[str, np.ndarray], settings: DataSettings, progress: Progress) -> Mapping[str, np.ndarray]:
-    from PIL.Image import fromarray
-
     sides = wanted_sides(settings)
     shapes = {array.shape[2:] for array in images.values()}
     if sides is None and len(shapes) > 1:
@@ -218,8 +217,7 @@ def _resized(images: Mapping[str, np.ndarray], settings: DataSettings, progress:
     with progress.stage("resizing", sum(map(len, images.values()))) as stage:
         for part, array in images.items():
             for row, image in enumerate(array):
-                plane = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
-                made[part][row] = resized(fromarray(plane), *sides, settings.crop)
+                made[part][row] = resized_array(image, *sides, settings.crop)
                 stage.advance()
     return made
 

@@ -202,7 +202,10 @@ def load_object(source: Any, settings: DataSettings, progress: Progress = NoProg
         UsageError: when it is something else, or cannot be used as it is.
     """
     if isinstance(source, ImageSet):
-        return _as_it_is(source, settings)
+        for key in ("size", "classes", "per_class"):
+            value = getattr(settings, key)
+            require(value is None, f"data.{key}", value, "null: an ImageSet is taken as it is")
+        return source if settings.val_fraction > 0 else source.without_validation()
     if type(source).__module__.partition(".")[0] == "datasets":
         return ImageSet.of(*of_hub(source, None, settings, progress))
     if isinstance(source, Sequence) and source and all(is_array(part) for part in source):
@@ -218,11 +221,3 @@ def load_object(source: Any, settings: DataSettings, progress: Progress = NoProg
     if hasattr(source, "__iter__"):
         raise UsageError(f"data.source: {unlisted('a ' + type(source).__name__)}")
     raise UsageError(f"data.source: {type(source).__name__} is none of what is known; {ACCEPTED}")
-
-
-def _as_it_is(images: ImageSet, settings: DataSettings) -> ImageSet:
-    """The set itself; with `val_fraction` 0 what was held out of its training images is one of them again."""
-    for key in ("size", "classes", "per_class"):
-        value = getattr(settings, key)
-        require(value is None, f"data.{key}", value, "null: an ImageSet is taken as it is")
-    return images if settings.val_fraction > 0 else images.without_validation()

@@ -13,7 +13,7 @@ import torch
 from limbeck.data.arrays import Assembled, ClassNames, Layout, array_of, assembled, pixels
 from limbeck.data.columns import IMAGE_COLUMNS, LABEL_COLUMNS, columns_of, labelled, splits_of
 from limbeck.data.decode import GREY_MODES, SHOWN, upright
-from limbeck.data.resize import resized, wanted_sides
+from limbeck.data.resize import resized, resized_array, wanted_sides
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.progress import NoProgress, Progress
@@ -165,7 +165,4 @@ def _image(image: Any, sides: tuple[int, int] | None, crop: str) -> np.ndarray:
     require(is_array(image), "image", type(image).__name__, "a Pillow image, a tensor or an array")
     layout: Layout = "NHW" if image.ndim == 2 else "NCHW" if isinstance(image, torch.Tensor) else "auto"
     found: np.ndarray = pixels("its image is given ", image[None], layout)[0]
-    if sides in (None, found.shape[1:]):
-        return found
-    plane = found[0] if len(found) == 1 else np.ascontiguousarray(found.transpose(1, 2, 0))
-    return resized(Image.fromarray(plane), *sides, crop)
+    return found if sides in (None, found.shape[1:]) else resized_array(found, *sides, crop)

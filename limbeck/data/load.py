@@ -73,20 +73,6 @@ def load_data(settings: DataSettings, progress: Progress = NoProgress(), wanted:
     raise _refusal(source, "not there")
 
 
-def image_set(data: Any, **keys: Any) -> ImageSet:
-    """The `ImageSet` of whatever it is: a path or a name; arrays (x, y, x_test, y_test); a map-style Dataset, or a pair of them to
-    train and test on; a `datasets.Dataset` or `DatasetDict`; or an `ImageSet`, which is returned as it is.
-
-    Args:
-        data: the images.
-        keys: those of `data.*`, such as `size=32`, `val_fraction=0`.
-
-    >>> image_set("scenes:easy", size=16, per_class=20, val_fraction=0).num_classes
-    10
-    """
-    return load_data(DataSettings(source=data, **keys)) if isinstance(data, str) else load_object(data, DataSettings(**keys))
-
-
 def _named(source: str) -> Any:
     """What `package.module:Name` names; of a function, what it returns."""
     try:

@@ -216,8 +216,8 @@ def _parts(by_split: dict[str, list[tuple[Item, Label]]], source: str) -> dict[s
     """`train` and, where there are such shards, `test` and `val`; lone `val` shards are tested on."""
     if "train" not in by_split:
         raise UsageError(f"data.source: {source!r} has no shards to train on that hold images")
-    others = [name for name in ("test", "val") if name in by_split]
-    return {"train": by_split["train"], **{part: by_split[name] for part, name in zip(("test", "val"), others, strict=False)}}
+    held = [by_split[name] for name in ("train", "test", "val") if name in by_split]
+    return dict(zip(("train", "test", "val"), held, strict=False))
 
 
 def _classes(parts: dict[str, list[tuple[Item, Label]]], folder: Path, source: str) -> tuple[Classes, dict[str, np.ndarray]]:

@@ -10,7 +10,7 @@ that adding images to one class moves no image of another.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ class Labelled(Protocol):
 
     @property
     def labels(self) -> np.ndarray: ...
-    def take(self, positions: np.ndarray) -> Self: ...
+    def take(self: "L", positions: np.ndarray) -> "L": ...
 
 
 L = TypeVar("L", bound=Labelled)

@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -166,7 +165,7 @@ def _fill(
             pixels, shape, bad = _stacked(images, shape, count, block)
             if file.tell() == 0:
                 check_room(part, int(np.prod(shape)) * max(stream.total, len(pixels)))
-                file.write(_header(0, shape))
+                _write_header(file, 0, shape)
             file.write(pixels.tobytes())
             file.flush()
             grey = all(image[1] for image in images if not isinstance(image, str))
@@ -230,19 +229,11 @@ def _called(part: str, position: int) -> str:
     return f"{part} {position - 1}"
 
 
-def _header(count: int, shape: tuple[int, ...]) -> bytes:
-    """The header of an .npy file, always `HEADER` bytes long."""
-    buffer = BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)})
-    text = buffer.getvalue().rstrip()
-    assert len(text) < HEADER
-    return text[:8] + (HEADER - 10).to_bytes(2, "little") + text[10:].ljust(HEADER - 11) + b"\n"
-
-
 def _write_header(file: BinaryIO, count: int, shape: tuple[int, ...]) -> None:
+    """The header of an .npy file, which NumPy leaves room in for any count: it is always `HEADER` bytes long."""
     file.seek(0)
-    file.write(_header(count, shape))
-    file.flush()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)})
+    assert file.tell() == HEADER
 
 
 def _shape(storage: Path) -> tuple[int, int, int]:
@@ -276,8 +267,8 @@ def _drop_colour(storage: Path) -> None:
     """Keep one channel of images whose three are the same, because none has colour."""
     images = np.load(storage, mmap_mode="r")
     temporary = storage.with_name("grey.npy")
-    with temporary.open("wb") as file:
-        file.write(_header(len(images), (1, *images.shape[2:])))
-        for start in range(0, len(images), 4096):
-            file.write(np.ascontiguousarray(images[start : start + 4096, :1]).tobytes())
+    grey = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(images), 1, *images.shape[2:]))
+    for start in range(0, len(images), 4096):
+        grey[start : start + 4096] = images[start : start + 4096, :1]
+    grey.flush()
     os.replace(temporary, storage)

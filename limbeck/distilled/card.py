@@ -109,7 +109,7 @@ def _views(held: NamedSet) -> list[tuple[str, str]]:
     if held.set.views is None:
         return []
     facts = held.set.views.summary()
-    size = facts.bytes_per_view.labels + facts.bytes_per_view.draws
+    size = sum(facts.bytes_per_view.values())
     kept = facts.coding.dtype + (f", the {facts.coding.top} likeliest classes" if facts.coding.top else "")
     teacher = f" of {_text(facts.teacher)}" if facts.teacher else ""
     epochs = f"{facts.epochs} epochs in batches of {facts.batch_size}"

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limbeck.runtime.checked import unwritable
 from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.memory import free_memory
 
@@ -62,11 +63,6 @@ def shown(names: Iterable[str]) -> str:
     """The first few names, and how many more there are."""
     quoted = [repr(name) for name in names]
     return ", ".join(quoted[:MOST_NAMES]) + (f" and {len(quoted) - MOST_NAMES} more" if len(quoted) > MOST_NAMES else "")
-
-
-def printable(name: str) -> str:
-    """The name as Unicode text, which that of a file may not be."""
-    return name.encode(errors="backslashreplace").decode()
 
 
 def within(folder: Path, file: Path) -> Path:
@@ -250,14 +246,9 @@ def names_of(path: Path, names: Any) -> tuple[str, ...]:
     """
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise refusal(path, f"holds {_kind(names)} as class_names; a list of text is accepted")
-    if broken := [name for name in names if no_unicode(name)]:
+    if broken := [name for name in names if unwritable(name)]:
         raise refusal(path, f"holds class_names with {shown(broken[:1])}, which is no Unicode text")
     return tuple(names)
-
-
-def no_unicode(text: str) -> bool:
-    """Whether the text has half of a pair of surrogates, which cannot be written."""
-    return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def array_names(path: Path) -> set[str]:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from limbeck.data.decode import CHUNK, SUFFIXES, decode_all, read_headers
+from limbeck.data.decode import CHUNK, SUFFIXES, decode_all, printable, read_headers
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing, preprocessing_from
 from limbeck.data.registry import known_names
@@ -38,8 +38,6 @@ from limbeck.distilled.formats import (
     check_room,
     json_values,
     names_of,
-    no_unicode,
-    printable,
     read_arrays,
     read_best,
     read_pt,
@@ -52,6 +50,7 @@ from limbeck.distilled.interpret import classes_of, images_of, labels_of, positi
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.distilled.view_labels import checksum
+from limbeck.runtime.checked import unwritable
 from limbeck.runtime.errors import one_line, require
 from limbeck.runtime.executor import spread
 
@@ -349,7 +348,7 @@ class _Reading:
         if array.dtype.kind != "U" or array.ndim != 1:
             raise refusal(self.path, f"holds {name} as {array.dtype} with shape {array.shape}; text with shape (N,) is accepted")
         found: tuple[str, ...] = tuple(array.tolist())
-        if broken := [text for text in found if no_unicode(text)]:
+        if broken := [text for text in found if unwritable(text)]:
             raise refusal(self.path, f"holds {name} with {shown(broken[:1])}, which is no Unicode text")
         return found
 

@@ -83,14 +83,6 @@ class ViewsFile(Record):
 
 
 @dataclass(frozen=True)
-class BytesPerView(Record):
-    """What a view takes on the disk, on average: its label, and which image it is of and how it is seen."""
-
-    labels: float
-    draws: float
-
-
-@dataclass(frozen=True)
 class ViewsSummary(Record):
     """What a reader of a result wants to know of the views."""
 
@@ -98,7 +90,7 @@ class ViewsSummary(Record):
     batch_size: int
     coding: LabelCoding
     teacher: str
-    bytes_per_view: BytesPerView
+    bytes_per_view: dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,12 +133,12 @@ class StoredViews(Targets):
         return self.about.epochs
 
     @property
-    def bytes_per_view(self) -> BytesPerView:
-        """What a view takes on the disk."""
+    def bytes_per_view(self) -> dict[str, float]:
+        """On disk, on average: `labels`, and `draws`, which image it is and how it is seen."""
         held = self._read(0)
         size = {name: value.element_size() * value.numel() / self.about.count for name, value in held.items()}
         labels = sum(of for name, of in size.items() if name.startswith("label."))
-        return BytesPerView(labels, sum(size.values()) - labels)
+        return {"labels": labels, "draws": sum(size.values()) - labels}
 
     def verify(self) -> None:
         """Read the whole file and raise `UsageError` unless it has the checksum that it should have, where one is known."""
@@ -383,17 +375,17 @@ def _kept_as(name: str, values: Tensor, batch_size: int, exact: bool) -> torch.d
 
 def _unpacked(held: Mapping[str, Tensor], batch_size: int) -> list[tuple[Tensor, ViewDraw]]:
     """The batches of an epoch."""
-    wide = {name.removeprefix("draw."): _widened(value) for name, value in held.items() if name.startswith("draw.")}
+    wide = {}
+    for name, value in held.items():
+        if name.startswith("draw."):
+            kind = torch.bool if value.dtype == torch.bool else torch.float64 if value.is_floating_point() else torch.int64
+            wide[name.removeprefix("draw.")] = value.to(kind)
     batches = []
     for number, index in enumerate(held["index"].long().split(batch_size)):
         here = slice(number * batch_size, number * batch_size + len(index))
         values = {name: value[here] if name in _BY_IMAGE else value[number] for name, value in wide.items()}
         batches.append((index, ViewDraw.from_tensors(values)))
     return batches
-
-
-def _widened(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.bool else values.double() if values.is_floating_point() else values.long()
 
 
 def _named(labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -415,9 +407,8 @@ def checksum(path: Path) -> str:
 
 def _place(source: Path, target: Path) -> None:
     """A link to the file, or a copy on the disk."""
-    aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
-    try:
-        made = aside / target.name
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", suffix=".part") as aside:
+        made = Path(aside, target.name)
         try:
             os.link(source.resolve(), made)
         except OSError:  # another disk, or one without links
@@ -425,8 +416,6 @@ def _place(source: Path, target: Path) -> None:
             with open(made, "rb+") as file:
                 os.fsync(file.fileno())
         os.replace(made, target)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _images_fingerprint(images: Images) -> str:
