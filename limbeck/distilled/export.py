@@ -18,7 +18,8 @@ from limbeck.distilled.set import DistilledSet
 from limbeck.runtime.errors import require
 from limbeck.runtime.files import new_folder, write_bytes, write_json
 
-_RESERVED = ("", "con", "prn", "aux", "nul", "train", "val", "test")
+# What no folder can be called: nothing, devices of Windows, splits that an image folder may have.
+_RESERVED = re.compile("(?i)|con|prn|aux|nul|(com|lpt)[0-9]|train|val|test")
 LONGEST_NAME = 80  # bytes: file systems stop at 255, and archives of them earlier
 
 
@@ -113,7 +114,7 @@ def folder_names(names: tuple[str, ...]) -> list[str]:
     """
     safe = [_safe(name) for name in names]
     distinct = len({name.casefold() for name in safe}) == len(safe)
-    if distinct and safe == sorted(safe) and not any(_reserved(name) for name in safe):
+    if distinct and safe == sorted(safe) and not any(_RESERVED.fullmatch(name) for name in safe):
         return safe
     digits = len(str(len(names) - 1))
     return [f"{k:0{digits}d}-{name}".rstrip("-") for k, name in enumerate(safe)]
@@ -123,11 +124,6 @@ def _safe(name: str) -> str:
     """Letters, marks, digits and `_+-` of the name in any script; everything else becomes one `-`."""
     kept = (c if c in "_+-" or unicodedata.category(c)[0] in "LMN" else "-" for c in unicodedata.normalize("NFC", name))
     return re.sub("-+", "-", "".join(kept)).encode()[:LONGEST_NAME].decode(errors="ignore").strip("-")
-
-
-def _reserved(name: str) -> bool:
-    """Whether a folder cannot be called that: nothing, a device of Windows, a split that an image folder may have."""
-    return name.casefold() in _RESERVED or bool(re.fullmatch("(?i)(com|lpt)[0-9]", name))
 
 
 def _new(path: Path | str) -> Path:

@@ -13,7 +13,7 @@ What neither a file nor an option says is assumed (`distilled.interpret`), and t
 
 import hashlib
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -50,17 +50,16 @@ from limbeck.distilled.interpret import classes_of, images_of, labels_of, positi
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.distilled.view_labels import checksum
-from limbeck.runtime.checked import unwritable
-from limbeck.runtime.errors import one_line, require
+from limbeck.runtime.checked import Checked, Positive, unwritable
+from limbeck.runtime.errors import one_line
 from limbeck.runtime.executor import spread
 
 FORMS = "a saved distilled set, a folder of images or with images_best.pt, an .npz and a .pt file are accepted"
-LABELS = ("auto", "logits", "probabilities", "hard")
 SYN_LR = 0.01
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ForeignOptions:
+class ForeignOptions(Checked):
     """How sets of other programs are to be understood. What a file says itself goes before.
 
     Args:
@@ -75,15 +74,9 @@ class ForeignOptions:
 
     normalised: Literal["auto", "yes", "no"] = "auto"
     labels: Literal["auto", "logits", "probabilities", "hard"] = "auto"
-    class_order: Sequence[str] | None = None
-    syn_lr: float | None = None
+    class_order: tuple[str, ...] | None = None
+    syn_lr: Positive | None = None
     resize: bool = False
-
-    def __post_init__(self) -> None:
-        require(self.normalised in ("auto", "yes", "no"), "normalised", self.normalised, "auto, yes or no")
-        require(self.labels in LABELS, "labels", self.labels, f"one of {', '.join(LABELS)}")
-        require(not isinstance(self.class_order, str), "class_order", self.class_order, "a list of names")
-        require(self.syn_lr is None or 0 < self.syn_lr < float("inf"), "syn_lr", self.syn_lr, "above 0 and finite")
 
 
 def read_set(

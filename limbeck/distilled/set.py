@@ -200,7 +200,10 @@ class DistilledSet(NamedSet):
                 self.syn_lr,
                 self.class_names,
             ).to_dict()
-            write_tensors(folder / TENSORS, self._tensors(), about)
+            tensors = {"images": self.images, "labels": self.labels, "classes": self.classes}
+            tensors["syn_lr"] = torch.tensor(self.syn_lr, dtype=torch.float64)
+            tensors |= {_PREFIX + name: tensor for name, tensor in self.preprocessing.tensors().items()}
+            write_tensors(folder / TENSORS, tensors, about)
             described: dict[str, Any] = {"set": {"sha256": checksum(folder / TENSORS), **about}}
             if self.views is not None:
                 described[VIEWS_KEY] = self.views.put(folder)
@@ -260,11 +263,6 @@ class DistilledSet(NamedSet):
             require(held.views is None, "path", str(path), "a set without labels of views")
             views.check(TensorImages(held.images))
             _note(path, replace(held, set=replace(held.set, views=views)), {VIEWS_KEY: views.put(path)})
-
-    def _tensors(self) -> dict[str, Tensor]:
-        held = {"images": self.images, "labels": self.labels, "classes": self.classes}
-        held["syn_lr"] = torch.tensor(self.syn_lr, dtype=torch.float64)
-        return held | {_PREFIX + name: tensor for name, tensor in self.preprocessing.tensors().items()}
 
 
 def _lock(path: Path) -> FileLock:

@@ -15,26 +15,11 @@ images the head takes the mean over what it leaves, so that the parameters are t
 
 from torch import Tensor, nn
 
-from limbeck.networks.blocks import ConvBlock, first_stride, grey_padding, max_pools
+from limbeck.networks.blocks import ConvBlock, LinearHead, first_stride, grey_padding, max_pools
 from limbeck.networks.stages import Norm
 
 
-class Classic(nn.Module):
-    """What the four share: logits are a linear layer of `features`, which has shape (N, D) for images with shape (N, C, H, W)."""
-
-    classifier: nn.Linear
-
-    def features(self, x: Tensor) -> Tensor:
-        """The input of the classifier, with shape (N, D), for images with shape (N, C, H, W)."""
-        raise NotImplementedError
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits with shape (N, K) for images with shape (N, C, H, W)."""
-        logits: Tensor = self.classifier(self.features(x))
-        return logits
-
-
-class AlexNet(Classic):
+class AlexNet(LinearHead):
     """An AlexNet.
 
     Args:
@@ -72,7 +57,7 @@ class AlexNet(Classic):
         return _through(self.blocks, self.pools, x).flatten(1)
 
 
-class VGG11(Classic):
+class VGG11(LinearHead):
     """A VGG-11.
 
     Args:
@@ -102,7 +87,7 @@ class VGG11(Classic):
         return _through(self.blocks, self.pools, x).mean((2, 3))
 
 
-class LeNet(Classic):
+class LeNet(LinearHead):
     """A LeNet-5.
 
     Args:
@@ -130,7 +115,7 @@ class LeNet(Classic):
         return hidden
 
 
-class MLP(Classic):
+class MLP(LinearHead):
     """Three linear layers over all pixels.
 
     Args:

@@ -11,7 +11,7 @@ stride 2 and the 3×3 max pooling of the original (Cazenavette et al., 2022, arX
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from limbeck.networks.blocks import first_stride, norm_layer
+from limbeck.networks.blocks import LinearHead, first_stride, norm_layer
 from limbeck.networks.stages import Norm
 
 LEAST = 16
@@ -37,7 +37,7 @@ class Residual(nn.Module):
         return relu(self.body(x) + self.shortcut(x))
 
 
-class ResNet18(nn.Module):
+class ResNet18(LinearHead):
     """A ResNet-18.
 
     Args:
@@ -70,8 +70,3 @@ class ResNet18(nn.Module):
         """The input of the classifier, with shape (N, D), for images with shape (N, C, H, W)."""
         x = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
         return x.mean((2, 3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits with shape (N, K) for images with shape (N, C, H, W)."""
-        logits: Tensor = self.classifier(self.features(x))
-        return logits
