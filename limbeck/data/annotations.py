@@ -1,11 +1,4 @@
-"""Which class the images of a flat folder show, as lists beside it say: ImageNet's and Tiny-ImageNet's validation images.
-
-| list | its lines |
-|---|---|
-| `LOC_val_solution.csv` | `ILSVRC2012_val_00048981,n03995372 85 1 499 272`: file, class and boxes |
-| `val_annotations.txt`, `val.txt` and the like | `val_0.JPEG n03444034 0 32 44 62`: file, class by WordNet id or by index |
-| `imagenet_2012_validation_synset_labels.txt` | `n01751748`: the classes of the files in the order of their names |
-| `ILSVRC2012_validation_ground_truth.txt` | `490`: the same by ILSVRC2012_ID, which `meta.mat` or `map_clsloc.txt` explains |
+"""Which class the images of a flat folder show, as lists beside it say (`docs/data.md` has them): ImageNet's and Tiny-ImageNet's.
 
 An ILSVRC2012_ID, 1 … 1000, is not a place among the sorted WordNet ids: without the list that explains it nothing is known.
 """

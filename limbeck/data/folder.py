@@ -1,9 +1,4 @@
-"""Images in folders, one folder per class.
-
-Either `train/` stands beside `test/` or `val/` (beside both, `val/` is what the best checkpoint is chosen on), or the folder
-holds the class folders itself: then 20 % of each class, drawn by the seed, are for testing. `SPLITS` are the words that name a
-split, in whatever case.
-"""
+"""Images in folders, one folder per class: in `train/` beside `test/` or `val/`, or in the folder itself (`docs/data.md`)."""
 
 import os
 import re

@@ -1,10 +1,7 @@
 """Hugging Face datasets, by name (`hf:cifar10`, `hf:NAME:CONFIG`) or by path: a folder of parquet files, or one that was saved.
 
 Rows are decoded while they stream in, into a cache of their own (`stream_cache.py`), so that nothing is downloaded twice and
-nothing is whole in memory. The library `datasets` is part of the extra `hub` and imported here only; no code that comes with a
-dataset is ever run. The Hub is asked which version is current; where it cannot be reached, what was decoded before is taken.
-
-A row whose image or label is null is one that cannot be read.
+nothing is whole in memory; one whose image or label is null is one that cannot be read. No code that comes with a dataset is run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.data.classes import Classes, relabelled
+from limbeck.data.classes import Classes
 from limbeck.data.columns import columns_of, label_of, labelled, splits_of
 from limbeck.data.files import image_set_of
 from limbeck.data.image_cache import identity
@@ -234,11 +231,8 @@ def _classes(values: Sequence[Label | None], names: tuple[str, ...] | None, sett
 
 def _places(values: Sequence[Label | None], chosen: np.ndarray) -> np.ndarray:
     """The place of every label in `chosen`; −1 where it is not there."""
-    known = np.array([i for i, value in enumerate(values) if value is not None], dtype=np.int64)
-    positions, labels = relabelled(np.array([values[i] for i in known], dtype=np.int64), chosen)
-    places = np.full(len(values), -1)
-    places[known[positions]] = labels
-    return places
+    place = {k: i for i, k in enumerate(chosen.tolist())}
+    return np.array([place.get(value, -1) for value in values], dtype=np.int64)
 
 
 def _divided(settings: DataSettings, held: Streamed, labels: np.ndarray, classes: Classes, wanted: Wanted | None) -> ImageSet:

@@ -1,10 +1,7 @@
-"""Decoded images, kept as one memory-mapped array (N, C, H, W) per list of images and size.
+"""Decoded images, kept as one memory-mapped array (N, C, H, W) per list of images (paths, sizes, times of change) and size.
 
-A folder of the cache is found again by what the images are (paths, sizes, times of change), so that a second run decodes nothing
-and images larger than the memory are no obstacle. It is made in blocks: a block that is decoded is noted with its checksum in a
-journal beside the array, and a run that was killed goes on with the blocks that are missing. The whole is verified when the file
-is not the one that was written (another size or time of change), and made anew when it is damaged. Images that cannot be read are
-blank rows, listed in `content.json` and tried again every time.
+It is made in blocks, each noted with its checksum in a journal, so that a run that was killed goes on. The whole is verified when
+the file is not the one that was written. Images that cannot be read are blank rows, listed in `content.json` and tried every time.
 """
 
 import json
@@ -12,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -21,7 +18,7 @@ import numpy as np
 
 from limbeck.data.decode import (
     CHUNK,
-    ArchiveFile,
+    Bytes,
     DecodedPart,
     Header,
     Item,
@@ -84,7 +81,9 @@ def decoded(
 
     def sound() -> Decoded | None:
         held = _open(place, len(items))
-        return None if held is None or _some_readable(held, items) else held
+        # One that could not be read can perhaps be by now: a disk may have been away.
+        again = [] if held is None else decode_all(None, "squash", [items[row] for row, _, _ in held.bad])
+        return held if all(isinstance(one, str) for one in again) else None
 
     held = get(place, sound, lambda: _fill(place, items, sides, crop, workers, progress))
     report(held.bad, len(items), skip_bad, place, progress)
@@ -127,16 +126,10 @@ def _place(items: Sequence[Item], sides: tuple[int, int] | None, crop: str) -> P
 
 def _identities(items: Iterable[Item]) -> list[tuple[Any, ...]]:
     """What tells an image from others and from its own later self: path, size, time of change, and where in an archive."""
-    known: dict[Path, tuple[Any, ...]] = {}
-    found: list[tuple[Any, ...]] = []
+    of, found = cache(identity), list[tuple[Any, ...]]()
     for item in items:
-        if isinstance(item, Path):
-            found.append(identity(item))
-        else:
-            assert isinstance(item, ArchiveFile), "what is held in memory goes into a cache of its own"
-            if item.archive not in known:
-                known[item.archive] = identity(item.archive)
-            found.append((*known[item.archive], item.offset, item.size))
+        assert not isinstance(item, Bytes), "what is held in memory goes into a cache of its own"
+        found.append(of(item) if isinstance(item, Path) else (*of(item.archive), item.offset, item.size))
     return found
 
 
@@ -147,11 +140,6 @@ def identity(path: Path) -> tuple[Any, ...]:
     except OSError:
         return (str(path),)
     return str(path), state.st_size, state.st_mtime_ns
-
-
-def _some_readable(held: Decoded, items: Sequence[Item]) -> bool:
-    """Whether one of the images that could not be read can be by now: a disk may have been away."""
-    return any(not isinstance(decode_all(None, "squash", [items[row]])[0], str) for row, _, _ in held.bad)
 
 
 def _open(place: Path, count: int) -> Decoded | None:

@@ -98,7 +98,10 @@ def read_pt(path: Path) -> Raw:
     held: Any = load(path)
     notes: tuple[str, ...] = ()
     if isinstance(held, Mapping) and "images" not in held and "data" in held:
-        held, notes = _experiment(held["data"])
+        held = held["data"]  # the pair itself, or one for each experiment, of which the first is taken
+        if isinstance(held, (list, tuple)) and len(held) > 0 and isinstance(held[0], (list, tuple)):
+            notes = (f"the first of the {len(held)} sets in the file is taken",) if len(held) > 1 else ()
+            held = held[0]
     if isinstance(held, Mapping):
         if missing := [name for name in ("images", "labels") if name not in held]:
             raise refusal(path, f"lacks {' and '.join(missing)}; {HOW}")
@@ -112,14 +115,6 @@ def read_pt(path: Path) -> Raw:
     raw = Raw(tensor_of(path, "images", images), tensor_of(path, "labels", labels), _rate(path, rate), named, notes)
     check_room(path, 4 * (raw.images.numel() + raw.labels.numel()))
     return raw
-
-
-def _experiment(data: Any) -> tuple[Any, tuple[str, ...]]:
-    """The pair (X, Y) in what stands under "data": the pair itself, or one for each experiment, of which the first is taken."""
-    several = isinstance(data, (list, tuple)) and len(data) > 0 and isinstance(data[0], (list, tuple))
-    if not several:
-        return data, ()
-    return data[0], (f"the first of the {len(data)} sets in the file is taken",) if len(data) > 1 else ()
 
 
 def best_files(folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@
     AlexNet[-w<width>][-<norm>]                                             AlexNet, AlexNet-instancenorm
     MLP[-w<width>]
     LeNet
-    package.module:factory                                                  a network of the user's, see `foreign`
+    package.module:factory                                                  a network of the user's, see `factory`
 
 with norm `instancenorm` (the default, but `nonorm` for AlexNet), `groupnorm`, `batchnorm`, `nonorm`; pooling `avgpool` (the
 default), `maxpool`, `nopool`; activation `relu` (the default), `leaky`, `sigmoid`; width, that of the first layer, 128 unless
