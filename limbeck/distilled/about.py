@@ -80,9 +80,9 @@ def read_about(folder: Path) -> tuple[About | None, list[str]]:
     if isinstance(marker, str) and marker.startswith(FAMILY):
         if marker != FORMAT:
             raise refusal(file, f"is of the format {marker[:60]!r}; {FORMAT!r} is accepted")
-    elif all(value is None for value in said):
+    elif all(value is ... for value in said):
         return None, [f"{NAME} is of another kind and left aside"]
-    if missing := [key for key, value in zip(KEYS, said, strict=True) if value is None]:
+    if missing := [key for key, value in zip(KEYS, said, strict=True) if value is ...]:
         raise refusal(file, f"lacks {', '.join(missing)}, which an export says; {INSTEAD}")
     label_kind, numbers, names, rate, kind = said
     listed = isinstance(names, list) and isinstance(numbers, list) and all(type(k) is int and 0 <= k < len(names) for k in numbers)

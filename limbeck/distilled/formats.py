@@ -13,11 +13,12 @@ import json
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite, nan, prod
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,6 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 MOST_NAMES = 5
 MOST_JSON = 2**26  # bytes
-T = TypeVar("T")
 HOW = "torch.save({'images': X, 'labels': Y, 'lr': η}, FILE) writes one that can be read"
 
 
@@ -192,7 +192,7 @@ def tensor_of(path: Path, name: str, value: Any) -> Tensor:
 
 
 def json_values(file: Path, *keys: str, hint: str = "") -> tuple[Any, ...]:
-    """What the JSON object in a file says under these keys, which may be anything; None where it says nothing.
+    """What the JSON object in a file says under these keys, which may be anything; `...` where it says nothing.
 
     Raises:
         UsageError: when it is none, or too large; the message ends with the hint.
@@ -205,16 +205,14 @@ def json_values(file: Path, *keys: str, hint: str = "") -> tuple[Any, ...]:
         raise refusal(file, f"cannot be read as JSON{hint}") from error
     if not isinstance(held, dict):
         raise refusal(file, f"is no JSON object{hint}")
-    return tuple(held.get(key) for key in keys)
+    return tuple(held.get(key, ...) for key in keys)
 
 
 def _rate(path: Path, value: Any) -> float | None:
     if isinstance(value, Tensor):
         value = tensor_of(path, "lr", value)
         value = value.item() if value.numel() == 1 else f"{value.numel()} numbers"
-    if value is None:
-        return None
-    return step_size(path, value)
+    return None if value is None else step_size(path, value)
 
 
 def step_size(path: Path, value: Any) -> float:
@@ -252,7 +250,8 @@ def array_names(path: Path) -> set[str]:
     Raises:
         UsageError: when the archive is broken.
     """
-    return set(_members(path, lambda archive, members: members))
+    with _archive(path) as (_, members):
+        return set(members)
 
 
 def read_arrays(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
@@ -261,21 +260,19 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
     Raises:
         UsageError: when the archive is broken, or an array has Python objects or claims more than the archive holds.
     """
-
-    def read(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> dict[str, np.ndarray]:
+    with _archive(path) as (archive, members):
         return {name: _array(path, archive, name, info) for name, info in members.items() if name in names}
 
-    return _members(path, read)
 
-
-def _members(path: Path, read: Callable[[zipfile.ZipFile, dict[str, zipfile.ZipInfo]], T]) -> T:
-    """What `read` makes of an archive and its arrays by name."""
+@contextmanager
+def _archive(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """An archive and its arrays by name; whatever goes wrong with it inside the block is a refusal."""
     try:
         if not zipfile.is_zipfile(path):
             raise refusal(path, "is no .npz archive of arrays, as numpy.savez writes one")
         with zipfile.ZipFile(path) as archive:
             found = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-            return read(archive, {info.filename.removesuffix(".npy"): info for info in found})
+            yield archive, {info.filename.removesuffix(".npy"): info for info in found}
     except UsageError:
         raise
     except Exception as error:  # zipfile, the decompressors and numpy raise whatever the bytes of a broken file lead to

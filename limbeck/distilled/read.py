@@ -352,6 +352,6 @@ class _Reading:
     def names_in(self, file: Path) -> tuple[tuple[str, ...], str]:
         """The names of the classes and the kind of the labels, as `classes.json` has them."""
         names, kind = json_values(file, "class_names", "label_kind")
-        if not isinstance(kind, str) or names is None:
+        if not isinstance(kind, str) or names is ...:
             raise refusal(file, "does not say class_names and label_kind")
         return names_of(file, names), kind

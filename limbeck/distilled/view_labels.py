@@ -298,13 +298,17 @@ def label_views(
             if (stored := StoredViews.open(path)).about == about:
                 return stored
 
-        def drawn(epoch: int) -> dict[str, Tensor]:
-            return _packed(*_drawn(images, how, batch_size, seed, key, epoch), coding.exact)
+        def packed(epoch: int) -> dict[str, Tensor]:
+            """The order of an epoch's images and the views of its batches, keyed as the trainer's are."""
+            order = torch.randperm(len(images), generator=generator(seed, *key, "order", epoch))
+            draws, shape = generator(seed, *key, "augment", epoch), images.shape
+            drawn = [views.draw(how, draws, (len(index), *shape)) for index in order.split(batch_size)]
+            return _packed(order, drawn, batch_size, coding.exact)
 
-        blank = drawn(0) | _named(encode(torch.zeros(len(images), num_classes), coding))
+        blank = packed(0) | _named(encode(torch.zeros(len(images), num_classes), coding))
         with EpochFile(path, blank, about.to_dict()) as file:
             for epoch in file.missing():
-                held = drawn(epoch)
+                held = packed(epoch)
                 labels = [
                     encode(teacher(views.apply(draw, images.fetch(index))), coding) for index, draw in _unpacked(held, batch_size)
                 ]
@@ -343,15 +347,6 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def _drawn(
-    images: Images, how: Views, batch_size: int, seed: int, key: tuple[Key, ...], epoch: int
-) -> tuple[Tensor, list[ViewDraw], int]:
-    """The order of an epoch's images and the views of its batches, keyed as the trainer's are."""
-    order = torch.randperm(len(images), generator=generator(seed, *key, "order", epoch))
-    draws = generator(seed, *key, "augment", epoch)
-    return order, [views.draw(how, draws, (len(index), *images.shape)) for index in order.split(batch_size)], batch_size
-
-
 def _packed(order: Tensor, draws: Sequence[ViewDraw], batch_size: int, exact: bool) -> dict[str, Tensor]:
     """An epoch's draws in few bytes: by image (N, …), by batch (N / B, …)."""
     packed = {"index": order.to(torch.int32)}
@@ -368,9 +363,8 @@ def _kept_as(name: str, values: Tensor, batch_size: int, exact: bool) -> torch.d
         return smallest_integers(values.shape[1] - 1)
     if name == "partner":
         return smallest_integers(batch_size - 1)
-    return {"boxes": torch.float64 if exact else torch.float32, "shifts": torch.int16, "pasted": torch.int16}.get(
-        name, values.dtype
-    )
+    kinds = {"boxes": torch.float64 if exact else torch.float32, "shifts": torch.int16, "pasted": torch.int16}
+    return kinds.get(name, values.dtype)
 
 
 def _unpacked(held: Mapping[str, Tensor], batch_size: int) -> list[tuple[Tensor, ViewDraw]]:

@@ -23,9 +23,7 @@ class AlexNet(LinearHead):
     """An AlexNet.
 
     Args:
-        channels: C of the images.
-        height: H of the images, at least `LEAST`.
-        width_pixels: W of the images, at least `LEAST`.
+        channels, height, width_pixels: C, H and W of the images, the latter two at least `LEAST`.
         num_classes: K.
         width: channels of the first block, even; the others have 3/2, 2, 3/2 and 3/2 times as many.
         norm: `instance`, `group`, `batch` or `none`.
@@ -61,9 +59,7 @@ class VGG11(LinearHead):
     """A VGG-11.
 
     Args:
-        channels: C of the images.
-        height: H of the images, at least `LEAST`.
-        width_pixels: W of the images, at least `LEAST`.
+        channels, height, width_pixels: C, H and W of the images, the latter two at least `LEAST`.
         num_classes: K.
         width: channels of the first block; the others have `FACTORS` times as many.
         norm: `instance`, `group`, `batch` or `none`.
@@ -91,9 +87,7 @@ class LeNet(LinearHead):
     """A LeNet-5.
 
     Args:
-        channels: C of the images.
-        height: H of the images, at least `LEAST`.
-        width_pixels: W of the images, at least `LEAST`.
+        channels, height, width_pixels: C, H and W of the images, the latter two at least `LEAST`.
         num_classes: K.
     """
 
@@ -119,9 +113,7 @@ class MLP(LinearHead):
     """Three linear layers over all pixels.
 
     Args:
-        channels: C of the images.
-        height: H of the images.
-        width_pixels: W of the images.
+        channels, height, width_pixels: C, H and W of the images.
         num_classes: K.
         width: units of each hidden layer.
     """

@@ -16,9 +16,7 @@ class ConvNet(LinearHead):
     """A ConvNet.
 
     Args:
-        channels: C of the images.
-        height: H of the images.
-        width_pixels: W of the images.
+        channels, height, width_pixels: C, H and W of the images.
         num_classes: K.
         depth: number of blocks, 1 to 8.
         width: channels of every block.

@@ -41,9 +41,7 @@ class ResNet18(LinearHead):
     """A ResNet-18.
 
     Args:
-        channels: C of the images.
-        height: H of the images, at least `LEAST`.
-        width_pixels: W of the images, at least `LEAST`.
+        channels, height, width_pixels: C, H and W of the images, the latter two at least `LEAST`.
         num_classes: K.
         width: channels of the stem and of the first layer, which double from layer to layer.
         norm: `instance`, `group`, `batch` or `none`.
