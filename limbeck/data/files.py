@@ -10,7 +10,6 @@ from limbeck.data.classes import Classes, relabelled
 from limbeck.data.decode import ArchiveFile, Item
 from limbeck.data.image_cache import glimpsed
 from limbeck.data.imageset import ImageSet
-from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import Split, Wanted, cap, divide, encoded, tested
 from limbeck.runtime.errors import UsageError
@@ -73,9 +72,7 @@ def load_files(
     items = [item for files in parts.values() for item in files.items]
     if not items:
         raise UsageError(f"data.source: {settings.source!r} has no {' or '.join(wanted.parts if wanted else parts)} images")
-    (storage, content, bad), at = glimpsed(
-        items, few, wanted_sides(settings), settings.workers, progress, crop=settings.crop, skip_bad=settings.skip_bad
-    )
+    (storage, content, bad), at = glimpsed(items, few, settings, progress)
     blank = np.zeros(len(storage), dtype=bool)
     blank[[row for row, _, _ in bad]] = True
     names = encoded(called(items[i], root) for i in np.unique(at, return_index=True)[1])

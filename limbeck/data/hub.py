@@ -19,7 +19,6 @@ from limbeck.data.image_cache import identity
 from limbeck.data.imageset import ImageSet
 from limbeck.data.parquet import SAVED, choose_files, configurations, find_local
 from limbeck.data.registry import ImageNetClass, words_of
-from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import Split, Wanted, encoded, tested
 from limbeck.data.stream_cache import Label, Row, Stream, Streamed, streamed
@@ -77,7 +76,7 @@ def load_hub(
         picked = listed.choose(settings.classes, settings.source)
         classes, chosen = listed.take(picked), [imagenet[k].index for k in picked]
     stream, names, parts = _stream(settings, named, chosen, progress)
-    held = streamed(stream, wanted_sides(settings), settings.workers, progress, crop=settings.crop, skip_bad=settings.skip_bad)
+    held = streamed(stream, settings, progress)
     if bare := [part for part in ("train", "test") if part in parts and part not in held.parts]:
         raise UsageError(f"data.source: {settings.source!r} has no image of the chosen classes to {bare[0]} on")
     if classes is None or chosen is None:

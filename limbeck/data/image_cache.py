@@ -29,6 +29,8 @@ from limbeck.data.decode import (
     read_headers,
     refuse,
 )
+from limbeck.data.resize import wanted_sides
+from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json, write_text
@@ -53,31 +55,20 @@ class Decoded(NamedTuple):
     bad: list[Unreadable]
 
 
-def decoded(
-    items: Sequence[Item],
-    sides: tuple[int, int] | None,
-    workers: int | None,
-    progress: Progress,
-    *,
-    crop: str = "squash",
-    skip_bad: bool = False,
-) -> Decoded:
+def decoded(items: Sequence[Item], settings: DataSettings, progress: Progress) -> Decoded:
     """The images, from the cache or put there now.
 
     Args:
         items: at least one.
-        sides: (height, width) to bring all to; None wants them to have one size already.
-        workers: processes; None takes all cores.
+        settings: `size`, to bring all to (None wants them to have one size already), `crop`, `skip_bad` and `workers`.
         progress: where the decoding reports, and what is skipped is said.
-        crop: `squash` or `centre`, as `data.crop` says.
-        skip_bad: whether images that cannot be read may be left blank.
 
     Raises:
-        UsageError: when sizes differ and `sides` is None, when no image can be read, or, without `skip_bad`, when one cannot; the
+        UsageError: when sizes differ and `size` is None, when no image can be read, or, without `skip_bad`, when one cannot; the
             message names the first few and how many there are.
         Failure: when the disk is too small.
     """
-    place = _place(items, sides, crop)
+    place = _place(items, settings)
 
     def sound() -> Decoded | None:
         held = _open(place, len(items))
@@ -85,22 +76,18 @@ def decoded(
         again = [] if held is None else decode_all(None, "squash", [items[row] for row, _, _ in held.bad])
         return held if all(isinstance(one, str) for one in again) else None
 
-    held = get(place, sound, lambda: _fill(place, items, sides, crop, workers, progress))
-    report(held.bad, len(items), skip_bad, place, progress)
+    held = get(place, sound, lambda: _fill(place, items, settings, progress))
+    report(held.bad, len(items), settings.skip_bad, place, progress)
     return held
 
 
-def glimpsed(
-    items: Sequence[Item], few: int | None, sides: tuple[int, int] | None, workers: int | None, progress: Progress, **how: Any
-) -> tuple[Decoded, np.ndarray]:
+def glimpsed(items: Sequence[Item], few: int | None, settings: DataSettings, progress: Progress) -> tuple[Decoded, np.ndarray]:
     """The images, and the row of each; unless they are in the cache, only `few` (None: all), which the others share."""
-    whole = few is None or few >= len(items) or _open(_place(items, sides, how["crop"]), len(items)) is not None
-    if whole:
-        return decoded(items, sides, workers, progress, **how), np.arange(len(items))
-    assert few is not None
+    if few is None or few >= len(items) or _open(_place(items, settings), len(items)) is not None:
+        return decoded(items, settings, progress), np.arange(len(items))
     chosen = np.arange(few) * len(items) // few
     with TemporaryDirectory() as folder, elsewhere(Path(folder)):
-        images, content, bad = decoded([items[int(i)] for i in chosen], sides, workers, progress, **how)
+        images, content, bad = decoded([items[int(i)] for i in chosen], settings, progress)
         held = Decoded(np.array(images), content, bad)
     return held, np.searchsorted(chosen, np.arange(len(items)), side="right") - 1
 
@@ -119,8 +106,9 @@ def report(bad: Sequence[Unreadable], total: int, skip_bad: bool, place: Path, p
         progress.say(f"skipped {len(bad)} of {total} images, which cannot be read: {shown}{where}")
 
 
-def _place(items: Sequence[Item], sides: tuple[int, int] | None, crop: str) -> Path:
-    centre = [crop] if sides and crop != "squash" else []
+def _place(items: Sequence[Item], settings: DataSettings) -> Path:
+    sides = wanted_sides(settings)
+    centre = [settings.crop] if sides and settings.crop != "squash" else []
     return cache_root() / "images" / fingerprint(FORMAT, sides, _identities(items), *centre)
 
 
@@ -166,9 +154,7 @@ def file_state(place: Path) -> list[int]:
     return [state.st_size, state.st_mtime_ns]
 
 
-def _fill(
-    place: Path, items: Sequence[Item], sides: tuple[int, int] | None, crop: str, workers: int | None, progress: Progress
-) -> None:
+def _fill(place: Path, items: Sequence[Item], settings: DataSettings, progress: Progress) -> None:
     """Decode into a folder beside `place`, going on where a killed run stopped, and give it the name when it is whole."""
     part = place.with_name(f".{place.name}.part")
     pieces = [(start, items[start : start + CHUNK]) for start in range(0, len(items), CHUNK)]
@@ -176,7 +162,7 @@ def _fill(
     done = _done_before(part, len(items))
     if done is None:
         shutil.rmtree(part, ignore_errors=True)
-        shape = _shape(items, pieces, sides, workers, progress)
+        shape = _shape(items, pieces, settings, progress)
         part.mkdir(parents=True)
         check_room(part, int(np.prod(shape)))
         np.lib.format.open_memmap(storage, mode="w+", dtype=np.uint8, shape=shape).flush()
@@ -185,7 +171,7 @@ def _fill(
     missing = [piece for piece in pieces if piece[0] not in done]
     ready = sum(block.size for block in done.values())
     with (
-        spread(partial(decode_into, storage, crop), missing, workers) as blocks,
+        spread(partial(decode_into, storage, settings.crop), missing, settings.workers) as blocks,
         journal.open("a", encoding="utf-8") as notes,
         progress.stage("images", len(items), ready) as stage,
     ):
@@ -233,17 +219,13 @@ def _done_before(part: Path, count: int) -> dict[int, DecodedPart] | None:
 
 
 def _shape(
-    items: Sequence[Item],
-    pieces: Sequence[tuple[int, Sequence[Item]]],
-    sides: tuple[int, int] | None,
-    workers: int | None,
-    progress: Progress,
+    items: Sequence[Item], pieces: Sequence[tuple[int, Sequence[Item]]], settings: DataSettings, progress: Progress
 ) -> tuple[int, int, int, int]:
     """(N, C, H, W) of the array to be: three channels as soon as one image has colour, and the sides that all have in common."""
-    headers = read_headers(pieces[0][1])
+    sides, headers = wanted_sides(settings), read_headers(pieces[0][1])
     if sides is None or not _any_colour(headers):  # else nothing depends on the other headers, and a million files stay closed
         rest = [piece for _, piece in pieces[1:]]
-        with spread(read_headers, rest, workers) as found, progress.stage("headers", len(items), len(headers)) as stage:
+        with spread(read_headers, rest, settings.workers) as found, progress.stage("headers", len(items), len(headers)) as stage:
             for part in found:
                 headers += part
                 stage.advance(len(part))

@@ -21,6 +21,8 @@ import numpy as np
 
 from limbeck.data.decode import CHUNK, Bytes, Unreadable, checksum, decode_all
 from limbeck.data.image_cache import check_room, file_state, finish, read_journal, report
+from limbeck.data.resize import wanted_sides
+from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json, write_text
@@ -103,28 +105,21 @@ class Streamed(NamedTuple):
                 yield _called(part, self.positions[row])
 
 
-def streamed(
-    stream: Stream,
-    sides: tuple[int, int] | None,
-    workers: int | None,
-    progress: Progress,
-    *,
-    crop: str = "squash",
-    skip_bad: bool = False,
-) -> Streamed:
+def streamed(stream: Stream, settings: DataSettings, progress: Progress) -> Streamed:
     """The images of a stream, from the cache or put there now; the other arguments and errors are those of `decoded`."""
+    sides, crop = wanted_sides(settings), settings.crop
     place = cache_root() / "images" / fingerprint("stream", FORMAT, stream.key, sides, crop if sides else "squash")
 
     def make() -> None:
         part = place.with_name(f".{place.name}.part")
         try:
-            _fill(place, part, stream, sides, crop, workers, progress)
+            _fill(place, part, stream, settings, progress)
         except UsageError:
             shutil.rmtree(part)  # to go on would end the same way
             raise
 
     held = get(place, lambda: _open(place), make)
-    report(held.bad, len(held.images), skip_bad, place, progress)
+    report(held.bad, len(held.images), settings.skip_bad, place, progress)
     return held
 
 
@@ -142,9 +137,7 @@ def _open(place: Path) -> Streamed | None:
         return None
 
 
-def _fill(
-    place: Path, part: Path, stream: Stream, sides: tuple[int, int] | None, crop: str, workers: int | None, progress: Progress
-) -> None:
+def _fill(place: Path, part: Path, stream: Stream, settings: DataSettings, progress: Progress) -> None:
     part.mkdir(parents=True, exist_ok=True)
     storage, journal = part / "images.npy", part / "blocks.jsonl"
     notes = _done_before(part)
@@ -154,7 +147,7 @@ def _fill(
     shape = _shape(storage) if count else None
     pieces = _pieces(stream.rows(reached))
     with (
-        spread(partial(_decode, sides, crop), pieces, workers) as blocks,
+        spread(partial(_decode, wanted_sides(settings), settings.crop), pieces, settings.workers) as blocks,
         storage.open("r+b" if count else "wb") as file,
         journal.open("a", encoding="utf-8") as lines,
         progress.stage("images", max(stream.total, count), count) as stage,
