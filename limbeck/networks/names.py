@@ -24,8 +24,9 @@ from limbeck.networks import resnet
 from limbeck.networks.blocks import GROUPS, grey_padding
 from limbeck.networks.classic import MLP, VGG11, AlexNet, LeNet
 from limbeck.networks.convnet import ConvNet
-from limbeck.networks.factory import build_foreign, check_form, is_foreign
+from limbeck.networks.factory import build_foreign
 from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.plugins import check_form, is_foreign
 from limbeck.runtime.random import derived_seed
 
 _PARTS: dict[str, dict[str, str]] = {
@@ -93,7 +94,7 @@ def build_network(name: str, channels: int, height: int, width: int, num_classes
 def check_network_name(name: str) -> None:
     """Raise `UsageError` unless `name` is the name of a network; of `package.module:factory` only the form is checked."""
     if is_foreign(name):
-        check_form(name)
+        check_form("network", name, "factory")
     else:
         _parse(name)
 

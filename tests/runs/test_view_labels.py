@@ -88,7 +88,7 @@ def test_a_run_stores_them_and_its_set_is_evaluated_from_them(tmp_path: Path, mo
     assert held.views.about.coding.to_dict() == {"dtype": "bf16", "top": 3, "temperature": 20.0}
     known = {"epochs": 3, "batch_size": 10, "teacher": "ConvNetD2-w8", "coding": held.views.about.coding.to_dict()}
     assert results.evaluation.view_labels.to_dict() == {**known, "bytes_per_view": held.views.bytes_per_view}
-    assert held.metadata["evaluation"]["view_labels"] == results.evaluation.view_labels
+    assert held.metadata["evaluation"]["view_labels"] == results.evaluation.view_labels.to_dict()
     assert "label views" in results.seconds
     assert settings_from_plain(held.metadata["settings"]) == made == settings_from_plain(encodable(made))
     monkeypatch.setattr(view_labels, "encode", never)
