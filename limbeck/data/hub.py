@@ -41,7 +41,7 @@ class Source:
         total: rows of all parts; 0 where nobody knows.
     """
 
-    parts: dict[str, Any]
+    parts: Mapping[str, Rows]
     image: str
     label: str
     names: tuple[str, ...] | None

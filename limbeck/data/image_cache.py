@@ -180,15 +180,15 @@ def _fill(place: Path, items: Sequence[Item], settings: DataSettings, progress: 
             notes.flush()
             done[block.first] = block
             stage.advance(block.size)
-    finish(part, place, {"bad": [row for first in sorted(done) for row in done[first].bad]})
+    finish(part, place, [row for first in sorted(done) for row in done[first].bad])
 
 
-def finish(part: Path, place: Path, described: dict[str, Any]) -> None:
+def finish(part: Path, place: Path, bad: Sequence[Unreadable]) -> None:
     """Make the folder `part`, which holds all images in `images.npy`, the folder `place`."""
     with (part / "images.npy").open("rb") as file:
         os.fsync(file.fileno())
     content = array_fingerprint(np.load(part / "images.npy", mmap_mode="r"))
-    write_json(part / "content.json", {"content": content, "file": file_state(part), **described})
+    write_json(part / "content.json", {"content": content, "file": file_state(part), "bad": bad})
     (part / "blocks.jsonl").unlink()
     shutil.rmtree(place, ignore_errors=True)  # it is damaged, and nobody else is here: the lock is held
     os.replace(part, place)

@@ -179,7 +179,7 @@ def _fill(place: Path, part: Path, stream: Stream, settings: DataSettings, progr
     if all(note.positions for note in notes):
         rows["positions"] = [position for note in notes for position in note.positions]
     write_json(part / "rows.json", rows)
-    finish(part, place, {"bad": [row for note in notes for row in note.bad]})
+    finish(part, place, [row for note in notes for row in note.bad])
 
 
 def _pieces(rows: Iterable[Row]) -> Iterator[list[Row]]:
