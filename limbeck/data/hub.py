@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from limbeck.data.classes import Classes
-from limbeck.data.columns import columns_of, label_of, labelled, splits_of
+from limbeck.data.columns import Rows, columns_of, label_of, labelled, splits_of
 from limbeck.data.files import image_set_of
 from limbeck.data.image_cache import identity
 from limbeck.data.imageset import ImageSet
