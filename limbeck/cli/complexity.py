@@ -33,11 +33,11 @@ class Measured:
     def __json__(self) -> Any:
         if self.found is None:
             return {"complete": False, "paths": {}}
-        found = {**self.found.results.to_dict(), "complete": True}
+        found = {**self.found.results.to_dict(), "paths": dict(self.paths), "complete": True}
         if built := self.benchmark:
             subsets = {name: {"complexity": one.complexity, "source": self.sources[name]} for name, one in built.subsets.items()}
             found |= {"subsets": subsets, "left_out": dict(built.left_out)}
-        return {**found, "paths": dict(self.paths)}
+        return found
 
 
 def add_arguments(parser: ArgumentParser) -> None:
