@@ -110,6 +110,7 @@ class CellRecord(Record):
     facts: Mapping[str, Any] = field(default_factory=dict)
     recipe: str | None = None
     overrides: Mapping[str, str] = field(default_factory=dict)
+    settings: FlatSettings = FlatSettings()
     network: str = ""
     networks: Mapping[str, Any] = field(default_factory=dict)
     best_iteration: int | None = None
@@ -119,9 +120,8 @@ class CellRecord(Record):
     peak_memory: Mapping[str, float] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] | None = None
-    accuracy: Accuracies = Accuracies()
     comparison: Mapping[str, float] = field(default_factory=dict)
-    settings: FlatSettings = FlatSettings()
+    accuracy: Accuracies = Accuracies()
     more: Mapping[str, Any] = field(default_factory=dict)
 
     LEFT_OUT: ClassVar = (
