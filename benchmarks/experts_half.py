@@ -37,7 +37,7 @@ from limbeck.matching.distances import MatchingLoss
 from limbeck.matching.steps import draw_steps
 from limbeck.recipes import load_recipe, parse_overrides
 from limbeck.runs.distill import train_experts
-from limbeck.runs.settings import FlatSettings
+from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import environment, repeatable
 from limbeck.runtime.files import new_folder, write_json

@@ -10,7 +10,8 @@ import torch
 from filelock import Timeout
 
 from limbeck.matching.engine import Arrangement
-from limbeck.runs.settings import DistillSettings, FlatSettings, flat
+from limbeck.runs.flat_settings import FlatSettings
+from limbeck.runs.settings import DistillSettings, flat
 from limbeck.runs.workspace import Resolved, resolve
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from difflib import get_close_matches
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal
 
 from limbeck.augmentation_settings import AugmentSettings
 from limbeck.data.settings import DataSettings
@@ -17,8 +17,6 @@ from limbeck.methods.registry import METHODS, known, method_of, name_of
 from limbeck.methods.settings import OuterSettings, RdedSettings, RealSettings, Sre2lSettings
 from limbeck.runtime.checked import Checked, Chosen, Count, Named, Rule, kinds_of, shown, typed
 from limbeck.runtime.errors import UsageError, require
-from limbeck.runtime.fingerprint import encodable
-from limbeck.runtime.records import Record
 from limbeck.saliency.settings import EnhanceSettings
 
 DEFAULT = "edf"
@@ -238,37 +236,6 @@ def flat(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
             raise UsageError(f"{min(twice)}: is given twice")
         keys |= inner
     return keys
-
-
-@dataclass(frozen=True)
-class FlatSettings(Record):
-    """Settings by dotted keys, in JSON's types; a key that is missing has its default."""
-
-    keys: Mapping[str, Any] = field(default_factory=dict)
-
-    AMONG: ClassVar = ("keys",)
-
-    @classmethod
-    def of(cls, settings: DistillSettings) -> Self:
-        """All of them."""
-        return cls(flat(encodable(settings)))
-
-    def changed(self, without: Collection[str] = ()) -> Self:
-        """Those that are not the defaults, apart from some."""
-        defaults = _defaults().keys
-        return type(self)({key: value for key, value in self.keys.items() if value != defaults.get(key) and key not in without})
-
-    def differences(self, other: "FlatSettings") -> Iterator[tuple[str, Any, Any]]:
-        """The keys, in order, whose values are not the same, with the two values."""
-        for key in [*_defaults().keys, *sorted((self.keys.keys() | other.keys.keys()) - _defaults().keys.keys())]:
-            a, b = (one.keys.get(key, _defaults().keys.get(key)) for one in (self, other))
-            if a != b:
-                yield key, a, b
-
-
-@cache
-def _defaults() -> FlatSettings:
-    return FlatSettings.of(DistillSettings())
 
 
 def dotted(words: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Self
 
 from limbeck.accuracy import Accuracies
 from limbeck.methods.registry import method_of
-from limbeck.runs.settings import DistillSettings, FlatSettings
+from limbeck.runs.flat_settings import FlatSettings
+from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import encodable, fingerprint

@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 from limbeck.accuracy import Accuracies
 from limbeck.evaluation.statistics import summarise
 from limbeck.methods.registry import method_of
-from limbeck.runs.settings import DistillSettings, FlatSettings
+from limbeck.runs.flat_settings import FlatSettings
+from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import new_folder, read_json, write_json, write_text
 from limbeck.runtime.fingerprint import encodable, fingerprint, plain
