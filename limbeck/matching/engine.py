@@ -22,6 +22,7 @@ from limbeck.matching.steps import StudentStep
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_micro_batch, largest_activation
 from limbeck.runtime.compiling import keep_compiled_code
+from limbeck.runtime.devices import has_values, on_gpu, synchronize
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.memory import free_memory, measure
 from limbeck.runtime.progress import Progress
@@ -83,7 +84,7 @@ class Problem:
 
 def check_engine(settings: EngineSettings, network: FlatNetwork, device: torch.device) -> None:
     """Raise `UsageError` for settings that do not fit the network or the device."""
-    require(settings.precision != "tf32" or device.type == "cuda", "engine.precision", settings.precision, "fp32 or bf16 on a CPU")
+    require(settings.precision != "tf32" or on_gpu(device), "engine.precision", settings.precision, "fp32 or bf16 on a CPU")
     pure = not network.has_dropout
     require(pure, "network", network.name, "a network without dropout, whose student steps are functions of their input alone")
     whole = settings.micro_batch == "auto" or not network.has_batch_norm
@@ -163,7 +164,7 @@ def _fitted(problem: Problem, adjoint: WalkBack, settings: EngineSettings, decid
     budget = settings.budget() or free_memory(problem.device) // 2
     walked = adjoint.steps_back(problem.steps)
     thetas = 4 * problem.network.num_parameters * (walked + 1)
-    on_host = problem.device.type == "cuda" and thetas > budget // 4
+    on_host = on_gpu(problem.device) and thetas > budget // 4
     fixed = _fixed(problem) + (0 if on_host else thetas)
     decided = replace(decided, on_host=on_host)
     if settings.memory == "auto" and fixed + _guess(problem, decided) < budget // 2:
@@ -221,6 +222,8 @@ def _steps_to_keep(
     def kept() -> None:
         step.pullback(*example, step.keep(*example[:3])[1])
 
+    if not has_values(problem.device):  # no time to compare: two convolutions of eleven are saved
+        return int(most)
     faster = _seconds(kept, problem.device) < (1 - LEAST_GAIN) * _seconds(again, problem.device)
     return int(most) if faster else 0
 
@@ -255,7 +258,6 @@ def _seconds(work: Callable[[], None], device: torch.device, repeats: int = 5) -
     for _ in range(repeats + 1):
         began = time.perf_counter()
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronize(device)
         taken.append(time.perf_counter() - began)
     return statistics.median(taken[1:])

@@ -17,6 +17,7 @@ from limbeck.matching.settings import Precision
 from limbeck.networks import micro_batches
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.compiling import compiled
+from limbeck.runtime.devices import new_step
 from limbeck.runtime.random import generator
 from limbeck.training.gradient import Loss
 
@@ -206,6 +207,5 @@ class _Compiled(Derivatives):
         return Pulled(*self._call(self._pullback_data, theta, x, y, cotangent))
 
     def _call(self, function: Callable[..., Any], theta: Tensor, *arguments: Any) -> Any:
-        if theta.is_cuda:
-            torch.compiler.cudagraph_mark_step_begin()
+        new_step(theta.device)
         return function(theta, *arguments)

@@ -52,7 +52,7 @@ from limbeck.networks.micro_batches import output_sizes
 from limbeck.runs import build
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
-from limbeck.runtime.devices import repeatable
+from limbeck.runtime.devices import fast_bf16, repeatable, resolve_device
 from limbeck.runtime.errors import require
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.memory import free_memory, peak_memory, reuse_freed_memory, total_memory
@@ -116,8 +116,19 @@ class StandIn(TrajectoryStore):
         return (theta + 0.01 * epoch * torch.randn(theta.shape, generator=draws)).to(device or "cpu")
 
 
+@dataclass
 class Rehearsal(Workspace):
-    """A workspace of few images, where nothing is trained: its experts and the network that makes maps are fresh ones."""
+    """A workspace of few images, where nothing is trained: its experts and the network that makes maps are fresh ones.
+
+    Args:
+        settings, progress, store: as for a workspace.
+        device: to compute on; None takes the one that the settings name.
+    """
+
+    device: torch.device = None  # type: ignore[assignment]  # said below, where the settings are there
+
+    def __post_init__(self) -> None:
+        self.device = self.device or resolve_device(self.settings.engine.device)
 
     @cached_property
     def whole(self) -> ImageSet:
@@ -205,7 +216,7 @@ def _loop(workspace: Workspace, compiled: bool) -> tuple[dict[str, float], float
     images = workspace.preprocessing.prepare(data.train.images(index)).to(workspace.device)
     labels = torch.full((len(index), data.num_classes), 1 / data.num_classes, device=workspace.device)
     classes = torch.from_numpy(data.train.labels[index])
-    enhancement = workspace.enhancement(classes.to(workspace.device))
+    enhancement = workspace.enhancement(classes)
     engine = (
         StudentStep(workspace.network, build.loss_of(settings), precision=settings.engine.precision),
         build.adjoint_of(settings.engine),
@@ -216,7 +227,7 @@ def _loop(workspace: Workspace, compiled: bool) -> tuple[dict[str, float], float
     iteration *= COMPILED if compiled else 1.0
 
     def mapped(few: int) -> float:
-        part = workspace.enhancement(classes[:few].to(workspace.device))
+        part = workspace.enhancement(classes[:few])
         return seconds_of(lambda: part.weights(images[:few], 0))
 
     few = few_of(mapped, len(images)) if enhancement.active else 1
@@ -294,7 +305,7 @@ def _advice(workspace: Workspace, parts: Mapping[str, float], compiled: bool, pe
     settings, total, advice = workspace.settings, sum(parts.values()), []
     if not compiled and settings.engine.compile != "no" and parts["iterations"] > 120:
         advice.append("engine.compile=yes would make an iteration faster, once the compilation of about half a minute is done")
-    if settings.engine.precision == "fp32" and parts["iterations"] > 0.5 * total and _has_bf16(workspace.device):
+    if settings.engine.precision == "fp32" and parts["iterations"] > 0.5 * total and fast_bf16(workspace.device):
         advice.append(
             "engine.precision=bf16 would take about two thirds of the time of an iteration; docs/performance.md has its error"
         )
@@ -305,10 +316,3 @@ def _advice(workspace: Workspace, parts: Mapping[str, float], compiled: bool, pe
     if peak > 0.8 * min(free + peak, total_memory(workspace.device)):
         advice.append("memory is short: set engine.memory, such as engine.memory=2GiB, or lower match.batch_syn")
     return advice
-
-
-def _has_bf16(device: torch.device) -> bool:
-    """Whether products in bf16 are faster than in single precision here."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    return bool(torch.cpu._is_avx512_bf16_supported()) if hasattr(torch.cpu, "_is_avx512_bf16_supported") else False
