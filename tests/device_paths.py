@@ -1,5 +1,8 @@
-"""What runs on a GPU, as small calls that no value is asked of: on torch's `meta` device in `test_stand_in.py`, and with tensors that
-say they are on a CUDA device in `fake_cuda.py`. Either refuses what a GPU would: tensors of the CPU among those of the device."""
+"""What runs on a GPU, as small calls that no value is asked of.
+
+`test_stand_in.py` makes them on torch's `meta` device, `fake_cuda.py` with tensors that say they are on a CUDA device. Either
+refuses what a GPU would: tensors of the CPU among those of the device.
+"""
 
 from collections.abc import Callable, Iterator
 from functools import cache, partial
@@ -197,7 +200,7 @@ def settings(method: str, **keys: Any) -> DistillSettings:
         "match.batch_syn": 5,
         "outer.iterations": 3,
         "experts.batch_size": 8,
-        "eval.epochs": 2,
+        "eval.epochs": 1,
         "eval.batch_size": 3,
         "enhance.cam_every": 1,
     }
@@ -317,7 +320,6 @@ def _evaluation(device: torch.device, name: str) -> None:
     classes = torch.arange(CLASSES).repeat_interleave(2)
     small = SmallSet(torch.rand(8, *SHAPE), torch.rand(8, CLASSES), classes, 0.01, "logits")
     evaluated(device, evaluator, small)
-    there(device, evaluator.random_subset(2, 0.01, 0).images)
 
 
 @path("AlexNet", "ConvNetD1-w4-batchnorm")

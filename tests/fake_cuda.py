@@ -136,6 +136,7 @@ def main() -> int:
         "memory_allocated": lambda device=None: 0,
         "max_memory_allocated": lambda device=None: 0,
         "reset_peak_memory_stats": lambda device=None: None,
+        "is_bf16_supported": lambda including_emulation=True: True,
         "_lazy_init": lambda: None,
     }
     for name, answer in answers.items():
@@ -146,6 +147,8 @@ def main() -> int:
             result = work()
         return result, Taken(count.peak, count.held)
 
+    torch.cuda.amp.common.amp_definitely_not_available = lambda: False
+    torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(…, device=…) makes one of the CPU, and moves it where a mode sees it
     engine.measure = measured
     torch.nn.Module._apply = replaced  # type: ignore[method-assign]  # torch's own swaps tensors in place, which fake ones refuse
 

@@ -17,7 +17,6 @@ from torch.nn.functional import one_hot
 
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.distilled.view_labels import StoredViews
-from limbeck.runtime.devices import has_values
 
 Kind = Literal["logits", "probabilities", "hard"]
 SUM_ERROR = 1e-2  # of probabilities: half precision and many classes
@@ -106,24 +105,17 @@ def _problem(small: SmallSet) -> str | None:
         return f"classes must be int64 {[len(images)]}, not {classes.dtype} {list(classes.shape)}"
     if not 0 <= int(classes.min()) <= int(classes.max()) < labels.shape[1]:
         return f"classes must be in 0 … {labels.shape[1] - 1}"
+    if not bool(images.isfinite().all()) or not bool(labels.isfinite().all()):
+        return "images and labels must be finite"
     if small.kind not in get_args(Kind):
         return f"kind {small.kind!r} is not one of {', '.join(get_args(Kind))}"
-    if has_values(images.device) and (wrong := _wrong_values(images, labels, small.kind)):
-        return wrong
+    if small.kind == "hard" and not is_one_hot(labels):
+        return "hard labels must be one-hot"
+    if small.kind == "probabilities" and not are_probabilities(labels):
+        return "probabilities must be rows ≥ 0 that sum to 1"
     if small.syn_lr is not None and not (math.isfinite(small.syn_lr) and small.syn_lr > 0):
         return f"syn_lr must be finite and above 0, not {small.syn_lr}"
     return None if small.views is None else small.views.problem(images, labels.shape[1])
-
-
-def _wrong_values(images: Tensor, labels: Tensor, kind: Kind) -> str | None:
-    """What is wrong with the numbers, or None."""
-    if not bool(images.isfinite().all()) or not bool(labels.isfinite().all()):
-        return "images and labels must be finite"
-    if kind == "hard" and not is_one_hot(labels):
-        return "hard labels must be one-hot"
-    if kind == "probabilities" and not are_probabilities(labels):
-        return "probabilities must be rows ≥ 0 that sum to 1"
-    return None
 
 
 def is_one_hot(labels: Tensor) -> bool:

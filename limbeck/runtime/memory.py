@@ -79,7 +79,7 @@ class Count(TorchDispatchMode):
     """
 
     def __init__(self, device: torch.device = STAND_IN) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.device, self.held, self.peak = device, 0, 0
         self._seen: dict[int, weakref.ref[Any]] = {}
 

@@ -16,7 +16,7 @@ import torch
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_micro_batch, output_sizes, sizes
 from limbeck.runtime.compiling import keep_compiled_code
-from limbeck.runtime.devices import on_gpu, one_thread
+from limbeck.runtime.devices import has_values, on_gpu, one_thread
 from limbeck.runtime.executor import cores
 from limbeck.runtime.memory import free_memory
 from limbeck.training.gradient import Gradient, Loss
@@ -60,7 +60,7 @@ class Compute:
 
     def compiles(self, steps: int) -> bool:
         """Whether a training of so many small steps is compiled; see `weighed`."""
-        return {"yes": True, "no": False, "auto": steps >= COMPILE_FROM_STEPS}[self.compile]
+        return has_values(self.device) and {"yes": True, "no": False, "auto": steps >= COMPILE_FROM_STEPS}[self.compile]
 
     def gradient(self, loss: Loss, shape: tuple[int, int, int], steps: int, batches: Iterable[int]) -> Gradient:
         """The gradient that a training descends along: compiled where that pays and works.
