@@ -2,17 +2,19 @@
 
     python benchmarks/gpu_memory.py [--output benchmarks/results/gpu-memory.json]
 
-Tensors are counted on torch's `meta` device, as `limbeck plan RECIPE --device cuda` does; blank images stand for the data sets. What
-libraries take within an operation, and the driver's context, come on top.
+Tensors are counted on torch's `meta` device, as `limbeck plan RECIPE --device cuda` does; blank images stand for the data sets.
+What libraries take within an operation, and the driver's context, come on top.
 """
 
 import argparse
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from limbeck.data.imageset import ImageSet
 from limbeck.matching.engine import Arrangement
 from limbeck.recipes import load_recipe
@@ -22,7 +24,6 @@ from limbeck.runs.settings import DistillSettings, settle
 from limbeck.runtime.devices import STAND_IN
 from limbeck.runtime.files import write_json
 from limbeck.runtime.progress import NoProgress
-from table import print_table
 
 GIB = 2**30
 # Guo et al., "Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching" (DATM), 2023: its configurations.
@@ -56,10 +57,12 @@ def blank(case: Case) -> DistillSettings:
     """The settings with images that show nothing."""
     labels = np.arange(case.classes).repeat(case.settings.ipc)
     draws = np.random.default_rng(0)
-    x = np.broadcast_to(draws.integers(0, 256, (1, 3, case.size, case.size), dtype=np.uint8), (len(labels), 3, case.size, case.size))
+    x = np.broadcast_to(
+        draws.integers(0, 256, (1, 3, case.size, case.size), dtype=np.uint8), (len(labels), 3, case.size, case.size)
+    )
     every = slice(None, None, case.settings.ipc)
     source = ImageSet.from_arrays(x, labels, x[every], labels[every], x_val=x[every], y_val=labels[every])
-    data = replace(case.settings.data, source=source, size=case.size, classes=None)
+    data = replace(case.settings.data, source=source, size=None, per_class=None)
     return replace(case.settings, data=data)
 
 
@@ -78,24 +81,34 @@ def row(case: Case, ways: dict[str, dict[str, Any]]) -> dict[str, Any]:
 WAYS: dict[str, dict[str, Any]] = {
     "unroll": {"kind": "unroll"},
     "whole batches": {"arrangement": Arrangement(compiled=True)},
-    "tesla": {"kind": "tesla", "arrangement": Arrangement(compiled=True)},
-    "4GB": {"memory": "4GB"},
-    "3.5GB": {"memory": "3.5GB"},
+    "engine.memory=4GB": {"memory": "4GB"},
 }
 
 
 def line(found: dict[str, Any]) -> list[str]:
     """Of the table."""
     peaks = [f"{found['ways'][name]['peak'] / 1e9:.1f} GB" for name in WAYS]
-    engine = found["ways"]["3.5GB"]["engine"]
-    return [found["name"], str(found["steps"]), str(found["batch"]), *peaks, str(engine["micro_batch"] or "all"), str(engine["kept"])]
+    engine = found["ways"]["engine.memory=4GB"]["engine"]
+    return [
+        found["name"],
+        str(found["steps"]),
+        str(found["batch"]),
+        *peaks,
+        str(engine["micro_batch"] or "all"),
+        str(engine["kept"]),
+    ]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="memory of a GPU at published settings, computed")
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
-    rows = [row(case, WAYS) for case in cases()]
-    print_table(["setting", "T", "batch", *WAYS, "micro-batch", "steps kept"], map(line, rows))
+    rows = []
+    for case in cases():
+        rows.append(row(case, WAYS))
+        print(f"{case.name}: {', '.join(line(rows[-1])[3:])}", file=sys.stderr, flush=True)
+    heads = ["setting", "T", "batch", *WAYS, "micro-batch", "steps kept"]
+    for words in (heads, ["---"] * len(heads), *map(line, rows)):
+        print(f"| {' | '.join(words)} |")
     if arguments.output:
         write_json(arguments.output, {"computed": True, "rows": rows})

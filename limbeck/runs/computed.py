@@ -2,9 +2,9 @@
 
     peak = X, Y, their velocities and average + the most of (an iteration, maps, an evaluation)
 
-An iteration is counted at two small numbers of steps, of which its memory is a linear function. What a library needs within one
-operation is not counted, nor the context of the driver; compiled passes hold less in between than the closed form that is counted
-in their place.
+An iteration is counted with few steps; a walk back holds a θ for every one more, and other ways grow along a line. What a library
+needs within one operation is not counted, nor the context of the driver; compiled passes hold less in between than the closed form
+that is counted in their place.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ from limbeck.runtime.memory import measure
 from limbeck.training.images import HELD_BYTES, TensorImages
 from limbeck.training.targets import Labels
 
-FEW_STEPS = (3, 4)
+FEW_STEPS = 3
 FEW_IMAGES = (32, 64)  # of maps, which are made of 32 images at a time
 LOOKED_AT = 512
 
@@ -96,7 +96,14 @@ def computed(workspace: Workspace, validation_images: int = 0, arrangement: Arra
     def weighed(few: int) -> int:
         return measure(lambda: dataclasses.replace(enhancement, classes=classes[:few]).weights(x[:few], 0), device)[1].peak
 
-    iterations = _along(iteration, FEW_STEPS, settings.match.syn_steps) if engine else iteration(None)
+    few = max(FEW_STEPS, -(-total // min(settings.match.batch_syn or total, total)))  # with a smaller last batch, if there is one
+    few = FEW_STEPS if engine and len(workspace.problem().batches) == 1 else few
+    steps = settings.match.syn_steps
+    if engine and isinstance(engine[1], WalkBack):
+        more = 0 if engine[1].on_host else engine[1].steps_back(steps) - engine[1].steps_back(min(few, steps))
+        iterations = iteration(min(few, steps)) + more * 4 * workspace.network.num_parameters
+    else:
+        iterations = _along(iteration, (few, 2 * few), steps) if engine else iteration(None)
     stages = {
         "iterations": iterations + _kept(workspace, engine[2] if engine else None),
         "maps": _along(weighed, FEW_IMAGES, total) if enhancement.active else 0,

@@ -6,6 +6,7 @@ import sys
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -84,15 +85,16 @@ class Count(TorchDispatchMode):
         self._seen: dict[int, weakref.ref[Any]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        tree_map_only(torch.Tensor, partial(self._see, made=False), (args, kwargs))  # a view of an older one is no new one
         result = func(*args, **(kwargs or {}))
-        tree_map_only(torch.Tensor, self._see, result)
+        tree_map_only(torch.Tensor, partial(self._see, made=True), result)
         return result
 
-    def _see(self, tensor: torch.Tensor) -> None:
+    def _see(self, tensor: torch.Tensor, made: bool) -> None:
         if tensor.device.type != self.device.type:
             return
         storage = tensor.untyped_storage()
-        key, size = storage._cdata, -(-storage.nbytes() // GRAIN) * GRAIN
+        key, size = storage._cdata, -(-storage.nbytes() // GRAIN) * GRAIN * made
         if key in self._seen:
             return
 

@@ -194,12 +194,12 @@ def test_tensors_of_the_stand_in_are_counted_by_hand() -> None:
     assert taken == Taken(7 * size, 2 * size)
 
 
-def test_the_count_of_exact_is_its_closed_form() -> None:
-    """T more steps hold T more θ and nothing else; a step's memory does not depend on T."""
+def test_views_and_older_tensors_are_not_counted() -> None:
+    older = torch.empty(1000, device="meta")
     with Count() as count:
         held = [torch.empty(1000, device="meta") for _ in range(3)]
-        view = held[0][:10]  # the same bytes
-        assert count.held == 3 * 4096 and view.shape == (10,)
+        views = held[0][:10], older[5:], older.add_(1)
+        assert count.held == 3 * 4096 and len(views) == 3
         del held
-        assert count.held == 4096
+        assert count.held == 4096  # the view's
     assert count.peak == 3 * 4096
