@@ -10,11 +10,11 @@ import torch
 from filelock import Timeout
 
 from limbeck.matching.engine import Arrangement
-from limbeck.runs.settings import DistillSettings
+from limbeck.runs.flat_settings import FlatSettings
+from limbeck.runs.settings import DistillSettings, flat
 from limbeck.runs.workspace import Resolved, resolve
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
-from limbeck.runtime.fingerprint import encodable
 from limbeck.runtime.kept import lock
 from limbeck.runtime.memory import peak_memory
 
@@ -61,11 +61,8 @@ class RunFolder:
                 raise UsageError(f"{key}: {asked!r} is not {held!r}, which the run in {str(self.path)!r} was started with")
 
     def _differences(self) -> list[tuple[str, Any, Any]]:
-        found, wanted = _flatten(own_json(self.settings_file)), _flatten(encodable(self.settings))
         # A run that was begun before a key was known went by that key's default.
-        known = _flatten(encodable(DistillSettings()))
-        rows = [(key, wanted.get(key), found.get(key, known.get(key))) for key in sorted(found.keys() | wanted.keys())]
-        return [row for row in rows if row[1] != row[2]]
+        return sorted(FlatSettings.of(self.settings).differences(FlatSettings(flat(own_json(self.settings_file)))))
 
     def open(self, data: str) -> None:
         """Write the settings and the decisions, or refuse to resume on images of another fingerprint than `data`."""
@@ -151,10 +148,3 @@ def own_json(path: Path) -> dict[str, Any]:
         return dict(value)
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"output: {str(path)!r} is broken ({error}); start anew in another folder") from error
-
-
-def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    rows: dict[str, Any] = {}
-    for key, item in value.items():
-        rows |= _flatten(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
-    return rows

@@ -96,14 +96,6 @@ def encodable(value: Any) -> Any:
     return {key: encodable(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested groups as dotted keys."""
-    rows: dict[str, Any] = {}
-    for key, item in value.items():
-        rows |= flatten(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
-    return rows
-
-
 def fingerprint(*values: Any) -> str:
     """Sixteen hexadecimal digits that identify `values` (data classes, dictionaries, lists, numbers, strings)."""
     text = json.dumps([plain(value) for value in values], sort_keys=True, allow_nan=True)
