@@ -1,6 +1,8 @@
 """The memory of a GPU that is not there: what is counted is linear in the steps, and is what a longer count finds."""
 
+import importlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,3 +47,13 @@ def test_the_command_plans_for_a_gpu_that_is_not_there(capsys: pytest.CaptureFix
     assert main(["plan", "scenes", "--device", "cuda", *words]) == 0
     shown = capsys.readouterr().out
     assert "no CUDA device is here" in shown and "an iteration" not in shown and "in all" not in shown
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "most"), [("CIFAR-100, IPC 10, DATM", 4e9), ("ImageNette, IPC 50, EDF", 16e9)])
+def test_published_settings_fit(name: str, most: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    gpu_memory = importlib.import_module("gpu_memory")
+    case = next(case for case in gpu_memory.cases() if case.name == name)
+    found = gpu_memory.row(case, {"4GB": {"memory": "4GB"}})["ways"]["4GB"]
+    assert found["peak"] <= most
