@@ -37,6 +37,7 @@ from limbeck.networks.flat import flat_network
 from limbeck.runs.distill import distill
 from limbeck.runs.settings import settle
 from limbeck.runtime.devices import environment, on_gpu, repeatable, resolve_device, synchronize
+from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_tensors, write_json
 from limbeck.runtime.memory import measure
 
@@ -300,8 +301,12 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--stages", default=",".join(stage.__name__ for stage in STAGES))
     given = parser.parse_args(words)
     data = {"data.source": given.data, **({} if given.root is None else {"data.root": given.root})}
-    device, sizes = resolve_device(given.device), TOY if given.toy else Sizes()
-    bench, failed = Bench(device, sizes, data, given.output, time.monotonic() + SECONDS), 0
+    try:
+        device = resolve_device(given.device)
+    except UsageError as error:
+        parser.exit(2, f"{parser.prog}: --device: {str(error).removeprefix('engine.device: ')}\n")
+    bench = Bench(device, TOY if given.toy else Sizes(), data, given.output, time.monotonic() + SECONDS)
+    failed = 0
     repeatable(device)
     for stage in STAGES:
         if stage.__name__ not in given.stages.split(","):

@@ -5,11 +5,14 @@ from typing import Any
 import pytest
 import torch
 
+from limbeck.augmentation import Dsa
 from limbeck.cli.main import main
 from limbeck.losses import soft_cross_entropy
-from limbeck.matching.adjoint import Exact, Unroll
+from limbeck.matching.adjoint import Adjoint, Exact, InnerLoop, Tesla, Unroll
+from limbeck.matching.distances import MatchingLoss
 from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
 from limbeck.matching.settings import EngineSettings
+from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.networks.flat import flat_network
 from limbeck.runtime import devices
 from limbeck.runtime.devices import (
@@ -192,6 +195,20 @@ def test_tensors_of_the_stand_in_are_counted_by_hand() -> None:
     assert [one.shape for one in found] == [(64, 64)] * 2
     # x, W, y, ∂y, ∂z, then ∂x or ∂W on top; both of these remain.
     assert taken == Taken(7 * size, 2 * size)
+
+
+@pytest.mark.parametrize("adjoint", [Exact(), Exact(kept=2), Tesla(), Unroll()])
+def test_the_count_is_what_a_profiler_measures_on_the_cpu(adjoint: Adjoint) -> None:
+    def peak(device: torch.device) -> int:
+        network = flat_network("ConvNetD2-w16", (3, 32, 32), 10).to(device)
+        draws, size = torch.Generator().manual_seed(0), network.num_parameters
+        theta, target, x, y, eta = (
+            torch.rand(shape, generator=draws).to(device) for shape in ((size,), (size,), (20, 3, 32, 32), (20, 10), ())
+        )
+        inner = InnerLoop(StudentStep(network, soft_cross_entropy), theta, draw_steps((20, 3, 32, 32), None, 3, Dsa("crop"), 0, 0))
+        return measure(lambda: adjoint(inner, x, y, eta, MatchingLoss(theta, target)), device)[1].peak
+
+    assert peak(STAND_IN) == pytest.approx(peak(CPU), rel=0.02)
 
 
 def test_views_and_older_tensors_are_not_counted() -> None:
