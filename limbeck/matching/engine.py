@@ -25,6 +25,7 @@ from limbeck.runtime.compiling import keep_compiled_code
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.memory import free_memory, measure
 from limbeck.runtime.progress import Progress
+from limbeck.runtime.records import Record
 from limbeck.training.gradient import Loss
 
 # Compiling costs about half a minute and saves some ten milliseconds a step: below so many steps it does not pay.
@@ -35,7 +36,7 @@ LEAST_GAIN = 0.03
 
 
 @dataclass(frozen=True, slots=True)
-class Arrangement:
+class Arrangement(Record):
     """What was decided: whether the step is compiled, images per micro-batch (None: all), steps kept, θ_n on the host."""
 
     compiled: bool

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -96,12 +96,13 @@ def encodable(value: Any) -> Any:
     return {key: encodable(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
-def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested groups as dotted keys."""
-    rows: dict[str, Any] = {}
+def leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """What nested groups hold, by dotted keys."""
     for key, item in value.items():
-        rows |= flatten(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
-    return rows
+        if isinstance(item, Mapping):
+            yield from leaves(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item
 
 
 def fingerprint(*values: Any) -> str:

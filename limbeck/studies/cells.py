@@ -19,7 +19,7 @@ from limbeck.accuracy import Accuracies
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_json, write_json
-from limbeck.runtime.fingerprint import encodable, fingerprint, flatten
+from limbeck.runtime.fingerprint import encodable, fingerprint, leaves
 from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.records import Record
 
@@ -83,8 +83,8 @@ class Cell:
 
 def changed(settings: DistillSettings) -> dict[str, Any]:
     """The dotted keys whose values are not the defaults, apart from `PLACES`, in JSON's types."""
-    defaults = flatten(encodable(DistillSettings()))
-    rows = flatten(encodable(settings))
+    defaults = dict(leaves(encodable(DistillSettings())))
+    rows = dict(leaves(encodable(settings)))
     return {key: value for key, value in rows.items() if value != defaults[key] and key not in PLACES}
 
 

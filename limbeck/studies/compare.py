@@ -21,7 +21,7 @@ from limbeck.runs.settings import DistillSettings, dotted
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json, write_text
-from limbeck.runtime.fingerprint import described, encodable, flatten
+from limbeck.runtime.fingerprint import described, encodable, leaves
 from limbeck.runtime.kept import elsewhere
 from limbeck.runtime.progress import LogProgress, NoProgress, Progress
 from limbeck.studies.cells import Cell
@@ -373,9 +373,9 @@ def check_alike(cells: Sequence[Cell]) -> list[str]:
     for cell in cells:
         groups.setdefault((cell.facts["ipc"], cell.facts["seed"]), []).append(cell)
     for group in groups.values():
-        first, base = group[0], flatten(encodable(group[0].settings))
+        first, base = group[0], dict(leaves(encodable(group[0].settings)))
         for cell in group[1:]:
-            own = flatten(encodable(cell.settings))
+            own = dict(leaves(encodable(cell.settings)))
             for key in (key for key in base if base[key] != own.get(key) and key not in FREE):
                 a, b = (f"{key} {row.get(key)!r} in {one.facts['method']}" for row, one in ((own, cell), (base, first)))
                 if key.startswith(SAME):
