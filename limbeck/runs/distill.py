@@ -40,8 +40,10 @@ from limbeck.training.images import TensorImages
 from limbeck.training.train import logits_of
 
 # What of a result goes into the set's metadata.
-IN_METADATA = ("accuracy", "recovery_ratio", "lossless", "compression", "gain", "best_iteration", "protocol", "network", "networks")
-IN_METADATA += ("view_labels", "data")
+IN_METADATA = (
+    *("accuracy", "recovery_ratio", "lossless", "compression", "gain", "best_iteration", "protocol", "network", "networks"),
+    *("view_labels", "data"),
+)
 
 
 def train_experts(settings: DistillSettings, *, progress: Progress | None = None, shard: Shard = Shard()) -> TrajectoryStore:
@@ -88,12 +90,8 @@ def distill(
         if workspace.start is not None:
             folder.hold_start(content_of(workspace.start))
         resolved = folder.state.resolved
-        require(
-            str(workspace.device) == resolved.device,
-            "engine.device",
-            str(workspace.device),
-            f"{resolved.device!r}, where the run was started",
-        )
+        here, accepted = str(workspace.device), f"{resolved.device!r}, where the run was started"
+        require(here == resolved.device, "engine.device", here, accepted)
         repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
         if folder.results_file.exists():
             return own_json(folder.results_file, RunResult.from_dict)
