@@ -12,7 +12,7 @@ from typing import Any
 
 from limbeck.methods.method import Method
 from limbeck.methods.registry import method_of
-from limbeck.runs.settings import DistillSettings, value_of
+from limbeck.runs.settings import DistillSettings, Keys, value_of
 
 # What a method is measured on and by; teachers, because they go with the network.
 MEASURED = ("data.", "network", "augment.", "eval.", "ipc", "seed", "output", "rded.teacher", "sre2l.teacher")
@@ -20,7 +20,7 @@ RATES = ("lr_img", "img_momentum", "lr_label", "label_momentum", "lr_lr", "lr_mo
 OF_THE_LOSS = tuple(f"outer.{name}" for name in RATES)
 
 
-def switched(held: Mapping[str, Any], old: str, new: str, beside: Mapping[str, Any]) -> dict[str, Any]:
+def switched(held: Mapping[str, Any], old: str, new: str, beside: Mapping[str, Any]) -> Keys:
     """The recipe's settings with the method `new`, to lie over its preset.
 
     Args:
@@ -42,7 +42,7 @@ def switched(held: Mapping[str, Any], old: str, new: str, beside: Mapping[str, A
     if was.preset.get("schedule.kind") == "uniform" and "schedule.max_start_epoch" in kept:
         # A range that was whole from the start stays so, unless the method's own recipe widens it.
         lent.setdefault("schedule.first_max_start_epoch", kept["schedule.max_start_epoch"])
-    return {**measured, **lent, **kept, "method": new}
+    return Keys({**measured, **lent, **kept, "method": new})
 
 
 def _share_a_loss(was: Method, now: Method) -> bool:
