@@ -27,6 +27,7 @@ from limbeck.matching.distances import Distance
 from limbeck.matching.schedules import Schedule
 from limbeck.methods.method import Method
 from limbeck.methods.outer import Callback
+from limbeck.methods.presets import PARTS
 from limbeck.methods.registry import METHODS
 from limbeck.networks.factory import Factory
 from limbeck.runs import distill as running
@@ -106,21 +107,8 @@ def distill(
         >>> len(run.distilled), 0 <= run.accuracy.distilled.mean <= 1
         (10, True)
     """
-    named = {
-        "network": network,
-        "ipc": ipc,
-        "seed": seed,
-        "iterations": iterations,
-        "criterion": criterion,
-        "distance": distance,
-        "schedule": schedule,
-        "weighting": weighting,
-        "cam": cam,
-        "adjoint": adjoint,
-        "augmentation": augmentation,
-        "init": init,
-        "protocol": protocol,
-    }
+    parts = zip(PARTS, (criterion, distance, schedule, weighting, cam, adjoint, augmentation, init), strict=True)
+    named = {"network": network, "ipc": ipc, "seed": seed, "iterations": iterations, **dict(parts), "protocol": protocol}
     made = settings_of(data, method, {**named, **settings})
     with _folder(output) as folder:
         result = running.distill(

@@ -157,7 +157,7 @@ class DistillSettings(Checked):
         accepted = f"at least schedule.max_start_epoch − 1 + match.expert_epochs ({reached})"
         enough = not method.experts or self.experts.train_epochs >= reached
         require(enough, "experts.train_epochs", self.experts.train_epochs, accepted)
-        require(self.labels == "hard" or method.soft, "labels", self.labels, f"hard, which {name} needs")
+        require(self.labels in ("hard", method.labels), "labels", self.labels, f"hard, which {name} needs")
 
 
 def nearest(ipc: int) -> int:
