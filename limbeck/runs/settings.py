@@ -258,7 +258,7 @@ def flat(values: Mapping[Any, Any], prefix: str = "") -> Keys:
         key = f"{prefix}{name}"
         inner = Keys({key: value})
         if any(known.startswith(f"{key}.") for known in key_types()):
-            value = value.values() if isinstance(value, Checked) else value
+            value = dict(value.items()) if isinstance(value, Checked) else value
             inner = flat(value or {}, f"{key}.") if value is None or isinstance(value, Mapping) else inner
         if twice := keys.keys() & inner.keys():
             raise UsageError(f"{min(twice)}: is given twice")

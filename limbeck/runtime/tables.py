@@ -1,14 +1,16 @@
-"""What results show: text that fits into a terminal, and the same for a notebook."""
+"""What results show: text that fits into a terminal, and the same for a notebook, with pictures."""
 
+import base64
 import html
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
+from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from rich.table import Table
 
 
@@ -117,3 +119,25 @@ def paths_text(paths: Mapping[str, str]) -> str:
     """A line each, unbroken."""
     width = max(map(len, paths), default=0) + 1
     return "\n".join(f"{name + ':':{width}} {path}" for name, path in paths.items())
+
+
+def uri(image: "Image") -> str:
+    """The image as a PNG data URI."""
+    buffer = BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def picture(image: "Image", height: int) -> str:
+    """The image as HTML, so many pixels high, without smoothing."""
+    return f'<img src="{uri(image)}" style="height: {height}px; image-rendering: pixelated">'
+
+
+def table(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as HTML: text is escaped, but for pictures, which begin with their tag."""
+
+    def cell(value: object) -> str:
+        return str(value) if str(value).startswith("<img ") else html.escape(str(value))
+
+    shown = ("".join(f"<td>{cell(value)}</td>" for value in row) for row in rows)
+    return "<table>" + "".join(f"<tr>{row}</tr>" for row in shown) + "</table>"
