@@ -308,11 +308,11 @@ class _Translation:
         files, each = self.all.get("max_files"), self.all.get("max_experts")
         if files is not None and each is not None:
             values["experts.num_experts"] = files * each
-        if self.kind != "mtt" and not {"experts.rho_max", "experts.alpha"} & values.keys():
+        said = {"experts.rho_max", "experts.alpha"} & values.keys()
+        if said or self.kind != "mtt":
             values["experts.optimiser"] = "gsam"
+        if self.kind != "mtt" and not said:
             self.notes.append("experts are trained with GSAM as published; the file does not say how its own were")
-        elif {"experts.rho_max", "experts.alpha"} & values.keys():
-            values["experts.optimiser"] = "gsam"
         if self.all.get("decay"):
             self._decay(values)
         if self.kind == "pad" and self.all.get("batch_syn") is None and "batch_syn" not in self.given:

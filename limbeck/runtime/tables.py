@@ -99,9 +99,11 @@ def wrapped(sentence: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Such as 3 min 20 s."""
+    """A time for people: 0.42 s, 12.3 s, 4 min 05 s, 2 h 07 min."""
+    if seconds < 59.95:
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"
 
 
 def tree(value: Mapping[str, Any], indent: int = 2) -> list[str]:

@@ -39,7 +39,7 @@ def test_a_run_shows_itself() -> None:
     found = RunResult.from_dict(HELD)
     text = str(found)
     assert max(map(len, text.splitlines())) <= 80
-    facts = ("40.0 ± 1.2 %", "protocol: dd 1, 1000 epochs, network ConvNetD3", "25.0 % of the iterations", "1 min 1 s", "runs/a")
+    facts = ("40.0 ± 1.2 %", "protocol: dd 1, 1000 epochs, network ConvNetD3", "25.0 % of the iterations", "1 min 01 s", "runs/a")
     for words in facts:
         assert words in " ".join(text.split())
     assert "<td>Distilled images</td>" in found._repr_html_()
