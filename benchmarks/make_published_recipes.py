@@ -12,7 +12,7 @@ from typing import Any
 
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.files import write_text
-from limbeck.runtime.fingerprint import flatten, plain
+from limbeck.runtime.fingerprint import leaves, plain
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent / "limbeck" / "recipes"
@@ -104,7 +104,7 @@ def _header(name: str, row: dict[str, str], printed: dict[str, str] | None) -> s
 
 def _yaml(values: dict[str, Any]) -> str:
     """What differs from the defaults, group by group; keys that Limbeck does not know are written for it to refuse."""
-    defaults = flatten(plain(DistillSettings()))
+    defaults = dict(leaves(plain(DistillSettings())))
     lines: list[str] = []
     open_group = ""
     for key, value in values.items():

@@ -49,8 +49,8 @@ class Run:
     """
 
     path: Path
-    settings: dict[str, Any]
-    state: dict[str, Any]
+    settings: Mapping[str, Any]
+    state: Mapping[str, Any]
     result: RunResult | None
     metrics: dict[str, list[Row]]
     snapshots: list[Snapshot]
@@ -86,16 +86,23 @@ def read_run(path: Path) -> Run:
             metrics.setdefault(str(row.get("kind")), []).append(row)
     return Run(
         path,
-        settings=_read(path / "settings.json", notes, lambda file: dict(read_json(file))) or {},
-        state=_read(path / "state.json", notes, lambda file: dict(read_json(file))) or {},
+        settings=_read(path / "settings.json", notes, _object) or {},
+        state=_read(path / "state.json", notes, _object) or {},
         result=_read(
-            path / "results.json", notes, lambda file: RunResult.from_dict(held) if (held := dict(read_json(file))) else None
+            path / "results.json", notes, lambda file: RunResult.from_dict(held) if (held := _object(file)) else None
         ),
         metrics=metrics,
         snapshots=_snapshots(path, notes),
         distilled=_distilled(path, notes),
         notes=notes,
     )
+
+
+def _object(path: Path) -> Mapping[str, Any]:
+    """The object in a file of JSON."""
+    if not isinstance(value := read_json(path), Mapping):
+        raise TypeError(f"{path.name} holds no object")
+    return value
 
 
 def _read(path: Path, notes: list[str], read: Callable[[Path], T]) -> T | None:
