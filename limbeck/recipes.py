@@ -15,15 +15,20 @@ from typing import Any, Union
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
+from limbeck.methods.method import Method
+from limbeck.methods.registry import method_of
 from limbeck.runs.settings import DEFAULT, DistillSettings, Keys, flat, settle, typed_keys, value_of
 from limbeck.runs.settings import key_types as key_types
-from limbeck.runs.switch import switched
 from limbeck.runs.unread import idle_keys
 from limbeck.runtime.checked import text_kinds
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.fingerprint import plain
 
 FOLDER = Path(__file__).with_suffix("")
+# What a method is measured on and by; teachers, because they go with the network.
+MEASURED = ("data.", "network", "augment.", "eval.", "ipc", "seed", "output", "rded.teacher", "sre2l.teacher")
+RATES = ("lr_img", "img_momentum", "lr_label", "label_momentum", "lr_lr", "lr_momentum", "max_match_loss")
+OF_THE_LOSS = tuple(f"outer.{name}" for name in RATES)
 
 
 def recipe_names(folder: Path = FOLDER) -> list[str]:
@@ -72,7 +77,13 @@ def describe(recipe: str) -> str:
 def load_recipe(recipe: str, overrides: Mapping[str, str] | None = None) -> DistillSettings:
     """The settings of a recipe, given by name or by the path of a YAML file, under the overrides.
 
-    Where these name another method than the recipe's, what of it is that method's gives way (`runs.switch`).
+    Where these name another method than the recipe's:
+
+        stays        data, network, augmentation, evaluation, images per class, seed; sizes of experts, matching and loop
+        gives way    what either method stands for (its preset), and with another loss whatever is in units of the loss
+
+    What gives way, and what the recipe does not say, is the method's own: as its recipe beside this one has it, where there is one
+    (`scenes/dm-ipc1` beside `scenes`), because that is tuned, or else as its preset does.
 
     Args:
         recipe: such as `scenes`, or `mine.yaml`.
@@ -84,7 +95,7 @@ def load_recipe(recipe: str, overrides: Mapping[str, str] | None = None) -> Dist
     wanted, held = typed_keys(overrides or {}, read=_read), _said_in(recipe)
     old = held.get("method", DEFAULT)
     if (new := wanted.get("method", old)) != old:
-        held = switched(held, old, new, _beside(recipe, new, wanted.get("ipc", held.get("ipc", 1))))
+        held = _switched(held, old, new, _beside(recipe, new, wanted.get("ipc", held.get("ipc", 1))))
     return settings_from_plain(held, overrides, origin=f"recipe {recipe}")
 
 
@@ -114,6 +125,30 @@ def _beside(recipe: str, method: str, ipc: int) -> Keys:
     if recipe not in names or not found:
         return Keys()
     return _said_in(found[min(found, key=lambda size: (abs(size - ipc), size))])  # of two as near the smaller
+
+
+def _switched(held: Mapping[str, Any], old: str, new: str, beside: Mapping[str, Any]) -> Keys:
+    """What a recipe for `old` holds with the method `new`, of which a recipe `beside` may say more, to lie over its preset."""
+    was, now = method_of(old), method_of(new)
+    gone = {"method", *was.preset, *now.preset, *(() if _share_a_loss(was, now) else OF_THE_LOSS)}
+    # A preset may say how its method is evaluated: here everything is as it was.
+    evaluation = [key for key in {*was.preset, *now.preset} if _is_measured(key)]
+    measured = {key: was.preset.get(key, value_of(DistillSettings(), key)) for key in evaluation}
+    lent = {key: value for key, value in beside.items() if not _is_measured(key)}
+    kept = {key: value for key, value in held.items() if key not in gone or _is_measured(key)}
+    if was.preset.get("schedule.kind") == "uniform" and "schedule.max_start_epoch" in kept:
+        # A range that was whole from the start stays so, unless the method's own recipe widens it.
+        lent.setdefault("schedule.first_max_start_epoch", kept["schedule.max_start_epoch"])
+    return Keys({**measured, **lent, **kept, "method": new})
+
+
+def _share_a_loss(was: Method, now: Method) -> bool:
+    """Whether step sizes of one are such of the other; what has no loop reads none."""
+    return now.kind != "objective" or (was.steps and now.steps)
+
+
+def _is_measured(key: str) -> bool:
+    return any(key == name or (name.endswith(".") and key.startswith(name)) for name in MEASURED)
 
 
 def _said_in(recipe: str) -> Keys:

@@ -19,9 +19,9 @@ from limbeck.data.registry import find_subset
 from limbeck.experts.settings import ExpertSettings
 from limbeck.methods.registry import METHODS
 from limbeck.recipes import key_types, settings_from_plain
-from limbeck.runs.settings import DistillSettings, Keys
+from limbeck.runs.settings import DistillSettings, Keys, flat
 from limbeck.runtime.errors import UsageError
-from limbeck.runtime.fingerprint import leaves, plain
+from limbeck.runtime.fingerprint import plain
 
 Kind = Literal["edf", "pad", "datm", "mtt"]
 
@@ -193,9 +193,9 @@ def import_values(given: Any, method: str | None = None, *, origin: str = "FILE"
     translated = _Translation(given, kind)
     values = translated.values()
     settings = settings_from_plain({"method": kind, **values}, origin=f"what {origin} says")
-    made = dict(leaves(plain(settings)))
+    made = flat(plain(settings))
     # What a method stands for may depend on the number of images per class.
-    stands_for = dict(leaves(plain(DistillSettings.of(method=kind, ipc=settings.ipc)))) | {"ipc": 1}
+    stands_for = flat(plain(DistillSettings.of(method=kind, ipc=settings.ipc))) | {"ipc": 1}
     differing = {key: made[key] for key in key_types() if key in made and made[key] != stands_for[key] and key != "method"}
     return Imported(
         kind,

@@ -1,7 +1,5 @@
-"""The network that looks at images: one of Limbeck's, trained on the data or kept in a folder, or one of `transformers`.
-
-A folder of `save_network` holds `network.json` (the architecture's name, the shape of its images, the names of its classes) and
-`network.safetensors` (parameters, statistics and preprocessing). Nothing that is read here is ever unpickled.
+"""The network that looks at images: one of Limbeck's, trained on the data or kept in a folder (`network.json` and
+`network.safetensors`), or one of `transformers`. Nothing that is read here is ever unpickled.
 """
 
 from collections.abc import Mapping

@@ -88,9 +88,7 @@ def read_run(path: Path) -> Run:
         path,
         settings=_read(path / "settings.json", notes, _object) or {},
         state=_read(path / "state.json", notes, _object) or {},
-        result=_read(
-            path / "results.json", notes, lambda file: RunResult.from_dict(held) if (held := _object(file)) else None
-        ),
+        result=_read(path / "results.json", notes, lambda file: RunResult.from_dict(held) if (held := _object(file)) else None),
         metrics=metrics,
         snapshots=_snapshots(path, notes),
         distilled=_distilled(path, notes),

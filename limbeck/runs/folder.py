@@ -10,11 +10,11 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from filelock import Timeout
 
-from limbeck.runs.settings import DistillSettings
+from limbeck.runs.flat_settings import FlatSettings
+from limbeck.runs.settings import DistillSettings, flat
 from limbeck.runs.workspace import Resolved, resolve
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
-from limbeck.runtime.fingerprint import encodable, leaves
 from limbeck.runtime.kept import lock
 from limbeck.runtime.memory import peak_memory
 from limbeck.runtime.records import Record
@@ -87,11 +87,9 @@ class RunFolder:
                 raise UsageError(f"{key}: {asked!r} is not {held!r}, which the run in {str(self.path)!r} was started with")
 
     def _differences(self) -> list[tuple[str, Any, Any]]:
-        found = own_json(self.settings_file, lambda held: dict(leaves(held)))
         # A run that was begun before a key was known went by that key's default.
-        wanted, known = (dict(leaves(encodable(settings))) for settings in (self.settings, DistillSettings()))
-        rows = [(key, wanted.get(key), found.get(key, known.get(key))) for key in sorted(found.keys() | wanted.keys())]
-        return [row for row in rows if row[1] != row[2]]
+        found = FlatSettings(own_json(self.settings_file, flat))
+        return sorted(FlatSettings.of(self.settings).differences(found))
 
     def open(self, data: str) -> None:
         """Write the settings and the decisions, or refuse to resume on images of another fingerprint than `data`."""

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -94,15 +94,6 @@ def encodable(value: Any) -> Any:
     if isinstance(value, list):
         return [encodable(item) for item in value]
     return {key: encodable(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """What nested groups hold, by dotted keys."""
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            yield from leaves(item, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", item
 
 
 def fingerprint(*values: Any) -> str:
