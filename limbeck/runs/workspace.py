@@ -123,7 +123,8 @@ class Workspace:
         self.settings.check_method(self.method)
         check_ipc(self.data, self.settings.ipc)
         check_storable(self.settings.view_labels, resolve_protocol(self.settings.eval), self.data.num_classes)
-        check_engine(self.settings.engine, self.network, self.device)
+        for note in check_engine(self.settings.engine, self.network, self.device):
+            self.progress.say(note)
         if not isinstance(build.weighting_of(self.settings.enhance), NoWeighting):
             build.cam_of(self.settings.enhance).check(self.network.module, torch.zeros(1, *self.data.shape, device=self.device))
         if self.method.kind == "objective" and isinstance(self.initialisation, Centre):
