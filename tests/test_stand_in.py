@@ -12,6 +12,8 @@ def test_on_the_stand_in(path: Path) -> None:
     path(STAND_IN)
 
 
-@pytest.mark.parametrize("name", ["way: exact, both, staged, fp32, 3 at a time", "method: edf", "evaluation: kd"])
+@pytest.mark.parametrize(
+    "name", ["way: exact, a step kept, θ on the host, staged, fp32, 3 at a time", "method: edf", "evaluation: kd"]
+)
 def test_on_the_cpu(name: str) -> None:
     PATHS[name](torch.device("cpu"))

@@ -215,7 +215,7 @@ def _micro_batch_that_fits(
         work = _work(problem, adjoint, step)
         if work <= room:
             return decided, work
-        largest = max(step.sizes(max(problem.batches)))
+        largest = max(step.sizes(_dearest(problem, step)))
         fixed = settings.micro_batch != "auto" or problem.network.has_batch_norm
         if largest == 1 or fixed:
             least = (settings.budget() or free_memory(problem.device) // 2) - room + work
@@ -259,7 +259,7 @@ def _steps_to_keep(
 
 def _work(problem: Problem, adjoint: WalkBack, step: StudentStep) -> int:
     """Bytes that one step and its product take beside their inputs, measured."""
-    example = problem.example(max(problem.batches))
+    example = problem.example(_dearest(problem, step))
     by_theta = adjoint.by_theta
 
     def work() -> None:
@@ -268,6 +268,11 @@ def _work(problem: Problem, adjoint: WalkBack, step: StudentStep) -> int:
 
     work()
     return int(1.1 * measure(work, problem.device)[1].peak)
+
+
+def _dearest(problem: Problem, step: StudentStep) -> int:
+    """Of the sizes of batches the one with the largest micro-batches, which need not be the greatest: 116 go by 15, 128 by 8."""
+    return max(problem.batches, key=lambda batch: (max(step.sizes(batch)), batch))
 
 
 def _guess(problem: Problem, decided: Arrangement) -> int:
