@@ -26,6 +26,7 @@ from limbeck.runtime.devices import SLOW_BF16, fast_bf16, has_values, on_gpu, re
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.memory import free_memory, measure
 from limbeck.runtime.progress import Progress
+from limbeck.runtime.records import Record
 from limbeck.training.gradient import Loss
 
 # Compiling costs about half a minute and saves some ten milliseconds a step: below so many steps it does not pay.
@@ -37,7 +38,7 @@ WITHOUT = "which has no instructions for bf16"
 
 
 @dataclass(frozen=True, slots=True)
-class Arrangement:
+class Arrangement(Record):
     """What was decided: whether the step is compiled, images per micro-batch (None: all), steps kept, θ_n on the host.
 
     `precision` is what `auto` has come to; None where the settings name one.
