@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,15 @@ def test_a_stage_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest.M
     assert gpu.main(["--toy", "--device", "cpu", "--output", str(tmp_path), "--stages", "broken,sound"]) == 1
     assert json.loads((tmp_path / "broken.json").read_text())["error"] == "RuntimeError: no such card"
     assert json.loads((tmp_path / "sound.json").read_text())["rows"] == [{"found": 1.5}]
+
+
+def test_what_takes_too_long_is_ended_and_what_it_found_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(bench: object) -> object:
+        yield {"found": 1}
+        time.sleep(60)
+
+    monkeypatch.setattr(gpu, "STAGES", (slow,))
+    monkeypatch.setattr(gpu, "SECONDS", 0.3)
+    assert gpu.main(["--toy", "--device", "cpu", "--output", str(tmp_path), "--stages", "slow"]) == 1
+    kept = json.loads((tmp_path / "slow.json").read_text())
+    assert (kept["error"], kept["rows"]) == ("TimeoutError: no time was left", [{"found": 1}])
