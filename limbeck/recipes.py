@@ -17,10 +17,10 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from limbeck.methods.method import Method
 from limbeck.methods.registry import method_of
-from limbeck.runs.settings import DEFAULT, DistillSettings, check_keys, flat, settle, value_of
+from limbeck.runs.settings import DEFAULT, DistillSettings, Keys, flat, settle, typed_keys, value_of
 from limbeck.runs.settings import key_types as key_types
 from limbeck.runs.unread import idle_keys
-from limbeck.runtime.checked import text_kinds, typed
+from limbeck.runtime.checked import text_kinds
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.fingerprint import plain
 
@@ -92,7 +92,7 @@ def load_recipe(recipe: str, overrides: Mapping[str, str] | None = None) -> Dist
     Raises:
         UsageError: for an unknown recipe or key, an unreadable file, a value of the wrong type or out of range.
     """
-    wanted, held = _typed(overrides or {}), _said_in(recipe)
+    wanted, held = typed_keys(overrides or {}, read=_read), _said_in(recipe)
     old = held.get("method", DEFAULT)
     if (new := wanted.get("method", old)) != old:
         held = _switched(held, old, new, _beside(recipe, new, wanted.get("ipc", held.get("ipc", 1))))
@@ -104,10 +104,10 @@ def remarks(recipe: str, overrides: Mapping[str, str], settings: DistillSettings
 
     Recipes that come with Limbeck give nothing in this sense: several methods share theirs.
     """
-    own = {} if recipe in recipe_names() else _said_in(recipe)
+    own = Keys() if recipe in recipe_names() else _said_in(recipe)
     others = [key for key in own if key not in overrides and not key.startswith("data.")]
     replaced = [key for key in others if own[key] != value_of(settings, key)]
-    idle = [key for key in idle_keys(settings, {**own, **overrides}) if key not in replaced]
+    idle = [key for key in idle_keys(settings, own | overrides) if key not in replaced]
     said = []
     if replaced:
         said.append(f"warning: {settings.method} has its own {', '.join(replaced)}, not the recipe's; key=value sets them")
@@ -116,18 +116,18 @@ def remarks(recipe: str, overrides: Mapping[str, str], settings: DistillSettings
     return said
 
 
-def _beside(recipe: str, method: str, ipc: int) -> dict[str, Any]:
+def _beside(recipe: str, method: str, ipc: int) -> Keys:
     """What the method's own recipe in the folder of this one says, that of the nearest number of images per class; or nothing."""
     names = recipe_names()
     folder = recipe if "/" not in recipe else recipe.rpartition("/")[0]
     pattern = re.compile(rf"{re.escape(folder)}/{re.escape(method)}-ipc(\d+)")
     found = {int(one[1]): name for name in names if (one := pattern.fullmatch(name))}
     if recipe not in names or not found:
-        return {}
+        return Keys()
     return _said_in(found[min(found, key=lambda size: (abs(size - ipc), size))])  # of two as near the smaller
 
 
-def _switched(held: Mapping[str, Any], old: str, new: str, beside: Mapping[str, Any]) -> dict[str, Any]:
+def _switched(held: Mapping[str, Any], old: str, new: str, beside: Mapping[str, Any]) -> Keys:
     """What a recipe for `old` holds with the method `new`, of which a recipe `beside` may say more, to lie over its preset."""
     was, now = method_of(old), method_of(new)
     gone = {"method", *was.preset, *now.preset, *(() if _share_a_loss(was, now) else OF_THE_LOSS)}
@@ -139,7 +139,7 @@ def _switched(held: Mapping[str, Any], old: str, new: str, beside: Mapping[str, 
     if was.preset.get("schedule.kind") == "uniform" and "schedule.max_start_epoch" in kept:
         # A range that was whole from the start stays so, unless the method's own recipe widens it.
         lent.setdefault("schedule.first_max_start_epoch", kept["schedule.max_start_epoch"])
-    return {**measured, **lent, **kept, "method": new}
+    return Keys({**measured, **lent, **kept, "method": new})
 
 
 def _share_a_loss(was: Method, now: Method) -> bool:
@@ -151,15 +151,15 @@ def _is_measured(key: str) -> bool:
     return any(key == name or (name.endswith(".") and key.startswith(name)) for name in MEASURED)
 
 
-def _said_in(recipe: str) -> dict[str, Any]:
+def _said_in(recipe: str) -> Keys:
     """What the recipe's file says, by dotted keys, as the types of the keys."""
     return _given(_read_yaml(recipe), f"recipe {recipe}")
 
 
-def _given(values: Any, origin: str) -> dict[str, Any]:
+def _given(values: Any, origin: str) -> Keys:
     if not isinstance(values, Mapping):
         raise UsageError(f"{origin} {_kind_of(values)}, not keys with values")
-    return _typed(flat(values), f" (in {origin})")
+    return typed_keys(flat(values), f" (in {origin})", _read)
 
 
 def settings_from_plain(
@@ -176,7 +176,7 @@ def settings_from_plain(
     Raises:
         UsageError: when `values` is no mapping; for an unknown key, a value of the wrong type or out of range.
     """
-    return settle(_given(values, origin) | _typed(overrides or {}), imports=imports)
+    return settle(_given(values, origin) | typed_keys(overrides or {}, read=_read), imports=imports)
 
 
 def settings_yaml(settings: DistillSettings) -> str:
@@ -197,13 +197,6 @@ def parse_overrides(words: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"{word!r} is not of the form key=value, such as ipc=10")
         overrides[key] = value
     return overrides
-
-
-def _typed(values: Mapping[str, Any], origin: str = "") -> dict[str, Any]:
-    """The values as the types of their keys, what is text read as such; `origin` is said where an error is."""
-    check_keys(values, origin)
-    kinds = {key: key_types()[key] for key in values}
-    return {key: typed(key, kinds[key], _read(kinds[key], value), value, origin) for key, value in values.items()}
 
 
 def _read(kind: Any, value: Any) -> Any:

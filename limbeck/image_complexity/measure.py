@@ -18,7 +18,7 @@ from limbeck.evaluation.areas import discriminative_area, mean_activation
 from limbeck.image_complexity.classifier import Classifier
 from limbeck.image_complexity.maps import blend, class_means, complexity, look
 from limbeck.image_complexity.settings import ComplexitySettings
-from limbeck.runtime.devices import one_thread
+from limbeck.runtime.devices import on_gpu, one_thread
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import Shard, Ticks, cores, side_by_side, ticks
 from limbeck.runtime.files import write_json
@@ -281,7 +281,7 @@ def fill(measurement: Measurement, shard: Shard = Shard(), progress: Progress = 
     if missing:
         record = {"source": measurement.pictures.fingerprint, "network": measurement.judge.name, "settings": measurement.settings}
         write_json(measurement.folder / "about.json", record)
-    alone = measurement.judge.device.type == "cuda"
+    alone = on_gpu(measurement.judge.device)
     workers = min(measurement.settings.workers or (1 if alone else cores()), len(missing))
     with progress.stage(f"maps, blocks of {BLOCK} images", len(mine), len(mine) - len(missing)) as stage:
         if workers <= 1:

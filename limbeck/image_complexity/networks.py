@@ -76,7 +76,7 @@ def trained(settings: ComplexitySettings, workspace: Workspace) -> Classifier:
     blank = Classifier(settings.network, network.module, data.shape, workspace.preprocessing, data.class_names)
     blank.layers(settings.layer)  # before anything is trained
     evaluator = workspace.evaluator_of(network)
-    full = replace(evaluator.full_data, settings=_OneNetwork(**{**evaluator.settings.values(), "full_seeds": 1}))
+    full = replace(evaluator.full_data, settings=_OneNetwork(**{**dict(evaluator.settings.items()), "full_seeds": 1}))
     if settings.seed:  # at 0 the first network of `limbeck distill` is taken
         full = replace(full, trials=replace(full.trials, seed=settings.seed))
 

@@ -20,7 +20,7 @@ def plain(value: Any) -> Any:
     What else a setting holds becomes a description.
     """
     if isinstance(value, Checked):
-        held = value.values().items()
+        held = value.items()
         return {name: plain(item) if isinstance(item, Checked) or is_data(item) else described(item) for name, item in held}
     if hasattr(type(value), "__json__"):
         return value.__json__()
