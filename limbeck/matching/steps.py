@@ -24,7 +24,7 @@ from limbeck.runtime.lanes import lanes
 from limbeck.runtime.random import generator
 from limbeck.training.gradient import Loss
 
-P = TypeVar("P")
+P = TypeVar("P", bound=tuple[Any, ...])
 R = TypeVar("R")
 
 
@@ -106,6 +106,7 @@ class StudentStep:
     lanes: int = 1
     functions: Derivatives = field(init=False)
     _plain: Reverse = field(init=False, repr=False)
+    _known: set[Any] = field(init=False, repr=False, compare=False, default_factory=set)
 
     def __post_init__(self) -> None:
         if self.micro_batch is not None and self.network.has_batch_norm:
@@ -127,7 +128,7 @@ class StudentStep:
     def gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """g with shape (P,) at θ (P,), x (B, C, H, W), y (B, K)."""
         parts = self._parts(x, y)
-        found = self._each(lambda part: self.functions.gradient(theta, *part), parts)
+        found = self._each("gradient", lambda part: self.functions.gradient(theta, *part), parts)
         if len(parts) == 1:
             return next(found)
         total = torch.zeros_like(theta)
@@ -139,7 +140,9 @@ class StudentStep:
     def keep(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, list[Any]]:
         """g, and for each micro-batch what its product can use of the work done."""
         parts, total, everything = self._parts(x, y), torch.zeros_like(theta), []
-        for part, (gradient, kept) in zip(parts, self._each(lambda part: self.functions.keep(theta, *part), parts), strict=True):
+        for part, (gradient, kept) in zip(
+            parts, self._each("keep", lambda part: self.functions.keep(theta, *part), parts), strict=True
+        ):
             total.add_(gradient, alpha=len(part[0]) / len(x))
             everything.append(kept)
         return total, everything
@@ -159,7 +162,8 @@ class StudentStep:
             by_theta: whether h_θ is wanted.
         """
         parts = [(*part, each) for part, each in zip(self._parts(x, y), kept or cycle((None,)), strict=False)]
-        found = self._each(lambda part: self._pull(theta, *part[:2], cotangent, part[2], by_theta), parts)
+        what = f"pullback, kept {kept is not None}, by θ {by_theta}"
+        found = self._each(what, lambda part: self._pull(theta, *part[:2], cotangent, part[2], by_theta), parts)
         if len(parts) == 1:
             return next(found)
         slope, total, h_x, h_y = theta.new_zeros(()), torch.zeros_like(theta if by_theta else theta[:0]), [], []
@@ -179,9 +183,14 @@ class StudentStep:
         """The sizes of the micro-batches of a batch."""
         return micro_batches.sizes(batch, self.micro_batch, self.lanes)
 
-    def _each(self, function: Callable[[P], R], parts: Sequence[P]) -> Iterator[R]:
-        # Without lanes one by one: a CUDA graph writes its results where the last call's lie.
-        return map(function, parts) if self.lanes == 1 else iter(lanes(self.lanes).map(function, parts))
+    def _each(self, what: str, function: Callable[[P], R], parts: Sequence[P]) -> Iterator[R]:
+        if self.lanes == 1:  # one by one: a CUDA graph writes its results where the last call's lie
+            return map(function, parts)
+        side_by_side, call = lanes(self.lanes), (what, *(len(part[0]) for part in parts))
+        if call not in self._known:  # the first calls compile, which two lanes would do twice
+            self._known.add(call)
+            return (side_by_side.map(function, [part])[0] for part in parts)
+        return iter(side_by_side.map(function, parts))
 
     def _parts(self, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
         return [(part[0], part[1]) for part in micro_batches.split((x, y), self.micro_batch, self.lanes)]
