@@ -6,7 +6,9 @@ of earlier versions, which lack some keys.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
+
+from typing_extensions import Self
 
 from limbeck.accuracy import MINUS, TITLES, Accuracies, Comparison, percent, protocol_name
 from limbeck.distilled.view_labels import ViewsSummary

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import fields
 from types import UnionType
-from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
+
+from typing_extensions import Self
 
 from limbeck.runtime.fingerprint import plain
 
