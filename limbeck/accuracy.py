@@ -6,7 +6,9 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
+
+from typing_extensions import Self
 
 from limbeck.runtime.records import Record
 
@@ -65,7 +67,7 @@ class Accuracy(Record):
     epochs: int | None = None
     lr: float | None = None
 
-    LEFT_OUT: ClassVar = ("epochs", "lr")
+    LEFT_OUT: ClassVar[tuple[str, ...]] = ("epochs", "lr")
 
     @classmethod
     def from_dict(cls, held: Any) -> Self:

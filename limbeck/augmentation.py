@@ -21,7 +21,7 @@ Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation",
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import torch
@@ -31,7 +31,7 @@ from torch.nn.functional import grid_sample
 from limbeck.augmentation_settings import OPERATIONS
 from limbeck.runtime.checked import check_fields, within
 from limbeck.runtime.errors import require
-from limbeck.runtime.fingerprint import described, source_of
+from limbeck.runtime.fingerprint import described, encodable, source_of
 
 Applied = Callable[[Tensor], Tensor]
 SCALE = 1.2
@@ -118,8 +118,8 @@ class Dsa(Augmentation):
     def cropping(self, crop_ratio: float) -> "Dsa":
         return replace(self, crop_ratio=crop_ratio)
 
-    def identity(self) -> dict[str, Any]:
-        return asdict(self)
+    def identity(self) -> Any:
+        return encodable(self)
 
 
 @dataclass(frozen=True, eq=False)

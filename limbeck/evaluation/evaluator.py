@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from limbeck.accuracy import Accuracy
 from limbeck.augmentation import Augmentation
-from limbeck.data.imageset import ImageSet, Split
+from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
+from limbeck.data.split import Split
 from limbeck.distilled.initial import real_subset
 from limbeck.distilled.settings import ViewLabelSettings
 from limbeck.distilled.small_set import Kind, SmallSet

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from limbeck.matching.steps import StepDraw, StudentStep
 from limbeck.runtime.checked import Count, check_fields
+from limbeck.runtime.devices import to_host
 
 Terminal = Callable[[Tensor], Tensor]
 
@@ -199,10 +200,7 @@ class WalkBack(Adjoint):
         return Gradients(value.detach(), d_images, d_labels, d_syn_lr)
 
     def _stored(self, theta: Tensor) -> Tensor:
-        if not (self.on_host and theta.is_cuda):
-            return theta
-        host = torch.empty(theta.shape, dtype=theta.dtype, pin_memory=True)
-        return host.copy_(theta, non_blocking=True)
+        return to_host(theta) if self.on_host else theta
 
 
 class Exact(WalkBack):

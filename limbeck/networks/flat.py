@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cached_property, partial
 from inspect import ismethod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +61,7 @@ class FlatNetwork:
         # What is pickled, because while f is computed the parameters of `module` are θ's, and another thread may be pickling.
         self._still = copy.deepcopy(self.module)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> object:
         return {**self.__dict__, "module": self._still}
 
     @cached_property

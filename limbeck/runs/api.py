@@ -15,8 +15,7 @@ from torch import nn
 
 from limbeck.augmentation import Augmentation, Dsa
 from limbeck.data import load as loading
-from limbeck.data.imageset import ImageSet
-from limbeck.data.objects import load_object
+from limbeck.data.imageset import ImageSet, load_object
 from limbeck.data.settings import DataSettings
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
@@ -30,13 +29,14 @@ from limbeck.matching.distances import Distance
 from limbeck.matching.schedules import Schedule
 from limbeck.methods.method import Method
 from limbeck.methods.outer import Callback
+from limbeck.methods.presets import PARTS
 from limbeck.methods.registry import METHODS
 from limbeck.networks.factory import Factory
 from limbeck.runs import distill as running
 from limbeck.runs.evaluate import EvaluationOptions
 from limbeck.runs.evaluate import evaluate as evaluate_sets
 from limbeck.runs.results import RunResult
-from limbeck.runs.settings import DistillSettings, check_keys, dotted, flat
+from limbeck.runs.settings import DistillSettings, Keys, check_keys, dotted, flat
 from limbeck.runtime.checked import FolderPath, checked, shown
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import UsageError, require
@@ -112,21 +112,8 @@ def distill(
         >>> len(run.distilled), 0 <= run.accuracy.distilled.mean <= 1
         (10, True)
     """
-    named = {
-        "network": network,
-        "ipc": ipc,
-        "seed": seed,
-        "iterations": iterations,
-        "criterion": criterion,
-        "distance": distance,
-        "schedule": schedule,
-        "weighting": weighting,
-        "cam": cam,
-        "adjoint": adjoint,
-        "augmentation": augmentation,
-        "init": init,
-        "protocol": protocol,
-    }
+    parts = zip(PARTS, (criterion, distance, schedule, weighting, cam, adjoint, augmentation, init), strict=True)
+    named = {"network": network, "ipc": ipc, "seed": seed, "iterations": iterations, **dict(parts), "protocol": protocol}
     made, place = settings_of(data, method, {**named, **settings}), checked("output", FolderPath | None, output)
     require(place is not None or not resume, "resume", resume, "possible without output, the folder of the run to go on with")
     called = isinstance(callbacks, Sequence) and all(map(callable, callbacks))
@@ -247,9 +234,18 @@ def evaluate(
     alone = isinstance(networks, (str, nn.Module)) or callable(networks)
     networks = [cast(Network, networks)] if alone else list(networks)
     under, named = _said_by(wanted[0]), {"protocol": protocol, "eval.seeds": seeds, "augmentation": augmentation}
-    for key, word, given in (("eval.protocol", "protocol", protocol), ("augment.strategy", "augmentation", augmentation)):
-        _refuse_code(word, under, key, given is not None)
-    _refuse_code("networks", under, "network", bool(networks))
+    # What its metadata describe as somebody's object or code is not run for that; the call must give it.
+    called: dict[str, tuple[str, Any]] = {
+        "eval.protocol": ("protocol", protocol),
+        "augment.strategy": ("augmentation", augmentation),
+        "network": ("networks", networks or None),
+    }
+    code = [key for key in called if isinstance(value := under.get(key), str) and is_foreign(value)]
+    for key in code:
+        word, given = called[key]
+        if given is None:
+            raise UsageError(f"{word}: is missing; the set was made with {shown(under[key])}, which its metadata only describe")
+    under = Keys((key, value) for key, value in under.items() if key not in code)
     made = settings_of(data, "edf", {**named, **settings}, under)
     return evaluate_sets(wanted, made, networks=networks, options=options, progress=_reporting(progress))
 
@@ -258,29 +254,20 @@ def settings_of(data: Any, method: Method | str, given: Mapping[str, Any], under
     """The settings of a call over those `under` it; what is None is left as the method has it."""
     own = method.given if isinstance(method, Method) else {}
     name = method.name if isinstance(method, Method) and method.name in METHODS else method
-    keys = {**under, **dotted(own), **dotted({key: value for key, value in given.items() if value is not None})}
+    keys = Keys(under) | dotted(own) | dotted({key: value for key, value in given.items() if value is not None})
     if isinstance(dsa := keys.get("augment.strategy"), Dsa):  # as settings, so that whoever reads them later can make it again
-        keys |= {f"augment.{key}": value for key, value in dsa.identity().items()}
+        keys |= Keys((f"augment.{key}", value) for key, value in dsa.identity().items())
     if isinstance(data, (tuple, list, Mapping)):  # a setting is one object
         data, keys = loaded(data, keys)
     return DistillSettings.of({**keys, "data.source": data, "method": name})
 
 
-def loaded(data: Any, keys: Mapping[str, Any]) -> tuple[ImageSet, dict[str, Any]]:
+def loaded(data: Any, keys: Mapping[str, Any]) -> tuple[ImageSet, Keys]:
     """The images that an object is under the keys `data.*`, and the keys that are left to say of them."""
     check_keys(keys)
     about = {key.removeprefix("data."): value for key, value in keys.items() if key.startswith("data.")}
-    return load_object(data, DataSettings(**about)), {
-        key: value for key, value in keys.items() if not key.startswith("data.") or key == "data.val_fraction"
-    }
-
-
-def _refuse_code(word: str, under: dict[str, Any], key: str, given: bool) -> None:
-    """Take out what a set's metadata describe as somebody's object or code, which is not run for that; the call must give it."""
-    if isinstance(value := under.get(key), str) and is_foreign(value):
-        if not given:
-            raise UsageError(f"{word}: is missing; the set was made with {shown(value)}, which its metadata only describe")
-        del under[key]
+    rest = Keys((key, value) for key, value in keys.items() if not key.startswith("data.") or key == "data.val_fraction")
+    return load_object(data, DataSettings(**about)), rest
 
 
 def _reporting(progress: Progress | None) -> Progress:
@@ -289,7 +276,7 @@ def _reporting(progress: Progress | None) -> Progress:
     return progress or LogProgress()
 
 
-def _said_by(found: Any) -> dict[str, Any]:
+def _said_by(found: Any) -> Keys:
     """What a set's metadata say of how it was made and measured, as far as that is settings of today by name."""
     held = found if isinstance(found, DistilledSet) else None
     if held is None and isinstance(found, (str, Path)) and DistilledSet.is_at(found):
@@ -297,7 +284,7 @@ def _said_by(found: Any) -> dict[str, Any]:
     stored = held.metadata.get("settings", {}) if held is not None else {}
     groups = {group: stored[group] for group in ("augment", "eval") if isinstance(stored.get(group), Mapping)}
     network = {"network": stored["network"]} if isinstance(stored.get("network"), str) else {}
-    return {**flat(groups), **network}
+    return flat(groups) | network
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from limbeck.accuracy import Accuracy
 from limbeck.distilled.initial import content_of
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
@@ -23,13 +23,14 @@ from limbeck.evaluation.results import SetResult
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.outer import Callback, OuterLoop
 from limbeck.methods.registry import name_of
+from limbeck.methods.state import OuterState
 from limbeck.runs.folder import RunFolder, alone, own_json
 from limbeck.runs.record import across, final_seeds, measure, networks_of, record
 from limbeck.runs.results import ExpertsUsed, RunResult
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import environment, repeatable
-from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.errors import require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json
 from limbeck.runtime.fingerprint import plain
@@ -37,6 +38,12 @@ from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.training.images import TensorImages
 from limbeck.training.train import logits_of
+
+# What of a result goes into the set's metadata.
+IN_METADATA = (
+    *("accuracy", "recovery_ratio", "lossless", "compression", "gain", "best_iteration", "protocol", "network", "networks"),
+    *("view_labels", "data"),
+)
 
 
 def train_experts(settings: DistillSettings, *, progress: Progress | None = None, shard: Shard = Shard()) -> TrajectoryStore:
@@ -74,32 +81,22 @@ def distill(
     output = Path(output)
     RunFolder(output, settings, resume)  # refuses before the data are loaded
     workspace = Workspace(settings, progress or NoProgress(), experts)
+    for note in settings.notes():
+        workspace.progress.say(note)
     workspace.check()
     with alone(output):
         folder = RunFolder(output, settings, resume)
         folder.open(workspace.data.fingerprint)
-        _hold_start(workspace, folder)
-        if str(workspace.device) != folder.resolved.device:
-            raise UsageError(
-                f"engine.device: {str(workspace.device)!r} is not {folder.resolved.device!r}, where the run was started"
-            )
+        if workspace.start is not None:
+            folder.hold_start(content_of(workspace.start))
+        resolved = folder.state.resolved
+        here, accepted = str(workspace.device), f"{resolved.device!r}, where the run was started"
+        require(here == resolved.device, "engine.device", here, accepted)
         repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
         if folder.results_file.exists():
-            return RunResult.from_dict(own_json(folder.results_file))
-        torch.set_num_threads(folder.resolved.threads)  # sums over threads round differently: a resumed run keeps the number
+            return own_json(folder.results_file, RunResult.from_dict)
+        torch.set_num_threads(resolved.threads)  # sums over threads round differently: a resumed run keeps the number
         return _run(workspace, folder, recipe, callbacks)
-
-
-def _hold_start(workspace: Workspace, folder: RunFolder) -> None:
-    """Note what the set that the run starts from holds, or refuse to go on when that is no longer so."""
-    if workspace.start is None:
-        return
-    state, found = folder.state(), content_of(workspace.start)
-    if state.get("init", found) != found:
-        raise UsageError(
-            f"init: the set in {workspace.settings.init!r} has changed since the run in {str(folder.path)!r} was started"
-        )
-    write_json(folder.state_file, {**state, "init": found})
 
 
 def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks: Sequence[Callback]) -> RunResult:
@@ -110,9 +107,9 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks:
             built = _built(workspace, folder.path)
         # No step size is learned: the best for random images, as the baseline beside it has.
         rate = evaluator.random_rate(settings.ipc, settings.outer.syn_lr_init, workspace.progress)
-        start, small, facts = None, replace(built, syn_lr=rate), dict[str, Any]()
+        start, small, loop = None, replace(built, syn_lr=rate), None
     else:
-        start, small, facts = _distilled(workspace, folder, evaluator, callbacks)
+        start, small, loop = _distilled(workspace, folder, evaluator, callbacks)
     save = partial(_save, workspace, folder, recipe)
     save(small)  # what is distilled is there whatever becomes of its evaluation
     if settings.view_labels.store:
@@ -121,13 +118,15 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks:
         small = replace(small, views=stored)
     with folder.stage("evaluate"):
         measured = _measured(workspace, evaluator, small, start)
+    state = folder.state
     result = RunResult(
         evaluation=measured,
-        seconds=folder.seconds,
-        cpu_seconds=folder.cpu_seconds,
-        peak_memory=folder.peak_memory,
+        best_iteration=loop.best.iteration if loop and loop.best else None,
+        skipped_share=loop.skipped / max(loop.iteration, 1) if loop else None,
+        seconds=state.stages,
+        cpu_seconds=state.cpu_seconds,
+        peak_memory=state.peak_memory,
         experts=_experts_used(workspace.experts, settings) if workspace.needs_experts else None,
-        **facts,
     ).at(run=str(folder.path), distilled=str(folder.path / "distilled"))
     if workspace.needs_experts:
         result = result.at(experts=str(workspace.experts.path))
@@ -163,8 +162,8 @@ def _check_built(workspace: Workspace, images: Tensor, classes: Tensor) -> None:
 
 def _distilled(
     workspace: Workspace, folder: RunFolder, evaluator: Evaluator, callbacks: Sequence[Callback]
-) -> tuple[SmallSet, SmallSet, dict[str, Any]]:
-    """The start, the set of the best evaluation, and what is to be said of the loop."""
+) -> tuple[SmallSet, SmallSet, OuterState]:
+    """The start, the set of the best evaluation, and the loop's last state."""
     settings, engine = workspace.settings, None
     if workspace.needs_experts:
         with folder.stage("experts"):
@@ -173,8 +172,9 @@ def _distilled(
         start = workspace.initial()
     if workspace.method.steps:
         with folder.stage("compile"):
-            step, adjoint, arrangement = workspace.engine(folder.resolved.engine)
-            folder.decide(engine=arrangement)
+            resolved = folder.state.resolved
+            step, adjoint, arrangement = workspace.engine(resolved.engine)
+            folder.note(resolved=replace(resolved, engine=arrangement))
         engine = (step, adjoint)
     loop = OuterLoop(
         objective=workspace.method(workspace, start.classes, engine),
@@ -189,20 +189,15 @@ def _distilled(
     )
     with folder.stage("distil"):
         state = loop.run(start.images, start.labels, workspace.syn_lr)
-        images, labels, rate = loop.best(state)
-        best = replace(start, images=images, labels=labels, syn_lr=rate)
-        best = _with_step_size(workspace, evaluator, best)
-    facts = {"best_iteration": state.best["iteration"], "skipped_share": state.skipped / max(state.iteration, 1)}
-    return start, best, facts
+        return start, _with_step_size(workspace, evaluator, loop.best(state, start)), state
 
 
-def _look(evaluator: Evaluator, start: SmallSet, x: Tensor, y: Tensor, eta: float) -> dict[str, Any] | None:
+def _look(evaluator: Evaluator, start: SmallSet, x: Tensor, y: Tensor, eta: float) -> Accuracy | None:
     """A periodic evaluation, where there are images to choose a checkpoint on."""
     if not evaluator.protocol.validation:
         return None
-    classes = y.argmax(1).cpu()  # what the labels say by now; final figures take those that the images were made for
-    small = replace(start, images=x, labels=y, classes=classes, syn_lr=eta)
-    return evaluator.distilled(small, seeds=range(evaluator.settings.every_seeds), split="val").to_dict()
+    small = replace(start, images=x, labels=y, syn_lr=eta)
+    return evaluator.distilled(small, seeds=range(evaluator.settings.every_seeds), split="val")
 
 
 def _with_step_size(workspace: Workspace, evaluator: Evaluator, small: SmallSet) -> SmallSet:
@@ -239,16 +234,16 @@ def _experts_used(store: TrajectoryStore, settings: DistillSettings) -> ExpertsU
 
 
 def _save(workspace: Workspace, folder: RunFolder, recipe: str | None, small: SmallSet, result: RunResult | None = None) -> None:
-    settings = workspace.settings
+    settings, found = workspace.settings, {} if result is None else result.to_dict()
     metadata = {
         "method": name_of(settings.method),
         "recipe": recipe,
         "settings": plain(settings),
-        "resolved": plain(folder.resolved),
+        "resolved": folder.state.resolved.to_dict(),
         "seeds": {"seed": settings.seed, "data": settings.data.seed},
         "versions": environment(workspace.device),
-        "fingerprints": workspace.record(),
-        "evaluation": {} if result is None else result.in_metadata,
+        "fingerprints": workspace.record().to_dict(),
+        "evaluation": {key: found[key] for key in IN_METADATA if key in found},
     }
     DistilledSet(
         set=small.to("cpu"),

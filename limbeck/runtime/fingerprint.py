@@ -20,7 +20,7 @@ def plain(value: Any) -> Any:
     What else a setting holds becomes a description.
     """
     if isinstance(value, Checked):
-        held = value.values().items()
+        held = value.items()
         return {name: plain(item) if isinstance(item, Checked) or is_data(item) else described(item) for name, item in held}
     if hasattr(type(value), "__json__"):
         return value.__json__()
@@ -104,14 +104,6 @@ def encodable(value: Any) -> Any:
     if isinstance(value, list):
         return [encodable(item) for item in value]
     return {key: encodable(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested groups as dotted keys."""
-    rows: dict[str, Any] = {}
-    for key, item in value.items():
-        rows |= flatten(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
-    return rows
 
 
 def fingerprint(*values: Any) -> str:
