@@ -217,7 +217,7 @@ def test_what_a_dataset_of_the_hub_is_turned_into_does_not_matter() -> None:
 
 def test_complexity_is_json_and_one_line() -> None:
     found = limbeck.complexity(DATA, network="ConvNetD2-w4", full_epochs=1, workers=1)
-    json.dumps(found.to_dict())
+    json.dumps(found.results.to_dict())
     assert "\n" not in repr(found)
 
 
