@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from limbeck.runtime.devices import all_true
 from limbeck.runtime.errors import require
 from limbeck.runtime.random import generator
 from limbeck.saliency.maps import Cam, TorchCam, has_maps
@@ -44,7 +45,7 @@ class Enhancement:
         if not self.active and not has_maps(self.network, images[:1], self.cam):
             return images.new_zeros(len(images), *images.shape[2:])
         maps, shape = self.cam(self.network, images, self.classes, generator(self.seed, "maps", iteration)), images[:, 0].shape
-        good = isinstance(maps, Tensor) and maps.shape == shape and bool(((maps >= 0) & (maps <= 1)).all())
+        good = isinstance(maps, Tensor) and maps.shape == shape and all_true((maps >= 0) & (maps <= 1))
         require(good, "enhance.cam", type(self.cam).__name__, f"one that gives maps in [0, 1] with shape {tuple(shape)}")
         return maps
 
@@ -56,7 +57,7 @@ class Enhancement:
             self.weighting(self.maps(images, iteration), generator(self.seed, "weights", iteration)),
             images[:, :1].shape,
         )
-        good = isinstance(weights, Tensor) and weights.shape == shape and bool(weights.isfinite().all())
+        good = isinstance(weights, Tensor) and weights.shape == shape and all_true(weights.isfinite())
         require(
             good, "enhance.weighting", type(self.weighting).__name__, f"one that gives finite weights with shape {tuple(shape)}"
         )
