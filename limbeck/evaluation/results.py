@@ -6,7 +6,7 @@ of earlier versions, which lack some keys.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from limbeck.accuracy import MINUS, TITLES, Accuracies, Comparison, percent, protocol_name
 from limbeck.evaluation.predictions import Predictions
@@ -33,9 +33,9 @@ class SetResult(Record):
         environment: versions and device.
         view_labels: what the set holds of a teacher's labels, where it was trained on them.
         networks: accuracies, recovery ratio, losslessness and gain with other networks, by name.
-        measurements: by name, what else was asked for.
         paths: where things lie.
         notes: what a reader must know.
+        measurements: by name, what else was asked for.
     """
 
     accuracy: Accuracies = Accuracies()
@@ -50,22 +50,17 @@ class SetResult(Record):
     environment: Mapping[str, Any] = field(default_factory=dict)
     view_labels: Mapping[str, Any] | None = None
     networks: Mapping[str, "SetResult"] = field(default_factory=dict)
-    measurements: Mapping[str, Any] = field(default_factory=dict)
     paths: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    measurements: Mapping[str, Any] = field(default_factory=dict)
 
     LEFT_OUT: ClassVar = ("view_labels", "networks", "paths")
+    KEYS: ClassVar = {"measurements": "further"}
     BRIEF: ClassVar = ("accuracy", "recovery_ratio", "lossless", "gain")
 
-    @classmethod
-    def from_dict(cls, held: Mapping[str, Any]) -> Self:
-        """Of a JSON object."""
-        return super().from_dict({**held, "measurements": held.get("further") or {}})
-
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object, in which measurements are `further`, and of other networks there are the figures alone."""
+        """The JSON object, in which of other networks there are the figures alone."""
         found = super().to_dict()
-        found["further"] = found.pop("measurements")
         if "networks" in found:
             found["networks"] = {name: {key: row[key] for key in self.BRIEF} for name, row in found["networks"].items()}
         return found

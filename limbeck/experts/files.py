@@ -8,7 +8,7 @@ what the optimiser holds are written every few epochs. A training that is killed
 back, and ends with the same bits.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class Restart:
     epoch: int
     theta: Tensor
     state: tuple[Tensor, ...] = ()
-    accuracy: dict[int, float] = field(default_factory=dict)
+    accuracy: Mapping[int, float] = field(default_factory=dict)
     point: Point | None = None
 
 
@@ -190,14 +190,14 @@ class Shelf:
         for block in self.blocks:
             if block.last < epoch and self.find(block.last) is block:
                 point = points.get(block.last)
-                whole = point is not None and len(point.state) == block.header.state and point.end == block.header.end
+                whole = point is not None and len(point.state) == block.header.state and point.header.end == block.header.end
                 if whole or block.header.state == 0:
                     candidates.append((block.last, point if whole else None))
         return max(candidates, key=lambda candidate: candidate[0], default=None)
 
     def _restart(self, epoch: int, point: Point | None) -> Restart:
         if point is not None and point.theta is not None:
-            end, theta, source = point.end, point.theta, point.path
+            end, theta, source = point.header.end, point.theta, point.path
         else:
             block = self.find(epoch)
             assert block is not None, "training goes on from what is held"
@@ -206,7 +206,7 @@ class Shelf:
             raise broken(source, ValueError("θ has changed"))
         if point is None:
             return Restart(epoch, theta)
-        return Restart(epoch, theta, point.state, point.accuracy, point)
+        return Restart(epoch, theta, point.state, point.header.accuracy, point)
 
     def _checked(self, block: Block, theta: Tensor) -> Tensor:
         if theta.shape != (self.num_parameters,):

@@ -11,16 +11,20 @@ from limbeck.runtime.fingerprint import plain
 class Record:
     """What a data class of results derives from: its fields are the keys of a JSON object.
 
-    `LEFT_OUT` names the fields that are no keys of the object while they are None or empty.
+    `LEFT_OUT` names the fields that are no keys of the object while they are None or empty; `KEYS` has those whose keys are others.
     """
 
     __slots__ = ()
     LEFT_OUT: ClassVar[tuple[str, ...]] = ()
+    KEYS: ClassVar[Mapping[str, str]] = {}
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object."""
         values = {one.name: plain(getattr(self, one.name)) for one in fields(self)}  # type: ignore[arg-type]
-        return {name: value for name, value in values.items() if name not in self.LEFT_OUT or value not in (None, "", [], {})}
+        return {self.KEYS.get(name, name): value for name, value in values.items() if not self._is_left_out(name, value)}
+
+    def _is_left_out(self, name: str, value: Any) -> bool:
+        return name in self.LEFT_OUT and value in (None, "", [], {})
 
     def __json__(self) -> Any:
         """For `plain`."""
@@ -33,8 +37,8 @@ class Record:
         Raises:
             TypeError: when a key that cannot be missing is.
         """
-        hints = get_type_hints(cls)
-        return cls(**{one.name: _typed(hints[one.name], held[one.name]) for one in fields(cls) if one.name in held})  # type: ignore[arg-type]
+        hints, keys = get_type_hints(cls), {one.name: cls.KEYS.get(one.name, one.name) for one in fields(cls)}  # type: ignore[arg-type]
+        return cls(**{name: _typed(hints[name], held[key]) for name, key in keys.items() if key in held})
 
 
 def _typed(hint: Any, value: Any) -> Any:
@@ -50,5 +54,5 @@ def _typed(hint: Any, value: Any) -> Any:
     if origin is tuple:
         return tuple(_typed(arguments[0], item) for item in value)
     if origin is Mapping:
-        return {key: _typed(arguments[1], item) for key, item in value.items()}
+        return {arguments[0](key): _typed(arguments[1], item) for key, item in value.items()}
     return value
