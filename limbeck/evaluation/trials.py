@@ -104,9 +104,10 @@ class Trials:
         """Whether the gradient of that trial is compiled."""
         return self.compute.compiles(trial.steps)
 
-    def gradient(self, trial: Trial) -> Gradient:
-        """The gradient that a trial descends along."""
-        return self.compute.gradient(trial.how.loss, trial.images.shape, trial.steps, _batches(trial))
+    def gradient(self, trial: Trial, count: int | None = None) -> Gradient:
+        """The gradient that a trial descends along, `count` of them in step."""
+        batches = {len(part) for part in torch.arange(len(trial.images)).split(trial.how.batch_size)}
+        return self.compute.gradient(trial.how.loss, trial.images.shape, trial.steps, batches, count)
 
     def start(self, trial: Trial) -> Tensor:
         """The fresh parameters of a trial."""
@@ -135,14 +136,10 @@ class Trials:
             members,
             first.how,
             seed=self.seed,
-            gradient=self.compute.gradient_in_step(first.how.loss, first.images.shape, first.steps, _batches(first), len(trials)),
+            gradient=self.gradient(first, len(trials)),
             after_epoch=lambda *_: epoch_done(len(trials)),
         )
         yield from (self.outcome(trial, row, asked) for trial, row in zip(trials, theta, strict=True))
-
-
-def _batches(trial: Trial) -> set[int]:
-    return {len(part) for part in torch.arange(len(trial.images)).split(trial.how.batch_size)}
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from limbeck.experts.blocks import (
-    BLOCK,
-    BLOCK_NAME,
-    POINT_NAME,
-    UNREADABLE,
-    Block,
-    Point,
-    broken,
-    write_block,
-    write_point,
-)
+from limbeck.experts.blocks import BLOCK, BLOCK_NAME, POINT_NAME, UNREADABLE, Block, Point, broken, write_block, write_point
 from limbeck.experts.coding import CODINGS
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.files import digest, read_json
