@@ -7,7 +7,7 @@ and on a machine with more cores.
 import time
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
@@ -78,7 +78,7 @@ class Compute:
             return Gradient(self.network, loss)
         micro_batch = automatic_micro_batch(self.network, shape, self.device) if count is None else None
         # Kept for the next trainings of the process: a function compiled anew is traced anew.
-        return _compiled(_Same(self.network, shape), loss, micro_batch, tuple(sorted(set(batches))), count)
+        return _compiled(_Same.of(self.network, shape), loss, micro_batch, tuple(sorted(set(batches))), count)
 
     def pays_workers(self, gradient: Gradient, images: Images, targets: Targets, batch: int, steps: int) -> bool:
         """Whether trainings of so many steps in all take long enough for workers, by the time of a few of them."""
@@ -113,22 +113,15 @@ class Compute:
 class _Same:
     """A network that equals every other of the same name, image shape, structure and device."""
 
-    network: FlatNetwork
+    network: FlatNetwork = field(compare=False)
+    name: str
     shape: tuple[int, int, int]
+    structure: str
+    device: torch.device
 
-    def __hash__(self) -> int:
-        return hash(self._key())
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self._key() == other._key()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.network.module.parameters()).device
-
-    def _key(self) -> tuple[str, tuple[int, int, int], str, str]:
-        return self.network.name, self.shape, str(self.network.module), str(self.device)
+    @staticmethod
+    def of(network: FlatNetwork, shape: tuple[int, int, int]) -> "_Same":
+        return _Same(network, network.name, shape, str(network.module), next(network.module.parameters()).device)
 
 
 @cache

@@ -1,5 +1,6 @@
 """The named protocols against the published settings (PAPER § 8), and protocols from files."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from limbeck.evaluation.settings import EvalSettings
 from limbeck.losses import Divergence, cross_entropy, soft_cross_entropy
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.fingerprint import plain
 from limbeck.training.optimisers import AdamW, Sgd
 from limbeck.training.train import Training
 from limbeck.views import Views
@@ -77,6 +79,18 @@ def test_settings_replace_epochs_and_batches() -> None:
     protocol = resolve(EvalSettings(protocol="kd", epochs=7, batch_size=3))
     assert (protocol.name, protocol.epochs, protocol.batch_size) == ("kd", 7, 3)
     assert resolve(EvalSettings()) == PROTOCOLS["dd"]
+
+
+def test_a_protocol_is_checked_wherever_it_is_made() -> None:
+    with pytest.raises(UsageError, match=r"^protocol.epochs: 2.5 is not a whole number$"):
+        Protocol(name="mine", epochs=2.5)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="^protocol.momentum: 1.0 is not in "):
+        dataclasses.replace(PROTOCOLS["dd"], momentum=1)
+
+
+def test_a_given_protocol_is_described_in_settings() -> None:
+    said = plain(EvalSettings(protocol=PROTOCOLS["kd"]))["protocol"]
+    assert said.startswith("limbeck.evaluation.protocols:Protocol(name='kd', version=1, labels='teacher', ")
 
 
 def test_a_protocol_from_a_file(tmp_path: Path) -> None:
