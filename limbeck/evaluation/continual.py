@@ -141,14 +141,12 @@ def continual(
     return Continual(
         tasks={str(seed): tuple(map(tuple, found)) for seed, found in tasks.items()},
         images={name: len(drawn[0].images) for name, drawn in memories.items()},
-        memories={name: _over_seeds(found) for name, found in rows.items()},
+        memories={
+            name: Course(steps=tuple(map(summarise, zip(*found, strict=True))), average=summarise(_averages(found)))
+            for name, found in rows.items()
+        },
         differences={name: _paired(rows[first], rows[name]) for name in others},
     )
-
-
-def _over_seeds(rows: Sequence[Sequence[float]]) -> Course:
-    """Over seeds, of the accuracies rows[seed][step]."""
-    return Course(steps=tuple(map(summarise, zip(*rows, strict=True))), average=summarise(_averages(rows)))
 
 
 def _paired(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> Lead:

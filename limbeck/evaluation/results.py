@@ -127,7 +127,9 @@ class Evaluation(Record):
             parts: list[str | Grid] = [*(f"note: {note}" for note in only.notes), *only.parts, *self._time]
             parts += [paths_text(only.paths)] if only.paths else []
             return Page((*parts, *([_networks(self.sets)] if only.networks else []), *only.measured()))
-        legend = [line for letter, one in _lettered(self.sets) for line in _legend(letter, one)]
+        legend = []
+        for letter, one in _lettered(self.sets):
+            legend += [f"{letter}: {one.paths.get('distilled', '–')}", *(f"   note: {note}" for note in one.notes)]
         compared = [_compared(self.sets, self.comparisons)] if self.comparisons else []
         measured = [line for one in self.sets for line in one.measured(f" of {one.paths.get('distilled', '–')}")]
         return Page((*legend, _networks(self.sets), *compared, *self._time, *measured))
@@ -145,10 +147,6 @@ class Evaluation(Record):
 
 def _lettered(sets: Sequence[SetResult]) -> Iterator[tuple[str, SetResult]]:
     return ((chr(ord("A") + number), one) for number, one in enumerate(sets))
-
-
-def _legend(letter: str, one: SetResult) -> list[str]:
-    return [f"{letter}: {one.paths.get('distilled', '–')}", *(f"   note: {note}" for note in one.notes)]
 
 
 def _networks(sets: Sequence[SetResult]) -> Grid:

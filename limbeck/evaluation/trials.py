@@ -83,7 +83,8 @@ class Trials:
         if not trials:
             return
         first = trials[0]
-        group = self.compute.together(first.images.shape, min(len(first.images), first.how.batch_size)) if _alike(trials) else 1
+        alike = all(trial.how == first.how and len(trial.images) == len(first.images) for trial in trials)
+        group = self.compute.together(first.images.shape, min(len(first.images), first.how.batch_size)) if alike else 1
         if group > 1 and len(trials) > 1:
             for begin in range(0, len(trials), group):
                 yield from self._together(trials[begin : begin + group], asked, epoch_done)
@@ -167,9 +168,3 @@ def _run(job: _Job) -> Outcome:
             after_epoch=lambda *_: job.counter.add(),
         )
         return trials.outcome(trial, theta, job.asked)
-
-
-def _alike(trials: Sequence[Trial]) -> bool:
-    """Whether the trials can be trained in step."""
-    first = trials[0]
-    return all(trial.how == first.how and len(trial.images) == len(first.images) for trial in trials)

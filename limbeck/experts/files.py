@@ -138,7 +138,11 @@ class Shelf:
 
     def missing(self, wanted: Iterable[int], coding: str = "fp16") -> list[int]:
         """Those of the epochs `wanted` that are not held at least as exactly as by `coding`, or not from one training."""
-        return [epoch for epoch in sorted(set(wanted)) if not self._serves(self.find(epoch), coding)]
+        rank, found = CODINGS[coding].rank, {epoch: self.find(epoch) for epoch in wanted}
+        held = [
+            epoch for epoch, block in found.items() if block and CODINGS[block.header.coding].rank >= rank and self.continues(block)
+        ]
+        return sorted(found.keys() - held)
 
     def job(self, wanted: Iterable[int], coding: str) -> Job | None:
         """What to train first; None when nothing is missing."""
@@ -167,11 +171,6 @@ class Shelf:
         before = self.find(block.first - 1)
         known = before is not None and block.header.after is not None and before.last == block.first - 1
         return not known or before.header.end == block.header.after  # type: ignore[union-attr]
-
-    def _serves(self, block: Block | None, coding: str) -> bool:
-        if block is None or CODINGS[block.header.coding].rank < CODINGS[coding].rank:
-            return False
-        return self.continues(block)
 
     def _restart_before(self, epoch: int) -> tuple[int, Point | None] | None:
         """The last exact θ before `epoch` that training can go on from: its epoch, and its point where there is one."""
