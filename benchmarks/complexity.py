@@ -21,10 +21,10 @@ from complexity_tables import LEVELS, RESULTS, figure, table
 from PIL import Image
 from scipy.stats import pearsonr, spearmanr
 
-from limbeck.data.imageset import ImageSet, Split, content_fingerprint, whole
+from limbeck.data.imageset import ImageSet
 from limbeck.data.load import load_data
 from limbeck.data.settings import DataSettings
-from limbeck.data.split import cap, hold_out
+from limbeck.data.split import Split, cap, hold_out, whole
 from limbeck.evaluation.areas import box_share
 from limbeck.image_complexity.networks import Classifier, judge
 from limbeck.image_complexity.run import Complexity, measure_complexity
@@ -81,9 +81,7 @@ def joined(sets: Sequence[ImageSet], names: Sequence[str], offset: bool, source:
         labels = np.concatenate([split.labels + by for split, by in zip(splits, shift, strict=True)])
         boxes = None if splits[0].boxes is None else np.concatenate([split.boxes for split in splits])
         parts[part] = whole(np.concatenate([split.storage[split.rows] for split in splits]), labels, boxes)
-    return ImageSet(
-        **parts, class_names=tuple(names), source=source, fingerprint=content_fingerprint(*parts.values(), tuple(names))
-    )
+    return ImageSet.of(**parts, class_names=tuple(names), source=source)
 
 
 def measured(workspace: Workspace, found: Classifier, **settings: Any) -> Complexity:
@@ -255,7 +253,7 @@ def read_samples(folder: Path, size: int) -> ImageSet:
     images = np.stack([shrunk(decoded(blob[a:b]), size) for a, b in zip(offsets[:-1], offsets[1:], strict=True)])
     split = whole(np.ascontiguousarray(images.transpose(0, 3, 1, 2)), labels)
     none = split.take(np.arange(0))
-    return ImageSet(split, none, none, names, "ImageNet samples", content_fingerprint(split, none, none, names))
+    return ImageSet.of(split, none, none, names, "ImageNet samples")
 
 
 def decoded(content: np.ndarray) -> np.ndarray:
@@ -279,7 +277,7 @@ def capped(parts: dict[str, tuple[np.ndarray, np.ndarray]], names: tuple[str, ..
         splits[part] = whole(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)), labels[taken])
     kept_rows, held = hold_out(splits["train"].labels, 0.1, 0, "val")
     train, val, test = splits["train"].take(kept_rows), splits["train"].take(held), splits["test"]
-    return ImageSet(train, val, test, names, source, content_fingerprint(train, val, test, names))
+    return ImageSet.of(train, val, test, names, source)
 
 
 def main() -> None:

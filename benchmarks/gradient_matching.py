@@ -30,10 +30,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d, cross_entropy, group_norm
 
-from limbeck.data.imageset import Split
 from limbeck.data.load import load_data
 from limbeck.data.preprocessing import fit_preprocessing
 from limbeck.data.settings import DataSettings
+from limbeck.data.split import Split
 from limbeck.methods.distribution_matching import DistributionMatching, Features
 from limbeck.methods.enhance import Enhancement
 from limbeck.methods.gradient_matching import GradientMatching

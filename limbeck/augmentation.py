@@ -21,7 +21,7 @@ Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation",
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -116,9 +116,6 @@ class Dsa(Augmentation):
 
     def cropping(self, crop_ratio: float) -> "Dsa":
         return replace(self, crop_ratio=crop_ratio)
-
-    def identity(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)

@@ -97,7 +97,7 @@ def remarks(recipe: str, overrides: Mapping[str, str], settings: DistillSettings
     others = [key for key in own if key not in overrides and not key.startswith("data.")]
     replaced = [key for key in others if own[key] != value_of(settings, key)]
     idle = [key for key in idle_keys(settings, {**own, **overrides}) if key not in replaced]
-    said = settings.notes()
+    said = []
     if replaced:
         said.append(f"warning: {settings.method} has its own {', '.join(replaced)}, not the recipe's; key=value sets them")
     if idle:

@@ -25,19 +25,21 @@ arXiv:1905.04899; Zhang, Cisse, Dauphin and Lopez-Paz, "mixup", 2018, arXiv:1710
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
+from limbeck.runtime.checked import Checked, Count, Positive, Rule, at_least
 from limbeck.runtime.errors import require
+from limbeck.runtime.records import Record
 
 ATTEMPTS = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Views:
+class Views(Checked, Record):
     """How views are drawn.
 
     Args:
@@ -53,23 +55,20 @@ class Views:
         UsageError: when a value is not accepted.
     """
 
-    crop_scale: tuple[float, float] | None = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    prefix: ClassVar[str] = "views."
+    crop_scale: Annotated[
+        tuple[float, float] | None,
+        Rule("two shares in (0, 1], the smaller first, or null", lambda shares: shares is None or 0 < shares[0] <= shares[1] <= 1),
+    ] = (0.08, 1.0)
+    ratio: Annotated[
+        tuple[float, float],
+        Rule("two numbers above 0 and finite, the smaller first", lambda r: 0 < r[0] <= r[1] < math.inf),
+    ] = (3 / 4, 4 / 3)
     flip: bool = True
-    patches: int = 1
+    patches: Count = 1
     mix: Literal["none", "cutmix", "mixup"] = "none"
-    alpha: float = 1.0
-    roll: int = 0
-
-    def __post_init__(self) -> None:
-        low, high = (1.0, 1.0) if self.crop_scale is None else self.crop_scale
-        require(0 < low <= high <= 1, "views.crop_scale", self.crop_scale, "two shares in (0, 1], the smaller first, or null")
-        low, high = self.ratio
-        require(0 < low <= high < math.inf, "views.ratio", self.ratio, "two numbers above 0 and finite, the smaller first")
-        require(self.patches >= 1, "views.patches", self.patches, "at least 1")
-        require(self.mix in ("none", "cutmix", "mixup"), "views.mix", self.mix, "none, cutmix or mixup")
-        require(0 < self.alpha < math.inf, "views.alpha", self.alpha, "above 0 and finite")
-        require(self.roll >= 0, "views.roll", self.roll, "at least 0")
+    alpha: Positive = 1.0
+    roll: Annotated[int, at_least(0)] = 0
 
 
 class ViewDraw(NamedTuple):

@@ -337,13 +337,13 @@ def test_one_pixel_and_one_image() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"crop_scale": (0.0, 1.0)}, r"views.crop_scale: \(0.0, 1.0\) is not two shares in \(0, 1\]"),
+        ({"crop_scale": (0.0, 1.0)}, r"views.crop_scale: \[0.0, 1.0\] is not two shares in \(0, 1\]"),
         ({"crop_scale": (0.5, 0.2)}, "views.crop_scale"),
         ({"crop_scale": (0.5, math.nan)}, "views.crop_scale"),
-        ({"ratio": (0.0, 1.0)}, r"views.ratio: \(0.0, 1.0\) is not two numbers above 0 and finite"),
+        ({"ratio": (0.0, 1.0)}, r"views.ratio: \[0.0, 1.0\] is not two numbers above 0 and finite"),
         ({"ratio": (1.0, math.inf)}, "views.ratio"),
         ({"patches": 0}, "views.patches: 0 is not at least 1"),
-        ({"mix": "blend"}, "views.mix: 'blend' is not none, cutmix or mixup"),
+        ({"mix": "blend"}, "views.mix: 'blend' is not one of none, cutmix, mixup"),
         ({"alpha": 0.0}, "views.alpha: 0.0 is not above 0 and finite"),
         ({"roll": -1}, "views.roll: -1 is not at least 0"),
     ],

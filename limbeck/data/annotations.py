@@ -1,11 +1,4 @@
-"""Which class the images of a flat folder show, as lists beside it say: ImageNet's and Tiny-ImageNet's validation images.
-
-| list | its lines |
-|---|---|
-| `LOC_val_solution.csv` | `ILSVRC2012_val_00048981,n03995372 85 1 499 272`: file, class and boxes |
-| `val_annotations.txt`, `val.txt` and the like | `val_0.JPEG n03444034 0 32 44 62`: file, class by WordNet id or by index |
-| `imagenet_2012_validation_synset_labels.txt` | `n01751748`: the classes of the files in the order of their names |
-| `ILSVRC2012_validation_ground_truth.txt` | `490`: the same by ILSVRC2012_ID, which `meta.mat` or `map_clsloc.txt` explains |
+"""Which class the images of a flat folder show, as lists beside it say (`docs/data.md` has them): ImageNet's and Tiny-ImageNet's.
 
 An ILSVRC2012_ID, 1 … 1000, is not a place among the sorted WordNet ids: without the list that explains it nothing is known.
 """
@@ -60,7 +53,8 @@ def by_class(annotation: Path, files: Sequence[Path], wnids: Sequence[str], want
         named = [(file, classes.get(row[0], row[0])) for file, row in zip(files, rows, strict=True)]
     else:
         known = {_stem(file.name): file for file in files}
-        listed = {_stem(name): _wnid(word, wnids) for name, word in rows}
+        by_index = [(name, int(word) if word.isdecimal() else len(wnids), word) for name, word in rows]
+        listed = {_stem(name): wnids[index] if index < len(wnids) else word for name, index, word in by_index}
         if alone := [file for stem, file in known.items() if stem not in listed]:
             raise _refusal(annotation, f"does not name the image '{alone[0]}'")
         if absent := [stem for stem, wnid in listed.items() if stem not in known and wnid in wanted]:
@@ -114,11 +108,6 @@ def _stem(name: str) -> str:
     """The file's name without its folder and without the suffix of images, which some lists leave out."""
     last = name.replace("\\", "/").rpartition("/")[2]
     return Path(last).stem if Path(last).suffix.lower() in SUFFIXES else last
-
-
-def _wnid(word: str, wnids: Sequence[str]) -> str:
-    """The WordNet id that a list means: itself, or an index."""
-    return wnids[int(word)] if word.isdecimal() and int(word) < len(wnids) else word
 
 
 def _kit_ids(annotation: Path) -> dict[str, str]:

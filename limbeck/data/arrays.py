@@ -1,51 +1,30 @@
-"""Images that come as arrays: NumPy's, torch's, in an `.npz` file, or decoded from a small data set (`cifar.py`, `idx.py`).
+"""Images that come as arrays: NumPy's, torch's, in an `.npz` file (`npz.py`), or decoded from a small data set.
 
-    pixels   uint8, or floats in [0, 1], of which round(255 p) is kept; (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3
-    labels   integers or text, (N,) or (N, 1), or one-hot rows (N, K)
-
-An `.npz` file has `x_train`, `y_train`, `x_test`, `y_test` and, if you like, `class_names`. Nothing in it is ever unpickled.
+pixels   uint8, or floats in [0, 1], of which round(255 p) is kept; (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3
+labels   integers or text, (N,) or (N, 1), or one-hot rows (N, K)
 """
 
-import lzma
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from limbeck.data.classes import Classes, relabelled
-from limbeck.data.imageset import ImageSet, whole
-from limbeck.data.resize import resized, wanted_sides
+from limbeck.data.resize import resized_array, wanted_sides
 from limbeck.data.settings import DataSettings
-from limbeck.data.split import divide, hold_out_test
-from limbeck.runtime.errors import UsageError, one_line, require
+from limbeck.data.split import Split, divide, tested, whole
+from limbeck.runtime.checked import unwritable
+from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.progress import NoProgress, Progress
 
 Layout = Literal["auto", "NCHW", "NHWC", "NHW"]
 ClassNames = Sequence[str] | Mapping[Any, str]
+Assembled = tuple[Split, Split, Split, tuple[str, ...], str]
 
-NEEDED = ("x_train", "y_train", "x_test", "y_test")
-BROKEN = (OSError, ValueError, EOFError, KeyError, RuntimeError, SyntaxError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 LAYOUTS: dict[str, tuple[int, ...]] = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2)}
 BLOCK = 1024  # images in floats at a time
 ROUNDING = 1e-6  # by which a float may leave [0, 1]
-
-
-def load_arrays(settings: DataSettings, progress: Progress) -> ImageSet:
-    """The images in the file `settings.source`; without `class_names` the classes are called "0", "1", ….
-
-    Raises:
-        UsageError: when the file is broken, an array is missing or holds something else, labels leave 0 … K−1, there are fewer
-            than two classes, or a class has no training image.
-    """
-    source, arrays = settings.source, _read(settings.source)
-    images = {part: pixels(f"data.source: {source!r} holds x_{part} ", arrays[f"x_{part}"]) for part in ("train", "test")}
-    labels = {part: arrays[f"y_{part}"] for part in images}
-    names = None if "class_names" not in arrays else _class_names(source, arrays["class_names"])
-    return assembled(settings, images, labels, names, progress)
 
 
 def assembled(
@@ -55,8 +34,8 @@ def assembled(
     names: ClassNames | None,
     progress: Progress = NoProgress(),
     said: Mapping[str, str] | None = None,
-) -> ImageSet:
-    """The `ImageSet` of images in memory.
+) -> Assembled:
+    """What `ImageSet.of` makes a set from, of images in memory: those to train, validate and test on, class names and source.
 
     Args:
         settings: what to choose, the size, and what `divide` reads.
@@ -68,7 +47,8 @@ def assembled(
         said: begins messages about the labels of each; None says that the source holds them.
 
     Raises:
-        UsageError: as `load_arrays`.
+        UsageError: for labels that leave 0 … K−1, fewer than two classes, a class without a training image, and images that differ
+            in size or channels.
     """
     if len({array.shape[1] for array in images.values()}) > 1:
         channels = " and ".join(f"x_{part} {array.shape[1]}" for part, array in images.items())
@@ -84,11 +64,8 @@ def assembled(
         if len(labels.get("test", [0])) == 0:
             raise _refusal(settings.source, "has no test image of the classes in data.classes")
     images = _resized(images, settings, progress)
-    splits = {part: whole(images[part], labels[part]) for part in images}
-    if "test" not in splits:
-        kept_rows, held = hold_out_test(labels["train"], settings)
-        splits |= {"test": splits["train"].take(held), "train": splits["train"].take(kept_rows)}
-    return divide(settings, splits["train"], splits["test"], classes.names, splits.get("val"))
+    splits = tested({part: whole(images[part], labels[part]) for part in images}, settings)
+    return *divide(settings, splits["train"], splits["test"], splits.get("val")), classes.names, settings.source
 
 
 def pixels(what: str, values: Any, layout: Layout = "auto") -> np.ndarray:
@@ -178,7 +155,7 @@ def numbered(
     else:
         called = tuple(names)
         keys = list(called) if text else list(range(len(called)))
-    _check_names(called)
+    check_names(called)
     place, there = {key: k for k, key in enumerate(keys)}, set(present.tolist())
     bare = [k for k, key in enumerate(keys) if key not in there]
     if bare and (names is None or there <= place.keys()):
@@ -218,51 +195,17 @@ def _flat(what: str, array: np.ndarray, count: int) -> np.ndarray:
     return array.astype(np.int64)
 
 
-def _check_names(names: Sequence[Any]) -> None:
+def check_names(names: Sequence[Any]) -> None:
+    """Raise `UsageError` unless these are distinct names that can be written."""
     if odd := [name for name in names if not isinstance(name, str)]:
         raise UsageError(f"class_names: {odd[0]!r} is no text")
-    if broken := [name for name in names if any("\ud800" <= letter <= "\udfff" for letter in name)]:
+    if broken := [name for name in names if unwritable(name)]:
         raise UsageError(f"class_names: {broken[0]!r} is no Unicode text")
     if twice := [name for i, name in enumerate(names) if name in names[:i]]:
         raise UsageError(f"class_names: {twice[0]!r} names two classes")
 
 
-def _read(source: str) -> dict[str, np.ndarray]:
-    try:
-        path = Path(source).expanduser()
-        # NumPy takes whatever it does not know for a pickle, and advises to unpickle it.
-        with path.open("rb") as raw:
-            if not zipfile.is_zipfile(raw):
-                raise _refusal(source, "is no .npz archive of arrays, as numpy.savez writes one")
-        with np.load(path, allow_pickle=False) as file:
-            if missing := [name for name in NEEDED if name not in file]:
-                raise _refusal(source, f"lacks {', '.join(missing)}")
-            arrays = {name: file[name] for name in (*NEEDED, "class_names") if name in file}
-            if foreign := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
-                raise _refusal(source, f"holds {foreign[0]} as something else than an array")
-            return arrays
-    except UsageError:
-        raise
-    except BROKEN as error:
-        raise _refusal(source, f"cannot be read: {one_line(error)}") from error
-
-
-def _class_names(source: str, names: np.ndarray) -> tuple[str, ...]:
-    if names.dtype.kind not in "US" or names.ndim != 1:
-        raise _refusal(source, f"holds class_names as {names.dtype} with shape {names.shape}; text with shape (K,) is accepted")
-    if len(names) < 2:
-        raise _refusal(source, f"holds {len(names)} class_names; at least two are needed")
-    texts = tuple(name.decode(errors="replace") if isinstance(name, bytes) else name for name in names.tolist())
-    try:
-        _check_names(texts)
-    except UsageError as error:
-        raise _refusal(source, f"holds {error}") from error
-    return texts
-
-
 def _resized(images: Mapping[str, np.ndarray], settings: DataSettings, progress: Progress) -> Mapping[str, np.ndarray]:
-    from PIL.Image import fromarray
-
     sides = wanted_sides(settings)
     shapes = {array.shape[2:] for array in images.values()}
     if sides is None and len(shapes) > 1:
@@ -274,8 +217,7 @@ def _resized(images: Mapping[str, np.ndarray], settings: DataSettings, progress:
     with progress.stage("resizing", sum(map(len, images.values()))) as stage:
         for part, array in images.items():
             for row, image in enumerate(array):
-                plane = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
-                made[part][row] = resized(fromarray(plane), *sides, settings.crop)
+                made[part][row] = resized_array(image, *sides, settings.crop)
                 stage.advance()
     return made
 

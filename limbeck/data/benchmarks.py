@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from limbeck.data.classes import Classes
 from limbeck.data.settings import DataSettings
@@ -37,12 +37,12 @@ def load_benchmark(settings: DataSettings, given: Collection[str] = ()) -> DataS
         near = get_close_matches(name, subsets, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise UsageError(f"data.source: the benchmark '{folder}' has no {name!r}, but {', '.join(subsets)}{hint}")
-    entries = subsets[name]["classes"]
-    chosen = Classes(tuple(entry["name"] for entry in entries)).choose(settings.classes, settings.source)
+    classes = Classes(subsets[name])
+    chosen = classes.take(classes.choose(settings.classes, settings.source))
     usual = DataSettings()
     said = {key for key in KEPT if key in given or getattr(settings, key) != getattr(usual, key)}
     held = {key: getattr(settings if key in said else stored, key) for key in KEPT}
-    return replace(settings, source=stored.source, classes=tuple(entries[k]["name"] for k in chosen), **held)
+    return replace(settings, source=stored.source, classes=chosen.names, **held)
 
 
 def settled(settings: DataSettings, given: Collection[str]) -> DataSettings:
@@ -70,7 +70,8 @@ def innermost(settings: DataSettings, given: Collection[str] = ()) -> DataSettin
     return settings
 
 
-def _read(folder: Path, source: str) -> tuple[dict[str, Any], DataSettings]:
+def _read(folder: Path, source: str) -> tuple[dict[str, tuple[str, ...]], DataSettings]:
+    """The classes of every subset by name, and the settings of the images."""
     if not (folder / RECORD).is_file():
         raise UsageError(f"data.source: {source!r}: there is no '{folder / RECORD}'")
     try:
@@ -80,14 +81,14 @@ def _read(folder: Path, source: str) -> tuple[dict[str, Any], DataSettings]:
         known = {field.name for field in fields(DataSettings)}
         stored = record["source"].items()
         held: dict[str, Any] = {key: value for key, value in stored if key in known}
-        subsets = {name: subset for name, subset in record["subsets"].items() if [entry["name"] for entry in subset["classes"]]}
-        return subsets, DataSettings(**held)
+        found = {name: tuple(entry["name"] for entry in subset["classes"]) for name, subset in record["subsets"].items()}
+        return {name: classes for name, classes in found.items() if classes}, DataSettings(**held)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = one_line(error)
         raise UsageError(f"data.source: the benchmark '{folder}' cannot be read: {reason[:200]}") from error
 
 
-def _without_name(source: str) -> Any:
+def _without_name(source: str) -> NoReturn:
     folder = Path(source.removeprefix(PREFIX)).expanduser()
     if (folder / RECORD).is_file():
         names = ", ".join(_read(folder, source)[0])

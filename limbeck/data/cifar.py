@@ -109,7 +109,7 @@ def _image_set(settings: DataSettings, layout: Layout, read: Read, has_names: bo
         if len(labels[part]) == 0:
             raise UsageError(f"data.source: {settings.source!r} has no images in {files[0]}")
     names = _names(layout, read(layout.names)) if has_names else None
-    return assembled(settings, images, labels, names, progress)
+    return ImageSet.of(*assembled(settings, images, labels, names, progress))
 
 
 def _batch(name: str, content: bytes, label_bytes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -124,8 +124,8 @@ def decode_into(storage: Path, crop: str, piece: tuple[int, Sequence[Item]]) -> 
     return DecodedPart(first, len(items), checksum(images[first : first + len(items)]), bad)
 
 
-def printable(item: Item) -> str:
-    """What messages and files call an image, though its name may be no Unicode text."""
+def printable(item: Item | str) -> str:
+    """What messages and files call an image, or a file, though its name may be no Unicode text."""
     return str(item).encode(errors="backslashreplace").decode()
 
 

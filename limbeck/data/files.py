@@ -9,10 +9,9 @@ import numpy as np
 from limbeck.data.classes import Classes, relabelled
 from limbeck.data.decode import ArchiveFile, Item
 from limbeck.data.image_cache import glimpsed
-from limbeck.data.imageset import ImageSet, Split, content_fingerprint, encoded
-from limbeck.data.resize import wanted_sides
+from limbeck.data.imageset import ImageSet
 from limbeck.data.settings import DataSettings
-from limbeck.data.split import TEST_SHARE, Wanted, cap, divide, hold_out, hold_out_test
+from limbeck.data.split import Split, Wanted, cap, divide, encoded, tested
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import Progress
 
@@ -63,10 +62,7 @@ def load_files(
     if settings.classes is not None:
         parts, classes = {part: files.choose(chosen) for part, files in parts.items()}, classes.take(chosen)
     parts = {part: files for part, files in parts.items() if files.items or part != "val"}
-    if "test" not in parts:
-        labels = parts["train"].labels
-        kept, held = hold_out(labels, TEST_SHARE, settings.seed, "test") if wanted else hold_out_test(labels, settings)
-        parts = {"train": parts["train"].take(kept), "test": parts["train"].take(held)}
+    parts = tested(parts, settings, only_looked_at=wanted is not None)
     # Only what will be used is decoded: of a million images a small `per_class` leaves few.
     capped = parts["train"].take(cap(parts["train"].labels, settings.per_class, settings.seed))
     parts = {"train": capped, **{part: files for part, files in parts.items() if part != "train"}}
@@ -76,9 +72,7 @@ def load_files(
     items = [item for files in parts.values() for item in files.items]
     if not items:
         raise UsageError(f"data.source: {settings.source!r} has no {' or '.join(wanted.parts if wanted else parts)} images")
-    (storage, content, bad), at = glimpsed(
-        items, few, wanted_sides(settings), settings.workers, progress, crop=settings.crop, skip_bad=settings.skip_bad
-    )
+    (storage, content, bad), at = glimpsed(items, few, settings, progress)
     blank = np.zeros(len(storage), dtype=bool)
     blank[[row for row, _, _ in bad]] = True
     names = encoded(called(items[i], root) for i in np.unique(at, return_index=True)[1])
@@ -87,10 +81,7 @@ def load_files(
         split = Split(storage, at[first : first + len(files.items)], files.labels, names=names)
         splits[part] = split.take(np.flatnonzero(~blank[split.rows]))
         first += len(files.items)
-    if wanted is not None:
-        return undivided(settings, splits, classes, content)
-    check_splits(settings.source, splits["train"], splits["test"], classes)
-    return divide(settings, splits["train"], splits["test"], classes.names, splits.get("val"), content)
+    return image_set_of(settings, splits, classes, content, wanted)
 
 
 def called(item: Item, root: Path | None) -> str:
@@ -102,23 +93,23 @@ def called(item: Item, root: Path | None) -> str:
     return f"{short}: {item.name}" if isinstance(item, ArchiveFile) else short
 
 
-def undivided(settings: DataSettings, splits: Mapping[str, Split], classes: Classes, content: str) -> ImageSet:
-    """The `ImageSet` of splits as they are, of which some may be empty or missing, for what is only looked at."""
-    none = next(iter(splits.values())).take(np.arange(0))
-    train, val, test = (splits.get(part, none) for part in ("train", "val", "test"))
-    prints = content_fingerprint(train, val, test, classes.names, content)
-    return ImageSet(train, val, test, classes.names, settings.source, prints)
-
-
-def check_splits(source: str, train: Split, test: Split, classes: Classes) -> None:
-    """Refuse a class without a training image, and a source without an image to test on.
+def image_set_of(
+    settings: DataSettings, splits: Mapping[str, Split], classes: Classes, content: str, wanted: Wanted | None
+) -> ImageSet:
+    """The `ImageSet` of splits of one storage; as they are, some empty or missing, where they are only looked at (`wanted`).
 
     Raises:
-        UsageError: naming the first such class.
+        UsageError: when a class has no training image, there is no image to test on, or `divide` refuses.
     """
+    if wanted is not None:
+        none = next(iter(splits.values())).take(np.arange(0))
+        train, val, test = (splits.get(part, none) for part in ("train", "val", "test"))
+        return ImageSet.of(train, val, test, classes.names, settings.source, content)
+    train, test = splits["train"], splits["test"]
     bare = np.flatnonzero(np.bincount(train.labels, minlength=len(classes)) == 0)
     if len(bare):
         name = f"class {bare[0]} ({classes.names[bare[0]]!r})"
-        raise UsageError(f"data.source: {source!r} has no training image that can be read of {name}")
+        raise UsageError(f"data.source: {settings.source!r} has no training image that can be read of {name}")
     if len(test) == 0:
-        raise UsageError(f"data.source: {source!r} has no image of its classes to test on that can be read")
+        raise UsageError(f"data.source: {settings.source!r} has no image of its classes to test on that can be read")
+    return ImageSet.of(*divide(settings, train, test, splits.get("val")), classes.names, settings.source, content)

@@ -1,9 +1,4 @@
-"""Images in folders, one folder per class.
-
-Either `train/` stands beside `test/` or `val/` (beside both, `val/` is what the best checkpoint is chosen on), or the folder
-holds the class folders itself: then 20 % of each class, drawn by the seed, are for testing. `SPLITS` are the words that name a
-split, in whatever case.
-"""
+"""Images in folders, one folder per class: in `train/` beside `test/` or `val/`, or in the folder itself (`docs/data.md`)."""
 
 import os
 import re
@@ -22,6 +17,7 @@ from limbeck.data.imageset import ImageSet
 from limbeck.data.registry import words_of
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import Wanted
+from limbeck.runtime.checked import unwritable
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import NoProgress, Progress
 
@@ -63,7 +59,7 @@ def scan(
     class_names = names["train"]
     if len(class_names) < 2:
         raise UsageError(f"data.source: {source!r} has one class folder, {class_names[0]!r}; at least two classes are needed")
-    if unreadable := [name for name in class_names if not _is_text(name)]:
+    if unreadable := [name for name in class_names if unwritable(name)]:
         raise UsageError(f"data.source: {source!r} has the class folder {unreadable[0]!r}, whose name is not UTF-8; rename it")
     for part, found in names.items():
         if odd := sorted(set(found) ^ set(class_names)):
@@ -89,8 +85,11 @@ def _parts(folders: dict[str, Path], source: str, progress: Progress, tested: bo
         UsageError: when they look like splits but are not called so, or two are called the same.
     """
     # A class may be called "train" (it is a vehicle, too): what holds folders is a split, what holds images is a class.
-    inner = {name: set(subfolders(folder)) for name, folder in folders.items() if not _has_images(folder)}
-    inner = {name: found for name, found in inner.items() if found}
+    inner = {}
+    for name, folder in folders.items():
+        images = any(_is_image(entry.name) for entry in folder.iterdir() if entry.is_file())
+        if not images and (found := set(subfolders(folder))):
+            inner[name] = found
     called: dict[str, list[str]] = {}
     for name in inner:
         if split := SPLITS.get(name.casefold()):
@@ -203,15 +202,6 @@ def _refuse_folder(error: OSError) -> NoReturn:
     raise UsageError(f"data.source: cannot read the folder '{error.filename}': {error.strerror}") from error
 
 
-def _is_text(name: str) -> bool:
-    """Whether the name can be written as UTF-8, as everything that names classes is."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _alike(name: str) -> str:
     """The same for names that differ in case or in how they are written in Unicode."""
     return normalize("NFKC", name).casefold()
@@ -224,10 +214,6 @@ def _left_out(name: str) -> bool:
 def _counted(suffixes: Counter[str]) -> str:
     """`3 .heic files and 1 .jp2 file`."""
     return " and ".join(f"{count} {suffix} file{'s' if count > 1 else ''}" for suffix, count in sorted(suffixes.items()))
-
-
-def _has_images(folder: Path) -> bool:
-    return any(_is_image(entry.name) for entry in folder.iterdir() if entry.is_file())
 
 
 def _is_image(name: str) -> bool:

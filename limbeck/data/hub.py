@@ -1,44 +1,32 @@
 """Hugging Face datasets, by name (`hf:cifar10`, `hf:NAME:CONFIG`) or by path: a folder of parquet files, or one that was saved.
 
 Rows are decoded while they stream in, into a cache of their own (`stream_cache.py`), so that nothing is downloaded twice and
-nothing is whole in memory. The library `datasets` is part of the extra `hub` and imported here only; no code that comes with a
-dataset is ever run. The Hub is asked which version is current; where it cannot be reached, what was decoded before is taken.
-
-A row whose image or label is null is one that cannot be read.
-
-Splits: `train`, or the only one; `test` where it has labels, else `validation`, is tested on, and where there are both the best
-checkpoint is chosen on `validation`.
+nothing is whole in memory; one whose image or label is null is one that cannot be read. No code that comes with a dataset is run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from limbeck.data.classes import Classes, relabelled
-from limbeck.data.decode import CHUNK
-from limbeck.data.files import check_splits, undivided
+from limbeck.data.classes import Classes
+from limbeck.data.columns import Rows, columns_of, label_of, labelled, splits_of
+from limbeck.data.files import image_set_of
 from limbeck.data.image_cache import identity
-from limbeck.data.imageset import ImageSet, Split, encoded
+from limbeck.data.imageset import ImageSet
 from limbeck.data.parquet import SAVED, choose_files, configurations, find_local
 from limbeck.data.registry import ImageNetClass, words_of
-from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
-from limbeck.data.split import TEST_SHARE, Wanted, divide, hold_out, hold_out_test
+from limbeck.data.split import Split, Wanted, encoded, tested
 from limbeck.data.stream_cache import Label, Row, Stream, Streamed, streamed
 from limbeck.runtime.errors import Failure, UsageError, one_line
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import cache_root
 from limbeck.runtime.progress import Progress
-
-IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp", "jpeg")
-LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "cls", "target", "json")
-EVALUATION = ("test", "validation", "valid", "val", "dev")
 
 
 @dataclass(frozen=True)
@@ -53,7 +41,7 @@ class Source:
         total: rows of all parts; 0 where nobody knows.
     """
 
-    parts: dict[str, Any]
+    parts: Mapping[str, Rows]
     image: str
     label: str
     names: tuple[str, ...] | None
@@ -88,7 +76,7 @@ def load_hub(
         picked = listed.choose(settings.classes, settings.source)
         classes, chosen = listed.take(picked), [imagenet[k].index for k in picked]
     stream, names, parts = _stream(settings, named, chosen, progress)
-    held = streamed(stream, wanted_sides(settings), settings.workers, progress, crop=settings.crop, skip_bad=settings.skip_bad)
+    held = streamed(stream, settings, progress)
     if bare := [part for part in ("train", "test") if part in parts and part not in held.parts]:
         raise UsageError(f"data.source: {settings.source!r} has no image of the chosen classes to {bare[0]} on")
     if classes is None or chosen is None:
@@ -153,9 +141,7 @@ def _open(named: str) -> Source:
             total = sum(split.num_examples or 0 for split in (builder.info.splits or {}).values())
         found = dict(found) if hasattr(found, "keys") else {"train": found}
         parts = {part: _undecoded(datasets, held) for part, held in splits_of(found, named).items()}
-        if not (first := _first(parts["train"])):
-            raise UsageError(f"data.source: {named!r} has no rows to train on")
-        image, label, names = columns_of(parts["train"].features or {}, first, named)
+        image, label, names = columns_of(parts["train"], named)
         parts = labelled(parts, label, named)
     except (UsageError, ConnectionError):
         raise
@@ -187,40 +173,6 @@ def _is_offline(error: BaseException | None) -> bool:
     return False
 
 
-def splits_of(found: Mapping[str, Any], named: str) -> dict[str, Any]:
-    """The splits, `train` first and then those that evaluation may use."""
-    train = "train" if "train" in found else next(iter(found)) if len(found) == 1 else None
-    if train is None:
-        raise UsageError(f"data.source: {named!r} has the splits {', '.join(found)}, and none is called train")
-    return {"train": found[train], **{name: found[name] for name in EVALUATION if name in found}}
-
-
-def _first(part: Any) -> dict[str, Any]:
-    """The first row of the part, with what is null in it from the rows that follow; empty where there is none."""
-    found: dict[str, Any] = {}
-    for row in islice(part, CHUNK):
-        found = {**row, **{name: value for name, value in found.items() if value is not None}}
-        if all(value is not None for value in found.values()):
-            break
-    return found
-
-
-def columns_of(features: Mapping[str, Any], row: Mapping[str, Any], named: str) -> tuple[str, str, tuple[str, ...] | None]:
-    """The columns with the image and with the class, and the names of the classes where there are any."""
-    images = [name for name in row if type(features.get(name)).__name__ == "Image"] or [
-        name for name in row if isinstance(row[name], bytes) or (isinstance(row[name], Mapping) and "bytes" in row[name])
-    ]
-    labels = [name for name in row if type(features.get(name)).__name__ == "ClassLabel"] or [
-        name for name in row if name in LABEL_COLUMNS and isinstance(row[name], (int, str, Mapping))
-    ]
-    for what, columns, known in (("images", images, IMAGE_COLUMNS), ("classes", labels, LABEL_COLUMNS)):
-        columns.sort(key=lambda name, known=known: known.index(name) if name in known else len(known))  # type: ignore[misc]
-        if not columns:
-            raise UsageError(f"data.source: {named!r} has no column of {what}; its columns are {', '.join(row)}")
-    names = getattr(features.get(labels[0]), "names", None)
-    return images[0], labels[0], tuple(names) if names else None
-
-
 def _undecoded(datasets: Any, part: Any) -> Any:
     """The part with its images as files: they are decoded here, in several processes."""
     for name, feature in (part.features or {}).items():
@@ -229,25 +181,13 @@ def _undecoded(datasets: Any, part: Any) -> Any:
     return part
 
 
-def labelled(parts: dict[str, Any], label: str, named: str) -> dict[str, Any]:
-    """`train`, `test` and `val`: the parts that have labels, for test images are often published without (−1)."""
-    usable = {}
-    for part, held in parts.items():
-        if _label(_first(held).get(label), named) not in (None, -1):
-            usable[part] = held
-    if "train" not in usable:
-        raise UsageError(f"data.source: {named!r} has no labels in its training rows")
-    others = [part for part in usable if part != "train"]
-    return {"train": usable["train"], **{part: usable[name] for part, name in zip(("test", "val"), others, strict=False)}}
-
-
 def _rows(named: str, source: Source, reached: Mapping[str, int], wanted: frozenset[int] | None) -> Iterator[Row]:
     """The rows of all parts from those positions on; of the wanted classes only."""
     try:
         for part, held in source.parts.items():
             begin = reached.get(part, 0)
             for position, row in enumerate(held.skip(begin) if begin else held, begin + 1):
-                label, content = _label(row.get(source.label), named), _content(row.get(source.image), named)
+                label, content = label_of(row.get(source.label), named), _content(row.get(source.image), named)
                 if label is None or wanted is None or label in wanted:
                     flaw = "its label is null" if label is None else "its image is null" if content is None else ""
                     yield Row(part, position, content or b"", label, flaw)
@@ -256,14 +196,6 @@ def _rows(named: str, source: Source, reached: Mapping[str, int], wanted: frozen
     except Exception as error:
         reason = one_line(error)
         raise Failure(f"the stream of {named!r} broke off ({reason}); what has arrived is kept: run it again to go on") from error
-
-
-def _label(value: Any, named: str) -> Label | None:
-    if isinstance(value, Mapping):  # webdataset's KEY.json
-        value = next((value[key] for key in ("label", "cls", "class") if key in value), None)
-    if isinstance(value, bool) or not isinstance(value, (int, str, type(None))):
-        raise UsageError(f"data.source: {named!r} has the label {value!r}; whole numbers and text are accepted")
-    return value
 
 
 def _content(value: Any, named: str) -> bytes | None:
@@ -298,11 +230,8 @@ def _classes(values: Sequence[Label | None], names: tuple[str, ...] | None, sett
 
 def _places(values: Sequence[Label | None], chosen: np.ndarray) -> np.ndarray:
     """The place of every label in `chosen`; −1 where it is not there."""
-    known = np.array([i for i, value in enumerate(values) if value is not None], dtype=np.int64)
-    positions, labels = relabelled(np.array([values[i] for i in known], dtype=np.int64), chosen)
-    places = np.full(len(values), -1)
-    places[known[positions]] = labels
-    return places
+    place = {k: i for i, k in enumerate(chosen.tolist())}
+    return np.array([place.get(value, -1) for value in values], dtype=np.int64)
 
 
 def _divided(settings: DataSettings, held: Streamed, labels: np.ndarray, classes: Classes, wanted: Wanted | None) -> ImageSet:
@@ -316,11 +245,5 @@ def _divided(settings: DataSettings, held: Streamed, labels: np.ndarray, classes
     if len(classes) < 2:
         raise UsageError(f"data.source: {settings.source!r} has one class, {classes.names[0]!r}; at least two are needed")
     splits = {part: split for part, split in splits.items() if len(split) or part != "val"}
-    if "test" not in splits:
-        own = splits["train"].labels
-        kept, rest = hold_out(own, TEST_SHARE, settings.seed, "test") if wanted else hold_out_test(own, settings)
-        splits = {"train": splits["train"].take(kept), "test": splits["train"].take(rest)}
-    if wanted is not None:
-        return undivided(settings, splits, classes, held.content)
-    check_splits(settings.source, splits["train"], splits["test"], classes)
-    return divide(settings, splits["train"], splits["test"], classes.names, splits.get("val"), held.content)
+    splits = tested(splits, settings, only_looked_at=wanted is not None)
+    return image_set_of(settings, splits, classes, held.content, wanted)

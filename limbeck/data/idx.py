@@ -55,7 +55,7 @@ def load_idx(settings: DataSettings, files: dict[str, Path], progress: Progress)
             raise UsageError(f"data.source: {settings.source!r} has {counts} to {'train' if part == 'train' else 'test'} on")
     fashion = "fashion" in "/".join(files["train images"].parts[-4:-1]).lower()
     ten = all(values.max() < len(FASHION) for values in labels.values())
-    return assembled(settings, images, labels, FASHION if fashion and ten else None, progress)
+    return ImageSet.of(*assembled(settings, images, labels, FASHION if fashion and ten else None, progress))
 
 
 def read_idx(path: Path, rank: int) -> np.ndarray:

@@ -1,10 +1,7 @@
-"""Decoded images, kept as one memory-mapped array (N, C, H, W) per list of images and size.
+"""Decoded images, kept as one memory-mapped array (N, C, H, W) per list of images (paths, sizes, times of change) and size.
 
-A folder of the cache is found again by what the images are (paths, sizes, times of change), so that a second run decodes nothing
-and images larger than the memory are no obstacle. It is made in blocks: a block that is decoded is noted with its checksum in a
-journal beside the array, and a run that was killed goes on with the blocks that are missing. The whole is verified when the file
-is not the one that was written (another size or time of change), and made anew when it is damaged. Images that cannot be read are
-blank rows, listed in `content.json` and tried again every time.
+It is made in blocks, each noted with its checksum in a journal, so that a run that was killed goes on. The whole is verified when
+the file is not the one that was written. Images that cannot be read are blank rows, listed in `content.json` and tried every time.
 """
 
 import json
@@ -12,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -21,7 +18,7 @@ import numpy as np
 
 from limbeck.data.decode import (
     CHUNK,
-    ArchiveFile,
+    Bytes,
     DecodedPart,
     Header,
     Item,
@@ -32,6 +29,8 @@ from limbeck.data.decode import (
     read_headers,
     refuse,
 )
+from limbeck.data.resize import wanted_sides
+from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json, write_text
@@ -56,52 +55,39 @@ class Decoded(NamedTuple):
     bad: list[Unreadable]
 
 
-def decoded(
-    items: Sequence[Item],
-    sides: tuple[int, int] | None,
-    workers: int | None,
-    progress: Progress,
-    *,
-    crop: str = "squash",
-    skip_bad: bool = False,
-) -> Decoded:
+def decoded(items: Sequence[Item], settings: DataSettings, progress: Progress) -> Decoded:
     """The images, from the cache or put there now.
 
     Args:
         items: at least one.
-        sides: (height, width) to bring all to; None wants them to have one size already.
-        workers: processes; None takes all cores.
+        settings: `size`, to bring all to (None wants them to have one size already), `crop`, `skip_bad` and `workers`.
         progress: where the decoding reports, and what is skipped is said.
-        crop: `squash` or `centre`, as `data.crop` says.
-        skip_bad: whether images that cannot be read may be left blank.
 
     Raises:
-        UsageError: when sizes differ and `sides` is None, when no image can be read, or, without `skip_bad`, when one cannot; the
+        UsageError: when sizes differ and `size` is None, when no image can be read, or, without `skip_bad`, when one cannot; the
             message names the first few and how many there are.
         Failure: when the disk is too small.
     """
-    place = _place(items, sides, crop)
+    place = _place(items, settings)
 
     def sound() -> Decoded | None:
         held = _open(place, len(items))
-        return None if held is None or _some_readable(held, items) else held
+        # One that could not be read can perhaps be by now: a disk may have been away.
+        again = [] if held is None else decode_all(None, "squash", [items[row] for row, _, _ in held.bad])
+        return held if all(isinstance(one, str) for one in again) else None
 
-    held = get(place, sound, lambda: _fill(place, items, sides, crop, workers, progress))
-    report(held.bad, len(items), skip_bad, place, progress)
+    held = get(place, sound, lambda: _fill(place, items, settings, progress))
+    report(held.bad, len(items), settings.skip_bad, place, progress)
     return held
 
 
-def glimpsed(
-    items: Sequence[Item], few: int | None, sides: tuple[int, int] | None, workers: int | None, progress: Progress, **how: Any
-) -> tuple[Decoded, np.ndarray]:
+def glimpsed(items: Sequence[Item], few: int | None, settings: DataSettings, progress: Progress) -> tuple[Decoded, np.ndarray]:
     """The images, and the row of each; unless they are in the cache, only `few` (None: all), which the others share."""
-    whole = few is None or few >= len(items) or _open(_place(items, sides, how["crop"]), len(items)) is not None
-    if whole:
-        return decoded(items, sides, workers, progress, **how), np.arange(len(items))
-    assert few is not None
+    if few is None or few >= len(items) or _open(_place(items, settings), len(items)) is not None:
+        return decoded(items, settings, progress), np.arange(len(items))
     chosen = np.arange(few) * len(items) // few
     with TemporaryDirectory() as folder, elsewhere(Path(folder)):
-        images, content, bad = decoded([items[int(i)] for i in chosen], sides, workers, progress, **how)
+        images, content, bad = decoded([items[int(i)] for i in chosen], settings, progress)
         held = Decoded(np.array(images), content, bad)
     return held, np.searchsorted(chosen, np.arange(len(items)), side="right") - 1
 
@@ -120,23 +106,18 @@ def report(bad: Sequence[Unreadable], total: int, skip_bad: bool, place: Path, p
         progress.say(f"skipped {len(bad)} of {total} images, which cannot be read: {shown}{where}")
 
 
-def _place(items: Sequence[Item], sides: tuple[int, int] | None, crop: str) -> Path:
-    centre = [crop] if sides and crop != "squash" else []
+def _place(items: Sequence[Item], settings: DataSettings) -> Path:
+    sides = wanted_sides(settings)
+    centre = [settings.crop] if sides and settings.crop != "squash" else []
     return cache_root() / "images" / fingerprint(FORMAT, sides, _identities(items), *centre)
 
 
 def _identities(items: Iterable[Item]) -> list[tuple[Any, ...]]:
     """What tells an image from others and from its own later self: path, size, time of change, and where in an archive."""
-    known: dict[Path, tuple[Any, ...]] = {}
-    found: list[tuple[Any, ...]] = []
+    of, found = cache(identity), list[tuple[Any, ...]]()
     for item in items:
-        if isinstance(item, Path):
-            found.append(identity(item))
-        else:
-            assert isinstance(item, ArchiveFile), "what is held in memory goes into a cache of its own"
-            if item.archive not in known:
-                known[item.archive] = identity(item.archive)
-            found.append((*known[item.archive], item.offset, item.size))
+        assert not isinstance(item, Bytes), "what is held in memory goes into a cache of its own"
+        found.append(of(item) if isinstance(item, Path) else (*of(item.archive), item.offset, item.size))
     return found
 
 
@@ -147,11 +128,6 @@ def identity(path: Path) -> tuple[Any, ...]:
     except OSError:
         return (str(path),)
     return str(path), state.st_size, state.st_mtime_ns
-
-
-def _some_readable(held: Decoded, items: Sequence[Item]) -> bool:
-    """Whether one of the images that could not be read can be by now: a disk may have been away."""
-    return any(not isinstance(decode_all(None, "squash", [items[row]])[0], str) for row, _, _ in held.bad)
 
 
 def _open(place: Path, count: int) -> Decoded | None:
@@ -178,9 +154,7 @@ def file_state(place: Path) -> list[int]:
     return [state.st_size, state.st_mtime_ns]
 
 
-def _fill(
-    place: Path, items: Sequence[Item], sides: tuple[int, int] | None, crop: str, workers: int | None, progress: Progress
-) -> None:
+def _fill(place: Path, items: Sequence[Item], settings: DataSettings, progress: Progress) -> None:
     """Decode into a folder beside `place`, going on where a killed run stopped, and give it the name when it is whole."""
     part = place.with_name(f".{place.name}.part")
     pieces = [(start, items[start : start + CHUNK]) for start in range(0, len(items), CHUNK)]
@@ -188,7 +162,7 @@ def _fill(
     done = _done_before(part, len(items))
     if done is None:
         shutil.rmtree(part, ignore_errors=True)
-        shape = _shape(items, pieces, sides, workers, progress)
+        shape = _shape(items, pieces, settings, progress)
         part.mkdir(parents=True)
         check_room(part, int(np.prod(shape)))
         np.lib.format.open_memmap(storage, mode="w+", dtype=np.uint8, shape=shape).flush()
@@ -197,7 +171,7 @@ def _fill(
     missing = [piece for piece in pieces if piece[0] not in done]
     ready = sum(block.size for block in done.values())
     with (
-        spread(partial(decode_into, storage, crop), missing, workers) as blocks,
+        spread(partial(decode_into, storage, settings.crop), missing, settings.workers) as blocks,
         journal.open("a", encoding="utf-8") as notes,
         progress.stage("images", len(items), ready) as stage,
     ):
@@ -206,15 +180,15 @@ def _fill(
             notes.flush()
             done[block.first] = block
             stage.advance(block.size)
-    finish(part, place, {"bad": [row for first in sorted(done) for row in done[first].bad]})
+    finish(part, place, [row for first in sorted(done) for row in done[first].bad])
 
 
-def finish(part: Path, place: Path, described: dict[str, Any]) -> None:
+def finish(part: Path, place: Path, bad: Sequence[Unreadable]) -> None:
     """Make the folder `part`, which holds all images in `images.npy`, the folder `place`."""
     with (part / "images.npy").open("rb") as file:
         os.fsync(file.fileno())
     content = array_fingerprint(np.load(part / "images.npy", mmap_mode="r"))
-    write_json(part / "content.json", {"content": content, "file": file_state(part), **described})
+    write_json(part / "content.json", {"content": content, "file": file_state(part), "bad": bad})
     (part / "blocks.jsonl").unlink()
     shutil.rmtree(place, ignore_errors=True)  # it is damaged, and nobody else is here: the lock is held
     os.replace(part, place)
@@ -245,17 +219,13 @@ def _done_before(part: Path, count: int) -> dict[int, DecodedPart] | None:
 
 
 def _shape(
-    items: Sequence[Item],
-    pieces: Sequence[tuple[int, Sequence[Item]]],
-    sides: tuple[int, int] | None,
-    workers: int | None,
-    progress: Progress,
+    items: Sequence[Item], pieces: Sequence[tuple[int, Sequence[Item]]], settings: DataSettings, progress: Progress
 ) -> tuple[int, int, int, int]:
     """(N, C, H, W) of the array to be: three channels as soon as one image has colour, and the sides that all have in common."""
-    headers = read_headers(pieces[0][1])
+    sides, headers = wanted_sides(settings), read_headers(pieces[0][1])
     if sides is None or not _any_colour(headers):  # else nothing depends on the other headers, and a million files stay closed
         rest = [piece for _, piece in pieces[1:]]
-        with spread(read_headers, rest, workers) as found, progress.stage("headers", len(items), len(headers)) as stage:
+        with spread(read_headers, rest, settings.workers) as found, progress.stage("headers", len(items), len(headers)) as stage:
             for part in found:
                 headers += part
                 stage.advance(len(part))

@@ -1,11 +1,7 @@
-"""ImageNet (ILSVRC 2012) and the published subsets of it, from a folder that a user has.
+"""ImageNet (ILSVRC 2012) and the published subsets of it, from a folder that a user has (`docs/data.md`).
 
-    ROOT/train/WNID/*.JPEG      all classes, or only those that are asked for
-    ROOT/val/WNID/*.JPEG        or flat, ROOT/val/*.JPEG, with one of the lists that `annotations.py` knows
-
-ROOT is `data.root`, else $LIMBECK_IMAGENET; Kaggle's ILSVRC/Data/CLS-LOC in it is found, too, and `hf:NAME` streams from the
-Hugging Face Hub. The validation images are what one tests on, since ILSVRC's test images have no labels. Labels are in the
-published order of a subset, or in that of ImageNet's indices.
+The validation images are what one tests on, since ILSVRC's test images have no labels. Labels are in the published order of a
+subset, or in that of ImageNet's indices.
 """
 
 import os

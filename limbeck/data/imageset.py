@@ -1,77 +1,27 @@
-"""`ImageSet`: uint8 images with labels in three fixed splits, train, validation and test.
-
-A split is a choice of rows from a storage (N_all, C, H, W) that lies in memory or in a memory-mapped file; several splits may
-share one storage, so that dividing images never copies them.
-"""
+"""`ImageSet`: uint8 images with labels in three fixed splits, train, validation and test; and how objects in Python become one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from importlib import import_module
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 
+from limbeck.data.arrays import ClassNames, Layout
+from limbeck.data.items import has_items, is_array, of_arrays, of_datasets, of_hub, unlisted
+from limbeck.data.settings import DataSettings
+from limbeck.data.split import Split
+from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
+from limbeck.runtime.progress import NoProgress, Progress
 
 SHOWN = 10  # classes, and images of each, in a notebook
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """N labelled images.
-
-    Args:
-        storage: uint8 with shape (N_all, C, H, W), in memory or memory-mapped.
-        rows: int64 with shape (N,), the row of `storage` that each image of the split is.
-        labels: int64 with shape (N,), in 0 … K−1.
-        boxes: int64 with shape (N, 4), the object's top, left, bottom and right (the last two exclusive); None where unknown.
-        names: what each row of `storage` is called in the source, as `encoded`; None where rows have no names.
-
-    >>> split = whole(np.zeros((4, 3, 8, 8), dtype=np.uint8), np.array([0, 1, 0, 1]))
-    >>> len(split.take(split.of_class(1))), split.images(np.array([2])).shape
-    (2, torch.Size([1, 3, 8, 8]))
-    """
-
-    storage: np.ndarray
-    rows: np.ndarray
-    labels: np.ndarray
-    boxes: np.ndarray | None = None
-    names: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def images(self, index: np.ndarray | None = None) -> torch.Tensor:
-        """The images at the positions `index` of the split (None: all), as a new uint8 tensor with shape (n, C, H, W)."""
-        rows = self.rows if index is None else self.rows[index]
-        return torch.from_numpy(np.ascontiguousarray(self.storage[rows]))
-
-    def name(self, position: int) -> str | None:
-        """What the image at that position is called in the source (a path, a member of a shard, a row); None without names."""
-        return None if self.names is None else bytes(self.names[self.rows[position]]).decode()
-
-    def of_class(self, k: int) -> np.ndarray:
-        """The positions, within the split, of the images of class `k`, in ascending order."""
-        return np.flatnonzero(self.labels == k)
-
-    def take(self, positions: np.ndarray) -> Split:
-        """The split that holds only the images at `positions`; the storage is shared."""
-        boxes = None if self.boxes is None else self.boxes[positions]
-        return replace(self, rows=self.rows[positions], labels=self.labels[positions], boxes=boxes)
-
-
-def whole(storage: np.ndarray, labels: np.ndarray, boxes: np.ndarray | None = None) -> Split:
-    """The split that holds every row of `storage`, in order."""
-    return Split(storage, np.arange(len(storage)), labels.astype(np.int64), boxes)
-
-
-def encoded(names: Iterable[str]) -> np.ndarray:
-    """Names as one array of bytes, UTF-8 with shape (N,): a million of them in a list would be slow to hand to other processes."""
-    return np.array([name.encode(errors="backslashreplace") for name in names], dtype=np.bytes_)
+ACCEPTED = (
+    "an ImageSet, arrays (x, y, x_test, y_test), a map-style Dataset or (train, test) of them, a datasets.Dataset or DatasetDict, "
+    "a path or name, and package.module:Name are accepted"
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -94,6 +44,17 @@ class ImageSet:
     source: str
     fingerprint: str
 
+    @classmethod
+    def of(
+        cls, train: Split, val: Split, test: Split, class_names: tuple[str, ...], source: str, content: str | None = None
+    ) -> ImageSet:
+        """The set of these splits; `content` is the `array_fingerprint` of their one storage, where it is known already."""
+        splits = (train, val, test)
+        storages = {id(split.storage): split.storage for split in splits}
+        pixels = [content] if content else [array_fingerprint(storage) for storage in storages.values()]
+        rows = [array_fingerprint(split.rows, split.labels) for split in splits]
+        return cls(*splits, class_names, source, fingerprint(pixels, class_names, rows))
+
     @staticmethod
     def from_arrays(
         x: Any,
@@ -103,10 +64,10 @@ class ImageSet:
         *,
         x_val: Any = None,
         y_val: Any = None,
-        class_names: Sequence[str] | Mapping[Any, str] | None = None,
+        class_names: ClassNames | None = None,
         val_fraction: float = 0.1,
         seed: int = 0,
-        layout: Literal["auto", "NCHW", "NHWC", "NHW"] = "auto",
+        layout: Layout = "auto",
     ) -> ImageSet:
         """Images in NumPy's arrays or torch's tensors.
 
@@ -131,7 +92,8 @@ class ImageSet:
         ImageSet('arrays', 1350 + 150 + 297 images 1×8×8, 10 classes)
         """
         parts = {"": (x, y), "_test": (x_test, y_test), "_val": (x_val, y_val)}
-        return _door("of_arrays")(parts, class_names, layout, val_fraction=val_fraction, seed=seed)
+        settings = DataSettings(val_fraction=val_fraction, seed=seed)
+        return ImageSet.of(*of_arrays(parts, class_names, settings, layout=layout))
 
     @staticmethod
     def from_dataset(
@@ -142,7 +104,7 @@ class ImageSet:
         val_fraction: float = 0.1,
         seed: int = 0,
         size: int | tuple[int, int] | None = None,
-        class_names: Sequence[str] | Mapping[Any, str] | None = None,
+        class_names: ClassNames | None = None,
         skip_bad: bool = False,
     ) -> ImageSet:
         """Images of a map-style `torch.utils.data.Dataset`, or of anything with a length and items (image, label).
@@ -159,12 +121,14 @@ class ImageSet:
         Raises:
             UsageError: naming the argument, and the item, that cannot be used as it is.
 
+        >>> import torch
         >>> black, white = torch.zeros(3, 8, 8), torch.ones(3, 8, 8)
         >>> ImageSet.from_dataset([(black, "night"), (white, "day")] * 10, val_fraction=0)
         ImageSet('list', 16 + 0 + 4 images 3×8×8, 2 classes)
         """
         parts = {"train": train, "test": test, "val": val}
-        return _door("of_datasets")(parts, class_names, val_fraction=val_fraction, seed=seed, size=size, skip_bad=skip_bad)
+        settings = DataSettings(val_fraction=val_fraction, seed=seed, size=size, skip_bad=skip_bad)
+        return ImageSet.of(*of_datasets(parts, class_names, settings))
 
     @staticmethod
     def from_hub(
@@ -173,14 +137,15 @@ class ImageSet:
         val_fraction: float = 0.1,
         seed: int = 0,
         size: int | tuple[int, int] | None = None,
-        class_names: Sequence[str] | Mapping[Any, str] | None = None,
+        class_names: ClassNames | None = None,
         skip_bad: bool = False,
     ) -> ImageSet:
         """Images of a `datasets.Dataset` or `DatasetDict` of Hugging Face that is in Python already; `"hf:NAME"` is loaded by name.
 
         Splits and columns are found as those of `hf:NAME` are (`hub.py`); the other arguments are those of `from_dataset`.
         """
-        return _door("of_hub")(dataset, class_names, val_fraction=val_fraction, seed=seed, size=size, skip_bad=skip_bad)
+        settings = DataSettings(val_fraction=val_fraction, seed=seed, size=size, skip_bad=skip_bad)
+        return ImageSet.of(*of_hub(dataset, class_names, settings))
 
     def without_validation(self) -> ImageSet:
         """The same with what was held out of the training images among them again; validation images of their own are left out."""
@@ -191,8 +156,7 @@ class ImageSet:
             rows, labels = np.concatenate([train.rows, val.rows]), np.concatenate([train.labels, val.labels])
             boxes = None if train.boxes is None or val.boxes is None else np.concatenate([train.boxes, val.boxes])
             train = replace(train, rows=rows, labels=labels, boxes=boxes).take(np.argsort(rows, kind="stable"))
-        parts = (train, val.take(np.arange(0)), self.test, self.class_names)
-        return ImageSet(*parts, self.source, content_fingerprint(*parts))
+        return ImageSet.of(train, val.take(np.arange(0)), self.test, self.class_names, self.source)
 
     def __repr__(self) -> str:
         counts = " + ".join(str(len(split)) for split in (self.train, self.val, self.test))
@@ -231,20 +195,29 @@ class ImageSet:
         return channels, height, width
 
 
-def _door(name: str) -> Callable[..., ImageSet]:
-    """The function of that name in `objects.py`, which stands above this file and is looked up when it is called."""
-    found: Callable[..., ImageSet] = getattr(import_module("limbeck.data.objects"), name)
-    return found
+def load_object(source: Any, settings: DataSettings, progress: Progress = NoProgress()) -> ImageSet:
+    """The images that `source` is, under the other keys of `settings`.
 
-
-def content_fingerprint(train: Split, val: Split, test: Split, class_names: tuple[str, ...], content: str | None = None) -> str:
-    """The fingerprint of an `ImageSet` of these splits.
-
-    Args:
-        train, val, test: the splits.
-        class_names: in the order of the labels.
-        content: `array_fingerprint` of the one storage, where it is known already; None computes it.
+    Raises:
+        UsageError: when it is something else, or cannot be used as it is.
     """
-    storages = {id(split.storage): split.storage for split in (train, val, test)}
-    pixels = [content] if content else [array_fingerprint(storage) for storage in storages.values()]
-    return fingerprint(pixels, class_names, [array_fingerprint(split.rows, split.labels) for split in (train, val, test)])
+    if isinstance(source, ImageSet):
+        for key in ("size", "classes", "per_class"):
+            value = getattr(settings, key)
+            require(value is None, f"data.{key}", value, "null: an ImageSet is taken as it is")
+        return source if settings.val_fraction > 0 else source.without_validation()
+    if type(source).__module__.partition(".")[0] == "datasets":
+        return ImageSet.of(*of_hub(source, None, settings, progress))
+    if isinstance(source, Sequence) and source and all(is_array(part) for part in source):
+        require(len(source) in (2, 4, 6), "data.source", f"{len(source)} arrays", "x, y, x_test, y_test")
+        parts = zip(("", "_test", "_val"), zip(source[::2], source[1::2], strict=True), strict=False)
+        return ImageSet.of(*of_arrays(dict(parts), None, settings, progress))
+    if has_items(source) and not isinstance(source, (Mapping, tuple)):
+        return ImageSet.of(*of_datasets({"train": source}, None, settings, progress))
+    if isinstance(source, (tuple, list)) and len(source) in (2, 3) and all(map(has_items, source)):
+        return ImageSet.of(*of_datasets(dict(zip(("train", "test", "val"), source, strict=False)), None, settings, progress))
+    if isinstance(source, Mapping) and "train" in source and source.keys() <= {"train", "test", "val"}:
+        return ImageSet.of(*of_datasets(source, None, settings, progress))
+    if hasattr(source, "__iter__"):
+        raise UsageError(f"data.source: {unlisted('a ' + type(source).__name__)}")
+    raise UsageError(f"data.source: {type(source).__name__} is none of what is known; {ACCEPTED}")

@@ -5,15 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.arrays import load_arrays
 from limbeck.data.benchmarks import PREFIX, load_benchmark
 from limbeck.data.cifar import find_cifar, load_cifar, load_cifar_archive
 from limbeck.data.folder import load_folder
 from limbeck.data.hub import load_hub
 from limbeck.data.idx import find_idx, load_idx
 from limbeck.data.imagenet import load_imagenet
-from limbeck.data.imageset import ImageSet
-from limbeck.data.objects import load_object
+from limbeck.data.imageset import ImageSet, load_object
+from limbeck.data.npz import load_npz
 from limbeck.data.parquet import holds_parquet
 from limbeck.data.scenes import LEVELS, load_scenes
 from limbeck.data.settings import DataSettings
@@ -74,20 +73,6 @@ def load_data(settings: DataSettings, progress: Progress = NoProgress(), wanted:
     raise _refusal(source, "not there")
 
 
-def image_set(data: Any, **keys: Any) -> ImageSet:
-    """The `ImageSet` of whatever it is: a path or a name; arrays (x, y, x_test, y_test); a map-style Dataset, or a pair of them to
-    train and test on; a `datasets.Dataset` or `DatasetDict`; or an `ImageSet`, which is returned as it is.
-
-    Args:
-        data: the images.
-        keys: those of `data.*`, such as `size=32`, `val_fraction=0`.
-
-    >>> image_set("scenes:easy", size=16, per_class=20, val_fraction=0).num_classes
-    10
-    """
-    return load_data(DataSettings(source=data, **keys)) if isinstance(data, str) else load_object(data, DataSettings(**keys))
-
-
 def _named(source: str) -> Any:
     """What `package.module:Name` names; of a function, what it returns."""
     try:
@@ -132,7 +117,7 @@ def _load_file(settings: DataSettings, path: Path, progress: Progress, wanted: W
     """A file by its name."""
     name = path.name.lower()
     if name.endswith(".npz"):
-        return load_arrays(settings, progress)
+        return load_npz(settings, progress)
     if name.endswith(".tar"):
         return load_shards(settings, path, progress, wanted)
     if name.endswith(ARCHIVES):

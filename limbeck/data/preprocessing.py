@@ -9,15 +9,15 @@ zero-phase whitening of Krizhevsky, "Learning multiple layers of features from t
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.data.imageset import Split
 from limbeck.data.settings import DataSettings
+from limbeck.data.split import Split
 from limbeck.runtime.errors import UsageError, require
 
 EPSILON = 0.1
@@ -38,9 +38,9 @@ class Preprocessing(ABC):
     def inverse(self, x: Tensor) -> Tensor:
         """The pixels that `forward` makes `x` from, with shape (N, C, H, W); not clamped to [0, 1]."""
 
-    @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """What `preprocessing_from` needs to make it again."""
+        return dict(vars(self))
 
     def prepare(self, images: Tensor) -> Tensor:
         """What the network takes, float32, for uint8 `images` with shape (N, C, H, W)."""
@@ -59,9 +59,6 @@ class Identity(Preprocessing):
     def inverse(self, x: Tensor) -> Tensor:
         return x
 
-    def tensors(self) -> dict[str, Tensor]:
-        return {}
-
 
 @dataclass(frozen=True, eq=False)
 class Normalise(Preprocessing):
@@ -76,9 +73,6 @@ class Normalise(Preprocessing):
 
     def inverse(self, x: Tensor) -> Tensor:
         return x * _per_channel(self.std, x) + _per_channel(self.mean, x)
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {"mean": self.mean, "std": self.std}
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +89,6 @@ class Whiten(Preprocessing):
 
     def inverse(self, x: Tensor) -> Tensor:
         return (x.flatten(1) @ self.inverse_matrix.to(x) + self.mean.to(x)).view_as(x)
-
-    def tensors(self) -> dict[str, Tensor]:
-        return {"mean": self.mean, "matrix": self.matrix, "inverse_matrix": self.inverse_matrix}
 
 
 def fit_preprocessing(settings: DataSettings, train: Split) -> Preprocessing:
@@ -181,7 +172,7 @@ def preprocessing_from(kind: str, tensors: dict[str, Tensor]) -> Preprocessing:
     """
     kinds: dict[str, type[Identity] | type[Normalise] | type[Whiten]] = {c.kind: c for c in (Identity, Normalise, Whiten)}
     require(kind in kinds, "preprocessing", kind, f"one of {', '.join(kinds)}")
-    names = {"identity": (), "normalise": ("mean", "std"), "whiten": ("mean", "matrix", "inverse_matrix")}[kind]
+    names = [field.name for field in fields(kinds[kind])]
     if missing := [name for name in names if name not in tensors]:
         raise UsageError(f"preprocessing: {kind} lacks {', '.join(missing)}")
     held = [tensors[name].float() for name in names]

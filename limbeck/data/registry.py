@@ -1,10 +1,7 @@
-"""ImageNet's 1000 classes, and the 23 published lists of ten of them.
+"""ImageNet's 1000 classes, and the 23 published lists of ten of them, kept as published, faults included (`docs/data.md`).
 
-`registry/imagenet_wnids.txt` has the WordNet ids of ILSVRC 2012, sorted: a class's index is its line, from 0.
-`registry/imagenet_names.csv` has their names, the first word that WordNet 3.0 has for each, and in the column `also` a further one
-where that is another class's name: "crane" is a bird and a machine, "missile" a class and another word for projectiles.
-`registry/imagenet_subsets.csv` has the lists, with the names that their classes go by there. The lists are kept as published,
-faults included.
+`registry/imagenet_wnids.txt` has the WordNet ids of ILSVRC 2012, sorted: a class's index is its line, from 0. The column `also` of
+`registry/imagenet_names.csv` has a further name where the first is another class's: "crane" is a bird and a machine.
 """
 
 import csv

@@ -35,6 +35,13 @@ def resized(image: "Image", height: int, width: int, crop: str = "squash") -> np
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
+def resized_array(image: np.ndarray, height: int, width: int, crop: str = "squash") -> np.ndarray:
+    """The same of an array, uint8 with shape (C, H, W)."""
+    from PIL.Image import fromarray
+
+    return resized(fromarray(image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))), height, width, crop)
+
+
 def _centre(image: "Image", height: int, width: int) -> tuple[float, float, float, float]:
     """The largest area in the middle that has the wanted shape: left, top, right, bottom."""
     scale = min(image.height / height, image.width / width)

@@ -14,10 +14,10 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from limbeck.data.classes import Classes, relabelled
-from limbeck.data.imageset import ImageSet, Split, whole
+from limbeck.data.imageset import ImageSet
 from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
-from limbeck.data.split import divide
+from limbeck.data.split import divide, whole
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import Progress
 from limbeck.runtime.random import numpy_generator
@@ -97,14 +97,11 @@ def load_scenes(settings: DataSettings, progress: Progress) -> ImageSet:
     classes = Classes(tuple("0123456789"))
     chosen = classes.choose(settings.classes, settings.source)
     if settings.classes is not None:
-        splits = {part: _only(split, chosen) for part, split in splits.items()}
-    return divide(settings, splits["train"], splits["test"], classes.take(chosen).names)
-
-
-def _only(split: Split, chosen: np.ndarray) -> Split:
-    """The images of the chosen classes, labelled in their order."""
-    positions, labels = relabelled(split.labels, chosen)
-    return replace(split.take(positions), labels=labels)
+        for part, split in splits.items():
+            positions, labels = relabelled(split.labels, chosen)
+            splits[part] = replace(split.take(positions), labels=labels)
+    parts = divide(settings, splits["train"], splits["test"])
+    return ImageSet.of(*parts, classes.take(chosen).names, settings.source)
 
 
 def draw(seed: int, part: str, per_class: int, sides: tuple[float, float]) -> Draws:

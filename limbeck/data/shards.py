@@ -1,11 +1,7 @@
-"""WebDataset shards: tar archives whose samples are KEY.jpg (or another image) beside KEY.cls or KEY.json.
+"""WebDataset shards: tar archives whose samples are KEY.jpg (or another image) beside KEY.cls or KEY.json (`docs/data.md`).
 
-KEY.cls holds the class as a number or as text, KEY.json under `label`, `cls` or `class`. KEY ends at the first dot of a file's
-name, or at the last where no image of that shorter key is there: `im.v2.0001.png` is one, `0000.seg.png` beside `0000.png` is none.
-A list `classes.txt` beside the shards, one name a line, names numbered classes. Which split a shard belongs to is a word of its
-path, as in `train-0001.tar` or `val/0001.tar`; a pattern such as `train-{0000..0009}.tar` names several. Archives are indexed once
-and never unpacked: images are read from where they lie in them, and what the members are called is only ever compared, so that no
-name leads anywhere.
+Archives are indexed once and never unpacked: images are read from where they lie in them, and what the members are called is only
+ever compared, so that no name leads anywhere.
 """
 
 import json
@@ -216,8 +212,8 @@ def _parts(by_split: dict[str, list[tuple[Item, Label]]], source: str) -> dict[s
     """`train` and, where there are such shards, `test` and `val`; lone `val` shards are tested on."""
     if "train" not in by_split:
         raise UsageError(f"data.source: {source!r} has no shards to train on that hold images")
-    others = [name for name in ("test", "val") if name in by_split]
-    return {"train": by_split["train"], **{part: by_split[name] for part, name in zip(("test", "val"), others, strict=False)}}
+    held = [by_split[name] for name in ("train", "test", "val") if name in by_split]
+    return dict(zip(("train", "test", "val"), held, strict=False))
 
 
 def _classes(parts: dict[str, list[tuple[Item, Label]]], folder: Path, source: str) -> tuple[Classes, dict[str, np.ndarray]]:

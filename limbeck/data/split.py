@@ -1,21 +1,90 @@
-"""Seeded splits, class by class.
+"""Labelled images, and seeded splits of them, class by class.
+
+A split is a choice of rows from a storage (N_all, C, H, W) that lies in memory or in a memory-mapped file; several splits may
+share one storage, so that dividing images never copies them.
 
 Of n_k images of a class, max(1, round(share · n_k)) are held out, but never the last one: every class keeps an image to train on,
 and a class with a single image holds none out. A share of 0 holds nothing out. Each class is drawn by a generator of its own, so
 that adding images to one class moves no image of another.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
 import numpy as np
+import torch
 
-from limbeck.data.imageset import ImageSet, Split, content_fingerprint
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import numpy_generator
 
 TEST_SHARE = 0.2
+
+
+class Labelled(Protocol):
+    """What can be divided."""
+
+    @property
+    def labels(self) -> np.ndarray: ...
+    def take(self: "L", positions: np.ndarray) -> "L": ...
+
+
+L = TypeVar("L", bound=Labelled)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """N labelled images.
+
+    Args:
+        storage: uint8 with shape (N_all, C, H, W), in memory or memory-mapped.
+        rows: int64 with shape (N,), the row of `storage` that each image of the split is.
+        labels: int64 with shape (N,), in 0 … K−1.
+        boxes: int64 with shape (N, 4), the object's top, left, bottom and right (the last two exclusive); None where unknown.
+        names: what each row of `storage` is called in the source, as `encoded`; None where rows have no names.
+
+    >>> split = whole(np.zeros((4, 3, 8, 8), dtype=np.uint8), np.array([0, 1, 0, 1]))
+    >>> len(split.take(split.of_class(1))), split.images(np.array([2])).shape
+    (2, torch.Size([1, 3, 8, 8]))
+    """
+
+    storage: np.ndarray
+    rows: np.ndarray
+    labels: np.ndarray
+    boxes: np.ndarray | None = None
+    names: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def images(self, index: np.ndarray | None = None) -> torch.Tensor:
+        """The images at the positions `index` of the split (None: all), as a new uint8 tensor with shape (n, C, H, W)."""
+        rows = self.rows if index is None else self.rows[index]
+        return torch.from_numpy(np.ascontiguousarray(self.storage[rows]))
+
+    def name(self, position: int) -> str | None:
+        """What the image at that position is called in the source (a path, a member of a shard, a row); None without names."""
+        return None if self.names is None else bytes(self.names[self.rows[position]]).decode()
+
+    def of_class(self, k: int) -> np.ndarray:
+        """The positions, within the split, of the images of class `k`, in ascending order."""
+        return np.flatnonzero(self.labels == k)
+
+    def take(self, positions: np.ndarray) -> "Split":
+        """The split that holds only the images at `positions`; the storage is shared."""
+        boxes = None if self.boxes is None else self.boxes[positions]
+        return replace(self, rows=self.rows[positions], labels=self.labels[positions], boxes=boxes)
+
+
+def whole(storage: np.ndarray, labels: np.ndarray, boxes: np.ndarray | None = None) -> Split:
+    """The split that holds every row of `storage`, in order."""
+    return Split(storage, np.arange(len(storage)), labels.astype(np.int64), boxes)
+
+
+def encoded(names: Iterable[str]) -> np.ndarray:
+    """Names as one array of bytes, UTF-8 with shape (N,): a million of them in a list would be slow to hand to other processes."""
+    return np.array([name.encode(errors="backslashreplace") for name in names], dtype=np.bytes_)
 
 
 @dataclass(frozen=True)
@@ -68,16 +137,18 @@ def hold_out(labels: np.ndarray, share: float, seed: int, key: str) -> tuple[np.
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def hold_out_test(labels: np.ndarray, settings: DataSettings) -> tuple[np.ndarray, np.ndarray]:
-    """The positions to train on and, `TEST_SHARE` of each class, to test on, for a source that does not say.
+def tested(parts: Mapping[str, L], settings: DataSettings, *, only_looked_at: bool = False) -> dict[str, L]:
+    """The parts of a source, with `test`: where it does not say, `TEST_SHARE` of each class of `train`.
 
     Raises:
-        UsageError: when no class can spare an image.
+        UsageError: when no class can spare an image, unless the images are only looked at.
     """
-    kept, held = hold_out(labels, TEST_SHARE, settings.seed, "test")
-    if len(held) == 0:
+    if "test" in parts:
+        return dict(parts)
+    kept, held = hold_out(parts["train"].labels, TEST_SHARE, settings.seed, "test")
+    if len(held) == 0 and not only_looked_at:
         raise UsageError(f"data.source: {settings.source!r} has one image in every class: none can be spared to test on")
-    return kept, held
+    return {**parts, "train": parts["train"].take(kept), "test": parts["train"].take(held)}
 
 
 def cap(labels: np.ndarray, per_class: int | None, seed: int) -> np.ndarray:
@@ -89,34 +160,25 @@ def cap(labels: np.ndarray, per_class: int | None, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(drawn))
 
 
-def divide(
-    settings: DataSettings,
-    train: Split,
-    test: Split,
-    class_names: tuple[str, ...],
-    val: Split | None = None,
-    content: str | None = None,
-) -> ImageSet:
-    """The `ImageSet` of these training and test images.
+def divide(settings: DataSettings, train: Split, test: Split, val: Split | None = None) -> tuple[Split, Split, Split]:
+    """The images to train, to validate and to test on.
 
     Args:
         settings: `per_class` caps the training images first; `val_fraction` of what remains becomes the validation split,
             which is empty where that is 0.
         train, test: the source's two parts.
-        class_names: in the order of the labels.
         val: the source's own validation images, if it has any; nothing is then taken from `train`.
-        content: fingerprint of the pixels, where it is known already.
 
     Raises:
         UsageError: when no class can spare an image for validation.
     """
     train = train.take(cap(train.labels, settings.per_class, settings.seed))
-    if val is None:
-        kept, held = hold_out(train.labels, settings.val_fraction, settings.seed, "val")
-        if len(held) == 0 and settings.val_fraction > 0:
-            raise UsageError(
-                f"data.source: {settings.source!r} has one training image in every class: none can be spared to validate on; "
-                "data.val_fraction=0 does without"
-            )
-        train, val = train.take(kept), train.take(held)
-    return ImageSet(train, val, test, class_names, settings.source, content_fingerprint(train, val, test, class_names, content))
+    if val is not None:
+        return train, val, test
+    kept, held = hold_out(train.labels, settings.val_fraction, settings.seed, "val")
+    if len(held) == 0 and settings.val_fraction > 0:
+        raise UsageError(
+            f"data.source: {settings.source!r} has one training image in every class: none can be spared to validate on; "
+            "data.val_fraction=0 does without"
+        )
+    return train.take(kept), train.take(held), test

@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -22,6 +21,8 @@ import numpy as np
 
 from limbeck.data.decode import CHUNK, Bytes, Unreadable, checksum, decode_all
 from limbeck.data.image_cache import check_room, file_state, finish, read_journal, report
+from limbeck.data.resize import wanted_sides
+from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json, write_text
@@ -104,28 +105,21 @@ class Streamed(NamedTuple):
                 yield _called(part, self.positions[row])
 
 
-def streamed(
-    stream: Stream,
-    sides: tuple[int, int] | None,
-    workers: int | None,
-    progress: Progress,
-    *,
-    crop: str = "squash",
-    skip_bad: bool = False,
-) -> Streamed:
+def streamed(stream: Stream, settings: DataSettings, progress: Progress) -> Streamed:
     """The images of a stream, from the cache or put there now; the other arguments and errors are those of `decoded`."""
+    sides, crop = wanted_sides(settings), settings.crop
     place = cache_root() / "images" / fingerprint("stream", FORMAT, stream.key, sides, crop if sides else "squash")
 
     def make() -> None:
         part = place.with_name(f".{place.name}.part")
         try:
-            _fill(place, part, stream, sides, crop, workers, progress)
+            _fill(place, part, stream, settings, progress)
         except UsageError:
             shutil.rmtree(part)  # to go on would end the same way
             raise
 
     held = get(place, lambda: _open(place), make)
-    report(held.bad, len(held.images), skip_bad, place, progress)
+    report(held.bad, len(held.images), settings.skip_bad, place, progress)
     return held
 
 
@@ -143,9 +137,7 @@ def _open(place: Path) -> Streamed | None:
         return None
 
 
-def _fill(
-    place: Path, part: Path, stream: Stream, sides: tuple[int, int] | None, crop: str, workers: int | None, progress: Progress
-) -> None:
+def _fill(place: Path, part: Path, stream: Stream, settings: DataSettings, progress: Progress) -> None:
     part.mkdir(parents=True, exist_ok=True)
     storage, journal = part / "images.npy", part / "blocks.jsonl"
     notes = _done_before(part)
@@ -155,7 +147,7 @@ def _fill(
     shape = _shape(storage) if count else None
     pieces = _pieces(stream.rows(reached))
     with (
-        spread(partial(_decode, sides, crop), pieces, workers) as blocks,
+        spread(partial(_decode, wanted_sides(settings), settings.crop), pieces, settings.workers) as blocks,
         storage.open("r+b" if count else "wb") as file,
         journal.open("a", encoding="utf-8") as lines,
         progress.stage("images", max(stream.total, count), count) as stage,
@@ -166,7 +158,7 @@ def _fill(
             pixels, shape, bad = _stacked(images, shape, count, block)
             if file.tell() == 0:
                 check_room(part, int(np.prod(shape)) * max(stream.total, len(pixels)))
-                file.write(_header(0, shape))
+                _write_header(file, 0, shape)
             file.write(pixels.tobytes())
             file.flush()
             grey = all(image[1] for image in images if not isinstance(image, str))
@@ -187,7 +179,7 @@ def _fill(
     if all(note.positions for note in notes):
         rows["positions"] = [position for note in notes for position in note.positions]
     write_json(part / "rows.json", rows)
-    finish(part, place, {"bad": [row for note in notes for row in note.bad]})
+    finish(part, place, [row for note in notes for row in note.bad])
 
 
 def _pieces(rows: Iterable[Row]) -> Iterator[list[Row]]:
@@ -230,19 +222,11 @@ def _called(part: str, position: int) -> str:
     return f"{part} {position - 1}"
 
 
-def _header(count: int, shape: tuple[int, ...]) -> bytes:
-    """The header of an .npy file, always `HEADER` bytes long."""
-    buffer = BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)})
-    text = buffer.getvalue().rstrip()
-    assert len(text) < HEADER
-    return text[:8] + (HEADER - 10).to_bytes(2, "little") + text[10:].ljust(HEADER - 11) + b"\n"
-
-
 def _write_header(file: BinaryIO, count: int, shape: tuple[int, ...]) -> None:
+    """The header of an .npy file, which NumPy leaves room in for any count: it is always `HEADER` bytes long."""
     file.seek(0)
-    file.write(_header(count, shape))
-    file.flush()
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)})
+    assert file.tell() == HEADER
 
 
 def _shape(storage: Path) -> tuple[int, int, int]:
@@ -276,8 +260,8 @@ def _drop_colour(storage: Path) -> None:
     """Keep one channel of images whose three are the same, because none has colour."""
     images = np.load(storage, mmap_mode="r")
     temporary = storage.with_name("grey.npy")
-    with temporary.open("wb") as file:
-        file.write(_header(len(images), (1, *images.shape[2:])))
-        for start in range(0, len(images), 4096):
-            file.write(np.ascontiguousarray(images[start : start + 4096, :1]).tobytes())
+    grey = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(images), 1, *images.shape[2:]))
+    for start in range(0, len(images), 4096):
+        grey[start : start + 4096] = images[start : start + 4096, :1]
+    grey.flush()
     os.replace(temporary, storage)

@@ -1,8 +1,7 @@
-"""Reading pickled arrays without ever running what a pickle says.
+"""Reading pickled arrays without ever running what a pickle says, which is a program that may call anything.
 
-A pickle is a program that may call anything. This reader gives it six names, all of them ours, which make arrays from their
-bytes. Besides there are the plain values that pickles hold without calling anything: bytes, str, int, list, dict. Every other name
-is refused.
+This reader gives it six names, all of them ours, which make arrays from their bytes, beside the plain values that pickles hold
+without calling anything: bytes, str, int, list, dict. Every other name is refused.
 """
 
 import pickle

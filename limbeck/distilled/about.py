@@ -7,14 +7,15 @@ deviations because their description is damaged.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from limbeck.data.preprocessing import Normalise, Preprocessing, Whiten, preprocessing_from
-from limbeck.distilled.formats import json_object, load, names_of, refusal, shown, step_size, tensor_of, within
+from limbeck.distilled.formats import json_values, load, names_of, refusal, shown, step_size, tensor_of, within
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.records import Record
 
 NAME = "about.json"
 FAMILY = "limbeck-research-"
@@ -23,9 +24,27 @@ KEYS = ("label_kind", "classes", "class_names", "syn_lr", "preprocessing")
 INSTEAD = "without this file the tensors are read as any others"
 
 
+@dataclass(frozen=True, kw_only=True)
+class AboutFile(Record):
+    """What `export_research` writes into it."""
+
+    format: str = FORMAT
+    images: str
+    preprocessing: str
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    labels: str
+    label_kind: str
+    class_names: tuple[str, ...]
+    classes: tuple[int, ...]
+    syn_lr: float
+    method: str | None
+    LEFT_OUT: ClassVar = ("mean", "std")
+
+
 @dataclass(frozen=True, eq=False)
 class About:
-    """What `export_research` says beside the tensors.
+    """What is read from it.
 
     Args:
         kind: of the labels: `logits` or `hard`.
@@ -57,37 +76,26 @@ def read_about(folder: Path) -> tuple[About | None, list[str]]:
     file = folder / NAME
     if not file.exists() and not file.is_symlink():
         return None, []
-    held = json_object(within(folder, file), f"; {INSTEAD}")
-    marker = held.get("format")
+    marker, *said, mean, std = json_values(within(folder, file), "format", *KEYS, "mean", "std", hint=f"; {INSTEAD}")
     if isinstance(marker, str) and marker.startswith(FAMILY):
         if marker != FORMAT:
             raise refusal(file, f"is of the format {marker[:60]!r}; {FORMAT!r} is accepted")
-    elif not held.keys() & set(KEYS):
+    elif all(value is ... for value in said):
         return None, [f"{NAME} is of another kind and left aside"]
-    if missing := [key for key in KEYS if key not in held]:
+    if missing := [key for key, value in zip(KEYS, said, strict=True) if value is ...]:
         raise refusal(file, f"lacks {', '.join(missing)}, which an export says; {INSTEAD}")
-    return _about(folder, file, held), []
-
-
-def _about(folder: Path, file: Path, held: dict[str, Any]) -> About:
-    names, numbers, kind = held["class_names"], held["classes"], held["preprocessing"]
+    label_kind, numbers, names, rate, kind = said
     listed = isinstance(names, list) and isinstance(numbers, list) and all(type(k) is int and 0 <= k < len(names) for k in numbers)
-    if not listed or held["label_kind"] not in ("logits", "hard") or not isinstance(kind, str):
+    if not listed or label_kind not in ("logits", "hard") or not isinstance(kind, str):
         raise refusal(file, "does not say the classes, their names, the kind of the labels and the preprocessing as an export does")
-    preprocessing, files = _preprocessing(folder, file, held)
-    return About(
-        held["label_kind"],
-        torch.tensor(numbers, dtype=torch.int64),
-        names_of(file, names),
-        step_size(file, held["syn_lr"]),
-        preprocessing,
-        (file, *files),
-    )
+    preprocessing, files = _preprocessing(folder, file, kind[:60], {"mean": mean, "std": std})
+    classes = torch.tensor(numbers, dtype=torch.int64)
+    return About(label_kind, classes, names_of(file, names), step_size(file, rate), preprocessing, (file, *files)), []
 
 
-def _preprocessing(folder: Path, file: Path, held: dict[str, Any]) -> tuple[Preprocessing, list[Path]]:
+def _preprocessing(folder: Path, file: Path, kind: str, channels: dict[str, Any]) -> tuple[Preprocessing, list[Path]]:
     """What leads from pixels to the images, and the files besides about.json that it stands in."""
-    kind, parts, files = held["preprocessing"][:60], {}, []
+    parts, files = {}, []
     if kind == Whiten.kind:
         files = [within(folder, folder / "preprocessing.pt")]
         matrices = load(files[0])
@@ -95,8 +103,8 @@ def _preprocessing(folder: Path, file: Path, held: dict[str, Any]) -> tuple[Prep
             parts = {str(name): tensor_of(files[0], shown([str(name)]), value) for name, value in matrices.items()}
     elif kind == Normalise.kind:
         try:
-            parts = {name: torch.tensor(held[name], dtype=torch.float32) for name in ("mean", "std")}
-        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+            parts = {name: torch.tensor(values, dtype=torch.float32) for name, values in channels.items()}
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise refusal(file, "does not say mean and std as lists of numbers") from error
     try:
         return preprocessing_from(kind, parts), files

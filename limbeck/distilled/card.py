@@ -109,10 +109,10 @@ def _views(held: NamedSet) -> list[tuple[str, str]]:
     if held.set.views is None:
         return []
     facts = held.set.views.summary()
-    coding, size = facts["coding"], sum(facts["bytes_per_view"].values())
-    kept = _text(coding["dtype"]) + (f", the {_text(coding['top'])} likeliest classes" if coding["top"] else "")
-    teacher = f" of {_text(facts['teacher'])}" if facts["teacher"] else ""
-    epochs = f"{facts['epochs']} epochs in batches of {facts['batch_size']}"
+    size = sum(facts.bytes_per_view.values())
+    kept = facts.coding.dtype + (f", the {facts.coding.top} likeliest classes" if facts.coding.top else "")
+    teacher = f" of {_text(facts.teacher)}" if facts.teacher else ""
+    epochs = f"{facts.epochs} epochs in batches of {facts.batch_size}"
     text = f"logits{teacher} for {epochs} ({kept}, {size:.0f} bytes a view): `distilled.view_batches(epoch)`"
     return [("Labels of augmented views", text)]
 

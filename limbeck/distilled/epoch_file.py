@@ -55,7 +55,10 @@ class EpochFile:
 
     def __enter__(self) -> "EpochFile":
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        goes_on = self.part.exists() and self._is_ours()
+        goes_on = self.part.exists() and self.part.stat().st_size == len(self.head) + self.size
+        if goes_on:
+            with open(self.part, "rb") as file:
+                goes_on = file.read(len(self.head)) == self.head
         self.file: BinaryIO = open(self.part, "r+b" if goes_on else "w+b")  # noqa: SIM115 (closed by __exit__)
         if not goes_on:
             self.file.write(self.head)
@@ -81,10 +84,6 @@ class EpochFile:
         self.file.seek(len(self.head) + self.begins["written"] + epoch)
         self.file.write(b"\x01")
         self._flush()
-
-    def _is_ours(self) -> bool:
-        with open(self.part, "rb") as file:
-            return file.read(len(self.head)) == self.head and self.part.stat().st_size == len(self.head) + self.size
 
     def _flush(self) -> None:
         self.file.flush()

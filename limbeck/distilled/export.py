@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from limbeck.data.preprocessing import Normalise, Preprocessing, Whiten
-from limbeck.distilled.about import FORMAT
+from limbeck.distilled.about import AboutFile
 from limbeck.distilled.preview import picture, quantise
 from limbeck.distilled.set import DistilledSet
 from limbeck.runtime.errors import require
 from limbeck.runtime.files import new_folder, write_bytes, write_json
 
-_RESERVED = ("", "con", "prn", "aux", "nul", "train", "val", "test")
+# What no folder can be called: nothing, devices of Windows, splits that an image folder may have.
+_RESERVED = re.compile("(?i)|con|prn|aux|nul|(com|lpt)[0-9]|train|val|test")
 LONGEST_NAME = 80  # bytes: file systems stop at 255, and archives of them earlier
 
 
@@ -113,7 +114,7 @@ def folder_names(names: tuple[str, ...]) -> list[str]:
     """
     safe = [_safe(name) for name in names]
     distinct = len({name.casefold() for name in safe}) == len(safe)
-    if distinct and safe == sorted(safe) and not any(_reserved(name) for name in safe):
+    if distinct and safe == sorted(safe) and not any(_RESERVED.fullmatch(name) for name in safe):
         return safe
     digits = len(str(len(names) - 1))
     return [f"{k:0{digits}d}-{name}".rstrip("-") for k, name in enumerate(safe)]
@@ -125,11 +126,6 @@ def _safe(name: str) -> str:
     return re.sub("-+", "-", "".join(kept)).encode()[:LONGEST_NAME].decode(errors="ignore").strip("-")
 
 
-def _reserved(name: str) -> bool:
-    """Whether a folder cannot be called that: nothing, a device of Windows, a split that an image folder may have."""
-    return name.casefold() in _RESERVED or bool(re.fullmatch("(?i)(com|lpt)[0-9]", name))
-
-
 def _new(path: Path | str) -> Path:
     """`path`, once it is free for a folder."""
     path = Path(path)
@@ -137,22 +133,21 @@ def _new(path: Path | str) -> Path:
     return path
 
 
-def _about(held: DistilledSet) -> dict[str, Any]:
+def _about(held: DistilledSet) -> AboutFile:
     """What the tensors of research code leave open."""
-    labels = "logits Y; softmax(Y) are the probabilities" if held.label_kind == "logits" else "the number of the class"
     channels = held.preprocessing.tensors() if isinstance(held.preprocessing, Normalise) else {}
-    return {
-        "format": FORMAT,
-        "images": f"(N, C, H, W), as a network takes them: {_formula(held.preprocessing)}",
-        "preprocessing": held.preprocessing.kind,
-        **{name: tensor.tolist() for name, tensor in channels.items()},
-        "labels": labels,
-        "label_kind": held.label_kind,
-        "class_names": held.class_names,
-        "classes": held.classes.tolist(),
-        "syn_lr": held.syn_lr,
-        "method": held.metadata.get("method"),
-    }
+    return AboutFile(
+        images=f"(N, C, H, W), as a network takes them: {_formula(held.preprocessing)}",
+        preprocessing=held.preprocessing.kind,
+        mean=tuple(channels["mean"].tolist()) if channels else None,
+        std=tuple(channels["std"].tolist()) if channels else None,
+        labels="logits Y; softmax(Y) are the probabilities" if held.label_kind == "logits" else "the number of the class",
+        label_kind=held.label_kind,
+        class_names=held.class_names,
+        classes=tuple(held.classes.tolist()),
+        syn_lr=held.syn_lr,
+        method=held.metadata.get("method"),
+    )
 
 
 def _formula(preprocessing: Preprocessing) -> str:

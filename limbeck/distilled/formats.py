@@ -13,16 +13,18 @@ import json
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite, nan, prod
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from limbeck.runtime.checked import unwritable
 from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.memory import free_memory
 
@@ -30,7 +32,6 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 MOST_NAMES = 5
 MOST_JSON = 2**26  # bytes
-T = TypeVar("T")
 HOW = "torch.save({'images': X, 'labels': Y, 'lr': η}, FILE) writes one that can be read"
 
 
@@ -62,11 +63,6 @@ def shown(names: Iterable[str]) -> str:
     """The first few names, and how many more there are."""
     quoted = [repr(name) for name in names]
     return ", ".join(quoted[:MOST_NAMES]) + (f" and {len(quoted) - MOST_NAMES} more" if len(quoted) > MOST_NAMES else "")
-
-
-def printable(name: str) -> str:
-    """The name as Unicode text, which that of a file may not be."""
-    return name.encode(errors="backslashreplace").decode()
 
 
 def within(folder: Path, file: Path) -> Path:
@@ -102,7 +98,10 @@ def read_pt(path: Path) -> Raw:
     held: Any = load(path)
     notes: tuple[str, ...] = ()
     if isinstance(held, Mapping) and "images" not in held and "data" in held:
-        held, notes = _experiment(held["data"])
+        held = held["data"]  # the pair itself, or one for each experiment, of which the first is taken
+        if isinstance(held, (list, tuple)) and len(held) > 0 and isinstance(held[0], (list, tuple)):
+            notes = (f"the first of the {len(held)} sets in the file is taken",) if len(held) > 1 else ()
+            held = held[0]
     if isinstance(held, Mapping):
         if missing := [name for name in ("images", "labels") if name not in held]:
             raise refusal(path, f"lacks {' and '.join(missing)}; {HOW}")
@@ -116,14 +115,6 @@ def read_pt(path: Path) -> Raw:
     raw = Raw(tensor_of(path, "images", images), tensor_of(path, "labels", labels), _rate(path, rate), named, notes)
     check_room(path, 4 * (raw.images.numel() + raw.labels.numel()))
     return raw
-
-
-def _experiment(data: Any) -> tuple[Any, tuple[str, ...]]:
-    """The pair (X, Y) in what stands under "data": the pair itself, or one for each experiment, of which the first is taken."""
-    several = isinstance(data, (list, tuple)) and len(data) > 0 and isinstance(data[0], (list, tuple))
-    if not several:
-        return data, ()
-    return data[0], (f"the first of the {len(data)} sets in the file is taken",) if len(data) > 1 else ()
 
 
 def best_files(folder: Path) -> list[Path]:
@@ -200,8 +191,8 @@ def tensor_of(path: Path, name: str, value: Any) -> Tensor:
     return value.detach()
 
 
-def json_object(file: Path, hint: str = "") -> dict[str, Any]:
-    """The JSON object in a file.
+def json_values(file: Path, *keys: str, hint: str = "") -> tuple[Any, ...]:
+    """What the JSON object in a file says under these keys, which may be anything; `...` where it says nothing.
 
     Raises:
         UsageError: when it is none, or too large; the message ends with the hint.
@@ -214,16 +205,14 @@ def json_object(file: Path, hint: str = "") -> dict[str, Any]:
         raise refusal(file, f"cannot be read as JSON{hint}") from error
     if not isinstance(held, dict):
         raise refusal(file, f"is no JSON object{hint}")
-    return held
+    return tuple(held.get(key, ...) for key in keys)
 
 
 def _rate(path: Path, value: Any) -> float | None:
     if isinstance(value, Tensor):
         value = tensor_of(path, "lr", value)
         value = value.item() if value.numel() == 1 else f"{value.numel()} numbers"
-    if value is None:
-        return None
-    return step_size(path, value)
+    return None if value is None else step_size(path, value)
 
 
 def step_size(path: Path, value: Any) -> float:
@@ -250,14 +239,9 @@ def names_of(path: Path, names: Any) -> tuple[str, ...]:
     """
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
         raise refusal(path, f"holds {_kind(names)} as class_names; a list of text is accepted")
-    if broken := [name for name in names if no_unicode(name)]:
+    if broken := [name for name in names if unwritable(name)]:
         raise refusal(path, f"holds class_names with {shown(broken[:1])}, which is no Unicode text")
     return tuple(names)
-
-
-def no_unicode(text: str) -> bool:
-    """Whether the text has half of a pair of surrogates, which cannot be written."""
-    return any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def array_names(path: Path) -> set[str]:
@@ -266,7 +250,8 @@ def array_names(path: Path) -> set[str]:
     Raises:
         UsageError: when the archive is broken.
     """
-    return set(_members(path, lambda archive, members: members))
+    with _archive(path) as (_, members):
+        return set(members)
 
 
 def read_arrays(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
@@ -275,21 +260,19 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
     Raises:
         UsageError: when the archive is broken, or an array has Python objects or claims more than the archive holds.
     """
-
-    def read(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]) -> dict[str, np.ndarray]:
+    with _archive(path) as (archive, members):
         return {name: _array(path, archive, name, info) for name, info in members.items() if name in names}
 
-    return _members(path, read)
 
-
-def _members(path: Path, read: Callable[[zipfile.ZipFile, dict[str, zipfile.ZipInfo]], T]) -> T:
-    """What `read` makes of an archive and its arrays by name."""
+@contextmanager
+def _archive(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """An archive and its arrays by name; whatever goes wrong with it inside the block is a refusal."""
     try:
         if not zipfile.is_zipfile(path):
             raise refusal(path, "is no .npz archive of arrays, as numpy.savez writes one")
         with zipfile.ZipFile(path) as archive:
             found = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-            return read(archive, {info.filename.removesuffix(".npy"): info for info in found})
+            yield archive, {info.filename.removesuffix(".npy"): info for info in found}
     except UsageError:
         raise
     except Exception as error:  # zipfile, the decompressors and numpy raise whatever the bytes of a broken file lead to

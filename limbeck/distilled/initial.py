@@ -23,8 +23,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from limbeck.data.imageset import ImageSet, Split
+from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
+from limbeck.data.split import Split
 from limbeck.distilled.plausibility import check_fit
 from limbeck.distilled.read import ForeignOptions, read_set
 from limbeck.distilled.selection import centres

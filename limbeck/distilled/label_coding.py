@@ -14,18 +14,20 @@ lie near 0, where floating point is finest. `label_error` measures what was lost
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from limbeck.runtime.checked import Checked, Count, Positive
 from limbeck.runtime.errors import Failure, require
+from limbeck.runtime.records import Record
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class LabelCoding:
+class LabelCoding(Checked, Record):
     """How labels are kept.
 
     Args:
@@ -37,14 +39,10 @@ class LabelCoding:
         UsageError: when a value is not accepted.
     """
 
+    prefix: ClassVar[str] = "view_labels."
     dtype: Literal["fp32", "bf16", "fp16"] = "bf16"
-    top: int | None = None
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        require(self.dtype in TYPES, "view_labels.dtype", self.dtype, f"one of {', '.join(TYPES)}")
-        require(self.top is None or self.top >= 1, "view_labels.top", self.top, "at least 1, or null")
-        require(0 < self.temperature < math.inf, "view_labels.temperature", self.temperature, "above 0 and finite")
+    top: Count | None = None
+    temperature: Positive = 1.0
 
     @property
     def exact(self) -> bool:

@@ -31,6 +31,7 @@ seven classes can never be enough.
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -104,8 +105,9 @@ def permutation(classes: Tensor, guesses: Tensor, num_classes: int) -> dict[int,
 
     counts = torch.bincount(classes * num_classes + guesses, minlength=num_classes**2).view(num_classes, num_classes)
     images, shares = counts.sum(1), counts.sum(0).double() / len(classes)
-    target = torch.from_numpy(linear_sum_assignment(counts.numpy(), maximize=True)[1])
-    moved = [cycle for cycle in _cycles(target.tolist()) if _elsewhere(counts[cycle], cycle, target[cycle])]
+    best = linear_sum_assignment(counts.numpy(), maximize=True)[1]
+    target = torch.from_numpy(best)
+    moved = [cycle for cycle in _cycles(best) if _elsewhere(counts[cycle], cycle, target[cycle])]
     if not moved:
         return {}
     members = torch.tensor(sorted(k for cycle in moved for k in cycle))
@@ -117,18 +119,13 @@ def permutation(classes: Tensor, guesses: Tensor, num_classes: int) -> dict[int,
     return {k: int(target[k]) for k in members.tolist() if images[k] > 0}
 
 
-def _cycles(target: Sequence[int]) -> list[list[int]]:
-    """The cycles of a permutation that are longer than one."""
-    found, seen = [], set[int]()
-    for start in range(len(target)):
-        cycle, k = [], start
-        while k not in seen:
-            seen.add(k)
-            cycle.append(k)
-            k = target[k]
-        if len(cycle) > 1:
-            found.append(cycle)
-    return found
+def _cycles(target: np.ndarray) -> list[list[int]]:
+    """The classes in each cycle of a permutation that is longer than one."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    count, of = connected_components(coo_array((np.ones(len(target)), (np.arange(len(target)), target))), directed=False)
+    return [members.tolist() for i in range(count) if len(members := np.flatnonzero(of == i)) > 1]
 
 
 def _elsewhere(counts: Tensor, cycle: list[int], target: Tensor) -> bool:
@@ -139,11 +136,8 @@ def _elsewhere(counts: Tensor, cycle: list[int], target: Tensor) -> bool:
 
 
 def _derangements(size: int) -> int:
-    """D_s, the number of permutations of s things that leave none in its place."""
-    before, found = 1, 0  # D_0, D_1
-    for k in range(2, size + 1):
-        before, found = found, (k - 1) * (before + found)
-    return found
+    """D_s = Σ_k (−1)^k s! / k!, the number of permutations of s things that leave none in its place."""
+    return sum((-1) ** k * math.perm(size, size - k) for k in range(size + 1))
 
 
 def _told(found: dict[int, int], names: Sequence[str], verb: str) -> str:

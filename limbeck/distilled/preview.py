@@ -49,7 +49,8 @@ def preview(held: NamedSet) -> Image.Image:
     name_width = max(_length(text, font) for text, font in labels) + 2 * GAP
     block = name_width + max(len(row) for row in rows) * (width + GAP) + 3 * GAP
     row_height = height + GAP
-    columns = _columns(shown, block, row_height)
+    # So that the sheet is about half as wide again as high.
+    columns = min(shown, max(1, round(math.sqrt(1.5 * shown * row_height / block))))
     lines = -(-shown // columns)
     note = _note(held, shown)
     sheet = Image.new("RGB", (columns * block + GAP, lines * row_height + GAP + (2 * TEXT if note else 0)), PAPER)
@@ -64,11 +65,6 @@ def preview(held: NamedSet) -> Image.Image:
     if note:
         draw.text((2 * GAP, lines * row_height + TEXT // 2), note, fill=INK, font=_font("a"))
     return sheet
-
-
-def _columns(rows: int, width: int, height: int) -> int:
-    """Into how many columns to fold the rows, so that the sheet is about half as wide again as high."""
-    return min(rows, max(1, round(math.sqrt(1.5 * rows * height / width))))
 
 
 def _note(held: NamedSet, shown: int) -> str:
@@ -99,14 +95,11 @@ def _font(text: str) -> ImageFont.FreeTypeFont | None:
     """The first font with every letter of `text`: the one that comes with matplotlib, then those of the system."""
     import matplotlib
 
-    own = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return _opened(str(own), text) or next(filter(None, (_opened(path, text) for path in _system_fonts())), None)
-
-
-def _system_fonts() -> list[str]:
+    if found := _opened(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), text):
+        return found
     from matplotlib.font_manager import findSystemFonts  # here, because importing it reads every font once
 
-    return sorted(findSystemFonts())
+    return next(filter(None, (_opened(path, text) for path in sorted(findSystemFonts()))), None)
 
 
 def _opened(path: str, text: str) -> ImageFont.FreeTypeFont | None:

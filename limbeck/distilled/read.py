@@ -13,7 +13,7 @@ What neither a file nor an option says is assumed (`distilled.interpret`), and t
 
 import hashlib
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from limbeck.data.decode import CHUNK, SUFFIXES, decode_all, read_headers
+from limbeck.data.decode import CHUNK, SUFFIXES, decode_all, printable, read_headers
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing, preprocessing_from
 from limbeck.data.registry import known_names
@@ -36,10 +36,8 @@ from limbeck.distilled.formats import (
     array_names,
     best_files,
     check_room,
-    json_object,
+    json_values,
     names_of,
-    no_unicode,
-    printable,
     read_arrays,
     read_best,
     read_pt,
@@ -52,16 +50,16 @@ from limbeck.distilled.interpret import classes_of, images_of, labels_of, positi
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.distilled.view_labels import checksum
-from limbeck.runtime.errors import one_line, require
+from limbeck.runtime.checked import Checked, Positive, unwritable
+from limbeck.runtime.errors import one_line
 from limbeck.runtime.executor import spread
 
 FORMS = "a saved distilled set, a folder of images or with images_best.pt, an .npz and a .pt file are accepted"
-LABELS = ("auto", "logits", "probabilities", "hard")
 SYN_LR = 0.01
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ForeignOptions:
+class ForeignOptions(Checked):
     """How sets of other programs are to be understood. What a file says itself goes before.
 
     Args:
@@ -76,15 +74,9 @@ class ForeignOptions:
 
     normalised: Literal["auto", "yes", "no"] = "auto"
     labels: Literal["auto", "logits", "probabilities", "hard"] = "auto"
-    class_order: Sequence[str] | None = None
-    syn_lr: float | None = None
+    class_order: tuple[str, ...] | None = None
+    syn_lr: Positive | None = None
     resize: bool = False
-
-    def __post_init__(self) -> None:
-        require(self.normalised in ("auto", "yes", "no"), "normalised", self.normalised, "auto, yes or no")
-        require(self.labels in LABELS, "labels", self.labels, f"one of {', '.join(LABELS)}")
-        require(not isinstance(self.class_order, str), "class_order", self.class_order, "a list of names")
-        require(self.syn_lr is None or 0 < self.syn_lr < float("inf"), "syn_lr", self.syn_lr, "above 0 and finite")
 
 
 def read_set(
@@ -349,7 +341,7 @@ class _Reading:
         if array.dtype.kind != "U" or array.ndim != 1:
             raise refusal(self.path, f"holds {name} as {array.dtype} with shape {array.shape}; text with shape (N,) is accepted")
         found: tuple[str, ...] = tuple(array.tolist())
-        if broken := [text for text in found if no_unicode(text)]:
+        if broken := [text for text in found if unwritable(text)]:
             raise refusal(self.path, f"holds {name} with {shown(broken[:1])}, which is no Unicode text")
         return found
 
@@ -359,7 +351,7 @@ class _Reading:
 
     def names_in(self, file: Path) -> tuple[tuple[str, ...], str]:
         """The names of the classes and the kind of the labels, as `classes.json` has them."""
-        held = json_object(file)
-        if not isinstance(kind := held.get("label_kind"), str) or "class_names" not in held:
+        names, kind = json_values(file, "class_names", "label_kind")
+        if not isinstance(kind, str) or names is ...:
             raise refusal(file, "does not say class_names and label_kind")
-        return names_of(file, held["class_names"]), kind
+        return names_of(file, names), kind

@@ -15,7 +15,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any, cast
@@ -28,13 +28,14 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from limbeck.accuracy import TITLES, Accuracies
-from limbeck.data.preprocessing import Preprocessing, preprocessing_from
-from limbeck.distilled.small_set import Kind, SmallSet
-from limbeck.distilled.view_labels import StoredViews
+from limbeck.data.preprocessing import preprocessing_from
+from limbeck.distilled.small_set import Kind, NamedSet, SmallSet
+from limbeck.distilled.view_labels import StoredViews, ViewsFile, checksum
 from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.files import new_folder, read_header, write_json, write_tensors, write_text
 from limbeck.runtime.fingerprint import fingerprint, plain
 from limbeck.runtime.kept import cache_root, lock
+from limbeck.runtime.records import Record
 from limbeck.training.images import TensorImages
 
 FORMAT = 1
@@ -43,8 +44,21 @@ _PREFIX, VIEWS_KEY = "preprocessing.", "views"
 _WORDS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
 
 
+@dataclass(frozen=True)
+class Description(Record):
+    """What the header of the tensors and `metadata.json` both say, so that the checksum covers it."""
+
+    format: int
+    images: tuple[int, ...]
+    labels: tuple[int, ...]
+    label_kind: Kind
+    preprocessing: str
+    syn_lr: float
+    class_names: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class DistilledSet:
+class DistilledSet(NamedSet):
     """A small set, as it was optimised.
 
     Args:
@@ -64,11 +78,6 @@ class DistilledSet:
     >>> DistilledSet.load(held.save("tiny"))
     DistilledSet(4 images 3×8×8, hard of 2 classes, η = 0.01, method None)
     """
-
-    set: SmallSet
-    preprocessing: Preprocessing
-    class_names: tuple[str, ...]
-    metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if problem := _problem(self):
@@ -143,10 +152,6 @@ class DistilledSet:
         """The labels as a distribution over the classes, with shape (N, K)."""
         return self.set.probabilities()
 
-    def to_pixels(self) -> Tensor:
-        """The images without their preprocessing, with shape (N, C, H, W), clamped to [0, 1]."""
-        return self.preprocessing.inverse(self.images).clamp(0, 1)
-
     def try_inverse(self) -> None:
         """Raise ValueError unless the preprocessing leads back from these images to pixels."""
         try:
@@ -186,9 +191,20 @@ class DistilledSet:
         free = not path.exists() or (path / TENSORS).exists() or (path.is_dir() and not any(path.iterdir()))
         require(free, "output", str(path), "a new folder, an empty one or a distilled set")
         with new_folder(path) as folder:
-            write_tensors(folder / TENSORS, self._tensors(), self._description())
-            checksum = hashlib.sha256((folder / TENSORS).read_bytes()).hexdigest()
-            described = {"set": {"sha256": checksum} | self._description()}
+            about = Description(
+                FORMAT,
+                tuple(self.images.shape),
+                tuple(self.labels.shape),
+                self.label_kind,
+                self.preprocessing.kind,
+                self.syn_lr,
+                self.class_names,
+            ).to_dict()
+            tensors = {"images": self.images, "labels": self.labels, "classes": self.classes}
+            tensors["syn_lr"] = torch.tensor(self.syn_lr, dtype=torch.float64)
+            tensors |= {_PREFIX + name: tensor for name, tensor in self.preprocessing.tensors().items()}
+            write_tensors(folder / TENSORS, tensors, about)
+            described: dict[str, Any] = {"set": {"sha256": checksum(folder / TENSORS), **about}}
             if self.views is not None:
                 described[VIEWS_KEY] = self.views.put(folder)
             write_json(folder / METADATA, described | self.metadata)
@@ -209,7 +225,7 @@ class DistilledSet:
         try:
             metadata = json.loads((path / METADATA).read_text(encoding="utf-8"))
             described = metadata.pop(VIEWS_KEY, None)
-            views = None if described is None else StoredViews.take(path, described)
+            views = None if described is None else StoredViews.take(path, ViewsFile.from_dict(described))
             return _assemble(metadata, (path / TENSORS).read_bytes(), views)
         except (OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
             raise UsageError(f"path: {str(path)!r} is not a sound distilled set: {_reason(error)}") from error
@@ -248,23 +264,6 @@ class DistilledSet:
             views.check(TensorImages(held.images))
             _note(path, replace(held, set=replace(held.set, views=views)), {VIEWS_KEY: views.put(path)})
 
-    def _tensors(self) -> dict[str, Tensor]:
-        held = {"images": self.images, "labels": self.labels, "classes": self.classes}
-        held["syn_lr"] = torch.tensor(self.syn_lr, dtype=torch.float64)
-        return held | {_PREFIX + name: tensor for name, tensor in self.preprocessing.tensors().items()}
-
-    def _description(self) -> dict[str, Any]:
-        """What the header of the tensors and `metadata.json` both say, so that the checksum covers it."""
-        return {
-            "format": FORMAT,
-            "images": list(self.images.shape),
-            "labels": list(self.labels.shape),
-            "label_kind": self.label_kind,
-            "preprocessing": self.preprocessing.kind,
-            "syn_lr": self.syn_lr,
-            "class_names": list(self.class_names),
-        }
-
 
 def _lock(path: Path) -> FileLock:
     """Held by whoever changes the metadata of the set in `path`."""
@@ -288,7 +287,8 @@ def _assemble(metadata: dict[str, Any], content: bytes, views: StoredViews | Non
         raise ValueError(f"its format is {described['format']!r}, this version of Limbeck reads {FORMAT}")
     if hashlib.sha256(content).hexdigest() != described.pop("sha256"):
         raise ValueError(f"{TENSORS} does not match the checksum in {METADATA}")
-    tensors, header = deserialise(content), _header(content)
+    tensors, length = deserialise(content), int.from_bytes(content[:8], "little")
+    header = read_header(json.loads(content[8 : 8 + length])["__metadata__"])
     for name in sorted(header.keys() | described.keys()):
         if header.get(name) != described.get(name):
             raise ValueError(f"{METADATA} says set.{name} = {described.get(name)!r}, {TENSORS} {header.get(name)!r}")
@@ -305,12 +305,6 @@ def _assemble(metadata: dict[str, Any], content: bytes, views: StoredViews | Non
     )
     distilled.try_inverse()
     return distilled
-
-
-def _header(content: bytes) -> dict[str, Any]:
-    """What `write_tensors` put into the header: a length of eight bytes, then JSON."""
-    length = int.from_bytes(content[:8], "little")
-    return read_header(json.loads(content[8 : 8 + length])["__metadata__"])
 
 
 def _problem(held: DistilledSet) -> str | None:

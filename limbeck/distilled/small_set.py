@@ -8,8 +8,8 @@ hard            p = Y, one-hot rows
 """
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -128,16 +128,15 @@ def are_probabilities(labels: Tensor) -> bool:
     return bool((labels >= 0).all()) and bool(((labels.sum(dim=1) - 1).abs() < SUM_ERROR).all())
 
 
-class NamedSet(Protocol):
-    """A set with names and whatever is known of it: what its card and its preview read of a `DistilledSet`."""
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class NamedSet:
+    """A set with names and whatever is known of it: what the card and the preview of a `DistilledSet` read."""
 
-    @property
-    def set(self) -> SmallSet: ...
-    @property
-    def preprocessing(self) -> Preprocessing: ...
-    @property
-    def class_names(self) -> tuple[str, ...]: ...
-    @property
-    def metadata(self) -> dict[str, Any]: ...
+    set: SmallSet
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
     def to_pixels(self) -> Tensor:
-        """The images with shape (N, C, H, W), in [0, 1]."""
+        """The images without their preprocessing, with shape (N, C, H, W), clamped to [0, 1]."""
+        return self.preprocessing.inverse(self.set.images).clamp(0, 1)

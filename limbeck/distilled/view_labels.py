@@ -16,15 +16,13 @@ Framework for Visual Recognition", 2022, arXiv:2112.01528.
 """
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -35,8 +33,9 @@ from limbeck.distilled.epoch_file import EpochFile
 from limbeck.distilled.label_coding import LabelCoding, decode, encode, label_error, smallest_integers
 from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.files import read_header
-from limbeck.runtime.fingerprint import array_fingerprint, fingerprint, plain
+from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.random import Key, generator
+from limbeck.runtime.records import Record
 from limbeck.training.images import Images
 from limbeck.training.targets import Mix, Targets
 from limbeck.views import ViewDraw, Views
@@ -46,19 +45,66 @@ VIEWS = "views.safetensors"
 _BY_IMAGE, _BY_BATCH = ("order", "boxes", "flipped", "shifts", "partner"), ("weight", "pasted")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ViewsHeader(Record):
+    """What the file of views says of itself.
+
+    Args:
+        format: of the file.
+        count, shape: N and (C, H, W).
+        epochs, batch_size, num_classes: E, B and K.
+        views, coding: how the views were drawn, and how their labels are kept.
+        draws: seed and key.
+        images, teacher: their fingerprints.
+        teacher_name: what the teacher is called.
+    """
+
+    format: int
+    count: int
+    shape: tuple[int, ...]
+    epochs: int
+    batch_size: int
+    num_classes: int
+    views: Views
+    coding: LabelCoding
+    draws: tuple[Key, ...]
+    images: str
+    teacher: str
+    teacher_name: str = ""
+
+
+@dataclass(frozen=True)
+class ViewsFile(Record):
+    """What the metadata of a set say of its file of views: checksum, size and header."""
+
+    sha256: str
+    bytes: int
+    about: ViewsHeader
+
+
+@dataclass(frozen=True)
+class ViewsSummary(Record):
+    """What a reader of a result wants to know of the views."""
+
+    epochs: int
+    batch_size: int
+    coding: LabelCoding
+    teacher: str
+    bytes_per_view: dict[str, float]
+
+
 @dataclass(frozen=True, eq=False)
 class StoredViews(Targets):
     """Views with labels in a file: targets that come with views of their own.
 
     Args:
         path: the file.
-        about: what its header says: `count` (N), `shape` (C, H, W), `epochs` (E), `batch_size`, `num_classes` (K), `views`,
-            `coding`, `draws` (seed and key), `images` and `teacher` (fingerprints), `teacher_name`.
+        about: its header.
         sha256: the checksum that the file should have, where one is known; `verify` compares.
     """
 
     path: Path
-    about: dict[str, Any]
+    about: ViewsHeader
     sha256: str | None = None
 
     @classmethod
@@ -71,11 +117,12 @@ class StoredViews(Targets):
         path = Path(path)
         try:
             with safe_open(path, framework="pt") as file:
-                about, complete = read_header(file.metadata()), bool(file.get_tensor("written").all())
-                counts = [about[name] for name in ("epochs", "count", "batch_size", "num_classes")]
-                known = about.get("format") == FORMAT and all(type(count) is int and count >= 1 for count in counts)
+                about = ViewsHeader.from_dict(read_header(file.metadata()))
+                complete = bool(file.get_tensor("written").all())
+                counts = [about.epochs, about.count, about.batch_size, about.num_classes]
+                known = about.format == FORMAT and all(type(count) is int and count >= 1 for count in counts)
                 known = known and list(file.get_slice("index").get_shape()) == counts[:2]
-        except (OSError, SafetensorError, KeyError, ValueError, AttributeError) as error:
+        except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(f"path: {str(path)!r} is not a sound file of labelled views ({one_line(error)})") from error
         require(known and complete, "path", str(path), f"a complete file of labelled views in format {FORMAT}")
         return cls(path, about, sha256)
@@ -83,13 +130,13 @@ class StoredViews(Targets):
     @property
     def epochs(self) -> int:
         """E."""
-        return int(self.about["epochs"])
+        return self.about.epochs
 
     @property
     def bytes_per_view(self) -> dict[str, float]:
         """On disk, on average: `labels`, and `draws`, which image it is and how it is seen."""
         held = self._read(0)
-        size = {name: value.element_size() * value.numel() / self.about["count"] for name, value in held.items()}
+        size = {name: value.element_size() * value.numel() / self.about.count for name, value in held.items()}
         labels = sum(of for name, of in size.items() if name.startswith("label."))
         return {"labels": labels, "draws": sum(size.values()) - labels}
 
@@ -101,25 +148,25 @@ class StoredViews(Targets):
     def check(self, images: Images) -> None:
         """Raise `UsageError` unless these are the very images whose views are labelled."""
         self._check_shape(images)
-        same = _images_fingerprint(images) == self.about["images"]
+        same = _images_fingerprint(images) == self.about.images
         require(same, "path", str(self.path), "made for these images: their pixels differ")
 
     @classmethod
-    def take(cls, folder: Path, described: Mapping[str, Any]) -> "StoredViews":
+    def take(cls, folder: Path, described: ViewsFile) -> "StoredViews":
         """The views in the folder of a set, whose metadata say of them what `put` returned.
 
         Raises:
-            ValueError, OSError, KeyError, TypeError: when they are not what is described.
+            ValueError, OSError: when they are not what is described.
         """
         path = folder / VIEWS
-        if (size := path.stat().st_size) != described["bytes"]:
-            raise ValueError(f"{VIEWS} has {size} bytes, not {described['bytes']}")
-        views = cls.open(path, str(described["sha256"]))
-        if views.about != described["about"]:
+        if (size := path.stat().st_size) != described.bytes:
+            raise ValueError(f"{VIEWS} has {size} bytes, not {described.bytes}")
+        views = cls.open(path, described.sha256)
+        if views.about != described.about:
             raise ValueError(f"{VIEWS} is another one than its metadata describe")
         return views
 
-    def put(self, folder: Path) -> dict[str, Any]:
+    def put(self, folder: Path) -> ViewsFile:
         """Bring the file into the folder of a set, linked or copied, where it is whole or not at all.
 
         Returns:
@@ -132,25 +179,25 @@ class StoredViews(Targets):
         require(self.sha256 in (None, digest), "path", str(self.path), "what was saved: its checksum is another")
         if not (target.exists() and target.samefile(self.path)):
             _place(self.path, target)
-        return {"sha256": digest, "bytes": target.stat().st_size, "about": self.about}
+        return ViewsFile(digest, target.stat().st_size, self.about)
 
-    def summary(self) -> dict[str, Any]:
-        """What a reader of a result wants to know: epochs, batch size, coding, the teacher's name, bytes per view."""
-        named = {name: self.about[name] for name in ("epochs", "batch_size", "coding")}
-        return {**named, "teacher": self.about.get("teacher_name", ""), "bytes_per_view": self.bytes_per_view}
+    def summary(self) -> ViewsSummary:
+        """What a reader of a result wants to know."""
+        about = self.about
+        return ViewsSummary(about.epochs, about.batch_size, about.coding, about.teacher_name, self.bytes_per_view)
 
     def problem(self, images: Tensor, num_classes: int) -> str | None:
         """What is wrong with these as views of images (N, C, H, W) of so many classes, or None."""
-        found, wanted = [*images.shape, num_classes], [self.about["count"], *self.about["shape"], self.about["num_classes"]]
+        found, wanted = [*images.shape, num_classes], [self.about.count, *self.about.shape, self.about.num_classes]
         return None if found == wanted else f"views must be of images and classes {found}, not {wanted}"
 
     def draws(self, epoch: int) -> list[tuple[Tensor, ViewDraw]]:
         """Of every batch of an epoch, from 0, which images (int64 with shape (B,)) and how they are seen."""
-        return _unpacked(self._read(epoch), int(self.about["batch_size"]))
+        return _unpacked(self._read(epoch), self.about.batch_size)
 
     def labels(self, epoch: int) -> Tensor:
         """The logits of every view of an epoch, in the order of `draws`, float32 with shape (N, K)."""
-        return decode(_labels_of(self._read(epoch)), int(self.about["num_classes"]))
+        return decode(_labels_of(self._read(epoch)), self.about.num_classes)
 
     def batches(self, images: Images, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The views (B, C, H, W) of an epoch and their logits (B, K), batch by batch, on the images' device.
@@ -161,23 +208,23 @@ class StoredViews(Targets):
         self._check_shape(images)
         held = self._read(epoch)
         labels, done = _labels_of(held), 0
-        for index, draw in _unpacked(held, int(self.about["batch_size"])):
+        for index, draw in _unpacked(held, self.about.batch_size):
             part = {name: value[done : done + len(index)].to(images.device) for name, value in labels.items()}
             done += len(index)
-            yield views.apply(draw, images.fetch(index)), decode(part, int(self.about["num_classes"]))
+            yield views.apply(draw, images.fetch(index)), decode(part, self.about.num_classes)
 
     def of(self, index: Tensor, x: Tensor, mix: Mix) -> Tensor:
         raise NotImplementedError("stored labels belong to views of their own: see `batches`")
 
     def _check_shape(self, images: Images) -> None:
-        found, wanted = [len(images), *images.shape], [self.about["count"], *self.about["shape"]]
+        found, wanted = [len(images), *images.shape], [self.about.count, *self.about.shape]
         require(found == wanted, "path", str(self.path), f"made for images with shape {found}, but for {wanted}")
 
     def _is_sound(self, held: Mapping[str, Tensor]) -> bool:
         """Whether every image is seen once, nothing points at what is not there, and labels are finite."""
-        count, batch = self.about["count"], self.about["batch_size"]
+        count, batch = self.about.count, self.about.batch_size
         of_batch = (count - torch.arange(count) // batch * batch).clamp_max(batch)
-        most = {"label.classes": torch.tensor(self.about["num_classes"]), "draw.partner": of_batch}
+        most = {"label.classes": torch.tensor(self.about.num_classes), "draw.partner": of_batch}
         if "draw.order" in held:
             most["draw.order"] = torch.tensor(held["draw.order"].shape[1])
         within = all(bool(((held[name] >= 0) & (held[name] < limit)).all()) for name, limit in most.items() if name in held)
@@ -233,30 +280,35 @@ def label_views(
         require(value >= 1, what, value, "at least 1")
     with evaluating(teacher), torch.no_grad():
         num_classes = teacher(images.fetch(torch.zeros(1, dtype=torch.int64))).shape[1]
-        about = {
-            "format": FORMAT,
-            "count": len(images),
-            "shape": list(images.shape),
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "num_classes": num_classes,
-            "views": plain(how),
-            "coding": plain(coding),
-            "draws": [seed, *key],
-            "images": _images_fingerprint(images),
-            "teacher": _module_fingerprint(teacher),
-            "teacher_name": name,
-        }
-        if path.exists() and _says(path, about):
-            return StoredViews.open(path)
+        about = ViewsHeader(
+            format=FORMAT,
+            count=len(images),
+            shape=tuple(images.shape),
+            epochs=epochs,
+            batch_size=batch_size,
+            num_classes=num_classes,
+            views=how,
+            coding=coding,
+            draws=(seed, *key),
+            images=_images_fingerprint(images),
+            teacher=_module_fingerprint(teacher),
+            teacher_name=name,
+        )
+        with suppress(UsageError):  # nothing is there, or nothing sound
+            if (stored := StoredViews.open(path)).about == about:
+                return stored
 
-        def drawn(epoch: int) -> dict[str, Tensor]:
-            return _packed(*_drawn(images, how, batch_size, seed, key, epoch), coding.exact)
+        def packed(epoch: int) -> dict[str, Tensor]:
+            """The order of an epoch's images and the views of its batches, keyed as the trainer's are."""
+            order = torch.randperm(len(images), generator=generator(seed, *key, "order", epoch))
+            draws, shape = generator(seed, *key, "augment", epoch), images.shape
+            drawn = [views.draw(how, draws, (len(index), *shape)) for index in order.split(batch_size)]
+            return _packed(order, drawn, batch_size, coding.exact)
 
-        blank = drawn(0) | _named(encode(torch.zeros(len(images), num_classes), coding))
-        with EpochFile(path, blank, about) as file:
+        blank = packed(0) | _named(encode(torch.zeros(len(images), num_classes), coding))
+        with EpochFile(path, blank, about.to_dict()) as file:
             for epoch in file.missing():
-                held = drawn(epoch)
+                held = packed(epoch)
                 labels = [
                     encode(teacher(views.apply(draw, images.fetch(index))), coding) for index, draw in _unpacked(held, batch_size)
                 ]
@@ -295,15 +347,6 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def _drawn(
-    images: Images, how: Views, batch_size: int, seed: int, key: tuple[Key, ...], epoch: int
-) -> tuple[Tensor, list[ViewDraw], int]:
-    """The order of an epoch's images and the views of its batches, keyed as the trainer's are."""
-    order = torch.randperm(len(images), generator=generator(seed, *key, "order", epoch))
-    draws = generator(seed, *key, "augment", epoch)
-    return order, [views.draw(how, draws, (len(index), *images.shape)) for index in order.split(batch_size)], batch_size
-
-
 def _packed(order: Tensor, draws: Sequence[ViewDraw], batch_size: int, exact: bool) -> dict[str, Tensor]:
     """An epoch's draws in few bytes: by image (N, …), by batch (N / B, …)."""
     packed = {"index": order.to(torch.int32)}
@@ -320,24 +363,23 @@ def _kept_as(name: str, values: Tensor, batch_size: int, exact: bool) -> torch.d
         return smallest_integers(values.shape[1] - 1)
     if name == "partner":
         return smallest_integers(batch_size - 1)
-    return {"boxes": torch.float64 if exact else torch.float32, "shifts": torch.int16, "pasted": torch.int16}.get(
-        name, values.dtype
-    )
+    kinds = {"boxes": torch.float64 if exact else torch.float32, "shifts": torch.int16, "pasted": torch.int16}
+    return kinds.get(name, values.dtype)
 
 
 def _unpacked(held: Mapping[str, Tensor], batch_size: int) -> list[tuple[Tensor, ViewDraw]]:
     """The batches of an epoch."""
-    wide = {name.removeprefix("draw."): _widened(value) for name, value in held.items() if name.startswith("draw.")}
+    wide = {}
+    for name, value in held.items():
+        if name.startswith("draw."):
+            kind = torch.bool if value.dtype == torch.bool else torch.float64 if value.is_floating_point() else torch.int64
+            wide[name.removeprefix("draw.")] = value.to(kind)
     batches = []
     for number, index in enumerate(held["index"].long().split(batch_size)):
         here = slice(number * batch_size, number * batch_size + len(index))
         values = {name: value[here] if name in _BY_IMAGE else value[number] for name, value in wide.items()}
         batches.append((index, ViewDraw.from_tensors(values)))
     return batches
-
-
-def _widened(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.bool else values.double() if values.is_floating_point() else values.long()
 
 
 def _named(labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -359,9 +401,8 @@ def checksum(path: Path) -> str:
 
 def _place(source: Path, target: Path) -> None:
     """A link to the file, or a copy on the disk."""
-    aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part"))
-    try:
-        made = aside / target.name
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", suffix=".part") as aside:
+        made = Path(aside, target.name)
         try:
             os.link(source.resolve(), made)
         except OSError:  # another disk, or one without links
@@ -369,16 +410,6 @@ def _place(source: Path, target: Path) -> None:
             with open(made, "rb+") as file:
                 os.fsync(file.fileno())
         os.replace(made, target)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _says(path: Path, about: Mapping[str, Any]) -> bool:
-    """Whether a sound file is there, made with the same arguments."""
-    try:
-        return bool(StoredViews.open(path).about == json.loads(json.dumps(dict(about))))
-    except UsageError:
-        return False
 
 
 def _images_fingerprint(images: Images) -> str:

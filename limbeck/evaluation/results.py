@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from limbeck.accuracy import MINUS, TITLES, Accuracies, Comparison, percent, protocol_name
+from limbeck.distilled.view_labels import ViewsSummary
 from limbeck.evaluation.predictions import Predictions
 from limbeck.evaluation.scores import Compression, Lossless
 from limbeck.runtime.fingerprint import plain
@@ -48,7 +49,7 @@ class SetResult(Record):
     network: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
-    view_labels: Mapping[str, Any] | None = None
+    view_labels: ViewsSummary | None = None
     networks: Mapping[str, "SetResult"] = field(default_factory=dict)
     paths: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

@@ -15,7 +15,6 @@ from limbeck.distilled.settings import ViewLabelSettings
 from limbeck.distilled.view_labels import StoredViews
 from limbeck.evaluation.protocols import PROTOCOLS, Protocol
 from limbeck.runtime.errors import UsageError, require
-from limbeck.runtime.fingerprint import plain
 from limbeck.training.images import Images
 from limbeck.training.train import Training
 from limbeck.views import Views
@@ -57,17 +56,15 @@ def check_fit(stored: StoredViews, images: Images, how: Training, protocol: Prot
     about = stored.about
     _same(how.epochs <= stored.epochs, "eval.epochs", how.epochs, f"at most {stored.epochs}, for which the set has labels of views")
     # Batches that hold all images are the same, however large they could be.
-    wanted, found = (min(size, len(images)) for size in (how.batch_size, int(about["batch_size"])))
-    _same(wanted == found, "eval.batch_size", how.batch_size, f"{about['batch_size']}, as in the set's labels of views")
+    wanted, found = (min(size, len(images)) for size in (how.batch_size, about.batch_size))
+    _same(wanted == found, "eval.batch_size", how.batch_size, f"{about.batch_size}, as in the set's labels of views")
     assert isinstance(how.augment, Views), "only protocols with views ask about them"
-    for key, value in plain(how.augment).items():
-        _same(
-            about["views"].get(key) == value, f"views.{key}", value, f"{about['views'].get(key)!r}, as in the set's labels of views"
-        )
-    coding = about["coding"]
-    spread = coding["top"] is None or coding["temperature"] == protocol.temperature
-    _same(spread, "protocol.temperature", protocol.temperature, f"{coding['temperature']}, for which the set's labels are kept")
-    name = about.get("teacher_name", "")
+    kept = about.views.to_dict()
+    for key, value in how.augment.to_dict().items():
+        _same(kept[key] == value, f"views.{key}", value, f"{kept[key]!r}, as in the set's labels of views")
+    spread = about.coding.top is None or about.coding.temperature == protocol.temperature
+    _same(spread, "protocol.temperature", protocol.temperature, f"{about.coding.temperature}, for which the set's labels are kept")
+    name = about.teacher_name
     _same(teacher in (None, name), "eval.teacher", teacher, f"{name!r}, who gave the set's labels of views")
     stored.check(images)
 

@@ -17,8 +17,8 @@ import torch
 from filelock import Timeout
 from torch import Tensor
 
-from limbeck.data.imageset import ImageSet, Split
-from limbeck.data.split import cap
+from limbeck.data.imageset import ImageSet
+from limbeck.data.split import Split, cap
 from limbeck.evaluation.areas import discriminative_area, mean_activation
 from limbeck.image_complexity.classifier import Classifier
 from limbeck.image_complexity.maps import blend, class_means, complexity, look

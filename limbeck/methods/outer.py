@@ -11,18 +11,19 @@ evaluated on the validation split and a snapshot written; the best one is the re
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from limbeck.accuracy import Accuracy
+from limbeck.distilled.small_set import SmallSet
 from limbeck.matching.adjoint import Gradients
 from limbeck.methods.enhance import Enhancement
 from limbeck.methods.objective import Objective, Update
 from limbeck.methods.settings import OuterSettings
-from limbeck.methods.state import OuterState
+from limbeck.methods.state import Best, OuterState
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.metrics import MetricsLog
@@ -32,7 +33,7 @@ LEAST_SYN_LR = 1e-6
 # A second walk back costs about 0.7 of an iteration: once in fifty is 1.4 % of the time.
 COMPARE_EVERY = 50
 
-Evaluate = Callable[[Tensor, Tensor, float], dict[str, Any] | None]
+Evaluate = Callable[[Tensor, Tensor, float], Accuracy | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,10 +131,11 @@ class OuterLoop:
         """The place of the snapshot of that iteration."""
         return self.folder / "snapshots" / f"iteration-{iteration:06d}.safetensors"
 
-    def best(self, state: OuterState) -> tuple[Tensor, Tensor, float]:
-        """X, Y and η of the best evaluation."""
-        tensors, _ = read_tensors(self.snapshot(state.best["iteration"]), str(state.images.device))
-        return tensors["X"], tensors["Y"], tensors["syn_lr"].item()
+    def best(self, state: OuterState, start: SmallSet) -> SmallSet:
+        """What has become of `start`: X, Y and η of the best evaluation."""
+        assert state.best is not None, "a loop that has ended has been evaluated"
+        tensors, _ = read_tensors(self.snapshot(state.best.iteration), str(state.images.device))
+        return replace(start, images=tensors["X"], labels=tensors["Y"], syn_lr=tensors["syn_lr"].item())
 
     def _iterate(self, state: OuterState, metrics: MetricsLog, stage: Stage) -> None:
         began, iteration = time.perf_counter(), state.iteration
@@ -189,17 +191,17 @@ class OuterLoop:
             state.average = s.ema_decay * state.average + (1 - s.ema_decay) * state.images
 
     def _evaluate(self, state: OuterState, metrics: MetricsLog) -> None:
-        summary = self.evaluate(state.average, state.labels, state.syn_lr.item())
-        best = summary is None or summary["mean"] > state.best.get("accuracy", -1.0)
+        found = self.evaluate(state.average, state.labels, state.syn_lr.item())
+        accuracy, before = None if found is None else found.mean, None if state.best is None else state.best.accuracy
+        best = accuracy is None or before is None or accuracy > before
         if best:
-            state.best = {"iteration": state.iteration, "accuracy": None if summary is None else summary["mean"]}
+            state.best = Best(state.iteration, accuracy)
         tensors = {"X": state.average, "Y": state.labels, "syn_lr": state.syn_lr, "weights": state.weights}
         tensors["maps"] = self.enhancement.maps(state.average, state.iteration)
-        header = {"iteration": state.iteration, "accuracy": summary, "kept_share": state.kept_share, "loss": state.last_loss}
+        header = {"iteration": state.iteration, "accuracy": found, "kept_share": state.kept_share, "loss": state.last_loss}
         write_tensors(self.snapshot(state.iteration), tensors, header)
-        metrics.append(kind="evaluation", iteration=state.iteration, accuracy=summary, best=best)
+        metrics.append(kind="evaluation", iteration=state.iteration, accuracy=found, best=best)
         if self.callbacks:
-            accuracy = None if summary is None else float(summary["mean"])
             # Copies, because the loop goes on in place.
             x, y, f = state.average.clone(), state.labels.clone(), state.weights.clone()
             rest = (tensors["maps"], f, accuracy, best, state.last_loss, state.skipped)

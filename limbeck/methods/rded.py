@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate
 
 from limbeck import views
-from limbeck.data.imageset import Split
 from limbeck.data.preprocessing import Preprocessing
+from limbeck.data.split import Split
 from limbeck.distilled.initial import class_orders
 from limbeck.distilled.view_labels import evaluating
 from limbeck.methods.materials import Materials

@@ -11,8 +11,17 @@ from torch import Tensor
 from limbeck.methods.objective import State
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_tensors, write_tensors
+from limbeck.runtime.records import Record
 
 _TENSORS = ("images", "labels", "syn_lr", "images_velocity", "labels_velocity", "syn_lr_velocity", "average", "weights")
+
+
+@dataclass(frozen=True)
+class Best(Record):
+    """The best evaluation so far: after how many iterations, and its accuracy; None where nothing is chosen by it."""
+
+    iteration: int
+    accuracy: float | None = None
 
 
 @dataclass
@@ -29,7 +38,7 @@ class OuterState:
         objective: the objective's state.
         iteration: finished iterations.
         skipped: how many of them changed nothing.
-        best: {iteration, accuracy} of the best evaluation so far.
+        best: the best evaluation so far; None before the first.
         kept_share: of the last iteration, per parameter tensor.
         last_loss: of the last iteration.
     """
@@ -45,7 +54,7 @@ class OuterState:
     objective: State
     iteration: int = 0
     skipped: int = 0
-    best: dict[str, Any] = field(default_factory=dict)
+    best: Best | None = None
     kept_share: dict[str, float] = field(default_factory=dict)
     last_loss: float | None = None
 
@@ -73,12 +82,9 @@ class OuterState:
         """
         try:
             tensors, plain = read_tensors(path, str(device))
-            return cls._assembled(tensors, plain)
+            plain["best"] = Best.from_dict(plain["best"]) if plain["best"] else None
+            objective = {name.removeprefix("objective."): one for name, one in tensors.items() if name.startswith("objective.")}
+            values: dict[str, Any] = {name: tensors[name] for name in _TENSORS} | plain
+            return cls(**values, objective=objective)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise UsageError(f"output: {str(path)!r} is broken ({error}); delete it, and the distillation starts anew") from error
-
-    @classmethod
-    def _assembled(cls, tensors: dict[str, Tensor], plain: dict[str, Any]) -> "OuterState":
-        objective = {name.removeprefix("objective."): value for name, value in tensors.items() if name.startswith("objective.")}
-        values: dict[str, Any] = {name: tensors[name] for name in _TENSORS} | plain
-        return cls(**values, objective=objective)

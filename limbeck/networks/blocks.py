@@ -19,6 +19,21 @@ GROUPS = 4
 GREY_PADDING = 2
 
 
+class LinearHead(nn.Module):
+    """What the networks share: logits are a linear layer of `features`."""
+
+    classifier: nn.Linear
+
+    def features(self, x: Tensor) -> Tensor:
+        """The input of the classifier, with shape (N, D), for images with shape (N, C, H, W)."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits with shape (N, K) for images with shape (N, C, H, W)."""
+        logits: Tensor = self.classifier(self.features(x))
+        return logits
+
+
 class ConvBlock(nn.Sequential):
     """Convolution (3×3 unless told) → norm → activation; its output is what activation maps are made from."""
 

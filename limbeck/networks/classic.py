@@ -15,32 +15,15 @@ images the head takes the mean over what it leaves, so that the parameters are t
 
 from torch import Tensor, nn
 
-from limbeck.networks.blocks import ConvBlock, first_stride, grey_padding, max_pools
+from limbeck.networks.blocks import ConvBlock, LinearHead, first_stride, grey_padding, max_pools
 from limbeck.networks.stages import Norm
 
 
-class Classic(nn.Module):
-    """What the four share: logits are a linear layer of `features`, which has shape (N, D) for images with shape (N, C, H, W)."""
-
-    classifier: nn.Linear
-
-    def features(self, x: Tensor) -> Tensor:
-        """The input of the classifier, with shape (N, D), for images with shape (N, C, H, W)."""
-        raise NotImplementedError
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits with shape (N, K) for images with shape (N, C, H, W)."""
-        logits: Tensor = self.classifier(self.features(x))
-        return logits
-
-
-class AlexNet(Classic):
+class AlexNet(LinearHead):
     """An AlexNet.
 
     Args:
-        channels: C of the images.
-        height: H of the images, at least `LEAST`.
-        width_pixels: W of the images, at least `LEAST`.
+        channels, height, width_pixels: C, H and W of the images, the latter two at least `LEAST`.
         num_classes: K.
         width: channels of the first block, even; the others have 3/2, 2, 3/2 and 3/2 times as many.
         norm: `instance`, `group`, `batch` or `none`.
@@ -72,13 +55,11 @@ class AlexNet(Classic):
         return _through(self.blocks, self.pools, x).flatten(1)
 
 
-class VGG11(Classic):
+class VGG11(LinearHead):
     """A VGG-11.
 
     Args:
-        channels: C of the images.
-        height: H of the images, at least `LEAST`.
-        width_pixels: W of the images, at least `LEAST`.
+        channels, height, width_pixels: C, H and W of the images, the latter two at least `LEAST`.
         num_classes: K.
         width: channels of the first block; the others have `FACTORS` times as many.
         norm: `instance`, `group`, `batch` or `none`.
@@ -102,13 +83,11 @@ class VGG11(Classic):
         return _through(self.blocks, self.pools, x).mean((2, 3))
 
 
-class LeNet(Classic):
+class LeNet(LinearHead):
     """A LeNet-5.
 
     Args:
-        channels: C of the images.
-        height: H of the images, at least `LEAST`.
-        width_pixels: W of the images, at least `LEAST`.
+        channels, height, width_pixels: C, H and W of the images, the latter two at least `LEAST`.
         num_classes: K.
     """
 
@@ -130,13 +109,11 @@ class LeNet(Classic):
         return hidden
 
 
-class MLP(Classic):
+class MLP(LinearHead):
     """Three linear layers over all pixels.
 
     Args:
-        channels: C of the images.
-        height: H of the images.
-        width_pixels: W of the images.
+        channels, height, width_pixels: C, H and W of the images.
         num_classes: K.
         width: units of each hidden layer.
     """

@@ -8,17 +8,15 @@ arXiv:2006.05929.
 import torch
 from torch import Tensor, nn
 
-from limbeck.networks.blocks import GROUPS, ConvBlock
+from limbeck.networks.blocks import GROUPS, ConvBlock, LinearHead
 from limbeck.networks.stages import Activation, Bias, Convolution, Dense, NetworkStage, Norm, NormActivatePool, Pooling
 
 
-class ConvNet(nn.Module):
+class ConvNet(LinearHead):
     """A ConvNet.
 
     Args:
-        channels: C of the images.
-        height: H of the images.
-        width_pixels: W of the images.
+        channels, height, width_pixels: C, H and W of the images.
         num_classes: K.
         depth: number of blocks, 1 to 8.
         width: channels of every block.
@@ -53,11 +51,6 @@ class ConvNet(nn.Module):
         for block in self.blocks:
             x = self.pool(block(x))
         return x.flatten(1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits with shape (N, K) for images with shape (N, C, H, W)."""
-        logits: Tensor = self.classifier(self.features(x))
-        return logits
 
     def stages(self, dtype: torch.dtype | None = None) -> list[NetworkStage] | None:
         """The network as stages that convolve in `dtype`; None where a pooling leaves out a row or a column."""

@@ -23,11 +23,6 @@ from limbeck.runtime.plugins import is_foreign as is_foreign
 Factory = Callable[..., nn.Module]
 
 
-def check_form(name: str) -> None:
-    """Raise `UsageError` unless `name` has the form `package.module:factory`."""
-    plugins.check_form("network", name, "factory")
-
-
 def build_foreign(name: str, shape: tuple[int, int, int], num_classes: int, seed: int) -> nn.Module:
     """The module that the factory makes, in training mode on the CPU, with pure batch norms.
 
@@ -40,7 +35,10 @@ def build_foreign(name: str, shape: tuple[int, int, int], num_classes: int, seed
     Raises:
         UsageError: when there is no such factory, when it or its module raise, or when logits have not the shape (N, K).
     """
-    return made_by(_factory(name), shape, num_classes, seed, name)
+    found = plugins.imported("network", name, "factory")
+    callable_ = callable(found) and not isinstance(found, nn.Module)
+    require(callable_, "network", name, f"a factory, it is a {type(found).__name__}")
+    return made_by(found, shape, num_classes, seed, name)
 
 
 def made_by(factory: Factory, shape: tuple[int, int, int], num_classes: int, seed: int, name: str = "") -> nn.Module:
@@ -81,13 +79,6 @@ def _source(kind: type) -> str:
         return inspect.getsource(kind)
     except (OSError, TypeError):  # typed in at a prompt
         return kind.__qualname__
-
-
-def _factory(name: str) -> Callable[..., Any]:
-    found = plugins.imported("network", name, "factory")
-    callable_ = callable(found) and not isinstance(found, nn.Module)
-    require(callable_, "network", name, f"a factory, it is a {type(found).__name__}")
-    return found  # type: ignore[no-any-return]
 
 
 def _called(factory: Callable[..., Any], channels: int, height: int, width: int, num_classes: int) -> Any:

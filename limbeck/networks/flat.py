@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from inspect import ismethod
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,11 +56,13 @@ class FlatNetwork:
         self.sizes = [shape.numel() for shape in self.shapes.values()]
         require(bool(self.sizes), "network", name, "one with parameters that require gradients")
         self.frozen = [key for key, value in self.module.named_parameters() if not value.requires_grad]
-        self.buffers = [key for key, _ in self.module.named_buffers() if not self._is_statistic(key)]
+        # Without those of batch norms, which training mode does not use.
+        owners = {key: self.module.get_submodule(key.rpartition(".")[0]) for key, _ in self.module.named_buffers()}
+        self.buffers = [key for key, owner in owners.items() if not isinstance(owner, BatchNorm)]
         # What is pickled, because while f is computed the parameters of `module` are θ's, and another thread may be pickling.
         self._still = copy.deepcopy(self.module)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> object:
         return {**self.__dict__, "module": self._still}
 
     @property
@@ -157,10 +158,6 @@ class FlatNetwork:
             for name, value in buffers.items()
         }
         return {**frozen, **copies}
-
-    def _is_statistic(self, name: str) -> bool:
-        """Whether a buffer is a batch norm's, which training mode does not use."""
-        return isinstance(self.module.get_submodule(name.rpartition(".")[0]), BatchNorm)
 
 
 def flat_network(network: str | nn.Module | Factory, shape: tuple[int, int, int], num_classes: int) -> FlatNetwork:

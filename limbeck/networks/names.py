@@ -6,7 +6,7 @@
     AlexNet[-w<width>][-<norm>]                                             AlexNet, AlexNet-instancenorm
     MLP[-w<width>]
     LeNet
-    package.module:factory                                                  a network of the user's, see `foreign`
+    package.module:factory                                                  a network of the user's, see `factory`
 
 with norm `instancenorm` (the default, but `nonorm` for AlexNet), `groupnorm`, `batchnorm`, `nonorm`; pooling `avgpool` (the
 default), `maxpool`, `nopool`; activation `relu` (the default), `leaky`, `sigmoid`; width, that of the first layer, 128 unless
@@ -17,7 +17,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from torch import nn
 
@@ -25,8 +24,9 @@ from limbeck.networks import resnet
 from limbeck.networks.blocks import GROUPS, grey_padding
 from limbeck.networks.classic import MLP, VGG11, AlexNet, LeNet
 from limbeck.networks.convnet import ConvNet
-from limbeck.networks.factory import build_foreign, check_form, is_foreign
+from limbeck.networks.factory import build_foreign
 from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.plugins import check_form, is_foreign
 from limbeck.runtime.random import derived_seed
 
 _PARTS: dict[str, dict[str, str]] = {
@@ -94,24 +94,24 @@ def build_network(name: str, channels: int, height: int, width: int, num_classes
 def check_network_name(name: str) -> None:
     """Raise `UsageError` unless `name` is the name of a network; of `package.module:factory` only the form is checked."""
     if is_foreign(name):
-        check_form(name)
+        check_form("network", name, "factory")
     else:
         _parse(name)
 
 
-def _parse(name: str) -> tuple[_Known, dict[str, Any]]:
+def _parse(name: str) -> tuple[_Known, dict[str, int | str]]:
     head, *words = name.split("-")
     known = _NETWORKS.get(head.removesuffix("BN"))
     if known is None:
         raise UsageError(f"network: {name!r} is not {_ACCEPTED}")
-    options: dict[str, Any] = {}
+    options: dict[str, int | str] = {}
     for word in [*(["batchnorm"] if head.endswith("BN") else []), *words]:
         key, value = _option(name, word, known.parts)
         require(key not in options, "network", name, f"a name that states its {key} once")
         options[key] = value
     grouped = options.get("norm") == "group"
     step = known.step * (GROUPS if grouped else 1)
-    fits = options.get("width", step) % step == 0
+    fits = int(options.get("width", step)) % step == 0
     require(fits, "network", name, f"of a width divisible by {step}" + (", as groupnorm needs" if grouped else ""))
     return known, options
 

@@ -11,7 +11,7 @@ stride 2 and the 3×3 max pooling of the original (Cazenavette et al., 2022, arX
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from limbeck.networks.blocks import first_stride, norm_layer
+from limbeck.networks.blocks import LinearHead, first_stride, norm_layer
 from limbeck.networks.stages import Norm
 
 LEAST = 16
@@ -37,13 +37,11 @@ class Residual(nn.Module):
         return relu(self.body(x) + self.shortcut(x))
 
 
-class ResNet18(nn.Module):
+class ResNet18(LinearHead):
     """A ResNet-18.
 
     Args:
-        channels: C of the images.
-        height: H of the images, at least `LEAST`.
-        width_pixels: W of the images, at least `LEAST`.
+        channels, height, width_pixels: C, H and W of the images, the latter two at least `LEAST`.
         num_classes: K.
         width: channels of the stem and of the first layer, which double from layer to layer.
         norm: `instance`, `group`, `batch` or `none`.
@@ -70,8 +68,3 @@ class ResNet18(nn.Module):
         """The input of the classifier, with shape (N, D), for images with shape (N, C, H, W)."""
         x = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
         return x.mean((2, 3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits with shape (N, K) for images with shape (N, C, H, W)."""
-        logits: Tensor = self.classifier(self.features(x))
-        return logits

@@ -1,7 +1,6 @@
 """The snapshots of a run as a film: for each a sheet of tiles, and one of its activation maps to lay over them."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from limbeck.report.contents import Run, Snapshot
 from limbeck.report.pictures import BUDGET, choose, resized, within
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.notebook import uri
+from limbeck.runtime.records import Record
 
 MOST_FRAMES, FEWEST_FRAMES, LARGEST_TILE = 25, 3, 64
 SHADES = 32  # of an activation map: enough for the eye, and small as a palette
@@ -36,8 +36,54 @@ class Sheet:
         return sheet
 
 
-def film(run: Run) -> dict[str, Any] | None:
-    """The snapshots for the template: classes, a note on what is left out, and as `data` the sheets; None without snapshots."""
+@dataclass(frozen=True)
+class Frame(Record):
+    """One snapshot for the page; `image` and `map` are data URIs, `map` None where there are no maps."""
+
+    iteration: int
+    accuracy: float | None
+    loss: float | None
+    best: bool
+    image: str
+    map: str | None
+
+
+@dataclass(frozen=True)
+class Sheets(Record):
+    """What the page's script lays out: the size of a tile, how many there are side by side, and the sheet of every snapshot."""
+
+    height: int
+    width: int
+    columns: int
+    frames: tuple[Frame, ...]
+
+
+@dataclass(frozen=True)
+class Film:
+    """The snapshots for the page.
+
+    Args:
+        groups: the name of every class that is shown, and how many of its images.
+        note: on what is left out.
+        side: how wide an image is drawn.
+        start: the number of the frame that is shown first.
+        sheets: the pictures.
+    """
+
+    groups: tuple[tuple[str, int], ...]
+    note: str
+    side: int
+    start: int
+    sheets: Sheets
+
+    @property
+    def has_maps(self) -> bool:
+        """Whether any frame has activation maps."""
+        return any(frame.map for frame in self.sheets.frames)
+
+
+def film(run: Run) -> Film | None:
+    """The snapshots of a run; None where there are none."""
     if not run.snapshots:
         return None
     first, _ = read_tensors(run.snapshots[0].path)
@@ -51,20 +97,19 @@ def film(run: Run) -> dict[str, Any] | None:
     positions = tuple(i for row in shown.positions for i in row)
     sheet = Sheet(positions, size, columns=max(1, round(len(positions) ** 0.5)))
     preprocessing = run.distilled.preprocessing if run.distilled is not None else None
-    pictures = [_frame(snapshot, sheet, preprocessing, run.best_iteration) for snapshot in frames]
+    pictures = tuple(_frame(snapshot, sheet, preprocessing, run.best_iteration) for snapshot in frames)
     notes = [shown.note]
     if len(frames) < len(run.snapshots):
         notes.append(f"Shown are {len(frames)} of {len(run.snapshots)} snapshots.")
     if preprocessing is None:
         notes.append("How the images were prepared is not known without the distilled set, so their contrast is stretched.")
-    return {
-        "groups": [{"name": name, "count": len(row)} for name, row in zip(shown.names, shown.positions, strict=True)],
-        "note": " ".join(notes).strip(),
-        "side": shown.side,
-        "start": next((k for k, frame in enumerate(pictures) if frame["best"]), len(pictures) - 1),
-        "has_maps": any(frame["map"] for frame in pictures),
-        "data": {"height": size[0], "width": size[1], "columns": sheet.columns, "frames": pictures},
-    }
+    return Film(
+        groups=tuple((name, len(row)) for name, row in zip(shown.names, shown.positions, strict=True)),
+        note=" ".join(notes).strip(),
+        side=shown.side,
+        start=next((k for k, frame in enumerate(pictures) if frame.best), len(pictures) - 1),
+        sheets=Sheets(*size, sheet.columns, pictures),
+    )
 
 
 def _classes(run: Run, count: int, num_classes: int) -> tuple[tuple[str, ...], np.ndarray]:
@@ -87,22 +132,21 @@ def _spread(run: Run, most: int) -> list[Snapshot]:
     return [run.snapshots[k] for k in sorted(chosen)]
 
 
-def _frame(snapshot: Snapshot, sheet: Sheet, preprocessing: Preprocessing | None, best: int | None) -> dict[str, Any]:
-    """One snapshot for the page; `map` is None where there are no maps."""
+def _frame(snapshot: Snapshot, sheet: Sheet, preprocessing: Preprocessing | None, best: int | None) -> Frame:
     tensors, _ = read_tensors(snapshot.path)
     chosen = torch.tensor(sheet.positions)
     pixels = preprocessing.inverse(tensors["X"][chosen].float()) if preprocessing is not None else _stretched(tensors["X"])[chosen]
     tiles = [resized(levels, sheet.size) for levels in quantise(pixels.nan_to_num())]
     maps = tensors.get("maps")
     loss = snapshot.header.get("loss")
-    return {
-        "iteration": snapshot.iteration,
-        "accuracy": snapshot.accuracy,
-        "loss": loss if isinstance(loss, (int, float)) else None,
-        "best": snapshot.iteration == best,
-        "image": uri(sheet.lay(tiles, tiles[0].mode)),
-        "map": None if maps is None else uri(_heat(maps[chosen].nan_to_num(), sheet)),
-    }
+    return Frame(
+        iteration=snapshot.iteration,
+        accuracy=snapshot.accuracy,
+        loss=loss if isinstance(loss, (int, float)) else None,
+        best=snapshot.iteration == best,
+        image=uri(sheet.lay(tiles, tiles[0].mode)),
+        map=None if maps is None else uri(_heat(maps[chosen].nan_to_num(), sheet)),
+    )
 
 
 def _stretched(x: Tensor) -> Tensor:

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limbeck.accuracy import TITLES, Accuracies, Accuracy, percent, protocol_name
+from limbeck.accuracy import TITLES, Accuracy, percent, protocol_name
 from limbeck.distilled.card import METHODS
 from limbeck.evaluation.results import SetResult
 from limbeck.report.contents import Run, read_run
@@ -37,31 +38,26 @@ def write_report(run: Path) -> Path:
     held = read_run(Path(run))
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.get_template("report.html.j2").render(_content(held))
+    result = held.result
+    page = environment.get_template("report.html.j2").render(
+        title=_title(held),
+        facts=_facts(held),
+        unfinished=_unfinished(held),
+        notes=held.notes,
+        tiles=[] if result is None else _headline(result),
+        bars=[] if result is None else [Bar(name, row) for name, row in result.accuracy.items()],
+        gallery=gallery(held.distilled) if held.distilled is not None else None,
+        film=film(held),
+        figures=figures(held),
+        measured=[] if result is None else _measured(result.evaluation),
+        experts=_experts(held),
+        seconds=_seconds(held),
+        settings=_tree(held.settings, encodable(DistillSettings())),
+        environment=_environment(held),
+    )
     target = held.path / "report.html"
     write_text(target, page)
     return target
-
-
-def _content(run: Run) -> dict[str, Any]:
-    """Everything the template names."""
-    accuracies = Accuracies() if run.result is None else run.result.accuracy
-    return {
-        "title": _title(run),
-        "facts": _facts(run),
-        "unfinished": _unfinished(run),
-        "notes": run.notes,
-        "tiles": [] if run.result is None else _headline(run.result),
-        "rows": [_bar(name, row) for name, row in accuracies.items()],
-        "gallery": gallery(run.distilled) if run.distilled is not None else None,
-        "film": film(run),
-        "figures": figures(run),
-        "measured": [] if run.result is None else _measured(run.result.evaluation),
-        "experts": _experts(run),
-        "seconds": _seconds(run),
-        "settings": _tree(run.settings, encodable(DistillSettings())),
-        "environment": _environment(run),
-    }
 
 
 def _title(run: Run) -> str:
@@ -105,11 +101,23 @@ def _headline(result: RunResult) -> list[dict[str, str]]:
     return tiles
 
 
-def _bar(name: str, row: Accuracy) -> dict[str, Any]:
-    """A row of the table, and where its bar and its interval lie, in percent of the width."""
-    low, high = (100 * min(max(end, 0.0), 1.0) for end in row.ci95 or (row.mean, row.mean))
-    texts = {"name": name, "title": TITLES[name], "value": str(row), "bounds": row.interval, "n": row.n or "–"}
-    return texts | {"mean": round(100 * row.mean, 2), "low": round(low, 2), "width": round(high - low, 2)}
+@dataclass(frozen=True)
+class Bar:
+    """A row of the table of accuracies."""
+
+    name: str
+    accuracy: Accuracy
+
+    @property
+    def title(self) -> str:
+        """What networks were trained on."""
+        return TITLES[self.name]
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Where the interval begins and how wide it is, in percent of the bar's width."""
+        low, high = (100 * min(max(end, 0.0), 1.0) for end in self.accuracy.ci95 or (self.accuracy.mean, self.accuracy.mean))
+        return round(low, 2), round(high - low, 2)
 
 
 def _measured(result: SetResult) -> list[tuple[str, str]]:
@@ -146,16 +154,14 @@ def _experts(run: Run) -> list[tuple[str, str]]:
     return pairs
 
 
-def _seconds(run: Run) -> list[dict[str, Any]]:
-    """Every stage with its time and its share of the longest one."""
+def _seconds(run: Run) -> list[tuple[str, str, float | None]]:
+    """Every stage with its time and its share of the longest one, in percent."""
     held = (run.result.seconds if run.result is not None else {}) or run.state.get("stages") or {}
     times = {name: float(value) for name, value in held.items() if isinstance(value, (int, float))}
     longest, total = max(times.values(), default=0.0), math.fsum(times.values())
-    rows = [
-        {"name": STAGES.get(name, name), "time": duration(value), "share": 100 * value / longest if longest else 0.0}
-        for name, value in times.items()
-    ]
-    return [*rows, {"name": "Total", "time": duration(total), "share": None}] if len(rows) > 1 else rows
+    shares = {name: 100 * value / longest if longest else 0.0 for name, value in times.items()}
+    rows = [(STAGES.get(name, name), duration(value), shares[name]) for name, value in times.items()]
+    return [*rows, ("Total", duration(total), None)] if len(rows) > 1 else [*rows]
 
 
 def duration(seconds: float) -> str:
@@ -176,18 +182,27 @@ def _environment(run: Run) -> list[tuple[str, str]]:
     return [(key, text(value)) for part in (known, resolved, prints) for key, value in part.items()]
 
 
-def _tree(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Settings as nested rows; `changed` where they, or any below them, are not the default."""
-    rows: list[dict[str, Any]] = []
+@dataclass(frozen=True)
+class Setting:
+    """A setting, or a group of some: `changed` where it, or any below it, is not the default."""
+
+    key: str
+    changed: bool
+    value: str = ""
+    children: "tuple[Setting, ...] | None" = None
+
+
+def _tree(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[Setting, ...]:
+    """Settings as nested rows."""
+    rows = []
     for key, value in values.items():
         if isinstance(value, Mapping):
             below = defaults.get(key)
             children = _tree(value, below if isinstance(below, Mapping) else {})
-            rows.append({"key": key, "children": children, "changed": any(row["changed"] for row in children)})
+            rows.append(Setting(key, any(row.changed for row in children), children=children))
         else:
-            changed = key not in defaults or defaults[key] != value
-            rows.append({"key": key, "value": text(value), "children": None, "changed": changed})
-    return rows
+            rows.append(Setting(key, key not in defaults or defaults[key] != value, text(value)))
+    return tuple(rows)
 
 
 def text(value: Any) -> str:

@@ -5,7 +5,6 @@ A page must stay small enough to be sent to somebody: what is shown is limited b
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -52,20 +51,36 @@ def choose(classes: np.ndarray, names: Sequence[str], image_bytes: int) -> Shown
     return Shown(tuple(names[:shown]), tuple(tuple(row[:per_class]) for row in rows), tuple(len(row) for row in rows), len(names))
 
 
-def gallery(held: DistilledSet) -> dict[str, Any]:
-    """The distilled set for the template: classes with their images, and a note on what is left out."""
+@dataclass(frozen=True)
+class Tile:
+    """An image of a class for the page: a data URI, and its label in words."""
+
+    source: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Images by the name of their class, how large they are, how wide they are drawn, and a note on what is left out."""
+
+    groups: tuple[tuple[str, tuple[Tile, ...]], ...]
+    height: int
+    width: int
+    side: int
+    note: str
+
+
+def gallery(held: DistilledSet) -> Gallery:
+    """The distilled set for the page."""
     channels, height, width = held.shape
     size = within(height, width, LARGEST_SIDE)
     shown = choose(held.classes.cpu().numpy(), held.class_names, channels * size[0] * size[1])
     levels, labels = quantise(held.to_pixels()), held.probabilities().cpu()
-    groups = []
-    for name, positions, total in zip(shown.names, shown.positions, shown.totals, strict=True):
-        tiles = [
-            {"source": uri(resized(levels[i], size)), "label": _label(labels[i], held.class_names), "number": k + 1}
-            for k, i in enumerate(positions)
-        ]
-        groups.append({"name": name, "total": total, "images": tiles})
-    return {"groups": groups, "note": shown.note, "height": size[0], "width": size[1], "side": shown.side}
+    groups = (
+        (name, tuple(Tile(uri(resized(levels[i], size)), _label(labels[i], held.class_names)) for i in positions))
+        for name, positions in zip(shown.names, shown.positions, strict=True)
+    )
+    return Gallery(tuple(groups), *size, shown.side, shown.note)
 
 
 def within(height: int, width: int, largest: int) -> tuple[int, int]:

@@ -14,8 +14,7 @@ from torch import nn
 
 from limbeck.augmentation import Augmentation, Dsa
 from limbeck.data import load as loading
-from limbeck.data.imageset import ImageSet
-from limbeck.data.objects import load_object
+from limbeck.data.imageset import ImageSet, load_object
 from limbeck.data.settings import DataSettings
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.protocols import Protocol

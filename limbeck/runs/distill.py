@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from limbeck.accuracy import Accuracy
 from limbeck.distilled.initial import content_of
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
@@ -23,6 +23,7 @@ from limbeck.evaluation.results import SetResult
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.outer import Callback, OuterLoop
 from limbeck.methods.registry import name_of
+from limbeck.methods.state import OuterState
 from limbeck.runs.folder import RunFolder, alone, own_json
 from limbeck.runs.record import across, final_seeds, measure, networks_of, record
 from limbeck.runs.results import ExpertsUsed, RunResult
@@ -74,6 +75,8 @@ def distill(
     output = Path(output)
     RunFolder(output, settings, resume)  # refuses before the data are loaded
     workspace = Workspace(settings, progress or NoProgress(), experts)
+    for note in settings.notes():
+        workspace.progress.say(note)
     workspace.check()
     with alone(output):
         folder = RunFolder(output, settings, resume)
@@ -110,9 +113,9 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks:
             built = _built(workspace, folder.path)
         # No step size is learned: the best for random images, as the baseline beside it has.
         rate = evaluator.random_rate(settings.ipc, settings.outer.syn_lr_init, workspace.progress)
-        start, small, facts = None, replace(built, syn_lr=rate), dict[str, Any]()
+        start, small, loop = None, replace(built, syn_lr=rate), None
     else:
-        start, small, facts = _distilled(workspace, folder, evaluator, callbacks)
+        start, small, loop = _distilled(workspace, folder, evaluator, callbacks)
     save = partial(_save, workspace, folder, recipe)
     save(small)  # what is distilled is there whatever becomes of its evaluation
     if settings.view_labels.store:
@@ -123,11 +126,12 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks:
         measured = _measured(workspace, evaluator, small, start)
     result = RunResult(
         evaluation=measured,
+        best_iteration=loop.best.iteration if loop and loop.best else None,
+        skipped_share=loop.skipped / max(loop.iteration, 1) if loop else None,
         seconds=folder.seconds,
         cpu_seconds=folder.cpu_seconds,
         peak_memory=folder.peak_memory,
         experts=_experts_used(workspace.experts, settings) if workspace.needs_experts else None,
-        **facts,
     ).at(run=str(folder.path), distilled=str(folder.path / "distilled"))
     if workspace.needs_experts:
         result = result.at(experts=str(workspace.experts.path))
@@ -163,8 +167,8 @@ def _check_built(workspace: Workspace, images: Tensor, classes: Tensor) -> None:
 
 def _distilled(
     workspace: Workspace, folder: RunFolder, evaluator: Evaluator, callbacks: Sequence[Callback]
-) -> tuple[SmallSet, SmallSet, dict[str, Any]]:
-    """The start, the set of the best evaluation, and what is to be said of the loop."""
+) -> tuple[SmallSet, SmallSet, OuterState]:
+    """The start, the set of the best evaluation, and the loop's last state."""
     settings, engine = workspace.settings, None
     if workspace.needs_experts:
         with folder.stage("experts"):
@@ -189,20 +193,15 @@ def _distilled(
     )
     with folder.stage("distil"):
         state = loop.run(start.images, start.labels, workspace.syn_lr)
-        images, labels, rate = loop.best(state)
-        best = replace(start, images=images, labels=labels, syn_lr=rate)
-        best = _with_step_size(workspace, evaluator, best)
-    facts = {"best_iteration": state.best["iteration"], "skipped_share": state.skipped / max(state.iteration, 1)}
-    return start, best, facts
+        return start, _with_step_size(workspace, evaluator, loop.best(state, start)), state
 
 
-def _look(evaluator: Evaluator, start: SmallSet, x: Tensor, y: Tensor, eta: float) -> dict[str, Any] | None:
+def _look(evaluator: Evaluator, start: SmallSet, x: Tensor, y: Tensor, eta: float) -> Accuracy | None:
     """A periodic evaluation, where there are images to choose a checkpoint on."""
     if not evaluator.protocol.validation:
         return None
-    classes = y.argmax(1).cpu()  # what the labels say by now; final figures take those that the images were made for
-    small = replace(start, images=x, labels=y, classes=classes, syn_lr=eta)
-    return evaluator.distilled(small, seeds=range(evaluator.settings.every_seeds), split="val").to_dict()
+    small = replace(start, images=x, labels=y, syn_lr=eta)
+    return evaluator.distilled(small, seeds=range(evaluator.settings.every_seeds), split="val")
 
 
 def _with_step_size(workspace: Workspace, evaluator: Evaluator, small: SmallSet) -> SmallSet:

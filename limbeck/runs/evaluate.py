@@ -149,7 +149,7 @@ class _Set:
         if views is None:
             return
         for key in ("dtype", "top"):
-            kept, wanted = views.about["coding"][key], getattr(s.view_labels, key)
+            kept, wanted = getattr(views.about.coding, key), getattr(s.view_labels, key)
             require(kept == wanted, f"view_labels.{key}", wanted, f"{kept!r}, as in the labels that {self.name!r} has")
 
     def label_views(self, network: str, workspace: Workspace, options: EvaluationOptions) -> None:

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.imageset import ImageSet, Split
+from limbeck.data.imageset import ImageSet
 from limbeck.data.load import load_data
-from limbeck.data.split import Wanted, cap
+from limbeck.data.split import Split, Wanted, cap
 from limbeck.distilled.initial import check_ipc, real_subset
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.trials import Trial

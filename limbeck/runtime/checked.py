@@ -201,7 +201,7 @@ def _fitted(kind: Any, value: Any) -> tuple[Any, str]:
             return (value, "") if FORM.fullmatch(value) else (_UNFIT, "of the form package.module:Name")
     fitting = [(found, own) for option, own in options if (found := _as(option, value)) is not _UNFIT]
     if not fitting:
-        lone = isinstance(value, str) and _lone(value) and any(option is str for option, _ in options)
+        lone = isinstance(value, str) and unwritable(value) and any(option is str for option, _ in options)
         return _UNFIT, "UTF-8 text, which the files of a run hold" if lone else ""
     found, own = next(((one, own) for one, own in fitting if not _broken(own, one)), fitting[0])
     if text := _broken(own, found):
@@ -224,7 +224,7 @@ def _as(kind: Any, value: Any) -> Any:
         return _number(value)
     if kind is str:
         text = os.fspath(value) if isinstance(value, os.PathLike) else value
-        return text if isinstance(text, str) and not _lone(text) else _UNFIT
+        return text if isinstance(text, str) and not unwritable(text) else _UNFIT
     if get_origin(kind) is Literal:
         return next((known for known in get_args(kind) if type(known) is type(value) and known == value), _UNFIT)
     if get_origin(kind) is tuple:
@@ -249,7 +249,7 @@ def _tuple(parts: tuple[Any, ...], value: Any) -> Any:
     return _UNFIT if any(part is _UNFIT or broken for part, broken in found) else tuple(part for part, _ in found)
 
 
-def _lone(text: str) -> bool:
+def unwritable(text: str) -> bool:
     """Whether text cannot be written as UTF-8, as the files of a run are."""
     return any("\ud800" <= letter <= "\udfff" for letter in text)
 

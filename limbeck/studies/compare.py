@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from limbeck.data.objects import load_object
+from limbeck.data.imageset import load_object
 from limbeck.data.settings import DataSettings
 from limbeck.methods.registry import method_of
 from limbeck.recipes import load_recipe, parse_overrides, recipe_names

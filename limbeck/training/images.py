@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.data.imageset import Split
 from limbeck.data.preprocessing import Preprocessing
+from limbeck.data.split import Split
 
 HELD_BYTES = 2 * 1024**3
 

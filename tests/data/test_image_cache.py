@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.progress import NoProgress
+
+ONE = DataSettings(workers=1)
 
 rng = np.random.default_rng(0)
 
@@ -98,6 +101,7 @@ import sys, time
 from pathlib import Path
 from limbeck.data import image_cache
 from limbeck.data.decode import decode_into
+from limbeck.data.settings import DataSettings
 from limbeck.runtime.progress import NoProgress
 
 def slowly(storage, crop, piece):
@@ -107,7 +111,7 @@ def slowly(storage, crop, piece):
     return decode_into(storage, crop, piece)
 
 image_cache.decode_into = slowly
-image_cache.decoded(sorted(Path(sys.argv[1]).iterdir()), None, int(sys.argv[2]), NoProgress())
+image_cache.decoded(sorted(Path(sys.argv[1]).iterdir()), DataSettings(workers=int(sys.argv[2])), NoProgress())
 """
 
 
@@ -133,7 +137,7 @@ def test_a_killed_run_is_gone_on_with(tmp_path: Path, cache: Path, workers: int,
     monkeypatch.setattr(image_cache, "decode_into", counted)
     first, _ = journal.read_text().splitlines()
     journal.write_text(first + "\n" + "[64, 64, 12")  # the second block's line is torn, and noted again
-    images = decoded(paths, None, 1, NoProgress())[0]
+    images = decoded(paths, ONE, NoProgress())[0]
     assert again == [64, 128, 192]
     for row, path in enumerate(paths):
         np.testing.assert_array_equal(images[row, 0], np.asarray(Image.open(path)))
@@ -146,7 +150,7 @@ def test_a_block_that_does_not_match_its_checksum_is_decoded_again(
     paths, finish = pictures(tmp_path / "set"), image_cache.finish
     monkeypatch.setattr(image_cache, "finish", lambda *_: (_ for _ in ()).throw(Failure("no electricity")))
     with pytest.raises(Failure, match="no electricity"):
-        decoded(paths, None, 1, NoProgress())
+        decoded(paths, ONE, NoProgress())
     monkeypatch.setattr(image_cache, "finish", finish)
     (part,) = (cache / "images").glob(".*.part")
     images = np.load(part / "images.npy", mmap_mode="r+")
@@ -155,7 +159,7 @@ def test_a_block_that_does_not_match_its_checksum_is_decoded_again(
     again = []
     original = image_cache.decode_into
     monkeypatch.setattr(image_cache, "decode_into", lambda *all: again.append(all[2][0]) or original(*all))
-    images = decoded(paths, None, 1, NoProgress())[0]
+    images = decoded(paths, ONE, NoProgress())[0]
     assert again == [64]
     np.testing.assert_array_equal(images[70, 0], np.asarray(Image.open(paths[70])))
 
@@ -165,37 +169,37 @@ def test_a_folder_goes_by_what_the_images_are(tmp_path: Path, cache: Path) -> No
     paths = pictures(tmp_path / "set", 3)
     states = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
     for sides, crop, key in ((None, "squash", []), (None, "centre", []), ((8, 9), "squash", []), ((8, 9), "centre", ["centre"])):
-        decoded(paths, sides, 1, NoProgress(), crop=crop)
+        decoded(paths, replace(ONE, size=sides, crop=crop), NoProgress())
         assert (cache / "images" / fingerprint(1, sides, states, *key) / "images.npy").exists()
     assert len(list((cache / "images").glob("*/images.npy"))) == 3
 
 
 def test_a_changed_byte_is_found_and_mended(tmp_path: Path, cache: Path) -> None:
     paths = pictures(tmp_path / "set", 5)
-    before = decoded(paths, None, 1, NoProgress())
+    before = decoded(paths, ONE, NoProgress())
     pixels = before.images.copy()
     (storage,) = cache.rglob("images.npy")
     whole = bytearray(storage.read_bytes())
     whole[-3] ^= 16
     storage.write_bytes(whole)
-    after = decoded(paths, None, 1, NoProgress())
+    after = decoded(paths, ONE, NoProgress())
     np.testing.assert_array_equal(after.images, pixels)
     assert after.content == before.content
 
 
 def test_a_cache_of_an_earlier_version_is_verified_and_taken(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = pictures(tmp_path / "set", 5)
-    before = decoded(paths, None, 1, NoProgress())
+    before = decoded(paths, ONE, NoProgress())
     (noted,) = cache.rglob("content.json")
     noted.write_text(json.dumps({"content": before.content}))
     monkeypatch.setattr(image_cache, "_fill", lambda *_: pytest.fail("it is decoded already"))
-    assert decoded(paths, None, 1, NoProgress()).content == before.content
+    assert decoded(paths, ONE, NoProgress()).content == before.content
     assert json.loads(noted.read_text())["file"] == image_cache.file_state(noted.parent)
     monkeypatch.setattr(image_cache, "array_fingerprint", lambda *_: pytest.fail("it is verified already"))
-    assert decoded(paths, None, 1, NoProgress()).content == before.content
+    assert decoded(paths, ONE, NoProgress()).content == before.content
     os.utime(noted.parent / "images.npy")
     with pytest.raises(pytest.fail.Exception, match="verified already"):
-        decoded(paths, None, 1, NoProgress())
+        decoded(paths, ONE, NoProgress())
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -254,11 +258,11 @@ def test_what_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
     paths[2].write_bytes(b"\0" * len(whole))  # such as a disk that is away: neither size nor time of change tell
     os.utime(paths[2], ns=(state.st_atime_ns, state.st_mtime_ns))
     with pytest.raises(UsageError, match="cannot read the image"):
-        decoded(paths, None, 1, NoProgress())
-    assert [row for row, _, _ in decoded(paths, None, 1, NoProgress(), skip_bad=True).bad] == [2]
+        decoded(paths, ONE, NoProgress())
+    assert [row for row, _, _ in decoded(paths, replace(ONE, skip_bad=True), NoProgress()).bad] == [2]
     paths[2].write_bytes(whole)
     os.utime(paths[2], ns=(state.st_atime_ns, state.st_mtime_ns))
-    images, _, bad = decoded(paths, None, 1, NoProgress())
+    images, _, bad = decoded(paths, ONE, NoProgress())
     assert bad == []
     np.testing.assert_array_equal(images[2, 0], np.asarray(Image.open(paths[2])))
 
@@ -269,10 +273,10 @@ def test_headers_are_read_no_further_than_they_matter(tmp_path: Path, monkeypatc
     read = []
     original = image_cache.read_headers
     monkeypatch.setattr(image_cache, "read_headers", lambda items: read.append(len(items)) or original(items))
-    assert decoded(paths, (8, 8), 1, NoProgress())[0].shape == (200, 3, 8, 8)
+    assert decoded(paths, replace(ONE, size=8), NoProgress())[0].shape == (200, 3, 8, 8)
     assert read == [64, 64]  # the first image in colour is in the second block
     with pytest.raises(UsageError, match=r"^data\.size: None does not bring images of several sizes together"):
-        decoded(paths, None, 1, NoProgress())
+        decoded(paths, ONE, NoProgress())
     assert read == [64, 64] + [64, 64, 64, 8]
 
 
@@ -281,4 +285,4 @@ def test_a_full_disk_is_told_before_it_is_too_late(tmp_path: Path, monkeypatch: 
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
     with pytest.raises(Failure, match=r"^decoded images need 0\.0 GB in .*LIMBECK_CACHE"):
-        decoded(paths, None, 1, NoProgress())
+        decoded(paths, ONE, NoProgress())

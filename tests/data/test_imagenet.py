@@ -9,10 +9,11 @@ import pytest
 from data.imagenet_tree import index_of, val_name
 from data.pictures import Said, load, refused
 
-from limbeck.data.imageset import ImageSet, Split
+from limbeck.data.imageset import ImageSet
 from limbeck.data.load import load_data
 from limbeck.data.registry import find_subset, imagenet_classes, subsets, wnids
 from limbeck.data.settings import DataSettings
+from limbeck.data.split import Split
 
 SMALL = "imagenet:imagefruit"
 

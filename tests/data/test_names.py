@@ -11,7 +11,8 @@ from data.test_shards import samples, shard
 
 from limbeck.data import hub
 from limbeck.data.files import called
-from limbeck.data.imageset import ImageSet, Split, content_fingerprint, encoded
+from limbeck.data.imageset import ImageSet
+from limbeck.data.split import Split, encoded
 from limbeck.runtime.files import read_json, write_json
 
 rng = np.random.default_rng(0)
@@ -38,7 +39,7 @@ def test_files_by_their_paths_in_the_source(tmp_path: Path) -> None:
 
 def fingerprint_without_names(made: ImageSet) -> str:
     train, val, test = (Split(split.storage, split.rows, split.labels) for split in (made.train, made.val, made.test))
-    return content_fingerprint(train, val, test, made.class_names)
+    return ImageSet.of(train, val, test, made.class_names, "").fingerprint
 
 
 def test_members_by_their_shards(tmp_path: Path) -> None:

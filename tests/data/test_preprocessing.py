@@ -5,7 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.whitening import whitening
 
-from limbeck.data.imageset import Split, whole
 from limbeck.data.preprocessing import (
     MOST_PIXELS,
     Identity,
@@ -17,6 +16,7 @@ from limbeck.data.preprocessing import (
     preprocessing_from,
 )
 from limbeck.data.settings import DataSettings
+from limbeck.data.split import Split, whole
 from limbeck.runtime.errors import UsageError
 
 

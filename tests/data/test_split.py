@@ -6,9 +6,9 @@ from data.pictures import load, png
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limbeck.data.imageset import ImageSet, Split, whole
+from limbeck.data.imageset import ImageSet
 from limbeck.data.settings import DataSettings
-from limbeck.data.split import cap, divide, hold_out
+from limbeck.data.split import Split, cap, divide, hold_out, whole
 from limbeck.runtime.errors import UsageError
 
 label_lists = st.lists(st.integers(0, 5), min_size=1, max_size=200).map(np.array)
@@ -20,7 +20,11 @@ def split_of(labels: list[int]) -> Split:
 
 
 def image_set(train: list[int], test: list[int] | None = None, names: tuple[str, ...] = ("a", "b"), **keys: object) -> ImageSet:
-    return divide(DataSettings(source="s", **keys), split_of(train), split_of(test or [0, 1]), names)
+    return made_of(split_of(train), split_of(test or [0, 1]), names, **keys)
+
+
+def made_of(train: Split, test: Split, names: tuple[str, ...] = ("a", "b"), **keys: object) -> ImageSet:
+    return ImageSet.of(*divide(DataSettings(source="s", **keys), train, test), names, "s")
 
 
 @given(label_lists, st.floats(0.01, 0.99), st.integers(0, 9))
@@ -55,7 +59,7 @@ def test_no_validation_split() -> None:
     assert made.val.of_class(0).tolist() == []
     assert made.fingerprint != image_set([0] * 5 + [1], val_fraction=0.1).fingerprint
     own = split_of([0, 1])
-    assert divide(DataSettings(val_fraction=0), split_of([0, 1]), split_of([0, 1]), ("a", "b"), val=own).val is own
+    assert divide(DataSettings(val_fraction=0), split_of([0, 1]), split_of([0, 1]), own)[1] is own
 
 
 def test_hold_out_depends_on_seed_and_key_but_not_on_other_classes() -> None:
@@ -106,9 +110,9 @@ def test_nothing_to_validate_on() -> None:
 
 def test_own_validation_images_leave_train_whole() -> None:
     val = split_of([0, 1])
-    made = divide(DataSettings(), split_of([0, 0, 1, 1]), split_of([0, 1]), ("a", "b"), val=val)
-    assert len(made.train) == 4
-    assert made.val is val
+    train, kept, _ = divide(DataSettings(), split_of([0, 0, 1, 1]), split_of([0, 1]), val)
+    assert len(train) == 4
+    assert kept is val
 
 
 def test_images_are_the_rows_asked_for() -> None:
@@ -149,10 +153,10 @@ def test_fingerprint_covers_content_names_and_split() -> None:
     ]
     train = split_of(labels)
     train.storage[3, 1, 2, 2] ^= 1
-    others.append(divide(DataSettings(source="s"), train, split_of([0, 1]), ("a", "b")))
+    others.append(made_of(train, split_of([0, 1])))
     test = split_of([0, 1])
     test.storage[1, 0, 0, 0] ^= 1
-    others.append(divide(DataSettings(source="s"), split_of(labels), test, ("a", "b")))
+    others.append(made_of(split_of(labels), test))
     assert len({made.fingerprint for made in (base, *others)}) == 9
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from data.pictures import png
 
 from limbeck.data import stream_cache
+from limbeck.data.settings import DataSettings
 from limbeck.data.stream_cache import HEADER, Row, Stream, streamed
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import NoProgress
@@ -17,6 +19,7 @@ rng = np.random.default_rng(0)
 GREY = rng.integers(0, 256, (300, 8, 9), dtype=np.uint8)
 COLOUR = rng.integers(0, 256, (300, 8, 9, 3), dtype=np.uint8)
 FIRST_TEST = 170
+ONE = DataSettings(workers=1)
 
 
 def stream(files: list[bytes], key: str = "x", stop: int | None = None) -> tuple[Stream, list[int]]:
@@ -41,23 +44,23 @@ def files(images: np.ndarray) -> list[bytes]:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_rows_labels_and_parts(workers: int) -> None:
     source, asked = stream(files(COLOUR))
-    held = streamed(source, None, workers, NoProgress())
+    held = streamed(source, replace(ONE, workers=workers), NoProgress())
     assert isinstance(held.images, np.memmap)
     np.testing.assert_array_equal(held.images, COLOUR.transpose(0, 3, 1, 2))
     assert held.labels == [i % 7 for i in range(300)]
     assert {part: (rows[0], rows[-1] + 1) for part, rows in held.parts.items()} == {"train": (0, 170), "test": (170, 300)}
     assert asked == list(range(300))
-    again = streamed(source, None, workers, NoProgress())
+    again = streamed(source, replace(ONE, workers=workers), NoProgress())
     assert len(asked) == 300
     assert (again.content, again.labels) == (held.content, held.labels)
 
 
 def test_grey_streams_have_one_channel_and_one_colour_image_makes_three() -> None:
-    held = streamed(stream(files(GREY))[0], None, 1, NoProgress())
+    held = streamed(stream(files(GREY))[0], ONE, NoProgress())
     np.testing.assert_array_equal(held.images[:, 0], GREY)
     assert held.images.shape[1] == 1
     mixed = files(GREY[:-1]) + files(COLOUR[-1:])
-    held = streamed(stream(mixed, "y")[0], None, 1, NoProgress())
+    held = streamed(stream(mixed, "y")[0], ONE, NoProgress())
     assert held.images.shape == (300, 3, 8, 9)
     np.testing.assert_array_equal(held.images[7], np.broadcast_to(GREY[7], (3, 8, 9)))
 
@@ -67,12 +70,12 @@ def test_grey_streams_have_one_channel_and_one_colour_image_makes_three() -> Non
 def test_a_broken_stream_is_gone_on_with(cache: Path, images: np.ndarray, stop: int) -> None:
     content = files(images)
     with pytest.raises(ConnectionResetError):
-        streamed(stream(content, stop=stop)[0], None, 1, NoProgress())
+        streamed(stream(content, stop=stop)[0], ONE, NoProgress())
     (journal,) = cache.rglob("blocks.jsonl")
     kept = sum(len(json.loads(line)[2]) for line in journal.read_text().splitlines())
     assert 0 < kept < stop
     source, asked = stream(content)
-    held = streamed(source, None, 1, NoProgress())
+    held = streamed(source, ONE, NoProgress())
     assert asked == list(range(kept, 300))
     np.testing.assert_array_equal(held.images[:, 0], images.reshape(300, 8, 9, -1)[..., 0])
     assert held.labels == [i % 7 for i in range(300)]
@@ -81,25 +84,25 @@ def test_a_broken_stream_is_gone_on_with(cache: Path, images: np.ndarray, stop: 
 def test_a_damaged_block_is_asked_for_again(cache: Path) -> None:
     content = files(COLOUR)
     with pytest.raises(ConnectionResetError):
-        streamed(stream(content, stop=290)[0], None, 1, NoProgress())
+        streamed(stream(content, stop=290)[0], ONE, NoProgress())
     (storage,) = cache.rglob("images.npy")
     whole = bytearray(storage.read_bytes())
     whole[HEADER + 70 * 3 * 8 * 9] ^= 1  # in the second block, of 64 … 127
     storage.write_bytes(whole)
     source, asked = stream(content)
-    held = streamed(source, None, 1, NoProgress())
+    held = streamed(source, ONE, NoProgress())
     assert asked == list(range(64, 300))
     np.testing.assert_array_equal(held.images, COLOUR.transpose(0, 3, 1, 2))
 
 
 def test_a_changed_byte_of_the_whole_is_found(cache: Path) -> None:
-    before = streamed(stream(files(COLOUR))[0], None, 1, NoProgress())
+    before = streamed(stream(files(COLOUR))[0], ONE, NoProgress())
     (storage,) = cache.rglob("images.npy")
     whole = bytearray(storage.read_bytes())
     whole[-1] ^= 1
     storage.write_bytes(whole)
     source, asked = stream(files(COLOUR))
-    assert streamed(source, None, 1, NoProgress()).content == before.content
+    assert streamed(source, ONE, NoProgress()).content == before.content
     assert len(asked) == 300
 
 
@@ -113,7 +116,7 @@ def test_no_more_than_a_few_blocks_are_in_memory(monkeypatch: pytest.MonkeyPatch
         return original(images, shape, first, block)  # type: ignore[arg-type]
 
     monkeypatch.setattr(stream_cache, "_stacked", noted)
-    streamed(source, None, 1, NoProgress())
+    streamed(source, ONE, NoProgress())
     assert max(ahead) <= 64
 
 
@@ -121,9 +124,9 @@ def test_images_that_cannot_be_read(cache: Path) -> None:
     content = files(COLOUR)
     content[5] = content[200] = b"no image"
     with pytest.raises(UsageError, match=r"cannot read 2 of 300 images \('train 5': it holds .*; 'test 30': it holds "):
-        streamed(stream(content)[0], None, 1, NoProgress())
+        streamed(stream(content)[0], ONE, NoProgress())
     source, asked = stream(content)
-    held = streamed(source, None, 1, NoProgress(), skip_bad=True)
+    held = streamed(source, replace(ONE, skip_bad=True), NoProgress())
     assert asked == []  # the rest is kept
     assert [row for row, _, _ in held.bad] == [5, 200]
     assert not held.images[[5, 200]].any()
@@ -133,14 +136,14 @@ def test_sizes(cache: Path) -> None:
     content = files(COLOUR[:100]) + files(COLOUR[100:101, :5]) + files(COLOUR[101:])
     message = r"^data\.size: None does not bring images of several sizes together \(8×9, 'train 100' 5×9\); give \[height, width\]$"
     with pytest.raises(UsageError, match=message):
-        streamed(stream(content)[0], None, 1, NoProgress())
+        streamed(stream(content)[0], ONE, NoProgress())
     assert list(cache.rglob("*.npy")) == []
-    held = streamed(stream(content)[0], (8, 8), 1, NoProgress())
+    held = streamed(stream(content)[0], replace(ONE, size=8), NoProgress())
     assert held.images.shape == (300, 3, 8, 8)
-    other = streamed(stream(content)[0], (8, 8), 1, NoProgress(), crop="centre")
+    other = streamed(stream(content)[0], replace(ONE, size=8, crop="centre"), NoProgress())
     assert other.content != held.content
 
 
 def test_an_empty_stream() -> None:
     with pytest.raises(UsageError, match="holds no image of the classes that are asked for"):
-        streamed(Stream("none", lambda _: []), None, 1, NoProgress())
+        streamed(Stream("none", lambda _: []), ONE, NoProgress())

@@ -10,8 +10,9 @@ from distilled.samples import NAMES
 from PIL import Image
 from torch import Tensor
 
-from limbeck.data.imageset import ImageSet, whole
+from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing, fit_normalise
+from limbeck.data.split import whole
 from limbeck.distilled.read import ForeignOptions, read_set
 from limbeck.distilled.set import DistilledSet
 from limbeck.runtime.errors import UsageError

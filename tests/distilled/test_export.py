@@ -10,8 +10,9 @@ import torch
 from distilled.samples import changed, sample_set
 from PIL import Image
 
-from limbeck.data.imageset import ImageSet, whole
+from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Identity
+from limbeck.data.split import whole
 from limbeck.distilled.export import export_folder, export_npz, export_research, folder_names
 from limbeck.distilled.read import read_set
 from limbeck.distilled.set import DistilledSet

@@ -9,8 +9,9 @@ import torch
 from distilled.foreign_files import save_npz, save_pt
 from distilled.samples import changed, sample_set
 
-from limbeck.data.imageset import ImageSet, whole
+from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Identity, fit_normalise, fit_whiten
+from limbeck.data.split import whole
 from limbeck.distilled.export import export_npz, export_research
 from limbeck.distilled.initial import (
     INITIALISATIONS,

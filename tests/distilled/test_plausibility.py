@@ -8,8 +8,9 @@ from distilled.plausible_scenes import K, Scenes, real, refused, trained_scenes
 from distilled.samples import changed
 from torch import Tensor
 
-from limbeck.data.imageset import ImageSet, whole
+from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Identity, Normalise, Preprocessing, fit_normalise, fit_whiten
+from limbeck.data.split import whole
 from limbeck.distilled.plausibility import _outside, check_fit, suspicious
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet

@@ -260,7 +260,7 @@ def test_other_paths(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"normalised": "maybe"}, "normalised: 'maybe' is not auto, yes or no"),
+        ({"normalised": "maybe"}, "normalised: 'maybe' is not one of auto, yes, no"),
         ({"labels": "soft"}, "labels: 'soft' is not one of auto"),
         ({"class_order": "owl"}, "class_order: 'owl' is not a list of names"),
         ({"syn_lr": 0.0}, "syn_lr: 0.0 is not above 0 and finite"),

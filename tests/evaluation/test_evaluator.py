@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import save as serialise
 
 from limbeck.augmentation import Dsa
-from limbeck.data.imageset import ImageSet, whole
+from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Identity, Normalise
+from limbeck.data.split import whole
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation import evaluator as evaluator_module
 from limbeck.evaluation import trials as trials_module

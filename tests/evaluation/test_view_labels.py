@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from limbeck.augmentation import Dsa
-from limbeck.data.imageset import ImageSet, whole
+from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Identity
+from limbeck.data.split import whole
+from limbeck.distilled.label_coding import LabelCoding
 from limbeck.distilled.settings import ViewLabelSettings
 from limbeck.distilled.small_set import SmallSet
 from limbeck.distilled.view_labels import StoredViews
@@ -185,9 +187,9 @@ def test_what_is_kept_says_where_it_comes_from(tmp_path: Path) -> None:
     judge = evaluator(teacher="ConvNetD1-w4")
     views = stored(judge, tmp_path, ViewLabelSettings(store=True, top=2)).views
     assert views is not None
-    assert views.about["teacher_name"] == "ConvNetD1-w4"
-    assert views.about["coding"] == {"dtype": "bf16", "top": 2, "temperature": 20.0}
-    assert (views.epochs, views.about["batch_size"], views.about["draws"]) == (6, 5, [0, "evaluation", "views"])
+    assert views.about.teacher_name == "ConvNetD1-w4"
+    assert views.about.coding == LabelCoding(dtype="bf16", top=2, temperature=20.0)
+    assert (views.epochs, views.about.batch_size, views.about.draws) == (6, 5, (0, "evaluation", "views"))
     # Two classes and three numbers; the image, four patches, a box, a flip, the partner, and per batch of 5, 5, 2 what is pasted.
     assert views.bytes_per_view == {"labels": 2 * 3 + 2, "draws": 4 + 4 + 16 + 1 + 1 + 3 * (8 + 8) / 12}
     assert StoredViews.open(views.path).about == views.about

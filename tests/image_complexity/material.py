@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.imageset import ImageSet, Split, content_fingerprint, whole
+from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Identity
+from limbeck.data.split import Split, whole
 from limbeck.image_complexity.classifier import Classifier
 from limbeck.image_complexity.measure import Pictures
 from limbeck.runs.settings import DistillSettings
@@ -57,7 +58,7 @@ def image_set(
         return whole(rng.integers(0, 256, (len(labels), channels, size, size), dtype=np.uint8), labels)
 
     splits = part(per_class), part(val), part(test)
-    return ImageSet(*splits, tuple(names), "random", content_fingerprint(*splits, tuple(names)))
+    return ImageSet.of(*splits, tuple(names), "random")
 
 
 def workspace_of(data: ImageSet, progress: Progress | None = None) -> Workspace:

@@ -10,7 +10,8 @@ import torch
 from image_complexity.material import image_set, pictures_of, tiny, tiny_judge, workspace_of
 from torch import Tensor, nn
 
-from limbeck.data.imageset import ImageSet, whole
+from limbeck.data.imageset import ImageSet
+from limbeck.data.split import whole
 from limbeck.image_complexity import measure
 from limbeck.image_complexity.maps import blend, complexity, look
 from limbeck.image_complexity.measure import Measurement, choose, fill

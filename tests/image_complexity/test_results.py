@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from image_complexity.material import image_set, tiny_judge, workspace_of
 
-from limbeck.data.imageset import encoded
+from limbeck.data.split import encoded
 from limbeck.image_complexity.run import measure_complexity
 from limbeck.image_complexity.settings import ComplexitySettings
 

@@ -9,11 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from limbeck.accuracy import Accuracy
+from limbeck.distilled.small_set import SmallSet
 from limbeck.matching.adjoint import Gradients
 from limbeck.methods.objective import Objective, State, Update
 from limbeck.methods.outer import LEAST_SYN_LR, OuterLoop
 from limbeck.methods.settings import OuterSettings
-from limbeck.methods.state import OuterState
+from limbeck.methods.state import Best, OuterState
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.metrics import read_metrics
 
@@ -63,7 +65,7 @@ def loop(folder: Path, objective: Bowl | None = None, **changes: Any) -> OuterLo
         objective=objective or Bowl(),
         enhancement=Weights(3, active),  # type: ignore[arg-type]
         settings=OuterSettings(**settings),
-        evaluate=lambda x, y, eta: {"mean": 1 / (1 + x.abs().max().item())},
+        evaluate=lambda x, y, eta: Accuracy(mean=1 / (1 + x.abs().max().item())),
         every=every,
         match_norm=match_norm,
         folder=folder,
@@ -155,11 +157,13 @@ def test_comparisons_report_cosine_and_norm_ratio(tmp_path: Path) -> None:
 def test_the_best_snapshot_is_the_result(tmp_path: Path) -> None:
     one = loop(tmp_path)
     scores = iter([0.2, 0.6, 0.6, 0.5])
-    object.__setattr__(one, "evaluate", lambda x, y, eta: {"mean": next(scores)})
+    object.__setattr__(one, "evaluate", lambda x, y, eta: Accuracy(mean=next(scores)))
     state = one.run(X, LABELS, 0.01)
-    assert state.best == {"iteration": 4, "accuracy": 0.6}
-    images, labels, syn_lr = one.best(state)
-    for value, expected in zip((images, labels, torch.tensor(syn_lr, dtype=torch.float64)), by_torch(4), strict=True):
+    assert state.best == Best(4, 0.6)
+    best = one.best(state, SmallSet(X, LABELS, torch.arange(4) % 3, 0.01, "logits"))
+    for value, expected in zip(
+        (best.images, best.labels, torch.tensor(best.syn_lr, dtype=torch.float64)), by_torch(4), strict=True
+    ):
         assert torch.allclose(value, expected, rtol=1e-12)
     tensors, header = read_tensors(one.snapshot(12))
     assert tensors.keys() == {"X", "Y", "syn_lr", "maps", "weights"}

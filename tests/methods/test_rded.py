@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from limbeck.data.imageset import Split, whole
 from limbeck.data.preprocessing import Identity, Normalise, Preprocessing
+from limbeck.data.split import Split, whole
 from limbeck.distilled.initial import class_orders
 from limbeck.methods.rded import build, cut, draw_boxes, stitch
 from limbeck.methods.settings import RdedSettings

@@ -8,13 +8,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
+from limbeck.accuracy import Accuracy
 from limbeck.augmentation import Dsa
 from limbeck.distilled.set import DistilledSet
+from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.experts.store import TrajectoryStore
 from limbeck.losses import soft_cross_entropy
@@ -25,6 +27,7 @@ from limbeck.methods.materials import Matching
 from limbeck.methods.trajectory import TrajectoryMatching
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import load_recipe, settings_from_plain
+from limbeck.runs import distill as running
 from limbeck.runs.distill import distill, train_experts
 from limbeck.runs.evaluate import evaluate
 from limbeck.runs.settings import DistillSettings
@@ -69,6 +72,28 @@ OVERRIDES = {
 
 def settings(**changes: str) -> DistillSettings:
     return load_recipe("scenes", OVERRIDES | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def test_a_run_says_what_was_chosen_for_it(tmp_path: Path) -> None:
+    class Said(NoProgress):
+        lines: ClassVar[list[str]] = []
+
+        def say(self, message: str) -> None:
+            self.lines.append(message)
+
+    chosen = {key: value for key, value in OVERRIDES.items() if key != "match.drop_ratio"} | {"outer.iterations": "1"}
+    distill(load_recipe("scenes", chosen), tmp_path / "run", progress=Said())
+    assert Said.lines == ["note: match.drop_ratio=0, EDF's published for 1 image per class"]
+
+
+def test_a_periodic_evaluation_takes_the_classes_that_the_images_were_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[SmallSet] = []
+    monkeypatch.setattr(Evaluator, "distilled", lambda self, small, **words: seen.append(small) or Accuracy(mean=0.5))
+    evaluator = Workspace(settings(), NoProgress()).evaluator()
+    start = SmallSet(torch.zeros(2, 3, 16, 16), torch.eye(2), torch.tensor([0, 1]), 0.1, "logits")
+    found = running._look(evaluator, start, start.images + 1, start.labels.flip(0), 0.2)
+    assert found == Accuracy(mean=0.5)
+    assert seen[0].classes.tolist() == [0, 1] and seen[0].labels.argmax(1).tolist() == [1, 0] and seen[0].syn_lr == 0.2
 
 
 def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:

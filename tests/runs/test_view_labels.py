@@ -85,10 +85,10 @@ def test_a_run_stores_them_and_its_set_is_evaluated_from_them(tmp_path: Path, mo
     path = tmp_path / "run" / "distilled"
     held = DistilledSet.load(path)
     assert held.views is not None and held.views.epochs == 3
-    assert held.views.about["coding"] == {"dtype": "bf16", "top": 3, "temperature": 20.0}
-    known = {"epochs": 3, "batch_size": 10, "teacher": "ConvNetD2-w8", "coding": held.views.about["coding"]}
-    assert results.evaluation.view_labels == {**known, "bytes_per_view": held.views.bytes_per_view}
-    assert held.metadata["evaluation"]["view_labels"] == results.evaluation.view_labels
+    assert held.views.about.coding.to_dict() == {"dtype": "bf16", "top": 3, "temperature": 20.0}
+    known = {"epochs": 3, "batch_size": 10, "teacher": "ConvNetD2-w8", "coding": held.views.about.coding.to_dict()}
+    assert results.evaluation.view_labels.to_dict() == {**known, "bytes_per_view": held.views.bytes_per_view}
+    assert held.metadata["evaluation"]["view_labels"] == results.evaluation.view_labels.to_dict()
     assert "label views" in results.seconds
     assert settings_from_plain(held.metadata["settings"]) == made == settings_from_plain(encodable(made))
     monkeypatch.setattr(view_labels, "encode", never)
@@ -130,7 +130,7 @@ def test_they_are_added_to_a_set_by_an_evaluation(bare: Path, tmp_path: Path, ca
     path, made = copy_of(bare, tmp_path / "set"), settings(view_labels__store="true", view_labels__dtype="fp32")
     before = (path / "distilled.safetensors").read_bytes()
     first = evaluate(path, made)
-    assert first.view_labels["coding"]["dtype"] == "fp32"
+    assert first.view_labels.coding.dtype == "fp32"
     assert len(kept(path)) == 3
     assert (path / "distilled.safetensors").read_bytes() == before
     assert not list((cache_of_the_module / "views").glob("*.safetensors"))
@@ -144,7 +144,7 @@ def test_without_a_record_the_set_stays_as_it_is(bare: Path, tmp_path: Path) -> 
     path = copy_of(bare, tmp_path / "set")
     content = {file.name: file.read_bytes() for file in path.iterdir()}
     found = evaluate(path, settings(view_labels__store="true"), options=EvaluationOptions(keep=False))
-    assert found.view_labels["epochs"] == 3
+    assert found.view_labels.epochs == 3
     assert {file.name: file.read_bytes() for file in path.iterdir()} == content
 
 
@@ -159,7 +159,7 @@ def test_a_folder_that_cannot_be_written_to_costs_nobody_the_result(
     with monkeypatch.context() as patched:
         patched.setattr("limbeck.distilled.view_labels.StoredViews.put", refuse)
         found = evaluate(path, settings(view_labels__store="true"))
-    assert found.view_labels["epochs"] == 3
+    assert found.view_labels.epochs == 3
     assert DistilledSet.load(path).views is None
 
 

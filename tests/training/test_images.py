@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from limbeck.data.imageset import whole
 from limbeck.data.preprocessing import Identity
+from limbeck.data.split import whole
 from limbeck.training import images as module
 from limbeck.training.images import LazyImages, TensorImages, prepare_split, sample
 

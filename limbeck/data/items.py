@@ -1,65 +1,32 @@
-"""Images that are objects in Python: arrays, map-style data sets, those of Hugging Face, and what a name of the user's stands for.
-
-Items are read one after the other into one array of bytes; equal images and labels have equal fingerprints, whatever door they came
-through.
+"""Images that are objects in Python: arrays, map-style data sets, those of Hugging Face. Items are read one after the other into
+one array of bytes; equal images and labels have equal fingerprints, whatever door they came through.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
-from limbeck.data.arrays import ClassNames, Layout, array_of, assembled, pixels
+from limbeck.data.arrays import Assembled, ClassNames, Layout, array_of, assembled, pixels
+from limbeck.data.columns import IMAGE_COLUMNS, LABEL_COLUMNS, columns_of, labelled, splits_of
 from limbeck.data.decode import GREY_MODES, SHOWN, upright
-from limbeck.data.hub import IMAGE_COLUMNS, LABEL_COLUMNS, columns_of, labelled, splits_of
-from limbeck.data.imageset import ImageSet
-from limbeck.data.resize import resized, wanted_sides
+from limbeck.data.resize import resized, resized_array, wanted_sides
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.progress import NoProgress, Progress
-
-ACCEPTED = (
-    "an ImageSet, arrays (x, y, x_test, y_test), a map-style Dataset or (train, test) of them, a datasets.Dataset or DatasetDict, "
-    "a path or name, and package.module:Name are accepted"
-)
-
-
-def load_object(source: Any, settings: DataSettings, progress: Progress = NoProgress()) -> ImageSet:
-    """The images that `source` is, under the other keys of `settings`.
-
-    Raises:
-        UsageError: when it is something else, or cannot be used as it is.
-    """
-    kind, keys = type(source).__module__.partition(".")[0], {**_keys(settings), "progress": progress}
-    if isinstance(source, ImageSet):
-        return _as_it_is(source, settings)
-    if kind == "datasets":
-        return of_hub(source, None, **keys)
-    if isinstance(source, Sequence) and source and all(_is_array(part) for part in source):
-        require(len(source) in (2, 4, 6), "data.source", f"{len(source)} arrays", "x, y, x_test, y_test")
-        parts = zip(("", "_test", "_val"), zip(source[::2], source[1::2], strict=True), strict=False)
-        return of_arrays(dict(parts), None, **keys)
-    if _has_items(source) and not isinstance(source, (Mapping, tuple)):
-        return of_datasets({"train": source}, None, **keys)
-    if isinstance(source, (tuple, list)) and len(source) in (2, 3) and all(map(_has_items, source)):
-        return of_datasets(dict(zip(("train", "test", "val"), source, strict=False)), None, **keys)
-    if isinstance(source, Mapping) and "train" in source and source.keys() <= {"train", "test", "val"}:
-        return of_datasets(source, None, **keys)
-    if hasattr(source, "__iter__"):
-        raise UsageError(f"data.source: {_unlisted('a ' + type(source).__name__)}")
-    raise UsageError(f"data.source: {type(source).__name__} is none of what is known; {ACCEPTED}")
 
 
 def of_arrays(
     parts: Mapping[str, tuple[Any, Any]],
     names: ClassNames | None,
-    layout: Layout = "auto",
+    settings: DataSettings,
     progress: Progress = NoProgress(),
-    **keys: Any,
-) -> ImageSet:
-    """The `ImageSet` of arrays x and y by what follows these letters: `""`, `_test`, `_val`; `keys` are those of `data.*`."""
+    layout: Layout = "auto",
+) -> Assembled:
+    """What an `ImageSet` is made from, of arrays x and y by what follows these letters: `""`, `_test`, `_val`."""
     images, labels, said = {}, {}, {}
     for suffix, (x, y) in parts.items():
         if x is None and y is None and suffix:
@@ -69,12 +36,14 @@ def of_arrays(
         part = suffix[1:] or "train"
         images[part], labels[part] = pixels(f"x{suffix}: given ", x, layout), y
         said[part] = f"y{suffix}: given "
-    return assembled(DataSettings(source="arrays", **keys), images, labels, names, progress, said)
+    return assembled(replace(settings, source="arrays"), images, labels, names, progress, said)
 
 
-def of_datasets(parts: Mapping[str, Any], names: ClassNames | None, progress: Progress = NoProgress(), **keys: Any) -> ImageSet:
-    """The `ImageSet` of map-style data sets by split, `train` and perhaps `test` and `val`; `keys` are those of `data.*`."""
-    settings = DataSettings(source=type(_innermost(parts["train"])).__name__, **keys)
+def of_datasets(
+    parts: Mapping[str, Any], names: ClassNames | None, settings: DataSettings, progress: Progress = NoProgress()
+) -> Assembled:
+    """What an `ImageSet` is made from, of map-style data sets by split, `train` and perhaps `test` and `val`."""
+    settings = replace(settings, source=type(_innermost(parts["train"])).__name__)
     images, labels = {}, {}
     for part, dataset in parts.items():
         if dataset is not None:
@@ -86,42 +55,32 @@ def of_datasets(parts: Mapping[str, Any], names: ClassNames | None, progress: Pr
     return assembled(settings, images, labels, names, progress, {part: f"{part}: given " for part in images})
 
 
-def of_hub(dataset: Any, names: ClassNames | None, progress: Progress = NoProgress(), **keys: Any) -> ImageSet:
-    """The `ImageSet` of a `datasets.Dataset` or `DatasetDict`; `keys` are those of `data.*`."""
+def of_hub(dataset: Any, names: ClassNames | None, settings: DataSettings, progress: Progress = NoProgress()) -> Assembled:
+    """What an `ImageSet` is made from, of a `datasets.Dataset` or `DatasetDict`."""
     parts = splits_of(dataset, "dataset") if isinstance(dataset, Mapping) else {"train": dataset}
     if endless := [part for part in parts.values() if not hasattr(part, "__len__")]:
-        raise UsageError(f"dataset: {_unlisted('an ' + type(endless[0]).__name__)}")
+        raise UsageError(f"dataset: {unlisted('an ' + type(endless[0]).__name__)}")
     if len(parts["train"]) == 0:
         raise UsageError("dataset: has no rows to train on")
-    image, label, own = columns_of(parts["train"].features, parts["train"][0], "dataset")
+    image, label, own = columns_of(parts["train"], "dataset")
     parts = labelled(parts, label, "dataset")
     called = {found: name for found, name in ((image, "image"), (label, "label")) if found != name}
     columns = {part: held.select_columns([image, label]).rename_columns(called) for part, held in parts.items()}
-    return of_datasets(columns, own if names is None else names, progress, **keys)
+    return of_datasets(columns, own if names is None else names, settings, progress)
 
 
-def _as_it_is(images: ImageSet, settings: DataSettings) -> ImageSet:
-    """The set itself; with `val_fraction` 0 what was held out of its training images is one of them again."""
-    for key in ("size", "classes", "per_class"):
-        value = getattr(settings, key)
-        require(value is None, f"data.{key}", value, "null: an ImageSet is taken as it is")
-    return images if settings.val_fraction > 0 else images.without_validation()
-
-
-def _keys(settings: DataSettings) -> dict[str, Any]:
-    return {key: getattr(settings, key) for key in ("classes", "size", "crop", "per_class", "skip_bad", "val_fraction", "seed")}
-
-
-def _is_array(value: Any) -> bool:
+def is_array(value: Any) -> bool:
+    """Whether it is NumPy's array or torch's tensor."""
     return isinstance(value, (np.ndarray, torch.Tensor))
 
 
-def _has_items(value: Any) -> bool:
+def has_items(value: Any) -> bool:
     """Whether it has a length and items, as map-style data sets do."""
     return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, (str, bytes, ModuleType))
 
 
-def _unlisted(what: str) -> str:
+def unlisted(what: str) -> str:
+    """What is said of something that has no items."""
     return f"{what} has no items by number; a list of its pairs (image, label) is accepted, and of a DataLoader its `dataset`"
 
 
@@ -145,8 +104,8 @@ def _names_of(dataset: Any, labels: Sequence[Any]) -> tuple[str, ...] | None:
 
 def _read(part: str, dataset: Any, settings: DataSettings, progress: Progress) -> tuple[np.ndarray, list[Any]]:
     """The images, uint8 (N, C, H, W), and labels of a data set."""
-    if not _has_items(dataset):
-        raise UsageError(f"{part}: {_unlisted('a ' + type(dataset).__name__)}")
+    if not has_items(dataset):
+        raise UsageError(f"{part}: {unlisted('a ' + type(dataset).__name__)}")
     require(len(dataset) > 0, part, type(dataset).__name__, "a data set with items")
     sides, images, labels, bad = wanted_sides(settings), np.empty((0, 0, 0, 0), dtype=np.uint8), list[Any](), list[str]()
     with progress.stage(f"images to {'train' if part == 'train' else part}", len(dataset)) as stage:
@@ -203,10 +162,7 @@ def _image(image: Any, sides: tuple[int, int] | None, crop: str) -> np.ndarray:
     if isinstance(image, Image.Image):
         turned = upright(image, grey=image.mode in GREY_MODES)
         return resized(turned, *(sides or (turned.height, turned.width)), crop)
-    require(_is_array(image), "image", type(image).__name__, "a Pillow image, a tensor or an array")
+    require(is_array(image), "image", type(image).__name__, "a Pillow image, a tensor or an array")
     layout: Layout = "NHW" if image.ndim == 2 else "NCHW" if isinstance(image, torch.Tensor) else "auto"
     found: np.ndarray = pixels("its image is given ", image[None], layout)[0]
-    if sides in (None, found.shape[1:]):
-        return found
-    plane = found[0] if len(found) == 1 else np.ascontiguousarray(found.transpose(1, 2, 0))
-    return resized(Image.fromarray(plane), *sides, crop)
+    return found if sides in (None, found.shape[1:]) else resized_array(found, *sides, crop)

@@ -15,8 +15,8 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
-from limbeck.data.imageset import ImageSet
-from limbeck.data.load import image_set, load_data
+from limbeck.data.imageset import ImageSet, load_object
+from limbeck.data.load import load_data
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError
 
@@ -24,6 +24,10 @@ rng = np.random.default_rng(0)
 X, Y = rng.integers(0, 256, (24, 9, 11, 3), dtype=np.uint8), np.arange(24) % 3
 X_TEST, Y_TEST = X[:7].copy(), Y[:7].copy()
 MADE = ImageSet.from_arrays(X, Y, X_TEST, Y_TEST, class_names=("ant", "bee", "cat"))
+
+
+def image_set(data: Any, **keys: Any) -> ImageSet:
+    return load_data(DataSettings(source=data, **keys)) if isinstance(data, str) else load_object(data, DataSettings(**keys))
 
 
 class Pictures(Dataset):  # type: ignore[type-arg]
