@@ -110,7 +110,7 @@ class Header(Record):
     coding: str
     step_error: float = 0.0
     after: str | None = None
-    end: str = ""
+    end: str
     accuracy: Mapping[int, float] = field(default_factory=dict)
     state: int | None = None
 
