@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint clean
+.PHONY: help setup setup-dev demo test lint fake-cuda gpu clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -24,6 +24,12 @@ test: setup-dev ## run the default tests
 lint: setup-dev ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+fake-cuda: setup-dev ## take the paths of a GPU with tensors that only say they are on one
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fake_cuda.py
+
+gpu: setup ## check and measure this machine's GPU in nine minutes at most
+	$(BIN)/python benchmarks/gpu.py --output runs/gpu
 
 clean: ## remove the environment and what tools have left, but no runs
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -91,7 +91,8 @@ def measured(workspace: Workspace, found: Classifier, **settings: Any) -> Comple
 
 
 def kept(result: Complexity) -> dict[str, Any]:
-    found = {key: result.results[key] for key in (*KEPT, "histograms")}
+    held = result.results.to_dict()
+    found = {key: held[key] for key in (*KEPT, "histograms")}
     return found | {"spread": {key: value for key, value in found["spread"].items() if key != "values"}}
 
 
@@ -126,7 +127,7 @@ def scenes(seed: int, network: str) -> dict[str, Any]:
                     "levels": {name: float(np.nanmean(values[level == i])) for i, name in enumerate(LEVELS)},
                     "within": {name: correlations(values[level == i], boxes[level == i]) for i, name in enumerate(LEVELS)},
                     **correlations(values, boxes),
-                    "blank": result.results["blank"],
+                    "blank": result.results.blank,
                 }
     for name, own in zip(LEVELS, sets, strict=True):
         workspace = workspace_of(own, "scenes")

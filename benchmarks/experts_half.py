@@ -37,13 +37,14 @@ from limbeck.matching.distances import MatchingLoss
 from limbeck.matching.steps import draw_steps
 from limbeck.recipes import load_recipe, parse_overrides
 from limbeck.runs.distill import train_experts
+from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import environment, repeatable
 from limbeck.runtime.files import new_folder, write_json
 from limbeck.runtime.progress import default_progress
 from limbeck.runtime.random import generator
-from limbeck.studies.cells import Cell, changed
-from limbeck.studies.matrix import run_matrix
+from limbeck.studies.cells import PLACES, Cell
+from limbeck.studies.matrix import Running, run_matrix
 
 RECIPE = "scenes/datm-ipc1"
 SAME = {"data.source": "scenes:easy", "experts.num_experts": "3"}
@@ -130,7 +131,13 @@ def gradient(arguments: argparse.Namespace) -> None:
             print(_line(row, coding))
     if arguments.output:
         held = {coding: {key: getattr(said[coding], key) for key in ("codings", "step_error", "bytes")} for coding in stores}
-        made = {"recipe": RECIPE, "settings": changed(settings), "compiled": arrangement.compiled, "stores": held, "rows": rows}
+        made = {
+            "recipe": RECIPE,
+            "settings": FlatSettings.of(settings).changed(without=PLACES),
+            "compiled": arrangement.compiled,
+            "stores": held,
+            "rows": rows,
+        }
         write_json(arguments.output, made | {"environment": environment(workspace.device)})
 
 
@@ -164,13 +171,13 @@ def accuracy(arguments: argparse.Namespace) -> None:
     overrides, deadline = ACCURACY | parse_overrides(arguments.overrides), time.monotonic() + arguments.max_seconds
     cells = {(seed, dtype): _cell(overrides, seed, dtype) for seed in arguments.seeds for dtype in DTYPES}
     folder, progress = arguments.folder, default_progress()
-    finished = run_matrix(list(cells.values()), folder, max_seconds=0).results
+    finished = run_matrix(list(cells.values()), folder, Running(max_seconds=0)).results
     for seed in arguments.seeds:
         if time.monotonic() < deadline and any(cells[seed, dtype].name not in finished for dtype in DTYPES):
             _stores(cells[seed, EXACT], seed)
     ready = [cell for cell in cells.values() if cell.name in finished or Path(cell.overrides["experts.store"]).exists()]
     left = max(0.0, deadline - time.monotonic())
-    matrix = run_matrix(ready, folder, jobs=arguments.jobs, max_seconds=left, progress=progress)
+    matrix = run_matrix(ready, folder, Running(jobs=arguments.jobs, max_seconds=left, progress=progress))
     show(matrix.results, cells.values())
     matrix.raise_failures()
 

@@ -10,9 +10,9 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from limbeck.runs.settings import DistillSettings
+from limbeck.runs.settings import DistillSettings, flat
 from limbeck.runtime.files import write_text
-from limbeck.runtime.fingerprint import flatten, plain
+from limbeck.runtime.fingerprint import plain
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent / "limbeck" / "recipes"
@@ -104,7 +104,7 @@ def _header(name: str, row: dict[str, str], printed: dict[str, str] | None) -> s
 
 def _yaml(values: dict[str, Any]) -> str:
     """What differs from the defaults, group by group; keys that Limbeck does not know are written for it to refuse."""
-    defaults = flatten(plain(DistillSettings()))
+    defaults = flat(plain(DistillSettings()))
     lines: list[str] = []
     open_group = ""
     for key, value in values.items():

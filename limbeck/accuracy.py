@@ -65,7 +65,7 @@ class Accuracy(Record):
     epochs: int | None = None
     lr: float | None = None
 
-    LEFT_OUT: ClassVar = ("epochs", "lr")
+    LEFT_OUT: ClassVar[tuple[str, ...]] = ("epochs", "lr")
 
     @classmethod
     def from_dict(cls, held: Any) -> Self:

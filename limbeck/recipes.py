@@ -15,15 +15,20 @@ from typing import Any, Union
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from limbeck.runs.settings import DEFAULT, DistillSettings, check_keys, flat, settle, value_of
+from limbeck.methods.method import Method
+from limbeck.methods.registry import method_of
+from limbeck.runs.settings import DEFAULT, DistillSettings, Keys, flat, settle, typed_keys, value_of
 from limbeck.runs.settings import key_types as key_types
-from limbeck.runs.switch import switched
 from limbeck.runs.unread import idle_keys
-from limbeck.runtime.checked import text_kinds, typed
+from limbeck.runtime.checked import text_kinds
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.fingerprint import plain
 
 FOLDER = Path(__file__).with_suffix("")
+# What a method is measured on and by; teachers, because they go with the network.
+MEASURED = ("data.", "network", "augment.", "eval.", "ipc", "seed", "output", "rded.teacher", "sre2l.teacher")
+RATES = ("lr_img", "img_momentum", "lr_label", "label_momentum", "lr_lr", "lr_momentum", "max_match_loss")
+OF_THE_LOSS = tuple(f"outer.{name}" for name in RATES)
 
 
 def recipe_names(folder: Path = FOLDER) -> list[str]:
@@ -72,7 +77,13 @@ def describe(recipe: str) -> str:
 def load_recipe(recipe: str, overrides: Mapping[str, str] | None = None) -> DistillSettings:
     """The settings of a recipe, given by name or by the path of a YAML file, under the overrides.
 
-    Where these name another method than the recipe's, what of it is that method's gives way (`runs.switch`).
+    Where these name another method than the recipe's:
+
+        stays        data, network, augmentation, evaluation, images per class, seed; sizes of experts, matching and loop
+        gives way    what either method stands for (its preset), and with another loss whatever is in units of the loss
+
+    What gives way, and what the recipe does not say, is the method's own: as its recipe beside this one has it, where there is one
+    (`scenes/dm-ipc1` beside `scenes`), because that is tuned, or else as its preset does.
 
     Args:
         recipe: such as `scenes`, or `mine.yaml`.
@@ -81,10 +92,10 @@ def load_recipe(recipe: str, overrides: Mapping[str, str] | None = None) -> Dist
     Raises:
         UsageError: for an unknown recipe or key, an unreadable file, a value of the wrong type or out of range.
     """
-    wanted, held = _typed(overrides or {}), _said_in(recipe)
+    wanted, held = typed_keys(overrides or {}, read=_read), _said_in(recipe)
     old = held.get("method", DEFAULT)
     if (new := wanted.get("method", old)) != old:
-        held = switched(held, old, new, _beside(recipe, new, wanted.get("ipc", held.get("ipc", 1))))
+        held = _switched(held, old, new, _beside(recipe, new, wanted.get("ipc", held.get("ipc", 1))))
     return settings_from_plain(held, overrides, origin=f"recipe {recipe}")
 
 
@@ -93,10 +104,10 @@ def remarks(recipe: str, overrides: Mapping[str, str], settings: DistillSettings
 
     Recipes that come with Limbeck give nothing in this sense: several methods share theirs.
     """
-    own = {} if recipe in recipe_names() else _said_in(recipe)
+    own = Keys() if recipe in recipe_names() else _said_in(recipe)
     others = [key for key in own if key not in overrides and not key.startswith("data.")]
     replaced = [key for key in others if own[key] != value_of(settings, key)]
-    idle = [key for key in idle_keys(settings, {**own, **overrides}) if key not in replaced]
+    idle = [key for key in idle_keys(settings, own | overrides) if key not in replaced]
     said = []
     if replaced:
         said.append(f"warning: {settings.method} has its own {', '.join(replaced)}, not the recipe's; key=value sets them")
@@ -105,26 +116,50 @@ def remarks(recipe: str, overrides: Mapping[str, str], settings: DistillSettings
     return said
 
 
-def _beside(recipe: str, method: str, ipc: int) -> dict[str, Any]:
+def _beside(recipe: str, method: str, ipc: int) -> Keys:
     """What the method's own recipe in the folder of this one says, that of the nearest number of images per class; or nothing."""
     names = recipe_names()
     folder = recipe if "/" not in recipe else recipe.rpartition("/")[0]
     pattern = re.compile(rf"{re.escape(folder)}/{re.escape(method)}-ipc(\d+)")
     found = {int(one[1]): name for name in names if (one := pattern.fullmatch(name))}
     if recipe not in names or not found:
-        return {}
+        return Keys()
     return _said_in(found[min(found, key=lambda size: (abs(size - ipc), size))])  # of two as near the smaller
 
 
-def _said_in(recipe: str) -> dict[str, Any]:
+def _switched(held: Mapping[str, Any], old: str, new: str, beside: Mapping[str, Any]) -> Keys:
+    """What a recipe for `old` holds with the method `new`, of which a recipe `beside` may say more, to lie over its preset."""
+    was, now = method_of(old), method_of(new)
+    gone = {"method", *was.preset, *now.preset, *(() if _share_a_loss(was, now) else OF_THE_LOSS)}
+    # A preset may say how its method is evaluated: here everything is as it was.
+    evaluation = [key for key in {*was.preset, *now.preset} if _is_measured(key)]
+    measured = {key: was.preset.get(key, value_of(DistillSettings(), key)) for key in evaluation}
+    lent = {key: value for key, value in beside.items() if not _is_measured(key)}
+    kept = {key: value for key, value in held.items() if key not in gone or _is_measured(key)}
+    if was.preset.get("schedule.kind") == "uniform" and "schedule.max_start_epoch" in kept:
+        # A range that was whole from the start stays so, unless the method's own recipe widens it.
+        lent.setdefault("schedule.first_max_start_epoch", kept["schedule.max_start_epoch"])
+    return Keys({**measured, **lent, **kept, "method": new})
+
+
+def _share_a_loss(was: Method, now: Method) -> bool:
+    """Whether step sizes of one are such of the other; what has no loop reads none."""
+    return now.kind != "objective" or (was.steps and now.steps)
+
+
+def _is_measured(key: str) -> bool:
+    return any(key == name or (name.endswith(".") and key.startswith(name)) for name in MEASURED)
+
+
+def _said_in(recipe: str) -> Keys:
     """What the recipe's file says, by dotted keys, as the types of the keys."""
     return _given(_read_yaml(recipe), f"recipe {recipe}")
 
 
-def _given(values: Any, origin: str) -> dict[str, Any]:
+def _given(values: Any, origin: str) -> Keys:
     if not isinstance(values, Mapping):
         raise UsageError(f"{origin} {_kind_of(values)}, not keys with values")
-    return _typed(flat(values), f" (in {origin})")
+    return typed_keys(flat(values), f" (in {origin})", _read)
 
 
 def settings_from_plain(
@@ -141,7 +176,7 @@ def settings_from_plain(
     Raises:
         UsageError: when `values` is no mapping; for an unknown key, a value of the wrong type or out of range.
     """
-    return settle(_given(values, origin) | _typed(overrides or {}), imports=imports)
+    return settle(_given(values, origin) | typed_keys(overrides or {}, read=_read), imports=imports)
 
 
 def settings_yaml(settings: DistillSettings) -> str:
@@ -162,13 +197,6 @@ def parse_overrides(words: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"{word!r} is not of the form key=value, such as ipc=10")
         overrides[key] = value
     return overrides
-
-
-def _typed(values: Mapping[str, Any], origin: str = "") -> dict[str, Any]:
-    """The values as the types of their keys, what is text read as such; `origin` is said where an error is."""
-    check_keys(values, origin)
-    kinds = {key: key_types()[key] for key in values}
-    return {key: typed(key, kinds[key], _read(kinds[key], value), value, origin) for key, value in values.items()}
 
 
 def _read(kind: Any, value: Any) -> Any:

@@ -19,9 +19,9 @@ from limbeck.data.registry import find_subset
 from limbeck.experts.settings import ExpertSettings
 from limbeck.methods.registry import METHODS
 from limbeck.recipes import key_types, settings_from_plain
-from limbeck.runs.settings import DistillSettings
+from limbeck.runs.settings import DistillSettings, Keys, flat
 from limbeck.runtime.errors import UsageError
-from limbeck.runtime.fingerprint import flatten, plain
+from limbeck.runtime.fingerprint import plain
 
 Kind = Literal["edf", "pad", "datm", "mtt"]
 
@@ -144,7 +144,14 @@ class Imported:
         if self.dropped:
             said.append(f"left out because they mean nothing here: {', '.join(self.dropped)}")
         head = [f"# {self.method.upper()} after {origin}, a file of the research code.", "#", *(f"# {note}" for note in said)]
-        return "\n".join([*head, "", ""]) + str(yaml.safe_dump(_nested(self.values), sort_keys=False, allow_unicode=True))
+        groups: dict[str, Any] = {}
+        for key, value in self.values.items():
+            *outer, name = key.split(".")
+            place = groups
+            for group in outer:
+                place = place.setdefault(group, {})
+            place[name] = value
+        return "\n".join([*head, "", ""]) + str(yaml.safe_dump(groups, sort_keys=False, allow_unicode=True))
 
 
 def import_recipe(path: Path, method: str | None = None) -> Imported:
@@ -186,9 +193,9 @@ def import_values(given: Any, method: str | None = None, *, origin: str = "FILE"
     translated = _Translation(given, kind)
     values = translated.values()
     settings = settings_from_plain({"method": kind, **values}, origin=f"what {origin} says")
-    made = flatten(plain(settings))
+    made = flat(plain(settings))
     # What a method stands for may depend on the number of images per class.
-    stands_for = flatten(plain(DistillSettings.of(method=kind, ipc=settings.ipc))) | {"ipc": 1}
+    stands_for = flat(plain(DistillSettings.of(method=kind, ipc=settings.ipc))) | {"ipc": 1}
     differing = {key: made[key] for key in key_types() if key in made and made[key] != stands_for[key] and key != "method"}
     return Imported(
         kind,
@@ -235,7 +242,7 @@ class _Translation:
             self.notes.append(f"not in the file, so by the research code's defaults: {', '.join(missing)}")
         self.all = {**defaults, **given}
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> Keys:
         """Dotted keys; later rules see to what one key alone does not say."""
         values = {NAMES[key]: value for key, value in self.all.items() if key in NAMES and value is not None}
         if self.experts_only:
@@ -244,7 +251,7 @@ class _Translation:
         rules = (self._data, self._network, self._start, self._augment, self._schedule, self._experts, self._parts, self._asides)
         for rule in rules:
             rule(values)
-        return values
+        return Keys(values)
 
     @staticmethod
     def _of_imagenet(given: Mapping[str, Any]) -> bool:
@@ -301,11 +308,11 @@ class _Translation:
         files, each = self.all.get("max_files"), self.all.get("max_experts")
         if files is not None and each is not None:
             values["experts.num_experts"] = files * each
-        if self.kind != "mtt" and not {"experts.rho_max", "experts.alpha"} & values.keys():
+        said = {"experts.rho_max", "experts.alpha"} & values.keys()
+        if said or self.kind != "mtt":
             values["experts.optimiser"] = "gsam"
+        if self.kind != "mtt" and not said:
             self.notes.append("experts are trained with GSAM as published; the file does not say how its own were")
-        elif {"experts.rho_max", "experts.alpha"} & values.keys():
-            values["experts.optimiser"] = "gsam"
         if self.all.get("decay"):
             self._decay(values)
         if self.kind == "pad" and self.all.get("batch_syn") is None and "batch_syn" not in self.given:
@@ -357,15 +364,3 @@ def _value(value: Any) -> Any:
         return value
     number = re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+", value)
     return None if value == "None" else float(value) if number else value
-
-
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted keys as groups."""
-    tree: dict[str, Any] = {}
-    for key, value in values.items():
-        *groups, name = key.split(".")
-        place = tree
-        for group in groups:
-            place = place.setdefault(group, {})
-        place[name] = value
-    return tree

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
@@ -11,7 +12,8 @@ from limbeck.runtime.errors import Failure, UsageError, require
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from limbeck.studies.compare import Running
+    from limbeck.runtime.executor import Shard
+    from limbeck.studies.matrix import Running
 
 
 class Grid(Protocol):
@@ -23,6 +25,19 @@ class Grid(Protocol):
 
 
 Found = TypeVar("Found", bound=Grid)
+
+
+class Read(argparse.Action):
+    """An option whose text is read where it is typed: `read` gets its name and the text, and may raise `UsageError`."""
+
+    def __init__(self, *, read: Callable[[str, str], Any], **given: Any) -> None:
+        super().__init__(**given)
+        self.read = read
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, self.read(self.option_strings[0], values))
 
 
 @dataclass(frozen=True)
@@ -104,25 +119,35 @@ def overrides_from(arguments: argparse.Namespace, **options: str | None) -> dict
 
 def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of every command that runs a grid."""
-    parser.add_argument("--jobs", metavar="N", default="1", help="distillations at a time, which share the cores (default: 1)")
-    parser.add_argument("--shard", metavar="I/N", help="run only the I-th of N shares of the grid, beside other processes")
-    parser.add_argument("--max-seconds", metavar="S", help="stop after that time; the same command goes on")
+    jobs = "distillations at a time, which share the cores (default: 1)"
+    share = "run only the I-th of N shares of the grid, beside other processes"
+    limit = "stop after that time; the same command goes on"
+    parser.add_argument("--jobs", metavar="N", action=Read, read=_number, default=1, help=jobs)
+    parser.add_argument("--shard", metavar="I/N", action=Read, read=_shard, help=share)
+    parser.add_argument("--max-seconds", metavar="S", action=Read, read=_seconds, help=limit)
     parser.add_argument("--keep", action="store_true", help="keep the run folders of finished distillations")
     parser.add_argument("--show", action="store_true", help="run nothing; show what is finished")
+
+
+def add_seeds(parser: argparse.ArgumentParser) -> None:
+    """The seeds of a grid."""
+    said, read = "distillation seeds (default: 0,1,2)", partial(numbers, least=None)
+    parser.add_argument("--seeds", metavar="N,…", action=Read, read=read, default=[0, 1, 2], help=said)
 
 
 def running(arguments: argparse.Namespace) -> "Running":
     """What those options say."""
     from limbeck.runtime.executor import Shard
     from limbeck.runtime.progress import default_progress
-    from limbeck.studies.compare import Running
+    from limbeck.studies.matrix import Running
 
-    jobs = numbers("--jobs", arguments.jobs)
-    require(len(jobs) == 1, "--jobs", arguments.jobs, "one whole number")
-    limit = None if arguments.max_seconds is None else _seconds(arguments.max_seconds)
-    shard = Shard() if arguments.shard is None else Shard.parse(arguments.shard)
-    limit = 0.0 if arguments.show else limit
-    return Running(jobs=jobs[0], shard=shard, max_seconds=limit, keep=arguments.keep, progress=default_progress())
+    return Running(
+        jobs=arguments.jobs,
+        shard=arguments.shard or Shard(),
+        max_seconds=0.0 if arguments.show else arguments.max_seconds,
+        keep=arguments.keep,
+        progress=default_progress(),
+    )
 
 
 def conclude(found: Found, cells: int, show: Callable[[Found], None]) -> Found:
@@ -161,6 +186,19 @@ def words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
+def names(option: str, text: str) -> list[str]:
+    """Different names, joined by commas.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    found = words(text)
+    require(bool(found), option, text, "one or more methods, joined by commas")
+    if twice := [name for name in found if found.count(name) > 1]:
+        raise UsageError(f"{option}: {twice[0]!r} is given twice")
+    return found
+
+
 def numbers(option: str, text: str, least: int | None = 1) -> list[int]:
     """Different whole numbers, joined by commas.
 
@@ -177,8 +215,20 @@ def numbers(option: str, text: str, least: int | None = 1) -> list[int]:
     return found
 
 
-def _seconds(text: str) -> float:
+def _number(option: str, text: str) -> int:
+    found = numbers(option, text)
+    require(len(found) == 1, option, text, "one whole number")
+    return found[0]
+
+
+def _shard(option: str, text: str) -> "Shard":
+    from limbeck.runtime.executor import Shard
+
+    return Shard.parse(text)
+
+
+def _seconds(option: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise UsageError(f"--max-seconds: {text!r} is not a number of seconds") from None
+        raise UsageError(f"{option}: {text!r} is not a number of seconds") from None

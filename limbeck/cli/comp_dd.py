@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 from limbeck.cli.command import (
     Command,
+    Read,
     add_grid_arguments,
     add_overrides,
+    add_seeds,
     conclude,
+    names,
     numbers,
     running,
     words,
@@ -27,12 +30,13 @@ OUTPUT = "runs/comp-dd"
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_overrides(parser, "settings for all distillations, such as data.root=/data/imagenet eval.full_seeds=5")
-    parser.add_argument("--methods", metavar="NAME,…", help="what to run, such as edf,datm,random")
-    parser.add_argument("--ipc", metavar="N,…", default="1", help="images per class; 1, 10 and 50 are published (default: 1)")
+    parser.add_argument("--methods", metavar="NAME,…", action=Read, read=names, help="what to run, such as edf,datm,random")
+    published = "images per class; 1, 10 and 50 are published (default: 1)"
+    parser.add_argument("--ipc", metavar="N,…", action=Read, read=numbers, default=[1], help=published)
     parser.add_argument("--subsets", metavar="NAME,…", help="subsets, such as bird-easy, or whole categories (default: all)")
     parser.add_argument("--scenes", action="store_true", help="run on the built-in scenes instead: easy, medium and hard")
     parser.add_argument("--data-root", metavar="DIR", help="the same as data.root=DIR: the folder with ImageNet's train/ and val/")
-    parser.add_argument("--seeds", metavar="N,…", default="0,1,2", help="distillation seeds (default: 0,1,2)")
+    add_seeds(parser)
     parser.add_argument("--reuse", metavar="DIR", help="first take what another grid in DIR has measured under equal settings")
     parser.add_argument("--output", metavar="DIR", help=f"where results lie (default: {OUTPUT}, {OUTPUT}-scenes)")
     parser.add_argument(
@@ -51,8 +55,9 @@ def run(arguments: Namespace) -> "Recovery | Submission":
     benchmark = comp_dd.scenes() if arguments.scenes else comp_dd.comp_dd()
     overrides = _overrides(arguments)
     parts = benchmark.choose(None if arguments.subsets is None else words(arguments.subsets))
-    ipcs, seeds = numbers("--ipc", arguments.ipc), numbers("--seeds", arguments.seeds, least=None)
-    cells, notes = comp_dd.plan(benchmark, parts, _methods(arguments), ipcs, seeds, overrides)
+    if arguments.methods is None:
+        raise UsageError("--methods: is missing; name one or more, such as edf,datm,random")
+    cells, notes = comp_dd.plan(benchmark, parts, arguments.methods, arguments.ipc, arguments.seeds, overrides)
     if benchmark.published and not arguments.show:
         comp_dd.check_root(parts, cells[0].settings.data.root)
     output, how = Path(arguments.output or (f"{OUTPUT}-scenes" if arguments.scenes else OUTPUT)), running(arguments)
@@ -74,16 +79,6 @@ def show(found: "Recovery | Submission") -> None:
         print(f"the submission agrees with itself: {found}")
     else:
         print_lines(found)
-
-
-def _methods(arguments: Namespace) -> list[str]:
-    if arguments.methods is None:
-        raise UsageError("--methods: is missing; name one or more, such as edf,datm,random")
-    methods = words(arguments.methods)
-    require(bool(methods), "--methods", arguments.methods, "one or more methods, joined by commas")
-    if twice := [name for name in methods if methods.count(name) > 1]:
-        raise UsageError(f"--methods: {twice[0]!r} is given twice")
-    return methods
 
 
 def _overrides(arguments: Namespace) -> dict[str, str]:

@@ -6,7 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.cli.command import Command, add_grid_arguments, add_skip_bad, conclude, numbers, running, skipping, words, write_figure
+from limbeck.cli.command import (
+    Command,
+    Read,
+    add_grid_arguments,
+    add_seeds,
+    add_skip_bad,
+    conclude,
+    names,
+    numbers,
+    running,
+    skipping,
+    words,
+    write_figure,
+)
 from limbeck.cli.output import print_lines
 from limbeck.runtime.errors import UsageError, require
 
@@ -23,14 +36,17 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=[],
         help="recipes to compare, the first with the others; settings for all of them, key=value, may stand anywhere",
     )
-    parser.add_argument("--methods", metavar="NAME,…", help="compare these methods instead, such as edf,datm,mtt,random")
+    instead = "compare these methods instead, such as edf,datm,mtt,random"
+    parser.add_argument("--methods", metavar="NAME,…", action=Read, read=names, help=instead)
     parser.add_argument(
         "--data", metavar="SOURCE", help="the same as data.source=SOURCE; with --methods it also says which recipes"
     )
     add_skip_bad(parser)
     parser.add_argument("--base", metavar="RECIPE", help="with --methods: take every method's settings from this recipe")
-    parser.add_argument("--ipc", metavar="N,…", help="images per class (default: the recipe's; with --methods 1)")
-    parser.add_argument("--seeds", metavar="N,…", default="0,1,2", help="distillation seeds (default: 0,1,2)")
+    parser.add_argument(
+        "--ipc", metavar="N,…", action=Read, read=numbers, help="images per class (default: the recipe's; with --methods 1)"
+    )
+    add_seeds(parser)
     parser.add_argument(
         "--vary",
         metavar="KEY=VALUE,…",
@@ -56,7 +72,7 @@ def run(arguments: Namespace) -> "Table":
 
     overrides, recipes = _split(arguments)
     made = varied(entrants(arguments, recipes), arguments.vary, overrides)
-    cells = grid(made, numbers("--seeds", arguments.seeds, least=None), overrides, matched=arguments.matched)
+    cells = grid(made, arguments.seeds, overrides, matched=arguments.matched)
     pairs = pairs_of(arguments.pairs, list(dict.fromkeys(cell.facts["method"] for cell in cells)))
     output = Path(arguments.output)
     title = f"{', '.join(dict.fromkeys(entrant.name for entrant in made))} on {cells[0].settings.data.source}"
@@ -79,16 +95,14 @@ def entrants(arguments: Namespace, recipes: Sequence[str]) -> "list[Entrant]":
     if bool(recipes) == (arguments.methods is not None):
         raise UsageError("RECIPE: give either recipes to compare, or --methods NAME,… with --data SOURCE")
     require(arguments.methods is not None or arguments.base is None, "--base", arguments.base, "an option without --methods")
-    ipcs = None if arguments.ipc is None else numbers("--ipc", arguments.ipc)
     if arguments.methods is None:
-        made = recipe_entrants(recipes, ipcs, arguments.data)
+        made = recipe_entrants(recipes, arguments.ipc, arguments.data)
     else:
-        named = [(name, ipc) for ipc in ipcs or [1] for name in words(arguments.methods)]
-        require(bool(named), "--methods", arguments.methods, "one or more methods, joined by commas")
+        named = [(name, ipc) for ipc in arguments.ipc or [1] for name in arguments.methods]
         made = [method_recipe(name, arguments.data, ipc, arguments.base) for name, ipc in named]
     keys = [(one.name, one.ipc) for one in made]
     if twice := [name for name, ipc in keys if keys.count((name, ipc)) > 1]:
-        raise UsageError(f"{'RECIPE' if arguments.methods is None else '--methods'}: {twice[0]!r} is given twice")
+        raise UsageError(f"RECIPE: {twice[0]!r} is given twice")
     return made
 
 

@@ -12,6 +12,8 @@ from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import Failure, UsageError, require
 
 if TYPE_CHECKING:
+    from limbeck.figures.complexity import Picture
+    from limbeck.image_complexity.build import BuiltBenchmark
     from limbeck.image_complexity.run import Complexity
     from limbeck.image_complexity.settings import BuildSettings, ComplexitySettings
 
@@ -25,16 +27,17 @@ class Measured:
 
     found: "Complexity | None" = None
     paths: Mapping[str, str] = field(default_factory=dict)
-    subsets: Mapping[str, Mapping[str, Any]] | None = None
-    left_out: Mapping[str, int] = field(default_factory=dict)
+    benchmark: "BuiltBenchmark | None" = None
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def __json__(self) -> Any:
-        from limbeck.runtime.fingerprint import plain
-
         if self.found is None:
             return {"complete": False, "paths": {}}
-        built: dict[str, Any] = {} if self.subsets is None else {"subsets": self.subsets, "left_out": self.left_out}
-        return plain({**self.found.results, "complete": True, **built, "paths": self.paths})
+        found = {**self.found.results.to_dict(), "paths": dict(self.paths), "complete": True}
+        if built := self.benchmark:
+            subsets = {name: {"complexity": one.complexity, "source": self.sources[name]} for name, one in built.subsets.items()}
+            found |= {"subsets": subsets, "left_out": dict(built.left_out)}
+        return found
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -113,19 +116,16 @@ def run(arguments: Namespace) -> Measured:
     found = measure_complexity(settings, distil, output, shard=shard, parquet=arguments.parquet, progress=progress)
     if found is None:
         return Measured()
-    measured = Measured(found, found.results["paths"])
+    measured = Measured(found, found.paths)
     if build is not None:
         from limbeck.data.benchmarks import PREFIX, RECORD
         from limbeck.image_complexity.build import build_benchmark, categories
 
         names = found.measurement.pictures.class_names
         groups = categories(build.categories, names, found.measurement.features)
-        record = build_benchmark(found, groups, found.data, output, build)
-        subsets = {
-            name: {"complexity": subset["complexity"], "source": f"{PREFIX}{output}:{name}"}
-            for name, subset in record["subsets"].items()
-        }
-        measured = Measured(found, {**measured.paths, "benchmark": str(output / RECORD)}, subsets, record["left_out"])
+        built = build_benchmark(found, groups, found.data, output, build)
+        sources = {name: f"{PREFIX}{output}:{name}" for name in built.subsets}
+        measured = Measured(found, {**measured.paths, "benchmark": str(output / RECORD)}, built, sources)
     try:
         return replace(measured, paths={**measured.paths, **_draw(found, output)})
     except Exception as error:
@@ -137,10 +137,11 @@ def show(measured: Measured) -> None:
         print("this share is done; the results come when all shares are")
         return
     print(measured.found)
-    for name, subset in (measured.subsets or {}).items():
-        print(f"{name}: {subset['complexity']:.1f} %   --data {subset['source']}")
-    if left := measured.left_out:
-        print(f"too small: {', '.join(f'{name} ({count} classes)' for name, count in left.items())}")
+    if built := measured.benchmark:
+        for name, subset in built.subsets.items():
+            print(f"{name}: {subset.complexity:.1f} %   --data {measured.sources[name]}")
+        if left := built.left_out:
+            print(f"too small: {', '.join(f'{name} ({count} classes)' for name, count in left.items())}")
     print_paths(measured)
 
 
@@ -176,8 +177,8 @@ def _draw(found: "Complexity", output: Path) -> dict[str, str]:
     from limbeck.runtime.files import write_bytes
 
     results = found.results
-    name = Path(results["data"]["source"]).name or results["data"]["source"]
-    threshold = results["settings"].thresholds[0]
+    name = Path(results.data.source).name or results.data.source
+    threshold = results.settings.thresholds[0]
     drawn = {
         "classes": figures.class_distribution(results),
         "ranking": figures.class_ranking(results),
@@ -191,7 +192,8 @@ def _draw(found: "Complexity", output: Path) -> dict[str, str]:
     return paths
 
 
-def _extremes(found: "Complexity") -> dict[str, list[dict[str, Any]]]:
+def _extremes(found: "Complexity") -> "dict[str, list[Picture]]":
+    from limbeck.figures.complexity import Picture
     from limbeck.image_complexity.results import extremes
 
     measurement, table = found.measurement, found.images
@@ -199,8 +201,7 @@ def _extremes(found: "Complexity") -> dict[str, list[dict[str, Any]]]:
     for title, index in zip(("easiest", "hardest"), extremes(table, PICTURES), strict=True):
         images, maps = measurement.pictures.images(index).numpy(), measurement.maps(index).numpy()
         captions = [f"{table.complexity[i, 0]:.0f} %" for i in index]
-        parts = zip(images, maps, captions, strict=True)
-        rows[title] = [{"image": image, "map": active, "caption": caption} for image, active, caption in parts]
+        rows[title] = list(map(Picture, images, maps, captions))
     return rows
 
 

@@ -4,6 +4,7 @@
 """
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from limbeck.experts.estimate import Estimate, Forecast
     from limbeck.runs.plan import Plan
     from limbeck.runs.results import RunResult
+    from limbeck.runs.settings import DistillSettings
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -26,10 +28,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> "RunResult":
-    from limbeck.recipes import load_recipe, remarks
+    from limbeck.recipes import remarks
 
     overrides = overrides_from(arguments, output=arguments.output)
-    settings = load_recipe(arguments.recipe, overrides)
+    settings = _settings(arguments.recipe, overrides)
     output = Path(settings.output or default_output(arguments.recipe))
 
     from limbeck.report.html import write_report
@@ -45,6 +47,18 @@ def run(arguments: Namespace) -> "RunResult":
     except Exception as error:
         raise Failure(f"the report could not be written ({error}); the distilled set and its results are in {output}") from error
     return result.at(report=str(report))
+
+
+def _settings(recipe: str, overrides: Mapping[str, str]) -> "DistillSettings":
+    """Those of the recipe, if this machine is one for them."""
+    from limbeck.recipes import load_recipe
+
+    settings = load_recipe(recipe, overrides)
+    if settings.engine.precision == "bf16" and "engine.precision" not in overrides:
+        from limbeck.matching.engine import check_recipe
+
+        check_recipe(recipe, settings.engine)
+    return settings
 
 
 def default_output(recipe: str) -> Path:
@@ -73,10 +87,13 @@ class Planned:
         return {"recipe": self.recipe, "stage": "distil", **self.plan.to_dict()}
 
 
-def plan(arguments: Namespace) -> Planned:
-    from limbeck.recipes import load_recipe
+def add_plan_arguments(parser: ArgumentParser) -> None:
+    add_recipe_arguments(parser)
+    parser.add_argument("--device", help="the same as engine.device=DEVICE; for cuda without one, memory is computed")
 
-    settings = load_recipe(arguments.recipe, overrides_from(arguments))
+
+def plan(arguments: Namespace) -> Planned:
+    settings = _settings(arguments.recipe, overrides_from(arguments, **{"engine.device": arguments.device}))
 
     from limbeck.runs import plan as planning
     from limbeck.runtime.progress import default_progress
@@ -94,10 +111,12 @@ def show_plan(found: Planned) -> None:
     table.columns[1].justify = "right"
     for name, seconds in plan.parts.items():
         table.add_row(name, duration(seconds))
-    table.add_row("in all", duration(plan.seconds), style="bold")
+    if plan.seconds is not None and plan.seconds_per_iteration is not None:
+        table.add_row("in all", duration(plan.seconds), style="bold")
     if plan.experts:
         table.add_row("the experts' stage before it", duration(plan.experts[0].seconds))
-    table.add_row("an iteration", f"{1000 * plan.seconds_per_iteration:.0f} ms")
+    if plan.seconds_per_iteration is not None:
+        table.add_row("an iteration", f"{1000 * plan.seconds_per_iteration:.0f} ms")
     table.add_row("peak memory", f"{plan.peak_memory / 2**20:.0f} MiB")
     console.print(table)
     if engine := plan.engine:
@@ -128,7 +147,7 @@ def _missing(forecast: "Forecast", estimate: "Estimate") -> str:
 
 PLAN = Command(
     help="predict time, memory and disk of a recipe's experts and distillation, from a short calibration",
-    add_arguments=add_recipe_arguments,
+    add_arguments=add_plan_arguments,
     run=plan,
     show=show_plan,
 )

@@ -164,7 +164,7 @@ class ImageSet:
 
     def _repr_html_(self) -> str:
         """The classes in a notebook: how many images each has to train, to choose and to test on, and the first few."""
-        from limbeck.runtime.notebook import table
+        from limbeck.runtime.tables import table
 
         rows: list[tuple[str, ...]] = [("class", "train", "val", "test", "")]
         for k, name in enumerate(self.class_names[:SHOWN]):
@@ -178,7 +178,7 @@ class ImageSet:
         """The first few training images of a class, side by side."""
         from PIL.Image import fromarray
 
-        from limbeck.runtime.notebook import picture
+        from limbeck.runtime.tables import picture
 
         levels = self.train.images(self.train.of_class(k)[:SHOWN]).permute(2, 0, 3, 1).flatten(1, 2).numpy()
         return picture(fromarray(levels[..., 0] if levels.shape[2] == 1 else levels), min(64, max(32, self.shape[1])))

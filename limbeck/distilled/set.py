@@ -95,7 +95,7 @@ class DistilledSet(NamedSet):
     def _repr_html_(self) -> str:
         """The images in a notebook, and how well networks do that were trained on them."""
         from limbeck.distilled.preview import preview
-        from limbeck.runtime.notebook import picture, table
+        from limbeck.runtime.tables import picture, table
 
         sheet = preview(self)
         accuracies = Accuracies.from_dict((self.metadata.get("evaluation") or {}).get("accuracy"))

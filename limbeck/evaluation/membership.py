@@ -196,11 +196,14 @@ def attack(
     shadow_others, left_others = _halves(others, generator)
     threshold = best_threshold(shadow_members, shadow_others)
     called, cleared = (left_members > threshold).double(), (left_others <= threshold).double()
+    distinct, place = torch.cat([members, others]).unique(return_inverse=True)
+    places, size = place.split([len(members), len(others)]), len(distinct)
 
     def figures(chosen: Sequence[Tensor]) -> tuple[float, float, float]:
         """The three figures of the members, others, left members and left others at these positions."""
+        counts = [at[index].bincount(minlength=size) for at, index in zip(places, chosen[:2], strict=True)]
         accuracy = (called[chosen[2]].mean() + cleared[chosen[3]].mean()) / 2
-        return accuracy.item(), *_roc(members[chosen[0]], others[chosen[1]])
+        return accuracy.item(), *_roc(counts[0], counts[1])
 
     sizes = [len(part) for part in (members, others, called, cleared)]
     values = figures([torch.arange(n) for n in sizes])
@@ -263,10 +266,13 @@ def _check_subsets(subsets: Sequence[Tensor], seeds: Sequence[int], total: int) 
 
 
 def _roc(members: Tensor, others: Tensor) -> tuple[float, float]:
-    """AUC and TPR of these scores."""
-    m, n, others = len(members), len(others), others.sort().values
-    lower, up_to = (torch.searchsorted(others, members, right=equal) for equal in (False, True))
-    return (lower + up_to).sum().item() / (2 * m * n), (members > others[-1 - n // FALSE_ALARMS]).sum().item() / m
+    """AUC and TPR of so many members and others at each distinct score, in ascending order."""
+    m, n = int(members.sum()), int(others.sum())
+    above = n - others.cumsum(0)
+    below = (n - above) - others.double() / 2  # others with a lower score and half of those with the same
+    area = (members * below).sum().item() / (m * n)
+    first = int((above <= n // FALSE_ALARMS).int().argmax())
+    return area, members[first + 1 :].sum().item() / m
 
 
 def _halves(scores: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -56,7 +56,7 @@ class SetResult(Record):
     measurements: Mapping[str, Any] = field(default_factory=dict)
 
     LEFT_OUT: ClassVar = ("view_labels", "networks", "paths")
-    KEYS: ClassVar = {"measurements": "further"}
+    CALLED: ClassVar = {"measurements": "further"}
     BRIEF: ClassVar = ("accuracy", "recovery_ratio", "lossless", "gain")
 
     def to_dict(self) -> dict[str, Any]:

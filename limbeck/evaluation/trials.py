@@ -19,7 +19,7 @@ from limbeck.training.compute import Compile, Compute
 from limbeck.training.gradient import Gradient
 from limbeck.training.images import Images, sample
 from limbeck.training.targets import Targets
-from limbeck.training.train import Member, Training, logits_of, train, train_together
+from limbeck.training.train import AfterEpoch, Member, Training, logits_of, train, train_together
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,9 @@ class Trials:
         group = self.compute.together(first.images.shape, min(len(first.images), first.how.batch_size)) if alike else 1
         if group > 1 and len(trials) > 1:
             for begin in range(0, len(trials), group):
-                yield from self._together(trials[begin : begin + group], asked, epoch_done)
+                some = trials[begin : begin + group]
+                for trial, theta in zip(some, self.in_step(some, epoch_done), strict=True):
+                    yield self.outcome(trial, theta, asked)
             return
         with ticks(epoch_done) as counter:
             jobs = [_Job(self, trial, tuple(asked), counter) for trial in trials]
@@ -116,8 +118,39 @@ class Trials:
 
     def outcome(self, trial: Trial, theta: Tensor, asked: Sequence[Images]) -> Outcome:
         """What the trained network says."""
+        return Outcome(theta.cpu(), [logits.cpu() for logits in self.answers(trial, theta, asked)])
+
+    def answers(self, trial: Trial, theta: Tensor, asked: Sequence[Images]) -> Iterator[Tensor]:
+        """The logits of the trained network for each collection of images, on their device."""
         module = self.network.with_parameters(theta, lambda: sample(trial.images))
-        return Outcome(theta.cpu(), [logits_of(module, images).cpu() for images in asked])
+        return (logits_of(module, images) for images in asked)
+
+    def trained(self, trial: Trial, after_epoch: AfterEpoch = lambda epoch, theta: None) -> Tensor:
+        """The trained network of a trial, with shape (P,)."""
+        return train(
+            self.network,
+            self.start(trial),
+            trial.images,
+            trial.targets,
+            trial.how,
+            seed=self.seed,
+            key=trial.draws or trial.key,
+            gradient=self.gradient(trial),
+            after_epoch=after_epoch,
+        )
+
+    def in_step(self, trials: Sequence[Trial], epoch_done: Callable[[int], None] = lambda count: None) -> Tensor:
+        """The trained networks of trials with equal numbers of images, vectorised over their parameters, with shape (S, P)."""
+        first = trials[0]
+        return train_together(
+            self.network,
+            torch.stack([self.start(trial) for trial in trials]),
+            [Member(trial.images, trial.targets, trial.draws or trial.key) for trial in trials],
+            first.how,
+            seed=self.seed,
+            gradient=self.gradient(first, len(trials)),
+            after_epoch=lambda *_: epoch_done(len(trials)),
+        )
 
     def _long(self, trials: Sequence[Trial]) -> bool:
         """Whether all trials together would take long enough for workers to pay."""
@@ -125,22 +158,6 @@ class Trials:
         with one_thread():
             gradient = self.gradient(trial)
         return self.compute.pays_workers(gradient, trial.images, trial.targets, trial.how.batch_size, steps)
-
-    def _together(self, trials: Sequence[Trial], asked: Sequence[Images], epoch_done: Callable[[int], None]) -> Iterator[Outcome]:
-        """All of them in step."""
-        first = trials[0]
-        theta = torch.stack([self.start(trial) for trial in trials])
-        members = [Member(trial.images, trial.targets, trial.draws or trial.key) for trial in trials]
-        theta = train_together(
-            self.network,
-            theta,
-            members,
-            first.how,
-            seed=self.seed,
-            gradient=self.gradient(first, len(trials)),
-            after_epoch=lambda *_: epoch_done(len(trials)),
-        )
-        yield from (self.outcome(trial, row, asked) for trial, row in zip(trials, theta, strict=True))
 
 
 @dataclass(frozen=True)
@@ -156,15 +173,4 @@ def _run(job: _Job) -> Outcome:
     trials, trial = job.trials, job.trial
     reuse_freed_memory()
     with one_thread():
-        theta = train(
-            trials.network,
-            trials.start(trial),
-            trial.images,
-            trial.targets,
-            trial.how,
-            seed=trials.seed,
-            key=trial.draws or trial.key,
-            gradient=trials.gradient(trial),
-            after_epoch=lambda *_: job.counter.add(),
-        )
-        return trials.outcome(trial, theta, job.asked)
+        return trials.outcome(trial, trials.trained(trial, lambda *_: job.counter.add()), job.asked)

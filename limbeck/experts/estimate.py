@@ -34,7 +34,7 @@ from limbeck.experts.store import TrajectoryStore, Want, missing_jobs
 from limbeck.experts.train import ExpertTask, material_of, scoring_of
 from limbeck.experts.trainer import ExpertSetup, Trainer
 from limbeck.networks.flat import FlatNetwork
-from limbeck.runtime.devices import one_thread
+from limbeck.runtime.devices import on_gpu, one_thread
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.random import generator
@@ -160,7 +160,7 @@ def forecast(task: ExpertTask, want: Want, store: TrajectoryStore | None, counts
         scoring = scoring_of(task, material)
         parts["difficulty"] = 0.0 if scoring.held() else difficulty_seconds(scoring, counts.train)
     pace, group = _pace(material, want.coding, counts), Trainer(material, lambda job: _Nothing(), lambda count: None).group
-    batch, on_cpu = min(counts.train, task.settings.batch_size), material.compute.device.type == "cpu"
+    batch, on_cpu = min(counts.train, task.settings.batch_size), not on_gpu(material.compute.device)
     parts |= {"compile": pace.compiling} | dict.fromkeys(("workers", "steps", "accuracies", "checkpoints"), 0.0)
     at_once = 1
     for same in _sets(jobs, group):

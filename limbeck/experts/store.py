@@ -77,7 +77,7 @@ class ClassScores(Record):
     mean: float
     quantiles: tuple[float, ...]
 
-    KEYS: ClassVar = {"k": "class"}
+    CALLED: ClassVar = {"k": "class"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from limbeck.experts.files import Job, Recorder
 from limbeck.experts.settings import ExpertSettings
 from limbeck.networks.flat import FlatNetwork
-from limbeck.runtime.devices import one_thread
+from limbeck.runtime.devices import on_gpu, one_thread
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.executor import Ticks, cores, side_by_side, ticks
 from limbeck.runtime.memory import reuse_freed_memory
@@ -87,6 +87,31 @@ class ExpertSetup:
         theta = job.restart.theta.to(device)
         return theta, tuple(tensor.to(device) for tensor in job.restart.state) or optimiser.state(theta)
 
+    def in_step(self, jobs: Sequence[Job], after_epoch: Callable[[int, Tensor, tuple[Tensor, ...]], None]) -> Tensor:
+        """The experts of jobs with equal start and stop, vectorised over their parameters, with shape (number of jobs, P).
+
+        Args:
+            jobs: what to train.
+            after_epoch: called with the number of finished epochs (0 first, of those that start anew), all θ and the optimiser's
+                state, all stacked.
+        """
+        thetas, states = zip(*(self.start(job) for job in jobs), strict=True)
+        theta, state = torch.stack(thetas), tuple(torch.stack(parts) for parts in zip(*states, strict=True))
+        if jobs[0].restart is None:
+            after_epoch(0, theta, state)
+        return train_together(
+            self.network,
+            theta,
+            [Member(self.images, Labels(self.labels), ("expert", job.expert), self.pool) for job in jobs],
+            self.how,
+            seed=self.seed,
+            gradient=self.gradient(len(jobs)),
+            first_epoch=jobs[0].start,
+            last_epoch=jobs[0].stop,
+            state=state,
+            after_epoch=lambda epoch, theta: after_epoch(epoch, theta, state),
+        )
+
     def record(self, recorder: Recorder, job: Job, epoch: int, theta: Tensor, state: Sequence[Tensor]) -> None:
         """Keep what is to be kept of an epoch.
 
@@ -145,12 +170,12 @@ class Trainer:
         material = self.material
         batch = min(len(material.images), material.settings.batch_size)
         together = material.compute.together(material.images.shape, batch)
-        return together if together > 1 else max(1, cores()) if material.compute.device.type == "cpu" else 1
+        return together if together > 1 else 1 if on_gpu(material.compute.device) else max(1, cores())
 
     def train(self, jobs: Sequence[Job]) -> None:
         """Train the experts of jobs with equal start and stop."""
         material = self.material
-        if len(jobs) > 1 and material.compute.device.type == "cuda":
+        if len(jobs) > 1 and on_gpu(material.compute.device):
             self._together(jobs)
             return
         with ticks(self.epoch_done) as counter:
@@ -171,31 +196,18 @@ class Trainer:
 
     def _together(self, jobs: Sequence[Job]) -> None:
         """All of them in step."""
-        material, recorders = self.material, [self.recorder(job) for job in jobs]
-        thetas, states = zip(*(material.start(job) for job in jobs), strict=True)
-        state = tuple(torch.stack(parts) for parts in zip(*states, strict=True))
-        if jobs[0].restart is None:
-            for recorder, theta in zip(recorders, thetas, strict=True):
-                recorder.record(0, theta)
+        recorders = [self.recorder(job) for job in jobs]
 
-        def after_epoch(epoch: int, theta: Tensor) -> None:
+        def after_epoch(epoch: int, theta: Tensor, state: tuple[Tensor, ...]) -> None:
             for number, (job, recorder) in enumerate(zip(jobs, recorders, strict=True)):
-                material.record(recorder, job, epoch, theta[number], [part[number] for part in state])
-            self.epoch_done(len(jobs))
+                if epoch == 0:
+                    recorder.record(0, theta[number])
+                else:
+                    self.material.record(recorder, job, epoch, theta[number], [part[number] for part in state])
+            if epoch > 0:
+                self.epoch_done(len(jobs))
 
-        members = [Member(material.images, Labels(material.labels), ("expert", job.expert), material.pool) for job in jobs]
-        train_together(
-            material.network,
-            torch.stack(thetas),
-            members,
-            material.how,
-            seed=material.seed,
-            gradient=material.gradient(len(jobs)),
-            first_epoch=jobs[0].start,
-            last_epoch=jobs[0].stop,
-            state=state,
-            after_epoch=after_epoch,
-        )
+        self.material.in_step(jobs, after_epoch)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Every mean has its 95 % interval and the runs that it is a mean of.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from limbeck.accuracy import Accuracy
 from limbeck.figures.style import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, RED, TEXT, as_written, drawable, dress, new_axes
@@ -48,8 +48,7 @@ def _methods(axes: Axes, table: Section) -> None:
     dress(axes)
     axes.grid(False, axis="y")
     for kind, summary in table.reference.items():
-        style: dict[str, Any] = {"color": LINES[kind], "linewidth": 1.1, "linestyle": (0, (4, 3)), "label": REFERENCES[kind]}
-        axes.axvline(100 * summary.mean, **style)
+        axes.axvline(100 * summary.mean, color=LINES[kind], linewidth=1.1, linestyle=(0, (4, 3)), label=REFERENCES[kind])
     rows = table.rows
     for at, row in enumerate(rows):
         found = row.accuracy
@@ -133,8 +132,8 @@ def _legend(figure: Figure, levels: Mapping[str, str]) -> None:
     from matplotlib.lines import Line2D
 
     marks = [Line2D([], [], color=colour, marker="o", markersize=6, linewidth=1.4) for colour in levels.values()]
-    style: dict[str, Any] = {"frameon": False, "fontsize": TEXT, "labelcolor": INK}
-    figure.legend(marks, list(levels), loc="outside upper right", ncols=len(levels), **style)
+    words = list(levels)
+    figure.legend(marks, words, loc="outside upper right", ncols=len(levels), frameon=False, fontsize=TEXT, labelcolor=INK)
 
 
 def _categories(table: Levels) -> list[str]:

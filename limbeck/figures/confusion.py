@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -37,23 +37,29 @@ def confusion_map(confusion: Sequence[Sequence[float]], class_names: Sequence[st
     figure, axes = new_axes(side + letters + 1.4, side + 0.75 * letters * slanted + 0.6)
     axes.grid(False)
     numbered = len(shares) <= MOST_NUMBERS
-    lines: dict[str, Any] = {"edgecolors": PAPER, "linewidth": 0.6} if numbered else {}
     colours = LinearSegmentedColormap.from_list("heat", [LIGHT, MIDDLE, DARK], N=64)
-    drawn = axes.pcolormesh(np.ma.masked_invalid(shares), cmap=colours, vmin=0, vmax=100, **lines)
+    drawn = axes.pcolormesh(
+        np.ma.masked_invalid(shares),
+        cmap=colours,
+        vmin=0,
+        vmax=100,
+        edgecolors=PAPER if numbered else "none",
+        linewidth=0.6 * numbered,
+    )
     for row, column in np.ndindex(shares.shape) if numbered else ():
         value = shares[row, column]
         known = bool(np.isfinite(value))
         colour = MUTED if not known else DIGITS_LIGHT if value > 70 else DIGITS_DARK
-        style: dict[str, Any] = {"fontsize": TEXT - 2, "color": colour, "fontweight": "bold" if row == column else "normal"}
-        axes.text(column + 0.5, row + 0.5, f"{value:.0f}" if known else "–", ha="center", va="center", **style)
+        said, weight = f"{value:.0f}" if known else "–", "bold" if row == column else "normal"
+        axes.text(column + 0.5, row + 0.5, said, ha="center", va="center", fontsize=TEXT - 2, color=colour, fontweight=weight)
     axes.set_aspect("equal")
     axes.set_facecolor("none")
     axes.invert_yaxis()  # the first class above
     for spine in axes.spines.values():
         spine.set_visible(False)
     at = np.arange(len(names)) + 0.5
-    slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
-    axes.set_xticks(at, names, **slant, **as_written())
+    rotation, ha, mode = (45, "right", "anchor") if slanted else (0, "center", "default")
+    axes.set_xticks(at, names, rotation=rotation, ha=ha, rotation_mode=mode, **as_written())
     axes.set_yticks(at, names, **as_written())
     axes.tick_params(which="both", colors=MUTED, labelsize=min(TEXT - 1, 60 * side / max(len(names), 1)), length=0)
     axes.set_xlabel("taken for", color=MUTED, fontsize=TEXT)

@@ -15,7 +15,7 @@ import io
 import re
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,7 +108,14 @@ def families() -> list[str]:
     return [*rcParams["font.family"], *(name for name in FALLBACKS if name in installed)]
 
 
-def as_written() -> dict[str, Any]:
+class Writing(TypedDict):
+    """Keywords of matplotlib's functions that write words."""
+
+    parse_math: bool
+    fontfamily: list[str]
+
+
+def as_written() -> Writing:
     """What to hand to a function of matplotlib that writes such words."""
     return {"parse_math": False, "fontfamily": families()}
 

@@ -1,27 +1,12 @@
-"""A benchmark of easy and hard classes: of every category those of lowest and those of highest complexity.
-
-A folder with `benchmark.json`, which says where the images are and which classes are in which subset, and a card. It holds no
-image: `benchmark:FOLDER:NAME` is the source itself, with the classes of the subset, in the source's order.
-
-K. Wang et al., "Emphasizing Discriminative Features for Dataset Distillation in Complex Scenarios", 2024, arXiv:2410.17193, have
-ten of each in categories of at least twenty.
-
-Categories: groups of classes that look alike, from a file, by prefixes of WordNet ids, published, or found by clustering.
-
-    FILE.yaml                                 {bird: [robin, n01592084, 7], …}: names, WordNet ids or indices
-    wordnet:bird=n015,n016:dog=n02085-n02113  by what WordNet ids (or names) begin with, or by a range of such beginnings
-    comp-dd                                   the eight published categories, of which the twenty published classes are known
-    cluster:N                                 N groups of like mean features
-
-Clustering is Ward's (J. H. Ward, "Hierarchical grouping to optimize an objective function", 1963) on the centred mean features of
-the classes, each of unit length; nothing in it is drawn.
+"""A benchmark of easy and hard classes: of every category, which is given or found by Ward's clustering of the classes' mean
+features, those of lowest and those of highest complexity (Wang et al., 2024, arXiv:2410.17193). Its folder holds no image.
 """
 
 import json
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +17,13 @@ from limbeck.data.benchmarks import FORMAT, PREFIX, RECORD
 from limbeck.data.classes import Classes
 from limbeck.data.registry import known_names, subsets
 from limbeck.data.settings import DataSettings
+from limbeck.image_complexity.results import Look, Looked
 from limbeck.image_complexity.run import Complexity
-from limbeck.image_complexity.settings import BuildSettings
+from limbeck.image_complexity.settings import BuildSettings, ComplexitySettings
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import write_json, write_text
 from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.records import Record
 
 FORMS = "a .yaml or .json file, wordnet:NAME=PREFIX,…, comp-dd or cluster:N"
 
@@ -45,7 +32,12 @@ def categories(text: str, class_names: Sequence[str], features: Callable[[], np.
     """The classes of every category, ascending, by its name.
 
     Args:
-        text: as `--categories` has it.
+        text: as `--categories` has it:
+
+                FILE.yaml                                 {bird: [robin, n01592084, 7], …}: names, WordNet ids or indices
+                wordnet:bird=n015,n016:dog=n02085-n02113  by what WordNet ids (or names) begin with, or by a range of beginnings
+                comp-dd                                   the eight published ones, of which the twenty published classes are known
+                cluster:N                                 N groups of like mean features
         class_names: K names.
         features: gives the mean features of every class, with shape (K, D); only asked by `cluster:N`.
 
@@ -172,9 +164,65 @@ LEVELS = ("easy", "hard")
 BUILT_IN = ("scenes", "imagenet")  # sources that a folder of the same name does not stand in for
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClassEntry(Record):
+    """A class with its complexity in percent."""
+
+    index: int
+    name: str
+    complexity: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subset(Record):
+    """Classes of a category at one of `LEVELS`, with the mean of their complexities."""
+
+    category: str
+    level: str
+    complexity: float
+    classes: tuple[ClassEntry, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Basis(Record):
+    """By what complexities were measured."""
+
+    network: Look
+    settings: ComplexitySettings
+    images: int
+    reliability: float | None
+    environment: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltBenchmark(Record):
+    """What `benchmark.json` holds.
+
+    Args:
+        source: the settings that the images were loaded with, the same from every working directory.
+        data: the images.
+        measured: how.
+        build: what was asked for.
+        categories: the usable classes of each.
+        left_out: how many those are that have too few.
+        subsets: by name, such as `bird-easy`.
+        fingerprint: of images and subsets.
+    """
+
+    format: int = FORMAT
+    source: DataSettings
+    data: Looked
+    measured: Basis
+    build: BuildSettings
+    categories: Mapping[str, tuple[ClassEntry, ...]]
+    left_out: Mapping[str, int]
+    subsets: Mapping[str, Subset]
+    fingerprint: str
+
+
 def build_benchmark(
     found: Complexity, groups: Mapping[str, Sequence[int]], source: DataSettings, output: Path, settings: BuildSettings
-) -> dict[str, Any]:
+) -> BuiltBenchmark:
     """Choose the subsets and write the folder; what `benchmark.json` holds.
 
     Args:
@@ -202,26 +250,24 @@ def build_benchmark(
         raise UsageError(
             f"--categories: none has the {needed} classes that are needed ({sizes}); --least and --classes-per-subset change that"
         )
+    entries = [ClassEntry(index=k, name=name, complexity=float(values[k])) for k, name in enumerate(names)]
     subsets = {}
     for name, members in kept.items():
         for level, classes in zip(LEVELS, split(values, members, settings.classes_per_subset), strict=True):
-            subsets[f"{name}-{level}"] = {
-                "category": name,
-                "level": level,
-                "complexity": float(values[classes].mean()),
-                "classes": [_entry(k, names, values) for k in classes],
-            }
-    record = {
-        "format": FORMAT,
-        "source": _absolute(source),
-        "data": found.results["data"],
-        "measured": {key: found.results[key] for key in ("network", "settings", "images", "reliability", "environment")},
-        "build": settings,
-        "categories": {name: [_entry(k, names, values) for k in members] for name, members in kept.items()},
-        "left_out": {name: len(members) for name, members in small.items()},
-        "subsets": subsets,
-        "fingerprint": fingerprint(found.results["data"]["fingerprint"], subsets),
-    }
+            mean = float(values[classes].mean())
+            own = tuple(entries[k] for k in classes)
+            subsets[f"{name}-{level}"] = Subset(category=name, level=level, complexity=mean, classes=own)
+    by = {key: getattr(found.results, key) for key in ("network", "settings", "images", "reliability", "environment")}
+    record = BuiltBenchmark(
+        source=_absolute(source),
+        data=found.results.data,
+        measured=Basis(**by),
+        build=settings,
+        categories={name: tuple(entries[k] for k in members) for name, members in kept.items()},
+        left_out={name: len(members) for name, members in small.items()},
+        subsets=subsets,
+        fingerprint=fingerprint(found.results.data.fingerprint, subsets),
+    )
     write_json(output / RECORD, record)
     write_text(output / "README.md", card(record, output))
     return record
@@ -233,37 +279,32 @@ def split(values: np.ndarray, members: Sequence[int], count: int) -> tuple[list[
     return sorted(order[:count]), sorted(order[-count:])
 
 
-def card(record: Mapping[str, Any], output: Path) -> str:
+def card(record: BuiltBenchmark, output: Path) -> str:
     """What the folder says about itself, Markdown."""
-    source, measured, settings = record["source"], record["measured"], record["measured"]["settings"]
+    source, measured, settings = record.source, record.measured, record.measured.settings
     rows = [
-        f"| `{name}` | {subset['complexity']:.1f} % | {', '.join(_cell(entry['name']) for entry in subset['classes'])} |"
-        for name, subset in record["subsets"].items()
+        f"| `{name}` | {subset.complexity:.1f} % | {', '.join(_cell(entry.name) for entry in subset.classes)} |"
+        for name, subset in record.subsets.items()
     ]
-    left = ", ".join(f"{name} ({count})" for name, count in record["left_out"].items())
-    reliability = measured["reliability"]
-    trust = "–" if reliability is None else f"{reliability:.2f}"
-    first = next(iter(record["subsets"]))
+    left = ", ".join(f"{name} ({count})" for name, count in record.left_out.items())
+    trust = "–" if measured.reliability is None else f"{measured.reliability:.2f}"
+    first = next(iter(record.subsets))
     parts = [
         f"# Easy and hard classes of {Path(source.source).name or source.source}",
-        f"Of each of {len(record['categories'])} categories the {record['build'].classes_per_subset} classes of lowest and of "
+        f"Of each of {len(record.categories)} categories the {record.build.classes_per_subset} classes of lowest and of "
         "highest complexity: the share of an image, in percent, that does not speak for its class.",
         f"```\nlimbeck distill RECIPE --data {shlex.quote(f'{PREFIX}{output.expanduser().absolute()}:{first}')}\n```",
         "| subset | complexity | classes |\n|---|---|---|\n" + "\n".join(rows),
-        f"Measured on {measured['images']} images with {measured['network']['name']} ({settings.cam}, layer "
-        f"{'+'.join(measured['network']['layers'])}, {settings.classes} class, activation of at least {settings.thresholds[0]:g} "
+        f"Measured on {measured.images} images with {measured.network.name} ({settings.cam}, layer "
+        f"{'+'.join(measured.network.layers)}, {settings.classes} class, activation of at least {settings.thresholds[0]:g} "
         f"at the resolution of the {settings.maps}). Correlation of the classes' complexities to be expected of as many other "
         f"images: {trust}.",
         *([f"Categories that are too small: {left}."] if left else []),
         f"The images stay where they are, at `{source.source}`; `benchmark.json` holds all settings. "
-        f"Fingerprints: data {record['data']['fingerprint']}, benchmark {record['fingerprint']}.",
+        f"Fingerprints: data {record.data.fingerprint}, benchmark {record.fingerprint}.",
         "After Wang et al., [arXiv:2410.17193](https://arxiv.org/abs/2410.17193).",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _entry(k: int, names: Sequence[str], values: np.ndarray) -> dict[str, Any]:
-    return {"index": int(k), "name": names[k], "complexity": float(values[k])}
 
 
 def _cell(name: str) -> str:

@@ -1,10 +1,5 @@
-"""Measuring: the maps of all images, block by block, each a file of the cache.
-
-A file holds what is dear, the maps at the layer's resolution with what the network said; thresholds, upsampling and means follow in
-seconds. A run that was killed finds the blocks that it had finished; any number of processes may fill the same folder, each block
-being computed by the one that has its lock, and `Shard` deals them out.
-
-The images that are measured: some of those of one or several splits, in a fixed order.
+"""Measuring: the maps of all images at the layer's resolution, block by block, each a file of the cache that one process
+computes under its lock; thresholds, upsampling and means follow in seconds. Which images are measured, in which order.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,7 +18,7 @@ from limbeck.evaluation.areas import discriminative_area, mean_activation
 from limbeck.image_complexity.classifier import Classifier
 from limbeck.image_complexity.maps import blend, class_means, complexity, look
 from limbeck.image_complexity.settings import ComplexitySettings
-from limbeck.runtime.devices import one_thread
+from limbeck.runtime.devices import on_gpu, one_thread
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import Shard, Ticks, cores, side_by_side, ticks
 from limbeck.runtime.files import write_json
@@ -75,16 +70,6 @@ class Pictures:
     def name(self, i: int) -> str | None:
         """What image `i` is called in its source; None where it has no name there."""
         return list(self.splits.values())[int(self.part[i])].name(int(self.position[i]))
-
-    def boxes(self) -> np.ndarray | None:
-        """The objects' boxes, with shape (n, 4); None where they are not known."""
-        found = np.empty((len(self), 4), dtype=np.int64)
-        for number, split in enumerate(self.splits.values()):
-            if split.boxes is None:
-                return None
-            chosen = self.part == number
-            found[chosen] = split.boxes[self.position[chosen]]
-        return found
 
 
 def choose(data: ImageSet, settings: ComplexitySettings) -> Pictures:
@@ -203,14 +188,8 @@ class Measurement:
         for batch in np.array_split(index, range(self.settings.batch_size, len(index), self.settings.batch_size)):
             x = self.judge.prepare(self.pictures.images(batch))
             true = torch.from_numpy(self.ids[self.pictures.labels[batch]]).to(x.device)
-            seen = look(
-                self.judge.module,
-                x,
-                None if self.settings.classes == "predicted" else true,
-                self.layers,
-                self.settings.cam,
-                draws,
-            )
+            wanted = None if self.settings.classes == "predicted" else true
+            seen = look(self.judge.module, x, wanted, self.layers, self.settings.cam, draws)
             logits.append(seen.logits.float().cpu())
             maps.append([layer.float().cpu() for layer in seen.maps])
             features.append(seen.features.float().cpu())
@@ -302,7 +281,7 @@ def fill(measurement: Measurement, shard: Shard = Shard(), progress: Progress = 
     if missing:
         record = {"source": measurement.pictures.fingerprint, "network": measurement.judge.name, "settings": measurement.settings}
         write_json(measurement.folder / "about.json", record)
-    alone = measurement.judge.device.type == "cuda"
+    alone = on_gpu(measurement.judge.device)
     workers = min(measurement.settings.workers or (1 if alone else cores()), len(missing))
     with progress.stage(f"maps, blocks of {BLOCK} images", len(mine), len(mine) - len(missing)) as stage:
         if workers <= 1:

@@ -1,7 +1,5 @@
-"""The network that looks at images: one of Limbeck's, trained on the data or kept in a folder, or one of `transformers`.
-
-A folder of `save_network` holds `network.json` (the architecture's name, the shape of its images, the names of its classes) and
-`network.safetensors` (parameters, statistics and preprocessing). Nothing that is read here is ever unpickled.
+"""The network that looks at images: one of Limbeck's, trained on the data or kept in a folder (`network.json` and
+`network.safetensors`), or one of `transformers`. Nothing that is read here is ever unpickled.
 """
 
 from collections.abc import Mapping
@@ -78,7 +76,7 @@ def trained(settings: ComplexitySettings, workspace: Workspace) -> Classifier:
     blank = Classifier(settings.network, network.module, data.shape, workspace.preprocessing, data.class_names)
     blank.layers(settings.layer)  # before anything is trained
     evaluator = workspace.evaluator_of(network)
-    full = replace(evaluator.full_data, settings=_OneNetwork(**{**evaluator.settings.values(), "full_seeds": 1}))
+    full = replace(evaluator.full_data, settings=_OneNetwork(**{**dict(evaluator.settings.items()), "full_seeds": 1}))
     if settings.seed:  # at 0 the first network of `limbeck distill` is taken
         full = replace(full, trials=replace(full.trials, seed=settings.seed))
 

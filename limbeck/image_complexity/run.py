@@ -1,7 +1,7 @@
 """`measure_complexity`: from settings to a folder of results."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from limbeck.data.split import Wanted
 from limbeck.image_complexity.classifier import Classifier, size_text
 from limbeck.image_complexity.measure import PARTS, ImageTable, Measurement, choose, fill
 from limbeck.image_complexity.networks import is_trained_here, judge, save_network
-from limbeck.image_complexity.results import image_rows, page_of, parquet_library, summary, write_parquet, write_tables
+from limbeck.image_complexity.results import Summary, image_rows, parquet_library, summary, write_parquet, write_tables
 from limbeck.image_complexity.settings import Cam, ComplexitySettings
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
@@ -32,33 +32,34 @@ class Complexity:
     Args:
         measurement: for maps and features.
         images: what is known of single images.
-        results: of the classes and the whole, the layout of `complexity.json` (`results.summary`).
+        results: of the classes and the whole; its `to_dict` is the layout of `complexity.json`.
         data: the settings of the images, with the size they were brought to.
+        paths: of the files written.
     """
 
     measurement: Measurement
     images: ImageTable
-    results: Mapping[str, Any]
+    results: Summary
     data: DataSettings
+    paths: Mapping[str, str] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
+    def __json__(self) -> Any:
         """The layout of `complexity.json`."""
-        return dict(self.results)
+        return self.results.to_dict()
 
     @property
     def mean(self) -> float:
         """The complexity of the whole in percent, at the first threshold."""
-        return float(self.results["complexity"])
+        return self.results.complexity
 
     @property
     def classes(self) -> dict[str, float | None]:
         """That of every class; None without an image of finite logits."""
-        key = f"complexity_{next(iter(self.results['by_threshold']))}"
-        return {row["name"]: row[key] for row in self.results["classes"]}
+        return {row.name: row.complexity for row in self.results.classes}
 
     def table(self) -> Page:
         """Classes and the whole, for people."""
-        return page_of(self.results)
+        return self.results.page
 
     def __str__(self) -> str:
         return str(self.table())
@@ -157,12 +158,12 @@ def measure_complexity(
         progress.say(f"{len(missing)} of {len(measurement.starts)} blocks are other shards'; run the same when they are there")
         return None
     table = measurement.table()
-    results = summary(measurement, table)
-    results["data"]["source"] = data.source
-    _warn(results, progress)
+    results, paths = summary(measurement, table, data.source), {}
+    for warning in results.warnings:
+        progress.say(warning)
     if output is not None:
         rows = image_rows(measurement, table)
-        paths = write_tables(rows, results["classes"], output)
+        paths = {"results": str(output / "complexity.json"), **write_tables(rows, results.classes, output)}
         if parquet:
             write_parquet(rows, output / "images.parquet")
             paths["parquet"] = str(output / "images.parquet")
@@ -170,8 +171,7 @@ def measure_complexity(
             save_network(found, output / NETWORK)
             paths["network"] = str(output / NETWORK)
         write_json(output / "complexity.json", results)
-        results["paths"] = {"results": str(output / "complexity.json"), **paths}
-    return Complexity(measurement, table, results, source)
+    return Complexity(measurement, table, results, source, paths)
 
 
 def _load(
@@ -192,13 +192,3 @@ def _warn_of_size(data: ImageSet, found: Classifier, progress: Progress) -> None
     if any(own < taken for own, taken in zip(data.shape[1:], found.shape[1:], strict=True)):
         sizes = f"of {size_text(data.shape)} pixels are enlarged to the {size_text(found.shape)} that {found.name} takes"
         progress.say(f"note: images {sizes}; photographs that are larger are better read at that size, by data.size")
-
-
-def _warn(results: dict[str, Any], progress: Progress) -> None:
-    if results["blank"]:
-        share = 100 * results["blank"] / results["images"]
-        without = results["without_blank"]
-        rest = "" if without is None else f"; without them the complexity is {without:.1f} %"
-        progress.say(f"warning: {results['blank']} maps ({share:.1f} %) show no preference and count as 100 %{rest}")
-    if results["not_finite"]:
-        progress.say(f"warning: the network's logits are not finite for {results['not_finite']} images, which are left out")

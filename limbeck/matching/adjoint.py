@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from limbeck.matching.steps import StepDraw, StudentStep
+from limbeck.runtime.devices import to_host
 
 Terminal = Callable[[Tensor], Tensor]
 
@@ -198,10 +199,7 @@ class WalkBack(Adjoint):
         return Gradients(value.detach(), d_images, d_labels, d_syn_lr)
 
     def _stored(self, theta: Tensor) -> Tensor:
-        if not (self.on_host and theta.is_cuda):
-            return theta
-        host = torch.empty(theta.shape, dtype=theta.dtype, pin_memory=True)
-        return host.copy_(theta, non_blocking=True)
+        return to_host(theta) if self.on_host else theta
 
 
 class Exact(WalkBack):

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.func import grad, vjp
 
 from limbeck.networks.flat import FlatNetwork
+from limbeck.runtime.devices import autocast
 from limbeck.training.gradient import Loss
 
 
@@ -103,6 +104,6 @@ class Reverse(Derivatives):
         """ℓ, a scalar."""
         if self.autocast is None:
             return self.loss(self.network(theta, x), y)
-        with torch.autocast(theta.device.type, self.autocast):
+        with autocast(theta.device, self.autocast):
             logits = self.network(theta, x)
         return self.loss(logits.to(y.dtype), y)

@@ -17,14 +17,16 @@ from torch import Tensor
 
 from limbeck.losses import soft_cross_entropy
 from limbeck.matching.adjoint import Adjoint, WalkBack
-from limbeck.matching.settings import EngineSettings
+from limbeck.matching.settings import EngineSettings, Precision
 from limbeck.matching.steps import StudentStep
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_micro_batch, largest_activation
 from limbeck.runtime.compiling import keep_compiled_code
+from limbeck.runtime.devices import SLOW_BF16, fast_bf16, has_values, on_gpu, resolve_device, synchronize
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.memory import free_memory, measure
 from limbeck.runtime.progress import Progress
+from limbeck.runtime.records import Record
 from limbeck.training.gradient import Loss
 
 # Compiling costs about half a minute and saves some ten milliseconds a step: below so many steps it does not pay.
@@ -32,16 +34,21 @@ COMPILE_FROM_STEPS = 5000
 # To find out whether keeping pays takes two more compilations.
 KEEP_FROM_STEPS = 40_000
 LEAST_GAIN = 0.03
+WITHOUT = "which has no instructions for bf16"
 
 
 @dataclass(frozen=True, slots=True)
-class Arrangement:
-    """What was decided: whether the step is compiled, images per micro-batch (None: all), steps kept, θ_n on the host."""
+class Arrangement(Record):
+    """What was decided: whether the step is compiled, images per micro-batch (None: all), steps kept, θ_n on the host.
+
+    `precision` is what `auto` has come to; None where the settings name one.
+    """
 
     compiled: bool
     micro_batch: int | None = None
     kept: int = 0
     on_host: bool = False
+    precision: Precision | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +88,31 @@ class Problem:
         return theta.to(self.device), x.to(self.device), y.to(self.device), direction.to(self.device)
 
 
-def check_engine(settings: EngineSettings, network: FlatNetwork, device: torch.device) -> None:
-    """Raise `UsageError` for settings that do not fit the network or the device."""
-    require(settings.precision != "tf32" or device.type == "cuda", "engine.precision", settings.precision, "fp32 or bf16 on a CPU")
+def check_engine(settings: EngineSettings, network: FlatNetwork, device: torch.device) -> list[str]:
+    """What a user should hear about the settings; raises `UsageError` for those that do not fit the network or the device."""
+    require(settings.precision != "tf32" or on_gpu(device), "engine.precision", settings.precision, "fp32 or bf16 on a CPU")
     pure = not network.has_dropout
     require(pure, "network", network.name, "a network without dropout, whose student steps are functions of their input alone")
     whole = settings.micro_batch == "auto" or not network.has_batch_norm
     accepted = f"auto: batch norm takes its statistics from the whole batch, and {network.name} has it"
     require(whole, "engine.micro_batch", settings.micro_batch, accepted)
+    if settings.precision != "bf16" or fast_bf16(device):
+        return []
+    return [f"warning: engine.precision=bf16: its convolutions take {SLOW_BF16} as long as fp32's on this processor, {WITHOUT}"]
+
+
+def check_recipe(recipe: str, settings: EngineSettings) -> None:
+    """Raise `UsageError` where a recipe asks for bf16 on a device that has no instructions for it, and the user does not."""
+    if settings.precision == "bf16" and not fast_bf16(resolve_device(settings.device)):
+        slow = f"fp32: recipe {recipe} asks for it, and here bf16 takes {SLOW_BF16} as long, on a processor {WITHOUT}"
+        raise UsageError(f"engine.precision: 'bf16' is not {slow}; engine.precision=fp32, or =bf16 for all that, says which")
+
+
+def precision_of(device: torch.device, settings: EngineSettings, decided: Arrangement | None = None) -> Precision:
+    """The one that the settings name, or that was decided for `auto`."""
+    if settings.precision != "auto":
+        return settings.precision
+    return (decided and decided.precision) or ("bf16" if fast_bf16(device) else "fp32")
 
 
 def prepare(
@@ -107,7 +131,8 @@ def prepare(
         UsageError: when the budget is too small for micro-batches of one image, naming what would do.
     """
     if not isinstance(adjoint, WalkBack):
-        return StudentStep(problem.network, problem.loss, precision=settings.precision), adjoint, Arrangement(False)
+        decided = arrangement or replace(decide(problem, settings), compiled=False, micro_batch=None)
+        return _step(problem, settings, decided), adjoint, decided
     decided = arrangement or decide(problem, settings)
     step = _step(problem, settings, decided)
     if decided.compiled and not _compile(problem, adjoint, step, progress, decided.kept > 0):
@@ -123,19 +148,24 @@ def decide(problem: Problem, settings: EngineSettings) -> Arrangement:
     """Whether the step is compiled, and its micro-batches."""
     worth = problem.steps * problem.iterations >= COMPILE_FROM_STEPS
     compiled = {"yes": True, "no": False, "auto": worth}[settings.compile]
+    precision = precision_of(problem.device, settings)
+    decided = Arrangement(compiled, precision=precision if settings.precision == "auto" else None)
     if settings.micro_batch != "auto":
-        return Arrangement(compiled, settings.micro_batch)
-    cached = automatic_micro_batch(problem.network, problem.shape[1:], problem.device, 2 if settings.precision == "bf16" else 4)
+        return replace(decided, micro_batch=settings.micro_batch)
+    cached = automatic_micro_batch(problem.network, problem.shape[1:], problem.device, 2 if precision == "bf16" else 4)
     micro_batch = cached if compiled else None
-    return Arrangement(compiled, None if micro_batch is None or micro_batch >= max(problem.batches) else micro_batch)
+    return replace(decided, micro_batch=None if micro_batch is None or micro_batch >= max(problem.batches) else micro_batch)
 
 
 def _step(problem: Problem, settings: EngineSettings, decided: Arrangement) -> StudentStep:
-    return StudentStep(problem.network, problem.loss, decided.compiled, settings.precision, decided.micro_batch)
+    precision = precision_of(problem.device, settings, decided)
+    return StudentStep(problem.network, problem.loss, decided.compiled, precision, decided.micro_batch)
 
 
 def _compile(problem: Problem, adjoint: WalkBack, step: StudentStep, progress: Progress, keeping: bool) -> bool:
     """Call every function once for every size of a micro-batch; whether that went well."""
+    if not has_values(problem.device):
+        return True  # nothing runs there that could be compiled
     keep_compiled_code()
     torch.compiler.reset()  # its limit on recompilations counts over all networks of a process
     sizes = sorted({size for batch in problem.batches for size in step.sizes(batch)})
@@ -163,7 +193,7 @@ def _fitted(problem: Problem, adjoint: WalkBack, settings: EngineSettings, decid
     budget = settings.budget() or free_memory(problem.device) // 2
     walked = adjoint.steps_back(problem.steps)
     thetas = 4 * problem.network.num_parameters * (walked + 1)
-    on_host = problem.device.type == "cuda" and thetas > budget // 4
+    on_host = on_gpu(problem.device) and thetas > budget // 4
     fixed = _fixed(problem) + (0 if on_host else thetas)
     decided = replace(decided, on_host=on_host)
     if settings.memory == "auto" and fixed + _guess(problem, decided) < budget // 2:
@@ -185,7 +215,7 @@ def _micro_batch_that_fits(
         work = _work(problem, adjoint, step)
         if work <= room:
             return decided, work
-        largest = max(step.sizes(max(problem.batches)))
+        largest = max(step.sizes(_dearest(problem, step)))
         fixed = settings.micro_batch != "auto" or problem.network.has_batch_norm
         if largest == 1 or fixed:
             least = (settings.budget() or free_memory(problem.device) // 2) - room + work
@@ -221,13 +251,15 @@ def _steps_to_keep(
     def kept() -> None:
         step.pullback(*example, step.keep(*example[:3])[1])
 
+    if not has_values(problem.device):  # no time to compare: two convolutions of eleven are saved
+        return int(most)
     faster = _seconds(kept, problem.device) < (1 - LEAST_GAIN) * _seconds(again, problem.device)
     return int(most) if faster else 0
 
 
 def _work(problem: Problem, adjoint: WalkBack, step: StudentStep) -> int:
     """Bytes that one step and its product take beside their inputs, measured."""
-    example = problem.example(max(problem.batches))
+    example = problem.example(_dearest(problem, step))
     by_theta = adjoint.by_theta
 
     def work() -> None:
@@ -236,6 +268,11 @@ def _work(problem: Problem, adjoint: WalkBack, step: StudentStep) -> int:
 
     work()
     return int(1.1 * measure(work, problem.device)[1].peak)
+
+
+def _dearest(problem: Problem, step: StudentStep) -> int:
+    """Of the sizes of batches the one with the largest micro-batches, which need not be the greatest: 116 go by 15, 128 by 8."""
+    return max(problem.batches, key=lambda batch: (max(step.sizes(batch)), batch))
 
 
 def _guess(problem: Problem, decided: Arrangement) -> int:
@@ -255,7 +292,6 @@ def _seconds(work: Callable[[], None], device: torch.device, repeats: int = 5) -
     for _ in range(repeats + 1):
         began = time.perf_counter()
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronize(device)
         taken.append(time.perf_counter() - began)
     return statistics.median(taken[1:])

@@ -12,6 +12,7 @@ Criteria = Literal["loss", "random", "uniform", "first", "middle", "last", "none
 Distances = Literal["squared", "cosine"]
 Kind = Literal["exact", "unroll", "tesla", "truncated"]
 Precision = Literal["fp32", "tf32", "bf16"]
+Wanted = Literal["auto", "fp32", "tf32", "bf16"]
 
 
 def _bytes(memory: str) -> float:
@@ -108,7 +109,8 @@ class EngineSettings(Checked):
             `800MB`; `auto` takes half of what is free.
         micro_batch: images that a step differentiates at a time; `auto` lets their largest activation fit the cache of a CPU,
             and the memory; batch norm needs whole batches.
-        precision: of convolutions and matrix products in student steps: `fp32`, `tf32` (on CUDA only) or `bf16`.
+        precision: of convolutions and matrix products in student steps: `fp32`, `tf32` (on CUDA only) or `bf16`; `auto` takes
+            bf16 where the processor has instructions for it, and fp32 elsewhere.
         compile: whether the step is compiled; `auto` compiles where it pays and a compiler is found. `unroll` never is.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, …
     """
@@ -118,7 +120,7 @@ class EngineSettings(Checked):
     last_steps: Count = 10
     memory: Memory = "auto"
     micro_batch: Count | Literal["auto"] = "auto"
-    precision: Precision = "fp32"
+    precision: Wanted = "fp32"
     compile: Literal["auto", "yes", "no"] = "auto"
     device: str = "auto"
 

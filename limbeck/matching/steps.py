@@ -17,6 +17,7 @@ from limbeck.matching.settings import Precision
 from limbeck.networks import micro_batches
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.compiling import compiled
+from limbeck.runtime.devices import has_values, new_step
 from limbeck.runtime.random import generator
 from limbeck.training.gradient import Loss
 
@@ -107,7 +108,8 @@ class StudentStep:
         plain = Reverse(self.network, self.loss, dtype)
         functions = plain if stages is None else Staged(self.network, stages, self.loss)
         object.__setattr__(self, "_plain", plain)
-        object.__setattr__(self, "functions", _Compiled(functions) if self.compiled else functions)
+        compiles = self.compiled and has_values(next(self.network.module.parameters()).device)
+        object.__setattr__(self, "functions", _Compiled(functions) if compiles else functions)
 
     def value(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """ℓ, a scalar that autograd can differentiate as often as asked, uncompiled and of the whole batch."""
@@ -206,6 +208,5 @@ class _Compiled(Derivatives):
         return Pulled(*self._call(self._pullback_data, theta, x, y, cotangent))
 
     def _call(self, function: Callable[..., Any], theta: Tensor, *arguments: Any) -> Any:
-        if theta.is_cuda:
-            torch.compiler.cudagraph_mark_step_begin()
+        new_step(theta.device)
         return function(theta, *arguments)

@@ -86,7 +86,7 @@ class DistributionMatching(Objective):
         draws, both = self._draws.draws(iteration), plain and self.has_criterion
         real = dict(zip(self._draws.class_ids, self._real_means(theta, draws, images), strict=True))
         total, by_images, by_images_plain = images.new_zeros(()), torch.zeros_like(images), torch.zeros_like(images)
-        kept = 0.0
+        kept = torch.zeros((), dtype=torch.float64, device=images.device)
         for group in self._groups(draws, lambda draw: len(draw.synthetic)):
             index = torch.cat([draw.synthetic for draw in group])
             x = images.detach()[index].requires_grad_()
@@ -97,13 +97,13 @@ class DistributionMatching(Objective):
             (by_images[index],) = torch.autograd.grad(loss, x, retain_graph=both)
             if both:
                 (by_images_plain[index],) = torch.autograd.grad(squares.sum(), x)
-            kept += mask.double().mean(1).sum().item()
+            kept += mask.double().mean(1).sum()
             total += loss.detach()
         count = len(draws)
         return Update(
             gradients=Gradients(total, by_images, torch.zeros_like(labels), torch.zeros_like(syn_lr)),
             plain=(by_images_plain if both else by_images) if plain else None,
-            facts={"class_distance": total.item() / count},
+            facts={"class_distance": total.double() / count},
             kept_share={"features": kept / count},
         )
 

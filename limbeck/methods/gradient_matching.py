@@ -121,7 +121,7 @@ class GradientMatching(Objective):
             gradients=Gradients(total, by_images, torch.zeros_like(labels), torch.zeros_like(syn_lr)),
             plain=(by_images_plain if self.has_criterion else by_images) if plain else None,
             state=going_on if position + 1 < self.loops[0] else {},
-            facts={"network": number, "position": position, "class_distance": total.item() / count},
+            facts={"network": number, "position": position, "class_distance": total.double() / count},
             kept_share=self._weights.shares(kept / count),
         )
 
@@ -193,9 +193,9 @@ class Weights:
         parts = (self._rows(real * kept), self._rows(synthetic * kept), self._rows(kept))
         return torch.stack([_rows_apart(a, b, seen.any(1)) for a, b, seen in zip(*parts, strict=True)]).sum()
 
-    def shares(self, kept: Tensor) -> dict[str, float]:
+    def shares(self, kept: Tensor) -> dict[str, float | Tensor]:
         """The mean of `kept`, with shape (P,), in every tensor."""
-        return {name: kept[place].mean().item() for name, place in self.slices.items()}
+        return {name: kept[place].mean() for name, place in self.slices.items()}
 
     def _rows(self, values: Tensor) -> Sequence[Tensor]:
         parts = values.split(self.sizes)

@@ -33,7 +33,7 @@ class Method:
         kind: which row of the table it is.
         experts: whether it reads experts, at the epochs of `schedule.*`, so that they are trained before.
         steps: whether it walks through student steps, so that an engine is set up.
-        soft: whether labels may be soft; else `labels: hard` is asked for.
+        labels: `soft` where they may be; else the setting `labels: hard` is asked for.
         check: called with the materials, or where that function lies, before anything is trained or written; it raises `UsageError`
             for settings or data that `make` would refuse. None where there are none.
         name: what it is called in results; one of the user's is called as the key names it, unless it says otherwise.
@@ -51,7 +51,7 @@ class Method:
     kind: Kind = "objective"
     experts: bool = False
     steps: bool = False
-    soft: bool = False
+    labels: Literal["soft", "hard"] = "hard"
     check: "Callable[[Materials], None] | str | None" = None
     name: str = ""
     given: Mapping[str, Any] = field(default_factory=dict)

@@ -26,15 +26,16 @@ class Update:
         gradients: L and its gradients.
         plain: ∂L/∂X without the method's criterion, with the shape of X, when it was asked for.
         state: the objective's next state.
-        facts: small values for `metrics.jsonl`.
-        kept_share: per parameter tensor, the share that the criterion kept.
+        facts: small values for `metrics.jsonl`; tensors of one number may be left on the device, where the outer loop reads them
+            once all of the iteration is under way.
+        kept_share: per parameter tensor, the share that the criterion kept, likewise.
     """
 
     gradients: Gradients
     plain: Tensor | None = None
     state: State = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
-    kept_share: dict[str, float] = field(default_factory=dict)
+    kept_share: dict[str, float | Tensor] = field(default_factory=dict)
 
 
 class Objective(ABC):

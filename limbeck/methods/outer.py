@@ -10,10 +10,11 @@ evaluated on the validation split and a snapshot written; the best one is the re
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
@@ -139,25 +140,17 @@ class OuterLoop:
 
     def _iterate(self, state: OuterState, metrics: MetricsLog, stage: Stage) -> None:
         began, iteration = time.perf_counter(), state.iteration
-        if iteration % self.enhancement.every == 0:
-            state.weights = self.enhancement.weights(state.images, iteration)
-        differs = self.objective.has_criterion or self.enhancement.active
-        compare = differs and (self.match_norm or iteration % COMPARE_EVERY == 0)
-        update = self.objective.gradients(state.objective, state.images, state.labels, state.syn_lr, iteration, plain=compare)
-        _check_shapes(update.gradients, state)
-        d_images = update.gradients.images * state.weights
-        if compare and iteration % COMPARE_EVERY == 0:
-            metrics.append(kind="comparison", iteration=iteration, **_comparison(d_images, update.plain))
-        if self.match_norm and compare:
-            d_images = _rescaled(d_images, update.plain)
+        update, weighted, d_images = self.gradients(state)
+        if self._compares(iteration) and iteration % COMPARE_EVERY == 0:
+            metrics.append(kind="comparison", iteration=iteration, **_comparison(weighted, update.plain))
         skipped = self._skips(update, d_images)
         if not skipped:
-            self._apply(state, update, d_images)
+            self.apply(state, update, d_images)
             if not all(bool(value.isfinite().all()) for value in (state.images, state.labels, state.syn_lr)):
                 raise Failure(f"iteration {iteration} overflowed; outer.lr_img, outer.lr_label or outer.lr_lr is too large")
         state.iteration += 1
         state.skipped += skipped
-        state.kept_share, state.last_loss = update.kept_share, _finite(update.gradients.loss)
+        state.kept_share, state.last_loss = _read(update.kept_share), _finite(update.gradients.loss)
         metrics.append(
             kind="iteration",
             iteration=iteration,
@@ -169,16 +162,32 @@ class OuterLoop:
             skipped=skipped,
             skipped_share=state.skipped / state.iteration,
             seconds=time.perf_counter() - began,
-            **update.facts,
+            **_read(update.facts),
         )
         stage.advance(loss=update.gradients.loss.item(), skipped=state.skipped)
+
+    def gradients(self, state: OuterState) -> tuple[Update, Tensor, Tensor]:
+        """What the objective says, ∇X ∘ F, and the latter as X is moved by it; only shapes are looked at, no values."""
+        if state.iteration % self.enhancement.every == 0:
+            state.weights = self.enhancement.weights(state.images, state.iteration)
+        compare, at = self._compares(state.iteration), (state.images, state.labels, state.syn_lr, state.iteration)
+        update = self.objective.gradients(state.objective, *at, plain=compare)
+        _check_shapes(update.gradients, state)
+        weighted = update.gradients.images * state.weights
+        return update, weighted, _rescaled(weighted, update.plain) if self.match_norm and compare else weighted
+
+    def _compares(self, iteration: int) -> bool:
+        """Whether the plain gradient is asked for too."""
+        differs = self.objective.has_criterion or self.enhancement.active
+        return differs and (self.match_norm or iteration % COMPARE_EVERY == 0)
 
     def _skips(self, update: Update, d_images: Tensor) -> bool:
         gradients = update.gradients
         finite = all(bool(value.isfinite().all()) for value in (gradients.loss, d_images, gradients.labels, gradients.syn_lr))
         return not finite or gradients.loss.item() > self.settings.max_match_loss
 
-    def _apply(self, state: OuterState, update: Update, d_images: Tensor) -> None:
+    def apply(self, state: OuterState, update: Update, d_images: Tensor) -> None:
+        """Change X by that gradient, Y, η and the objective's state by what the objective says."""
         s = self.settings
         _sgd(state.images, state.images_velocity, d_images, s.lr_img, s.img_momentum)
         _sgd(state.labels, state.labels_velocity, update.gradients.labels, s.lr_label, s.label_momentum)
@@ -232,7 +241,12 @@ def _rescaled(gradient: Tensor, plain: Tensor | None) -> Tensor:
     """`gradient` with the norm of `plain`."""
     assert plain is not None, "the norm was to be matched without the plain gradient"
     norm = gradient.norm()
-    return gradient * (plain.norm() / norm) if norm > 0 else gradient
+    return gradient * torch.where(norm > 0, plain.norm() / norm, 1.0)
+
+
+def _read(values: Mapping[str, float | Tensor]) -> dict[str, float]:
+    """The same with numbers in the place of tensors."""
+    return {name: value.item() if isinstance(value, Tensor) else value for name, value in values.items()}
 
 
 def _finite(value: Tensor) -> float | None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from limbeck.saliency.maps import Cam
     from limbeck.saliency.weights import Weighting
 
+# What may be an object, by the keyword that takes it.
+PARTS = ("criterion", "distance", "schedule", "weighting", "cam", "adjoint", "augmentation", "init")
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -64,19 +67,8 @@ class Preset:
             **settings: any other key by its last word (`lr_img=100`, `syn_steps=20`) or in full (`**{"experts.momentum": 0.9}`);
                 they are checked when the method is run.
         """
-        named = {
-            "drop_ratio": drop_ratio,
-            "beta": beta,
-            "criterion": criterion,
-            "distance": distance,
-            "schedule": schedule,
-            "weighting": weighting,
-            "cam": cam,
-            "adjoint": adjoint,
-            "augmentation": augmentation,
-            "init": init,
-            "labels": labels,
-        }
+        parts = zip(PARTS, (criterion, distance, schedule, weighting, cam, adjoint, augmentation, init), strict=True)
+        named = {"drop_ratio": drop_ratio, "beta": beta, **dict(parts), "labels": labels}
         given = {key: value for key, value in named.items() if value is not None}
         return replace(METHODS[self.name], name=self.name, given={**given, **settings})
 

@@ -148,12 +148,17 @@ def _losses(
     at_once = max(1, AT_ONCE // (shape[1] * shape[2] * settings.crops))
     for index in torch.arange(len(members)).split(at_once):
         crops = cut(members.images(index.numpy()).to(device), boxes[index], size).flatten(0, 1)
-        logits = teacher(preprocessing.forward(_fitted(crops, shape, preprocessing, settings.fit)))
-        require(logits.shape[1] == num_classes, "rded.teacher", logits.shape[1], f"a teacher of the data's {num_classes} classes")
-        losses = cross_entropy(logits.double(), torch.full((len(crops),), k, device=logits.device), reduction="none")
+        losses = crop_losses(teacher, _fitted(crops, shape, preprocessing, settings.fit), preprocessing, k, num_classes)
         if not bool(losses.isfinite().all()):
             raise Failure(f"the teacher gives logits that are not finite for crops of class {k}")
         yield losses.view(len(index), settings.crops).cpu()
+
+
+def crop_losses(teacher: nn.Module, crops: Tensor, preprocessing: Preprocessing, k: int, num_classes: int) -> Tensor:
+    """ℓ of pixels (n, C, H, W) that are to show class k, float64 with shape (n,), on their device."""
+    logits = teacher(preprocessing.forward(crops))
+    require(logits.shape[1] == num_classes, "rded.teacher", logits.shape[1], f"a teacher of the data's {num_classes} classes")
+    return cross_entropy(logits.double(), torch.full((len(crops),), k, device=logits.device), reduction="none")
 
 
 def _fitted(crops: Tensor, shape: tuple[int, ...], preprocessing: Preprocessing, fit: str) -> Tensor:

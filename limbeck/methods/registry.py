@@ -37,13 +37,13 @@ DC: dict[str, Any] = {**REAL, "outer.lr_img": 0.1, "init": "noise", "eval.protoc
 
 def trajectories(preset: Mapping[str, Any]) -> Method:
     """A way to match trajectories."""
-    return Method(make="limbeck.methods.trajectory:make", preset=preset, experts=True, steps=True, soft=True)
+    return Method(make="limbeck.methods.trajectory:make", preset=preset, experts=True, steps=True, labels="soft")
 
 
 def labelled(module: str, protocol: str) -> Method:
     """Images that a teacher labels, evaluated by a protocol of their own."""
     preset = {**PLAIN, "eval.protocol": protocol}
-    return Method(make=f"{module}:make", check=f"{module}:check", preset=preset, kind="images", soft=True)
+    return Method(make=f"{module}:make", check=f"{module}:check", preset=preset, kind="images", labels="soft")
 
 
 METHODS: Mapping[str, Method] = {

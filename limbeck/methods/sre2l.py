@@ -119,6 +119,13 @@ class Recovery:
         return by_class.flatten(0, 1).clone(), torch.arange(self.num_classes).repeat_interleave(self.ipc)
 
     def _step(self, state: State, number: int, iteration: int) -> Tensor:
+        loss = self.step(state, number, iteration)
+        if not bool(loss.isfinite()):
+            raise Failure(f"sre2l: the loss is not finite in iteration {iteration} of batch {number}; sre2l.lr is too large")
+        return loss
+
+    def step(self, state: State, number: int, iteration: int) -> Tensor:
+        """L of a batch in an iteration, whose step has been taken; no value is looked at."""
         s, x = self.settings, state["images"][self._part(number)]
         drawn = self._draw(number, iteration, len(x))
         classes = (self._batches[number] % self.num_classes).to(self.device)
@@ -126,8 +133,6 @@ class Recovery:
         with torch.enable_grad():
             loss = recovery_loss(self.teacher, views.apply(drawn, leaf), classes, s.bn_weight, s.first_multiplier)
             (gradient,) = torch.autograd.grad(loss, leaf)
-        if not bool(loss.isfinite()):
-            raise Failure(f"sre2l: the loss is not finite in iteration {iteration} of batch {number}; sre2l.lr is too large")
         factor = Cosine().factor(iteration, s.iterations)
         moments = (state["mean"], state["square"], state["steps"])
         self._adam.step(x.view(-1), moments, lambda at: gradient.reshape(-1), factor)

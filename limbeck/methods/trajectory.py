@@ -67,9 +67,9 @@ class TrajectoryMatching(Objective):
             kept_share=self._kept_share(losses[0].kept),
         )
 
-    def _kept_share(self, kept: Tensor | None) -> dict[str, float]:
+    def _kept_share(self, kept: Tensor | None) -> dict[str, float | Tensor]:
         slices = self.step.network.slices
-        return {name: 1.0 if kept is None else kept[part].double().mean().item() for name, part in slices.items()}
+        return {name: 1.0 if kept is None else kept[part].double().mean() for name, part in slices.items()}
 
 
 def make(materials: Materials, classes: Tensor, engine: Engine | None) -> Objective:

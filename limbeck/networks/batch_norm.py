@@ -86,10 +86,12 @@ def measure_statistics(module: nn.Module, images: Tensor, batch_size: int = 128)
     Only the norms are in training mode meanwhile: dropout would disturb what they see. `module` is left in evaluation mode.
     """
     norms = [part for part in module.modules() if isinstance(part, BatchNorm)]
+    called: set[nn.Module] = set()
     sums: dict[nn.Module, list[Tensor]] = {norm: [torch.zeros_like(norm.mean) for _ in range(3)] for norm in norms}
 
     def record(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]
+        called.add(norm)
         count, total, square = sums[norm]
         count += x[:, 0].numel()
         total += x.sum(_others(x))
@@ -109,7 +111,7 @@ def measure_statistics(module: nn.Module, images: Tensor, batch_size: int = 128)
             hook.remove()
     for norm in norms:
         count, total, square = sums[norm]
-        if count.any():  # not one that the network never calls
+        if norm in called:
             norm.mean.copy_(total / count)
             norm.variance.copy_((square / count - (total / count).square()).clamp_min(0))
 

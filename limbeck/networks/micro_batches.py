@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from limbeck.networks.blocks import run_watched
 from limbeck.networks.flat import FlatNetwork
+from limbeck.runtime.devices import on_gpu
 
 # On a CPU passes over memory are several times faster while an activation, its derivative and its gradients fit the cache.
 CACHED = 8 * 2**20
@@ -20,7 +21,7 @@ def automatic_micro_batch(
     network: FlatNetwork, shape: tuple[int, int, int], device: torch.device, bytes_per_number: int = 4
 ) -> int | None:
     """Images (C, H, W) to differentiate at a time: on a CPU as many as fit its cache; None takes a batch whole."""
-    if device.type != "cpu" or network.has_batch_norm:
+    if on_gpu(device) or network.has_batch_norm:
         return None
     return max(1, 4 * CACHED // (bytes_per_number * largest_activation(network, shape)))
 

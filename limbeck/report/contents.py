@@ -1,10 +1,10 @@
 """What a run folder holds, as far as the run has come: whatever is missing or cannot be read is empty, with a note."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
@@ -14,6 +14,7 @@ from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import read_header, read_json
 from limbeck.runtime.metrics import read_metrics
 
+T = TypeVar("T")
 Row = Mapping[str, Any]
 
 
@@ -48,8 +49,8 @@ class Run:
     """
 
     path: Path
-    settings: dict[str, Any]
-    state: dict[str, Any]
+    settings: Mapping[str, Any]
+    state: Mapping[str, Any]
     result: RunResult | None
     metrics: dict[str, list[Row]]
     snapshots: list[Snapshot]
@@ -79,16 +80,15 @@ def read_run(path: Path) -> Run:
     known = ("settings.json", "state.json", "results.json", "metrics.jsonl", "distilled")
     require(path.is_dir() and any((path / name).exists() for name in known), "run", str(path), "a run folder")
     notes: list[str] = []
-    objects = {name: _object(path / f"{name}.json", notes) for name in ("settings", "state")}
     metrics: dict[str, list[Row]] = {}
-    for row in _rows(path / "metrics.jsonl", notes):
+    for row in _read(path / "metrics.jsonl", notes, read_metrics) or []:
         if isinstance(row, dict) and isinstance(row.get("iteration"), int):
             metrics.setdefault(str(row.get("kind")), []).append(row)
-    result = _result(_object(path / "results.json", notes), notes)
     return Run(
         path,
-        **objects,
-        result=result,
+        settings=_read(path / "settings.json", notes, _object) or {},
+        state=_read(path / "state.json", notes, _object) or {},
+        result=_read(path / "results.json", notes, lambda file: RunResult.from_dict(held) if (held := _object(file)) else None),
         metrics=metrics,
         snapshots=_snapshots(path, notes),
         distilled=_distilled(path, notes),
@@ -96,33 +96,20 @@ def read_run(path: Path) -> Run:
     )
 
 
-def _object(path: Path, notes: list[str]) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        value = read_json(path)
-    except (OSError, ValueError):
-        value = None
-    if not isinstance(value, dict):
-        notes.append(f"{path.name} could not be read")
-        return {}
+def _object(path: Path) -> Mapping[str, Any]:
+    """The object in a file of JSON."""
+    if not isinstance(value := read_json(path), Mapping):
+        raise TypeError(f"{path.name} holds no object")
     return value
 
 
-def _result(held: dict[str, Any], notes: list[str]) -> RunResult | None:
+def _read(path: Path, notes: list[str], read: Callable[[Path], T]) -> T | None:
+    """What `read` makes of a file; None where there is none, or where it cannot be read, with a note."""
     try:
-        return RunResult.from_dict(held) if held else None
-    except (TypeError, ValueError, AttributeError):
-        notes.append("results.json could not be read")
-        return None
-
-
-def _rows(path: Path, notes: list[str]) -> list[Any]:
-    try:
-        return read_metrics(path)
-    except (OSError, ValueError):
+        return read(path) if path.exists() else None
+    except (OSError, TypeError, ValueError, AttributeError):
         notes.append(f"{path.name} could not be read")
-        return []
+        return None
 
 
 def _snapshots(path: Path, notes: list[str]) -> list[Snapshot]:

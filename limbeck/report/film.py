@@ -12,8 +12,8 @@ from limbeck.distilled.preview import quantise
 from limbeck.report.contents import Run, Snapshot
 from limbeck.report.pictures import BUDGET, choose, resized, within
 from limbeck.runtime.files import read_tensors
-from limbeck.runtime.notebook import uri
 from limbeck.runtime.records import Record
+from limbeck.runtime.tables import uri
 
 MOST_FRAMES, FEWEST_FRAMES, LARGEST_TILE = 25, 3, 64
 SHADES = 32  # of an activation map: enough for the eye, and small as a palette

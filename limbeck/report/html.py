@@ -17,6 +17,7 @@ from limbeck.runs.results import RunResult
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.files import write_text
 from limbeck.runtime.fingerprint import encodable
+from limbeck.runtime.tables import duration
 
 STAGES = {
     "experts": "Experts",
@@ -162,14 +163,6 @@ def _seconds(run: Run) -> list[tuple[str, str, float | None]]:
     shares = {name: 100 * value / longest if longest else 0.0 for name, value in times.items()}
     rows = [(STAGES.get(name, name), duration(value), shares[name]) for name, value in times.items()]
     return [*rows, ("Total", duration(total), None)] if len(rows) > 1 else [*rows]
-
-
-def duration(seconds: float) -> str:
-    """A time for people: 0.42 s, 12.3 s, 4 min 05 s, 2 h 07 min."""
-    if seconds < 59.95:
-        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"
 
 
 def _environment(run: Run) -> list[tuple[str, str]]:

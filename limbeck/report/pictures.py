@@ -13,7 +13,7 @@ from torch import Tensor
 from limbeck.accuracy import percent
 from limbeck.distilled.preview import picture, quantise
 from limbeck.distilled.set import DistilledSet
-from limbeck.runtime.notebook import uri
+from limbeck.runtime.tables import uri
 
 MOST_PER_CLASS, MOST_CLASSES, LARGEST_SIDE = 10, 100, 128
 BUDGET = 3_000_000  # bytes of pixels

@@ -26,13 +26,14 @@ from limbeck.matching.distances import Distance
 from limbeck.matching.schedules import Schedule
 from limbeck.methods.method import Method
 from limbeck.methods.outer import Callback
+from limbeck.methods.presets import PARTS
 from limbeck.methods.registry import METHODS
 from limbeck.networks.factory import Factory
 from limbeck.runs import distill as running
 from limbeck.runs.evaluate import EvaluationOptions
 from limbeck.runs.evaluate import evaluate as evaluate_sets
 from limbeck.runs.results import RunResult
-from limbeck.runs.settings import DistillSettings, dotted, flat
+from limbeck.runs.settings import DistillSettings, Keys, dotted, flat
 from limbeck.runtime.errors import require
 from limbeck.runtime.kept import elsewhere
 from limbeck.runtime.plugins import is_foreign
@@ -105,21 +106,8 @@ def distill(
         >>> len(run.distilled), 0 <= run.accuracy.distilled.mean <= 1
         (10, True)
     """
-    named = {
-        "network": network,
-        "ipc": ipc,
-        "seed": seed,
-        "iterations": iterations,
-        "criterion": criterion,
-        "distance": distance,
-        "schedule": schedule,
-        "weighting": weighting,
-        "cam": cam,
-        "adjoint": adjoint,
-        "augmentation": augmentation,
-        "init": init,
-        "protocol": protocol,
-    }
+    parts = zip(PARTS, (criterion, distance, schedule, weighting, cam, adjoint, augmentation, init), strict=True)
+    named = {"network": network, "ipc": ipc, "seed": seed, "iterations": iterations, **dict(parts), "protocol": protocol}
     made = settings_of(data, method, {**named, **settings})
     with _folder(output) as folder:
         result = running.distill(
@@ -224,9 +212,17 @@ def evaluate(
     several = isinstance(sets, Sequence) and not isinstance(sets, (str, Path))
     wanted = [one.distilled if isinstance(one, RunResult) else one for one in (sets if several else [sets])]
     under, named = _said_by(wanted[0]), {"protocol": protocol, "eval.seeds": seeds, "augmentation": augmentation}
-    for key, word, given in (("eval.protocol", "protocol", protocol), ("augment.strategy", "augmentation", augmentation)):
-        _refuse_code(word, under, key, given is not None)
-    _refuse_code("networks", under, "network", bool(networks))
+    # What its metadata describe as somebody's object or code is not run for that; the call must give it.
+    called: dict[str, tuple[str, Any]] = {
+        "eval.protocol": ("protocol", protocol),
+        "augment.strategy": ("augmentation", augmentation),
+        "network": ("networks", networks or None),
+    }
+    code = [key for key in called if isinstance(value := under.get(key), str) and is_foreign(value)]
+    for key in code:
+        word, given = called[key]
+        require(given is not None, word, None, f"given, and the set was made with {under[key]}")
+    under = Keys((key, value) for key, value in under.items() if key not in code)
     made = settings_of(data, "edf", {**named, **settings}, under)
     return evaluate_sets(wanted, made, networks=networks, options=options, progress=progress or LogProgress())
 
@@ -245,14 +241,7 @@ def settings_of(data: Any, method: Method | str, given: Mapping[str, Any], under
     return DistillSettings.of({**keys, "data.source": data, "method": name})
 
 
-def _refuse_code(word: str, under: dict[str, Any], key: str, given: bool) -> None:
-    """Take out what a set's metadata describe as somebody's object or code, which is not run for that; the call must give it."""
-    if isinstance(value := under.get(key), str) and is_foreign(value):
-        require(given, word, None, f"given, and the set was made with {value}")
-        del under[key]
-
-
-def _said_by(found: Any) -> dict[str, Any]:
+def _said_by(found: Any) -> Keys:
     """What a set's metadata say of how it was made and measured, as far as that is settings of today by name."""
     held = found if isinstance(found, DistilledSet) else None
     if held is None and isinstance(found, (str, Path)) and DistilledSet.is_at(found):
@@ -260,7 +249,7 @@ def _said_by(found: Any) -> dict[str, Any]:
     stored = held.metadata.get("settings", {}) if held is not None else {}
     groups = {group: stored[group] for group in ("augment", "eval") if isinstance(stored.get(group), Mapping)}
     network = {"network": stored["network"]} if isinstance(stored.get("network"), str) else {}
-    return {**flat(groups), **network}
+    return flat(groups) | network
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from limbeck.runs.results import ExpertsUsed, RunResult
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import environment, repeatable
-from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.errors import require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json
 from limbeck.runtime.fingerprint import plain
@@ -38,6 +38,12 @@ from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.training.images import TensorImages
 from limbeck.training.train import logits_of
+
+# What of a result goes into the set's metadata.
+IN_METADATA = (
+    *("accuracy", "recovery_ratio", "lossless", "compression", "gain", "best_iteration", "protocol", "network", "networks"),
+    *("view_labels", "data"),
+)
 
 
 def train_experts(settings: DistillSettings, *, progress: Progress | None = None, shard: Shard = Shard()) -> TrajectoryStore:
@@ -81,28 +87,16 @@ def distill(
     with alone(output):
         folder = RunFolder(output, settings, resume)
         folder.open(workspace.data.fingerprint)
-        _hold_start(workspace, folder)
-        if str(workspace.device) != folder.resolved.device:
-            raise UsageError(
-                f"engine.device: {str(workspace.device)!r} is not {folder.resolved.device!r}, where the run was started"
-            )
+        if workspace.start is not None:
+            folder.hold_start(content_of(workspace.start))
+        resolved = folder.state.resolved
+        here, accepted = str(workspace.device), f"{resolved.device!r}, where the run was started"
+        require(here == resolved.device, "engine.device", here, accepted)
         repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
         if folder.results_file.exists():
-            return RunResult.from_dict(own_json(folder.results_file))
-        torch.set_num_threads(folder.resolved.threads)  # sums over threads round differently: a resumed run keeps the number
+            return own_json(folder.results_file, RunResult.from_dict)
+        torch.set_num_threads(resolved.threads)  # sums over threads round differently: a resumed run keeps the number
         return _run(workspace, folder, recipe, callbacks)
-
-
-def _hold_start(workspace: Workspace, folder: RunFolder) -> None:
-    """Note what the set that the run starts from holds, or refuse to go on when that is no longer so."""
-    if workspace.start is None:
-        return
-    state, found = folder.state(), content_of(workspace.start)
-    if state.get("init", found) != found:
-        raise UsageError(
-            f"init: the set in {workspace.settings.init!r} has changed since the run in {str(folder.path)!r} was started"
-        )
-    write_json(folder.state_file, {**state, "init": found})
 
 
 def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks: Sequence[Callback]) -> RunResult:
@@ -124,13 +118,14 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks:
         small = replace(small, views=stored)
     with folder.stage("evaluate"):
         measured = _measured(workspace, evaluator, small, start)
+    state = folder.state
     result = RunResult(
         evaluation=measured,
         best_iteration=loop.best.iteration if loop and loop.best else None,
         skipped_share=loop.skipped / max(loop.iteration, 1) if loop else None,
-        seconds=folder.seconds,
-        cpu_seconds=folder.cpu_seconds,
-        peak_memory=folder.peak_memory,
+        seconds=state.stages,
+        cpu_seconds=state.cpu_seconds,
+        peak_memory=state.peak_memory,
         experts=_experts_used(workspace.experts, settings) if workspace.needs_experts else None,
     ).at(run=str(folder.path), distilled=str(folder.path / "distilled"))
     if workspace.needs_experts:
@@ -177,8 +172,9 @@ def _distilled(
         start = workspace.initial()
     if workspace.method.steps:
         with folder.stage("compile"):
-            step, adjoint, arrangement = workspace.engine(folder.resolved.engine)
-            folder.decide(engine=arrangement)
+            resolved = folder.state.resolved
+            step, adjoint, arrangement = workspace.engine(resolved.engine)
+            folder.note(resolved=replace(resolved, engine=arrangement))
         engine = (step, adjoint)
     loop = OuterLoop(
         objective=workspace.method(workspace, start.classes, engine),
@@ -238,16 +234,16 @@ def _experts_used(store: TrajectoryStore, settings: DistillSettings) -> ExpertsU
 
 
 def _save(workspace: Workspace, folder: RunFolder, recipe: str | None, small: SmallSet, result: RunResult | None = None) -> None:
-    settings = workspace.settings
+    settings, found = workspace.settings, {} if result is None else result.to_dict()
     metadata = {
         "method": name_of(settings.method),
         "recipe": recipe,
         "settings": plain(settings),
-        "resolved": plain(folder.resolved),
+        "resolved": folder.state.resolved.to_dict(),
         "seeds": {"seed": settings.seed, "data": settings.data.seed},
         "versions": environment(workspace.device),
-        "fingerprints": workspace.record(),
-        "evaluation": {} if result is None else result.in_metadata,
+        "fingerprints": workspace.record().to_dict(),
+        "evaluation": {key: found[key] for key in IN_METADATA if key in found},
     }
     DistilledSet(
         set=small.to("cpu"),

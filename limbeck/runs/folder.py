@@ -1,27 +1,53 @@
 """The folder of one run: what it was asked for, what was decided, and whether a second start may go on with it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from filelock import Timeout
 
-from limbeck.matching.engine import Arrangement
-from limbeck.runs.settings import DistillSettings
+from limbeck.runs.flat_settings import FlatSettings
+from limbeck.runs.settings import DistillSettings, flat
 from limbeck.runs.workspace import Resolved, resolve
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
-from limbeck.runtime.fingerprint import encodable
 from limbeck.runtime.kept import lock
 from limbeck.runtime.memory import peak_memory
+from limbeck.runtime.records import Record
+
+T = TypeVar("T")
 
 # Keys that no result before the final evaluation depends on: a resumed run may change them.
 LATE_KEYS = {"output", "data.root", "data.workers", "eval.seeds", "eval.networks", "eval.random_lr"} | {
     f"eval.full_{name}" for name in ("epochs", "seeds", "lr", "batch_size")
 }
+
+
+@dataclass(frozen=True)
+class State(Record):
+    """The content of `state.json`.
+
+    Args:
+        data: the fingerprint of the images.
+        resolved: what was decided automatically.
+        stages: seconds of every stage, over all starts of the run.
+        init: the content of the set that the run started from.
+        cpu_seconds: of the CPU that this process took for every stage, all threads together, over all starts of the run.
+        peak_memory: bytes: the most until the end of every stage, of the process or, on CUDA, of its tensors on the device.
+    """
+
+    data: str
+    resolved: Resolved
+    stages: Mapping[str, float] = field(default_factory=dict)
+    init: str | None = None
+    cpu_seconds: Mapping[str, float] = field(default_factory=dict)
+    peak_memory: Mapping[str, int] = field(default_factory=dict)
+
+    LEFT_OUT: ClassVar = ("init", "cpu_seconds", "peak_memory")
 
 
 class RunFolder:
@@ -61,55 +87,37 @@ class RunFolder:
                 raise UsageError(f"{key}: {asked!r} is not {held!r}, which the run in {str(self.path)!r} was started with")
 
     def _differences(self) -> list[tuple[str, Any, Any]]:
-        found, wanted = _flatten(own_json(self.settings_file)), _flatten(encodable(self.settings))
         # A run that was begun before a key was known went by that key's default.
-        known = _flatten(encodable(DistillSettings()))
-        rows = [(key, wanted.get(key), found.get(key, known.get(key))) for key in sorted(found.keys() | wanted.keys())]
-        return [row for row in rows if row[1] != row[2]]
+        found = FlatSettings(own_json(self.settings_file, flat))
+        return sorted(FlatSettings.of(self.settings).differences(found))
 
     def open(self, data: str) -> None:
         """Write the settings and the decisions, or refuse to resume on images of another fingerprint than `data`."""
         if not self._begun():
             write_json(self.settings_file, self.settings)
-            write_json(self.state_file, {"data": data, "resolved": resolve(self.settings), "stages": {}})
+            write_json(self.state_file, State(data, resolve(self.settings)))
         elif self._differences():  # in keys that only the final evaluation reads: it is made again
             write_json(self.settings_file, self.settings)
             self.results_file.unlink(missing_ok=True)
-        if self.state()["data"] != data:
+        if self.state.data != data:
             source = self.settings.data.source
             raise UsageError(f"data.source: the images of {source!r} have changed since the run in {str(self.path)!r} was started")
 
-    def state(self) -> dict[str, Any]:
+    @property
+    def state(self) -> State:
         """The content of `state.json`."""
-        return own_json(self.state_file)
+        return own_json(self.state_file, State.from_dict)
 
-    @property
-    def resolved(self) -> Resolved:
-        """What was decided automatically."""
-        held = self.state()["resolved"]
-        engine = held.get("engine")
-        return Resolved(held["device"], held["threads"], Arrangement(**engine) if engine else None)
+    def note(self, **changes: Any) -> None:
+        """Change fields of the state."""
+        write_json(self.state_file, replace(self.state, **changes))
 
-    def decide(self, **values: Any) -> None:
-        """Change what was decided."""
-        state = self.state()
-        write_json(self.state_file, {**state, "resolved": {**state["resolved"], **values}})
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Seconds of every stage, over all starts of the run."""
-        stages: dict[str, float] = self.state()["stages"]
-        return stages
-
-    @property
-    def cpu_seconds(self) -> dict[str, float]:
-        """Seconds of the CPU that this process took for every stage, all threads together, over all starts of the run."""
-        return dict(self.state().get("cpu_seconds", {}))
-
-    @property
-    def peak_memory(self) -> dict[str, int]:
-        """Bytes: the most until the end of every stage, of the process or, on CUDA, of its tensors on the device."""
-        return dict(self.state().get("peak_memory", {}))
+    def hold_start(self, content: str) -> None:
+        """Note what the set that the run starts from holds, or refuse to go on when that is no longer so."""
+        if self.state.init not in (None, content):
+            init = self.settings.init
+            raise UsageError(f"init: the set in {init!r} has changed since the run in {str(self.path)!r} was started")
+        self.note(init=content)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -118,13 +126,15 @@ class RunFolder:
         try:
             yield
         finally:
-            state = self.state()
-            state["stages"][name] = round(state["stages"].get(name, 0.0) + time.perf_counter() - began, 3)
-            busy = state.setdefault("cpu_seconds", {})
-            busy[name] = round(busy.get(name, 0.0) + time.process_time() - worked, 3)
-            peaks = state.setdefault("peak_memory", {})
-            peaks[name] = max(peaks.get(name, 0), peak_memory(torch.device(state["resolved"]["device"])))
-            write_json(self.state_file, state)
+            state = self.state
+            spent = round(state.stages.get(name, 0.0) + time.perf_counter() - began, 3)
+            busy = round(state.cpu_seconds.get(name, 0.0) + time.process_time() - worked, 3)
+            peak = max(state.peak_memory.get(name, 0), peak_memory(torch.device(state.resolved.device)))
+            self.note(
+                stages={**state.stages, name: spent},
+                cpu_seconds={**state.cpu_seconds, name: busy},
+                peak_memory={**state.peak_memory, name: peak},
+            )
 
 
 @contextmanager
@@ -144,17 +154,9 @@ def alone(output: Path) -> Iterator[None]:
         yield
 
 
-def own_json(path: Path) -> dict[str, Any]:
-    """The object in a file that the run wrote itself."""
+def own_json(path: Path, read: Callable[[Any], T]) -> T:
+    """What `read` makes of a file that the run wrote itself."""
     try:
-        value: dict[str, Any] = read_json(path)
-        return dict(value)
-    except (OSError, ValueError, TypeError) as error:
+        return read(read_json(path))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"output: {str(path)!r} is broken ({error}); start anew in another folder") from error
-
-
-def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    rows: dict[str, Any] = {}
-    for key, item in value.items():
-        rows |= _flatten(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
-    return rows

@@ -40,7 +40,7 @@ from limbeck.experts.estimate import (
     step_seconds,
 )
 from limbeck.experts.store import TrajectoryStore, want_of
-from limbeck.matching.engine import Arrangement, decide
+from limbeck.matching.engine import Arrangement, decide, precision_of
 from limbeck.matching.steps import StudentStep
 from limbeck.methods.objective import Objective
 from limbeck.methods.outer import COMPARE_EVERY
@@ -50,9 +50,10 @@ from limbeck.methods.trajectory import TrajectoryMatching
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import output_sizes
 from limbeck.runs import build
+from limbeck.runs.computed import computed
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
-from limbeck.runtime.devices import repeatable
+from limbeck.runtime.devices import STAND_IN_MEMORY, device_to_plan, fast_bf16, has_values, repeatable
 from limbeck.runtime.errors import require
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.memory import free_memory, peak_memory, reuse_freed_memory, total_memory
@@ -76,7 +77,7 @@ class Plan:
     Args:
         experts: time and disk of the stage that fills the store with what it lacks; None where no experts are read.
         parts: seconds of the last two stages.
-        seconds_per_iteration: of the outer loop.
+        seconds_per_iteration: of the outer loop; None, as `parts` are empty, for a GPU that is not here to be timed.
         peak_memory: of the process in them (on CUDA: of the device), bytes.
         engine: what is decided about it; None where no student steps are walked through.
         device: to compute on.
@@ -86,7 +87,7 @@ class Plan:
 
     experts: tuple[Forecast, Estimate] | None
     parts: Mapping[str, float]
-    seconds_per_iteration: float
+    seconds_per_iteration: float | None
     peak_memory: int
     engine: Arrangement | None
     device: str
@@ -94,9 +95,9 @@ class Plan:
     notes: tuple[str, ...]
 
     @property
-    def seconds(self) -> float:
+    def seconds(self) -> float | None:
         """All parts together; the experts come on top."""
-        return sum(self.parts.values())
+        return sum(self.parts.values()) if self.parts else None
 
     def to_dict(self) -> dict[str, Any]:
         """In JSON's types."""
@@ -116,8 +117,19 @@ class StandIn(TrajectoryStore):
         return (theta + 0.01 * epoch * torch.randn(theta.shape, generator=draws)).to(device or "cpu")
 
 
+@dataclass
 class Rehearsal(Workspace):
-    """A workspace of few images, where nothing is trained: its experts and the network that makes maps are fresh ones."""
+    """A workspace of few images, where nothing is trained: its experts and the network that makes maps are fresh ones.
+
+    Args:
+        settings, progress, store: as for a workspace.
+        device: to compute on; None takes the one that the settings name.
+    """
+
+    device: torch.device = None  # type: ignore[assignment]  # said below, where the settings are there
+
+    def __post_init__(self) -> None:
+        self.device = self.device or device_to_plan(self.settings.engine.device)
 
     @cached_property
     def whole(self) -> ImageSet:
@@ -155,6 +167,8 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None) -> Plan
     reuse_freed_memory()
     planned = ", ".join(name for name, method in METHODS.items() if method.kind == "objective")
     require(workspace.method.kind == "objective", "method", settings.method, f"one that has iterations to plan: {planned}")
+    if not has_values(workspace.device):
+        return _of_absent_gpu(workspace, counts)
     decided = decide(workspace.problem(), settings.engine) if workspace.method.steps else None
     compiled = decided is not None and decided.compiled and settings.engine.kind not in ("unroll",)
     parts, iteration = _loop(workspace, compiled)
@@ -174,6 +188,20 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None) -> Plan
         advice=tuple(_advice(workspace, parts, decided is None or decided.compiled, peak)),
         notes=tuple(notes),
     )
+
+
+def _of_absent_gpu(workspace: Rehearsal, counts: Counts) -> Plan:
+    """Memory alone: there is nothing to time."""
+    found = computed(workspace, counts.val)
+    notes = [
+        "no CUDA device is here: tensors were counted, what libraries take within an operation comes on top; no time is foretold",
+        *(f"{name}: {bytes / 2**20:.0f} MiB beside {found.held / 2**20:.0f} MiB" for name, bytes in found.stages.items()),
+    ]
+    if workspace.settings.engine.memory == "auto":
+        notes.append(f"engine.memory=auto is that of a card of {STAND_IN_MEMORY / 2**30:.0f} GiB, of which it takes half")
+    if not workspace.method.steps:
+        notes.append("the real images of a batch are counted as far as the plan has looked at them")
+    return Plan(None, {}, None, found.peak, found.engine, "cuda", (), tuple(notes))
 
 
 def _few(whole: ImageSet, ipc: int) -> ImageSet:
@@ -205,9 +233,9 @@ def _loop(workspace: Workspace, compiled: bool) -> tuple[dict[str, float], float
     images = workspace.preprocessing.prepare(data.train.images(index)).to(workspace.device)
     labels = torch.full((len(index), data.num_classes), 1 / data.num_classes, device=workspace.device)
     classes = torch.from_numpy(data.train.labels[index])
-    enhancement = workspace.enhancement(classes.to(workspace.device))
+    enhancement = workspace.enhancement(classes)
     engine = (
-        StudentStep(workspace.network, build.loss_of(settings), precision=settings.engine.precision),
+        StudentStep(workspace.network, build.loss_of(settings), precision=precision_of(workspace.device, settings.engine)),
         build.adjoint_of(settings.engine),
     )
     objective = workspace.method(workspace, classes, engine if workspace.method.steps else None)
@@ -216,7 +244,7 @@ def _loop(workspace: Workspace, compiled: bool) -> tuple[dict[str, float], float
     iteration *= COMPILED if compiled else 1.0
 
     def mapped(few: int) -> float:
-        part = workspace.enhancement(classes[:few].to(workspace.device))
+        part = workspace.enhancement(classes[:few])
         return seconds_of(lambda: part.weights(images[:few], 0))
 
     few = few_of(mapped, len(images)) if enhancement.active else 1
@@ -294,7 +322,7 @@ def _advice(workspace: Workspace, parts: Mapping[str, float], compiled: bool, pe
     settings, total, advice = workspace.settings, sum(parts.values()), []
     if not compiled and settings.engine.compile != "no" and parts["iterations"] > 120:
         advice.append("engine.compile=yes would make an iteration faster, once the compilation of about half a minute is done")
-    if settings.engine.precision == "fp32" and parts["iterations"] > 0.5 * total and _has_bf16(workspace.device):
+    if settings.engine.precision == "fp32" and parts["iterations"] > 0.5 * total and fast_bf16(workspace.device):
         advice.append(
             "engine.precision=bf16 would take about two thirds of the time of an iteration; docs/performance.md has its error"
         )
@@ -305,10 +333,3 @@ def _advice(workspace: Workspace, parts: Mapping[str, float], compiled: bool, pe
     if peak > 0.8 * min(free + peak, total_memory(workspace.device)):
         advice.append("memory is short: set engine.memory, such as engine.memory=2GiB, or lower match.batch_syn")
     return advice
-
-
-def _has_bf16(device: torch.device) -> bool:
-    """Whether products in bf16 are faster than in single precision here."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    return bool(torch.cpu._is_avx512_bf16_supported()) if hasattr(torch.cpu, "_is_avx512_bf16_supported") else False

@@ -54,11 +54,6 @@ class RunResult(Record):
     held: DistilledSet | None = field(default=None, repr=False, compare=False)
 
     LEFT_OUT: ClassVar = ("best_iteration", "skipped_share", "seconds", "cpu_seconds", "peak_memory", "experts")
-    # What of a result goes into the set's metadata.
-    IN_METADATA: ClassVar = (
-        *("accuracy", "recovery_ratio", "lossless", "compression", "gain", "best_iteration", "protocol", "network", "networks"),
-        *("view_labels", "data"),
-    )
 
     @classmethod
     def from_dict(cls, held: Mapping[str, Any]) -> Self:
@@ -70,12 +65,6 @@ class RunResult(Record):
         found = super(RunResult, replace(self, held=None)).to_dict()
         measured = found.pop("evaluation")
         return {key: value for key, value in {**measured, **found}.items() if key not in ("notes", "further", "held")}
-
-    @property
-    def in_metadata(self) -> dict[str, Any]:
-        """What the metadata of the set say of its evaluation."""
-        found = self.to_dict()
-        return {key: found[key] for key in self.IN_METADATA if key in found}
 
     @property
     def accuracy(self) -> Accuracies:

@@ -1,6 +1,6 @@
 """The whole key tree of a distillation; each room owns its own branch."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 from difflib import get_close_matches
 from functools import cache
@@ -29,6 +29,25 @@ SHORT = {
 }
 RATIOS = {1: 0.0, 10: 0.25, 50: 0.375}  # EDF's published α by images per class (PAPER § 4)
 Init = Annotated[Named[str], Rule(f"one of {', '.join(STARTS)}, or the path of a distilled set", lambda name: name.strip() != "")]
+
+
+class Keys(Mapping[str, Any]):
+    """Settings by dotted key, in the order given; `low | high` has what `high` says where both say something."""
+
+    def __init__(self, held: Mapping[str, Any] | Iterable[tuple[str, Any]] = ()) -> None:
+        self._held = dict(held)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._held[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._held)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __or__(self, high: Mapping[str, Any]) -> "Keys":
+        return Keys({**self, **high})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,7 +157,7 @@ class DistillSettings(Checked):
         accepted = f"at least schedule.max_start_epoch − 1 + match.expert_epochs ({reached})"
         enough = not method.experts or self.experts.train_epochs >= reached
         require(enough, "experts.train_epochs", self.experts.train_epochs, accepted)
-        require(self.labels == "hard" or method.soft, "labels", self.labels, f"hard, which {name} needs")
+        require(self.labels in ("hard", method.labels), "labels", self.labels, f"hard, which {name} needs")
 
 
 def nearest(ipc: int) -> int:
@@ -166,7 +185,7 @@ def settle(given: Mapping[str, Any], *, imports: bool = True, whole: Collection[
     check_keys(given)
     named = given.get("method", DEFAULT)
     method = method_of(named) if imports else known(named)
-    preset = {} if method is None else preset_of(method, name_of(named))
+    preset = Keys() if method is None else preset_of(method, name_of(named))
     for key in preset.keys() & given.keys():
         group, _, name = key.partition(".")
         if group in whole and given[key] == getattr(kinds_of(DistillSettings)[group](), name) != preset[key]:
@@ -182,15 +201,24 @@ def settle(given: Mapping[str, Any], *, imports: bool = True, whole: Collection[
     return settings
 
 
-def preset_of(method: Method, name: str) -> dict[str, Any]:
+def preset_of(method: Method, name: str) -> Keys:
     """The settings that the method stands for, by dotted keys, under those that it was given.
 
     Raises:
         UsageError: for an unknown key or a value of the wrong type, of a method of the user's.
     """
-    origin, values = f" (in the preset of {name})", {**method.preset, **flat(dotted(method.given))}
+    return typed_keys({**method.preset, **flat(dotted(method.given))}, f" (in the preset of {name})")
+
+
+def typed_keys(values: Mapping[str, Any], origin: str = "", read: Callable[[Any, Any], Any] = lambda kind, value: value) -> Keys:
+    """The values as the types of their keys, what `read` makes of type and value; `origin` is said where an error is.
+
+    Raises:
+        UsageError: for an unknown key or a value of the wrong type.
+    """
     check_keys(values, origin)
-    return {key: typed(key, key_types()[key], value, value, origin) for key, value in values.items()}
+    kinds = key_types()
+    return Keys((key, typed(key, kinds[key], read(kinds[key], value), value, origin)) for key, value in values.items())
 
 
 def _shortest(method: str | Method) -> str | Method:
@@ -223,14 +251,14 @@ def _leaves(owner: Any) -> Iterator[tuple[str, Any]]:
             yield owner.key(name), kind
 
 
-def flat(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: Mapping[Any, Any], prefix: str = "") -> Keys:
     """Nested groups as dotted keys; an empty group holds nothing, one that is given as settings all its keys."""
-    keys: dict[str, Any] = {}
+    keys = Keys()
     for name, value in values.items():
         key = f"{prefix}{name}"
-        inner = {key: value}
+        inner = Keys({key: value})
         if any(known.startswith(f"{key}.") for known in key_types()):
-            value = value.values() if isinstance(value, Checked) else value
+            value = dict(value.items()) if isinstance(value, Checked) else value
             inner = flat(value or {}, f"{key}.") if value is None or isinstance(value, Mapping) else inner
         if twice := keys.keys() & inner.keys():
             raise UsageError(f"{min(twice)}: is given twice")
@@ -238,7 +266,7 @@ def flat(values: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
     return keys
 
 
-def dotted(words: Mapping[str, Any]) -> dict[str, Any]:
+def dotted(words: Mapping[str, Any]) -> Keys:
     """Keys in full, of such as are given by their last word alone: `lr_img` means `outer.lr_img`; groups stay as they are."""
     last: dict[str, list[str]] = {}
     for key in key_types():
@@ -253,7 +281,7 @@ def dotted(words: Mapping[str, Any]) -> dict[str, Any]:
         if found[0] in keys:
             raise UsageError(f"{found[0]}: is given twice")
         keys[found[0]] = value
-    return keys
+    return Keys(keys)
 
 
 def check_keys(keys: Iterable[str], origin: str = "") -> None:

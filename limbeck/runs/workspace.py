@@ -3,10 +3,10 @@
 What is decided automatically (device, threads, compiled or not) is decided once, in `resolve`, and stored with the run.
 """
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
@@ -23,6 +23,7 @@ from limbeck.evaluation.distances import features_of
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.view_labels import check_storable
+from limbeck.experts.settings import ExpertSettings
 from limbeck.experts.store import TrajectoryStore, say_lacking, want_of
 from limbeck.experts.train import ExpertTask, train_experts
 from limbeck.matching.adjoint import Adjoint
@@ -41,18 +42,31 @@ from limbeck.runtime.errors import require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import Progress
+from limbeck.runtime.records import Record
 from limbeck.saliency.weights import NoWeighting
 from limbeck.training.compute import Compile
 from limbeck.training.images import Images, LazyImages, prepare_split, sample
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(Record):
     """What was decided automatically: the device, the number of threads, and, once it is set up, how the engine works."""
 
     device: str
     threads: int
     engine: Arrangement | None = None
+
+
+@dataclass(frozen=True)
+class Fingerprints(Record):
+    """Of the images, of the set that the run started from, and of the experts; and the settings that these were made with."""
+
+    data: str
+    init: str | None = None
+    experts: str | None = None
+    experts_made_with: ExpertSettings | None = None
+
+    LEFT_OUT: ClassVar = ("init", "experts", "experts_made_with")
 
 
 def resolve(settings: DistillSettings) -> Resolved:
@@ -109,7 +123,8 @@ class Workspace:
         self.settings.check_method(self.method)
         check_ipc(self.data, self.settings.ipc)
         check_storable(self.settings.view_labels, resolve_protocol(self.settings.eval), self.data.num_classes)
-        check_engine(self.settings.engine, self.network, self.device)
+        for note in check_engine(self.settings.engine, self.network, self.device):
+            self.progress.say(note)
         if not isinstance(build.weighting_of(self.settings.enhance), NoWeighting):
             build.cam_of(self.settings.enhance).check(self.network.module, torch.zeros(1, *self.data.shape, device=self.device))
         if self.method.kind == "objective" and isinstance(self.initialisation, Centre):
@@ -284,11 +299,9 @@ class Workspace:
         """The training split as networks take it, and its labels by `data.train.labels`."""
         return prepare_split(self.data.train, self.preprocessing, self.device)
 
-    def record(self) -> dict[str, Any]:
-        """Fingerprints of what the result rests on."""
-        held = {"data": self.data.fingerprint}
-        if self.start is not None:
-            held["init"] = content_of(self.start)
+    def record(self) -> Fingerprints:
+        """Of what the result rests on."""
+        init = None if self.start is None else content_of(self.start)
         if not self.needs_experts:  # asked for, they would be trained
-            return held
-        return {**held, "experts": self.experts.path.name, "experts_made_with": asdict(self.settings.experts)}
+            return Fingerprints(self.data.fingerprint, init)
+        return Fingerprints(self.data.fingerprint, init, self.experts.path.name, self.settings.experts)

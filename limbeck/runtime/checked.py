@@ -88,13 +88,13 @@ class Checked:
     def __post_init__(self) -> None:
         owner: Any = type(self)
         kinds = kinds_of(owner)
-        for name, value in self.values().items():
+        for name, value in self.items():
             object.__setattr__(self, name, checked(self.key(name), kinds[name], value))
         self.check_together()
 
-    def values(self) -> dict[str, Any]:
-        """The settings by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.compare}
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """The settings with their names."""
+        return ((field.name, getattr(self, field.name)) for field in fields(self) if field.compare)
 
     @classmethod
     def key(cls, name: str) -> str:

@@ -1,14 +1,25 @@
-"""Which device to compute on, and what the results were computed with."""
+"""Which device to compute on, what it can do, and what the results were computed with.
+
+All that differs between a CPU and a GPU is asked for here. Torch's `meta` device, whose tensors have shapes and no values, stands
+in for a GPU: it refuses tensors of the CPU as one does, and costs nothing.
+"""
 
 import os
 import platform
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from limbeck.runtime.errors import require
+
+# What convolutions in bf16 take there of the time of single precision, measured on AVX2.
+SLOW_BF16 = "10 to 30 times"
+STAND_IN = torch.device("meta")
+STAND_IN_MEMORY = 24 * 2**30  # bytes that the stand-in says it has: a usual card's
 
 
 def resolve_device(name: str) -> torch.device:
@@ -27,6 +38,82 @@ def resolve_device(name: str) -> torch.device:
         present = False
     require(present, "engine.device", name, "auto, cpu or a CUDA device that is present here")
     return device
+
+
+def on_gpu(device: torch.device) -> bool:
+    """Whether to compute as on a GPU, in large batches and with several networks in step: on one, or on what stands in for it."""
+    return device.type != "cpu"
+
+
+def has_values(device: torch.device) -> bool:
+    """Whether tensors there have values to look at, and work a time that it takes: not on the stand-in."""
+    return device.type != STAND_IN.type
+
+
+def memory_of(device: torch.device) -> tuple[int, int]:
+    """Bytes that can still be had on the device, and that it has: of the machine's memory for the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)
+    if not has_values(device):
+        return STAND_IN_MEMORY, STAND_IN_MEMORY
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return int(memory.available), int(memory.total)
+
+
+def allocated(device: torch.device, anew: bool = False) -> tuple[int, int]:
+    """Bytes of this process's tensors on a CUDA device, and the most that they were, since the last call that counts `anew`."""
+    synchronize(device)
+    if anew:
+        torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given, so that a clock tells its time."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def new_step(device: torch.device) -> None:
+    """Say that CUDA graphs may write over what they gave before."""
+    if device.type == "cuda":
+        torch.compiler.cudagraph_mark_step_begin()
+
+
+def to_host(tensor: Tensor) -> Tensor:
+    """A copy of it that waits in the host's memory, for the same device's later work; itself where it is there already."""
+    if tensor.device.type == "cpu":
+        return tensor
+    pinned = tensor.device.type == "cuda"
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pinned)
+    return host.copy_(tensor, non_blocking=True) if has_values(tensor.device) else host
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Convolutions and matrix products in `dtype` inside; on the stand-in, which knows none, as they come."""
+    return torch.autocast(device.type, dtype) if has_values(device) else nullcontext()
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for products in bf16, which make them faster than in single precision."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    if not has_values(device):
+        return True
+    # What is allowed counts, not only what the processor has: the variables are how a machine is made to work as an older one.
+    capped = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
+    allowed = capped in ("", "ALL", "DEFAULT") or any(word in capped for word in ("BF16", "FP16", "AMX", "AVX10"))
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    found = any(value for name, value in able.items() if name.endswith("bf16"))
+    return found and allowed and torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
+
+
+def device_to_plan(name: str) -> torch.device:
+    """The device of that name; of a CUDA device that is not there, what stands in for it."""
+    absent = re.fullmatch(r"cuda(:\d+)?", name) and not torch.cuda.is_available()
+    return STAND_IN if absent else resolve_device(name)
 
 
 def repeatable(device: torch.device, tf32: bool = False) -> None:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -71,7 +71,14 @@ def _in_order(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
-def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+class TensorFile(NamedTuple):
+    """What `write_tensors` has written: tensors by name, and the metadata object."""
+
+    tensors: dict[str, torch.Tensor]
+    metadata: dict[str, Any]
+
+
+def read_tensors(path: Path, device: str = "cpu") -> TensorFile:
     """The tensors and the metadata object of a file written by `write_tensors`.
 
     Raises:
@@ -83,7 +90,7 @@ def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, torch.Tenso
     for name, expected in json.loads(header.get("digests", "{}")).items():
         if name not in tensors or digest(tensors[name]) != expected:
             raise ValueError(f"{name} has changed since it was written")
-    return tensors, read_header(header)
+    return TensorFile(tensors, read_header(header))
 
 
 def digest(tensor: torch.Tensor) -> str:

@@ -22,9 +22,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, Checked):
         owner: Any = type(value)
         named = {name for name, kind in kinds_of(owner).items() if named_by(kind)}  # of these an object is described, settings too
-        held = value.values().items()
-        groups = {name for name, item in held if isinstance(item, Checked)} - named
-        return {name: plain(item) if name in groups or is_data(item) else described(item) for name, item in held}
+        held = dict(value.items())
+        groups = {name for name, item in held.items() if isinstance(item, Checked)} - named
+        return {name: plain(item) if name in groups or is_data(item) else described(item) for name, item in held.items()}
     if hasattr(type(value), "__json__"):
         return value.__json__()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -97,14 +97,6 @@ def encodable(value: Any) -> Any:
     if isinstance(value, list):
         return [encodable(item) for item in value]
     return {key: encodable(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested groups as dotted keys."""
-    rows: dict[str, Any] = {}
-    for key, item in value.items():
-        rows |= flatten(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
-    return rows
 
 
 def fingerprint(*values: Any) -> str:

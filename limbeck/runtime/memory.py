@@ -3,14 +3,21 @@
 import ctypes
 import os
 import sys
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+from limbeck.runtime.devices import STAND_IN, allocated, has_values, memory_of, on_gpu
 
 T = TypeVar("T")
 MIB = 2**20
+GRAIN = 512  # bytes that CUDA's allocator gives at least
 
 
 class Taken(NamedTuple):
@@ -22,20 +29,12 @@ class Taken(NamedTuple):
 
 def free_memory(device: torch.device) -> int:
     """Bytes that can still be had on the device: of the machine's memory for the CPU."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    import psutil
-
-    return int(psutil.virtual_memory().available)
+    return memory_of(device)[0]
 
 
 def total_memory(device: torch.device) -> int:
     """Bytes that the device has."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[1]
-    import psutil
-
-    return int(psutil.virtual_memory().total)
+    return memory_of(device)[1]
 
 
 def peak_resident() -> int:
@@ -51,22 +50,61 @@ def peak_resident() -> int:
 
 def peak_memory(device: torch.device) -> int:
     """The most bytes so far: on CUDA of this process's tensors on the device, else of the process in the machine's memory."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_resident()
+    return allocated(device)[1] if on_gpu(device) and has_values(device) else peak_resident()
 
 
 def measure(work: Callable[[], T], device: torch.device) -> tuple[T, Taken]:
-    """The result of `work`, and the tensors that it took."""
-    return _measure_cuda(work, device) if device.type == "cuda" else _measure_cpu(work)
-
-
-def _measure_cuda(work: Callable[[], T], device: torch.device) -> tuple[T, Taken]:
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
+    """The result of `work`, and the tensors that it took; on the stand-in for a GPU, those that it would take there."""
+    if not on_gpu(device):
+        return _measure_cpu(work)
+    if not has_values(device):
+        with Count() as count:
+            result = work()
+        return result, Taken(count.peak, count.held)
+    before = allocated(device, anew=True)[0]
     result = work()
-    torch.cuda.synchronize(device)
-    peak, after = torch.cuda.max_memory_allocated(device), torch.cuda.memory_allocated(device)
+    after, peak = allocated(device)
     return result, Taken(peak - before, after - before)
+
+
+class Count(TorchDispatchMode):
+    """Counts, while it is entered, the bytes of tensors that are made on a device without values, less those that are given up.
+
+    What a library takes within one operation is not seen. Bytes are rounded up as CUDA's allocator does.
+
+    Example:
+        >>> with Count() as count:
+        ...     total = torch.zeros(256, 256, device="meta").exp().sum()
+        >>> count.peak, count.held
+        (524288, 512)
+    """
+
+    def __init__(self, device: torch.device = STAND_IN) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.device, self.held, self.peak = device, 0, 0
+        self._seen: dict[int, weakref.ref[Any]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        tree_map_only(torch.Tensor, partial(self._see, made=False), (args, kwargs))  # a view of an older one is no new one
+        result = func(*args, **(kwargs or {}))
+        tree_map_only(torch.Tensor, partial(self._see, made=True), result)
+        return result
+
+    def _see(self, tensor: torch.Tensor, made: bool) -> None:
+        if tensor.device.type != self.device.type:
+            return
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, -(-storage.nbytes() // GRAIN) * GRAIN * made
+        if key in self._seen:
+            return
+
+        def given_up(reference: object) -> None:
+            self._seen.pop(key)
+            self.held -= size
+
+        self._seen[key] = weakref.ref(storage, given_up)
+        self.held += size
+        self.peak = max(self.peak, self.held)
 
 
 def _measure_cpu(work: Callable[[], T]) -> tuple[T, Taken]:

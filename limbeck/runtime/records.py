@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import fields
 from types import UnionType
-from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
+
+from typing_extensions import Self
 
 from limbeck.runtime.fingerprint import plain
 
@@ -11,17 +13,25 @@ from limbeck.runtime.fingerprint import plain
 class Record:
     """What a data class of results derives from: its fields are the keys of a JSON object.
 
-    `LEFT_OUT` names the fields that are no keys of the object while they are None or empty; `KEYS` has those whose keys are others.
+    `LEFT_OUT` names the fields that are no keys of the object while they are None or empty, `CALLED` those whose keys have another
+    name, `AMONG` those, results or mappings, whose own keys lie among the rest.
     """
 
     __slots__ = ()
     LEFT_OUT: ClassVar[tuple[str, ...]] = ()
-    KEYS: ClassVar[Mapping[str, str]] = {}
+    CALLED: ClassVar[Mapping[str, str]] = {}
+    AMONG: ClassVar[tuple[str, ...]] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object."""
-        values = {one.name: plain(getattr(self, one.name)) for one in fields(self)}  # type: ignore[arg-type]
-        return {self.KEYS.get(name, name): value for name, value in values.items() if not self._is_left_out(name, value)}
+        found: dict[str, Any] = {}
+        for name in (one.name for one in fields(self)):  # type: ignore[arg-type]
+            value = plain(getattr(self, name))
+            if name in self.AMONG:
+                found |= value
+            elif not self._is_left_out(name, value):
+                found[self.CALLED.get(name, name)] = value
+        return found
 
     def _is_left_out(self, name: str, value: Any) -> bool:
         return name in self.LEFT_OUT and value in (None, "", [], {})
@@ -37,8 +47,11 @@ class Record:
         Raises:
             TypeError: when a key that cannot be missing is.
         """
-        hints, keys = get_type_hints(cls), {one.name: cls.KEYS.get(one.name, one.name) for one in fields(cls)}  # type: ignore[arg-type]
-        return cls(**{name: _typed(hints[name], held[key]) for name, key in keys.items() if key in held})
+        hints = get_type_hints(cls)
+        keys = {one.name: cls.CALLED.get(one.name, one.name) for one in fields(cls) if one.name not in cls.AMONG}  # type: ignore[arg-type]
+        rest = {key: value for key, value in held.items() if key not in keys.values()}
+        given = {name: held[key] for name, key in keys.items() if key in held} | dict.fromkeys(cls.AMONG, rest)
+        return cls(**{name: _typed(hints[name], value) for name, value in given.items()})
 
 
 def _typed(hint: Any, value: Any) -> Any:

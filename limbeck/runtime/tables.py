@@ -1,14 +1,16 @@
-"""What results show: text that fits into a terminal, and the same for a notebook."""
+"""What results show: text that fits into a terminal, and the same for a notebook, with pictures."""
 
+import base64
 import html
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
+from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from rich.table import Table
 
 
@@ -97,9 +99,11 @@ def wrapped(sentence: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Such as 3 min 20 s."""
+    """A time for people: 0.42 s, 12.3 s, 4 min 05 s, 2 h 07 min."""
+    if seconds < 59.95:
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min {rest:02d} s"
 
 
 def tree(value: Mapping[str, Any], indent: int = 2) -> list[str]:
@@ -117,3 +121,25 @@ def paths_text(paths: Mapping[str, str]) -> str:
     """A line each, unbroken."""
     width = max(map(len, paths), default=0) + 1
     return "\n".join(f"{name + ':':{width}} {path}" for name, path in paths.items())
+
+
+def uri(image: "Image") -> str:
+    """The image as a PNG data URI."""
+    buffer = BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def picture(image: "Image", height: int) -> str:
+    """The image as HTML, so many pixels high, without smoothing."""
+    return f'<img src="{uri(image)}" style="height: {height}px; image-rendering: pixelated">'
+
+
+def table(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as HTML: text is escaped, but for pictures, which begin with their tag."""
+
+    def cell(value: object) -> str:
+        return str(value) if str(value).startswith("<img ") else html.escape(str(value))
+
+    shown = ("".join(f"<td>{cell(value)}</td>" for value in row) for row in rows)
+    return "<table>" + "".join(f"<tr>{row}</tr>" for row in shown) + "</table>"

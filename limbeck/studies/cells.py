@@ -1,25 +1,23 @@
-"""A cell of a grid: one distillation, and the small file that is kept of it.
-
-    <folder>/cells/<name>.json    what a finished cell measured
-    <folder>/runs/<name>/         the run folder of one that is not finished
-    <folder>/logs/<name>.log      what the process of that one said
-
-A cell that is there is not run again. It says which of its settings are not the defaults, so that results measured under other
-settings are noticed instead of mixed in.
+"""A cell of a grid: one distillation, and `cells/NAME.json`, the small file that is kept of it. It says which settings are not
+the defaults, so that results measured under others are noticed; `runs/NAME/` and `logs/NAME.log` are of cells that are not
+finished.
 """
 
 import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from limbeck.accuracy import Accuracies
+from limbeck.methods.registry import method_of
+from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_json, write_json
-from limbeck.runtime.fingerprint import encodable, fingerprint, flatten
+from limbeck.runtime.fingerprint import encodable, fingerprint
 from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.records import Record
 
@@ -69,23 +67,26 @@ class Cell:
         """The overrides as they are typed."""
         return [f"{key}={value}" for key, value in self.overrides.items()]
 
+    @cached_property
+    def all_settings(self) -> FlatSettings:
+        """The settings by dotted keys."""
+        return FlatSettings.of(self.settings)
+
+    @cached_property
+    def changed(self) -> FlatSettings:
+        """Those that are not the defaults, apart from `PLACES`."""
+        return self.all_settings.changed(without=PLACES)
+
     @property
-    def changed(self) -> dict[str, Any]:
-        """The dotted keys whose values are not the defaults, apart from `PLACES`."""
-        return changed(self.settings)
+    def needs_experts(self) -> bool:
+        """Whether its method matches experts; only some do."""
+        return method_of(self.settings.method).experts
 
     @property
     def experts(self) -> str:
         """The same for cells that train the same experts."""
         s = self.settings
         return fingerprint(encodable([s.data, s.network, s.augment, s.experts, s.seed]))
-
-
-def changed(settings: DistillSettings) -> dict[str, Any]:
-    """The dotted keys whose values are not the defaults, apart from `PLACES`, in JSON's types."""
-    defaults = flatten(encodable(DistillSettings()))
-    rows = flatten(encodable(settings))
-    return {key: value for key, value in rows.items() if value != defaults[key] and key not in PLACES}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +111,7 @@ class CellRecord(Record):
     facts: Mapping[str, Any] = field(default_factory=dict)
     recipe: str | None = None
     overrides: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    accuracy: Accuracies = Accuracies()
+    settings: FlatSettings = FlatSettings()
     network: str = ""
     networks: Mapping[str, Any] = field(default_factory=dict)
     best_iteration: int | None = None
@@ -122,12 +122,14 @@ class CellRecord(Record):
     data: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] | None = None
     comparison: Mapping[str, float] = field(default_factory=dict)
+    accuracy: Accuracies = Accuracies()
     more: Mapping[str, Any] = field(default_factory=dict)
 
     LEFT_OUT: ClassVar = (
-        *("facts", "recipe", "overrides", "networks", "best_iteration", "skipped_share", "seconds", "cpu_seconds", "peak_memory"),
-        *("data", "environment", "settings", "comparison"),
+        *("facts", "recipe", "overrides", "networks", "best_iteration", "skipped_share"),
+        *("seconds", "cpu_seconds", "peak_memory", "data", "environment"),
     )
+    AMONG: ClassVar = ("more",)
 
     @classmethod
     def from_dict(cls, held: Mapping[str, Any]) -> Self:
@@ -136,19 +138,11 @@ class CellRecord(Record):
         Raises:
             ValueError: where it has no accuracy.
         """
-        known = {one.name for one in fields(cls)} - {"more"}
-        more = {key: value for key, value in held.items() if key not in known}
-        given = {key: value for key, value in held.items() if key in known and value is not None}
-        found = super().from_dict({**given, "accuracy": held["accuracy"], "more": more})
+        known = {one.name for one in fields(cls)}
+        found = super().from_dict({key: value for key, value in held.items() if value is not None or key not in known})
         if not 0 <= found.accuracy.distilled.mean <= 1:
             raise ValueError(f"an accuracy of {held['accuracy']['distilled']['mean']!r}")
         return found
-
-    def to_dict(self) -> dict[str, Any]:
-        """The layout of the file; what is not known is left out."""
-        found = super().to_dict()
-        accuracy, more = found.pop("accuracy"), found.pop("more")
-        return {**found, "accuracy": accuracy, "comparison": self.comparison, "settings": self.settings, **more}
 
     def under(self, network: str) -> Accuracies:
         """The accuracies under that network; under the cell's own where it is the empty name."""
@@ -184,21 +178,18 @@ class CellFolder:
         path = self.result_file(cell)
         try:
             held = CellRecord.from_dict(read_json(path))
-            before = dict(held.settings)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise UsageError(f"output: {str(path)!r} cannot be read: {error.strerror}") from error
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise UsageError(f"output: {str(path)!r} is no result of a cell; delete it, and it is measured again") from error
-        now = cell.changed
-        for key in sorted(before.keys() | now.keys()):
-            if before.get(key) != now.get(key):
-                was, asked = (repr(row[key]) if key in row else "the default" for row in (before, now))
-                raise UsageError(
-                    f"output: {str(path)!r} was measured with {key} {was}, not {asked}; name another folder with --output"
-                )
-        return replace(held, facts=dict(cell.facts))
+        before, now = held.settings, cell.changed
+        for key, *values in sorted(before.differences(now)):
+            pairs = zip((before, now), values, strict=True)
+            was, asked = (repr(value) if key in row.keys else "the default" for row, value in pairs)
+            raise UsageError(f"output: {str(path)!r} was measured with {key} {was}, not {asked}; name another folder with --output")
+        return replace(held, facts=cell.facts)
 
     def collect(self, cell: Cell) -> CellRecord:
         """Write the result of the cell's finished run, and return it.
@@ -217,14 +208,9 @@ class CellFolder:
     def write(self, cell: Cell, found: CellRecord) -> CellRecord:
         """Write what was measured as the cell's result, and return it."""
         more = {**found.more, "fingerprint": fingerprint(cell.changed)}
-        own: dict[str, Any] = {
-            "name": cell.name,
-            "facts": dict(cell.facts),
-            "recipe": cell.recipe,
-            "overrides": dict(cell.overrides),
-        }
-        record = replace(found, **own, settings=cell.changed, more=more)
-        write_json(self.result_file(cell), encodable(record.to_dict()))
+        named = replace(found, name=cell.name, facts=cell.facts, recipe=cell.recipe, overrides=cell.overrides)
+        record = replace(named, settings=cell.changed, more=more)
+        write_json(self.result_file(cell), record)
         return record
 
     def clear(self, cell: Cell, keep: bool) -> None:
@@ -237,7 +223,7 @@ class CellFolder:
                 (self.path / folder).rmdir()
 
 
-def comparison(metrics: Path) -> dict[str, Any]:
+def comparison(metrics: Path) -> dict[str, float]:
     """Means over a run of what it noted about its gradient beside the one without criterion and weights; empty where nothing."""
     rows = [row for row in read_metrics(metrics) if row.get("kind") == "comparison"]
     # A number that was not finite is null there.
@@ -284,6 +270,6 @@ def _readable(path: Path) -> CellRecord | None:
     """A cell's file; None where it holds something else."""
     try:
         held = read_json(path)
-        return CellRecord.from_dict(held) if isinstance(held["settings"], dict) else None
+        return CellRecord.from_dict(held) if "settings" in held else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None

@@ -1,11 +1,6 @@
-"""Benchmarks of subsets by difficulty: Comp-DD's, which are published, and the built-in scenes'.
-
-Comp-DD (Wang et al., "Emphasizing Discriminative Features for Dataset Distillation in Complex Scenarios", 2025, arXiv:2410.17193):
-of each of eight categories of ImageNet the ten classes of lowest and the ten of highest complexity. Settings of EDF are published
-for three of them; the others take those of the category whose published complexities are nearest at the same level.
-
-Whether a copy of ImageNet has all that a benchmark reads is found by listing folders, before hours are spent on the first subsets;
-what the images are is checked when they are loaded (`data/imagenet.py`).
+"""Benchmarks of subsets by difficulty: the built-in scenes', and Comp-DD's (Wang et al., "Emphasizing Discriminative Features
+for Dataset Distillation in Complex Scenarios", 2025, arXiv:2410.17193), which has EDF's settings for three of its eight
+categories.
 """
 
 import os
@@ -21,6 +16,7 @@ from limbeck.data.registry import COMP_DD, find_subset, subsets, wnids
 from limbeck.data.scenes import LEVELS as SCENES
 from limbeck.recipes import load_recipe, recipe_names
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.records import Record
 from limbeck.studies.cells import Cell
 from limbeck.studies.compare import Entrant, check_alike, grid, method_recipe, nearest
 
@@ -40,7 +36,7 @@ COMPLEXITY: Mapping[str, tuple[float, float]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Part(Record):
     """A subset of a benchmark.
 
     Args:

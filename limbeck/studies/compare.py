@@ -14,18 +14,16 @@ from typing import Any
 
 from limbeck.data.imageset import load_object
 from limbeck.data.settings import DataSettings
-from limbeck.methods.registry import method_of
 from limbeck.recipes import load_recipe, parse_overrides, recipe_names
 from limbeck.runs.api import settings_of
 from limbeck.runs.settings import DistillSettings, dotted
 from limbeck.runtime.errors import Failure, UsageError, require
-from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json, write_text
-from limbeck.runtime.fingerprint import described, encodable, flatten
+from limbeck.runtime.fingerprint import described
 from limbeck.runtime.kept import elsewhere
-from limbeck.runtime.progress import LogProgress, NoProgress, Progress
+from limbeck.runtime.progress import LogProgress, Progress
 from limbeck.studies.cells import Cell
-from limbeck.studies.matrix import Matrix, run_matrix
+from limbeck.studies.matrix import Running, run_matrix
 from limbeck.studies.table import Pair, Table, tabulate
 
 MATCHED = " (norm matched)"  # without a comma, so that --pairs can name it
@@ -43,32 +41,6 @@ class Entrant:
     recipe: str
     ipc: int
     overrides: Mapping[str, str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Running:
-    """How the cells of a grid are run.
-
-    Args:
-        jobs: processes at a time, which share the cores.
-        shard: which of the cells to run; the others count as left until they are there.
-        max_seconds: after which running cells are stopped, to go on at the next call; None takes as long as it takes, 0 only looks
-            at what is finished.
-        keep: whether the run folders of finished cells stay.
-        progress: where to report.
-    """
-
-    jobs: int = 1
-    shard: Shard = Shard()
-    max_seconds: float | None = None
-    keep: bool = False
-    progress: Progress = NoProgress()
-
-
-def run_cells(cells: Sequence[Cell], output: Path, running: Running = Running()) -> Matrix:
-    """Run those cells of a grid that are not finished, in its folder."""
-    how = {name: getattr(running, name) for name in ("jobs", "shard", "max_seconds", "keep", "progress")}
-    return run_matrix(cells, output, **how)
 
 
 def compare(
@@ -175,7 +147,7 @@ def compare_cells(
         UsageError: when the cells cannot be compared, or the folder not be used; nothing is run then.
     """
     notes, source = check_alike(cells), cells[0].settings.data.source
-    matrix = run_cells(cells, output, running)
+    matrix = run_matrix(cells, output, running)
     paths = {"cells": str(output / "cells")}
     if matrix.results:
         paths |= {name: str(output / f"comparison.{name}") for name in ("json", "md")}
@@ -191,7 +163,7 @@ def compare_cells(
     )
     if matrix.results:
         write_text(output / "comparison.md", table.markdown)
-        write_json(output / "comparison.json", table.to_dict())
+        write_json(output / "comparison.json", table)
     return table
 
 
@@ -373,15 +345,12 @@ def check_alike(cells: Sequence[Cell]) -> list[str]:
     for cell in cells:
         groups.setdefault((cell.facts["ipc"], cell.facts["seed"]), []).append(cell)
     for group in groups.values():
-        first, base = group[0], flatten(encodable(group[0].settings))
+        first = group[0]
         for cell in group[1:]:
-            own = flatten(encodable(cell.settings))
-            for key in (key for key in base if base[key] != own.get(key) and key not in FREE):
-                a, b = (f"{key} {row.get(key)!r} in {one.facts['method']}" for row, one in ((own, cell), (base, first)))
-                if key.startswith(SAME):
+            for key, *values in cell.all_settings.differences(first.all_settings):
+                a, b = (f"{key} {value!r} in {one.facts['method']}" for value, one in zip(values, (cell, first), strict=True))
+                if key.startswith(SAME) and key not in FREE:
                     raise UsageError(f"{a} is not {b}; {key}=… sets it for all")
-                # Only some methods read experts.
-                read = not key.startswith("experts.") or all(method_of(one.settings.method).experts for one in (cell, first))
-                if key.startswith(LIKE) and read:
+                if key.startswith(LIKE) and (not key.startswith("experts.") or (cell.needs_experts and first.needs_experts)):
                     notes[f"{a}, {b}"] = None
     return list(notes)

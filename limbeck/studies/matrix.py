@@ -1,8 +1,6 @@
-"""The one runner of grids: a cell is a process of its own, `limbeck distill … --resume`; one of objects is made in this process.
-
-A process gives its memory back, and its crash costs one cell. A cell that is finished is not run again; one that was stopped goes
-on from its checkpoint; one that fails is reported at the end while the others go on. Cells that need the same experts find them in
-the cache: the first trains, and the next ones are kept back while others can be run, because they would only wait for it.
+"""The one runner of grids: a cell is a process of its own, `limbeck distill … --resume`, whose crash costs one cell; one of
+objects is made in this process. Finished cells are not run again; those that need experts which another one trains are kept
+back.
 """
 
 import os
@@ -10,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -23,14 +21,39 @@ from limbeck.studies.cells import Cell, CellFolder, CellRecord
 LOOK_EVERY = 0.1  # seconds between two looks at the processes
 GRACE = 30.0  # seconds that a process has to end when it is asked to
 
-Command = Callable[[Cell, Path], Sequence[str]]
-
 
 def distill_command(cell: Cell, run: Path) -> list[str]:
     """The words of the process that distils a cell into the folder `run`."""
     assert cell.recipe is not None, "a cell of objects is made in this process"
     words = [sys.executable, "-m", "limbeck", "distill", cell.recipe, *cell.words]
     return [*words, "--output", str(run), "--resume", "--json"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """How the cells of a grid are run.
+
+    Args:
+        jobs: processes at a time, which share the cores.
+        shard: which of the cells to run; the others count as left until they are there.
+        max_seconds: after which running cells are stopped, to go on at the next call; None takes as long as it takes, 0 only looks
+            at what is finished.
+        keep: whether the run folders of finished cells stay.
+        progress: where to report.
+
+    Raises:
+        UsageError: for a number out of range.
+    """
+
+    jobs: int = 1
+    shard: Shard = Shard()
+    max_seconds: float | None = None
+    keep: bool = False
+    progress: Progress = NoProgress()
+
+    def __post_init__(self) -> None:
+        require(self.jobs >= 1, "--jobs", self.jobs, "at least 1")
+        require(self.max_seconds is None or self.max_seconds >= 0, "--max-seconds", self.max_seconds, "at least 0")
 
 
 @dataclass(frozen=True)
@@ -48,50 +71,32 @@ class Matrix:
     left: list[str]
 
 
-def run_matrix(
-    cells: Sequence[Cell],
-    folder: Path,
-    *,
-    jobs: int = 1,
-    shard: Shard = Shard(),
-    max_seconds: float | None = None,
-    keep: bool = False,
-    command: Command = distill_command,
-    progress: Progress | None = None,
-) -> Matrix:
+def run_matrix(cells: Sequence[Cell], folder: Path, how: Running = Running()) -> Matrix:
     """Run the cells that are not finished.
 
     Args:
         cells: in the order of their importance; their names differ.
         folder: where results, run folders and logs lie.
-        jobs: processes at a time, which share the cores.
-        shard: which of the cells to run; the others count as left until they are there.
-        max_seconds: after which running cells are stopped, to go on at the next call; None takes as long as it takes, 0 only looks
-            at what is finished.
-        keep: whether the run folders of finished cells stay.
-        command: the words of a cell's process.
-        progress: where to report.
+        how: see there.
 
     Raises:
         UsageError: when the folder cannot be written to, or holds a result of other settings; nothing is run then.
         KeyboardInterrupt: when interrupted; finished cells are there, and running ones go on at the next call.
     """
-    require(jobs >= 1, "--jobs", jobs, "at least 1")
-    require(max_seconds is None or max_seconds >= 0, "--max-seconds", max_seconds, "at least 0")
     assert len({cell.name for cell in cells}) == len(cells), "two cells of one name"
-    held, progress = CellFolder(Path(folder)), progress or NoProgress()
+    held = CellFolder(Path(folder))
     results = {cell.name: found for cell in cells if (found := held.read(cell)) is not None}
-    mine = [cell for number, cell in enumerate(cells) if shard.takes(number)]
+    mine = [cell for number, cell in enumerate(cells) if how.shard.takes(number)]
     open_cells = [cell for cell in mine if cell.name not in results]
-    deadline = None if max_seconds is None else time.monotonic() + max_seconds
+    deadline = None if how.max_seconds is None else time.monotonic() + how.max_seconds
     failed: dict[str, str] = {}
-    if open_cells and max_seconds != 0:
+    if open_cells and how.max_seconds != 0:
         try:
             held.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"output: {str(folder)!r} cannot be written: {error.strerror}") from error
-        with progress.stage("cells", len(mine), len(mine) - len(open_cells)) as stage:
-            _Runner(held, jobs, keep, command, progress, stage, results, failed).run(open_cells, deadline)
+        with how.progress.stage("cells", len(mine), len(mine) - len(open_cells)) as stage:
+            _Runner(held, how, stage, results, failed).run(open_cells, deadline)
     ordered = {cell.name: results[cell.name] for cell in cells if cell.name in results}
     return Matrix(ordered, failed, [cell.name for cell in cells if cell.name not in results and cell.name not in failed])
 
@@ -108,10 +113,7 @@ class _Job:
 @dataclass(eq=False)
 class _Runner:
     folder: CellFolder
-    jobs: int
-    keep: bool
-    command: Command
-    progress: Progress
+    how: Running
     stage: Stage
     results: dict[str, CellRecord]
     failed: dict[str, str]
@@ -122,7 +124,7 @@ class _Runner:
         waiting = list(cells)
         try:
             while (waiting or self.running) and not (deadline is not None and time.monotonic() >= deadline):
-                if waiting and len(self.running) < self.jobs:
+                if waiting and len(self.running) < self.how.jobs:
                     self._start(self._next(waiting))
                     continue
                 self._look()
@@ -149,9 +151,9 @@ class _Runner:
         path = self.folder.log_file(cell)
         path.parent.mkdir(parents=True, exist_ok=True)
         log = path.open("wb")
-        words = self.command(cell, self.folder.run_folder(cell))
+        words = distill_command(cell, self.folder.run_folder(cell))
         # In this process's group, so that an interrupt from the terminal or a batch queue reaches it too.
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(self.jobs))
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(self.how.jobs))
         self.running.append(_Job(cell, process, log))
 
     def _make(self, cell: Cell) -> None:
@@ -159,7 +161,7 @@ class _Runner:
         from limbeck.runs.distill import distill
 
         try:
-            distill(cell.settings, self.folder.run_folder(cell), resume=True, progress=self.progress)
+            distill(cell.settings, self.folder.run_folder(cell), resume=True, progress=self.how.progress)
         except (Failure, UsageError) as error:
             self._failed(cell, error)
         else:
@@ -182,12 +184,12 @@ class _Runner:
         except Failure as error:
             self._failed(cell, error)
         else:
-            self.folder.clear(cell, self.keep)
+            self.folder.clear(cell, self.how.keep)
             self._finished(cell, found)
 
     def _failed(self, cell: Cell, why: object) -> None:
         self.failed[cell.name] = str(why)
-        self.progress.say(f"{cell.name} failed: {why}")
+        self.how.progress.say(f"{cell.name} failed: {why}")
         self.stage.advance(cell=cell.name)
 
     def _finished(self, cell: Cell, found: CellRecord) -> None:

@@ -15,7 +15,7 @@ networks: its error is common to all seeds and in no interval.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import ClassVar
 
 from limbeck.accuracy import MINUS, Accuracy, points
 from limbeck.evaluation.statistics import compare, compare_unpaired, holm, seeds_needed, summarise
@@ -29,20 +29,21 @@ WIDTH = 80  # columns of a terminal
 
 
 @dataclass(frozen=True, kw_only=True)
+class FullAccuracy(Accuracy):
+    """That of the full data, of which the values, being networks and not seeds, are not said."""
+
+    LEFT_OUT: ClassVar[tuple[str, ...]] = (*Accuracy.LEFT_OUT, "ci95", "values")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Column(Record):
     """A subset with what stands beside the methods; `full` and `random` are unknown where they were not measured."""
 
     subset: str
     category: str
     level: str
-    full: Accuracy = Accuracy()
+    full: FullAccuracy = FullAccuracy()
     random: Accuracy = Accuracy()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Its JSON; of the full data the values are not said, which are networks, not seeds."""
-        found = super().to_dict()
-        full = found["full"] and {key: found["full"][key] for key in ("mean", "std", "n")}
-        return {**found, "full": full}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,12 +304,12 @@ def _verdicts(columns: Sequence[Column], rows: Sequence[MethodCells]) -> tuple[O
         steps = tuple(_step(a, b, ratios[a], ratios[b], LEVEL / max(tests, 1)) for a, b in pairwise(ratios))
         orders.append(replace(order, steps=steps, p=_p_of(steps)))
     adjusted = iter(holm([one.p for one in orders if one.p is not None]))
-    return tuple(one if one.p is None else _judged(one, next(adjusted)) for one in orders)
-
-
-def _judged(order: Order, p: float) -> Order:
-    verdict = "undecided" if p > LEVEL else "holds" if order.steps[0].mean > 0 else "reversed"
-    return replace(order, p_adjusted=p, verdict=verdict)
+    judged = []
+    for order in orders:
+        p = None if order.p is None else next(adjusted)
+        verdict = "undecided" if p is None or p > LEVEL else "holds" if order.steps[0].mean > 0 else "reversed"
+        judged.append(replace(order, p_adjusted=p, verdict=verdict))
+    return tuple(judged)
 
 
 def _p_of(steps: Sequence[Step]) -> float | None:
@@ -330,8 +331,9 @@ def _column(name: str, category: str, level: str, held: Mapping[str, Mapping[str
             first.setdefault(seed, record)
     full = [record.accuracy.full for record in first.values() if record.accuracy.full.known]
     random = [record.accuracy.random.mean for record in first.values() if record.accuracy.random.known]
-    beside = {"full": full[0] if full else Accuracy(), "random": summarise(random) if random else Accuracy()}
-    return Column(subset=name, category=category, level=level, **beside)
+    whole = FullAccuracy(mean=full[0].mean, std=full[0].std, n=full[0].n) if full else FullAccuracy()
+    beside = summarise(random) if random else Accuracy()
+    return Column(subset=name, category=category, level=level, full=whole, random=beside)
 
 
 def _testable(easier: Mapping[int, float], harder: Mapping[int, float]) -> bool:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import ClassVar
 
 from limbeck.accuracy import Accuracy, Comparison
 from limbeck.evaluation.statistics import compare, holm, seeds_needed, summarise
@@ -119,17 +119,7 @@ class Row(Record):
     comparison: Mapping[str, float] = field(default_factory=dict)
     skipped_share: float | None = None
 
-    @classmethod
-    def from_dict(cls, held: Mapping[str, Any]) -> Self:
-        """From its JSON, in which the cost lies among the rest."""
-        return super().from_dict({**held, "cost": held})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Its JSON."""
-        found: dict[str, Any] = {}
-        for name, value in super().to_dict().items():
-            found |= value if name == "cost" else {name: value}
-        return found
+    AMONG: ClassVar = ("cost",)
 
     @property
     def gradient_text(self) -> str:
@@ -210,6 +200,8 @@ class Table(Record):
     left: tuple[str, ...] = ()
     paths: Mapping[str, str] = field(default_factory=dict)
 
+    CALLED: ClassVar = {"sections": "tables"}
+
     @property
     def ipc(self) -> int:
         """Images per class of the first section, as the rest below."""
@@ -245,19 +237,10 @@ class Table(Record):
         return next(row for row in self.rows if row.method == method)
 
     @classmethod
-    def from_dict(cls, held: Mapping[str, Any]) -> Self:
-        """From the layout of `comparison.json`."""
-        return super().from_dict({**held, "sections": held["tables"]})
-
-    @classmethod
     def read(cls, path: str | Path) -> "Table":
         """The comparison of a `comparison.json`, or of the folder that holds one."""
         place = Path(path)
         return cls.from_dict(read_json(place / "comparison.json" if place.is_dir() else place))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The layout of `comparison.json`."""
-        return {"tables" if name == "sections" else name: value for name, value in super().to_dict().items()}
 
     def table(self) -> "Table":
         """Itself, which shows itself wherever it is printed."""

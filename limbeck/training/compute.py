@@ -16,7 +16,7 @@ import torch
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_micro_batch, output_sizes, sizes
 from limbeck.runtime.compiling import keep_compiled_code
-from limbeck.runtime.devices import one_thread
+from limbeck.runtime.devices import has_values, on_gpu, one_thread
 from limbeck.runtime.executor import cores
 from limbeck.runtime.memory import free_memory
 from limbeck.training.gradient import Gradient, Loss
@@ -31,8 +31,8 @@ COMPILE_FROM_STEPS = 4000
 # What these steps are thought to save each, and what is saved of a number in some module's output: 0.7 to 2.4 ns for ConvNets on
 # one core (0.3 for a ResNet with batch norm); a GPU was not measured and is taken to be thirty times as fast.
 SAVED_A_STEP = 2.5e-3
-SAVED_A_NUMBER = {"cpu": 1e-9}
-SAVED_ON_A_GPU = 1e-9 / 30
+SAVED_A_NUMBER = 1e-9
+SAVED_ON_A_GPU = SAVED_A_NUMBER / 30
 # Starting a worker costs some five seconds. That may be timed: where a training runs changes no bit of it.
 WORKERS_FROM_SECONDS = 20.0
 TIMED_STEPS = 3
@@ -55,12 +55,12 @@ class Compute:
     def weighed(self, steps: int, shape: tuple[int, int, int], batch: int) -> int:
         """So many steps on batches of images (C, H, W), as a number of the small steps that `COMPILE_FROM_STEPS` is about."""
         numbers = batch * sum(output_sizes(self.network, shape))
-        saved = numbers * SAVED_A_NUMBER.get(self.device.type, SAVED_ON_A_GPU)
+        saved = numbers * (SAVED_ON_A_GPU if on_gpu(self.device) else SAVED_A_NUMBER)
         return round(steps * max(1.0, saved / SAVED_A_STEP))
 
     def compiles(self, steps: int) -> bool:
         """Whether a training of so many small steps is compiled; see `weighed`."""
-        return {"yes": True, "no": False, "auto": steps >= COMPILE_FROM_STEPS}[self.compile]
+        return has_values(self.device) and {"yes": True, "no": False, "auto": steps >= COMPILE_FROM_STEPS}[self.compile]
 
     def gradient(
         self, loss: Loss, shape: tuple[int, int, int], steps: int, batches: Iterable[int], count: int | None = None
@@ -82,7 +82,7 @@ class Compute:
 
     def pays_workers(self, gradient: Gradient, images: Images, targets: Targets, batch: int, steps: int) -> bool:
         """Whether trainings of so many steps in all take long enough for workers, by the time of a few of them."""
-        if self.device.type != "cpu" or cores() == 1:
+        if on_gpu(self.device) or cores() == 1:
             return False
         with one_thread():
             theta = self.network.initial(torch.Generator().manual_seed(0))
@@ -102,7 +102,7 @@ class Compute:
     def together(self, shape: tuple[int, int, int], batch: int) -> int:
         """How many networks to train in step, vectorised over their parameters: on a GPU as many as its memory holds."""
         # On a CPU that is slower than one after another; dropout would draw one mask for all.
-        if self.device.type != "cuda" or self.network.has_dropout:
+        if not on_gpu(self.device) or self.network.has_dropout:
             return 1
         # A forward pass and its gradients, with room for what the library needs in between.
         each = 4 * 4 * batch * sum(output_sizes(self.network, shape)) + 16 * self.network.num_parameters

@@ -16,6 +16,7 @@ from limbeck.networks import micro_batches
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.stages import NetworkStage, Parameters
 from limbeck.runtime.compiling import compiled
+from limbeck.runtime.devices import new_step
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -124,8 +125,8 @@ class Gradient:
             return total
 
     def _call(self, function: Callable[..., Any], theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        if self.compile and theta.is_cuda:
-            torch.compiler.cudagraph_mark_step_begin()
+        if self.compile:
+            new_step(theta.device)
         if self.sizes is not None and x.shape[theta.ndim - 1] not in self.sizes:
             function = vmap(grad(self._value), randomness="error") if theta.ndim == 2 else self._by_autograd
         gradient: Tensor = function(theta, x, y)

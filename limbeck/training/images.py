@@ -9,6 +9,7 @@ from torch import Tensor
 
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.split import Split
+from limbeck.runtime.devices import on_gpu
 
 HELD_BYTES = 2 * 1024**3
 
@@ -34,7 +35,7 @@ class TensorImages(Images):
         self.images, self.device = images, images.device
         self.shape = (images.shape[1], images.shape[2], images.shape[3])
         # Sent to another process as this array, which the sender writes to a file once, however often it is sent.
-        self._array = images.numpy() if images.device.type == "cpu" else None
+        self._array = images.numpy() if not on_gpu(images.device) else None
 
     def __len__(self) -> int:
         return len(self.images)

@@ -102,7 +102,7 @@ def test_summary_says_all_in_80_columns(library: Library, capsys: pytest.Capture
     assert "92.0 %" in rows["Full training data"]
     assert "±" not in rows["Full training data"]
     assert "recovery ratio: 40.3 %" in out
-    assert "time: experts 41.2 s, distil 2 min 6 s" in out
+    assert "time: experts 41.2 s, distil 2 min 06 s" in out
     assert "report:    runs/scenes/report.html\n" in out
     assert max(map(len, out.splitlines())) <= 80
 

@@ -6,7 +6,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any
@@ -22,7 +21,7 @@ from limbeck.data.registry import find_subset
 from limbeck.evaluation.statistics import summarise
 from limbeck.methods.registry import METHODS
 from limbeck.runtime.errors import Failure, UsageError
-from limbeck.studies import compare, matrix
+from limbeck.studies import matrix
 from limbeck.studies.cells import Cell
 from limbeck.studies.comp_dd import check_root, comp_dd, plan, published_recipe, scenes
 from limbeck.studies.recovery import Recovery
@@ -58,11 +57,10 @@ def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Pat
     """Let cells be fake ones with these results; where they note themselves."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LIMBECK_IMAGENET", raising=False)
-    whole = compare.run_matrix
 
     def use(result: Callable[[Cell], dict[str, Any]] = of_level) -> Path:
         started = tmp_path / "started.jsonl"
-        monkeypatch.setattr(compare, "run_matrix", partial(whole, command=command(started, result=result)))
+        monkeypatch.setattr(matrix, "distill_command", command(started, result=result))
         return started
 
     return use

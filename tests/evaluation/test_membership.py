@@ -48,8 +48,10 @@ def by_margins(members: Tensor, others: Tensor, seed: int = 0, draws: int = 50) 
 
 
 def auc(members: torch.Tensor, others: torch.Tensor) -> float:
-    """As the attack has it."""
-    return module._roc(members, others)[0]
+    """As the attack has it, from the counts at every distinct score."""
+    distinct, place = torch.cat([members, others]).unique(return_inverse=True)
+    counts = [part.bincount(minlength=len(distinct)) for part in place.split([len(members), len(others)])]
+    return float(module._roc(counts[0], counts[1])[0])
 
 
 def test_auc_of_a_worked_example() -> None:

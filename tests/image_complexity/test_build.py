@@ -116,12 +116,12 @@ def test_a_benchmark_is_written_and_taken_by_name(tmp_path: Path) -> None:
     source = DataSettings(source="scenes:medium", per_class=20, seed=3, size=16)
     settings = BuildSettings(categories="x", classes_per_subset=2, least=4)
     record = build_benchmark(result, groups, source, tmp_path, settings)
-    assert record["left_out"] == {"few": 2}
-    assert list(record["subsets"]) == ["low-easy", "low-hard", "high-easy", "high-hard"]
-    by_name = {name: [entry["index"] for entry in subset["classes"]] for name, subset in record["subsets"].items()}
+    assert record.left_out == {"few": 2}
+    assert list(record.subsets) == ["low-easy", "low-hard", "high-easy", "high-hard"]
+    by_name = {name: [entry.index for entry in subset.classes] for name, subset in record.subsets.items()}
     # Complexities of the classes 0 … 8: 0, 11, 22, 33, 44, 55, 66, 7, 18; class 9 has none.
     assert by_name == {"low-easy": [0, 1], "low-hard": [3, 4], "high-easy": [7, 8], "high-hard": [5, 6]}
-    assert record["subsets"]["low-hard"]["complexity"] == 38.5
+    assert record.subsets["low-hard"].complexity == 38.5
     card = (tmp_path / "README.md").read_text()
     assert "| `high-easy` | 12.5 % | 7, 8 |" in card
     assert f"benchmark:{tmp_path}:low-easy" in card

@@ -5,16 +5,17 @@ import json
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from limbeck.accuracy import Accuracy
 from limbeck.cli import complexity
 from limbeck.cli.main import COMMANDS, main
 from limbeck.data.benchmarks import load_benchmark
 from limbeck.data.settings import DataSettings
+from limbeck.image_complexity.results import ClassRow, Look, Looked, Summary
 from limbeck.image_complexity.run import Complexity
 from limbeck.image_complexity.settings import ComplexitySettings
 
@@ -105,16 +106,20 @@ def test_names_that_are_markup_or_mathematics_elsewhere(capsys: pytest.CaptureFi
 
 
 def test_intervals_are_shown_inside_the_percentages(capsys: pytest.CaptureFixture[str]) -> None:
-    results: dict[str, Any] = {
-        "by_threshold": {"0.5": 80.0},
-        "classes": [{"name": "a", "complexity_0.5": 86.2, "ci95": [57.3, 115.1], "images": 2, "blank": 0}],
-        "settings": ComplexitySettings(),
-        "complexity": 80.0,
-        "spread": {"ci95": [-3.0, 120.0]},
-        "network": {"name": "any", "layers": ["last"]},
-        **dict.fromkeys(("mean_activation", "area"), 1.0),
-        **dict.fromkeys(("accuracy", "reliability")),
-    }
+    results = Summary(
+        complexity=80.0,
+        spread=Accuracy(mean=0.8, ci95=(-3.0, 120.0)),
+        by_threshold={"0.5": 80.0},
+        mean_activation=1.0,
+        area=1.0,
+        images=2,
+        classes=(ClassRow(index=0, name="a", images=2, complexities={"complexity_0.5": 86.2}, ci95=(57.3, 115.1)),),
+        histograms={},
+        network=Look(name="any", layers=("last",)),
+        data=Looked(fingerprint="", splits=("train",), source="photos"),
+        settings=ComplexitySettings(),
+        environment={},
+    )
     complexity.show(complexity.Measured(Complexity(None, None, results, None)))  # type: ignore[arg-type]
     printed = capsys.readouterr().out
     assert "57.3 … 100.0" in printed and "[0.0, 100.0]" in printed and "115" not in printed

@@ -1,36 +1,45 @@
 """Figures show the numbers they are given."""
 
 import warnings
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
-from limbeck.figures.complexity import MOST_CLASSES, class_distribution, class_ranking, extreme_images, map_statistics
+from limbeck.accuracy import Accuracy
+from limbeck.figures.complexity import MOST_CLASSES, Picture, class_distribution, class_ranking, extreme_images, map_statistics
 from limbeck.figures.style import png
+from limbeck.image_complexity.results import ClassRow, Look, Looked, Summary
+from limbeck.image_complexity.settings import ComplexitySettings
 
 
-def results(values: list[float | None]) -> dict[str, Any]:
+def results(values: list[float | None], names: Sequence[str] = ()) -> Summary:
     classes = [
-        {
-            "index": k,
-            "name": f"class {k}",
-            "complexity_0.5": value,
-            "complexity_0.1": value and value / 2,
-            "ci95": None if k else [0.0, 120.0],
-        }
+        ClassRow(
+            index=k,
+            name=names[k] if names else f"class {k}",
+            images=1,
+            complexities={"complexity_0.5": value, "complexity_0.1": value and value / 2},
+            ci95=None if k else (0.0, 120.0),
+        )
         for k, value in enumerate(values)
     ]
     histogram = [0] * 50
     histogram[10], histogram[20] = 3, 1
-    return {
-        "complexity": 50.0,
-        "by_threshold": {"0.5": 50.0, "0.1": 25.0},
-        "classes": classes,
-        "histograms": {"mean_activation": histogram, "area": histogram},
-        "mean_activation": 23.0,
-        "area": 23.0,
-    }
+    return Summary(
+        complexity=50.0,
+        spread=Accuracy(),
+        by_threshold={"0.5": 50.0, "0.1": 25.0},
+        classes=tuple(classes),
+        histograms={"mean_activation": tuple(histogram), "area": tuple(histogram)},
+        mean_activation=23.0,
+        area=23.0,
+        images=4,
+        network=Look(name="tiny", layers=("pool",)),
+        data=Looked(fingerprint="", splits=("train",), source="photos"),
+        settings=ComplexitySettings(),
+        environment={},
+    )
 
 
 def test_a_dash_for_every_class_and_threshold() -> None:
@@ -58,9 +67,7 @@ def test_ranking_shows_both_ends_of_many() -> None:
 
 
 def test_names_are_as_they_are_written() -> None:
-    found = results([10.0, 20.0, 30.0])
-    for row, name in zip(found["classes"], ("$x_{$", "cost $5 and $6_", "\U0010fffd"), strict=True):
-        row["name"] = name
+    found = results([10.0, 20.0, 30.0], ("$x_{$", "cost $5 and $6_", "\U0010fffd"))
     figure = class_ranking(found)
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["$x_{$", "cost $5 and $6_", "class 2"]
     with warnings.catch_warnings():
@@ -82,8 +89,8 @@ def test_extremes_draw_image_map_and_outline() -> None:
     image, grey = np.zeros((3, 8, 8), dtype=np.uint8), np.zeros((1, 8, 8), dtype=np.uint8)
     active = np.linspace(0, 1, 64).reshape(8, 8)
     rows = {
-        "easiest": [{"image": image, "map": active, "caption": "20 %"}],
-        "hardest": [{"image": grey, "map": 0 * active, "caption": ""}],
+        "easiest": [Picture(image, active, "20 %")],
+        "hardest": [Picture(grey, 0 * active, "")],
     }
     figure = extreme_images(rows, 0.5)
     assert len(figure.axes) == 4

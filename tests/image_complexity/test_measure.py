@@ -58,10 +58,10 @@ def test_figures_are_those_of_the_maps(where: str) -> None:
         assert result.images.complexity[:, column] == pytest.approx(complexity(maps, threshold).numpy())
     own = complexity(maps).numpy()
     classes = [own[labels == k].mean() for k in range(3)]
-    assert result.results["complexity"] == pytest.approx(np.mean(classes))
-    assert [row["complexity_0.5"] for row in result.results["classes"]] == pytest.approx(classes)
-    assert result.results["mean_activation"] == pytest.approx(np.mean([100 * maps[labels == k].mean() for k in range(3)]), rel=1e-5)
-    assert result.results["accuracy"] == pytest.approx((seen.logits.argmax(1).numpy() == labels).mean())
+    assert result.results.complexity == pytest.approx(np.mean(classes))
+    assert [row.complexities["complexity_0.5"] for row in result.results.classes] == pytest.approx(classes)
+    assert result.results.mean_activation == pytest.approx(np.mean([100 * maps[labels == k].mean() for k in range(3)]), rel=1e-5)
+    assert result.results.accuracy == pytest.approx((seen.logits.argmax(1).numpy() == labels).mean())
     features = [seen.features[labels == k].mean(0).tolist() for k in range(3)]
     assert result.measurement.features() == pytest.approx(np.array(features), rel=1e-5)
     everything = result.measurement.maps(np.array([7, 0]))
@@ -132,15 +132,6 @@ def test_splits_and_numbers_of_images() -> None:
     assert np.bincount(few.labels).tolist() == [4, 4, 4]
     expected = [(data.train, data.val, data.test)[part].images()[at] for part, at in zip(few.part, few.position, strict=True)]
     assert torch.equal(few.images(np.arange(12)), torch.stack(expected))
-    assert few.boxes() is None
-
-
-def test_boxes_follow_their_images() -> None:
-    data = image_set()
-    boxes = np.arange(4 * len(data.test)).reshape(-1, 4)
-    data = replace(data, test=replace(data.test, boxes=boxes))
-    pictures = choose(data, replace(SETTINGS, split="test", per_class=1))
-    assert np.array_equal(pictures.boxes(), boxes[pictures.position])
 
 
 def test_an_empty_split_is_refused() -> None:
@@ -174,10 +165,10 @@ def test_blank_maps_count_as_100_and_are_said() -> None:
     heard = Heard()
     result = measure_complexity(replace(SETTINGS, layer="body"), workspace_of(data), network=judge, progress=heard)
     assert result is not None
-    assert result.results["not_finite"] == 2
-    assert result.results["blank"] == 16
-    assert result.results["complexity"] == 100
-    assert result.results["without_blank"] is None
+    assert result.results.not_finite == 2
+    assert result.results.blank == 16
+    assert result.results.complexity == 100
+    assert result.results.without_blank is None
     assert np.isnan(result.images.complexity[[0, 5]]).all()
     assert len(heard.said) == 2 and "16 maps" in heard.said[0] and "not finite for 2 images" in heard.said[1]
     assert all(len(index) == 0 for index in extremes(result.images, 5))
@@ -193,8 +184,8 @@ def test_one_class_one_image_one_channel(tmp_path: Path) -> None:
     settings = replace(SETTINGS, maps="layer")
     result = measure_complexity(settings, workspace_of(data), tmp_path, network=judge)
     assert result is not None
-    assert result.results["spread"]["std"] is None
-    assert result.results["reliability"] is None
+    assert result.results.spread.std is None
+    assert result.results.reliability is None
     assert (tmp_path / "images.csv").read_text().count("\n") == 2
     colour = torch.cat([data.train.images()] * 3, 1)
     assert torch.equal(judge.prepare(data.train.images()), judge.prepare(colour))
@@ -212,7 +203,7 @@ def test_unknown_classes_need_predicted_ones() -> None:
     with pytest.raises(UsageError, match="'true' is not possible, the 3 classes of tiny lack 'a' and 1 more; predicted"):
         found(network=tiny_judge(names=("x", "b", "z")))
     result = found(network=tiny_judge(names=("x", "b", "z")), classes="predicted")
-    assert result.results["accuracy"] is None
+    assert result.results.accuracy is None
     assert np.array_equal(result.images.target, result.images.predicted)
 
 

@@ -41,7 +41,7 @@ def test_a_trained_network_is_kept_and_gives_the_same_figures(tmp_path: Path) ->
     settings = replace(SETTINGS, network=str(tmp_path / "out" / "network"))
     again = measure_complexity(settings, workspace, tmp_path / "again")
     assert again is not None
-    assert again.results["complexity"] == first.results["complexity"]
+    assert again.results.complexity == first.results.complexity
     assert again.measurement.judge.identity == first.measurement.judge.identity
     assert not (tmp_path / "again" / "network").exists()
     about = json.loads((tmp_path / "out" / "network" / "network.json").read_text())["about"]

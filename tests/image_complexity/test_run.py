@@ -59,7 +59,7 @@ def test_one_image_of_each_class_and_nobody_to_test(only_train: bool, split: str
     folder_of(tmp_path / "train" if only_train else tmp_path, 1, 1, 1)
     found = measured(tmp_path, split=split)
     assert found.measurement.pictures.labels.tolist() == [0, 1, 2]
-    assert [row["images"] for row in found.results["classes"]] == [1, 1, 1]
+    assert [row.images for row in found.results.classes] == [1, 1, 1]
 
 
 def test_one_image_of_each_class_of_a_dataset_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ def test_imagenet_needs_the_split_that_is_measured(split: str, tmp_path: Path) -
 
 def test_a_folder_of_training_images_is_measured_whole(tmp_path: Path) -> None:
     folder_of(tmp_path / "train", 5, 5)
-    assert measured(tmp_path).results["images"] == 10
+    assert measured(tmp_path).results.images == 10
     with pytest.raises(UsageError, match="^data.source: '.*' has no test images$"):
         measured(tmp_path, split="test")
 
@@ -121,7 +121,7 @@ def test_only_what_is_measured_is_decoded(
     assert (asked[1] == asked[3]) == (split == "test")  # one test image of each class: there is no choice
     assert sorted(some.measurement.pictures.labels) == [0, 1, 2]
     assert list(whole.measurement.pictures.splits) == parts
-    assert some.results["complexity"] == again.results["complexity"]
+    assert some.results.complexity == again.results.complexity
     assert len(other.measurement.pictures) == 3
 
 
@@ -162,7 +162,7 @@ def test_from_python_on_images_in_memory() -> None:
     data = ImageSet.from_arrays(images, labels, images[:8], labels[:8], class_names=("<x>", "y"))
     found = complexity(data, network=tiny_judge(("<x>", "y"), size=16), layer="pool", workers=1, per_class=5, thresholds=(0.4,))
     assert found.measurement.pictures.labels.tolist().count(0) == 5
-    assert found.classes.keys() == {"<x>", "y"} and found.mean == found.to_dict()["complexity"]
+    assert found.classes.keys() == {"<x>", "y"} and found.mean == found.results.to_dict()["complexity"]
     assert f"complexity: {found.mean:.1f} % at 0.4" in str(found)
     assert "<td>&lt;x&gt;</td>" in found._repr_html_() and str(found.table()) == str(found)
     with pytest.raises(UsageError, match="^--cam"):

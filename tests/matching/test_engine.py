@@ -9,9 +9,9 @@ from limbeck.augmentation import Dsa
 from limbeck.matching.adjoint import Exact, InnerLoop, Tesla, Truncated, Unroll
 from limbeck.matching.criteria import KeepAll
 from limbeck.matching.distances import MatchingLoss
-from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
+from limbeck.matching.engine import Arrangement, Problem, _dearest, check_engine, prepare
 from limbeck.matching.settings import EngineSettings
-from limbeck.matching.steps import draw_steps
+from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.networks.flat import flat_network
 from limbeck.networks.micro_batches import automatic_micro_batch
 from limbeck.runtime.errors import UsageError
@@ -75,6 +75,15 @@ def test_an_arrangement_is_repeated():
     step, _, again = prepare(problem(), Exact(), EngineSettings(memory="50kB"), NoProgress(), decided)
     assert again == decided
     assert step.sizes(12) == [4, 4, 4]
+
+
+def test_work_is_that_of_the_largest_micro_batches() -> None:
+    """A batch of 116 images goes by 15 where one of 128 goes by 8, and takes more memory."""
+    case = dataclasses.replace(problem(), batches=[116, 128])
+    step = StudentStep(case.network, case.loss, micro_batch=15)
+    assert (max(step.sizes(128)), max(step.sizes(116))) == (8, 15)
+    assert _dearest(case, step) == 116
+    assert _dearest(case, dataclasses.replace(step, micro_batch=None)) == 128
 
 
 def test_batch_norm_is_never_split():

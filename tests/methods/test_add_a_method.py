@@ -97,7 +97,7 @@ def test_what_a_user_gives_is_checked(example: Path) -> None:
         "number = 3\n"
         "unknown = Method(make=print, preset={'outer.lr_imgs': 1})\n"
         "hard = Method(make=print)\n"
-        "experts = Method(make=print, experts=True, soft=True)\n"
+        "experts = Method(make=print, experts=True, labels='soft')\n"
     )
     small = {"data.per_class": "4", "labels": "soft"}
     for name, message in {
@@ -154,7 +154,7 @@ def test_what_a_method_makes_at_once_has_every_class(example: Path) -> None:
 
 
 def test_soft_labels_of_a_method_that_reads_no_experts_are_the_experts(example: Path) -> None:
-    (example / "mine.py").write_text("from limbeck.methods.method import Method\nsoft = Method(make=print, soft=True)\n")
+    (example / "mine.py").write_text("from limbeck.methods.method import Method\nsoft = Method(make=print, labels='soft')\n")
     for changes, needed in (({}, True), ({"labels": "hard", "outer.lr_label": "0"}, False)):
         made = load_recipe("scenes", {"method": "mine:soft", "init": "real"} | changes)
         assert Workspace(made, NoProgress()).needs_experts is needed

@@ -23,7 +23,7 @@ from limbeck.runtime.progress import NoProgress, NoStage, Stage
 OWN = "methods.own:METHOD"
 ALL = (*METHODS, OWN)
 LOOPS = tuple(name for name in ALL if method_of(name).kind == "objective")
-SOFT = tuple(name for name in ALL if method_of(name).soft)
+SOFT = tuple(name for name in ALL if method_of(name).labels == "soft")
 COUNTS = (12, 12, 7)
 SMALL = {
     "data.val_fraction": "0.25",

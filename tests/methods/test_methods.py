@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from same_bits.record import SETTINGS
 
 from limbeck.distilled.set import DistilledSet
 from limbeck.methods.registry import METHODS
@@ -18,29 +19,10 @@ from limbeck.runtime.files import read_tensors
 from limbeck.runtime.fingerprint import encodable
 from limbeck.runtime.progress import NoProgress
 
-OVERRIDES = {
-    "data.size": "16",
-    "data.per_class": "12",
-    "data.val_fraction": "0.25",
-    "network": "ConvNetD2-w8",
-    "experts.num_experts": "2",
-    "experts.train_epochs": "3",
-    "experts.batch_size": "32",
+OVERRIDES = SETTINGS | {
     "match.syn_steps": "2",
-    "match.expert_epochs": "1",
-    "schedule.first_max_start_epoch": "1",
-    "schedule.max_start_epoch": "2",
-    "outer.iterations": "6",
     "outer.checkpoint_every": "2",
-    "sre2l.iterations": "3",
-    "real.batch": "8",
-    "real.outer_loops": "3",
-    "real.inner_loops": "1",
-    "engine.compile": "no",
-    "eval.every": "3",
-    "eval.every_seeds": "1",
     "eval.epochs": "2",
-    "eval.seeds": "2",
     "eval.full_epochs": "1",
     "eval.random_lr": "0.01",
 }
@@ -55,7 +37,7 @@ def test_every_method_has_a_preset_of_known_keys() -> None:
     assert all(key in key_types() for method in METHODS.values() for key in method.preset)
     reading = {name for name, method in METHODS.items() if method.experts}
     assert reading == {name for name, method in METHODS.items() if method.steps} == {"edf", "pad", "datm", "tesla", "ftd", "mtt"}
-    assert {name for name, method in METHODS.items() if method.soft} == {*reading, "sre2l", "rded"}
+    assert {name for name, method in METHODS.items() if method.labels == "soft"} == {*reading, "sre2l", "rded"}
 
 
 def test_a_preset_lies_under_the_recipe_and_is_stored_whole() -> None:

@@ -18,9 +18,10 @@ from limbeck.distilled.preview import quantise
 from limbeck.distilled.set import DistilledSet
 from limbeck.report import film as film_module
 from limbeck.report import pictures
-from limbeck.report.html import duration, text, write_report
+from limbeck.report.html import text, write_report
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, read_tensors, write_json
+from limbeck.runtime.tables import duration
 
 NAMES = ("owl", "<script>alert('x')</script>", "猫 & קטן")
 VOID = {"meta", "img", "input", "br", "link"}

@@ -32,7 +32,7 @@ from limbeck.runtime.fingerprint import encodable, plain
 from limbeck.saliency.settings import EnhanceSettings, TorchCam
 
 DEFAULTS = DistillSettings()
-GROUPS = {name: type(value) for name, value in DEFAULTS.values().items() if dataclasses.is_dataclass(value)}
+GROUPS = {name: type(value) for name, value in DEFAULTS.items() if dataclasses.is_dataclass(value)}
 CLASSES = [*GROUPS.values(), DistillSettings, ComplexitySettings, BuildSettings]
 FIELDS = [(owner, name) for owner in CLASSES for name in kinds_of(owner) if name not in GROUPS or owner is not DistillSettings]
 
@@ -64,7 +64,7 @@ def test_the_bare_constructor_refuses_what_contradicts_its_method(method: str) -
     assert f"is not {value!r}, which {method} stands for; DistillSettings.of(method='{method}', …) lays" in said
     made = DistillSettings.of(method=method)
     assert refusal(dataclasses.replace, DEFAULTS, method=method) == said
-    assert DistillSettings(**made.values()) == made  # what agrees with the method is taken
+    assert DistillSettings(**dict(made.items())) == made  # what agrees with the method is taken
 
 
 def test_keys_are_given_in_full_in_groups_or_by_their_last_word() -> None:

@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from limbeck.runs.settings import DistillSettings
+from limbeck.studies import matrix
 from limbeck.studies.cells import Cell
 
 # What every process does: note that it was started and how, do its own part, then leave results and end well.
@@ -68,3 +70,11 @@ def starts(started: Path) -> list[dict[str, Any]]:
     import json
 
     return [json.loads(line) for line in started.read_text().splitlines()] if started.exists() else []
+
+
+def run_matrix(
+    cells: list[Cell], folder: Path, *, command: Callable[[Cell, Path], list[str]] = matrix.distill_command, **how: Any
+) -> matrix.Matrix:
+    """The runner, with these words for the process of a cell."""
+    with mock.patch.object(matrix, "distill_command", command):
+        return matrix.run_matrix(cells, folder, matrix.Running(**how))

@@ -3,7 +3,6 @@
 import json
 from argparse import Namespace
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from limbeck.cli.command import Parser
 from limbeck.methods.registry import METHODS
 from limbeck.recipes import load_recipe, recipe_names, settings_from_plain
 from limbeck.runtime.errors import Failure, UsageError
-from limbeck.studies import compare
+from limbeck.studies import matrix
 from limbeck.studies.cells import Cell
 from limbeck.studies.compare import Entrant, data_folder, method_recipe, values_of
 
@@ -30,11 +29,10 @@ def parsed(*words: str) -> Namespace:
 def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Callable[[Cell], dict[str, Any]]], Path]:
     """Let cells be fake ones with these results; where they note themselves."""
     monkeypatch.chdir(tmp_path)
-    whole = compare.run_matrix
 
     def use(result: Callable[[Cell], dict[str, Any]]) -> Path:
         started = tmp_path / "started.jsonl"
-        monkeypatch.setattr(compare, "run_matrix", partial(whole, command=command(started, result=result)))
+        monkeypatch.setattr(matrix, "distill_command", command(started, result=result))
         return started
 
     return use

@@ -11,7 +11,7 @@ from limbeck.data.imageset import ImageSet
 from limbeck.methods.presets import Preset
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import Failure, UsageError
-from limbeck.studies import compare as comparing
+from limbeck.studies import matrix
 from limbeck.studies.compare import compare
 from limbeck.studies.table import Table
 
@@ -46,9 +46,8 @@ def test_nothing_is_left_where_there_is_no_output(data: ImageSet, tmp_path: Path
 
 
 def test_recipes_are_run_in_processes_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started, whole = tmp_path / "started.jsonl", comparing.run_matrix
-    words = command(started, result=lambda cell: results(0.5))
-    monkeypatch.setattr(comparing, "run_matrix", lambda *given, **how: whole(*given, command=words, **how))
+    started = tmp_path / "started.jsonl"
+    monkeypatch.setattr(matrix, "distill_command", command(started, result=lambda cell: results(0.5)))
     methods = {"EDF": "scenes/edf-ipc1", "MTT": "scenes/mtt-ipc1"}
     table = compare(methods, "scenes:hard", seeds=[3], output=tmp_path, **{"eval.epochs": 7})
     assert [start["cell"] for start in starts(started)] == ["EDF-ipc1-seed3", "MTT-ipc1-seed3"]

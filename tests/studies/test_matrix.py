@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from studies.fake_cells import cell, command, results, starts
+from studies.fake_cells import cell, command, results, run_matrix, starts
 
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
@@ -20,8 +20,8 @@ from limbeck.runtime.executor import Shard
 from limbeck.runtime.progress import NoProgress, Stage
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.studies import matrix
-from limbeck.studies.cells import CellFolder, CellRecord, changed, comparison
-from limbeck.studies.matrix import distill_command, run_matrix
+from limbeck.studies.cells import CellFolder, CellRecord, comparison
+from limbeck.studies.matrix import distill_command
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_finished_cell_is_kept_and_not_run_again(tmp_path: Path, started: Path
     assert held["accuracy"]["distilled"]["values"] == [0.5]
     assert (held["skipped_share"], held["seconds"]["distil"], held["peak_memory"]["distil"]) == (0.25, 4.0, 300)
     assert "predictions" not in held
-    assert (held["settings"], found.results["b"].settings) == ({}, {"seed": 1})
+    assert (held["settings"], found.results["b"].settings.to_dict()) == ({}, {"seed": 1})
     assert held["fingerprint"] != found.results["b"].more["fingerprint"]
     again = run_matrix(cells, tmp_path / "grid", command=words)
     assert again.results == found.results
@@ -233,9 +233,9 @@ def test_the_words_of_a_distillation() -> None:
 
 
 def test_changed_settings_are_those_that_are_no_defaults() -> None:
-    made = replace(DistillSettings(), ipc=3, output="runs/a")
-    assert changed(made) == {"ipc": 3, "match.drop_ratio": 0.25}  # EDF's own for so many
-    assert changed(DistillSettings()) == {}
+    made = cell("a", settings=replace(DistillSettings(), ipc=3, output="runs/a"))
+    assert made.changed.to_dict() == {"ipc": 3, "match.drop_ratio": 0.25}  # EDF's own for so many
+    assert cell("a").changed.to_dict() == {}
 
 
 def test_no_comparison_where_there_was_none(tmp_path: Path) -> None:
