@@ -29,12 +29,13 @@ import torch
 from engine_figures import engine_figures
 from engine_table import table
 from engine_worker import Problem, Way
+from isa import add_isa, take_isa
 from safetensors import SafetensorError, safe_open
 
 from limbeck.figures.style import png
 from limbeck.matching.settings import Precision
 from limbeck.networks.flat import FlatNetwork, flat_network
-from limbeck.networks.micro_batches import automatic_micro_batch
+from limbeck.networks.micro_batches import automatic_lanes, automatic_micro_batch
 from limbeck.runtime.devices import environment, resolve_device
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.files import read_header, read_json, write_bytes, write_json
@@ -42,7 +43,7 @@ from limbeck.runtime.fingerprint import fingerprint, plain
 from limbeck.runtime.memory import total_memory
 from limbeck.runtime.progress import NoProgress, Progress, default_progress
 
-VERSION = 2  # of what the processes do: results of another are measured again
+VERSION = 3  # of what the processes do: results of another are measured again
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
 PROBE_BATCHES, PROBE_STEPS = (2, 4), (2, 4)
 # Double precision is about eight times slower than single on a CPU, and an uncompiled iteration takes twice its convolutions.
@@ -63,13 +64,14 @@ NOTES = (
 VARIANTS: dict[str, Callable[[int], Way]] = {  # by T
     "unroll": lambda steps: Way(kind="unroll"),
     "eager": lambda steps: Way(kind="exact"),
-    "compiled": lambda steps: Way(kind="exact", compiled=True),
+    "one-lane": lambda steps: Way(kind="exact", compiled=True),
+    "compiled": lambda steps: Way(kind="exact", compiled=True, lanes=None),
     "compiled-tf32": lambda steps: Way(kind="exact", compiled=True, precision="tf32"),
-    "compiled-bf16": lambda steps: Way(kind="exact", compiled=True, precision="bf16"),
-    "tesla": lambda steps: Way(kind="tesla", compiled=True),
-    "truncated": lambda steps: Way(kind="truncated", compiled=True, last_steps=max(1, steps // 4)),
-    "kept-half": lambda steps: Way(kind="exact", compiled=True, kept=steps // 2),
-    "kept-all": lambda steps: Way(kind="exact", compiled=True, kept=steps),
+    "compiled-bf16": lambda steps: Way(kind="exact", compiled=True, precision="bf16", lanes=None),
+    "tesla": lambda steps: Way(kind="tesla", compiled=True, lanes=None),
+    "truncated": lambda steps: Way(kind="truncated", compiled=True, last_steps=max(1, steps // 4), lanes=None),
+    "kept-half": lambda steps: Way(kind="exact", compiled=True, kept=steps // 2, lanes=None),
+    "kept-all": lambda steps: Way(kind="exact", compiled=True, kept=steps, lanes=None),
 }
 CUDA_ONLY = ("compiled-tf32",)
 
@@ -282,7 +284,7 @@ class _Bench:
         threads = settings.threads or torch.get_num_threads()
         shape = (3, settings.size, settings.size)
         micro_batch = {kind: automatic_micro_batch(network, shape, device, 2 if kind == "bf16" else 4) for kind in PRECISIONS}
-        held = {**environment(device), "threads": threads}
+        held = {**environment(device), "threads": threads, "instructions": torch.backends.cpu.get_cpu_capability()}
         return cls(settings, folder, fresh, device, threads, micro_batch, held)
 
     def variants(self) -> list[str]:
@@ -310,10 +312,24 @@ class _Bench:
 
     def way(self, problem: Problem, name: str) -> Way:
         way = VARIANTS[name](problem.steps)
-        return replace(way, micro_batch=self.micro(problem, way.precision)) if way.compiled else way
+        if not way.compiled:
+            return way
+        lanes = self.lanes(problem) if way.lanes is None else way.lanes
+        size = min(self.micro_batch[way.precision] or problem.batch, -(-problem.batch // lanes))
+        return replace(way, micro_batch=size if size < problem.batch else None, lanes=lanes)
+
+    def lanes(self, problem: Problem) -> int:
+        """Micro-batches that the engine computes side by side, on so many threads."""
+        network = flat_network(problem.network, (3, problem.size, problem.size), problem.classes)
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            return automatic_lanes(network, (3, problem.size, problem.size), self.device, problem.batch)
+        finally:
+            torch.set_num_threads(before)
 
     def micro(self, problem: Problem, precision: Precision) -> int | None:
-        """The micro-batch of compiled variants; None where it would be the whole batch."""
+        """The micro-batch that the cache holds; None where it would be the whole batch."""
         size = self.micro_batch[precision]
         return size if size is not None and size < problem.batch else None
 
@@ -455,7 +471,9 @@ def main() -> None:
         parser.add_argument(f"--{one.name.replace('_', '-')}", type=kind, default=getattr(own, one.name), help=text)
     parser.add_argument("--output", type=Path, default=Path("runs/bench-engine"), help="where results, plots and measurements lie")
     parser.add_argument("--fresh", action="store_true", help="measure again what the folder has")
+    add_isa(parser)
     given = vars(parser.parse_args())
+    take_isa(given.pop("isa"))
     output, fresh = given.pop("output"), given.pop("fresh")
     try:
         results = bench_engine(EngineBenchSettings(**given), output, fresh=fresh, progress=default_progress())

@@ -52,6 +52,7 @@ class Way:
         precision: of convolutions and matrix products.
         micro_batch: images that a step differentiates at a time; None takes a batch whole.
         kept: how many of the last steps keep their intermediate results.
+        lanes: micro-batches computed side by side; None stands for as many as the engine takes.
         last_steps: through how many steps `truncated` walks back.
     """
 
@@ -60,6 +61,7 @@ class Way:
     precision: Precision = "fp32"
     micro_batch: int | None = None
     kept: int = 0
+    lanes: int | None = 1
     last_steps: int = 0
 
     def walked(self, steps: int) -> int:
@@ -208,7 +210,7 @@ def iteration_of(problem: Problem, way: Way, dtype: torch.dtype) -> Callable[[],
     held = (start, target, torch.randn(shape, generator=draw), torch.randn(problem.images, problem.classes, generator=draw))
     theta, target, images, labels = (tensor.to(device, dtype) for tensor in held)
     syn_lr = torch.tensor(SYN_LR, dtype=dtype, device=device)
-    step = StudentStep(network.to(device), soft_cross_entropy, way.compiled, way.precision, way.micro_batch)
+    step = StudentStep(network.to(device), soft_cross_entropy, way.compiled, way.precision, way.micro_batch, way.lanes or 1)
     inner = InnerLoop(step, theta, draw_steps(shape, problem.batch, problem.steps, Dsa(), 0, 0))
     adjoint = _adjoint(way)
 

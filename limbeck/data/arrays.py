@@ -110,7 +110,8 @@ def _channels_first(what: str, array: np.ndarray, layout: Layout) -> np.ndarray:
     if not fitting or layout not in ("auto", *fitting):
         wanted = "(N, H, W), (N, H, W, C) or (N, C, H, W)" if layout == "auto" else f"({', '.join(layout)})"
         raise UsageError(f"{what}with shape {array.shape}; {wanted}, C = 1 or 3, is accepted")
-    return array.transpose(LAYOUTS[fitting[0] if layout == "auto" else layout])
+    turned: np.ndarray = array.transpose(LAYOUTS[fitting[0] if layout == "auto" else layout])
+    return turned
 
 
 def _bytes(what: str, part: np.ndarray) -> np.ndarray:

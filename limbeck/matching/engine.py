@@ -3,27 +3,30 @@
     X and its gradients + θ_0 … θ_T + kept steps + the work of one step ≤ budget
 
 A kept step saves two or three of the eleven convolutions that a step and its product cost, and holds its activations until
-the walk back has passed it. Both ways are timed once; if keeping is faster, as many of the last steps are kept as fit.
+the walk back has passed it. Where no budget is given, all steps are kept if they are small; within one, as many of the last as fit.
+Nothing is decided by a timing, which would differ from one start to the next.
 """
 
-import statistics
-import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from limbeck.losses import soft_cross_entropy
 from limbeck.matching.adjoint import Adjoint, WalkBack
+from limbeck.matching.closed_form import Staged
+from limbeck.matching.derivatives import Derivatives
 from limbeck.matching.settings import EngineSettings, Precision
 from limbeck.matching.steps import StudentStep
 from limbeck.networks.flat import FlatNetwork
-from limbeck.networks.micro_batches import automatic_micro_batch, largest_activation
+from limbeck.networks.micro_batches import automatic_lanes, automatic_micro_batch, largest_activation
 from limbeck.runtime.compiling import keep_compiled_code
-from limbeck.runtime.devices import SLOW_BF16, fast_bf16, has_values, on_gpu, resolve_device, synchronize
+from limbeck.runtime.devices import SLOW_BF16, fast_bf16, has_values, on_gpu, resolve_device
 from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.lanes import lanes
 from limbeck.runtime.memory import free_memory, measure
 from limbeck.runtime.progress import Progress
 from limbeck.runtime.records import Record
@@ -31,9 +34,8 @@ from limbeck.training.gradient import Loss
 
 # Compiling costs about half a minute and saves some ten milliseconds a step: below so many steps it does not pay.
 COMPILE_FROM_STEPS = 5000
-# To find out whether keeping pays takes two more compilations.
-KEEP_FROM_STEPS = 40_000
-LEAST_GAIN = 0.03
+# Bytes that kept steps may take where no budget is given: about as much as PyTorch itself.
+SMALL = 256 * 2**20
 WITHOUT = "which has no instructions for bf16"
 
 
@@ -41,7 +43,7 @@ WITHOUT = "which has no instructions for bf16"
 class Arrangement(Record):
     """What was decided: whether the step is compiled, images per micro-batch (None: all), steps kept, θ_n on the host.
 
-    `precision` is what `auto` has come to; None where the settings name one.
+    `precision` is what `auto` has come to; None where the settings name one. `lanes` are the micro-batches computed at once.
     """
 
     compiled: bool
@@ -49,6 +51,7 @@ class Arrangement(Record):
     kept: int = 0
     on_host: bool = False
     precision: Precision | None = None
+    lanes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +134,12 @@ def prepare(
         UsageError: when the budget is too small for micro-batches of one image, naming what would do.
     """
     if not isinstance(adjoint, WalkBack):
-        decided = arrangement or replace(decide(problem, settings), compiled=False, micro_batch=None)
+        decided = arrangement or decide(problem, adjoint, settings)
         return _step(problem, settings, decided), adjoint, decided
-    decided = arrangement or decide(problem, settings)
+    decided = arrangement or decide(problem, adjoint, settings)
     step = _step(problem, settings, decided)
-    if decided.compiled and not _compile(problem, adjoint, step, progress, decided.kept > 0):
-        decided = replace(decided, compiled=False, kept=0)
+    if decided.compiled and not _compile(problem, adjoint, step, progress, decided.kept):
+        decided = replace(decided, compiled=False, kept=0, lanes=1)
         step = _step(problem, settings, decided)
     if arrangement is None:
         decided = _fitted(problem, adjoint, settings, decided, progress)
@@ -144,42 +147,56 @@ def prepare(
     return step, replace(adjoint, kept=decided.kept, on_host=decided.on_host), decided
 
 
-def decide(problem: Problem, settings: EngineSettings) -> Arrangement:
-    """Whether the step is compiled, and its micro-batches."""
+def decide(problem: Problem, adjoint: Adjoint, settings: EngineSettings) -> Arrangement:
+    """Whether the step is compiled, its micro-batches, how many of them are computed at once, and whether all steps are kept."""
     worth = problem.steps * problem.iterations >= COMPILE_FROM_STEPS
-    compiled = {"yes": True, "no": False, "auto": worth}[settings.compile]
     precision = precision_of(problem.device, settings)
-    decided = Arrangement(compiled, precision=precision if settings.precision == "auto" else None)
-    if settings.micro_batch != "auto":
-        return replace(decided, micro_batch=settings.micro_batch)
-    cached = automatic_micro_batch(problem.network, problem.shape[1:], problem.device, 2 if precision == "bf16" else 4)
-    micro_batch = cached if compiled else None
-    return replace(decided, micro_batch=None if micro_batch is None or micro_batch >= max(problem.batches) else micro_batch)
+    plain = Arrangement(False, precision=precision if settings.precision == "auto" else None)
+    if not isinstance(adjoint, WalkBack):
+        return plain
+    batch, place = max(problem.batches), (problem.network, problem.shape[1:], problem.device)
+    given = None if settings.micro_batch == "auto" else settings.micro_batch
+    if not {"yes": True, "no": False, "auto": worth}[settings.compile]:
+        return replace(plain, micro_batch=given)
+    lanes = automatic_lanes(*place, batch)
+    if settings.micro_batch == "auto":
+        cached = automatic_micro_batch(*place, 2 if precision == "bf16" else 4)
+        given = cached and min(cached, -(-batch // lanes))
+    lanes = min(lanes, -(-batch // (given or batch)))
+    decided = replace(plain, compiled=True, micro_batch=None if given is None or given >= batch else given, lanes=lanes)
+    able = settings.memory == "auto" and adjoint.by_theta and _step(problem, settings, decided).functions.keeps_tensors
+    steps = adjoint.steps_back(problem.steps)
+    return replace(decided, kept=steps) if able and steps * kept_bytes(problem, settings) <= SMALL else decided
 
 
 def _step(problem: Problem, settings: EngineSettings, decided: Arrangement) -> StudentStep:
     precision = precision_of(problem.device, settings, decided)
-    return StudentStep(problem.network, problem.loss, decided.compiled, precision, decided.micro_batch)
+    return StudentStep(problem.network, problem.loss, decided.compiled, precision, decided.micro_batch, decided.lanes)
 
 
-def _compile(problem: Problem, adjoint: WalkBack, step: StudentStep, progress: Progress, keeping: bool) -> bool:
-    """Call every function once for every size of a micro-batch; whether that went well."""
+def _compile(problem: Problem, adjoint: WalkBack, step: StudentStep, progress: Progress, kept: int) -> bool:
+    """Call every function that the walk will use once for every size of a micro-batch; whether that went well."""
     if not has_values(problem.device):
         return True  # nothing runs there that could be compiled
     keep_compiled_code()
     torch.compiler.reset()  # its limit on recompilations counts over all networks of a process
     sizes = sorted({size for batch in problem.batches for size in step.sizes(batch)})
-    by_theta = adjoint.by_theta
-    with progress.stage("compile", len(sizes) * (3 if keeping else 2)) as stage:
+    walked = adjoint.steps_back(problem.steps)
+    plain, again = problem.steps > kept, walked > kept
+    with progress.stage("compile", len(sizes) * (plain + again + 2 * (kept > 0))) as stage:
         try:
             for size in sizes:
                 theta, x, y, direction = problem.example(size)
-                step.gradient(theta, x, y)
-                stage.advance()
-                step.pullback(theta, x, y, direction, by_theta=by_theta)
-                stage.advance()
-                if keeping:
-                    step.pullback(theta, x, y, direction, step.keep(theta, x, y)[1])
+                if plain:
+                    step.gradient(theta, x, y)
+                    stage.advance()
+                if again:
+                    step.pullback(theta, x, y, direction, by_theta=adjoint.by_theta)
+                    stage.advance()
+                if kept:
+                    held = step.keep(theta, x, y)[1]
+                    stage.advance()
+                    step.pullback(theta, x, y, direction, held)
                     stage.advance()
         except Exception as error:  # noqa: BLE001 (a compiler fails in many ways, and none may stop the run)
             warnings.warn(f"the step could not be compiled and runs uncompiled: {type(error).__name__}", stacklevel=2)
@@ -200,8 +217,7 @@ def _fitted(problem: Problem, adjoint: WalkBack, settings: EngineSettings, decid
         work = _guess(problem, decided)
     else:
         decided, work = _micro_batch_that_fits(problem, adjoint, settings, decided, budget - fixed, progress)
-    worth = settings.memory != "auto" or problem.steps * problem.iterations >= KEEP_FROM_STEPS
-    if not adjoint.by_theta or not worth:
+    if not adjoint.by_theta or settings.memory == "auto":
         return decided
     return replace(decided, kept=_steps_to_keep(problem, adjoint, settings, decided, budget - fixed - work, progress))
 
@@ -226,48 +242,47 @@ def _micro_batch_that_fits(
         # In proportion, and a little less: part of the work does not shrink.
         decided = replace(decided, micro_batch=max(1, min(largest - 1, int(0.8 * largest * max(room, 0) / work))))
         if decided.compiled:
-            _compile(problem, adjoint, _step(problem, settings, decided), progress, False)
+            _compile(problem, adjoint, _step(problem, settings, decided), progress, 0)
 
 
 def _steps_to_keep(
     problem: Problem, adjoint: WalkBack, settings: EngineSettings, decided: Arrangement, room: int, progress: Progress
 ) -> int:
-    """How many steps to keep in `room` bytes: none where keeping is not faster."""
-    step, batch = _step(problem, settings, decided), max(problem.batches)
-    example = problem.example(batch)
-    if not step.functions.keeps_tensors or room <= 0:
+    """How many steps to keep in `room` bytes."""
+    step = _step(problem, settings, decided)
+    if not step.functions.keeps_tensors:
         return 0
-    if not _compile(problem, adjoint, step, progress, True):
-        return 0
-    _, taken = measure(lambda: step.keep(*example[:3]), problem.device)
-    most = min(adjoint.steps_back(problem.steps), room // max(taken.held, 1))
-    if most == 0:
-        return 0
+    most = min(adjoint.steps_back(problem.steps), max(0, room) // kept_bytes(problem, settings))
+    return most if most and _compile(problem, adjoint, step, progress, most) else 0
 
-    def again() -> None:
-        step.gradient(*example[:3])
-        step.pullback(*example)
 
-    def kept() -> None:
-        step.pullback(*example, step.keep(*example[:3])[1])
-
-    if not has_values(problem.device):  # no time to compare: two convolutions of eleven are saved
-        return int(most)
-    faster = _seconds(kept, problem.device) < (1 - LEAST_GAIN) * _seconds(again, problem.device)
-    return int(most) if faster else 0
+def kept_bytes(problem: Problem, settings: EngineSettings) -> int:
+    """Bytes that a step keeps, by count."""
+    stages = problem.network.stages(torch.bfloat16 if precision_of(problem.device, settings) == "bf16" else None)
+    assert stages is not None
+    with torch.no_grad():
+        kept = Staged(problem.network, stages, problem.loss).keep(*problem.example(1)[:3])[1]
+    return max(problem.batches) * sum(tensor.nbytes for tensor in (*kept.z, *kept.gx))
 
 
 def _work(problem: Problem, adjoint: WalkBack, step: StudentStep) -> int:
     """Bytes that one step and its product take beside their inputs, measured."""
-    example = problem.example(_dearest(problem, step))
-    by_theta = adjoint.by_theta
 
-    def work() -> None:
-        step.gradient(*example[:3])
-        step.pullback(*example, by_theta=by_theta)
+    def most(does: StudentStep | Derivatives, size: int) -> int:
+        theta, x, y, direction = problem.example(size)
 
-    work()
-    return int(1.1 * measure(work, problem.device)[1].peak)
+        def work() -> None:
+            does.gradient(theta, x, y)
+            (does.pullback if adjoint.by_theta else does.pullback_data)(theta, x, y, direction)
+
+        work()
+        return measure(work, problem.device)[1].peak
+
+    batch = _dearest(problem, step)
+    if step.lanes == 1:
+        return int(1.1 * most(step, batch))
+    # What a thread holds is seen in that thread alone.
+    return int(1.1 * step.lanes * lanes(step.lanes).map(partial(most, step.functions), [max(step.sizes(batch))])[0])
 
 
 def _dearest(problem: Problem, step: StudentStep) -> int:
@@ -285,13 +300,3 @@ def _fixed(problem: Problem) -> int:
     """Bytes of X with its gradient and momentum, of a batch with its gradient, and of λ with two products."""
     image = 4 * torch.Size(problem.shape[1:]).numel()
     return image * (4 * problem.shape[0] + 4 * max(problem.batches)) + 4 * 4 * problem.network.num_parameters
-
-
-def _seconds(work: Callable[[], None], device: torch.device, repeats: int = 5) -> float:
-    taken = []
-    for _ in range(repeats + 1):
-        began = time.perf_counter()
-        work()
-        synchronize(device)
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken[1:])

@@ -3,9 +3,11 @@
 θ_{n+1} = θ_n − η g(θ_n, A_n(X[b_n]), Y[b_n]),   g(θ, x, y) = ∇_θ ℓ(f(θ, x), y)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from itertools import cycle
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,8 +20,12 @@ from limbeck.networks import micro_batches
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.compiling import compiled
 from limbeck.runtime.devices import has_values, new_step
+from limbeck.runtime.lanes import lanes
 from limbeck.runtime.random import generator
 from limbeck.training.gradient import Loss
+
+P = TypeVar("P", bound=tuple[Any, ...])
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,7 @@ class StudentStep:
         compiled: whether the functions go through `torch.compile`; one graph per size of a micro-batch.
         precision: of convolutions and matrix products: `fp32`, `tf32` (on CUDA), `bf16`; θ, λ and sums stay as they come.
         micro_batch: images at a time; None takes a batch whole.
+        lanes: how many micro-batches are computed side by side, each on one core of the CPU (compiled only).
 
     Raises:
         ValueError: for micro-batches of a network with batch norm.
@@ -96,8 +103,10 @@ class StudentStep:
     compiled: bool = False
     precision: Precision = "fp32"
     micro_batch: int | None = None
+    lanes: int = 1
     functions: Derivatives = field(init=False)
     _plain: Reverse = field(init=False, repr=False)
+    _known: set[Any] = field(init=False, repr=False, compare=False, default_factory=set)
 
     def __post_init__(self) -> None:
         if self.micro_batch is not None and self.network.has_batch_norm:
@@ -109,7 +118,7 @@ class StudentStep:
         functions = plain if stages is None else Staged(self.network, stages, self.loss)
         object.__setattr__(self, "_plain", plain)
         compiles = self.compiled and has_values(next(self.network.module.parameters()).device)
-        object.__setattr__(self, "functions", _Compiled(functions) if compiles else functions)
+        object.__setattr__(self, "functions", _Compiled(functions, self.lanes > 1) if compiles else functions)
 
     def value(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """ℓ, a scalar that autograd can differentiate as often as asked, uncompiled and of the whole batch."""
@@ -119,19 +128,21 @@ class StudentStep:
     def gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """g with shape (P,) at θ (P,), x (B, C, H, W), y (B, K)."""
         parts = self._parts(x, y)
+        found = self._each("gradient", lambda part: self.functions.gradient(theta, *part), parts)
         if len(parts) == 1:
-            return self.functions.gradient(theta, *parts[0])
+            return next(found)
         total = torch.zeros_like(theta)
-        for part in parts:  # one by one: a CUDA graph writes its results where the last call's lie
-            total.add_(self.functions.gradient(theta, *part), alpha=len(part[0]) / len(x))
+        for part, gradient in zip(parts, found, strict=True):
+            total.add_(gradient, alpha=len(part[0]) / len(x))
         return total
 
     @torch.no_grad()
     def keep(self, theta: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, list[Any]]:
         """g, and for each micro-batch what its product can use of the work done."""
-        total, everything = torch.zeros_like(theta), []
-        for part in self._parts(x, y):
-            gradient, kept = self.functions.keep(theta, *part)
+        parts, total, everything = self._parts(x, y), torch.zeros_like(theta), []
+        for part, (gradient, kept) in zip(
+            parts, self._each("keep", lambda part: self.functions.keep(theta, *part), parts), strict=True
+        ):
             total.add_(gradient, alpha=len(part[0]) / len(x))
             everything.append(kept)
         return total, everything
@@ -150,25 +161,39 @@ class StudentStep:
             kept: what `keep` returned at the same place.
             by_theta: whether h_θ is wanted.
         """
-        parts = self._parts(x, y)
+        parts = [(*part, each) for part, each in zip(self._parts(x, y), kept or cycle((None,)), strict=False)]
+        what = f"pullback, kept {kept is not None}, by θ {by_theta}"
+        found = self._each(what, lambda part: self._pull(theta, *part[:2], cotangent, part[2], by_theta), parts)
         if len(parts) == 1:
-            return self._pull(theta, *parts[0], cotangent, kept and kept[0], by_theta)
+            return next(found)
         slope, total, h_x, h_y = theta.new_zeros(()), torch.zeros_like(theta if by_theta else theta[:0]), [], []
-        for number, part in enumerate(parts):
+        for part, pulled in zip(parts, found, strict=True):
             share = len(part[0]) / len(x)
-            pulled = self._pull(theta, *part, cotangent, kept and kept[number], by_theta)
             slope.add_(pulled.slope, alpha=share)
             total.add_(pulled.theta, alpha=share)
             h_x.append(share * pulled.x)
             h_y.append(share * pulled.y)
         return Pulled(slope, total, torch.cat(h_x), torch.cat(h_y))
 
+    def pullback_data(self, theta: Tensor, x: Tensor, y: Tensor, cotangent: Tensor) -> Pulled:
+        """The same without h_θ."""
+        return self.pullback(theta, x, y, cotangent, by_theta=False)
+
     def sizes(self, batch: int) -> list[int]:
         """The sizes of the micro-batches of a batch."""
-        return micro_batches.sizes(batch, self.micro_batch)
+        return micro_batches.sizes(batch, self.micro_batch, self.lanes)
+
+    def _each(self, what: str, function: Callable[[P], R], parts: Sequence[P]) -> Iterator[R]:
+        if self.lanes == 1:  # one by one: a CUDA graph writes its results where the last call's lie
+            return map(function, parts)
+        side_by_side, call = lanes(self.lanes), (what, *(len(part[0]) for part in parts))
+        if call not in self._known:  # the first calls compile, which two lanes would do twice
+            self._known.add(call)
+            return (side_by_side.map(function, [part])[0] for part in parts)
+        return iter(side_by_side.map(function, parts))
 
     def _parts(self, x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
-        return [(part[0], part[1]) for part in micro_batches.split((x, y), self.micro_batch)]
+        return [(part[0], part[1]) for part in micro_batches.split((x, y), self.micro_batch, self.lanes)]
 
     def _pull(self, theta: Tensor, x: Tensor, y: Tensor, cotangent: Tensor, kept: Any, by_theta: bool) -> Pulled:
         if not by_theta:
@@ -181,14 +206,15 @@ class StudentStep:
 class _Compiled(Derivatives):
     """The same functions through `torch.compile`, each at its first call."""
 
-    def __init__(self, functions: Derivatives) -> None:
+    def __init__(self, functions: Derivatives, side_by_side: bool) -> None:
         self.keeps_tensors = functions.keeps_tensors
-        self._gradient = compiled(functions.gradient)
-        self._pullback, self._pullback_data = compiled(functions.pullback), compiled(functions.pullback_data)
-        # A CUDA graph writes its results where the last call's lie, and these must outlive many calls.
-        self._keep = compiled(functions.keep, cuda_graphs=False) if functions.keeps_tensors else functions.keep
-        kept = functions.pullback_kept
-        self._pullback_kept = compiled(kept, cuda_graphs=False) if functions.keeps_tensors else kept
+        call = partial(compiled, side_by_side=side_by_side)
+        self._gradient, self._pullback, self._pullback_data = map(
+            call, (functions.gradient, functions.pullback, functions.pullback_data)
+        )
+        self._keep, self._pullback_kept = functions.keep, functions.pullback_kept
+        if functions.keeps_tensors:  # a CUDA graph writes its results where the last call's lie, and these must outlive many calls
+            self._keep, self._pullback_kept = (call(one, cuda_graphs=False) for one in (self._keep, self._pullback_kept))
 
     def gradient(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         gradient: Tensor = self._call(self._gradient, theta, x, y)

@@ -15,6 +15,9 @@ from limbeck.runtime.devices import on_gpu
 
 # On a CPU passes over memory are several times faster while an activation, its derivative and its gradients fit the cache.
 CACHED = 8 * 2**20
+# Below so much of its largest activation a micro-batch costs nearly the same whatever its size: calls, guards, weights.
+LEAST = 2**19
+UNEQUAL = 1.2  # what equal sizes may take longer
 
 
 def automatic_micro_batch(
@@ -26,16 +29,34 @@ def automatic_micro_batch(
     return max(1, 4 * CACHED // (bytes_per_number * largest_activation(network, shape)))
 
 
-def sizes(batch: int, micro_batch: int | None) -> list[int]:
-    """The sizes of the micro-batches of a batch; equal where some number near the smallest allows it."""
+def automatic_lanes(network: FlatNetwork, shape: tuple[int, int, int], device: torch.device, batch: int) -> int:
+    """How many micro-batches of images (C, H, W) to compute side by side: one a core, each of some work."""
+    if on_gpu(device) or network.has_batch_norm:
+        return 1
+    least = -(-LEAST // largest_activation(network, shape))
+    return max(1, min(torch.get_num_threads(), batch // least))
+
+
+def sizes(batch: int, micro_batch: int | None, lanes: int = 1) -> list[int]:
+    """The sizes of the micro-batches of a batch; equal where some number near the smallest allows it.
+
+    Args:
+        batch: B.
+        micro_batch: the greatest size; None stands for B.
+        lanes: how many are computed at once: equal sizes that would leave lanes idle for long are given up.
+    """
     least = -(-batch // min(micro_batch or batch, batch))
-    number = next((count for count in range(least, 2 * least) if batch % count == 0), least)
+    equal = [count for count in range(least, 2 * least) if batch % count == 0]
+    number = equal[0] if equal else least
+    if lanes > 1:  # a second size is a second compilation
+        images = {count: -(-count // lanes) * -(-batch // count) * (1 if count in equal else UNEQUAL) for count in {least, *equal}}
+        number = min(sorted(images), key=lambda count: images[count])
     return [len(part) for part in torch.arange(batch).tensor_split(number)]
 
 
-def split(tensors: Sequence[Tensor], micro_batch: int | None) -> list[tuple[Tensor, ...]]:
+def split(tensors: Sequence[Tensor], micro_batch: int | None, lanes: int = 1) -> list[tuple[Tensor, ...]]:
     """The micro-batches of tensors with the same first dimension."""
-    parts = sizes(len(tensors[0]), micro_batch)
+    parts = sizes(len(tensors[0]), micro_batch, lanes)
     return list(zip(*(tensor.contiguous().split(parts) for tensor in tensors), strict=True))
 
 

@@ -40,7 +40,7 @@ from limbeck.experts.estimate import (
     step_seconds,
 )
 from limbeck.experts.store import TrajectoryStore, want_of
-from limbeck.matching.engine import Arrangement, decide, precision_of
+from limbeck.matching.engine import Arrangement, decide, kept_bytes, precision_of
 from limbeck.matching.steps import StudentStep
 from limbeck.methods.objective import Objective
 from limbeck.methods.outer import COMPARE_EVERY
@@ -169,8 +169,9 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None) -> Plan
     require(workspace.method.kind == "objective", "method", settings.method, f"one that has iterations to plan: {planned}")
     if not has_values(workspace.device):
         return _of_absent_gpu(workspace, counts)
-    decided = decide(workspace.problem(), settings.engine) if workspace.method.steps else None
-    compiled = decided is not None and decided.compiled and settings.engine.kind not in ("unroll",)
+    adjoint = build.adjoint_of(settings.engine)
+    decided = decide(workspace.problem(), adjoint, settings.engine) if workspace.method.steps else None
+    compiled = decided is not None and decided.compiled
     parts, iteration = _loop(workspace, compiled)
     compiling, evaluations = _evaluations(workspace, counts.val)
     parts = {"compile": ENGINE_COMPILING * compiled + compiling, **parts, "evaluations": evaluations}
@@ -313,8 +314,10 @@ def _memory(workspace: Workspace, decided: Arrangement | None) -> int:
     total = settings.ipc * workspace.data.num_classes
     batch = min(total, settings.match.batch_syn or total)
     thetas = (settings.match.syn_steps + 3 if decided else 3) * network.num_parameters
-    work = WORKING * ((decided and decided.micro_batch) or batch) * sum(output_sizes(network, workspace.data.shape))
-    return peak_memory(workspace.device) + 4 * (4 * total * math.prod(workspace.data.shape) + thetas + work)
+    images = min(batch, decided.lanes * (decided.micro_batch or batch)) if decided else batch
+    work = WORKING * images * sum(output_sizes(network, workspace.data.shape))
+    kept = decided.kept * kept_bytes(workspace.problem(), settings.engine) if decided and decided.kept else 0
+    return peak_memory(workspace.device) + kept + 4 * (4 * total * math.prod(workspace.data.shape) + thetas + work)
 
 
 def _advice(workspace: Workspace, parts: Mapping[str, float], compiled: bool, peak: int) -> list[str]:

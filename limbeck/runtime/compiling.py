@@ -12,10 +12,15 @@ from limbeck.runtime.kept import cache_root
 LIMIT = 64
 
 
-def compiled(function: Callable[..., Any], cuda_graphs: bool = True) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], cuda_graphs: bool = True, side_by_side: bool = False) -> Callable[..., Any]:
     """`function` through `torch.compile`, at its first call: one graph, one for every shape, on CUDA a CUDA graph unless refused.
 
     A CUDA graph writes its results where the last call's lie: who keeps results over calls takes none.
+
+    Args:
+        function: of tensors.
+        cuda_graphs: whether it may become one.
+        side_by_side: for the CPU, so that several threads can be in it at once: outside Python's lock.
     """
     # Eight graphs of one function are torch's limit, and one function here serves all networks and sizes of a process.
     for limit in ("recompile_limit", "cache_size_limit"):  # its name since torch 2.7, and before
@@ -24,7 +29,7 @@ def compiled(function: Callable[..., Any], cuda_graphs: bool = True) -> Callable
     # As it comes, the compiler writes whatever many places read to memory, masks of one byte an element among them, and a
     # pass with such a mask is ten times slower than one that computes it again.
     most = {f"realize_{kind}_threshold": 2000 for kind in ("reads", "acc_reads", "opcount")}
-    options = {**most, "triton.cudagraphs": cuda_graphs}
+    options = {**most, "triton.cudagraphs": cuda_graphs and not side_by_side, "cpp_wrapper": side_by_side}
     known = torch._inductor.list_options()
     return torch.compile(function, fullgraph=True, dynamic=False, options={key: options[key] for key in options if key in known})
 

@@ -198,7 +198,8 @@ def _layer_maps(
         with methods.SmoothGradCAMpp(module, targets, NOISY_PASSES, NOISE) as smooth, _global_noise_from(generator):
             # torch-cam takes the image from this pass, and its last noisy pass also for the A_l and ∂y^c/∂A_l outside the means.
             module(x)
-            return smooth(classes, normalized=False)
+            maps: list[Tensor] = smooth(classes, normalized=False)
+            return maps
     if kind in NOISELESS:
         with getattr(methods, NOISELESS[kind])(module, targets) as extractor:
             noiseless: list[Tensor] = extractor(classes, module(x), normalized=False)

@@ -19,6 +19,7 @@ from limbeck.matching.closed_form import Kept, Staged
 from limbeck.matching.derivatives import Pulled
 from limbeck.matching.settings import Precision
 from limbeck.matching.steps import StudentStep, draw_steps
+from limbeck.networks import micro_batches
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.random import generator
 
@@ -336,6 +337,35 @@ def test_compiled_does_not_recompile(compiled: StudentStep) -> None:
         at.x = drawn(at.x[torch.randperm(4, generator=generator(seed, "order"))])
         same(kept_products(compiled, at), kept_products(plain, at), 1e-4)
     assert graphs() == before
+
+
+def test_lanes_give_the_product_of_micro_batches(compiled: StudentStep) -> None:
+    """Micro-batches side by side: each is computed alone and they are added in their order, whichever ends first."""
+    at, threads = At(compiled.network, 6, (3, 8, 8)).float(), torch.get_num_threads()
+    side_by_side = StudentStep(compiled.network, soft_cross_entropy, compiled=True, micro_batch=2, lanes=2)
+    found = kept_products(side_by_side, at)
+    same(found, kept_products(StudentStep(compiled.network, soft_cross_entropy), at), 1e-4)
+    for _ in range(5):
+        assert all(torch.equal(one, two) for (_, one), (_, two) in zip(found, kept_products(side_by_side, at), strict=True))
+    assert torch.get_num_threads() == threads
+    assert not torch.is_inference_mode_enabled()
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro_batch", "lanes", "sizes"),
+    [
+        (10, 5, 2, [5, 5]),
+        (100, 32, 2, [25] * 4),
+        (100, 7, 16, [4] * 25),
+        (100, 13, 8, [13] * 4 + [12] * 4),  # ten of ten would need two rounds
+        (12, 5, 2, [3] * 4),
+        (12, None, 3, [12]),
+        (3, 5, 4, [3]),
+    ],
+)
+def test_sizes_of_micro_batches_in_lanes(batch: int, micro_batch: int | None, lanes: int, sizes: list[int]) -> None:
+    assert micro_batches.sizes(batch, micro_batch, lanes) == sizes
 
 
 @pytest.mark.slow
