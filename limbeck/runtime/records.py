@@ -45,8 +45,10 @@ class Record:
         """The result of a JSON object; keys that are no fields are left aside.
 
         Raises:
-            TypeError: when a key that cannot be missing is.
+            TypeError: when it is no object, or lacks a key that cannot be missing.
         """
+        if not isinstance(held, Mapping):
+            raise TypeError(f"{held!r} is no object")
         hints = get_type_hints(cls)
         keys = {one.name: cls.CALLED.get(one.name, one.name) for one in fields(cls) if one.name not in cls.AMONG}  # type: ignore[arg-type]
         rest = {key: value for key, value in held.items() if key not in keys.values()}
