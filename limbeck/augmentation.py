@@ -22,15 +22,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from limbeck.augmentation_settings import OPERATIONS
+from limbeck.runtime.checked import check_fields, within
 from limbeck.runtime.errors import require
-from limbeck.runtime.fingerprint import encodable
+from limbeck.runtime.fingerprint import described, encodable, source_of
 
 Applied = Callable[[Tensor], Tensor]
 SCALE = 1.2
@@ -68,8 +69,8 @@ class Augmentation(ABC):
         return self
 
     def identity(self) -> Any:
-        """What determines it, in JSON's types."""
-        return encodable(self)
+        """What determines it, in JSON's types: its class, with the source of that, and what it holds."""
+        return [described(self), source_of(type(self)), described([vars(self)])]
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,14 @@ class Dsa(Augmentation):
     """
 
     strategy: str = "_".join(OPERATIONS)
-    crop_ratio: float = 0.25
+    crop_ratio: Annotated[float, within("[0, 1]")] = 0.25
     flip: bool = True
     rotate: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         known = self.strategy == "none" or all(name in OPERATIONS for name in self.strategy.split("_"))
         require(known, "strategy", self.strategy, f"none or some of {'_'.join(OPERATIONS)}")
-        require(0 <= self.crop_ratio <= 1, "crop_ratio", self.crop_ratio, "in [0, 1]")
 
     @property
     def operations(self) -> tuple[str, ...]:
@@ -116,6 +117,9 @@ class Dsa(Augmentation):
 
     def cropping(self, crop_ratio: float) -> "Dsa":
         return replace(self, crop_ratio=crop_ratio)
+
+    def identity(self) -> Any:
+        return encodable(self)
 
 
 @dataclass(frozen=True, eq=False)

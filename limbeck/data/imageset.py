@@ -208,7 +208,9 @@ def load_object(source: Any, settings: DataSettings, progress: Progress = NoProg
         return source if settings.val_fraction > 0 else source.without_validation()
     if type(source).__module__.partition(".")[0] == "datasets":
         return ImageSet.of(*of_hub(source, None, settings, progress))
-    if isinstance(source, Sequence) and source and all(is_array(part) for part in source):
+    if isinstance(source, tuple) and all(isinstance(part, tuple) and len(part) == 2 and is_array(part[0]) for part in source):
+        source = tuple(array for pair in source for array in pair)  # ((x, y), (x_test, y_test))
+    if isinstance(source, Sequence) and source and all(is_array(part) for part in source[::2]):
         require(len(source) in (2, 4, 6), "data.source", f"{len(source)} arrays", "x, y, x_test, y_test")
         parts = zip(("", "_test", "_val"), zip(source[::2], source[1::2], strict=True), strict=False)
         return ImageSet.of(*of_arrays(dict(parts), None, settings, progress))

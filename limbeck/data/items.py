@@ -18,6 +18,8 @@ from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.progress import NoProgress, Progress
 
+ARRAYS = ("numpy", "torch", "tensorflow", "jax")  # formats of a `datasets.Dataset` that turn its items into arrays
+
 
 def of_arrays(
     parts: Mapping[str, tuple[Any, Any]],
@@ -62,6 +64,7 @@ def of_hub(dataset: Any, names: ClassNames | None, settings: DataSettings, progr
         raise UsageError(f"dataset: {unlisted('an ' + type(endless[0]).__name__)}")
     if len(parts["train"]) == 0:
         raise UsageError("dataset: has no rows to train on")
+    parts = {name: part.with_format(None) if part.format["type"] in ARRAYS else part for name, part in parts.items()}
     image, label, own = columns_of(parts["train"], "dataset")
     parts = labelled(parts, label, "dataset")
     called = {found: name for found, name in ((image, "image"), (label, "label")) if found != name}
@@ -76,7 +79,7 @@ def is_array(value: Any) -> bool:
 
 def has_items(value: Any) -> bool:
     """Whether it has a length and items, as map-style data sets do."""
-    return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, (str, bytes, ModuleType))
+    return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, (str, bytes, type, ModuleType))
 
 
 def unlisted(what: str) -> str:

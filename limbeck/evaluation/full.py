@@ -101,7 +101,7 @@ class FullData:
             data=self.data.fingerprint,
             preprocessing=(self.preprocessing.kind, array_fingerprint(*(tensor.numpy() for tensor in tensors.values()))),
             network=self.trials.network.name,
-            structure=str(self.trials.network.module),
+            structure=self.trials.network.structure or str(self.trials.network.module),
             optimiser=(settings.full_lr, MOMENTUM, WEIGHT_DECAY, "drop at half"),
             epochs=settings.full_epochs,
             batch_size=settings.full_batch_size,

@@ -163,7 +163,8 @@ def _networks(sets: Sequence[SetResult]) -> Grid:
 
 
 def _compared(sets: Sequence[SetResult], comparisons: Sequence[Comparison]) -> Grid:
-    letters = {one.paths.get("distilled"): letter for letter, one in _lettered(sets)}
+    names = (one.paths.get("distilled", f"set {number}") for number, one in enumerate(sets, start=1))
+    letters: dict[str | None, str] = {name: letter for name, (letter, _) in zip(names, _lettered(sets), strict=True)}
     judged = any(one.verdict is not None for one in comparisons)
     rows = []
     for one in comparisons:

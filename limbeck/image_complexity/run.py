@@ -17,6 +17,9 @@ from limbeck.image_complexity.results import Summary, image_rows, parquet_librar
 from limbeck.image_complexity.settings import Cam, ComplexitySettings
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
+from limbeck.runtime.checked import FolderPath, checked
+from limbeck.runtime.devices import undisturbed
+from limbeck.runtime.errors import require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json
 from limbeck.runtime.progress import LogProgress, NoProgress, Progress
@@ -25,7 +28,7 @@ from limbeck.runtime.tables import Page
 NETWORK = "network"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Complexity:
     """What was measured; printed, or at the end of a cell of a notebook, it shows itself.
 
@@ -61,6 +64,9 @@ class Complexity:
         """Classes and the whole, for people."""
         return self.results.page
 
+    def __repr__(self) -> str:
+        return f"Complexity({self.mean:.1f} %, {len(self.classes)} classes)"
+
     def __str__(self) -> str:
         return str(self.table())
 
@@ -68,6 +74,7 @@ class Complexity:
         return self.table()._repr_html_()
 
 
+@undisturbed()
 def complexity(
     data: Any,
     *,
@@ -98,6 +105,10 @@ def complexity(
         >>> 0 <= found.mean <= 100, len(found.classes)
         (True, 10)
     """
+    accepted = "the name of a network, a folder or a Classifier"
+    require(isinstance(network, (str, Classifier)), "network", getattr(network, "__name__", type(network).__name__), accepted)
+    written = output is None or not Path(checked("output", FolderPath, output)).is_file()
+    require(written, "output", str(output), "a folder, or None")
     own = {one.name for one in fields(ComplexitySettings)}
     named = network if isinstance(network, str) else network.name
     look = ComplexitySettings(network=named, cam=cam, **{key: value for key, value in settings.items() if key in own})

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from limbeck.matching.steps import StepDraw, StudentStep
+from limbeck.runtime.checked import Count, check_fields
 from limbeck.runtime.devices import to_host
 
 Terminal = Callable[[Tensor], Tensor]
@@ -223,7 +224,10 @@ class Truncated(WalkBack):
         2
     """
 
-    steps: int = 10
+    steps: Count = 10
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def steps_back(self, steps: int) -> int:
         return min(self.steps, steps)

@@ -22,7 +22,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from limbeck.runtime.errors import require
+from limbeck.runtime.checked import Share, check_fields
 
 
 class Criterion(ABC):
@@ -69,10 +69,10 @@ class KeepAll(Criterion):
 class _Dropout(Criterion):
     """What drops a share α in [0, 1)."""
 
-    drop_ratio: float
+    drop_ratio: Share
 
     def __post_init__(self) -> None:
-        require(0 <= self.drop_ratio < 1, "drop_ratio", self.drop_ratio, "in [0, 1)")
+        check_fields(self)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from limbeck.matching.criteria import Criterion, KeepAll
+from limbeck.runtime.errors import require
 
 STILL = (
     1e-30  # squared lengths of the two ways, multiplied: a layer that one of them does not move has a cosine of 0, without gradient
@@ -126,4 +127,10 @@ class MatchingLoss:
         if self.kept is None and not isinstance(self.criterion, KeepAll):
             losses = (theta.detach() - self.target).square()
             self.kept = self.criterion.keep(losses, layers=self.layers, generator=self.generator)
-        return self.distance(theta, self.start, self.target, self.kept, self.layers)
+            good = isinstance(self.kept, Tensor) and self.kept.dtype == torch.bool and self.kept.shape == losses.shape
+            accepted = f"a criterion that gives a bool mask with shape {tuple(losses.shape)}"
+            require(good, "match.criterion", type(self.criterion).__name__, accepted)
+        value = self.distance(theta, self.start, self.target, self.kept, self.layers)
+        good = isinstance(value, Tensor) and value.ndim == 0 and (value.requires_grad or not theta.requires_grad)
+        require(good, "match.distance", type(self.distance).__name__, "a distance that gives a scalar with a gradient by θ_T")
+        return value

@@ -8,11 +8,16 @@ arXiv:2310.05773.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 
+from limbeck.runtime.checked import Count, at_least, check_fields
 from limbeck.runtime.errors import require
+
+Epoch = Annotated[int, at_least(0)]
 
 
 class Schedule(ABC):
@@ -39,11 +44,17 @@ class Schedule(ABC):
     def draw(self, iteration: int, generator: torch.Generator) -> int:
         """t, drawn for `iteration` from a CPU generator."""
         starts = self.starts(iteration)
+        accepted = f"one whose starts({iteration}) are some of those that are reachable: they are {starts!r}"
+        require(bool(starts) and set(starts) <= set(self.reachable()), "schedule.kind", type(self).__name__, accepted)
         return starts[int(torch.randint(len(starts), (), generator=generator))]
 
     def epochs(self, expert_epochs: int) -> list[int]:
         """Every epoch that a start t or a target t + `expert_epochs` can be, in order."""
-        return sorted({*self.reachable(), *(start + expert_epochs for start in self.reachable())})
+        starts = self.reachable()
+        good = isinstance(starts, Sequence) and bool(starts) and all(isinstance(start, int) and start >= 0 for start in starts)
+        accepted = f"one that can start from one epoch or more, 0 and up: reachable() is {starts!r}"
+        require(good, "schedule.kind", type(self).__name__, accepted)
+        return sorted({*starts, *(start + expert_epochs for start in starts)})
 
 
 @dataclass(frozen=True)
@@ -55,10 +66,11 @@ class Uniform(Schedule):
         [0, 1, 2, 3, 4]
     """
 
-    min_start_epoch: int = 0
+    min_start_epoch: Epoch = 0
     max_start_epoch: int = 10
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check(self.min_start_epoch, self.max_start_epoch)
 
     def starts(self, iteration: int) -> range:
@@ -84,17 +96,17 @@ class Sequential(Schedule):
         (range(0, 2), range(0, 4), range(0, 6))
     """
 
-    min_start_epoch: int = 0
+    min_start_epoch: Epoch = 0
     first_max_start_epoch: int = 5
     max_start_epoch: int = 10
-    iterations: int = 1000
+    iterations: Count = 1000
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check(self.min_start_epoch, self.max_start_epoch)
         low, high = self.min_start_epoch, self.max_start_epoch
         accepted = f"above min_start_epoch ({low}) and at most max_start_epoch ({high})"
         require(low < self.first_max_start_epoch <= high, "first_max_start_epoch", self.first_max_start_epoch, accepted)
-        require(self.iterations >= 1, "iterations", self.iterations, "at least 1")
 
     def starts(self, iteration: int) -> range:
         first, last = self.first_max_start_epoch, self.max_start_epoch
@@ -105,5 +117,4 @@ class Sequential(Schedule):
 
 
 def _check(low: int, high: int) -> None:
-    require(low >= 0, "min_start_epoch", low, "at least 0")
     require(high > low, "max_start_epoch", high, f"above min_start_epoch ({low})")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from limbeck.runtime.devices import all_true
+from limbeck.runtime.errors import require
 from limbeck.runtime.random import generator
 from limbeck.saliency.maps import Cam, TorchCam, has_maps
 from limbeck.saliency.weights import Activation, NoWeighting, Weighting
@@ -42,10 +44,21 @@ class Enhancement:
         """M with shape (N, H, W), in [0, 1]; zeros where no weights are made of them and the network has no layer to show."""
         if not self.active and not has_maps(self.network, images[:1], self.cam):
             return images.new_zeros(len(images), *images.shape[2:])
-        return self.cam(self.network, images, self.classes, generator(self.seed, "maps", iteration))
+        maps, shape = self.cam(self.network, images, self.classes, generator(self.seed, "maps", iteration)), images[:, 0].shape
+        good = isinstance(maps, Tensor) and maps.shape == shape and all_true((maps >= 0) & (maps <= 1))
+        require(good, "enhance.cam", type(self.cam).__name__, f"one that gives maps in [0, 1] with shape {tuple(shape)}")
+        return maps
 
     def weights(self, images: Tensor, iteration: int) -> Tensor:
         """F with shape (N, 1, H, W); ones, without computing maps, where the weighting is none."""
         if not self.active:
             return torch.ones(len(images), 1, *images.shape[2:], device=images.device, dtype=images.dtype)
-        return self.weighting(self.maps(images, iteration), generator(self.seed, "weights", iteration)).to(images)
+        weights, shape = (
+            self.weighting(self.maps(images, iteration), generator(self.seed, "weights", iteration)),
+            images[:, :1].shape,
+        )
+        good = isinstance(weights, Tensor) and weights.shape == shape and all_true(weights.isfinite())
+        require(
+            good, "enhance.weighting", type(self.weighting).__name__, f"one that gives finite weights with shape {tuple(shape)}"
+        )
+        return weights.to(images)

@@ -25,7 +25,7 @@ from limbeck.methods.enhance import Enhancement
 from limbeck.methods.objective import Objective, Update
 from limbeck.methods.settings import OuterSettings
 from limbeck.methods.state import Best, OuterState
-from limbeck.runtime.errors import Failure
+from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.metrics import MetricsLog
 from limbeck.runtime.progress import NoProgress, Progress, Stage
@@ -219,11 +219,11 @@ class OuterLoop:
 
 
 def _check_shapes(gradients: Gradients, state: OuterState) -> None:
-    """Raise ValueError for a gradient of another shape, which would be spread over all that it is subtracted from."""
+    """Raise `UsageError` for a gradient of another shape, which would be spread over all that it is subtracted from."""
     for name in ("images", "labels", "syn_lr"):
         found, wanted = (tuple(getattr(owner, name).shape) for owner in (gradients, state))
         if found != wanted:
-            raise ValueError(f"the objective's gradient by {name} has shape {found}, not {wanted}")
+            raise UsageError(f"method: the gradient by {name} has shape {found}, not {wanted}")
 
 
 def _sgd(value: Tensor, velocity: Tensor, gradient: Tensor, lr: float, momentum: float) -> None:

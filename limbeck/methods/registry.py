@@ -71,7 +71,8 @@ def known(method: str | Method) -> Method | None:
         UsageError: when it is none, has no such name, nor that form.
     """
     if not isinstance(method, str):
-        require(isinstance(method, Method), "method", method, "a limbeck.methods.method.Method")
+        accepted = "a Method, such as limbeck.methods.edf() gives, nor the name of one"
+        require(isinstance(method, Method), "method", method, accepted)
         return method
     if is_foreign(method):
         require(FORM.fullmatch(method) is not None, "method", method, "of the form package.module:METHOD")

@@ -5,6 +5,7 @@
 Cazenavette et al., "Dataset Distillation by Matching Training Trajectories" (MTT), 2022, arXiv:2203.11932.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,12 +13,13 @@ from torch import Tensor
 
 from limbeck.augmentation import Augmentation
 from limbeck.experts.store import TrajectoryStore
-from limbeck.matching.adjoint import Adjoint, InnerLoop
+from limbeck.matching.adjoint import Adjoint, Gradients, InnerLoop
 from limbeck.matching.criteria import KeepAll, layers_of
 from limbeck.matching.distances import MatchingLoss
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.methods.materials import Matching, Materials
 from limbeck.methods.objective import Engine, Objective, State, Update
+from limbeck.runtime.errors import require
 from limbeck.runtime.random import generator
 
 
@@ -60,6 +62,8 @@ class TrajectoryMatching(Objective):
         if plain and self.has_criterion:
             losses.append(MatchingLoss(start, target, KeepAll(), m.distance, layers))
         results = self.adjoint(InnerLoop(self.step, start, draws), images, labels, syn_lr, *losses)
+        good = isinstance(results, Sequence) and [type(one) for one in results] == [Gradients] * len(losses)
+        require(good, "engine.kind", type(self.adjoint).__name__, f"one that gives `Gradients` for each of {len(losses)} losses")
         return Update(
             gradients=results[0],
             plain=results[-1].images if plain else None,

@@ -80,6 +80,11 @@ def convert_batch_norms(module: nn.Module, name: str) -> nn.Module:
     return module
 
 
+def is_statistic(module: nn.Module, name: str) -> bool:
+    """Whether the buffer of that name is a batch norm's, which training mode does not use."""
+    return isinstance(module.get_submodule(name.rpartition(".")[0]), BatchNorm)
+
+
 def measure_statistics(module: nn.Module, images: Tensor, batch_size: int = 128) -> None:
     """Fill the mean and variance of every `BatchNorm` of `module` with those of `images` with shape (N, C, H, W).
 

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.networks.batch_norm import convert_batch_norms
+from limbeck.networks.batch_norm import convert_batch_norms, is_statistic
 from limbeck.networks.initial import global_draws
 from limbeck.runtime import plugins
 from limbeck.runtime.errors import UsageError, require
-from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.fingerprint import array_fingerprint, described, fingerprint, source_of
 from limbeck.runtime.plugins import blamed
 from limbeck.runtime.plugins import is_foreign as is_foreign
 
@@ -56,29 +56,40 @@ def made_by(factory: Factory, shape: tuple[int, int, int], num_classes: int, see
 def check_logits(module: nn.Module, shape: tuple[int, int, int], num_classes: int, name: str) -> None:
     """Raise `UsageError` unless the module makes logits with shape (N, `num_classes`) of images of `shape`."""
     size = "×".join(str(side) for side in shape)
-    with blamed("network", name, f"cannot take images of {size}:"), torch.no_grad():
+    with blamed("network", name, f"cannot take images of {size}:"), torch.enable_grad():
         logits = module(torch.zeros(2, *shape))
     found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if found != (2, num_classes):
         raise UsageError(f"network: {name!r} makes {found} of 2 images of {size}, not logits of shape (2, {num_classes})")
+    trained = any(value.requires_grad for value in module.parameters())
+    require(logits.requires_grad or not trained, "network", name, "one whose logits have a gradient by its parameters")
 
 
 def structure(module: nn.Module) -> str | None:
-    """What tells a network of the user's from others with its class's name: its parts, and the source of their classes."""
+    """What tells a network of the user's from others with its class's name; None for those that Limbeck has.
+
+    That is its parts, the source of their classes, what these hold beside modules, which parameters are trained, and the values of
+    those that are not and of buffers.
+    """
     if type(module).__module__.startswith("limbeck."):
         return None
-    kinds = {type(part) for part in module.modules()}
-    own = sorted(
-        (kind for kind in kinds if not kind.__module__.startswith(("torch.", "limbeck."))), key=lambda kind: kind.__qualname__
-    )
-    return fingerprint(str(module), [_source(kind) for kind in own])
+    own = {name: part for name, part in module.named_modules() if _is_own(type(part))}
+    kinds = {base for part in own.values() for base in type(part).__mro__ if _is_own(base)}
+    held = {name: _held(part) for name, part in own.items()}
+    fixed: list[tuple[str, Tensor]] = [(name, value) for name, value in module.named_parameters() if not value.requires_grad]
+    fixed += [(name, value) for name, value in module.named_buffers() if not is_statistic(module, name)]
+    values = array_fingerprint(*(value.detach().cpu().double().reshape(-1).numpy() for _, value in fixed))
+    sources = [source_of(kind) for kind in sorted(kinds, key=lambda kind: kind.__qualname__)]
+    return fingerprint(str(module), sources, held, [name for name, _ in fixed], values)
 
 
-def _source(kind: type) -> str:
-    try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):  # typed in at a prompt
-        return kind.__qualname__
+def _is_own(kind: type) -> bool:
+    return not kind.__module__.startswith(("torch.", "limbeck.", "builtins"))
+
+
+def _held(part: nn.Module) -> list[str]:
+    """What a module holds beside parameters, buffers and modules, such as sizes and functions."""
+    return [f"{name}={described([value])}" for name, value in sorted(vars(part).items()) if name[0] != "_" and name != "training"]
 
 
 def _called(factory: Callable[..., Any], channels: int, height: int, width: int, num_classes: int) -> Any:

@@ -7,7 +7,7 @@ gradient all have this shape, and SGD on it is one line.
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
+from functools import cached_property, partial
 from inspect import ismethod
 
 import torch
@@ -17,12 +17,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import is_lazy
 
-from limbeck.networks.batch_norm import BatchNorm, convert_batch_norms, measure_statistics
+from limbeck.networks.batch_norm import BatchNorm, convert_batch_norms, is_statistic, measure_statistics
 from limbeck.networks.factory import Factory, build_foreign, check_logits, is_foreign, made_by, structure
 from limbeck.networks.initial import draw_seed, initial_values
 from limbeck.networks.names import build_network
 from limbeck.networks.stages import NetworkStage
 from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 
 
 class FlatNetwork:
@@ -56,19 +57,20 @@ class FlatNetwork:
         self.sizes = [shape.numel() for shape in self.shapes.values()]
         require(bool(self.sizes), "network", name, "one with parameters that require gradients")
         self.frozen = [key for key, value in self.module.named_parameters() if not value.requires_grad]
-        # Without those of batch norms, which training mode does not use.
-        owners = {key: self.module.get_submodule(key.rpartition(".")[0]) for key, _ in self.module.named_buffers()}
-        self.buffers = [key for key, owner in owners.items() if not isinstance(owner, BatchNorm)]
+        self.buffers = [key for key, _ in self.module.named_buffers() if not is_statistic(self.module, key)]
         # What is pickled, because while f is computed the parameters of `module` are θ's, and another thread may be pickling.
         self._still = copy.deepcopy(self.module)
 
     def __getstate__(self) -> object:
         return {**self.__dict__, "module": self._still}
 
-    @property
+    @cached_property
     def structure(self) -> str | None:
-        """What tells the architecture from others of its name; None for those that Limbeck has."""
-        return structure(self.module)
+        """What tells the network from others of its name; None for those that Limbeck has."""
+        own = structure(self.module)
+        if own is None or self.fresh is None:
+            return own
+        return fingerprint(own, array_fingerprint(self.initial(torch.Generator().manual_seed(0)).numpy()))
 
     @property
     def num_parameters(self) -> int:
@@ -176,15 +178,22 @@ def flat_network(network: str | nn.Module | Factory, shape: tuple[int, int, int]
         >>> flat_network("ConvNetD3-w32", (3, 32, 32), 10).num_parameters
         24714
     """
+    good = isinstance(shape, tuple) and len(shape) == 3 and all(isinstance(side, int) and side > 0 for side in shape)
+    require(good, "shape", shape, "(C, H, W)")
+    require(isinstance(num_classes, int) and num_classes > 0, "num_classes", num_classes, "a whole number, at least 1")
     if isinstance(network, str):
-        module = build_network(network, *shape, num_classes)
-        return FlatNetwork(module, network, partial(build_foreign, network, shape, num_classes) if is_foreign(network) else None)
-    if isinstance(network, nn.Module):
+        module, name = build_network(network, *shape, num_classes), network
+        fresh = partial(build_foreign, network, shape, num_classes) if is_foreign(network) else None
+    elif isinstance(network, nn.Module):
         flat = FlatNetwork(network, type(network).__name__)
         check_logits(flat.module, shape, num_classes, flat.name)
         return flat
-    module = made_by(network, shape, num_classes, 0)
-    return FlatNetwork(module, type(module).__name__, partial(made_by, network, shape, num_classes))
+    else:
+        require(callable(network), "network", network, "a name, a module or a function that makes one")
+        module, fresh = made_by(network, shape, num_classes, 0), partial(made_by, network, shape, num_classes)
+        name = type(module).__name__
+    # What gives one module again and again gives no fresh parameters: it counts as that module.
+    return FlatNetwork(module, name, None if fresh is None or fresh(1) is module else fresh)
 
 
 def _copied(module: nn.Module, name: str) -> nn.Module:

@@ -3,12 +3,13 @@
 import atexit
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -17,8 +18,10 @@ from limbeck.data import load as loading
 from limbeck.data.imageset import ImageSet, load_object
 from limbeck.data.settings import DataSettings
 from limbeck.distilled.set import DistilledSet
+from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.protocols import Protocol
 from limbeck.evaluation.results import Evaluation
+from limbeck.experts.settings import ExpertSettings
 from limbeck.experts.store import TrajectoryStore
 from limbeck.matching.adjoint import Adjoint
 from limbeck.matching.criteria import Criterion
@@ -33,8 +36,10 @@ from limbeck.runs import distill as running
 from limbeck.runs.evaluate import EvaluationOptions
 from limbeck.runs.evaluate import evaluate as evaluate_sets
 from limbeck.runs.results import RunResult
-from limbeck.runs.settings import DistillSettings, Keys, dotted, flat
-from limbeck.runtime.errors import require
+from limbeck.runs.settings import DistillSettings, Keys, check_keys, dotted, flat
+from limbeck.runtime.checked import FolderPath, checked, shown
+from limbeck.runtime.devices import undisturbed
+from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.kept import elsewhere
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import LogProgress, Progress
@@ -44,6 +49,7 @@ from limbeck.saliency.weights import Weighting
 Network = str | nn.Module | Factory
 
 
+@undisturbed()
 def distill(
     data: Any,
     method: Method | str = "edf",
@@ -108,12 +114,13 @@ def distill(
     """
     parts = zip(PARTS, (criterion, distance, schedule, weighting, cam, adjoint, augmentation, init), strict=True)
     named = {"network": network, "ipc": ipc, "seed": seed, "iterations": iterations, **dict(parts), "protocol": protocol}
-    made = settings_of(data, method, {**named, **settings})
-    with _folder(output) as folder:
-        result = running.distill(
-            made, folder, resume=resume, progress=progress or LogProgress(), experts=experts, callbacks=callbacks
-        )
-        if output is not None:
+    made, place = settings_of(data, method, {**named, **settings}), checked("output", FolderPath | None, output)
+    require(place is not None or not resume, "resume", resume, "possible without output, the folder of the run to go on with")
+    called = isinstance(callbacks, Sequence) and all(map(callable, callbacks))
+    require(called, "callbacks", callbacks, "a list of functions of a Snapshot")
+    with _folder(place) as folder:
+        result = running.distill(made, folder, resume=resume, progress=_reporting(progress), experts=experts, callbacks=callbacks)
+        if place is not None:
             return result
         # The set is taken along before its folder goes.
         return replace(result, held=result.distilled, evaluation=replace(result.evaluation, paths={}))
@@ -135,9 +142,15 @@ def load_data(source: Any, *, progress: Progress | None = None, **settings: Any)
         >>> limbeck.load_data("scenes:easy", size=16, per_class=12).shape
         (3, 16, 16)
     """
-    return loading.load_data(DataSettings(source=source, **settings), progress or LogProgress())
+    keys = {f"data.{word.removeprefix('data.')}": value for word, value in settings.items()}
+    check_keys(keys)
+    about = DataSettings(**{key.removeprefix("data."): value for key, value in keys.items()})
+    if isinstance(source, (str, PathLike)):
+        return loading.load_data(replace(about, source=source), _reporting(progress))
+    return load_object(source, about, _reporting(progress))
 
 
+@undisturbed()
 def train_experts(
     data: Any,
     network: Network = "ConvNetD3",
@@ -168,11 +181,13 @@ def train_experts(
         torch.Size([926])
     """
     given = {"network": network, "seed": seed, "augmentation": augmentation, "min_start_epoch": 0, **settings}
-    epochs = int(settings.get("train_epochs", DistillSettings().experts.train_epochs))
+    own = dotted({key: value for key, value in settings.items() if value is not None})
+    epochs = ExpertSettings(**{key: own[f"experts.{key}"] for key in ["train_epochs"] if f"experts.{key}" in own}).train_epochs
     given |= {"expert_epochs": 1, "schedule": "uniform", "max_start_epoch": epochs}
-    return running.train_experts(settings_of(data, "datm", given), progress=progress or LogProgress())
+    return running.train_experts(settings_of(data, "datm", given), progress=_reporting(progress))
 
 
+@undisturbed()
 def evaluate(
     sets: Any,
     data: Any,
@@ -209,8 +224,15 @@ def evaluate(
         >>> found.accuracy.distilled.n
         5
     """
-    several = isinstance(sets, Sequence) and not isinstance(sets, (str, Path))
+    several = isinstance(sets, Iterable) and not isinstance(sets, (str, Path, SmallSet, DistilledSet))
     wanted = [one.distilled if isinstance(one, RunResult) else one for one in (sets if several else [sets])]
+    known = all(isinstance(one, (str, PathLike, SmallSet, DistilledSet)) for one in wanted)
+    require(
+        bool(wanted) and known, "sets", [type(one).__name__ for one in wanted], "one or more of DistilledSet, RunResult and path"
+    )
+    require(isinstance(options, EvaluationOptions), "options", options, "EvaluationOptions")
+    alone = isinstance(networks, (str, nn.Module)) or callable(networks)
+    networks = [cast(Network, networks)] if alone else list(networks)
     under, named = _said_by(wanted[0]), {"protocol": protocol, "eval.seeds": seeds, "augmentation": augmentation}
     # What its metadata describe as somebody's object or code is not run for that; the call must give it.
     called: dict[str, tuple[str, Any]] = {
@@ -221,24 +243,37 @@ def evaluate(
     code = [key for key in called if isinstance(value := under.get(key), str) and is_foreign(value)]
     for key in code:
         word, given = called[key]
-        require(given is not None, word, None, f"given, and the set was made with {under[key]}")
+        if given is None:
+            raise UsageError(f"{word}: is missing; the set was made with {shown(under[key])}, which its metadata only describe")
     under = Keys((key, value) for key, value in under.items() if key not in code)
     made = settings_of(data, "edf", {**named, **settings}, under)
-    return evaluate_sets(wanted, made, networks=networks, options=options, progress=progress or LogProgress())
+    return evaluate_sets(wanted, made, networks=networks, options=options, progress=_reporting(progress))
 
 
 def settings_of(data: Any, method: Method | str, given: Mapping[str, Any], under: Mapping[str, Any] = {}) -> DistillSettings:
     """The settings of a call over those `under` it; what is None is left as the method has it."""
     own = method.given if isinstance(method, Method) else {}
     name = method.name if isinstance(method, Method) and method.name in METHODS else method
-    keys = {**under, **dotted(own), **dotted({key: value for key, value in given.items() if value is not None})}
+    keys = Keys(under) | dotted(own) | dotted({key: value for key, value in given.items() if value is not None})
     if isinstance(dsa := keys.get("augment.strategy"), Dsa):  # as settings, so that whoever reads them later can make it again
-        keys |= {f"augment.{key}": value for key, value in dsa.identity().items()}
+        keys |= Keys((f"augment.{key}", value) for key, value in dsa.identity().items())
     if isinstance(data, (tuple, list, Mapping)):  # a setting is one object
-        about = {key: keys.pop(key) for key in list(keys) if key.startswith("data.") and key != "data.val_fraction"}
-        about |= {key: value for key, value in keys.items() if key == "data.val_fraction"}
-        data = load_object(data, DataSettings(**{key.removeprefix("data."): value for key, value in about.items()}))
+        data, keys = loaded(data, keys)
     return DistillSettings.of({**keys, "data.source": data, "method": name})
+
+
+def loaded(data: Any, keys: Mapping[str, Any]) -> tuple[ImageSet, Keys]:
+    """The images that an object is under the keys `data.*`, and the keys that are left to say of them."""
+    check_keys(keys)
+    about = {key.removeprefix("data."): value for key, value in keys.items() if key.startswith("data.")}
+    rest = Keys((key, value) for key, value in keys.items() if not key.startswith("data.") or key == "data.val_fraction")
+    return load_object(data, DataSettings(**about)), rest
+
+
+def _reporting(progress: Progress | None) -> Progress:
+    """Where to report."""
+    require(progress is None or isinstance(progress, Progress), "progress", progress, "a limbeck.Progress, nor None")
+    return progress or LogProgress()
 
 
 def _said_by(found: Any) -> Keys:
@@ -253,7 +288,7 @@ def _said_by(found: Any) -> Keys:
 
 
 @contextmanager
-def _folder(output: Path | str | None) -> Iterator[Path]:
+def _folder(output: str | None) -> Iterator[Path]:
     """The run folder; a temporary one, and a cache that ends with the process, where nothing is to be left on disk."""
     if output is not None:
         yield Path(output)

@@ -86,6 +86,10 @@ def evaluate(
     entries = [sets] if isinstance(sets, (str, Path, DistilledSet, SmallSet)) else list(sets)
     workspace = Workspace(settings, progress or NoProgress())
     flat = [workspace.network_of(network) for network in networks or networks_of(settings)]
+    called = [network.name for network in flat]  # results are found by name
+    for number, (network, given) in enumerate(zip(flat, networks, strict=False)):
+        before = called[:number].count(network.name)
+        network.name += f"-{before + 1}" if before and not isinstance(given, str) else ""
     under = [_Set.of(entry, f"set {number}", workspace, options) for number, entry in enumerate(entries, start=1)]
     for one in under:
         one.check_views(workspace)

@@ -40,7 +40,7 @@ from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.devices import resolve_device
 from limbeck.runtime.errors import require
 from limbeck.runtime.executor import Shard
-from limbeck.runtime.plugins import is_foreign
+from limbeck.runtime.plugins import blamed, is_foreign
 from limbeck.runtime.progress import Progress
 from limbeck.runtime.records import Record
 from limbeck.saliency.weights import NoWeighting
@@ -127,10 +127,21 @@ class Workspace:
             self.progress.say(note)
         if not isinstance(build.weighting_of(self.settings.enhance), NoWeighting):
             build.cam_of(self.settings.enhance).check(self.network.module, torch.zeros(1, *self.data.shape, device=self.device))
+        if self.method.steps:
+            self._check_loss()
         if self.method.kind == "objective" and isinstance(self.initialisation, Centre):
             features_of(self.network.module, torch.zeros(1, *self.data.shape, device=self.device))
         self.start  # noqa: B018 (read now, so that one that does not fit is refused)
         self.method.refuse(self)
+
+    def _check_loss(self) -> None:
+        """Raise `UsageError` for a student's loss that cannot be called, or gives no scalar."""
+        loss, labels = build.loss_of(self.settings), torch.eye(self.data.num_classes)
+        name = getattr(loss, "__name__", type(loss).__name__)
+        with blamed("match.loss", name, "raised"):
+            value = loss(torch.zeros_like(labels), labels)
+        good = isinstance(value, torch.Tensor) and value.ndim == 0
+        require(good, "match.loss", name, "a function of logits and labels, both (N, K), that gives a scalar")
 
     @cached_property
     def experts(self) -> TrajectoryStore:
@@ -142,6 +153,7 @@ class Workspace:
 
     def _check_store(self, store: TrajectoryStore) -> None:
         """Raise `UsageError` for experts of another network or images, or that lack an epoch that is read."""
+        require(isinstance(store, TrajectoryStore), "experts", store, "a TrajectoryStore, as train_experts returns")
         wanted = {"network": self.network.name, "num_parameters": self.network.num_parameters}
         wanted |= {} if store.imported else {"data": self.data.fingerprint}
         for key, value in wanted.items():

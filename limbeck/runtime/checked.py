@@ -114,6 +114,13 @@ class Options(Checked):
         return f"--{name.replace('_', '-')}"
 
 
+def check_fields(made: Any) -> None:
+    """The same check for a frozen data class that is no setting: its fields are what they are declared to be."""
+    owner: Any = type(made)
+    for name, kind in kinds_of(owner).items():
+        object.__setattr__(made, name, checked(name, kind, getattr(made, name)))
+
+
 @cache
 def kinds_of(owner: type) -> dict[str, Any]:
     """The settings of a class by name, with what is declared of them."""

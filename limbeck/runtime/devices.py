@@ -50,6 +50,11 @@ def has_values(device: torch.device) -> bool:
     return device.type != STAND_IN.type
 
 
+def all_true(mask: Tensor) -> bool:
+    """Whether all of it is true; where there are no values nothing speaks against it."""
+    return not has_values(mask.device) or bool(mask.all())
+
+
 def memory_of(device: torch.device) -> tuple[int, int]:
     """Bytes that can still be had on the device, and that it has: of the machine's memory for the CPU."""
     if device.type == "cuda":
@@ -125,6 +130,28 @@ def repeatable(device: torch.device, tf32: bool = False) -> None:
     if device.type == "cuda":
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Inside the block torch is as where nobody has set anything, but for the number of threads; afterwards it is as it was before.
+
+    Of the caller's it sets aside gradient and inference mode, autocasting and the default type; it brings back these, the number of
+    threads, the state of chance on the CPU, and what `repeatable` sets.
+    """
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    kind, threads, chance = torch.get_default_dtype(), torch.get_num_threads(), torch.get_rng_state()
+    flags = cudnn.deterministic, cudnn.allow_tf32, matmul.allow_tf32
+    plain = (torch.autocast(device, enabled=False) for device in ("cpu", "cuda"))
+    with torch.inference_mode(False), torch.enable_grad(), next(plain), next(plain):
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(kind)
+            torch.set_num_threads(threads)
+            torch.set_rng_state(chance)
+            cudnn.deterministic, cudnn.allow_tf32, matmul.allow_tf32 = flags
 
 
 @contextmanager

@@ -60,6 +60,16 @@ def described(value: Any) -> str:
     return f"{kind.__module__}:{kind.__qualname__}" + (f"({content})" if content else "")
 
 
+def source_of(kind: type) -> str:
+    """The source of a class; where that is lost, its methods' code."""
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):  # typed in at a prompt
+        codes = [value.__code__ for value in vars(kind).values() if inspect.isfunction(value)]
+        consts = [[str(const) for const in code.co_consts if not inspect.iscode(const)] for code in codes]
+        return fingerprint(kind.__qualname__, [[code.co_code.hex(), code.co_names] for code in codes], consts)
+
+
 def _content(value: Any) -> str:
     if isinstance(content := getattr(value, "fingerprint", None), str):
         return content

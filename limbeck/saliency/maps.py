@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from limbeck.networks.blocks import run_watched
+from limbeck.runtime.checked import Count, check_fields
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.plugins import blamed
 
@@ -91,7 +92,10 @@ class TorchCam(Cam):
 
     kind: str = "gradcam"
     layer: str = "last"
-    batch_size: int = 32
+    batch_size: Count = 32
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def __call__(self, module: nn.Module, x: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
         batches = zip(torch.split(x.detach(), self.batch_size), torch.split(classes, self.batch_size), strict=True)

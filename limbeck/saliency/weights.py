@@ -9,12 +9,12 @@ arXiv:2410.17193.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
-from limbeck.runtime.errors import require
+from limbeck.runtime.checked import NotNegative, check_fields, within
 from limbeck.saliency.maps import Cam, TorchCam
 
 Threshold = Literal["mean"] | float
@@ -60,13 +60,11 @@ class NoWeighting(Weighting):
 class _Enhancing(Weighting):
     """F by β and the threshold, which is each map's mean or a number in [0, 1]."""
 
-    beta: float = 1.0
-    threshold: Threshold = "mean"
+    beta: NotNegative = 1.0
+    threshold: Literal["mean"] | Annotated[float, within("[0, 1]", "a number ")] = "mean"
 
     def __post_init__(self) -> None:
-        require(0 <= self.beta < float("inf"), "beta", self.beta, "at least 0 and finite")
-        good = self.threshold == "mean" or 0 <= float(self.threshold) <= 1
-        require(good, "threshold", self.threshold, "mean or a number in [0, 1]")
+        check_fields(self)
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from limbeck.data.imageset import load_object
-from limbeck.data.settings import DataSettings
 from limbeck.recipes import load_recipe, parse_overrides, recipe_names
-from limbeck.runs.api import settings_of
+from limbeck.runs.api import loaded, settings_of
 from limbeck.runs.settings import DistillSettings, dotted
+from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.files import write_json, write_text
 from limbeck.runtime.fingerprint import described
@@ -43,6 +43,7 @@ class Entrant:
     overrides: Mapping[str, str]
 
 
+@undisturbed()
 def compare(
     methods: Mapping[str, Any],
     data: Any = None,
@@ -88,14 +89,25 @@ def compare(
         >>> [row.method for row in table.rows], table.differences[0].n
         (['chance', 'centres'], 2)
     """
+    require(isinstance(methods, Mapping) and all(isinstance(name, str) for name in methods), "methods", methods, "methods by name")
+    require(isinstance(settings or {}, Mapping), "settings", settings, "values by key")
+    named = isinstance(networks, Iterable) and all(isinstance(name, str) and len(name) > 1 for name in networks)
+    require(named, "networks", networks, "a list of names")
+    sizes, many = tuple(ipc) if isinstance(ipc, Iterable) else (ipc,), tuple(seeds) if isinstance(seeds, Iterable) else ()
+    require(len(set(many)) == len(many) > 0, "seeds", seeds, "one seed or more, each once, such as range(3)")
+    require(len(set(sizes)) == len(sizes) > 0, "ipc", ipc, "one number or more, each once")
     given = dotted({**(settings or {}), **keys, **({"eval.networks": ",".join(networks)} if networks else {})})
-    if isinstance(data, (tuple, list, Mapping)):  # a setting is one object
-        data = load_object(data, DataSettings())
+    if data is not None and not isinstance(data, (str, PathLike)):  # a setting is one object
+        data, given = loaded(data, given)
+    files = {name: file_name(name) for name in methods}
+    if len({*files.values(), ""}) <= len(files):  # names that differ in letters that files cannot have
+        files = {name: f"{number}-{file}".rstrip("-") for number, (name, file) in enumerate(files.items(), start=1)}
     cells = []
-    for seed in seeds:
-        for size in [ipc] if isinstance(ipc, int) else ipc:
-            cells += [_cell(name, method, data, {**given, "ipc": size, "seed": seed}) for name, method in methods.items()]
-    require(bool(cells), "methods", list(methods), "one or more, with one seed or more")
+    for seed in many:
+        for size in sizes:
+            own = {**given, "ipc": size, "seed": seed}
+            cells += [_cell(name, files[name], method, data, own) for name, method in methods.items()]
+    require(bool(cells), "methods", list(methods), "one or more")
     source = cells[0].settings.data.source
     title = f"{', '.join(methods)} on {source if isinstance(source, str) else described(source)}"
     running = Running(jobs=jobs, keep=keep, progress=progress or LogProgress())
@@ -110,11 +122,11 @@ def compare(
     return replace(table, paths={}) if output is None else table
 
 
-def _cell(name: str, method: Any, data: Any, keys: Mapping[str, Any]) -> Cell:
+def _cell(name: str, file: str, method: Any, data: Any, keys: Mapping[str, Any]) -> Cell:
     """A cell of `compare`: of a recipe on data that a command line can name, or of objects."""
     ipc, seed = keys["ipc"], keys["seed"]
     facts = {"method": name, "ipc": ipc, "seed": seed}
-    called = cell_name(file_name(name), ipc, seed)
+    called = cell_name(file, ipc, seed)
     if isinstance(method, str) and (method in recipe_names() or method.endswith((".yaml", ".yml"))):
         named = {**keys, **({} if data is None else {"data.source": data})}
         if all(isinstance(value, (str, int, float)) for value in named.values()):

@@ -121,7 +121,8 @@ class _Same:
 
     @staticmethod
     def of(network: FlatNetwork, shape: tuple[int, int, int]) -> "_Same":
-        return _Same(network, network.name, shape, str(network.module), next(network.module.parameters()).device)
+        structure = network.structure or str(network.module)
+        return _Same(network, network.name, shape, structure, next(network.module.parameters()).device)
 
 
 @cache

@@ -115,7 +115,7 @@ def test_a_gradient_of_another_shape_is_not_spread_out(tmp_path: Path, name: str
             narrow = getattr(update.gradients, name).reshape(-1)[:1]
             return replace(update, gradients=replace(update.gradients, **{name: narrow}))
 
-    with pytest.raises(ValueError, match=f"the objective's gradient by {name} has shape \\(1,\\), not"):
+    with pytest.raises(ValueError, match=f"method: the gradient by {name} has shape \\(1,\\), not"):
         loop(tmp_path, Narrow()).run(X, LABELS, 0.5)
 
 
