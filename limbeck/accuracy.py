@@ -124,14 +124,12 @@ class Accuracies(Record):
     random: Accuracy = Accuracy()
     full: Accuracy = Accuracy()
 
+    LEFT_OUT: ClassVar = tuple(TITLES)
+
     @classmethod
     def from_dict(cls, held: Any) -> Self:
         """Of a JSON object; what it lacks is unknown."""
         return super().from_dict(held if isinstance(held, Mapping) else {})
-
-    def to_dict(self) -> dict[str, Any]:
-        """Those that are known, by name."""
-        return {name: accuracy.to_dict() for name, accuracy in self.items()}
 
     def items(self) -> Iterator[tuple[str, Accuracy]]:
         """Names and accuracies of those that are known."""
@@ -201,10 +199,9 @@ class Comparison(Record):
 
     LEFT_OUT: ClassVar = ("a", "b", "network", "seeds", "verdict")
 
-    def to_dict(self) -> dict[str, Any]:
-        """The measured figures; of a comparison whose sides have names also those, and what was made of the figures."""
-        found = super().to_dict()
-        return found if self.a is not None else {key: found[key] for key in found if key not in ("p_adjusted", "seeds_needed")}
+    def _is_left_out(self, name: str, value: Any) -> bool:
+        """Of a comparison whose sides have no names, also what is made of the figures."""
+        return super()._is_left_out(name, value) or (self.a is None and name in ("p_adjusted", "seeds_needed"))
 
     @property
     def points(self) -> str:

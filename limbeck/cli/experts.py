@@ -248,7 +248,7 @@ def _refuse_other(store: "TrajectoryStore", recipe: str, settings: "DistillSetti
     from limbeck.runs.build import augmentation_of
 
     made = made_with(settings.network, settings.experts, augmentation_of(settings.augment), settings.seed)
-    wanted = {"network": settings.network} if store.imported else made
+    wanted = {"network": settings.network} if store.imported else made.to_dict()
     if found := difference(store.metadata, wanted):
         raise UsageError(f"--recipe: {recipe!r} does not read {str(store.path)!r}, made with {found}")
 

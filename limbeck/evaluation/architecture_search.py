@@ -28,15 +28,7 @@ import torch
 from torch import Tensor
 
 from limbeck.distilled.small_set import SmallSet
-from limbeck.evaluation.fitting import (
-    Cell,
-    Cells,
-    Fit,
-    check_measured,
-    check_seeds,
-    percentiles,
-    right_share,
-)
+from limbeck.evaluation.fitting import Cell, Cells, Fit, check_measured, check_seeds, percentiles, right_share
 from limbeck.networks.factory import is_foreign
 from limbeck.networks.names import build_network, check_network_name
 from limbeck.runtime.errors import require

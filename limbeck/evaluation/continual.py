@@ -25,15 +25,7 @@ from torch import Tensor
 
 from limbeck.accuracy import Accuracy, Comparison
 from limbeck.distilled.small_set import SmallSet
-from limbeck.evaluation.fitting import (
-    Cell,
-    Cells,
-    Chosen,
-    Fit,
-    check_measured,
-    check_seeds,
-    right_share,
-)
+from limbeck.evaluation.fitting import Cell, Cells, Chosen, Fit, check_measured, check_seeds, right_share
 from limbeck.evaluation.statistics import compare, summarise
 from limbeck.runtime.errors import require
 from limbeck.runtime.random import derived_seed, generator
@@ -149,14 +141,12 @@ def continual(
     return Continual(
         tasks={str(seed): tuple(map(tuple, found)) for seed, found in tasks.items()},
         images={name: len(drawn[0].images) for name, drawn in memories.items()},
-        memories={name: _over_seeds(found) for name, found in rows.items()},
+        memories={
+            name: Course(steps=tuple(map(summarise, zip(*found, strict=True))), average=summarise(_averages(found)))
+            for name, found in rows.items()
+        },
         differences={name: _paired(rows[first], rows[name]) for name in others},
     )
-
-
-def _over_seeds(rows: Sequence[Sequence[float]]) -> Course:
-    """Over seeds, of the accuracies rows[seed][step]."""
-    return Course(steps=tuple(map(summarise, zip(*rows, strict=True))), average=summarise(_averages(rows)))
 
 
 def _paired(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> Lead:

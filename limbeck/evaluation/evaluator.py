@@ -17,7 +17,6 @@ from limbeck.accuracy import Accuracy
 from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
-from limbeck.data.split import Split
 from limbeck.distilled.initial import real_subset
 from limbeck.distilled.settings import ViewLabelSettings
 from limbeck.distilled.small_set import Kind, SmallSet
@@ -204,10 +203,7 @@ class Evaluator:
 
     def labels_of(self, split: str) -> Tensor:
         """Their labels, int64."""
-        return torch.from_numpy(self._split(split).labels)
-
-    def _split(self, split: str) -> Split:
-        return self.data.val if split == "val" else self.data.test
+        return torch.from_numpy((self.data.val if split == "val" else self.data.test).labels)
 
     def _full_data(self, network: FlatNetwork) -> FullData:
         return FullData(

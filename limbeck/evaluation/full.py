@@ -4,7 +4,7 @@ Their accuracies, their logits on the test split's images and the first one's pa
 that they depend on.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from limbeck.runtime.errors import Failure
 from limbeck.runtime.fingerprint import array_fingerprint
 from limbeck.runtime.kept import Kept, place
 from limbeck.runtime.progress import NoProgress, Progress
+from limbeck.runtime.records import Record
 from limbeck.training.images import Counted, Images, prepare_split, sample
 from limbeck.training.optimisers import Sgd
 from limbeck.training.rates import DropAtHalf
@@ -30,6 +31,23 @@ from limbeck.training.train import Training
 
 FORMAT = 2  # raised when a change of the trainer makes cached networks untrue
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeWith(Record):
+    """Everything that networks of the full data depend on."""
+
+    data: str
+    format: int = FORMAT
+    preprocessing: tuple[str, ...]
+    network: str
+    structure: str
+    optimiser: tuple[float | str, ...]
+    epochs: int
+    batch_size: int
+    augment: Mapping[str, Any]
+    seed: int
+    compile: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,24 +91,24 @@ class FullData:
     @property
     def kept(self) -> Kept[dict[str, Tensor]]:
         """Where these networks are kept."""
-        return Kept.tensors(place("full", self.record()), _is_sound, self.record())
+        return Kept.tensors(place("full", self.made_with), _is_sound, self.made_with.to_dict())
 
-    def record(self) -> dict[str, Any]:
+    @property
+    def made_with(self) -> MadeWith:
         """Everything that these networks depend on."""
         settings, tensors = self.settings, self.preprocessing.tensors()
-        return {
-            "data": self.data.fingerprint,
-            "format": FORMAT,
-            "preprocessing": [self.preprocessing.kind, array_fingerprint(*(tensor.numpy() for tensor in tensors.values()))],
-            "network": self.trials.network.name,
-            "structure": self.trials.network.structure or str(self.trials.network.module),
-            "optimiser": [settings.full_lr, MOMENTUM, WEIGHT_DECAY, "drop at half"],
-            "epochs": settings.full_epochs,
-            "batch_size": settings.full_batch_size,
-            "augment": self.augment.identity(),
-            "seed": self.trials.seed,
-            "compile": self.trials.compiles(Trial(Counted(len(self.data.train)), Labels(torch.empty(0)), self.how, ())),
-        }
+        return MadeWith(
+            data=self.data.fingerprint,
+            preprocessing=(self.preprocessing.kind, array_fingerprint(*(tensor.numpy() for tensor in tensors.values()))),
+            network=self.trials.network.name,
+            structure=self.trials.network.structure or str(self.trials.network.module),
+            optimiser=(settings.full_lr, MOMENTUM, WEIGHT_DECAY, "drop at half"),
+            epochs=settings.full_epochs,
+            batch_size=settings.full_batch_size,
+            augment=self.augment.identity(),
+            seed=self.trials.seed,
+            compile=self.trials.compiles(Trial(Counted(len(self.data.train)), Labels(torch.empty(0)), self.how, ())),
+        )
 
     def _more(self, held: dict[str, Tensor] | None, test: Images, progress: Progress) -> Iterator[dict[str, Tensor]]:
         """Train the missing ones."""

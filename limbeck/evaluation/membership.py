@@ -30,16 +30,7 @@ from torch import Tensor
 
 from limbeck.accuracy import Accuracy
 from limbeck.distilled.small_set import SmallSet
-from limbeck.evaluation.fitting import (
-    Cell,
-    Cells,
-    Chosen,
-    Fit,
-    check_measured,
-    check_seeds,
-    percentiles,
-    right_share,
-)
+from limbeck.evaluation.fitting import Cell, Cells, Chosen, Fit, check_measured, check_seeds, percentiles, right_share
 from limbeck.evaluation.statistics import summarise
 from limbeck.runtime.errors import require
 from limbeck.runtime.random import generator

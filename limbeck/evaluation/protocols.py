@@ -19,7 +19,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 
@@ -28,6 +28,7 @@ from limbeck.distilled.small_set import Kind
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.losses import Divergence, cross_entropy, soft_cross_entropy
 from limbeck.networks.flat import FlatNetwork
+from limbeck.runtime.checked import Checked, Count, NotNegative, Positive, Rule, Share, kinds_of
 from limbeck.runtime.errors import UsageError, require
 from limbeck.training.gradient import Loss
 from limbeck.training.optimisers import AdamW, Optimiser, Sgd, decays
@@ -43,8 +44,14 @@ RATES: dict[str, Rate] = {
 }
 
 
+Factors = Annotated[
+    tuple[tuple[str, float], ...],
+    Rule("names of networks with factors above 0", lambda factors: all(factor > 0 for _, factor in factors)),
+]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Protocol:
+class Protocol(Checked):
     """How fresh networks are trained on a small set.
 
     Args:
@@ -72,34 +79,28 @@ class Protocol:
         100
     """
 
+    prefix: ClassVar[str] = "protocol."
     name: str
-    version: int = 1
+    version: Count = 1
     labels: Literal["stored", "hard", "teacher"] = "stored"
-    temperature: float = 20.0
+    temperature: Positive = 20.0
     optimiser: Literal["sgd", "adamw"] = "sgd"
-    lr: float | None = None
-    lr_factors: tuple[tuple[str, float], ...] = ()
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
+    lr: Positive | None = None
+    lr_factors: Factors = ()
+    momentum: Share = 0.9
+    weight_decay: NotNegative = 5e-4
     rate: Literal["constant", "drop_at_half", "cosine", "cosine_to_half"] = "drop_at_half"
-    epochs: int = 1000
-    batch_size: int | None = 128
+    epochs: Count = 1000
+    batch_size: Count | None = 128
     augment: Literal["set", "views", "none"] = "set"
-    crop_scale: tuple[float, float] = (0.08, 1.0)
-    patches: int = 1
+    crop_scale: Annotated[
+        tuple[float, float], Rule("two shares in (0, 1], the smaller first", lambda ends: 0 < ends[0] <= ends[1] <= 1)
+    ] = (0.08, 1.0)
+    patches: Count = 1
     mix: Literal["none", "cutmix", "mixup"] = "none"
     validation: bool = True
 
-    def __post_init__(self) -> None:
-        for name in ("version", "epochs", "patches"):
-            require(getattr(self, name) >= 1, f"protocol.{name}", getattr(self, name), "at least 1")
-        require(self.batch_size is None or self.batch_size >= 1, "protocol.batch_size", self.batch_size, "at least 1, or null")
-        require(self.lr is None or 0 < self.lr < float("inf"), "protocol.lr", self.lr, "above 0 and finite, or null")
-        require(0 < self.temperature < float("inf"), "protocol.temperature", self.temperature, "above 0 and finite")
-        require(0 <= self.momentum < 1, "protocol.momentum", self.momentum, "in [0, 1)")
-        require(0 <= self.weight_decay < float("inf"), "protocol.weight_decay", self.weight_decay, "at least 0 and finite")
-        low, high = self.crop_scale
-        require(0 < low <= high <= 1, "protocol.crop_scale", list(self.crop_scale), "two shares in (0, 1], the smaller first")
+    def check_together(self) -> None:
         plain = self.augment == "views" or (self.mix == "none" and self.patches == 1)
         require(plain, "protocol.augment", self.augment, "views, which protocol.mix and protocol.patches belong to")
 
@@ -206,40 +207,15 @@ def find(name: str) -> Protocol:
         raise UsageError(f"eval.protocol: {name!r} cannot be read: {' '.join(str(error).split())}") from error
     require(isinstance(content, Mapping), "eval.protocol", name, "a file of keys with values")
     base = content.get("base", "dd")
-    require(base in PROTOCOLS, "protocol.base", base, f"one of {', '.join(PROTOCOLS)}")
-    given = {key: _value(key, value) for key, value in content.items() if key != "base"}
+    require(str(base) in PROTOCOLS, "protocol.base", base, f"one of {', '.join(PROTOCOLS)}")
+    given = {key: value for key, value in content.items() if key != "base"}
+    for key in given:
+        require(
+            key in kinds_of(Protocol),
+            f"protocol.{key}",
+            given[key],
+            f"a key of protocols; known are base, {', '.join(kinds_of(Protocol))}",
+        )
+    if isinstance(factors := given.get("lr_factors"), Mapping):
+        given["lr_factors"] = tuple(factors.items())
     return dataclasses.replace(PROTOCOLS[base], **{"name": path.stem, **given})
-
-
-def _value(key: Any, value: Any) -> Any:
-    """The value as the key's type."""
-    kinds = get_type_hints(Protocol)
-    require(key in kinds, f"protocol.{key}", value, f"a key of protocols; known are base, {', '.join(kinds)}")
-    if key == "lr_factors":
-        good = isinstance(value, Mapping) and all(isinstance(k, str) and _is(v, float) and v > 0 for k, v in value.items())
-        require(good, "protocol.lr_factors", value, "names of networks with factors above 0")
-        return tuple((name, float(factor)) for name, factor in value.items())
-    if key == "crop_scale":
-        good = isinstance(value, list) and len(value) == 2 and all(_is(part, float) for part in value)
-        require(good, "protocol.crop_scale", value, "two shares in (0, 1]")
-        return tuple(map(float, value))
-    kind = kinds[key]
-    options = get_args(kind) if get_origin(kind) is not Literal and get_args(kind) else (kind,)
-    require(any(_is(value, option) for option in options), f"protocol.{key}", value, " or ".join(map(_words, options)))
-    return float(value) if float in options and value is not None else value
-
-
-def _is(value: Any, kind: Any) -> bool:
-    if get_origin(kind) is Literal:
-        return value in get_args(kind)
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, kind)
-
-
-def _words(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(get_args(kind))}"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(kind, "null")

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from typing_extensions import Self
-
 from limbeck.accuracy import MINUS, TITLES, Accuracies, Comparison, percent, protocol_name
 from limbeck.distilled.view_labels import ViewsSummary
 from limbeck.evaluation.predictions import Predictions
@@ -36,9 +34,9 @@ class SetResult(Record):
         environment: versions and device.
         view_labels: what the set holds of a teacher's labels, where it was trained on them.
         networks: accuracies, recovery ratio, losslessness and gain with other networks, by name.
-        measurements: by name, what else was asked for.
         paths: where things lie.
         notes: what a reader must know.
+        measurements: by name, what else was asked for.
     """
 
     accuracy: Accuracies = Accuracies()
@@ -53,22 +51,17 @@ class SetResult(Record):
     environment: Mapping[str, Any] = field(default_factory=dict)
     view_labels: ViewsSummary | None = None
     networks: Mapping[str, "SetResult"] = field(default_factory=dict)
-    measurements: Mapping[str, Any] = field(default_factory=dict)
     paths: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    measurements: Mapping[str, Any] = field(default_factory=dict)
 
     LEFT_OUT: ClassVar = ("view_labels", "networks", "paths")
+    CALLED: ClassVar = {"measurements": "further"}
     BRIEF: ClassVar = ("accuracy", "recovery_ratio", "lossless", "gain")
 
-    @classmethod
-    def from_dict(cls, held: Mapping[str, Any]) -> Self:
-        """Of a JSON object."""
-        return super().from_dict({**held, "measurements": held.get("further") or {}})
-
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object, in which measurements are `further`, and of other networks there are the figures alone."""
+        """The JSON object, in which of other networks there are the figures alone."""
         found = super().to_dict()
-        found["further"] = found.pop("measurements")
         if "networks" in found:
             found["networks"] = {name: {key: row[key] for key in self.BRIEF} for name, row in found["networks"].items()}
         return found
@@ -135,7 +128,9 @@ class Evaluation(Record):
             parts: list[str | Grid] = [*(f"note: {note}" for note in only.notes), *only.parts, *self._time]
             parts += [paths_text(only.paths)] if only.paths else []
             return Page((*parts, *([_networks(self.sets)] if only.networks else []), *only.measured()))
-        legend = [line for letter, one in _lettered(self.sets) for line in _legend(letter, one)]
+        legend = []
+        for letter, one in _lettered(self.sets):
+            legend += [f"{letter}: {one.paths.get('distilled', '–')}", *(f"   note: {note}" for note in one.notes)]
         compared = [_compared(self.sets, self.comparisons)] if self.comparisons else []
         measured = [line for one in self.sets for line in one.measured(f" of {one.paths.get('distilled', '–')}")]
         return Page((*legend, _networks(self.sets), *compared, *self._time, *measured))
@@ -153,10 +148,6 @@ class Evaluation(Record):
 
 def _lettered(sets: Sequence[SetResult]) -> Iterator[tuple[str, SetResult]]:
     return ((chr(ord("A") + number), one) for number, one in enumerate(sets))
-
-
-def _legend(letter: str, one: SetResult) -> list[str]:
-    return [f"{letter}: {one.paths.get('distilled', '–')}", *(f"   note: {note}" for note in one.notes)]
 
 
 def _networks(sets: Sequence[SetResult]) -> Grid:

@@ -18,6 +18,7 @@ All t-tests suppose differences that are normal over the seeds; the sign flips o
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -127,10 +128,8 @@ def seeds_needed(a: Sequence[float], b: Sequence[float], power: float = 0.8, lev
     low, high = 2, 4
     while high < MOST_SEEDS and _power(abs(mean) / std, high, level) < power:
         low, high = high, min(2 * high, MOST_SEEDS)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if _power(abs(mean) / std, middle, level) >= power else (middle, high)
-    return high
+    between = range(low + 1, high)
+    return low + 1 + bisect_left(between, True, key=lambda n: _power(abs(mean) / std, n, level) >= power)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -238,10 +237,7 @@ def _paired_p(mean: float, std: float, n: int) -> float:
 
 
 def _sign_flips(differences: Sequence[float]) -> tuple[float, str]:
-    """p, and which sign patterns it is of; of drawn ones the observed pattern counts as one more.
-
-    (B. Phipson and G. K. Smyth, "Permutation p-values should never be zero", 2010.)
-    """
+    """p, and which sign patterns it is of; of drawn ones the observed counts as one more (B. Phipson and G. K. Smyth, 2010)."""
     import numpy as np
     from scipy.stats import permutation_test
 

@@ -83,7 +83,8 @@ class Trials:
         if not trials:
             return
         first = trials[0]
-        group = self.compute.together(first.images.shape, min(len(first.images), first.how.batch_size)) if _alike(trials) else 1
+        alike = all(trial.how == first.how and len(trial.images) == len(first.images) for trial in trials)
+        group = self.compute.together(first.images.shape, min(len(first.images), first.how.batch_size)) if alike else 1
         if group > 1 and len(trials) > 1:
             for begin in range(0, len(trials), group):
                 some = trials[begin : begin + group]
@@ -106,9 +107,10 @@ class Trials:
         """Whether the gradient of that trial is compiled."""
         return self.compute.compiles(trial.steps)
 
-    def gradient(self, trial: Trial) -> Gradient:
-        """The gradient that a trial descends along."""
-        return self.compute.gradient(trial.how.loss, trial.images.shape, trial.steps, _batches(trial))
+    def gradient(self, trial: Trial, count: int | None = None) -> Gradient:
+        """The gradient that a trial descends along, `count` of them in step."""
+        batches = {len(part) for part in torch.arange(len(trial.images)).split(trial.how.batch_size)}
+        return self.compute.gradient(trial.how.loss, trial.images.shape, trial.steps, batches, count)
 
     def start(self, trial: Trial) -> Tensor:
         """The fresh parameters of a trial."""
@@ -146,7 +148,7 @@ class Trials:
             [Member(trial.images, trial.targets, trial.draws or trial.key) for trial in trials],
             first.how,
             seed=self.seed,
-            gradient=self.compute.gradient_in_step(first.how.loss, first.images.shape, first.steps, _batches(first), len(trials)),
+            gradient=self.gradient(first, len(trials)),
             after_epoch=lambda *_: epoch_done(len(trials)),
         )
 
@@ -156,10 +158,6 @@ class Trials:
         with one_thread():
             gradient = self.gradient(trial)
         return self.compute.pays_workers(gradient, trial.images, trial.targets, trial.how.batch_size, steps)
-
-
-def _batches(trial: Trial) -> set[int]:
-    return {len(part) for part in torch.arange(len(trial.images)).split(trial.how.batch_size)}
 
 
 @dataclass(frozen=True)
@@ -176,9 +174,3 @@ def _run(job: _Job) -> Outcome:
     reuse_freed_memory()
     with one_thread():
         return trials.outcome(trial, trials.trained(trial, lambda *_: job.counter.add()), job.asked)
-
-
-def _alike(trials: Sequence[Trial]) -> bool:
-    """Whether the trials can be trained in step."""
-    first = trials[0]
-    return all(trial.how == first.how and len(trial.images) == len(first.images) for trial in trials)

@@ -26,7 +26,8 @@ from limbeck.experts.coding import CODINGS, encode
 from limbeck.runtime.devices import one_thread
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import digest, read_header, read_tensors, write_tensors
-from limbeck.runtime.fingerprint import fingerprint, plain
+from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.records import Record
 
 BLOCK = 8  # the fewer, the more exact checkpoints; the more, the more is trained again after a crash
 LAST = 99_999  # epoch that can be named
@@ -91,7 +92,7 @@ def problems_of(path: Path) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Header:
+class Header(Record):
     """What a block says of its checkpoints.
 
     Args:
@@ -109,15 +110,9 @@ class Header:
     coding: str
     step_error: float = 0.0
     after: str | None = None
-    end: str = ""
-    accuracy: dict[int, float] = field(default_factory=dict)
+    end: str
+    accuracy: Mapping[int, float] = field(default_factory=dict)
     state: int | None = None
-
-    @staticmethod
-    def of(values: Mapping[str, Any]) -> "Header":
-        """The header that a file has; raises some of `UNREADABLE` where it is none."""
-        taken = {name: values[name] for name in ("epochs", "coding", "step_error", "after", "end", "state")}
-        return Header(**taken, accuracy={int(epoch): value for epoch, value in values["accuracy"].items()})
 
 
 @dataclass(frozen=True)
@@ -138,7 +133,7 @@ class Block:
     @cached_property
     def header(self) -> Header:
         """What the file says of its checkpoints."""
-        header: Header = self._opened(lambda file: self._checked(Header.of(read_header(file.metadata()))))
+        header: Header = self._opened(lambda file: self._checked(Header.from_dict(read_header(file.metadata()))))
         return header
 
     @property
@@ -201,8 +196,16 @@ def write_block(
 def write_rows(folder: Path, tensors: Mapping[str, Tensor], header: Header, generation: int) -> Block:
     """Write a block that is encoded already."""
     path = folder / f"epochs-{header.epochs[0]:04d}-{header.epochs[-1]:04d}-{generation:04d}.safetensors"
-    write_checked(path, tensors, plain(header))
+    write_checked(path, tensors, header.to_dict())
     return Block.at(path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointHeader(Record):
+    """What a point says of its epoch: the digest of θ, and accuracies by epoch, of those since the last block."""
+
+    end: str
+    accuracy: Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -218,11 +221,10 @@ class Point:
         return Point(path, int(path.stem.removeprefix("state-")))
 
     @cached_property
-    def _content(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _content(self) -> tuple[dict[str, Tensor], PointHeader]:
         try:
             tensors, header = read_tensors(self.path)
-            header["end"], header["accuracy"].items()
-            return tensors, header
+            return tensors, PointHeader.from_dict(header)
         except (OSError, *UNREADABLE) as error:
             raise broken(self.path, error) from error
 
@@ -238,15 +240,9 @@ class Point:
         return tuple(tensors[name] for name in sorted(tensors) if name != "theta")
 
     @property
-    def end(self) -> str:
-        """The digest of θ."""
-        value: str = self._content[1]["end"]
-        return value
-
-    @property
-    def accuracy(self) -> dict[int, float]:
-        """Accuracies by epoch, of those since the last block."""
-        return {int(epoch): value for epoch, value in self._content[1]["accuracy"].items()}
+    def header(self) -> PointHeader:
+        """What the file says of θ."""
+        return self._content[1]
 
 
 def write_point(
@@ -254,9 +250,8 @@ def write_point(
 ) -> Point:
     """Write what is needed to go on after `epoch`; θ itself only on demand."""
     tensors = {f"state.{number:02d}": tensor for number, tensor in enumerate(state)} | ({"theta": theta} if with_theta else {})
-    header = {"end": digest(theta), "accuracy": {str(key): value for key, value in accuracy.items()}}
     path = folder / f"state-{epoch:04d}.safetensors"
-    write_checked(path, tensors, header)
+    write_checked(path, tensors, PointHeader(end=digest(theta), accuracy=accuracy).to_dict())
     return Point.at(path)
 
 

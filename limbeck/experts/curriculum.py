@@ -16,10 +16,10 @@ Learning on a Data Diet: Finding Important Examples Early in Training", 2021, ar
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -171,26 +171,25 @@ class Scoring:
     lr: float
     batch_size: int
     augment: Augmentation
-    identity: dict[str, Any]
+    identity: Mapping[str, str]
     seed: int
 
     @property
-    def made_with(self) -> dict[str, Any]:
-        """Whoever agrees in it finds the same scores in the cache."""
-        how = {
+    def kept(self) -> Kept[dict[str, Tensor]]:
+        """Where the scores are kept: whoever agrees in all that they are made with finds the same."""
+        made_with = {
+            "format": FORMAT,
             "lr": self.lr,
             "batch_size": self.batch_size,
             "augment": self.augment.identity(),
             "networks": NETWORKS,
             "epochs": EPOCHS,
+            "network": self.network.name,
+            "measure": self.measure,
+            "images": self.identity,
+            "seed": self.seed,
         }
-        what = {"network": self.network.name, "measure": self.measure, "images": self.identity, "seed": self.seed}
-        return {"format": FORMAT, **how, **what}
-
-    @property
-    def kept(self) -> Kept[dict[str, Tensor]]:
-        """Where the scores are kept."""
-        return Kept.tensors(place("difficulty", self.made_with), self._is_sound, self.made_with)
+        return Kept.tensors(place("difficulty", made_with), self._is_sound, made_with)
 
     @property
     def how(self) -> Training:

@@ -116,11 +116,6 @@ class Counts:
     train: int
     val: int
 
-    @staticmethod
-    def of(task: ExpertTask) -> "Counts":
-        """Those of the task."""
-        return Counts(len(task.data.train), len(task.data.val))
-
 
 @dataclass(frozen=True)
 class Pace:
@@ -155,7 +150,7 @@ def forecast(task: ExpertTask, want: Want, store: TrajectoryStore | None, counts
     """
     if store is not None:
         store.to_train(want)  # refuses an imported one
-    jobs, counts = missing_jobs(want, store), counts or Counts.of(task)
+    jobs, counts = missing_jobs(want, store), counts or Counts(len(task.data.train), len(task.data.val))
     if not jobs:
         return Forecast()
     began = time.perf_counter()

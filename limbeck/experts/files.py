@@ -8,7 +8,7 @@ what the optimiser holds are written every few epochs. A training that is killed
 back, and ends with the same bits.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,17 +16,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from limbeck.experts.blocks import (
-    BLOCK,
-    BLOCK_NAME,
-    POINT_NAME,
-    UNREADABLE,
-    Block,
-    Point,
-    broken,
-    write_block,
-    write_point,
-)
+from limbeck.experts.blocks import BLOCK, BLOCK_NAME, POINT_NAME, UNREADABLE, Block, Point, broken, write_block, write_point
 from limbeck.experts.coding import CODINGS
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.files import digest, read_json
@@ -50,7 +40,7 @@ class Restart:
     epoch: int
     theta: Tensor
     state: tuple[Tensor, ...] = ()
-    accuracy: dict[int, float] = field(default_factory=dict)
+    accuracy: Mapping[int, float] = field(default_factory=dict)
     point: Point | None = None
 
 
@@ -148,7 +138,11 @@ class Shelf:
 
     def missing(self, wanted: Iterable[int], coding: str = "fp16") -> list[int]:
         """Those of the epochs `wanted` that are not held at least as exactly as by `coding`, or not from one training."""
-        return [epoch for epoch in sorted(set(wanted)) if not self._serves(self.find(epoch), coding)]
+        rank, found = CODINGS[coding].rank, {epoch: self.find(epoch) for epoch in wanted}
+        held = [
+            epoch for epoch, block in found.items() if block and CODINGS[block.header.coding].rank >= rank and self.continues(block)
+        ]
+        return sorted(found.keys() - held)
 
     def job(self, wanted: Iterable[int], coding: str) -> Job | None:
         """What to train first; None when nothing is missing."""
@@ -178,11 +172,6 @@ class Shelf:
         known = before is not None and block.header.after is not None and before.last == block.first - 1
         return not known or before.header.end == block.header.after  # type: ignore[union-attr]
 
-    def _serves(self, block: Block | None, coding: str) -> bool:
-        if block is None or CODINGS[block.header.coding].rank < CODINGS[coding].rank:
-            return False
-        return self.continues(block)
-
     def _restart_before(self, epoch: int) -> tuple[int, Point | None] | None:
         """The last exact θ before `epoch` that training can go on from: its epoch, and its point where there is one."""
         points = {point.epoch: point for point in self.points if point.epoch < epoch}
@@ -190,14 +179,14 @@ class Shelf:
         for block in self.blocks:
             if block.last < epoch and self.find(block.last) is block:
                 point = points.get(block.last)
-                whole = point is not None and len(point.state) == block.header.state and point.end == block.header.end
+                whole = point is not None and len(point.state) == block.header.state and point.header.end == block.header.end
                 if whole or block.header.state == 0:
                     candidates.append((block.last, point if whole else None))
         return max(candidates, key=lambda candidate: candidate[0], default=None)
 
     def _restart(self, epoch: int, point: Point | None) -> Restart:
         if point is not None and point.theta is not None:
-            end, theta, source = point.end, point.theta, point.path
+            end, theta, source = point.header.end, point.theta, point.path
         else:
             block = self.find(epoch)
             assert block is not None, "training goes on from what is held"
@@ -206,7 +195,7 @@ class Shelf:
             raise broken(source, ValueError("θ has changed"))
         if point is None:
             return Restart(epoch, theta)
-        return Restart(epoch, theta, point.state, point.accuracy, point)
+        return Restart(epoch, theta, point.state, point.header.accuracy, point)
 
     def _checked(self, block: Block, theta: Tensor) -> Tensor:
         if theta.shape != (self.num_parameters,):

@@ -9,7 +9,7 @@ import dataclasses
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,8 @@ def verify(store: TrajectoryStore, wants: Sequence[Want] | None = None, progress
         A line for each thing that is broken or missing; nothing where all is well.
     """
     found: list[str] = []
-    files = [path for path in sorted(store.path.glob("expert-*/*.safetensors")) if _ours(path)]
+    named = [path for path in sorted(store.path.glob("expert-*/*.safetensors")) if path.parent.name[len("expert-") :].isdigit()]
+    files = [path for path in named if BLOCK_NAME.fullmatch(path.name) or POINT_NAME.fullmatch(path.name)]
     broken: set[int] = set()
     with (progress or NoProgress()).stage("verify", len(files)) as stage:
         for path in files:
@@ -137,11 +138,6 @@ def verify(store: TrajectoryStore, wants: Sequence[Want] | None = None, progress
             lacking = sorted({epoch for want in wants for epoch in store.shelf(expert).missing(want.of(expert), want.coding)})
             found += [f"expert-{expert:04d}: epochs {text_of(lacking)} are missing"] if lacking else []
     return found if found or store.experts else ["it holds no expert"]
-
-
-def _ours(path: Path) -> bool:
-    ours = BLOCK_NAME.fullmatch(path.name) or POINT_NAME.fullmatch(path.name)
-    return bool(ours) and path.parent.name.removeprefix("expert-").isdigit()
 
 
 def _problems(store: TrajectoryStore, path: Path) -> list[str]:
@@ -183,37 +179,34 @@ class Removal:
     bytes: int
 
 
-class Pruning:
-    """Removes, or only says what would be removed.
+def prune(store: TrajectoryStore, wants: Sequence[Want], *, dry_run: bool = False) -> list[Removal]:
+    """Remove what no one of `wants` needs, or with `dry_run` only say what that would be.
 
-    Args:
-        store: to remove from.
-        wants: what must stay.
-        dry_run: remove nothing.
+    Raises:
+        UsageError: when an expert is being written, or the store cannot be written.
     """
+    pruning = _Pruning(store, wants, dry_run)
+    try:
+        # What is wanted changes first, so that no moment finds the store lacking something that was asked for.
+        for number, want in enumerate(() if dry_run else wants):
+            store.note(want, instead=number == 0)
+        for folder in sorted(path for path in store.path.glob("expert-*") if path.is_dir()):
+            pruning.expert(folder)
+    except OSError as error:
+        raise UsageError(f"PATH: {str(store.path)!r} cannot be written ({error.strerror})") from error
+    return pruning.actions
 
-    def __init__(self, store: TrajectoryStore, wants: Sequence[Want], dry_run: bool) -> None:
-        self.store, self.wants, self.dry_run = store, wants, dry_run
-        self.actions: list[Removal] = []
 
-    def run(self) -> list[Removal]:
-        """Do it, and say what was removed.
+@dataclass(frozen=True)
+class _Pruning:
+    """Removes what no one of `wants` needs of one expert after another, and notes it in `actions`."""
 
-        Raises:
-            UsageError: when an expert is being written, or the store cannot be written.
-        """
-        try:
-            # What is wanted changes first, so that no moment finds the store lacking something that was asked for.
-            if not self.dry_run:
-                for number, want in enumerate(self.wants):
-                    self.store.note(want, instead=number == 0)
-            for folder in sorted(path for path in self.store.path.glob("expert-*") if path.is_dir()):
-                self._expert(folder)
-        except OSError as error:
-            raise UsageError(f"PATH: {str(self.store.path)!r} cannot be written ({error.strerror})") from error
-        return self.actions
+    store: TrajectoryStore
+    wants: Sequence[Want]
+    dry_run: bool
+    actions: list[Removal] = field(default_factory=list)
 
-    def _expert(self, folder: Path) -> None:
+    def expert(self, folder: Path) -> None:
         if not folder.name.removeprefix("expert-").isdigit():
             return
         if self.dry_run:
@@ -288,8 +281,3 @@ class Pruning:
 
     def _note(self, path: Path, what: str, size: int) -> None:
         self.actions.append(Removal(str(path.relative_to(self.store.path)), what, size))
-
-
-def prune(store: TrajectoryStore, wants: Sequence[Want], *, dry_run: bool = False) -> list[Removal]:
-    """Remove what no one of `wants` needs; see `Pruning.run`."""
-    return Pruning(store, wants, dry_run).run()

@@ -15,7 +15,7 @@ Reading writes nothing and takes no lock, so that a store may lie on a file syst
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -34,8 +34,8 @@ N = TypeVar("N")
 Curve = list[float | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
+@dataclass(frozen=True)
+class Want(Record):
     """What a recipe reads.
 
     Args:
@@ -68,7 +68,7 @@ def want_of(settings: ExpertSettings, epochs: Sequence[int]) -> Want:
 
 
 @dataclass(frozen=True)
-class ClassScores:
+class ClassScores(Record):
     """How difficult the images of a class are: their mean score and the least, a quarter, the median, three quarters, the most."""
 
     k: int
@@ -76,6 +76,8 @@ class ClassScores:
     images: int
     mean: float
     quantiles: tuple[float, ...]
+
+    CALLED: ClassVar = {"k": "class"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,20 +100,6 @@ class Difficulty(Record):
     classes: tuple[ClassScores, ...]
     easiest: tuple[int, ...]
     hardest: tuple[int, ...]
-
-    @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> "Difficulty":
-        """What `to_dict` gives; raises a `KeyError` or `TypeError` where something is missing."""
-        known = ("measure", "networks", "epochs", "fingerprint", "images")
-        taken: dict[str, Any] = {key: values[key] for key in known} | {key: tuple(values[key]) for key in ("easiest", "hardest")}
-        rows = [(row["class"], row["name"], row["images"], row["mean"], tuple(row["quantiles"])) for row in values["classes"]]
-        return Difficulty(**taken, classes=tuple(ClassScores(*row) for row in rows))
-
-    def to_dict(self) -> dict[str, Any]:
-        """As the store writes it."""
-        held = super().to_dict()
-        rows = [{"class": row["k"], **{key: row[key] for key in row if key != "k"}} for row in held["classes"]]
-        return {**held, "classes": rows}
 
 
 @dataclass(frozen=True)
@@ -257,7 +245,7 @@ class TrajectoryStore:
 
     def wanted(self) -> list[Want]:
         """What those asked for who filled the store."""
-        return self._notes("wanted", lambda values: Want(**{**values, "epochs": tuple(values["epochs"])}))
+        return self._notes("wanted", Want.from_dict)
 
     def difficulties(self) -> list[Difficulty]:
         """What was noted of the scores that the experts' curriculum goes by; nothing without a curriculum.
@@ -279,7 +267,7 @@ class TrajectoryStore:
         """Note what the scores are that experts are trained on."""
         path = self.path / f"difficulty-{scores.fingerprint}.json"
         if not path.exists():
-            write_json(path, scores.to_dict())
+            write_json(path, scores)
 
     def _notes(self, kind: str, make: Callable[[Any], N]) -> list[N]:
         found = []

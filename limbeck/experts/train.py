@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from filelock import Timeout
@@ -35,11 +35,28 @@ from limbeck.runtime.executor import Shard
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import cache_root
 from limbeck.runtime.progress import NoProgress, Progress
+from limbeck.runtime.records import Record
 from limbeck.training.compute import Compile, Compute
 from limbeck.training.images import prepare_split
 from limbeck.training.train import Training
 
 PATIENCE = 1.0  # seconds between two looks at experts that others train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity(Record):
+    """What determines the trajectories: whoever agrees in it shares a store. Settings alone know nothing of the images."""
+
+    data: str | None = None
+    preprocessing: str | None = None
+    num_parameters: int | None = None
+    structure: str | None = None
+    network: str
+    augment: Mapping[str, Any]
+    experts: Mapping[str, Any]
+    seed: int
+
+    LEFT_OUT: ClassVar = ("data", "preprocessing", "num_parameters", "structure")
 
 
 @dataclass(frozen=True)
@@ -66,16 +83,16 @@ class ExpertTask:
     device: torch.device
     compile: Compile = "auto"
 
-    def identity(self) -> dict[str, Any]:
-        """What determines the trajectories: whoever agrees in it shares a store."""
-        return {
-            "data": self.data.fingerprint,
-            "preprocessing": self.preprocessing.kind,
-            "num_parameters": self.network.num_parameters,
+    def identity(self) -> Identity:
+        """What determines the trajectories."""
+        return dataclasses.replace(
+            made_with(self.network.name, self.settings, self.augment, self.seed),
+            data=self.data.fingerprint,
+            preprocessing=self.preprocessing.kind,
+            num_parameters=self.network.num_parameters,
             # A network that is named is known by its name; one that was given, by what it is.
-            **({} if is_foreign(self.network.name) or (own := self.network.structure) is None else {"structure": own}),
-            **made_with(self.network.name, self.settings, self.augment, self.seed),
-        }
+            structure=None if is_foreign(self.network.name) else self.network.structure,
+        )
 
     def find_store(self) -> TrajectoryStore | None:
         """The store of these experts; None where there is none yet.
@@ -83,7 +100,7 @@ class ExpertTask:
         Raises:
             UsageError: when `experts.store` holds other experts, or something else.
         """
-        identity, path, place = self.identity(), self._path(), self.settings.store
+        identity, path, place = self.identity().to_dict(), self._path(), self.settings.store
         made = (path / "metadata.json").exists()
         strange = place is not None and not made and path.exists() and not (path.is_dir() and not any(path.iterdir()))
         require(not strange, "experts.store", place, "a store, an empty folder or a new one")
@@ -95,7 +112,7 @@ class ExpertTask:
 
     def open_store(self) -> TrajectoryStore:
         """The same, made where there is none."""
-        return self.find_store() or TrajectoryStore(self._path(), self.identity(), {"source": self.data.source})
+        return self.find_store() or TrajectoryStore(self._path(), self.identity().to_dict(), {"source": self.data.source})
 
     def _path(self) -> Path:
         place = self.settings.store
@@ -107,7 +124,7 @@ class ExpertTask:
         return self.augment.cropping(self.settings.crop_ratio)
 
 
-def made_with(network: str, settings: ExpertSettings, augment: Augmentation, seed: int) -> dict[str, Any]:
+def made_with(network: str, settings: ExpertSettings, augment: Augmentation, seed: int) -> Identity:
     """The part of the identity that settings decide.
 
     How many experts and epochs there are changes no trajectory, unless the step size depends on the number of epochs; nor does how
@@ -117,12 +134,12 @@ def made_with(network: str, settings: ExpertSettings, augment: Augmentation, see
         settings = dataclasses.replace(settings, rate_epochs=settings.rate_epochs or settings.train_epochs)
     free = {"num_experts", "train_epochs", "label_experts", "dtype", "store", *unread(settings)}
     free |= {"rate"} if settings.rate == "constant" else set()  # so that stores older than rates are found
-    return {
-        "network": network,
-        "augment": augment.cropping(settings.crop_ratio).identity(),
-        "experts": {key: value for key, value in dataclasses.asdict(settings).items() if key not in free},
-        "seed": seed,
-    }
+    return Identity(
+        network=network,
+        augment=augment.cropping(settings.crop_ratio).identity(),
+        experts={key: value for key, value in dataclasses.asdict(settings).items() if key not in free},
+        seed=seed,
+    )
 
 
 def train_experts(

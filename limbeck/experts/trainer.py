@@ -74,13 +74,9 @@ class ExpertSetup:
         rest = len(self.images) % size
         return {min(size, len(self.images)), *([rest] if rest and self.pool is None else [])}
 
-    def gradient(self) -> Gradient:
-        """The gradient that experts descend along."""
-        return self.compute.gradient(self.how.loss, self.images.shape, self.steps, self.batches)
-
-    def gradient_in_step(self, count: int) -> Gradient:
-        """The same for `count` of them in step."""
-        return self.compute.gradient_in_step(self.how.loss, self.images.shape, self.steps, self.batches, count)
+    def gradient(self, count: int | None = None) -> Gradient:
+        """The gradient that experts descend along, `count` of them in step."""
+        return self.compute.gradient(self.how.loss, self.images.shape, self.steps, self.batches, count)
 
     def start(self, job: Job) -> tuple[Tensor, tuple[Tensor, ...]]:
         """θ and the optimiser's state where the job begins."""
@@ -109,7 +105,7 @@ class ExpertSetup:
             [Member(self.images, Labels(self.labels), ("expert", job.expert), self.pool) for job in jobs],
             self.how,
             seed=self.seed,
-            gradient=self.gradient_in_step(len(jobs)),
+            gradient=self.gradient(len(jobs)),
             first_epoch=jobs[0].start,
             last_epoch=jobs[0].stop,
             state=state,

@@ -175,7 +175,7 @@ def _cells(material: Subject, study: str) -> Cells:
         study,
         array_fingerprint(small.images.cpu().numpy(), small.labels.cpu().numpy()),
         [small.syn_lr, evaluator.seed, evaluator.network.name, evaluator.compile],
-        [evaluator.protocol, evaluator.augment, evaluator.full_data.record()],
+        [evaluator.protocol, evaluator.augment, evaluator.full_data.made_with],
         _fit(material).random_lr,
     )
     kept = Kept.json(cache_root() / "further" / f"{study}-{key}.json")

@@ -23,7 +23,7 @@ from limbeck.runtime.errors import UsageError
 from limbeck.runtime.plugins import FORM, is_foreign
 
 T = TypeVar("T")
-MANY = {str: "names", int: "whole numbers", float: "numbers"}
+MANY: dict[Any, str] = {str: "names", int: "whole numbers", float: "numbers", tuple[str, float]: "names with numbers"}
 _UNFIT = object()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.runtime.checked import Checked, is_data
+from limbeck.runtime.checked import Checked, is_data, kinds_of, named_by
 
 
 def plain(value: Any) -> Any:
@@ -20,8 +20,11 @@ def plain(value: Any) -> Any:
     What else a setting holds becomes a description.
     """
     if isinstance(value, Checked):
-        held = value.items()
-        return {name: plain(item) if isinstance(item, Checked) or is_data(item) else described(item) for name, item in held}
+        owner: Any = type(value)
+        named = {name for name, kind in kinds_of(owner).items() if named_by(kind)}  # of these an object is described, settings too
+        held = dict(value.items())
+        groups = {name for name, item in held.items() if isinstance(item, Checked)} - named
+        return {name: plain(item) if name in groups or is_data(item) else described(item) for name, item in held.items()}
     if hasattr(type(value), "__json__"):
         return value.__json__()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -29,9 +29,12 @@ class Record:
             value = plain(getattr(self, name))
             if name in self.AMONG:
                 found |= value
-            elif name not in self.LEFT_OUT or value not in (None, "", [], {}):
+            elif not self._is_left_out(name, value):
                 found[self.CALLED.get(name, name)] = value
         return found
+
+    def _is_left_out(self, name: str, value: Any) -> bool:
+        return name in self.LEFT_OUT and value in (None, "", [], {})
 
     def __json__(self) -> Any:
         """For `plain`."""
@@ -42,8 +45,10 @@ class Record:
         """The result of a JSON object; keys that are no fields are left aside.
 
         Raises:
-            TypeError: when a key that cannot be missing is.
+            TypeError: when it is no object, or lacks a key that cannot be missing.
         """
+        if not isinstance(held, Mapping):
+            raise TypeError(f"{held!r} is no object")
         hints = get_type_hints(cls)
         keys = {one.name: cls.CALLED.get(one.name, one.name) for one in fields(cls) if one.name not in cls.AMONG}  # type: ignore[arg-type]
         rest = {key: value for key, value in held.items() if key not in keys.values()}
@@ -64,5 +69,5 @@ def _typed(hint: Any, value: Any) -> Any:
     if origin is tuple:
         return tuple(_typed(arguments[0], item) for item in value)
     if origin is Mapping:
-        return {key: _typed(arguments[1], item) for key, item in value.items()}
+        return {arguments[0](key): _typed(arguments[1], item) for key, item in value.items()}
     return value

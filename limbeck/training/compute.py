@@ -7,7 +7,7 @@ and on a machine with more cores.
 import time
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
@@ -62,7 +62,9 @@ class Compute:
         """Whether a training of so many small steps is compiled; see `weighed`."""
         return has_values(self.device) and {"yes": True, "no": False, "auto": steps >= COMPILE_FROM_STEPS}[self.compile]
 
-    def gradient(self, loss: Loss, shape: tuple[int, int, int], steps: int, batches: Iterable[int]) -> Gradient:
+    def gradient(
+        self, loss: Loss, shape: tuple[int, int, int], steps: int, batches: Iterable[int], count: int | None = None
+    ) -> Gradient:
         """The gradient that a training descends along: compiled where that pays and works.
 
         Args:
@@ -70,18 +72,13 @@ class Compute:
             shape: of an image.
             steps: of the training, small ones (`weighed`).
             batches: sizes of batches that occur often; others are computed uncompiled.
+            count: of networks that are stacked, each with a batch of its own; None: one network.
         """
         if not self.compiles(steps):
             return Gradient(self.network, loss)
-        micro_batch = automatic_micro_batch(self.network, shape, self.device)
+        micro_batch = automatic_micro_batch(self.network, shape, self.device) if count is None else None
         # Kept for the next trainings of the process: a function compiled anew is traced anew.
-        return _compiled(_Same(self.network, shape), loss, micro_batch, tuple(sorted(set(batches))))
-
-    def gradient_in_step(self, loss: Loss, shape: tuple[int, int, int], steps: int, batches: Iterable[int], count: int) -> Gradient:
-        """The same for `count` networks that are stacked, each with a batch of its own."""
-        if not self.compiles(steps):
-            return Gradient(self.network, loss)
-        return _compiled(_Same(self.network, shape), loss, None, tuple(sorted(set(batches))), count)
+        return _compiled(_Same.of(self.network, shape), loss, micro_batch, tuple(sorted(set(batches))), count)
 
     def pays_workers(self, gradient: Gradient, images: Images, targets: Targets, batch: int, steps: int) -> bool:
         """Whether trainings of so many steps in all take long enough for workers, by the time of a few of them."""
@@ -116,26 +113,20 @@ class Compute:
 class _Same:
     """A network that equals every other of the same name, image shape, structure and device."""
 
-    network: FlatNetwork
+    network: FlatNetwork = field(compare=False)
+    name: str
     shape: tuple[int, int, int]
+    structure: str
+    device: torch.device
 
-    def __hash__(self) -> int:
-        return hash(self._key())
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self._key() == other._key()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.network.module.parameters()).device
-
-    def _key(self) -> tuple[str, tuple[int, int, int], str, str]:
-        return self.network.name, self.shape, self.network.structure or str(self.network.module), str(self.device)
+    @staticmethod
+    def of(network: FlatNetwork, shape: tuple[int, int, int]) -> "_Same":
+        structure = network.structure or str(network.module)
+        return _Same(network, network.name, shape, structure, next(network.module.parameters()).device)
 
 
 @cache
-def _compiled(same: _Same, loss: Loss, micro_batch: int | None, batches: tuple[int, ...], count: int | None = None) -> Gradient:
+def _compiled(same: _Same, loss: Loss, micro_batch: int | None, batches: tuple[int, ...], count: int | None) -> Gradient:
     """The compiled gradient, of `count` stacked networks or of one, called once for every size; uncompiled where that fails."""
     network, draws = same.network, torch.Generator().manual_seed(0)
     keep_compiled_code()

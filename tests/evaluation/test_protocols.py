@@ -1,5 +1,6 @@
 """The named protocols against the published settings (PAPER § 8), and protocols from files."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from limbeck.evaluation.settings import EvalSettings
 from limbeck.losses import Divergence, cross_entropy, soft_cross_entropy
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.fingerprint import plain
 from limbeck.training.optimisers import AdamW, Sgd
 from limbeck.training.train import Training
 from limbeck.views import Views
@@ -79,6 +81,18 @@ def test_settings_replace_epochs_and_batches() -> None:
     assert resolve(EvalSettings()) == PROTOCOLS["dd"]
 
 
+def test_a_protocol_is_checked_wherever_it_is_made() -> None:
+    with pytest.raises(UsageError, match=r"^protocol.epochs: 2.5 is not a whole number$"):
+        Protocol(name="mine", epochs=2.5)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="^protocol.momentum: 1 is not in "):
+        dataclasses.replace(PROTOCOLS["dd"], momentum=1)
+
+
+def test_a_given_protocol_is_described_in_settings() -> None:
+    said = plain(EvalSettings(protocol=PROTOCOLS["kd"]))["protocol"]
+    assert said.startswith("limbeck.evaluation.protocols:Protocol(name='kd', version=1, labels='teacher', ")
+
+
 def test_a_protocol_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("base: kd\nversion: 4\nlr: 1\nbatch_size: null\nlr_factors: {VGG11: 0.5}\ncrop_scale: [0.2, 1]\nmix: mixup\n")
@@ -98,8 +112,13 @@ def test_a_protocol_from_a_file(tmp_path: Path) -> None:
         ("base: best", "protocol.base: 'best' is not one of dd, "),
         ("labels: own", "protocol.labels: 'own' is not one of stored, hard, teacher"),
         ("patches: 2", "protocol.augment: 'set' is not views"),
-        ("crop_scale: [0, 1]", "protocol.crop_scale: [0.0, 1.0] is not two shares"),
-        ("lr_factors: {A: -1}", "protocol.lr_factors: {'A': -1} is not names"),
+        ("crop_scale: [0, 1]", "protocol.crop_scale: [0, 1] is not two shares"),
+        ("lr_factors: {A: -1}", "protocol.lr_factors: [('A', -1)] is not names of networks with factors above 0"),
+        ("lr_factors: {A: B}", "protocol.lr_factors: [('A', 'B')] is not a list of names with numbers"),
+        ("lr_factors: 2", "protocol.lr_factors: 2 is not a list of names with numbers"),
+        ("crop_scale: 1", "protocol.crop_scale: 1 is not a list of 2 numbers"),
+        ("batch_size: 0", "protocol.batch_size: 0 is not at least 1, or null"),
+        ("base: [dd]", "protocol.base: ['dd'] is not one of dd, "),
         ("lr: .nan", "protocol.lr: nan is not above 0"),
         ("- 1", "is not a file of keys with values"),
         ("a: [", "cannot be read"),

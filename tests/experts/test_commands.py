@@ -36,7 +36,9 @@ def path(tmp_path: Path) -> Path:
     settings = load_recipe("scenes")
     network = flat_network("ConvNetD1-w4", (3, 8, 8), 10)
     made = made_with(settings.network, settings.experts, augmentation_of(settings.augment), settings.seed)
-    store = TrajectoryStore(tmp_path / "store", {"num_parameters": network.num_parameters, **made}, {"source": "scenes:easy"})
+    store = TrajectoryStore(
+        tmp_path / "store", {"num_parameters": network.num_parameters, **made.to_dict()}, {"source": "scenes:easy"}
+    )
     for expert in range(8):
         draws = torch.Generator().manual_seed(expert)
         thetas = {epoch: torch.randn(network.num_parameters, generator=draws) for epoch in range(9)}

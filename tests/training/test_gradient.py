@@ -69,7 +69,7 @@ def test_compiled_and_stacked_equals_plain() -> None:
     compute = Compute(network, torch.device("cpu"), "yes")
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "training could not be compiled")
-        found = compute.gradient_in_step(soft_cross_entropy, (3, 8, 8), 1, {4}, 3)
+        found = compute.gradient(soft_cross_entropy, (3, 8, 8), 1, {4}, 3)
     assert found.compile
     expected = torch.stack([Gradient(network, soft_cross_entropy)(*each) for each in zip(thetas, x, y, strict=True)])
     assert (found(thetas, x, y) - expected).norm() / expected.norm() < 1e-4
@@ -84,7 +84,7 @@ def test_what_cannot_be_compiled_in_step_runs_uncompiled(monkeypatch: pytest.Mon
     monkeypatch.setattr(gradient_module, "compiled", lambda function: refuses)
     network = flat_network("ConvNetD1-w5", (3, 8, 8), 10)
     with pytest.warns(UserWarning, match="training could not be compiled and runs uncompiled: RuntimeError"):
-        found = Compute(network, torch.device("cpu"), "yes").gradient_in_step(soft_cross_entropy, (3, 8, 8), 1, {4}, 2)
+        found = Compute(network, torch.device("cpu"), "yes").gradient(soft_cross_entropy, (3, 8, 8), 1, {4}, 2)
     assert not found.compile
 
 
