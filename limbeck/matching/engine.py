@@ -138,8 +138,9 @@ def prepare(
         return _step(problem, settings, decided), adjoint, decided
     decided = arrangement or decide(problem, adjoint, settings)
     step = _step(problem, settings, decided)
-    if decided.compiled and not _compile(problem, adjoint, step, progress, decided.kept):
-        decided = replace(decided, compiled=False, kept=0, lanes=1)
+    # Not every compiler does without Python's lock: then one micro-batch after the other, and at last uncompiled.
+    while decided.compiled and not _compile(problem, adjoint, step, progress, decided.kept):
+        decided = replace(decided, lanes=1) if decided.lanes > 1 else replace(decided, compiled=False, kept=0)
         step = _step(problem, settings, decided)
     if arrangement is None:
         decided = _fitted(problem, adjoint, settings, decided, progress)
@@ -199,8 +200,9 @@ def _compile(problem: Problem, adjoint: WalkBack, step: StudentStep, progress: P
                     step.pullback(theta, x, y, direction, held)
                     stage.advance()
         except Exception as error:  # noqa: BLE001 (a compiler fails in many ways, and none may stop the run)
-            warnings.warn(f"the step could not be compiled and runs uncompiled: {type(error).__name__}", stacklevel=2)
-            progress.say(f"warning: the step could not be compiled and runs uncompiled ({type(error).__name__})")
+            then = "runs uncompiled" if step.lanes == 1 else "is compiled for one micro-batch after the other"
+            warnings.warn(f"the step could not be compiled and {then}: {type(error).__name__}", stacklevel=2)
+            progress.say(f"warning: the step could not be compiled and {then} ({type(error).__name__})")
             return False
     return True
 

@@ -182,6 +182,27 @@ def test_no_compiler_is_a_warning_and_the_same_gradient(monkeypatch):
     assert torch.equal(iteration(case, step, adjoint).images, iteration(case, plain, exact).images)
 
 
+def test_a_compiler_that_cannot_do_lanes_does_one_micro_batch_after_the_other(monkeypatch):
+    compile = torch.compile
+
+    def broken_outside_the_lock(function, **options):
+        def call(*arguments):
+            raise RuntimeError("no C++ wrapper")
+
+        whole = compile(function, fullgraph=True, dynamic=False, backend="eager")
+        return call if options["options"].get("cpp_wrapper") else whole
+
+    monkeypatch.setattr(torch, "compile", broken_outside_the_lock)
+    monkeypatch.setattr("limbeck.matching.engine.automatic_lanes", lambda *arguments: 2)
+    case = problem()
+    with pytest.warns(UserWarning, match="could not be compiled and is compiled for one micro-batch after the other"):
+        step, adjoint, decided = prepare(case, Exact(), EngineSettings(compile="yes"), NoProgress())
+    assert (decided.compiled, decided.lanes, decided.micro_batch, decided.kept) == (True, 1, 6, 3)
+    plain, exact, _ = prepare(case, Exact(), EngineSettings(compile="no"), NoProgress())
+    found, expected = iteration(case, step, adjoint).images, iteration(case, plain, exact).images
+    assert (found - expected).norm() < 1e-4 * expected.norm()
+
+
 @pytest.mark.slow
 def test_a_budget_decides_how_many_steps_are_kept():
     """Kept steps fill what the budget leaves, and the gradient is that of any other split."""
