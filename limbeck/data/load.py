@@ -1,6 +1,7 @@
 """`load_data`: whatever `data.source` names or is, as an `ImageSet`."""
 
 import inspect
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from limbeck.runtime.plugins import NAMED, blamed, imported
 from limbeck.runtime.progress import NoProgress, Progress
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+DESCRIBED = re.compile(r"[\w.]+:[\w.<>]+\(.*\)")  # what settings say of an object
 
 
 def load_data(settings: DataSettings, progress: Progress = NoProgress(), wanted: Wanted | None = None) -> ImageSet:
@@ -70,6 +72,8 @@ def load_data(settings: DataSettings, progress: Progress = NoProgress(), wanted:
         if isinstance(found, str):
             return replace(load_data(replace(settings, source=found), progress, wanted), source=source)
         return replace(load_object(found, settings, progress), source=source)
+    if DESCRIBED.fullmatch(source):
+        raise UsageError(f"data.source: the images were an object in Python, {source}; name them, on a command with --data SOURCE")
     raise _refusal(source, "not there")
 
 

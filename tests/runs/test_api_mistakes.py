@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import limbeck
+from limbeck.cli.main import main
 from limbeck.networks.flat import flat_network
 from tests.runs.test_api import DATA, FEW, SIZES, TEST, TRAIN, Small, run
 
@@ -226,3 +228,15 @@ def test_experts_take_keys_in_full(caplog: pytest.LogCaptureFixture, tmp_path: P
         store = limbeck.train_experts(DATA, Small, **{"experts.train_epochs": 2}, num_experts=1)
     assert store.held(0) == [0, 1, 2]
     assert copy.deepcopy(store).path == store.path
+
+
+def test_a_run_on_an_object_says_how_to_name_its_images_and_that_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("random", network="ConvNetD2-w4", output=tmp_path / "run")
+    quick = ["eval.epochs=1", "eval.full_epochs=1", "eval.seeds=2", "eval.random_lr=0.01"]
+    assert main(["evaluate", str(tmp_path / "run"), *quick]) == 2
+    assert re.fullmatch(
+        r"limbeck: error: data.source: the images were an object in Python, .*--data SOURCE", capsys.readouterr().err.strip()
+    )
+    np.savez(tmp_path / "same.npz", x_train=TRAIN.images, y_train=TRAIN.labels, x_test=TEST.images, y_test=TEST.labels)
+    assert main(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "same.npz"), *quick]) == 0
+    assert main(["report", str(tmp_path / "run")]) == 0
