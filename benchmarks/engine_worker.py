@@ -9,7 +9,6 @@ X and Y are noise, η = 0.01, with all augmentations and a quarter of the parame
 """
 
 import json
-import os
 import sys
 import time
 from collections import Counter
@@ -33,7 +32,6 @@ from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.devices import repeatable
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.fingerprint import encodable
-from limbeck.runtime.kept import cache_root
 from limbeck.runtime.memory import measure, peak_memory, reuse_freed_memory
 from limbeck.runtime.random import generator
 
@@ -192,7 +190,6 @@ def main() -> None:
 
 
 def _set_up(problem: Problem, tf32: bool) -> torch.device:
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "compiled"))
     torch.set_num_threads(problem.threads)
     device = torch.device(problem.device)
     repeatable(device, tf32)

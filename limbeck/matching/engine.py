@@ -23,7 +23,6 @@ from limbeck.matching.settings import EngineSettings, Precision
 from limbeck.matching.steps import StudentStep
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_lanes, automatic_micro_batch, largest_activation
-from limbeck.runtime.compiling import keep_compiled_code
 from limbeck.runtime.devices import SLOW_BF16, fast_bf16, has_values, on_gpu, resolve_device
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.lanes import lanes
@@ -179,7 +178,6 @@ def _compile(problem: Problem, adjoint: WalkBack, step: StudentStep, progress: P
     """Call every function that the walk will use once for every size of a micro-batch; whether that went well."""
     if not has_values(problem.device):
         return True  # nothing runs there that could be compiled
-    keep_compiled_code()
     torch.compiler.reset()  # its limit on recompilations counts over all networks of a process
     sizes = sorted({size for batch in problem.batches for size in step.sizes(batch)})
     walked = adjoint.steps_back(problem.steps)

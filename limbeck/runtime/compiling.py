@@ -1,12 +1,17 @@
 """How functions of tensors are compiled here."""
 
 import os
+import platform
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch._dynamo
 
+from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import cache_root
 
 LIMIT = 64
@@ -22,6 +27,7 @@ def compiled(function: Callable[..., Any], cuda_graphs: bool = True, side_by_sid
         cuda_graphs: whether it may become one.
         side_by_side: for the CPU, so that several threads can be in it at once: outside Python's lock.
     """
+    keep_compiled_code()
     # Eight graphs of one function are torch's limit, and one function here serves all networks and sizes of a process.
     for limit in ("recompile_limit", "cache_size_limit"):  # its name since torch 2.7, and before
         if getattr(torch._dynamo.config, limit, LIMIT) < LIMIT:
@@ -35,5 +41,21 @@ def compiled(function: Callable[..., Any], cuda_graphs: bool = True, side_by_sid
 
 
 def keep_compiled_code() -> None:
-    """Have compiled code kept in our cache, so that the next process finds it, unless the user has named another place."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_root() / "compiled"))
+    """Have compiled code kept in our cache, or where the user has named another place, so that the next process finds it.
+
+    Every kind of processor has a folder there. Torch finds a compiled graph again by its code and versions alone: what was written
+    for AVX-512 would be taken on a processor with AVX2, or where `ATEN_CPU_CAPABILITY` asks for that, and give wrong numbers.
+    """
+    place = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or cache_root() / "compiled")
+    if place.name != processor():
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(place / processor())
+
+
+@cache
+def processor() -> str:
+    """A name for the instructions that compiled code may use here."""
+    known = platform.processor() or platform.machine()
+    with suppress(OSError, StopIteration), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+        known = next(line for line in lines if line.lower().startswith(("flags", "features")))
+    capability = torch.backends.cpu.get_cpu_capability().lower().replace(" ", "-")
+    return f"{capability}-{fingerprint(sorted(known.split()))[:8]}"

@@ -15,7 +15,6 @@ import torch
 
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_micro_batch, output_sizes, sizes
-from limbeck.runtime.compiling import keep_compiled_code
 from limbeck.runtime.devices import has_values, on_gpu, one_thread
 from limbeck.runtime.executor import cores
 from limbeck.runtime.memory import free_memory
@@ -129,7 +128,6 @@ class _Same:
 def _compiled(same: _Same, loss: Loss, micro_batch: int | None, batches: tuple[int, ...], count: int | None) -> Gradient:
     """The compiled gradient, of `count` stacked networks or of one, called once for every size; uncompiled where that fails."""
     network, draws = same.network, torch.Generator().manual_seed(0)
-    keep_compiled_code()
     known = frozenset(size for batch in batches for size in sizes(batch, micro_batch))
     gradient = Gradient(network, loss, True, micro_batch, known)
     try:
