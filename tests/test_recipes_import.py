@@ -10,7 +10,8 @@ from limbeck.cli.command import Parser
 from limbeck.cli.recipes import COMMAND
 from limbeck.experts.trainer import rate_of
 from limbeck.recipes import key_types, load_recipe
-from limbeck.recipes_import import NAMES, Imported, guess, import_recipe, import_values
+from limbeck.recipes_import.names import NAMES
+from limbeck.recipes_import.translate import Imported, guess, import_recipe, import_values
 from limbeck.runtime.errors import UsageError
 
 EDF = """
