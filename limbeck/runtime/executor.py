@@ -116,9 +116,7 @@ def side_by_side(function: Callable[[J], R], jobs: Sequence[J], processes: int) 
     yield from (done[number] for number in range(len(jobs)))
 
 
-def _numbered(
-    places: dict[str, str | None], function: Callable[[J], R], number: int, job: J
-) -> tuple[int, tuple[R, list[Notice]]]:
+def _numbered(places: dict[str, str | None], function: Callable[[J], R], number: int, job: J) -> tuple[int, tuple[R, list[Notice]]]:
     # A process that stayed from earlier jobs keeps things where this one does (`kept.elsewhere`).
     put_environment(places)
     return number, watched(function, job)
