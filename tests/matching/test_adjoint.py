@@ -311,6 +311,24 @@ def test_every_permutation_is_used_up() -> None:
     assert [len(draw.index) for draw in draw_steps((7, 3, 8, 8), 100, 2, Dsa(), 5, 2)] == [7, 7]
 
 
+@pytest.mark.parametrize(("count", "batch_syn"), [(7, 3), (7, 2), (50, 16), (6, 3), (5, 9)])
+def test_the_small_chunk_may_come_first(count: int, batch_syn: int) -> None:
+    """As of a list of chunks that is emptied from its end; without a small one nothing changes."""
+    first, last = (
+        [draw.index for draw in draw_steps((count, 3, 8, 8), batch_syn, 9, Dsa(), 5, 2, one)] for one in ("first", "last")
+    )
+    popped: list[int] = []
+    while len(popped) < 9:
+        popped += [len(chunk) for chunk in reversed(torch.arange(count).split(min(batch_syn, count)))]
+    assert [len(index) for index in first] == popped[:9]
+    used, all_first, all_last = min(9, -(-count // min(batch_syn, count))), torch.cat(first), torch.cat(last)
+    assert sorted(torch.cat(first[:used]).tolist()) == list(range(count))
+    if count % min(batch_syn, count) == 0:
+        assert torch.equal(all_first, all_last)
+    else:
+        assert torch.equal(all_first[:count], all_last[:count])  # the same permutation, cut elsewhere
+
+
 def test_compiled_equals_plain() -> None:
     case = Case("ConvNetD1-w4", batch_syn=7, steps=3)
     plain = case.gradients(Exact(), KeepAll())

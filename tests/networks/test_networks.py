@@ -23,7 +23,6 @@ def test_the_published_convnet_has_its_published_size() -> None:
         == 128 * 27 + 128 + 4 * (128 * 1152 + 128) + 5 * 256 + 128 * 16 * 10 + 10
     )
 
-
     # MNIST's, whose 28×28 become 32×32: 9·128 + 128 in the first block, and the head as for CIFAR-10.
     assert flat_network("ConvNetD3", (1, 28, 28), 10).num_parameters == 317_706
 

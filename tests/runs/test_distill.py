@@ -271,6 +271,8 @@ def test_the_workspace_hands_out_what_the_settings_say(tmp_path: Path) -> None:
     module = workspace.map_network
     last = workspace.experts.read(0, made.experts.train_epochs)
     assert torch.equal(torch.cat([value.flatten() for value in module.parameters()]), last)
+    assert workspace.evaluator().factor == 1  # of 16×16 pixels
+    assert Workspace(settings(rded__factor="2"), NoProgress()).evaluator().factor == 2
     all_of_them = Workspace(settings(), NoProgress()).initial()
     assert not torch.equal(workspace.initial().labels, all_of_them.labels)
 
