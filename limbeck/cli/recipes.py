@@ -131,7 +131,7 @@ def run_import(arguments: Namespace) -> Imported:
     from tempfile import TemporaryDirectory
 
     from limbeck.recipes import load_recipe
-    from limbeck.recipes_import import import_recipe
+    from limbeck.recipes_import.translate import import_recipe
 
     output = None if arguments.output is None else Path(arguments.output)
     if output is not None and (output.suffix not in (".yaml", ".yml") or output.exists()):

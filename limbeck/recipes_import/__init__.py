@@ -1,0 +1,1 @@
+"""The research code's YAML files as recipes."""
