@@ -4,8 +4,8 @@ A trajectory method is a composition of the same parts:
 
     mtt     uniform start epochs, hard labels, real images                   Cazenavette et al., 2022, arXiv:2203.11932
     ftd     mtt on experts trained by GSAM, X averaged over iterations       Du et al., 2023, arXiv:2211.11004
-    tesla   mtt with λ taken as constant; with labels=soft on an expert's
-            softmax outputs                                                  Cui et al., 2023, arXiv:2211.10586
+    tesla   mtt with λ taken as constant; with labels=soft on the target
+            checkpoint's softmax outputs, anew in each iteration             Cui et al., 2023, arXiv:2211.10586
     datm    start epochs from early to late, learned soft labels,
             images that experts classify correctly                           Guo et al., 2024, arXiv:2310.05773
     pad     datm on experts trained from easy to difficult images,
@@ -50,7 +50,7 @@ METHODS: Mapping[str, Method] = {
     "edf": trajectories({}),
     "pad": trajectories(PAD),
     "datm": trajectories(PLAIN),
-    "tesla": trajectories({**MTT, "engine.kind": "tesla"}),
+    "tesla": trajectories({**MTT, "engine.kind": "tesla", "match.relabel": True}),
     "ftd": trajectories(FTD),
     "mtt": trajectories(MTT),
     "dsa": Method(make="limbeck.methods.gradient_matching:dsa", preset={**REAL, "outer.lr_img": 0.1}),
