@@ -42,6 +42,7 @@ from limbeck.training.images import Images, LazyImages, TensorImages, prepare_sp
 from limbeck.training.train import logits_of
 
 LEAST_SYN_LR, GREATEST_SYN_LR = 1e-6, 1e38  # as `outer.syn_lr_init`
+SHOWN = 3  # classes that a warning names
 
 
 @dataclass(frozen=True)
@@ -133,19 +134,26 @@ class Initial:
         labels = torch.from_numpy(self.data.train.labels)
         correct = logits.argmax(2) == labels
         chosen = []
-        for k, order in enumerate(class_orders(self.data.train, self.data.num_classes, self.seed, "initial")):
+        for order in class_orders(self.data.train, self.data.num_classes, self.seed, "initial"):
             right = correct[:, order]
             # The first expert that is right about an image ranks it; images that none is right about come last.
             rank = torch.where(right.any(0), right.int().argmax(0), len(right))
             picked = order[rank.sort(stable=True).indices[: self.ipc]]
-            wrong, name = int((~correct[:, picked].any(0)).sum()), self.data.class_names[k]
-            if wrong:
-                self.progress.say(
-                    f"warning: no expert classifies {wrong} of the {self.ipc} initial images of class {name!r} correctly"
-                )
             chosen.append(picked)
         index = torch.cat(chosen)
+        self._say_unknown(~correct[:, index].any(0), labels[index])
         return index, _voted(logits[:, index], labels[index])
+
+    def _say_unknown(self, unknown: Tensor, classes: Tensor) -> None:
+        """Say of how many of the images chosen, bools (n,), no expert knows the class, and which classes have most of them."""
+        counts = torch.bincount(classes[unknown], minlength=self.data.num_classes)
+        found = counts.argsort(descending=True, stable=True)[: int((counts > 0).sum())].tolist()
+        if not found:
+            return
+        shown = ", ".join(f"{self.data.class_names[k]!r} {int(counts[k])}" for k in found[:SHOWN])
+        rest = ", …" if len(found) > SHOWN else ""
+        total = f"{int(unknown.sum())} of the {len(unknown)} initial images, in {len(found)} of {self.data.num_classes} classes"
+        self.progress.say(f"warning: no expert classifies {total}, correctly ({shown}{rest})")
 
 
 class Initialisation(ABC):
