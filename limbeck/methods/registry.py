@@ -25,7 +25,8 @@ from limbeck.runtime.errors import require
 from limbeck.runtime.plugins import FORM, imported, is_foreign
 
 # Presets say what is the method's own even where that is the default, because a recipe of another method gives way to them.
-ITSELF: dict[str, Any] = {"outer.ema_decay": None}  # X, not its average
+# X, not its average, is evaluated; EDF alone shifts images by up to a quarter of their side, when it distils and when it evaluates.
+ITSELF: dict[str, Any] = {"outer.ema_decay": None, "augment.crop_ratio": 0.125}
 PLAIN: dict[str, Any] = {**ITSELF, "match.criterion": "none", "enhance.weighting": "none"}
 HARD: dict[str, Any] = {"labels": "hard", "outer.lr_label": 0.0}
 REAL: dict[str, Any] = {**PLAIN, **HARD, "init": "real", "outer.lr_lr": 0.0, "outer.img_momentum": 0.5}
