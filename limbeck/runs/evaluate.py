@@ -30,7 +30,7 @@ from limbeck.runs.record import Measured, final_seeds, measure, networks_of, rec
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError, require
-from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.fingerprint import fingerprint, plain
 from limbeck.runtime.kept import cache_root, lock
 from limbeck.runtime.progress import NoProgress, Progress
 
@@ -134,6 +134,7 @@ class _Set:
             path, name = Path(entry), str(entry)
             entry = read_set(path, data, preprocessing, options=options.foreign)
         notes = [*entry.metadata.get("assumed", ()), *check_fit(entry, data, preprocessing)]
+        notes += _other_augmentation(entry, workspace.settings)
         return cls(name, path, entry, notes, {})
 
     def evaluator(self, workspace: Workspace, network: FlatNetwork) -> Evaluator:
@@ -204,6 +205,18 @@ class _Set:
             DistilledSet.append_evaluation(self.path, kept)
         except OSError as error:
             progress.say(f"warning: {self.path} could not be written to ({error.strerror}); the result is not noted there")
+
+
+def _other_augmentation(held: DistilledSet, settings: DistillSettings) -> list[str]:
+    """What the set was distilled under, where that is not what it is evaluated under, which all sets and random images share."""
+    stored = held.metadata.get("settings")
+    made = stored.get("augment") if isinstance(stored, Mapping) else None
+    if not isinstance(made, Mapping):
+        return []
+    pairs = {key: (made.get(key, now), now) for key, now in plain(settings.augment).items()}
+    return [
+        f"augmentation: made with augment.{key}={was!r}, evaluated with {now!r}" for key, (was, now) in pairs.items() if was != now
+    ]
 
 
 def _say_notes(sets: Sequence[_Set], progress: Progress) -> None:
