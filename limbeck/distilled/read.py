@@ -6,15 +6,16 @@
     a folder with labels.npz, classes.json     what `limbeck export --to folder` wrote
     a folder of class folders                  images with hard labels
     an .npz file                               what `limbeck export --to npz` wrote, or `images` and `labels`
-    a .pt file                                 tensors (`distilled.formats`)
+    a .pt file                                 tensors (`distilled.formats`), of images_best.pt with those beside it
 
-What neither a file nor an option says is assumed (`distilled.interpret`), and the set's metadata say so.
+What neither a file nor an option says is assumed (`distilled.interpret`), and the set's metadata say so. A step size that nobody
+says is none of the set's own: whoever trains on the set chooses one.
 """
 
 import hashlib
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, cast
@@ -32,12 +33,14 @@ from limbeck.data.registry import known_names
 from limbeck.distilled.about import About, read_about
 from limbeck.distilled.export import folder_names
 from limbeck.distilled.formats import (
+    BEST,
     FLOATS,
     Raw,
     array_names,
     best_files,
     check_room,
     json_values,
+    load,
     names_of,
     read_arrays,
     read_best,
@@ -56,7 +59,9 @@ from limbeck.runtime.errors import one_line
 from limbeck.runtime.executor import spread
 
 FORMS = "a saved distilled set, a folder of images or with images_best.pt, an .npz and a .pt file are accepted"
-SYN_LR = 0.01
+SYN_LR = 0.01  # where nobody says one
+# Of the metadata: how the step size was come by where the set did not learn it. `assumed` is nobody's; others are in `ORIGINS`.
+STEP_SIZE = "step_size"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +74,7 @@ class ForeignOptions(Checked):
         labels: what labels are: `logits`, `probabilities` or `hard`; `auto` decides by their values.
         class_order: the names of the classes in the order in which labels, or sorted class folders, count them; None takes that of
             the data.
-        syn_lr: η; None takes 0.01.
+        syn_lr: η where no file says it; None leaves it to whoever trains on the set.
         resize: bring images of another size to that of the data, instead of refusing them.
     """
 
@@ -93,7 +98,8 @@ def read_set(
 
     Returns:
         The set. Unless it was saved by Limbeck, its metadata are `method` (None), `origin` (`name` of the path, `kind`, `sha256` of
-        the file, or of the lines that `sha256sum` prints for several) and `assumed`, a list of sentences.
+        the file, or of the lines that `sha256sum` prints for several), `assumed`, a list of sentences, and, where no file says the
+        step size, `step_size`: `given` by the options or `assumed` to be 0.01.
 
     Raises:
         UsageError: when the path is none of these, a file is broken, hostile or leaves a doubt, or classes or size are not those of
@@ -123,18 +129,28 @@ class _Reading:
     preprocessing: Preprocessing
     options: ForeignOptions
     assumed: list[str] = field(default_factory=list)
+    step_size: dict[str, str] = field(default_factory=dict)
 
     def folder(self) -> DistilledSet:
         if best_files(self.path):
-            raw, files = read_best(self.path)
-            about, notes = read_about(self.path)
-            self.assumed.extend(notes)
-            return self.exported_research(raw, files, about) if about else self.understood("folder of .pt files", raw, files)
+            return self.best()
+        if inner := [folder for folder in self.folders() if best_files(folder)]:
+            if len(inner) > 1:
+                raise refusal(self.path, f"holds sets in {shown(folder.name for folder in inner)}; give one of these folders")
+            return replace(self, path=inner[0]).folder()
         if (self.path / "labels.npz").exists() or (self.path / "classes.json").exists():
             return self.exported_folder()
         return self.class_folders()
 
+    def best(self, images_file: Path | None = None) -> DistilledSet:
+        raw, files = read_best(self.path, images_file)
+        about, notes = read_about(self.path)
+        self.assumed.extend(notes)
+        return self.exported_research(raw, files, about) if about else self.understood("folder of .pt files", raw, files)
+
     def pt(self) -> DistilledSet:
+        if BEST.fullmatch(self.path.name) and isinstance(load(self.path), Tensor):  # labels and η lie in files beside it
+            return replace(self, path=self.path.parent).best(self.path)
         return self.understood(".pt file", read_pt(self.path), [self.path])
 
     def npz(self) -> DistilledSet:
@@ -244,7 +260,7 @@ class _Reading:
                 set=SmallSet(images, labels, classes, syn_lr, cast(Kind, kind)),
                 preprocessing=preprocessing or self.preprocessing,
                 class_names=class_names or self.data.class_names,
-                metadata={"method": None, "origin": origin, "assumed": self.assumed},
+                metadata={"method": None, "origin": origin, "assumed": self.assumed, **self.step_size},
             )
             held.try_inverse()
             return held
@@ -262,8 +278,10 @@ class _Reading:
     def chosen_rate(self, stated: float | None) -> float:
         """η: what the file says, else what the options say, else 0.01."""
         asked = self.options.syn_lr
+        if stated is None:
+            self.step_size[STEP_SIZE] = "assumed" if asked is None else "given"
         if stated is None and asked is None:
-            self.assumed.append(f"the step size is taken to be {SYN_LR}: no file says it")
+            self.assumed.append("no file says the step size: it has none of its own")
         if stated is not None and asked not in (None, stated):
             self.assumed.append(f"the step size {stated:.6g} in the file is taken, not the {asked:.6g} that was given")
         return stated or asked or SYN_LR

@@ -11,6 +11,7 @@ from limbeck.runtime.errors import require
 Criteria = Literal["loss", "random", "uniform", "first", "middle", "last", "none"]
 Distances = Literal["squared", "cosine"]
 Kind = Literal["exact", "unroll", "tesla", "truncated"]
+SmallChunk = Literal["first", "last"]
 Precision = Literal["fp32", "tf32", "bf16"]
 Wanted = Literal["auto", "fp32", "tf32", "bf16"]
 
@@ -41,6 +42,8 @@ class MatchSettings(Checked):
         syn_steps: T, student steps per iteration.
         expert_epochs: M, epochs that the target lies ahead.
         batch_syn: B, synthetic images per student step; None, or more than there are, takes all.
+        small_chunk: where B does not divide their number, which chunk of a permutation is the smaller one: `last`, or `first`, as
+            the field's releases have it.
         criterion: which parameters are dropped: `loss`, those of lowest loss (Common Pattern Dropout); `random`, any; `uniform`,
             any, the same share of every layer; `first` (PAD's masking by depth), `middle`, `last`, whole layers until the share
             is reached, the last of them in part; `none` keeps all. A layer is a module that owns parameters. Or a criterion of
@@ -52,6 +55,8 @@ class MatchSettings(Checked):
             one of one's own.
         loss: ℓ(logits, y) of a student step, a mean over the batch that can be differentiated twice: `auto`, cross-entropy with
             `labels`, or one of one's own, for logits or one-hot rows y as `labels` has them.
+        relabel: soft labels are not learned, but in every iteration what the target checkpoint says of the images (TESLA, whose
+            own this is); `outer.lr_label` is 0 then.
         match_norm: rescale ∇X to the norm it has without Common Pattern Dropout and Discriminative Area Enhancement.
     """
 
@@ -59,11 +64,13 @@ class MatchSettings(Checked):
     syn_steps: Count = 40
     expert_epochs: Count = 2
     batch_syn: Count | None = None
+    small_chunk: SmallChunk = "last"
     criterion: Named[Criteria] = "loss"
     drop_ratio: Share = Chosen(0.0)
     drop_side: Literal["low", "high"] = "low"
     distance: Named[Distances] = "squared"
     loss: Named[Literal["auto"]] = "auto"
+    relabel: bool = False
     match_norm: bool = False
 
 

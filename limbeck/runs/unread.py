@@ -11,8 +11,8 @@ from limbeck.methods.method import Method
 from limbeck.methods.registry import METHODS, known, name_of
 from limbeck.runs.settings import DistillSettings
 
-STUDENT = ("schedule.*", *(f"match.{name}" for name in ("syn_steps", "expert_epochs", "batch_syn", "distance", "loss")))
-STUDENT += ("engine.kind", "engine.last_steps")
+OF_STEPS = ("syn_steps", "expert_epochs", "batch_syn", "small_chunk", "distance", "loss", "relabel")
+STUDENT = ("schedule.*", *(f"match.{name}" for name in OF_STEPS), "engine.kind", "engine.last_steps")
 # Of the outer loop's keys a method without it reads two: a step size to try on random images, and when a stopped run is written.
 LOOP = ("outer.[!sc]*", "init", "match.*", "enhance.*", "schedule.*", "real.*", "engine.kind", "engine.last_steps")
 
@@ -35,7 +35,9 @@ def _patterns(s: DistillSettings) -> list[str]:
     method, called = known(s.method), name_of(s.method)
     if called not in METHODS or method is None:
         return []
-    found = [f"{name}.*" for name in ("sre2l", "rded") if name != called]
+    found = ["sre2l.*"] if called != "sre2l" else []
+    if called != "rded":
+        found += ["rded.[!f]*", "rded.fit"] if _shuffles_parts(s) else ["rded.*"]
     if not may_read_experts(s, method):
         found.append("experts.*")
     found += [f"experts.{key}" for key in sorted(unread(s.experts))]
@@ -48,11 +50,19 @@ def _patterns(s: DistillSettings) -> list[str]:
         found += ["schedule.first_max_start_epoch", "schedule.iterations"]
     if s.engine.kind != "truncated":
         found.append("engine.last_steps")
+    if s.labels == "hard":
+        found.append("match.relabel")
     if s.match.criterion == "none":
         found += ["match.drop_ratio", "match.drop_side"]
     if s.enhance.weighting == "none":
         found += ["enhance.beta", "enhance.cam_every"]  # maps are drawn all the same
     return found
+
+
+def _shuffles_parts(s: DistillSettings) -> bool:
+    """Whether the protocol is or may be one that takes the parts of an image from `rded.factor`."""
+    protocol = s.eval.protocol
+    return not isinstance(protocol, str) or protocol == "kd-rded" or protocol.endswith((".yaml", ".yml"))
 
 
 def _says_none(s: DistillSettings, key: str) -> bool:
