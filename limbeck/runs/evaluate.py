@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import nn
 
 from limbeck.accuracy import Comparison
+from limbeck.data.imageset import ImageSet
 from limbeck.distilled.plausibility import check_fit, powerless, suspicious
 from limbeck.distilled.read import STEP_SIZE, SYN_LR, ForeignOptions, read_set
 from limbeck.distilled.set import DistilledSet
