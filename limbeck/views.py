@@ -2,7 +2,7 @@
 
 Each image is changed on its own, then images are mixed in pairs, in this order:
 
-    patches  the k × k patches of the image in a random order (RDED)
+    patches  the k columns of the image in a random order, then its k rows (RDED): of 2 × 2 patches 4 arrangements
     crop     a random box, resized to the image's size; its share of the area is uniform on `crop_scale`, the logarithm of its
              width / height on that of `ratio`, its place uniform within the image. A pair that gives a box wider or higher than
              the image is drawn again, nine times at most; then the largest box of an accepted shape is taken from the middle.
@@ -46,7 +46,7 @@ class Views(Checked, Record):
         crop_scale: least and greatest share of the area that a crop has, in (0, 1]; None does not crop.
         ratio: least and greatest width / height of a crop, above 0.
         flip: whether half of the images are mirrored (not for digits and letters).
-        patches: k; the k × k patches of an image are shuffled, where k is not 1.
+        patches: k; the k columns and the k rows of an image are shuffled, where k is not 1.
         mix: how pairs of images are mixed.
         alpha: α of the distribution of λ, above 0.
         roll: the greatest shift, in pixels.
@@ -127,7 +127,8 @@ def draw(views: Views, generator: torch.Generator, shape: Sequence[int]) -> View
     require(divides, "views.patches", views.patches, f"a divisor of the images' sides, {height} and {width}")
     order = boxes = None
     if views.patches > 1:
-        order = torch.rand(number, views.patches**2, generator=generator, dtype=torch.float64).argsort(1)
+        columns, rows = torch.rand(2, number, views.patches, generator=generator, dtype=torch.float64).argsort(2)
+        order = (views.patches * rows[:, :, None] + columns[:, None, :]).flatten(1)
     if views.crop_scale is not None:
         boxes = _boxes(views.crop_scale, views.ratio, generator, number, height, width)
     flipped = torch.rand(number, generator=generator) < 0.5 if views.flip else None

@@ -1,15 +1,24 @@
 """The research code's YAML files become recipes: names, their defaults, what is dropped and what nobody knows."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from torch import nn
 
+from limbeck.augmentation import NO_AUGMENTATION
 from limbeck.cli.command import Parser
 from limbeck.cli.recipes import COMMAND
+from limbeck.data.registry import find_subset, subsets
 from limbeck.experts.trainer import rate_of
-from limbeck.recipes import key_types, load_recipe
+from limbeck.matching.adjoint import InnerLoop, Tesla
+from limbeck.matching.distances import MatchingLoss
+from limbeck.matching.steps import StepDraw, StudentStep
+from limbeck.networks.flat import flat_network
+from limbeck.recipes import key_types, load_recipe, parse_overrides, settings_from_plain
 from limbeck.recipes_import.names import NAMES
 from limbeck.recipes_import.translate import Imported, guess, import_recipe, import_values
 from limbeck.runtime.errors import UsageError
@@ -88,9 +97,78 @@ def test_what_a_file_leaves_out_is_the_research_codes_default(tmp_path: Path) ->
     )
     assert (settings.eval.every, settings.eval.every_seeds, settings.eval.batch_size) == (100, 5, 256)
     assert settings.outer.lr_label == 5.0 and settings.experts.optimiser == "gsam"
-    assert any(
-        note.startswith("not in the file, so by the research code's defaults: dataset, model, ipc") for note in imported.notes
-    )
+    assert any(note.startswith("not in the file, so by the defaults of DATM: dataset, model, ipc") for note in imported.notes)
+
+
+@pytest.mark.parametrize(
+    ("given", "method", "owner", "wanted"),
+    [
+        # T, M, ZCA, the end of the start epochs, iterations, the start, the trainings of an evaluation
+        ({"ipc": 1}, "mtt", "MTT", (20, 3, False, 25, 5000, "real", 5)),
+        ({"ipc": 1, "ema_decay": 0.999}, "ftd", "FTD", (20, 3, False, 25, 5000, "real", 5)),
+        ({"teacher_label": False}, "tesla", "TESLA", (20, 3, False, 25, 10_000, "real", 3)),
+        ({"lr_y": 5.0}, "datm", "DATM", (80, 2, True, 25, 5000, "correct", 5)),
+        ({"Initial_Step": 8}, "datm", "DATM's first release", (20, 3, True, 25, 5000, "real", 5)),
+        ({"depth_ratio": 0.5}, "pad", "PAD", (80, 2, True, 25, 5000, "correct", 5)),
+        ({"beta": 1}, "edf", "DATM", (80, 2, True, 25, 5000, "correct", 5)),
+    ],
+)
+def test_a_file_takes_the_defaults_of_its_own_method(
+    given: dict[str, Any], method: str, owner: str, wanted: tuple[Any, ...], tmp_path: Path
+) -> None:
+    imported = import_values(given)
+    settings = loaded(imported, tmp_path)
+    match, schedule, outer = settings.match, settings.schedule, settings.outer
+    sizes = (match.syn_steps, match.expert_epochs, settings.data.zca, schedule.max_start_epoch, outer.iterations)
+    assert (*sizes, settings.init, settings.eval.every_seeds) == wanted
+    assert imported.method == settings.method == method
+    assert any(note.startswith(f"not in the file, so by the defaults of {owner}: ") for note in imported.notes)
+    hard = method in ("mtt", "ftd", "tesla")
+    assert (settings.labels, schedule.kind) == (("hard", "uniform") if hard else ("soft", "sequential"))
+    assert settings.experts.optimiser == ("sgd" if method in ("mtt", "tesla") else "gsam")
+    assert settings.experts.train_epochs == (50 if hard else 100)
+    assert settings.match.batch_syn == (256 if method == "pad" else None)
+    assert settings.outer.ema_decay == (0.999 if method == "ftd" else None)
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["told by its keys", "named"])
+def test_the_step_size_of_tesla_is_half_of_the_releases(named: bool, tmp_path: Path) -> None:
+    given = {"lr_img": 1000, "teacher_label": True} | ({} if not named else {"random_trajectory": True})
+    imported = import_values(given, "tesla" if named else None)
+    settings = loaded(imported, tmp_path)
+    assert (settings.outer.lr_img, settings.labels, settings.engine.kind) == (500.0, "soft", "tesla")
+    assert any(note.startswith("lr_img: 1000 is outer.lr_img 500: ") for note in imported.notes)
+    assert any(note.startswith("random_trajectory") for note in imported.notes) == named
+    assert import_values({"lr_img": 1000}, "mtt").values.get("outer.lr_img", 1000.0) == 1000.0
+
+
+def test_half_of_its_step_size_along_the_whole_gradient_is_teslas_released_step(tmp_path: Path) -> None:
+    """f(x) = W x, ℓ = ½ ‖f − y‖²: g_n = (W_n x − y) xᵀ, and for any c with W's shape ∂⟨c, g_n⟩/∂x = cᵀ(W_n x − y) + W_nᵀ c x."""
+    draws = torch.Generator().manual_seed(0)
+    start, target, y = (torch.randn(shape, generator=draws, dtype=torch.float64) for shape in ((2, 3), (2, 3), (2,)))
+    x, eta, steps, there = torch.randn(3, generator=draws, dtype=torch.float64), 0.1, 4, 1000.0
+    ways, gradients = [start], []
+    for _ in range(steps):
+        gradients.append(torch.outer(ways[-1] @ x - y, x))
+        ways.append(ways[-1] - eta * gradients[-1])
+    c = (eta * (target - start) + eta**2 * torch.stack(gradients).sum(0)) / (start - target).square().sum()
+    released = torch.stack([c.T @ (way @ x - y) + way.T @ c @ x for way in ways[:-1]]).sum(0)  # without the 2
+
+    network = flat_network(lambda *_: nn.Sequential(nn.Flatten(), nn.Linear(3, 2, bias=False)), (3, 1, 1), 2)
+    step = StudentStep(network, lambda logits, labels: (logits - labels).square().sum(1).mean() / 2)
+    augment = [StepDraw(torch.tensor([0]), NO_AUGMENTATION.draw(draws, (1, 3, 1, 1))) for _ in range(steps)]
+    loss = MatchingLoss(start.flatten(), target.flatten())
+    inner = InnerLoop(step, start.flatten(), augment)
+    [found] = Tesla()(inner, x.view(1, 3, 1, 1), y.view(1, 2), torch.tensor(eta, dtype=torch.float64), loss)
+    here = loaded(import_values({"lr_img": there}, "tesla"), tmp_path).outer.lr_img
+    assert torch.allclose(here * found.images.flatten(), there * released, rtol=1e-9, atol=0)
+
+
+def test_comp_dd_as_its_files_spell_it() -> None:
+    spelt = ("birds", "dogs", "cars", "fish", "snake", "insect", "round", "music")
+    wanted = {f"{name.removesuffix('s')}-{level}" for name in spelt for level in ("easy", "hard")}
+    found = {find_subset(f"{name}_{level}").name for name in spelt for level in ("easy", "hard")}
+    assert found == {f"comp-dd/{name}" for name in wanted} == {name for name in subsets() if name.startswith("comp-dd/")}
 
 
 def test_files_of_the_first_datm_release() -> None:
@@ -122,7 +200,9 @@ def test_pad_by_loss_and_by_depth(tmp_path: Path) -> None:
     settings = loaded(by_loss, tmp_path)
     assert (settings.method, settings.match.criterion, settings.match.drop_ratio) == ("pad", "loss", 0.5)
     assert (settings.match.batch_syn, settings.experts.curriculum) == (256, "pad")
-    assert any(note.startswith("depth_ratio is left out") for note in by_loss.notes)
+    (said,) = [note for note in by_loss.notes if note.startswith("depth_ratio: 0.5 is the share of parameters")]
+    advised = settings_from_plain({**by_loss.values}, parse_overrides(re.findall(r"match\.\S+=\S+", said)))
+    assert (advised.match.criterion, advised.match.drop_ratio) == ("first", 0.5)
     by_depth = loaded(import_values({"depth_ratio": 0.25}), tmp_path)
     assert (by_depth.match.criterion, by_depth.match.drop_ratio) == ("first", 0.25)
 
@@ -152,18 +232,59 @@ def test_a_step_size_that_falls_falls_in_the_same_epoch(tmp_path: Path) -> None:
     [
         ({"model": "ConvNetD4BN"}, {"network": "ConvNetD4-batchnorm"}),
         ({"model": "ResNet18BN"}, {"network": "ResNet18-batchnorm"}),
+        ({"model": "ConvNetBN"}, {"network": "ConvNetD3-batchnorm"}),
+        ({"model": "ConvNetW64"}, {"network": "ConvNetD3-w64"}),
+        ({"model": "ConvNetIN"}, {}),
+        ({"model": "ConvNetMP"}, {"network": "ConvNetD3-maxpool"}),
+        ({"model": "VGG11_Tiny"}, {"network": "VGG11"}),
         ({"dataset": "ImageNet", "subset": "bird_hard", "zca": False}, {"data.source": "imagenet:comp-dd/bird-hard"}),
+        ({"dataset": "ImageNet", "subset": "birds_easy"}, {"data.source": "imagenet:comp-dd/bird-easy", "data.size": 128}),
+        ({"dataset": "ImageNet", "subset": "dogs_hard"}, {"data.source": "imagenet:comp-dd/dog-hard"}),
+        ({"dataset": "ImageNet", "subset": "cars_easy", "res": 64}, {"data.source": "imagenet:comp-dd/car-easy", "data.size": 64}),
+        ({"dataset": "ImageNet", "teacher_label": True}, {"data.source": "imagenet", "data.size": 64}),
         ({"dataset": "Tiny", "res": 64}, {"data.source": "tiny-imagenet-200", "data.size": 64}),
+        ({"dataset": "Tiny"}, {"data.size": 64}),
+        ({"interval": 50, "act_threshold": 0.4}, {"enhance.cam_threshold": 0.4}),
+        ({"interval": 50, "act_threshold": "mean"}, {}),
         ({"dsa": False}, {"augment.strategy": "none"}),
         ({"no_aug": True}, {"augment.strategy": "none"}),
         ({"Sequential_Generation": False}, {"schedule.kind": "uniform"}),
         ({"max_files": 5, "max_experts": 4}, {"experts.num_experts": 20}),
+        ({"max_files": 5}, {"experts.num_experts": 50}),
+        ({"dsa": "False"}, {"augment.strategy": "none"}),
+        ({"loss_ratio": 0.25, "sort_method": "CIFAR10_GraNd", "init_ratio": 0.75}, {"method": "pad", "match.drop_ratio": None}),
         ({"pix_init": "noise"}, {"init": "noise"}),
     ],
 )
 def test_single_keys(given: dict[str, Any], values: dict[str, Any]) -> None:
-    made = import_values({"lr_y": 2.0, "ipc": 1, **given}).values
-    assert {key: made.get(key) for key in values} == values
+    imported = import_values({"ipc": 1, **({} if "teacher_label" in given else {"lr_y": 2.0}), **given})
+    assert {key: imported.values.get(key) for key in values} == values
+    assert not imported.unknown
+    if not values:  # the method's own
+        assert not {"network", "enhance.cam_threshold"} & imported.values.keys()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"eval_mode": "M"}, "eval_mode: M is left out; eval.networks=ConvNetD3,ResNet18"),
+        ({"no_aug": True}, "no_aug: true leaves augmentation out of experts and evaluation"),
+        (
+            {"sort_method": "CIFAR10_Uncertainty"},
+            "sort_method: Uncertainty is left out; difficulty is GraNd, or experts.difficulty=el2n",
+        ),
+        ({"sort_method": "x_GraNd", "rm_epoch_first": 30}, "rm_epoch_first: left out; the curriculum is as PAD published it"),
+    ],
+)
+def test_what_a_recipe_cannot_say_is_noted_with_what_it_can(given: dict[str, Any], says: str) -> None:
+    imported = import_values({"ipc": 1, **given})
+    (said,) = [note for note in imported.notes if note.startswith(says)]
+    settings_from_plain(imported.values, parse_overrides(re.findall(r"[a-z]+\.[a-z_]+=\S+", said.replace(" evaluates", ""))))
+
+
+def test_a_file_of_another_kind_of_method_is_refused() -> None:
+    with pytest.raises(UsageError, match="^--method: 'dm' is not one of edf, pad, datm, tesla, ftd, mtt, whose files can be read$"):
+        import_values({"ipc": 1}, "dm")
 
 
 def test_every_name_in_the_table_is_a_key() -> None:
@@ -173,6 +294,9 @@ def test_every_name_in_the_table_is_a_key() -> None:
 def test_guesses() -> None:
     assert [guess({key: 1}) for key in ("loss_threshold", "loss_ratio", "lr_y", "syn_steps")] == ["edf", "pad", "datm", "mtt"]
     assert guess({"pix_init": "samples_predicted_correctly"}) == "datm"
+    assert [guess({key: 1}) for key in ("act_threshold", "depth_ratio", "teacher_label", "threshold", "ema_decay")] == [
+        *("edf", "pad", "tesla", "datm", "ftd")
+    ]
     assert import_values({"syn_steps": 3}, "edf").method == "edf"
 
 
@@ -185,6 +309,9 @@ def test_guesses() -> None:
         ("ipc: [\n", "is no YAML"),
         ("ipc: many\n", "ipc: 'many' is not a whole number"),
         ("ipc: 0\n", "ipc: 0 is not at least 1"),
+        ("ipc: 1\nmodel: ResNet18_AP\n", "model: 'ResNet18_AP' is not a network of the research code that there is here"),
+        ("ipc: 1\nmodel: ConvNetLN\n", "model: 'ConvNetLN' is not a network"),
+        ("interval: 1\nact_threshold: half\n", "enhance.cam_threshold: 'half' is not"),
         ("lr_y: 1.\npix_init: magic\n", "pix_init: 'magic' is not one of"),
         ("dataset: ImageNet\nsubset: imagenope\nipc: 1\n", "subset: 'imagenope' is none of"),
         ("loss_ratio: 2\n", "match.drop_ratio: 2.0 is not in [0, 1)"),

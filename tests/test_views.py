@@ -1,6 +1,7 @@
 """Views against formulas written image by image and pixel by pixel, and what is drawn."""
 
 import math
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -203,13 +204,29 @@ def test_where_no_crop_fits_the_largest_of_an_accepted_shape_is_taken_from_the_m
     assert torch.equal(boxes(only(crop_scale=(1.0, 1.0)), 3, (8, 8))[2][:, 2:], torch.full((3, 2), 8.0, dtype=torch.float64))
 
 
-def test_patches_are_permuted_uniformly_and_from_image_to_image() -> None:
-    order = draw(only(patches=2), generator(0), (24000, 3, 4, 4)).order
+@pytest.mark.parametrize("k", [2, 3])
+def test_columns_then_rows_are_permuted_uniformly_and_from_image_to_image(k: int) -> None:
+    """All (k!)² arrangements of strips, of the (k²)! of patches, are as frequent."""
+    x = torch.arange(k * k).reshape(k, k)
+    strips = [x[:, list(columns)][list(rows)] for columns in permutations(range(k)) for rows in permutations(range(k))]
+    expected = sorted(tuple(one.flatten().tolist()) for one in strips)
+    assert len(expected) == {2: 4, 3: 36}[k]
+    number = 1000 * len(expected)
+    order = draw(only(patches=k), generator(0), (number, 3, 4 * k, 2 * k)).order
     assert order is not None
-    assert torch.equal(order.sort(1).values, torch.arange(4).expand(24000, 4))
-    counts = torch.unique(order, dim=0, return_counts=True)[1]
-    assert len(counts) == 24
+    found, counts = torch.unique(order, dim=0, return_counts=True)
+    assert [tuple(row) for row in found.tolist()] == expected
     assert ((counts - 1000).abs() < 5 * math.sqrt(1000)).all()
+
+
+def test_shuffled_strips_are_cut_and_joined() -> None:
+    chosen = draw(only(patches=3), generator(1), (5, 2, 6, 9))
+    x = torch.randn(5, 2, 6, 9, generator=generator(2))
+    assert chosen.order is not None
+    for image, view, order in zip(x, apply(chosen, x), chosen.order.view(-1, 3, 3), strict=True):
+        columns = torch.cat([image[:, :, 3 * c : 3 * c + 3] for c in (order[0] % 3).tolist()], 2)
+        rows = torch.cat([columns[:, 2 * r : 2 * r + 2] for r in (order[:, 0] // 3).tolist()], 1)
+        assert torch.equal(view, rows)
 
 
 def test_flips_rolls_and_partners() -> None:

@@ -15,6 +15,7 @@ from limbeck.cli import comp_dd, compare, complexity, distill, evaluate, experts
 from limbeck.cli.command import Command, Parser, listing
 from limbeck.cli.output import print_json, stdout_to_stderr
 from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.notices import gathered
 
 COMMANDS: dict[str, Command] = {
     "distill": distill.COMMAND,
@@ -39,7 +40,8 @@ def main(words: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without `±` shall not cost anybody the results
     try:
-        _run(words)
+        with gathered(lambda line: print(line, file=sys.stderr)):
+            _run(words)
         sys.stdout.flush()
         return 0
     except UsageError as error:

@@ -1,9 +1,11 @@
 """Images that come as arrays: NumPy's, torch's, in an `.npz` file (`npz.py`), or decoded from a small data set.
 
-pixels   uint8, or floats in [0, 1], of which round(255 p) is kept; (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3
+pixels   uint8; floats in [0, 1], of which round(255 p) is kept; other numbers by what is black and white in them (`levels.py`);
+         (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3
 labels   integers or text, (N,) or (N, 1), or one-hot rows (N, K)
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 
 from limbeck.data.classes import Classes, relabelled
+from limbeck.data.levels import ROUNDING, Levels, found_levels, shares, span_of, told, wanted_levels
 from limbeck.data.resize import resized_array, wanted_sides
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import Split, divide, tested, whole
@@ -20,11 +23,10 @@ from limbeck.runtime.progress import NoProgress, Progress
 
 Layout = Literal["auto", "NCHW", "NHWC", "NHW"]
 ClassNames = Sequence[str] | Mapping[Any, str]
-Assembled = tuple[Split, Split, Split, tuple[str, ...], str]
+Assembled = tuple[Split, Split, Split, tuple[str, ...], str, str | None, Levels | None]
 
 LAYOUTS: dict[str, tuple[int, ...]] = {"NCHW": (0, 1, 2, 3), "NHWC": (0, 3, 1, 2)}
 BLOCK = 1024  # images in floats at a time
-ROUNDING = 1e-6  # by which a float may leave [0, 1]
 
 
 def assembled(
@@ -34,6 +36,7 @@ def assembled(
     names: ClassNames | None,
     progress: Progress = NoProgress(),
     said: Mapping[str, str] | None = None,
+    levels: Levels | None = None,
 ) -> Assembled:
     """What `ImageSet.of` makes a set from, of images in memory: those to train, validate and test on, class names and source.
 
@@ -45,6 +48,7 @@ def assembled(
         names: of the classes, as for `numbered`.
         progress: where the resizing reports.
         said: begins messages about the labels of each; None says that the source holds them.
+        levels: what was black and white in images of more than eight bits.
 
     Raises:
         UsageError: for labels that leave 0 … K−1, fewer than two classes, a class without a training image, and images that differ
@@ -54,8 +58,12 @@ def assembled(
         channels = " and ".join(f"x_{part} {array.shape[1]}" for part, array in images.items())
         raise _refusal(settings.source, f"has different numbers of channels: {channels}")
     said = {part: f"data.source: {settings.source!r} holds y_{part} " for part in images} | dict(said or {})
-    numbers, called = numbered({said[part]: labels[part] for part in images}, [len(array) for array in images.values()], names)
+    numbers, called, note = numbered(
+        {said[part]: labels[part] for part in images}, [len(array) for array in images.values()], names
+    )
     labels, classes = dict(zip(images, numbers, strict=True)), Classes(called)
+    if note:
+        progress.say(f"note: {settings.source}: {note}")
     if settings.classes is not None:
         chosen = classes.choose(settings.classes, settings.source)
         kept = {part: relabelled(values, chosen) for part, values in labels.items()}
@@ -65,16 +73,51 @@ def assembled(
             raise _refusal(settings.source, "has no test image of the classes in data.classes")
     images = _resized(images, settings, progress)
     splits = tested({part: whole(images[part], labels[part]) for part in images}, settings)
-    return *divide(settings, splits["train"], splits["test"], splits.get("val")), classes.names, settings.source
+    return *divide(settings, splits["train"], splits["test"], splits.get("val")), classes.names, settings.source, None, levels
 
 
-def pixels(what: str, values: Any, layout: Layout = "auto") -> np.ndarray:
+def levels_of(arrays: Mapping[str, Any], settings: DataSettings, progress: Progress = NoProgress()) -> Levels | None:
+    """What is black and white in images that are no bytes, which is said; None where all are bytes, or floats that are pixels.
+
+    Args:
+        arrays: of all parts, by what begins messages.
+        settings: `range`, and what the source is called.
+        progress: where it is said.
+
+    Raises:
+        UsageError: when one part holds bytes and another what bytes cannot be, or floats and whole numbers are mixed.
+    """
+    wide = {what: array for what, array in ((what, array_of(values)) for what, values in arrays.items()) if array.dtype != np.uint8}
+    given, whole = wanted_levels(settings), any(array.dtype.kind in "biu" for array in wide.values())
+    usable = [array for array in wide.values() if array.dtype.kind in "biuf" and array.size]
+    if not usable or (given is None and not whole):
+        return None
+    try:
+        spans = [span_of(image) for array in usable for image in array]
+    except ValueError:
+        return given  # `pixels` names the array
+    levels = given or found_levels(spans)
+    if given is None and len(wide) < len(arrays) and levels != (0, 255):
+        what, array = next(iter(wide.items()))
+        key = _range_key(what)
+        stretched = f"{key}=[{levels.black:.6g},{levels.white:.6g}]"
+        others = f"bytes elsewhere; {key}=255 takes both alike, {stretched} stretches these"
+        raise UsageError(f"{what}as {array.dtype} with numbers from {levels}, and {others}")
+    kept = levels == (0, 255) and not any(span.floats for span in spans)
+    if not kept or given is not None:
+        total = sum(len(array_of(values)) for values in arrays.values())
+        progress.say(told(spans, levels, total, given is not None, settings.source))
+    return levels
+
+
+def pixels(what: str, values: Any, layout: Layout = "auto", levels: Levels | None = None) -> np.ndarray:
     """Images as uint8 with shape (N, C, H, W), C = 1 or 3: an array of their own, unless they are bytes in a memory-mapped file.
 
     Args:
         what: begins messages, such as "x: given ".
         values: NumPy's array or torch's tensor: bytes, or floats p in [0, 1], which become round(255 p).
         layout: what the dimensions are; `auto` finds out where it can.
+        levels: what is black and white in numbers that are no bytes; None takes floats alone, and 0 and 1 in them.
 
     Raises:
         UsageError: for another type or shape, numbers that are no pixels, and where the layout leaves a doubt.
@@ -84,11 +127,11 @@ def pixels(what: str, values: Any, layout: Layout = "auto") -> np.ndarray:
         raise UsageError(f"{what}with shape {array.shape}, which is empty")
     if array.dtype == np.uint8:
         return array if isinstance(array, np.memmap) else np.array(array, order="C")
-    if array.dtype.kind != "f":
-        raise UsageError(f"{what}as {array.dtype}; uint8 and floats in [0, 1] are accepted")
+    if array.dtype.kind not in ("f" if levels is None else "biuf"):
+        raise UsageError(f"{what}as {array.dtype}; bytes, floats in [0, 1] and whole numbers are accepted")
     made = np.empty(array.shape, dtype=np.uint8)
     for begin in range(0, len(array), BLOCK):
-        made[begin : begin + BLOCK] = _bytes(what, array[begin : begin + BLOCK])
+        made[begin : begin + BLOCK] = _bytes(what, array[begin : begin + BLOCK], levels)
     return made
 
 
@@ -114,30 +157,41 @@ def _channels_first(what: str, array: np.ndarray, layout: Layout) -> np.ndarray:
     return turned
 
 
-def _bytes(what: str, part: np.ndarray) -> np.ndarray:
-    """round(255 p) of floats p."""
+def _bytes(what: str, part: np.ndarray, levels: Levels | None) -> np.ndarray:
+    """round(255 p), p the share of white."""
     low, high = float(part.min()), float(part.max())
-    if not -ROUNDING <= low <= high <= 1 + ROUNDING:
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise UsageError(f"{what}with numbers that are not finite")
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise UsageError(f"{what}with numbers that are not finite")
+    if levels is None and not -ROUNDING <= low <= high <= 1 + ROUNDING:
         out = "leave the normalisation out, which Limbeck does itself" if low < 0 else "divide by what white is, such as 255"
-        raise UsageError(f"{what}with floats from {low:.4g} to {high:.4g}, which are no pixels in [0, 1]; {out}")
-    exact = part.astype(np.float32) if part.dtype == np.float16 else part
-    made: np.ndarray = np.rint(exact.clip(0, 1) * 255).astype(np.uint8)
+        key, white = _range_key(what), _white(high)
+        said = f"or say what is white, {key}={white}" if low >= 0 else f"or what is black and white, {key}=[{low:.4g},{high:.4g}]"
+        raise UsageError(f"{what}with floats from {low:.4g} to {high:.4g}, which are no pixels in [0, 1]; {out}, {said}")
+    made: np.ndarray = np.rint(shares(part, levels or Levels(0, 1)) * 255).astype(np.uint8)
     return made
+
+
+def _range_key(what: str) -> str:
+    """What `data.range` is called where those are who the message is for."""
+    return "data.range" if what.startswith("data.") else "range"
+
+
+def _white(high: float) -> int:
+    """The number that is probably white where the greatest is `high`: 2ⁿ − 1 for bytes and wider ones."""
+    return max(255, 2 ** math.ceil(math.log2(high + 1)) - 1) if high > 16 else math.ceil(high)
 
 
 def numbered(
     labels: Mapping[str, Any], counts: Sequence[int], names: ClassNames | None = None
-) -> tuple[list[np.ndarray], tuple[str, ...]]:
-    """Labels as numbers of classes, int64 with shape (N,), and the names of the classes.
+) -> tuple[list[np.ndarray], tuple[str, ...], str]:
+    """Labels as numbers of classes, int64 with shape (N,), the names of the classes, and what is to be noted about them.
 
     Args:
         labels: by what begins messages, such as "y: given ", those of training first: integers or text with shape (N,) or (N, 1),
             or one-hot rows (N, K).
         counts: how many images each of them belongs to.
-        names: of the classes in the order of their numbers; or by label, {3: "cat", 5: "dog"}. None takes labels of text for
-            names, in alphabetical order, and calls numbers "0", "1", ….
+        names: of the classes in the order of their numbers, which count from 0, or all from 1; or by label, {3: "cat", 5: "dog"}.
+            None takes labels of text for names, in alphabetical order, and calls numbers "0", "1", ….
 
     Raises:
         UsageError: for labels of another form, or that the classes have not; for less than two classes, and one without a training
@@ -146,6 +200,10 @@ def numbered(
     flat = {what: _flat(what, array_of(values), count) for (what, values), count in zip(labels.items(), counts, strict=True)}
     first, own = next(iter(flat.items()))
     present, text = np.unique(own), own.dtype.kind == "U"
+    note = ""
+    if not text and not isinstance(names, Mapping) and _from_one(list(flat.values()), present, names):
+        called_so = names or tuple(map(str, present.tolist()))
+        names, note = dict(zip(present.tolist(), called_so, strict=True)), f"labels count from 1 to {len(present)}: 1 is class 0"
     if names is None and not text and int(present[0]) < 0:
         raise UsageError(f"{first}with labels from {present[0]} to {present[-1]}; 0 and up is accepted")
     if isinstance(names, Mapping):
@@ -173,7 +231,14 @@ def numbered(
             labelled = f"the label {unknown[0]!r}" if values.dtype.kind == "U" else f"labels from {kinds[0]} to {kinds[-1]}"
             raise UsageError(f"{what}with {labelled}; {accepted} is accepted")
         found.append(np.array([place[kind] for kind in kinds.tolist()], dtype=np.int64)[which.reshape(-1)])
-    return found, called
+    return found, called, note
+
+
+def _from_one(labels: Sequence[np.ndarray], present: np.ndarray, names: Sequence[str] | None) -> bool:
+    """Whether numbers are 1 … K, where every class has a training image."""
+    count = len(present) if names is None else len(names)
+    counted = len(present) == count and int(present[0]) == 1 and int(present[-1]) == count
+    return counted and all(values.dtype.kind != "U" and values.min() >= 1 and values.max() <= count for values in labels)
 
 
 def _flat(what: str, array: np.ndarray, count: int) -> np.ndarray:

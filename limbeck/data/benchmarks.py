@@ -15,7 +15,7 @@ from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.files import read_json
 
 PREFIX, RECORD, FORMAT = "benchmark:", "benchmark.json", 1
-KEPT = ("root", "size", "crop", "skip_bad", "seed")
+KEPT = ("root", "size", "crop", "range", "image_field", "label_field", "skip_bad", "seed")
 
 
 def load_benchmark(settings: DataSettings, given: Collection[str] = ()) -> DataSettings:

@@ -16,6 +16,7 @@ import numpy as np
 
 from limbeck.data.resize import resized
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.notices import about
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -171,7 +172,7 @@ def _opened(item: Item) -> Iterator["Image"]:
     try:
         if isinstance(item, Path) and not stat.S_ISREG(item.stat().st_mode):
             raise _Failed("it is no regular file")  # to open a pipe would wait for somebody who writes to it
-        with PIL.Image.open(item if isinstance(item, Path) else BytesIO(_content(item))) as image:
+        with about(printable(item)), PIL.Image.open(item if isinstance(item, Path) else BytesIO(_content(item))) as image:
             yield image
     except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error and more over broken files
         broken = isinstance(error, PIL.UnidentifiedImageError)

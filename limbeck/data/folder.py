@@ -16,12 +16,11 @@ from limbeck.data.files import Files, load_files
 from limbeck.data.imageset import ImageSet
 from limbeck.data.registry import words_of
 from limbeck.data.settings import DataSettings
-from limbeck.data.split import Wanted
+from limbeck.data.split import SPLITS, Wanted
 from limbeck.runtime.checked import unwritable
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import NoProgress, Progress
 
-SPLITS = {"train": "train", "training": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 CALLED = "splits are called train or training, test, and val, valid or validation"
 ARCHIVES_LEAVE = ("__MACOSX", "__pycache__")
 # Kinds of images that are not read: where such files lie in class folders, somebody expects them to count.

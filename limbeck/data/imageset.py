@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.data.arrays import ClassNames, Layout
+from limbeck.data.arrays import ClassNames, Layout, array_of
 from limbeck.data.items import has_items, is_array, of_arrays, of_datasets, of_hub, unlisted
+from limbeck.data.levels import Levels
+from limbeck.data.named_arrays import Held, find_named, of_named
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import Split
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
-from limbeck.runtime.progress import NoProgress, Progress
+from limbeck.runtime.progress import LogProgress, NoProgress, Progress
 
 SHOWN = 10  # classes, and images of each, in a notebook
 ACCEPTED = (
@@ -35,6 +37,7 @@ class ImageSet:
         class_names: K names, in the order of the labels.
         source: what the user called it.
         fingerprint: a hash of all pixels, labels, class names and of which image is in which split.
+        levels: what was black and white in images of more than eight bits; None where there are none.
     """
 
     train: Split
@@ -43,17 +46,25 @@ class ImageSet:
     class_names: tuple[str, ...]
     source: str
     fingerprint: str
+    levels: Levels | None = None
 
     @classmethod
     def of(
-        cls, train: Split, val: Split, test: Split, class_names: tuple[str, ...], source: str, content: str | None = None
+        cls,
+        train: Split,
+        val: Split,
+        test: Split,
+        class_names: tuple[str, ...],
+        source: str,
+        content: str | None = None,
+        levels: Levels | None = None,
     ) -> ImageSet:
         """The set of these splits; `content` is the `array_fingerprint` of their one storage, where it is known already."""
         splits = (train, val, test)
         storages = {id(split.storage): split.storage for split in splits}
         pixels = [content] if content else [array_fingerprint(storage) for storage in storages.values()]
         rows = [array_fingerprint(split.rows, split.labels) for split in splits]
-        return cls(*splits, class_names, source, fingerprint(pixels, class_names, rows))
+        return cls(*splits, class_names, source, fingerprint(pixels, class_names, rows), levels)
 
     @staticmethod
     def from_arrays(
@@ -68,12 +79,13 @@ class ImageSet:
         val_fraction: float = 0.1,
         seed: int = 0,
         layout: Layout = "auto",
+        range: float | tuple[float, float] | None = None,
     ) -> ImageSet:
         """Images in NumPy's arrays or torch's tensors.
 
         Args:
-            x: training images, (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3: bytes, or floats p in [0, 1], of which
-                round(255 p) is kept.
+            x: training images, (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3: bytes, floats p in [0, 1], of which
+                round(255 p) is kept, or numbers in another `range`.
             y: their labels: integers or text, (N,) or (N, 1), or one-hot rows (N, K).
             x_test, y_test: what is only ever measured on; without them a fifth of each class, drawn by the seed.
             x_val, y_val: what the best checkpoint is chosen on; without them `val_fraction` of the training images.
@@ -81,6 +93,8 @@ class ImageSet:
             val_fraction: share of each class kept apart; 0 keeps none.
             seed: of what is drawn.
             layout: what the dimensions of images are, where their shape leaves a doubt.
+            range: the number that is white, or those that are black and white; None takes 0 and 1 in floats, and finds out what
+                whole numbers reach.
 
         Raises:
             UsageError: naming the argument that cannot be used as it is.
@@ -92,8 +106,8 @@ class ImageSet:
         ImageSet('arrays', 1350 + 150 + 297 images 1×8×8, 10 classes)
         """
         parts = {"": (x, y), "_test": (x_test, y_test), "_val": (x_val, y_val)}
-        settings = DataSettings(val_fraction=val_fraction, seed=seed)
-        return ImageSet.of(*of_arrays(parts, class_names, settings, layout=layout))
+        settings = DataSettings(val_fraction=val_fraction, seed=seed, range=range)
+        return ImageSet.of(*of_arrays(parts, class_names, settings, LogProgress(), layout))
 
     @staticmethod
     def from_dataset(
@@ -128,7 +142,7 @@ class ImageSet:
         """
         parts = {"train": train, "test": test, "val": val}
         settings = DataSettings(val_fraction=val_fraction, seed=seed, size=size, skip_bad=skip_bad)
-        return ImageSet.of(*of_datasets(parts, class_names, settings))
+        return ImageSet.of(*of_datasets(parts, class_names, settings, LogProgress()))
 
     @staticmethod
     def from_hub(
@@ -145,7 +159,7 @@ class ImageSet:
         Splits and columns are found as those of `hf:NAME` are (`hub.py`); the other arguments are those of `from_dataset`.
         """
         settings = DataSettings(val_fraction=val_fraction, seed=seed, size=size, skip_bad=skip_bad)
-        return ImageSet.of(*of_hub(dataset, class_names, settings))
+        return ImageSet.of(*of_hub(dataset, class_names, settings, LogProgress()))
 
     def without_validation(self) -> ImageSet:
         """The same with what was held out of the training images among them again; validation images of their own are left out."""
@@ -156,7 +170,7 @@ class ImageSet:
             rows, labels = np.concatenate([train.rows, val.rows]), np.concatenate([train.labels, val.labels])
             boxes = None if train.boxes is None or val.boxes is None else np.concatenate([train.boxes, val.boxes])
             train = replace(train, rows=rows, labels=labels, boxes=boxes).take(np.argsort(rows, kind="stable"))
-        return ImageSet.of(train, val.take(np.arange(0)), self.test, self.class_names, self.source)
+        return ImageSet.of(train, val.take(np.arange(0)), self.test, self.class_names, self.source, levels=self.levels)
 
     def __repr__(self) -> str:
         counts = " + ".join(str(len(split)) for split in (self.train, self.val, self.test))
@@ -208,8 +222,14 @@ def load_object(source: Any, settings: DataSettings, progress: Progress = NoProg
         return source if settings.val_fraction > 0 else source.without_validation()
     if type(source).__module__.partition(".")[0] == "datasets":
         return ImageSet.of(*of_hub(source, None, settings, progress))
-    if isinstance(source, tuple) and all(isinstance(part, tuple) and len(part) == 2 and is_array(part[0]) for part in source):
-        source = tuple(array for pair in source for array in pair)  # ((x, y), (x_test, y_test))
+    if isinstance(source, Mapping) and any(map(is_array, source.values())):
+        arrays = {str(name): array_of(array) for name, array in source.items() if is_array(array)}
+        settings = replace(settings, source="arrays")
+        named = find_named({name: Held(array.shape, array.dtype) for name, array in arrays.items()}, settings, progress)
+        return ImageSet.of(*of_named(named, arrays.__getitem__, settings, progress))
+    pairs = isinstance(source, (tuple, list)) and all(isinstance(part, (tuple, list)) and len(part) == 2 for part in source)
+    if pairs and all(is_array(part[0]) for part in source):
+        source = tuple(array for pair in source for array in pair)  # ((x, y), (x_test, y_test)), as Keras gives them
     if isinstance(source, Sequence) and source and all(is_array(part) for part in source[::2]):
         require(len(source) in (2, 4, 6), "data.source", f"{len(source)} arrays", "x, y, x_test, y_test")
         parts = zip(("", "_test", "_val"), zip(source[::2], source[1::2], strict=True), strict=False)

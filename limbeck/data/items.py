@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from limbeck.data.arrays import Assembled, ClassNames, Layout, array_of, assembled, pixels
+from limbeck.data.arrays import Assembled, ClassNames, Layout, array_of, assembled, levels_of, pixels
 from limbeck.data.columns import IMAGE_COLUMNS, LABEL_COLUMNS, columns_of, labelled, splits_of
 from limbeck.data.decode import GREY_MODES, SHOWN, upright
 from limbeck.data.resize import resized, resized_array, wanted_sides
@@ -29,16 +29,17 @@ def of_arrays(
     layout: Layout = "auto",
 ) -> Assembled:
     """What an `ImageSet` is made from, of arrays x and y by what follows these letters: `""`, `_test`, `_val`."""
-    images, labels, said = {}, {}, {}
+    parts = {suffix: pair for suffix, pair in parts.items() if not suffix or any(value is not None for value in pair)}
     for suffix, (x, y) in parts.items():
-        if x is None and y is None and suffix:
-            continue
         for letter, value, other in (("x", x, "y"), ("y", y, "x")):
             require(value is not None, f"{letter}{suffix}", value, f"an array, beside {other}{suffix}")
-        part = suffix[1:] or "train"
-        images[part], labels[part] = pixels(f"x{suffix}: given ", x, layout), y
-        said[part] = f"y{suffix}: given "
-    return assembled(replace(settings, source="arrays"), images, labels, names, progress, said)
+    settings = replace(settings, source="arrays")
+    levels = levels_of({f"x{suffix}: given ": x for suffix, (x, _) in parts.items()}, settings, progress)
+    called = {suffix: suffix[1:] or "train" for suffix in parts}
+    images = {called[suffix]: pixels(f"x{suffix}: given ", x, layout, levels) for suffix, (x, _) in parts.items()}
+    labels = {called[suffix]: y for suffix, (_, y) in parts.items()}
+    said = {part: f"y{suffix}: given " for suffix, part in called.items()}
+    return assembled(settings, images, labels, names, progress, said, levels)
 
 
 def of_datasets(

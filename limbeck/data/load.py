@@ -13,7 +13,7 @@ from limbeck.data.hub import load_hub
 from limbeck.data.idx import find_idx, load_idx
 from limbeck.data.imagenet import load_imagenet
 from limbeck.data.imageset import ImageSet, load_object
-from limbeck.data.npz import load_npz
+from limbeck.data.npz import find_npy, load_npy, load_npz
 from limbeck.data.parquet import holds_parquet
 from limbeck.data.scenes import LEVELS, load_scenes
 from limbeck.data.settings import DataSettings
@@ -46,11 +46,18 @@ def load_data(settings: DataSettings, progress: Progress = NoProgress(), wanted:
     >>> load_data(DataSettings(source="scenes:easy", size=16, per_class=20))
     ImageSet('scenes:easy', 180 + 20 + 1000 images 3×16×16, 10 classes)
     """
+    found = _load(settings, progress, wanted)
+    if settings.range is not None and found.levels is None:
+        progress.say("data.range: is not read, for no image has more than 8 bits")
+    return found
+
+
+def _load(settings: DataSettings, progress: Progress, wanted: Wanted | None) -> ImageSet:
     source = settings.source
     if not isinstance(source, str):
         return load_object(source, settings, progress)
     if source.startswith(PREFIX):
-        return replace(load_data(load_benchmark(settings), progress, wanted), source=source)
+        return replace(_load(load_benchmark(settings), progress, wanted), source=source)
     kind, colon, _ = source.partition(":")
     if settings.root and kind != "imagenet":
         progress.say(f"data.root: is not read, for {source!r} is not imagenet or imagenet:SUBSET")
@@ -70,7 +77,7 @@ def load_data(settings: DataSettings, progress: Progress = NoProgress(), wanted:
     if NAMED.fullmatch(source):
         found = _named(source)
         if isinstance(found, str):
-            return replace(load_data(replace(settings, source=found), progress, wanted), source=source)
+            return replace(_load(replace(settings, source=found), progress, wanted), source=source)
         return replace(load_object(found, settings, progress), source=source)
     if DESCRIBED.fullmatch(source):
         raise UsageError(f"data.source: the images were an object in Python, {source}; name them, on a command with --data SOURCE")
@@ -98,7 +105,7 @@ def decodes_at_any_size(source: str) -> bool:
     if kind in ("scenes", "imagenet") or (kind == "hf" and colon):
         return kind == "imagenet"
     if path.is_dir():
-        return not (find_cifar(path) or find_idx(path) or holds_tiny(path) or holds_parquet(path))
+        return not (find_cifar(path) or find_idx(path) or find_npy(path) or holds_tiny(path) or holds_parquet(path))
     return source.endswith(".tar")
 
 
@@ -108,6 +115,8 @@ def _load_directory(settings: DataSettings, root: Path, progress: Progress, want
         return load_cifar(settings, *cifar, progress)
     if idx := find_idx(root):
         return load_idx(settings, idx, progress)
+    if arrays := find_npy(root):
+        return load_npy(settings, arrays, progress)
     if holds_tiny(root):
         return load_tiny(settings, root, progress, wanted)
     if holds_shards(root):
@@ -128,6 +137,9 @@ def _load_file(settings: DataSettings, path: Path, progress: Progress, wanted: W
         return load_cifar_archive(settings, path, progress)
     if name.endswith(".parquet"):
         return load_hub(settings, progress, wanted=wanted)
+    if name.endswith(".npy"):
+        beside = "its folder is accepted, where x_train.npy, y_train.npy, x_test.npy and y_test.npy lie, and an .npz file of all"
+        raise UsageError(f"data.source: {settings.source!r} is one array, images or labels; {beside}")
     raise _refusal(settings.source, "another kind of file")
 
 

@@ -1,19 +1,20 @@
-"""Images in an `.npz` file: `x_train`, `y_train`, `x_test`, `y_test` and, if you like, `class_names`. Nothing is unpickled."""
+"""Images in an `.npz` file or in a folder of `.npy` files, by the names of arrays (`named_arrays.py`); nothing is unpickled."""
 
 import lzma
 import zipfile
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
+from numpy.lib import format as layout
 
-from limbeck.data.arrays import assembled, check_names, pixels
 from limbeck.data.imageset import ImageSet
+from limbeck.data.named_arrays import Held, find_named, of_named, role
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.progress import Progress
 
-NEEDED = ("x_train", "y_train", "x_test", "y_test")
 BROKEN = (OSError, ValueError, EOFError, KeyError, RuntimeError, SyntaxError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 
 
@@ -24,44 +25,64 @@ def load_npz(settings: DataSettings, progress: Progress) -> ImageSet:
         UsageError: when the file is broken, an array is missing or holds something else, labels leave 0 … K−1, there are fewer
             than two classes, or a class has no training image.
     """
-    source, arrays = settings.source, _read(settings.source)
-    images = {part: pixels(f"data.source: {source!r} holds x_{part} ", arrays[f"x_{part}"]) for part in ("train", "test")}
-    labels = {part: arrays[f"y_{part}"] for part in images}
-    names = None if "class_names" not in arrays else _class_names(source, arrays["class_names"])
-    return ImageSet.of(*assembled(settings, images, labels, names, progress))
-
-
-def _read(source: str) -> dict[str, np.ndarray]:
+    source, path = settings.source, Path(settings.source).expanduser()
     try:
-        path = Path(source).expanduser()
         # NumPy takes whatever it does not know for a pickle, and advises to unpickle it.
         with path.open("rb") as raw:
             if not zipfile.is_zipfile(raw):
                 raise _refusal(source, "is no .npz archive of arrays, as numpy.savez writes one")
-        with np.load(path, allow_pickle=False) as file:
-            if missing := [name for name in NEEDED if name not in file]:
-                raise _refusal(source, f"lacks {', '.join(missing)}")
-            arrays = {name: file[name] for name in (*NEEDED, "class_names") if name in file}
-            if foreign := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
-                raise _refusal(source, f"holds {foreign[0]} as something else than an array")
-            return arrays
+        with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as file:
+            held = {}
+            for name in archive.namelist():
+                with archive.open(name) as member:
+                    held[name.removesuffix(".npy")] = _header(source, name.removesuffix(".npy"), member)
+            return ImageSet.of(*of_named(find_named(held, settings, progress), file.__getitem__, settings, progress))
     except UsageError:
         raise
     except BROKEN as error:
         raise _refusal(source, f"cannot be read: {one_line(error)}") from error
 
 
-def _class_names(source: str, names: np.ndarray) -> tuple[str, ...]:
-    if names.dtype.kind not in "US" or names.ndim != 1:
-        raise _refusal(source, f"holds class_names as {names.dtype} with shape {names.shape}; text with shape (K,) is accepted")
-    if len(names) < 2:
-        raise _refusal(source, f"holds {len(names)} class_names; at least two are needed")
-    texts = tuple(name.decode(errors="replace") if isinstance(name, bytes) else name for name in names.tolist())
+def find_npy(root: Path) -> dict[str, Path]:
+    """The `.npy` files in a folder by their names, where some are called as images and labels are; else none."""
+    found = {path.stem: path for path in sorted(root.glob("*.npy"))}
+    kinds = {role(name, DataSettings())[1] for name in found}
+    return found if {"images", "labels"} <= kinds else {}
+
+
+def load_npy(settings: DataSettings, files: dict[str, Path], progress: Progress) -> ImageSet:
+    """The images in the files that `find_npy` has found; what is in bytes stays on the disk.
+
+    Raises:
+        UsageError: as `load_npz`.
+    """
+    held = {}
+    for name, path in files.items():
+        try:
+            with path.open("rb") as file:
+                held[name] = _header(settings.source, name, file)
+        except BROKEN as error:
+            raise _refusal(settings.source, f"cannot be read: {path.name}: {one_line(error)}") from error
+
+    def read(name: str) -> np.ndarray:
+        try:
+            found: np.ndarray = np.load(files[name], mmap_mode="r", allow_pickle=False)
+            return found
+        except BROKEN as error:
+            raise _refusal(settings.source, f"cannot be read: {files[name].name}: {one_line(error)}") from error
+
+    return ImageSet.of(*of_named(find_named(held, settings, progress), read, settings, progress))
+
+
+def _header(source: str, name: str, file: IO[bytes]) -> Held:
+    """Shape and type of an array that is not read yet."""
     try:
-        check_names(texts)
-    except UsageError as error:
-        raise _refusal(source, f"holds {error}") from error
-    return texts
+        version = layout.read_magic(file)
+        read = layout.read_array_header_1_0 if version == (1, 0) else layout.read_array_header_2_0
+        shape, _, dtype = read(file)
+    except ValueError as error:
+        raise _refusal(source, f"holds {name} as something else than an array") from error
+    return Held(shape, dtype)
 
 
 def _refusal(source: str, reason: str) -> UsageError:

@@ -132,13 +132,15 @@ def subsets() -> dict[str, ClassSubset]:
 
 
 def find_subset(name: str, key: str = "data.source") -> ClassSubset:
-    """The list of that name; `comp-dd/` may be left out.
+    """The list of that name; `comp-dd/` may be left out, and it may be spelt as published, `birds_easy`.
 
     Raises:
         UsageError: when there is none; the message names the key, the nearest name, and all.
     """
     short = {known.removeprefix("comp-dd/"): subset for known, subset in subsets().items()}
-    wanted = name.lower().removeprefix("comp-dd/")
+    wanted = name.lower().removeprefix("comp-dd/").replace("_", "-")
+    group, dash, level = wanted.partition("-")
+    wanted = f"{group.removesuffix('s')}{dash}{level}" if level in ("easy", "hard") else wanted
     if wanted not in short:
         near = get_close_matches(wanted, short, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""

@@ -1,6 +1,7 @@
 """What a user may say about the data: the keys `data.*`."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Annotated, ClassVar, Literal
 
 from limbeck.runtime.checked import Checked, Count, FolderPath, Named, Rule, Share
@@ -16,6 +17,17 @@ Size = Annotated[
         lambda size: size is None or min(size if isinstance(size, tuple) else (size,)) >= 8,
     ),
 ]
+Range = Annotated[
+    float | tuple[float, float] | None,
+    Rule(
+        "the number that is white, or [black, white], both finite and white above black",
+        lambda levels: levels is None or _ascending(*(levels if isinstance(levels, tuple) else (0, levels))),
+    ),
+]
+
+
+def _ascending(black: float, white: float) -> bool:
+    return -inf < black < white < inf
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +43,9 @@ class DataSettings(Checked):
         size: side of the images in pixels, or [height, width]; None keeps them as they are (scenes: 32).
         crop: how images of another shape are brought to `size`: `squash` resizes them without keeping the aspect ratio, as the
             published experiments do, `centre` resizes the shorter side and cuts off what then juts out.
+        range: in images of more than eight bits the number that is white, or [black, white]; None finds out over all images.
+        image_field, label_field: what holds the images and what their classes, where the names of columns, arrays or members of a
+            shard leave a doubt; None finds out.
         per_class: training images per class; None takes all (scenes: 300).
         skip_bad: leave images out that cannot be read, instead of refusing the source.
         normalise: subtract the mean and divide by the standard deviation of every channel.
@@ -46,6 +61,9 @@ class DataSettings(Checked):
     classes: Classes = None
     size: Size = None
     crop: Literal["squash", "centre"] = "squash"
+    range: Range = None
+    image_field: str | None = None
+    label_field: str | None = None
     per_class: int | None = None
     skip_bad: bool = False
     normalise: bool = True

@@ -19,11 +19,11 @@ from limbeck.data.annotations import read_text
 from limbeck.data.classes import Classes
 from limbeck.data.decode import SUFFIXES, ArchiveFile, Item
 from limbeck.data.files import Files, load_files
-from limbeck.data.folder import SPLITS, subfolders
+from limbeck.data.folder import subfolders
 from limbeck.data.image_cache import identity
 from limbeck.data.imageset import ImageSet
 from limbeck.data.settings import DataSettings
-from limbeck.data.split import Wanted
+from limbeck.data.split import SPLITS, Wanted
 from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json

@@ -19,6 +19,7 @@ from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import numpy_generator
 
+SPLITS = {"train": "train", "training": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 TEST_SHARE = 0.2
 
 

@@ -94,6 +94,21 @@ NAMES: dict[str, tuple[tuple[str, ...], Any]] = {
 }
 
 
+def _number(kind: Any, raw: Any = b"") -> bool | int | float:
+    """A scalar of NumPy's as a number."""
+    number: bool | int | float = _from_bytes(raw, kind, (), "C").item()
+    return number
+
+
+# The names that NumPy's scalars have in files, of versions 1 and 2, for `torch.serialization.safe_globals`: what they stand for
+# makes numbers from their bytes and nothing else.
+SCALARS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    (_Kind, "numpy.dtype"),
+    (_number, "numpy.core.multiarray.scalar"),
+    (_number, "numpy._core.multiarray.scalar"),
+]
+
+
 class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         modules, meant = NAMES.get(name, ((), None))

@@ -1,12 +1,13 @@
 """Arrays in files that others wrote: `.pt` files of research code, `.npz` archives of NumPy.
 
-Nothing is unpickled but what `torch.load(weights_only=True)` builds, which are tensors, numbers, text, lists and dictionaries. What
-a file declares is compared with what it holds and with the free memory before room is made for it.
+Nothing is unpickled but what `torch.load(weights_only=True)` builds, which are tensors, numbers (NumPy's too, as plain ones), text,
+lists and dictionaries. What a file declares is compared with what it holds and with the free memory before room is made for it.
 
     (X, Y), [X, Y] or (X, Y, η)                                a `.pt` file
     {"images": X, "labels": Y}, with "lr" if it is known       a `.pt` file
     {"data": [X, Y]} or {"data": [[X, Y], …]}                  a `.pt` file of gradient or distribution matching
-    images_best.pt, labels_best.pt, lr_best.pt                 a folder of trajectory matching; or images_best_*.pt, …
+    images_best.pt, labels_best.pt, lr_best.pt                 a folder of trajectory matching; or images_best_*.pt, …; or
+                                                               ema_images_best.pt, …, the average of the images over iterations
 """
 
 import json
@@ -24,12 +25,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limbeck.data.unpickle import SCALARS
 from limbeck.runtime.checked import unwritable
 from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.memory import free_memory
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+AVERAGES = ("ema_images_best.pt", "ema_images_best_*.pt")
+BEST = re.compile(r"(ema_)?images_best(_.*)?\.pt")
 MOST_NAMES = 5
 MOST_JSON = 2**26  # bytes
 HOW = "torch.save({'images': X, 'labels': Y, 'lr': η}, FILE) writes one that can be read"
@@ -118,27 +122,39 @@ def read_pt(path: Path) -> Raw:
 
 
 def best_files(folder: Path) -> list[Path]:
-    """The files of images that trajectory matching leaves in a folder; none where it is another kind of folder."""
-    return sorted(folder.glob("images_best.pt")) or sorted(folder.glob("images_best_*.pt"))
+    """The files of images that trajectory matching leaves in a folder; none where it is another kind of folder.
+
+    Where averages lie beside the images, these are meant.
+    """
+    found = (sorted(folder.glob(pattern)) for pattern in ("images_best.pt", "images_best_*.pt", *AVERAGES))
+    return next(filter(None, found), [])
 
 
-def read_best(folder: Path) -> tuple[Raw, list[Path]]:
+def read_best(folder: Path, images_file: Path | None = None) -> tuple[Raw, list[Path]]:
     """The set in a folder of `images_best.pt`, `labels_best.pt` and, if it is there, `lr_best.pt`; and these files.
+
+    Args:
+        folder: where they lie.
+        images_file: the one of images; None takes the only one.
 
     Raises:
         UsageError: as `read_pt`; and when it cannot be told which files belong together.
     """
-    found = best_files(folder)
+    found = [images_file] if images_file else best_files(folder)
     if len(found) != 1:
-        raise refusal(folder, f"holds {len(found)} sets of images ({shown(path.name for path in found)}); leave one of them there")
-    ending = found[0].name.removeprefix("images_best")
-    labels, rate = _beside(folder, "labels_best", ending), _beside(folder, "lr_best", ending)
+        raise refusal(folder, f"holds {len(found)} sets of images ({shown(path.name for path in found)}); give one of these files")
+    average, _, ending = found[0].name.partition("images_best")
+    labels, rate = (
+        _beside(folder, f"{average}{stem}", ending) or _beside(folder, stem, ending) for stem in ("labels_best", "lr_best")
+    )
     if labels is None:
-        raise refusal(folder, f"holds {found[0].name} but not labels_best{ending}")
+        raise refusal(folder, f"holds {found[0].name} but not {average}labels_best{ending}")
     files = [within(folder, file) for file in (found[0], labels, rate) if file is not None]
     images, targets = (tensor_of(file, file.stem, load(file)) for file in files[:2])
     check_room(folder, 4 * (images.numel() + targets.numel()))
-    return Raw(images, targets, _rate(files[2], load(files[2])) if rate else None), files
+    aside = [] if average else sorted(path for pattern in AVERAGES for path in folder.glob(pattern))
+    notes = tuple(f"{found[0].name} is taken, not the average in {path.name}" for path in aside)
+    return Raw(images, targets, _rate(files[2], load(files[2])) if rate else None, notes=notes), files
 
 
 def _beside(folder: Path, stem: str, ending: str) -> Path | None:
@@ -165,7 +181,8 @@ def load(path: Path) -> Any:
                 check_room(path, sum(info.file_size for info in archive.infolist()))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch tells about odd files at length, on standard error
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+            with torch.serialization.safe_globals(SCALARS):
+                return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
     except UsageError:
         raise
     except Exception as error:  # a file that is no good makes torch raise whatever its bytes lead to

@@ -42,6 +42,7 @@ from limbeck.training.images import Images, LazyImages, TensorImages, prepare_sp
 from limbeck.training.train import logits_in_blocks
 
 LEAST_SYN_LR, GREATEST_SYN_LR = 1e-6, 1e38  # as `outer.syn_lr_init`
+SHOWN = 3  # classes that a warning names
 
 
 @dataclass(frozen=True)
@@ -149,13 +150,20 @@ class Initial:
             if all(int((first[order] < none).sum()) >= self.ipc for order in orders):
                 break
         chosen = [order[first[order].sort(stable=True).indices[: self.ipc]] for order in orders]
-        for name, picked in zip(self.data.class_names, chosen, strict=True):
-            wrong = int((first[picked] == none).sum())
-            if wrong:
-                self.progress.say(
-                    f"warning: no expert classifies {wrong} of the {self.ipc} initial images of class {name!r} correctly"
-                )
-        return torch.cat(chosen)
+        index = torch.cat(chosen)
+        self._say_unknown(first[index] == none, labels[index])
+        return index
+
+    def _say_unknown(self, unknown: Tensor, classes: Tensor) -> None:
+        """Say of how many of the images chosen, bools (n,), no expert knows the class, and which classes have most of them."""
+        counts = torch.bincount(classes[unknown], minlength=self.data.num_classes)
+        found = counts.argsort(descending=True, stable=True)[: int((counts > 0).sum())].tolist()
+        if not found:
+            return
+        shown = ", ".join(f"{self.data.class_names[k]!r} {int(counts[k])}" for k in found[:SHOWN])
+        rest = ", …" if len(found) > SHOWN else ""
+        total = f"{int(unknown.sum())} of the {len(unknown)} initial images, in {len(found)} of {self.data.num_classes} classes"
+        self.progress.say(f"warning: no expert classifies {total}, correctly ({shown}{rest})")
 
 
 class Initialisation(ABC):

@@ -6,7 +6,7 @@
     a folder with labels.npz, classes.json     what `limbeck export --to folder` wrote
     a folder of class folders                  images with hard labels
     an .npz file                               what `limbeck export --to npz` wrote, or `images` and `labels`
-    a .pt file                                 tensors (`distilled.formats`)
+    a .pt file                                 tensors (`distilled.formats`), of images_best.pt with those beside it
 
 What neither a file nor an option says is assumed (`distilled.interpret`), and the set's metadata say so.
 """
@@ -14,7 +14,7 @@ What neither a file nor an option says is assumed (`distilled.interpret`), and t
 import hashlib
 import os
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, cast
@@ -31,12 +31,14 @@ from limbeck.data.registry import known_names
 from limbeck.distilled.about import About, read_about
 from limbeck.distilled.export import folder_names
 from limbeck.distilled.formats import (
+    BEST,
     FLOATS,
     Raw,
     array_names,
     best_files,
     check_room,
     json_values,
+    load,
     names_of,
     read_arrays,
     read_best,
@@ -125,15 +127,24 @@ class _Reading:
 
     def folder(self) -> DistilledSet:
         if best_files(self.path):
-            raw, files = read_best(self.path)
-            about, notes = read_about(self.path)
-            self.assumed.extend(notes)
-            return self.exported_research(raw, files, about) if about else self.understood("folder of .pt files", raw, files)
+            return self.best()
+        if inner := [folder for folder in self.folders() if best_files(folder)]:
+            if len(inner) > 1:
+                raise refusal(self.path, f"holds sets in {shown(folder.name for folder in inner)}; give one of these folders")
+            return replace(self, path=inner[0]).folder()
         if (self.path / "labels.npz").exists() or (self.path / "classes.json").exists():
             return self.exported_folder()
         return self.class_folders()
 
+    def best(self, images_file: Path | None = None) -> DistilledSet:
+        raw, files = read_best(self.path, images_file)
+        about, notes = read_about(self.path)
+        self.assumed.extend(notes)
+        return self.exported_research(raw, files, about) if about else self.understood("folder of .pt files", raw, files)
+
     def pt(self) -> DistilledSet:
+        if BEST.fullmatch(self.path.name) and isinstance(load(self.path), Tensor):  # labels and η lie in files beside it
+            return replace(self, path=self.path.parent).best(self.path)
         return self.understood(".pt file", read_pt(self.path), [self.path])
 
     def npz(self) -> DistilledSet:

@@ -56,6 +56,7 @@ class Evaluator:
         device: to compute on.
         compile: whether training is compiled, as `engine.compile`.
         compile_full: the same for networks of the full data; None is as `compile`.
+        factor: how many parts RDED stitches a side of such images from.
     """
 
     data: ImageSet
@@ -67,11 +68,12 @@ class Evaluator:
     device: torch.device
     compile: Compile = "auto"
     compile_full: Compile | None = None
+    factor: int = 1
 
     @cached_property
     def protocol(self) -> Protocol:
         """How the networks are trained."""
-        return resolve(self.settings)
+        return resolve(self.settings).of_parts(self.factor)
 
     def distilled(
         self, small: SmallSet, *, seeds: Sequence[int], split: str = "test", progress: Progress | None = None

@@ -7,7 +7,8 @@
     none           `dd` without augmentation
     kd             a teacher trained on the real images says its logits on the very views that the student sees; the student
                    minimises KL(teacher ‖ student), both / 20: 300 epochs, AdamW 1e-3, cosine, CutMix and random resized crops
-    kd-rded        `kd` as RDED does it: patches shuffled, crops from half of the area, cosine ending at half, batches by ipc
+    kd-rded        `kd` as RDED does it: where an image is stitched from factor² parts, the parts are shuffled and crops have
+                   1/factor of the area or more, else neither; cosine ending at half, batches by ipc
     kd-sre2l       `kd` as SRe2L does it: batch 1024
     soft-ce        `kd` without the teacher: cross-entropy on the set's own soft labels
 
@@ -68,8 +69,10 @@ class Protocol(Checked):
         epochs: of every network.
         batch_size: of every network; None takes 10, 50 or 100 for ipc below 10, below 50, and above.
         augment: `set` is the distillation's, `views` random resized crops with flips, `none` nothing.
-        crop_scale: least and greatest area of these crops, as shares.
-        patches: sides are cut into so many, and the patches shuffled; 1 shuffles nothing.
+        crop_scale: least and greatest area of these crops, as shares; None takes 1/`patches` and 1, and crops nothing where
+            `patches` is 1.
+        patches: sides are cut into so many, and columns, then rows shuffled; 1 shuffles nothing. None takes the parts that RDED
+            stitches a side from, `rded.factor`: 2 from 128 pixels on, else 1.
         mix: `cutmix`, `mixup` or `none`, of views.
         validation: whether a part of the training images is kept apart to choose the checkpoint on; otherwise the last counts.
 
@@ -94,15 +97,20 @@ class Protocol(Checked):
     batch_size: Count | None = 128
     augment: Literal["set", "views", "none"] = "set"
     crop_scale: Annotated[
-        tuple[float, float], Rule("two shares in (0, 1], the smaller first", lambda ends: 0 < ends[0] <= ends[1] <= 1)
+        tuple[float, float] | None,
+        Rule("two shares in (0, 1], the smaller first, or null", lambda ends: ends is None or 0 < ends[0] <= ends[1] <= 1),
     ] = (0.08, 1.0)
-    patches: Count = 1
+    patches: Count | None = 1
     mix: Literal["none", "cutmix", "mixup"] = "none"
     validation: bool = True
 
     def check_together(self) -> None:
         plain = self.augment == "views" or (self.mix == "none" and self.patches == 1)
         require(plain, "protocol.augment", self.augment, "views, which protocol.mix and protocol.patches belong to")
+
+    def of_parts(self, factor: int) -> "Protocol":
+        """The same for images of which a side has so many parts, where `patches` leaves that open."""
+        return self if self.patches is not None else dataclasses.replace(self, patches=factor)
 
     def training(self, network: FlatNetwork, augment: Augmentation, syn_lr: float | None, ipc: int, kind: Kind) -> Training:
         """How `network` is trained on a set.
@@ -148,7 +156,9 @@ class Protocol(Checked):
 
     def _augmentation(self, augment: Augmentation) -> Augmentation | Views:
         if self.augment == "views":
-            return Views(crop_scale=self.crop_scale, patches=self.patches, mix=self.mix, flip=augment.flip)
+            patches = self.patches or 1
+            scale = self.crop_scale or ((1 / patches, 1.0) if patches > 1 else None)
+            return Views(crop_scale=scale, patches=patches, mix=self.mix, flip=augment.flip)
         return augment if self.augment == "set" else NO_AUGMENTATION
 
 
@@ -162,7 +172,7 @@ _KD: dict[str, Any] = {
     "augment": "views",
     "mix": "cutmix",
 }
-_RDED: dict[str, Any] = {"crop_scale": (0.5, 1.0), "patches": 2, "rate": "cosine_to_half", "batch_size": None}
+_RDED: dict[str, Any] = {"version": 2, "crop_scale": None, "patches": None, "rate": "cosine_to_half", "batch_size": None}
 
 PROTOCOLS = {
     protocol.name: protocol

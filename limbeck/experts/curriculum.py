@@ -1,15 +1,16 @@
 """PAD's data curriculum: how difficult every training image is, and which of them an epoch takes.
 
     EL2N    ‖softmax(f(x)) − y‖                      the error vector's length
-    GraNd   ‖∇_θ ℓ(f(θ, x), y)‖                      the gradient's length
+    GraNd   ‖∇_θ ℓ(f(θ, x), y)‖                      the gradient's length, by all parameters or, as PAD's release takes it, by
+                                                     those of the last layer alone
 
-both as means over a few networks after a few epochs (an image that is still wrong then is difficult). Class by class, from easy to
+as means over a few networks after a few epochs (an image that is still wrong then is difficult). Class by class, from easy to
 difficult, epoch e = 0, 1, … takes
 
     the easiest share 0.75 + 0.25 e / 20     e < 20
-    all                                      20 ≤ e < 40
-    all but the easiest tenth                40 ≤ e < 60
-    all but the easiest fifth                60 ≤ e
+    all                                      20 ≤ e ≤ 40
+    all but the easiest tenth                40 < e ≤ 60
+    all but the easiest fifth                60 < e
 
 Li et al., "Prioritize Alignment in Dataset Distillation" (PAD), 2024, arXiv:2408.03360. Paul, Ganguli and Dziugaite, "Deep
 Learning on a Data Diet: Finding Important Examples Early in Training", 2021, arXiv:2107.07075.
@@ -29,6 +30,7 @@ from torch.func import grad, vmap
 from limbeck.augmentation import Augmentation
 from limbeck.experts.store import ClassScores, Difficulty
 from limbeck.losses import cross_entropy
+from limbeck.matching.criteria import layers_of
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.fingerprint import array_fingerprint
@@ -41,10 +43,11 @@ from limbeck.training.optimisers import Sgd
 from limbeck.training.targets import Labels
 from limbeck.training.train import AfterEpoch, Pool, Training, train
 
-Measure = Literal["el2n", "grand"]
+Measure = Literal["grand_last", "grand", "el2n"]
 
 NETWORKS, EPOCHS = 3, 5  # that the scores are a mean over, and after which they are taken
-GROWTH, FIRST_REMOVAL, SECOND_REMOVAL = 20, 40, 60
+WINDOWS = 2  # raised when epochs come to take other images
+GROWTH, LAST_WHOLE, LAST_OF_FIRST_REMOVAL = 20, 40, 60  # epochs
 FIRST_SHARE, REMOVED = 0.75, 0.1
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 EXTREMES = 10  # easiest and hardest images that are named
@@ -98,9 +101,9 @@ def window(epoch: int) -> tuple[float, float]:
     """The shares of a class, from the easiest on, where the images of `epoch` (from 0) begin and end."""
     if epoch < GROWTH:
         return 0.0, FIRST_SHARE + (1 - FIRST_SHARE) * epoch / GROWTH
-    if epoch < FIRST_REMOVAL:
+    if epoch <= LAST_WHOLE:
         return 0.0, 1.0
-    return (REMOVED if epoch < SECOND_REMOVAL else 2 * REMOVED), 1.0
+    return (REMOVED if epoch <= LAST_OF_FIRST_REMOVAL else 2 * REMOVED), 1.0
 
 
 def difficulty(
@@ -119,8 +122,8 @@ def difficulty(
         thetas: after a few epochs of training.
         images: N images, not augmented.
         labels: probabilities with shape (N, K), one-hot for hard labels.
-        loss: ℓ(logits, labels), a mean over the batch; `grand` takes it of one image at a time.
-        measure: `el2n` or `grand`.
+        loss: ℓ(logits, labels), a mean over the batch; GraNd takes it of one image at a time.
+        measure: `grand_last`, by the parameters of the last module that has any, `grand`, by all, or `el2n`.
         batch_size: images at a time.
     """
     total = torch.zeros(len(images), dtype=torch.float64)
@@ -137,10 +140,12 @@ def _scores(network: FlatNetwork, theta: Tensor, x: Tensor, y: Tensor, loss: Los
         errors: Tensor = (network(theta, x).softmax(1) - y).norm(dim=1)
         return errors
 
-    def of_one(theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return loss(network(theta, x[None]), y[None])
+    first = layers_of(network.slices)[-1].start if measure == "grand_last" else 0
 
-    gradients: Tensor = vmap(grad(of_one), in_dims=(None, 0, 0))(theta, x, y)
+    def of_one(end: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return loss(network(torch.cat([theta[:first], end]), x[None]), y[None])
+
+    gradients: Tensor = vmap(grad(of_one), in_dims=(None, 0, 0))(theta[first:], x, y)
     lengths: Tensor = gradients.norm(dim=1)
     return lengths
 
@@ -158,7 +163,7 @@ class Scoring:
         network: that the scores are taken with.
         images: the training images.
         labels: one-hot, with shape (N, K).
-        measure: `grand` or `el2n`.
+        measure: `grand_last`, `grand` or `el2n`.
         lr, batch_size, augment: of that SGD.
         identity: what the images are, such as their fingerprint.
         seed: of the draws.
@@ -185,6 +190,7 @@ class Scoring:
             "networks": NETWORKS,
             "epochs": EPOCHS,
             "network": self.network.name,
+            "num_parameters": self.network.num_parameters,
             "measure": self.measure,
             "images": self.identity,
             "seed": self.seed,

@@ -37,7 +37,8 @@ class ExpertSettings(Checked):
         rho_min, rho_max: of GSAM, its radius at the least and at the greatest step size of `rate`; a constant one has rho_max.
         alpha: of GSAM, how much of the gradient across its ascent is taken off.
         curriculum: `pad` goes from easy to difficult images and leaves out the easiest later; `none` takes all.
-        difficulty: what `pad` sorts by: `grand` or `el2n` (`experts/curriculum.py`).
+        difficulty: what `pad` sorts by: the length of the gradient by the last layer's parameters, `grand_last`, as its release
+            does, or by all parameters, `grand`; or that of the error, `el2n` (`experts/curriculum.py`).
         crop_ratio: of the experts' augmentation; the other augmentation keys are shared with `augment`.
         label_experts: how many experts are averaged for the soft labels; None takes all.
         dtype: how checkpoints are kept: `fp32`; `half`, in half the space, which changes no displacement θ*_{t+M} − θ*_t within
@@ -63,7 +64,7 @@ class ExpertSettings(Checked):
     rho_max: NotNegative = 0.01
     alpha: NotNegative = 0.3
     curriculum: Literal["none", "pad"] = "none"
-    difficulty: Literal["grand", "el2n"] = "grand"
+    difficulty: Literal["grand_last", "grand", "el2n"] = "grand_last"
     crop_ratio: Annotated[float, within("[0, 1]")] = 0.125
     label_experts: Count | None = None
     dtype: Literal["fp32", "fp16", "half"] = "fp32"

@@ -22,7 +22,7 @@ from torch.nn.functional import one_hot
 from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
-from limbeck.experts.curriculum import Scoring
+from limbeck.experts.curriculum import WINDOWS, Scoring
 from limbeck.experts.files import Job, Recorder
 from limbeck.experts.settings import ExpertSettings, unread
 from limbeck.experts.store import FORMAT, TrajectoryStore, Want, missing_jobs, say_lacking, want_of
@@ -134,10 +134,11 @@ def made_with(network: str, settings: ExpertSettings, augment: Augmentation, see
         settings = dataclasses.replace(settings, rate_epochs=settings.rate_epochs or settings.train_epochs)
     free = {"num_experts", "train_epochs", "label_experts", "dtype", "store", *unread(settings)}
     free |= {"rate"} if settings.rate == "constant" else set()  # so that stores older than rates are found
+    own = {key: value for key, value in dataclasses.asdict(settings).items() if key not in free}
     return Identity(
         network=network,
         augment=augment.cropping(settings.crop_ratio).identity(),
-        experts={key: value for key, value in dataclasses.asdict(settings).items() if key not in free},
+        experts=own | ({"curriculum_windows": WINDOWS} if settings.curriculum != "none" else {}),
         seed=seed,
     )
 

@@ -7,7 +7,6 @@ the walk back has passed it. Where no budget is given, all steps are kept if the
 Nothing is decided by a timing, which would differ from one start to the next.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -199,7 +198,6 @@ def _compile(problem: Problem, adjoint: WalkBack, step: StudentStep, progress: P
                     stage.advance()
         except Exception as error:  # noqa: BLE001 (a compiler fails in many ways, and none may stop the run)
             then = "runs uncompiled" if step.lanes == 1 else "is compiled for one micro-batch after the other"
-            warnings.warn(f"the step could not be compiled and {then}: {type(error).__name__}", stacklevel=2)
             progress.say(f"warning: the step could not be compiled and {then} ({type(error).__name__})")
             return False
     return True

@@ -11,6 +11,7 @@ from limbeck.runtime.errors import require
 Criteria = Literal["loss", "random", "uniform", "first", "middle", "last", "none"]
 Distances = Literal["squared", "cosine"]
 Kind = Literal["exact", "unroll", "tesla", "truncated"]
+SmallChunk = Literal["first", "last"]
 Precision = Literal["fp32", "tf32", "bf16"]
 Wanted = Literal["auto", "fp32", "tf32", "bf16"]
 
@@ -41,6 +42,8 @@ class MatchSettings(Checked):
         syn_steps: T, student steps per iteration.
         expert_epochs: M, epochs that the target lies ahead.
         batch_syn: B, synthetic images per student step; None, or more than there are, takes all.
+        small_chunk: where B does not divide their number, which chunk of a permutation is the smaller one: `last`, or `first`, as
+            the field's releases have it.
         criterion: which parameters are dropped: `loss`, those of lowest loss (Common Pattern Dropout); `random`, any; `uniform`,
             any, the same share of every layer; `first` (PAD's masking by depth), `middle`, `last`, whole layers until the share
             is reached, the last of them in part; `none` keeps all. A layer is a module that owns parameters. Or a criterion of
@@ -59,6 +62,7 @@ class MatchSettings(Checked):
     syn_steps: Count = 40
     expert_epochs: Count = 2
     batch_syn: Count | None = None
+    small_chunk: SmallChunk = "last"
     criterion: Named[Criteria] = "loss"
     drop_ratio: Share = Chosen(0.0)
     drop_side: Literal["low", "high"] = "low"

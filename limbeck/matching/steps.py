@@ -15,7 +15,7 @@ from torch import Tensor
 from limbeck.augmentation import Applied, Augmentation
 from limbeck.matching.closed_form import Staged
 from limbeck.matching.derivatives import Derivatives, Pulled, Reverse
-from limbeck.matching.settings import Precision
+from limbeck.matching.settings import Precision, SmallChunk
 from limbeck.networks import micro_batches
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.compiling import compiled
@@ -37,17 +37,24 @@ class StepDraw:
 
 
 def draw_steps(
-    shape: tuple[int, int, int, int], batch_syn: int | None, steps: int, augmentation: Augmentation, seed: int, iteration: int
+    shape: tuple[int, int, int, int],
+    batch_syn: int | None,
+    steps: int,
+    augmentation: Augmentation,
+    seed: int,
+    iteration: int,
+    small_chunk: SmallChunk = "last",
 ) -> list[StepDraw]:
     """The draws of all T steps of an iteration.
 
     Args:
         shape: of X, (N, C, H, W).
-        batch_syn: B; None, or more than N, takes all. Where B does not divide N, the last chunk of a permutation is smaller.
+        batch_syn: B; None, or more than N, takes all.
         steps: T.
         augmentation: of the mini-batches.
         seed: of the draws.
         iteration: of the outer loop.
+        small_chunk: which chunk of a permutation is smaller where B does not divide N.
 
     Example:
         >>> from limbeck.augmentation import Dsa
@@ -55,10 +62,11 @@ def draw_steps(
         [4, 3, 4, 3]
     """
     count, size = shape[0], min(batch_syn or shape[0], shape[0])
-    per_permutation = -(-count // size)
+    whole, small = [size] * (count // size), [count % size] if count % size else []
+    sizes = [*small, *whole] if small_chunk == "first" else [*whole, *small]
     chunks: list[Tensor] = []
-    for number in range(-(-steps // per_permutation)):
-        chunks += torch.randperm(count, generator=generator(seed, "student batches", iteration, number)).split(size)
+    for number in range(-(-steps // len(sizes))):
+        chunks += torch.randperm(count, generator=generator(seed, "student batches", iteration, number)).split(sizes)
     return [
         StepDraw(index, augmentation.draw(generator(seed, "student augmentation", iteration, n), (len(index), *shape[1:])))
         for n, index in enumerate(chunks[:steps])

@@ -16,6 +16,7 @@ from limbeck.experts.store import TrajectoryStore
 from limbeck.matching.criteria import Criterion, KeepAll
 from limbeck.matching.distances import Distance, SquaredError
 from limbeck.matching.schedules import Schedule, Sequential
+from limbeck.matching.settings import SmallChunk
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.progress import Progress
 from limbeck.training.compute import Compile
@@ -35,6 +36,7 @@ class Matching:
         syn_steps: T, student steps per iteration.
         expert_epochs: M, epochs that the target lies ahead.
         batch_syn: B, synthetic images per student step; None, or more than there are, takes all.
+        small_chunk: which chunk of a permutation is smaller where B does not divide their number.
     """
 
     criterion: Criterion = KeepAll()
@@ -43,6 +45,7 @@ class Matching:
     syn_steps: int = 40
     expert_epochs: int = 2
     batch_syn: int | None = None
+    small_chunk: SmallChunk = "last"
 
 
 class Materials(Protocol):

@@ -56,7 +56,7 @@ class TrajectoryMatching(Objective):
         start = self.store.read(expert, epoch, images.device)
         target = self.store.read(expert, epoch + m.expert_epochs, images.device)
         n, c, h, w = images.shape
-        draws = draw_steps((n, c, h, w), m.batch_syn, m.syn_steps, self.augmentation, self.seed, iteration)
+        draws = draw_steps((n, c, h, w), m.batch_syn, m.syn_steps, self.augmentation, self.seed, iteration, m.small_chunk)
         layers, chance = layers_of(self.step.network.slices), generator(self.seed, "criterion", iteration)
         losses = [MatchingLoss(start, target, m.criterion, m.distance, layers, chance)]
         if plain and self.has_criterion:

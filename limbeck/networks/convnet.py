@@ -2,7 +2,8 @@
 
 Gidaris and Komodakis, "Dynamic Few-Shot Visual Learning without Forgetting", 2018, arXiv:1804.09458; in the form
 that dataset distillation uses since Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching", 2020,
-arXiv:2006.05929.
+arXiv:2006.05929: the first convolution pads images of 28×28 pixels (MNIST, FashionMNIST) to 32×32, by 3 pixels on every side
+where the others have 1, so that no pooling leaves a row out.
 """
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from limbeck.networks.blocks import GROUPS, ConvBlock, LinearHead
 from limbeck.networks.stages import Activation, Bias, Convolution, Dense, NetworkStage, Norm, NormActivatePool, Pooling
+
+PADDED = 28  # the sides of images that are padded to 32 pixels
 
 
 class ConvNet(LinearHead):
@@ -39,9 +42,11 @@ class ConvNet(LinearHead):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
-        self.shape, self.kinds = (height, width_pixels), (norm, pooling, activation)
-        inputs = [channels] + [width] * (depth - 1)
-        self.blocks = nn.ModuleList(ConvBlock(size, width, norm, activation) for size in inputs)
+        self.padding, self.kinds = first_padding(height, width_pixels), (norm, pooling, activation)
+        height, width_pixels = (side + 2 * (self.padding - 1) for side in (height, width_pixels))
+        self.shape = height, width_pixels  # as the first convolution leaves it
+        first = ConvBlock(channels, width, norm, activation, padding=self.padding)
+        self.blocks = nn.ModuleList([first, *(ConvBlock(width, width, norm, activation) for _ in range(depth - 1))])
         self.pool: nn.Module = {"avg": nn.AvgPool2d(2), "max": nn.MaxPool2d(2), "none": nn.Identity()}[pooling]
         shrink = 1 if pooling == "none" else 2**depth
         self.classifier = nn.Linear(width * (height // shrink) * (width_pixels // shrink), num_classes)
@@ -62,5 +67,11 @@ class ConvNet(LinearHead):
         norms = ("1.weight", "1.bias") if norm != "none" else ()
         names = [tuple(f"blocks.{i}.{part}" for part in ("0.weight", "0.bias", *norms)) for i in range(len(self.blocks))]
         head = Dense((height >> halvings, width >> halvings))
-        blocks = [NetworkStage(Convolution(dtype), rest, parts) for parts in names]
+        paddings = [self.padding] + [1] * (len(self.blocks) - 1)
+        blocks = [NetworkStage(Convolution(dtype, pads), rest, parts) for pads, parts in zip(paddings, names, strict=True)]
         return [*blocks, NetworkStage(head, Bias(), ("classifier.weight", "classifier.bias"))]
+
+
+def first_padding(height: int, width: int) -> int:
+    """By how many pixels on every side the first convolution of a ConvNet pads images of that size."""
+    return 3 if height == width == PADDED else 1

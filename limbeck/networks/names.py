@@ -23,7 +23,7 @@ from torch import nn
 from limbeck.networks import resnet
 from limbeck.networks.blocks import GROUPS, grey_padding
 from limbeck.networks.classic import MLP, VGG11, AlexNet, LeNet
-from limbeck.networks.convnet import ConvNet
+from limbeck.networks.convnet import ConvNet, first_padding
 from limbeck.networks.factory import build_foreign
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.plugins import check_form, is_foreign
@@ -82,7 +82,7 @@ def build_network(name: str, channels: int, height: int, width: int, num_classes
         return build_foreign(name, (channels, height, width), num_classes, derived_seed(0, "network", name))
     known, options = _parse(name)
     halvings = 0 if options.get("pooling") == "none" else known.halvings
-    if min(height, width) < 2**halvings:
+    if min(height, width) + 2 * (first_padding(height, width) - 1) < 2**halvings:
         size = f"{2**halvings}×{2**halvings}"
         raise UsageError(f"network: {name!r} halves the image {halvings} times: {height}×{width} pixels are not at least {size}")
     least = known.least - (2 * grey_padding(channels) if known.pads_grey else 0)

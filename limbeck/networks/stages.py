@@ -54,29 +54,38 @@ class Linear(ABC):
 
 @dataclass(frozen=True)
 class Convolution(Linear):
-    """A 3×3 convolution that keeps H and W.
+    """A 3×3 convolution.
 
     Args:
         dtype: to compute in; None takes that of the weight. x and z are in it, gradients of the weight in the weight's own.
+        padding: zeros on every side, at least 1, which keeps H and W.
     """
 
     dtype: torch.dtype | None = None
+    padding: int = 1
 
     def apply(self, x: Tensor, weight: Tensor) -> Tensor:
-        return _rows(conv2d(self._planes(x, weight), self._kernel(weight), padding=1))
+        return _rows(conv2d(self._planes(x, weight), self._kernel(weight), padding=self.padding))
 
     def to_input(self, gz: Tensor, weight: Tensor) -> Tensor:
-        height, width = gz.shape[1:3]
+        (height, width), frame = gz.shape[1:3], self.padding - 1
         if weight.shape[1] <= COLOURS and height % 2 == width % 2 == 0:
-            return self._to_image(gz, weight)
-        x = gz.new_empty(len(gz), height, width, weight.shape[1])
-        return _rows(_convolution_backward(self._planes(gz, weight), self._planes(x, weight), self._kernel(weight), 0))
+            return self._to_image(gz, weight)[:, frame : height - frame, frame : width - frame]
+        x = gz.new_empty(len(gz), height - 2 * frame, width - 2 * frame, weight.shape[1])
+        return _rows(self._backward(gz, x, weight, 0))
 
     def to_weight(self, gz: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-        return _convolution_backward(self._planes(gz, weight), self._planes(x, weight), self._kernel(weight), 1).to(weight.dtype)
+        return self._backward(gz, x, weight, 1).to(weight.dtype)
+
+    def _backward(self, gz: Tensor, x: Tensor, weight: Tensor, which: Literal[0, 1]) -> Tensor:
+        """The gradient by the input (0) or the weight (1), and that one alone: autograd's formulas would ask for both."""
+        mask, pads = [which == 0, which == 1, False], [self.padding, self.padding]
+        backward, planes = torch.ops.aten.convolution_backward.default, (self._planes(gz, weight), self._planes(x, weight))
+        gradient: Tensor = backward(*planes, self._kernel(weight), None, [1, 1], pads, [1, 1], False, [0, 0], 1, mask)[which]
+        return gradient
 
     def _to_image(self, gz: Tensor, weight: Tensor) -> Tensor:
-        """Wᵀ g_z, two by two pixels at once: libraries compute 16 channels for an image's three."""
+        """The same by the padded input, two by two pixels at once: libraries compute 16 channels for an image's three."""
         # Of a cell's surroundings, 4×4 pixels, its pixel (a, b) is reached from rows a … a+2 and columns b … b+2.
         turned = self._kernel(weight).flip(2, 3).transpose(0, 1)
         kernel = torch.cat([pad(turned, (b, 1 - b, a, 1 - a)) for a in (0, 1) for b in (0, 1)])
@@ -323,11 +332,3 @@ def _rows(x: Tensor) -> Tensor:
 def _mean(cells: Tensor) -> Tensor:
     """The mean over space of every image and channel."""
     return cells.mean(SPACE, keepdim=True)
-
-
-def _convolution_backward(gz: Tensor, x: Tensor, weight: Tensor, which: Literal[0, 1]) -> Tensor:
-    """The gradient by the input (0) or the weight (1), and that one alone: autograd's formulas would ask for both."""
-    mask = [which == 0, which == 1, False]
-    backward = torch.ops.aten.convolution_backward.default
-    gradient: Tensor = backward(gz, x, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, mask)[which]
-    return gradient

@@ -1,5 +1,6 @@
 """What the research code calls things, and the values that it takes where a file is silent."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,7 @@ NAMES: Mapping[str, str] = {
     "expansion_end_epoch": "schedule.iterations",
     "learn_end_epoch": "schedule.iterations",
     "beta": "enhance.beta",
+    "act_threshold": "enhance.cam_threshold",
     "interval": "enhance.cam_every",
     "Iteration": "outer.iterations",
     "lr_img": "outer.lr_img",
@@ -47,9 +49,9 @@ PRIVATE: tuple[str, ...] = ("data_path", "buffer_path", "expert_path", "cam_path
 PRIVATE += ("load_path", "project", "name", "entity", "device", "cfg", "Initialize_Label_Model_Dir")
 # What has no meaning here.
 IDLE: tuple[str, ...] = ("load_all", "force_save", "skip_first_eva", "parall_eva", "record_loss", "batch_real", "lr_init")
-IDLE += ("eval_mode", "canvas_size", "canvas_samples", "init_frozen", "Initialize_Label_Model", "distributed")
-# The research code's own defaults, of the keys that matter: a file names only what differs from them.
-THEIR_DEFAULTS: Mapping[str, Any] = {
+IDLE += ("save_interval", "adaptive", "canvas_size", "canvas_samples", "init_frozen", "Initialize_Label_Model", "distributed")
+# What the code of each method takes where a file is silent, of the keys that matter.
+MTT: Mapping[str, Any] = {
     "dataset": "CIFAR10",
     "subset": "imagenette",
     "model": "ConvNet",
@@ -61,19 +63,60 @@ THEIR_DEFAULTS: Mapping[str, Any] = {
     "lr_img": 1000.0,
     "lr_teacher": 0.01,
     "lr_lr": 1e-5,
-    "lr_y": 2.0,
-    "Momentum_y": 0.9,
     "batch_train": 256,
     "dsa_strategy": "color_crop_cutout_flip_scale_rotate",
+    "pix_init": "real",
+    "expert_epochs": 3,
+    "syn_steps": 20,
+    "max_start_epoch": 25,
+    "zca": False,
+    "train_epochs": 50,
+}
+TESLA: Mapping[str, Any] = {**MTT, "num_eval": 3, "Iteration": 10_000}
+# DATM's first release called the schedule otherwise.
+FIRST_DATM: Mapping[str, Any] = {
+    **{key: value for key, value in MTT.items() if key != "train_epochs"},
+    "zca": True,
+    "lr_y": 2.0,
+    "Momentum_y": 0.9,
+    "threshold": 1.0,
+    "min_start_epoch": 0,
+    "Initial_Step": 20,
+    "learn_end_epoch": 5000,
+}
+DATM: Mapping[str, Any] = {
+    **{key: value for key, value in FIRST_DATM.items() if key not in ("Initial_Step", "learn_end_epoch")},
+    "pix_init": "samples_predicted_correctly",
     "expert_epochs": 2,
     "syn_steps": 80,
-    "min_start_epoch": 0,
-    "max_start_epoch": 25,
-    "zca": True,
-    "threshold": 1.0,
-    "res": 32,
+    "expansion_end_epoch": 3000,
+    "current_max_start_epoch": 20,
 }
-SCHEDULE_DEFAULTS: Mapping[str, Any] = {"expansion_end_epoch": 3000, "current_max_start_epoch": 20}
+# By method, and whose they are. EDF's files say whatever differs from DATM, whose code it goes on from.
+DEFAULTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "edf": ("DATM", DATM),
+    "pad": ("PAD", {**DATM, "batch_syn": 256, "loss_ratio": 0.0}),
+    "datm": ("DATM", DATM),
+    "tesla": ("TESLA", TESLA),
+    "ftd": ("FTD", {**MTT, "ema_decay": 0.999}),
+    "mtt": ("MTT", MTT),
+}
+# What a file for experts alone has.
+OF_EXPERTS = ("dataset", "subset", "model", "res", "zca", "dsa_strategy")
+# Of methods whose labels are the classes, and whose start epochs are all there from the beginning.
+UNIFORM = ("mtt", "ftd", "tesla")
+# The side of images in pixels: whatever `res` says (None is what they have), and where it says nothing.
+FIXED: Mapping[str, int | None] = {"CIFAR10": None, "CIFAR100": None, "MNIST": None, "FashionMNIST": None, "Tiny": 64}
+USUAL: Mapping[str, int] = {"ImageNet": 128, "imagenet": 128, "ImageNet1K": 64, "imagenet1k": 64}
+# PAD's curriculum, as published and as it is here.
+CURRICULUM: Mapping[str, Any] = {
+    "init_ratio": 0.75,
+    "add_end_epoch": 20,
+    "rm_epoch_first": 40,
+    "rm_epoch_second": 60,
+    "rm_easy_ratio_first": 0.1,
+    "rm_easy_ratio_second": 0.2,
+}
 SOURCES: Mapping[str, str] = {
     "CIFAR10": "cifar-10-batches-py",
     "CIFAR100": "cifar-100-python",
@@ -83,14 +126,17 @@ SOURCES: Mapping[str, str] = {
 }
 IMAGENET = ("ImageNet", "imagenet")
 INITS: Mapping[str, str] = {"samples_predicted_correctly": "correct", "real": "real", "noise": "noise"}
-NETWORKS: Mapping[str, str] = {
-    "ConvNet": "ConvNetD3",
-    "ConvNetBN": "ConvNetD3-batchnorm",
-    "ResNet18": "ResNet18",
-    "ResNet18BN": "ResNet18-batchnorm",
-    "VGG11": "VGG11",
-    "VGG11BN": "VGG11-batchnorm",
-    "AlexNet": "AlexNet",
-    "MLP": "MLP",
-    "LeNet": "LeNet",
+NETWORK = re.compile(r"(ConvNet|ResNet18|VGG11|AlexNet|MLP|LeNet)(D[1-8]|W[0-9]+)?([A-Z]{2})?(?:_Tiny)?")
+# What the last two letters of a network's name say.
+PARTS: Mapping[str, str] = {
+    "BN": "batchnorm",
+    "IN": "instancenorm",
+    "GN": "groupnorm",
+    "NN": "nonorm",
+    "AP": "avgpool",
+    "MP": "maxpool",
+    "NP": "nopool",
+    "AR": "relu",
+    "AL": "leaky",
+    "AS": "sigmoid",
 }

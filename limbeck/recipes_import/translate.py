@@ -1,10 +1,16 @@
-"""The research code's YAML files (MTT, FTD, DATM, PAD, EDF) as recipes, by a table of names.
+"""The research code's YAML files (MTT, FTD, TESLA, DATM, PAD, EDF) as recipes, by a table of names.
 
-    known keys       are translated; what the file leaves out takes the research code's default, not Limbeck's
+    known keys       are translated; what the file leaves out takes the default of the method's own code, not Limbeck's
     paths, tracking  are dropped: they are somebody's own
     the rest         is named, because it would have changed the result there and does nothing here
 
 `lr_teacher` means two things there: η at the start of a distillation, and the experts' step size in a file for experts alone.
+
+TESLA's code steps along half of the gradient of its own loss (PAPER § 12): with G the sum of the student's gradients g_n,
+
+    ∂L/∂X = 2 Σ_n (η (θ*_{t+M} − θ*_t) + η² G) · ∂g_n/∂X / ‖θ*_t − θ*_{t+M}‖²
+
+is there without the 2. Here it is whole, and `outer.lr_img` half of its `lr_img`.
 """
 
 import re
@@ -17,24 +23,29 @@ import yaml
 
 from limbeck.data.registry import find_subset
 from limbeck.experts.settings import ExpertSettings
-from limbeck.methods.registry import METHODS
 from limbeck.recipes import key_types, settings_from_plain
 from limbeck.recipes_import.names import (
+    CURRICULUM,
+    DEFAULTS,
+    FIRST_DATM,
+    FIXED,
     IDLE,
     IMAGENET,
     INITS,
     NAMES,
-    NETWORKS,
+    NETWORK,
+    OF_EXPERTS,
+    PARTS,
     PRIVATE,
-    SCHEDULE_DEFAULTS,
     SOURCES,
-    THEIR_DEFAULTS,
+    UNIFORM,
+    USUAL,
 )
 from limbeck.runs.settings import DistillSettings, Keys, flat
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.fingerprint import plain
 
-Kind = Literal["edf", "pad", "datm", "mtt"]
+Kind = Literal["edf", "pad", "datm", "tesla", "ftd", "mtt"]
 
 
 @dataclass(frozen=True)
@@ -107,8 +118,7 @@ def import_values(given: Any, method: str | None = None, *, origin: str = "FILE"
     if not given.keys() & {*NAMES, *IDLE, *_Translation.READ}:
         raise UsageError(f"{origin}: is no file of the research code: it has none of its keys, such as ipc, syn_steps or lr_img")
     kind = method or guess(given)
-    if kind not in METHODS:
-        raise UsageError(f"--method: {kind!r} is not one of {', '.join(METHODS)}")
+    require(kind in DEFAULTS, "--method", kind, f"one of {', '.join(DEFAULTS)}, whose files can be read")
     translated = _Translation(given, kind)
     values = translated.values()
     settings = settings_from_plain({"method": kind, **values}, origin=f"what {origin} says")
@@ -127,12 +137,16 @@ def import_values(given: Any, method: str | None = None, *, origin: str = "FILE"
 
 def guess(given: Mapping[str, Any]) -> Kind:
     """Which method's file it is, by the keys that only that one has."""
-    if given.keys() & {"loss_threshold", "interval", "beta"}:
+    if given.keys() & {"loss_threshold", "interval", "beta", "act_threshold"}:
         return "edf"
-    if given.keys() & {"loss_ratio", "depth_ratio"}:
+    if given.keys() & {"loss_ratio", "depth_ratio", "sort_method", *CURRICULUM}:
         return "pad"
-    soft = {"lr_y", "Momentum_y", "current_max_start_epoch", "Initial_Step", "Sequential_Generation"}
-    return "datm" if given.keys() & soft or given.get("pix_init") == "samples_predicted_correctly" else "mtt"
+    if given.keys() & {"teacher_label", "random_trajectory"}:
+        return "tesla"
+    own = {key for key in DEFAULTS["datm"][1].keys() | FIRST_DATM.keys() if key not in DEFAULTS["mtt"][1]}
+    if given.keys() & {*own, "Sequential_Generation"} or given.get("pix_init") == "samples_predicted_correctly":
+        return "datm"
+    return "ftd" if "ema_decay" in given else "mtt"
 
 
 class _Translation:
@@ -141,24 +155,27 @@ class _Translation:
     # Keys that rules beyond the table of names look at.
     READ: tuple[str, ...] = ("dataset", "subset", "model", "pix_init", "dsa", "no_aug", "Sequential_Generation", "max_experts")
     READ += ("max_files", "ema_decay", "depth_ratio", "decay", "texture", "Initialize_Label_With_Another_Model")
-    READ += ("Label_Model_Timestamp",)
+    READ += ("Label_Model_Timestamp", "teacher_label", "random_trajectory", "eval_mode", "sort_method", *CURRICULUM)
 
     def __init__(self, given: Mapping[str, Any], kind: str) -> None:
         self.given, self.kind = given, kind
         self.notes: list[str] = []
         self.experts_only = "train_epochs" in given and "Iteration" not in given and "syn_steps" not in given
-        defaults = dict(THEIR_DEFAULTS)
-        if kind == "mtt":  # hard labels, and every start epoch from the beginning
-            defaults = {key: value for key, value in defaults.items() if key not in ("lr_y", "Momentum_y", "threshold")}
-        elif given.get("Sequential_Generation", True):
-            old = given.keys() & {"Initial_Step", "learn_end_epoch"}
-            # The first release called them so, and ended after 5000 iterations.
-            defaults |= {"learn_end_epoch": 5000, "Initial_Step": 20} if old else SCHEDULE_DEFAULTS
+        self.sequential = kind not in UNIFORM and bool(given.get("Sequential_Generation", True))
+        owner, held = DEFAULTS[kind]
+        if kind == "datm" and given.keys() & {"Initial_Step", "learn_end_epoch"}:
+            owner, held = "DATM's first release", FIRST_DATM
+        dataset = given.get("dataset", held["dataset"])
+        defaults = {"res": 64 if kind == "tesla" else USUAL[dataset]} if dataset in USUAL else {}
+        defaults |= held
         if self.experts_only:
-            defaults = {key: defaults[key] for key in ("dataset", "subset", "model", "res", "zca", "dsa_strategy")}
-        missing = [key for key in defaults if key not in given and not (key == "subset" and not self._of_imagenet(given))]
+            defaults = {key: value for key, value in defaults.items() if key in OF_EXPERTS}
+        if not self.sequential:
+            late = {key for key, name in NAMES.items() if name in ("schedule.first_max_start_epoch", "schedule.iterations")}
+            defaults = {key: value for key, value in defaults.items() if key not in late}
+        missing = [key for key in defaults if key not in given and (key != "subset" or dataset in IMAGENET and kind != "tesla")]
         if missing:
-            self.notes.append(f"not in the file, so by the research code's defaults: {', '.join(missing)}")
+            self.notes.append(f"not in the file, so by the defaults of {owner}: {', '.join(missing)}")
         self.all = {**defaults, **given}
 
     def values(self) -> Keys:
@@ -167,54 +184,58 @@ class _Translation:
         if self.experts_only:
             values["experts.expert_lr"] = values.pop("outer.syn_lr_init", 0.01)
             values["experts.batch_size"] = values.pop("eval.batch_size", 256)
-        rules = (self._data, self._network, self._start, self._augment, self._schedule, self._experts, self._parts, self._asides)
-        for rule in rules:
+        rules = (self._data, self._network, self._start, self._augment, self._schedule, self._experts, self._parts, self._tesla)
+        for rule in (*rules, self._asides):
             rule(values)
         return Keys(values)
 
-    @staticmethod
-    def _of_imagenet(given: Mapping[str, Any]) -> bool:
-        return given.get("dataset", THEIR_DEFAULTS["dataset"]) in IMAGENET
-
     def _data(self, values: dict[str, Any]) -> None:
         name = self.all["dataset"]
-        if self._of_imagenet(self.all):
-            subset = find_subset(str(self.all["subset"]).replace("_", "-"), "subset")
-            values["data.source"] = f"imagenet:{subset.name}"
+        if name in USUAL:
+            every = self.kind == "tesla" or name not in IMAGENET  # TESLA's ImageNet has all classes
+            values["data.source"] = "imagenet" if every else f"imagenet:{find_subset(str(self.all['subset']), 'subset').name}"
             self.notes.append("ImageNet lies where data.root or LIMBECK_IMAGENET says")
-        elif name in ("ImageNet1K", "imagenet1k"):
-            values["data.source"] = "imagenet"
         else:
             values["data.source"] = SOURCES.get(name, str(name))
             self.notes.append(f"data.source: {values['data.source']!r} is to be the path where {name} lies")
-            if name in ("CIFAR10", "CIFAR100", "MNIST", "FashionMNIST"):
-                values.pop("data.size", None)  # they have one size
+        if name in FIXED:
+            values["data.size"] = FIXED[name]
 
     def _network(self, values: dict[str, Any]) -> None:
         name = str(self.all["model"])
-        known = NETWORKS.get(name, name)
-        if known == name and name.startswith("ConvNetD") and name.endswith("BN"):
-            known = f"{name.removesuffix('BN')}-batchnorm"
-        values["network"] = known
+        if ":" in name or "-" in name:
+            return values.update(network=name)  # as it is called here
+        found = NETWORK.fullmatch(name)
+        known = found is not None and (found[3] is None or found[3] in PARTS)
+        require(
+            known, "model", name, "a network of the research code that there is here, such as ConvNetD3, ConvNetW64, ResNet18BN"
+        )
+        assert found is not None
+        size = found[2] or ""
+        head = found[1] + (size if size.startswith("D") else "D3") if found[1] == "ConvNet" else found[1]
+        width = [f"w{size[1:]}"] if size.startswith("W") else []
+        usual = ("IN", "AP", "AR")  # what a ConvNet is anyway
+        parts = [PARTS[found[3]]] if found[3] and not (found[1] == "ConvNet" and found[3] in usual) else []
+        values["network"] = "-".join([head, *width, *parts])
 
     def _start(self, values: dict[str, Any]) -> None:
-        first = "real" if self.kind == "mtt" else "samples_predicted_correctly"
-        name = self.all.get("pix_init", first)
-        if name not in INITS:
-            raise UsageError(f"pix_init: {name!r} is not one of {', '.join(INITS)}")
-        values["init"] = INITS[name]
+        if "pix_init" in self.all:
+            require(self.all["pix_init"] in INITS, "pix_init", self.all["pix_init"], f"one of {', '.join(INITS)}")
+            values["init"] = INITS[self.all["pix_init"]]
 
     def _augment(self, values: dict[str, Any]) -> None:
         if self.all.get("no_aug") or self.all.get("dsa") is False:
             values["augment.strategy"] = "none"
+        if self.all.get("no_aug"):
+            self.notes.append("no_aug: true leaves augmentation out of experts and evaluation, too, which it did not there")
 
     def _schedule(self, values: dict[str, Any]) -> None:
-        if self.kind == "mtt":
+        if self.kind in UNIFORM:
             for key in ("outer.lr_label", "outer.label_momentum"):
                 values.pop(key, None)  # its labels are fixed
         if self.experts_only:
             return
-        if self.kind == "mtt" or not self.all.get("Sequential_Generation", True):
+        if not self.sequential:
             values["schedule.kind"] = "uniform"
             for key in ("schedule.first_max_start_epoch", "schedule.iterations"):
                 values.pop(key, None)
@@ -225,17 +246,15 @@ class _Translation:
 
     def _experts(self, values: dict[str, Any]) -> None:
         files, each = self.all.get("max_files"), self.all.get("max_experts")
-        if files is not None and each is not None:
-            values["experts.num_experts"] = files * each
-        said = {"experts.rho_max", "experts.alpha"} & values.keys()
-        if said or self.kind != "mtt":
+        if files is not None or each is not None:  # there a file holds ten experts, and there are ten files
+            values["experts.num_experts"] = (10 if files is None else files) * (10 if each is None else each)
+        said, flat_ones = {"experts.rho_max", "experts.alpha"} & values.keys(), self.kind not in ("mtt", "tesla")
+        if said or flat_ones:
             values["experts.optimiser"] = "gsam"
-        if self.kind != "mtt" and not said:
+        if flat_ones and not said:
             self.notes.append("experts are trained with GSAM as published; the file does not say how its own were")
         if self.all.get("decay"):
             self._decay(values)
-        if self.kind == "pad" and self.all.get("batch_syn") is None and "batch_syn" not in self.given:
-            values["match.batch_syn"] = 256
 
     def _decay(self, values: dict[str, Any]) -> None:
         """There the step size falls to a tenth after epoch E // 2 + 1, counted from 0, of E."""
@@ -250,21 +269,53 @@ class _Translation:
             self.notes.append("maps are those of the first expert, not of an ImageNet ResNet-18")
         if self.kind in ("pad", "edf"):
             values.setdefault("match.drop_ratio", 0.0)
-        if self.kind == "pad" and self.all.get("depth_ratio") and not self.all.get("loss_ratio"):
-            values |= {"match.criterion": "first", "match.drop_ratio": self.all["depth_ratio"]}
+        if self.kind == "pad":
+            self._filter(values)
+
+    def _filter(self, values: dict[str, Any]) -> None:
+        """PAD's two ways to leave parameters out, one of which a run has, and its curriculum."""
+        deep, low = self.all.get("depth_ratio"), self.all.get("loss_ratio")
+        if deep and low:
+            self.notes.append(
+                f"depth_ratio: {deep} is the share of parameters that PAD's paper leaves out from the first layers on; its release "
+                f"goes by loss_ratio, and so does this: match.criterion=first match.drop_ratio={deep} goes by depth"
+            )
+        elif deep:
+            values |= {"match.criterion": "first", "match.drop_ratio": deep}
+        measure = str(self.all.get("sort_method", "GraNd")).rpartition("_")[2]
+        if measure != "GraNd":
+            self.notes.append(f"sort_method: {measure} is left out; difficulty is GraNd, or experts.difficulty=el2n")
+        if others := [key for key, usual in CURRICULUM.items() if self.all.get(key, usual) != usual]:
+            self.notes.append(f"{', '.join(others)}: left out; the curriculum is as PAD published it")
+
+    def _tesla(self, values: dict[str, Any]) -> None:
+        if self.kind != "tesla":
+            return
+        if (there := values.get("outer.lr_img")) is not None:
+            values["outer.lr_img"] = there / 2
+            self.notes.append(
+                f"lr_img: {there:g} is outer.lr_img {there / 2:g}: TESLA's code steps along half of its loss's gradient, "
+                "which is whole here"
+            )
+        if self.all.get("teacher_label"):
+            values["labels"] = "soft"
+        if self.all.get("random_trajectory"):
+            self.notes.append("random_trajectory: true is left out: here trajectories are those of experts")
 
     def _asides(self, values: dict[str, Any]) -> None:
         if values.get("eval.epochs") == 1000:
             values.pop("eval.epochs")  # the protocol's own
         if values.get("eval.batch_size") == 128:
             values.pop("eval.batch_size")
-        if self.all.get("ema_decay") is not None:
-            decay = self.all["ema_decay"]
+        decay = self.all.get("ema_decay")
+        if self.kind == "ftd":
+            values["outer.ema_decay"] = decay
+        elif decay is not None:
             self.notes.append(
                 f"ema_decay: {decay} is left out; outer.ema_decay={decay} evaluates the average instead of the images"
             )
-        if self.all.get("depth_ratio") and self.all.get("loss_ratio"):
-            self.notes.append("depth_ratio is left out: it belongs to PAD's other program (match.criterion=first has its meaning)")
+        if self.all.get("eval_mode", "S") != "S":
+            self.notes.append(f"eval_mode: {self.all['eval_mode']} is left out; eval.networks=ConvNetD3,ResNet18 evaluates several")
         if self.all.get("texture"):
             self.notes.append("texture: true is left out: textures larger than an image are not distilled here")
         if self.all.get("Initialize_Label_With_Another_Model"):
@@ -278,8 +329,9 @@ class _Translation:
 
 
 def _value(value: Any) -> Any:
-    """What YAML 1.1 takes for text: None, and numbers such as 1e-5."""
+    """What YAML 1.1 takes for text: None, numbers such as 1e-5, and what their command lines call true and false."""
     if not isinstance(value, str):
         return value
     number = re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+", value)
-    return None if value == "None" else float(value) if number else value
+    words = {"None": None, "True": True, "False": False}
+    return words[value] if value in words else float(value) if number else value

@@ -41,6 +41,7 @@ from limbeck.runtime.checked import FolderPath, checked, shown
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.kept import elsewhere
+from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import LogProgress, Progress
 from limbeck.saliency.maps import Cam
@@ -49,6 +50,7 @@ from limbeck.saliency.weights import Weighting
 Network = str | nn.Module | Factory
 
 
+@gathered(logged)
 @undisturbed()
 def distill(
     data: Any,
@@ -126,6 +128,7 @@ def distill(
         return replace(result, held=result.distilled, evaluation=replace(result.evaluation, paths={}))
 
 
+@gathered(logged)
 def load_data(source: Any, *, progress: Progress | None = None, **settings: Any) -> ImageSet:
     """The images that a path or a name means, or whatever else `distill` takes for data.
 
@@ -150,6 +153,7 @@ def load_data(source: Any, *, progress: Progress | None = None, **settings: Any)
     return load_object(source, about, _reporting(progress))
 
 
+@gathered(logged)
 @undisturbed()
 def train_experts(
     data: Any,
@@ -187,6 +191,7 @@ def train_experts(
     return running.train_experts(settings_of(data, "datm", given), progress=_reporting(progress))
 
 
+@gathered(logged)
 @undisturbed()
 def evaluate(
     sets: Any,

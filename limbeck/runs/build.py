@@ -50,6 +50,7 @@ def matching_of(settings: DistillSettings) -> Matching:
         syn_steps=match.syn_steps,
         expert_epochs=match.expert_epochs,
         batch_syn=match.batch_syn,
+        small_chunk=match.small_chunk,
     )
 
 

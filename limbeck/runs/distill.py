@@ -86,7 +86,7 @@ def distill(
     workspace.check()
     with alone(output):
         folder = RunFolder(output, settings, resume)
-        folder.open(workspace.data.fingerprint)
+        folder.open(workspace.data.fingerprint, workspace.network)
         if workspace.start is not None:
             folder.hold_start(content_of(workspace.start))
         resolved = folder.state.resolved

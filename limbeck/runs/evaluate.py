@@ -34,6 +34,7 @@ from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import cache_root, lock
 from limbeck.runtime.progress import NoProgress, Progress
 
+SHOWN = 3  # sets that a note names
 Entry = Path | str | DistilledSet | SmallSet  # a set to evaluate
 
 
@@ -91,6 +92,7 @@ def evaluate(
         before = called[:number].count(network.name)
         network.name += f"-{before + 1}" if before and not isinstance(given, str) else ""
     under = [_Set.of(entry, f"set {number}", workspace, options) for number, entry in enumerate(entries, start=1)]
+    _say_notes(under, workspace.progress)
     for one in under:
         one.check_views(workspace)
     for network in flat:
@@ -132,8 +134,6 @@ class _Set:
             path, name = Path(entry), str(entry)
             entry = read_set(path, data, preprocessing, options=options.foreign)
         notes = [*entry.metadata.get("assumed", ()), *check_fit(entry, data, preprocessing)]
-        for note in notes:
-            workspace.progress.say(f"note: {name}: {note}")
         return cls(name, path, entry, notes, {})
 
     def evaluator(self, workspace: Workspace, network: FlatNetwork) -> Evaluator:
@@ -204,6 +204,17 @@ class _Set:
             DistilledSet.append_evaluation(self.path, kept)
         except OSError as error:
             progress.say(f"warning: {self.path} could not be written to ({error.strerror}); the result is not noted there")
+
+
+def _say_notes(sets: Sequence[_Set], progress: Progress) -> None:
+    """Say what is noted of the sets: once what several have in common."""
+    of: dict[str, list[str]] = {}
+    for one in sets:
+        for note in one.notes:
+            of.setdefault(note, []).append(one.name)
+    for note, names in of.items():
+        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        progress.say(f"note: {', '.join(names[:SHOWN])}{more}: {note}")
 
 
 def _measured(sets: Sequence[_Set], network: str, options: EvaluationOptions, workspace: Workspace) -> list[Measured]:

@@ -10,6 +10,9 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from filelock import Timeout
 
+from limbeck.methods.registry import method_of
+from limbeck.networks.convnet import PADDED, ConvNet
+from limbeck.networks.flat import FlatNetwork
 from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.settings import DistillSettings, flat
 from limbeck.runs.workspace import Resolved, resolve
@@ -27,6 +30,9 @@ LATE_KEYS = {"output", "data.root", "data.workers", "eval.seeds", "eval.networks
 }
 
 
+NUMERICS = 2  # raised when a version computes other figures from the same settings
+
+
 @dataclass(frozen=True)
 class State(Record):
     """The content of `state.json`.
@@ -38,6 +44,7 @@ class State(Record):
         init: the content of the set that the run started from.
         cpu_seconds: of the CPU that this process took for every stage, all threads together, over all starts of the run.
         peak_memory: bytes: the most until the end of every stage, of the process or, on CUDA, of its tensors on the device.
+        numerics: `NUMERICS` of the version that started the run.
     """
 
     data: str
@@ -46,6 +53,7 @@ class State(Record):
     init: str | None = None
     cpu_seconds: Mapping[str, float] = field(default_factory=dict)
     peak_memory: Mapping[str, int] = field(default_factory=dict)
+    numerics: int = 1
 
     LEFT_OUT: ClassVar = ("init", "cpu_seconds", "peak_memory")
 
@@ -91,17 +99,29 @@ class RunFolder:
         found = FlatSettings(own_json(self.settings_file, flat))
         return sorted(FlatSettings.of(self.settings).differences(found))
 
-    def open(self, data: str) -> None:
-        """Write the settings and the decisions, or refuse to resume on images of another fingerprint than `data`."""
+    def open(self, data: str, network: FlatNetwork) -> None:
+        """Write the settings and the decisions, or refuse to resume on images of another fingerprint than `data`, or what an
+        earlier version started that computed otherwise.
+        """
         if not self._begun():
             write_json(self.settings_file, self.settings)
-            write_json(self.state_file, State(data, resolve(self.settings)))
+            write_json(self.state_file, State(data, resolve(self.settings), numerics=NUMERICS))
         elif self._differences():  # in keys that only the final evaluation reads: it is made again
             write_json(self.settings_file, self.settings)
             self.results_file.unlink(missing_ok=True)
         if self.state.data != data:
             source = self.settings.data.source
             raise UsageError(f"data.source: the images of {source!r} have changed since the run in {str(self.path)!r} was started")
+        if self.state.numerics < 2:
+            self._refuse_first(network)
+
+    def _refuse_first(self, network: FlatNetwork) -> None:
+        """Refuse what the first version computed otherwise."""
+        experts, began = self.settings.experts, f"when the run in {str(self.path)!r} was started; start anew in another folder"
+        if isinstance(network.module, ConvNet) and network.module.padding > 1:
+            raise UsageError(f"network: {network.name!r} did not pad images of {PADDED}×{PADDED} pixels {began}")
+        if experts.curriculum == "pad" and method_of(self.settings.method).experts:
+            raise UsageError(f"experts.curriculum: 'pad' took other images in some epochs {began}")
 
     @property
     def state(self) -> State:

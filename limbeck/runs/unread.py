@@ -11,7 +11,10 @@ from limbeck.methods.method import Method
 from limbeck.methods.registry import METHODS, known, name_of
 from limbeck.runs.settings import DistillSettings
 
-STUDENT = ("schedule.*", *(f"match.{name}" for name in ("syn_steps", "expert_epochs", "batch_syn", "distance", "loss")))
+STUDENT = (
+    "schedule.*",
+    *(f"match.{name}" for name in ("syn_steps", "expert_epochs", "batch_syn", "small_chunk", "distance", "loss")),
+)
 STUDENT += ("engine.kind", "engine.last_steps")
 # Of the outer loop's keys a method without it reads two: a step size to try on random images, and when a stopped run is written.
 LOOP = ("outer.[!sc]*", "init", "match.*", "enhance.*", "schedule.*", "real.*", "engine.kind", "engine.last_steps")
@@ -35,7 +38,9 @@ def _patterns(s: DistillSettings) -> list[str]:
     method, called = known(s.method), name_of(s.method)
     if called not in METHODS or method is None:
         return []
-    found = [f"{name}.*" for name in ("sre2l", "rded") if name != called]
+    found = ["sre2l.*"] if called != "sre2l" else []
+    if called != "rded":
+        found += ["rded.[!f]*", "rded.fit"] if _shuffles_parts(s) else ["rded.*"]
     if not may_read_experts(s, method):
         found.append("experts.*")
     found += [f"experts.{key}" for key in sorted(unread(s.experts))]
@@ -53,6 +58,12 @@ def _patterns(s: DistillSettings) -> list[str]:
     if s.enhance.weighting == "none":
         found += ["enhance.beta", "enhance.cam_every"]  # maps are drawn all the same
     return found
+
+
+def _shuffles_parts(s: DistillSettings) -> bool:
+    """Whether the protocol is or may be one that takes the parts of an image from `rded.factor`."""
+    protocol = s.eval.protocol
+    return not isinstance(protocol, str) or protocol == "kd-rded" or protocol.endswith((".yaml", ".yml"))
 
 
 def _says_none(s: DistillSettings, key: str) -> bool:

@@ -231,7 +231,7 @@ class Workspace:
         """Evaluation with that network."""
         s = self.settings
         parts = (self.data, self.preprocessing, network, s.eval, self.augmentation, s.seed, self.device)
-        return Evaluator(*parts, s.engine.compile)
+        return Evaluator(*parts, s.engine.compile, factor=s.rded.factor_for(*self.data.shape[1:]))
 
     def teacher(self, name: str | None = None) -> nn.Module:
         """The network of that name (None: the one distilled for), trained on the full data, frozen, in evaluation mode."""
@@ -289,7 +289,7 @@ class Workspace:
         """What the engine is set up for."""
         settings, match = self.settings, self.settings.match
         shape = (self.data.num_classes * settings.ipc, *self.data.shape)
-        draws = draw_steps(shape, match.batch_syn, match.syn_steps, self.augmentation, 0, 0)
+        draws = draw_steps(shape, match.batch_syn, match.syn_steps, self.augmentation, 0, 0, match.small_chunk)
         batches = sorted({len(draw.index) for draw in draws})
         loss = build.loss_of(settings)
         return Problem(self.network, shape, self.data.num_classes, batches, match.syn_steps, settings.outer.iterations, loss)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from limbeck.runtime.errors import Failure, require
+from limbeck.runtime.notices import Notice, received, watched
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -97,7 +98,7 @@ def side_by_side(function: Callable[[J], R], jobs: Sequence[J], processes: int) 
         try:
             with parallel_config(backend="loky", n_jobs=max(2, processes - 1), inner_max_num_threads=1, mmap_mode="c"):
                 others = Parallel(return_as="generator_unordered", pre_dispatch=processes - 1)
-                done.update(others(handed_out()))
+                done.update((number, received(found)) for number, found in others(handed_out()))
         except BaseException as error:  # noqa: BLE001 (raised where the results are wanted)
             failed.append(error)
 
@@ -115,10 +116,10 @@ def side_by_side(function: Callable[[J], R], jobs: Sequence[J], processes: int) 
     yield from (done[number] for number in range(len(jobs)))
 
 
-def _numbered(places: dict[str, str | None], function: Callable[[J], R], number: int, job: J) -> tuple[int, R]:
+def _numbered(places: dict[str, str | None], function: Callable[[J], R], number: int, job: J) -> tuple[int, tuple[R, list[Notice]]]:
     # A process that stayed from earlier jobs keeps things where this one does (`kept.elsewhere`).
     put_environment(places)
-    return number, function(job)
+    return number, watched(function, job)
 
 
 @contextmanager
@@ -143,7 +144,7 @@ def spread(work: Callable[[J], R], pieces: Iterable[J], workers: int | None) -> 
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start_process)
     try:
         rest = iter(pieces)
-        under_way = deque(pool.submit(work, piece) for piece in islice(rest, 3 * count))
+        under_way = deque(pool.submit(watched, work, piece) for piece in islice(rest, 3 * count))
         yield _in_order(pool, work, under_way, rest)
     except BrokenProcessPool as error:
         raise Failure("data.workers: a process that decodes images was killed; fewer of them need less memory") from error
@@ -151,10 +152,12 @@ def spread(work: Callable[[J], R], pieces: Iterable[J], workers: int | None) -> 
         pool.shutdown(cancel_futures=True)
 
 
-def _in_order(pool: ProcessPoolExecutor, work: Callable[[J], R], under_way: deque["Future[R]"], rest: Iterator[J]) -> Iterator[R]:
+def _in_order(
+    pool: ProcessPoolExecutor, work: Callable[[J], R], under_way: deque["Future[tuple[R, list[Notice]]]"], rest: Iterator[J]
+) -> Iterator[R]:
     while under_way:
-        result = under_way.popleft().result()
-        under_way.extend(pool.submit(work, piece) for piece in islice(rest, 1))
+        result = received(under_way.popleft().result())
+        under_way.extend(pool.submit(watched, work, piece) for piece in islice(rest, 1))
         yield result
 
 

@@ -21,6 +21,7 @@ from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.files import write_json, write_text
 from limbeck.runtime.fingerprint import described
 from limbeck.runtime.kept import elsewhere
+from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.progress import LogProgress, Progress
 from limbeck.studies.cells import Cell
 from limbeck.studies.matrix import Running, run_matrix
@@ -43,6 +44,7 @@ class Entrant:
     overrides: Mapping[str, str]
 
 
+@gathered(logged)
 @undisturbed()
 def compare(
     methods: Mapping[str, Any],
@@ -347,12 +349,12 @@ def has_parts(settings: DistillSettings) -> bool:
 
 
 def check_alike(cells: Sequence[Cell]) -> list[str]:
-    """What a reader must know of how the methods' settings differ, a sentence each.
+    """What a reader must know of how the methods' settings differ, a sentence for each key.
 
     Raises:
         UsageError: when two methods would be measured on other data or under another evaluation.
     """
-    notes: dict[str, None] = {}
+    notes: dict[tuple[str, str], dict[str, dict[str, None]]] = {}  # by key and what the first has: who has which other value
     groups: dict[tuple[int, int], list[Cell]] = {}
     for cell in cells:
         groups.setdefault((cell.facts["ipc"], cell.facts["seed"]), []).append(cell)
@@ -360,9 +362,10 @@ def check_alike(cells: Sequence[Cell]) -> list[str]:
         first = group[0]
         for cell in group[1:]:
             for key, *values in cell.all_settings.differences(first.all_settings):
-                a, b = (f"{key} {value!r} in {one.facts['method']}" for value, one in zip(values, (cell, first), strict=True))
+                own, b = (f"{key} {value!r} in" for value in values)
+                a, b = f"{own} {cell.facts['method']}", f"{b} {first.facts['method']}"
                 if key.startswith(SAME) and key not in FREE:
                     raise UsageError(f"{a} is not {b}; {key}=… sets it for all")
                 if key.startswith(LIKE) and (not key.startswith("experts.") or (cell.needs_experts and first.needs_experts)):
-                    notes[f"{a}, {b}"] = None
-    return list(notes)
+                    notes.setdefault((key, b), {}).setdefault(own, {})[cell.facts["method"]] = None
+    return [", ".join([*(f"{own} {' and '.join(who)}" for own, who in others.items()), b]) for (_, b), others in notes.items()]

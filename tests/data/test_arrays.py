@@ -94,7 +94,11 @@ FLOATS = COLOUR / 255
             {"x_train": FLOATS * 255},
             "holds x_train with floats from 0 to 255, which are no pixels in [0, 1]; divide by what white is",
         ),
-        ({"x_test": COLOUR[:5].astype(np.int32)}, "holds x_test as int32; uint8 and floats in [0, 1] are accepted"),
+        (
+            {"x_test": COLOUR[:5].astype(np.int32) * 2 - 1},
+            "holds x_test as int32 with numbers from -1 … 509, and bytes elsewhere; data.range=255",
+        ),
+        ({"x_test": COLOUR[:5] * 1j}, "holds x_test as complex128; bytes, floats in [0, 1] and whole numbers are accepted"),
         ({"x_train": COLOUR[..., :2]}, "holds x_train with shape (12, 9, 11, 2)"),
         ({"x_train": COLOUR[0, 0]}, "holds x_train with shape (11, 3)"),
         ({"x_test": COLOUR[:0], "y_test": LABELS[:0]}, "holds x_test with shape (0, 3, 9, 11), which is empty"),

@@ -179,7 +179,11 @@ def refused(message: str, make: Callable[[], object]) -> None:
         ({"x": X / 1.0}, "x: given with floats from 0 to 255, which are no pixels in [0, 1]; divide by what white is, such as 255"),
         ({"x": X / 255 - 0.5}, "x: given with floats from -0.5 to 0.5, which are no pixels in [0, 1]; leave the normalisation out"),
         ({"x": X / 255 * np.nan}, "x: given with numbers that are not finite"),
-        ({"x": X.astype(np.int64)}, "x: given as int64; uint8 and floats in [0, 1] are accepted"),
+        ({"x": X * 1j}, "x: given as complex128; bytes, floats in [0, 1] and whole numbers are accepted"),
+        (
+            {"x": X.astype(np.int64) * 4},
+            "x: given as int64 with numbers from 0 … 1020, and bytes elsewhere; range=255",
+        ),
         (
             {"x_test": X_TEST[..., :2]},
             "x_test: given with shape (7, 9, 11, 2); (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 or 3",

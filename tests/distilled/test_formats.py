@@ -32,6 +32,16 @@ class Bomb:
         return os.mkdir, (str(self.path),)
 
 
+class Calls:
+    """What calls a function where it is unpickled."""
+
+    def __init__(self, *call: Any) -> None:
+        self.call = call
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.call[0], self.call[1:]
+
+
 def refused(call: Callable[[], object], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         call()
@@ -47,6 +57,46 @@ def test_a_pickle_bomb_in_a_pt_file_does_not_go_off(tmp_path: Path, new: bool) -
     assert not mark.exists()
     path.write_bytes(pickle.dumps(Bomb(mark)))
     refused(lambda: read_pt(path), "path: ")
+    assert not mark.exists()
+
+
+def results_file(path: Path, *more: Any, numpy_1: bool = False) -> Path:
+    """What gradient and distribution matching leave: the sets, and their accuracies as NumPy's scalars."""
+    accuracies = [np.float64(0.5), np.float32(0.25), np.int64(3), np.bool_(True), *more]
+    torch.save({"data": [[IMAGES, LABELS]], "accs_all_exps": {"ConvNet": accuracies}, "lr": np.float32(0.5)}, path)
+    if numpy_1:
+        with zipfile.ZipFile(path) as held:
+            parts = {name: held.read(name) for name in held.namelist()}
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as written:
+            for name, content in parts.items():
+                written.writestr(name, content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    return path
+
+
+@pytest.mark.parametrize("numpy_1", [True, False])
+def test_numbers_of_numpy_beside_the_tensors(tmp_path: Path, numpy_1: bool) -> None:
+    path = results_file(tmp_path / "res_DC_CIFAR10_ConvNet_1ipc.pt", numpy_1=numpy_1)
+    assert (b"numpy._core" in path.read_bytes()) != numpy_1
+    others = torch.serialization.get_safe_globals()
+    found = read_pt(path)
+    assert torch.equal(found.images, IMAGES) and torch.equal(found.labels, LABELS)
+    held = formats.load(path)["accs_all_exps"]["ConvNet"]
+    assert held == [0.5, 0.25, 3, True] and [type(one) for one in held] == [float, float, int, bool]
+    assert torch.serialization.get_safe_globals() == others  # nobody else reads them
+    torch.save({"images": IMAGES, "labels": LABELS, "lr": np.float32(0.5)}, path)
+    assert read_pt(path).syn_lr == 0.5
+
+
+def test_nothing_more_of_numpy_is_read(tmp_path: Path) -> None:
+    path, mark = tmp_path / "res.pt", tmp_path / "ran"
+    refused(lambda: read_pt(results_file(path, Bomb(mark))), "holds more than tensors (posix.mkdir)")
+    refused(lambda: read_pt(results_file(path, np.zeros(2))), "holds more than tensors (numpy._core.multiarray._reconstruct)")
+    scalar = np.float64(0).__reduce__()[0]
+    for kind in (np.dtype(object), np.dtype([("a", object)]), np.dtype("U4"), np.dtype("M8[s]")):
+        for raw in (b"\x00" * 8, Bomb(mark)):
+            refused(lambda: read_pt(results_file(path, Calls(scalar, kind, raw))), "path: ")  # noqa: B023 (called at once)
+    for raw in (b"\x00" * 4, b"\x00" * 16):
+        refused(lambda: read_pt(results_file(path, Calls(scalar, np.dtype("f8"), raw))), "cannot be read")  # noqa: B023
     assert not mark.exists()
 
 

@@ -31,6 +31,7 @@ from limbeck.distilled.small_set import SmallSet
 from limbeck.experts.store import TrajectoryStore
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.progress import NoProgress
 
 CLASSES, PER_CLASS, EXPERTS = 3, 8, 3
 
@@ -107,6 +108,24 @@ def test_experts_see_all_images_only_until_every_class_has_its_own(tmp_path: Pat
         Correct()(initial, "logits")
         assert seen == expected
         monkeypatch.setattr(Lookup, "forward", forward)
+
+
+def test_images_that_no_expert_knows_are_one_warning_however_many_classes_they_are_in(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Said(NoProgress):
+        def say(self, message: str) -> None:
+            said.append(message)
+
+    labels = torch.arange(CLASSES).repeat_interleave(PER_CLASS)
+    wrong = torch.eye(CLASSES)[(labels + 1) % CLASSES].expand(EXPERTS, -1, -1).clone()
+    wrong[0, labels == 1] = torch.eye(CLASSES)[1]
+    Correct()(dataclasses.replace(made(tmp_path, wrong, 2), progress=Said()), "logits")
+    assert said == ["warning: no expert classifies 4 of the 6 initial images, in 2 of 3 classes, correctly ('a' 2, 'c' 2)"]
+    said.clear()
+    initial = made(tmp_path / "right", torch.eye(CLASSES)[labels].expand(EXPERTS, -1, -1), 2)
+    Correct()(dataclasses.replace(initial, progress=Said()), "logits")
+    assert said == []
 
 
 def test_fewer_label_experts(tmp_path: Path) -> None:

@@ -17,11 +17,10 @@ from limbeck.distilled.set import DistilledSet
 
 def forms(folder: Path, images: Tensor, labels: Tensor, rate: float) -> dict[str, Path]:
     """The same set in every form of research code."""
-    best, named = folder / "best", folder / "named"
-    for root, ending in ((best, ""), (named, "_seed3")):
-        root.mkdir()
-        for name, value in (("images", images), ("labels", labels), ("lr", torch.tensor(rate))):
-            save_pt(root / f"{name}_best{ending}.pt", value)
+    best, named = save_best(folder / "best", images, labels, rate), save_best(folder / "named", images, labels, rate, "_seed3")
+    average = save_best(folder / "ema", images, labels, rate, prefix="ema_")
+    (folder / "run").mkdir()
+    save_best(folder / "run" / "Normal", images, labels, rate)
     pair, lr = (images, labels), torch.tensor([rate])
     return {
         "tuple": save_pt(folder / "tuple.pt", (*pair, rate)),
@@ -31,6 +30,10 @@ def forms(folder: Path, images: Tensor, labels: Tensor, rate: float) -> dict[str
         "parameter": save_pt(folder / "parameter.pt", (torch.nn.Parameter(images), labels, rate)),
         "best": best,
         "named": named,
+        "the average of the images": average,
+        "the file of the average": average / "ema_images_best.pt",
+        "the file of the images": best / "images_best.pt",
+        "the folder around it": folder / "run",
         "npz": save_npz(folder / "plain.npz", images=images, labels=labels, syn_lr=rate),
         "big-endian": save_npz(
             folder / "big.npz",
@@ -39,6 +42,13 @@ def forms(folder: Path, images: Tensor, labels: Tensor, rate: float) -> dict[str
             lr=rate,
         ),
     }
+
+
+def save_best(root: Path, images: Tensor, labels: Tensor, rate: float, ending: str = "", prefix: str = "") -> Path:
+    root.mkdir()
+    for name, value in (("images", images), ("labels", labels), ("lr", torch.tensor(rate))):
+        save_pt(root / f"{prefix}{name}_best{ending}.pt", value)
+    return root
 
 
 def save_legacy(path: Path, content: Any) -> Path:
@@ -56,7 +66,9 @@ def test_every_form_of_tensors_gives_the_same_set(tmp_path: Path, soft: bool) ->
         assert torch.equal(held.classes, HARD), name
         assert held.syn_lr == pytest.approx(0.0125, rel=1e-6), name
         assert (held.class_names, held.preprocessing) == (NAMES, NORMALISE)
-        assert held.metadata["method"] is None and held.metadata["origin"]["name"] == path.name
+        assert held.metadata["method"] is None
+        origin = {"the file of the average": "ema", "the file of the images": "best", "the folder around it": "Normal"}
+        assert held.metadata["origin"]["name"] == origin.get(name, path.name)
         assert len(held.metadata["origin"]["sha256"]) == 64
         assert held.metadata["assumed"][0].startswith("images have values") and "prepared" in held.metadata["assumed"][0]
         saved = DistilledSet.load(held.save(tmp_path / "saved"))
@@ -243,11 +255,31 @@ def test_folders_of_research_code_that_leave_a_doubt(tmp_path: Path) -> None:
     save_pt(root / "images_best_3.pt", PREPARED * 2)
     assert torch.equal(read(root).images, PREPARED)
     (root / "images_best.pt").rename(root / "images_best_4.pt")
-    refused(root, "holds 2 sets of images ('images_best_3.pt', 'images_best_4.pt')")
+    refused(root, "holds 2 sets of images ('images_best_3.pt', 'images_best_4.pt'); give one of these files")
+    assert torch.equal(read(root / "images_best_3.pt").images, PREPARED * 2)  # as it says
     (root / "images_best_3.pt").unlink()
     (root / "images_best_4.pt").rename(tmp_path / "outside.pt")
     (root / "images_best.pt").symlink_to(tmp_path / "outside.pt")
     refused(root, "holds 'images_best.pt', which leads out of it")
+
+
+def test_averages_beside_the_images(tmp_path: Path) -> None:
+    root = save_best(tmp_path / "Normal", PREPARED, HARD, 0.02)
+    save_pt(root / "ema_images_best.pt", PREPARED * 2)
+    held = read(root)
+    assert torch.equal(held.images, PREPARED)
+    assert "images_best.pt is taken, not the average in ema_images_best.pt" in held.metadata["assumed"]
+    average = read(root / "ema_images_best.pt")  # with the labels and η of the images, where the average has none of its own
+    assert torch.equal(average.images, PREPARED * 2) and average.syn_lr == pytest.approx(0.02, rel=1e-6)
+    save_best(tmp_path / "ema", PREPARED * 2, HARD, 0.02, prefix="ema_")
+    refused(tmp_path, "holds sets in 'Normal', 'ema'; give one of these folders")
+    assert torch.equal(read(tmp_path / "ema").images, PREPARED * 2)
+    (tmp_path / "ema" / "ema_labels_best.pt").unlink()
+    refused(tmp_path / "ema", "holds ema_images_best.pt but not ema_labels_best.pt")
+
+
+def test_a_file_that_holds_all_may_be_called_like_one_of_images(tmp_path: Path) -> None:
+    assert torch.equal(read(save_pt(tmp_path / "images_best.pt", (PREPARED, HARD, 0.01))).images, PREPARED)
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf"), "fast", [0.1], torch.tensor([0.1, 0.2]), True])

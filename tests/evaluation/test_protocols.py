@@ -71,7 +71,11 @@ def test_rded_shuffles_and_ends_at_half_the_rate() -> None:
     how = training(protocol)
     assert factors(how, 4)[0] == 1
     assert 0.5 < factors(how, 400)[-1] < 0.51
-    assert how.augment == Views(crop_scale=(0.5, 1.0), patches=2, mix="cutmix", flip=False)
+    # With a factor of 1, as the release has on CIFAR, nothing is shuffled, and crops from 1/1 of the area up are the image.
+    assert how.augment == training(protocol.of_parts(1)).augment == Views(crop_scale=None, mix="cutmix", flip=False)
+    assert training(protocol.of_parts(2)).augment == Views(crop_scale=(0.5, 1.0), patches=2, mix="cutmix", flip=False)
+    assert training(protocol.of_parts(4)).augment == Views(crop_scale=(0.25, 1.0), patches=4, mix="cutmix", flip=False)
+    assert PROTOCOLS["kd"].of_parts(2) == PROTOCOLS["kd"]
     assert [protocol.step_size(name, 0.5) for name in ("AlexNet", "VGG11", "ResNet18")] == pytest.approx([1e-4, 5e-4, 1e-3])
 
 

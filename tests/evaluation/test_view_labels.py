@@ -39,7 +39,7 @@ def evaluator(**changes: Any) -> Evaluator:
     values: dict[str, Any] = {"protocol": "kd-rded", "epochs": 6, "batch_size": 5, "full_epochs": 5, "full_batch_size": 10}
     settings = EvalSettings(**values | {"full_lr": 0.05} | changes)
     network = flat_network("ConvNetD1-w8-nonorm", data.shape, 4)
-    return Evaluator(data, Identity(), network, settings, Dsa("flip"), 0, torch.device("cpu"))
+    return Evaluator(data, Identity(), network, settings, Dsa("flip"), 0, torch.device("cpu"), factor=2)
 
 
 def subset(judge: Evaluator, ipc: int = 3) -> SmallSet:

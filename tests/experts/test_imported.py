@@ -48,6 +48,14 @@ def test_experts_of_all_files_are_taken_in_order(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+def test_experts_of_the_field_on_mnist_are_taken(tmp_path: Path) -> None:
+    """Their first convolution pads 28×28 to 32×32, so that their head has 128 · 4 · 4 inputs."""
+    blocks = [shape for inputs in (1, 128, 128) for shape in ((128, inputs, 3, 3), (128,), (128,), (128,))]
+    epoch = [torch.full(shape, 0.5) for shape in (*blocks, (10, 2048), (10,))]
+    store = import_lists([saved(tmp_path / "buffer.pt", [[epoch]])], tmp_path / "store", flat_network("ConvNetD3", (1, 28, 28), 10))
+    assert store.read(0, 0).shape == (317_706,)
+
+
 def test_only_some_epochs_in_half_width(tmp_path: Path) -> None:
     file = saved(tmp_path / "buffer.pt", experts(1, 12))
     store = import_lists([file], tmp_path / "store", network(), dtype="half", keep=[0, 1, 2, 11])

@@ -40,7 +40,7 @@ STEPS = 9
 
 
 class Case:
-    """Seven images of 12×16, T = 9 steps of 3 images (so that a last chunk is smaller), in float64.
+    """Seven images, T = 9 steps of 3 images (so that a last chunk is smaller), in float64.
 
     Args:
         name: of the network.
@@ -48,13 +48,20 @@ class Case:
         steps: T.
         kind: of the step's derivatives, uncompiled: by reverse mode, or `staged`, in closed form.
         micro_batch: images at a time.
+        shape: (C, H, W).
     """
 
     def __init__(
-        self, name: str, batch_syn: int = 3, steps: int = STEPS, kind: str = "reverse", micro_batch: int | None = None
+        self,
+        name: str,
+        batch_syn: int = 3,
+        steps: int = STEPS,
+        kind: str = "reverse",
+        micro_batch: int | None = None,
+        shape: tuple[int, int, int] = (3, 12, 16),
     ) -> None:
         draws = generator(0, "case")
-        self.network = flat_network(name, (3, 12, 16), 4)
+        self.network = flat_network(name, shape, 4)
         self.step = StudentStep(self.network, soft_cross_entropy, micro_batch=micro_batch)
         if kind == "staged":
             stages = self.network.stages()
@@ -62,10 +69,10 @@ class Case:
             object.__setattr__(self.step, "functions", Staged(self.network, stages, soft_cross_entropy))
         self.theta = self.network.initial(draws).double()
         self.target = self.theta + 0.05 * torch.randn(self.theta.shape, generator=draws, dtype=torch.float64)
-        self.images = torch.randn(7, 3, 12, 16, generator=draws, dtype=torch.float64)
+        self.images = torch.randn(7, *shape, generator=draws, dtype=torch.float64)
         self.labels = torch.randn(7, 4, generator=draws, dtype=torch.float64)
         self.syn_lr = torch.tensor(0.05, dtype=torch.float64)
-        drawn = (draw_steps((7, 3, 12, 16), batch_syn, steps, Dsa(), seed, 0) for seed in range(1000))
+        drawn = (draw_steps((7, *shape), batch_syn, steps, Dsa(), seed, 0) for seed in range(1000))
         self.draws = next(draws for draws in drawn if operations(draws) >= set(OPERATIONS[:steps]))
 
     def inner(self) -> InnerLoop:
@@ -141,6 +148,17 @@ def test_however_many_steps_are_kept(name: str, micro_batch: int | None, kept: I
         found = Exact(number)(case.inner(), case.images, case.labels, case.syn_lr, *losses)
         for one, reference in zip(found, expected, strict=True):
             same(one, reference)
+
+
+@pytest.mark.parametrize(("kind", "micro_batch"), [("reverse", None), ("staged", None), ("staged", 2)])
+def test_images_that_are_padded_to_32_pixels(kind: str, micro_batch: int | None) -> None:
+    """MNIST's 28×28, through the closed form and in parts as well."""
+    case = Case("ConvNetD3-w4", kind=kind, micro_batch=micro_batch, shape=(1, 28, 28))
+    expected = student.truncated(case.plan(LowLossDropout(0.3)), STEPS)
+    same(case.gradients(Unroll(), LowLossDropout(0.3)), expected)
+    for adjoint in (Exact(), Exact(4), Truncated(steps=STEPS)):
+        same(case.gradients(adjoint, LowLossDropout(0.3)), expected)
+    same(case.gradients(Tesla(), LowLossDropout(0.3)), student.tesla(case.plan(LowLossDropout(0.3))))
 
 
 @pytest.mark.parametrize("adjoint", [Exact, Truncated, Tesla])
@@ -291,6 +309,24 @@ def test_every_permutation_is_used_up() -> None:
     for first in (0, 3, 6):
         assert sorted(torch.cat([draw.index for draw in draws[first : first + 3]]).tolist()) == list(range(7))
     assert [len(draw.index) for draw in draw_steps((7, 3, 8, 8), 100, 2, Dsa(), 5, 2)] == [7, 7]
+
+
+@pytest.mark.parametrize(("count", "batch_syn"), [(7, 3), (7, 2), (50, 16), (6, 3), (5, 9)])
+def test_the_small_chunk_may_come_first(count: int, batch_syn: int) -> None:
+    """As of a list of chunks that is emptied from its end; without a small one nothing changes."""
+    first, last = (
+        [draw.index for draw in draw_steps((count, 3, 8, 8), batch_syn, 9, Dsa(), 5, 2, one)] for one in ("first", "last")
+    )
+    popped: list[int] = []
+    while len(popped) < 9:
+        popped += [len(chunk) for chunk in reversed(torch.arange(count).split(min(batch_syn, count)))]
+    assert [len(index) for index in first] == popped[:9]
+    used, all_first, all_last = min(9, -(-count // min(batch_syn, count))), torch.cat(first), torch.cat(last)
+    assert sorted(torch.cat(first[:used]).tolist()) == list(range(count))
+    if count % min(batch_syn, count) == 0:
+        assert torch.equal(all_first, all_last)
+    else:
+        assert torch.equal(all_first[:count], all_last[:count])  # the same permutation, cut elsewhere
 
 
 def test_compiled_equals_plain() -> None:

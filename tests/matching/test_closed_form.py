@@ -103,6 +103,9 @@ def test_staged_equals_reverse_and_plain_back_propagation(name: str) -> None:
         ("ConvNetD3-w4-groupnorm-leaky", (4, 8, 16)),
         ("ConvNetD2-w12-instancenorm-maxpool-sigmoid", (6, 4, 12)),  # more channels than an image's
         ("ConvNetD2-w4-batchnorm-nopool-leaky", (3, 5, 7)),  # odd sides: nothing is pooled
+        ("ConvNetD3-w4-instancenorm", (1, 28, 28)),  # padded to 32×32
+        ("ConvNetD2-w4-batchnorm-maxpool", (3, 28, 28)),
+        ("ConvNetD5-w4-nonorm-sigmoid", (6, 28, 28)),  # more channels than an image's
     ],
 )
 def test_other_depths_channels_and_sizes(name: str, shape: tuple[int, int, int]) -> None:

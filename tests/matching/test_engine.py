@@ -21,6 +21,16 @@ from limbeck.runtime.progress import NoProgress
 CPU = torch.device("cpu")
 
 
+class Said(NoProgress):
+    """Remembers what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
+
+
 def problem(name: str = "ConvNetD2-w8", count: int = 12, steps: int = 3, iterations: int = 10) -> Problem:
     network = flat_network(name, (3, 16, 16), 4)
     return Problem(network, (count, 3, 16, 16), 4, [count], steps, iterations)
@@ -175,8 +185,9 @@ def test_no_compiler_is_a_warning_and_the_same_gradient(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", broken)
     case = problem()
-    with pytest.warns(UserWarning, match="could not be compiled and runs uncompiled"):
-        step, adjoint, decided = prepare(case, Exact(), EngineSettings(compile="yes"), NoProgress())
+    said = Said()
+    step, adjoint, decided = prepare(case, Exact(), EngineSettings(compile="yes"), said)
+    assert said.lines == ["warning: the step could not be compiled and runs uncompiled (RuntimeError)"]
     assert not decided.compiled
     plain, exact, _ = prepare(case, Exact(), EngineSettings(compile="no"), NoProgress())
     assert torch.equal(iteration(case, step, adjoint).images, iteration(case, plain, exact).images)
@@ -195,8 +206,10 @@ def test_a_compiler_that_cannot_do_lanes_does_one_micro_batch_after_the_other(mo
     monkeypatch.setattr(torch, "compile", broken_outside_the_lock)
     monkeypatch.setattr("limbeck.matching.engine.automatic_lanes", lambda *arguments: 2)
     case = problem()
-    with pytest.warns(UserWarning, match="could not be compiled and is compiled for one micro-batch after the other"):
-        step, adjoint, decided = prepare(case, Exact(), EngineSettings(compile="yes"), NoProgress())
+    said = Said()
+    step, adjoint, decided = prepare(case, Exact(), EngineSettings(compile="yes"), said)
+    then = "is compiled for one micro-batch after the other"
+    assert said.lines == [f"warning: the step could not be compiled and {then} (RuntimeError)"]
     assert (decided.compiled, decided.lanes, decided.micro_batch, decided.kept) == (True, 1, 6, 3)
     plain, exact, _ = prepare(case, Exact(), EngineSettings(compile="no"), NoProgress())
     found, expected = iteration(case, step, adjoint).images, iteration(case, plain, exact).images

@@ -370,22 +370,23 @@ def test_sizes_of_micro_batches_in_lanes(batch: int, micro_batch: int | None, la
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "precision"),
+    ("name", "shape", "precision"),
     [
-        ("ConvNetD2-w8-groupnorm-maxpool-leaky", "fp32"),
-        ("ConvNetD2-w8-batchnorm-sigmoid", "fp32"),
-        ("ConvNetD2-w8-nonorm-nopool", "fp32"),
-        ("ConvNetD1-w4-nonorm-sigmoid", "bf16"),
+        ("ConvNetD2-w8-groupnorm-maxpool-leaky", (3, 8, 12), "fp32"),
+        ("ConvNetD2-w8-batchnorm-sigmoid", (3, 8, 12), "fp32"),
+        ("ConvNetD2-w8-nonorm-nopool", (3, 8, 12), "fp32"),
+        ("ConvNetD1-w4-nonorm-sigmoid", (3, 8, 12), "bf16"),
+        ("ConvNetD3-w4", (1, 28, 28), "fp32"),  # padded to 32×32
     ],
 )
-def test_other_compiled_steps_equal_plain(name: str, precision: Precision) -> None:
+def test_other_compiled_steps_equal_plain(name: str, shape: tuple[int, int, int], precision: Precision) -> None:
     """All five functions."""
     torch.compiler.reset()
-    network = flat_network(name, (3, 8, 12), CLASSES)
+    network = flat_network(name, shape, CLASSES)
     step = StudentStep(network, soft_cross_entropy, True, precision, None if "batchnorm" in name else 3)
     plain = StudentStep(network, soft_cross_entropy)
     before = graphs()
     for seed in range(3):
-        at = At(network, 6, seed=seed).float()
+        at = At(network, 6, shape, seed).float()
         same(everything(step, at), everything(plain, at), 1e-4 if precision == "fp32" else 0.02)
     assert graphs() - before == 5

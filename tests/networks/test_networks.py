@@ -23,6 +23,30 @@ def test_the_published_convnet_has_its_published_size() -> None:
         == 128 * 27 + 128 + 4 * (128 * 1152 + 128) + 5 * 256 + 128 * 16 * 10 + 10
     )
 
+    # MNIST's, whose 28×28 become 32×32: 9·128 + 128 in the first block, and the head as for CIFAR-10.
+    assert flat_network("ConvNetD3", (1, 28, 28), 10).num_parameters == 317_706
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_28_pixels_are_padded_to_32_by_the_first_convolution(channels: int) -> None:
+    """Torch's own layers, in float64."""
+    network = flat_network("ConvNetD3-w6", (channels, 28, 28), 4)
+    theta = network.initial(generator(0, "padded")).double()
+    inputs = (channels, 6, 6)
+    parts = [
+        (nn.Conv2d(size, 6, 3, padding=3 if number == 0 else 1), nn.GroupNorm(6, 6), nn.ReLU(), nn.AvgPool2d(2))
+        for number, size in enumerate(inputs)
+    ]
+    plain = nn.Sequential(*(part for block in parts for part in block), nn.Flatten(), nn.Linear(6 * 4 * 4, 4)).double()
+    nn.utils.vector_to_parameters(theta, plain.parameters())
+    x = torch.randn(5, channels, 28, 28, dtype=torch.float64, generator=generator(0, "x"))
+    torch.testing.assert_close(network(theta, x), plain(x), rtol=1e-12, atol=1e-12)
+    # Others are not: 28 → 14 → 7 → 3, and of 30 rows 3 are left too.
+    assert flat_network("ConvNetD3-w6", (channels, 28, 30), 4).shapes["classifier.weight"] == (4, 6 * 3 * 3)
+    build_network("ConvNetD5", channels, 28, 28, 4)  # 32 can be halved five times
+    with pytest.raises(UsageError, match="28×30 pixels are not at least 32×32"):
+        build_network("ConvNetD5", channels, 28, 30, 4)
+
 
 @pytest.mark.parametrize(
     ("name", "norm", "pool", "activation"),

@@ -126,6 +126,14 @@ LINEARS: dict[str, tuple[Linear, tuple[int, ...], tuple[int, ...]]] = {
         # Up to four channels of even sides go two by two pixels at once, the others through the library's own adjoint.
         for channels, (height, width) in product((1, 3, 4, 5), ((4, 6), (2, 2), (5, 6), (4, 7), (1, 1), (3, 5)))
     },
+    **{
+        f"{channels} channels of {height}×{width}, padded by 3": (
+            Convolution(padding=3),
+            (2, height, width, channels),
+            (6, channels, 3, 3),
+        )
+        for channels, (height, width) in product((1, 3, 5), ((28, 28), (4, 6), (5, 6)))
+    },
     "dense": (Dense((3, 2)), (4, 3, 2, 5), (7, 30)),
 }
 
@@ -133,7 +141,9 @@ LINEARS: dict[str, tuple[Linear, tuple[int, ...], tuple[int, ...]]] = {
 def plain(linear: Linear, x: Tensor, weight: Tensor) -> Tensor:
     """W ∘ x by torch's own layers."""
     planes = x.permute(0, 3, 1, 2)
-    return rows(conv2d(planes, weight, padding=1)) if isinstance(linear, Convolution) else planes.flatten(1) @ weight.t()
+    if not isinstance(linear, Convolution):
+        return planes.flatten(1) @ weight.t()
+    return rows(conv2d(planes, weight, padding=linear.padding))
 
 
 @pytest.mark.parametrize("kind", LINEARS)
@@ -164,7 +174,7 @@ def test_only_images_of_even_sides_go_two_by_two(
 
 sizes = st.integers(1, 5)
 linears = st.one_of(
-    st.tuples(st.just(Convolution()), sizes, sizes, sizes, sizes),
+    st.tuples(st.sampled_from([Convolution(), Convolution(padding=3)]), sizes, sizes, sizes, sizes),
     st.tuples(sizes, sizes, sizes, sizes).map(lambda drawn: (Dense((drawn[1], drawn[2])), *drawn)),
 )
 
@@ -211,7 +221,9 @@ def test_the_rest_at_any_size(half_height: int, half_width: int, batch: int, nam
         ("ConvNetD2-w8", 10, 12, False),  # 10 → 5 → 2: the second pooling leaves a row out
         ("ConvNetD2-w8-maxpool", 12, 10, False),
         ("ConvNetD2-w8-nopool", 7, 5, True),
-        ("ConvNetD3-w8", 28, 28, False),
+        ("ConvNetD3-w8", 28, 28, True),  # padded to 32
+        ("ConvNetD5-w8", 28, 28, True),
+        ("ConvNetD3-w8", 28, 30, False),
         ("ConvNetD3-w8", 32, 32, True),
     ],
 )

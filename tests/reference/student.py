@@ -39,10 +39,11 @@ class PlainConvNet:
     activation: str = "relu"
 
     def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
-        for _ in range(self.depth):
+        for block in range(self.depth):
             vectors = [(self.width,)] * (1 if self.norm == "none" else 3)
             (kernel, shift, *affine), theta = _taken(theta, [(self.width, x.shape[1], 3, 3), *vectors])
-            x = functional.conv2d(x, kernel, shift, padding=1)
+            # MNIST's 28×28 become 32×32.
+            x = functional.conv2d(x, kernel, shift, padding=3 if block == 0 and x.shape[2:] == (28, 28) else 1)
             if affine:
                 x = self._normed(x) * affine[0][:, None, None] + affine[1][:, None, None]
             x = POOLINGS[self.pooling](ACTIVATIONS[self.activation](x))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -180,6 +181,25 @@ def test_a_run_from_before_a_key_was_known_goes_by_its_default(tmp_path: Path) -
         distill(settings(outer__iterations="2", data__crop="centre"), tmp_path / "run", resume=True)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data__size": "28"}, "network: 'ConvNetD2-w8' did not pad images of 28×28 pixels"),
+        ({"experts__curriculum": "pad"}, "experts.curriculum: 'pad' took other images in some epochs"),
+        ({}, ""),
+    ],
+)
+def test_what_the_first_version_computed_otherwise_is_not_resumed(tmp_path: Path, changes: dict[str, str], said: str) -> None:
+    made = settings(outer__iterations="1", **changes)
+    distill(made, tmp_path / "run")
+    state = read_json(tmp_path / "run" / "state.json")
+    assert state.pop("numerics") == 2
+    distill(made, tmp_path / "run", resume=True)
+    (tmp_path / "run" / "state.json").write_text(json.dumps(state))
+    with pytest.raises(UsageError, match=f"^{said} when the run in .* was started; ") if said else nullcontext():
+        distill(made, tmp_path / "run", resume=True)
+
+
 def test_another_device_is_not_resumed(tmp_path: Path) -> None:
     distill(settings(outer__iterations="1"), tmp_path / "run")
     state = read_json(tmp_path / "run" / "state.json")
@@ -251,6 +271,8 @@ def test_the_workspace_hands_out_what_the_settings_say(tmp_path: Path) -> None:
     module = workspace.map_network
     last = workspace.experts.read(0, made.experts.train_epochs)
     assert torch.equal(torch.cat([value.flatten() for value in module.parameters()]), last)
+    assert workspace.evaluator().factor == 1  # of 16×16 pixels
+    assert Workspace(settings(rded__factor="2"), NoProgress()).evaluator().factor == 2
     all_of_them = Workspace(settings(), NoProgress()).initial()
     assert not torch.equal(workspace.initial().labels, all_of_them.labels)
 

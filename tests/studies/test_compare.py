@@ -268,6 +268,10 @@ def test_other_experts_are_noted_where_both_read_them() -> None:
     assert check_alike(alike(method="ftd")) == said
     assert check_alike(alike(experts=gsam, method="random")) == []
     assert check_alike(alike(network="ConvNetD4")) == ["network 'ConvNetD4' in b, network 'ConvNetD3' in a"]
+    wide = DistillSettings(network="ConvNetD3-w64")
+    three = [cell("a"), *(cell(name, settings=wide) for name in "bcd"), cell("e", settings=DistillSettings(network="ConvNetD4"))]
+    many = ["network 'ConvNetD3-w64' in b and c and d, network 'ConvNetD4' in e, network 'ConvNetD3' in a"]
+    assert check_alike(three) == many  # a sentence for a key, however many methods there are
     assert check_alike([cell("a"), cell("b", seed=1, settings=DistillSettings(network="ConvNetD4"))]) == []  # never side by side
 
 
