@@ -19,7 +19,7 @@ class AugmentSettings(Checked):
     Args:
         strategy: operations joined by `_`, one of which is drawn at each call; `none` augments nothing. Or an
             augmentation of one's own.
-        crop_ratio: greatest shift of `crop`, as a share of the side.
+        crop_ratio: greatest shift of `crop`, as a share of the side: 0.25 is EDF's, the other methods have 0.125, as published.
         flip: False takes `flip` out of the strategy (for digits and letters).
         rotate: False takes `rotate` out.
     """

@@ -7,7 +7,7 @@ Whatever is wrong ends in a `UsageError` of one line.
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Union
@@ -16,7 +16,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from limbeck.methods.method import Method
-from limbeck.methods.registry import method_of
+from limbeck.methods.registry import method_of, name_of
 from limbeck.runs.settings import DEFAULT, DistillSettings, Keys, flat, settle, typed_keys, value_of
 from limbeck.runs.settings import key_types as key_types
 from limbeck.runs.unread import idle_keys
@@ -108,12 +108,21 @@ def remarks(recipe: str, overrides: Mapping[str, str], settings: DistillSettings
     others = [key for key in own if key not in overrides and not key.startswith("data.")]
     replaced = [key for key in others if own[key] != value_of(settings, key)]
     idle = [key for key in idle_keys(settings, own | overrides) if key not in replaced]
-    said = []
+    said = [*_stays(recipe, overrides, settings)]
     if replaced:
         said.append(f"warning: {settings.method} has its own {', '.join(replaced)}, not the recipe's; key=value sets them")
     if idle:
         said.append(f"warning: {settings.method} does not read {', '.join(idle)}")
     return said
+
+
+def _stays(recipe: str, overrides: Mapping[str, str], settings: DistillSettings) -> Iterator[str]:
+    """Of the augmentation, which stays as the recipe's method has it, what the other method has otherwise by itself."""
+    old = name_of(_said_in(recipe).get("method", DEFAULT))
+    new = name_of(settings.method)
+    for key, own in method_of(settings.method).preset.items() if new != old else ():
+        if key.startswith("augment.") and key not in overrides and (held := value_of(settings, key)) != own:
+            yield f"note: {key}={held} stays, by which {old} is distilled and evaluated here; {new}'s own is {own}"
 
 
 def _beside(recipe: str, method: str, ipc: int) -> Keys:

@@ -195,6 +195,12 @@ def test_mtt_has_hard_labels_and_a_uniform_schedule(tmp_path: Path) -> None:
     assert any("'cifar-100-python' is to be the path" in note for note in imported.notes)
 
 
+@pytest.mark.parametrize(("key", "ratio"), [("loss_threshold", 0.25), ("loss_ratio", 0.125), ("lr_y", 0.125), ("syn_steps", 0.125)])
+def test_edf_alone_shifts_images_by_a_quarter(key: str, ratio: float, tmp_path: Path) -> None:
+    assert loaded(import_values({key: 0.5 if "loss" in key else 5, "max_start_epoch": 30}), tmp_path).augment.crop_ratio == ratio
+    assert loaded(import_values({key: 0.5 if "loss" in key else 5}, "mtt"), tmp_path).augment.crop_ratio == 0.125
+
+
 def test_pad_by_loss_and_by_depth(tmp_path: Path) -> None:
     by_loss = import_values({"loss_ratio": 0.5, "depth_ratio": 0.5})
     settings = loaded(by_loss, tmp_path)

@@ -7,7 +7,7 @@ import pytest
 
 from limbeck.methods.method import Method
 from limbeck.methods.registry import METHODS, REAL
-from limbeck.recipes import load_recipe, recipe_names
+from limbeck.recipes import load_recipe, recipe_names, remarks
 from limbeck.runs.settings import value_of
 
 STAYS = ("data", "network", "augment", "experts.num_experts", "experts.train_epochs", "experts.expert_lr", "eval", "ipc", "seed")
@@ -67,6 +67,17 @@ def test_published_settings_have_no_tuned_ones_beside_them() -> None:
     assert (dm.outer.lr_img, dm.outer.max_match_loss, dm.outer.lr_label, dm.real.batch) == (1.0, math.inf, 0.0, 256)
     ftd = load_recipe("imagenette/ConvNetD5/edf-ipc1", {"method": "ftd"})
     assert (ftd.outer.lr_img, ftd.outer.max_match_loss, ftd.outer.ema_decay, ftd.experts.alpha) == (10_000.0, 1.5, 0.999, 0.4)
+
+
+def test_the_augmentation_that_stays_is_said() -> None:
+    """What all are evaluated by is the recipe's; where the method was published with another, a note says so."""
+    recipe = "imagenette/ConvNetD5/edf-ipc1"
+    for method, said in (("datm", True), ("mtt", True), ("edf", False)):
+        settings = load_recipe(recipe, {"method": method})
+        note = f"note: augment.crop_ratio=0.25 stays, by which edf is distilled and evaluated here; {method}'s own is 0.125"
+        assert settings.augment.crop_ratio == 0.25 and (note in remarks(recipe, {"method": method}, settings)) is said
+    given = {"method": "datm", "augment.crop_ratio": "0.125"}
+    assert load_recipe(recipe, given).augment.crop_ratio == 0.125 and remarks(recipe, given, load_recipe(recipe, given)) == []
 
 
 def test_the_command_line_still_counts() -> None:

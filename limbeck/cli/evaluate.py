@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.cli.command import Command, Done, add_skip_bad, overrides_from
+from limbeck.cli.command import Command, Done, add_skip_bad, is_setting, overrides_from
 from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import UsageError
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from limbeck.runs.settings import DistillSettings
 
 CHANGEABLE = ("eval.", "engine.", "view_labels.", "network", "data.source", "data.root", "data.workers", "data.skip_bad")
+OF_OTHERS = ("data.", "augment.", "method")  # besides, where the set is another program's and does not say how it was made
 LOOKS = (5, 30)
 EXPORTS = "image files, one file of arrays, or images_best.pt, labels_best.pt and lr_best.pt as research code writes them"
 
@@ -58,24 +59,33 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> "Evaluation":
     from limbeck.recipes import key_types
 
-    words = [word for word in arguments.path if "=" in word and not Path(word).exists()]
+    words = [word for word in arguments.path if is_setting(word)]
     paths = [distilled_folder(Path(word)) for word in arguments.path if word not in words]
     if not paths:
         raise UsageError("path: is missing; a distilled set, a run folder, a folder of images, an .npz or a .pt file is accepted")
     arguments.overrides = words
     options = {f"eval.{name}": getattr(arguments, name) for name in ("protocol", "networks", "seeds")}
     overrides = overrides_from(arguments, **options)
+    more = () if _says_how_it_was_made(arguments, paths[0]) else OF_OTHERS
     for key in overrides:
-        if key in key_types() and not key.startswith(CHANGEABLE):
-            raise UsageError(
-                f"{key}: is settled by the distilled set; an evaluation takes eval.*, engine.*, view_labels.*, network"
-            )
+        if key in key_types() and not key.startswith(CHANGEABLE + more):
+            accepted = "eval.*, engine.*, view_labels.*, network" + (", data.*, augment.*, method" if more else "")
+            raise UsageError(f"{key}: is settled by the distilled set; an evaluation takes {accepted}")
 
     from limbeck.runs.evaluate import evaluate
     from limbeck.runtime.progress import default_progress
 
     settings = _settings(arguments, paths[0], overrides)
     return evaluate(paths, settings, options=_options(arguments), progress=default_progress())
+
+
+def _says_how_it_was_made(arguments: Namespace, first: Path) -> bool:
+    """Whether the settings are the set's own; a recipe's, or those of a set that has none, are the user's to change."""
+    if arguments.recipe or not first.exists():
+        return not arguments.recipe
+    from limbeck.distilled.set import DistilledSet
+
+    return DistilledSet.is_at(first)
 
 
 def _settings(arguments: Namespace, first: Path, overrides: dict[str, str]) -> "DistillSettings":

@@ -55,6 +55,8 @@ class MatchSettings(Checked):
             one of one's own.
         loss: ℓ(logits, y) of a student step, a mean over the batch that can be differentiated twice: `auto`, cross-entropy with
             `labels`, or one of one's own, for logits or one-hot rows y as `labels` has them.
+        relabel: soft labels are not learned, but in every iteration what the target checkpoint says of the images (TESLA, whose
+            own this is); `outer.lr_label` is 0 then.
         match_norm: rescale ∇X to the norm it has without Common Pattern Dropout and Discriminative Area Enhancement.
     """
 
@@ -68,6 +70,7 @@ class MatchSettings(Checked):
     drop_side: Literal["low", "high"] = "low"
     distance: Named[Distances] = "squared"
     loss: Named[Literal["auto"]] = "auto"
+    relabel: bool = False
     match_norm: bool = False
 
 

@@ -37,6 +37,7 @@ class Matching:
         expert_epochs: M, epochs that the target lies ahead.
         batch_syn: B, synthetic images per student step; None, or more than there are, takes all.
         small_chunk: which chunk of a permutation is smaller where B does not divide their number.
+        relabel: whether Y is what the target checkpoint says of X, anew in each iteration.
     """
 
     criterion: Criterion = KeepAll()
@@ -46,6 +47,7 @@ class Matching:
     expert_epochs: int = 2
     batch_syn: int | None = None
     small_chunk: SmallChunk = "last"
+    relabel: bool = False
 
 
 class Materials(Protocol):

@@ -29,6 +29,7 @@ class Update:
         facts: small values for `metrics.jsonl`; tensors of one number may be left on the device, where the outer loop reads them
             once all of the iteration is under way.
         kept_share: per parameter tensor, the share that the criterion kept, likewise.
+        labels: Y in the place of the present one, where the objective makes it itself.
     """
 
     gradients: Gradients
@@ -36,6 +37,7 @@ class Update:
     state: State = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     kept_share: dict[str, float | Tensor] = field(default_factory=dict)
+    labels: Tensor | None = None
 
 
 class Objective(ABC):

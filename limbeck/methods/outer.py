@@ -203,6 +203,8 @@ class OuterLoop:
         """Change X by that gradient, Y, η and the objective's state by what the objective says."""
         s = self.settings
         _sgd(state.images, state.images_velocity, d_images, s.lr_img, s.img_momentum)
+        if update.labels is not None:
+            state.labels = update.labels
         _sgd(state.labels, state.labels_velocity, update.gradients.labels, s.lr_label, s.label_momentum)
         _sgd(state.syn_lr, state.syn_lr_velocity, update.gradients.syn_lr, s.lr_lr, s.lr_momentum)
         state.syn_lr.clamp_min_(LEAST_SYN_LR)

@@ -4,8 +4,8 @@ A trajectory method is a composition of the same parts:
 
     mtt     uniform start epochs, hard labels, real images                   Cazenavette et al., 2022, arXiv:2203.11932
     ftd     mtt on experts trained by GSAM, X averaged over iterations       Du et al., 2023, arXiv:2211.11004
-    tesla   mtt with λ taken as constant; with labels=soft on an expert's
-            softmax outputs                                                  Cui et al., 2023, arXiv:2211.10586
+    tesla   mtt with λ taken as constant; with labels=soft on the target
+            checkpoint's softmax outputs, anew in each iteration             Cui et al., 2023, arXiv:2211.10586
     datm    start epochs from early to late, learned soft labels,
             images that experts classify correctly                           Guo et al., 2024, arXiv:2310.05773
     pad     datm on experts trained from easy to difficult images,
@@ -25,7 +25,8 @@ from limbeck.runtime.errors import require
 from limbeck.runtime.plugins import FORM, imported, is_foreign
 
 # Presets say what is the method's own even where that is the default, because a recipe of another method gives way to them.
-ITSELF: dict[str, Any] = {"outer.ema_decay": None}  # X, not its average
+# X, not its average, is evaluated; EDF alone shifts images by up to a quarter of their side, when it distils and when it evaluates.
+ITSELF: dict[str, Any] = {"outer.ema_decay": None, "augment.crop_ratio": 0.125}
 PLAIN: dict[str, Any] = {**ITSELF, "match.criterion": "none", "enhance.weighting": "none"}
 HARD: dict[str, Any] = {"labels": "hard", "outer.lr_label": 0.0}
 REAL: dict[str, Any] = {**PLAIN, **HARD, "init": "real", "outer.lr_lr": 0.0, "outer.img_momentum": 0.5}
@@ -50,7 +51,7 @@ METHODS: Mapping[str, Method] = {
     "edf": trajectories({}),
     "pad": trajectories(PAD),
     "datm": trajectories(PLAIN),
-    "tesla": trajectories({**MTT, "engine.kind": "tesla"}),
+    "tesla": trajectories({**MTT, "engine.kind": "tesla", "match.relabel": True}),
     "ftd": trajectories(FTD),
     "mtt": trajectories(MTT),
     "dsa": Method(make="limbeck.methods.gradient_matching:dsa", preset={**REAL, "outer.lr_img": 0.1}),

@@ -2,7 +2,10 @@
 
     draw an expert and a start epoch t;  θ_0 = θ*_t;  T student steps;  L = Σ_κ (θ_T − θ*_{t+M})² / Σ_κ (θ*_t − θ*_{t+M})²
 
-Cazenavette et al., "Dataset Distillation by Matching Training Trajectories" (MTT), 2022, arXiv:2203.11932.
+TESLA's soft labels are constants of an iteration: Y = f(θ*_{t+M}, X), of X as it is, not augmented.
+
+Cazenavette et al., "Dataset Distillation by Matching Training Trajectories" (MTT), 2022, arXiv:2203.11932. Cui, Wang, Si and
+Hsieh, "Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory" (TESLA), 2023, arXiv:2211.10586.
 """
 
 from collections.abc import Sequence
@@ -21,6 +24,8 @@ from limbeck.methods.materials import Matching, Materials
 from limbeck.methods.objective import Engine, Objective, State, Update
 from limbeck.runtime.errors import require
 from limbeck.runtime.random import generator
+
+AT_ONCE = 128  # images whose labels are asked for
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class TrajectoryMatching(Objective):
         epoch = m.schedule.draw(iteration, generator(self.seed, "start epoch", iteration))
         start = self.store.read(expert, epoch, images.device)
         target = self.store.read(expert, epoch + m.expert_epochs, images.device)
+        said = self._said(target, images) if m.relabel else None
+        labels = labels if said is None else said
         n, c, h, w = images.shape
         draws = draw_steps((n, c, h, w), m.batch_syn, m.syn_steps, self.augmentation, self.seed, iteration, m.small_chunk)
         layers, chance = layers_of(self.step.network.slices), generator(self.seed, "criterion", iteration)
@@ -69,7 +76,16 @@ class TrajectoryMatching(Objective):
             plain=results[-1].images if plain else None,
             facts={"expert": expert, "start_epoch": epoch},
             kept_share=self._kept_share(losses[0].kept),
+            labels=said,
         )
+
+    @torch.no_grad()
+    def _said(self, theta: Tensor, images: Tensor) -> Tensor:
+        """f(θ, X), logits."""
+        network = self.step.network
+        # Batch norm takes its statistics from all images.
+        parts = images.split(len(images) if network.has_batch_norm else AT_ONCE)
+        return torch.cat([network(theta, part) for part in parts])
 
     def _kept_share(self, kept: Tensor | None) -> dict[str, float | Tensor]:
         slices = self.step.network.slices

@@ -51,6 +51,7 @@ def matching_of(settings: DistillSettings) -> Matching:
         expert_epochs=match.expert_epochs,
         batch_syn=match.batch_syn,
         small_chunk=match.small_chunk,
+        relabel=match.relabel and settings.labels == "soft",
     )
 
 

@@ -15,6 +15,7 @@ from limbeck.networks.convnet import PADDED, ConvNet
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.settings import DistillSettings, flat
+from limbeck.runs.unread import idle_keys
 from limbeck.runs.workspace import Resolved, resolve
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
@@ -24,7 +25,7 @@ from limbeck.runtime.records import Record
 
 T = TypeVar("T")
 
-# Keys that no result before the final evaluation depends on: a resumed run may change them.
+# Keys that no result before the final evaluation depends on: a resumed run may change them, as it may what its method never reads.
 LATE_KEYS = {"output", "data.root", "data.workers", "eval.seeds", "eval.networks", "eval.random_lr"} | {
     f"eval.full_{name}" for name in ("epochs", "seeds", "lr", "batch_size")
 }
@@ -90,8 +91,10 @@ class RunFolder:
     def _refuse_other(self) -> None:
         if not self.settings_file.exists():
             raise UsageError(f"output: {str(self.path)!r} is not the folder of a run that could be resumed")
-        for key, asked, held in self._differences():
-            if key not in LATE_KEYS:
+        different = self._differences()
+        free = LATE_KEYS.union(idle_keys(self.settings, [key for key, _, _ in different]))
+        for key, asked, held in different:
+            if key not in free:
                 raise UsageError(f"{key}: {asked!r} is not {held!r}, which the run in {str(self.path)!r} was started with")
 
     def _differences(self) -> list[tuple[str, Any, Any]]:
@@ -112,7 +115,7 @@ class RunFolder:
         if self.state.data != data:
             source = self.settings.data.source
             raise UsageError(f"data.source: the images of {source!r} have changed since the run in {str(self.path)!r} was started")
-        if self.state.numerics < 2:
+        if self.state.numerics < 2 and not self.results_file.exists():
             self._refuse_first(network)
 
     def _refuse_first(self, network: FlatNetwork) -> None:

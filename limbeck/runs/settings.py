@@ -120,6 +120,13 @@ class DistillSettings(Checked):
         loops = method is None or method.kind == "objective"
         fixed = self.labels == "soft" or self.outer.lr_label == 0 or not loops
         require(fixed, "outer.lr_label", self.outer.lr_label, "0 with labels=hard, which are fixed")
+        learned = self.labels == "hard" or self.outer.lr_label == 0 or not self.match.relabel
+        require(
+            learned,
+            "outer.lr_label",
+            self.outer.lr_label,
+            "0 with match.relabel, whose labels are made anew (match.relabel=false learns them)",
+        )
         if method is not None:  # one of the user's is asked when it is imported, not wherever its settings are read
             self.check_method(method)
 

@@ -11,11 +11,8 @@ from limbeck.methods.method import Method
 from limbeck.methods.registry import METHODS, known, name_of
 from limbeck.runs.settings import DistillSettings
 
-STUDENT = (
-    "schedule.*",
-    *(f"match.{name}" for name in ("syn_steps", "expert_epochs", "batch_syn", "small_chunk", "distance", "loss")),
-)
-STUDENT += ("engine.kind", "engine.last_steps")
+OF_STEPS = ("syn_steps", "expert_epochs", "batch_syn", "small_chunk", "distance", "loss", "relabel")
+STUDENT = ("schedule.*", *(f"match.{name}" for name in OF_STEPS), "engine.kind", "engine.last_steps")
 # Of the outer loop's keys a method without it reads two: a step size to try on random images, and when a stopped run is written.
 LOOP = ("outer.[!sc]*", "init", "match.*", "enhance.*", "schedule.*", "real.*", "engine.kind", "engine.last_steps")
 
@@ -53,6 +50,8 @@ def _patterns(s: DistillSettings) -> list[str]:
         found += ["schedule.first_max_start_epoch", "schedule.iterations"]
     if s.engine.kind != "truncated":
         found.append("engine.last_steps")
+    if s.labels == "hard":
+        found.append("match.relabel")
     if s.match.criterion == "none":
         found += ["match.drop_ratio", "match.drop_side"]
     if s.enhance.weighting == "none":

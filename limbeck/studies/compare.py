@@ -13,9 +13,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from limbeck.methods.method import Method
+from limbeck.methods.registry import METHODS, method_of
 from limbeck.recipes import load_recipe, parse_overrides, recipe_names
 from limbeck.runs.api import loaded, settings_of
-from limbeck.runs.settings import DistillSettings, dotted
+from limbeck.runs.settings import DistillSettings, dotted, value_of
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.files import write_json, write_text
@@ -23,7 +25,7 @@ from limbeck.runtime.fingerprint import described
 from limbeck.runtime.kept import elsewhere
 from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.progress import LogProgress, Progress
-from limbeck.studies.cells import Cell
+from limbeck.studies.cells import Cell, doubts_of
 from limbeck.studies.matrix import Running, run_matrix
 from limbeck.studies.table import Pair, Table, tabulate
 
@@ -31,6 +33,7 @@ MATCHED = " (norm matched)"  # without a comma, so that --pairs can name it
 OWN_KEYS = {"ipc": "--ipc", "seed": "--seeds", "output": "--output"}
 # What must agree, or figures would answer different questions; and what should, or they answer one question more.
 SAME, LIKE = ("data.", "eval."), ("network", "augment.", "experts.", "engine.precision")
+MEASURED = ("augment.", "eval.")  # what presets may say of these gives way to the first method's
 FREE = ("data.root", "data.workers", "eval.networks", "eval.every", "eval.every_seeds")
 
 
@@ -104,11 +107,16 @@ def compare(
     files = {name: file_name(name) for name in methods}
     if len({*files.values(), ""}) <= len(files):  # names that differ in letters that files cannot have
         files = {name: f"{number}-{file}".rstrip("-") for number, (name, file) in enumerate(files.items(), start=1)}
-    cells = []
+    cells: list[Cell] = []
+    said: dict[str, None] = {}
     for seed in many:
         for size in sizes:
-            own = {**given, "ipc": size, "seed": seed}
-            cells += [_cell(name, files[name], method, data, own) for name, method in methods.items()]
+            own, first = {**given, "ipc": size, "seed": seed}, len(cells)
+            for name, method in methods.items():
+                if len(cells) > first:
+                    method, notes = _measured_as(cells[first], name, method, given)
+                    said |= dict.fromkeys(notes)
+                cells.append(_cell(name, files[name], method, data, own))
     require(bool(cells), "methods", list(methods), "one or more")
     source = cells[0].settings.data.source
     title = f"{', '.join(methods)} on {source if isinstance(source, str) else described(source)}"
@@ -117,7 +125,8 @@ def compare(
         if output is None:
             passing = Path(stack.enter_context(TemporaryDirectory(prefix="limbeck-")))
             stack.enter_context(elsewhere(passing / "cache"))
-        table = compare_cells(cells, passing if output is None else Path(output), pairs=pairs, title=title, running=running)
+        folder = passing if output is None else Path(output)
+        table = compare_cells(cells, folder, pairs=pairs, title=title, running=running, notes=list(said))
     if not table.sections and table.failed:
         name, message = next(iter(table.failed.items()))
         raise Failure(f"no distillation could be finished; {name}: {message}")
@@ -145,8 +154,27 @@ def _cell(name: str, file: str, method: Any, data: Any, keys: Mapping[str, Any])
     return Cell(called, None, {}, method, facts)
 
 
+def _measured_as(first: Cell, name: str, method: Any, given: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    """The method, augmented and evaluated as the first where only a preset says otherwise, and a note of each such key."""
+    found = replace(METHODS[method], name=method) if isinstance(method, str) and method in METHODS else method
+    if not isinstance(found, Method):
+        return method, []
+    presets = {**method_of(first.settings.method).preset, **found.preset}
+    keys = [key for key in presets if key.startswith(MEASURED) and key not in {*given, *dotted(found.given)}]
+    own = {key: found.preset.get(key, value_of(DistillSettings(), key)) for key in keys}
+    other = {key: value for key in keys if (value := value_of(first.settings, key)) != own[key]}
+    notes = [f"{key} {value!r} in {name} as in {first.facts['method']}; its own is {own[key]!r}" for key, value in other.items()]
+    return (replace(found, given={**other, **found.given}), notes) if other else (method, [])
+
+
 def compare_cells(
-    cells: Sequence[Cell], output: Path, *, pairs: Sequence[Pair] = (), title: str = "", running: Running = Running()
+    cells: Sequence[Cell],
+    output: Path,
+    *,
+    pairs: Sequence[Pair] = (),
+    title: str = "",
+    running: Running = Running(),
+    notes: Sequence[str] = (),
 ) -> Table:
     """Run the cells of a comparison, and write what it has found so far to `comparison.json` and `comparison.md` in its folder.
 
@@ -156,11 +184,12 @@ def compare_cells(
         pairs: see `tabulate`.
         title: what is compared.
         running: how.
+        notes: what a reader must know besides, a sentence each.
 
     Raises:
         UsageError: when the cells cannot be compared, or the folder not be used; nothing is run then.
     """
-    notes, source = check_alike(cells), cells[0].settings.data.source
+    notes, source = [*notes, *check_alike(cells)], cells[0].settings.data.source
     matrix = run_matrix(cells, output, running)
     paths = {"cells": str(output / "cells")}
     if matrix.results:
@@ -171,6 +200,7 @@ def compare_cells(
         seeds=tuple(dict.fromkeys(cell.facts["seed"] for cell in cells)),
         sections=tabulate(list(matrix.results.values()), pairs),
         notes=tuple(notes),
+        doubts=doubts_of(matrix.results),
         failed=matrix.failed,
         left=tuple(matrix.left),
         paths=paths,

@@ -117,11 +117,11 @@ def test_another_method_is_itself_on_settings_of_edf(method: str) -> None:
     cells, _ = plan(comp_dd(), subsets, ["edf", method], [1, 50], [0], {})
     for edf, other in zip(cells[::2], cells[1::2], strict=True):
         assert other.settings.method == method and other.settings.data == edf.settings.data
-        assert other.settings.eval == edf.settings.eval
+        assert (other.settings.eval, other.settings.augment) == (edf.settings.eval, edf.settings.augment)
         for key, value in METHODS[method].preset.items():
             group, _, name = key.rpartition(".")
             held = getattr(other.settings, group) if group else other.settings
-            assert group == "eval" or getattr(held, name) == value, key
+            assert group in ("eval", "augment") or getattr(held, name) == value, key
         skips = other.settings.outer.max_match_loss < float("inf")
         assert skips == (METHODS[method].experts or METHODS[method].kind != "objective")
 

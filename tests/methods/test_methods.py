@@ -1,10 +1,13 @@
 """Methods by name: what they stand for, what single ones do, and what they refuse. `test_contract.py` has what holds of all."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from reference import student
 from same_bits.record import SETTINGS
+from torch import Tensor
 
 from limbeck.distilled.set import DistilledSet
 from limbeck.methods.registry import METHODS
@@ -17,6 +20,7 @@ from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.fingerprint import encodable
+from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.progress import NoProgress
 
 OVERRIDES = SETTINGS | {
@@ -57,16 +61,44 @@ def test_a_preset_lies_under_the_recipe_and_is_stored_whole() -> None:
     assert load_recipe("scenes", {"method": "edf"}) == load_recipe("scenes")
 
 
-def test_teslas_soft_labels_are_what_an_expert_says_of_the_first_images(tmp_path: Path) -> None:
-    made = settings("tesla", labels="soft")
+@pytest.mark.parametrize("network", ["ConvNetD2-w8", "ConvNetD2-w8-batchnorm"])
+def test_teslas_soft_labels_are_what_the_target_checkpoint_says_of_the_images(tmp_path: Path, network: str) -> None:
+    """Anew in every iteration: the loss of each is that of plain student steps on these labels."""
+    made = settings("tesla", labels="soft", eval__every="1", network=network, augment__strategy="none", match__batch_syn="10")
     distill(made, tmp_path / "run")
-    first, last = (read_tensors(tmp_path / "run" / "snapshots" / f"iteration-{n:06d}.safetensors")[0] for n in (0, 6))
-    workspace = Workspace(made, NoProgress())
-    theta = workspace.experts.read(0, made.experts.train_epochs)
-    expected = flat_network(made.network, (3, 16, 16), 10)(theta, first["X"])
-    torch.testing.assert_close(first["Y"], expected.detach(), rtol=1e-4, atol=1e-5)
-    assert torch.equal(first["Y"], last["Y"]) and not torch.equal(first["X"], last["X"])
-    assert DistilledSet.load(tmp_path / "run" / "distilled").label_kind == "logits"
+    seen = [read_tensors(tmp_path / "run" / "snapshots" / f"iteration-{n:06d}.safetensors")[0] for n in range(7)]
+    rows = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if row["kind"] == "iteration"]
+    experts, plain = Workspace(made, NoProgress()).experts, student.plain_convnet(network, 10)
+
+    def says(expert: int, epoch: int, x: Tensor) -> Tensor:
+        return plain(experts.read(expert, epoch).double(), x.double())
+
+    close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
+    if "batchnorm" not in network:  # whose teacher has statistics of the training images
+        close(seen[0]["Y"].double(), says(0, made.experts.train_epochs, seen[0]["X"]))
+    for before, after, row in zip(seen[:-1], seen[1:], rows, strict=True):
+        assert not torch.equal(before["X"], after["X"])
+        expert, epoch = row["expert"], row["start_epoch"]
+        labels = says(expert, epoch + made.match.expert_epochs, before["X"])
+        close(after["Y"].double(), labels)
+        start, target = (experts.read(expert, at).double() for at in (epoch, epoch + made.match.expert_epochs))
+        theta = start
+        for _ in range(made.match.syn_steps):
+            leaf = theta.clone().requires_grad_()
+            (gradient,) = torch.autograd.grad(student.loss(plain, leaf, before["X"].double(), labels), leaf)
+            theta = theta - before["syn_lr"].item() * gradient
+        expected = (theta - target).square().sum() / (start - target).square().sum()
+        assert row["loss"] == pytest.approx(expected.item(), rel=1e-4)
+    held = DistilledSet.load(tmp_path / "run" / "distilled")
+    assert held.label_kind == "logits"
+    with pytest.raises(UsageError, match=r"^outer.lr_label: 2.0 is not 0 with match.relabel, whose labels are made anew "):
+        settings("tesla", labels="soft", outer__lr_label="2")
+
+
+def test_teslas_hard_labels_are_the_classes(tmp_path: Path) -> None:
+    distill(settings("tesla"), tmp_path / "run")
+    last = read_tensors(tmp_path / "run" / "snapshots" / "iteration-000006.safetensors")[0]
+    assert torch.equal(last["Y"], torch.eye(10))
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,8 @@ def test_what_the_first_version_computed_otherwise_is_not_resumed(tmp_path: Path
     assert state.pop("numerics") == 2
     distill(made, tmp_path / "run", resume=True)
     (tmp_path / "run" / "state.json").write_text(json.dumps(state))
+    distill(made, tmp_path / "run", resume=True)  # what is finished is what it was
+    (tmp_path / "run" / "results.json").unlink()
     with pytest.raises(UsageError, match=f"^{said} when the run in .* was started; ") if said else nullcontext():
         distill(made, tmp_path / "run", resume=True)
 
@@ -275,6 +277,16 @@ def test_the_workspace_hands_out_what_the_settings_say(tmp_path: Path) -> None:
     assert Workspace(settings(rded__factor="2"), NoProgress()).evaluator().factor == 2
     all_of_them = Workspace(settings(), NoProgress()).initial()
     assert not torch.equal(workspace.initial().labels, all_of_them.labels)
+
+
+def test_a_key_that_the_method_never_reads_may_change(tmp_path: Path) -> None:
+    distill(settings(method="mtt", outer__iterations="2"), tmp_path / "run")
+    file = tmp_path / "run" / "settings.json"
+    held = read_json(file)
+    file.write_text(json.dumps({**held, "sre2l": {**held["sre2l"], "lr": 0.5}, "match": {**held["match"], "relabel": True}}))
+    distill(settings(method="mtt", outer__iterations="2"), tmp_path / "run", resume=True)
+    with pytest.raises(UsageError, match=r"^match.syn_steps: 4 is not 3"):
+        distill(settings(method="mtt", outer__iterations="2", match__syn_steps="4"), tmp_path / "run", resume=True)
 
 
 class Recording(TrajectoryStore):

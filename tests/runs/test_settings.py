@@ -91,7 +91,7 @@ def test_keys_are_given_in_full_in_groups_or_by_their_last_word() -> None:
 
 
 def test_what_is_given_goes_before_the_preset() -> None:
-    soft = DistillSettings.of(method="tesla", labels="soft", **{"outer.lr_label": 1.0})
+    soft = DistillSettings.of(method="tesla", labels="soft", **{"outer.lr_label": 1.0, "match.relabel": False})
     assert (soft.labels, soft.engine.kind, soft.schedule.kind) == ("soft", "tesla", "uniform")
     assert dataclasses.replace(soft, seed=1).labels == "soft"
     assert settings_from_plain(plain(soft)) == soft

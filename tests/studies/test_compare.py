@@ -265,8 +265,9 @@ def test_other_data_or_evaluation_are_refused() -> None:
 def test_other_experts_are_noted_where_both_read_them() -> None:
     gsam = {"optimiser": "gsam"}
     said = ["experts.optimiser 'gsam' in b, experts.optimiser 'sgd' in a", "experts.alpha 0.4 in b, experts.alpha 0.3 in a"]
-    assert check_alike(alike(method="ftd")) == said
-    assert check_alike(alike(experts=gsam, method="random")) == []
+    crop = ["augment.crop_ratio 0.125 in b, augment.crop_ratio 0.25 in a"]
+    assert check_alike(alike(method="ftd")) == crop + said
+    assert check_alike(alike(experts=gsam, method="random")) == crop
     assert check_alike(alike(network="ConvNetD4")) == ["network 'ConvNetD4' in b, network 'ConvNetD3' in a"]
     wide = DistillSettings(network="ConvNetD3-w64")
     three = [cell("a"), *(cell(name, settings=wide) for name in "bcd"), cell("e", settings=DistillSettings(network="ConvNetD4"))]

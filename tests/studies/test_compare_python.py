@@ -9,10 +9,11 @@ from studies.fake_cells import command, results, starts
 
 from limbeck.data.imageset import ImageSet
 from limbeck.methods.presets import Preset
+from limbeck.runs.api import settings_of
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.studies import matrix
-from limbeck.studies.compare import compare
+from limbeck.studies.compare import _cell, _measured_as, compare
 from limbeck.studies.table import Table
 
 TINY: dict[str, Any] = {"network": "MLP-w8", "full_epochs": 1, "random_lr": 0.01, "eval.epochs": 1, "eval.seeds": 2}
@@ -36,6 +37,29 @@ def test_objects_are_compared_in_this_process_and_found_again(data: ImageSet, tm
     again = compare(methods, data, seeds=(0, 1), output=tmp_path / "grid", pairs=[("centres", "own")], **TINY)
     assert again == table == Table.read(tmp_path / "grid")
     assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_what_only_presets_say_of_the_evaluation_is_that_of_the_first(data: ImageSet, tmp_path: Path) -> None:
+    """EDF's crops are 0.25, those of the others 0.125, DC is evaluated in a way of its own: all are measured alike."""
+    once: dict[str, Any] = {"network": "MLP-w8", "full_epochs": 1, "random_lr": 0.01, "eval.seeds": 2, "seeds": [0]}
+    whole = {**once, "eval.epochs": 1, "iterations": 1, "real.batch": 2, "init": "real", "eval.every": 1}
+    table = compare(
+        {"dc": "dc", "chance": Preset("random")(), "own": Preset("random")(**{"augment.crop_ratio": 0.5})}, data, **whole
+    )
+    assert not table.failed
+    assert table.notes == (
+        "eval.protocol 'none' in chance as in dc; its own is 'dd'",
+        "eval.protocol 'none' in own as in dc; its own is 'dd'",
+        "augment.crop_ratio 0.5 in own, augment.crop_ratio 0.125 in dc",
+    )
+    beside = [_measured_as(_cell("edf", "edf", "edf", data, {"ipc": 1, "seed": 0}), "m", name, {})[0] for name in ("mtt", "dc")]
+    for method in beside:
+        settings = settings_of(data, method, {})
+        assert (settings.augment.crop_ratio, settings.eval.protocol, settings.eval.epochs) == (0.25, "dd", None)
+        assert DistillSettings.of(method=settings.method).augment.crop_ratio == 0.125
+    assert _measured_as(_cell("mtt", "mtt", "mtt", data, {"ipc": 1, "seed": 0}), "m", "edf", {})[1] == [
+        "augment.crop_ratio 0.125 in m as in mtt; its own is 0.25"
+    ]
 
 
 def test_nothing_is_left_where_there_is_no_output(data: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
