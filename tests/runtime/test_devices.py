@@ -133,7 +133,9 @@ def test_autocast() -> None:
         ({}, "DEFAULT", "", False),
     ],
 )
-def test_instructions_for_bf16(monkeypatch: pytest.MonkeyPatch, able: dict[str, bool | str], level: str, cap: str, fast: bool) -> None:
+def test_instructions_for_bf16(
+    monkeypatch: pytest.MonkeyPatch, able: dict[str, bool | str], level: str, cap: str, fast: bool
+) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: level)
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
