@@ -2,8 +2,8 @@
 
     python benchmarks/start_memory.py --images 100000 --classes 200 --experts 20
 
-Random images of 8x8 and networks of width 4, that were never trained, as experts: the network costs nothing here, and what is held of
-its answers is what grows with the data. Prints the growth of the process's peak, and the bytes that all answers would take.
+Random images of 8x8, and networks of width 4 that were never trained, as experts: the network costs nothing here, and what is held
+of its answers is what grows with the data. Prints the growth of the process's peak, and the bytes that all answers would take.
 """
 
 import argparse
