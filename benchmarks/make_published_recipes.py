@@ -21,9 +21,11 @@ PAPER = (
 )
 INIT = {"samples_predicted_correctly": "correct", "real": "real", "noise": "noise"}
 # Of all rows alike, and not in the file: the fixed means and deviations of ImageNet, by which the release normalises every subset
-# (step sizes on images are in their units), the crops of its distillation and evaluation, and how its experts were trained.
+# (step sizes on images are in their units), the crops of its distillation and evaluation, which chunk of a permutation is smaller
+# where the batch does not divide the images, and how its experts were trained.
 NORMALISED = "imagenet"
 CROP_RATIO = 0.25
+SMALL_CHUNK = "first"
 EXPERTS = {"optimiser": "gsam", "rho_min": 0.01, "rho_max": 0.01, "alpha": 0.3}
 
 
@@ -48,6 +50,7 @@ def settings(row: dict[str, str]) -> dict[str, Any]:
         "match.syn_steps": int(row["syn_steps"]),
         "match.expert_epochs": int(row["expert_epochs"]),
         "match.batch_syn": int(row["batch_syn"]),
+        "match.small_chunk": SMALL_CHUNK,
         "match.drop_ratio": float(row["drop_ratio"]),
         "schedule.min_start_epoch": int(row["min_start_epoch"]),
         "schedule.first_max_start_epoch": int(row["first_max_start_epoch"]),

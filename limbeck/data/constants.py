@@ -1,7 +1,7 @@
 """Means and standard deviations of the channels of pixels in [0, 1] by which published experiments normalise, by name.
 
-    cifar10          CIFAR-10, and CIFAR-100 in the trajectory-matching family. The deviations are the mean over images of an image's
-                     own, a fifth below those of the pixels (0.247 0.243 0.262)
+    cifar10          CIFAR-10, and CIFAR-100 in the trajectory-matching family; these deviations are a fifth below those of the
+                     pixels (0.247 0.243 0.262)
     cifar100         CIFAR-100 in the code of DC, DSA and DM
     imagenet         ImageNet, its subsets and Tiny-ImageNet
     mnist, fashion-mnist, svhn
@@ -40,7 +40,7 @@ def _sound(value: Any) -> bool:
 
 # Numbers of one's own: [[means], [deviations]], a number for each channel.
 OWN = Rule("[[means], [deviations above 0]] with a number of each for every channel", _sound)
-Normalisation = Annotated[Literal["fitted", "none"] | Name | Channels | bool, OWN]
+Normalisation = Annotated[Literal["fitted", "none", Name] | Channels | bool, OWN]
 
 
 def spelled(value: Any) -> Any:

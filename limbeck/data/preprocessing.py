@@ -197,6 +197,14 @@ def _fewer_images(train: Split, mean: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return centred.T @ (left[:, real] / np.sqrt(values[real])), values[real] / max(len(train) - 1, 1)
 
 
+def describe(preprocessing: Preprocessing) -> str:
+    """A preprocessing in a few words."""
+    if isinstance(preprocessing, Normalise):
+        mean, std = (" ".join(f"{value:.4g}" for value in held.tolist()[:4]) for held in (preprocessing.mean, preprocessing.std))
+        return f"normalise (mean {mean}, std {std})"
+    return preprocessing.kind
+
+
 def preprocessing_from(kind: str, tensors: dict[str, Tensor]) -> Preprocessing:
     """The preprocessing whose `kind` and `tensors()` these are.
 

@@ -33,8 +33,8 @@ from limbeck.recipes_import.names import (
     IMAGENET,
     INITS,
     NAMES,
-    NORMALISED,
     NETWORK,
+    NORMALISED,
     OF_EXPERTS,
     PARTS,
     PRIVATE,
@@ -268,7 +268,7 @@ class _Translation:
 
     def _parts(self, values: dict[str, Any]) -> None:
         if self.kind == "edf":
-            values["enhance.cam"] = "smooth_gradcam_pp"
+            values |= {"enhance.cam": "smooth_gradcam_pp", "match.small_chunk": "first"}
             self.notes.append("maps are those of the first expert, not of an ImageNet ResNet-18")
         if self.kind in ("pad", "edf"):
             values.setdefault("match.drop_ratio", 0.0)
