@@ -1,6 +1,7 @@
 """What a command is, and the parser that all of them share: errors of one line instead of argparse's usage text."""
 
 import argparse
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -110,11 +111,25 @@ def add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
 
 
 def overrides_from(arguments: argparse.Namespace, **options: str | None) -> dict[str, str]:
-    """The overrides as typed, under those of the options that were given: overrides_from(arguments, output="runs/a")."""
+    """The overrides as typed, and those of the options that were given: overrides_from(arguments, output="runs/a").
+
+    Raises:
+        UsageError: when a word is no setting, or a key is given twice, once as an option.
+    """
     from limbeck.recipes import parse_overrides
 
-    given = {"data.source": arguments.data, **skipping(arguments), **options}
-    return parse_overrides(arguments.overrides) | {key: value for key, value in given.items() if value is not None}
+    typed = parse_overrides(arguments.overrides)
+    wanted = {"data.source": getattr(arguments, "data", None), **skipping(arguments), **options}
+    given = {key: value for key, value in wanted.items() if value is not None}
+    for key in typed.keys() & given.keys():
+        option = "--data" if key == "data.source" else f"--{key.rpartition('.')[2].replace('_', '-')}"
+        raise UsageError(f"{key}: is given twice, once as {option}")
+    return typed | given
+
+
+def is_setting(word: str) -> bool:
+    """Whether a word among others is key=value, and not the name of something."""
+    return re.match(r"[a-z_]+(\.[a-z_]+)*=", word) is not None and not Path(word).exists()
 
 
 def add_grid_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,10 +13,11 @@ from limbeck.cli.command import (
     add_seeds,
     add_skip_bad,
     conclude,
+    is_setting,
     names,
     numbers,
+    overrides_from,
     running,
-    skipping,
     words,
     write_figure,
 )
@@ -129,15 +130,13 @@ def pairs_of(text: str | None, methods: Sequence[str]) -> list[tuple[str, str]]:
 
 def _split(arguments: Namespace) -> tuple[dict[str, str], list[str]]:
     """The overrides, and the recipes among the positional words."""
-    from limbeck.recipes import parse_overrides
     from limbeck.studies.compare import OWN_KEYS, refuse_own_keys
 
-    settings = [word for word in arguments.recipes if "=" in word and not Path(word).is_file()]
-    overrides = parse_overrides(settings) | skipping(arguments)
+    arguments.overrides = [word for word in arguments.recipes if is_setting(word)]
+    overrides = overrides_from(arguments)
     refuse_own_keys(overrides, OWN_KEYS if arguments.methods is None else {**OWN_KEYS, "method": "--methods"}, "a comparison")
-    if arguments.data is not None and "data.source" in overrides:
-        raise UsageError("data.source: is given twice, once as --data")
-    return overrides, [word for word in arguments.recipes if word not in settings]
+    arguments.data = overrides.pop("data.source", None)  # with --methods it also says which recipes
+    return overrides, [word for word in arguments.recipes if word not in arguments.overrides]
 
 
 COMMAND = Command(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.command import Command, add_overrides, add_skip_bad, overrides_from
+from limbeck.cli.command import Command, add_overrides, add_skip_bad, is_setting, overrides_from
 from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import Failure, UsageError, require
 
@@ -44,7 +44,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     from limbeck.image_complexity.settings import CHOICES, ComplexitySettings
 
     own = ComplexitySettings()
-    parser.add_argument("source", metavar="SOURCE", help="the images; the same as data.source=SOURCE")
+    parser.add_argument("source", metavar="SOURCE", nargs="?", help="the images; the same as data.source=SOURCE")
+    parser.add_argument("--data", metavar="SOURCE", help="the same as SOURCE")
     add_skip_bad(parser)
     add_overrides(parser, "settings of the data and of a network that is trained, such as data.size=64 eval.full_epochs=20")
     parser.add_argument(
@@ -99,13 +100,12 @@ def run(arguments: Namespace) -> Measured:
 
     settings = _settings(arguments)
     build = _build_settings(arguments)
-    arguments.data = arguments.source
-    overrides = overrides_from(arguments)
+    overrides = _overrides(arguments)
     for key in overrides:
         if key in key_types() and not key.startswith(TAKEN):
             raise UsageError(f"{key}: is not used here; data.*, augment.*, eval.full_*, engine.device and engine.compile are")
     distil = settings_from_plain({}, overrides, origin="the command line")
-    output = Path(arguments.output or f"runs/complexity-{_slug(arguments.source)}").expanduser()
+    output = Path(arguments.output or f"runs/complexity-{_slug(overrides['data.source'])}").expanduser()
 
     from limbeck.image_complexity.run import measure_complexity
     from limbeck.runtime.executor import Shard
@@ -143,6 +143,21 @@ def show(measured: Measured) -> None:
         if left := built.left_out:
             print(f"too small: {', '.join(f'{name} ({count} classes)' for name, count in left.items())}")
     print_paths(measured)
+
+
+def _overrides(arguments: Namespace) -> dict[str, str]:
+    """The settings as typed, the source among them, however it was given."""
+    words = [word for word in (arguments.source, *arguments.overrides) if word is not None]
+    sources = [word for word in words if not is_setting(word)]
+    arguments.overrides = [word for word in words if word not in sources]
+    for word in sources[1:]:
+        raise UsageError(f"{word!r} is not of the form key=value, such as data.size=64")
+    if sources and arguments.data is not None:
+        raise UsageError("SOURCE: is given twice, once as --data")
+    arguments.data = sources[0] if sources else arguments.data
+    overrides = overrides_from(arguments)
+    require("data.source" in overrides, "SOURCE", None, "images, such as a folder or scenes")
+    return overrides
 
 
 def _settings(arguments: Namespace) -> "ComplexitySettings":

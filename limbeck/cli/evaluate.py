@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.cli.command import Command, Done, add_skip_bad, overrides_from
+from limbeck.cli.command import Command, Done, add_skip_bad, is_setting, overrides_from
 from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import UsageError
 
@@ -59,7 +59,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> "Evaluation":
     from limbeck.recipes import key_types
 
-    words = [word for word in arguments.path if "=" in word and not Path(word).exists()]
+    words = [word for word in arguments.path if is_setting(word)]
     paths = [distilled_folder(Path(word)) for word in arguments.path if word not in words]
     if not paths:
         raise UsageError("path: is missing; a distilled set, a run folder, a folder of images, an .npz or a .pt file is accepted")

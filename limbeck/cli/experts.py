@@ -1,13 +1,12 @@
 """`limbeck experts`: train the expert trajectories of a recipe, or find that they are there; look after stores of them."""
 
-import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.command import Command, add_overrides, add_skip_bad, overrides_from, skipping
+from limbeck.cli.command import Command, add_overrides, add_skip_bad, is_setting, overrides_from
 from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import Failure, UsageError, require
 
@@ -153,7 +152,11 @@ def run_prune(arguments: Namespace) -> Removed:
 
 def add_import_arguments(parser: ArgumentParser) -> None:
     add_overrides(parser, "FILE…, and settings such as experts.dtype=half")
-    parser.add_argument("--data", metavar="SOURCE", required=True, help="what was trained on; the same as data.source=SOURCE")
+    parser.add_argument(
+        "--data",
+        metavar="SOURCE",
+        help="what was trained on; the same as data.source=SOURCE (default: unknown, size and classes follow from the parameters)",
+    )
     add_skip_bad(parser)
     parser.add_argument("--keep", metavar="EPOCHS", help="the epochs to take, such as 0-21,100")
     parser.add_argument("--output", metavar="PATH", required=True, help="the store to write, a new folder")
@@ -161,16 +164,17 @@ def add_import_arguments(parser: ArgumentParser) -> None:
 
 
 def run_import(arguments: Namespace) -> Filled:
-    from limbeck.recipes import parse_overrides, settings_from_plain
+    from limbeck.recipes import settings_from_plain
 
     words: Sequence[str] = arguments.overrides
-    given = parse_overrides(word for word in words if _is_setting(word)) | skipping(arguments)
-    settings = settings_from_plain({"network": arguments.network, "data.source": arguments.data}, given, origin="the command line")
-    files = [Path(word).expanduser() for word in words if not _is_setting(word)]
+    files = [Path(word).expanduser() for word in words if not is_setting(word)]
+    arguments.overrides = [word for word in words if is_setting(word)]
+    given = overrides_from(arguments)
+    settings = settings_from_plain({"network": arguments.network}, given, origin="the command line")
 
     from limbeck.data.load import load_data
     from limbeck.experts.blocks import parse_epochs
-    from limbeck.experts.imported import import_lists
+    from limbeck.experts.imported import import_lists, network_of
     from limbeck.networks.flat import flat_network
     from limbeck.networks.names import check_network_name
     from limbeck.runtime.progress import default_progress
@@ -182,16 +186,15 @@ def run_import(arguments: Namespace) -> Filled:
     for file in files:
         require(file.is_file(), "FILE", str(file), "a file that exists")
     check_network_name(settings.network)  # before the data, which may take long to load
-    data = load_data(settings.data, progress)
-    store = import_lists(
-        files,
-        output,
-        flat_network(settings.network, data.shape, data.num_classes),
-        dtype=settings.experts.dtype,
-        keep=keep,
-        about={"source": data.source, "data": data.fingerprint},
-        progress=progress,
-    )
+    if "data.source" in given:
+        data = load_data(settings.data, progress)
+        network, about = (
+            flat_network(settings.network, data.shape, data.num_classes),
+            {"source": data.source, "data": data.fingerprint},
+        )
+    else:
+        network, about = network_of(settings.network, files[0]), {}
+    store = import_lists(files, output, network, dtype=settings.experts.dtype, keep=keep, about=about, progress=progress)
     held = {name: value for name, value in asdict(store.summary()).items() if name not in ("path", "last_epoch_accuracy")}
     return Filled(held, {"experts.store": str(store.path)})
 
@@ -211,6 +214,7 @@ def _add_store(parser: ArgumentParser, action: str) -> None:
         action="append",
         help="what RECIPE needs must be there, and stays; may be given more than once",
     )
+    parser.add_argument("--data", metavar="SOURCE", help="of RECIPE, the same as data.source=SOURCE")
     parser.set_defaults(action=action)
 
 
@@ -218,7 +222,7 @@ def _store(arguments: Namespace) -> "TrajectoryStore":
     """The one store that is named; other words are settings of --recipe."""
     from limbeck.experts.store import TrajectoryStore
 
-    paths = [word for word in arguments.overrides if not (arguments.recipes and _is_setting(word))]
+    paths = [word for word in arguments.overrides if not (arguments.recipes and is_setting(word))]
     if len(paths) != 1:
         raise UsageError(f"PATH: `limbeck experts {arguments.action}` takes the folder of one store, not {len(paths)}")
     return TrajectoryStore(Path(paths[0]).expanduser())
@@ -229,10 +233,10 @@ def _wants(store: "TrajectoryStore", arguments: Namespace) -> "list[Want] | None
     if arguments.recipes is None:
         return None
     from limbeck.experts.store import want_of
-    from limbeck.recipes import load_recipe, parse_overrides
+    from limbeck.recipes import load_recipe
     from limbeck.runs.build import schedule_of
 
-    overrides = parse_overrides(word for word in arguments.overrides if _is_setting(word))
+    overrides = overrides_from(Namespace(overrides=[word for word in arguments.overrides if is_setting(word)], data=arguments.data))
     wants = []
     for recipe in arguments.recipes:
         settings = load_recipe(recipe, overrides)
@@ -251,10 +255,6 @@ def _refuse_other(store: "TrajectoryStore", recipe: str, settings: "DistillSetti
     wanted = {"network": settings.network} if store.imported else made.to_dict()
     if found := difference(store.metadata, wanted):
         raise UsageError(f"--recipe: {recipe!r} does not read {str(store.path)!r}, made with {found}")
-
-
-def _is_setting(word: str) -> bool:
-    return re.match(r"[a-z_]+(\.[a-z_]+)*=", word) is not None
 
 
 def show(found: Filled) -> None:

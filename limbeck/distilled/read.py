@@ -8,7 +8,8 @@
     an .npz file                               what `limbeck export --to npz` wrote, or `images` and `labels`
     a .pt file                                 tensors (`distilled.formats`), of images_best.pt with those beside it
 
-What neither a file nor an option says is assumed (`distilled.interpret`), and the set's metadata say so.
+What neither a file nor an option says is assumed (`distilled.interpret`), and the set's metadata say so. A step size that nobody
+says is none of the set's own: whoever trains on the set chooses one.
 """
 
 import hashlib
@@ -57,7 +58,9 @@ from limbeck.runtime.errors import one_line
 from limbeck.runtime.executor import spread
 
 FORMS = "a saved distilled set, a folder of images or with images_best.pt, an .npz and a .pt file are accepted"
-SYN_LR = 0.01
+SYN_LR = 0.01  # where nobody says one
+# Of the metadata: how the step size was come by where the set did not learn it. `assumed` is nobody's; others are in `ORIGINS`.
+STEP_SIZE = "step_size"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +73,7 @@ class ForeignOptions(Checked):
         labels: what labels are: `logits`, `probabilities` or `hard`; `auto` decides by their values.
         class_order: the names of the classes in the order in which labels, or sorted class folders, count them; None takes that of
             the data.
-        syn_lr: η; None takes 0.01.
+        syn_lr: η where no file says it; None leaves it to whoever trains on the set.
         resize: bring images of another size to that of the data, instead of refusing them.
     """
 
@@ -94,7 +97,8 @@ def read_set(
 
     Returns:
         The set. Unless it was saved by Limbeck, its metadata are `method` (None), `origin` (`name` of the path, `kind`, `sha256` of
-        the file, or of the lines that `sha256sum` prints for several) and `assumed`, a list of sentences.
+        the file, or of the lines that `sha256sum` prints for several), `assumed`, a list of sentences, and, where no file says the
+        step size, `step_size`: `given` by the options or `assumed` to be 0.01.
 
     Raises:
         UsageError: when the path is none of these, a file is broken, hostile or leaves a doubt, or classes or size are not those of
@@ -124,6 +128,7 @@ class _Reading:
     preprocessing: Preprocessing
     options: ForeignOptions
     assumed: list[str] = field(default_factory=list)
+    step_size: dict[str, str] = field(default_factory=dict)
 
     def folder(self) -> DistilledSet:
         if best_files(self.path):
@@ -254,7 +259,7 @@ class _Reading:
                 set=SmallSet(images, labels, classes, syn_lr, cast(Kind, kind)),
                 preprocessing=preprocessing or self.preprocessing,
                 class_names=class_names or self.data.class_names,
-                metadata={"method": None, "origin": origin, "assumed": self.assumed},
+                metadata={"method": None, "origin": origin, "assumed": self.assumed, **self.step_size},
             )
             held.try_inverse()
             return held
@@ -272,8 +277,10 @@ class _Reading:
     def chosen_rate(self, stated: float | None) -> float:
         """η: what the file says, else what the options say, else 0.01."""
         asked = self.options.syn_lr
+        if stated is None:
+            self.step_size[STEP_SIZE] = "assumed" if asked is None else "given"
         if stated is None and asked is None:
-            self.assumed.append(f"the step size is taken to be {SYN_LR}: no file says it")
+            self.assumed.append("no file says the step size: it has none of its own")
         if stated is not None and asked not in (None, stated):
             self.assumed.append(f"the step size {stated:.6g} in the file is taken, not the {asked:.6g} that was given")
         return stated or asked or SYN_LR

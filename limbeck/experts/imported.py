@@ -7,6 +7,7 @@ Such a file is a pickled list of experts, each a list of epochs from 0 on, each 
 import pickle
 import re
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from limbeck.experts.blocks import text_of
 from limbeck.experts.store import TrajectoryStore, Want
-from limbeck.networks.flat import FlatNetwork
+from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import new_folder
 from limbeck.runtime.progress import NoProgress, Progress
@@ -64,6 +65,36 @@ def import_lists(
         common = tuple(sorted(set.intersection(*map(set, held))))
         store.note(Want(len(held), common, None, 0, dtype))
     return TrajectoryStore(output)
+
+
+SIDES = (32, 64, 128, 28, 96, 224, 16, 48, 256, 8)
+
+
+def network_of(name: str, file: Path) -> FlatNetwork:
+    """The network of that name whose parameters a file of the research code has; C, H, W and K follow from their shapes.
+
+    Where images of several sizes have the same parameters, it is for the first of `SIDES`, which changes nothing about them.
+
+    Raises:
+        UsageError: when the file cannot be read without running code from it, is no such list, or is of another network.
+    """
+    _, epochs = next(_experts(file))
+    where = f"FILE: epoch 0 of expert 0 of {str(file)!r}"
+    listed = isinstance(epochs[0], (list, tuple)) and len(epochs[0]) > 0 and all(isinstance(part, Tensor) for part in epochs[0])
+    if not listed:
+        raise UsageError(f"{where} is not a list of float tensors")
+    shapes = [tuple(part.shape) for part in epochs[0]]
+    channels = (shapes[0][1],) if len(shapes[0]) == 4 else (3, 1)
+    for side, planes in product(SIDES, channels):
+        try:
+            network = flat_network(name, (planes, side, side), shapes[-1][0] if shapes[-1] else 1)
+        except UsageError:  # too small for it
+            continue
+        if [tuple(shape) for shape in network.shapes.values()] == shapes:
+            return network
+    raise UsageError(
+        f"{where} has not the parameters of {name} for square images of {min(SIDES)} to {max(SIDES)} pixels; --data says its images"
+    )
 
 
 def load_lists(file: Path) -> Any:

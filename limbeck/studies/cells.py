@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from typing_extensions import Self
 
 from limbeck.accuracy import Accuracies
+from limbeck.evaluation.scores import Doubt, joined
 from limbeck.methods.registry import method_of
 from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.settings import DistillSettings
@@ -30,6 +31,7 @@ KEPT = (
     "networks",
     "network",
     "recovery_ratio",
+    "doubts",
     "lossless",
     "best_iteration",
     "skipped_share",
@@ -100,6 +102,7 @@ class CellRecord(Record):
         accuracy: under the network that it was distilled for.
         network: the name of that.
         networks: what was found under others, by name, in JSON's types.
+        doubts: what speaks against the accuracy of the full data as a measure.
         settings: those that are not the defaults, by dotted keys.
         skipped_share: of its iterations.
         seconds: by stage.
@@ -116,6 +119,7 @@ class CellRecord(Record):
     settings: FlatSettings = FlatSettings()
     network: str = ""
     networks: Mapping[str, Any] = field(default_factory=dict)
+    doubts: tuple[Doubt, ...] = ()
     best_iteration: int | None = None
     skipped_share: float | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -128,7 +132,7 @@ class CellRecord(Record):
     more: Mapping[str, Any] = field(default_factory=dict)
 
     LEFT_OUT: ClassVar = (
-        *("facts", "recipe", "overrides", "networks", "best_iteration", "skipped_share"),
+        *("facts", "recipe", "overrides", "networks", "doubts", "best_iteration", "skipped_share"),
         *("seconds", "cpu_seconds", "peak_memory", "data", "environment"),
     )
     AMONG: ClassVar = ("more",)
@@ -151,6 +155,15 @@ class CellRecord(Record):
         if network in ("", self.network):
             return self.accuracy
         return Accuracies.from_dict(self.networks[network]["accuracy"])
+
+
+def doubts_of(records: Mapping[str, CellRecord]) -> tuple[Doubt, ...]:
+    """What speaks against the full data's accuracies of cells by name, under all networks: one of each kind."""
+    rows = [(name, record.doubts) for name, record in records.items()]
+    for name, record in records.items():
+        for network, found in record.networks.items():
+            rows.append((f"{name}, {network}", tuple(map(Doubt.from_dict, found.get("doubts", ())))))
+    return joined(rows)
 
 
 @dataclass(frozen=True)

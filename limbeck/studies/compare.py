@@ -25,7 +25,7 @@ from limbeck.runtime.fingerprint import described
 from limbeck.runtime.kept import elsewhere
 from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.progress import LogProgress, Progress
-from limbeck.studies.cells import Cell
+from limbeck.studies.cells import Cell, doubts_of
 from limbeck.studies.matrix import Running, run_matrix
 from limbeck.studies.table import Pair, Table, tabulate
 
@@ -200,6 +200,7 @@ def compare_cells(
         seeds=tuple(dict.fromkeys(cell.facts["seed"] for cell in cells)),
         sections=tabulate(list(matrix.results.values()), pairs),
         notes=tuple(notes),
+        doubts=doubts_of(matrix.results),
         failed=matrix.failed,
         left=tuple(matrix.left),
         paths=paths,

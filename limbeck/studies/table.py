@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from limbeck.accuracy import Accuracy, Comparison
+from limbeck.evaluation.scores import Doubt
 from limbeck.evaluation.statistics import compare, holm, seeds_needed, summarise
 from limbeck.runtime.files import read_json
 from limbeck.runtime.records import Record
@@ -108,6 +109,7 @@ class Row(Record):
         cost: what its cells took.
         comparison: means of `cosine` and `norm_ratio` beside the plain gradient; empty where nothing was compared.
         skipped_share: of the iterations that changed nothing.
+        step_sizes: how its cells came by theirs, in words.
     """
 
     method: str
@@ -118,7 +120,9 @@ class Row(Record):
     cost: Cost = Cost()
     comparison: Mapping[str, float] = field(default_factory=dict)
     skipped_share: float | None = None
+    step_sizes: tuple[str, ...] = ()
 
+    LEFT_OUT: ClassVar = ("step_sizes",)
     AMONG: ClassVar = ("cost",)
 
     @property
@@ -161,6 +165,19 @@ class Section(Record):
         """Such as `1 image per class, ConvNetD3`."""
         return images_text(self.ipc) + (f", {self.network}" if self.network else "")
 
+    @property
+    def step_sizes(self) -> tuple[str, ...]:
+        """How networks came by their step sizes, in a line, where that is said."""
+        of: dict[str, list[str]] = {}
+        for row in self.rows:
+            for origin in row.step_sizes:
+                of.setdefault(origin, []).append(row.method)
+        for kind, found in self.reference.items():
+            if found.lr_from:
+                of.setdefault(found.origin, []).append(REFERENCES[kind])
+        said = "; ".join(f"{', '.join(names)}: {origin}" for origin, names in of.items())
+        return (f"step sizes: {said}",) if said else ()
+
     def words(self) -> list[tuple[str, ...]]:
         """A head, a row for every method, and those that stand beside."""
         to_first = {one.a: one for one in self.differences}
@@ -181,6 +198,7 @@ class Table(Record):
         seeds: of the distillations.
         sections: by number of images per class, then by network, the one most cells distilled for first.
         notes: of how the methods' settings differ.
+        doubts: what speaks against the full data's accuracies as measures.
         failed: the last words of cells that failed, by name.
         left: the names of those that are to be run yet.
         paths: of the files written.
@@ -196,10 +214,12 @@ class Table(Record):
     seeds: tuple[int, ...] = ()
     sections: tuple[Section, ...]
     notes: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
     left: tuple[str, ...] = ()
     paths: Mapping[str, str] = field(default_factory=dict)
 
+    LEFT_OUT: ClassVar = ("doubts",)
     CALLED: ClassVar = {"sections": "tables"}
 
     @property
@@ -252,8 +272,9 @@ class Table(Record):
         lines = [f"# {self.title}", ""]
         for section in self.sections:
             lines += [f"## {section.title}", "", *Grid.of(section.words()).markdown, ""]
-            lines += [f"- {one}" for one in section.pairs] + ([""] if section.pairs else [])
-        return "\n".join([*lines, *ending(self.notes, self.failed, self.left)]).rstrip() + "\n"
+            said = [*map(str, section.pairs), *section.step_sizes]
+            lines += [f"- {one}" for one in said] + ([""] if said else [])
+        return "\n".join([*lines, *ending(self.notes, self.failed, self.left, self.doubts)]).rstrip() + "\n"
 
     def lines(self) -> Iterator[str | Grid]:
         """What a terminal shows: tables and sentences."""
@@ -262,7 +283,8 @@ class Table(Record):
             yield Grid.of(rows, section.title)
             yield from (str(one) for one in section.differences)
             yield from (f"asked for: {one}" for one in section.pairs)
-        yield from remarks(self.notes, self.failed, self.left)
+            yield from section.step_sizes
+        yield from remarks(self.notes, self.failed, self.left, self.doubts)
 
     def __str__(self) -> str:
         """What a terminal of a hundred columns shows."""
@@ -272,8 +294,8 @@ class Table(Record):
         """For a notebook."""
         parts: list[str | Grid] = []
         for one in self.sections:
-            parts += [Grid.of(one.words(), one.title), *map(str, one.pairs)]
-        return Page((*parts, *remarks(self.notes, self.failed, self.left)))._repr_html_()
+            parts += [Grid.of(one.words(), one.title), *map(str, one.pairs), *one.step_sizes]
+        return Page((*parts, *remarks(self.notes, self.failed, self.left, self.doubts)))._repr_html_()
 
 
 def tabulate(records: Sequence[CellRecord], pairs: Sequence[Pair] = ()) -> tuple[Section, ...]:
@@ -299,16 +321,18 @@ def images_text(ipc: int) -> str:
     return f"{ipc} image{'' if ipc == 1 else 's'} per class"
 
 
-def ending(notes: Sequence[str], failed: Mapping[str, str], left: Sequence[str]) -> list[str]:
+def ending(notes: Sequence[str], failed: Mapping[str, str], left: Sequence[str], doubts: Sequence[Doubt] = ()) -> list[str]:
     """The last lines of Markdown of a grid's results."""
+    notes = [*notes, *(f"warning: {one}" for one in doubts)]
     lines = [*(f"- {note}" for note in notes), *([""] if notes else [])]
     lines += [f"- failed: {name}: {message}" for name, message in failed.items()]
     return lines + ([f"cells to be run yet ({len(left)}): {', '.join(left)}"] if left else [])
 
 
-def remarks(notes: Sequence[str], failed: Mapping[str, str], left: Sequence[str]) -> Iterator[str]:
+def remarks(notes: Sequence[str], failed: Mapping[str, str], left: Sequence[str], doubts: Sequence[Doubt] = ()) -> Iterator[str]:
     """The same for a terminal."""
     yield from (f"note: {note}" for note in notes)
+    yield from (f"warning: {one}" for one in doubts)
     yield from (f"failed: {name}: {message}" for name, message in failed.items())
     if left:
         yield f"cells to be run yet: {len(left)}; the same command goes on"
@@ -319,10 +343,11 @@ def _section(ipc: int, network: str, held: Held, pairs: Sequence[Pair]) -> Secti
     beside = [record.under(network) for record in held[first].values()]
     reference = {}
     for kind in REFERENCES:
-        found = [accuracies[kind].mean for accuracies in beside if accuracies[kind].known]
-        if found:
+        known = [accuracies[kind] for accuracies in beside if accuracies[kind].known]
+        if found := [one.mean for one in known]:
             # The networks of the full data are the same for all seeds: one measurement, however often it is read.
-            reference[kind] = summarise(found if kind == "random" else list(dict.fromkeys(found)))
+            measured = summarise(found if kind == "random" else list(dict.fromkeys(found)))
+            reference[kind] = replace(measured, lr_from=known[0].lr_from, lr_tried=known[0].lr_tried)
     return Section(
         ipc=ipc,
         network=network,
@@ -346,6 +371,7 @@ def _row(method: str, network: str, cells: Mapping[int, CellRecord]) -> Row:
         cost=Cost.of(records),
         comparison={name: math.fsum(found) / len(found) for name, found in compared.items() if found},
         skipped_share=_mean([record.skipped_share for record in records if record.skipped_share is not None]),
+        step_sizes=tuple(dict.fromkeys(one.distilled.origin for one in shown if one.distilled.lr_from)),
     )
 
 

@@ -148,6 +148,13 @@ def test_import(limbeck: Run, tmp_path: Path) -> None:
     store = TrajectoryStore(tmp_path / "store")
     assert [store.held(expert) for expert in store.experts] == [[0, 1, 2, 5]] * 3
     assert store.metadata["about"]["source"] == "scenes:easy"
+    named = ("--network", "ConvNetD1-w4", "data.source=scenes:easy", *data[4:])
+    assert (
+        limbeck("experts", "import", *files, "--output", tmp_path / "same", *named, "--keep", "0-2,5", "experts.dtype=half")[0] == 0
+    )
+    assert TrajectoryStore(tmp_path / "same").metadata == store.metadata
+    status, _, err = limbeck("experts", "import", *files, "--output", tmp_path / "other", *data, "data.source=scenes")
+    assert (status, err) == (2, "limbeck: error: data.source: is given twice, once as --data\n")
     other = ("--network", "ConvNetD1-w5", *data[2:])
     status, _, err = limbeck("experts", "import", *files, "--output", tmp_path / "other", *other)
     assert status == 2
@@ -155,6 +162,40 @@ def test_import(limbeck: Run, tmp_path: Path) -> None:
     status, _, err = limbeck("experts", "import", *files, "--output", tmp_path / "other", "--network", "ConvNet", *data[2:])
     assert err.startswith("limbeck: error: network: 'ConvNet' is not a name such as")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes"),
+    [
+        ("ConvNetD3", (3, 32, 32), 10),
+        ("ConvNetD3", (1, 28, 28), 10),
+        ("ConvNetD4", (3, 64, 64), 200),
+        ("ConvNetD5", (3, 128, 128), 10),
+        ("ResNet18-w8-batchnorm", (3, 32, 32), 5),
+        ("MLP", (1, 28, 28), 10),
+        ("MLP", (3, 32, 32), 100),
+    ],
+)
+def test_import_without_the_images(limbeck: Run, tmp_path: Path, name: str, shape: tuple[int, int, int], classes: int) -> None:
+    network = flat_network(name, shape, classes)
+    torch.save([[[torch.full(one, 0.5) for one in network.shapes.values()]]], tmp_path / "replay_buffer_0.pt")
+    words = ("import", tmp_path / "replay_buffer_0.pt", "--network", name, "--output", tmp_path / "store")
+    assert limbeck("experts", *words)[0] == 0
+    store = TrajectoryStore(tmp_path / "store")
+    assert (store.metadata["network"], store.metadata["num_parameters"]) == (name, network.num_parameters)
+    assert store.metadata["about"] == {} and bool((store.read(0, 0) == 0.5).all())
+
+
+def test_import_without_the_images_of_a_network_that_does_not_fit(limbeck: Run, tmp_path: Path) -> None:
+    network = flat_network("ConvNetD2-w4", (3, 8, 24), 4)
+    torch.save([[[torch.full(one, 0.5) for one in network.shapes.values()]]], tmp_path / "buffer.pt")
+    for name in ("ConvNetD2-w4", "ConvNetD1-w4"):
+        status, _, err = limbeck("experts", "import", tmp_path / "buffer.pt", "--network", name, "--output", tmp_path / "store")
+        said = f"has not the parameters of {name} for square images of 8 to 256 pixels; --data says its images\n"
+        assert status == 2 and err.startswith("limbeck: error: FILE: epoch 0 of expert 0 of ") and err.endswith(said)
+    torch.save([[7]], tmp_path / "buffer.pt")
+    err = limbeck("experts", "import", tmp_path / "buffer.pt", "--network", "ConvNetD1", "--output", tmp_path / "store")[2]
+    assert err.endswith("is not a list of float tensors\n") and not (tmp_path / "store").exists()
 
 
 @pytest.mark.parametrize(
