@@ -25,8 +25,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from limbeck.data.decode import CHUNK, SUFFIXES, decode_all, printable, read_headers
+from limbeck.data.decode import CHUNK, SUFFIXES, Lost, Whole, decode_all, notes_on, printable, read_headers
 from limbeck.data.imageset import ImageSet
+from limbeck.data.levels import Levels, found_levels
 from limbeck.data.preprocessing import Preprocessing, preprocessing_from
 from limbeck.data.registry import known_names
 from limbeck.distilled.about import About, read_about
@@ -323,20 +324,33 @@ class _Reading:
         for sides in sorted(sizes - {(height, width)}):
             self.assumed.append(resizing(self.path, sides, (height, width), self.options.resize))
         check_room(self.path, len(files) * height * width * (3 + 8 * channels))
+        found = self.whole(files, self.data.levels)
+        spans, levels = [image.span for image in found if image.span], self.data.levels
+        if spans and levels is None:  # only now is it known how far they reach together
+            levels = found_levels(spans)
+            found = self.whole(files, levels)
+        lost = [Lost(kind, 1, [file.name]) for file, image in zip(files, found, strict=True) for kind in image.losses]
+        notes = notes_on(lost, spans, levels, len(files), self.data.levels is not None)
+        self.assumed.extend(note.partition(": ")[2] for note in notes)
         pixels = np.empty((len(files), channels, height, width), dtype=np.uint8)
-        chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
-        with spread(partial(decode_all, (height, width), "squash"), chunks, None) as parts:
-            for row, (file, found) in enumerate(zip(files, (found for part in parts for found in part), strict=True)):
-                if isinstance(found, str):
-                    raise refusal(
-                        self.path, f"holds {shown([file.relative_to(self.path).as_posix()])}, which cannot be read: {found}"
-                    )
-                image, _ = found
-                if channels == 1 and not (image == image[:1]).all():
-                    name = file.relative_to(self.path).as_posix()
-                    raise refusal(self.path, f"holds {shown([name])} in colour, where the data are grey")
-                pixels[row] = image[:channels]
+        for row, (file, image) in enumerate(zip(files, found, strict=True)):
+            if channels == 1 and not (image.pixels == image.pixels[:1]).all():
+                name = file.relative_to(self.path).as_posix()
+                raise refusal(self.path, f"holds {shown([name])} in colour, where the data are grey")
+            pixels[row] = image.pixels[:channels]
         return self.preprocessing.prepare(torch.from_numpy(pixels))
+
+    def whole(self, files: list[Path], levels: Levels | None) -> list[Whole]:
+        """The images in the files, in bytes."""
+        chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
+        made = list[Whole]()
+        with spread(partial(decode_all, self.data.shape[1:], "squash", levels=levels), chunks, None) as parts:
+            for file, found in zip(files, (found for part in parts for found in part), strict=True):
+                if isinstance(found, str):
+                    name = file.relative_to(self.path).as_posix()
+                    raise refusal(self.path, f"holds {shown([name])}, which cannot be read: {found}")
+                made.append(found)
+        return made
 
     def arrays(self, archive: Path, needed: Collection[str], others: Collection[str] = ()) -> dict[str, np.ndarray]:
         """The arrays of these names; the `needed` ones are there."""

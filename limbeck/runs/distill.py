@@ -274,10 +274,11 @@ def _save(
     workspace: Workspace, folder: RunFolder, recipe: str | None, eta: Eta, small: SmallSet, result: RunResult | None = None
 ) -> None:
     settings, found = workspace.settings, {} if result is None else result.to_dict()
+    levels = workspace.data.levels  # what was black and white stays so for whatever images the set is measured on
     metadata = {
         "method": name_of(settings.method),
         "recipe": recipe,
-        "settings": plain(settings),
+        "settings": plain(replace(settings, data=replace(settings.data, range=levels)) if levels else settings),
         **eta.noted,
         "resolved": folder.state.resolved.to_dict(),
         "seeds": {"seed": settings.seed, "data": settings.data.seed},

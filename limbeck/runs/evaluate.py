@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import nn
 
 from limbeck.accuracy import Comparison
+from limbeck.data.imageset import ImageSet
 from limbeck.distilled.plausibility import check_fit, powerless, suspicious
 from limbeck.distilled.read import STEP_SIZE, SYN_LR, ForeignOptions, read_set
 from limbeck.distilled.set import DistilledSet
@@ -148,7 +149,7 @@ class _Set:
         if not isinstance(entry, DistilledSet):
             path, name = Path(entry), str(entry)
             entry = read_set(path, data, preprocessing, options=options.foreign)
-        notes = [*entry.metadata.get("assumed", ()), *check_fit(entry, data, preprocessing)]
+        notes = [*entry.metadata.get("assumed", ()), *check_fit(entry, data, preprocessing), *_other_levels(entry, data)]
         notes += _other_augmentation(entry, workspace.settings)
         return cls(name, path, entry, notes)
 
@@ -244,6 +245,15 @@ class _Set:
             DistilledSet.append_evaluation(self.path, kept)
         except OSError as error:
             progress.say(f"warning: {self.path} could not be written to ({error.strerror}); the result is not noted there")
+
+
+def _other_levels(held: DistilledSet, data: ImageSet) -> list[str]:
+    """A note where other numbers were black and white in the images that the set was made from."""
+    about = (held.metadata.get("settings") or {}).get("data")
+    levels = about.get("range") if isinstance(about, dict) else None
+    if data.levels is None or not isinstance(levels, list) or len(levels) != 2 or tuple(levels) == data.levels:
+        return []
+    return [f"{levels[0]:.6g} … {levels[1]:.6g} was black to white in what it was made from; here {data.levels} is"]
 
 
 def _other_augmentation(held: DistilledSet, settings: DistillSettings) -> list[str]:
