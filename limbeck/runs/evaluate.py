@@ -14,6 +14,7 @@ from torch import nn
 
 from limbeck.accuracy import Comparison
 from limbeck.data.imageset import ImageSet
+from limbeck.distilled.initial import content_of
 from limbeck.distilled.plausibility import check_fit, powerless, suspicious
 from limbeck.distilled.read import STEP_SIZE, SYN_LR, ForeignOptions, read_set
 from limbeck.distilled.set import DistilledSet
@@ -32,7 +33,7 @@ from limbeck.runs.record import Measured, Rates, final_seeds, measure, networks_
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError, require
-from limbeck.runtime.fingerprint import fingerprint, plain
+from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.kept import cache_root, lock
 from limbeck.runtime.progress import NoProgress, Progress
 
@@ -196,7 +197,7 @@ class _Set:
         s, evaluator = workspace.settings, self.evaluators[network]
         if self.path is None or self.held.views is not None or not s.view_labels.store or not asks(evaluator.protocol):
             return
-        place = cache_root() / "views" / f"{fingerprint(str(self.path.resolve()))}.safetensors"
+        place = cache_root() / "views" / f"{content_of(self.held)}.safetensors"
         with lock(place):
             views = evaluator.label_views(self.held.set, place, s.view_labels, workspace.progress)
             if options.keep:

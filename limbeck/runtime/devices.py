@@ -41,6 +41,12 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def same_device(one: str, other: str) -> bool:
+    """Whether two names mean one device: `cuda` is `cuda:0`."""
+    a, b = torch.device(one), torch.device(other)
+    return (a.type, a.index or 0) == (b.type, b.index or 0)
+
+
 def on_gpu(device: torch.device) -> bool:
     """Whether to compute as on a GPU, in large batches and with several networks in step: on one, or on what stands in for it."""
     return device.type != "cpu"
