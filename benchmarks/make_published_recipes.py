@@ -43,6 +43,7 @@ def settings(row: dict[str, str]) -> dict[str, Any]:
         "match.syn_steps": int(row["syn_steps"]),
         "match.expert_epochs": int(row["expert_epochs"]),
         "match.batch_syn": int(row["batch_syn"]),
+        "match.small_chunk": "first",  # of all rows alike, as the release has it
         "match.drop_ratio": float(row["drop_ratio"]),
         "schedule.min_start_epoch": int(row["min_start_epoch"]),
         "schedule.first_max_start_epoch": int(row["first_max_start_epoch"]),

@@ -5,7 +5,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from typing_extensions import Self
@@ -19,6 +19,32 @@ TITLES = {
     "random": "Random real images, as many",
     "full": "Full training data",
 }
+
+# How a step size was come by; {of} says of how many.
+ORIGINS = {
+    "own": "its own",
+    "elsewhere": "its own, learned otherwise",
+    "given": "given",
+    "protocol": "the protocol's",
+    "validation": "the best{of} on validation images",
+    "training": "the best{of} on training images",
+    "assumed": "assumed, for there are no images to choose on",
+}
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """What networks are trained with.
+
+    Args:
+        value: of it.
+        origin: how it was come by, of `ORIGINS`.
+        tried: those of which it is the best.
+    """
+
+    value: float
+    origin: str
+    tried: tuple[float, ...] = ()
 
 
 def percent(share: float | None) -> str:
@@ -52,6 +78,9 @@ class Accuracy(Record):
         values: of each.
         epochs: that the networks were trained for, where that is said beside the figure.
         lr: their step size, likewise.
+        lr_from: how it was come by, of `ORIGINS`; empty where that is not said.
+        lr_tried: those of which it is the best.
+        trained: of networks of the full data, their mean accuracy on images that they were trained on.
 
     Example:
         >>> from limbeck.evaluation.statistics import summarise
@@ -66,8 +95,11 @@ class Accuracy(Record):
     values: tuple[float, ...] = ()
     epochs: int | None = None
     lr: float | None = None
+    lr_from: str = ""
+    lr_tried: tuple[float, ...] = ()
+    trained: float | None = None
 
-    LEFT_OUT: ClassVar[tuple[str, ...]] = ("epochs", "lr")
+    LEFT_OUT: ClassVar[tuple[str, ...]] = ("epochs", "lr", "lr_from", "lr_tried", "trained")
 
     @classmethod
     def from_dict(cls, held: Any) -> Self:
@@ -80,6 +112,16 @@ class Accuracy(Record):
     def __json__(self) -> Any:
         """In the JSON of others; null where it is unknown."""
         return self.to_dict() if self.known else None
+
+    def at(self, step: StepSize) -> Self:
+        """The same, of networks trained with that step size."""
+        return replace(self, lr=step.value, lr_from=step.origin, lr_tried=step.tried)
+
+    @property
+    def origin(self) -> str:
+        """How the step size was come by, in words; empty where that is not said."""
+        of = f" of {len(self.lr_tried)}" if self.lr_tried else ""
+        return ORIGINS.get(self.lr_from, self.lr_from).format(of=of)
 
     @property
     def known(self) -> bool:
@@ -134,6 +176,12 @@ class Accuracies(Record):
     def items(self) -> Iterator[tuple[str, Accuracy]]:
         """Names and accuracies of those that are known."""
         return ((name, accuracy) for name in TITLES if (accuracy := getattr(self, name)).known)
+
+    @property
+    def step_sizes(self) -> str:
+        """With which step sizes the networks were trained and how they were come by, in a line; empty where that is not said."""
+        said = {name: f"{one.lr:.3g} ({one.origin})" for name, one in self.items() if one.lr is not None and one.lr_from}
+        return ", ".join(f"{name} {text}" for name, text in said.items())
 
     def __getitem__(self, name: str) -> Accuracy:
         """The accuracy of that name.

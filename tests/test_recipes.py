@@ -136,6 +136,7 @@ def test_published_settings_are_loaded(row: dict[str, str]) -> None:
     assert (settings.data.source, settings.data.size, settings.data.zca) == (f"imagenet:{row['dataset']}", 128, False)
     assert find_subset(settings.data.source.partition(":")[2]).name == row["dataset"]
     assert (settings.init, settings.experts.optimiser, settings.experts.alpha) == ("correct", "gsam", 0.3)
+    assert settings.match.small_chunk == "first"
 
 
 @pytest.mark.parametrize("folder", ["scenes", "cifar10", "imagenette"])

@@ -129,7 +129,7 @@ def overrides_from(arguments: argparse.Namespace, **options: str | None) -> dict
 
 def is_setting(word: str) -> bool:
     """Whether a word among others is key=value, and not the name of something."""
-    return re.match(r"[a-z_]+(\.[a-z_]+)*=", word) is not None and not Path(word).exists()
+    return re.match(r"[a-z]\w*(\.[a-z]\w*)*=", word) is not None and not Path(word).exists()
 
 
 def add_grid_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from limbeck.runs.evaluate import EvaluationOptions
     from limbeck.runs.settings import DistillSettings
 
-CHANGEABLE = ("eval.", "engine.", "view_labels.", "network", "data.source", "data.root", "data.workers", "data.skip_bad")
+WHERE = ("source", "root", "range", "image_field", "label_field", "workers", "skip_bad")
+CHANGEABLE = ("eval.", "engine.", "view_labels.", "network", *(f"data.{key}" for key in WHERE))
 OF_OTHERS = ("data.", "augment.", "method")  # besides, where the set is another program's and does not say how it was made
 LOOKS = (5, 30)
 EXPORTS = "image files, one file of arrays, or images_best.pt, labels_best.pt and lr_best.pt as research code writes them"

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from limbeck.data.classes import Classes, relabelled
-from limbeck.data.levels import ROUNDING, Levels, found_levels, shares, span_of, told, wanted_levels
+from limbeck.data.levels import ROUNDING, Levels, found_levels, say, shares, span_of, told, wanted_levels
 from limbeck.data.resize import resized_array, wanted_sides
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import Split, divide, tested, whole
@@ -103,10 +103,8 @@ def levels_of(arrays: Mapping[str, Any], settings: DataSettings, progress: Progr
         stretched = f"{key}=[{levels.black:.6g},{levels.white:.6g}]"
         others = f"bytes elsewhere; {key}=255 takes both alike, {stretched} stretches these"
         raise UsageError(f"{what}as {array.dtype} with numbers from {levels}, and {others}")
-    kept = levels == (0, 255) and not any(span.floats for span in spans)
-    if not kept or given is not None:
-        total = sum(len(array_of(values)) for values in arrays.values())
-        progress.say(told(spans, levels, total, given is not None, settings.source))
+    total = sum(len(array_of(values)) for values in arrays.values())
+    say(told(spans, levels, total, given is not None), settings.source, progress)
     return levels
 
 

@@ -6,14 +6,17 @@ forked, each of them imports this module anew.
 
 import stat
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from limbeck.data.levels import Levels, Span, told
+from limbeck.data.picture import LOSSES, is_grey, orientation_of, picture
 from limbeck.data.resize import resized
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.notices import about
@@ -25,9 +28,6 @@ CHUNK = 64
 SUFFIXES = frozenset(
     (".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 )
-GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
-SIXTEEN_BITS_AS_I = ("PNG", "PPM")  # formats whose grey of 16 bits Pillow opens with 32
-ORIENTATION = 0x0112
 SHOWN = 3  # images that an error names one by one
 
 
@@ -72,13 +72,37 @@ class Unreadable(NamedTuple):
     reason: str
 
 
+class Lost(NamedTuple):
+    """A key of `LOSSES`, how many images it concerns, and what the first of them are called."""
+
+    kind: str
+    number: int
+    names: list[str]
+
+
 class DecodedPart(NamedTuple):
-    """Consecutive rows that are decoded: the checksum (CRC-32) of their pixels, and which of them are blank instead."""
+    """Consecutive rows that are decoded: the checksum (CRC-32) of their pixels, and which of them are blank instead.
+
+    `lost` is of which images something was lost, `spans` how far those of more than eight bits reach; these are blank too where
+    there are no `levels`.
+    """
 
     first: int
     size: int
     checksum: int
     bad: list[Unreadable]
+    lost: list[Lost] = []
+    spans: list[Span] = []
+    levels: Levels | None = None
+
+
+class Whole(NamedTuple):
+    """One decoded image: uint8 (3, H, W), whether it has no colour, what was lost, and how far more than bytes reach."""
+
+    pixels: np.ndarray
+    grey: bool
+    losses: tuple[str, ...] = ()
+    span: Span | None = None
 
 
 class _Failed(Exception):
@@ -94,18 +118,19 @@ def _header(item: Item) -> Header | None:
     try:
         with _opened(item) as image:
             width, height = image.size
-            turned = _orientation(image) >= 5
-            return Header(width if turned else height, height if turned else width, image.mode in GREY_MODES)
+            turned = orientation_of(image)[0] >= 5
+            return Header(width if turned else height, height if turned else width, is_grey(image))
     except _Failed:
         return None
 
 
-def decode_into(storage: Path, crop: str, piece: tuple[int, Sequence[Item]]) -> DecodedPart:
+def decode_into(storage: Path, crop: str, levels: Levels | None, piece: tuple[int, Sequence[Item]]) -> DecodedPart:
     """Decode images into consecutive rows of the array (N, C, H, W) in the .npy file `storage`, resized to its H and W.
 
     Args:
         storage: an existing uint8 .npy file.
         crop: `squash` or `centre`.
+        levels: what is black and white in images of more than eight bits; None leaves these blank and says how far they reach.
         piece: the first row, and the images.
 
     Returns:
@@ -114,15 +139,38 @@ def decode_into(storage: Path, crop: str, piece: tuple[int, Sequence[Item]]) -> 
     first, items = piece
     images = np.lib.format.open_memmap(storage, mode="r+")
     channels, height, width = images.shape[1:]
-    bad = []
+    bad, lost, spans = list[Unreadable](), list[Lost](), list[Span]()
     for row, item in enumerate(items, first):
         try:
             with _opened(item) as image:
-                images[row] = resized(upright(image, grey=channels == 1), height, width, crop)
+                found = picture(image, channels == 1, levels, partial(_open, item))
+                images[row] = resized(found.image, height, width, crop)
         except _Failed as error:
             images[row] = 0
             bad.append(Unreadable(row, printable(item), str(error)))
-    return DecodedPart(first, len(items), checksum(images[first : first + len(items)]), bad)
+            continue
+        lost += [Lost(kind, 1, [printable(item)]) for kind in found.losses]
+        spans += [found.span] if found.span else []
+    return DecodedPart(first, len(items), checksum(images[first : first + len(items)]), bad, together(lost), spans, levels)
+
+
+def together(lost: Iterable[Lost]) -> list[Lost]:
+    """One of each kind."""
+    found: dict[str, Lost] = {}
+    for kind, number, names in lost:
+        before = found.get(kind, Lost(kind, 0, []))
+        found[kind] = Lost(kind, before.number + number, (before.names + names)[:SHOWN])
+    return list(found.values())
+
+
+def notes_on(lost: Iterable[Lost], spans: Sequence[Span], levels: Levels | None, total: int, given: bool) -> list[str]:
+    """What is to be said of decoded images, a line for each kind of loss."""
+    depth = told(spans, levels, total, given) if spans and levels else []
+    kinds = sorted(together(lost), key=lambda one: list(LOSSES).index(one.kind))
+    return depth + [
+        f"warning: {number} of {total} images are {LOSSES[kind]} ({', '.join(names)}{', …' if number > len(names) else ''})"
+        for kind, number, names in kinds
+    ]
 
 
 def printable(item: Item | str) -> str:
@@ -135,21 +183,22 @@ def checksum(rows: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(rows).data)
 
 
-def decode_all(sides: tuple[int, int] | None, crop: str, items: Sequence[Item]) -> list[tuple[np.ndarray, bool] | str]:
-    """Images one by one: each as uint8 (3, H, W) and whether it has no colour, or the reason why it cannot be read.
+def decode_all(sides: tuple[int, int] | None, crop: str, items: Sequence[Item], levels: Levels | None = None) -> list[Whole | str]:
+    """Images one by one, each whole, or the reason why it cannot be read.
 
     Args:
         sides: (height, width) to bring them to; None keeps each as it is.
         crop: `squash` or `centre`.
         items: the images.
+        levels: as for `decode_into`.
     """
-    decoded: list[tuple[np.ndarray, bool] | str] = []
+    decoded: list[Whole | str] = []
     for item in items:
         try:
             with _opened(item) as image:
-                grey, turned = image.mode in GREY_MODES, upright(image, grey=False)
-                height, width = sides or (turned.height, turned.width)
-                decoded.append((resized(turned, height, width, crop), grey))
+                grey, found = is_grey(image), picture(image, False, levels, partial(_open, item))
+                height, width = sides or (found.image.height, found.image.width)
+                decoded.append(Whole(resized(found.image, height, width, crop), grey, found.losses, found.span))
         except _Failed as error:
             decoded.append(str(error))
     return decoded
@@ -172,7 +221,7 @@ def _opened(item: Item) -> Iterator["Image"]:
     try:
         if isinstance(item, Path) and not stat.S_ISREG(item.stat().st_mode):
             raise _Failed("it is no regular file")  # to open a pipe would wait for somebody who writes to it
-        with about(printable(item)), PIL.Image.open(item if isinstance(item, Path) else BytesIO(_content(item))) as image:
+        with about(printable(item)), _open(item) as image:
             yield image
     except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error and more over broken files
         broken = isinstance(error, PIL.UnidentifiedImageError)
@@ -181,51 +230,15 @@ def _opened(item: Item) -> Iterator["Image"]:
         raise _Failed(reason) from error
 
 
+def _open(item: Item) -> "Image":
+    import PIL.Image
+
+    return PIL.Image.open(item if isinstance(item, Path) else BytesIO(_content(item)))
+
+
 def _content(item: ArchiveFile | Bytes) -> bytes:
     if isinstance(item, Bytes):
         return item.content
     with item.archive.open("rb") as file:
         file.seek(item.offset)
         return file.read(item.size)
-
-
-def upright(image: "Image", grey: bool) -> "Image":
-    """The image as it is to be seen, on white where it is transparent, in mode L or RGB; of an animated one the first frame."""
-    import PIL.Image
-
-    orientation = _orientation(image)
-    if image.mode == "I" and image.format not in SIXTEEN_BITS_AS_I:
-        raise ValueError("its pixels are whole numbers of 32 bits or with a sign; 8 or 16 bits are accepted")
-    if image.mode.startswith("I"):
-        # 16-bit grey: a plain conversion would cut everything above 255 to white.
-        image = PIL.Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
-    elif image.mode == "F":
-        raise ValueError("its pixels are floats; 8 or 16 bits are accepted")
-    elif image.has_transparency_data:
-        clear = image.convert("RGBA")
-        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", clear.size, "white"), clear)
-    image = image.convert("L" if grey else "RGB")
-    turn = PIL.Image.Transpose
-    turns = {
-        2: turn.FLIP_LEFT_RIGHT,
-        3: turn.ROTATE_180,
-        4: turn.FLIP_TOP_BOTTOM,
-        5: turn.TRANSPOSE,
-        6: turn.ROTATE_270,
-        7: turn.TRANSVERSE,
-        8: turn.ROTATE_90,
-    }
-    return image.transpose(turns[orientation]) if orientation in turns else image
-
-
-def _orientation(image: "Image") -> int:
-    """The EXIF orientation, 1 … 8, of an image that has not been decoded yet."""
-    if image.format not in ("JPEG", "MPO", "WEBP", "PNG", "AVIF"):
-        return 1  # Pillow turns TIFF by itself
-    if "exif" not in image.info:
-        return 1  # asking further would decode a whole PNG, only to look behind its pixels
-    try:
-        orientation = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # a broken EXIF block does not make the picture unreadable
-        return 1
-    return orientation if orientation in range(1, 9) else 1

@@ -1,7 +1,7 @@
 """Images that are listed before they are decoded: files in folders, or members of archives."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,16 +72,17 @@ def load_files(
     items = [item for files in parts.values() for item in files.items]
     if not items:
         raise UsageError(f"data.source: {settings.source!r} has no {' or '.join(wanted.parts if wanted else parts)} images")
-    (storage, content, bad), at = glimpsed(items, few, settings, progress)
+    held, at = glimpsed(items, few, settings, progress)
+    storage = held.images
     blank = np.zeros(len(storage), dtype=bool)
-    blank[[row for row, _, _ in bad]] = True
+    blank[[row for row, _, _ in held.bad]] = True
     names = encoded(called(items[i], root) for i in np.unique(at, return_index=True)[1])
     splits, first = {}, 0
     for part, files in parts.items():
         split = Split(storage, at[first : first + len(files.items)], files.labels, names=names)
         splits[part] = split.take(np.flatnonzero(~blank[split.rows]))
         first += len(files.items)
-    return image_set_of(settings, splits, classes, content, wanted)
+    return replace(image_set_of(settings, splits, classes, held.content, wanted), levels=held.levels)
 
 
 def called(item: Item, root: Path | None) -> str:

@@ -6,7 +6,7 @@ nothing is whole in memory; one whose image or label is null is one that cannot 
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -237,7 +237,7 @@ def _places(values: Sequence[Label | None], chosen: np.ndarray) -> np.ndarray:
 def _divided(settings: DataSettings, held: Streamed, labels: np.ndarray, classes: Classes, wanted: Wanted | None) -> ImageSet:
     usable = labels >= 0
     usable[[row for row, _, _ in held.bad]] = False
-    names = None if held.positions is None else encoded(held.names())
+    names = encoded(held.names())
     splits = {}
     for part, rows in held.parts.items():
         rows = rows[usable[rows]]
@@ -246,4 +246,4 @@ def _divided(settings: DataSettings, held: Streamed, labels: np.ndarray, classes
         raise UsageError(f"data.source: {settings.source!r} has one class, {classes.names[0]!r}; at least two are needed")
     splits = {part: split for part, split in splits.items() if len(split) or part != "val"}
     splits = tested(splits, settings, only_looked_at=wanted is not None)
-    return image_set_of(settings, splits, classes, held.content, wanted)
+    return replace(image_set_of(settings, splits, classes, held.content, wanted), levels=held.levels)

@@ -7,8 +7,9 @@ the file is not the one that was written. Images that cannot be read are blank r
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,13 +23,16 @@ from limbeck.data.decode import (
     DecodedPart,
     Header,
     Item,
+    Lost,
     Unreadable,
     checksum,
     decode_all,
     decode_into,
+    notes_on,
     read_headers,
     refuse,
 )
+from limbeck.data.levels import Levels, Span, found_levels, say, wanted_levels
 from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import Failure, UsageError
@@ -38,7 +42,7 @@ from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.kept import cache_root, elsewhere, get
 from limbeck.runtime.progress import Progress
 
-FORMAT = 1  # counts up when the same files would be decoded to other pixels
+FORMAT = 2  # counts up when the same files would be decoded to other pixels
 
 
 class Decoded(NamedTuple):
@@ -48,11 +52,15 @@ class Decoded(NamedTuple):
         images: uint8 with shape (N, C, H, W), memory-mapped, C = 1 where no image has colour and 3 otherwise.
         content: their `array_fingerprint`.
         bad: those that cannot be read; their rows are blank.
+        levels: what is black and white in those of more than eight bits; None where there are none.
+        notes: what is to be said of them.
     """
 
     images: np.ndarray
     content: str
     bad: list[Unreadable]
+    levels: Levels | None = None
+    notes: Sequence[str] = ()
 
 
 def decoded(items: Sequence[Item], settings: DataSettings, progress: Progress) -> Decoded:
@@ -60,15 +68,15 @@ def decoded(items: Sequence[Item], settings: DataSettings, progress: Progress) -
 
     Args:
         items: at least one.
-        settings: `size`, to bring all to (None wants them to have one size already), `crop`, `skip_bad` and `workers`.
-        progress: where the decoding reports, and what is skipped is said.
+        settings: `size`, to bring all to (None wants them to have one size already), `crop`, `range`, `skip_bad` and `workers`.
+        progress: where the decoding reports, and what is skipped or lost is said.
 
     Raises:
         UsageError: when sizes differ and `size` is None, when no image can be read, or, without `skip_bad`, when one cannot; the
             message names the first few and how many there are.
         Failure: when the disk is too small.
     """
-    place = _place(items, settings)
+    place = usable_place(partial(_place, items), settings, lambda place: _open(place, len(items)))
 
     def sound() -> Decoded | None:
         held = _open(place, len(items))
@@ -78,6 +86,7 @@ def decoded(items: Sequence[Item], settings: DataSettings, progress: Progress) -
 
     held = get(place, sound, lambda: _fill(place, items, settings, progress))
     report(held.bad, len(items), settings.skip_bad, place, progress)
+    say(held.notes, settings.source, progress)
     return held
 
 
@@ -87,8 +96,8 @@ def glimpsed(items: Sequence[Item], few: int | None, settings: DataSettings, pro
         return decoded(items, settings, progress), np.arange(len(items))
     chosen = np.arange(few) * len(items) // few
     with TemporaryDirectory() as folder, elsewhere(Path(folder)):
-        images, content, bad = decoded([items[int(i)] for i in chosen], settings, progress)
-        held = Decoded(np.array(images), content, bad)
+        held = decoded([items[int(i)] for i in chosen], settings, progress)
+        held = held._replace(images=np.array(held.images))
     return held, np.searchsorted(chosen, np.arange(len(items)), side="right") - 1
 
 
@@ -109,7 +118,18 @@ def report(bad: Sequence[Unreadable], total: int, skip_bad: bool, place: Path, p
 def _place(items: Sequence[Item], settings: DataSettings) -> Path:
     sides = wanted_sides(settings)
     centre = [settings.crop] if sides and settings.crop != "squash" else []
-    return cache_root() / "images" / fingerprint(FORMAT, sides, _identities(items), *centre)
+    given = [] if (levels := wanted_levels(settings)) is None else [list(levels)]
+    return cache_root() / "images" / fingerprint(FORMAT, sides, _identities(items), *centre, *given)
+
+
+def usable_place(place_of: Callable[[DataSettings], Path], settings: DataSettings, opened: Callable[[Path], Any], /) -> Path:
+    """Where images are kept, or will be: where no range was given, too, if they came out as with the one that is given."""
+    if settings.range is not None:
+        plain = place_of(replace(settings, range=None))
+        held = opened(plain)
+        if held is not None and held.levels in (None, wanted_levels(settings)):
+            return plain
+    return place_of(settings)
 
 
 def _identities(items: Iterable[Item]) -> list[tuple[Any, ...]]:
@@ -134,18 +154,19 @@ def _open(place: Path, count: int) -> Decoded | None:
     """What is there; None where nothing is, or something else, or something damaged."""
     try:
         described = read_json(place / "content.json")
-        content, bad = str(described["content"]), [Unreadable(*row) for row in described.get("bad", [])]
+        content, bad = str(described["content"]), [Unreadable(*row) for row in described["bad"]]
+        levels, notes = described["levels"] and Levels(*described["levels"]), [str(note) for note in described["notes"]]
         images = np.load(place / "images.npy", mmap_mode="r")
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
         return None
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) != count:
         return None
-    if described.get("file") != file_state(place):
+    if described["file"] != file_state(place):
         if array_fingerprint(images) != content:
             return None
         with suppress(OSError):  # a cache that others own is read all the same
             write_json(place / "content.json", {**described, "file": file_state(place)})
-    return Decoded(images, content, bad)
+    return Decoded(images, content, bad, levels, notes)
 
 
 def file_state(place: Path) -> list[int]:
@@ -168,27 +189,39 @@ def _fill(place: Path, items: Sequence[Item], settings: DataSettings, progress: 
         np.lib.format.open_memmap(storage, mode="w+", dtype=np.uint8, shape=shape).flush()
         done = {}
     write_text(journal, "".join(json.dumps(block) + "\n" for block in done.values()))
-    missing = [piece for piece in pieces if piece[0] not in done]
-    ready = sum(block.size for block in done.values())
-    with (
-        spread(partial(decode_into, storage, settings.crop), missing, settings.workers) as blocks,
-        journal.open("a", encoding="utf-8") as notes,
-        progress.stage("images", len(items), ready) as stage,
-    ):
-        for block in blocks:
-            notes.write(json.dumps(block) + "\n")
-            notes.flush()
-            done[block.first] = block
-            stage.advance(block.size)
-    finish(part, place, [row for first in sorted(done) for row in done[first].bad])
+    given, ready = wanted_levels(settings), sum(block.size for block in done.values())
+    with journal.open("a", encoding="utf-8") as notes:
+
+        def decode(which: Iterable[tuple[int, Sequence[Item]]], levels: Levels | None, name: str, ready: int, total: int) -> None:
+            with (
+                spread(partial(decode_into, storage, settings.crop, levels), which, settings.workers) as blocks,
+                progress.stage(name, total, ready) as stage,
+            ):
+                for block in blocks:
+                    notes.write(json.dumps(block) + "\n")
+                    notes.flush()
+                    done[block.first] = block
+                    stage.advance(block.size)
+
+        decode([piece for piece in pieces if piece[0] not in done], given, "images", ready, len(items))
+        spans = [span for first in sorted(done) for span in done[first].spans]
+        levels = (given or found_levels(spans)) if spans else None
+        # Only now is it known what is black and white in those of more than eight bits.
+        if again := [piece for piece in pieces if done[piece[0]].spans and done[piece[0]].levels != levels]:
+            decode(again, levels, "images of more than 8 bits", 0, sum(len(part) for _, part in again))
+    blocks = [done[first] for first in sorted(done)]
+    lost = [one for block in blocks for one in block.lost]
+    told = notes_on(lost, spans, levels, len(items), given is not None)
+    finish(part, place, [row for block in blocks for row in block.bad], levels, told)
 
 
-def finish(part: Path, place: Path, bad: Sequence[Unreadable]) -> None:
+def finish(part: Path, place: Path, bad: Sequence[Unreadable], levels: Levels | None, notes: Sequence[str]) -> None:
     """Make the folder `part`, which holds all images in `images.npy`, the folder `place`."""
     with (part / "images.npy").open("rb") as file:
         os.fsync(file.fileno())
     content = array_fingerprint(np.load(part / "images.npy", mmap_mode="r"))
-    write_json(part / "content.json", {"content": content, "file": file_state(part), "bad": bad})
+    described = {"content": content, "file": file_state(part), "bad": bad, "levels": levels, "notes": notes}
+    write_json(part / "content.json", described)
     (part / "blocks.jsonl").unlink()
     shutil.rmtree(place, ignore_errors=True)  # it is damaged, and nobody else is here: the lock is held
     os.replace(part, place)
@@ -212,9 +245,10 @@ def _done_before(part: Path, count: int) -> dict[int, DecodedPart] | None:
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) != count:
         return None
     done = {}
-    for first, size, check, bad in read_journal(part / "blocks.jsonl"):
+    for first, size, check, bad, lost, spans, levels in read_journal(part / "blocks.jsonl"):
         if not bad and checksum(images[first : first + size]) == check:  # what could not be read is tried again
-            done[first] = DecodedPart(first, size, check, [])
+            found = [Lost(*one) for one in lost], [Span(*span) for span in spans], levels and Levels(*levels)
+            done[first] = DecodedPart(first, size, check, [], *found)
     return done
 
 

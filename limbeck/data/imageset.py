@@ -120,6 +120,7 @@ class ImageSet:
         size: int | tuple[int, int] | None = None,
         class_names: ClassNames | None = None,
         skip_bad: bool = False,
+        range: float | tuple[float, float] | None = None,
     ) -> ImageSet:
         """Images of a map-style `torch.utils.data.Dataset`, or of anything with a length and items (image, label).
 
@@ -131,6 +132,7 @@ class ImageSet:
             size: side of the images in pixels, or (height, width), that all are brought to; None keeps one size.
             class_names: as there; None takes `train.classes`, where a dataset has such names.
             skip_bad: leave items out that cannot be read.
+            range: as there.
 
         Raises:
             UsageError: naming the argument, and the item, that cannot be used as it is.
@@ -141,7 +143,7 @@ class ImageSet:
         ImageSet('list', 16 + 0 + 4 images 3×8×8, 2 classes)
         """
         parts = {"train": train, "test": test, "val": val}
-        settings = DataSettings(val_fraction=val_fraction, seed=seed, size=size, skip_bad=skip_bad)
+        settings = DataSettings(val_fraction=val_fraction, seed=seed, size=size, skip_bad=skip_bad, range=range)
         return ImageSet.of(*of_datasets(parts, class_names, settings, LogProgress()))
 
     @staticmethod
@@ -153,12 +155,13 @@ class ImageSet:
         size: int | tuple[int, int] | None = None,
         class_names: ClassNames | None = None,
         skip_bad: bool = False,
+        range: float | tuple[float, float] | None = None,
     ) -> ImageSet:
         """Images of a `datasets.Dataset` or `DatasetDict` of Hugging Face that is in Python already; `"hf:NAME"` is loaded by name.
 
         Splits and columns are found as those of `hf:NAME` are (`hub.py`); the other arguments are those of `from_dataset`.
         """
-        settings = DataSettings(val_fraction=val_fraction, seed=seed, size=size, skip_bad=skip_bad)
+        settings = DataSettings(val_fraction=val_fraction, seed=seed, size=size, skip_bad=skip_bad, range=range)
         return ImageSet.of(*of_hub(dataset, class_names, settings, LogProgress()))
 
     def without_validation(self) -> ImageSet:

@@ -5,14 +5,16 @@ one array of bytes; equal images and labels have equal fingerprints, whatever do
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from limbeck.data.arrays import Assembled, ClassNames, Layout, array_of, assembled, levels_of, pixels
 from limbeck.data.columns import IMAGE_COLUMNS, LABEL_COLUMNS, columns_of, labelled, splits_of
-from limbeck.data.decode import GREY_MODES, SHOWN, upright
+from limbeck.data.decode import SHOWN, Lost, notes_on, together
+from limbeck.data.levels import Levels, Span, found_levels, say, span_of, wanted_levels
+from limbeck.data.picture import is_grey, picture
 from limbeck.data.resize import resized, resized_array, wanted_sides
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError, one_line, require
@@ -47,15 +49,23 @@ def of_datasets(
 ) -> Assembled:
     """What an `ImageSet` is made from, of map-style data sets by split, `train` and perhaps `test` and `val`."""
     settings = replace(settings, source=type(_innermost(parts["train"])).__name__)
-    images, labels = {}, {}
-    for part, dataset in parts.items():
-        if dataset is not None:
-            images[part], labels[part] = _read(part, dataset, settings, progress)
+    given = wanted_levels(settings)
+    read = {part: _read(part, dataset, settings, given, progress) for part, dataset in parts.items() if dataset is not None}
+    levels = None
+    if spans := [span for held in read.values() for span in held.deep.values()]:
+        levels = given or found_levels(spans)
+    for part, held in read.items():
+        for number in held.deep if given is None and levels is not None else ():  # only now is it known what is black and white
+            held.images[held.rows[number]] = _item(part, parts[part], number, settings, levels)[0]
+    lost = [one for held in read.values() for one in held.lost]
+    count = sum(len(held.rows) for held in read.values())
+    say(notes_on(lost, spans, levels, count, given is not None), settings.source, progress)
+    images, labels = {part: held.images for part, held in read.items()}, {part: held.labels for part, held in read.items()}
     if names is None:
         names = _names_of(parts["train"], labels["train"])
     channels = max(array.shape[1] for array in images.values())
     images = {part: array if array.shape[1] == channels else array.repeat(channels, 1) for part, array in images.items()}
-    return assembled(settings, images, labels, names, progress, {part: f"{part}: given " for part in images})
+    return assembled(settings, images, labels, names, progress, {part: f"{part}: given " for part in images}, levels)
 
 
 def of_hub(dataset: Any, names: ClassNames | None, settings: DataSettings, progress: Progress = NoProgress()) -> Assembled:
@@ -106,23 +116,39 @@ def _names_of(dataset: Any, labels: Sequence[Any]) -> tuple[str, ...] | None:
     return tuple(names) if all(isinstance(label, int) and 0 <= label < len(names) for label in labels) else None
 
 
-def _read(part: str, dataset: Any, settings: DataSettings, progress: Progress) -> tuple[np.ndarray, list[Any]]:
-    """The images, uint8 (N, C, H, W), and labels of a data set."""
+class _Items(NamedTuple):
+    """What was read of a data set.
+
+    Args:
+        images: uint8 with shape (N, C, H, W).
+        labels: N of them.
+        rows: the row of each item, by its number.
+        deep: how far the numbers of items reach that are more than bytes.
+        lost: what was lost of some.
+    """
+
+    images: np.ndarray
+    labels: list[Any]
+    rows: dict[int, int]
+    deep: dict[int, Span]
+    lost: list[Lost]
+
+
+def _read(part: str, dataset: Any, settings: DataSettings, levels: Levels | None, progress: Progress) -> _Items:
+    """The items of a data set; without `levels` those that are more than bytes are blank."""
     if not has_items(dataset):
         raise UsageError(f"{part}: {unlisted('a ' + type(dataset).__name__)}")
     require(len(dataset) > 0, part, type(dataset).__name__, "a data set with items")
-    sides, images, labels, bad = wanted_sides(settings), np.empty((0, 0, 0, 0), dtype=np.uint8), list[Any](), list[str]()
+    images, labels, bad = np.empty((0, 0, 0, 0), dtype=np.uint8), list[Any](), list[str]()
+    rows, deep, lost = dict[int, int](), dict[int, Span](), list[Lost]()
     with progress.stage(f"images to {'train' if part == 'train' else part}", len(dataset)) as stage:
         for number in range(len(dataset)):
             try:
-                image, label = _pair(dataset[number])
-                one = _image(image, sides, settings.crop)
-            except Exception as error:  # a data set's own code may raise whatever it likes
-                if isinstance(error, UsageError) and not settings.skip_bad:
-                    raise UsageError(f"{part}: item {number}: {error}") from error
-                bad.append(f"item {number}: {one_line(error)}")
+                one, label, losses, span = _item(part, dataset, number, settings, levels)
+            except UsageError as error:
                 if not settings.skip_bad:
-                    raise UsageError(f"{part}: {bad[0]}; skip_bad=True leaves it out") from error
+                    raise
+                bad.append(f"item {number}: {one_line(error.__cause__ or error)}")
                 continue
             if not labels:
                 images = np.empty((len(dataset), *one.shape), dtype=np.uint8)
@@ -134,12 +160,29 @@ def _read(part: str, dataset: Any, settings: DataSettings, progress: Progress) -
             if len(one) > images.shape[1]:  # the first with colour
                 images = images.repeat(3, 1)
             images[len(labels)] = one
+            rows[number] = len(labels)
+            deep.update({number: span} if span else {})
+            lost += [Lost(kind, 1, [f"{part}: item {number}"]) for kind in losses]
             labels.append(label)
             stage.advance()
     if bad:
         progress.say(f"{part}: {len(bad)} of {len(dataset)} items are left out ({'; '.join(bad[:SHOWN])})")
     require(len(labels) > 0, part, type(dataset).__name__, "a data set with items that can be read")
-    return images[: len(labels)], labels
+    return _Items(images[: len(labels)], labels, rows, deep, together(lost))
+
+
+def _item(
+    part: str, dataset: Any, number: int, settings: DataSettings, levels: Levels | None
+) -> tuple[np.ndarray, Any, tuple[str, ...], Span | None]:
+    """An item's image, uint8 (C, H, W), label, what was lost, and how far its numbers reach where they are more than bytes."""
+    try:
+        image, label = _pair(dataset[number])
+        made, losses, span = _image(image, wanted_sides(settings), settings.crop, levels)
+    except UsageError as error:
+        raise UsageError(f"{part}: item {number}: {error}") from error
+    except Exception as error:  # a data set's own code may raise whatever it likes
+        raise UsageError(f"{part}: item {number}: {one_line(error)}; skip_bad=True leaves it out") from error
+    return made, label, losses, span
 
 
 def _pair(item: Any) -> tuple[Any, Any]:
@@ -159,14 +202,21 @@ def _label(value: Any) -> int | str:
     return int(array.reshape(()))
 
 
-def _image(image: Any, sides: tuple[int, int] | None, crop: str) -> np.ndarray:
-    """uint8 with shape (C, H, W)."""
+def _image(
+    image: Any, sides: tuple[int, int] | None, crop: str, levels: Levels | None
+) -> tuple[np.ndarray, tuple[str, ...], Span | None]:
+    """uint8 with shape (C, H, W); blank where numbers are more than bytes and there are no `levels`."""
     from PIL import Image
 
     if isinstance(image, Image.Image):
-        turned = upright(image, grey=image.mode in GREY_MODES)
-        return resized(turned, *(sides or (turned.height, turned.width)), crop)
+        seen = picture(image, is_grey(image), levels)
+        return resized(seen.image, *(sides or (seen.image.height, seen.image.width)), crop), seen.losses, seen.span
     require(is_array(image), "image", type(image).__name__, "a Pillow image, a tensor or an array")
     layout: Layout = "NHW" if image.ndim == 2 else "NCHW" if isinstance(image, torch.Tensor) else "auto"
-    found: np.ndarray = pixels("its image is given ", image[None], layout)[0]
-    return found if sides in (None, found.shape[1:]) else resized_array(found, *sides, crop)
+    array = array_of(image)
+    whole = array.dtype.kind in "biu" and array.dtype != np.uint8
+    span = span_of(array) if array.size and (whole or (levels and array.dtype.kind == "f")) else None
+    made: np.ndarray = pixels("its image is given ", array[None], layout, levels or (Levels(0, 1) if whole else None))[0]
+    if whole and levels is None:
+        made = np.zeros_like(made)
+    return made if sides in (None, made.shape[1:]) else resized_array(made, *sides, crop), (), span

@@ -10,7 +10,7 @@ one number means one grey everywhere:
     others                                                     the least and the greatest of them
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.progress import Progress
 
 ROUNDING = 1e-6  # by which a float may leave [0, 1]
 HALF = 128  # bytes that reach no further are rather numbers of another kind
@@ -97,18 +98,30 @@ def _wider(kind: np.dtype) -> type:
     return np.float32 if kind.kind == "f" else np.float64
 
 
-def told(spans: list[Span], levels: Levels, total: int, given: bool, source: str) -> str:
-    """What is said of images of more than eight bits: how many, which numbers are black and white, and whether that is coarse."""
-    whole = f"{source}: {len(spans)} of {total} images have more than 8 bits"
+def told(spans: Sequence[Span], levels: Levels, total: int, given: bool) -> list[str]:
+    """What is said of images of more than eight bits: how many, which numbers are black and white, and whether that is coarse.
+
+    Nothing of bytes that are kept in wider numbers: they are what they were.
+    """
+    if not given and levels == (0, 255) and not any(span.floats for span in spans):
+        return []
+    whole = f"{len(spans)} of {total} images have more than 8 bits"
     low, high = min(span.low for span in spans), max(span.high for span in spans)
     if given:
         cut = sum(span.low < levels.black or span.high > levels.white for span in spans)
         beyond = f"; {cut} of them have numbers outside, from {low:.6g} to {high:.6g}, which become black or white" if cut else ""
-        return f"{'warning' if cut else 'note'}: {whole}: {levels} is black to white, as data.range says{beyond}"
+        return [f"{'warning' if cut else 'note'}: {whole}: {levels} is black to white, as data.range says{beyond}"]
     said = f"{whole} and numbers from {low:.6g} to {high:.6g}: {levels} is black to white, in 256 levels"
     typical = median(span.high - span.low for span in spans) / (levels.white - levels.black) * 256
     if typical >= COARSE:
-        return f"note: {said}"
+        return [f"note: {said}"]
     usual = f"[{median(span.low for span in spans):.6g},{median(span.high for span in spans):.6g}]"
     few = f"of which a typical image has no more than {max(1, round(typical))}; data.range={usual} gives it all of them"
-    return f"warning: {said}, {few}"
+    return [f"warning: {said}, {few}"]
+
+
+def say(notes: Iterable[str], source: object, progress: Progress) -> None:
+    """Say notes, such as `warning: 3 of 9 images …`, of that source."""
+    for note in notes:
+        kind, _, text = note.partition(": ")
+        progress.say(f"{kind}: {source}: {text}")

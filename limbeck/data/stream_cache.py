@@ -10,17 +10,18 @@ A run that was killed skips what is there already. No more than a few blocks are
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from limbeck.data.decode import CHUNK, Bytes, Unreadable, checksum, decode_all
-from limbeck.data.image_cache import check_room, file_state, finish, read_journal, report
+from limbeck.data.decode import CHUNK, Bytes, Lost, Unreadable, Whole, checksum, decode_all, notes_on, together
+from limbeck.data.image_cache import check_room, file_state, finish, read_journal, report, usable_place
+from limbeck.data.levels import Levels, Span, found_levels, say, wanted_levels
 from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError
@@ -30,7 +31,7 @@ from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.kept import cache_root, get
 from limbeck.runtime.progress import Progress
 
-FORMAT = 1
+FORMAT = 2
 HEADER = 128  # bytes of an .npy header for arrays of this kind, however many rows there are
 
 Label = int | str
@@ -57,7 +58,7 @@ class Row(NamedTuple):
 class Note(NamedTuple):
     """A block that is written: see `Row`; `grey` is whether none of its images has colour, `bad` are those that cannot be read.
 
-    `positions` are those of its rows; empty in journals of earlier versions.
+    `positions` are those of its rows; of `lost` and `spans` see `DecodedPart`.
     """
 
     part: str
@@ -66,7 +67,9 @@ class Note(NamedTuple):
     checksum: int
     grey: bool
     bad: list[Unreadable]
-    positions: list[int] = []
+    positions: list[int]
+    lost: list[Lost]
+    spans: list[Span]
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Stream:
 class Streamed(NamedTuple):
     """Decoded images of a stream, their `array_fingerprint`, labels, rows by part, and those that cannot be read (blank rows).
 
-    `positions` are those of the rows in the stream; None in a cache of an earlier version.
+    `positions` are those of the rows in the stream; of `levels` and `notes` see `Decoded`.
     """
 
     images: np.ndarray
@@ -95,11 +98,12 @@ class Streamed(NamedTuple):
     labels: list[Label | None]
     parts: dict[str, np.ndarray]
     bad: list[Unreadable]
-    positions: list[int] | None = None
+    positions: list[int]
+    levels: Levels | None
+    notes: list[str]
 
     def names(self) -> Iterator[str]:
-        """What the rows are called, where their positions are known."""
-        assert self.positions is not None
+        """What the rows are called."""
         for part, rows in self.parts.items():
             for row in rows:
                 yield _called(part, self.positions[row])
@@ -107,8 +111,7 @@ class Streamed(NamedTuple):
 
 def streamed(stream: Stream, settings: DataSettings, progress: Progress) -> Streamed:
     """The images of a stream, from the cache or put there now; the other arguments and errors are those of `decoded`."""
-    sides, crop = wanted_sides(settings), settings.crop
-    place = cache_root() / "images" / fingerprint("stream", FORMAT, stream.key, sides, crop if sides else "squash")
+    place = usable_place(partial(_place, stream), settings, _open)
 
     def make() -> None:
         part = place.with_name(f".{place.name}.part")
@@ -120,7 +123,14 @@ def streamed(stream: Stream, settings: DataSettings, progress: Progress) -> Stre
 
     held = get(place, lambda: _open(place), make)
     report(held.bad, len(held.images), settings.skip_bad, place, progress)
+    say(held.notes, settings.source, progress)
     return held
+
+
+def _place(stream: Stream, settings: DataSettings) -> Path:
+    sides, crop = wanted_sides(settings), settings.crop
+    given = [] if (levels := wanted_levels(settings)) is None else [list(levels)]
+    return cache_root() / "images" / fingerprint("stream", FORMAT, stream.key, sides, crop if sides else "squash", *given)
 
 
 def _open(place: Path) -> Streamed | None:
@@ -132,7 +142,10 @@ def _open(place: Path) -> Streamed | None:
             return None
         ends = np.cumsum(list(rows["parts"].values()))
         parts = {part: np.arange(end - count, end) for (part, count), end in zip(rows["parts"].items(), ends, strict=True)}
-        return Streamed(images, described["content"], rows["labels"], parts, bad, rows.get("positions"))
+        levels = described["levels"] and Levels(*described["levels"])
+        return Streamed(
+            images, described["content"], rows["labels"], parts, bad, rows["positions"], levels, list(described["notes"])
+        )
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
         return None
 
@@ -145,9 +158,9 @@ def _fill(place: Path, part: Path, stream: Stream, settings: DataSettings, progr
     reached = {note.part: note.position for note in notes}
     count = sum(len(note.labels) for note in notes)
     shape = _shape(storage) if count else None
-    pieces = _pieces(stream.rows(reached))
+    pieces, given = _pieces(stream.rows(reached)), wanted_levels(settings)
     with (
-        spread(partial(_decode, wanted_sides(settings), settings.crop), pieces, settings.workers) as blocks,
+        spread(partial(_decode, wanted_sides(settings), settings.crop, given), pieces, settings.workers) as blocks,
         storage.open("r+b" if count else "wb") as file,
         journal.open("a", encoding="utf-8") as lines,
         progress.stage("images", max(stream.total, count), count) as stage,
@@ -161,9 +174,7 @@ def _fill(place: Path, part: Path, stream: Stream, settings: DataSettings, progr
                 _write_header(file, 0, shape)
             file.write(pixels.tobytes())
             file.flush()
-            grey = all(image[1] for image in images if not isinstance(image, str))
-            labels, positions = [row.label for row in block], [row.position for row in block]
-            note = Note(block[-1].part, block[-1].position, labels, checksum(pixels), grey, bad, positions)
+            note = _noted(block, images, pixels, bad)
             lines.write(json.dumps(note) + "\n")
             lines.flush()
             notes.append(note)
@@ -172,14 +183,40 @@ def _fill(place: Path, part: Path, stream: Stream, settings: DataSettings, progr
         if shape is None:
             raise UsageError("data.source: the stream holds no image of the classes that are asked for")
         _write_header(file, count, shape)
+    levels = None
+    if spans := [span for note in notes for span in note.spans]:
+        levels = given or found_levels(spans)
+        if given is None:
+            _decode_deep(storage, stream, notes, levels, settings, progress)
     if all(note.grey for note in notes):
         _drop_colour(storage)
     parts = {name: sum(len(note.labels) for note in group) for name, group in groupby(notes, lambda note: note.part)}
-    rows: dict[str, Any] = {"parts": parts, "labels": [label for note in notes for label in note.labels]}
-    if all(note.positions for note in notes):
-        rows["positions"] = [position for note in notes for position in note.positions]
-    write_json(part / "rows.json", rows)
-    finish(part, place, [row for note in notes for row in note.bad])
+    labels, positions = [label for note in notes for label in note.labels], [at for note in notes for at in note.positions]
+    write_json(part / "rows.json", {"parts": parts, "labels": labels, "positions": positions})
+    told = notes_on([one for note in notes for one in note.lost], spans, levels, count, given is not None)
+    finish(part, place, [row for note in notes for row in note.bad], levels, told)
+
+
+def _decode_deep(
+    storage: Path, stream: Stream, notes: Sequence[Note], levels: Levels, settings: DataSettings, progress: Progress
+) -> None:
+    """Decode the blocks with images of more than eight bits, which are blank, now that it is known what is black and white."""
+    images = np.load(storage, mmap_mode="r+")
+    firsts = np.cumsum([0, *(len(note.labels) for note in notes)])
+    begin = {(note.part, note.positions[0]): first for note, first in zip(notes, firsts, strict=False) if note.spans}
+    pieces = (block for block in _pieces(stream.rows({})) if (block[0].part, block[0].position) in begin)
+    total = sum(len(note.labels) for note in notes if note.spans)
+    with (
+        spread(partial(_decode, wanted_sides(settings), settings.crop, levels), pieces, settings.workers) as blocks,
+        progress.stage("images of more than 8 bits", total) as stage,
+    ):
+        for block, found in blocks:
+            first = begin[block[0].part, block[0].position]
+            for row, image in enumerate(found, first):
+                if not isinstance(image, str):
+                    images[row] = image.pixels
+            stage.advance(len(block))
+    images.flush()
 
 
 def _pieces(rows: Iterable[Row]) -> Iterator[list[Row]]:
@@ -189,17 +226,34 @@ def _pieces(rows: Iterable[Row]) -> Iterator[list[Row]]:
             yield block
 
 
-def _decode(sides: tuple[int, int] | None, crop: str, block: list[Row]) -> tuple[list[Row], list[tuple[np.ndarray, bool] | str]]:
+def _decode(
+    sides: tuple[int, int] | None, crop: str, levels: Levels | None, block: list[Row]
+) -> tuple[list[Row], list[Whole | str]]:
     """The block without its files, and its images."""
-    images = [row.flaw or decode_all(sides, crop, [Bytes(row.content, "")])[0] for row in block]
+    images = [row.flaw or decode_all(sides, crop, [Bytes(row.content, "")], levels)[0] for row in block]
     return [row._replace(content=b"") for row in block], images
 
 
+def _noted(block: list[Row], images: list[Whole | str], pixels: np.ndarray, bad: list[Unreadable]) -> Note:
+    whole = [(row, image) for row, image in zip(block, images, strict=True) if not isinstance(image, str)]
+    return Note(
+        part=block[-1].part,
+        position=block[-1].position,
+        labels=[row.label for row in block],
+        checksum=checksum(pixels),
+        grey=all(image.grey for _, image in whole),
+        bad=bad,
+        positions=[row.position for row in block],
+        lost=together(Lost(kind, 1, [_called(row.part, row.position)]) for row, image in whole for kind in image.losses),
+        spans=[image.span for _, image in whole if image.span],
+    )
+
+
 def _stacked(
-    images: list[tuple[np.ndarray, bool] | str], shape: tuple[int, int, int] | None, first: int, block: list[Row]
+    images: list[Whole | str], shape: tuple[int, int, int] | None, first: int, block: list[Row]
 ) -> tuple[np.ndarray, tuple[int, int, int], list[Unreadable]]:
     """The rows to write, (n, 3, H, W), the shape of each, and those that are blank because they cannot be read."""
-    sides = [image[0].shape[1:] for image in images if not isinstance(image, str)]
+    sides = [image.pixels.shape[1:] for image in images if not isinstance(image, str)]
     shape = shape or ((3, *sides[0]) if sides else None)
     names = [_called(row.part, row.position) for row in block]
     if shape is None:
@@ -209,11 +263,11 @@ def _stacked(
     for i, image in enumerate(images):
         if isinstance(image, str):
             bad.append(Unreadable(first + i, names[i], image))
-        elif image[0].shape != shape:
-            sizes = f"{shape[1]}×{shape[2]}, '{names[i]}' {image[0].shape[1]}×{image[0].shape[2]}"
+        elif image.pixels.shape != shape:
+            sizes = f"{shape[1]}×{shape[2]}, '{names[i]}' {image.pixels.shape[1]}×{image.pixels.shape[2]}"
             raise UsageError(f"data.size: None does not bring images of several sizes together ({sizes}); give [height, width]")
         else:
-            pixels[i] = image[0]
+            pixels[i] = image.pixels
     return pixels, shape, bad
 
 
@@ -248,7 +302,8 @@ def _done_before(part: Path) -> list[Note]:
     with storage.open("rb") as file:
         file.seek(HEADER)
         for line in read_journal(part / "blocks.jsonl"):
-            note = Note(*line)
+            plain = Note(*line)
+            note = plain._replace(lost=[Lost(*one) for one in plain.lost], spans=[Span(*span) for span in plain.spans])
             rows = np.frombuffer(file.read(len(note.labels) * size), dtype=np.uint8)
             if note.bad or checksum(rows) != note.checksum:
                 break

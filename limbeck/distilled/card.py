@@ -128,6 +128,9 @@ def _results(held: NamedSet) -> str:
         parts.append(_table([("Trained on", "Accuracy", "95 % interval", "n"), *rows]))
     if isinstance(ratio := results.get("recovery_ratio"), (int, float)):
         parts.append(f"Recovery ratio (distilled / full): **{percent(ratio)}**.")
+    if said := accuracies.step_sizes:
+        parts.append(f"Step sizes: {_text(said)}.")
+    parts += [f"Warning: {_text(one.get('text'))}." for one in results.get("doubts") or ()]
     if later := _later(held):
         parts.append("Evaluated later:")
         columns = ("Protocol", "Network", "Distilled", "Random, as many", "Full data", "n", "Limbeck")

@@ -25,7 +25,8 @@ random, in which class j has the share q_j, reach A for some S of s classes and 
 D_s the number of derangements: a union bound over everything that could have been found (and over s, whence K); a sum of unequal
 chances is no likelier than the binomial of their mean (Hoeffding, "On the distribution of the number of successes in independent
 trials", 1956). Labels are called permuted when p < 0.01: noise is accused less than once in a hundred times, and an image each of
-seven classes can never be enough.
+seven classes can never be enough. A check that would not have noticed labels that are all moved by one class says that it had no
+power (`powerless`).
 """
 
 import math
@@ -90,6 +91,26 @@ def suspicious(held: DistilledSet, network: nn.Module) -> list[str]:
         return []  # says something about the network alone
     found = permutation(held.classes.cpu(), logits.argmax(1), held.num_classes)
     return [f"labels look permuted: {_told(found, held.class_names, 'shows')}"] if found else []
+
+
+def powerless(held: DistilledSet, network: nn.Module) -> str:
+    """Why `suspicious` could not have noticed even labels that are all of the next class; empty where it could.
+
+    Of a set whose labels are right, the network's guesses would then go one class on. Where that many of them are no strong
+    evidence, because the network knows too few of the images or there are too few, finding nothing says nothing.
+
+    Args:
+        held, network: as for `suspicious`, which has found nothing.
+    """
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    logits = logits_of(network, TensorImages(held.images.to(device))).cpu()
+    name = "the network trained on the full data"
+    if not bool(logits.isfinite().all()):
+        return f"{name} gives logits that are not finite"
+    classes, guesses = held.classes.cpu(), logits.argmax(1)
+    if permutation((classes + 1) % held.num_classes, guesses, held.num_classes):
+        return ""
+    return f"{name} takes {int((classes == guesses).sum())} of {len(classes)} images for their class, which is too little to tell"
 
 
 def permutation(classes: Tensor, guesses: Tensor, num_classes: int) -> dict[int, int]:

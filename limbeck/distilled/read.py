@@ -8,7 +8,8 @@
     an .npz file                               what `limbeck export --to npz` wrote, or `images` and `labels`
     a .pt file                                 tensors (`distilled.formats`), of images_best.pt with those beside it
 
-What neither a file nor an option says is assumed (`distilled.interpret`), and the set's metadata say so.
+What neither a file nor an option says is assumed (`distilled.interpret`), and the set's metadata say so. A step size that nobody
+says is none of the set's own: whoever trains on the set chooses one.
 """
 
 import hashlib
@@ -24,8 +25,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from limbeck.data.decode import CHUNK, SUFFIXES, decode_all, printable, read_headers
+from limbeck.data.decode import CHUNK, SUFFIXES, Lost, Whole, decode_all, notes_on, printable, read_headers
 from limbeck.data.imageset import ImageSet
+from limbeck.data.levels import Levels, found_levels
 from limbeck.data.preprocessing import Preprocessing, preprocessing_from
 from limbeck.data.registry import known_names
 from limbeck.distilled.about import About, read_about
@@ -57,7 +59,9 @@ from limbeck.runtime.errors import one_line
 from limbeck.runtime.executor import spread
 
 FORMS = "a saved distilled set, a folder of images or with images_best.pt, an .npz and a .pt file are accepted"
-SYN_LR = 0.01
+SYN_LR = 0.01  # where nobody says one
+# Of the metadata: how the step size was come by where the set did not learn it. `assumed` is nobody's; others are in `ORIGINS`.
+STEP_SIZE = "step_size"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +74,7 @@ class ForeignOptions(Checked):
         labels: what labels are: `logits`, `probabilities` or `hard`; `auto` decides by their values.
         class_order: the names of the classes in the order in which labels, or sorted class folders, count them; None takes that of
             the data.
-        syn_lr: η; None takes 0.01.
+        syn_lr: η where no file says it; None leaves it to whoever trains on the set.
         resize: bring images of another size to that of the data, instead of refusing them.
     """
 
@@ -94,7 +98,8 @@ def read_set(
 
     Returns:
         The set. Unless it was saved by Limbeck, its metadata are `method` (None), `origin` (`name` of the path, `kind`, `sha256` of
-        the file, or of the lines that `sha256sum` prints for several) and `assumed`, a list of sentences.
+        the file, or of the lines that `sha256sum` prints for several), `assumed`, a list of sentences, and, where no file says the
+        step size, `step_size`: `given` by the options or `assumed` to be 0.01.
 
     Raises:
         UsageError: when the path is none of these, a file is broken, hostile or leaves a doubt, or classes or size are not those of
@@ -124,6 +129,7 @@ class _Reading:
     preprocessing: Preprocessing
     options: ForeignOptions
     assumed: list[str] = field(default_factory=list)
+    step_size: dict[str, str] = field(default_factory=dict)
 
     def folder(self) -> DistilledSet:
         if best_files(self.path):
@@ -254,7 +260,7 @@ class _Reading:
                 set=SmallSet(images, labels, classes, syn_lr, cast(Kind, kind)),
                 preprocessing=preprocessing or self.preprocessing,
                 class_names=class_names or self.data.class_names,
-                metadata={"method": None, "origin": origin, "assumed": self.assumed},
+                metadata={"method": None, "origin": origin, "assumed": self.assumed, **self.step_size},
             )
             held.try_inverse()
             return held
@@ -272,8 +278,10 @@ class _Reading:
     def chosen_rate(self, stated: float | None) -> float:
         """η: what the file says, else what the options say, else 0.01."""
         asked = self.options.syn_lr
+        if stated is None:
+            self.step_size[STEP_SIZE] = "assumed" if asked is None else "given"
         if stated is None and asked is None:
-            self.assumed.append(f"the step size is taken to be {SYN_LR}: no file says it")
+            self.assumed.append("no file says the step size: it has none of its own")
         if stated is not None and asked not in (None, stated):
             self.assumed.append(f"the step size {stated:.6g} in the file is taken, not the {asked:.6g} that was given")
         return stated or asked or SYN_LR
@@ -316,20 +324,33 @@ class _Reading:
         for sides in sorted(sizes - {(height, width)}):
             self.assumed.append(resizing(self.path, sides, (height, width), self.options.resize))
         check_room(self.path, len(files) * height * width * (3 + 8 * channels))
+        found = self.whole(files, self.data.levels)
+        spans, levels = [image.span for image in found if image.span], self.data.levels
+        if spans and levels is None:  # only now is it known how far they reach together
+            levels = found_levels(spans)
+            found = self.whole(files, levels)
+        lost = [Lost(kind, 1, [file.name]) for file, image in zip(files, found, strict=True) for kind in image.losses]
+        notes = notes_on(lost, spans, levels, len(files), self.data.levels is not None)
+        self.assumed.extend(note.partition(": ")[2] for note in notes)
         pixels = np.empty((len(files), channels, height, width), dtype=np.uint8)
-        chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
-        with spread(partial(decode_all, (height, width), "squash"), chunks, None) as parts:
-            for row, (file, found) in enumerate(zip(files, (found for part in parts for found in part), strict=True)):
-                if isinstance(found, str):
-                    raise refusal(
-                        self.path, f"holds {shown([file.relative_to(self.path).as_posix()])}, which cannot be read: {found}"
-                    )
-                image, _ = found
-                if channels == 1 and not (image == image[:1]).all():
-                    name = file.relative_to(self.path).as_posix()
-                    raise refusal(self.path, f"holds {shown([name])} in colour, where the data are grey")
-                pixels[row] = image[:channels]
+        for row, (file, image) in enumerate(zip(files, found, strict=True)):
+            if channels == 1 and not (image.pixels == image.pixels[:1]).all():
+                name = file.relative_to(self.path).as_posix()
+                raise refusal(self.path, f"holds {shown([name])} in colour, where the data are grey")
+            pixels[row] = image.pixels[:channels]
         return self.preprocessing.prepare(torch.from_numpy(pixels))
+
+    def whole(self, files: list[Path], levels: Levels | None) -> list[Whole]:
+        """The images in the files, in bytes."""
+        chunks = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
+        made = list[Whole]()
+        with spread(partial(decode_all, self.data.shape[1:], "squash", levels=levels), chunks, None) as parts:
+            for file, found in zip(files, (found for part in parts for found in part), strict=True):
+                if isinstance(found, str):
+                    name = file.relative_to(self.path).as_posix()
+                    raise refusal(self.path, f"holds {shown([name])}, which cannot be read: {found}")
+                made.append(found)
+        return made
 
     def arrays(self, archive: Path, needed: Collection[str], others: Collection[str] = ()) -> dict[str, np.ndarray]:
         """The arrays of these names; the `needed` ones are there."""

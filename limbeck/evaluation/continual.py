@@ -25,12 +25,12 @@ from torch import Tensor
 
 from limbeck.accuracy import Accuracy, Comparison
 from limbeck.distilled.small_set import SmallSet
-from limbeck.evaluation.fitting import Cell, Cells, Chosen, Fit, check_measured, check_seeds, right_share
+from limbeck.evaluation.fitting import Cell, Cells, Fit, check_measured, check_seeds, right_share
 from limbeck.evaluation.statistics import compare, summarise
 from limbeck.runtime.errors import require
 from limbeck.runtime.random import derived_seed, generator
 from limbeck.runtime.records import Record
-from limbeck.training.images import Images
+from limbeck.training.images import Chosen, Images
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,15 @@
 distilled   networks trained on (X, Y) under the protocol
 random      the same on random real images of the same number, another draw for every seed
 full        networks trained on the whole training split
+
+A set and the random images beside it are treated alike. Where the protocol has a step size, both take that. Otherwise each takes
+its own, if it has one: a set the η that it learned, with the network, the labels and the augmentation that it learned it with;
+random images, and sets that learned none or learned it otherwise, the best of `RATES` and that η on validation images, or without
+those on training images outside of the random subset. `eval.random_lr` gives a step size instead of all this choosing.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +19,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from limbeck.accuracy import Accuracy
-from limbeck.augmentation import Augmentation
+from limbeck.accuracy import Accuracy, StepSize
+from limbeck.augmentation import NO_AUGMENTATION, Augmentation
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
+from limbeck.data.split import Split
 from limbeck.distilled.initial import real_subset
 from limbeck.distilled.settings import ViewLabelSettings
 from limbeck.distilled.small_set import Kind, SmallSet
@@ -37,7 +44,8 @@ from limbeck.training.targets import Labels, Targets, Teacher
 from limbeck.training.train import Training
 from limbeck.views import Views
 
-RANDOM_RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
+RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
+SYN_LR = 0.01  # where there is nothing to choose a step size on
 FULL_SEED = 0  # the full data's networks are the data's own: no seed of a distillation changes them
 SPARE = 2000  # training images to choose a step size on where there is no validation split
 
@@ -117,7 +125,8 @@ class Evaluator:
             UsageError: when the protocol asks no teacher about views, or `view_labels.top` is not below the number of classes.
         """
         view_labels.check_storable(replace(settings, store=True), self.protocol, self.data.num_classes)
-        how, held = self._training(small, "logits"), TensorImages(small.images.to(self.device))
+        # The teacher's answers have no step size, which a set may lack yet.
+        how, held = self._training(replace(small, syn_lr=SYN_LR), "logits"), TensorImages(small.images.to(self.device))
         assert isinstance(how.augment, Views), "checked above"
         with (progress or NoProgress()).stage("label views", how.epochs) as stage:
             return label_views(
@@ -139,23 +148,21 @@ class Evaluator:
         labels = self.labels_of(split)
         return summarise([accuracy(found, labels) for found in logits])
 
-    def random(self, ipc: int, syn_lr: float, progress: Progress | None = None) -> Accuracy:
+    def random(self, ipc: int, syn_lr: float | None, progress: Progress | None = None) -> Accuracy:
         """Accuracy of random real subsets of `ipc` images per class under the same protocol, on the test split.
 
-        Where the protocol takes the set's learned step size, theirs is `random_lr`, or else the best of `syn_lr` and five usual
-        ones on images that are neither tested nor in the subset, so that the baseline is not handicapped by a step size learned
-        for other images.
+        Args:
+            ipc: images of every class.
+            syn_lr: η of the set that they stand beside, which is tried too.
+            progress: where to report.
         """
-        logits, rate = self.random_logits(ipc, syn_lr, range(self.settings.seeds), progress)
-        return replace(self.accuracies(logits), lr=rate)
+        step = self.random_step_size(ipc, syn_lr, progress)
+        return self.accuracies(self.random_logits(ipc, step.value, range(self.settings.seeds), progress)).at(step)
 
-    def random_logits(
-        self, ipc: int, syn_lr: float | None, seeds: Sequence[int], progress: Progress | None = None
-    ) -> tuple[list[Tensor], float]:
-        """What networks trained on random real subsets, one for every seed, say of the test images, and their step size."""
-        rate = self.random_rate(ipc, syn_lr, progress)
+    def random_logits(self, ipc: int, rate: float, seeds: Sequence[int], progress: Progress | None = None) -> list[Tensor]:
+        """What networks trained on random real subsets with that step size, one for every seed, say of the test images."""
         trials = [self._trial(self.random_subset(ipc, rate, seed), ("evaluation", seed)) for seed in seeds]
-        return self._run(trials, self.images_of("test"), "random subset", progress), rate
+        return self._run(trials, self.images_of("test"), "random subset", progress)
 
     def random_subset(self, ipc: int, syn_lr: float | None, number: int | str) -> SmallSet:
         """Random real images with hard labels; a larger `ipc` holds all of a smaller one's."""
@@ -165,14 +172,14 @@ class Evaluator:
 
     def full(self, progress: Progress | None = None) -> Accuracy:
         """Accuracy of networks trained on the whole training split, on the test split; kept in the cache."""
-        logits = self.full_data.logits(lambda: self.images_of("test"), progress)
-        settings = self.settings
-        return replace(self.accuracies(list(logits)), epochs=settings.full_epochs, lr=settings.full_lr)
+        found, settings = self.full_data.found(lambda: self.images_of("test"), progress), self.settings
+        figure = self.accuracies(list(found.logits)).at(StepSize(settings.full_lr, "given"))
+        return replace(figure, epochs=settings.full_epochs, trained=found.trained)
 
     def decided(self, ipc: int) -> "Evaluator":
         """The same, with whether training is compiled decided for so many images per class, whatever else is changed later."""
         protocol, count = self.protocol, ipc * self.data.num_classes
-        how = protocol.training(self.network, self.augment, 0.01, ipc, "logits")
+        how = protocol.training(self.network, self.augment, SYN_LR, ipc, "logits")
         compiled = self.trials.compiles(Trial(Counted(count), Labels(torch.empty(0)), how, ()))
         # The networks of the full data are shared by sets of every size, and decide for themselves.
         return replace(self, compile="yes" if compiled else "no", compile_full=self.compile_full or self.compile)
@@ -239,25 +246,77 @@ class Evaluator:
         with (progress or NoProgress()).stage(name, epochs) as stage:
             return [outcome.logits[0] for outcome in self.trials.run(trials, [asked], stage.advance)]
 
-    def random_rate(self, ipc: int, syn_lr: float | None, progress: Progress | None = None) -> float:
-        """The step size for random images: `eval.random_lr`, the protocol's own, or else the best; see `random`."""
-        return self.settings.random_lr or self.protocol.lr or self._best_rate(ipc, syn_lr, progress)
+    def step_size(
+        self, small: SmallSet, own: StepSize | None = None, progress: Progress | None = None, also: Sequence[float] = ()
+    ) -> StepSize:
+        """The step size to train with on a set.
 
-    def _best_rate(self, ipc: int, syn_lr: float | None, progress: Progress | None) -> float:
-        index = self.random_index(ipc, "choose")
+        Args:
+            small: the set; its η is among those that are tried.
+            own: what counts as its own here (`own_step_size`); None where nothing does.
+            progress: where to report.
+            also: what is tried besides.
+        """
+        eta, given = small.syn_lr, self.settings.random_lr
+        if (found := self._protocols or own) is not None:
+            return found
+        if given is not None:
+            return StepSize(given, "given") if eta is None else StepSize(eta, "elsewhere")
+        return self._best(lambda rate: replace(small, syn_lr=rate), small.ipc, (eta, *also), "step sizes", progress)
+
+    def random_step_size(self, ipc: int, syn_lr: float | None, progress: Progress | None = None) -> StepSize:
+        """The step size for random images beside a set with that η."""
+        if (found := self._protocols) is not None:
+            return found
+        if self.settings.random_lr is not None:
+            return StepSize(self.settings.random_lr, "given")
+        of = lambda rate: self.random_subset(ipc, rate, "choose")  # noqa: E731
+        return self._best(of, ipc, (syn_lr,), "random subset, step sizes", progress)
+
+    def own_step_size(self, small: SmallSet, network: str, origin: str = "own") -> StepSize | None:
+        """η of a set as its own; None where it has none, or it was learned with other labels or augmentation, or another `network`.
+
+        Args:
+            small: the set.
+            network: the name of the one that it was distilled for.
+            origin: how η was come by.
+        """
+        labels = self.protocol.labels == "stored" or (self.protocol.labels == "hard" and small.kind == "hard")
+        augmented = self.protocol.augment == "set" or self.augment.identity() == NO_AUGMENTATION.identity()
+        alike = network == self.network.name and labels and augmented
+        return StepSize(small.syn_lr, origin) if alike and small.syn_lr is not None else None
+
+    @property
+    def _protocols(self) -> StepSize | None:
+        """The protocol's, where it has one."""
+        return None if self.protocol.lr is None else StepSize(self.protocol.step_size(self.network.name, None), "protocol")
+
+    def _best(
+        self, of: Callable[[float], SmallSet], ipc: int, also: Sequence[float | None], name: str, progress: Progress | None
+    ) -> StepSize:
+        """The best of `RATES` and `also` on images that are not tested, of the sets `of` them; of equal ones the least."""
+        # What single precision has moved is no other step size.
+        known = {rate for rate in also if rate is not None and not any(math.isclose(rate, usual, rel_tol=1e-6) for usual in RATES)}
+        rates, split = sorted({*RATES, *known}), self._to_choose_on(ipc)
+        if len(split) == 0:
+            return StepSize(next((rate for rate in also if rate is not None), SYN_LR), "assumed")
+        kept_apart = len(self.data.val) > 0
+        asked = self.images_of("val") if kept_apart else prepare_split(split, self.preprocessing, self.device)
+        trials = [self._trial(of(rate), ("evaluation", "choose")) for rate in rates]
+        labels = torch.from_numpy(split.labels)
+        found = [accuracy(logits, labels) for logits in self._run(trials, asked, name, progress)]
+        best = rates[max(range(len(rates)), key=lambda i: found[i])]
+        return StepSize(best, "validation" if kept_apart else "training", tuple(rates))
+
+    def _to_choose_on(self, ipc: int) -> Split:
+        """The validation images; without those some training images that are not in the random subset of that size."""
         if len(self.data.val):
-            asked, labels = self.images_of("val"), self.labels_of("val")
-        else:
-            rest = torch.ones(len(self.data.train), dtype=torch.bool)
-            rest[index] = False
-            spare = rest.nonzero().flatten()
-            order = torch.randperm(len(spare), generator=generator(self.seed, "spare images"))[:SPARE]
-            split = self.data.train.take(spare[order].numpy())
-            asked, labels = prepare_split(split, self.preprocessing, self.device), torch.from_numpy(split.labels)
-        rates = sorted({*RANDOM_RATES, *([] if syn_lr is None else [syn_lr])})
-        trials = [self._trial(self.random_subset(ipc, rate, "choose"), ("evaluation", "choose")) for rate in rates]
-        found = [accuracy(logits, labels) for logits in self._run(trials, asked, "random subset, step sizes", progress)]
-        return rates[max(range(len(rates)), key=lambda i: found[i])]
+            return self.data.val
+        rest = torch.ones(len(self.data.train), dtype=torch.bool)
+        rest[self.random_index(ipc, "choose")] = False
+        spare = rest.nonzero().flatten()
+        order = torch.randperm(len(spare), generator=generator(self.seed, "spare images"))[:SPARE]
+        return self.data.train.take(spare[order].numpy())
 
     def random_index(self, ipc: int, number: int | str) -> Tensor:
         """The positions of such images in the training split, int64 with shape (K · ipc,)."""

@@ -61,25 +61,6 @@ class Cells:
         return cell
 
 
-class Chosen(Images):
-    """The images at some positions of others.
-
-    Args:
-        images: the others.
-        positions: int64 with shape (n,), on the CPU.
-    """
-
-    def __init__(self, images: Images, positions: Tensor) -> None:
-        self.images, self.positions = images, positions
-        self.shape, self.device = images.shape, images.device
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def fetch(self, index: Tensor) -> Tensor:
-        return self.images.fetch(self.positions[index])
-
-
 def right_share(logits: Tensor, labels: Tensor) -> float:
     """The share of images whose greatest logit is that of their class; 0 where a logit is not finite.
 
@@ -116,17 +97,15 @@ def percentiles(draws: Tensor) -> list[float]:
 class ProtocolFit:
     """A `Fit`.
 
-    Soft labels are trained on with the distilled set's step size; hard ones, which random images have, with the step size
-    chosen for those; as many images as the training split has are taken for it, and trained on as the full data are.
+    A set is trained on with its own step size, and random images, which have none, with the one chosen for those; as many images
+    as the training split has are taken for it, and trained on as the full data are.
 
     Args:
         evaluator: whose protocol, data and device count. A protocol that does not train on stored labels is replaced by `dd`.
-        syn_lr: η.
         random_lr: the step size for random images.
     """
 
     evaluator: Evaluator
-    syn_lr: float | None
     random_lr: float
 
     @cached_property
@@ -147,7 +126,7 @@ class ProtocolFit:
         if kind != "logits" and len(small) == len(evaluator.data.train):
             how = evaluator.full_data.how
         else:
-            ipc, rate = -(-len(small) // small.num_classes), self.syn_lr if kind == "logits" else self.random_lr
+            ipc, rate = -(-len(small) // small.num_classes), small.syn_lr or self.random_lr
             if kind == "logits" and self.protocol.mixes:
                 labels, kind = small.probabilities(), "probabilities"
             how = self.protocol.training(flat, evaluator.augment, rate, ipc, kind)

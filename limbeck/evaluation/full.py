@@ -15,15 +15,16 @@ from torch.nn.functional import one_hot
 from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
+from limbeck.evaluation.predictions import accuracy
 from limbeck.evaluation.settings import EvalSettings
-from limbeck.evaluation.trials import Trial, Trials
+from limbeck.evaluation.trials import Outcome, Trial, Trials
 from limbeck.losses import cross_entropy
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.fingerprint import array_fingerprint
 from limbeck.runtime.kept import Kept, place
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.records import Record
-from limbeck.training.images import Counted, Images, prepare_split, sample
+from limbeck.training.images import Chosen, Counted, Images, prepare_split, sample
 from limbeck.training.optimisers import Sgd
 from limbeck.training.rates import DropAtHalf
 from limbeck.training.targets import Labels
@@ -31,6 +32,7 @@ from limbeck.training.train import Training
 
 FORMAT = 2  # raised when a change of the trainer makes cached networks untrue
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
+LOOKED_AT = 5000  # training images at most that a network is asked about when it is trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,17 @@ class MadeWith(Record):
     augment: Mapping[str, Any]
     seed: int
     compile: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What networks say of the test images, with shape (S, n, K), and how many of their training images they know.
+
+    `trained` is the mean share, of a sample; None where it was not looked at, as in caches of earlier versions.
+    """
+
+    logits: Tensor
+    trained: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,19 +81,22 @@ class FullData:
     settings: EvalSettings
     augment: Augmentation
 
-    def logits(self, test: Callable[[], Images], progress: Progress | None = None) -> Tensor:
-        """What `eval.full_seeds` networks say of the test images, with shape (S, n, K).
+    def found(self, test: Callable[[], Images], progress: Progress | None = None) -> Found:
+        """What `eval.full_seeds` networks say.
 
         Raises:
             Failure: when a network diverges.
         """
         wanted = self.settings.full_seeds
         more = lambda held: self._more(held, test(), progress or NoProgress())  # noqa: E731
-        return self.kept.grown(lambda held: len(held["logits"]) >= wanted, more)["logits"][:wanted]
+        held = self.kept.grown(lambda held: len(held["logits"]) >= wanted, more)
+        known = held.get("trained", torch.empty(0))[:wanted]
+        looked_at = len(known) == wanted and bool(known.isfinite().all())
+        return Found(held["logits"][:wanted], float(known.double().mean()) if looked_at else None)
 
     def teacher(self, test: Callable[[], Images], progress: Progress | None = None) -> nn.Module:
         """The first of these networks, frozen, in evaluation mode, on the device that computes."""
-        self.logits(test, progress)
+        self.found(test, progress)
         held = self.kept.held()
         assert held is not None, "the cache was emptied while it was used"
         network, device = self.trials.network, self.trials.device
@@ -116,15 +132,13 @@ class FullData:
         images, how = self._images(), self.how
         labels = one_hot(torch.from_numpy(self.data.train.labels), self.data.num_classes).float().to(self.trials.device)
         trials = [Trial(images, Labels(labels), how, ("full", number)) for number in range(count, settings.full_seeds)]
+        some = torch.arange(0, len(images), -(-len(images) // LOOKED_AT))
+        classes = torch.from_numpy(self.data.train.labels)[some]
         with progress.stage("full data", settings.full_seeds * epochs, count * epochs) as stage:
-            for outcome in self.trials.run(trials, [test], stage.advance):
+            for outcome in self.trials.run(trials, [test, Chosen(images, some)], stage.advance):
                 if not bool(outcome.theta.isfinite().all()):
                     raise Failure(f"a network on the full data diverged; eval.full_lr ({settings.full_lr}) is too large")
-                logits = outcome.logits[0][None]
-                held = {
-                    "theta": outcome.theta if held is None else held["theta"],
-                    "logits": logits if held is None else torch.cat([held["logits"], logits]),
-                }
+                held = _with(held, outcome, accuracy(outcome.logits[1], classes))
                 yield held
 
     def _images(self) -> Images:
@@ -142,6 +156,16 @@ class FullData:
             augment=self.augment,
             rate=DropAtHalf(),
         )
+
+
+def _with(held: dict[str, Tensor] | None, outcome: Outcome, trained: float) -> dict[str, Tensor]:
+    """What is kept, with another network."""
+    logits, known = outcome.logits[0][None], torch.tensor([trained])
+    if held is None:
+        return {"theta": outcome.theta, "logits": logits, "trained": known}
+    # Of those that an earlier version trained it is not known.
+    before = held.get("trained", torch.full((len(held["logits"]),), torch.nan))
+    return {**held, "logits": torch.cat([held["logits"], logits]), "trained": torch.cat([before, known])}
 
 
 def _is_sound(held: dict[str, Tensor]) -> bool:

@@ -30,12 +30,12 @@ from torch import Tensor
 
 from limbeck.accuracy import Accuracy
 from limbeck.distilled.small_set import SmallSet
-from limbeck.evaluation.fitting import Cell, Cells, Chosen, Fit, check_measured, check_seeds, percentiles, right_share
+from limbeck.evaluation.fitting import Cell, Cells, Fit, check_measured, check_seeds, percentiles, right_share
 from limbeck.evaluation.statistics import summarise
 from limbeck.runtime.errors import require
 from limbeck.runtime.random import generator
 from limbeck.runtime.records import Record
-from limbeck.training.images import Images
+from limbeck.training.images import Chosen, Images
 
 FIGURES = ("accuracy", "auc", "tpr_at_1_fpr")
 FALSE_ALARMS = 100  # one in so many

@@ -4,17 +4,17 @@
 of earlier versions, which lack some keys.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from limbeck.accuracy import MINUS, TITLES, Accuracies, Comparison, percent, protocol_name
 from limbeck.distilled.view_labels import ViewsSummary
 from limbeck.evaluation.predictions import Predictions
-from limbeck.evaluation.scores import Compression, Lossless
+from limbeck.evaluation.scores import Compression, Doubt, Lossless, joined
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.records import Record
-from limbeck.runtime.tables import Grid, Page, duration, paths_text, tree
+from limbeck.runtime.tables import Grid, Page, duration, paths_text, tree, wrapped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,7 @@ class SetResult(Record):
     Args:
         accuracy: of networks trained on the set, on random images, on the full data, and where known on the initial images.
         recovery_ratio: accuracy of the set / of the full data; None where the latter is 0 or unknown.
+        doubts: what speaks against the full data's accuracy as a measure, and checks that had no power.
         lossless: whether it is as good, to one standard deviation.
         compression: how much smaller the set is.
         gain: the set against random images, paired by seed.
@@ -41,6 +42,7 @@ class SetResult(Record):
 
     accuracy: Accuracies = Accuracies()
     recovery_ratio: float | None = None
+    doubts: tuple[Doubt, ...] = ()
     lossless: Lossless | None = None
     compression: Compression | None = None
     gain: Comparison | None = None
@@ -55,15 +57,17 @@ class SetResult(Record):
     notes: tuple[str, ...] = ()
     measurements: Mapping[str, Any] = field(default_factory=dict)
 
-    LEFT_OUT: ClassVar = ("view_labels", "networks", "paths")
+    LEFT_OUT: ClassVar = ("doubts", "view_labels", "networks", "paths")
     CALLED: ClassVar = {"measurements": "further"}
-    BRIEF: ClassVar = ("accuracy", "recovery_ratio", "lossless", "gain")
+    BRIEF: ClassVar = ("accuracy", "recovery_ratio", "doubts", "lossless", "gain")
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object, in which of other networks there are the figures alone."""
         found = super().to_dict()
         if "networks" in found:
-            found["networks"] = {name: {key: row[key] for key in self.BRIEF} for name, row in found["networks"].items()}
+            found["networks"] = {
+                name: {key: row[key] for key in self.BRIEF if key in row} for name, row in found["networks"].items()
+            }
         return found
 
     @property
@@ -80,7 +84,9 @@ class SetResult(Record):
             found.append(f"protocol: {protocol_name(self.protocol)}, network {self.network or '–'}")
         if self.recovery_ratio is not None:
             found.append(f"recovery ratio: {percent(self.recovery_ratio)} of the full data's accuracy")
-        return tuple(found)
+        if said := self.accuracy.step_sizes:
+            found.append(wrapped(f"step sizes: {said}"))
+        return (*found, *(wrapped(f"warning: {one}") for one in self.doubts))
 
     def measured(self, title: str = "") -> list[str]:
         """What else was measured, to be shown."""
@@ -127,13 +133,17 @@ class Evaluation(Record):
             (only,) = self.sets
             parts: list[str | Grid] = [*(f"note: {note}" for note in only.notes), *only.parts, *self._time]
             parts += [paths_text(only.paths)] if only.paths else []
-            return Page((*parts, *([_networks(self.sets)] if only.networks else []), *only.measured()))
+            others = only.networks.items()
+            parts += [_networks(self.sets), *_step_sizes(others), *_doubts(others)] if only.networks else []
+            return Page((*parts, *only.measured()))
         legend = []
         for letter, one in _lettered(self.sets):
             legend += [f"{letter}: {one.paths.get('distilled', '–')}", *(f"   note: {note}" for note in one.notes)]
         compared = [_compared(self.sets, self.comparisons)] if self.comparisons else []
         measured = [line for one in self.sets for line in one.measured(f" of {one.paths.get('distilled', '–')}")]
-        return Page((*legend, _networks(self.sets), *compared, *self._time, *measured))
+        each = [(f"{letter}, {name}", row) for letter, one in _lettered(self.sets) for name, row in one.by_network.items()]
+        said = (*_step_sizes(each), *_doubts(each))
+        return Page((*legend, _networks(self.sets), *said, *compared, *self._time, *measured))
 
     @property
     def _time(self) -> tuple[str, ...]:
@@ -160,6 +170,20 @@ def _networks(sets: Sequence[SetResult]) -> Grid:
     columns = ("", "network", "distilled (%)", "random (%)", "full (%)", "recovery")
     several = len(sets) > 1
     return Grid(columns, tuple(rows), 2) if several else Grid(columns[1:], tuple(row[1:] for row in rows))
+
+
+def _step_sizes(rows: Iterable[tuple[str, SetResult]]) -> Iterator[str]:
+    """How the step sizes were come by, a line for all rows of which the same is to be said."""
+    of: dict[str, list[str]] = {}
+    for name, row in rows:
+        if said := row.accuracy.step_sizes:
+            of.setdefault(said, []).append(name)
+    return (wrapped(f"step sizes ({'; '.join(names)}): {said}") for said, names in of.items())
+
+
+def _doubts(rows: Iterable[tuple[str, SetResult]]) -> Iterator[str]:
+    """Doubts, a line for each kind."""
+    return (wrapped(f"warning: {one}") for one in joined((name, row.doubts) for name, row in rows))
 
 
 def _compared(sets: Sequence[SetResult], comparisons: Sequence[Comparison]) -> Grid:

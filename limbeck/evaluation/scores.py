@@ -15,15 +15,17 @@ no worse than real ones has that, not a half. Z. Li et al., "DD-Ranking: Rethink
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from limbeck.accuracy import Accuracy
+from limbeck.accuracy import Accuracies, Accuracy, percent
 from limbeck.runtime.errors import require
 from limbeck.runtime.records import Record
 
 ROUNDING = 1e-12
 FLOAT32, UINT8 = 4, 1  # bytes
+MOST_RECOVERED = 1.1  # above which a recovery ratio speaks against its denominator
 
 
 def recovery_ratio(distilled_mean: float, full_mean: float) -> float | None:
@@ -34,6 +36,69 @@ def recovery_ratio(distilled_mean: float, full_mean: float) -> float | None:
     """
     _fractions(distilled_mean=distilled_mean, full_mean=full_mean)
     return distilled_mean / full_mean if full_mean else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubt(Record):
+    """Why a figure beside the set's is no measure, or a check has checked nothing.
+
+    Args:
+        kind: `chance`, `below random`, `recovery`, `learnt by heart`: of the full data's networks; `labels unchecked`: whether
+            labels are permuted could not be told.
+        text: a sentence.
+        where: under which network or in which cells, where there are several.
+    """
+
+    kind: str
+    text: str
+    where: tuple[str, ...] = ()
+
+    LEFT_OUT: ClassVar = ("where",)
+
+    def __str__(self) -> str:
+        """With how often it is so and two examples."""
+        shown = ", ".join(self.where[:2]) + (f" and {len(self.where) - 2} more" if len(self.where) > 2 else "")
+        return self.text + (f" ({shown})" if shown else "")
+
+
+def joined(rows: Iterable[tuple[str, Iterable[Doubt]]]) -> tuple[Doubt, ...]:
+    """One doubt of each kind, in the first one's words, with the names of all rows that have one."""
+    of: dict[str, Doubt] = {}
+    for name, held in rows:
+        for one in held:
+            before = of.setdefault(one.kind, replace(one, where=()))
+            of[one.kind] = replace(before, where=(*before.where, name))
+    return tuple(of.values())
+
+
+def doubts(found: Accuracies, num_classes: int) -> tuple[Doubt, ...]:
+    """What speaks against the full data's accuracy as the denominator of a recovery ratio: with f of the full data, a of the set,
+    r of random images, t of the full data's networks on images that they were trained on, and c = 1/K
+
+        f ≤ c           f < r           a > 1.1 f           f − c < (t − c) / 2
+    """
+    full, chance = found.full, 1 / num_classes
+    if not full.known:
+        return ()
+    said, trains = percent(full.mean), "eval.full_epochs, eval.full_lr and eval.full_batch_size say how they are trained"
+    cases = {
+        "chance": (full.mean <= chance, f"are no better than chance ({said}); {trains}"),
+        "below random": (
+            found.random.known and full.mean < found.random.mean,
+            f"lose to a random subset of it ({said} against {percent(found.random.mean)}); {trains}",
+        ),
+        "recovery": (
+            found.distilled.known and full.mean > 0 and found.distilled.mean > MOST_RECOVERED * full.mean,
+            f"lose to the set ({said} against {percent(found.distilled.mean)}): they are trained badly; {trains}",
+        ),
+        "learnt by heart": (
+            full.trained is not None and full.mean - chance < (full.trained - chance) / 2,
+            f"know {percent(full.trained)} of their training images, but {said} of the test images: too few images to learn from, "
+            "or test images of another kind",
+        ),
+    }
+    begin = "no measure: networks of the full data"
+    return tuple(Doubt(kind=kind, text=f"{begin} {text}") for kind, (holds, text) in cases.items() if holds)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,8 +29,8 @@ class EvalSettings(Checked):
         full_seeds: how many of those.
         full_lr: their step size.
         full_batch_size: their batch size.
-        random_lr: step size on the random real subset; None takes the best of the distilled set's η and 0.001, 0.005, 0.01,
-            0.05, 0.1 on images that are neither tested nor in the subset.
+        random_lr: step size on the random real subset, and on sets that have learned none; None takes for each the best of 0.001,
+            0.005, 0.01, 0.05, 0.1 and the set's η on images that are not tested.
     """
 
     prefix: ClassVar[str] = "eval."

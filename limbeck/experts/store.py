@@ -26,7 +26,7 @@ from limbeck.experts.settings import ExpertSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import read_json, write_json
-from limbeck.runtime.fingerprint import encodable, fingerprint, plain
+from limbeck.runtime.fingerprint import array_fingerprint, encodable, fingerprint, plain
 from limbeck.runtime.records import Record
 
 FORMAT = 2
@@ -167,6 +167,14 @@ class TrajectoryStore:
     def imported(self) -> bool:
         """Whether the checkpoints come from elsewhere, so that none can be added by training."""
         return "imported" in self.metadata
+
+    @property
+    def content(self) -> str:
+        """Sixteen hexadecimal digits that identify the trajectories, wherever they lie and however exactly they are kept."""
+        if self.imported:  # nothing is known of how they were trained, and none is ever added
+            first = self.experts[0]
+            return array_fingerprint(*(self.read(first, epoch).numpy() for epoch in self.held(first)[-1:]))
+        return fingerprint({key: value for key, value in self.metadata.items() if key not in ("format", "about")})
 
     def shelf(self, expert: int) -> Shelf:
         """The files of an expert."""

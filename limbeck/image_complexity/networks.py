@@ -86,7 +86,7 @@ def trained(settings: ComplexitySettings, workspace: Workspace) -> Classifier:
         return evaluator.images_of("test") if len(data.test) else prepare_split(first, full.preprocessing, workspace.device)
 
     module = full.teacher(test, workspace.progress)
-    logits = full.logits(test, workspace.progress)[0]
+    logits = full.found(test, workspace.progress).logits[0]
     about = {
         "trained_on": {"source": data.source, "fingerprint": data.fingerprint},
         "epochs": evaluator.settings.full_epochs,

@@ -267,6 +267,8 @@ class _Translation:
         if self.kind == "edf":
             values["enhance.cam"] = "smooth_gradcam_pp"
             self.notes.append("maps are those of the first expert, not of an ImageNet ResNet-18")
+        if not self.experts_only:
+            values["match.small_chunk"] = "first"  # of a permutation's list of chunks they take the last, the small one, first
         if self.kind in ("pad", "edf"):
             values.setdefault("match.drop_ratio", 0.0)
         if self.kind == "pad":

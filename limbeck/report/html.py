@@ -44,7 +44,7 @@ def write_report(run: Path) -> Path:
         title=_title(held),
         facts=_facts(held),
         unfinished=_unfinished(held),
-        notes=held.notes,
+        notes=[*held.notes, *([] if result is None else map(str, result.evaluation.doubts))],
         tiles=[] if result is None else _headline(result),
         bars=[] if result is None else [Bar(name, row) for name, row in result.accuracy.items()],
         gallery=gallery(held.distilled) if held.distilled is not None else None,
@@ -126,6 +126,8 @@ def _measured(result: SetResult) -> list[tuple[str, str]]:
     pairs = []
     if "name" in result.protocol:
         pairs.append(("Protocol", f"{protocol_name(result.protocol)}, network {result.network}"))
+    if said := result.accuracy.step_sizes:
+        pairs.append(("Step sizes", said))
     if (gain := result.gain) is not None and gain.ci95 is not None:
         pairs.append(("Over random images, paired by seed", f"{gain.points} points, 95 % interval, p = {gain.p:.2g}"))
     if (lossless := result.lossless) is not None and lossless.lossless is not None:
@@ -137,7 +139,9 @@ def _measured(result: SetResult) -> list[tuple[str, str]]:
     if result.predictions is not None and (error := result.predictions.calibration_error) is not None:
         pairs.append(("Expected calibration error", percent(error.mean)))
     for name, row in result.networks.items():
-        pairs.append((f"With {name}", f"{row.accuracy.distilled} (random {row.accuracy.random})"))
+        beside = [row.accuracy.step_sizes, *map(str, row.doubts)]
+        shown = f"{row.accuracy.distilled} (random {row.accuracy.random})"
+        pairs.append((f"With {name}", "; ".join([shown, *filter(None, beside)])))
     return pairs
 
 

@@ -6,30 +6,31 @@ A run folder holds everything that the run did; `resume` goes on from what is th
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from limbeck.accuracy import Accuracy
+from limbeck.accuracy import Accuracy, StepSize
 from limbeck.distilled.initial import content_of
+from limbeck.distilled.read import STEP_SIZE
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.distilled.view_labels import VIEWS
-from limbeck.evaluation.evaluator import RANDOM_RATES, Evaluator
+from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.results import SetResult
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.outer import Callback, OuterLoop
 from limbeck.methods.registry import name_of
 from limbeck.methods.state import OuterState
 from limbeck.runs.folder import RunFolder, alone, own_json
-from limbeck.runs.record import across, final_seeds, measure, networks_of, record
+from limbeck.runs.record import Rates, across, final_seeds, measure, networks_of, record
 from limbeck.runs.results import ExpertsUsed, RunResult
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
-from limbeck.runtime.devices import environment, repeatable
+from limbeck.runtime.devices import environment, repeatable, same_device
 from limbeck.runtime.errors import require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json
@@ -41,9 +42,35 @@ from limbeck.training.train import logits_of
 
 # What of a result goes into the set's metadata.
 IN_METADATA = (
-    *("accuracy", "recovery_ratio", "lossless", "compression", "gain", "best_iteration", "protocol", "network", "networks"),
+    *(
+        "accuracy",
+        "recovery_ratio",
+        "doubts",
+        "lossless",
+        "compression",
+        "gain",
+        "best_iteration",
+        "protocol",
+        "network",
+        "networks",
+    ),
     *("view_labels", "data"),
 )
+
+
+@dataclass(frozen=True)
+class Eta:
+    """How a set came by its η: what counts as its own where it is evaluated, and whether it was learned."""
+
+    own: StepSize | None
+    learned: bool = False
+
+    @property
+    def noted(self) -> dict[str, str]:
+        """What the set's metadata say of one that was not learned; a protocol's own is no step size of the set."""
+        if self.learned or self.own is None:
+            return {}
+        return {STEP_SIZE: "assumed" if self.own.origin in ("protocol", "assumed") else self.own.origin}
 
 
 def train_experts(settings: DistillSettings, *, progress: Progress | None = None, shard: Shard = Shard()) -> TrajectoryStore:
@@ -86,12 +113,13 @@ def distill(
     workspace.check()
     with alone(output):
         folder = RunFolder(output, settings, resume)
-        folder.open(workspace.data.fingerprint, workspace.network)
+        for note in folder.open(workspace.data.fingerprint, workspace.network):
+            workspace.progress.say(note)
         if workspace.start is not None:
             folder.hold_start(content_of(workspace.start))
         resolved = folder.state.resolved
         here, accepted = str(workspace.device), f"{resolved.device!r}, where the run was started"
-        require(here == resolved.device, "engine.device", here, accepted)
+        require(same_device(here, resolved.device), "engine.device", here, accepted)
         repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
         if folder.results_file.exists():
             return own_json(folder.results_file, RunResult.from_dict)
@@ -105,19 +133,18 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks:
     if workspace.method.kind != "objective":
         with folder.stage("build"):
             built = _built(workspace, folder.path)
-        # No step size is learned: the best for random images, as the baseline beside it has.
-        rate = evaluator.random_rate(settings.ipc, settings.outer.syn_lr_init, workspace.progress)
-        start, small, loop = None, replace(built, syn_lr=rate), None
+        chosen = evaluator.step_size(built, None, workspace.progress, (settings.outer.syn_lr_init,))
+        start, small, eta, loop = None, replace(built, syn_lr=chosen.value), Eta(chosen), None
     else:
-        start, small, loop = _distilled(workspace, folder, evaluator, callbacks)
-    save = partial(_save, workspace, folder, recipe)
+        start, small, eta, loop = _distilled(workspace, folder, evaluator, callbacks)
+    save = partial(_save, workspace, folder, recipe, eta)
     save(small)  # what is distilled is there whatever becomes of its evaluation
     if settings.view_labels.store:
         with folder.stage("label views"):
             stored = evaluator.label_views(small, folder.path / VIEWS, settings.view_labels, workspace.progress)
         small = replace(small, views=stored)
     with folder.stage("evaluate"):
-        measured = _measured(workspace, evaluator, small, start)
+        measured = _measured(workspace, evaluator, small, eta.own, start)
     state = folder.state
     result = RunResult(
         evaluation=measured,
@@ -162,12 +189,13 @@ def _check_built(workspace: Workspace, images: Tensor, classes: Tensor) -> None:
 
 def _distilled(
     workspace: Workspace, folder: RunFolder, evaluator: Evaluator, callbacks: Sequence[Callback]
-) -> tuple[SmallSet, SmallSet, OuterState]:
-    """The start, the set of the best evaluation, and the loop's last state."""
+) -> tuple[SmallSet, SmallSet, Eta, OuterState]:
+    """The start, the set of the best evaluation, how its η was come by, and the loop's last state."""
     settings, engine = workspace.settings, None
     if workspace.needs_experts:
         with folder.stage("experts"):
-            workspace.experts  # noqa: B018 (trained now, that their time counts here)
+            store = workspace.experts  # trained now, that their time counts here
+        folder.hold_experts(store.content)
     with folder.stage("initial"):
         start = workspace.initial()
     if workspace.method.steps:
@@ -189,7 +217,11 @@ def _distilled(
     )
     with folder.stage("distil"):
         state = loop.run(start.images, start.labels, workspace.syn_lr)
-        return start, _with_step_size(workspace, evaluator, loop.best(state, start)), state
+        small = loop.best(state, start)
+        if workspace.method.steps or settings.outer.lr_lr > 0:  # students were trained with it, or it was learned
+            return start, small, Eta(evaluator.own_step_size(small, evaluator.network.name), True), state
+        found = evaluator.step_size(replace(small, syn_lr=None), None, workspace.progress, (workspace.syn_lr,))
+        return start, small if found.origin == "protocol" else replace(small, syn_lr=found.value), Eta(found), state
 
 
 def _look(evaluator: Evaluator, start: SmallSet, x: Tensor, y: Tensor, eta: float) -> Accuracy | None:
@@ -200,29 +232,36 @@ def _look(evaluator: Evaluator, start: SmallSet, x: Tensor, y: Tensor, eta: floa
     return evaluator.distilled(small, seeds=range(evaluator.settings.every_seeds), split="val")
 
 
-def _with_step_size(workspace: Workspace, evaluator: Evaluator, small: SmallSet) -> SmallSet:
-    """The set with the η to train with: where no student was trained with it, the best on validation, as random images have."""
-    taken = workspace.method.steps or workspace.settings.outer.lr_lr > 0 or evaluator.protocol.lr is not None
-    if taken or not evaluator.protocol.validation or len(workspace.data.val) == 0:
-        return small
-    seeds = range(evaluator.settings.every_seeds)
-    # Not η itself, which single precision has moved.
-    tried = [replace(small, syn_lr=rate) for rate in sorted({workspace.syn_lr, *RANDOM_RATES})]
-    found = [evaluator.distilled(one, seeds=seeds, split="val").mean for one in tried]
-    return tried[max(range(len(tried)), key=lambda i: found[i])]
+def _measured(
+    workspace: Workspace, evaluator: Evaluator, small: SmallSet, step: StepSize | None, start: SmallSet | None
+) -> SetResult:
+    """The final evaluation, beside it the initial images, where there are any, and other networks.
 
-
-def _measured(workspace: Workspace, evaluator: Evaluator, small: SmallSet, start: SmallSet | None) -> SetResult:
-    """The final evaluation, beside it the initial images, where there are any, and other networks."""
+    Args:
+        workspace, evaluator: of the run.
+        small: the set.
+        step: its own step size, where it has one there.
+        start: what it began as.
+    """
     settings, progress = workspace.settings, workspace.progress
     seeds = final_seeds(settings.eval.seeds)
-    found = record(evaluator, small, measure(evaluator, small, seeds, progress), progress)
+    rates = Rates.of(evaluator, small, step, progress)
+    found = record(evaluator, small, measure(evaluator, small, rates, seeds, progress), progress)
     if start is not None:
-        first = _with_step_size(workspace, evaluator, start)
-        initial = evaluator.accuracies(evaluator.logits(first, seeds, progress=progress, name="initial images"))
+        initial = _initial(workspace, evaluator, small, start, seeds)
         found = replace(found, accuracy=replace(found.accuracy, initial=initial))
     others = [network for network in networks_of(settings) if network is not settings.network and network != settings.network]
     return replace(found, networks=across(workspace, small, others, seeds))
+
+
+def _initial(workspace: Workspace, evaluator: Evaluator, small: SmallSet, start: SmallSet, seeds: range) -> Accuracy:
+    """That of the images that the set began as, which have learned no step size unless they are a set that has."""
+    progress, held = workspace.progress, workspace.start
+    own = None if held is None or STEP_SIZE in held.metadata else evaluator.own_step_size(start, evaluator.network.name)
+    also = [rate for rate in (start.syn_lr, small.syn_lr) if rate is not None]
+    step = evaluator.step_size(replace(start, syn_lr=None), own, progress, also)
+    logits = evaluator.logits(replace(start, syn_lr=step.value), seeds, progress=progress, name="initial images")
+    return evaluator.accuracies(logits).at(step)
 
 
 def _experts_used(store: TrajectoryStore, settings: DistillSettings) -> ExpertsUsed:
@@ -233,12 +272,16 @@ def _experts_used(store: TrajectoryStore, settings: DistillSettings) -> ExpertsU
     return ExpertsUsed(num_experts=settings.experts.num_experts, last_epoch_accuracy=last)
 
 
-def _save(workspace: Workspace, folder: RunFolder, recipe: str | None, small: SmallSet, result: RunResult | None = None) -> None:
+def _save(
+    workspace: Workspace, folder: RunFolder, recipe: str | None, eta: Eta, small: SmallSet, result: RunResult | None = None
+) -> None:
     settings, found = workspace.settings, {} if result is None else result.to_dict()
+    levels = workspace.data.levels  # what was black and white stays so for whatever images the set is measured on
     metadata = {
         "method": name_of(settings.method),
         "recipe": recipe,
-        "settings": plain(settings),
+        "settings": plain(replace(settings, data=replace(settings.data, range=levels)) if levels else settings),
+        **eta.noted,
         "resolved": folder.state.resolved.to_dict(),
         "seeds": {"seed": settings.seed, "data": settings.data.seed},
         "versions": environment(workspace.device),

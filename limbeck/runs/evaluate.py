@@ -6,31 +6,34 @@ nothing about it.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 
 from torch import nn
 
 from limbeck.accuracy import Comparison
-from limbeck.distilled.plausibility import check_fit, suspicious
-from limbeck.distilled.read import ForeignOptions, read_set
+from limbeck.data.imageset import ImageSet
+from limbeck.distilled.initial import content_of
+from limbeck.distilled.plausibility import check_fit, powerless, suspicious
+from limbeck.distilled.read import STEP_SIZE, SYN_LR, ForeignOptions, read_set
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.distilled.view_labels import VIEWS
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.results import Evaluation, SetResult
+from limbeck.evaluation.scores import Doubt
 from limbeck.evaluation.statistics import Looks, compare, decide, differences, holm, seeds_needed
 from limbeck.evaluation.view_labels import asks, check_storable
 from limbeck.networks.factory import Factory
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runs.measurements import FURTHER, Subject
-from limbeck.runs.record import Measured, final_seeds, measure, networks_of, record
+from limbeck.runs.record import Measured, Rates, final_seeds, measure, networks_of, record
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError, require
-from limbeck.runtime.fingerprint import fingerprint, plain
+from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.kept import cache_root, lock
 from limbeck.runtime.progress import NoProgress, Progress
 
@@ -102,6 +105,7 @@ def evaluate(
                 one.refuse_permuted(network.name, workspace.progress)
     for one in under:
         one.label_views(flat[0].name, workspace, options)
+        one.choose_rates(flat[0].name, workspace.progress)
     found = {network.name: _measured(under, network.name, options, workspace) for network in flat}
     results = [
         one.result({network: measured[number] for network, measured in found.items()}, options, workspace)
@@ -117,25 +121,56 @@ def evaluate(
 
 @dataclass(eq=False)
 class _Set:
-    """A set under evaluation; `path` is where it lies, if it does."""
+    """A set under evaluation.
+
+    Args:
+        name: what it is called.
+        path: where it lies, if it does.
+        held: the set; its η is a number even where nobody has said one.
+        notes: what a reader must know.
+        evaluators: by network.
+        rates: likewise, the step sizes of the set and of the random images beside it.
+        unchecked: what could not be told of its labels, by network.
+    """
 
     name: str
     path: Path | None
     held: DistilledSet
     notes: list[str]
-    evaluators: dict[str, Evaluator]
+    evaluators: dict[str, Evaluator] = field(default_factory=dict)
+    rates: dict[str, Rates] = field(default_factory=dict)
+    unchecked: dict[str, Doubt] = field(default_factory=dict)
 
     @classmethod
     def of(cls, entry: Entry, name: str, workspace: Workspace, options: EvaluationOptions) -> "_Set":
         data, preprocessing, path = workspace.data, workspace.preprocessing, None
         if isinstance(entry, SmallSet):
-            entry = DistilledSet(set=entry, preprocessing=preprocessing, class_names=data.class_names, metadata={})
+            noted, held = ({}, entry) if entry.syn_lr else ({STEP_SIZE: "assumed"}, replace(entry, syn_lr=SYN_LR))
+            entry = DistilledSet(set=held, preprocessing=preprocessing, class_names=data.class_names, metadata=noted)
         if not isinstance(entry, DistilledSet):
             path, name = Path(entry), str(entry)
             entry = read_set(path, data, preprocessing, options=options.foreign)
-        notes = [*entry.metadata.get("assumed", ()), *check_fit(entry, data, preprocessing)]
+        notes = [*entry.metadata.get("assumed", ()), *check_fit(entry, data, preprocessing), *_other_levels(entry, data)]
         notes += _other_augmentation(entry, workspace.settings)
-        return cls(name, path, entry, notes, {})
+        return cls(name, path, entry, notes)
+
+    @property
+    def origin(self) -> str:
+        """How its η was come by: `own`, or what its metadata say instead."""
+        return str(self.held.metadata.get(STEP_SIZE, "own"))
+
+    @property
+    def small(self) -> SmallSet:
+        """The set, with η only where somebody has said it."""
+        return replace(self.held.set, syn_lr=None) if self.origin == "assumed" else self.held.set
+
+    def choose_rates(self, first: str, progress: Progress) -> None:
+        """Find the step sizes; where no metadata say for which network η was learned, it counts as the `first` one's own."""
+        known = self.held.metadata.get("evaluation") or {}, self.held.metadata.get("settings") or {}
+        home = next((name for one in known if isinstance(name := one.get("network"), str) and name), first)
+        for network, evaluator in self.evaluators.items():
+            own = evaluator.own_step_size(self.small, home, self.origin)
+            self.rates[network] = Rates.of(evaluator, self.small, own, progress)
 
     def evaluator(self, workspace: Workspace, network: FlatNetwork) -> Evaluator:
         evaluator = workspace.evaluator_of(network)
@@ -162,7 +197,7 @@ class _Set:
         s, evaluator = workspace.settings, self.evaluators[network]
         if self.path is None or self.held.views is not None or not s.view_labels.store or not asks(evaluator.protocol):
             return
-        place = cache_root() / "views" / f"{fingerprint(str(self.path.resolve()))}.safetensors"
+        place = cache_root() / "views" / f"{content_of(self.held)}.safetensors"
         with lock(place):
             views = evaluator.label_views(self.held.set, place, s.view_labels, workspace.progress)
             if options.keep:
@@ -176,20 +211,26 @@ class _Set:
         self.held = replace(self.held, set=replace(self.held.set, views=views))
 
     def refuse_permuted(self, network: str, progress: Progress) -> None:
-        """Ask a network trained on the full data what it makes of the images."""
+        """Ask a network trained on the full data what it makes of the images, and note where it knows too little to tell."""
         evaluator = self.evaluators[network]
         module = evaluator.full_data.teacher(lambda: evaluator.images_of("test"), progress)
         if found := suspicious(self.held, module):
             raise UsageError(f"path: {self.name!r}: {'; '.join(found)} (--trust evaluates it nevertheless)")
+        if why := powerless(self.held, module):
+            self.unchecked[network] = Doubt(kind="labels unchecked", text=f"not checked: whether labels are permuted, for {why}")
 
     def result(self, measured: Mapping[str, Measured], options: EvaluationOptions, workspace: Workspace) -> SetResult:
         """The result of this set: of the first network, the others beside it."""
         first, *others = (
             record(self.evaluators[network], self.held.set, found, workspace.progress) for network, found in measured.items()
         )
-        subject = Subject(self.evaluators[first.network], self.held, self.path, workspace)
+        # One network that can tell is enough.
+        unchecked = tuple(self.unchecked.values())[:1] if len(self.unchecked) == len(measured) else ()
+        step = self.rates[first.network].distilled
+        subject = Subject(self.evaluators[first.network], self.held, self.path, workspace, step)
         return replace(
             first,
+            doubts=(*first.doubts, *unchecked),
             networks={one.network: one for one in others},
             measurements={name: FURTHER[name](subject) for name in options.further},
             paths={} if self.path is None else {"distilled": self.name},
@@ -205,6 +246,15 @@ class _Set:
             DistilledSet.append_evaluation(self.path, kept)
         except OSError as error:
             progress.say(f"warning: {self.path} could not be written to ({error.strerror}); the result is not noted there")
+
+
+def _other_levels(held: DistilledSet, data: ImageSet) -> list[str]:
+    """A note where other numbers were black and white in the images that the set was made from."""
+    about = (held.metadata.get("settings") or {}).get("data")
+    levels = about.get("range") if isinstance(about, dict) else None
+    if data.levels is None or not isinstance(levels, list) or len(levels) != 2 or tuple(levels) == data.levels:
+        return []
+    return [f"{levels[0]:.6g} … {levels[1]:.6g} was black to white in what it was made from; here {data.levels} is"]
 
 
 def _other_augmentation(held: DistilledSet, settings: DistillSettings) -> list[str]:
@@ -234,7 +284,7 @@ def _measured(sets: Sequence[_Set], network: str, options: EvaluationOptions, wo
     """The networks of every set, as many as asked for, or until the sets can be told apart."""
 
     def train(seeds: range) -> list[Measured]:
-        return [measure(one.evaluators[network], one.held.set, seeds, workspace.progress) for one in sets]
+        return [measure(one.evaluators[network], one.small, one.rates[network], seeds, workspace.progress) for one in sets]
 
     if options.looks is None:
         return train(final_seeds(workspace.settings.eval.seeds))

@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.accuracy import StepSize
 from limbeck.distilled.set import DistilledSet
+from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation import architecture_search, areas, continual, distances, membership, scores
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.fitting import Cells, ProtocolFit, training_images
@@ -33,12 +35,21 @@ from limbeck.training.images import prepare_split
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What a further measurement works from: the evaluator of the first network, the set, its place, the workspace."""
+    """What a further measurement works from: the evaluator of the first network, the set, its place, the workspace.
+
+    `step` is what networks are trained with on the set there; in another way the set and random images both choose theirs.
+    """
 
     evaluator: Evaluator
     held: DistilledSet
     path: Path | None
     workspace: Workspace
+    step: StepSize
+
+    @property
+    def small(self) -> SmallSet:
+        """The set with that step size."""
+        return replace(self.held.set, syn_lr=self.step.value)
 
     @property
     def seeds(self) -> range:
@@ -51,12 +62,14 @@ class Subject:
 
     def accuracy(self, evaluator: Evaluator) -> float:
         """Mean accuracy of networks trained on the set."""
-        return evaluator.accuracies(evaluator.logits(self.held.set, self.seeds)).mean
+        own = self.step if evaluator is self.evaluator else None
+        step = evaluator.step_size(self.small, own)
+        return evaluator.accuracies(evaluator.logits(replace(self.small, syn_lr=step.value), self.seeds)).mean
 
     def random(self, evaluator: Evaluator) -> float:
         """Mean accuracy of networks trained on as many random images."""
-        logits, _ = evaluator.random_logits(self.held.set.ipc, self.held.set.syn_lr, self.seeds)
-        return evaluator.accuracies(logits).mean
+        step = evaluator.random_step_size(self.small.ipc, self.small.syn_lr)
+        return evaluator.accuracies(evaluator.random_logits(self.small.ipc, step.value, self.seeds)).mean
 
 
 def _ranking(material: Subject) -> scores.Ranking:
@@ -128,7 +141,7 @@ def _distances(material: Subject) -> distances.Separation:
 
 def _search(material: Subject) -> architecture_search.Search:
     """Do the architectures of a small space rank alike?"""
-    evaluator, small = material.evaluator, material.held.set
+    evaluator, small = material.evaluator, material.small
     random = evaluator.random_subset(small.ipc, None, "search")
     sets = {"distilled": small, "random": random, "full": training_images(evaluator)}
     choose = (evaluator.images_of("val"), evaluator.labels_of("val")) if len(evaluator.data.val) else None
@@ -141,7 +154,7 @@ def _search(material: Subject) -> architecture_search.Search:
 
 def _continual(material: Subject) -> continual.Continual:
     """Five groups of classes, one after another (fewer where there are fewer classes)."""
-    evaluator, small = material.evaluator, material.held.set
+    evaluator, small = material.evaluator, material.small
     seeds = list(material.seeds)
     memories = {"distilled": [small]}
     memories["random"] = [evaluator.random_subset(small.ipc, None, f"continual {seed}") for seed in seeds]
@@ -153,7 +166,7 @@ def _continual(material: Subject) -> continual.Continual:
 
 def _membership(material: Subject) -> dict[str, membership.Attacks]:
     """The attack on three networks a seed."""
-    evaluator, small = material.evaluator, material.held.set
+    evaluator, small = material.evaluator, material.small
     train = prepare_split(evaluator.data.train, evaluator.preprocessing, evaluator.device)
     labels = torch.from_numpy(evaluator.data.train.labels)
     seeds = list(material.seeds)
@@ -164,13 +177,13 @@ def _membership(material: Subject) -> dict[str, membership.Attacks]:
 
 
 def _fit(material: Subject) -> ProtocolFit:
-    evaluator, small = material.evaluator, material.held.set
-    return ProtocolFit(evaluator, small.syn_lr, evaluator.random_rate(small.ipc, small.syn_lr))
+    evaluator, small = material.evaluator, material.small
+    return ProtocolFit(evaluator, evaluator.random_step_size(small.ipc, small.syn_lr).value)
 
 
 def _cells(material: Subject, study: str) -> Cells:
     """Finished trainings of a study, kept in the cache, so that an interrupted one goes on."""
-    evaluator, small = material.evaluator, material.held.set
+    evaluator, small = material.evaluator, material.small
     key = fingerprint(
         study,
         array_fingerprint(small.images.cpu().numpy(), small.labels.cpu().numpy()),

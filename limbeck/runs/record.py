@@ -1,6 +1,7 @@
 """What is measured of a small set, and of several side by side.
 
-    full data → the set → as many random real images, all under one protocol and on the same seeds
+    full data → the set → as many random real images, all under one protocol and on the same seeds, the last two with step sizes
+                                                      that were come by in the same way (`evaluation/evaluator.py`)
 
 The full data come first, because a network trained on them notices labels that are permuted, which no metadata show.
 """
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from limbeck.accuracy import Accuracies
+from limbeck.accuracy import Accuracies, StepSize
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation import predictions, scores
 from limbeck.evaluation.evaluator import Evaluator
@@ -26,19 +27,33 @@ from limbeck.runtime.progress import Progress
 FIRST_SEED = 1000  # not those that chose the checkpoint
 
 
+@dataclass(frozen=True)
+class Rates:
+    """The step sizes of both sides of a comparison: the set's, and that of the random images beside it."""
+
+    distilled: StepSize
+    random: StepSize
+
+    @classmethod
+    def of(cls, evaluator: Evaluator, small: SmallSet, own: StepSize | None, progress: Progress) -> "Rates":
+        """Those of a set that has its `own` there, or none."""
+        random = evaluator.random_step_size(small.ipc, small.syn_lr, progress)
+        return cls(evaluator.step_size(small, own, progress), random)
+
+
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What networks, trained on a set and on random images with that step size, say of the test images, each (n, K)."""
+    """What networks, trained on a set and on random images with those step sizes, say of the test images, each (n, K)."""
 
     seeds: range
     distilled: list[Tensor]
     random: list[Tensor]
-    random_lr: float
+    rates: Rates
 
     def joined(self, other: "Measured") -> "Measured":
         """With those of the seeds that follow behind them."""
         seeds = range(self.seeds.start, other.seeds.stop)
-        return Measured(seeds, self.distilled + other.distilled, self.random + other.random, self.random_lr)
+        return Measured(seeds, self.distilled + other.distilled, self.random + other.random, self.rates)
 
 
 def final_seeds(count: int) -> range:
@@ -46,18 +61,18 @@ def final_seeds(count: int) -> range:
     return range(FIRST_SEED, FIRST_SEED + count)
 
 
-def measure(evaluator: Evaluator, small: SmallSet, seeds: range, progress: Progress) -> Measured:
+def measure(evaluator: Evaluator, small: SmallSet, rates: Rates, seeds: range, progress: Progress) -> Measured:
     """Train the networks of one evaluation."""
-    distilled = evaluator.logits(small, seeds, progress=progress)
-    random, rate = evaluator.random_logits(small.ipc, small.syn_lr, seeds, progress)
-    return Measured(seeds, distilled, random, rate)
+    distilled = evaluator.logits(replace(small, syn_lr=rates.distilled.value), seeds, progress=progress)
+    return Measured(seeds, distilled, evaluator.random_logits(small.ipc, rates.random.value, seeds, progress), rates)
 
 
 def record(evaluator: Evaluator, small: SmallSet, measured: Measured, progress: Progress) -> SetResult:
     """One evaluation with one network."""
     s, data = evaluator.settings, evaluator.data
-    distilled, full = evaluator.accuracies(measured.distilled), evaluator.full(progress)
-    random = replace(evaluator.accuracies(measured.random), lr=measured.random_lr)
+    distilled, full = evaluator.accuracies(measured.distilled).at(measured.rates.distilled), evaluator.full(progress)
+    random = evaluator.accuracies(measured.random).at(measured.rates.random)
+    found = Accuracies(distilled=distilled, random=random, full=full)
     of_full = {
         "epochs": s.full_epochs,
         "seeds": s.full_seeds,
@@ -66,8 +81,9 @@ def record(evaluator: Evaluator, small: SmallSet, measured: Measured, progress: 
         "teacher": s.teacher,
     }
     return SetResult(
-        accuracy=Accuracies(distilled=distilled, random=random, full=full),
+        accuracy=found,
         recovery_ratio=scores.recovery_ratio(distilled.mean, full.mean),
+        doubts=scores.doubts(found, data.num_classes),
         lossless=scores.lossless(distilled, full),
         compression=scores.compression((len(small), *data.shape), small.num_classes, len(data.train), data.shape),
         gain=compare(distilled.values, random.values),
@@ -88,10 +104,11 @@ def networks_of(settings: DistillSettings) -> list[str]:
 def across(
     workspace: Workspace, small: SmallSet, networks: Sequence[str | nn.Module | Factory], seeds: range
 ) -> dict[str, SetResult]:
-    """The results with each of these architectures, by name."""
-    found = {}
+    """The results with each of these architectures, by name; none is the one that the set was distilled for."""
+    found, progress = {}, workspace.progress
     for network in networks:
         evaluator = workspace.evaluator_of(workspace.network_of(network)).decided(small.ipc)
-        result = record(evaluator, small, measure(evaluator, small, seeds, workspace.progress), workspace.progress)
+        rates = Rates.of(evaluator, small, None, progress)
+        result = record(evaluator, small, measure(evaluator, small, rates, seeds, progress), progress)
         found[network if isinstance(network, str) else result.network] = result
     return found

@@ -18,6 +18,7 @@ from itertools import pairwise
 from typing import ClassVar
 
 from limbeck.accuracy import MINUS, Accuracy, points
+from limbeck.evaluation.scores import Doubt
 from limbeck.evaluation.statistics import compare, compare_unpaired, holm, seeds_needed, summarise
 from limbeck.runtime.records import Record
 from limbeck.runtime.tables import Grid, Page
@@ -209,6 +210,7 @@ class Recovery(Record):
         seeds: of the distillations.
         tables: one for every number of images per class.
         notes: of how settings differ.
+        doubts: what speaks against the full data's accuracies as denominators.
         failed: the last words of cells that failed, by name.
         left: the names of those that are to be run yet.
         paths: of the files written.
@@ -220,14 +222,17 @@ class Recovery(Record):
     seeds: tuple[int, ...] = ()
     tables: tuple[Levels, ...]
     notes: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
     left: tuple[str, ...] = ()
     paths: Mapping[str, str] = field(default_factory=dict)
 
+    LEFT_OUT: ClassVar = ("doubts",)
+
     @property
     def markdown(self) -> str:
         """All of it as Markdown."""
-        lines = [f"# {self.title}", "", *table_lines(self.tables), *ending(self.notes, self.failed, self.left)]
+        lines = [f"# {self.title}", "", *table_lines(self.tables), *ending(self.notes, self.failed, self.left, self.doubts)]
         return "\n".join(lines).rstrip() + "\n"
 
     def lines(self) -> Iterator[str | Grid]:
@@ -237,7 +242,7 @@ class Recovery(Record):
                 yield title  # a table's own title would be broken to its width
                 yield from map(Grid.of, table.blocks(what))
             yield from map(str, table.verdicts)
-        yield from remarks(self.notes, self.failed, self.left)
+        yield from remarks(self.notes, self.failed, self.left, self.doubts)
 
     def __str__(self) -> str:
         """What a terminal shows."""
@@ -247,7 +252,7 @@ class Recovery(Record):
         """For a notebook."""
         grids = [Grid.of(table.words(what), title) for table in self.tables for what, title in table.titles()]
         verdicts = [str(one) for table in self.tables for one in table.verdicts]
-        return Page((*grids, *verdicts, *remarks(self.notes, self.failed, self.left)))._repr_html_()
+        return Page((*grids, *verdicts, *remarks(self.notes, self.failed, self.left, self.doubts)))._repr_html_()
 
 
 def table_lines(tables: Sequence[Levels]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from limbeck.runtime.files import new_folder, read_json, write_json, write_text
 from limbeck.runtime.fingerprint import encodable, fingerprint, plain
 from limbeck.runtime.records import Record
 from limbeck.runtime.tables import Grid
-from limbeck.studies.cells import PLACES, Cell, CellRecord
+from limbeck.studies.cells import PLACES, Cell, CellRecord, doubts_of
 from limbeck.studies.comp_dd import Benchmark, Part
 from limbeck.studies.compare import FREE, SAME
 from limbeck.studies.matrix import Running, run_matrix
@@ -51,11 +51,12 @@ def run_benchmark(
         UsageError: when the folder cannot be used; nothing is run then.
     """
     matrix = run_matrix(cells, output, running)
-    paths = {"cells": str(output / "cells")}
+    paths, doubts = {"cells": str(output / "cells")}, doubts_of(matrix.results)
     if matrix.results:
         paths |= {name: str(output / f"comp-dd.{name}") for name in ("json", "md")}
     if matrix.results and not (matrix.failed or matrix.left):
-        write_submission(output / "submission", benchmark, parts, cells, matrix.results, notes)
+        said = [*notes, *map(str, doubts)]
+        write_submission(output / "submission", benchmark, parts, cells, matrix.results, said)
         paths["submission"] = str(output / "submission")
     found = Recovery(
         title=f"{benchmark.name}: {', '.join(dict.fromkeys(cell.facts['method'] for cell in cells))}",
@@ -64,6 +65,7 @@ def run_benchmark(
         seeds=tuple(sorted({cell.facts["seed"] for cell in cells})),
         tables=tabulate(benchmark.levels, list(matrix.results.values())),
         notes=tuple(notes),
+        doubts=doubts,
         failed=matrix.failed,
         left=tuple(matrix.left),
         paths=paths,

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from limbeck.accuracy import Accuracy, Comparison
+from limbeck.evaluation.scores import Doubt
 from limbeck.evaluation.statistics import compare, holm, seeds_needed, summarise
 from limbeck.runtime.files import read_json
 from limbeck.runtime.records import Record
 from limbeck.runtime.tables import Grid, Page
 from limbeck.studies.cells import COMPARED, CellRecord
+from limbeck.studies.cost import Cost, mean
 
 LEVEL = 0.05
 REFERENCES = {"random": "random real images", "full": "full data"}
@@ -29,70 +31,6 @@ SHORT = (0, 1, 2, 6, 7, 8, 9)  # which of these a terminal shows; differences fo
 
 Pair = tuple[str, str]
 Held = Mapping[str, Mapping[int, CellRecord]]  # records by method and seed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seconds(Record):
-    """What a method's cells took.
-
-    Args:
-        distil: mean seconds between the experts and the evaluation.
-        distil_cpu: the same of the process's CPU time, which other work does not lengthen; None where it was not noted.
-        evaluate: mean seconds.
-        experts: of the cell that trained them or at least longest waited for them.
-    """
-
-    distil: float | None = None
-    distil_cpu: float | None = None
-    evaluate: float | None = None
-    experts: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Peak(Record):
-    """Bytes until the end of distilling; only a `bound` where in every cell training the experts had taken more before."""
-
-    bytes: float
-    bound: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost(Record):
-    """What a method's cells took; of the memory None where it was not noted."""
-
-    seconds: Seconds = Seconds()
-    peak_memory: Peak | None = None
-
-    @classmethod
-    def of(cls, records: Sequence[CellRecord]) -> "Cost":
-        """Of a method's cells."""
-        peaks = []
-        for record in records:
-            stages = {name: value for name, value in record.peak_memory.items() if name != "evaluate"}
-            if stages:
-                peak = max(stages.values())
-                peaks.append((peak, peak <= stages.get("experts", 0)))
-        own = [peak for peak, bound in peaks if not bound]
-        most = max(own) if own else min(peaks)[0] if peaks else None
-        seconds = Seconds(
-            distil=_mean([_distilling(record.seconds) for record in records]),
-            distil_cpu=_mean([_distilling(record.cpu_seconds) for record in records if record.cpu_seconds]),
-            evaluate=_mean([record.seconds.get("evaluate", 0.0) for record in records]),
-            experts=max((record.seconds.get("experts", 0.0) for record in records), default=0.0),
-        )
-        return cls(seconds=seconds, peak_memory=None if most is None else Peak(bytes=most, bound=not own))
-
-    @property
-    def time_text(self) -> str:
-        """Seconds from the experts to the evaluation, and how many of the CPU."""
-        spent = self.seconds
-        return f"{spent.distil or 0:.0f} s" + ("" if spent.distil_cpu is None else f" ({spent.distil_cpu:.0f} s of CPU)")
-
-    @property
-    def memory_text(self) -> str:
-        """MiB; after ≤ where experts were trained in the same process."""
-        peak = self.peak_memory
-        return "–" if peak is None else f"{'≤ ' if peak.bound else ''}{peak.bytes / 2**20:.0f} MiB"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +46,7 @@ class Row(Record):
         cost: what its cells took.
         comparison: means of `cosine` and `norm_ratio` beside the plain gradient; empty where nothing was compared.
         skipped_share: of the iterations that changed nothing.
+        step_sizes: how its cells came by theirs, in words.
     """
 
     method: str
@@ -118,7 +57,9 @@ class Row(Record):
     cost: Cost = Cost()
     comparison: Mapping[str, float] = field(default_factory=dict)
     skipped_share: float | None = None
+    step_sizes: tuple[str, ...] = ()
 
+    LEFT_OUT: ClassVar = ("step_sizes",)
     AMONG: ClassVar = ("cost",)
 
     @property
@@ -161,6 +102,19 @@ class Section(Record):
         """Such as `1 image per class, ConvNetD3`."""
         return images_text(self.ipc) + (f", {self.network}" if self.network else "")
 
+    @property
+    def step_sizes(self) -> tuple[str, ...]:
+        """How networks came by their step sizes, in a line, where that is said."""
+        of: dict[str, list[str]] = {}
+        for row in self.rows:
+            for origin in row.step_sizes:
+                of.setdefault(origin, []).append(row.method)
+        for kind, found in self.reference.items():
+            if found.lr_from:
+                of.setdefault(found.origin, []).append(REFERENCES[kind])
+        said = "; ".join(f"{', '.join(names)}: {origin}" for origin, names in of.items())
+        return (f"step sizes: {said}",) if said else ()
+
     def words(self) -> list[tuple[str, ...]]:
         """A head, a row for every method, and those that stand beside."""
         to_first = {one.a: one for one in self.differences}
@@ -181,6 +135,7 @@ class Table(Record):
         seeds: of the distillations.
         sections: by number of images per class, then by network, the one most cells distilled for first.
         notes: of how the methods' settings differ.
+        doubts: what speaks against the full data's accuracies as measures.
         failed: the last words of cells that failed, by name.
         left: the names of those that are to be run yet.
         paths: of the files written.
@@ -196,10 +151,12 @@ class Table(Record):
     seeds: tuple[int, ...] = ()
     sections: tuple[Section, ...]
     notes: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     failed: Mapping[str, str] = field(default_factory=dict)
     left: tuple[str, ...] = ()
     paths: Mapping[str, str] = field(default_factory=dict)
 
+    LEFT_OUT: ClassVar = ("doubts",)
     CALLED: ClassVar = {"sections": "tables"}
 
     @property
@@ -252,8 +209,9 @@ class Table(Record):
         lines = [f"# {self.title}", ""]
         for section in self.sections:
             lines += [f"## {section.title}", "", *Grid.of(section.words()).markdown, ""]
-            lines += [f"- {one}" for one in section.pairs] + ([""] if section.pairs else [])
-        return "\n".join([*lines, *ending(self.notes, self.failed, self.left)]).rstrip() + "\n"
+            said = [*map(str, section.pairs), *section.step_sizes]
+            lines += [f"- {one}" for one in said] + ([""] if said else [])
+        return "\n".join([*lines, *ending(self.notes, self.failed, self.left, self.doubts)]).rstrip() + "\n"
 
     def lines(self) -> Iterator[str | Grid]:
         """What a terminal shows: tables and sentences."""
@@ -262,7 +220,8 @@ class Table(Record):
             yield Grid.of(rows, section.title)
             yield from (str(one) for one in section.differences)
             yield from (f"asked for: {one}" for one in section.pairs)
-        yield from remarks(self.notes, self.failed, self.left)
+            yield from section.step_sizes
+        yield from remarks(self.notes, self.failed, self.left, self.doubts)
 
     def __str__(self) -> str:
         """What a terminal of a hundred columns shows."""
@@ -272,8 +231,8 @@ class Table(Record):
         """For a notebook."""
         parts: list[str | Grid] = []
         for one in self.sections:
-            parts += [Grid.of(one.words(), one.title), *map(str, one.pairs)]
-        return Page((*parts, *remarks(self.notes, self.failed, self.left)))._repr_html_()
+            parts += [Grid.of(one.words(), one.title), *map(str, one.pairs), *one.step_sizes]
+        return Page((*parts, *remarks(self.notes, self.failed, self.left, self.doubts)))._repr_html_()
 
 
 def tabulate(records: Sequence[CellRecord], pairs: Sequence[Pair] = ()) -> tuple[Section, ...]:
@@ -299,16 +258,18 @@ def images_text(ipc: int) -> str:
     return f"{ipc} image{'' if ipc == 1 else 's'} per class"
 
 
-def ending(notes: Sequence[str], failed: Mapping[str, str], left: Sequence[str]) -> list[str]:
+def ending(notes: Sequence[str], failed: Mapping[str, str], left: Sequence[str], doubts: Sequence[Doubt] = ()) -> list[str]:
     """The last lines of Markdown of a grid's results."""
+    notes = [*notes, *(f"warning: {one}" for one in doubts)]
     lines = [*(f"- {note}" for note in notes), *([""] if notes else [])]
     lines += [f"- failed: {name}: {message}" for name, message in failed.items()]
     return lines + ([f"cells to be run yet ({len(left)}): {', '.join(left)}"] if left else [])
 
 
-def remarks(notes: Sequence[str], failed: Mapping[str, str], left: Sequence[str]) -> Iterator[str]:
+def remarks(notes: Sequence[str], failed: Mapping[str, str], left: Sequence[str], doubts: Sequence[Doubt] = ()) -> Iterator[str]:
     """The same for a terminal."""
     yield from (f"note: {note}" for note in notes)
+    yield from (f"warning: {one}" for one in doubts)
     yield from (f"failed: {name}: {message}" for name, message in failed.items())
     if left:
         yield f"cells to be run yet: {len(left)}; the same command goes on"
@@ -319,10 +280,11 @@ def _section(ipc: int, network: str, held: Held, pairs: Sequence[Pair]) -> Secti
     beside = [record.under(network) for record in held[first].values()]
     reference = {}
     for kind in REFERENCES:
-        found = [accuracies[kind].mean for accuracies in beside if accuracies[kind].known]
-        if found:
+        known = [accuracies[kind] for accuracies in beside if accuracies[kind].known]
+        if found := [one.mean for one in known]:
             # The networks of the full data are the same for all seeds: one measurement, however often it is read.
-            reference[kind] = summarise(found if kind == "random" else list(dict.fromkeys(found)))
+            measured = summarise(found if kind == "random" else list(dict.fromkeys(found)))
+            reference[kind] = replace(measured, lr_from=known[0].lr_from, lr_tried=known[0].lr_tried)
     return Section(
         ipc=ipc,
         network=network,
@@ -342,10 +304,11 @@ def _row(method: str, network: str, cells: Mapping[int, CellRecord]) -> Row:
         recipe=records[0].recipe,
         accuracy=summarise([one.distilled.mean for one in shown]),
         seeds=tuple(sorted(cells)),
-        recovery_ratio=_mean([one.distilled.mean / one.full.mean for one in shown if one.full.known and one.full.mean]),
+        recovery_ratio=mean([one.distilled.mean / one.full.mean for one in shown if one.full.known and one.full.mean]),
         cost=Cost.of(records),
         comparison={name: math.fsum(found) / len(found) for name, found in compared.items() if found},
-        skipped_share=_mean([record.skipped_share for record in records if record.skipped_share is not None]),
+        skipped_share=mean([record.skipped_share for record in records if record.skipped_share is not None]),
+        step_sizes=tuple(dict.fromkeys(one.distilled.origin for one in shown if one.distilled.lr_from)),
     )
 
 
@@ -387,11 +350,3 @@ def _networks(records: Sequence[CellRecord]) -> list[str]:
     shared = [name for name in dict.fromkeys(order) if all(name in names for names in named)]
     # Methods that were evaluated with no network in common stand side by side all the same: each with its own.
     return shared or [""]
-
-
-def _distilling(seconds: Mapping[str, float]) -> float:
-    return sum(value for name, value in seconds.items() if name not in ("experts", "evaluate"))
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None

@@ -65,6 +65,25 @@ class LazyImages(Images):
         return self.preprocessing.prepare(self.split.images(index.numpy())).to(self.device)
 
 
+class Chosen(Images):
+    """The images at some positions of others.
+
+    Args:
+        images: the others.
+        positions: int64 with shape (n,), on the CPU.
+    """
+
+    def __init__(self, images: Images, positions: Tensor) -> None:
+        self.images, self.positions = images, positions
+        self.shape, self.device = images.shape, images.device
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def fetch(self, index: Tensor) -> Tensor:
+        return self.images.fetch(self.positions[index])
+
+
 class Counted(Images):
     """So many images, which nobody fetches: for what depends on their number alone."""
 

@@ -1,5 +1,7 @@
 """Image files and folders of them, for the tests of the sources."""
 
+import struct
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -47,6 +49,17 @@ def png(pixels: np.ndarray) -> bytes:
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def deep_png(width: int, height: int, lines: bytes, bits: int = 16, kind: int = 2, more: bytes = b"") -> bytes:
+    """A PNG file, written by hand: of colour (`kind` 2), with opacity (6), grey (0), or grey with opacity (4)."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + more + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
 def load(source: Path | str, /, **keys: object) -> ImageSet:

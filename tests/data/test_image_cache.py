@@ -17,6 +17,7 @@ from PIL import Image
 from limbeck.data import image_cache
 from limbeck.data.decode import DecodedPart
 from limbeck.data.image_cache import decoded
+from limbeck.data.levels import Levels
 from limbeck.data.load import load_data
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import Failure, UsageError
@@ -32,9 +33,7 @@ def test_the_cache_is_used_again_and_follows_the_files(tmp_path: Path, cache: Pa
     root = fill(tmp_path / "set", a=5, b=5)
     decoded = []
     original = image_cache.decode_into
-    monkeypatch.setattr(
-        image_cache, "decode_into", lambda storage, crop, piece: decoded.append(len(piece[1])) or original(storage, crop, piece)
-    )
+    monkeypatch.setattr(image_cache, "decode_into", lambda *given: decoded.append(len(given[-1][1])) or original(*given))
     first = load(root)
     assert isinstance(first.train.storage, np.memmap)
     assert not first.train.storage.flags.writeable
@@ -104,11 +103,11 @@ from limbeck.data.decode import decode_into
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.progress import NoProgress
 
-def slowly(storage, crop, piece):
+def slowly(storage, crop, levels, piece):
     if piece[0] >= 128:
         print("two blocks are done", flush=True)
         time.sleep(60)
-    return decode_into(storage, crop, piece)
+    return decode_into(storage, crop, levels, piece)
 
 image_cache.decode_into = slowly
 image_cache.decoded(sorted(Path(sys.argv[1]).iterdir()), DataSettings(workers=int(sys.argv[2])), NoProgress())
@@ -130,9 +129,9 @@ def test_a_killed_run_is_gone_on_with(tmp_path: Path, cache: Path, workers: int,
     again = []
     original = image_cache.decode_into
 
-    def counted(storage: Path, crop: str, piece: tuple[int, list[Path]]) -> DecodedPart:
+    def counted(storage: Path, crop: str, levels: Levels | None, piece: tuple[int, list[Path]]) -> DecodedPart:
         again.append(piece[0])
-        return original(storage, crop, piece)
+        return original(storage, crop, levels, piece)
 
     monkeypatch.setattr(image_cache, "decode_into", counted)
     first, _ = journal.read_text().splitlines()
@@ -158,19 +157,19 @@ def test_a_block_that_does_not_match_its_checksum_is_decoded_again(
     images.flush()
     again = []
     original = image_cache.decode_into
-    monkeypatch.setattr(image_cache, "decode_into", lambda *all: again.append(all[2][0]) or original(*all))
+    monkeypatch.setattr(image_cache, "decode_into", lambda *all: again.append(all[3][0]) or original(*all))
     images = decoded(paths, ONE, NoProgress())[0]
     assert again == [64]
     np.testing.assert_array_equal(images[70, 0], np.asarray(Image.open(paths[70])))
 
 
 def test_a_folder_goes_by_what_the_images_are(tmp_path: Path, cache: Path) -> None:
-    """From the first version on, so that what users have decoded is found again."""
+    """So that what users have decoded is found again."""
     paths = pictures(tmp_path / "set", 3)
     states = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
     for sides, crop, key in ((None, "squash", []), (None, "centre", []), ((8, 9), "squash", []), ((8, 9), "centre", ["centre"])):
         decoded(paths, replace(ONE, size=sides, crop=crop), NoProgress())
-        assert (cache / "images" / fingerprint(1, sides, states, *key) / "images.npy").exists()
+        assert (cache / "images" / fingerprint(2, sides, states, *key) / "images.npy").exists()
     assert len(list((cache / "images").glob("*/images.npy"))) == 3
 
 
@@ -187,11 +186,11 @@ def test_a_changed_byte_is_found_and_mended(tmp_path: Path, cache: Path) -> None
     assert after.content == before.content
 
 
-def test_a_cache_of_an_earlier_version_is_verified_and_taken(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_was_moved_is_verified_and_taken(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = pictures(tmp_path / "set", 5)
     before = decoded(paths, ONE, NoProgress())
     (noted,) = cache.rglob("content.json")
-    noted.write_text(json.dumps({"content": before.content}))
+    os.utime(noted.parent / "images.npy")
     monkeypatch.setattr(image_cache, "_fill", lambda *_: pytest.fail("it is decoded already"))
     assert decoded(paths, ONE, NoProgress()).content == before.content
     assert json.loads(noted.read_text())["file"] == image_cache.file_state(noted.parent)
@@ -262,9 +261,9 @@ def test_what_could_not_be_read_is_tried_again(tmp_path: Path) -> None:
     assert [row for row, _, _ in decoded(paths, replace(ONE, skip_bad=True), NoProgress()).bad] == [2]
     paths[2].write_bytes(whole)
     os.utime(paths[2], ns=(state.st_atime_ns, state.st_mtime_ns))
-    images, _, bad = decoded(paths, ONE, NoProgress())
-    assert bad == []
-    np.testing.assert_array_equal(images[2, 0], np.asarray(Image.open(paths[2])))
+    found = decoded(paths, ONE, NoProgress())
+    assert found.bad == []
+    np.testing.assert_array_equal(found.images[2, 0], np.asarray(Image.open(paths[2])))
 
 
 def test_headers_are_read_no_further_than_they_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,3 +285,31 @@ def test_a_full_disk_is_told_before_it_is_too_late(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
     with pytest.raises(Failure, match=r"^decoded images need 0\.0 GB in .*LIMBECK_CACHE"):
         decoded(paths, ONE, NoProgress())
+
+
+def test_a_killed_run_goes_on_with_images_of_more_than_eight_bits(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it is killed: before it is known what is black and white, and after some blocks were decoded by that."""
+    (tmp_path / "set").mkdir()
+    values = rng.integers(500, 3000, (140, 8, 8)).astype(np.uint16)
+    values[3, 0, 0], values[135, 0, 0] = 400, 3100
+    paths = [tmp_path / "set" / f"{i:03}.png" for i in range(140)]
+    for path, value in zip(paths, values, strict=True):
+        Image.fromarray(value).save(path)
+    original, calls = image_cache.decode_into, list[int]()
+
+    def killed(*given: object) -> DecodedPart:
+        calls.append(given[3][0])  # type: ignore[index]
+        if len(calls) in (3, 6):
+            raise Failure("no electricity")
+        return original(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(image_cache, "decode_into", killed)
+    for _ in range(2):
+        with pytest.raises(Failure, match="no electricity"):
+            decoded(paths, ONE, NoProgress())
+    found = decoded(paths, ONE, NoProgress())
+    assert calls == [0, 64, 128, 128, 0, 64, 64, 128]  # three blocks, the third anew; all of them again, the second anew
+    assert found.levels == (400, 3100)
+    np.testing.assert_array_equal(found.images[:, 0], np.rint((values - 400.0) / 2700 * 255))

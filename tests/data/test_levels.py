@@ -66,14 +66,16 @@ def test_spans_are_of_finite_numbers() -> None:
 
 def test_few_levels_and_cut_numbers_are_warned_of() -> None:
     usual = [Span(100, 4000, False)] * 9
-    assert told(usual, Levels(100, 4000), 12, False, "scans").startswith("note: scans: 9 of 12 images have more than 8 bits and")
-    outlier = told([*usual, Span(0, 65535, False)], Levels(0, 65535), 10, False, "scans")
+    assert told(usual, Levels(100, 4000), 12, False)[0].startswith("note: 9 of 12 images have more than 8 bits and")
+    (outlier,) = told([*usual, Span(0, 65535, False)], Levels(0, 65535), 10, False)
     assert outlier.startswith("warning: ")
     assert outlier.endswith("a typical image has no more than 15; data.range=[100,4000] gives it all of them")
-    cut = told([*usual, Span(0, 65535, False)], Levels(100, 4000), 10, True, "scans")
+    (cut,) = told([*usual, Span(0, 65535, False)], Levels(100, 4000), 10, True)
     assert cut.startswith("warning: ")
     assert "1 of them have numbers outside, from 0 to 65535" in cut
-    assert told(usual, Levels(0, 4095), 9, True, "scans").startswith("note: ")
+    assert told(usual, Levels(0, 4095), 9, True)[0].startswith("note: ")
+    assert told([Span(0, 200, False)], Levels(0, 255), 1, False) == []
+    assert told([Span(0, 200, True)], Levels(0, 255), 1, False)
 
 
 def arrays(path: Path, **changes: np.ndarray) -> Path:

@@ -13,7 +13,6 @@ from limbeck.data import hub
 from limbeck.data.files import called
 from limbeck.data.imageset import ImageSet
 from limbeck.data.split import Split, encoded
-from limbeck.runtime.files import read_json, write_json
 
 rng = np.random.default_rng(0)
 
@@ -50,20 +49,13 @@ def test_members_by_their_shards(tmp_path: Path) -> None:
     assert made.test.name(0) == "val/0.tar: 0012.png"
 
 
-@pytest.mark.parametrize("old", [False, True])
-def test_rows_by_their_place_in_the_split(monkeypatch: pytest.MonkeyPatch, cache: Path, old: bool) -> None:
+def test_rows_by_their_place_in_the_split(monkeypatch: pytest.MonkeyPatch) -> None:
     images = rng.integers(0, 256, (90, 8, 9, 3), dtype=np.uint8)
     held: list[dict[str, Any]] = [{"image": {"bytes": png(images[i]), "path": None}, "label": i % 3} for i in range(90)]
     features = {"image": Image(), "label": ClassLabel(["a", "b", "c"])}
     library = Library({"train": Part(held[:70], features), "test": Part(held[70:], features)})
     monkeypatch.setattr(hub, "_library", lambda: library)
     made = load("hf:x", classes=("c", "a"), val_fraction=0)
-    if old:  # a cache that was made before names were kept
-        (record,) = cache.rglob("rows.json")
-        write_json(record, {key: value for key, value in read_json(record).items() if key != "positions"})
-        made = load("hf:x", classes=("c", "a"), val_fraction=0)
-        assert made.test.name(0) is None
-        return
     for split, first, part in ((made.train, 0, "train"), (made.test, 70, "test")):
         for name, pixels in found(split).items():
             assert name is not None

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from data.pictures import png
+from PIL import Image
 
 from limbeck.data import stream_cache
 from limbeck.data.settings import DataSettings
@@ -147,3 +150,33 @@ def test_sizes(cache: Path) -> None:
 def test_an_empty_stream() -> None:
     with pytest.raises(UsageError, match="holds no image of the classes that are asked for"):
         streamed(Stream("none", lambda _: []), ONE, NoProgress())
+
+
+def test_images_of_more_than_eight_bits_are_asked_for_again_when_their_range_is_known(cache: Path) -> None:
+    deep = rng.integers(500, 3000, (300, 8, 9)).astype(np.uint16)
+    deep[2, 0, 0], deep[299, 0, 0] = 400, 3100
+    mixed = files(GREY[:150]) + [png(image) for image in deep[150:]]
+    mixed[2] = png(deep[2])
+    for stop in (100, 290, None):
+        source, asked = stream(mixed, stop=stop)
+        with suppress(ConnectionResetError):
+            held = streamed(source, ONE, NoProgress())
+    assert held.levels == (400, 3100)
+    expected = np.rint((deep - 400.0) / 2700 * 255)
+    plain = [i for i in range(150) if i != 2]
+    np.testing.assert_array_equal(held.images[plain, 0], GREY[plain])
+    np.testing.assert_array_equal(held.images[[2, *range(150, 300)], 0], expected[[2, *range(150, 300)]])
+    assert held.notes[0].startswith("note: 151 of 300 images have more than 8 bits and numbers from 400 to 3100")
+    before = len(asked)
+    assert streamed(source, replace(ONE, range=(400, 3100)), NoProgress()).content == held.content
+    assert len(asked) == before
+    given = streamed(source, replace(ONE, range=4095), NoProgress())
+    assert len(asked) == before + 300  # once is enough
+    np.testing.assert_array_equal(given.images[150:, 0], np.rint(deep[150:] / 4095 * 255))
+
+
+def test_losses_of_a_stream_are_said(cache: Path) -> None:
+    clear = Image.fromarray(np.concatenate([COLOUR[0], COLOUR[0][..., :1] // 2], 2))
+    clear.save(buffer := BytesIO(), "PNG")
+    held = streamed(stream([*files(COLOUR[:170]), *[buffer.getvalue()] * 5])[0], ONE, NoProgress())
+    assert held.notes == ["warning: 5 of 175 images are transparent: laid on white (test 0, test 1, test 2, …)"]

@@ -12,7 +12,7 @@ from distilled.samples import changed
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from limbeck.distilled.plausibility import _derangements, check_fit, permutation, suspicious
+from limbeck.distilled.plausibility import _derangements, check_fit, permutation, powerless, suspicious
 from limbeck.distilled.read import ForeignOptions, read_set
 from limbeck.distilled.set import DistilledSet
 
@@ -196,3 +196,33 @@ def test_confusions_that_go_one_way_are_no_permutation() -> None:
         mixed[200 : 200 + share], mixed[450 : 450 + share] = 9, 4
         assert permutation(many, mixed, K) == found
     assert permutation(torch.zeros(5, dtype=torch.int64), torch.ones(5, dtype=torch.int64), 2) == {}
+
+
+def test_finding_nothing_says_something_only_where_it_could_have_been_found(scenes: Scenes) -> None:
+    held = real(scenes)
+    assert suspicious(held, scenes.network) == []
+    assert powerless(held, scenes.network) == ""
+
+    class Says(nn.Module):
+        def __init__(self, right: int) -> None:
+            super().__init__()
+            guesses = held.classes.clone()
+            guesses[right:] = 0
+            self.answers = one_hot(guesses, K).float()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.answers[: len(x)]
+
+    assert powerless(held, Says(len(held))) == ""
+    said = powerless(held, Says(0))
+    ten = int((held.classes == 0).sum())
+    assert (
+        said
+        == f"the network trained on the full data takes {ten} of {len(held)} images for their class, which is too little to tell"
+    )
+
+    class Broken(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.full((len(x), K), torch.nan)
+
+    assert powerless(held, Broken()) == "the network trained on the full data gives logits that are not finite"

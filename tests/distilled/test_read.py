@@ -159,7 +159,7 @@ def test_class_folders_are_matched_by_name(tmp_path: Path) -> None:
     assert held.classes.tolist() == HARD.tolist() and held.class_names == NAMES
     assert held.label_kind == "hard" and torch.equal(held.labels, torch.eye(3)[HARD])
     assert (held.syn_lr, held.metadata["method"]) == (0.01, None)
-    assert held.metadata["assumed"] == ["the step size is taken to be 0.01: no file says it"]
+    assert held.metadata["assumed"] == ["no file says the step size: it has none of its own"]
     assert read(tmp_path / "set", syn_lr=0.03).syn_lr == 0.03
     assert read(tmp_path / "set", syn_lr=0.03).metadata["assumed"] == []
 

@@ -90,8 +90,10 @@ def test_step_size_of_the_file_goes_before(tmp_path: Path) -> None:
     assert held.syn_lr == 0.02
     assert "the step size 0.02 in the file is taken, not the 0.5 that was given" in held.metadata["assumed"]
     assert read(without, syn_lr=0.5).syn_lr == 0.5
+    assert [read(with_rate).metadata.get("step_size"), read(without).metadata["step_size"]] == [None, "assumed"]
+    assert read(without, syn_lr=0.5).metadata["step_size"] == "given"
     assert read(without).syn_lr == 0.01
-    assert "the step size is taken to be 0.01: no file says it" in read(without).metadata["assumed"]
+    assert "no file says the step size: it has none of its own" in read(without).metadata["assumed"]
 
 
 def test_pixels_are_prepared_and_prepared_images_taken_as_they_are(tmp_path: Path) -> None:

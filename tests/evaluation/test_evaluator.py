@@ -19,6 +19,7 @@ from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.training import compute
 
 
@@ -60,7 +61,7 @@ def test_the_right_set_scores_and_a_permuted_one_does_not(evaluator: Evaluator) 
 
 def test_random_takes_the_best_step_size_of_the_validation_split(evaluator: Evaluator) -> None:
     result = evaluator.random(2, 1e-9)
-    assert result.lr in evaluator_module.RANDOM_RATES  # the one that is best on val is the worst on this test split
+    assert result.lr in evaluator_module.RATES  # the one that is best on val is the worst on this test split
     assert result.n == 3
     assert result.mean < 0.2  # at the step size 1e-9 it would be a third
 
@@ -99,7 +100,7 @@ def test_a_teachers_labels_do_not_look_at_the_set(evaluator: Evaluator, cache: P
 def test_without_a_validation_split_the_step_size_is_chosen_on_spare_images(evaluator: Evaluator) -> None:
     data = evaluator.data
     bare = dataclasses.replace(evaluator, data=dataclasses.replace(data, val=data.val.take(np.arange(0))))
-    assert bare.random(2, 1e-9).lr in evaluator_module.RANDOM_RATES
+    assert bare.random(2, 1e-9).lr in evaluator_module.RATES
 
 
 def test_in_workers_and_in_this_process_to_the_bit(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +157,22 @@ def test_full_is_cached_and_extended(evaluator: Evaluator, monkeypatch: pytest.M
         assert more.full() == extended
     monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path))
     assert more.full() == extended  # three at once
+
+
+def test_full_says_how_much_of_the_training_images_is_known(evaluator: Evaluator, cache: Path) -> None:
+    first = evaluator.full()
+    assert first.trained is not None and first.trained > 0.9 and first.mean < 0.1  # the test labels are wrong
+    assert (first.lr, first.lr_from) == (0.05, "given")
+    module = evaluator.full_data.teacher(lambda: evaluator.images_of("test"))
+    train = evaluator.data.train
+    logits = module(evaluator.preprocessing.prepare(train.images(np.arange(len(train)))))
+    (file,) = (cache / "full").glob("*.safetensors")
+    held = read_tensors(file)[0]
+    assert held["trained"][0] == pytest.approx((logits.argmax(1) == torch.from_numpy(train.labels)).double().mean().item())
+    write_tensors(file, {name: held[name] for name in ("theta", "logits")})  # as an earlier version left it
+    assert evaluator.full() == dataclasses.replace(first, trained=None)
+    more = dataclasses.replace(evaluator, settings=dataclasses.replace(evaluator.settings, full_seeds=3)).full()
+    assert more.values[:2] == first.values and more.trained is None
 
 
 def test_sets_of_every_size_share_the_networks_of_the_full_data(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbeck.accuracy import Accuracy
-from limbeck.evaluation.scores import Seeds, compression, lossless, ranking, recovery_ratio, robustness
+from limbeck.accuracy import Accuracies, Accuracy
+from limbeck.evaluation.scores import Doubt, Seeds, compression, doubts, joined, lossless, ranking, recovery_ratio, robustness
 from limbeck.evaluation.statistics import summarise
 from limbeck.runtime.errors import UsageError
 
@@ -20,6 +20,39 @@ def test_recovery_ratio() -> None:
     assert recovery_ratio(0.3, 0.6) == 0.5
     assert recovery_ratio(0.3, 0.0) is None
     assert recovery_ratio(0.0, 0.5) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("distilled", "random", "full", "trained", "kinds"),
+    [
+        (0.5, 0.3, 0.8, 0.99, []),
+        (0.88, 0.3, 0.8, 0.99, []),  # exactly 110 %
+        (0.881, 0.3, 0.8, 0.99, ["recovery"]),
+        (0.5, 0.8, 0.8, 0.99, []),
+        (0.5, 0.81, 0.8, 0.99, ["below random"]),
+        (0.1, 0.1, 0.1, 0.1, ["chance"]),
+        (0.3, 0.05, 0.1, None, ["chance", "recovery"]),
+        (0.3, 0.2, 0.55, 1.0, []),  # chance is a tenth: (0.55 − 0.1) is exactly half of (1 − 0.1)
+        (0.3, 0.2, 0.54, 1.0, ["learnt by heart"]),
+        (0.3, 0.2, 0.54, None, []),
+        (0.5, 0.4, 0.2, 0.9, ["below random", "recovery", "learnt by heart"]),
+    ],
+)
+def test_a_denominator_that_is_no_measure_is_said(
+    distilled: float, random: float, full: float, trained: float | None, kinds: list[str]
+) -> None:
+    parts = {"distilled": Accuracy(mean=distilled), "random": Accuracy(mean=random), "full": Accuracy(mean=full, trained=trained)}
+    found = doubts(Accuracies(**parts), 10)
+    assert [one.kind for one in found] == kinds
+    assert all(one.text.startswith("no measure: networks of the full data ") and "\n" not in one.text for one in found)
+    assert doubts(Accuracies(distilled=Accuracy(mean=0.5)), 10) == ()
+
+
+def test_doubts_of_a_kind_are_one_with_all_names() -> None:
+    one, other, third = Doubt(kind="recovery", text="a"), Doubt(kind="recovery", text="b"), Doubt(kind="chance", text="c")
+    found = joined([("x", [one]), ("y", [other, third]), ("z", [one])])
+    assert found == (Doubt(kind="recovery", text="a", where=("x", "y", "z")), Doubt(kind="chance", text="c", where=("y",)))
+    assert list(map(str, found)) == ["a (x, y and 1 more)", "c (y)"]
 
 
 def test_lossless_within_one_standard_deviation() -> None:

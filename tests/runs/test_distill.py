@@ -177,8 +177,8 @@ def test_a_run_from_before_a_key_was_known_goes_by_its_default(tmp_path: Path) -
     del held["data"]["crop"], held["eval"]["teacher"]
     file.write_text(json.dumps(held))
     assert distill(settings(outer__iterations="2"), tmp_path / "run", resume=True) == results
-    with pytest.raises(UsageError, match="data.crop"):
-        distill(settings(outer__iterations="2", data__crop="centre"), tmp_path / "run", resume=True)
+    with pytest.raises(UsageError, match=r"^eval.teacher: 'MLP' is not None"):
+        distill(settings(outer__iterations="2", eval__teacher="MLP"), tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize(

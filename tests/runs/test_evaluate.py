@@ -184,6 +184,32 @@ def test_a_sound_set_is_not_refused_and_trust_lets_a_permuted_one_pass(workspace
     assert found.accuracy.distilled.mean < 0.1  # chance is a tenth, and these labels are always wrong
 
 
+def test_a_check_without_power_says_so(workspace: Workspace, tmp_path: Path) -> None:
+    """A network that has learned next to nothing of the full data cannot tell whether labels are permuted."""
+    path = real_set(workspace, 5).save(tmp_path / "set")
+    assert [one.kind for one in evaluate(path, settings(), options=QUIET).doubts if one.kind == "labels unchecked"] == []
+    weak = settings(eval__full_epochs="1", eval__full_lr="0.0001", eval__epochs="1", eval__networks="ConvNetD2-w16,ConvNetD1-w8")
+    found = evaluate([path, path], weak, options=QUIET)
+    for one in found.sets:
+        (doubt,) = (doubt for doubt in one.doubts if doubt.kind == "labels unchecked")
+        assert doubt.text.startswith("not checked: whether labels are permuted, for the network trained on the full data takes ")
+        assert doubt.text.endswith(" of 50 images for their class, which is too little to tell")
+    held = found.to_dict()["sets"][0]["doubts"]
+    assert type(found).from_dict(found.to_dict()).sets[0].doubts == found.sets[0].doubts
+    assert {"kind", "text"} == held[-1].keys()
+    assert str(found).count("not checked: whether labels") == 1  # a line for the kind, however many sets and networks
+
+
+def test_full_data_that_lose_to_their_random_subset_are_no_measure(workspace: Workspace, tmp_path: Path) -> None:
+    path = real_set(workspace, 8).save(tmp_path / "set")
+    found = evaluate(path, settings(eval__full_epochs="1", eval__full_lr="0.0001"), options=EvaluationOptions(trust=True))
+    kinds = [one.kind for one in found.doubts]
+    assert kinds[-2:] == ["below random", "recovery"]
+    assert "no measure: networks of the full data lose to a random subset" in " ".join(str(found).split())
+    assert "no measure" in (path / "README.md").read_text() or "Evaluated later" in (path / "README.md").read_text()
+    assert [one["kind"] for one in DistilledSet.load(path).metadata["evaluations"][0]["doubts"]] == kinds
+
+
 class Small(nn.Module):
     """A user's own network."""
 
@@ -214,7 +240,9 @@ def test_other_peoples_files_are_measured_like_our_own(workspace: Workspace, tmp
     own = evaluate(held.save(tmp_path / "set"), settings(), options=QUIET)
     foreign = dataclasses.replace(EvaluationOptions().foreign, normalised="yes", labels="logits", syn_lr=0.05)
     found = evaluate(tmp_path / "theirs.pt", settings(), options=EvaluationOptions(foreign=foreign))
-    assert found.accuracy == own.accuracy
+    assert (found.accuracy.distilled.lr_from, own.accuracy.distilled.lr_from) == ("given", "own")
+    alike = dataclasses.replace(found.accuracy, distilled=dataclasses.replace(found.accuracy.distilled, lr_from="own"))
+    assert alike == own.accuracy
 
 
 @pytest.mark.parametrize("name", ["ranking", "robustness", "areas", "distances", "continual", "membership"])

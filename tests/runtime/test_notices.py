@@ -103,7 +103,7 @@ def test_images_are_named(tmp_path: Path) -> None:
     np.save(storage, np.zeros((3, 3, 8, 8), np.uint8))
     said: list[str] = []
     with gathered(said.append):
-        assert decode_into(storage, "squash", (0, paths)).bad == []
+        assert decode_into(storage, "squash", None, (0, paths)).bad == []
     (line,) = said
     assert line.startswith("warning: Corrupt EXIF data")
     assert line.endswith(f" (PIL, 3 times: {paths[0]}, {paths[1]}, …)")

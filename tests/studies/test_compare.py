@@ -23,7 +23,8 @@ from limbeck.saliency.settings import EnhanceSettings
 from limbeck.studies import table as tables_of
 from limbeck.studies.cells import Cell, CellRecord
 from limbeck.studies.compare import check_alike, has_parts
-from limbeck.studies.table import Cost, Section, Table
+from limbeck.studies.cost import Cost
+from limbeck.studies.table import Section, Table
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 NO_PARTS = DistillSettings(enhance=EnhanceSettings(weighting="none"))
