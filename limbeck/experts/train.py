@@ -89,7 +89,7 @@ class ExpertTask:
         return dataclasses.replace(
             made_with(usual_name(self.network.name), self.settings, self.augment, self.seed),
             data=self.data.fingerprint,
-            preprocessing=self.preprocessing.kind,
+            preprocessing=self.preprocessing.identity,
             num_parameters=self.network.num_parameters,
             # A network that is named is known by its name; one that was given, by what it is.
             structure=None if is_foreign(self.network.name) else self.network.structure,
@@ -286,6 +286,6 @@ def scoring_of(task: ExpertTask, material: ExpertSetup) -> Scoring:
         lr=task.settings.expert_lr,
         batch_size=task.settings.batch_size,
         augment=task.augmentation,
-        identity={"data": task.data.fingerprint, "preprocessing": task.preprocessing.kind},
+        identity={"data": task.data.fingerprint, "preprocessing": task.preprocessing.identity},
         seed=task.seed,
     )
