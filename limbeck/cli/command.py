@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from limbeck.runtime.errors import Failure, UsageError, require
+from limbeck.runtime.notices import by_kind
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -129,7 +130,7 @@ def overrides_from(arguments: argparse.Namespace, **options: str | None) -> dict
 
 def is_setting(word: str) -> bool:
     """Whether a word among others is key=value, and not the name of something."""
-    return re.match(r"[a-z_]+(\.[a-z_]+)*=", word) is not None and not Path(word).exists()
+    return re.match(r"[a-z]\w*(\.[a-z]\w*)*=", word) is not None and not Path(word).exists()
 
 
 def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
@@ -173,8 +174,7 @@ def conclude(found: Found, cells: int, show: Callable[[Found], None]) -> Found:
     """
     if found.failed:
         show(found)
-        said = "; ".join(f"{name}: {message}" for name, message in found.failed.items())
-        raise Failure(f"{len(found.failed)} of {cells} cells failed: {said}")
+        raise Failure(f"{len(found.failed)} of {cells} cells failed: {'; '.join(by_kind(found.failed))}")
     return found
 
 

@@ -16,7 +16,7 @@ Guo et al., "Towards Lossless Dataset Distillation via Difficulty-Aligned Trajec
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
 from limbeck.training.images import Images, LazyImages, TensorImages, prepare_split, sample
-from limbeck.training.train import logits_of
+from limbeck.training.train import logits_in_blocks
 
 LEAST_SYN_LR, GREATEST_SYN_LR = 1e-6, 1e38  # as `outer.syn_lr_init`
 SHOWN = 3  # classes that a warning names
@@ -106,18 +106,15 @@ class Initial:
         labels = self.voted_for(images, classes) if logits is None else logits
         return SmallSet(images, labels.clone().to(self.device), classes, self.syn_lr, kind)
 
-    def logits(self, experts: int, images: Images | None = None) -> Tensor:
-        """The logits of the first `experts` experts' last epoch for `images` (None: those of training), with shape (S, N, K)."""
-        train = prepare_split(self.data.train, self.preprocessing, self.device) if images is None else self._train
-        rows = []
-        for expert in range(experts):
-            theta = self.store().read(expert, self.last_epoch, self.device)
-            module = self.network.with_parameters(theta, lambda: sample(train))
-            rows.append(logits_of(module, train if images is None else images).cpu())
-            if not bool(rows[-1].isfinite().all()):
+    def logits(self, expert: int, images: Images) -> Iterator[Tensor]:
+        """The logits of that expert's last epoch for `images`, in blocks with shape (n, K), on the CPU."""
+        theta = self.store().read(expert, self.last_epoch, self.device)
+        module = self.network.with_parameters(theta, lambda: sample(self._train))
+        for block in logits_in_blocks(module, images):
+            if not bool(block.isfinite().all()):
                 cause = f"experts.expert_lr or experts.weight_decay is too large, or a file in {str(self.store().path)!r} is broken"
                 raise Failure(f"expert {expert} gives logits that are not finite; {cause}")
-        return torch.stack(rows)
+            yield block.cpu()
 
     @property
     def _train(self) -> Images:
@@ -125,24 +122,37 @@ class Initial:
         return LazyImages(self.data.train, self.preprocessing, self.device)
 
     def voted_for(self, images: Tensor, classes: Tensor) -> Tensor:
-        """Y of images (n, C, H, W) of those classes, with shape (n, K), on the CPU."""
-        return _voted(self.logits(self.label_experts, TensorImages(images)), classes)
+        """Y of images (n, C, H, W) of those classes, with shape (n, K), on the CPU.
 
-    def correct(self) -> tuple[Tensor, Tensor]:
-        """The positions of images that experts classify correctly, class by class, and the mean logits of those that do."""
-        logits = self.logits(self.label_experts)
+        Y_i is the mean logits of the experts that are right about image i, or of all where none is.
+        """
+        (own, total), votes = torch.zeros(2, len(images), self.data.num_classes), torch.zeros(len(images), 1)
+        for expert in range(self.label_experts):
+            logits = torch.cat(list(self.logits(expert, TensorImages(images))))
+            right = (logits.argmax(1) == classes).unsqueeze(1)
+            own, total, votes = own + logits * right, total + logits, votes + right
+        return torch.where(votes > 0, own / votes.clamp(min=1), total / self.label_experts)
+
+    def correct(self) -> Tensor:
+        """The positions of images that experts classify correctly, class by class.
+
+        Only until every class has its images are experts asked about all of the training images, and nothing but the first expert
+        that is right about an image is kept of it.
+        """
         labels = torch.from_numpy(self.data.train.labels)
-        correct = logits.argmax(2) == labels
-        chosen = []
-        for order in class_orders(self.data.train, self.data.num_classes, self.seed, "initial"):
-            right = correct[:, order]
-            # The first expert that is right about an image ranks it; images that none is right about come last.
-            rank = torch.where(right.any(0), right.int().argmax(0), len(right))
-            picked = order[rank.sort(stable=True).indices[: self.ipc]]
-            chosen.append(picked)
+        orders = class_orders(self.data.train, self.data.num_classes, self.seed, "initial")
+        images = prepare_split(self.data.train, self.preprocessing, self.device)
+        none = self.label_experts  # images that no expert is right about come last
+        first = torch.full((len(labels),), none)
+        for expert in range(self.label_experts):
+            right = torch.cat([block.argmax(1) for block in self.logits(expert, images)]) == labels
+            first[right & (first == none)] = expert
+            if all(int((first[order] < none).sum()) >= self.ipc for order in orders):
+                break
+        chosen = [order[first[order].sort(stable=True).indices[: self.ipc]] for order in orders]
         index = torch.cat(chosen)
-        self._say_unknown(~correct[:, index].any(0), labels[index])
-        return index, _voted(logits[:, index], labels[index])
+        self._say_unknown(first[index] == none, labels[index])
+        return index
 
     def _say_unknown(self, unknown: Tensor, classes: Tensor) -> None:
         """Say of how many of the images chosen, bools (n,), no expert knows the class, and which classes have most of them."""
@@ -177,8 +187,7 @@ class Correct(Initialisation):
     """Real images that experts classify correctly."""
 
     def __call__(self, initial: Initial, kind: Kind) -> SmallSet:
-        chosen, logits = initial.correct()
-        return initial.labelled(initial.prepared(chosen), kind, logits)
+        return initial.labelled(initial.prepared(initial.correct()), kind)
 
     def reads_experts(self, kind: Kind) -> bool:
         return True
@@ -189,9 +198,9 @@ class Real(Initialisation):
     """Random real images; the logits are one expert's."""
 
     def __call__(self, initial: Initial, kind: Kind) -> SmallSet:
-        chosen = initial.real()
-        logits = initial.logits(1)[0, chosen] if kind == "logits" else None
-        return initial.labelled(initial.prepared(chosen), kind, logits)
+        images = initial.prepared(initial.real())
+        logits = torch.cat(list(initial.logits(0, TensorImages(images)))) if kind == "logits" else None
+        return initial.labelled(images, kind, logits)
 
 
 @dataclass(frozen=True)
@@ -200,11 +209,12 @@ class Noise(Initialisation):
 
     def __call__(self, initial: Initial, kind: Kind) -> SmallSet:
         k, ipc = initial.data.num_classes, initial.ipc
-        logits = initial.correct()[1].view(k, ipc, -1) if kind == "logits" else None
         draws = generator(initial.seed, "initial noise")
         images = torch.randn((k * ipc, *initial.data.shape), generator=draws).to(initial.device)
-        means = None if logits is None else logits.mean(1, keepdim=True).expand(-1, ipc, -1).flatten(0, 1)
-        return initial.labelled(images, kind, means)
+        if kind == "hard":
+            return initial.labelled(images, kind)
+        logits = initial.labelled(initial.prepared(initial.correct()), kind).labels.view(k, ipc, -1)
+        return initial.labelled(images, kind, logits.mean(1, keepdim=True).expand(-1, ipc, -1).flatten(0, 1))
 
 
 @dataclass(frozen=True)
@@ -237,13 +247,6 @@ class Continued(Initialisation):
 
 
 INITIALISATIONS: dict[str, Initialisation] = {"correct": Correct(), "real": Real(), "noise": Noise(), "centre": Centre()}
-
-
-def _voted(logits: Tensor, classes: Tensor) -> Tensor:
-    """The mean logits, with shape (n, K), of the experts that are right about an image, or of all where none is; of (S, n, K)."""
-    votes = logits.argmax(2) == classes
-    votes = torch.where(votes.any(0), votes, torch.ones_like(votes)).unsqueeze(2)  # no vote at all would be 0/0: NaN
-    return (logits * votes).sum(0) / votes.sum(0)
 
 
 def read_start(path: Path, ipc: int, syn_lr: float, data: ImageSet, preprocessing: Preprocessing) -> tuple[DistilledSet, list[str]]:

@@ -23,10 +23,11 @@ from torch import Tensor
 from limbeck.experts.blocks import blocks_of, text_of, write_block
 from limbeck.experts.files import Job, Shelf
 from limbeck.experts.settings import ExpertSettings
+from limbeck.networks.names import usual_name
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import read_json, write_json
-from limbeck.runtime.fingerprint import encodable, fingerprint, plain
+from limbeck.runtime.fingerprint import array_fingerprint, encodable, fingerprint, plain
 from limbeck.runtime.records import Record
 
 FORMAT = 2
@@ -167,6 +168,15 @@ class TrajectoryStore:
     def imported(self) -> bool:
         """Whether the checkpoints come from elsewhere, so that none can be added by training."""
         return "imported" in self.metadata
+
+    @property
+    def content(self) -> str:
+        """Sixteen hexadecimal digits that identify the trajectories, wherever they lie and however exactly they are kept."""
+        if self.imported:  # nothing is known of how they were trained, and none is ever added
+            first = self.experts[0]
+            return array_fingerprint(*(self.read(first, epoch).numpy() for epoch in self.held(first)[-1:]))
+        known = {key: value for key, value in self.metadata.items() if key not in ("format", "about")}
+        return fingerprint({**known, "network": usual_name(str(known.get("network")))})
 
     def shelf(self, expert: int) -> Shelf:
         """The files of an expert."""

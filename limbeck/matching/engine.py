@@ -22,7 +22,7 @@ from limbeck.matching.settings import EngineSettings, Precision
 from limbeck.matching.steps import StudentStep
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_lanes, automatic_micro_batch, largest_activation
-from limbeck.runtime.devices import SLOW_BF16, fast_bf16, has_values, on_gpu, resolve_device
+from limbeck.runtime.devices import WITHOUT_BF16, fast_bf16, has_values, on_gpu, resolve_device, slow_bf16
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.lanes import lanes
 from limbeck.runtime.memory import free_memory, measure
@@ -34,7 +34,6 @@ from limbeck.training.gradient import Loss
 COMPILE_FROM_STEPS = 5000
 # Bytes that kept steps may take where no budget is given: about as much as PyTorch itself.
 SMALL = 256 * 2**20
-WITHOUT = "which has no instructions for bf16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +96,16 @@ def check_engine(settings: EngineSettings, network: FlatNetwork, device: torch.d
     whole = settings.micro_batch == "auto" or not network.has_batch_norm
     accepted = f"auto: batch norm takes its statistics from the whole batch, and {network.name} has it"
     require(whole, "engine.micro_batch", settings.micro_batch, accepted)
-    if settings.precision != "bf16" or fast_bf16(device):
+    if settings.precision != "bf16" or not (taken := slow_bf16(device)):
         return []
-    return [f"warning: engine.precision=bf16: its convolutions take {SLOW_BF16} as long as fp32's on this processor, {WITHOUT}"]
+    return [f"warning: engine.precision=bf16: its convolutions take {taken} as long as fp32's on this processor"]
 
 
 def check_recipe(recipe: str, settings: EngineSettings) -> None:
     """Raise `UsageError` where a recipe asks for bf16 on a device that has no instructions for it, and the user does not."""
-    if settings.precision == "bf16" and not fast_bf16(resolve_device(settings.device)):
-        slow = f"fp32: recipe {recipe} asks for it, and here bf16 takes {SLOW_BF16} as long, on a processor {WITHOUT}"
+    if settings.precision == "bf16" and slow_bf16(resolve_device(settings.device)) == WITHOUT_BF16:
+        without = "on a processor which has no instructions for bf16"
+        slow = f"fp32: recipe {recipe} asks for it, and here bf16 takes {WITHOUT_BF16} as long, {without}"
         raise UsageError(f"engine.precision: 'bf16' is not {slow}; engine.precision=fp32, or =bf16 for all that, says which")
 
 

@@ -117,7 +117,7 @@ class EngineSettings(Checked):
         micro_batch: images that a step differentiates at a time; `auto` lets their largest activation fit the cache of a CPU,
             and the memory; batch norm needs whole batches.
         precision: of convolutions and matrix products in student steps: `fp32`, `tf32` (on CUDA only) or `bf16`; `auto` takes
-            bf16 where the processor has instructions for it, and fp32 elsewhere.
+            bf16 where the device multiplies it faster than fp32, and fp32 elsewhere.
         compile: whether the step is compiled; `auto` compiles where it pays and a compiler is found. `unroll` never is.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, …
     """

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ from limbeck.runtime.progress import NoProgress, Progress, Stage
 LEAST_SYN_LR = 1e-6
 # A second walk back costs about 0.7 of an iteration: once in fifty is 1.4 % of the time.
 COMPARE_EVERY = 50
+# A snapshot that is neither the first nor the best is there to be looked at, and holds at most so many bytes of X.
+LOOKED_AT = 8 * 2**20
 
 Evaluate = Callable[[Tensor, Tensor, float], Accuracy | None]
 
@@ -120,17 +123,27 @@ class OuterLoop:
         with self.progress.stage("distil", self.settings.iterations, state.iteration) as stage:
             while state.iteration < self.settings.iterations:
                 if state.iteration % self.settings.checkpoint_every == 0:
-                    state.save(self.checkpoint)
+                    self._save(state)
                 if state.iteration % self.every == 0:
                     self._evaluate(state, metrics)
                 self._iterate(state, metrics, stage)
-            state.save(self.checkpoint)
+            self._save(state)
             self._evaluate(state, metrics)
         return state
 
     def snapshot(self, iteration: int) -> Path:
         """The place of the snapshot of that iteration."""
         return self.folder / "snapshots" / f"iteration-{iteration:06d}.safetensors"
+
+    def _save(self, state: OuterState) -> None:
+        """Write the checkpoint, and leave of snapshots what is needed: it knows the best, so that no older one is gone back to."""
+        state.save(self.checkpoint)
+        needed = {self.snapshot(0), *([self.snapshot(state.best.iteration)] if state.best else [])}
+        if 4 * state.images.numel() > LOOKED_AT:
+            for path in set((self.folder / "snapshots").glob("iteration-*.safetensors")) - needed:
+                tensors, header = read_tensors(path)
+                if "positions" not in header:
+                    write_tensors(path, *thinned(tensors, header))
 
     def best(self, state: OuterState, start: SmallSet) -> SmallSet:
         """What has become of `start`: X, Y and η of the best evaluation."""
@@ -210,7 +223,8 @@ class OuterLoop:
         tensors = {"X": state.average, "Y": state.labels, "syn_lr": state.syn_lr, "weights": state.weights}
         tensors["maps"] = self.enhancement.maps(state.average, state.iteration)
         header = {"iteration": state.iteration, "accuracy": found, "kept_share": state.kept_share, "loss": state.last_loss}
-        write_tensors(self.snapshot(state.iteration), tensors, header)
+        path, written = self.snapshot(state.iteration), (tensors, header)
+        write_tensors(path, *(written if best or state.iteration == 0 else thinned(*written)))
         metrics.append(kind="evaluation", iteration=state.iteration, accuracy=found, best=best)
         if self.callbacks:
             # Copies, because the loop goes on in place.
@@ -218,6 +232,20 @@ class OuterLoop:
             rest = (tensors["maps"], f, accuracy, best, state.last_loss, state.skipped)
             for callback in self.callbacks:
                 callback(Snapshot(state.iteration, x, y, state.syn_lr.item(), *rest))
+
+
+def thinned(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+    """The tensors and header of a snapshot with images, labels and maps of so many images, evenly, that X has `LOOKED_AT` bytes.
+
+    `positions` in the header says which; a snapshot that has no more stays as it is.
+    """
+    images = tensors["X"]
+    count = max(1, LOOKED_AT // (4 * images[0].numel()))
+    if count >= len(images):
+        return tensors, header
+    index = torch.arange(count) * len(images) // count
+    few = {name: tensors[name][index.to(images.device)] for name in ("X", "Y", "maps")}
+    return few | {"syn_lr": tensors["syn_lr"]}, {**header, "positions": index.tolist()}
 
 
 def _check_shapes(gradients: Gradients, state: OuterState) -> None:

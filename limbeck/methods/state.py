@@ -67,8 +67,12 @@ class OuterState:
         return cls(images.clone(), labels.clone(), eta, *zeros, images.clone(), weights, objective)
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint, atomically."""
+        """Write the checkpoint, atomically; what is X itself, or has no effect, is not written."""
         tensors = {name: getattr(self, name) for name in _TENSORS}
+        if self.average is self.images:
+            del tensors["average"]
+        if bool((self.weights == 1).all()):
+            del tensors["weights"]
         tensors |= {f"objective.{name}": value for name, value in self.objective.items()}
         plain = ("iteration", "skipped", "best", "kept_share", "last_loss")
         write_tensors(path, tensors, {name: getattr(self, name) for name in plain})
@@ -83,6 +87,8 @@ class OuterState:
         try:
             tensors, plain = read_tensors(path, str(device))
             plain["best"] = Best.from_dict(plain["best"]) if plain["best"] else None
+            tensors.setdefault("average", tensors["images"])
+            tensors.setdefault("weights", torch.ones_like(tensors["images"][:, :1]))
             objective = {name.removeprefix("objective."): one for name, one in tensors.items() if name.startswith("objective.")}
             values: dict[str, Any] = {name: tensors[name] for name in _TENSORS} | plain
             return cls(**values, objective=objective)

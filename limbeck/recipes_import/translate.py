@@ -34,6 +34,7 @@ from limbeck.recipes_import.names import (
     INITS,
     NAMES,
     NETWORK,
+    NORMALISED,
     OF_EXPERTS,
     PARTS,
     PRIVATE,
@@ -200,6 +201,8 @@ class _Translation:
             self.notes.append(f"data.source: {values['data.source']!r} is to be the path where {name} lies")
         if name in FIXED:
             values["data.size"] = FIXED[name]
+        if name in NORMALISED:
+            values["data.normalise"] = NORMALISED[name]
 
     def _network(self, values: dict[str, Any]) -> None:
         name = str(self.all["model"])
@@ -267,6 +270,8 @@ class _Translation:
         if self.kind == "edf":
             values["enhance.cam"] = "smooth_gradcam_pp"
             self.notes.append("maps are those of the first expert, not of an ImageNet ResNet-18")
+        if not self.experts_only:
+            values["match.small_chunk"] = "first"  # of a permutation's list of chunks they take the last, the small one, first
         if self.kind in ("pad", "edf"):
             values.setdefault("match.drop_ratio", 0.0)
         if self.kind == "pad":

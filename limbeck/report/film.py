@@ -1,5 +1,6 @@
 """The snapshots of a run as a film: for each a sheet of tiles, and one of its activation maps to lay over them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,19 +87,24 @@ def film(run: Run) -> Film | None:
     """The snapshots of a run; None where there are none."""
     if not run.snapshots:
         return None
-    first, _ = read_tensors(run.snapshots[0].path)
+    first, header = read_tensors(run.snapshots[0].path)
     count, channels, *sides = first["X"].shape
+    count = len(run.distilled) if run.distilled is not None else max(count, 1 + max(header.get("positions", [0])))
     size = within(sides[0], sides[1], LARGEST_TILE)
     names, classes = _classes(run, count, first["Y"].shape[1])
     tile = channels * size[0] * size[1]
     # Where one image of each class would be too much for every snapshot, there are fewer snapshots, then fewer classes.
     frames = _spread(run, max(FEWEST_FRAMES, min(MOST_FRAMES, BUDGET // (len(names) * tile))))
-    shown = choose(classes, names, tile * len(frames))
-    positions = tuple(i for row in shown.positions for i in row)
+    kept = _kept(frames, count)
+    present, of_kept = np.unique(classes[kept], return_inverse=True)
+    shown = choose(of_kept, [names[k] for k in present], tile * len(frames))
+    positions = tuple(int(kept[i]) for row in shown.positions for i in row)
     sheet = Sheet(positions, size, columns=max(1, round(len(positions) ** 0.5)))
     preprocessing = run.distilled.preprocessing if run.distilled is not None else None
     pictures = tuple(_frame(snapshot, sheet, preprocessing, run.best_iteration) for snapshot in frames)
     notes = [shown.note]
+    if len(kept) < count:
+        notes.append(f"Snapshots on the way keep {len(kept)} of {count} images.")
     if len(frames) < len(run.snapshots):
         notes.append(f"Shown are {len(frames)} of {len(run.snapshots)} snapshots.")
     if preprocessing is None:
@@ -121,6 +127,12 @@ def _classes(run: Run, count: int, num_classes: int) -> tuple[tuple[str, ...], n
     return names, np.arange(count) * num_classes // count  # a run keeps its images in the order of their classes
 
 
+def _kept(frames: Sequence[Snapshot], count: int) -> np.ndarray:
+    """Which of `count` images all of these snapshots have, in order: large ones that are only looked at have few."""
+    common = set(range(count)).intersection(*(snapshot.header.get("positions", range(count)) for snapshot in frames))
+    return np.array(sorted(common))
+
+
 def _spread(run: Run, most: int) -> list[Snapshot]:
     """At most `most` snapshots, evenly, the first, the last and the best among them."""
     last = len(run.snapshots) - 1
@@ -133,8 +145,9 @@ def _spread(run: Run, most: int) -> list[Snapshot]:
 
 
 def _frame(snapshot: Snapshot, sheet: Sheet, preprocessing: Preprocessing | None, best: int | None) -> Frame:
-    tensors, _ = read_tensors(snapshot.path)
-    chosen = torch.tensor(sheet.positions)
+    tensors, header = read_tensors(snapshot.path)
+    place = {position: row for row, position in enumerate(header.get("positions", range(len(tensors["X"]))))}
+    chosen = torch.tensor([place[position] for position in sheet.positions])
     pixels = preprocessing.inverse(tensors["X"][chosen].float()) if preprocessing is not None else _stretched(tensors["X"])[chosen]
     tiles = [resized(levels, sheet.size) for levels in quantise(pixels.nan_to_num())]
     maps = tensors.get("maps")

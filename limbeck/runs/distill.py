@@ -30,7 +30,7 @@ from limbeck.runs.record import Rates, across, final_seeds, measure, networks_of
 from limbeck.runs.results import ExpertsUsed, RunResult
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
-from limbeck.runtime.devices import environment, repeatable
+from limbeck.runtime.devices import environment, repeatable, same_device
 from limbeck.runtime.errors import require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json
@@ -113,12 +113,13 @@ def distill(
     workspace.check()
     with alone(output):
         folder = RunFolder(output, settings, resume)
-        folder.open(workspace.data.fingerprint, workspace.network)
+        for note in folder.open(workspace.data.fingerprint, workspace.network):
+            workspace.progress.say(note)
         if workspace.start is not None:
             folder.hold_start(content_of(workspace.start))
         resolved = folder.state.resolved
         here, accepted = str(workspace.device), f"{resolved.device!r}, where the run was started"
-        require(here == resolved.device, "engine.device", here, accepted)
+        require(same_device(here, resolved.device), "engine.device", here, accepted)
         repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
         if folder.results_file.exists():
             return own_json(folder.results_file, RunResult.from_dict)
@@ -193,7 +194,8 @@ def _distilled(
     settings, engine = workspace.settings, None
     if workspace.needs_experts:
         with folder.stage("experts"):
-            workspace.experts  # noqa: B018 (trained now, that their time counts here)
+            store = workspace.experts  # trained now, that their time counts here
+        folder.hold_experts(store.content)
     with folder.stage("initial"):
         start = workspace.initial()
     if workspace.method.steps:

@@ -14,6 +14,7 @@ from torch import nn
 
 from limbeck.accuracy import Comparison
 from limbeck.data.imageset import ImageSet
+from limbeck.distilled.initial import content_of
 from limbeck.distilled.plausibility import check_fit, powerless, suspicious
 from limbeck.distilled.read import STEP_SIZE, SYN_LR, ForeignOptions, read_set
 from limbeck.distilled.set import DistilledSet
@@ -32,7 +33,7 @@ from limbeck.runs.record import Measured, Rates, final_seeds, measure, networks_
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError, require
-from limbeck.runtime.fingerprint import fingerprint, plain
+from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.kept import cache_root, lock
 from limbeck.runtime.progress import NoProgress, Progress
 
@@ -127,6 +128,7 @@ class _Set:
         path: where it lies, if it does.
         held: the set; its η is a number even where nobody has said one.
         notes: what a reader must know.
+        augmented_alike: whether it is evaluated with the augmentation that it was distilled with, as far as is known.
         evaluators: by network.
         rates: likewise, the step sizes of the set and of the random images beside it.
         unchecked: what could not be told of its labels, by network.
@@ -136,6 +138,7 @@ class _Set:
     path: Path | None
     held: DistilledSet
     notes: list[str]
+    augmented_alike: bool
     evaluators: dict[str, Evaluator] = field(default_factory=dict)
     rates: dict[str, Rates] = field(default_factory=dict)
     unchecked: dict[str, Doubt] = field(default_factory=dict)
@@ -150,8 +153,8 @@ class _Set:
             path, name = Path(entry), str(entry)
             entry = read_set(path, data, preprocessing, options=options.foreign)
         notes = [*entry.metadata.get("assumed", ()), *check_fit(entry, data, preprocessing), *_other_levels(entry, data)]
-        notes += _other_augmentation(entry, workspace.settings)
-        return cls(name, path, entry, notes)
+        other = _other_augmentation(entry, workspace.settings)
+        return cls(name, path, entry, [*notes, *other], not other)
 
     @property
     def origin(self) -> str:
@@ -168,7 +171,7 @@ class _Set:
         known = self.held.metadata.get("evaluation") or {}, self.held.metadata.get("settings") or {}
         home = next((name for one in known if isinstance(name := one.get("network"), str) and name), first)
         for network, evaluator in self.evaluators.items():
-            own = evaluator.own_step_size(self.small, home, self.origin)
+            own = evaluator.own_step_size(self.small, home, self.origin) if self.augmented_alike else None
             self.rates[network] = Rates.of(evaluator, self.small, own, progress)
 
     def evaluator(self, workspace: Workspace, network: FlatNetwork) -> Evaluator:
@@ -196,7 +199,7 @@ class _Set:
         s, evaluator = workspace.settings, self.evaluators[network]
         if self.path is None or self.held.views is not None or not s.view_labels.store or not asks(evaluator.protocol):
             return
-        place = cache_root() / "views" / f"{fingerprint(str(self.path.resolve()))}.safetensors"
+        place = cache_root() / "views" / f"{content_of(self.held)}.safetensors"
         with lock(place):
             views = evaluator.label_views(self.held.set, place, s.view_labels, workspace.progress)
             if options.keep:

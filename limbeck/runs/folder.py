@@ -1,21 +1,23 @@
 """The folder of one run: what it was asked for, what was decided, and whether a second start may go on with it."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import torch
 from filelock import Timeout
 
+from limbeck.distilled.settings import STARTS
 from limbeck.methods.registry import method_of
 from limbeck.networks.convnet import PADDED, ConvNet
 from limbeck.networks.flat import FlatNetwork
+from limbeck.networks.names import same_network
 from limbeck.runs.flat_settings import FlatSettings
+from limbeck.runs.identity import effect_of, effects
 from limbeck.runs.settings import DistillSettings, flat
-from limbeck.runs.unread import idle_keys
 from limbeck.runs.workspace import Resolved, resolve
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
@@ -24,12 +26,6 @@ from limbeck.runtime.memory import peak_memory
 from limbeck.runtime.records import Record
 
 T = TypeVar("T")
-
-# Keys that no result before the final evaluation depends on: a resumed run may change them, as it may what its method never reads.
-LATE_KEYS = {"output", "data.root", "data.workers", "eval.seeds", "eval.networks", "eval.random_lr"} | {
-    f"eval.full_{name}" for name in ("epochs", "seeds", "lr", "batch_size")
-}
-
 
 NUMERICS = 2  # raised when a version computes other figures from the same settings
 
@@ -43,6 +39,7 @@ class State(Record):
         resolved: what was decided automatically.
         stages: seconds of every stage, over all starts of the run.
         init: the content of the set that the run started from.
+        experts: that of the experts.
         cpu_seconds: of the CPU that this process took for every stage, all threads together, over all starts of the run.
         peak_memory: bytes: the most until the end of every stage, of the process or, on CUDA, of its tensors on the device.
         numerics: `NUMERICS` of the version that started the run.
@@ -52,11 +49,12 @@ class State(Record):
     resolved: Resolved
     stages: Mapping[str, float] = field(default_factory=dict)
     init: str | None = None
+    experts: str | None = None
     cpu_seconds: Mapping[str, float] = field(default_factory=dict)
     peak_memory: Mapping[str, int] = field(default_factory=dict)
     numerics: int = 1
 
-    LEFT_OUT: ClassVar = ("init", "cpu_seconds", "peak_memory")
+    LEFT_OUT: ClassVar = ("init", "experts", "cpu_seconds", "peak_memory")
 
 
 class RunFolder:
@@ -92,31 +90,60 @@ class RunFolder:
         if not self.settings_file.exists():
             raise UsageError(f"output: {str(self.path)!r} is not the folder of a run that could be resumed")
         different = self._differences()
-        free = LATE_KEYS.union(idle_keys(self.settings, [key for key, _, _ in different]))
+        found = effects((key for key, _, _ in different), self.settings)
         for key, asked, held in different:
-            if key not in free:
+            if found[key] == "result" or (found[key] == "content" and not self._may_be(key, asked, held)):
                 raise UsageError(f"{key}: {asked!r} is not {held!r}, which the run in {str(self.path)!r} was started with")
+
+    def _may_be(self, key: str, asked: Any, held: Any) -> bool:
+        """Whether two values can stand for the same, as far as that is known before anything is loaded."""
+        if key == "network":
+            return same_network(asked, held)
+        if key == "init":  # two sets, and no way to make one
+            return asked not in STARTS and held not in STARTS
+        if key == "engine.micro_batch":
+            decided = self.state.resolved.engine
+            return asked == "auto" or decided is None or decided.micro_batch == asked
+        return True
 
     def _differences(self) -> list[tuple[str, Any, Any]]:
         # A run that was begun before a key was known went by that key's default.
         found = FlatSettings(own_json(self.settings_file, flat))
         return sorted(FlatSettings.of(self.settings).differences(found))
 
-    def open(self, data: str, network: FlatNetwork) -> None:
+    def open(self, data: str, network: FlatNetwork) -> list[str]:
         """Write the settings and the decisions, or refuse to resume on images of another fingerprint than `data`, or what an
         earlier version started that computed otherwise.
+
+        Returns:
+            What a user should hear about settings that are others now, a sentence each.
         """
         if not self._begun():
             write_json(self.settings_file, self.settings)
             write_json(self.state_file, State(data, resolve(self.settings), numerics=NUMERICS))
-        elif self._differences():  # in keys that only the final evaluation reads: it is made again
-            write_json(self.settings_file, self.settings)
-            self.results_file.unlink(missing_ok=True)
+        different, notes = self._differences(), list[str]()
         if self.state.data != data:
-            source = self.settings.data.source
-            raise UsageError(f"data.source: the images of {source!r} have changed since the run in {str(self.path)!r} was started")
+            self._refuse_images(different)
+        if different:
+            found = effects((key for key, _, _ in different), self.settings)
+            write_json(self.settings_file, self.settings)
+            if "late" in found.values():  # the final evaluation is made again
+                self.results_file.unlink(missing_ok=True)
+            if "engine.memory" in found and self.state.resolved.engine is not None:
+                notes.append("note: engine.memory: how the engine works was decided when the run was started, and stays so")
         if self.state.numerics < 2 and not self.results_file.exists():
             self._refuse_first(network)
+        return notes
+
+    def _refuse_images(self, different: Sequence[tuple[str, Any, Any]]) -> NoReturn:
+        """Refuse other images, by the keys that may make them others, the source first."""
+        began = f"since the run in {str(self.path)!r} was started"
+        own = [one for one in different if one[0].startswith("data.") and effect_of(one[0], self.settings) == "content"]
+        own.sort(key=lambda one: one[0] != "data.source")
+        if not own:
+            raise UsageError(f"data.source: the images of {self.settings.data.source!r} have changed {began}")
+        said = ", ".join(f"{key} {asked!r} instead of {held!r}" for key, asked, held in own)
+        raise UsageError(f"{own[0][0]}: the images have changed {began}, with {said}")
 
     def _refuse_first(self, network: FlatNetwork) -> None:
         """Refuse what the first version computed otherwise."""
@@ -141,6 +168,13 @@ class RunFolder:
             init = self.settings.init
             raise UsageError(f"init: the set in {init!r} has changed since the run in {str(self.path)!r} was started")
         self.note(init=content)
+
+    def hold_experts(self, content: str) -> None:
+        """Note what the experts are, or refuse to go on with others, wherever they lie."""
+        if self.state.experts not in (None, content):
+            place = self.settings.experts.store
+            raise UsageError(f"experts.store: the experts in {place!r} are not those that the run in {str(self.path)!r} began with")
+        self.note(experts=content)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from limbeck.runtime.errors import require
 
-# What convolutions in bf16 take there of the time of single precision, measured on AVX2.
-SLOW_BF16 = "10 to 30 times"
+# What convolutions in bf16 take of the time of single precision, measured: on AVX2, and on an Intel Xeon with AVX-512's
+# instructions for bf16 and no AMX (family 6, model 207), which multiplies pairs at half of the rate of single numbers.
+WITHOUT_BF16, HALF_RATE_BF16 = "10 to 30 times", "about twice"
 STAND_IN = torch.device("meta")
 STAND_IN_MEMORY = 24 * 2**30  # bytes that the stand-in says it has: a usual card's
 
@@ -38,6 +39,12 @@ def resolve_device(name: str) -> torch.device:
         present = False
     require(present, "engine.device", name, "auto, cpu or a CUDA device that is present here")
     return device
+
+
+def same_device(one: str, other: str) -> bool:
+    """Whether two names mean one device: `cuda` is `cuda:0`."""
+    a, b = torch.device(one), torch.device(other)
+    return (a.type, a.index or 0) == (b.type, b.index or 0)
 
 
 def on_gpu(device: torch.device) -> bool:
@@ -102,17 +109,24 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Whether the device has instructions for products in bf16, which make them faster than in single precision."""
+    """Whether products in bf16 are faster than in single precision on the device."""
+    return not slow_bf16(device)
+
+
+def slow_bf16(device: torch.device) -> str:
+    """What convolutions in bf16 take of the time of single precision, in words; empty where they are faster."""
     if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
+        return "" if torch.cuda.get_device_capability(device)[0] >= 8 else WITHOUT_BF16
     if not has_values(device):
-        return True
+        return ""
     # What is allowed counts, not only what the processor has: the variables are how a machine is made to work as an older one.
     capped = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
     allowed = capped in ("", "ALL", "DEFAULT") or any(word in capped for word in ("BF16", "FP16", "AMX", "AVX10"))
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    found = any(value for name, value in able.items() if name.endswith("bf16"))
-    return found and allowed and torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
+    found = {name for name, value in able.items() if name.endswith("bf16") and value}
+    if not (found and allowed) or torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2"):
+        return WITHOUT_BF16
+    return HALF_RATE_BF16 if found == {"avx512_bf16"} and "intel" in str(able.get("cpu_name", "")).lower() else ""
 
 
 def device_to_plan(name: str) -> torch.device:

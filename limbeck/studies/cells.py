@@ -6,6 +6,7 @@ finished.
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import Any, ClassVar
 from typing_extensions import Self
 
 from limbeck.accuracy import Accuracies
+from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.scores import Doubt, joined
 from limbeck.methods.registry import method_of
 from limbeck.runs.flat_settings import FlatSettings
+from limbeck.runs.identity import NONE, effects, same_place
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_json, write_json
@@ -200,7 +203,11 @@ class CellFolder:
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise UsageError(f"output: {str(path)!r} is no result of a cell; delete it, and it is measured again") from error
         before, now = held.settings, cell.changed
-        for key, *values in sorted(before.differences(now)):
+        different = sorted(before.differences(now))
+        found = effects((key for key, *_ in different), cell.settings)
+        for key, *values in different:
+            if found[key] == "none" or (found[key] == "content" and _stands_for_the_same(key, values, held, cell)):
+                continue
             pairs = zip((before, now), values, strict=True)
             was, asked = (repr(value) if key in row.keys else "the default" for row, value in pairs)
             raise UsageError(f"output: {str(path)!r} was measured with {key} {was}, not {asked}; name another folder with --output")
@@ -238,6 +245,41 @@ class CellFolder:
                 (self.path / folder).rmdir()
 
 
+def _stands_for_the_same(key: str, values: Sequence[Any], held: CellRecord, cell: Cell) -> bool:
+    """Whether the two values of a key whose content counts mean the same: the images that the cell was measured on, one place."""
+    if key.startswith("data."):
+        return held.data.get("fingerprint") == _images_of(cell)
+    if key == "network":
+        from limbeck.networks.names import same_network
+
+        return same_network(*values)
+    if key == "engine.device":
+        from limbeck.runtime.devices import resolve_device, same_device
+
+        with suppress(UsageError):
+            return same_device(*(str(resolve_device(value)) for value in values))
+        return False
+    return same_place(*values)
+
+
+_images: dict[str, str | None] = {}  # fingerprints by what determines them
+
+
+def _images_of(cell: Cell) -> str | None:
+    """The fingerprint of the images that a cell asks for; None where there are none."""
+    protocol = resolve_protocol(cell.settings.eval)
+    key = fingerprint(encodable([cell.settings.data, protocol.validation]))
+    if key not in _images:
+        from limbeck.runs.workspace import Workspace
+        from limbeck.runtime.progress import NoProgress
+
+        try:
+            _images[key] = Workspace(cell.settings, NoProgress()).data.fingerprint
+        except UsageError:
+            _images[key] = None
+    return _images[key]
+
+
 def comparison(metrics: Path) -> dict[str, float]:
     """Means over a run of what it noted about its gradient beside the one without criterion and weights; empty where nothing."""
     rows = [row for row in read_metrics(metrics) if row.get("kind") == "comparison"]
@@ -267,10 +309,10 @@ def take_over(cells: Sequence[Cell], source: Path, folder: Path) -> list[str]:
     if not (source / "cells").is_dir():
         raise UsageError(f"--reuse: {str(source)!r} has no folder cells/, which every grid's has")
     records = (_readable(path) for path in sorted((source / "cells").glob("*.json")))
-    held = {fingerprint(record.settings): record for record in records if record is not None}
+    held = {fingerprint(record.settings.changed(NONE)): record for record in records if record is not None}
     own, taken = CellFolder(folder), []
     for cell in cells:
-        found = held.get(fingerprint(cell.changed))
+        found = held.get(fingerprint(cell.changed.changed(NONE)))
         if found is None or own.result_file(cell).exists():
             continue
         try:

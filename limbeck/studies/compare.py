@@ -17,6 +17,7 @@ from limbeck.methods.method import Method
 from limbeck.methods.registry import METHODS, method_of
 from limbeck.recipes import load_recipe, parse_overrides, recipe_names
 from limbeck.runs.api import loaded, settings_of
+from limbeck.runs.identity import NONE, same_place
 from limbeck.runs.settings import DistillSettings, dotted, value_of
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import Failure, UsageError, require
@@ -34,7 +35,7 @@ OWN_KEYS = {"ipc": "--ipc", "seed": "--seeds", "output": "--output"}
 # What must agree, or figures would answer different questions; and what should, or they answer one question more.
 SAME, LIKE = ("data.", "eval."), ("network", "augment.", "experts.", "engine.precision")
 MEASURED = ("augment.", "eval.")  # what presets may say of these gives way to the first method's
-FREE = ("data.root", "data.workers", "eval.networks", "eval.every", "eval.every_seeds")
+FREE = ("data.root", *NONE, "eval.networks", "eval.every", "eval.every_seeds")
 
 
 @dataclass(frozen=True)
@@ -394,7 +395,7 @@ def check_alike(cells: Sequence[Cell]) -> list[str]:
             for key, *values in cell.all_settings.differences(first.all_settings):
                 own, b = (f"{key} {value!r} in" for value in values)
                 a, b = f"{own} {cell.facts['method']}", f"{b} {first.facts['method']}"
-                if key.startswith(SAME) and key not in FREE:
+                if key.startswith(SAME) and key not in FREE and not same_place(*values):
                     raise UsageError(f"{a} is not {b}; {key}=… sets it for all")
                 if key.startswith(LIKE) and (not key.startswith("experts.") or (cell.needs_experts and first.needs_experts)):
                     notes.setdefault((key, b), {}).setdefault(own, {})[cell.facts["method"]] = None

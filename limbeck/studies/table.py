@@ -19,9 +19,11 @@ from limbeck.accuracy import Accuracy, Comparison
 from limbeck.evaluation.scores import Doubt
 from limbeck.evaluation.statistics import compare, holm, seeds_needed, summarise
 from limbeck.runtime.files import read_json
+from limbeck.runtime.notices import by_kind
 from limbeck.runtime.records import Record
 from limbeck.runtime.tables import Grid, Page
 from limbeck.studies.cells import COMPARED, CellRecord
+from limbeck.studies.cost import Cost, mean
 
 LEVEL = 0.05
 REFERENCES = {"random": "random real images", "full": "full data"}
@@ -30,70 +32,6 @@ SHORT = (0, 1, 2, 6, 7, 8, 9)  # which of these a terminal shows; differences fo
 
 Pair = tuple[str, str]
 Held = Mapping[str, Mapping[int, CellRecord]]  # records by method and seed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seconds(Record):
-    """What a method's cells took.
-
-    Args:
-        distil: mean seconds between the experts and the evaluation.
-        distil_cpu: the same of the process's CPU time, which other work does not lengthen; None where it was not noted.
-        evaluate: mean seconds.
-        experts: of the cell that trained them or at least longest waited for them.
-    """
-
-    distil: float | None = None
-    distil_cpu: float | None = None
-    evaluate: float | None = None
-    experts: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Peak(Record):
-    """Bytes until the end of distilling; only a `bound` where in every cell training the experts had taken more before."""
-
-    bytes: float
-    bound: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost(Record):
-    """What a method's cells took; of the memory None where it was not noted."""
-
-    seconds: Seconds = Seconds()
-    peak_memory: Peak | None = None
-
-    @classmethod
-    def of(cls, records: Sequence[CellRecord]) -> "Cost":
-        """Of a method's cells."""
-        peaks = []
-        for record in records:
-            stages = {name: value for name, value in record.peak_memory.items() if name != "evaluate"}
-            if stages:
-                peak = max(stages.values())
-                peaks.append((peak, peak <= stages.get("experts", 0)))
-        own = [peak for peak, bound in peaks if not bound]
-        most = max(own) if own else min(peaks)[0] if peaks else None
-        seconds = Seconds(
-            distil=_mean([_distilling(record.seconds) for record in records]),
-            distil_cpu=_mean([_distilling(record.cpu_seconds) for record in records if record.cpu_seconds]),
-            evaluate=_mean([record.seconds.get("evaluate", 0.0) for record in records]),
-            experts=max((record.seconds.get("experts", 0.0) for record in records), default=0.0),
-        )
-        return cls(seconds=seconds, peak_memory=None if most is None else Peak(bytes=most, bound=not own))
-
-    @property
-    def time_text(self) -> str:
-        """Seconds from the experts to the evaluation, and how many of the CPU."""
-        spent = self.seconds
-        return f"{spent.distil or 0:.0f} s" + ("" if spent.distil_cpu is None else f" ({spent.distil_cpu:.0f} s of CPU)")
-
-    @property
-    def memory_text(self) -> str:
-        """MiB; after ≤ where experts were trained in the same process."""
-        peak = self.peak_memory
-        return "–" if peak is None else f"{'≤ ' if peak.bound else ''}{peak.bytes / 2**20:.0f} MiB"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -325,7 +263,7 @@ def ending(notes: Sequence[str], failed: Mapping[str, str], left: Sequence[str],
     """The last lines of Markdown of a grid's results."""
     notes = [*notes, *(f"warning: {one}" for one in doubts)]
     lines = [*(f"- {note}" for note in notes), *([""] if notes else [])]
-    lines += [f"- failed: {name}: {message}" for name, message in failed.items()]
+    lines += [f"- failed: {line}" for line in by_kind(failed)]
     return lines + ([f"cells to be run yet ({len(left)}): {', '.join(left)}"] if left else [])
 
 
@@ -333,7 +271,7 @@ def remarks(notes: Sequence[str], failed: Mapping[str, str], left: Sequence[str]
     """The same for a terminal."""
     yield from (f"note: {note}" for note in notes)
     yield from (f"warning: {one}" for one in doubts)
-    yield from (f"failed: {name}: {message}" for name, message in failed.items())
+    yield from (f"failed: {line}" for line in by_kind(failed))
     if left:
         yield f"cells to be run yet: {len(left)}; the same command goes on"
 
@@ -367,10 +305,10 @@ def _row(method: str, network: str, cells: Mapping[int, CellRecord]) -> Row:
         recipe=records[0].recipe,
         accuracy=summarise([one.distilled.mean for one in shown]),
         seeds=tuple(sorted(cells)),
-        recovery_ratio=_mean([one.distilled.mean / one.full.mean for one in shown if one.full.known and one.full.mean]),
+        recovery_ratio=mean([one.distilled.mean / one.full.mean for one in shown if one.full.known and one.full.mean]),
         cost=Cost.of(records),
         comparison={name: math.fsum(found) / len(found) for name, found in compared.items() if found},
-        skipped_share=_mean([record.skipped_share for record in records if record.skipped_share is not None]),
+        skipped_share=mean([record.skipped_share for record in records if record.skipped_share is not None]),
         step_sizes=tuple(dict.fromkeys(one.distilled.origin for one in shown if one.distilled.lr_from)),
     )
 
@@ -413,11 +351,3 @@ def _networks(records: Sequence[CellRecord]) -> list[str]:
     shared = [name for name in dict.fromkeys(order) if all(name in names for names in named)]
     # Methods that were evaluated with no network in common stand side by side all the same: each with its own.
     return shared or [""]
-
-
-def _distilling(seconds: Mapping[str, float]) -> float:
-    return sum(value for name, value in seconds.items() if name not in ("experts", "evaluate"))
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None

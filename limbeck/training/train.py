@@ -179,14 +179,19 @@ def _batches(member: Member, how: Training, seed: int, epoch: int) -> Iterator[t
 
 
 @torch.no_grad()
-def logits_of(module: nn.Module, images: Images, batch_size: int | None = None) -> Tensor:
-    """f(x) of all images, with shape (N, K), on the images' device; by default 512 at a time of 32×32, fewer of larger ones."""
+def logits_in_blocks(module: nn.Module, images: Images, batch_size: int | None = None) -> Iterator[Tensor]:
+    """f(x) of all images, so many at a time: by default 512 of 32×32, fewer of larger ones; each (n, K), on the images' device."""
     _, height, width = images.shape
-    batches = torch.arange(len(images)).split(batch_size or max(16, min(512, 512 * 32 * 32 // (height * width))))
-    return torch.cat([module(images.fetch(index)) for index in batches])
+    for index in torch.arange(len(images)).split(batch_size or max(16, min(512, 512 * 32 * 32 // (height * width)))):
+        yield module(images.fetch(index))
+
+
+def logits_of(module: nn.Module, images: Images, batch_size: int | None = None) -> Tensor:
+    """f(x) of all images, with shape (N, K), on the images' device."""
+    return torch.cat(list(logits_in_blocks(module, images, batch_size)))
 
 
 def accuracy(module: nn.Module, images: Images, labels: Tensor, batch_size: int | None = None) -> float:
     """The share of images that `module` gives the label they have; labels int64 with shape (N,)."""
-    guesses = logits_of(module, images, batch_size).argmax(1)
+    guesses = torch.cat([logits.argmax(1) for logits in logits_in_blocks(module, images, batch_size)])
     return (guesses == labels.to(guesses.device)).double().mean().item()

@@ -6,9 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from limbeck.cli.command import is_setting
 from limbeck.cli.main import COMMANDS, main
 from limbeck.experts.store import TrajectoryStore
+from limbeck.runs.settings import DistillSettings, flat
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.fingerprint import plain
 
 # Of each command the words before, and the function that does its work.
 WORK = {
@@ -99,3 +102,9 @@ def test_complexity_takes_one_source(capsys: pytest.CaptureFixture[str]) -> None
     ):
         assert main(["complexity", *words]) == 2
         assert capsys.readouterr().err.startswith(f"limbeck: error: {said}")
+
+
+def test_every_key_is_a_setting() -> None:
+    for key in flat(plain(DistillSettings.of())):
+        assert is_setting(f"{key}=1"), key
+    assert not is_setting("scenes") and not is_setting("./a=b") and not is_setting("Recipe=1")

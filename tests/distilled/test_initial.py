@@ -91,6 +91,25 @@ def test_correct_images_and_mean_logits(tmp_path: Path, right: float) -> None:
     assert result.labels.isfinite().all()
 
 
+def test_experts_see_all_images_only_until_every_class_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    forward = Lookup.forward
+
+    def counts(self: Lookup, x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        return forward(self, x)
+
+    tables = random_tables(1.0)
+    tables[0, 0] = torch.tensor([-99.0, 0.0, 0.0])  # the first expert is wrong about one of class a
+    for ipc, expected in ((7, [24, 21, 21, 21]), (8, [24, 24, 24, 24, 24])):
+        initial = made(tmp_path / str(ipc), tables, ipc)
+        monkeypatch.setattr(Lookup, "forward", counts)
+        seen.clear()
+        Correct()(initial, "logits")
+        assert seen == expected
+        monkeypatch.setattr(Lookup, "forward", forward)
+
+
 def test_images_that_no_expert_knows_are_one_warning_however_many_classes_they_are_in(tmp_path: Path) -> None:
     said: list[str] = []
 

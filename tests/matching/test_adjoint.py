@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import pytest
 import torch
 from reference import student
+from reference.deviation import deviation
 from torch import Tensor
 
 from limbeck.augmentation import Dsa
@@ -105,7 +106,7 @@ def same(found: Gradients, expected: Gradients | tuple[Tensor, Tensor, Tensor]) 
     for value, reference in zip((found.images, found.labels, found.syn_lr), expected, strict=True):
         assert value.shape == reference.shape
         assert reference.norm() > 1e-6
-        assert error(value, reference) < 1e-10
+        assert deviation(value, reference) < 1e-10
 
 
 @pytest.mark.parametrize("name", NAMES)

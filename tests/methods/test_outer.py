@@ -12,6 +12,7 @@ from torch import Tensor
 from limbeck.accuracy import Accuracy
 from limbeck.distilled.small_set import SmallSet
 from limbeck.matching.adjoint import Gradients
+from limbeck.methods import outer
 from limbeck.methods.objective import Objective, State, Update
 from limbeck.methods.outer import LEAST_SYN_LR, OuterLoop
 from limbeck.methods.settings import OuterSettings
@@ -170,8 +171,42 @@ def test_the_best_snapshot_is_the_result(tmp_path: Path) -> None:
     assert header["kept_share"] == {"layer": 0.75}
 
 
+def test_large_snapshots_keep_the_first_the_best_and_a_few_images_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, thin = loop(tmp_path / "whole", every=2), loop(tmp_path / "thin", every=2)
+    for one, most in ((whole, 1e9), (thin, 2 * 4 * X[0].numel() + 1)):
+        monkeypatch.setattr(outer, "LOOKED_AT", int(most))
+        scores = iter([0.2, 0.3, 0.6, 0.5, 0.4, 0.6, 0.5])
+        object.__setattr__(one, "evaluate", lambda x, y, eta, scores=scores: Accuracy(mean=next(scores)))
+        state = one.run(X, LABELS, 0.01)
+        assert state.best == Best(4, 0.6)
+    start = SmallSet(X, LABELS, torch.arange(4) % 3, 0.01, "logits")
+    assert torch.equal(thin.best(state, start).images, whole.best(state, start).images)
+    for iteration in range(0, 13, 2):
+        (full, before), (found, header) = read_tensors(whole.snapshot(iteration)), read_tensors(thin.snapshot(iteration))
+        at = header.pop("positions", None)
+        assert at == (None if iteration in (0, 4) else [0, 2]) and header == before
+        for name in found:
+            rows = name in ("X", "Y", "maps") and at is not None
+            assert torch.equal(found[name], full[name][at] if rows else full[name])
+        assert at is None or found.keys() == {"X", "Y", "syn_lr", "maps"}
+
+
+def test_a_checkpoint_holds_nothing_twice(tmp_path: Path) -> None:
+    one, evaluated = loop(tmp_path, active=False, every=100), torch.device("cpu")
+    object.__setattr__(one.enhancement, "weights", lambda images, iteration: torch.ones_like(images[:, :1]))
+    state = one.run(X, LABELS, 0.01)
+    names = read_tensors(one.checkpoint)[0].keys()
+    assert not names & {"average", "weights"} and "images_velocity" in names
+    again = OuterState.load(one.checkpoint, evaluated)
+    assert torch.equal(again.average, state.images) and torch.equal(again.weights, state.weights)
+
+
+@pytest.mark.parametrize("most", [1e9, 100])
 @pytest.mark.parametrize("stop", [0, 3, 4, 5, 9, 11])
-def test_a_stopped_loop_ends_with_the_same_bits(tmp_path: Path, stop: int) -> None:
+def test_a_stopped_loop_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, most: float) -> None:
+    monkeypatch.setattr(outer, "LOOKED_AT", int(most))
     whole = loop(tmp_path / "whole", ema_decay=0.9).run(X, LABELS, 0.01)
 
     class Stops(Bowl):

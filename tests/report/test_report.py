@@ -16,11 +16,12 @@ from report.fake_run import KEPT, make_run
 
 from limbeck.distilled.preview import quantise
 from limbeck.distilled.set import DistilledSet
+from limbeck.methods import outer
 from limbeck.report import film as film_module
 from limbeck.report import pictures
 from limbeck.report.html import text, write_report
 from limbeck.runtime.errors import UsageError
-from limbeck.runtime.files import read_json, read_tensors, write_json
+from limbeck.runtime.files import read_json, read_tensors, write_json, write_tensors
 from limbeck.runtime.tables import duration
 
 NAMES = ("owl", "<script>alert('x')</script>", "猫 & קטן")
@@ -318,6 +319,23 @@ def test_results_without_intervals_or_partners(tmp_path: Path, finished: Path) -
     assert "left: 0.0%; width: 3.0%" in [held.get("style") for held in content.attributes("div")]
 
 
+@pytest.mark.usefixtures("no_figures")
+def test_what_is_no_measure_and_how_step_sizes_were_come_by_is_shown(tmp_path: Path, finished: Path) -> None:
+    run, one = shutil.copytree(finished, tmp_path / "run"), summary(0.5)
+    sides = {"distilled": {**one, "lr": 0.02, "lr_from": "own"}, "random": {**one, "lr": 0.1, "lr_from": "validation"}}
+    doubts = [{"kind": "recovery", "text": "no measure: networks of the full data lose to the set"}]
+    other = {
+        "accuracy": {**sides, "distilled": {**one, "lr": 0.3, "lr_from": "given"}},
+        "doubts": [{"kind": "chance", "text": "so bad"}],
+    }
+    write_json(run / "results.json", {"accuracy": sides, "doubts": doubts, "networks": {"MLP": other}})
+    content = page(run)
+    assert doubts[0]["text"] in content.texts("p", class_="notice")
+    shown = " ".join(content.texts("dd") + content.texts("td"))
+    assert "distilled 0.02 (its own), random 0.1 (the best on validation images)" in shown
+    assert "distilled 0.3 (given), random 0.1 (the best on validation images); so bad" in shown
+
+
 def test_no_run_no_report(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     for path in (tmp_path, tmp_path / "absent", tmp_path / "thesis.txt"):
@@ -327,6 +345,26 @@ def test_no_run_no_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
+@pytest.mark.usefixtures("no_figures")
+def test_snapshots_with_few_images_show_those(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of large sets, snapshots on the way keep some images: classes of which they have none are left out."""
+    run = make_run(tmp_path / "run", names=("a", "b", "c", "d"), ipc=4, iterations=40, every=10)
+    monkeypatch.setattr(outer, "LOOKED_AT", 3 * 4 * 3 * 16 * 16)
+    for file in sorted((run / "snapshots").iterdir())[1:-1]:
+        write_tensors(file, *outer.thinned(*read_tensors(file)))
+    content = page(run)
+    assert "Snapshots on the way keep 3 of 16 images." in " ".join(content.texts("p"))
+    film, preprocessing = film_of(content), DistilledSet.load(run / "distilled").preprocessing
+    for frame in film["frames"]:
+        tensors, header = read_tensors(run / "snapshots" / f"iteration-{frame['iteration']:06d}.safetensors")
+        assert ("positions" in header) == (frame["iteration"] not in (0, 40))
+        expected = quantise(preprocessing.inverse(tensors["X"][... if "positions" in header else [0, 5, 10]]))
+        sheet = np.asarray(unpack(frame["image"]))
+        for k in range(3):  # the images 0, 5 and 10, of a, b and c
+            top, left = k // film["columns"] * 16, k % film["columns"] * 16
+            assert np.array_equal(sheet[top : top + 16, left : left + 16], expected[k])
+
+
 def test_snapshots_without_maps(tmp_path: Path) -> None:
     content = page(make_run(tmp_path / "run", iterations=20, every=10, maps=False))
     assert [frame["map"] for frame in film_of(content)["frames"]] == [None, None, None]

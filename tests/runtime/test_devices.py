@@ -121,6 +121,9 @@ def test_autocast() -> None:
     ("able", "level", "cap", "fast"),
     [
         ({"avx512_bf16": True}, "AVX512", "", True),
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, "AVX512", "", True),
+        ({"avx512_bf16": True, "cpu_name": "Intel Xeon"}, "AVX512", "", False),  # at half rate without AMX
+        ({"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel Xeon"}, "AVX512", "", True),
         ({"avx512_bf16": True}, "AVX2", "", False),  # as ATEN_CPU_CAPABILITY=avx2 makes it
         ({"avx512_bf16": True}, "AVX512", "AVX2", False),
         ({"avx512_bf16": True}, "AVX512", "AVX512_CORE_BF16", True),
@@ -130,7 +133,9 @@ def test_autocast() -> None:
         ({}, "DEFAULT", "", False),
     ],
 )
-def test_instructions_for_bf16(monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], level: str, cap: str, fast: bool) -> None:
+def test_instructions_for_bf16(
+    monkeypatch: pytest.MonkeyPatch, able: dict[str, bool | str], level: str, cap: str, fast: bool
+) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: level)
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
@@ -162,16 +167,17 @@ def test_auto_takes_bf16_only_where_it_is_fast_and_keeps_to_it(monkeypatch: pyte
 
 def test_slow_bf16_by_name_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     network = problem().network
-    monkeypatch.setattr("limbeck.matching.engine.fast_bf16", lambda device: False)
-    (said,) = check_engine(EngineSettings(precision="bf16"), network, CPU)
-    assert "take 10 to 30 times as long as fp32's" in said
+    for taken in ("10 to 30 times", "about twice"):
+        monkeypatch.setattr("limbeck.matching.engine.slow_bf16", lambda device, taken=taken: taken)
+        (said,) = check_engine(EngineSettings(precision="bf16"), network, CPU)
+        assert f"take {taken} as long as fp32's" in said
     assert check_engine(EngineSettings(precision="auto"), network, CPU) == check_engine(EngineSettings(), network, CPU) == []
-    monkeypatch.setattr("limbeck.matching.engine.fast_bf16", lambda device: True)
+    monkeypatch.setattr("limbeck.matching.engine.slow_bf16", lambda device: "")
     assert check_engine(EngineSettings(precision="bf16"), network, CPU) == []
 
 
 def test_a_recipe_cannot_choose_slow_bf16(monkeypatch: pytest.MonkeyPatch, tmp_path: Any, capsys: Any) -> None:
-    monkeypatch.setattr("limbeck.matching.engine.fast_bf16", lambda device: False)
+    monkeypatch.setattr("limbeck.matching.engine.slow_bf16", lambda device: "10 to 30 times")
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("ipc: 5000\nengine:\n  precision: bf16\ndata:\n  per_class: 12\n  size: 16\n")
     for command in ("distill", "plan"):

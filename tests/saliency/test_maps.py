@@ -120,7 +120,7 @@ def test_smooth_gradcam_pp_is_the_formula_with_the_same_noise(layers):
     expected = plain_maps(network, LAYERS[layers], lambda i, f, b: smooth_grad_cam_pp(x[i], noise_of[i], f, b, classes[i]))
     chosen = TorchCam("smooth_gradcam_pp", layers, batch_size=2)
     maps = chosen(network, x, classes, generator(7))
-    assert noise_of.std().item() == pytest.approx(0.3, rel=0.05)
+    assert abs(noise_of.std().item() - 0.3) < 0.015
     torch.testing.assert_close(maps, expected, rtol=0, atol=1e-10)
 
 

@@ -1,0 +1,63 @@
+"""What of a run's settings its result depends on, and so whether a stopped run may go on with others.
+
+    result    the set depends on the value, or the choice among its iterations does
+    content   what the value stands for counts, not how it is spelt: a fingerprint decides, or what was decided when the run began
+    late      only the final evaluation reads it, which is then made again
+    none      no result depends on it
+
+What a method never reads is `none`, whatever it is.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from limbeck.evaluation.protocols import resolve as resolve_protocol
+from limbeck.methods.registry import known
+from limbeck.runs.settings import DistillSettings
+from limbeck.runs.unread import idle_keys
+from limbeck.runtime.plugins import is_foreign
+
+Effect = Literal["result", "content", "late", "none"]
+
+NONE = frozenset(("output", "data.workers", "outer.checkpoint_every", "engine.memory"))
+# Of what the images are the fingerprint says everything but how networks see them; `init` and the experts have fingerprints, too.
+CONTENT = frozenset(("network", "init", "experts.store", "engine.device", "engine.micro_batch"))
+SEEN = frozenset(("data.normalise", "data.zca"))
+FULL = frozenset(f"eval.full_{name}" for name in ("epochs", "seeds", "lr", "batch_size"))
+LATE = frozenset(("eval.seeds", "eval.networks", "eval.random_lr"))
+
+
+def effect_of(key: str, settings: DistillSettings) -> Effect:
+    """What of a run with those settings depends on the dotted key."""
+    if key in NONE:
+        return "none"
+    if key in CONTENT or (key.startswith("data.") and key not in SEEN):
+        return "content"
+    if key in LATE or (key in FULL and not reads_full(settings)):
+        return "late"
+    return "result"
+
+
+def effects(keys: Iterable[str], settings: DistillSettings) -> dict[str, Effect]:
+    """The same of several, of which those that the method never reads have none."""
+    keys = list(keys)
+    idle = idle_keys(settings, keys)
+    return {key: "none" if key in idle else effect_of(key, settings) for key in keys}
+
+
+def reads_full(settings: DistillSettings) -> bool:
+    """Whether networks of the full data are asked before the final evaluation: as teachers, for maps, or to choose images by."""
+    method = known(settings.method)
+    trained = method is not None and method.kind == "objective" and method.experts
+    return not trained or resolve_protocol(settings.eval).labels == "teacher"
+
+
+def same_place(one: Any, other: Any) -> bool:
+    """Whether two values are paths of one place, or the same."""
+    if one == other:
+        return True
+    if not all(isinstance(value, str) and not is_foreign(value) for value in (one, other)):
+        return False
+    here, there = (Path(value).expanduser() for value in (one, other))
+    return here.exists() and there.exists() and here.resolve() == there.resolve()
