@@ -76,7 +76,7 @@ def of_hub(dataset: Any, names: ClassNames | None, settings: DataSettings, progr
     if len(parts["train"]) == 0:
         raise UsageError("dataset: has no rows to train on")
     parts = {name: part.with_format(None) if part.format["type"] in ARRAYS else part for name, part in parts.items()}
-    image, label, own = columns_of(parts["train"], "dataset")
+    image, label, own = columns_of(parts["train"], "dataset", settings)
     parts = labelled(parts, label, "dataset")
     called = {found: name for found, name in ((image, "image"), (label, "label")) if found != name}
     columns = {part: held.select_columns([image, label]).rename_columns(called) for part, held in parts.items()}
