@@ -181,7 +181,9 @@ def _item(
     except UsageError as error:
         raise UsageError(f"{part}: item {number}: {error}") from error
     except Exception as error:  # a data set's own code may raise whatever it likes
-        raise UsageError(f"{part}: item {number}: {one_line(error)}; skip_bad=True leaves it out") from error
+        raise UsageError(
+            f"{part}: item {number}: {one_line(error)}; data.skip_bad=true, in Python skip_bad=True, leaves it out"
+        ) from error
     return made, label, losses, span
 
 
