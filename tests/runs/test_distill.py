@@ -186,6 +186,7 @@ def test_a_run_from_before_a_key_was_known_goes_by_its_default(tmp_path: Path) -
     [
         ({"data__size": "28"}, "network: 'ConvNetD2-w8' did not pad images of 28×28 pixels"),
         ({"experts__curriculum": "pad"}, "experts.curriculum: 'pad' took other images in some epochs"),
+        ({"eval__protocol": "kd-rded"}, "eval.protocol: 'kd-rded' shuffled and cropped images otherwise"),
         ({}, ""),
     ],
 )
