@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from isa import add_isa, take_isa
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -124,7 +125,9 @@ def main() -> None:
     parser.add_argument("--in-step", type=int, metavar="S", help="only time a step of S experts, alone and vectorised")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path)
+    add_isa(parser)
     arguments = parser.parse_args()
+    take_isa(arguments.isa)
     if arguments.variant or arguments.in_step:
         settings = DataSettings(source=arguments.source, size=arguments.size)
         data = load_data(settings)

@@ -20,7 +20,12 @@ PAPER = (
     'Wang et al., "Emphasizing Discriminative Features for Dataset Distillation in Complex Scenarios" (CVPR 2025, arXiv:2410.17193)'
 )
 INIT = {"samples_predicted_correctly": "correct", "real": "real", "noise": "noise"}
-# Of all rows alike, and not in the file: PAPER §§ 1, 5.
+# Of all rows alike, and not in the file: the fixed means and deviations of ImageNet, by which the release normalises every subset
+# (step sizes on images are in their units), the crops of its distillation and evaluation, which chunk of a permutation is smaller
+# where the batch does not divide the images, and how its experts were trained.
+NORMALISED = "imagenet"
+CROP_RATIO = 0.25
+SMALL_CHUNK = "first"
 EXPERTS = {"optimiser": "gsam", "rho_min": 0.01, "rho_max": 0.01, "alpha": 0.3}
 
 
@@ -35,15 +40,17 @@ def settings(row: dict[str, str]) -> dict[str, Any]:
     return {
         "data.source": f"imagenet:{row['dataset']}",
         "data.size": int(row["resolution"]),
+        "data.normalise": NORMALISED,
         "data.zca": row["zca"] == "True",
         "network": row["network"],
+        "augment.crop_ratio": CROP_RATIO,
         "ipc": int(row["ipc"]),
         "init": INIT[row["init"]],
         **{f"experts.{key}": value for key, value in EXPERTS.items()},
         "match.syn_steps": int(row["syn_steps"]),
         "match.expert_epochs": int(row["expert_epochs"]),
         "match.batch_syn": int(row["batch_syn"]),
-        "match.small_chunk": "first",  # of all rows alike, as the release has it
+        "match.small_chunk": SMALL_CHUNK,
         "match.drop_ratio": float(row["drop_ratio"]),
         "schedule.min_start_epoch": int(row["min_start_epoch"]),
         "schedule.first_max_start_epoch": int(row["first_max_start_epoch"]),

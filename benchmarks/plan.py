@@ -14,6 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from isa import add_isa, take_isa
+
 from limbeck.runtime.files import write_json
 
 SHORT = [
@@ -66,7 +68,9 @@ if __name__ == "__main__":
     parser.add_argument("--imagenette", required=True)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
+    add_isa(parser)
     arguments = parser.parse_args()
+    take_isa(arguments.isa)
     rows = []
     print("| recipe | time predicted | taken | | memory predicted | taken | |\n|---|---|---|---|---|---|---|")
     for recipe in arguments.recipes:

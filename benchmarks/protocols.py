@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from isa import add_isa, take_isa
+
 from limbeck.evaluation.protocols import PROTOCOLS
 from limbeck.runtime.files import write_json
 
@@ -37,7 +39,9 @@ def main() -> None:
     parser.add_argument("run", help="a run folder or a distilled set")
     parser.add_argument("words", nargs="*", help="key=value, for all protocols")
     parser.add_argument("--output", type=Path, required=True)
+    add_isa(parser)
     arguments = parser.parse_args()
+    take_isa(arguments.isa)
     held: dict[str, Any] = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
     for name in PROTOCOLS:
         if name not in held:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from isa import add_isa, take_isa
 
 from limbeck.augmentation import Dsa
 from limbeck.evaluation.protocols import PROTOCOLS
@@ -89,7 +90,9 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path)
+    add_isa(parser)
     arguments = parser.parse_args()
+    take_isa(arguments.isa)
     if arguments.variant:
         print(run(arguments.variant, arguments))
         return

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from isa import add_isa, take_isa
 
 from limbeck.distilled.settings import ViewLabelSettings
 from limbeck.distilled.small_set import SmallSet
@@ -99,7 +100,9 @@ def main() -> None:
     parser.add_argument("--ipc", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("words", nargs="*", help="key=value, for the recipe")
+    add_isa(parser)
     arguments = parser.parse_args()
+    take_isa(arguments.isa)
     words = dict(word.split("=", 1) for word in arguments.words)
     settings = load_recipe("scenes/rded-ipc1", {"ipc": str(arguments.ipc), "eval.protocol": "kd-rded", **words})
     workspace, seeds = Workspace(settings, PlainProgress()), final_seeds(arguments.seeds)

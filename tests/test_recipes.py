@@ -6,15 +6,23 @@ import json
 import math
 import re
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
+from limbeck.augmentation import Dsa
+from limbeck.data.preprocessing import fit_preprocessing
 from limbeck.data.registry import find_subset
+from limbeck.data.split import whole
+from limbeck.evaluation.protocols import resolve
 from limbeck.methods.registry import METHODS
 from limbeck.methods.settings import OuterSettings
+from limbeck.networks.flat import flat_network
 from limbeck.recipes import (
     FOLDER,
     describe,
@@ -26,6 +34,7 @@ from limbeck.recipes import (
     settings_from_plain,
     settings_yaml,
 )
+from limbeck.runs.build import augmentation_of
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
@@ -33,6 +42,8 @@ from limbeck.runtime.fingerprint import plain
 
 DEFAULTS = DistillSettings()
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+MLP = flat_network("MLP-w2", (3, 8, 8), 10)
+GREY = whole(np.full((2, 3, 8, 8), 128, np.uint8), np.arange(2))
 
 
 def value_of(settings: DistillSettings, key: str) -> Any:
@@ -122,21 +133,100 @@ def test_every_published_setting_has_its_recipe() -> None:
         assert recipe_text(name) == text, f"{name}: benchmarks/make_published_recipes.py writes it anew"
 
 
-@pytest.mark.parametrize("row", list(csv.DictReader((BENCHMARKS / "published" / "edf_settings.csv").open(encoding="utf-8"))))
-def test_published_settings_are_loaded(row: dict[str, str]) -> None:
+# The released settings of EDF, column by column: the key, and how its value comes from the text.
+COLUMNS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "dataset": ("data.source", "imagenet:{}".format),
+    "network": ("network", str),
+    "resolution": ("data.size", int),
+    "ipc": ("ipc", int),
+    "iterations": ("outer.iterations", int),
+    "syn_steps": ("match.syn_steps", int),
+    "expert_epochs": ("match.expert_epochs", int),
+    "batch_syn": ("match.batch_syn", int),
+    "lr_img": ("outer.lr_img", float),
+    "lr_label": ("outer.lr_label", float),
+    "label_momentum": ("outer.label_momentum", float),
+    "lr_lr": ("outer.lr_lr", float),
+    "syn_lr_init": ("outer.syn_lr_init", float),
+    "min_start_epoch": ("schedule.min_start_epoch", int),
+    "first_max_start_epoch": ("schedule.first_max_start_epoch", int),
+    "max_start_epoch": ("schedule.max_start_epoch", int),
+    "schedule_iterations": ("schedule.iterations", int),
+    "max_match_loss": ("outer.max_match_loss", float),
+    "drop_ratio": ("match.drop_ratio", float),
+    "beta": ("enhance.beta", float),
+    "cam_every": ("enhance.cam_every", int),
+    "cam_network": ("enhance.cam_network", {"ResNet18": "expert"}.__getitem__),  # which no recipe can have: it says so
+    "cam_layer": ("enhance.cam_layer", {"layer4": "last"}.__getitem__),  # of ResNet-18's four the last
+    "init": ("init", {"samples_predicted_correctly": "correct"}.__getitem__),
+    "eval_every": ("eval.every", int),
+    "eval_batch_size": ("eval.batch_size", {"128": None}.__getitem__),  # the protocol's
+    "zca": ("data.zca", {"False": False}.__getitem__),
+}
+# What the releases of EDF have in all of them alike (PAPER §§ 1, 3 to 8, 12), and what a recipe says of Limbeck besides.
+ALIKE = {
+    "data.normalise": "imagenet",
+    "data.crop": "squash",
+    "augment.strategy": "color_crop_cutout_flip_scale_rotate",
+    "augment.crop_ratio": 0.25,
+    "augment.flip": True,
+    "augment.rotate": True,
+    "method": "edf",
+    "labels": "soft",
+    "experts.num_experts": 100,
+    "experts.train_epochs": 100,
+    "experts.expert_lr": 0.01,
+    "experts.rate": "constant",
+    "experts.momentum": 0.0,
+    "experts.weight_decay": 0.0,
+    "experts.batch_size": 256,
+    "experts.optimiser": "gsam",
+    "experts.rho_min": 0.01,
+    "experts.rho_max": 0.01,
+    "experts.alpha": 0.3,
+    "experts.curriculum": "none",
+    "experts.crop_ratio": 0.125,
+    "experts.label_experts": None,
+    "match.criterion": "loss",
+    "match.drop_side": "low",
+    "match.distance": "squared",
+    "match.small_chunk": "first",
+    "match.match_norm": False,
+    "schedule.kind": "sequential",
+    "enhance.weighting": "activation",
+    "enhance.cam": "smooth_gradcam_pp",
+    "enhance.cam_threshold": "mean",
+    "outer.img_momentum": 0.5,
+    "outer.lr_momentum": 0.5,
+    "outer.ema_decay": None,
+    "engine.kind": "exact",
+    "engine.precision": "fp32",
+    "eval.protocol": "dd-published",
+    "eval.epochs": None,
+}
+
+
+@pytest.mark.parametrize(
+    "row",
+    list(csv.DictReader((BENCHMARKS / "published" / "edf_settings.csv").open(encoding="utf-8"))),
+    ids=lambda row: f"{row['dataset']}-{row['ipc']}",
+)
+def test_published_settings_are_loaded_key_by_key(row: dict[str, str]) -> None:
     settings = load_recipe(f"{row['dataset']}/{row['network']}/edf-ipc{row['ipc']}")
-    own = {"lr_img": settings.outer.lr_img, "lr_label": settings.outer.lr_label, "lr_lr": settings.outer.lr_lr}
-    own |= {"label_momentum": settings.outer.label_momentum, "syn_lr_init": settings.outer.syn_lr_init}
-    own |= {"max_match_loss": settings.outer.max_match_loss, "iterations": settings.outer.iterations}
-    own |= {"drop_ratio": settings.match.drop_ratio, "batch_syn": settings.match.batch_syn, "syn_steps": settings.match.syn_steps}
-    own |= {"beta": settings.enhance.beta, "cam_every": settings.enhance.cam_every, "ipc": settings.ipc}
-    own |= {name: getattr(settings.schedule, name) for name in ("min_start_epoch", "first_max_start_epoch", "max_start_epoch")}
-    own |= {"schedule_iterations": settings.schedule.iterations, "expert_epochs": settings.match.expert_epochs}
-    assert own == {name: float(row[name]) for name in own}
-    assert (settings.data.source, settings.data.size, settings.data.zca) == (f"imagenet:{row['dataset']}", 128, False)
+    assert row.keys() == COLUMNS.keys()
+    wanted = {key: read(row[column]) for column, (key, read) in COLUMNS.items()} | ALIKE
+    assert {key: value_of(settings, key) for key in wanted} == wanted
+    others = [key for key in key_types() if key not in wanted and value_of(settings, key) != value_of(DEFAULTS, key)]
+    assert others == [], "a published recipe says what is in no table"
     assert find_subset(settings.data.source.partition(":")[2]).name == row["dataset"]
-    assert (settings.init, settings.experts.optimiser, settings.experts.alpha) == ("correct", "gsam", 0.3)
-    assert settings.match.small_chunk == "first"
+    protocol = resolve(settings.eval)
+    assert (protocol.batch_size, protocol.epochs, protocol.momentum, protocol.weight_decay) == (128, 1000, 0.9, 5e-4)
+    assert (protocol.validation, protocol.augment, protocol.rate, protocol.optimiser) == (False, "set", "drop_at_half", "sgd")
+    ours = augmentation_of(settings.augment)
+    assert ours == protocol.training(MLP, ours, 0.01, 1, "logits").augment == Dsa(crop_ratio=0.25)
+    channels = fit_preprocessing(settings.data, GREY)
+    assert torch.equal(channels.tensors()["mean"], torch.tensor([0.485, 0.456, 0.406]))
+    assert torch.equal(channels.tensors()["std"], torch.tensor([0.229, 0.224, 0.225]))
 
 
 @pytest.mark.parametrize("folder", ["scenes", "cifar10", "imagenette"])
@@ -179,6 +269,11 @@ def test_scenes_is_edf_on_easy_scenes_without_flips() -> None:
         ("data.size=48", 48),
         ("data.size=[32, 48]", (32, 48)),
         ("data.size=null", None),
+        ("data.normalise=imagenet", "imagenet"),
+        ("data.normalise=true", "fitted"),
+        ("data.normalise=false", "none"),
+        ("data.normalise=[[0.5],[0.25]]", ((0.5,), (0.25,))),
+        ("data.normalise=[[0.4, 0.5, 0.6], [1, 0.2, 0.3]]", ((0.4, 0.5, 0.6), (1.0, 0.2, 0.3))),
         ("data.source=123", "123"),
         ("data.source=a=b: c", "a=b: c"),
         ("data.source=@folder", "@folder"),
@@ -304,7 +399,7 @@ def test_every_list_key_says_what_it_holds() -> None:
     assert len(lists) >= 6
     for key in lists:
         message = refusal(overridden, f"{key}={{a: 1}}")
-        held = r"a list of (names or whole numbers|\d? ?whole numbers|\d? ?numbers)"
+        held = r"a list of (names or whole numbers|\d? ?whole numbers|\d? ?numbers|2 lists of numbers or true or false)"
         assert re.search(rf"is not (.* or )?{held}( or null)?$", message), message
 
 

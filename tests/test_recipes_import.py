@@ -195,6 +195,18 @@ def test_mtt_has_hard_labels_and_a_uniform_schedule(tmp_path: Path) -> None:
     assert any("'cifar-100-python' is to be the path" in note for note in imported.notes)
 
 
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [("CIFAR10", "cifar10"), ("CIFAR100", "cifar10"), ("Tiny", "imagenet"), ("ImageNet", "imagenet"), ("MNIST", "mnist")],
+)
+@pytest.mark.parametrize("key", ["loss_ratio", "lr_y", "teacher_label", "syn_steps"])
+def test_images_are_normalised_as_the_research_code_does(dataset: str, name: str, key: str) -> None:
+    assert (
+        import_values({key: 1 if key == "teacher_label" else 0.5, "dataset": dataset} | {"syn_steps": 20}).values["data.normalise"]
+        == name
+    )
+
+
 @pytest.mark.parametrize(("key", "ratio"), [("loss_threshold", 0.25), ("loss_ratio", 0.125), ("lr_y", 0.125), ("syn_steps", 0.125)])
 def test_edf_alone_shifts_images_by_a_quarter(key: str, ratio: float, tmp_path: Path) -> None:
     assert loaded(import_values({key: 0.5 if "loss" in key else 5, "max_start_epoch": 30}), tmp_path).augment.crop_ratio == ratio

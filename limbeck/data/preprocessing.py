@@ -1,6 +1,7 @@
 """From pixels to what a network takes, and back.
 
-    normalise:  x = (p − m_c) / s_c             m, s: mean and standard deviation of each channel over the training split
+    normalise:  x = (p − m_c) / s_c             m, s: mean and standard deviation of each channel over the training split, or
+                                                those that published experiments take, or numbers of the user's own
     whiten:     x = (p − m) W                   W = U diag(1/√(λ + ε)) Uᵀ,  W⁻¹ = U diag(√(λ + ε)) Uᵀ,  ε = 0.1
 
 where p are pixels in [0, 1] and U diag(λ) Uᵀ is the covariance of the D = C·H·W pixels over the training split. W is symmetric: the
@@ -10,12 +11,13 @@ zero-phase whitening of Krizhevsky, "Learning multiple layers of features from t
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from limbeck.data.constants import CONSTANTS
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import Split
 from limbeck.runtime.errors import UsageError, require
@@ -41,6 +43,11 @@ class Preprocessing(ABC):
     def tensors(self) -> dict[str, Tensor]:
         """What `preprocessing_from` needs to make it again."""
         return dict(vars(self))
+
+    @property
+    def identity(self) -> str:
+        """What determines it, beside the images that it is fitted on."""
+        return self.kind
 
     def prepare(self, images: Tensor) -> Tensor:
         """What the network takes, float32, for uint8 `images` with shape (N, C, H, W)."""
@@ -76,6 +83,15 @@ class Normalise(Preprocessing):
 
 
 @dataclass(frozen=True, eq=False)
+class Constant(Normalise):
+    """The same by numbers that no image has a part in."""
+
+    @property
+    def identity(self) -> str:
+        return f"{self.kind} {self.mean.tolist()} {self.std.tolist()}"
+
+
+@dataclass(frozen=True, eq=False)
 class Whiten(Preprocessing):
     """Nearly uncorrelated pixels; `mean` has shape (D,), `matrix` and `inverse_matrix` (D, D), D = C·H·W."""
 
@@ -92,14 +108,32 @@ class Whiten(Preprocessing):
 
 
 def fit_preprocessing(settings: DataSettings, train: Split) -> Preprocessing:
-    """The preprocessing that `settings.zca` and `settings.normalise` ask for, fitted on `train`.
+    """The preprocessing that `settings.zca` and `settings.normalise` ask for, fitted on `train` where it is not said in numbers.
 
     Raises:
-        UsageError: when the images are too large to whiten.
+        UsageError: when the images are too large to whiten, or have another number of channels than is said.
     """
     if settings.zca:
         return fit_whiten(train)
-    return fit_normalise(train) if settings.normalise else Identity()
+    if settings.normalise in ("fitted", "none"):
+        return fit_normalise(train) if settings.normalise == "fitted" else Identity()
+    return constant(settings.normalise, train.storage.shape[1], "data.normalise")
+
+
+def constant(said: Any, channels: int, key: str) -> Constant:
+    """Normalisation by published means and deviations.
+
+    Args:
+        said: their name, or the numbers: means and deviations, one of each for every channel.
+        channels: of the images.
+        key: that says it.
+
+    Raises:
+        UsageError: when it is of another number of channels.
+    """
+    mean, std = CONSTANTS[said] if isinstance(said, str) else said
+    require(len(mean) == channels, key, said, f"for images of {channels} channel{'s' * (channels > 1)}, it has {len(mean)}")
+    return Constant(torch.tensor(mean, dtype=torch.float32), torch.tensor(std, dtype=torch.float32))
 
 
 def fit_normalise(train: Split) -> Normalise:
@@ -161,6 +195,14 @@ def _fewer_images(train: Split, mean: np.ndarray) -> tuple[np.ndarray, np.ndarra
     values, left = np.linalg.eigh(centred @ centred.T)
     real = values > values[-1] * len(train) * np.finfo(np.float64).eps
     return centred.T @ (left[:, real] / np.sqrt(values[real])), values[real] / max(len(train) - 1, 1)
+
+
+def describe(preprocessing: Preprocessing) -> str:
+    """A preprocessing in a few words."""
+    if isinstance(preprocessing, Normalise):
+        mean, std = (" ".join(f"{value:.4g}" for value in held.tolist()[:4]) for held in (preprocessing.mean, preprocessing.std))
+        return f"normalise (mean {mean}, std {std})"
+    return preprocessing.kind
 
 
 def preprocessing_from(kind: str, tensors: dict[str, Tensor]) -> Preprocessing:

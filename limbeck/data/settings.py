@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Annotated, ClassVar, Literal
 
+from limbeck.data.constants import Normalisation, spelled
 from limbeck.runtime.checked import Checked, Count, FolderPath, Named, Rule, Share
 from limbeck.runtime.errors import require
 
@@ -48,7 +49,10 @@ class DataSettings(Checked):
             shard leave a doubt; None finds out.
         per_class: training images per class; None takes all (scenes: 300).
         skip_bad: leave images out that cannot be read, instead of refusing the source.
-        normalise: subtract the mean and divide by the standard deviation of every channel.
+        normalise: what is subtracted from every channel of the pixels in [0, 1], and what it is divided by then: `fitted`, their
+            mean and standard deviation over the training split; published ones, `imagenet`, `cifar10`, `cifar100`, `mnist`,
+            `fashion-mnist`, `svhn`; or numbers, [[means], [deviations]]. `none` takes pixels as they are. True is `fitted`, False
+            `none`. `outer.lr_img` is in these units.
         zca: whiten instead (Krizhevsky's ZCA, eps 0.1, fitted on the training split).
         val_fraction: share of the training images kept apart, class by class, to choose the best checkpoint on; 0 keeps none.
         seed: of the built-in images and of the splits.
@@ -66,12 +70,13 @@ class DataSettings(Checked):
     label_field: str | None = None
     per_class: int | None = None
     skip_bad: bool = False
-    normalise: bool = True
+    normalise: Normalisation = "fitted"
     zca: bool = False
     val_fraction: Share = 0.1
     seed: int = 0
     workers: Count | None = None
 
     def check_together(self) -> None:
+        object.__setattr__(self, "normalise", spelled(self.normalise))
         least = 1 if self.val_fraction == 0 else 2
         require(self.per_class is None or self.per_class >= least, "data.per_class", self.per_class, f"at least {least}")

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from limbeck.accuracy import TITLES, Accuracies, percent, protocol_name
+from limbeck.data.preprocessing import describe
 from limbeck.distilled.small_set import NamedSet
 from limbeck.runtime.fingerprint import encodable
 
@@ -100,7 +101,7 @@ def _facts(held: NamedSet, method: Any) -> list[tuple[str, str]]:
         ("Labels", {"logits": "soft (logits)", "hard": "hard"}[held.set.kind]),
         *_views(held),
         ("Step size η to train with", f"{held.set.syn_lr:.6g}"),
-        ("Preprocessing", held.preprocessing.kind),
+        ("Preprocessing", describe(held.preprocessing)),
     ]
 
 

@@ -37,7 +37,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.data.imageset import ImageSet
-from limbeck.data.preprocessing import Normalise, Preprocessing
+from limbeck.data.preprocessing import Preprocessing, describe
 from limbeck.distilled.formats import shown
 from limbeck.distilled.set import DistilledSet
 from limbeck.runtime.errors import UsageError
@@ -202,14 +202,6 @@ def _check_preprocessing(own: Preprocessing, other: Preprocessing, pixels: Tenso
     ):
         return []
     return [f"preprocessing: {told}, which makes a difference of {deviations:.2g} standard deviations at most"]
-
-
-def describe(preprocessing: Preprocessing) -> str:
-    """A preprocessing in a few words."""
-    if isinstance(preprocessing, Normalise):
-        mean, std = (" ".join(f"{value:.4g}" for value in held.tolist()[:4]) for held in (preprocessing.mean, preprocessing.std))
-        return f"normalise (mean {mean}, std {std})"
-    return preprocessing.kind
 
 
 def _check_labels(held: DistilledSet) -> list[str]:

@@ -23,6 +23,7 @@ from torch import Tensor
 from limbeck.experts.blocks import blocks_of, text_of, write_block
 from limbeck.experts.files import Job, Shelf
 from limbeck.experts.settings import ExpertSettings
+from limbeck.networks.names import usual_name
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import read_json, write_json
@@ -174,7 +175,8 @@ class TrajectoryStore:
         if self.imported:  # nothing is known of how they were trained, and none is ever added
             first = self.experts[0]
             return array_fingerprint(*(self.read(first, epoch).numpy() for epoch in self.held(first)[-1:]))
-        return fingerprint({key: value for key, value in self.metadata.items() if key not in ("format", "about")})
+        known = {key: value for key, value in self.metadata.items() if key not in ("format", "about")}
+        return fingerprint({**known, "network": usual_name(str(known.get("network")))})
 
     def shelf(self, expert: int) -> Shelf:
         """The files of an expert."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limbeck.data.preprocessing import Normalise
+from limbeck.data.preprocessing import Normalise, constant
 from limbeck.image_complexity.classifier import Classifier, frozen, size_text, unreadable
 from limbeck.image_complexity.maps import look
 from limbeck.image_complexity.settings import ComplexitySettings
@@ -22,7 +22,7 @@ from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import read_json
 from limbeck.runtime.random import generator
 
-IMAGENET = Normalise(torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225]))
+IMAGENET = constant("imagenet", 3, "--normalise")
 IMAGENET_SIZE = 224
 MOST_LINEAR = 4  # linear layers of a head: VGG's has three, one block of a transformer six
 

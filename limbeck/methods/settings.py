@@ -20,7 +20,8 @@ class OuterSettings(Checked):
 
     Args:
         iterations: outer iterations.
-        lr_img: step size on the images X.
+        lr_img: step size on the images X as networks take them, which are normalised: where the deviation of a channel is s, pixels
+            move by s² times as much. A published step size belongs to the published deviations (`data.normalise`).
         img_momentum: of that SGD.
         lr_label: step size on the soft labels Y; 0 keeps them.
         label_momentum: of that SGD.

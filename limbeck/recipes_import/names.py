@@ -124,6 +124,13 @@ SOURCES: Mapping[str, str] = {
     "MNIST": "MNIST/raw",
     "FashionMNIST": "FashionMNIST/raw",
 }
+# By which the research code normalises what it does not whiten: CIFAR-100 as CIFAR-10.
+NORMALISED: Mapping[str, str] = {
+    **dict.fromkeys(("CIFAR10", "CIFAR100"), "cifar10"),
+    **dict.fromkeys(("ImageNet", "imagenet", "ImageNet1K", "imagenet1k", "Tiny"), "imagenet"),
+    "MNIST": "mnist",
+    "FashionMNIST": "fashion-mnist",
+}
 IMAGENET = ("ImageNet", "imagenet")
 INITS: Mapping[str, str] = {"samples_predicted_correctly": "correct", "real": "real", "noise": "noise"}
 NETWORK = re.compile(r"(ConvNet|ResNet18|VGG11|AlexNet|MLP|LeNet)(D[1-8]|W[0-9]+)?([A-Z]{2})?(?:_Tiny)?")

@@ -34,6 +34,7 @@ from limbeck.recipes_import.names import (
     INITS,
     NAMES,
     NETWORK,
+    NORMALISED,
     OF_EXPERTS,
     PARTS,
     PRIVATE,
@@ -200,6 +201,8 @@ class _Translation:
             self.notes.append(f"data.source: {values['data.source']!r} is to be the path where {name} lies")
         if name in FIXED:
             values["data.size"] = FIXED[name]
+        if name in NORMALISED:
+            values["data.normalise"] = NORMALISED[name]
 
     def _network(self, values: dict[str, Any]) -> None:
         name = str(self.all["model"])

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from typing_extensions import Self
 
+from limbeck.data.constants import spelled
 from limbeck.runs.settings import DistillSettings, flat
 from limbeck.runtime.fingerprint import encodable
 from limbeck.runtime.records import Record
@@ -19,6 +20,10 @@ class FlatSettings(Record):
     keys: Mapping[str, Any] = field(default_factory=dict)
 
     AMONG: ClassVar = ("keys",)
+
+    def __post_init__(self) -> None:
+        if isinstance(said := self.keys.get("data.normalise"), bool):  # as files of before have it
+            object.__setattr__(self, "keys", {**self.keys, "data.normalise": spelled(said)})
 
     @classmethod
     def of(cls, settings: DistillSettings) -> Self:

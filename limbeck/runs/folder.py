@@ -13,6 +13,7 @@ from filelock import Timeout
 from limbeck.distilled.settings import STARTS
 from limbeck.networks.convnet import ConvNet
 from limbeck.networks.flat import FlatNetwork
+from limbeck.networks.names import same_network
 from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.identity import effect_of, effects
 from limbeck.runs.numerics import NUMERICS, otherwise
@@ -94,6 +95,8 @@ class RunFolder:
 
     def _may_be(self, key: str, asked: Any, held: Any) -> bool:
         """Whether two values can stand for the same, as far as that is known before anything is loaded."""
+        if key == "network":
+            return same_network(asked, held)
         if key == "init":  # two sets, and no way to make one
             return asked not in STARTS and held not in STARTS
         if key == "engine.micro_batch":

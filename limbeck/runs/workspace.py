@@ -35,6 +35,7 @@ from limbeck.methods.method import Method
 from limbeck.methods.registry import method_of
 from limbeck.networks.factory import Factory
 from limbeck.networks.flat import FlatNetwork, flat_network
+from limbeck.networks.names import same_network
 from limbeck.runs import build
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.devices import resolve_device
@@ -122,6 +123,8 @@ class Workspace:
         """Load the data, build the network and raise `UsageError` for whatever does not fit, before anything is written."""
         self.settings.check_method(self.method)
         check_ipc(self.data, self.settings.ipc)
+        if self.settings.data.normalise != "fitted":
+            self.preprocessing  # noqa: B018 (numbers for other channels are refused now)
         check_storable(self.settings.view_labels, resolve_protocol(self.settings.eval), self.data.num_classes)
         for note in check_engine(self.settings.engine, self.network, self.device):
             self.progress.say(note)
@@ -155,10 +158,11 @@ class Workspace:
         """Raise `UsageError` for experts of another network or images, or that lack an epoch that is read."""
         require(isinstance(store, TrajectoryStore), "experts", store, "a TrajectoryStore, as train_experts returns")
         wanted = {"network": self.network.name, "num_parameters": self.network.num_parameters}
-        wanted |= {} if store.imported else {"data": self.data.fingerprint}
+        wanted |= {} if store.imported else {"data": self.data.fingerprint, "preprocessing": self.preprocessing.identity}
         for key, value in wanted.items():
             held = store.metadata.get(key)
-            require(held == value, "experts", str(store.path), f"a store of {key} {value!r}: it has {held!r}")
+            alike = held == value or (key == "network" and same_network(str(held), self.network.name))
+            require(alike, "experts", str(store.path), f"a store of {key} {value!r}: it has {held!r}")
         lacking = store.lacking(want_of(self.settings.experts, self.reachable_epochs))
         require(not lacking, "experts", str(store.path), f"complete: it {say_lacking(lacking) if lacking else ''}")
 

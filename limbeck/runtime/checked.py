@@ -24,6 +24,7 @@ from limbeck.runtime.plugins import FORM, is_foreign
 
 T = TypeVar("T")
 MANY: dict[Any, str] = {str: "names", int: "whole numbers", float: "numbers", tuple[str, float]: "names with numbers"}
+MANY[tuple[float, ...]] = "lists of numbers"
 _UNFIT = object()
 
 

@@ -255,6 +255,10 @@ def _stands_for_the_same(key: str, values: Sequence[Any], held: CellRecord, cell
     """Whether the two values of a key whose content counts mean the same: the images that the cell was measured on, one place."""
     if key.startswith("data."):
         return held.data.get("fingerprint") == _images_of(cell)
+    if key == "network":
+        from limbeck.networks.names import same_network
+
+        return same_network(*values)
     if key == "engine.device":
         from limbeck.runtime.devices import resolve_device, same_device
 

@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +18,13 @@ from limbeck.runtime.fingerprint import plain
 
 FOLDER = str(Path(__file__).parents[2] / "benchmarks")
 sys.path.insert(0, FOLDER)  # where scripts find each other, too
-engine, engine_figures, engine_table, engine_worker = (
-    importlib.import_module(name) for name in ("engine", "engine_figures", "engine_table", "engine_worker")
+engine, engine_cells, engine_figures, engine_table, engine_worker = (
+    importlib.import_module(name) for name in ("engine", "engine_cells", "engine_figures", "engine_table", "engine_worker")
 )
 sys.path.remove(FOLDER)
-Growth, Problem, Way, Settings = engine.Growth, engine.Problem, engine.Way, engine.EngineBenchSettings
-convolution_flop, convolution_seconds, bench_engine = engine.convolution_flop, engine.convolution_seconds, engine.bench_engine
+Growth, Problem, Way, Settings = engine_cells.Growth, engine_cells.Problem, engine_cells.Way, engine_cells.EngineBenchSettings
+convolution_flop, convolution_seconds = engine_cells.convolution_flop, engine_cells.convolution_seconds
+bench_engine = engine.bench_engine
 LOOKS, time_figure, memory_figure = engine_figures.LOOKS, engine_figures.time_figure, engine_figures.memory_figure
 TINY = Settings(network="ConvNetD2-w8", size=8, classes=2, steps=(2,), ipc=(1,), repeats=2, variants=("unroll", "eager"))
 
@@ -32,10 +34,12 @@ class Workers:
 
     def __init__(self) -> None:
         self.jobs: list[tuple[str, Mapping[str, Any]]] = []
+        self.isas: list[str] = []
         self.fails: tuple[str, ...] = ()
 
-    def __call__(self, kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def __call__(self, kind: str, arguments: Mapping[str, Any], isa: str = "native") -> dict[str, Any]:
         self.jobs.append((kind, arguments))
+        self.isas.append(isa)
         if kind == "probe":
             peaks = [1000 * problem.batch * problem.steps for problem, _ in arguments["cases"]]
             return {"peaks": peaks, "resident_bytes": 500}
@@ -55,7 +59,7 @@ class Workers:
 @pytest.fixture
 def workers(monkeypatch: pytest.MonkeyPatch) -> Workers:
     stand_in = Workers()
-    monkeypatch.setattr(engine, "call_worker", stand_in)
+    monkeypatch.setattr(engine_cells, "call_worker", stand_in)
     return stand_in
 
 
@@ -64,8 +68,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of a real run of two variants, all of it in this process to spare the others' start."""
     folder = tmp_path_factory.mktemp("bench") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        run = lambda kind, given: engine_worker.JOBS[kind](**json.loads(json.dumps(plain(given))))  # noqa: E731
-        patch.setattr(engine, "call_worker", run)
+        run = lambda kind, given, isa: engine_worker.JOBS[kind](**json.loads(json.dumps(plain(given))))  # noqa: E731
+        patch.setattr(engine_cells, "call_worker", run)
         patch.setattr(engine_worker, "reuse_freed_memory", lambda: None)
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder.parent))  # set by the jobs, and taken back here
         bench_engine(TINY, folder)
@@ -79,7 +83,21 @@ def cells_of(folder: Path) -> dict[str, dict[str, Any]]:
 def test_a_process_does_the_job_or_says_why_not() -> None:
     problem = Problem(network="NoNet", size=8, classes=2, images=2, batch=2, steps=1, device="cpu", threads=1)
     with pytest.raises(Failure, match=r"^UsageError: network: 'NoNet' is not a name such as"):
-        engine.call_worker("convolutions", {"problem": problem, "precision": "fp32", "micro_batch": None, "repeats": 1})
+        engine_cells.call_worker("convolutions", {"problem": problem, "precision": "fp32", "micro_batch": None, "repeats": 1})
+
+
+def test_the_instructions_of_a_worker_are_those_that_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Mapping[str, str]] = []
+
+    def run(*_: Any, env: Mapping[str, str], **__: Any) -> Any:
+        seen.append(env)
+        return types.SimpleNamespace(returncode=0, stdout="{}", stderr="")
+
+    monkeypatch.setattr(engine_cells.subprocess, "run", run)
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
+    for isa in ("native", "avx2"):
+        engine_cells.call_worker("probe", {}, isa)
+    assert [env.get("ATEN_CPU_CAPABILITY") for env in seen] == [None, "avx2"]
 
 
 def test_both_ways_give_the_exact_gradient(measured: Path) -> None:
@@ -146,6 +164,34 @@ def test_what_does_not_fit_is_never_run(workers: Workers, monkeypatch: pytest.Mo
     assert (fitting["fits"], fitting["predicted_bytes"]) == (True, 56_500)
     assert (not_fitting["fits"], not_fitting["predicted_bytes"], "seconds" in not_fitting) == (False, 112_500, False)
     assert "does not fit (0 MB)" in "\n".join(engine_table.table(results["cells"]))
+
+
+def test_every_cell_is_measured_with_each_kind_of_instructions_before_the_next(workers: Workers, tmp_path: Path) -> None:
+    settings = replace(TINY, variants=("unroll", "compiled-bf16", "eager"), isa=("native", "avx2"), reference_seconds=0)
+    cells = bench_engine(settings, tmp_path)["cells"]
+    expected = [("native", "unroll"), ("avx2", "unroll"), ("native", "compiled-bf16"), ("native", "eager"), ("avx2", "eager")]
+    assert [(cell["isa"], cell["variant"]) for cell in cells] == expected
+    measured = [isa for isa, (kind, _) in zip(workers.isas, workers.jobs, strict=True) if kind == "variant"]
+    assert measured == [isa for isa, _ in expected]
+    assert all(cell["times_unroll"] == 1 for cell in cells)
+    rows = [line.split(" | ")[0] for line in engine_table.table(cells) if "`" in line]
+    assert rows == [f"| {isa}" for isa, _ in expected]
+    workers.jobs.clear()
+    assert bench_engine(settings, tmp_path)["cells"] == cells and workers.jobs == []
+    alone = bench_engine(replace(settings, isa=("avx2",), variants=("compiled-bf16",)), tmp_path / "alone")["cells"]
+    assert [cell["variant"] for cell in alone] == ["compiled-bf16"]
+
+
+def test_growth_is_a_line_and_its_residual() -> None:
+    at = {"isa": "native", "variant": "unroll", "batch": 10}
+    cells = [
+        {**at, "steps": t, "seconds": [0], "median_seconds": 1 + 2 * t, "peak_bytes": 1e9 * (t if t < 4 else 8)} for t in (1, 2, 4)
+    ]
+    time, memory = engine_table.growth(cells)[3:-1]
+    assert time == "| `unroll` | 10 images | T | 1.00 s | 2.00 s | 0 % |"
+    # least squares of (1, 1), (2, 2), (4, 8): slope 17/7, base −2; at 2 it says 20/7 where 2 was measured
+    assert memory == "| `unroll` | 10 images | T | -2.0 GB | 2.4 GB | 57 % |"
+    assert engine_table.growth(cells[:2]) == []
 
 
 def test_a_variant_that_fails_costs_no_other(workers: Workers, tmp_path: Path) -> None:
@@ -224,7 +270,7 @@ def test_worker_counts_the_operations_of_every_layer(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(("images", "steps", "share"), [(100, 7, 1.0), (150, 2, 0.75), (150, 3, 250 / 300), (500, 3, 1.0)])
 def test_smaller_last_batches_count_for_less(images: int, steps: int, share: float) -> None:
     problem = Problem(network="", size=8, classes=2, images=images, batch=100, steps=steps, device="cpu", threads=1)
-    assert engine._share(problem) == pytest.approx(share)
+    assert engine_cells._share(problem) == pytest.approx(share)
 
 
 def fake_cells() -> list[dict[str, Any]]:

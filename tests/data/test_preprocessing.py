@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.whitening import whitening
 
+from limbeck.data.constants import CONSTANTS
 from limbeck.data.preprocessing import (
     MOST_PIXELS,
     Identity,
@@ -37,7 +40,64 @@ def test_the_settings_choose() -> None:
     split = images(20, (3, 4, 4))
     assert fit_preprocessing(DataSettings(), split).kind == "normalise"
     assert fit_preprocessing(DataSettings(zca=True), split).kind == "whiten"
-    assert fit_preprocessing(DataSettings(normalise=False), split).kind == "identity"
+    assert fit_preprocessing(DataSettings(normalise="none"), split).kind == "identity"
+    assert (DataSettings(normalise=False).normalise, DataSettings(normalise=True)) == ("none", DataSettings())
+
+
+PUBLISHED = {
+    "imagenet": ("0.485 0.456 0.406", "0.229 0.224 0.225"),
+    "cifar10": ("0.4914 0.4822 0.4465", "0.2023 0.1994 0.2010"),
+    "cifar100": ("0.5071 0.4866 0.4409", "0.2673 0.2564 0.2762"),
+    "mnist": ("0.1307", "0.3081"),
+    "fashion-mnist": ("0.2861", "0.3530"),
+    "svhn": ("0.4377 0.4438 0.4728", "0.1980 0.2010 0.1970"),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+def test_published_means_and_deviations(name: str) -> None:
+    mean, std = ([float(number) for number in text.split()] for text in PUBLISHED[name])
+    split = images(20, (len(mean), 4, 4))
+    named = fit_preprocessing(DataSettings(normalise=name), split)
+    numbers = fit_preprocessing(DataSettings(normalise=(tuple(mean), tuple(std))), split)
+    expected = (pixels(split) - np.reshape(mean, (-1, 1, 1))) / np.reshape(std, (-1, 1, 1))
+    for made in (named, numbers):
+        np.testing.assert_allclose(made.prepare(split.images()), expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(made.inverse(made.forward(torch.from_numpy(pixels(split)))), pixels(split), atol=1e-7)
+    assert named.kind == "normalise" and named.identity == numbers.identity
+
+
+def test_who_was_trained_on_other_numbers_is_another() -> None:
+    """Of what is fitted the images tell the numbers, so that stores and caches of before are found."""
+    split = images(20, (3, 4, 4))
+    ways: list[dict[str, Any]] = [{}, {"normalise": "cifar10"}, {"normalise": "cifar100"}, {"normalise": "none"}, {"zca": True}]
+    found = [fit_preprocessing(DataSettings(**way), split).identity for way in ways]
+    assert (found[0], found[3], found[4], len(set(found))) == ("normalise", "identity", "whiten", 5)
+    assert (
+        fit_preprocessing(DataSettings(normalise="imagenet", zca=True), split).identity == "whiten"
+    )  # of pixels, whatever is said
+
+
+@pytest.mark.parametrize(
+    ("normalise", "says"),
+    [
+        ("imagenet1k", "data.normalise: 'imagenet1k' is not one of fitted, none, imagenet, cifar10, "),
+        (((0.5,), (0.0,)), "data.normalise: [(0.5,), (0.0,)] is not "),
+        (((0.5, 0.5), (0.2,)), "[[means], [deviations above 0]] with a number of each for every channel"),
+        ((0.5, 0.2), "data.normalise: [0.5, 0.2] is not "),
+        (None, "data.normalise: None is not "),
+    ],
+)
+def test_what_is_no_normalisation(normalise: Any, says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        DataSettings(normalise=normalise)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("normalise", ["mnist", ((0.5,) * 4, (0.2,) * 4)])
+def test_numbers_for_other_channels_are_refused(normalise: Any) -> None:
+    with pytest.raises(UsageError, match=r"^data.normalise: .* is not for images of 3 channels, it has [14]$"):
+        fit_preprocessing(DataSettings(normalise=normalise), images(20, (3, 4, 4)))
 
 
 def test_normalise_fits_mean_and_std_of_each_channel() -> None:

@@ -169,6 +169,8 @@ def test_the_identity_is_what_changes_the_experts() -> None:
         one, other = (dataclasses.replace(made, settings=value).identity() for value in settings)
         return one == other
 
+    constant = dataclasses.replace(made, preprocessing=fit_preprocessing(DataSettings(normalise="cifar10"), made.data.train))
+    assert constant.identity() != made.identity() and made.identity().preprocessing == "normalise"
     assert not any(same(change) for change in IDENTITY)
     assert all(same(change) for change in (*FREE, *GSAM, *PAD, *OF_RATES))
     for rate, changes in RATES.items():

@@ -175,10 +175,35 @@ def test_a_run_from_before_a_key_was_known_goes_by_its_default(tmp_path: Path) -
     file = tmp_path / "run" / "settings.json"
     held = read_json(file)
     del held["data"]["crop"], held["eval"]["teacher"]
+    held["data"]["normalise"] = True  # as it was said before it had names
     file.write_text(json.dumps(held))
     assert distill(settings(outer__iterations="2"), tmp_path / "run", resume=True) == results
     with pytest.raises(UsageError, match=r"^eval.teacher: 'MLP' is not None"):
         distill(settings(outer__iterations="2", eval__teacher="MLP"), tmp_path / "run", resume=True)
+    with pytest.raises(UsageError, match="^data.normalise: 'imagenet' is not 'fitted', which the run in"):
+        distill(settings(outer__iterations="2", data__normalise="imagenet"), tmp_path / "run", resume=True)
+
+
+def test_published_numbers_go_through_a_run(tmp_path: Path) -> None:
+    """The set holds them, its experts and full-data networks are of their own, and they are read back by whoever evaluates it."""
+    fitted = distill(settings(outer__iterations="1"), tmp_path / "fitted")
+    made = settings(outer__iterations="1", data__normalise="imagenet")
+    result = distill(made, tmp_path / "run")
+    assert result.accuracy.full != fitted.accuracy.full
+    held = DistilledSet.load(tmp_path / "run" / "distilled")
+    mean, std = (held.preprocessing.tensors()[name] for name in ("mean", "std"))
+    assert torch.equal(mean, torch.tensor([0.485, 0.456, 0.406])) and torch.equal(std, torch.tensor([0.229, 0.224, 0.225]))
+    assert held.metadata["settings"]["data"]["normalise"] == "imagenet"
+    assert "normalise (mean 0.485 0.456 0.406, std 0.229 0.224 0.225)" in (tmp_path / "run" / "distilled" / "README.md").read_text()
+    stores = {Workspace(one, NoProgress()).expert_task.find_store().path for one in (made, settings(outer__iterations="1"))}
+    assert len(stores) == 2
+    again = evaluate(tmp_path / "run" / "distilled", settings_from_plain(held.metadata["settings"]))
+    assert again.accuracy.distilled == result.accuracy.distilled and again.sets[0].notes == ()
+    with pytest.raises(UsageError, match="^experts: .* is not a store of preprocessing 'normalise .0.48"):
+        distill(made, tmp_path / "other", experts=train_experts(settings(outer__iterations="1")))
+    with pytest.raises(UsageError, match="^data.normalise: 'mnist' is not for images of 3 channels, it has 1$"):
+        distill(settings(data__normalise="mnist"), tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize(
