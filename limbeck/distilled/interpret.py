@@ -84,7 +84,7 @@ def _prepared(path: Path, x: Tensor, preprocessing: Preprocessing, normalised: s
     if normalised == "no":
         outside = float(((x < 0) | (x > 1)).float().mean())
         if outside > MOST_OUTSIDE:
-            raise refusal(path, f"holds images with values {span}, which are no pixels in [0, 1], as normalised=no says")
+            raise refusal(path, f"holds images with values {span}, which are no pixels in [0, 1], as --normalised no says")
         return False, []
     if normalised == "yes" or isinstance(preprocessing, Identity):
         return True, []
@@ -92,7 +92,7 @@ def _prepared(path: Path, x: Tensor, preprocessing: Preprocessing, normalised: s
         return False, [f"images have values {span} and are taken for pixels"]
     if low < NEGATIVE and (low < -1 or high > 1):
         return True, [f"images have values {span} and are taken as prepared like the data"]
-    raise refusal(path, f"holds images with values {span}, which may be pixels or normalised: say normalised=yes or no")
+    raise refusal(path, f"holds images with values {span}, which may be pixels or normalised: say --normalised yes or no")
 
 
 def resizing(path: Path, sides: tuple[int, int], wanted: tuple[int, int], resize: bool) -> str:
