@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from limbeck.runtime.errors import Failure, UsageError, require
+from limbeck.runtime.notices import by_kind
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -173,8 +174,7 @@ def conclude(found: Found, cells: int, show: Callable[[Found], None]) -> Found:
     """
     if found.failed:
         show(found)
-        said = "; ".join(f"{name}: {message}" for name, message in found.failed.items())
-        raise Failure(f"{len(found.failed)} of {cells} cells failed: {said}")
+        raise Failure(f"{len(found.failed)} of {cells} cells failed: {'; '.join(by_kind(found.failed))}")
     return found
 
 

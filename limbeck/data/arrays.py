@@ -147,7 +147,9 @@ def _channels_first(what: str, array: np.ndarray, layout: Layout) -> np.ndarray:
         return array[:, None]
     fitting = [name for name in LAYOUTS if array.ndim == 4 and array.shape[name.index("C")] in (1, 3)]
     if layout == "auto" and len(fitting) == 2:
-        raise UsageError(f"{what}with shape {array.shape}, which may be NCHW or NHWC: say layout='NCHW' or layout='NHWC'")
+        raise UsageError(
+            f"{what}with shape {array.shape}, which may be NCHW or NHWC: in Python, layout='NCHW' or layout='NHWC' says which"
+        )
     if not fitting or layout not in ("auto", *fitting):
         wanted = "(N, H, W), (N, H, W, C) or (N, C, H, W)" if layout == "auto" else f"({', '.join(layout)})"
         raise UsageError(f"{what}with shape {array.shape}; {wanted}, C = 1 or 3, is accepted")
@@ -216,7 +218,7 @@ def numbered(
     place, there = {key: k for k, key in enumerate(keys)}, set(present.tolist())
     bare = [k for k, key in enumerate(keys) if key not in there]
     if bare and (names is None or there <= place.keys()):
-        hint = "" if names is not None else "; class_names={label: name, …} names the labels that there are"
+        hint = "" if names is not None else "; in Python, class_names={label: name, …} names the labels that there are"
         called_so = f" ({called[bare[0]]!r})" if called[bare[0]] != str(bare[0]) else ""
         raise UsageError(f"{first}without a training image of class {bare[0]}{called_so}{hint}")
     if len(keys) < 2:

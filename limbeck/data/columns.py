@@ -9,7 +9,8 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from limbeck.data.decode import CHUNK
-from limbeck.runtime.errors import UsageError
+from limbeck.data.settings import DataSettings
+from limbeck.runtime.errors import UsageError, require
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "png", "webp", "jpeg")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "cls", "target", "json")
@@ -36,7 +37,7 @@ def splits_of(found: Mapping[str, R], named: str) -> dict[str, R]:
     return {"train": found[train], **{name: found[name] for name in EVALUATION if name in found}}
 
 
-def columns_of(part: Rows, named: str) -> tuple[str, str, tuple[str, ...] | None]:
+def columns_of(part: Rows, named: str, settings: DataSettings) -> tuple[str, str, tuple[str, ...] | None]:
     """The columns with the image and with the class, and the names of the classes where there are any."""
     features, row = part.features or {}, dict[str, Any]()
     for other in islice(part, CHUNK):  # until every column has shown something else than null
@@ -51,10 +52,17 @@ def columns_of(part: Rows, named: str) -> tuple[str, str, tuple[str, ...] | None
     labels = [name for name in row if type(features.get(name)).__name__ == "ClassLabel"] or [
         name for name in row if name in LABEL_COLUMNS and isinstance(row[name], (int, str, Mapping))
     ]
-    for what, columns, known in (("images", images, IMAGE_COLUMNS), ("classes", labels, LABEL_COLUMNS)):
+    fields = (settings.image_field, settings.label_field)
+    for what, columns, known, field in zip(
+        ("images", "classes"), (images, labels), (IMAGE_COLUMNS, LABEL_COLUMNS), fields, strict=True
+    ):
+        key = "data.image_field" if what == "images" else "data.label_field"
         columns.sort(key=lambda name, known=known: known.index(name) if name in known else len(known))  # type: ignore[misc]
-        if not columns:
-            raise UsageError(f"data.source: {named!r} has no column of {what}; its columns are {', '.join(row)}")
+        if not columns and field is None:
+            raise UsageError(f"data.source: {named!r} has no column of {what}; its columns are {', '.join(row)}: {key} names one")
+        if field is not None:
+            require(field in row, key, field, f"a column of {named!r}, which has {', '.join(row)}")
+            columns.insert(0, field)
     names = getattr(features.get(labels[0]), "names", None)
     return images[0], labels[0], tuple(names) if names else None
 

@@ -90,9 +90,10 @@ def _stream(
     settings: DataSettings, named: str, chosen: list[int] | None, progress: Progress
 ) -> tuple[Stream, tuple[str, ...] | None, list[str]]:
     """The rows to decode, the names of the classes, and the parts; from an earlier run's record where the Hub cannot be reached."""
-    record = cache_root() / "images" / f"hub-{fingerprint(named, chosen, settings.classes)}.json"
+    fields = [field for field in (settings.image_field, settings.label_field) if field is not None]
+    record = cache_root() / "images" / f"hub-{fingerprint(named, chosen, settings.classes, *fields)}.json"
     try:
-        source = _open(named)
+        source = _open(named, settings)
     except ConnectionError as error:
         with suppress(OSError, ValueError, KeyError, TypeError):
             known = read_json(record)
@@ -117,7 +118,7 @@ def _unreachable(named: str) -> Iterator[Row]:
     yield
 
 
-def _open(named: str) -> Source:
+def _open(named: str, settings: DataSettings) -> Source:
     datasets = _library()
     called = named.removeprefix("hf:")
     path, inner = find_local(called)
@@ -141,7 +142,7 @@ def _open(named: str) -> Source:
             total = sum(split.num_examples or 0 for split in (builder.info.splits or {}).values())
         found = dict(found) if hasattr(found, "keys") else {"train": found}
         parts = {part: _undecoded(datasets, held) for part, held in splits_of(found, named).items()}
-        image, label, names = columns_of(parts["train"], named)
+        image, label, names = columns_of(parts["train"], named, settings)
         parts = labelled(parts, label, named)
     except (UsageError, ConnectionError):
         raise

@@ -76,7 +76,7 @@ def of_hub(dataset: Any, names: ClassNames | None, settings: DataSettings, progr
     if len(parts["train"]) == 0:
         raise UsageError("dataset: has no rows to train on")
     parts = {name: part.with_format(None) if part.format["type"] in ARRAYS else part for name, part in parts.items()}
-    image, label, own = columns_of(parts["train"], "dataset")
+    image, label, own = columns_of(parts["train"], "dataset", settings)
     parts = labelled(parts, label, "dataset")
     called = {found: name for found, name in ((image, "image"), (label, "label")) if found != name}
     columns = {part: held.select_columns([image, label]).rename_columns(called) for part, held in parts.items()}
@@ -181,7 +181,9 @@ def _item(
     except UsageError as error:
         raise UsageError(f"{part}: item {number}: {error}") from error
     except Exception as error:  # a data set's own code may raise whatever it likes
-        raise UsageError(f"{part}: item {number}: {one_line(error)}; skip_bad=True leaves it out") from error
+        raise UsageError(
+            f"{part}: item {number}: {one_line(error)}; data.skip_bad=true, in Python skip_bad=True, leaves it out"
+        ) from error
     return made, label, losses, span
 
 

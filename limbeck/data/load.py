@@ -13,6 +13,8 @@ from limbeck.data.hub import load_hub
 from limbeck.data.idx import find_idx, load_idx
 from limbeck.data.imagenet import load_imagenet
 from limbeck.data.imageset import ImageSet, load_object
+from limbeck.data.lists import SUFFIXES as LISTED
+from limbeck.data.lists import Unfit, find_beside, find_lists, load_lists
 from limbeck.data.npz import find_npy, load_npy, load_npz
 from limbeck.data.parquet import holds_parquet
 from limbeck.data.scenes import LEVELS, load_scenes
@@ -106,7 +108,7 @@ def decodes_at_any_size(source: str) -> bool:
         return kind == "imagenet"
     if path.is_dir():
         return not (find_cifar(path) or find_idx(path) or find_npy(path) or holds_tiny(path) or holds_parquet(path))
-    return source.endswith(".tar")
+    return source.endswith((".tar", *LISTED))
 
 
 def _load_directory(settings: DataSettings, root: Path, progress: Progress, wanted: Wanted | None) -> ImageSet:
@@ -123,7 +125,23 @@ def _load_directory(settings: DataSettings, root: Path, progress: Progress, want
         return load_shards(settings, root, progress, wanted)
     if holds_parquet(root):
         return load_hub(settings, progress, wanted=wanted)
+    if lists := find_lists(root) or find_beside(root):
+        return _load_listed(settings, lists, root, progress, wanted)
     return load_folder(settings, progress, wanted)
+
+
+def _load_listed(settings: DataSettings, lists: list[Path], root: Path, progress: Progress, wanted: Wanted | None) -> ImageSet:
+    """What lists say, or class folders beside which lists lie that say something else."""
+    try:
+        return load_lists(settings, lists, root, progress, wanted)
+    except Unfit as error:
+        unfit = f"{settings.source}: the list {lists[0].name} {error}"
+    try:
+        found = load_folder(settings, progress, wanted)
+    except UsageError as error:
+        raise UsageError(f"data.source: {unfit}") from error
+    progress.say(f"note: {unfit}; classes are the folders' names")
+    return found
 
 
 def _load_file(settings: DataSettings, path: Path, progress: Progress, wanted: Wanted | None) -> ImageSet:
@@ -137,6 +155,11 @@ def _load_file(settings: DataSettings, path: Path, progress: Progress, wanted: W
         return load_cifar_archive(settings, path, progress)
     if name.endswith(".parquet"):
         return load_hub(settings, progress, wanted=wanted)
+    if name.endswith(LISTED):
+        try:
+            return load_lists(settings, [path], path.parent, progress, wanted)
+        except Unfit as error:
+            raise UsageError(f"data.source: the list {settings.source!r} {error}") from error
     if name.endswith(".npy"):
         beside = "its folder is accepted, where x_train.npy, y_train.npy, x_test.npy and y_test.npy lie, and an .npz file of all"
         raise UsageError(f"data.source: {settings.source!r} is one array, images or labels; {beside}")
@@ -146,5 +169,5 @@ def _load_file(settings: DataSettings, path: Path, progress: Progress, wanted: W
 def _refusal(source: str, what: str) -> UsageError:
     names = f"scenes, scenes:{'|'.join(LEVELS)}, imagenet, imagenet:SUBSET, hf:NAME, package.module:Name"
     return UsageError(
-        f"data.source: {source!r} is {what}; {names}, a folder of images and an .npz, .tar or .parquet file are accepted"
+        f"data.source: {source!r} is {what}; {names}, a folder of images and an .npz, .tar, .parquet or .csv file are accepted"
     )

@@ -61,7 +61,8 @@ def find_named(held: Mapping[str, Held], settings: DataSettings, progress: Progr
             continue  # such as scikit-learn's `data`, the same images in rows
         if kind and (other := found.setdefault((part, kind), name)) != name:
             key = "image" if kind == "images" else "label"
-            raise _refusal(settings, f"has {other} and {name}, which could both be the {kind}; data.{key}_field={name} takes one")
+            field = _words(name)[1] if _words(name)[1] != _words(other)[1] else name  # of test images, too, where it can be
+            raise _refusal(settings, f"has {other} and {name}, which could both be the {kind}; data.{key}_field={field} takes one")
     train = "train" if ("train", "images") in found else ""
     wanted = {"train": train, "test": "test", "val": "val"}
     parts = {}
@@ -97,14 +98,19 @@ def of_named(named: Named, read: Callable[[str], Any], settings: DataSettings, p
 
 def role(name: str, settings: DataSettings) -> tuple[str, str]:
     """The split, empty where the name says none, and `images`, `labels` or neither."""
+    part, rest = _words(name)
+    for kind, field, known in (("images", settings.image_field, IMAGES), ("labels", settings.label_field, LABELS)):
+        if (rest in known) if field is None else field.lower() in (name.lower(), rest):
+            return part, kind
+    return "", ""
+
+
+def _words(name: str) -> tuple[str, str]:
+    """The split that a name says, empty where it says none, and what else it says."""
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", re.sub(r"^([xyXY])(?=[A-Za-z])", r"\1_", name))
     words = [word.lower() for word in words]
     parts = [SPLITS[word] for word in words if word in SPLITS]
-    rest = "_".join(word for word in words if word not in SPLITS)
-    for kind, field, known in (("images", settings.image_field, IMAGES), ("labels", settings.label_field, LABELS)):
-        if (rest in known) if field is None else field.lower() in (name.lower(), rest):
-            return parts[0] if parts else "", kind
-    return "", ""
+    return parts[0] if parts else "", "_".join(word for word in words if word not in SPLITS)
 
 
 def _spatial(held: Mapping[str, Held], part: str, settings: DataSettings) -> bool:

@@ -1,5 +1,8 @@
 """WebDataset shards: tar archives whose samples are KEY.jpg (or another image) beside KEY.cls or KEY.json (`docs/data.md`).
 
+Fields may be named besides, KEY.input.jpg and KEY.output.cls; where there are several, `data.image_field` and `data.label_field`
+choose.
+
 Archives are indexed once and never unpacked: images are read from where they lie in them, and what the members are called is only
 ever compared, so that no name leads anywhere.
 """
@@ -8,20 +11,18 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import islice, product
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
-import numpy as np
-
-from limbeck.data.annotations import read_text
-from limbeck.data.classes import Classes
 from limbeck.data.decode import SUFFIXES, ArchiveFile, Item
 from limbeck.data.files import Files, load_files
 from limbeck.data.folder import subfolders
 from limbeck.data.image_cache import identity
 from limbeck.data.imageset import ImageSet
+from limbeck.data.listed import Label, classes_of
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import SPLITS, Wanted
 from limbeck.runtime.errors import UsageError, one_line
@@ -31,14 +32,26 @@ from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import cache_root
 from limbeck.runtime.progress import Progress
 
-LISTS = ("classes.txt", "classnames.txt", "class_names.txt")
 MOST_TEXT = 2**20  # bytes of a .cls or .json member that are believed
 MOST_SHARDS = 100_000  # that one pattern may name
 BRACES = re.compile(r"\{([^{}]*)\}")
 LABELS = ("cls", "json")
 FORMAT = 2  # counts up when the same archive would be indexed otherwise
 
-Label = int | str
+
+class Fields(NamedTuple):
+    """What a user calls the images and the labels of a sample: fields, such as `input`, or for labels a key in KEY.json."""
+
+    image: str | None = None
+    label: str | None = None
+
+
+class Member(NamedTuple):
+    """A file in an archive."""
+
+    offset: int
+    size: int
+    name: str
 
 
 class Sample(NamedTuple):
@@ -96,7 +109,11 @@ def load_shards(settings: DataSettings, root: Path | Sequence[Path], progress: P
         UsageError: when an archive is damaged or compressed, a sample has no class, or labels are numbers here and text there.
     """
     archives = list(root) if not isinstance(root, Path) else shards_under(root) if root.is_dir() else [root]
-    with spread(index, archives, settings.workers) as found, progress.stage("shards", len(archives)) as stage:
+    fields = Fields(settings.image_field, settings.label_field)
+    with (
+        spread(partial(index, fields=fields), archives, settings.workers) as found,
+        progress.stage("shards", len(archives)) as stage,
+    ):
         samples = []
         for part in found:
             samples.append(part)
@@ -107,7 +124,8 @@ def load_shards(settings: DataSettings, root: Path | Sequence[Path], progress: P
         members = [(ArchiveFile(archive, sample.offset, sample.size, sample.name), sample.label) for sample in held]
         by_split.setdefault(split_of(archive.relative_to(folder)), []).extend(members)
     parts = _parts({split: held for split, held in by_split.items() if held}, settings.source)
-    classes, labels = _classes(parts, folder, settings.source)
+    told = {part: [label for _, label in held] for part, held in parts.items()}
+    classes, labels = classes_of(told, folder, settings.source, progress)
     files = {part: Files([item for item, _ in held], labels[part]) for part, held in parts.items()}
     return load_files(settings, files, classes, progress, wanted, folder)
 
@@ -121,61 +139,133 @@ def split_of(path: Path) -> str:
     return "train"
 
 
-def index(archive: Path) -> list[Sample]:
+def index(archive: Path, fields: Fields = Fields()) -> list[Sample]:
     """The samples of an archive, by their keys, found in the cache or read from the archive's headers.
 
     Raises:
         UsageError: as `load_shards`.
     """
-    place = cache_root() / "shards" / f"{fingerprint(FORMAT, identity(archive))}.json"
+    place = cache_root() / "shards" / f"{fingerprint(FORMAT, identity(archive), *([list(fields)] if any(fields) else []))}.json"
     try:
         return [Sample(*row) for row in read_json(place)]
     except (OSError, ValueError, TypeError):
-        samples = _samples(archive)
+        samples = _samples(archive, fields)
         write_json(place, samples)
         return samples
 
 
-def _samples(archive: Path) -> list[Sample]:
-    images: dict[str, tuple[int, int, str]] = {}
-    labels: dict[str, Label] = {}
+def _samples(archive: Path, fields: Fields) -> list[Sample]:
     try:
         with archive.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as members:
             found = [
-                (member.offset_data, member.size, member.name)
+                Member(member.offset_data, member.size, member.name)
                 for member in members
-                if member.isfile() and not member.issparse() and _is_read(member.name)
+                if member.isfile() and not member.issparse() and _is_read(member.name, fields)
             ]
             file.seek(members.offset)  # where the library stopped: without a word also when the next header is cut short
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise _refusal(archive, "ends without the mark that a whole tar archive ends with: it is cut short")
-            plain = {key for _, _, name in found for key, kind in (_key(name, "first"),) if f".{kind}" in SUFFIXES}
-            for offset, size, name in found:
-                key, kind = _key(name, "first")
-                if key not in plain:
-                    key, kind = _key(name, "last")
-                if f".{kind}" in SUFFIXES:
-                    if key in images:
-                        raise _refusal(archive, f"has two images of the sample {key!r}")
-                    images[key] = (offset, size, name)
-                elif kind in LABELS:
-                    file.seek(offset)
-                    label = _label(archive, key, kind, file.read(min(size, MOST_TEXT)))
-                    if label is not None and (kind == "cls" or key not in labels):
-                        labels[key] = label
+            images, labelled = _by_fields(archive, found, fields) if any(fields) else _by_keys(archive, found)
+            if not any(fields) and any(key not in labelled for key in images):
+                other = _by_fields(archive, found, fields)
+                every = {_key(member.name, "first")[0] for member in found if _suffix(member.name.lower()) in SUFFIXES}
+                images, labelled = other if every <= other[0].keys() & other[1].keys() else (images, labelled)
+            labels = _labels(archive, file, labelled, fields)
     except (tarfile.TarError, OSError, EOFError) as error:
         hint = "; compressed archives must be unpacked to plain .tar first" if _compressed(archive) else ""
         raise _refusal(archive, f"cannot be read as a tar archive ({one_line(error)}){hint}") from error
     if unlabelled := [key for key in images if key not in labels]:
         raise _refusal(archive, f"has no {unlabelled[0]}.cls, nor a label in {unlabelled[0]}.json")
-    return [Sample(*images[key], labels[key]) for key in sorted(images)]
+    return [Sample(*images[key], label=labels[key]) for key in sorted(images)]
 
 
-def _is_read(name: str) -> bool:
+Found = tuple[dict[str, Member], dict[str, list[tuple[str, Member]]]]  # images, and by suffix what may say their labels, by key
+
+
+def _by_keys(archive: Path, found: Sequence[Member]) -> Found:
+    """KEY.jpg beside KEY.cls: KEY ends at the first dot, or at the last where no image of that shorter key is there."""
+    images, labelled = dict[str, Member](), dict[str, list[tuple[str, Member]]]()
+    plain = {key for member in found for key, kind in (_key(member.name, "first"),) if f".{kind}" in SUFFIXES}
+    for member in found:
+        key, kind = _key(member.name, "first")
+        if key not in plain:
+            key, kind = _key(member.name, "last")
+        if f".{kind}" in SUFFIXES:
+            _put(archive, images, key, member)
+        elif kind in LABELS:
+            labelled.setdefault(key, []).append((kind, member))
+    return images, labelled
+
+
+def _by_fields(archive: Path, found: Sequence[Member], fields: Fields) -> Found:
+    """KEY.input.jpg beside KEY.output.cls, where KEY ends at the first dot.
+
+    Raises:
+        UsageError: when a field that is named is not there, or several could be meant.
+    """
+    members = [(*_key(member.name, "first"), member) for member in found]
+    images = {kind for _, kind, _ in members if _suffix(kind) in SUFFIXES}
+    labels = {kind for _, kind, _ in members if _suffix(kind)[1:] in LABELS or kind == fields.label}
+    images = _chosen(archive, "image", images, fields.image)
+    in_json = fields.label is not None and any(_suffix(kind) == ".json" for kind in labels)
+    if not in_json or any(_is_called(kind, fields.label) for kind in labels):
+        labels = _chosen(archive, "label", labels, fields.label)
+    pictures, labelled = dict[str, Member](), dict[str, list[tuple[str, Member]]]()
+    for key, kind, member in members:
+        if kind in images:
+            _put(archive, pictures, key, member)
+        elif kind in labels:
+            labelled.setdefault(key, []).append((_suffix(kind)[1:], member))
+    return pictures, labelled
+
+
+def _chosen(archive: Path, what: str, kinds: set[str], field: str | None) -> set[str]:
+    """Of `input.jpg`, `input.png` and `mask.png` those of the field, or of the only one."""
+    if field is not None:
+        if not (named := {kind for kind in kinds if _is_called(kind, field)}):
+            there = ", ".join(sorted(kinds)) or "none"
+            raise UsageError(f"data.{what}_field: {field!r} is no field of the shard '{archive}', which has {there}")
+        return named
+    names = sorted({kind.rpartition(".")[0] for kind in kinds})
+    if len(names) > 1 and all(names):
+        raise _refusal(archive, f"has {' and '.join(names)}, which could be the {what}; data.{what}_field={names[0]} takes one")
+    return {kind for kind in kinds if kind.rpartition(".")[0] == names[0]} if names else kinds
+
+
+def _is_called(kind: str, field: str | None) -> bool:
+    return field is not None and field.lower() in (kind, kind.rpartition(".")[0])
+
+
+def _put(archive: Path, images: dict[str, Member], key: str, member: Member) -> None:
+    if key in images:
+        raise _refusal(archive, f"has two images of the sample {key!r}")
+    images[key] = member
+
+
+def _labels(
+    archive: Path, file: BinaryIO, labelled: Mapping[str, Sequence[tuple[str, Member]]], fields: Fields
+) -> dict[str, Label]:
+    labels: dict[str, Label] = {}
+    for key, told in labelled.items():
+        for kind, member in told:
+            file.seek(member.offset)
+            label = _label(archive, key, kind, file.read(min(member.size, MOST_TEXT)), fields.label)
+            if label is not None and (kind != "json" or key not in labels):
+                labels[key] = label
+    return labels
+
+
+def _is_read(name: str, fields: Fields) -> bool:
     """Whether the name is that of an image or of a label, and of no hidden file."""
     last = name.rpartition("/")[2]
     suffix = Path(last).suffix.lower()
-    return not last.startswith(".") and (suffix in SUFFIXES or suffix[1:] in LABELS)
+    named = fields.label is not None and _key(last, "first")[1] == fields.label.lower()
+    return not last.startswith(".") and (suffix in SUFFIXES or suffix[1:] in LABELS or named)
+
+
+def _suffix(kind: str) -> str:
+    """`.jpg` of `input.jpg` and of `jpg`."""
+    return f".{kind.rpartition('.')[2]}"
 
 
 def _key(name: str, dot: Literal["first", "last"]) -> tuple[str, str]:
@@ -185,17 +275,16 @@ def _key(name: str, dot: Literal["first", "last"]) -> tuple[str, str]:
     return f"{folder}{slash}{key}", kind.lower()
 
 
-def _label(archive: Path, key: str, kind: str, content: bytes) -> Label | None:
+def _label(archive: Path, key: str, kind: str, content: bytes, field: str | None) -> Label | None:
     try:
         text = content.decode("utf-8-sig").strip()
-        if kind == "cls":
+        if kind != "json":
             return int(text) if re.fullmatch(r"[+-]?\d+", text) else text
         described = json.loads(text)
     except ValueError as error:
         raise _refusal(archive, f"has a broken {key}.{kind}") from error
-    values = (
-        [described[word] for word in ("label", "cls", "class") if word in described] if isinstance(described, dict) else [described]
-    )
+    words = ("label", "cls", "class") if field is None else (field, "label", "cls", "class")
+    values = [described[word] for word in words if word in described] if isinstance(described, dict) else [described]
     usable = [value for value in values if isinstance(value, (int, str)) and not isinstance(value, bool)]
     return usable[0] if usable else None
 
@@ -214,33 +303,6 @@ def _parts(by_split: dict[str, list[tuple[Item, Label]]], source: str) -> dict[s
         raise UsageError(f"data.source: {source!r} has no shards to train on that hold images")
     held = [by_split[name] for name in ("train", "test", "val") if name in by_split]
     return dict(zip(("train", "test", "val"), held, strict=False))
-
-
-def _classes(parts: dict[str, list[tuple[Item, Label]]], folder: Path, source: str) -> tuple[Classes, dict[str, np.ndarray]]:
-    """The classes, those of the training samples in order, and the labels of every part."""
-    train = {label for _, label in parts["train"]}
-    if len({isinstance(label, str) for held in parts.values() for _, label in held}) > 1:
-        raise UsageError(f"data.source: {source!r} has labels that are numbers, and others that are text")
-    known = sorted(train, key=lambda label: (isinstance(label, str), label))
-    if len(known) < 2:
-        raise UsageError(f"data.source: {source!r} has one class, {known[0]!r}; at least two are needed")
-    if foreign := [label for held in parts.values() for _, label in held if label not in train]:
-        raise UsageError(f"data.source: {source!r} has images of the class {foreign[0]!r} to evaluate on but none to train on")
-    place = {label: k for k, label in enumerate(known)}
-    names = _names(known, folder)
-    return Classes(names), {part: np.array([place[label] for _, label in held], dtype=np.int64) for part, held in parts.items()}
-
-
-def _names(known: Sequence[Label], folder: Path) -> tuple[str, ...]:
-    listed = next((folder / name for name in LISTS if (folder / name).is_file()), None)
-    if listed is None or isinstance(known[0], str):
-        return tuple(map(str, known))
-    lines = [line.strip() for line in read_text(listed).splitlines() if line.strip()]
-    if len(set(lines)) != len(lines):
-        raise UsageError(f"data.source: the file '{listed}' names a class twice")
-    if outside := [label for label in known if not 0 <= int(label) < len(lines)]:
-        raise UsageError(f"data.source: the file '{listed}' has {len(lines)} names, none for the class {outside[0]}")
-    return tuple(lines[int(label)] for label in known)
 
 
 def _refusal(archive: Path, reason: str) -> UsageError:

@@ -313,7 +313,7 @@ def content_of(held: DistilledSet) -> str:
 
 def _without_options(message: str, path: str) -> str:
     """What is wrong with the set at `path`, without the options that `limbeck evaluate` has for it."""
-    for advice in ("; --resize", ": say --normalised", ": --normalised"):
+    for advice in ("; --resize", ": say --normalised "):
         message = message.partition(advice)[0]
     return message.removeprefix("path: ") if message.startswith("path: ") else f"{path!r}: {message}"
 

@@ -108,7 +108,7 @@ def _prepared(path: Path, x: Tensor, preprocessing: Preprocessing, normalised: A
     if normalised == "no":
         outside = float(((x < 0) | (x > 1)).float().mean())
         if outside > MOST_OUTSIDE:
-            raise refusal(path, f"holds images with values {span}, which are no pixels in [0, 1], as normalised=no says")
+            raise refusal(path, f"holds images with values {span}, which are no pixels in [0, 1], as --normalised no says")
         return False, []
     if normalised != "auto" or isinstance(preprocessing, Identity):
         return True, []
@@ -116,7 +116,7 @@ def _prepared(path: Path, x: Tensor, preprocessing: Preprocessing, normalised: A
         return False, [f"images have values {span} and are taken for pixels"]
     if low < NEGATIVE and (low < -1 or high > 1):
         return True, [f"images have values {span} and are taken as prepared like the data"]
-    ways = f"--normalised {LEVELS} takes {LEVELS} for white" if low >= 0 else "say --normalised yes or no, or by what (imagenet, …)"
+    ways = f"say --normalised yes or no, imagenet, cifar10, … for published numbers, or {LEVELS} where that is white"
     raise refusal(path, f"holds images with values {span}, which may be pixels or normalised: {ways}")
 
 

@@ -36,6 +36,7 @@ from limbeck.evaluation.settings import EvalSettings
 from limbeck.evaluation.statistics import summarise
 from limbeck.evaluation.trials import Trial, Trials
 from limbeck.networks.flat import FlatNetwork, flat_network
+from limbeck.networks.names import same_network
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
 from limbeck.training.compute import Compile
@@ -283,7 +284,7 @@ class Evaluator:
         """
         labels = self.protocol.labels == "stored" or (self.protocol.labels == "hard" and small.kind == "hard")
         augmented = self.protocol.augment == "set" or self.augment.identity() == NO_AUGMENTATION.identity()
-        alike = network == self.network.name and labels and augmented
+        alike = same_network(network, self.network.name) and labels and augmented
         return StepSize(small.syn_lr, origin) if alike and small.syn_lr is not None else None
 
     @property

@@ -19,6 +19,7 @@ from limbeck.evaluation.predictions import accuracy
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.evaluation.trials import Outcome, Trial, Trials
 from limbeck.losses import cross_entropy
+from limbeck.networks.names import usual_name
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.fingerprint import array_fingerprint
 from limbeck.runtime.kept import Kept, place
@@ -116,7 +117,7 @@ class FullData:
         return MadeWith(
             data=self.data.fingerprint,
             preprocessing=(self.preprocessing.kind, array_fingerprint(*(tensor.numpy() for tensor in tensors.values()))),
-            network=self.trials.network.name,
+            network=usual_name(self.trials.network.name),
             structure=self.trials.network.structure or str(self.trials.network.module),
             optimiser=(settings.full_lr, MOMENTUM, WEIGHT_DECAY, "drop at half"),
             epochs=settings.full_epochs,

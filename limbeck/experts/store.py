@@ -23,7 +23,8 @@ from torch import Tensor
 from limbeck.experts.blocks import blocks_of, text_of, write_block
 from limbeck.experts.files import Job, Shelf
 from limbeck.experts.settings import ExpertSettings
-from limbeck.runtime.errors import UsageError
+from limbeck.networks.names import usual_name
+from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import array_fingerprint, encodable, fingerprint, plain
@@ -174,7 +175,8 @@ class TrajectoryStore:
         if self.imported:  # nothing is known of how they were trained, and none is ever added
             first = self.experts[0]
             return array_fingerprint(*(self.read(first, epoch).numpy() for epoch in self.held(first)[-1:]))
-        return fingerprint({key: value for key, value in self.metadata.items() if key not in ("format", "about")})
+        known = {key: value for key, value in self.metadata.items() if key not in ("format", "about")}
+        return fingerprint({**known, "network": usual_name(str(known.get("network")))})
 
     def shelf(self, expert: int) -> Shelf:
         """The files of an expert."""
@@ -201,8 +203,10 @@ class TrajectoryStore:
 
         Raises:
             KeyError: when the store does not hold it.
-            UsageError: when its file is broken.
+            UsageError: when these are no whole numbers, or its file is broken.
         """
+        for name, value in (("expert", expert), ("epoch", epoch)):
+            require(isinstance(value, int), name, value, "a whole number")
         return self.shelf(expert).read(epoch).to(device or "cpu")
 
     def write(

@@ -30,6 +30,7 @@ from limbeck.experts.trainer import ExpertSetup, Trainer, optimiser_of, rate_of
 from limbeck.losses import cross_entropy
 from limbeck.networks.factory import is_foreign
 from limbeck.networks.flat import FlatNetwork
+from limbeck.networks.names import same_network, usual_name
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.fingerprint import fingerprint
@@ -86,7 +87,7 @@ class ExpertTask:
     def identity(self) -> Identity:
         """What determines the trajectories."""
         return dataclasses.replace(
-            made_with(self.network.name, self.settings, self.augment, self.seed),
+            made_with(usual_name(self.network.name), self.settings, self.augment, self.seed),
             data=self.data.fingerprint,
             preprocessing=self.preprocessing.identity,
             num_parameters=self.network.num_parameters,
@@ -106,7 +107,10 @@ class ExpertTask:
         require(not strange, "experts.store", place, "a store, an empty folder or a new one")
         if not made:
             return None
-        if TrajectoryStore(path).imported:
+        held = TrajectoryStore(path)
+        if same_network(str(held.metadata.get("network")), identity["network"]):
+            identity["network"] = held.metadata["network"]
+        if held.imported:
             identity = {key: identity[key] for key in ("network", "num_parameters")}  # no more is known of how they were trained
         return TrajectoryStore(path, identity)
 

@@ -13,6 +13,7 @@ default), `maxpool`, `nopool`; activation `relu` (the default), `leaky`, `sigmoi
 named, and 64 for ResNet18 and VGG11. `BN` behind the first part says `batchnorm`, as the field writes it: `ResNet18BN`.
 """
 
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,6 +98,26 @@ def check_network_name(name: str) -> None:
         check_form("network", name, "factory")
     else:
         _parse(name)
+
+
+def usual_name(name: str) -> str:
+    """The shortest name of the same network, `ConvNetD3` of `ConvNetD3-w128`; of what is no such name itself."""
+    try:
+        known, options = _parse(name) if not is_foreign(name) else (None, {})
+    except UsageError:  # a module's own name
+        return name
+    if known is None:
+        return name
+    usual = inspect.signature(known.build).parameters
+    told = {part: options[part] for part in known.parts if part in options and options[part] != usual[part].default}
+    words = {part: {value: word for word, value in held.items()} for part, held in _PARTS.items()}
+    parts = [f"w{value}" if part == "width" else words[part][str(value)] for part, value in told.items()]
+    return "-".join([name.split("-")[0].removesuffix("BN"), *parts])
+
+
+def same_network(one: str, other: str) -> bool:
+    """Whether two names, or what else networks are called, mean one network."""
+    return usual_name(one) == usual_name(other)
 
 
 def _parse(name: str) -> tuple[_Known, dict[str, int | str]]:

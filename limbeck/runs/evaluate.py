@@ -128,6 +128,7 @@ class _Set:
         path: where it lies, if it does.
         held: the set; its η is a number even where nobody has said one.
         notes: what a reader must know.
+        augmented_alike: whether it is evaluated with the augmentation that it was distilled with, as far as is known.
         evaluators: by network.
         rates: likewise, the step sizes of the set and of the random images beside it.
         unchecked: what could not be told of its labels, by network.
@@ -137,6 +138,7 @@ class _Set:
     path: Path | None
     held: DistilledSet
     notes: list[str]
+    augmented_alike: bool
     evaluators: dict[str, Evaluator] = field(default_factory=dict)
     rates: dict[str, Rates] = field(default_factory=dict)
     unchecked: dict[str, Doubt] = field(default_factory=dict)
@@ -151,8 +153,8 @@ class _Set:
             path, name = Path(entry), str(entry)
             entry = read_set(path, data, preprocessing, options=options.foreign)
         notes = [*entry.metadata.get("assumed", ()), *check_fit(entry, data, preprocessing), *_other_levels(entry, data)]
-        notes += _other_augmentation(entry, workspace.settings)
-        return cls(name, path, entry, notes)
+        other = _other_augmentation(entry, workspace.settings)
+        return cls(name, path, entry, [*notes, *other], not other)
 
     @property
     def origin(self) -> str:
@@ -169,7 +171,7 @@ class _Set:
         known = self.held.metadata.get("evaluation") or {}, self.held.metadata.get("settings") or {}
         home = next((name for one in known if isinstance(name := one.get("network"), str) and name), first)
         for network, evaluator in self.evaluators.items():
-            own = evaluator.own_step_size(self.small, home, self.origin)
+            own = evaluator.own_step_size(self.small, home, self.origin) if self.augmented_alike else None
             self.rates[network] = Rates.of(evaluator, self.small, own, progress)
 
     def evaluator(self, workspace: Workspace, network: FlatNetwork) -> Evaluator:

@@ -11,11 +11,12 @@ import torch
 from filelock import Timeout
 
 from limbeck.distilled.settings import STARTS
-from limbeck.methods.registry import method_of
-from limbeck.networks.convnet import PADDED, ConvNet
+from limbeck.networks.convnet import ConvNet
 from limbeck.networks.flat import FlatNetwork
+from limbeck.networks.names import same_network
 from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.identity import effect_of, effects
+from limbeck.runs.numerics import NUMERICS, otherwise
 from limbeck.runs.settings import DistillSettings, flat
 from limbeck.runs.workspace import Resolved, resolve
 from limbeck.runtime.errors import UsageError
@@ -25,8 +26,6 @@ from limbeck.runtime.memory import peak_memory
 from limbeck.runtime.records import Record
 
 T = TypeVar("T")
-
-NUMERICS = 2  # raised when a version computes other figures from the same settings
 
 
 @dataclass(frozen=True)
@@ -96,6 +95,8 @@ class RunFolder:
 
     def _may_be(self, key: str, asked: Any, held: Any) -> bool:
         """Whether two values can stand for the same, as far as that is known before anything is loaded."""
+        if key == "network":
+            return same_network(asked, held)
         if key == "init":  # two sets, and no way to make one
             return asked not in STARTS and held not in STARTS
         if key == "engine.micro_batch":
@@ -121,6 +122,10 @@ class RunFolder:
         different, notes = self._differences(), list[str]()
         if self.state.data != data:
             self._refuse_images(different)
+        padded = isinstance(network.module, ConvNet) and network.module.padding > 1
+        before = None if self.results_file.exists() else otherwise(self.state.numerics, self.settings, padded=padded)
+        if before:
+            raise UsageError(f"{before} when the run in {str(self.path)!r} was started; start anew in another folder")
         if different:
             found = effects((key for key, _, _ in different), self.settings)
             write_json(self.settings_file, self.settings)
@@ -128,8 +133,6 @@ class RunFolder:
                 self.results_file.unlink(missing_ok=True)
             if "engine.memory" in found and self.state.resolved.engine is not None:
                 notes.append("note: engine.memory: how the engine works was decided when the run was started, and stays so")
-        if self.state.numerics < 2 and not self.results_file.exists():
-            self._refuse_first(network)
         return notes
 
     def _refuse_images(self, different: Sequence[tuple[str, Any, Any]]) -> NoReturn:
@@ -141,14 +144,6 @@ class RunFolder:
             raise UsageError(f"data.source: the images of {self.settings.data.source!r} have changed {began}")
         said = ", ".join(f"{key} {asked!r} instead of {held!r}" for key, asked, held in own)
         raise UsageError(f"{own[0][0]}: the images have changed {began}, with {said}")
-
-    def _refuse_first(self, network: FlatNetwork) -> None:
-        """Refuse what the first version computed otherwise."""
-        experts, began = self.settings.experts, f"when the run in {str(self.path)!r} was started; start anew in another folder"
-        if isinstance(network.module, ConvNet) and network.module.padding > 1:
-            raise UsageError(f"network: {network.name!r} did not pad images of {PADDED}×{PADDED} pixels {began}")
-        if experts.curriculum == "pad" and method_of(self.settings.method).experts:
-            raise UsageError(f"experts.curriculum: 'pad' took other images in some epochs {began}")
 
     @property
     def state(self) -> State:

@@ -22,7 +22,7 @@ Effect = Literal["result", "content", "late", "none"]
 
 NONE = frozenset(("output", "data.workers", "outer.checkpoint_every", "engine.memory"))
 # Of what the images are the fingerprint says everything but how networks see them; `init` and the experts have fingerprints, too.
-CONTENT = frozenset(("init", "experts.store", "engine.device", "engine.micro_batch"))
+CONTENT = frozenset(("network", "init", "experts.store", "engine.device", "engine.micro_batch"))
 SEEN = frozenset(("data.normalise", "data.zca"))
 FULL = frozenset(f"eval.full_{name}" for name in ("epochs", "seeds", "lr", "batch_size"))
 LATE = frozenset(("eval.seeds", "eval.networks", "eval.random_lr"))

@@ -35,6 +35,7 @@ from limbeck.methods.method import Method
 from limbeck.methods.registry import method_of
 from limbeck.networks.factory import Factory
 from limbeck.networks.flat import FlatNetwork, flat_network
+from limbeck.networks.names import same_network
 from limbeck.runs import build
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.devices import resolve_device
@@ -160,7 +161,8 @@ class Workspace:
         wanted |= {} if store.imported else {"data": self.data.fingerprint, "preprocessing": self.preprocessing.identity}
         for key, value in wanted.items():
             held = store.metadata.get(key)
-            require(held == value, "experts", str(store.path), f"a store of {key} {value!r}: it has {held!r}")
+            alike = held == value or (key == "network" and same_network(str(held), self.network.name))
+            require(alike, "experts", str(store.path), f"a store of {key} {value!r}: it has {held!r}")
         lacking = store.lacking(want_of(self.settings.experts, self.reachable_epochs))
         require(not lacking, "experts", str(store.path), f"complete: it {say_lacking(lacking) if lacking else ''}")
 

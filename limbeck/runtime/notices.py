@@ -12,7 +12,7 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import PurePath
@@ -27,6 +27,23 @@ HARMLESS = re.compile(
     r"lr_scheduler\.step\(\)|torch\.meshgrid|Online softmax is disabled|TensorFloat32 tensor cores|is not writable|"
     r"worker stopped while some jobs|functools\.lru_cache"
 )
+
+
+def kind_of(text: str) -> str:
+    """A message without its names, paths and numbers: equal for events of one kind."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\S*/\S*|\d[\d.,e+-]*", "#", text)
+
+
+def by_kind(said: Mapping[str, str]) -> list[str]:
+    """What is said of things by name, a line for each kind of message, in the first one's words and with examples."""
+    of: dict[str, list[str]] = {}
+    for name, message in said.items():
+        of.setdefault(kind_of(message), []).append(name)
+    lines = []
+    for names in of.values():
+        more = f" and {len(names) - EXAMPLES} more" if len(names) > EXAMPLES else ""
+        lines.append(f"{', '.join(names[:EXAMPLES])}{more}: {said[names[0]]}")
+    return lines
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,7 @@ class Notice:
     @property
     def kind(self) -> tuple[str, str, str]:
         """Equal for events of one kind."""
-        return self.category, self.origin, re.sub(r"'[^']*'|\"[^\"]*\"|\S*/\S*|\d[\d.,e+-]*", "#", self.text)
+        return self.category, self.origin, kind_of(self.text)
 
     def joined(self, other: "Notice") -> "Notice":
         """Both together, said in this one's words."""

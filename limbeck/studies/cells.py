@@ -18,8 +18,10 @@ from limbeck.accuracy import Accuracies
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.scores import Doubt, joined
 from limbeck.methods.registry import method_of
+from limbeck.networks.convnet import PADDED
 from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.identity import NONE, effects, same_place
+from limbeck.runs.numerics import NUMERICS, otherwise
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_json, write_json
@@ -112,6 +114,7 @@ class CellRecord(Record):
         cpu_seconds: of the process, likewise; older files have none.
         peak_memory: bytes, likewise.
         comparison: means of `COMPARED` over the run; empty where nothing was compared.
+        numerics: `NUMERICS` of the version that measured it.
         more: what else the file says.
     """
 
@@ -132,6 +135,7 @@ class CellRecord(Record):
     environment: Mapping[str, Any] | None = None
     comparison: Mapping[str, float] = field(default_factory=dict)
     accuracy: Accuracies = Accuracies()
+    numerics: int = 1
     more: Mapping[str, Any] = field(default_factory=dict)
 
     LEFT_OUT: ClassVar = (
@@ -211,6 +215,8 @@ class CellFolder:
             pairs = zip((before, now), values, strict=True)
             was, asked = (repr(value) if key in row.keys else "the default" for row, value in pairs)
             raise UsageError(f"output: {str(path)!r} was measured with {key} {was}, not {asked}; name another folder with --output")
+        if old := otherwise(held.numerics, cell.settings, padded=_pads(cell.settings)):
+            raise UsageError(f"output: {str(path)!r} was measured by an earlier version: {old}; name another folder with --output")
         return replace(held, facts=cell.facts)
 
     def collect(self, cell: Cell) -> CellRecord:
@@ -225,7 +231,7 @@ class CellFolder:
             found = CellRecord.from_dict({key: results[key] for key in KEPT if key in results})
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise Failure(f"{run} holds no results") from error
-        return self.write(cell, replace(found, comparison=comparison(run / "metrics.jsonl")))
+        return self.write(cell, replace(found, numerics=NUMERICS, comparison=comparison(run / "metrics.jsonl")))
 
     def write(self, cell: Cell, found: CellRecord) -> CellRecord:
         """Write what was measured as the cell's result, and return it."""
@@ -249,6 +255,10 @@ def _stands_for_the_same(key: str, values: Sequence[Any], held: CellRecord, cell
     """Whether the two values of a key whose content counts mean the same: the images that the cell was measured on, one place."""
     if key.startswith("data."):
         return held.data.get("fingerprint") == _images_of(cell)
+    if key == "network":
+        from limbeck.networks.names import same_network
+
+        return same_network(*values)
     if key == "engine.device":
         from limbeck.runtime.devices import resolve_device, same_device
 
@@ -311,12 +321,19 @@ def take_over(cells: Sequence[Cell], source: Path, folder: Path) -> list[str]:
         found = held.get(fingerprint(cell.changed.changed(NONE)))
         if found is None or own.result_file(cell).exists():
             continue
+        if otherwise(found.numerics, cell.settings, padded=_pads(cell.settings)):
+            continue
         try:
             own.write(cell, found)
         except OSError as error:
             raise UsageError(f"output: {str(folder)!r} cannot be written: {error.strerror}") from error
         taken.append(cell.name)
     return taken
+
+
+def _pads(settings: DistillSettings) -> bool:
+    """Whether ConvNets pad the images, as far as settings say how large these are."""
+    return settings.data.size == PADDED and str(settings.network).startswith("ConvNet")
 
 
 def _readable(path: Path) -> CellRecord | None:

@@ -15,6 +15,7 @@ from typing import IO
 
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.executor import Shard, cores
+from limbeck.runtime.notices import kind_of
 from limbeck.runtime.progress import NoProgress, Progress, Stage
 from limbeck.studies.cells import Cell, CellFolder, CellRecord
 
@@ -188,8 +189,10 @@ class _Runner:
             self._finished(cell, found)
 
     def _failed(self, cell: Cell, why: object) -> None:
+        known = {kind_of(said) for said in self.failed.values()}
         self.failed[cell.name] = str(why)
-        self.how.progress.say(f"{cell.name} failed: {why}")
+        if kind_of(str(why)) not in known:  # all of them are said at the end
+            self.how.progress.say(f"{cell.name} failed: {why}")
         self.stage.advance(cell=cell.name)
 
     def _finished(self, cell: Cell, found: CellRecord) -> None:

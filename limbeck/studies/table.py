@@ -19,6 +19,7 @@ from limbeck.accuracy import Accuracy, Comparison
 from limbeck.evaluation.scores import Doubt
 from limbeck.evaluation.statistics import compare, holm, seeds_needed, summarise
 from limbeck.runtime.files import read_json
+from limbeck.runtime.notices import by_kind
 from limbeck.runtime.records import Record
 from limbeck.runtime.tables import Grid, Page
 from limbeck.studies.cells import COMPARED, CellRecord
@@ -262,7 +263,7 @@ def ending(notes: Sequence[str], failed: Mapping[str, str], left: Sequence[str],
     """The last lines of Markdown of a grid's results."""
     notes = [*notes, *(f"warning: {one}" for one in doubts)]
     lines = [*(f"- {note}" for note in notes), *([""] if notes else [])]
-    lines += [f"- failed: {name}: {message}" for name, message in failed.items()]
+    lines += [f"- failed: {line}" for line in by_kind(failed)]
     return lines + ([f"cells to be run yet ({len(left)}): {', '.join(left)}"] if left else [])
 
 
@@ -270,7 +271,7 @@ def remarks(notes: Sequence[str], failed: Mapping[str, str], left: Sequence[str]
     """The same for a terminal."""
     yield from (f"note: {note}" for note in notes)
     yield from (f"warning: {one}" for one in doubts)
-    yield from (f"failed: {name}: {message}" for name, message in failed.items())
+    yield from (f"failed: {line}" for line in by_kind(failed))
     if left:
         yield f"cells to be run yet: {len(left)}; the same command goes on"
 

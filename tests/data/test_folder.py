@@ -99,7 +99,7 @@ def test_mixed_sizes_need_data_size(tmp_path: Path) -> None:
 def test_errors_of_the_layout(tmp_path: Path) -> None:
     nothing = tmp_path / "nothing"
     names = "scenes, scenes:easy|medium|hard, imagenet, imagenet:SUBSET, hf:NAME, package.module:Name"
-    accepted = f"{names}, a folder of images and an .npz, .tar or .parquet file are accepted"
+    accepted = f"{names}, a folder of images and an .npz, .tar, .parquet or .csv file are accepted"
     assert refused(nothing) == f"data.source: '{nothing}' is not there; {accepted}"
     nothing.mkdir()
     assert refused(nothing) == f"data.source: '{nothing}' has no class folders"

@@ -190,7 +190,7 @@ def refused(message: str, make: Callable[[], object]) -> None:
         ),
         (
             {"x": np.zeros((24, 3, 8, 3), np.uint8)},
-            "x: given with shape (24, 3, 8, 3), which may be NCHW or NHWC: say layout='NCHW'",
+            "x: given with shape (24, 3, 8, 3), which may be NCHW or NHWC: in Python, layout='NCHW'",
         ),
         ({"layout": "NCHW"}, "x: given with shape (24, 9, 11, 3); (N, C, H, W), C = 1 or 3, is accepted"),
         ({"layout": "HWC"}, "layout: 'HWC' is not auto, NCHW, NHWC or NHW"),
@@ -202,7 +202,7 @@ def refused(message: str, make: Callable[[], object]) -> None:
         ({"y": np.full((24, 3), 1 / 3)}, "y: given with shape (24, 3) and other rows than one-hot ones; argmax(1) makes classes"),
         (
             {"y": Y + 1},
-            "y: given without a training image of class 0; class_names={label: name, …} names the labels that there are",
+            "y: given without a training image of class 0; in Python, class_names={label: name, …} names the labels that there are",
         ),
         ({"y_test": Y_TEST + 1}, "y_test: given with labels from 1 to 3; 0 … 2 is accepted"),
         ({"y_test": np.array(["a"] * 7)}, "y_test: given with the label 'a'; 0 … 2 is accepted"),
@@ -251,7 +251,10 @@ def test_datasets_that_do_not_fit() -> None:
     refused("data.source: int is none of what is known; an ImageSet, arrays", lambda: image_set(7))
     refused("data.source: '3 arrays' is not x, y, x_test, y_test", lambda: image_set((X, Y, X)))
     bad = Pictures([*X, None], [*Y, 0], broken)
-    refused("train: item 24: the disk is on fire; skip_bad=True leaves it out", lambda: ImageSet.from_dataset(bad))
+    refused(
+        "train: item 24: the disk is on fire; data.skip_bad=true, in Python skip_bad=True, leaves it out",
+        lambda: ImageSet.from_dataset(bad),
+    )
     kept = ImageSet.from_dataset(bad, Pictures(X_TEST, Y_TEST), skip_bad=True)
     assert kept.fingerprint == MADE.fingerprint
 

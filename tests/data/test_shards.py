@@ -113,6 +113,58 @@ def test_two_images_with_dots_and_no_label_are_named(tmp_path: Path) -> None:
     assert refused(shard(tmp_path / "x.tar", members)).endswith("has no a.rgb.cls, nor a label in a.rgb.json")
 
 
+def fields(*suffixes: str, label: Any = lambda i: str(i % 3).encode()) -> dict[str, bytes]:
+    """Samples of those images under each suffix, an image's as another of the set, and labels."""
+    members = {}
+    for i in range(12):
+        for number, suffix in enumerate(suffixes):
+            members[f"{i:04}.{suffix}"] = png(IMAGES[i + number]) if suffix.endswith("png") else label(i)
+    return members
+
+
+@pytest.mark.parametrize(
+    ("suffixes", "keys"),
+    [
+        (("input.png", "output.cls"), {}),
+        (("png", "output.cls"), {}),
+        (("input.png", "cls"), {}),
+        (("input.png", "output.json"), {}),
+        (("input.png", "mask.png", "cls"), {"image_field": "input"}),
+        (("input.png", "mask.png", "cls"), {"image_field": "INPUT.png"}),
+        (("input.png", "a.cls", "b.cls"), {"label_field": "b"}),
+        (("png", "mask.png", "label.txt"), {"label_field": "label.txt", "image_field": "png"}),
+        (("png", "json"), {"label_field": "kind"}),
+        (("png", "cls", "other.cls"), {}),
+    ],
+)
+def test_fields_of_samples(tmp_path: Path, suffixes: tuple[str, ...], keys: dict[str, str]) -> None:
+    def label(i: int) -> bytes:
+        said = {"kind": i % 3, "label": i % 2} if keys else i % 3
+        return json.dumps(said).encode() if "json" in suffixes[-1] else str(i % 3).encode()
+
+    made = load(shard(tmp_path / "x.tar", fields(*suffixes, label=label)), val_fraction=0, **keys)
+    assert made.class_names == ("0", "1", "2")
+    for split in (made.train, made.test):
+        number = [int(str(split.name(i)).split(": ")[1][:4]) for i in range(len(split))]
+        np.testing.assert_array_equal(split.images(), IMAGES[number].transpose(0, 3, 1, 2))
+        assert split.labels.tolist() == [n % 3 for n in number]
+
+
+def test_fields_that_leave_a_doubt_or_are_not_there(tmp_path: Path) -> None:
+    path = shard(tmp_path / "x.tar", fields("input.png", "mask.png", "cls"))
+    message = f"data.source: the shard '{path}' has input and mask, which could be the image; data.image_field=input takes one"
+    assert refused(path) == message
+    assert refused(path, image_field="photo") == (
+        f"data.image_field: 'photo' is no field of the shard '{path}', which has input.png, mask.png"
+    )
+    assert refused(path, image_field="mask", label_field="y") == (
+        f"data.label_field: 'y' is no field of the shard '{path}', which has cls"
+    )
+    masks = load(path, image_field="mask").train
+    number = int(str(masks.name(0)).split(": ")[1][:4])
+    np.testing.assert_array_equal(masks.images()[0], IMAGES[number + 1].transpose(2, 0, 1))
+
+
 def test_a_pattern_names_several_shards(tmp_path: Path) -> None:
     whole = load(standard(tmp_path), val_fraction=0)
     pattern = f"{tmp_path}/{{train,val}}-{{0000..0000}}.tar"
@@ -164,7 +216,7 @@ def test_the_index_is_kept_and_follows_the_archive(tmp_path: Path, monkeypatch: 
     first = load(root)
     read = []
     original = shards._samples
-    monkeypatch.setattr(shards, "_samples", lambda archive: read.append(archive.name) or original(archive))
+    monkeypatch.setattr(shards, "_samples", lambda archive, fields: read.append(archive.name) or original(archive, fields))
     assert load(root).fingerprint == first.fingerprint
     assert read == []
     shard(root / "val-0000.tar", samples(range(18, 22)))

@@ -117,12 +117,12 @@ def test_pixels_are_prepared_and_prepared_images_taken_as_they_are(tmp_path: Pat
 @pytest.mark.parametrize("images", [PIXELS * 1.2, PIXELS * 2 - 1, PIXELS - 0.01])
 def test_doubt_about_normalisation_is_asked_about(tmp_path: Path, images: Tensor) -> None:
     path = save_pt(tmp_path / "set.pt", (images, HARD))
-    refused(path, "may be pixels or normalised: ")
+    refused(path, "may be pixels or normalised: say --normalised yes or no")
     assert torch.equal(read(path, normalised="yes").images, images)
 
 
 def test_what_cannot_be_pixels(tmp_path: Path) -> None:
-    refused(save_pt(tmp_path / "set.pt", (PIXELS * 255, HARD)), "are no pixels in [0, 1], as normalised=no says", normalised="no")
+    refused(save_pt(tmp_path / "set.pt", (PIXELS * 255, HARD)), "are no pixels in [0, 1], as --normalised no says", normalised="no")
     slightly = save_pt(tmp_path / "slightly.pt", (PIXELS * 1.1 - 0.05, HARD))
     assert close(read(slightly, normalised="no"), NORMALISE.forward(PIXELS * 1.1 - 0.05))
 

@@ -13,7 +13,7 @@ from limbeck.matching.engine import Arrangement, Problem, _dearest, check_engine
 from limbeck.matching.settings import EngineSettings
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.networks.flat import flat_network
-from limbeck.networks.micro_batches import automatic_lanes, automatic_micro_batch
+from limbeck.networks.micro_batches import automatic_lanes, automatic_micro_batch, output_sizes
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.memory import measure
 from limbeck.runtime.progress import NoProgress
@@ -107,6 +107,19 @@ def test_batch_norm_is_never_split():
 def test_tf32_needs_cuda():
     with pytest.raises(UsageError, match=r"^engine\.precision: 'tf32' is not fp32 or bf16 on a CPU$"):
         check_engine(EngineSettings(precision="tf32"), problem().network, CPU)
+
+
+def test_images_that_are_padded_count_as_they_are_then():
+    """MNIST's 28×28 have the activations, and nearly the memory, of 32×32 pixels."""
+    small, large = (flat_network("ConvNetD3-w64", (1, side, side), 10) for side in (28, 32))
+    assert output_sizes(small, (1, 28, 28)) == output_sizes(large, (1, 32, 32))
+    assert automatic_micro_batch(small, (1, 28, 28), CPU) == automatic_micro_batch(large, (1, 32, 32), CPU) == 32
+    taken = []
+    for network, side in ((small, 28), (large, 32)):
+        case = Problem(network, (12, 1, side, side), 10, [12], 3, 10)
+        step, adjoint, _ = prepare(case, Exact(), EngineSettings(), NoProgress())
+        taken.append(measure(lambda case=case, step=step, adjoint=adjoint: iteration(case, step, adjoint), CPU)[1].peak)
+    assert taken[0] == pytest.approx(taken[1], rel=0.02)
 
 
 def test_automatic_micro_batches_fit_the_cache():

@@ -10,7 +10,7 @@ from torch.nn.functional import batch_norm
 from limbeck.networks.batch_norm import BatchNorm
 from limbeck.networks.convnet import ConvNet
 from limbeck.networks.flat import FlatNetwork, flat_network
-from limbeck.networks.names import build_network
+from limbeck.networks.names import build_network, same_network, usual_name
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import generator
 
@@ -123,3 +123,33 @@ def test_batch_norm_equals_torch_in_both_modes() -> None:
     mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False)
     one = torch.randn(1, 6, 4, 5, dtype=torch.float64)
     assert torch.allclose(module(one), batch_norm(one, mean, variance, norm.weight, norm.bias), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("ConvNetD3", "ConvNetD3-w128", True),
+        ("ConvNetD3-relu-avgpool", "ConvNetD3-instancenorm", True),
+        ("ResNet18BN", "ResNet18-batchnorm-w64", True),
+        ("AlexNet", "AlexNet-nonorm", True),
+        ("LeNet", "LeNet", True),
+        ("MLP", "MLP-w128", True),
+        ("ConvNetD3", "ConvNetD4", False),
+        ("ConvNetD3", "ConvNetD3-w64", False),
+        ("AlexNet", "AlexNet-instancenorm", False),
+        ("package.module:a", "package.module:b", False),
+        ("Small", "Small", True),
+        ("Small", "ConvNetD3", False),
+    ],
+)
+def test_a_network_is_what_it_is_however_it_is_spelt(one: str, other: str, same: bool) -> None:
+    assert same_network(one, other) is same_network(other, one) is same
+    assert usual_name(usual_name(other)) == usual_name(other)
+
+
+def test_the_usual_name_is_the_shortest_and_builds_the_same() -> None:
+    names = {"ConvNetD3-relu-w128": "ConvNetD3", "ConvNetD2-sigmoid-nonorm-w8": "ConvNetD2-w8-nonorm-sigmoid"}
+    names["VGG11BN"] = "VGG11-batchnorm"
+    for name, usual in names.items():
+        assert usual_name(name) == usual
+        assert str(build_network(name, 3, 32, 32, 5)) == str(build_network(usual, 3, 32, 32, 5))

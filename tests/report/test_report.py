@@ -319,6 +319,23 @@ def test_results_without_intervals_or_partners(tmp_path: Path, finished: Path) -
     assert "left: 0.0%; width: 3.0%" in [held.get("style") for held in content.attributes("div")]
 
 
+@pytest.mark.usefixtures("no_figures")
+def test_what_is_no_measure_and_how_step_sizes_were_come_by_is_shown(tmp_path: Path, finished: Path) -> None:
+    run, one = shutil.copytree(finished, tmp_path / "run"), summary(0.5)
+    sides = {"distilled": {**one, "lr": 0.02, "lr_from": "own"}, "random": {**one, "lr": 0.1, "lr_from": "validation"}}
+    doubts = [{"kind": "recovery", "text": "no measure: networks of the full data lose to the set"}]
+    other = {
+        "accuracy": {**sides, "distilled": {**one, "lr": 0.3, "lr_from": "given"}},
+        "doubts": [{"kind": "chance", "text": "so bad"}],
+    }
+    write_json(run / "results.json", {"accuracy": sides, "doubts": doubts, "networks": {"MLP": other}})
+    content = page(run)
+    assert doubts[0]["text"] in content.texts("p", class_="notice")
+    shown = " ".join(content.texts("dd") + content.texts("td"))
+    assert "distilled 0.02 (its own), random 0.1 (the best on validation images)" in shown
+    assert "distilled 0.3 (given), random 0.1 (the best on validation images); so bad" in shown
+
+
 def test_no_run_no_report(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     for path in (tmp_path, tmp_path / "absent", tmp_path / "thesis.txt"):

@@ -14,7 +14,16 @@ from tests.device_paths import rehearsed
 from tests.runs.test_distill import OVERRIDES
 
 
-@pytest.mark.parametrize("keys", [{}, {"engine.kind": "unroll"}, {"match.batch_syn": 3, "engine.micro_batch": 2}])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"engine.kind": "unroll"},
+        {"match.batch_syn": 3, "engine.micro_batch": 2},
+        {"match.batch_syn": 3, "match.small_chunk": "first"},
+        {"match.relabel": True, "outer.lr_label": 0.0},
+    ],
+)
 def test_few_steps_tell_what_many_take(keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = rehearsed(STAND_IN, "edf", **{"match.syn_steps": 9, **keys})
     told = computed(workspace).stages["iterations"]

@@ -211,6 +211,7 @@ def test_published_numbers_go_through_a_run(tmp_path: Path) -> None:
     [
         ({"data__size": "28"}, "network: 'ConvNetD2-w8' did not pad images of 28×28 pixels"),
         ({"experts__curriculum": "pad"}, "experts.curriculum: 'pad' took other images in some epochs"),
+        ({"eval__protocol": "kd-rded"}, "eval.protocol: 'kd-rded' shuffled and cropped images otherwise"),
         ({}, ""),
     ],
 )

@@ -24,12 +24,12 @@ from limbeck.studies.compare import check_alike
 TABLE: dict[Effect, str] = {
     "content": """
         data.source data.root data.classes data.size data.crop data.range data.image_field data.label_field data.per_class
-        data.skip_bad data.val_fraction data.seed init experts.store engine.micro_batch engine.device""",
+        data.skip_bad data.val_fraction data.seed network init experts.store engine.micro_batch engine.device""",
     "none": "data.workers output outer.checkpoint_every engine.memory",
     "late": """
         eval.seeds eval.networks eval.full_epochs eval.full_seeds eval.full_lr eval.full_batch_size eval.random_lr""",
     "result": """
-        data.normalise data.zca network augment.strategy augment.crop_ratio augment.flip augment.rotate ipc seed method labels
+        data.normalise data.zca augment.strategy augment.crop_ratio augment.flip augment.rotate ipc seed method labels
         experts.num_experts experts.train_epochs experts.expert_lr experts.rate experts.rate_epochs experts.rate_milestones
         experts.rate_factor experts.lr_min experts.momentum experts.weight_decay experts.batch_size experts.optimiser
         experts.rho_min experts.rho_max experts.alpha experts.curriculum experts.difficulty experts.crop_ratio
@@ -139,7 +139,13 @@ def test_a_run_goes_on_however_its_images_are_spelt_and_wherever_they_are_now(
 
 def test_what_changes_no_result_may_change(began: Path, photos: Path, tmp_path: Path) -> None:
     whole, said = distill(tiny(photos), tmp_path / "whole"), Said()
-    free = {"outer__checkpoint_every": "2", "engine__device": "cpu", "engine__memory": "1GiB", "engine__micro_batch": "auto"}
+    free = {
+        "network": "ConvNetD1-w4-instancenorm",
+        "outer__checkpoint_every": "2",
+        "engine__device": "cpu",
+        "engine__memory": "1GiB",
+        "engine__micro_batch": "auto",
+    }
     found = distill(tiny(photos, **free, output="another", sre2l__lr="9"), began, resume=True, progress=said)
     assert found.accuracy == whole.accuracy
     assert said.lines == ["note: engine.memory: how the engine works was decided when the run was started, and stays so"]
@@ -148,6 +154,8 @@ def test_what_changes_no_result_may_change(began: Path, photos: Path, tmp_path: 
     assert (began / "results.json").stat().st_mtime_ns == before  # and it is not measured again for that
     with pytest.raises(UsageError, match=r"^engine.micro_batch: 1 is not 'auto'"):
         distill(tiny(photos, engine__micro_batch="1"), began, resume=True)
+    with pytest.raises(UsageError, match=r"^network: 'ConvNetD1-w8' is not 'ConvNetD1-w4'"):
+        distill(tiny(photos, network="ConvNetD1-w8"), began, resume=True)
     with pytest.raises(UsageError, match=r"^data.zca: True is not False"):
         distill(tiny(photos, data__zca="true"), began, resume=True)
 
@@ -199,7 +207,7 @@ def test_a_grid_takes_cells_of_the_same_images(photos: Path, tmp_path: Path, mon
     content = Workspace(made.settings, silent).data.fingerprint
     folder.write(made, CellRecord.from_dict(results(data={"fingerprint": content})))
     for spelt in (str(photos), "./photos"):
-        changed = tiny(spelt, outer__checkpoint_every="9", engine__device="cpu", data__workers="2")
+        changed = tiny(spelt, network="ConvNetD1-w4-relu", outer__checkpoint_every="9", engine__device="cpu", data__workers="2")
         assert folder.read(cell("a", settings=changed)) is not None
     fill(tmp_path / "others", cats=16, dogs=16)
     for other, key in (("others", "data.source"), ("nowhere", "data.source")):

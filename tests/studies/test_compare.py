@@ -13,6 +13,7 @@ from matplotlib.colors import to_hex
 from studies.fake_cells import accuracy, cell, results
 
 from limbeck.accuracy import Comparison
+from limbeck.evaluation.scores import Doubt
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.figures.comparisons import comparison_figure
 from limbeck.figures.style import BLUE, GREEN
@@ -21,7 +22,7 @@ from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.studies import table as tables_of
-from limbeck.studies.cells import Cell, CellRecord
+from limbeck.studies.cells import Cell, CellFolder, CellRecord, doubts_of
 from limbeck.studies.compare import check_alike, has_parts
 from limbeck.studies.cost import Cost
 from limbeck.studies.table import Section, Table
@@ -184,6 +185,35 @@ def test_markdown_says_it_all() -> None:
     assert f"| full data | 80.0 | 1 |{'  |' * 7}" in lines
     assert all(line.count("|") == 11 for line in lines if line.startswith("|"))
     assert text.endswith("- failed: c: why\ncells to be run yet (2): d, e\n")
+
+
+def test_tables_say_how_step_sizes_were_come_by_and_what_is_no_measure(tmp_path: Path) -> None:
+    def measured(method: str, seed: int, origin: str, *kinds: str) -> CellRecord:
+        one = {"mean": 0.5, "n": 1, "lr": 0.1, "lr_from": origin, "lr_tried": [0.1, 0.2]}
+        made = cell(method, seed=seed)
+        doubts = [{"kind": kind, "text": f"{kind} {seed}"} for kind in kinds]
+        networks = {"MLP": {"accuracy": {"distilled": one}, "doubts": doubts}}
+        accuracy = {"distilled": one, "random": {**one, "lr_from": "validation"}, "full": {**one, "lr_from": "given"}}
+        held = results(accuracy=accuracy, doubts=doubts, networks=networks)
+        return CellFolder(tmp_path).write(made, CellRecord.from_dict(held))
+
+    methods = (("edf", "own", ()), ("dm", "validation", ("chance",)))
+    records = {f"{name}{n}": measured(name, n, origin, *kinds) for name, origin, kinds in methods for n in (0, 1)}
+    doubts = doubts_of(records)
+    assert doubts == (Doubt(kind="chance", text="chance 0", where=("dm0", "dm1", "dm0, MLP", "dm1, MLP")),)
+    table = Table(title="x", data="y", sections=tables_of.tabulate(list(records.values())), doubts=doubts)
+    said = "step sizes: edf: its own; dm, random real images: the best of 2 on validation images; full data: given"
+    assert f"- {said}" in table.markdown and said in " ".join(str(table).split())
+    assert "- warning: chance 0 (dm0, dm1 and 2 more)" in table.markdown and "warning: chance 0 (dm0, dm1 and 2 more)" in str(table)
+    assert Table.from_dict(json.loads(json.dumps(table.to_dict()))) == table
+
+
+def test_cells_that_fail_for_one_reason_are_one_line() -> None:
+    failed = {f"c{n}": f"expert {n} diverged (status 1; logs/c{n}.log has all it said)" for n in range(9)}
+    failed["d"] = "its process was killed"
+    text = markdown({"title": "a", "tables": [], "notes": [], "failed": failed, "left": []})
+    lines = [line for line in text.splitlines() if "failed" in line]
+    assert lines == ["- failed: c0, c1 and 7 more: " + failed["c0"], "- failed: d: its process was killed"]
 
 
 def test_empty_and_single_results() -> None:

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from studies.fake_cells import cell, command, results, run_matrix, starts
 
-from limbeck.runs.settings import DistillSettings
+from limbeck.runs.numerics import NUMERICS
+from limbeck.runs.settings import DistillSettings, settle
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.progress import NoProgress, Stage
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.studies import matrix
-from limbeck.studies.cells import CellFolder, CellRecord, comparison
+from limbeck.studies.cells import CellFolder, CellRecord, comparison, take_over
 from limbeck.studies.matrix import distill_command
 
 
@@ -66,6 +67,33 @@ def test_a_finished_cell_is_kept_and_not_run_again(tmp_path: Path, started: Path
     again = run_matrix(cells, tmp_path / "grid", command=words)
     assert again.results == found.results
     assert [start["cell"] for start in starts(started)] == ["a", "b"]
+
+
+def test_what_an_earlier_version_measured_otherwise_is_not_taken_for_a_result(tmp_path: Path, started: Path) -> None:
+    """Its file says no version; of settings that mean what they did it counts."""
+    pad = settle({"experts.curriculum": "pad"})
+    cells = [cell("a"), replace(cell("b"), settings=pad)]
+    run_matrix(cells, tmp_path / "grid", command=command(started))
+    for name in ("a", "b"):
+        file = tmp_path / "grid" / "cells" / f"{name}.json"
+        held = json.loads(file.read_text())
+        assert held.pop("numerics") == NUMERICS
+        file.write_text(json.dumps(held))
+    folder = CellFolder(tmp_path / "grid")
+    assert folder.read(cells[0]) is not None
+    with pytest.raises(
+        UsageError, match=r"b.json' was measured by an earlier version: experts.curriculum: 'pad' took other images"
+    ):
+        folder.read(cells[1])
+    assert take_over(cells, tmp_path / "grid", tmp_path / "other") == ["a"]
+    sizes = {size: replace(cell("c"), settings=settle({"data.size": size})) for size in (28, 32)}
+    old = CellRecord.from_dict(held)
+    for size, one in sizes.items():
+        (tmp_path / f"at-{size}" / "cells").mkdir(parents=True)
+        folder = CellFolder(tmp_path / f"at-{size}")
+        folder.write(one, old)
+        with pytest.raises(UsageError, match="did not pad images of 28×28 pixels") if size == 28 else nullcontext():
+            folder.read(one)
 
 
 def test_run_folders_are_kept_where_asked_for(tmp_path: Path, started: Path) -> None:
