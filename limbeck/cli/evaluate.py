@@ -120,9 +120,8 @@ def _refuse_code(settings: "DistillSettings", overrides: dict[str, str], path: P
     for key in ("network", "eval.networks", "eval.teacher", "eval.protocol", "augment.strategy"):
         value = value_of(settings, key)
         if value and key not in overrides and not trust and any(is_foreign(name.strip()) for name in value.split(",")):
-            raise UsageError(
-                f"{key}: {value!r} is code that the metadata of {str(path)!r} name; give {key}=… yourself, or --trust, to run it"
-            )
+            way = f"give {key}=… yourself, or --trust, to run it" if key.startswith(CHANGEABLE) else "--trust runs it"
+            raise UsageError(f"{key}: {value!r} is code that the metadata of {str(path)!r} name; {way}")
 
 
 def _options(arguments: Namespace) -> "EvaluationOptions":

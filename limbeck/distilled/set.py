@@ -182,12 +182,17 @@ class DistilledSet(NamedSet):
         """Write the folder `path`, replacing a distilled set that is there; a crash leaves the old one or the new one.
 
         Raises:
-            UsageError: when something else is there.
+            UsageError: when something else is there, or nothing can be written there.
         """
+        try:
+            return self._save(Path(path))
+        except OSError as error:
+            raise UsageError(f"output: {str(path)!r} cannot be written: {error.strerror or error}") from error
+
+    def _save(self, path: Path) -> Path:
         from limbeck.distilled.card import card
         from limbeck.distilled.preview import preview
 
-        path = Path(path)
         free = not path.exists() or (path / TENSORS).exists() or (path.is_dir() and not any(path.iterdir()))
         require(free, "output", str(path), "a new folder, an empty one or a distilled set")
         with new_folder(path) as folder:

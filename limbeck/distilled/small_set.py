@@ -22,7 +22,7 @@ Kind = Literal["logits", "probabilities", "hard"]
 SUM_ERROR = 1e-2  # of probabilities: half precision and many classes
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SmallSet:
     """Images with labels.
 
@@ -56,6 +56,11 @@ class SmallSet:
     def __post_init__(self) -> None:
         if problem := _problem(self):
             raise ValueError(problem)
+
+    def __repr__(self) -> str:
+        step = "" if self.syn_lr is None else f", η = {self.syn_lr:.4g}"
+        shape = "×".join(map(str, self.images.shape[1:]))
+        return f"SmallSet({len(self)} images {shape}, {self.kind} of {self.labels.shape[1]} classes{step})"
 
     def __len__(self) -> int:
         return len(self.images)

@@ -24,7 +24,7 @@ from limbeck.experts.blocks import blocks_of, text_of, write_block
 from limbeck.experts.files import Job, Shelf
 from limbeck.experts.settings import ExpertSettings
 from limbeck.networks.names import usual_name
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import array_fingerprint, encodable, fingerprint, plain
@@ -203,8 +203,10 @@ class TrajectoryStore:
 
         Raises:
             KeyError: when the store does not hold it.
-            UsageError: when its file is broken.
+            UsageError: when these are no whole numbers, or its file is broken.
         """
+        for name, value in (("expert", expert), ("epoch", epoch)):
+            require(isinstance(value, int), name, value, "a whole number")
         return self.shelf(expert).read(epoch).to(device or "cpu")
 
     def write(

@@ -19,7 +19,7 @@ from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.checked import FolderPath, checked
 from limbeck.runtime.devices import undisturbed
-from limbeck.runtime.errors import require
+from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json
 from limbeck.runtime.progress import LogProgress, NoProgress, Progress
@@ -111,7 +111,12 @@ def complexity(
     require(written, "output", str(output), "a folder, or None")
     own = {one.name for one in fields(ComplexitySettings)}
     named = network if isinstance(network, str) else network.name
-    look = ComplexitySettings(network=named, cam=cam, **{key: value for key, value in settings.items() if key in own})
+    try:
+        look = ComplexitySettings(network=named, cam=cam, **{key: value for key, value in settings.items() if key in own})
+    except UsageError as error:  # it names the command's option
+        option, _, said = str(error).partition(":")
+        name = next((key for key in own if ComplexitySettings.key(key) == option), option)
+        raise UsageError(f"{name}:{said}") from error
     rest = {key: value for key, value in settings.items() if key not in own}
     held, place = DistillSettings.of({**rest, "data.source": data}), None if output is None else Path(output)
     classifier = network if isinstance(network, Classifier) else None

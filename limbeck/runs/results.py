@@ -26,7 +26,7 @@ class ExpertsUsed(Record):
     last_epoch_accuracy: tuple[float | None, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class RunResult(Record):
     """What a run made, and how good it is.
 
@@ -121,6 +121,11 @@ class RunResult(Record):
             stages = ", ".join(f"{stage} {duration(spent)}" for stage, spent in self.seconds.items())
             parts.append(wrapped(f"time: {stages}"))
         return Page((*parts, *([paths_text(self.paths)] if self.paths else [])))
+
+    def __repr__(self) -> str:
+        found = self.evaluation.accuracy.to_dict()
+        means = [f"{name} {summary['mean']:.4f}" for name, summary in found.items() if "mean" in summary]
+        return f"RunResult({', '.join(means)})"
 
     def __str__(self) -> str:
         return str(self.table())

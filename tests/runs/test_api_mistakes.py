@@ -240,3 +240,27 @@ def test_a_run_on_an_object_says_how_to_name_its_images_and_that_works(tmp_path:
     np.savez(tmp_path / "same.npz", x_train=TRAIN.images, y_train=TRAIN.labels, x_test=TEST.images, y_test=TEST.labels)
     assert main(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "same.npz"), *quick]) == 0
     assert main(["report", str(tmp_path / "run")]) == 0
+
+
+def test_values_show_themselves_in_a_line(tmp_path: Path) -> None:
+    found = run()
+    for value in (found.distilled.set, found.distilled, found):
+        assert len(repr(value)) < 200 and "\n" not in repr(value), repr(value)
+    assert repr(found.distilled.set).startswith("SmallSet(3 images 3×16×16, ")
+    assert f"distilled {found.accuracy.distilled.mean:.4f}, " in repr(found)
+
+
+def test_a_set_that_cannot_be_written_is_said_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(limbeck.UsageError, match=r"^output: '.*below' cannot be written: (File exists|Not a directory)$"):
+        run().distilled.save(tmp_path / "file" / "below")
+
+
+def test_options_are_called_as_python_calls_them(tmp_path: Path) -> None:
+    for key, value in (("thresholds", [2.0]), ("per_class", 0), ("batch_size", "x")):
+        with pytest.raises(limbeck.UsageError, match=rf"^{key}: "):
+            limbeck.complexity(DATA, **{key: value})
+    store = limbeck.TrajectoryStore(tmp_path, {"num_parameters": 3, "dtype": "float32"})
+    for expert, epoch in (("a", 9), (0, "x")):
+        with pytest.raises(limbeck.UsageError, match=r"^(expert: 'a'|epoch: 'x') is not a whole number$"):
+            store.read(expert, epoch)  # type: ignore[arg-type]
