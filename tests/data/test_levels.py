@@ -73,6 +73,8 @@ def test_few_levels_and_cut_numbers_are_warned_of() -> None:
     (cut,) = told([*usual, Span(0, 65535, False)], Levels(100, 4000), 10, True)
     assert cut.startswith("warning: ")
     assert "1 of them have numbers outside, from 0 to 65535" in cut
+    constant = told([Span(700, 700, False)] * 3, Levels(700, 701), 3, False)[0]
+    assert constant.endswith("of which a typical image has no more than 1")  # no range would help
     assert told(usual, Levels(0, 4095), 9, True)[0].startswith("note: ")
     assert told([Span(0, 200, False)], Levels(0, 255), 1, False) == []
     assert told([Span(0, 200, True)], Levels(0, 255), 1, False)

@@ -133,7 +133,7 @@ def microscope(root: Path) -> Input:
     made = np.rint((values - low) / (high - low) * 255).astype(np.uint8)
     notes = (
         f"note: …: 16 of 16 images have more than 8 bits and numbers from {low:.6g} to {high:.6g}: {low:.6g} … {high:.6g} is",
-        "warning: …: 1 of 16 images are of several frames or pages: the first is taken (",
+        "warning: …: 1 of 16 images is of several frames or pages: the first is taken (",
     )
     return Input(root / "cells", chw(made[order]), LABELS[order], notes=notes)
 
