@@ -287,8 +287,8 @@ def test_sets_of_others_that_leave_a_doubt(folder: Path) -> None:
 
     torch.save((PIXELS * 1.2 - 0.02, HARD, 0.01), "theirs.pt")
     message = said(read_with)
-    assert message.endswith("say --normalised yes or no")
-    assert all(len(read_with("--normalised", word)) == 6 for word in ("yes", "no"))
+    assert message.endswith("say --normalised yes or no, imagenet, cifar10, … for published numbers, or 255 where that is white")
+    assert all(len(read_with("--normalised", word)) == 6 for word in ("yes", "no", "imagenet", "cifar10", "255"))
     torch.save((PIXELS[..., :4, :], HARD, 0.01), "theirs.pt")
     message = said(read_with)
     (option,) = OPTION.findall(message)
