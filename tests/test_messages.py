@@ -18,6 +18,7 @@ import pytest
 import torch
 from data.pictures import png
 from distilled.foreign_files import DATA, HARD, NORMALISE, PIXELS
+from distilled.samples import sample_set
 
 from limbeck.cli.command import Command, Parser
 from limbeck.cli.evaluate import _options
@@ -27,8 +28,10 @@ from limbeck.data.load import load_data
 from limbeck.data.preprocessing import fit_whiten
 from limbeck.data.registry import find_subset
 from limbeck.distilled.read import read_set
-from limbeck.recipes import parse_overrides, settings_from_plain
+from limbeck.recipes import load_recipe, parse_overrides, remarks, settings_from_plain
+from limbeck.recipes_import.translate import import_values
 from limbeck.runs.settings import DistillSettings, key_types
+from limbeck.runtime.devices import WITHOUT_BF16
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import NoProgress
 
@@ -284,8 +287,8 @@ def test_sets_of_others_that_leave_a_doubt(folder: Path) -> None:
 
     torch.save((PIXELS * 1.2 - 0.02, HARD, 0.01), "theirs.pt")
     message = said(read_with)
-    assert message.endswith("say --normalised yes or no")
-    assert all(len(read_with("--normalised", word)) == 6 for word in ("yes", "no"))
+    assert message.endswith("say --normalised yes or no, imagenet, cifar10, … for published numbers, or 255 where that is white")
+    assert all(len(read_with("--normalised", word)) == 6 for word in ("yes", "no", "imagenet", "cifar10", "255"))
     torch.save((PIXELS[..., :4, :], HARD, 0.01), "theirs.pt")
     message = said(read_with)
     (option,) = OPTION.findall(message)
@@ -395,3 +398,57 @@ def test_settings_that_contradict_a_method_say_what_lays_it() -> None:
     message = said(lambda: DistillSettings(method="mtt"))
     (way,) = re.findall(r"DistillSettings\.of\(.*?\)", message)
     assert eval(way.replace(", …", ""), {"DistillSettings": DistillSettings}).labels == "hard"
+
+
+def test_code_that_a_set_names(capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[Any]()
+    monkeypatch.setattr("limbeck.runs.evaluate.evaluate", lambda paths, settings, **_: asked.append(settings))
+    for key in ("network", "eval.networks", "eval.teacher", "eval.protocol", "augment.strategy"):
+        held = sample_set(metadata={"settings": {"data.source": "scenes", key: "os:getcwd"}})
+        held.save(folder / key)
+        message = told(capsys, "evaluate", key)
+        assert message.partition("; ")[2].startswith(
+            "--trust runs it" if key == "augment.strategy" else f"give {key}=… yourself, or"
+        )
+        assert main(["evaluate", key, "--trust"]) == 0
+        if key != "augment.strategy":
+            assert main(["evaluate", key, f"{key}=os:getcwd"]) == 0
+    assert len(asked) == 9
+    message = told(capsys, "evaluate", "network", "ipc=3")
+    for key in re.findall(r"(\w+)\.\*", message):
+        example = next(one for one in key_types() if one.startswith(f"{key}."))
+        assert "is settled by" not in told(capsys, "evaluate", "nowhere", f"{example}=1")
+
+
+def test_precision_that_a_recipe_asks_for(
+    capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("limbeck.matching.engine.slow_bf16", lambda device: WITHOUT_BF16)
+    (folder / "mine.yaml").write_text("engine:\n  precision: bf16\n")
+    message = told(capsys, "distill", "mine.yaml")
+    assert message.endswith("engine.precision=fp32, or =bf16 for all that, says which")
+
+    def distill(settings: DistillSettings, *_: Any, **__: Any) -> None:
+        raise UsageError(settings.engine.precision)
+
+    monkeypatch.setattr("limbeck.runs.distill.distill", distill)
+    for precision in re.findall(r"=(fp32|bf16)", message):
+        assert told(capsys, "distill", "mine.yaml", f"engine.precision={precision}").endswith(precision)
+
+
+def test_a_method_that_has_its_own_settings(folder: Path) -> None:
+    (folder / "mine.yaml").write_text("match:\n  criterion: random\n")
+    own = {"method": "mtt"}
+    (remark,) = [one for one in remarks("mine.yaml", own, load_recipe("mine.yaml", own)) if "key=value sets them" in one]
+    given = own | {"match.criterion": "random"}
+    assert "match.criterion" in remark and load_recipe("mine.yaml", given).match.criterion == "random"
+    assert not [one for one in remarks("mine.yaml", given, load_recipe("mine.yaml", given)) if "its own match.criterion" in one]
+
+
+def test_what_notes_of_imports_and_of_data_name_is_accepted() -> None:
+    notes = import_values({"lr_y": 1.0, "ema_decay": 0.995, "eval_mode": "M"}).notes
+    named = [setting for note in notes for setting in settings_in(note)]
+    assert {"outer.ema_decay=0.995", "eval.networks=ConvNetD3,ResNet18", "eval.protocol=dd-published"} <= set(named)
+    named += ["data.range=[100,4000]", "data.range=4000", "engine.memory=2GiB", "engine.compile=yes", "match.relabel=false"]
+    for setting in named:
+        settings_from_plain({}, parse_overrides([setting]))

@@ -1,8 +1,9 @@
 """`limbeck evaluate`: train fresh networks on small sets, on as many random real images, and on the full data; `limbeck export`."""
 
+import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from limbeck.cli.command import Command, Done, add_skip_bad, is_setting, overrides_from
 from limbeck.cli.output import print_paths
@@ -49,7 +50,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--trust", action="store_true", help="evaluate a set whose labels look permuted, run code that it names")
     foreign = parser.add_argument_group("how sets of other programs are to be understood")
     foreign.add_argument(
-        "--normalised", choices=("auto", "yes", "no"), default="auto", help="whether images are as networks take them"
+        "--normalised",
+        metavar="HOW",
+        default="auto",
+        help="images are pixels in [0, 1] (no) or from 0 to 255 (255), or normalised: as the data (yes), by published means and "
+        "deviations (imagenet, cifar10, …) or by numbers ([[means],[deviations]]); auto decides where there is no doubt",
     )
     foreign.add_argument("--labels", choices=("auto", "logits", "probabilities", "hard"), default="auto", help="what labels are")
     foreign.add_argument("--syn-lr", metavar="LR", type=float, help="the step size to train with")
@@ -120,9 +125,8 @@ def _refuse_code(settings: "DistillSettings", overrides: dict[str, str], path: P
     for key in ("network", "eval.networks", "eval.teacher", "eval.protocol", "augment.strategy"):
         value = value_of(settings, key)
         if value and key not in overrides and not trust and any(is_foreign(name.strip()) for name in value.split(",")):
-            raise UsageError(
-                f"{key}: {value!r} is code that the metadata of {str(path)!r} name; give {key}=… yourself, or --trust, to run it"
-            )
+            way = f"give {key}=… yourself, or --trust, to run it" if key.startswith(CHANGEABLE) else "--trust runs it"
+            raise UsageError(f"{key}: {value!r} is code that the metadata of {str(path)!r} name; {way}")
 
 
 def _options(arguments: Namespace) -> "EvaluationOptions":
@@ -133,7 +137,7 @@ def _options(arguments: Namespace) -> "EvaluationOptions":
 
     order = tuple(name.strip() for name in arguments.class_order.split(",")) if arguments.class_order else None
     foreign = ForeignOptions(
-        normalised=arguments.normalised,
+        normalised=_number_or_text(arguments.normalised),
         labels=arguments.labels,
         class_order=order,
         syn_lr=arguments.syn_lr,
@@ -148,6 +152,14 @@ def _options(arguments: Namespace) -> "EvaluationOptions":
         trust=arguments.trust,
         keep=not arguments.no_record,
     )
+
+
+def _number_or_text(word: str) -> Any:
+    """255 and lists as JSON has them; everything else as it is."""
+    try:
+        return json.loads(word)
+    except ValueError:
+        return word
 
 
 def distilled_folder(path: Path) -> Path:

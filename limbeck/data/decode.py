@@ -165,12 +165,11 @@ def together(lost: Iterable[Lost]) -> list[Lost]:
 
 def notes_on(lost: Iterable[Lost], spans: Sequence[Span], levels: Levels | None, total: int, given: bool) -> list[str]:
     """What is to be said of decoded images, a line for each kind of loss."""
-    depth = told(spans, levels, total, given) if spans and levels else []
-    kinds = sorted(together(lost), key=lambda one: list(LOSSES).index(one.kind))
-    return depth + [
-        f"warning: {number} of {total} images are {LOSSES[kind]} ({', '.join(names)}{', …' if number > len(names) else ''})"
-        for kind, number, names in kinds
-    ]
+    notes = told(spans, levels, total, given) if spans and levels else []
+    for kind, number, names in sorted(together(lost), key=lambda one: list(LOSSES).index(one.kind)):
+        shown = ", ".join(names) + (", …" if number > len(names) else "")
+        notes.append(f"warning: {number} of {total} images {'is' if number == 1 else 'are'} {LOSSES[kind]} ({shown})")
+    return notes
 
 
 def printable(item: Item | str) -> str:

@@ -115,9 +115,10 @@ def told(spans: Sequence[Span], levels: Levels, total: int, given: bool) -> list
     typical = median(span.high - span.low for span in spans) / (levels.white - levels.black) * 256
     if typical >= COARSE:
         return [f"note: {said}"]
-    usual = f"[{median(span.low for span in spans):.6g},{median(span.high for span in spans):.6g}]"
-    few = f"of which a typical image has no more than {max(1, round(typical))}; data.range={usual} gives it all of them"
-    return [f"warning: {said}, {few}"]
+    few = f"of which a typical image has no more than {max(1, round(typical))}"
+    usual = median(span.low for span in spans), median(span.high for span in spans)
+    advice = f"; data.range=[{usual[0]:.6g},{usual[1]:.6g}] gives it all of them" if f"{usual[0]:.6g}" != f"{usual[1]:.6g}" else ""
+    return [f"warning: {said}, {few}{advice}"]
 
 
 def say(notes: Iterable[str], source: object, progress: Progress) -> None:

@@ -17,7 +17,7 @@ Guo et al., "Towards Lossless Dataset Distillation via Difficulty-Aligned Trajec
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,7 +26,7 @@ from torch import Tensor
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.split import Split
-from limbeck.distilled.plausibility import check_fit
+from limbeck.distilled.plausibility import OWN_NUMBERS, check_fit
 from limbeck.distilled.read import ForeignOptions, read_set
 from limbeck.distilled.selection import centres
 from limbeck.distilled.set import DistilledSet
@@ -273,15 +273,17 @@ def read_start(path: Path, ipc: int, syn_lr: float, data: ImageSet, preprocessin
         held = read_set(path, data, preprocessing, options=ForeignOptions(syn_lr=syn_lr))
     except UsageError as error:
         raise UsageError(f"init: {_without_options(str(error), told)}") from error
-    notes = check_start(held, told, ipc, data, preprocessing)
+    held, notes = check_start(held, told, ipc, data, preprocessing)
     assumed = held.metadata.get("assumed")
     # That a file's η goes before `outer.syn_lr_init` is how it is meant here.
     assumptions = [str(note) for note in assumed if "step size" not in str(note)] if isinstance(assumed, list) else []
     return held, assumptions + notes
 
 
-def check_start(held: DistilledSet, told: str, ipc: int, data: ImageSet, preprocessing: Preprocessing) -> list[str]:
-    """What a reader should know of a set to start from, called `told`.
+def check_start(
+    held: DistilledSet, told: str, ipc: int, data: ImageSet, preprocessing: Preprocessing
+) -> tuple[DistilledSet, list[str]]:
+    """The set to start from, called `told`, prepared as the data are, and what a reader should know of it.
 
     Raises:
         UsageError: when it does not fit, as for `read_start`.
@@ -296,7 +298,11 @@ def check_start(held: DistilledSet, told: str, ipc: int, data: ImageSet, preproc
     require(low == high == ipc, "ipc", ipc, f"{found}, the number of images of a class in {told!r}, which init starts from")
     known = LEAST_SYN_LR <= held.syn_lr <= GREATEST_SYN_LR
     require(known, "init", told, f"a set with a step size in [{LEAST_SYN_LR:g}, {GREATEST_SYN_LR:g}]: it has {held.syn_lr:g}")
-    return notes
+    if any(note.endswith(OWN_NUMBERS) for note in notes):  # the same pixels by the numbers of this run
+        images = preprocessing.forward(held.preprocessing.inverse(held.images))
+        held = replace(held, set=replace(held.set, images=images), preprocessing=preprocessing)
+        notes = [note.replace(OWN_NUMBERS, "; its pixels are prepared anew") for note in notes]
+    return held, notes
 
 
 def content_of(held: DistilledSet) -> str:

@@ -1,6 +1,7 @@
 """What images and labels mean that no description comes with.
 
-    images   uint8, or floats in [0, 1]: pixels p, of which x = A(p), A the preprocessing of the data; other floats: x itself
+    images   uint8, or floats in [0, 1]: pixels p, of which x = A(p), A the preprocessing of the data; other floats: x itself, by A
+             or by the means and deviations that `distilled.normalised` finds
     labels   integers and one-hot rows: hard; rows q ≥ 0 that sum to 1: probabilities, Y = log max(q, 1e-12), whose softmax is q;
              other rows: logits Y
 
@@ -9,19 +10,29 @@ Every choice that is made comes back as a sentence; where the values leave a dou
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, one_hot
 
 from limbeck.data.preprocessing import Identity, Preprocessing, Whiten
+from limbeck.distilled import normalised as normalisation
 from limbeck.distilled.formats import FLOATS, refusal, shown
 from limbeck.distilled.small_set import Kind, are_probabilities, is_one_hot
 
 LEAST = 1e-12
+LEVELS = 255  # what is white, of levels in floats
 NEGATIVE = -0.05  # darker than what an optimiser makes of black
 MOST_OUTSIDE = 0.3  # share of values outside of [0, 1] in what is said to be pixels
+
+
+class Prepared(NamedTuple):
+    """Images as a network takes them, what leads from pixels to them, and what was assumed."""
+
+    values: Tensor
+    preprocessing: Preprocessing
+    notes: list[str]
 
 
 class Understood(NamedTuple):
@@ -32,8 +43,14 @@ class Understood(NamedTuple):
 
 
 def images_of(
-    path: Path, found: Tensor, shape: tuple[int, int, int], preprocessing: Preprocessing, normalised: str, resize: bool
-) -> Understood:
+    path: Path,
+    found: Tensor,
+    shape: tuple[int, int, int],
+    preprocessing: Preprocessing,
+    normalised: Any,
+    resize: bool,
+    usual: str | None = None,
+) -> Prepared:
     """Images as a network takes them.
 
     Args:
@@ -41,11 +58,12 @@ def images_of(
         found: (N, C, H, W), (N, H, W, C) or, in grey, (N, H, W).
         shape: C, H, W of the data.
         preprocessing: of the data.
-        normalised: `auto`, `yes` or `no`, of images in floats.
+        normalised: of images in floats, as `ForeignOptions` has it.
         resize: bring other sizes to H and W.
+        usual: by which name of `CONSTANTS` such files are normalised where nothing says it, or None.
 
     Returns:
-        float32 with shape (N, C, H, W).
+        float32 with shape (N, C, H, W), and the rest.
 
     Raises:
         UsageError: when they do not have this shape, are not finite, or leave a doubt.
@@ -56,14 +74,20 @@ def images_of(
     x = found.float() / 255 if found.dtype == torch.uint8 else found.float()
     if not bool(x.isfinite().all()):
         raise refusal(path, "holds images with numbers that are not finite")
+    if found.dtype != torch.uint8 and normalised == LEVELS:
+        x, normalised = x / LEVELS, "no"
     prepared, notes = (False, []) if found.dtype == torch.uint8 else _prepared(path, x, preprocessing, normalised)
+    if prepared and normalised != "yes":
+        said = None if normalised == "auto" else normalised
+        preprocessing, grounds = normalisation.understood(x, said, preprocessing, usual)
+        notes = grounds or notes
     sides, wanted = (x.shape[2], x.shape[3]), shape[1:]
     if sides != wanted:
         notes = [*notes, resizing(path, sides, wanted, resize)]
         if prepared and isinstance(preprocessing, Whiten):
             raise refusal(path, f"holds whitened images of {sides[0]}×{sides[1]} pixels, which cannot be resized")
         x = interpolate(x, wanted, mode="bilinear", antialias=True)
-    return Understood((x if prepared else preprocessing.forward(x)).contiguous(), notes)
+    return Prepared((x if prepared else preprocessing.forward(x)).contiguous(), preprocessing, notes)
 
 
 def _channels_first(path: Path, found: Tensor, channels: int) -> Tensor:
@@ -77,7 +101,7 @@ def _channels_first(path: Path, found: Tensor, channels: int) -> Tensor:
     return found if found.shape[1] == channels else found.permute(0, 3, 1, 2)
 
 
-def _prepared(path: Path, x: Tensor, preprocessing: Preprocessing, normalised: str) -> tuple[bool, list[str]]:
+def _prepared(path: Path, x: Tensor, preprocessing: Preprocessing, normalised: Any) -> tuple[bool, list[str]]:
     """Whether images in floats are as a network takes them, and on what grounds."""
     low, high = float(x.min()), float(x.max())
     span = f"{low:.3g} … {high:.3g}"
@@ -86,13 +110,14 @@ def _prepared(path: Path, x: Tensor, preprocessing: Preprocessing, normalised: s
         if outside > MOST_OUTSIDE:
             raise refusal(path, f"holds images with values {span}, which are no pixels in [0, 1], as --normalised no says")
         return False, []
-    if normalised == "yes" or isinstance(preprocessing, Identity):
+    if normalised != "auto" or isinstance(preprocessing, Identity):
         return True, []
     if low >= 0 and high <= 1:
         return False, [f"images have values {span} and are taken for pixels"]
     if low < NEGATIVE and (low < -1 or high > 1):
         return True, [f"images have values {span} and are taken as prepared like the data"]
-    raise refusal(path, f"holds images with values {span}, which may be pixels or normalised: say --normalised yes or no")
+    ways = f"say --normalised yes or no, imagenet, cifar10, … for published numbers, or {LEVELS} where that is white"
+    raise refusal(path, f"holds images with values {span}, which may be pixels or normalised: {ways}")
 
 
 def resizing(path: Path, sides: tuple[int, int], wanted: tuple[int, int], resize: bool) -> str:

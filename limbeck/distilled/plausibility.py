@@ -12,6 +12,10 @@ of a channel of real pixels, m'_c and s'_c those of A⁻¹(X), the offset is (m'
                         pixels: dark images
     another kind        a contrast above 12: normalised where they should be whitened
 
+A moderate mismatch is noted, of images of other programs: all channels have more than 1.1 times the contrast of real ones, or less
+than 1 / 1.1, and one of the known means and deviations brings them within 1.07. Sets that were normalised by published numbers, or
+by others that are said, are measured under their own.
+
 Images that are optimised for long are far from real ones, too: in sound sets, one image a class, up to 80 % of A⁻¹(X) were outside
 of [0, 1], contrasts up to 6 and single channels 1.2 off, but never all of them by more than 0.25.
 
@@ -30,15 +34,16 @@ power (`powerless`).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from limbeck.data.imageset import ImageSet
-from limbeck.data.preprocessing import Preprocessing, describe
+from limbeck.data.preprocessing import Constant, Normalise, Preprocessing, describe
 from limbeck.distilled.formats import shown
+from limbeck.distilled.normalised import apart, known_for
 from limbeck.distilled.set import DistilledSet
 from limbeck.runtime.errors import UsageError
 from limbeck.training.images import TensorImages, sample
@@ -50,6 +55,8 @@ DIFFERENCE = 0.05  # of prepared images, in their standard deviations
 AGREEMENT = 1e-3  # relative, of means and deviations
 LEAST_CONTRAST, MOST_CONTRAST = 0.35, 12.0  # of that of real images
 LEVEL = 0.01  # of p
+OWN_NUMBERS = "; the set, and what it is compared with, is measured under its own"
+MODERATE, NEAR = 1.1, 1.07  # factors on the contrast
 
 
 def check_fit(held: DistilledSet, data: ImageSet, preprocessing_of_data: Preprocessing) -> list[str]:
@@ -72,9 +79,9 @@ def check_fit(held: DistilledSet, data: ImageSet, preprocessing_of_data: Preproc
         raise UsageError(f"images: shape {held.shape} of the set is not {data.shape}, that of the images of {data.source!r}")
     index = torch.arange(min(SAMPLE, len(data.train))) * len(data.train) // min(SAMPLE, len(data.train))
     pixels = data.train.images(index.numpy()).float() / 255
-    notes = _check_preprocessing(held.preprocessing, preprocessing_of_data, pixels)
+    notes = _check_preprocessing(held, preprocessing_of_data, pixels)
     notes += _check_labels(held)
-    notes += _check_values(held, pixels)
+    notes += _check_values(held, pixels) or _other_numbers(held, preprocessing_of_data, pixels)
     return notes + _fingerprint_note(held, data)
 
 
@@ -184,8 +191,9 @@ def _check_classes(names: tuple[str, ...], data: ImageSet) -> None:
     )
 
 
-def _check_preprocessing(own: Preprocessing, other: Preprocessing, pixels: Tensor) -> list[str]:
+def _check_preprocessing(held: DistilledSet, other: Preprocessing, pixels: Tensor) -> list[str]:
     """Compare what two preprocessings make of real pixels."""
+    own = held.preprocessing
     try:
         one, two = own.forward(pixels), other.forward(pixels)
     except RuntimeError as error:
@@ -194,6 +202,8 @@ def _check_preprocessing(own: Preprocessing, other: Preprocessing, pixels: Tenso
         ) from error
     deviations = float((one - two).abs().max() / two.std().clamp_min(1e-12))
     told = f"{describe(own)} of the set is not {describe(other)} of the data"
+    if deviations > DIFFERENCE and _is_known(held) and isinstance(other, Normalise):
+        return [f"preprocessing: {told}{OWN_NUMBERS}"]
     if not deviations <= DIFFERENCE:  # NaN does not pass
         raise UsageError(f"preprocessing: {told}: prepared images differ by up to {deviations:.2g} standard deviations")
     if own.kind == other.kind and all(
@@ -202,6 +212,41 @@ def _check_preprocessing(own: Preprocessing, other: Preprocessing, pixels: Tenso
     ):
         return []
     return [f"preprocessing: {told}, which makes a difference of {deviations:.2g} standard deviations at most"]
+
+
+def _is_known(held: DistilledSet) -> bool:
+    """Whether images are normalised by numbers that are published, or were said, and not by a fit to other images."""
+    own, settings = held.preprocessing, held.metadata.get("settings")
+    if isinstance(own, Constant) or not isinstance(own, Normalise):
+        return isinstance(own, Constant)
+    data = settings.get("data") if isinstance(settings, Mapping) else None
+    if isinstance(data, Mapping) and isinstance(data.get("normalise"), list):
+        return True
+    known = (made.tensors().values() for _, made in known_for(len(own.mean)))
+    return any(all(torch.allclose(a, b) for a, b in zip(own.tensors().values(), one, strict=True)) for one in known)
+
+
+def _other_numbers(held: DistilledSet, of_data: Preprocessing, real: Tensor) -> list[str]:
+    """Whether the contrast of images of another program tells that they were normalised by other numbers than is taken."""
+    own = held.preprocessing
+    if not isinstance(own, Normalise) or not isinstance(held.metadata.get("origin"), Mapping):
+        return []
+    x = sample(TensorImages(held.images.cpu()), MOST_IMAGES)
+    contrast = _statistics(own.inverse(x))[1] / _statistics(real)[1]
+    if not (bool((contrast > MODERATE).all()) or bool((contrast < 1 / MODERATE).all())):
+        return []
+    known: dict[str, Normalise] = dict(known_for(len(contrast)))
+    if isinstance(of_data, Normalise):
+        known["yes"] = of_data
+    found = {name: float((contrast * made.std / own.std).log().abs().max().exp()) for name, made in known.items()}
+    best = min(found, key=lambda name: found[name])
+    if found[best] > NEAR:
+        return []
+    right = known[best]
+    return [
+        f"images: contrast is {float(contrast.mean()):.2f} times that of real ones by {describe(own)}; were they normalised by"
+        f" {describe(right)} (--normalised {best}), {apart(x, own, right)}"
+    ]
 
 
 def _check_labels(held: DistilledSet) -> list[str]:

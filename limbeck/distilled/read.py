@@ -18,13 +18,14 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from limbeck.data.constants import OWN, Channels, Name
 from limbeck.data.decode import CHUNK, SUFFIXES, Lost, Whole, decode_all, notes_on, printable, read_headers
 from limbeck.data.imageset import ImageSet
 from limbeck.data.levels import Levels, found_levels
@@ -51,6 +52,7 @@ from limbeck.distilled.formats import (
     within,
 )
 from limbeck.distilled.interpret import classes_of, images_of, labels_of, positions, resizing
+from limbeck.distilled.normalised import usual_name
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.distilled.view_labels import checksum
@@ -58,6 +60,8 @@ from limbeck.runtime.checked import Checked, Positive, unwritable
 from limbeck.runtime.errors import one_line
 from limbeck.runtime.executor import spread
 
+Normalised = Annotated[Literal["auto", "yes", "no", Name, 255] | Channels, OWN]
+TENSORS = (".pt file", "folder of .pt files")  # as research code writes them
 FORMS = "a saved distilled set, a folder of images or with images_best.pt, an .npz and a .pt file are accepted"
 SYN_LR = 0.01  # where nobody says one
 # Of the metadata: how the step size was come by where the set did not learn it. `assumed` is nobody's; others are in `ORIGINS`.
@@ -69,8 +73,9 @@ class ForeignOptions(Checked):
     """How sets of other programs are to be understood. What a file says itself goes before.
 
     Args:
-        normalised: whether images in floats are as a network takes them (`yes`) or pixels in [0, 1] (`no`); `auto` decides by their
-            range, where it leaves no doubt.
+        normalised: whether images in floats are pixels in [0, 1] (`no`), levels from 0 to 255 (255), or as a network takes them:
+            normalised like the data (`yes`), or by the means and deviations of that name, `imagenet`, `cifar10`, …, or by numbers,
+            [[means], [deviations]]. `auto` decides by their values and by what is usual, where that leaves no doubt.
         labels: what labels are: `logits`, `probabilities` or `hard`; `auto` decides by their values.
         class_order: the names of the classes in the order in which labels, or sorted class folders, count them; None takes that of
             the data.
@@ -78,7 +83,7 @@ class ForeignOptions(Checked):
         resize: bring images of another size to that of the data, instead of refusing them.
     """
 
-    normalised: Literal["auto", "yes", "no"] = "auto"
+    normalised: Normalised = "auto"
     labels: Literal["auto", "logits", "probabilities", "hard"] = "auto"
     class_order: tuple[str, ...] | None = None
     syn_lr: Positive | None = None
@@ -226,7 +231,9 @@ class _Reading:
     def understood(self, form: str, raw: Raw, files: list[Path]) -> DistilledSet:
         """The set that arrays without a description mean."""
         data, options = self.data, self.options
-        images, notes = images_of(self.path, raw.images, data.shape, self.preprocessing, options.normalised, options.resize)
+        usual = usual_name(data) if form in TENSORS else None
+        how = (self.preprocessing, options.normalised, options.resize, usual)
+        images, preprocessing, notes = images_of(self.path, raw.images, data.shape, *how)
         (labels, more), kind = labels_of(self.path, raw.labels, len(images), data.num_classes, options.labels)
         order = raw.class_names or options.class_order
         if order is not None:
@@ -237,7 +244,7 @@ class _Reading:
         self.assumed.extend([*raw.notes, *notes, *more, *grounds])
         if raw.class_names and options.class_order and tuple(options.class_order) != raw.class_names:
             self.assumed.append("the order of classes in the file is taken, not the one that was given")
-        return self.made(form, files, kind, images, labels, classes, self.chosen_rate(raw.syn_lr))
+        return self.made(form, files, kind, images, labels, classes, self.chosen_rate(raw.syn_lr), preprocessing=preprocessing)
 
     def made(
         self,

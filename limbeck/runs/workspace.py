@@ -252,7 +252,7 @@ class Workspace:
         """The set that `init` is or whose path it is; None where it is another kind of start."""
         s, init = self.settings, cast(Any, self.settings.init)
         if isinstance(init, DistilledSet):
-            held, notes = init, check_start(init, "the given set", s.ipc, self.data, self.preprocessing)
+            held, notes = check_start(init, "the given set", s.ipc, self.data, self.preprocessing)
         elif not isinstance(init, str) or init in STARTS or (is_foreign(init) and not Path(init).exists()):
             return None
         else:

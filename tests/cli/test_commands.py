@@ -176,8 +176,32 @@ def test_evaluate_hands_over_what_was_asked_for(library: Library, monkeypatch: p
 
 
 @pytest.mark.parametrize(
+    ("word", "said"),
+    [("imagenet", "imagenet"), ("255", 255), ("[[0.5], [0.25]]", ((0.5,), (0.25,))), ("no", "no"), (None, "auto")],
+)
+def test_evaluate_hands_over_how_images_were_normalised(
+    library: Library, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, word: str | None, said: Any
+) -> None:
+    """And what of the data and the method a set that does not say how it was made leaves open."""
+    (tmp_path / "theirs.pt").touch()
+    monkeypatch.setattr("limbeck.runs.evaluate.evaluate", library.evaluate)
+    words = [] if word is None else ["--normalised", word]
+    keys = ["method=mtt", "data.normalise=cifar10", "data.size=16"]
+    assert main(["evaluate", "theirs.pt", "--data", "scenes", *words, *keys]) == 0
+    _, call = library.calls[0]
+    settings = call["settings"]
+    assert call["options"].foreign.normalised == said
+    assert (settings.augment.crop_ratio, settings.data.normalise, settings.data.size) == (0.125, "cifar10", 16)
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
+        (
+            ["theirs.pt", "--data", "scenes", "ipc=3"],
+            "ipc: is settled by the distilled set; an evaluation takes eval.*, engine.*, ",
+        ),
+        (["theirs.pt", "--data", "scenes", "--normalised", "imagenette"], "normalised: 'imagenette' is not one of auto, yes, no, "),
         (["a", "ipc=3"], "ipc: is settled by the distilled set"),
         (["a", "--also", "beauty"], "--also: 'beauty' is not one of ranking, robustness"),
         (["a", "--until-significant", "2"], "--until-significant: 2 is not at least 5"),

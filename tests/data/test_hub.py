@@ -59,6 +59,25 @@ def test_a_dataset_by_name(install: Install) -> None:
     assert made.train.labels.tolist() == LABELS[:90].tolist()
 
 
+def test_columns_that_are_called_otherwise_are_named(install: Install) -> None:
+    whole = load("hf:x", val_fraction=0) if install(library()) else None
+    held = [
+        {"scan": row["image"], "grade": row["label"], "label": 0, "image": {"bytes": png(IMAGES[0]), "path": None}}
+        for row in rows(0, 90)
+    ]
+    other = [
+        {"scan": row["image"], "grade": row["label"], "label": 0, "image": {"bytes": b"", "path": None}} for row in rows(90, 120)
+    ]
+    install(Library(parts={"train": Part(held, None), "test": Part(other, None)}))
+    made = load("hf:y", val_fraction=0, image_field="scan", label_field="grade")
+    assert whole is not None
+    np.testing.assert_array_equal(made.test.images(), whole.test.images())
+    np.testing.assert_array_equal(made.train.labels, whole.train.labels)
+    assert refused("hf:y", label_field="x") == (
+        "data.label_field: 'x' is not a column of 'hf:y', which has scan, grade, label, image"
+    )
+
+
 def test_a_second_run_streams_nothing_and_a_new_version_everything(install: Install) -> None:
     first = install(library())
     before = load("hf:x")

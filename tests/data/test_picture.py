@@ -206,7 +206,7 @@ def test_a_folder_says_each_kind_once_and_again_from_the_cache(tmp_path: Path) -
         names = ", ".join(str(tmp_path / "set" / "a" / f"clear{i}.png") for i in range(3))
         assert said.lines == [
             f"warning: {tmp_path / 'set'}: 3 of 144 images are transparent: laid on white ({names})",
-            f"warning: {tmp_path / 'set'}: 1 of 144 images are in CMYK: converted to RGB without a colour profile "
+            f"warning: {tmp_path / 'set'}: 1 of 144 images is in CMYK: converted to RGB without a colour profile "
             f"({tmp_path / 'set' / 'b' / 'inks.tif'})",
         ]
 

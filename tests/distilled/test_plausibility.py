@@ -15,6 +15,8 @@ from limbeck.distilled.plausibility import _outside, check_fit, suspicious
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 
+IMAGENET = (torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225]))
+
 
 @pytest.fixture(scope="module")
 def scenes() -> Scenes:
@@ -138,13 +140,12 @@ def test_another_preprocessing(scenes: Scenes) -> None:
     )
     refused(real(scenes), scenes.data, whiten, "of the set is not whiten of the data: prepared images differ by up to")
     refused(real(scenes, preprocessing=Identity()), scenes.data, scenes.preprocessing, "preprocessing: identity of the set")
-    imagenet = Normalise(torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225]))
-    refused(
-        real(scenes, preprocessing=imagenet),
-        scenes.data,
-        scenes.preprocessing,
-        "normalise (mean 0.485 0.456 0.406, std 0.229 0.224 0.225)",
-    )
+    other = Normalise(torch.tensor([0.5, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225]))
+    told = "normalise (mean 0.5 0.456 0.406, std 0.229 0.224 0.225)"
+    refused(real(scenes, preprocessing=other), scenes.data, scenes.preprocessing, told)
+    for known, metadata in ((Normalise(*IMAGENET), {}), (other, {"settings": {"data": {"normalise": [[0.5], [0.2]]}}})):
+        (note,) = check_fit(real(scenes, preprocessing=known, metadata=metadata), scenes.data, scenes.preprocessing)
+        assert note.startswith("preprocessing: normalise (mean 0.") and "is measured under its own" in note
     flat = Normalise(mean, torch.zeros(3))
     refused(real(scenes, images=real(scenes).images, preprocessing=flat), scenes.data, scenes.preprocessing, "preprocessing: ")
     near = Normalise(mean * 1.005, std)

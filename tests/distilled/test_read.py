@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from distilled.foreign_files import (
 from distilled.samples import NAMES, changed, sample_set
 from PIL import Image
 
+from limbeck.data.levels import Levels
 from limbeck.data.preprocessing import Whiten, fit_normalise
 from limbeck.distilled.export import export_folder, export_npz
 from limbeck.distilled.read import ForeignOptions
@@ -223,6 +225,21 @@ def test_grey_and_colour(tmp_path: Path) -> None:
         assert close(read(tmp_path / name, grey, preprocessing), preprocessing.forward(pixels), atol=1e-5)
     refused(tmp_path / "colour", "in colour, where the data are grey", grey, preprocessing)
     assert close(read(tmp_path / "grey"), NORMALISE.forward(pixels.expand(-1, 3, -1, -1)), atol=1e-5)
+
+
+def test_images_of_more_than_eight_bits_are_read_as_those_of_the_data(tmp_path: Path) -> None:
+    deep = (PIXELS[:, 0] * 4000).round().numpy().astype(np.uint16)
+    for number, (image, k) in enumerate(zip(deep, HARD.tolist(), strict=True)):
+        (tmp_path / "set" / NAMES[k]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "set" / NAMES[k] / f"{number}.png")
+    grey = image_set((1, 8, 10))
+    preprocessing = fit_normalise(grey.train)
+    for levels in (Levels(0, 4095), None):
+        black, white = levels or (deep.min(), deep.max())
+        held = read(tmp_path / "set", replace(grey, levels=levels), preprocessing)
+        pixels = torch.from_numpy(np.rint((deep - float(black)) / (white - float(black)) * 255) / 255)[:, None].float()
+        assert close(held, preprocessing.forward(pixels), atol=1e-5)
+        assert any(note.startswith("6 of 6 images have more than 8 bits") for note in held.metadata["assumed"])
 
 
 def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:

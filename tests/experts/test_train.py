@@ -200,6 +200,29 @@ def test_a_store_may_lie_anywhere(tmp_path: Path) -> None:
     assert train_experts(task(store=str(tmp_path / "empty"), num_experts=1), [0]).experts == [0]
 
 
+def test_experts_that_were_trained_otherwise_are_not_taken_up(tmp_path: Path) -> None:
+    """As those of the first version: without padding a ConvNet has other parameters, and PAD's windows were others."""
+    pad = task(curriculum="pad", num_experts=1)
+    first = pad.identity().to_dict()
+    assert first["experts"].pop("curriculum_windows") == 2
+    other = task(store=str(tmp_path / "size"))
+    fewer = {**other.identity().to_dict(), "num_parameters": other.network.num_parameters - 70}
+    for place, made, identity, said in (
+        (
+            "pad",
+            dataclasses.replace(pad, settings=dataclasses.replace(pad.settings, store=str(tmp_path / "pad"))),
+            first,
+            "windows",
+        ),
+        ("size", other, fewer, "num_parameters"),
+    ):
+        TrajectoryStore(tmp_path / place, identity)
+        with pytest.raises(UsageError, match=rf"^experts: the store '.*{place}' was made with .*{said} "):
+            train_experts(made, [0])
+    assert pad.identity() != dataclasses.replace(pad, network=flat_network("ConvNetD1-w5", (3, 8, 8), 10)).identity()
+    assert "curriculum_windows" not in task().identity().to_dict()["experts"]  # without a curriculum nothing has changed
+
+
 def test_an_imported_store_is_read_and_never_trained(tmp_path: Path) -> None:
     network = flat_network("ConvNetD1-w4", (3, 8, 8), 10)
     lists = [[[torch.full(shape, float(epoch)) for shape in network.shapes.values()] for epoch in range(4)] for _ in range(2)]

@@ -13,13 +13,16 @@ import torch
 from image_complexity.material import image_set, tiny_judge, workspace_of
 from torch import nn
 
+from limbeck.data.preprocessing import Identity
 from limbeck.data.registry import find_subset, wnids
 from limbeck.evaluation.settings import EvalSettings
+from limbeck.image_complexity.classifier import Classifier
 from limbeck.image_complexity.maps import to_unit
 from limbeck.image_complexity.networks import judge, load_network, save_network, trained
 from limbeck.image_complexity.pretrained import IMAGENET, own_size, pretrained
 from limbeck.image_complexity.run import measure_complexity
 from limbeck.image_complexity.settings import ComplexitySettings
+from limbeck.networks.names import build_network
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError
@@ -72,6 +75,21 @@ def test_unreadable_folders_are_one_line(broken: str, tmp_path: Path) -> None:
     (tmp_path / "kept" / broken).write_text("{}")
     with pytest.raises(UsageError, match=r"^--network: '.*kept' cannot be read as a network: ") as raised:
         load_network(tmp_path / "kept")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("pooling", ["avgpool", "nopool"])
+def test_a_network_that_did_not_pad_its_images_is_refused(pooling: str, tmp_path: Path) -> None:
+    """As the first version's of 28×28 pixels, whose head has 14² inputs for a channel, or 28², and not 16² or 32²."""
+    name, names = f"ConvNetD1-w2-{pooling}", ("a", "b")
+    kept = Classifier(name, build_network(name, 1, 28, 28, 2), (1, 28, 28), Identity(), names)
+    save_network(kept, tmp_path / "kept")
+    assert load_network(tmp_path / "kept").shape == (1, 28, 28)
+    side = 14 if pooling == "avgpool" else 28
+    kept.module.classifier = nn.Linear(2 * side**2, 2)
+    save_network(kept, tmp_path / "old")
+    with pytest.raises(UsageError, match=r"^--network: '.*old' cannot be read as a network: .*classifier") as raised:
+        load_network(tmp_path / "old")
     assert "\n" not in str(raised.value)
 
 

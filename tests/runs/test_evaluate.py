@@ -12,7 +12,7 @@ import torch
 from distilled.samples import changed
 from torch import Tensor, nn
 
-from limbeck.data.preprocessing import Normalise
+from limbeck.data.preprocessing import Normalise, constant
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.statistics import Looks
@@ -243,6 +243,24 @@ def test_other_peoples_files_are_measured_like_our_own(workspace: Workspace, tmp
     assert (found.accuracy.distilled.lr_from, own.accuracy.distilled.lr_from) == ("given", "own")
     alike = dataclasses.replace(found.accuracy, distilled=dataclasses.replace(found.accuracy.distilled, lr_from="own"))
     assert alike == own.accuracy
+
+
+def test_files_of_other_numbers_are_measured_under_theirs(workspace: Workspace, tmp_path: Path) -> None:
+    """As if the data were normalised by them: the set, random images and the full data."""
+    held, imagenet = real_set(workspace, 2), constant("imagenet", 3, "")
+    pixels = held.preprocessing.inverse(held.images)
+    torch.save((imagenet.forward(pixels + 0.01), held.labels), tmp_path / "theirs.pt")
+    foreign = dataclasses.replace(EvaluationOptions().foreign, labels="logits", syn_lr=0.05)
+
+    def measured(normalised: str, **changes: str) -> Any:
+        options = EvaluationOptions(foreign=dataclasses.replace(foreign, normalised=normalised))
+        return evaluate(tmp_path / "theirs.pt", settings(**changes), options=options)
+
+    found, same, wrong = measured("imagenet"), measured("yes", data__normalise="imagenet"), measured("yes")
+    assert found.accuracy == same.accuracy
+    assert found.accuracy.full.mean != wrong.accuracy.full.mean and found.accuracy.random.values != wrong.accuracy.random.values
+    assert any("is measured under its own" in note for note in found.sets[0].notes)
+    assert not any("under its own" in note for note in [*same.sets[0].notes, *wrong.sets[0].notes])
 
 
 @pytest.mark.parametrize("name", ["ranking", "robustness", "areas", "distances", "continual", "membership"])
