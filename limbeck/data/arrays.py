@@ -92,6 +92,8 @@ def levels_of(arrays: Mapping[str, Any], settings: DataSettings, progress: Progr
     usable = [array for array in wide.values() if array.dtype.kind in "biuf" and array.size]
     if not usable or (given is None and not whole):
         return None
+    if given is None and len(wide) == len(arrays) and all(array.dtype == np.bool_ for array in usable):
+        return Levels(0, 1)
     try:
         spans = [span_of(image) for array in usable for image in array]
     except ValueError:
@@ -245,6 +247,8 @@ def _flat(what: str, array: np.ndarray, count: int) -> np.ndarray:
     """Integers or text with shape (N,)."""
     if array.dtype.kind == "O" and all(isinstance(value, str) for value in array.flat):
         array = array.astype(np.str_)
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8", "replace")
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     elif array.ndim == 2 and array.dtype.kind in "biuf" and len(array) == count:

@@ -61,6 +61,8 @@ def load_npy(settings: DataSettings, files: dict[str, Path], progress: Progress)
         try:
             with path.open("rb") as file:
                 held[name] = _header(settings.source, name, file)
+        except UsageError:
+            raise
         except BROKEN as error:
             raise _refusal(settings.source, f"cannot be read: {path.name}: {one_line(error)}") from error
 

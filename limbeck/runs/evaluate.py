@@ -152,7 +152,12 @@ class _Set:
         if not isinstance(entry, DistilledSet):
             path, name = Path(entry), str(entry)
             entry = read_set(path, data, preprocessing, options=options.foreign)
-        notes = [*entry.metadata.get("assumed", ()), *check_fit(entry, data, preprocessing), *_other_levels(entry, data)]
+        levels = _other_levels(entry, data)
+        try:
+            fit = check_fit(entry, data, preprocessing)
+        except UsageError as error:
+            raise UsageError("; ".join([str(error), *levels])) from error
+        notes = [*entry.metadata.get("assumed", ()), *fit, *levels]
         other = _other_augmentation(entry, workspace.settings)
         return cls(name, path, entry, [*notes, *other], not other)
 
@@ -256,7 +261,8 @@ def _other_levels(held: DistilledSet, data: ImageSet) -> list[str]:
     levels = about.get("range") if isinstance(about, dict) else None
     if data.levels is None or not isinstance(levels, list) or len(levels) != 2 or tuple(levels) == data.levels:
         return []
-    return [f"{levels[0]:.6g} … {levels[1]:.6g} was black to white in what it was made from; here {data.levels} is"]
+    made = f"{levels[0]:.6g} … {levels[1]:.6g} was black to white in what it was made from"
+    return [f"{made}, here {data.levels} is: data.range=[{levels[0]:.6g},{levels[1]:.6g}] reads both alike"]
 
 
 def _other_augmentation(held: DistilledSet, settings: DistillSettings) -> list[str]:

@@ -9,7 +9,7 @@ from data.pictures import Said, load
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limbeck.data.imageset import ImageSet
+from limbeck.data.imageset import ImageSet, load_object
 from limbeck.data.levels import Levels, Span, found_levels, shares, span_of, told
 from limbeck.data.load import load_data
 from limbeck.data.settings import DataSettings
@@ -110,6 +110,13 @@ def test_bytes_in_wider_numbers_are_bytes(tmp_path: Path) -> None:
         assert made.fingerprint == expected.fingerprint
     floats = ImageSet.from_arrays(small[:18].astype(np.float32), parts[1], small[18:].astype(np.float64), parts[3], range=255)
     assert (floats.fingerprint, floats.levels) == (expected.fingerprint, (0, 255))
+
+
+def test_two_values_are_black_and_white_without_a_word() -> None:
+    said = Said()
+    made = load_object((DEEP > 2000, LABELS.astype(bytes)), DataSettings(), said)
+    assert np.isin(made.train.images(), (0, 255)).all()
+    assert (made.class_names, said.lines) == (("0", "1", "2"), [])
 
 
 def test_python_hears_of_it_through_the_log(caplog: pytest.LogCaptureFixture) -> None:

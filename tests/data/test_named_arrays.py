@@ -149,3 +149,5 @@ def test_a_lone_array_says_what_is_missing(tmp_path: Path) -> None:
     assert "is one array, images or labels; its folder is accepted, where x_train.npy," in refused(tmp_path / "x.npy")
     np.save(tmp_path / "y.npy", np.array([{}]))
     assert "y.npy" in refused(tmp_path)
+    (tmp_path / "y.npy").write_bytes(b"")
+    assert refused(tmp_path) == f"data.source: '{tmp_path}' holds y as something else than an array"

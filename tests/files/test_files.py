@@ -89,3 +89,9 @@ def test_a_set_keeps_what_was_black_and_white(tmp_path: Path, capsys: pytest.Cap
     capsys.readouterr()
     assert main(["evaluate", str(output)]) == 0
     assert "15 of 15 images have more than 8 bits: 20 … 3070 is black to white, as data.range says" in capsys.readouterr().err
+    others = ["--recipe", "scenes", "--data", str(held.source), "data.size=null", "network=ConvNetD2-w8", "engine.compile=no"]
+    others += [word for word in quick.split() if word.startswith("eval.")]
+    assert main(["evaluate", str(output), *others]) == 2
+    advice = "20 … 3070 was black to white in what it was made from, here 20 … 3000 is: data.range=[20,3070] reads both alike"
+    assert advice in capsys.readouterr().err
+    assert main(["evaluate", str(output), *others, "data.range=[20,3070]"]) == 0
