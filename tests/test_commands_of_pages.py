@@ -1,4 +1,4 @@
-"""Every command block of the README and of docs/ runs as it stands, on small data and with small sizes.
+"""Every block of commands of the README and of docs/ runs as it stands, on small data and with small sizes.
 
 A page is one test: its commands run one after the other in one folder, as who reads it would type them. What cannot be here
 (somebody else's paths) is put in its place by `FOR`, what would take long is made short by settings behind the words. The
@@ -9,6 +9,7 @@ import json
 import re
 import shlex
 import shutil
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,11 +20,12 @@ import torch
 from data.pictures import png
 from studies.fake_cells import results
 
+import limbeck
 from limbeck.cli.main import main
 from limbeck.data.registry import subsets
 from limbeck.evaluation.statistics import summarise
 from limbeck.networks.flat import flat_network
-from limbeck.recipes import recipe_text
+from limbeck.recipes import load_recipe, parse_overrides, recipe_text, settings_from_plain
 from limbeck.studies import matrix
 from limbeck.studies.cells import Cell
 
@@ -243,3 +245,60 @@ def test_the_commands_of_a_page_run(
         typed = [found for word in short(words) for found in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
         capsys.readouterr()
         assert main(typed) == 0, (shlex.join(typed), capsys.readouterr().err)
+
+
+# Python's blocks; those of the README and of docs/add-a-*.md have tests of their own.
+
+
+def linear(channels: int, height: int, width: int, classes: int) -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(channels * height * width, classes))
+
+
+def small_recipe(name: str) -> Any:
+    return load_recipe(name, parse_overrides(DISTIL.split()))
+
+
+def names_for(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a reader of the page has, by the names that its lines have for it."""
+    images, labels = np.zeros((8, 16, 16, 3), np.uint8), np.arange(8) % 2
+    pairs = [(torch.rand(3, 16, 16), number % 2) for number in range(8)]
+    if page == "docs/data.md":
+        held = pytest.importorskip("datasets")
+        features = held.Features({"img": held.Image(), "label": held.ClassLabel(names=["a", "b"])})
+        rows = held.Dataset.from_dict({"img": list(images), "label": labels.tolist()}, features=features)
+        library = SimpleNamespace(load_dataset=lambda name: {"cifar10": held.DatasetDict(train=rows, test=rows)}[name])
+        return {"limbeck": limbeck, "x": images, "y": labels, "x_test": images, "y_test": labels, "train": pairs, "test": pairs} | {
+            "datasets": library
+        }
+    if page == "docs/complexity.md":
+        return {"settings": settings_from_plain({"data.source": "scenes:easy"}, parse_overrides(DISTIL.split()))}
+    if page == "docs/compare.md":
+        fake_cells(monkeypatch)
+    if page == "docs/evaluation.md":
+        cifar(root)
+        theirs(root, 16)
+        assert main([*short(["limbeck", "distill", "scenes"]), "--output", "runs/ten"]) == 0
+        monkeypatch.setattr("limbeck.recipes.load_recipe", small_recipe)
+        sizes = {"epochs": 1, "full_epochs": 1, "seeds": 2, "random_lr": 0.01}
+        monkeypatch.setattr(limbeck, "evaluate", partial(limbeck.evaluate, **sizes))
+        small = limbeck.load_data("scenes:easy", size=16, per_class=12)
+        return {"small_scenes": small, "my_factory": linear}
+    return {}
+
+
+@pytest.mark.parametrize("page", ["docs/compare.md", "docs/complexity.md", "docs/data.md", "docs/evaluation.md"])
+def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = names_for(page, tmp_path, monkeypatch)
+    blocks = [block for language, block in BLOCK.findall(PAGES[page]) if language == "python"]
+    assert blocks
+    for block in blocks:
+        for there, here in {**FOR, '"ResNet18"': '"ResNet18-w4"', '"scenes:easy"': "small_scenes"}.items():
+            block = block.replace(there, here)
+        exec(block, names)  # noqa: S102
+
+
+def test_no_other_page_has_python() -> None:
+    pages = {page for page in PAGES if any(language == "python" for language, _ in BLOCK.findall(PAGES[page]))}
+    own = {page for page in pages if page == "README.md" or page.startswith("docs/add-a-")}
+    assert pages - own == {"docs/compare.md", "docs/complexity.md", "docs/data.md", "docs/evaluation.md"}

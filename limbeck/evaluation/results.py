@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from limbeck.accuracy import MINUS, TITLES, Accuracies, Comparison, percent, protocol_name
 from limbeck.distilled.view_labels import ViewsSummary
 from limbeck.evaluation.predictions import Predictions
-from limbeck.evaluation.scores import Compression, Doubt, Lossless, joined
+from limbeck.evaluation.scores import Compression, Doubt, Lossless, joined, told
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.records import Record
 from limbeck.runtime.tables import Grid, Page, duration, paths_text, tree, wrapped
@@ -86,7 +86,7 @@ class SetResult(Record):
             found.append(f"recovery ratio: {percent(self.recovery_ratio)} of the full data's accuracy")
         if said := self.accuracy.step_sizes:
             found.append(wrapped(f"step sizes: {said}"))
-        return (*found, *(wrapped(f"warning: {one}") for one in self.doubts))
+        return (*found, *(wrapped(f"warning: {one}") for one in told(self.doubts)))
 
     def measured(self, title: str = "") -> list[str]:
         """What else was measured, to be shown."""
@@ -183,7 +183,7 @@ def _step_sizes(rows: Iterable[tuple[str, SetResult]]) -> Iterator[str]:
 
 def _doubts(rows: Iterable[tuple[str, SetResult]]) -> Iterator[str]:
     """Doubts, a line for each kind."""
-    return (wrapped(f"warning: {one}") for one in joined((name, row.doubts) for name, row in rows))
+    return (wrapped(f"warning: {one}") for one in told(joined((name, row.doubts) for name, row in rows)))
 
 
 def _compared(sets: Sequence[SetResult], comparisons: Sequence[Comparison]) -> Grid:

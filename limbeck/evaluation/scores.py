@@ -26,6 +26,9 @@ from limbeck.runtime.records import Record
 ROUNDING = 1e-12
 FLOAT32, UINT8 = 4, 1  # bytes
 MOST_RECOVERED = 1.1  # above which a recovery ratio speaks against its denominator
+LEAST_GAP = 0.1  # from training to test images, below which nothing was promised that is not kept
+FULL_DATA = "no measure: networks of the full data "
+TRAINED_BY = "; eval.full_epochs, eval.full_lr and eval.full_batch_size say how they are trained"
 
 
 def recovery_ratio(distilled_mean: float, full_mean: float) -> float | None:
@@ -71,34 +74,44 @@ def joined(rows: Iterable[tuple[str, Iterable[Doubt]]]) -> tuple[Doubt, ...]:
     return tuple(of.values())
 
 
+def told(doubts: Iterable[Doubt]) -> list[str]:
+    """Doubts as sentences: one of all that speaks against the full data in the same places."""
+    of: dict[tuple[str, ...], list[Doubt]] = {}
+    for number, one in enumerate(doubts):
+        of.setdefault(one.where if one.text.startswith(FULL_DATA) else (str(number),), []).append(one)
+    lines = []
+    for held in of.values():
+        first, rest = held[0], [one.text.removeprefix(FULL_DATA) for one in held]
+        against = first.text.startswith(FULL_DATA)
+        lines.append(str(replace(first, text=f"{FULL_DATA}{', '.join(rest)}{TRAINED_BY}") if against else first))
+    return lines
+
+
 def doubts(found: Accuracies, num_classes: int) -> tuple[Doubt, ...]:
     """What speaks against the full data's accuracy as the denominator of a recovery ratio: with f of the full data, a of the set,
     r of random images, t of the full data's networks on images that they were trained on, and c = 1/K
 
-        f ≤ c           f < r           a > 1.1 f           f − c < (t − c) / 2
+        f ≤ c           f < r           a > 1.1 f           f − c < (t − c) / 2  and  f < t − 0.1
     """
     full, chance = found.full, 1 / num_classes
     if not full.known:
         return ()
-    said, trains = percent(full.mean), "eval.full_epochs, eval.full_lr and eval.full_batch_size say how they are trained"
+    said, trained = percent(full.mean), full.trained
+    random, own = found.random, found.distilled
+    far = trained is not None and full.mean - chance < (trained - chance) / 2 and full.mean < trained - LEAST_GAP
     cases = {
-        "chance": (full.mean <= chance, f"are no better than chance ({said}); {trains}"),
+        "chance": (full.mean <= chance, f"are no better than chance ({said})"),
         "below random": (
-            found.random.known and full.mean < found.random.mean,
-            f"lose to a random subset of it ({said} against {percent(found.random.mean)}); {trains}",
+            random.known and full.mean < random.mean,
+            f"lose to a random subset of it ({said} against {percent(random.mean)})",
         ),
         "recovery": (
-            found.distilled.known and full.mean > 0 and found.distilled.mean > MOST_RECOVERED * full.mean,
-            f"lose to the set ({said} against {percent(found.distilled.mean)}): they are trained badly; {trains}",
+            own.known and full.mean > 0 and own.mean > MOST_RECOVERED * full.mean,
+            f"lose to the set ({said} against {percent(own.mean)})",
         ),
-        "learnt by heart": (
-            full.trained is not None and full.mean - chance < (full.trained - chance) / 2,
-            f"know {percent(full.trained)} of their training images, but {said} of the test images: too few images to learn from, "
-            "or test images of another kind",
-        ),
+        "learnt by heart": (far, f"know {percent(trained)} of their training images, but {said} of the test images"),
     }
-    begin = "no measure: networks of the full data"
-    return tuple(Doubt(kind=kind, text=f"{begin} {text}") for kind, (holds, text) in cases.items() if holds)
+    return tuple(Doubt(kind=kind, text=FULL_DATA + text) for kind, (holds, text) in cases.items() if holds)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Any
 from limbeck.accuracy import TITLES, Accuracy, percent, protocol_name
 from limbeck.distilled.card import METHODS
 from limbeck.evaluation.results import SetResult
+from limbeck.evaluation.scores import told
 from limbeck.report.contents import Run, read_run
 from limbeck.report.film import film
 from limbeck.report.pictures import gallery
@@ -44,7 +45,7 @@ def write_report(run: Path) -> Path:
         title=_title(held),
         facts=_facts(held),
         unfinished=_unfinished(held),
-        notes=[*held.notes, *([] if result is None else map(str, result.evaluation.doubts))],
+        notes=[*held.notes, *([] if result is None else told(result.evaluation.doubts))],
         tiles=[] if result is None else _headline(result),
         bars=[] if result is None else [Bar(name, row) for name, row in result.accuracy.items()],
         gallery=gallery(held.distilled) if held.distilled is not None else None,
@@ -139,7 +140,7 @@ def _measured(result: SetResult) -> list[tuple[str, str]]:
     if result.predictions is not None and (error := result.predictions.calibration_error) is not None:
         pairs.append(("Expected calibration error", percent(error.mean)))
     for name, row in result.networks.items():
-        beside = [row.accuracy.step_sizes, *map(str, row.doubts)]
+        beside = [row.accuracy.step_sizes, *told(row.doubts)]
         shown = f"{row.accuracy.distilled} (random {row.accuracy.random})"
         pairs.append((f"With {name}", "; ".join([shown, *filter(None, beside)])))
     return pairs

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from limbeck.accuracy import Accuracies
+from limbeck.evaluation.scores import told
 from limbeck.evaluation.statistics import summarise
 from limbeck.methods.registry import method_of
 from limbeck.runs.flat_settings import FlatSettings
@@ -55,7 +56,7 @@ def run_benchmark(
     if matrix.results:
         paths |= {name: str(output / f"comp-dd.{name}") for name in ("json", "md")}
     if matrix.results and not (matrix.failed or matrix.left):
-        said = [*notes, *map(str, doubts)]
+        said = [*notes, *told(doubts)]
         write_submission(output / "submission", benchmark, parts, cells, matrix.results, said)
         paths["submission"] = str(output / "submission")
     found = Recovery(

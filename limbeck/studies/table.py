@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from limbeck.accuracy import Accuracy, Comparison
-from limbeck.evaluation.scores import Doubt
+from limbeck.evaluation.scores import Doubt, told
 from limbeck.evaluation.statistics import compare, holm, seeds_needed, summarise
 from limbeck.runtime.files import read_json
 from limbeck.runtime.notices import by_kind
@@ -261,7 +261,7 @@ def images_text(ipc: int) -> str:
 
 def ending(notes: Sequence[str], failed: Mapping[str, str], left: Sequence[str], doubts: Sequence[Doubt] = ()) -> list[str]:
     """The last lines of Markdown of a grid's results."""
-    notes = [*notes, *(f"warning: {one}" for one in doubts)]
+    notes = [*notes, *(f"warning: {one}" for one in told(doubts))]
     lines = [*(f"- {note}" for note in notes), *([""] if notes else [])]
     lines += [f"- failed: {line}" for line in by_kind(failed)]
     return lines + ([f"cells to be run yet ({len(left)}): {', '.join(left)}"] if left else [])
@@ -270,7 +270,7 @@ def ending(notes: Sequence[str], failed: Mapping[str, str], left: Sequence[str],
 def remarks(notes: Sequence[str], failed: Mapping[str, str], left: Sequence[str], doubts: Sequence[Doubt] = ()) -> Iterator[str]:
     """The same for a terminal."""
     yield from (f"note: {note}" for note in notes)
-    yield from (f"warning: {one}" for one in doubts)
+    yield from (f"warning: {one}" for one in told(doubts))
     yield from (f"failed: {line}" for line in by_kind(failed))
     if left:
         yield f"cells to be run yet: {len(left)}; the same command goes on"

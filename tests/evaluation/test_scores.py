@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.accuracy import Accuracies, Accuracy
-from limbeck.evaluation.scores import Doubt, Seeds, compression, doubts, joined, lossless, ranking, recovery_ratio, robustness
+from limbeck.evaluation.scores import Doubt, Seeds, compression, doubts, joined, lossless, ranking, recovery_ratio, robustness, told
 from limbeck.evaluation.statistics import summarise
 from limbeck.runtime.errors import UsageError
 
@@ -35,6 +35,7 @@ def test_recovery_ratio() -> None:
         (0.3, 0.2, 0.55, 1.0, []),  # chance is a tenth: (0.55 − 0.1) is exactly half of (1 − 0.1)
         (0.3, 0.2, 0.54, 1.0, ["learnt by heart"]),
         (0.3, 0.2, 0.54, None, []),
+        (0.11, 0.1, 0.11, 0.2, []),  # nothing to speak of was promised
         (0.5, 0.4, 0.2, 0.9, ["below random", "recovery", "learnt by heart"]),
     ],
 )
@@ -46,6 +47,18 @@ def test_a_denominator_that_is_no_measure_is_said(
     assert [one.kind for one in found] == kinds
     assert all(one.text.startswith("no measure: networks of the full data ") and "\n" not in one.text for one in found)
     assert doubts(Accuracies(distilled=Accuracy(mean=0.5)), 10) == ()
+
+
+def test_all_that_speaks_against_the_full_data_is_one_sentence() -> None:
+    parts = {"distilled": Accuracy(mean=0.5), "random": Accuracy(mean=0.4), "full": Accuracy(mean=0.2, trained=0.9)}
+    unchecked = Doubt(kind="labels unchecked", text="not checked: x")
+    assert told([*doubts(Accuracies(**parts), 10), unchecked]) == [
+        "no measure: networks of the full data lose to a random subset of it (20.0 % against 40.0 %), lose to the set "
+        "(20.0 % against 50.0 %), know 90.0 % of their training images, but 20.0 % of the test images; eval.full_epochs, "
+        "eval.full_lr and eval.full_batch_size say how they are trained",
+        "not checked: x",
+    ]
+    assert told([unchecked, unchecked]) == ["not checked: x"] * 2
 
 
 def test_doubts_of_a_kind_are_one_with_all_names() -> None:

@@ -330,7 +330,7 @@ def test_what_is_no_measure_and_how_step_sizes_were_come_by_is_shown(tmp_path: P
     }
     write_json(run / "results.json", {"accuracy": sides, "doubts": doubts, "networks": {"MLP": other}})
     content = page(run)
-    assert doubts[0]["text"] in content.texts("p", class_="notice")
+    assert content.texts("p", class_="notice")[0].startswith(doubts[0]["text"] + "; eval.full_epochs, ")
     shown = " ".join(content.texts("dd") + content.texts("td"))
     assert "distilled 0.02 (its own), random 0.1 (the best on validation images)" in shown
     assert "distilled 0.3 (given), random 0.1 (the best on validation images); so bad" in shown
