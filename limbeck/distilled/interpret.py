@@ -22,6 +22,7 @@ from limbeck.distilled.formats import FLOATS, refusal, shown
 from limbeck.distilled.small_set import Kind, are_probabilities, is_one_hot
 
 LEAST = 1e-12
+WIDER = (torch.int16, torch.int32, torch.int64)
 LEVELS = 255  # what is white, of levels in floats
 NEGATIVE = -0.05  # darker than what an optimiser makes of black
 MOST_OUTSIDE = 0.3  # share of values outside of [0, 1] in what is said to be pixels
@@ -69,8 +70,10 @@ def images_of(
         UsageError: when they do not have this shape, are not finite, or leave a doubt.
     """
     found = _channels_first(path, found, shape[0])
+    if found.dtype in WIDER and int(found.min()) >= 0 and int(found.max()) <= LEVELS:  # bytes that are kept in wider numbers
+        found = found.byte()
     if found.dtype not in (*FLOATS, torch.uint8):
-        raise refusal(path, f"holds images as {found.dtype}; uint8 or floats are accepted")
+        raise refusal(path, f"holds images as {found.dtype}; uint8, whole numbers in 0 … {LEVELS} or floats are accepted")
     x = found.float() / 255 if found.dtype == torch.uint8 else found.float()
     if not bool(x.isfinite().all()):
         raise refusal(path, "holds images with numbers that are not finite")

@@ -1,5 +1,6 @@
 """Twelve small inputs as people have them: what comes out of each, in Python and by the command."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,3 +96,19 @@ def test_a_set_keeps_what_was_black_and_white(tmp_path: Path, capsys: pytest.Cap
     advice = "20 … 3070 was black to white in what it was made from, here 20 … 3000 is: data.range=[20,3070] reads both alike"
     assert advice in capsys.readouterr().err
     assert main(["evaluate", str(output), *others, "data.range=[20,3070]"]) == 0
+
+
+def test_a_set_in_floats_from_0_to_255_has_a_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Somebody else's few images: refused with what may be said of them, and measured like the same in bytes when it is."""
+    held, results = keras(tmp_path), []
+    quick = "data.size=null network=ConvNetD2-w8 engine.compile=no eval.epochs=1 eval.seeds=2 eval.full_epochs=1 eval.full_seeds=2"
+    for kind, options in ((np.uint8, []), (np.int64, []), (np.float32, ["--normalised", "255"])):
+        images = held.images[:2].astype(kind)
+        np.savez(tmp_path / "few.npz", images=images, labels=held.labels[:2])
+        words = ["evaluate", str(tmp_path / "few.npz"), "--data", str(held.source), *quick.split(), "--syn-lr", "0.01", "--json"]
+        if options:
+            assert main(words) == 2
+            assert "or 255 where that is white" in capsys.readouterr().err
+        assert main([*words, *options]) == 0
+        results.append(json.loads(capsys.readouterr().out)["sets"][0]["accuracy"])
+    assert results[0] == results[1] == results[2]
