@@ -165,5 +165,5 @@ def test_from_python_on_images_in_memory() -> None:
     assert found.classes.keys() == {"<x>", "y"} and found.mean == found.results.to_dict()["complexity"]
     assert f"complexity: {found.mean:.1f} % at 0.4" in str(found)
     assert "<td>&lt;x&gt;</td>" in found._repr_html_() and str(found.table()) == str(found)
-    with pytest.raises(UsageError, match="^--cam"):
+    with pytest.raises(UsageError, match="^cam"):
         complexity(data, cam="magic")  # type: ignore[arg-type]
