@@ -14,7 +14,7 @@ from torch import nn
 from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet
 from limbeck.data.load import load_data
-from limbeck.data.preprocessing import Preprocessing, fit_preprocessing
+from limbeck.data.preprocessing import Normalise, Preprocessing, fit_preprocessing
 from limbeck.distilled.initial import Centre, Continued, Initial, Initialisation, check_ipc, check_start, content_of, read_start
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.settings import STARTS
@@ -151,8 +151,13 @@ class Workspace:
         """The experts, with every epoch that the schedule can reach, and the last of those that give labels."""
         if self.store is not None:
             self._check_store(self.store)
-            return self.store
-        return self.train_experts(Shard())
+        store = self.store or self.train_experts(Shard())
+        if store.imported and type(self.preprocessing) is Normalise:  # fitted: published code has numbers that are fixed
+            self.progress.say(
+                "warning: data.normalise: 'fitted' is not how published code normalises, and these experts were imported; "
+                "data.normalise=cifar10, imagenet or mnist has the numbers that they most likely saw"
+            )
+        return store
 
     def _check_store(self, store: TrajectoryStore) -> None:
         """Raise `UsageError` for experts of another network or images, or that lack an epoch that is read."""

@@ -19,6 +19,7 @@ from limbeck.augmentation import Dsa
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.evaluator import Evaluator
+from limbeck.experts.imported import import_lists
 from limbeck.experts.store import TrajectoryStore
 from limbeck.losses import soft_cross_entropy
 from limbeck.matching.adjoint import Exact
@@ -204,6 +205,24 @@ def test_published_numbers_go_through_a_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="^data.normalise: 'mnist' is not for images of 3 channels, it has 1$"):
         distill(settings(data__normalise="mnist"), tmp_path / "none")
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("numbers", ["fitted", "imagenet"])
+def test_imported_experts_that_saw_published_numbers_are_not_met_silently_with_others(tmp_path: Path, numbers: str) -> None:
+    said: list[str] = []
+
+    class Said(NoProgress):
+        def say(self, message: str) -> None:
+            said.append(message)
+
+    made = settings(data__normalise=numbers)
+    network = Workspace(made, NoProgress()).network
+    lists = [[[torch.full(shape, float(epoch)) for shape in network.shapes.values()] for epoch in range(5)] for _ in range(3)]
+    torch.save(lists, tmp_path / "replay_buffer_0.pt")
+    store = import_lists([tmp_path / "replay_buffer_0.pt"], tmp_path / "store", network)
+    assert Workspace(made, Said(), store).experts.imported
+    warned = [line for line in said if line.startswith("warning: data.normalise: 'fitted'")]
+    assert len(warned) == (numbers == "fitted") == sum("these experts were imported" in line for line in said)
 
 
 @pytest.mark.parametrize(
