@@ -42,11 +42,11 @@ def understood(x: Tensor, said: Any, own: Preprocessing, usual: str | None) -> t
     """
     if said is not None:
         return constant(said, x.shape[1], "--normalised"), []
-    if not isinstance(own, Normalise) or _tells(x, own):
+    if not isinstance(own, Normalise) or tells(x, own):
         return own, []
     known = dict(known_for(x.shape[1]))
     for name, made in known.items():
-        if _tells(x, made):
+        if tells(x, made):
             return made, [f"images are taken as normalised by {name}, by which their pixels are bytes or reach from black to white"]
     if usual in known and not isinstance(own, Constant):
         made = known[usual]
@@ -87,7 +87,7 @@ def apart(x: Tensor, wrong: Normalise, right: Normalise) -> str:
     return f"contrast is {contrast:.2f} times what it was, and pixels are {levels:.0f}/255 off"
 
 
-def _tells(x: Tensor, made: Normalise) -> bool:
+def tells(x: Tensor, made: Normalise) -> bool:
     """Whether the values show that images were normalised so."""
     pixels = made.inverse(x[:LOOKED_AT].double())
     low, high = pixels.amin((0, 2, 3)), pixels.amax((0, 2, 3))

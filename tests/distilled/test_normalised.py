@@ -149,6 +149,16 @@ def test_a_moderate_mismatch_is_noticed(tmp_path: Path) -> None:
     assert check_fit(wild, strange, FITTED) == []  # optimised for long, which no known numbers explain
 
 
+@pytest.mark.parametrize("said", ["auto", "imagenet"])
+def test_no_other_numbers_are_proposed_where_pixels_are_bytes(tmp_path: Path, said: str) -> None:
+    """Real images of little contrast, which by chance would be that of the data by CIFAR-100's numbers."""
+    pale = (255 * (0.47 + 0.87 * (REAL - 0.47))).round() / 255
+    held = read(pt(tmp_path, constant("imagenet", 3, "").forward(pale)), DATA, normalised=said)
+    torch.testing.assert_close(pixels_of(held), pale)
+    (note,) = check_fit(held, DATA, FITTED)
+    assert "is measured under its own" in note
+
+
 @pytest.mark.parametrize(
     ("names", "channels", "name"),
     [
