@@ -122,7 +122,7 @@ def _described(subset: "ClassSubset") -> str:
 
 
 def add_import_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="a YAML file of MTT's, DATM's, PAD's or EDF's code")
+    parser.add_argument("file", metavar="FILE", help="a YAML file of MTT's, FTD's, TESLA's, DATM's, PAD's or EDF's code")
     parser.add_argument("--output", metavar="FILE", help="where to write the recipe (default: print it)")
     parser.add_argument("--method", metavar="NAME", help="which method the file is for (default: by its keys)")
 
