@@ -285,10 +285,18 @@ def test_sets_of_others_that_leave_a_doubt(folder: Path) -> None:
             folder / "theirs.pt", DATA, NORMALISE, options=_options(parser.parse_intermixed_args(["x", *words])).foreign
         )
 
-    torch.save((PIXELS * 1.2 - 0.02, HARD, 0.01), "theirs.pt")
-    message = said(read_with)
-    assert message.endswith("say --normalised yes or no, imagenet, cifar10, … for published numbers, or 255 where that is white")
-    assert all(len(read_with("--normalised", word)) == 6 for word in ("yes", "no", "imagenet", "cifar10", "255"))
+    published, white = "imagenet, cifar10, … for published numbers", ", or 255 where that is white"
+    for images, ways in (
+        (PIXELS * 1.2 - 0.02, f"yes or no, {published}"),
+        (PIXELS * 1.2, f"yes or no, {published}{white}"),
+        (PIXELS * 255, f"yes, {published}{white}"),
+        (PIXELS * 2 - 1, f"yes, {published}"),
+    ):
+        torch.save((images, HARD, 0.01), "theirs.pt")
+        message = said(read_with)
+        assert message.endswith(f"say --normalised {ways}")
+        words = re.findall(r"yes|no\b|imagenet|cifar10|255", message.partition("--normalised")[2])
+        assert all(len(read_with("--normalised", word)) == 6 for word in words)
     torch.save((PIXELS[..., :4, :], HARD, 0.01), "theirs.pt")
     message = said(read_with)
     (option,) = OPTION.findall(message)

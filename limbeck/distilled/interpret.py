@@ -108,8 +108,8 @@ def _prepared(path: Path, x: Tensor, preprocessing: Preprocessing, normalised: A
     """Whether images in floats are as a network takes them, and on what grounds."""
     low, high = float(x.min()), float(x.max())
     span = f"{low:.3g} … {high:.3g}"
+    outside = float(((x < 0) | (x > 1)).float().mean())
     if normalised == "no":
-        outside = float(((x < 0) | (x > 1)).float().mean())
         if outside > MOST_OUTSIDE:
             raise refusal(path, f"holds images with values {span}, which are no pixels in [0, 1], as --normalised no says")
         return False, []
@@ -119,7 +119,8 @@ def _prepared(path: Path, x: Tensor, preprocessing: Preprocessing, normalised: A
         return False, [f"images have values {span} and are taken for pixels"]
     if low < NEGATIVE and (low < -1 or high > 1):
         return True, [f"images have values {span} and are taken as prepared like the data"]
-    ways = f"say --normalised yes or no, imagenet, cifar10, … for published numbers, or {LEVELS} where that is white"
+    ways = f"say --normalised yes{' or no' if outside <= MOST_OUTSIDE else ''}, imagenet, cifar10, … for published numbers"
+    ways += f", or {LEVELS} where that is white" if low >= 0 else ""
     raise refusal(path, f"holds images with values {span}, which may be pixels or normalised: {ways}")
 
 

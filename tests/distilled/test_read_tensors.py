@@ -117,7 +117,7 @@ def test_pixels_are_prepared_and_prepared_images_taken_as_they_are(tmp_path: Pat
 @pytest.mark.parametrize("images", [PIXELS * 1.2, PIXELS * 2 - 1, PIXELS - 0.01])
 def test_doubt_about_normalisation_is_asked_about(tmp_path: Path, images: Tensor) -> None:
     path = save_pt(tmp_path / "set.pt", (images, HARD))
-    refused(path, "may be pixels or normalised: say --normalised yes or no")
+    refused(path, "may be pixels or normalised: say --normalised yes")
     assert torch.equal(read(path, normalised="yes").images, images)
 
 
