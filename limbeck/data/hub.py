@@ -27,6 +27,9 @@ from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import cache_root
 from limbeck.runtime.progress import Progress
+from limbeck.runtime.sealed import FileKind
+
+RECORD = FileKind("data set of the Hub")
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ def _stream(
         source = _open(named, settings)
     except ConnectionError as error:
         with suppress(OSError, ValueError, KeyError, TypeError):
-            known = read_json(record)
+            known = read_json(record, RECORD, record.stem)
             stream = Stream(known["key"], lambda _: _unreachable(named))
             progress.say(f"{named}: the Hub cannot be reached; taking the images that were decoded before")
             return stream, known["names"] and tuple(known["names"]), known["parts"]
@@ -105,7 +108,7 @@ def _stream(
         chosen = [int(k) for k in Classes(source.names).choose(settings.classes, settings.source)]
     parts, wanted = list(source.parts), None if chosen is None else sorted(chosen)
     key = fingerprint(named, source.version, source.image, source.label, parts, wanted)
-    write_json(record, {"key": key, "names": source.names, "parts": parts, "source": named})
+    write_json(record, {"key": key, "names": source.names, "parts": parts, "source": named}, RECORD, record.stem)
 
     def rows(reached: Mapping[str, int]) -> Iterator[Row]:
         return _rows(named, source, reached, None if wanted is None else frozenset(wanted))

@@ -1,13 +1,14 @@
 """Decoded images, kept as one memory-mapped array (N, C, H, W) per list of images (paths, sizes, times of change) and size.
 
-It is made in blocks, each noted with its checksum in a journal, so that a run that was killed goes on. The whole is verified when
-the file is not the one that was written. Images that cannot be read are blank rows, listed in `content.json` and tried every time.
+It is made in blocks, each noted with its checksum in a journal, so that a run that was killed goes on. Every process verifies the
+whole when it opens it, and makes it anew where it is not what was written. Images that cannot be read are blank rows, listed in
+`content.json` and tried every time.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
@@ -39,9 +40,11 @@ from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json, write_text
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
-from limbeck.runtime.kept import cache_root, elsewhere, get
+from limbeck.runtime.kept import cache_root, elsewhere, get, say_damaged
 from limbeck.runtime.progress import Progress
+from limbeck.runtime.sealed import Damaged, FileKind
 
+CONTENT = FileKind("content of decoded images")
 FORMAT = 2  # counts up when the same files would be decoded to other pixels
 
 
@@ -92,7 +95,7 @@ def decoded(items: Sequence[Item], settings: DataSettings, progress: Progress) -
 
 def glimpsed(items: Sequence[Item], few: int | None, settings: DataSettings, progress: Progress) -> tuple[Decoded, np.ndarray]:
     """The images, and the row of each; unless they are in the cache, only `few` (None: all), which the others share."""
-    if few is None or few >= len(items) or _open(_place(items, settings), len(items)) is not None:
+    if few is None or few >= len(items) or _open(_place(items, settings), len(items), whole=False) is not None:
         return decoded(items, settings, progress), np.arange(len(items))
     chosen = np.arange(few) * len(items) // few
     with TemporaryDirectory() as folder, elsewhere(Path(folder)):
@@ -150,23 +153,67 @@ def identity(path: Path) -> tuple[Any, ...]:
     return str(path), state.st_size, state.st_mtime_ns
 
 
-def _open(place: Path, count: int) -> Decoded | None:
-    """What is there; None where nothing is, or something else, or something damaged."""
+def _open(place: Path, count: int, *, whole: bool = True) -> Decoded | None:
+    """What is there; None where nothing is, or something else, or something damaged, which is said.
+
+    Not `whole`, pixels are only verified where the file's size or time of change is another one than it was.
+    """
     try:
-        described = read_json(place / "content.json")
+        described = read_content(place)
+        if described is None:
+            return None
         content, bad = str(described["content"]), [Unreadable(*row) for row in described["bad"]]
         levels, notes = described["levels"] and Levels(*described["levels"]), [str(note) for note in described["notes"]]
-        images = np.load(place / "images.npy", mmap_mode="r")
+        images = mapped(place / "images.npy")
+        fits = images.dtype == np.uint8 and images.ndim == 4 and len(images) == count
+        if not fits or not is_sound(place, described, images, whole=whole):
+            raise Damaged("it is not what was written")
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
+        say_damaged(place)
         return None
-    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != count:
-        return None
-    if described["file"] != file_state(place):
-        if array_fingerprint(images) != content:
-            return None
-        with suppress(OSError):  # a cache that others own is read all the same
-            write_json(place / "content.json", {**described, "file": file_state(place)})
     return Decoded(images, content, bad, levels, notes)
+
+
+def read_content(place: Path) -> dict[str, Any] | None:
+    """What `content.json` says of the images in a folder; None where there is no such folder."""
+    if not place.exists():
+        return None
+    found: dict[str, Any] = read_json(place / "content.json", CONTENT, place.name)
+    return found
+
+
+def is_sound(place: Path, described: Mapping[str, Any], images: np.ndarray, *, whole: bool = True) -> bool:
+    """Whether the array there is the one that `content.json` describes: all its bytes are looked at, once by a process."""
+    size, changed = file_state(place)
+    now = (str(place), size, changed)
+    if now in _sound or (not whole and described["file"] == [size, changed]):
+        return True
+    if array_fingerprint(images) != described["content"]:
+        return False
+    _sound.add(now)
+    if described["file"] != [size, changed]:
+        with suppress(OSError):  # a cache that others own is read all the same
+            write_json(place / "content.json", {**described, "file": file_state(place)}, CONTENT, place.name)
+    return True
+
+
+_sound = set[tuple[str, int, int]]()  # arrays that this process has verified: where they are, and their files' states
+
+
+def mapped(path: Path) -> np.ndarray:
+    """The array in a file of ours, memory-mapped.
+
+    Raises:
+        OSError: when there is none.
+        Damaged: when it is broken.
+    """
+    try:
+        found: np.ndarray = np.load(path, mmap_mode="r")
+    except OSError:
+        raise
+    except Exception as error:  # a header can be broken in many ways
+        raise Damaged("it is no array") from error
+    return found
 
 
 def file_state(place: Path) -> list[int]:
@@ -188,7 +235,7 @@ def _fill(place: Path, items: Sequence[Item], settings: DataSettings, progress: 
         check_room(part, int(np.prod(shape)))
         np.lib.format.open_memmap(storage, mode="w+", dtype=np.uint8, shape=shape).flush()
         done = {}
-    write_text(journal, "".join(json.dumps(block) + "\n" for block in done.values()))
+    write_text(journal, "".join(map(journal_line, done.values())))
     given, ready = wanted_levels(settings), sum(block.size for block in done.values())
     with journal.open("a", encoding="utf-8") as notes:
 
@@ -198,7 +245,7 @@ def _fill(place: Path, items: Sequence[Item], settings: DataSettings, progress: 
                 progress.stage(name, total, ready) as stage,
             ):
                 for block in blocks:
-                    notes.write(json.dumps(block) + "\n")
+                    notes.write(journal_line(block))
                     notes.flush()
                     done[block.first] = block
                     stage.advance(block.size)
@@ -221,25 +268,33 @@ def finish(part: Path, place: Path, bad: Sequence[Unreadable], levels: Levels | 
         os.fsync(file.fileno())
     content = array_fingerprint(np.load(part / "images.npy", mmap_mode="r"))
     described = {"content": content, "file": file_state(part), "bad": bad, "levels": levels, "notes": notes}
-    write_json(part / "content.json", described)
+    write_json(part / "content.json", described, CONTENT, place.name)
     (part / "blocks.jsonl").unlink()
     shutil.rmtree(place, ignore_errors=True)  # it is damaged, and nobody else is here: the lock is held
     os.replace(part, place)
 
 
+def journal_line(block: Sequence[Any]) -> str:
+    """What a journal says of a block, with its checksum."""
+    return json.dumps([fingerprint(block), block]) + "\n"
+
+
 def read_journal(path: Path) -> list[Any]:
-    """The lines of a journal, up to the first that was not written to its end."""
+    """What the lines of a journal say, up to the first that is not what was written, or not to its end."""
     notes = []
-    with suppress(OSError, ValueError), path.open(encoding="utf-8") as file:
+    with suppress(OSError, ValueError, TypeError, RecursionError), path.open(encoding="utf-8") as file:
         for line in file:
-            notes.append(json.loads(line))
+            check, block = json.loads(line)
+            if check != fingerprint(block):
+                break
+            notes.append(block)
     return notes
 
 
 def _done_before(part: Path, count: int) -> dict[int, DecodedPart] | None:
     """The blocks, by their first row, that a killed run has left sound; None where it has left no array to go on with."""
     try:
-        images = np.load(part / "images.npy", mmap_mode="r")
+        images = mapped(part / "images.npy")
     except (OSError, ValueError, EOFError):
         return None
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) != count:

@@ -31,7 +31,9 @@ from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import cache_root
 from limbeck.runtime.progress import Progress
+from limbeck.runtime.sealed import FileKind
 
+INDEX = FileKind("index of an archive")
 MOST_TEXT = 2**20  # bytes of a .cls or .json member that are believed
 MOST_SHARDS = 100_000  # that one pattern may name
 BRACES = re.compile(r"\{([^{}]*)\}")
@@ -147,10 +149,10 @@ def index(archive: Path, fields: Fields = Fields()) -> list[Sample]:
     """
     place = cache_root() / "shards" / f"{fingerprint(FORMAT, identity(archive), *([list(fields)] if any(fields) else []))}.json"
     try:
-        return [Sample(*row) for row in read_json(place)]
-    except (OSError, ValueError, TypeError):
+        return [Sample(*row) for row in read_json(place, INDEX, place.stem)["samples"]]
+    except (OSError, ValueError, LookupError, TypeError):
         samples = _samples(archive, fields)
-        write_json(place, samples)
+        write_json(place, {"samples": samples}, INDEX, place.stem)
         return samples
 
 

@@ -7,7 +7,6 @@
 A run that was killed skips what is there already. No more than a few blocks are ever in memory.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,17 +19,29 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from limbeck.data.decode import CHUNK, Bytes, Lost, Unreadable, Whole, checksum, decode_all, notes_on, together
-from limbeck.data.image_cache import check_room, file_state, finish, read_journal, report, usable_place
+from limbeck.data.image_cache import (
+    check_room,
+    finish,
+    is_sound,
+    journal_line,
+    mapped,
+    read_content,
+    read_journal,
+    report,
+    usable_place,
+)
 from limbeck.data.levels import Levels, Span, found_levels, say, wanted_levels
 from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json, write_text
-from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
-from limbeck.runtime.kept import cache_root, get
+from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.kept import cache_root, get, say_damaged
 from limbeck.runtime.progress import Progress
+from limbeck.runtime.sealed import Damaged, FileKind
 
+ROWS = FileKind("rows of a stream")
 FORMAT = 2
 HEADER = 128  # bytes of an .npy header for arrays of this kind, however many rows there are
 
@@ -135,11 +146,14 @@ def _place(stream: Stream, settings: DataSettings) -> Path:
 
 def _open(place: Path) -> Streamed | None:
     try:
-        described, rows = read_json(place / "content.json"), read_json(place / "rows.json")
-        images = np.load(place / "images.npy", mmap_mode="r")
-        bad = [Unreadable(*row) for row in described["bad"]]
-        if described["file"] != file_state(place) and array_fingerprint(images) != described["content"]:
+        described = read_content(place)
+        if described is None:
             return None
+        rows, images = read_json(place / "rows.json", ROWS, place.name), mapped(place / "images.npy")
+        bad = [Unreadable(*row) for row in described["bad"]]
+        fits = len(images) == len(rows["labels"]) == len(rows["positions"]) == sum(rows["parts"].values())
+        if not fits or not is_sound(place, described, images):
+            raise Damaged("it is not what was written")
         ends = np.cumsum(list(rows["parts"].values()))
         parts = {part: np.arange(end - count, end) for (part, count), end in zip(rows["parts"].items(), ends, strict=True)}
         levels = described["levels"] and Levels(*described["levels"])
@@ -147,6 +161,7 @@ def _open(place: Path) -> Streamed | None:
             images, described["content"], rows["labels"], parts, bad, rows["positions"], levels, list(described["notes"])
         )
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
+        say_damaged(place)
         return None
 
 
@@ -154,7 +169,7 @@ def _fill(place: Path, part: Path, stream: Stream, settings: DataSettings, progr
     part.mkdir(parents=True, exist_ok=True)
     storage, journal = part / "images.npy", part / "blocks.jsonl"
     notes = _done_before(part)
-    write_text(journal, "".join(json.dumps(note) + "\n" for note in notes))
+    write_text(journal, "".join(map(journal_line, notes)))
     reached = {note.part: note.position for note in notes}
     count = sum(len(note.labels) for note in notes)
     shape = _shape(storage) if count else None
@@ -175,7 +190,7 @@ def _fill(place: Path, part: Path, stream: Stream, settings: DataSettings, progr
             file.write(pixels.tobytes())
             file.flush()
             note = _noted(block, images, pixels, bad)
-            lines.write(json.dumps(note) + "\n")
+            lines.write(journal_line(note))
             lines.flush()
             notes.append(note)
             count += len(pixels)
@@ -192,7 +207,7 @@ def _fill(place: Path, part: Path, stream: Stream, settings: DataSettings, progr
         _drop_colour(storage)
     parts = {name: sum(len(note.labels) for note in group) for name, group in groupby(notes, lambda note: note.part)}
     labels, positions = [label for note in notes for label in note.labels], [at for note in notes for at in note.positions]
-    write_json(part / "rows.json", {"parts": parts, "labels": labels, "positions": positions})
+    write_json(part / "rows.json", {"parts": parts, "labels": labels, "positions": positions}, ROWS, place.name)
     told = notes_on([one for note in notes for one in note.lost], spans, levels, count, given is not None)
     finish(part, place, [row for note in notes for row in note.bad], levels, told)
 
@@ -296,7 +311,7 @@ def _done_before(part: Path) -> list[Note]:
     storage = part / "images.npy"
     try:
         shape = _shape(storage)
-    except (OSError, ValueError, EOFError):
+    except Exception:  # there is none, or its header is broken, in one of many ways
         return []
     size, notes = int(np.prod(shape)), []
     with storage.open("rb") as file:

@@ -1,10 +1,11 @@
 """A safetensors file that is written epoch by epoch, so that whoever writes it can be killed and go on.
 
     <name>   (E, …)    the tensor of every epoch
+    digests  (E, 8)    of the tensors of every epoch, together
     written  (E,)      1 for every epoch that is complete
 
-The header, which says all names, types and shapes, is written first, the epochs in any order after it, beside the file's place; the
-file takes its place when every epoch is complete.
+The header, which says all names, types and shapes, and has a checksum, is written first, the epochs in any order after it, beside
+the file's place; the file takes its place when every epoch is complete.
 """
 
 import json
@@ -16,6 +17,11 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from limbeck.runtime.files import digest
+from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.sealed import BLANK, CHECKSUM, KIND, FileKind, sealed_header
+
+DIGEST = 8  # bytes
 _NAMES = {
     torch.float64: "F64",
     torch.float32: "F32",
@@ -28,6 +34,11 @@ _NAMES = {
 }
 
 
+def digest_of(held: Mapping[str, Tensor]) -> Tensor:
+    """What an epoch's tensors are known by, uint8 with shape (8,)."""
+    return torch.tensor(list(bytes.fromhex(fingerprint({name: digest(held[name]) for name in sorted(held)}))), dtype=torch.uint8)
+
+
 class EpochFile:
     """One such file while it is written; a context manager. What an equal one had begun goes on.
 
@@ -35,22 +46,23 @@ class EpochFile:
         path: its place.
         epoch: the tensors of an epoch, for their names, shapes and types.
         about: for the header.
+        kind: what the header calls it.
     """
 
-    def __init__(self, path: Path, epoch: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path, epoch: Mapping[str, Tensor], about: Mapping[str, Any], kind: FileKind) -> None:
         self.path, self.part, self.epochs = path, path.with_name(f".{path.name}.part"), int(about["epochs"])
         # Large numbers first, so that each tensor begins at a multiple of its numbers' size.
         names = sorted(epoch, key=lambda name: (-epoch[name].element_size(), name))
-        self.sizes = {name: epoch[name].element_size() * epoch[name].numel() for name in names}
+        self.sizes = {name: epoch[name].element_size() * epoch[name].numel() for name in names} | {"digests": DIGEST}
         self.begins, end = dict[str, int](), 0
-        header: dict[str, Any] = {"__metadata__": {"json": json.dumps(dict(about))}}
-        for name in names:
-            self.begins[name], begin, end = end, end, end + self.epochs * self.sizes[name]
-            shape = [self.epochs, *epoch[name].shape]
-            header[name] = {"dtype": _NAMES[epoch[name].dtype], "shape": shape, "data_offsets": [begin, end]}
+        header: dict[str, Any] = {"__metadata__": {"json": json.dumps(dict(about)), KIND: str(kind), CHECKSUM: BLANK}}
+        for name, size in self.sizes.items():
+            self.begins[name], begin, end = end, end, end + self.epochs * size
+            shape, dtype = ([*epoch[name].shape], _NAMES[epoch[name].dtype]) if name in epoch else ([DIGEST], "U8")
+            header[name] = {"dtype": dtype, "shape": [self.epochs, *shape], "data_offsets": [begin, end]}
         header["written"] = {"dtype": "U8", "shape": [self.epochs], "data_offsets": [end, end + self.epochs]}
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text = sealed_header(text + b" " * (-len(text) % 8))
         self.head, self.begins["written"], self.size = len(text).to_bytes(8, "little") + text, end, end + self.epochs
 
     def __enter__(self) -> "EpochFile":
@@ -71,15 +83,23 @@ class EpochFile:
             os.replace(self.part, self.path)
 
     def missing(self) -> list[int]:
-        """The epochs that are not written yet."""
+        """The epochs that are not written yet, or not as they were."""
         self.file.seek(len(self.head) + self.begins["written"])
-        return [epoch for epoch, done in enumerate(self.file.read(self.epochs)) if not done]
+        return [epoch for epoch, done in enumerate(self.file.read(self.epochs)) if not done or not self._is_sound(epoch)]
+
+    def _is_sound(self, epoch: int) -> bool:
+        held = dict[str, Tensor]()
+        for name, size in self.sizes.items():
+            self.file.seek(len(self.head) + self.begins[name] + epoch * size)
+            held[name] = torch.frombuffer(bytearray(self.file.read(size)), dtype=torch.uint8)
+        return torch.equal(held.pop("digests"), digest_of(held))
 
     def write(self, epoch: int, held: Mapping[str, Tensor]) -> None:
         """Write the tensors of an epoch, and, once they are on the disk, that they are."""
+        whole = {**held, "digests": digest_of(held)}
         for name, size in self.sizes.items():
             self.file.seek(len(self.head) + self.begins[name] + epoch * size)
-            self.file.write(held[name].contiguous().view(torch.uint8).numpy().tobytes())
+            self.file.write(whole[name].contiguous().view(torch.uint8).numpy().tobytes())
         self._flush()
         self.file.seek(len(self.head) + self.begins["written"] + epoch)
         self.file.write(b"\x01")

@@ -3,7 +3,8 @@
 On disk it is a folder, written whole or not at all:
 
     distilled.safetensors   images, labels, classes, syn_lr, preprocessing.*
-    metadata.json           "set": checksum, shapes and names; beside it method, settings, seeds, versions, fingerprints, evaluation
+    metadata.json           "set": the tensors' checksum, shapes and names; beside it method, settings, seeds, versions,
+                            fingerprints, evaluation, and a checksum of all that it says
     views.safetensors       labels of augmented views, where there are any, see `view_labels`
     README.md               a card for people and for the Hugging Face Hub
     preview.png             the images
@@ -32,13 +33,15 @@ from limbeck.data.preprocessing import preprocessing_from
 from limbeck.distilled.small_set import Kind, NamedSet, SmallSet
 from limbeck.distilled.view_labels import StoredViews, ViewsFile, checksum
 from limbeck.runtime.errors import UsageError, one_line, require
-from limbeck.runtime.files import new_folder, read_header, write_json, write_tensors, write_text
+from limbeck.runtime.files import new_folder, read_header, read_json, restore, write_json, write_tensors, write_text
 from limbeck.runtime.fingerprint import fingerprint, plain
 from limbeck.runtime.kept import cache_root, lock
 from limbeck.runtime.records import Record
+from limbeck.runtime.sealed import CHECKSUM, KIND, OF, Damaged, FileKind
 from limbeck.training.images import TensorImages
 
 FORMAT = 1
+SET = FileKind("distilled set")
 TENSORS, METADATA, CARD, PREVIEW = "distilled.safetensors", "metadata.json", "README.md", "preview.png"
 _PREFIX, VIEWS_KEY = "preprocessing.", "views"
 _WORDS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
@@ -212,7 +215,7 @@ class DistilledSet(NamedSet):
             described: dict[str, Any] = {"set": {"sha256": checksum(folder / TENSORS), **about}}
             if self.views is not None:
                 described[VIEWS_KEY] = self.views.put(folder)
-            write_json(folder / METADATA, described | self.metadata)
+            write_json(folder / METADATA, described | self.metadata, SET)
             write_text(folder / CARD, card(self))
             preview(self).save(folder / PREVIEW)
         return path
@@ -226,9 +229,10 @@ class DistilledSet(NamedSet):
             UsageError: when the folder is no distilled set or not the one that was saved.
         """
         path = Path(path)
+        restore(path)
         require(path.is_dir(), "path", str(path), "a folder that holds a distilled set")
         try:
-            metadata = json.loads((path / METADATA).read_text(encoding="utf-8"))
+            metadata = read_json(path / METADATA, SET)
             described = metadata.pop(VIEWS_KEY, None)
             views = None if described is None else StoredViews.take(path, ViewsFile.from_dict(described))
             return _assemble(metadata, (path / TENSORS).read_bytes(), views)
@@ -279,9 +283,9 @@ def _note(path: Path, held: DistilledSet, described: Mapping[str, Any] = {}) -> 
     """Write the metadata of `held` and its card into its folder; what they say of the files stays, but for `described`."""
     from limbeck.distilled.card import card
 
-    stored = json.loads((path / METADATA).read_text(encoding="utf-8"))
+    stored = read_json(path / METADATA, SET)
     kept = {key: stored[key] for key in ("set", VIEWS_KEY) if key in stored}
-    write_json(path / METADATA, {**kept, **described, **held.metadata})
+    write_json(path / METADATA, {**kept, **described, **held.metadata}, SET)
     write_text(path / CARD, card(held))
 
 
@@ -325,7 +329,7 @@ def _problem(held: DistilledSet) -> str | None:
         return "label_kind 'probabilities' is not logits or hard: log p are the logits of p"
     if small.syn_lr is None:
         return "syn_lr is missing"
-    taken = sorted({"set", VIEWS_KEY} & held.metadata.keys())
+    taken = sorted({"set", VIEWS_KEY, KIND, OF, CHECKSUM} & held.metadata.keys())
     return f"metadata must not use the key {taken[0]!r}" if taken else None
 
 
@@ -333,10 +337,11 @@ def _reason(error: Exception) -> str:
     """One line about what went wrong."""
     if isinstance(error, FileNotFoundError):
         return f"it has no {Path(str(error.filename)).name}"
-    if isinstance(error, json.JSONDecodeError):
-        return f"{METADATA} is no JSON"
     if isinstance(error, SafetensorError):
         return f"{TENSORS} cannot be read"
+    if isinstance(error, Damaged):
+        advice = f"; without its keys {KIND} and {CHECKSUM} it is read as it is" if "changed" in str(error) else ""
+        return f"{METADATA} cannot be taken: {error}{advice}"
     if isinstance(error, KeyError):
         return f"{error} is missing"
     if isinstance(error, (TypeError, AttributeError)):

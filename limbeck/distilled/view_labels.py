@@ -6,6 +6,7 @@
     draw.*                     how it is seen: a `ViewDraw`, boxes in single precision (the teacher was asked about just these)
                                unless labels are exact, which go with the very boxes that a trainer would draw
     label.*                    the labels in few bytes, see `label_coding`
+    digests                    of every epoch, compared when it is read
     written                    1 for every epoch that is complete
 
 It is written epoch by epoch beside its place, so that a run that was killed goes on, and an epoch is read alone. It may be large:
@@ -16,12 +17,9 @@ Framework for Visual Recognition", 2022, arXiv:2112.01528.
 """
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -29,18 +27,20 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from limbeck import views
-from limbeck.distilled.epoch_file import EpochFile
+from limbeck.distilled.epoch_file import EpochFile, digest_of
 from limbeck.distilled.label_coding import LabelCoding, decode, encode, label_error, smallest_integers
 from limbeck.runtime.errors import UsageError, one_line, require
-from limbeck.runtime.files import read_header
+from limbeck.runtime.files import put_copy, read_tensor_header
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.random import Key, generator
 from limbeck.runtime.records import Record
+from limbeck.runtime.sealed import FileKind
 from limbeck.training.images import Images
 from limbeck.training.targets import Mix, Targets
 from limbeck.views import ViewDraw, Views
 
-FORMAT = 1
+FORMAT, FORMATS = 2, (1, 2)
+VIEW_LABELS = FileKind("labels of views")
 VIEWS = "views.safetensors"
 _BY_IMAGE, _BY_BATCH = ("order", "boxes", "flipped", "shifts", "partner"), ("weight", "pasted")
 
@@ -116,11 +116,11 @@ class StoredViews(Targets):
         """
         path = Path(path)
         try:
+            about = ViewsHeader.from_dict(read_tensor_header(path, VIEW_LABELS).metadata)
             with safe_open(path, framework="pt") as file:
-                about = ViewsHeader.from_dict(read_header(file.metadata()))
                 complete = bool(file.get_tensor("written").all())
                 counts = [about.epochs, about.count, about.batch_size, about.num_classes]
-                known = about.format == FORMAT and all(type(count) is int and count >= 1 for count in counts)
+                known = about.format in FORMATS and all(type(count) is int and count >= 1 for count in counts)
                 known = known and list(file.get_slice("index").get_shape()) == counts[:2]
         except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(f"path: {str(path)!r} is not a sound file of labelled views ({one_line(error)})") from error
@@ -178,7 +178,7 @@ class StoredViews(Targets):
         digest, target = checksum(self.path), folder / VIEWS
         require(self.sha256 in (None, digest), "path", str(self.path), "what was saved: its checksum is another")
         if not (target.exists() and target.samefile(self.path)):
-            _place(self.path, target)
+            put_copy(self.path, target)
         return ViewsFile(digest, target.stat().st_size, self.about)
 
     def summary(self) -> ViewsSummary:
@@ -237,6 +237,9 @@ class StoredViews(Targets):
         require(0 <= epoch < self.epochs, "epoch", epoch, accepted)
         with safe_open(self.path, framework="pt") as file:
             held = {name: file.get_slice(name)[epoch] for name in file.keys() if name != "written"}  # noqa: SIM118 (no dict)
+        known = held.pop("digests", None)  # of the first format there are none
+        same = self.about.format == 1 if known is None else torch.equal(known, digest_of(held))
+        require(same, "path", str(self.path), f"what was written: epoch {epoch} has changed")
         require(self._is_sound(held), "path", str(self.path), f"sound in epoch {epoch}")
         return held
 
@@ -295,7 +298,7 @@ def label_views(
             teacher_name=name,
         )
         with suppress(UsageError):  # nothing is there, or nothing sound
-            if (stored := StoredViews.open(path)).about == about:
+            if replace((stored := StoredViews.open(path)).about, format=FORMAT) == about:
                 return stored
 
         def packed(epoch: int) -> dict[str, Tensor]:
@@ -306,7 +309,7 @@ def label_views(
             return _packed(order, drawn, batch_size, coding.exact)
 
         blank = packed(0) | _named(encode(torch.zeros(len(images), num_classes), coding))
-        with EpochFile(path, blank, about.to_dict()) as file:
+        with EpochFile(path, blank, about.to_dict(), VIEW_LABELS) as file:
             for epoch in file.missing():
                 held = packed(epoch)
                 labels = [
@@ -397,19 +400,6 @@ def checksum(path: Path) -> str:
         while part := file.read(2**22):
             digest.update(part)
     return digest.hexdigest()
-
-
-def _place(source: Path, target: Path) -> None:
-    """A link to the file, or a copy on the disk."""
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", suffix=".part") as aside:
-        made = Path(aside, target.name)
-        try:
-            os.link(source.resolve(), made)
-        except OSError:  # another disk, or one without links
-            shutil.copyfile(source, made)
-            with open(made, "rb+") as file:
-                os.fsync(file.fileno())
-        os.replace(made, target)
 
 
 def _images_fingerprint(images: Images) -> str:

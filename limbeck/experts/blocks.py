@@ -4,8 +4,9 @@
     state-EPOCH.safetensors                    what the optimiser holds after EPOCH, and θ where no block ends there
 
 A file appears whole or not at all and is never changed; one of a higher generation takes the place of what others hold of the
-same epochs. Its header has a digest of every tensor, of θ at its end and of the θ that its first checkpoint was trained from, so
-that two blocks are known to come from one training: the one starts where the other ends.
+same epochs. Its header has a digest of every tensor, which is compared before a checkpoint is first read from it, of θ at its end
+and of the θ that its first checkpoint was trained from, so that two blocks are known to come from one training: the one starts
+where the other ends.
 
 People write sets of epochs as `0-21,100`.
 """
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -25,15 +26,18 @@ from torch import Tensor
 from limbeck.experts.coding import CODINGS, encode
 from limbeck.runtime.devices import one_thread
 from limbeck.runtime.errors import UsageError, require
-from limbeck.runtime.files import digest, read_header, read_tensors, write_tensors
+from limbeck.runtime.files import TensorHeader, digest, read_tensor_header, read_tensors, write_tensors
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.records import Record
+from limbeck.runtime.sealed import Damaged, FileKind
 
+BLOCKS, POINTS = FileKind("block of checkpoints"), FileKind("point of a training")
 BLOCK = 8  # the fewer, the more exact checkpoints; the more, the more is trained again after a crash
 LAST = 99_999  # epoch that can be named
 
 BLOCK_NAME = re.compile(r"epochs-\d{4,}-\d{4,}-\d{4,}\.safetensors")
 POINT_NAME = re.compile(r"state-\d{4,}\.safetensors")
+R = TypeVar("R")
 UNREADABLE = (SafetensorError, json.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError)
 
 
@@ -70,23 +74,32 @@ def blocks_of(epochs: Iterable[int]) -> list[list[int]]:
     return [run[start : start + BLOCK] for run in runs_of(epochs) for start in range(0, len(run), BLOCK)]
 
 
-def write_checked(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors under a header that has their digests and its own."""
-    full = {**header, "digests": {name: digest(tensor) for name, tensor in tensors.items()}}
-    write_tensors(path, tensors, {**full, "header": fingerprint(full)})
+def header_of(path: Path, kind: FileKind, of: str) -> TensorHeader:
+    """What a file says before its tensors, the digests of all of them with it.
+
+    Raises:
+        OSError: when it cannot be read.
+        Damaged: when the header is not what was written.
+    """
+    found = read_tensor_header(path, kind, of, say=False)
+    if found.sealed:
+        return found
+    metadata = dict(found.metadata)  # of an earlier version, whose headers have digests and a checksum of their own
+    said, digests = metadata.pop("header", None), metadata.get("digests")
+    if said != fingerprint(metadata) or not isinstance(digests, dict) or digests.keys() != found.kinds.keys():
+        raise Damaged("its header has changed")
+    return found._replace(metadata=metadata, digests=digests)
 
 
-def problems_of(path: Path) -> list[str]:
-    """What is wrong with a file of `write_checked`: unreadable, another header or other tensors than were written, no numbers."""
+def problems_of(path: Path, of: str = "") -> list[str]:
+    """What is wrong with a file of checkpoints: unreadable, another header or other tensors than were written, no numbers."""
     try:
-        tensors, header = read_tensors(path)
-        said = header.pop("header")
-        digests = dict(header["digests"])
+        header = header_of(path, BLOCKS if BLOCK_NAME.fullmatch(path.name) else POINTS, of)
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in header.kinds}
     except (OSError, *UNREADABLE) as error:
         return [f"cannot be read ({_first_line(error)})"]
-    found = [] if said == fingerprint(header) else ["its header has changed"]
-    found += [f"{name} has changed" for name, tensor in tensors.items() if digests.pop(name, None) != digest(tensor)]
-    found += [f"{name} is missing" for name in digests]
+    found = [f"{name} has changed" for name, tensor in tensors.items() if header.digests[name] != digest(tensor)]
     infinite = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())]
     return found + [f"{name} has numbers that are not finite" for name in infinite]
 
@@ -117,24 +130,35 @@ class Header(Record):
 
 @dataclass(frozen=True)
 class Block:
-    """A file of checkpoints; its header is read when it is first asked for."""
+    """A file of checkpoints; its header is read when it is first asked for, its tensors are verified before they are read.
+
+    Args:
+        path: of the file.
+        first, last, generation: as its name says them.
+        of: the expert.
+    """
 
     path: Path
     first: int
     last: int
     generation: int
+    of: str = ""
+    verified: list[tuple[int, ...]] = field(default_factory=list, compare=False, repr=False)  # the file, as it was then
 
     @staticmethod
-    def at(path: Path) -> "Block":
+    def at(path: Path, of: str = "") -> "Block":
         """The block of that file name."""
         first, last, generation = map(int, path.stem.removeprefix("epochs-").split("-"))
-        return Block(path, first, last, generation)
+        return Block(path, first, last, generation, of)
 
     @cached_property
     def header(self) -> Header:
         """What the file says of its checkpoints."""
-        header: Header = self._opened(lambda file: self._checked(Header.from_dict(read_header(file.metadata()))))
-        return header
+        return self._guarded(lambda: self._checked(Header.from_dict(self._said.metadata)))
+
+    @cached_property
+    def _said(self) -> TensorHeader:
+        return header_of(self.path, BLOCKS, self.of)
 
     @property
     def epochs(self) -> list[int]:
@@ -144,19 +168,49 @@ class Block:
     def read(self, epoch: int) -> Tensor:
         """θ*_epoch, float32 with shape (P,)."""
         row, rows, coding = self.epochs.index(epoch), len(self.epochs), CODINGS[self.header.coding]
+
+        def decoded() -> Tensor:
+            with safe_open(self.path, framework="pt") as file:
+                self._verify(file)
+                theta = coding.decode(lambda name, i: file.get_slice(name)[i : i + 1][0], row, rows)
+            if not bool(theta.isfinite().all()):
+                raise Damaged(f"epoch {epoch} has numbers that are not finite")
+            return theta
+
         with one_thread():  # a millisecond's work, for which threads on a busy machine wait a hundred for each other
-            theta: Tensor = self._opened(lambda file: coding.decode(lambda name, i: file.get_slice(name)[i : i + 1][0], row, rows))
-        return theta
+            return self._guarded(decoded)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that the file holds, as it is encoded."""
+
+        def read() -> dict[str, Tensor]:
+            with safe_open(self.path, framework="pt") as file:
+                self._verify(file)
+                return {name: file.get_tensor(name) for name in self._said.kinds}
+
+        return self._guarded(read)
+
+    def _verify(self, file: Any) -> None:
+        """Compare the tensors' digests, unless that was done since the file was last changed."""
+        state = self.path.stat()
+        now = (state.st_ino, state.st_size, state.st_mtime_ns)
+        if now not in self.verified:
+            for name, expected in self._said.digests.items():
+                if digest(file.get_tensor(name)) != expected:
+                    raise Damaged(f"{name} has changed since it was written")
+            self.verified[:] = [now]
 
     def _checked(self, header: Header) -> Header:
-        if header.coding not in CODINGS or (header.epochs[0], header.epochs[-1]) != (self.first, self.last):
-            raise ValueError("its header is of another file")
+        coding = CODINGS.get(header.coding)
+        if coding is None or not header.epochs or (header.epochs[0], header.epochs[-1]) != (self.first, self.last):
+            raise Damaged("its header is of another file")
+        if self._said.kinds != coding.kinds or sum(self._said.shapes[name][0] for name in coding.rows) != len(header.epochs):
+            raise Damaged("its header does not say what its tensors are")
         return header
 
-    def _opened(self, use: Callable[[Any], Any]) -> Any:
+    def _guarded(self, read: Callable[[], R]) -> R:
         try:
-            with safe_open(self.path, framework="pt") as file:
-                return use(file)
+            return read()
         except FileNotFoundError:  # pruned since: who asked looks again
             raise
         except (OSError, *UNREADABLE) as error:
@@ -168,10 +222,10 @@ def write_block(
     thetas: Mapping[int, Tensor],
     coding: str,
     generation: int,
-    *,
     after: str | None = None,
     accuracy: Mapping[int, float] | None = None,
     state: int | None = None,
+    of: str = "",
 ) -> Block:
     """Write successive checkpoints.
 
@@ -181,6 +235,7 @@ def write_block(
         coding: name of a coding.
         generation: higher than that of files that hold the same epochs.
         after, accuracy, state: as in `Header`.
+        of: the expert, as `Shelf` names it.
 
     Raises:
         ValueError: when a number is not finite.
@@ -190,14 +245,14 @@ def write_block(
     taken, tensors, error = encode(rows, coding)
     end, noted = digest(rows[-1]), dict(accuracy or {})
     header = Header(epochs=epochs, coding=taken, step_error=error, after=after, end=end, accuracy=noted, state=state)
-    return write_rows(folder, tensors, header, generation)
+    return write_rows(folder, tensors, header, generation, of)
 
 
-def write_rows(folder: Path, tensors: Mapping[str, Tensor], header: Header, generation: int) -> Block:
+def write_rows(folder: Path, tensors: Mapping[str, Tensor], header: Header, generation: int, of: str = "") -> Block:
     """Write a block that is encoded already."""
     path = folder / f"epochs-{header.epochs[0]:04d}-{header.epochs[-1]:04d}-{generation:04d}.safetensors"
-    write_checked(path, tensors, header.to_dict())
-    return Block.at(path)
+    write_tensors(path, tensors, header.to_dict(), BLOCKS, of)
+    return Block.at(path, of)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,17 +269,21 @@ class Point:
 
     path: Path
     epoch: int
+    of: str = ""
 
     @staticmethod
-    def at(path: Path) -> "Point":
+    def at(path: Path, of: str = "") -> "Point":
         """The point of that file name."""
-        return Point(path, int(path.stem.removeprefix("state-")))
+        return Point(path, int(path.stem.removeprefix("state-")), of)
 
     @cached_property
     def _content(self) -> tuple[dict[str, Tensor], PointHeader]:
         try:
-            tensors, header = read_tensors(self.path)
-            return tensors, PointHeader.from_dict(header)
+            header = header_of(self.path, POINTS, self.of)
+            tensors = read_tensors(self.path).tensors
+            if changed := [name for name, tensor in tensors.items() if digest(tensor) != header.digests[name]]:
+                raise Damaged(f"{changed[0]} has changed since it was written")
+            return tensors, PointHeader.from_dict(header.metadata)
         except (OSError, *UNREADABLE) as error:
             raise broken(self.path, error) from error
 
@@ -246,18 +305,39 @@ class Point:
 
 
 def write_point(
-    folder: Path, epoch: int, theta: Tensor, state: Sequence[Tensor], accuracy: Mapping[int, float], *, with_theta: bool
+    folder: Path,
+    epoch: int,
+    theta: Tensor,
+    state: Sequence[Tensor],
+    accuracy: Mapping[int, float],
+    *,
+    with_theta: bool,
+    of: str = "",
 ) -> Point:
-    """Write what is needed to go on after `epoch`; θ itself only on demand."""
+    """Write what is needed to go on after `epoch` of the expert `of`; θ itself only on demand."""
     tensors = {f"state.{number:02d}": tensor for number, tensor in enumerate(state)} | ({"theta": theta} if with_theta else {})
     path = folder / f"state-{epoch:04d}.safetensors"
-    write_checked(path, tensors, PointHeader(end=digest(theta), accuracy=accuracy).to_dict())
-    return Point.at(path)
+    write_tensors(path, tensors, PointHeader(end=digest(theta), accuracy=accuracy).to_dict(), POINTS, of)
+    return Point.at(path, of)
 
 
-def broken(path: Path, error: Exception) -> UsageError:
-    """What to say of a file that cannot be read."""
-    return UsageError(f"experts: {str(path)!r} is broken ({_first_line(error)}); delete it, and it is trained again")
+class BrokenFile(UsageError):
+    """A file of a store that cannot be read, or is not what was written.
+
+    Args:
+        path: of it.
+        reason: why.
+        advice: what helps.
+    """
+
+    def __init__(self, path: Path, reason: str, advice: str = "delete it, and it is trained again") -> None:
+        super().__init__(f"experts: {str(path)!r} is broken ({reason}); {advice}")
+        self.path, self.reason = path, reason
+
+
+def broken(path: Path, error: Exception) -> BrokenFile:
+    """What to say of a file that cannot be read, or is not what was written."""
+    return BrokenFile(path, _first_line(error))
 
 
 def _first_line(error: Exception) -> str:

@@ -40,6 +40,8 @@ class Coding(ABC):
 
     name: ClassVar[str]
     rank: ClassVar[int]  # one of higher rank serves whoever asked for a lower one
+    kinds: ClassVar[dict[str, str]]  # of its tensors, as safetensors calls them
+    rows: ClassVar[tuple[str, ...]]  # those that have a row for each checkpoint, together
 
     @abstractmethod
     def size(self, rows: int, parameters: int) -> int:
@@ -60,7 +62,7 @@ class Coding(ABC):
 class Fp32(Coding):
     """As it is."""
 
-    name, rank = "fp32", 2
+    name, rank, kinds, rows = "fp32", 2, {"theta": "F32"}, ("theta",)
 
     def size(self, rows: int, parameters: int) -> int:
         return 4 * rows * parameters
@@ -75,7 +77,7 @@ class Fp32(Coding):
 class Fp16(Coding):
     """Half precision, the last checkpoint as it is."""
 
-    name, rank = "fp16", 0
+    name, rank, kinds, rows = "fp16", 0, {"theta": "F16", "end": "F32"}, ("theta", "end")
 
     def size(self, rows: int, parameters: int) -> int:
         return (2 * (rows - 1) + 4) * parameters
@@ -94,7 +96,8 @@ class Half(Coding):
     first half of θ and, above them, those of its counterpart in the second half.
     """
 
-    name, rank = "half", 1
+    name, rank, rows = "half", 1, ("low", "end")
+    kinds = {"low": "U8", "high": "U8", "scale": "F32", "end": "F32"}
 
     def size(self, rows: int, parameters: int) -> int:
         pairs = -(-parameters // (2 * GROUP))  # of groups

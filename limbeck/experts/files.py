@@ -21,7 +21,9 @@ from limbeck.experts.coding import CODINGS
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.files import digest, read_json
 from limbeck.runtime.kept import lock
+from limbeck.runtime.sealed import FileKind
 
+ACCURACIES = FileKind("accuracies of an expert")
 ACCURACY = "accuracy.json"  # of epochs whose files were removed
 
 
@@ -72,22 +74,31 @@ class Shelf:
     Args:
         folder: such as `expert-0003`, of a store.
         num_parameters: P.
+        store: what its files say of the store that they belong to.
     """
 
-    def __init__(self, folder: Path, num_parameters: int) -> None:
+    def __init__(self, folder: Path, num_parameters: int, store: str = "") -> None:
         self.folder, self.num_parameters = folder, num_parameters
+        self.of = f"{store} {folder.name}" if store else ""
         self.expert = int(folder.name.removeprefix("expert-"))
         self.blocks: list[Block] = []
         self.points: list[Point] = []
+        self.left: dict[Path, int] = {}  # files that are broken, with their time of change
         self.look()
 
     def look(self) -> None:
         """See what is there now."""
-        paths = sorted(self.folder.glob("[es]*.safetensors"))
+        paths = [path for path in sorted(self.folder.glob("[es]*.safetensors")) if self.left.get(path) != _changed(path)]
         known = {block.path: block for block in self.blocks}
-        found = [known.get(path) or Block.at(path) for path in paths if BLOCK_NAME.fullmatch(path.name)]
+        found = [known.get(path) or Block.at(path, self.of) for path in paths if BLOCK_NAME.fullmatch(path.name)]
         self.blocks = sorted(found, key=lambda block: (-block.generation, block.first))
-        self.points = [Point.at(path) for path in paths if POINT_NAME.fullmatch(path.name)]
+        self.points = [Point.at(path, self.of) for path in paths if POINT_NAME.fullmatch(path.name)]
+
+    def leave(self, path: Path) -> None:
+        """Take no notice any more of a file that is broken, until another one is in its place."""
+        self.left[path] = _changed(path)
+        self.blocks = [block for block in self.blocks if block.path != path]
+        self.look()
 
     def lock(self) -> FileLock:
         """Held by whoever writes here; reading needs none."""
@@ -127,7 +138,7 @@ class Shelf:
     def accuracy(self) -> dict[int, float]:
         """Accuracies by epoch."""
         try:
-            noted = {int(epoch): float(value) for epoch, value in read_json(self.folder / ACCURACY).items()}
+            noted = {int(epoch): float(value) for epoch, value in read_json(self.folder / ACCURACY, ACCURACIES, self.of).items()}
         except FileNotFoundError:
             noted = {}
         except (OSError, *UNREADABLE) as error:
@@ -203,6 +214,14 @@ class Shelf:
         return theta
 
 
+def _changed(path: Path) -> int:
+    """When a file was last changed; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 class Recorder:
     """Takes θ after every epoch of a job and writes what the job is to keep.
 
@@ -255,7 +274,8 @@ class Recorder:
         # The optimiser's tensors first: without its block a point is ignored, without its point a block is where nothing goes on.
         point = self._point(epoch, thetas[epoch], state, with_theta=False) if state else None
         try:
-            write_block(self.shelf.folder, thetas, self.coding, self.generation, after=self.after, accuracy=noted, state=len(state))
+            about = (self.after, noted, len(state), self.shelf.of)
+            write_block(self.shelf.folder, thetas, self.coding, self.generation, *about)
         except ValueError as error:
             raise self._diverged(epoch) from error
         # At the end of a run the point stays: further epochs may be asked for one day.
@@ -266,7 +286,7 @@ class Recorder:
         held = [tensor.detach().cpu() for tensor in state]
         if not all(bool(tensor.isfinite().all()) for tensor in (theta, *held)):
             raise self._diverged(epoch)
-        return write_point(self.shelf.folder, epoch, theta, held, self.accuracy, with_theta=with_theta)
+        return write_point(self.shelf.folder, epoch, theta, held, self.accuracy, with_theta=with_theta, of=self.shelf.of)
 
     def _advance(self, epoch: int, point: Point | None) -> None:
         if self.passed is not None:

@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from filelock import Timeout
-from safetensors import safe_open
 
 from limbeck.experts.blocks import BLOCK_NAME, POINT_NAME, Block, problems_of, text_of, write_rows
 from limbeck.experts.coding import CODINGS
-from limbeck.experts.files import ACCURACY, Shelf
+from limbeck.experts.files import ACCURACIES, ACCURACY, Shelf
 from limbeck.experts.store import Curve, Difficulty, TrajectoryStore, Want
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import digest, write_json
@@ -141,7 +140,7 @@ def verify(store: TrajectoryStore, wants: Sequence[Want] | None = None, progress
 
 
 def _problems(store: TrajectoryStore, path: Path) -> list[str]:
-    problems = problems_of(path)
+    problems = problems_of(path, store.shelf(int(path.parent.name.removeprefix("expert-"))).of)
     if not path.exists():
         return []  # whoever fills the store has removed it
     if problems or POINT_NAME.fullmatch(path.name):
@@ -210,7 +209,7 @@ class _Pruning:
         if not folder.name.removeprefix("expert-").isdigit():
             return
         if self.dry_run:
-            self._clear(Shelf(folder, self.store.num_parameters))
+            self._clear(Shelf(folder, self.store.num_parameters, self.store.known))
             return
         shelf = self.store.shelf(int(folder.name.removeprefix("expert-")))
         try:
@@ -225,7 +224,7 @@ class _Pruning:
         needed = {epoch for want in self.wants for epoch in want.of(shelf.expert)}
         noted = shelf.accuracy()
         if noted and needed and not self.dry_run:
-            write_json(shelf.folder / ACCURACY, {str(epoch): value for epoch, value in noted.items()})
+            write_json(shelf.folder / ACCURACY, {str(epoch): value for epoch, value in noted.items()}, ACCURACIES, shelf.of)
         ends = set()
         for block in shelf.blocks:
             served = [epoch for epoch in block.epochs if shelf.find(epoch) is block]
@@ -250,8 +249,7 @@ class _Pruning:
         if len(epochs) == len(block.epochs):
             return block.last
         rows = [block.epochs.index(epoch) for epoch in epochs]
-        with safe_open(block.path, framework="pt") as file:
-            held = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
+        held = block.tensors()
         if fp32 or len(epochs) > 1:
             tensors = {name: value if name == "end" else value[rows if fp32 else rows[:-1]] for name, value in held.items()}
         else:
@@ -263,7 +261,7 @@ class _Pruning:
         if self.dry_run:
             self._note(block.path, f"epochs {gone}", before - before * len(epochs) // len(block.epochs))
             return epochs[-1]
-        written = write_rows(shelf.folder, tensors, header, shelf.next_generation(epochs))
+        written = write_rows(shelf.folder, tensors, header, shelf.next_generation(epochs), shelf.of)
         block.path.unlink()
         self._note(block.path, f"epochs {gone}", before - written.path.stat().st_size)
         return epochs[-1]

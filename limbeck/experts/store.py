@@ -12,6 +12,7 @@ which epochs are kept, how exactly, and where the images lie. Whatever recipes a
 Reading writes nothing and takes no lock, so that a store may lie on a file system that is mounted read-only.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from limbeck.experts.blocks import blocks_of, text_of, write_block
+from limbeck.experts.blocks import BrokenFile, blocks_of, text_of, write_block
 from limbeck.experts.files import Job, Shelf
 from limbeck.experts.settings import ExpertSettings
 from limbeck.networks.names import usual_name
@@ -29,8 +30,10 @@ from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import array_fingerprint, encodable, fingerprint, plain
 from limbeck.runtime.records import Record
+from limbeck.runtime.sealed import Damaged, FileKind
 
 FORMAT = 2
+STORE, WANTED, DIFFICULTY = FileKind("store of experts"), FileKind("wish for experts"), FileKind("difficulty of images")
 N = TypeVar("N")
 Curve = list[float | None]
 
@@ -152,17 +155,21 @@ class TrajectoryStore:
         file = path / "metadata.json"
         if identity is not None and not file.exists():
             try:
-                write_json(file, {"format": FORMAT, **plain(dict(identity)), "about": plain(dict(about or {}))})
+                write_json(file, {"format": FORMAT, **plain(dict(identity)), "about": plain(dict(about or {}))}, STORE)
             except OSError as error:
                 raise UsageError(f"experts: the store {str(path)!r} cannot be made ({error.strerror})") from error
         try:
-            self.metadata: dict[str, Any] = read_json(file)
+            self.metadata: dict[str, Any] = read_json(file, STORE)
             self.num_parameters = int(self.metadata["num_parameters"])
+        except Damaged as error:
+            said = f"is not a trajectory store, or a broken one (metadata.json: {error}); restore it, or delete the folder"
+            raise UsageError(f"experts: {str(path)!r} {said}, and the experts are trained again") from error
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise UsageError(f"experts: {str(path)!r} is not a trajectory store (no readable metadata.json)") from error
         if found := difference(self.metadata, {"format": FORMAT, **(identity or {})}):
             raise UsageError(f"experts: the store {str(path)!r} was made with {found}")
         self._shelves: dict[int, Shelf] = {}
+        self.remake: Callable[[], None] | None = None  # trains what is missing, where somebody knows how
 
     @property
     def imported(self) -> bool:
@@ -175,13 +182,18 @@ class TrajectoryStore:
         if self.imported:  # nothing is known of how they were trained, and none is ever added
             first = self.experts[0]
             return array_fingerprint(*(self.read(first, epoch).numpy() for epoch in self.held(first)[-1:]))
+        return self.known
+
+    @property
+    def known(self) -> str:
+        """Sixteen hexadecimal digits that identify what is known of how the trajectories came to be."""
         known = {key: value for key, value in self.metadata.items() if key not in ("format", "about")}
         return fingerprint({**known, "network": usual_name(str(known.get("network")))})
 
     def shelf(self, expert: int) -> Shelf:
         """The files of an expert."""
         if expert not in self._shelves:
-            self._shelves[expert] = Shelf(self.path / f"expert-{expert:04d}", self.num_parameters)
+            self._shelves[expert] = Shelf(self.path / f"expert-{expert:04d}", self.num_parameters, self.known)
         return self._shelves[expert]
 
     @property
@@ -207,7 +219,24 @@ class TrajectoryStore:
         """
         for name, value in (("expert", expert), ("epoch", epoch)):
             require(isinstance(value, int), name, value, "a whole number")
-        return self.shelf(expert).read(epoch).to(device or "cpu")
+        try:
+            theta = self.shelf(expert).read(epoch)
+        except BrokenFile as error:
+            if self.remake is None:
+                raise self.advised(error) from error
+            self.leave(error)
+            self.remake()
+            theta = self.shelf(expert).read(epoch)
+        return theta.to(device or "cpu")
+
+    def leave(self, error: BrokenFile) -> None:
+        """Take no notice any more of a file that is broken, so that what it held is trained again, and say so."""
+        self.shelf(int(error.path.parent.name.removeprefix("expert-"))).leave(error.path)
+        logging.getLogger("limbeck").warning("%s is broken (%s); what it held is trained again", error.path, error.reason)
+
+    def advised(self, error: BrokenFile) -> BrokenFile:
+        """The error with what helps: nobody can train again what was imported."""
+        return BrokenFile(error.path, error.reason, "import the store again") if self.imported else error
 
     def write(
         self, expert: int, checkpoints: Mapping[int, Tensor], accuracies: Sequence[float | None] = (), coding: str = "fp32"
@@ -230,7 +259,8 @@ class TrajectoryStore:
             until = max(reached, default=0) if number == len(blocks) - 1 else epochs[-1]
             accuracy = {epoch: value for epoch, value in reached.items() if noted < epoch <= until and value is not None}
             thetas = {epoch: checkpoints[epoch] for epoch in epochs}
-            written = write_block(shelf.folder, thetas, coding, generation, after=end if follows else None, accuracy=accuracy)
+            after = end if follows else None
+            written = write_block(shelf.folder, thetas, coding, generation, after=after, accuracy=accuracy, of=shelf.of)
             end, noted = written.header.end, until
         shelf.look()
 
@@ -250,27 +280,30 @@ class TrajectoryStore:
         Raises:
             UsageError: when something is lacking and the store was imported.
         """
-        lacking = self.lacking(want, shard)
+        try:
+            lacking = self.lacking(want, shard)
+        except BrokenFile as error:
+            raise self.advised(error) from error
         if lacking and self.imported:
             raise UsageError(f"experts.store: {str(self.path)!r} was imported and {say_lacking(lacking)}")
         return lacking
 
     def wanted(self) -> list[Want]:
         """What those asked for who filled the store."""
-        return self._notes("wanted", Want.from_dict)
+        return self._notes("wanted", WANTED, Want.from_dict)
 
     def difficulties(self) -> list[Difficulty]:
         """What was noted of the scores that the experts' curriculum goes by; nothing without a curriculum.
 
         More than one where the scores were computed anew between two trainings, and differed by rounding.
         """
-        return self._notes("difficulty", Difficulty.from_dict)
+        return self._notes("difficulty", DIFFICULTY, Difficulty.from_dict)
 
     def note(self, want: Want, *, instead: bool = False) -> None:
         """Note what is wanted; `instead` of all that was noted before."""
         path = self.path / f"wanted-{fingerprint(want)}.json"
         if not path.exists():
-            write_json(path, want)
+            write_json(path, want, WANTED, self.known)
         for other in self.path.glob("wanted-*.json") if instead else ():
             if other != path:
                 other.unlink()
@@ -279,13 +312,13 @@ class TrajectoryStore:
         """Note what the scores are that experts are trained on."""
         path = self.path / f"difficulty-{scores.fingerprint}.json"
         if not path.exists():
-            write_json(path, scores)
+            write_json(path, scores, DIFFICULTY, self.known)
 
-    def _notes(self, kind: str, make: Callable[[Any], N]) -> list[N]:
+    def _notes(self, name: str, kind: FileKind, make: Callable[[Any], N]) -> list[N]:
         found = []
-        for path in sorted(self.path.glob(f"{kind}-*.json")):
+        for path in sorted(self.path.glob(f"{name}-*.json")):
             try:
-                found.append(make(read_json(path)))
+                found.append(make(read_json(path, kind, self.known)))
             except (OSError, ValueError, TypeError, KeyError) as error:
                 raise UsageError(f"experts: {str(path)!r} is broken; delete it") from error
         return found

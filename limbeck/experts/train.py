@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from torch.nn.functional import one_hot
 from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
+from limbeck.experts.blocks import BrokenFile
 from limbeck.experts.curriculum import WINDOWS, Scoring
 from limbeck.experts.files import Job, Recorder
 from limbeck.experts.settings import ExpertSettings, unread
@@ -153,7 +155,7 @@ def train_experts(
     """A store that holds `epochs` of every expert and the last epoch of those that give labels: found, or filled by training.
 
     What is held already is not trained again; a run that was stopped goes on where it was. Other processes may fill the same
-    store meanwhile.
+    store meanwhile. What is found broken is trained again, now or when it is read.
 
     Args:
         task: what determines the experts.
@@ -165,11 +167,17 @@ def train_experts(
         UsageError: when the store lacks something and cannot be written, or was imported.
         Failure: when an expert diverges.
     """
-    progress = progress or NoProgress()
     want, store = want_of(task.settings, epochs), task.open_store()
-    lacking = store.to_train(want, shard)
+    _fill(task, want, store, progress or NoProgress(), shard)
+    if not store.imported:
+        store.remake = partial(_fill, task, want, store, NoProgress(), Shard())
+    return store
+
+
+def _fill(task: ExpertTask, want: Want, store: TrajectoryStore, progress: Progress, shard: Shard) -> None:
+    lacking = _lacking(store, want, shard)
     if not lacking:
-        return store
+        return
     _write(store, lacking, lambda: store.note(want))
     left = sum(job.stop - job.start for jobs in missing_jobs(want, store, shard).values() for job in jobs)
     total = sum(want.of(expert)[-1] for expert in shard.of(want.num_experts))
@@ -182,7 +190,17 @@ def train_experts(
     with progress.stage("experts", total, max(0, total - left)) as stage:
         trainer = Trainer(material, lambda job: Recorder(store.shelf(job.expert), job, want.coding), stage.advance)
         fill(store, want, trainer.train, shard=shard, group=trainer.group)
-    return store
+
+
+def _lacking(store: TrajectoryStore, want: Want, shard: Shard) -> Mapping[int, Sequence[int]]:
+    """What is to be trained, which is what broken files held too."""
+    while True:
+        try:
+            return store.to_train(want, shard)
+        except BrokenFile as error:
+            if store.imported:
+                raise
+            store.leave(error)
 
 
 def _write(store: TrajectoryStore, lacking: Mapping[int, Sequence[int]], write: Callable[[], None]) -> None:

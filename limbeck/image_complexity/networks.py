@@ -21,9 +21,11 @@ from limbeck.runs.workspace import Workspace
 from limbeck.runtime.checked import Count
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import new_folder, read_json, read_tensors, write_json, write_tensors
+from limbeck.runtime.sealed import FileKind
 from limbeck.training.images import Images, prepare_split
 
 RECORD, TENSORS = "network.json", "network.safetensors"
+ABOUT, NETWORK = FileKind("description of a network"), FileKind("network")
 
 
 def is_trained_here(named: str) -> bool:
@@ -114,8 +116,8 @@ def save_network(judge: Classifier, folder: Path) -> None:
         "about": dict(judge.about),
     }
     with new_folder(folder) as part:
-        write_tensors(part / TENSORS, tensors)
-        write_json(part / RECORD, record)
+        write_tensors(part / TENSORS, tensors, kind=NETWORK)
+        write_json(part / RECORD, record, ABOUT)
 
 
 def load_network(folder: Path) -> Classifier:
@@ -125,8 +127,8 @@ def load_network(folder: Path) -> Classifier:
         UsageError: when the folder cannot be read or holds something else.
     """
     try:
-        record = read_json(folder / RECORD)
-        tensors, _ = read_tensors(folder / TENSORS)
+        record = read_json(folder / RECORD, ABOUT)
+        tensors, _ = read_tensors(folder / TENSORS, kind=NETWORK)
         require(record["format"] == 1, "format", record["format"], "1")
         channels, height, width = (int(side) for side in record["shape"])
         names = tuple(str(name) for name in record["class_names"])

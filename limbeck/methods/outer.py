@@ -11,7 +11,9 @@ evaluated on the validation split and a snapshot written; the best one is the re
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from torch.nn.functional import cosine_similarity
 from limbeck.accuracy import Accuracy
 from limbeck.distilled.small_set import SmallSet
 from limbeck.matching.adjoint import Gradients
+from limbeck.methods.checkpoints import Checkpoints
 from limbeck.methods.enhance import Enhancement
 from limbeck.methods.objective import Objective, Update
 from limbeck.methods.settings import OuterSettings
@@ -30,7 +33,9 @@ from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.metrics import MetricsLog
 from limbeck.runtime.progress import NoProgress, Progress, Stage
+from limbeck.runtime.sealed import Damaged, FileKind
 
+SNAPSHOT = FileKind("snapshot")
 LEAST_SYN_LR = 1e-6
 # A second walk back costs about 0.7 of an iteration: once in fifty is 1.4 % of the time.
 COMPARE_EVERY = 50
@@ -91,9 +96,10 @@ class OuterLoop:
         evaluate: accuracy on the validation split of (X, Y, η); None where nothing is to be chosen: the last iterate is the result.
         every: iterations between two evaluations.
         match_norm: rescale ∇X to the norm it has without criterion and weights.
-        folder: where checkpoint, snapshots and metrics are written.
+        folder: where checkpoints, snapshots and metrics are written.
         progress: where to report.
         callbacks: called at every evaluation, once its snapshot is written.
+        run_id: what the files say that they belong to.
     """
 
     objective: Objective
@@ -105,29 +111,32 @@ class OuterLoop:
     folder: Path
     progress: Progress = NoProgress()  # noqa: RUF009 (it has no state)
     callbacks: Sequence[Callback] = ()
+    run_id: str = ""
+
+    @cached_property
+    def checkpoints(self) -> Checkpoints:
+        """Those that are written."""
+        return Checkpoints(self.folder, self.run_id, self.progress.say)
 
     @property
     def checkpoint(self) -> Path:
-        """The checkpoint's place."""
-        return self.folder / "checkpoint.safetensors"
+        """The last one's place."""
+        return self.checkpoints.last
 
     def run(self, images: Tensor, labels: Tensor, syn_lr: float) -> OuterState:
         """Go on from the checkpoint, or start from X, Y and η; return the final state, its `best` naming the snapshot to take."""
-        device = images.device
-        if self.checkpoint.exists():
-            state = OuterState.load(self.checkpoint, device)
-        else:
-            state = OuterState.start(images, labels, syn_lr, self.objective.init())
-        metrics = MetricsLog(self.folder / "metrics.jsonl")
-        metrics.keep_until(state.iteration)
+        state = self.checkpoints.load(images.device) or OuterState.start(images, labels, syn_lr, self.objective.init())
+        metrics = MetricsLog(self.folder / "metrics.jsonl", self.run_id)
+        if 0 < (noted := metrics.keep_until(state.iteration)) < state.iteration:
+            self.progress.say(f"note: metrics.jsonl has lost what was noted of iterations {noted} to {state.iteration - 1}")
         with self.progress.stage("distil", self.settings.iterations, state.iteration) as stage:
             while state.iteration < self.settings.iterations:
                 if state.iteration % self.settings.checkpoint_every == 0:
-                    self._save(state)
+                    self._save(state, metrics)
                 if state.iteration % self.every == 0:
                     self._evaluate(state, metrics)
                 self._iterate(state, metrics, stage)
-            self._save(state)
+            self._save(state, metrics)
             self._evaluate(state, metrics)
         return state
 
@@ -135,21 +144,40 @@ class OuterLoop:
         """The place of the snapshot of that iteration."""
         return self.folder / "snapshots" / f"iteration-{iteration:06d}.safetensors"
 
-    def _save(self, state: OuterState) -> None:
-        """Write the checkpoint, and leave of snapshots what is needed: it knows the best, so that no older one is gone back to."""
-        state.save(self.checkpoint)
-        needed = {self.snapshot(0), *([self.snapshot(state.best.iteration)] if state.best else [])}
+    def _save(self, state: OuterState, metrics: MetricsLog) -> None:
+        """Write the checkpoint, and leave of snapshots what is needed: no older one than the checkpoints' best is gone back to."""
+        metrics.sync()
+        self.checkpoints.save(state)
         if 4 * state.images.numel() > LOOKED_AT:
+            needed = {self.snapshot(iteration) for iteration in {0, *self.checkpoints.bests()}}
             for path in set((self.folder / "snapshots").glob("iteration-*.safetensors")) - needed:
-                tensors, header = read_tensors(path)
-                if "positions" not in header:
-                    write_tensors(path, *thinned(tensors, header))
+                with suppress(Damaged):  # nothing goes on from those, and the report says which it cannot read
+                    tensors, header = read_tensors(path, kind=SNAPSHOT, of=self.run_id)
+                    if "positions" not in header:
+                        write_tensors(path, *thinned(tensors, header), SNAPSHOT, self.run_id)
 
     def best(self, state: OuterState, start: SmallSet) -> SmallSet:
-        """What has become of `start`: X, Y and η of the best evaluation."""
+        """What has become of `start`: X, Y and η of the best evaluation, from its snapshot or, where that is lost, its checkpoint.
+
+        Raises:
+            UsageError: when both are damaged.
+        """
         assert state.best is not None, "a loop that has ended has been evaluated"
-        tensors, _ = read_tensors(self.snapshot(state.best.iteration), str(state.images.device))
-        return replace(start, images=tensors["X"], labels=tensors["Y"], syn_lr=tensors["syn_lr"].item())
+        iteration, path, device = state.best.iteration, self.snapshot(state.best.iteration), state.images.device
+        try:
+            tensors, header = read_tensors(path, str(device), SNAPSHOT, self.run_id)
+            if header.get("iteration") != iteration or "positions" in header:
+                raise Damaged("it is another one's")
+            x, y, eta = (tensors[name] for name in ("X", "Y", "syn_lr"))
+        except (OSError, Damaged, LookupError) as error:
+            try:
+                held = self.checkpoints.load_best(iteration, device)
+            except (OSError, Damaged):
+                advice = f"delete {self.checkpoint.name} and those beside it, and the distillation starts anew"
+                raise UsageError(f"output: {str(path)!r} is broken ({error}); {advice}") from error
+            self.progress.say(f"warning: {str(path)!r} is broken ({error}); its images are taken from {self.checkpoints.best.name}")
+            x, y, eta = held.average, held.labels, held.syn_lr
+        return replace(start, images=x, labels=y, syn_lr=eta.item())
 
     def _iterate(self, state: OuterState, metrics: MetricsLog, stage: Stage) -> None:
         began, iteration = time.perf_counter(), state.iteration
@@ -219,12 +247,14 @@ class OuterLoop:
         accuracy, before = None if found is None else found.mean, None if state.best is None else state.best.accuracy
         best = accuracy is None or before is None or accuracy > before
         if best:
+            self.checkpoints.save_best(state, state.best)
             state.best = Best(state.iteration, accuracy)
         tensors = {"X": state.average, "Y": state.labels, "syn_lr": state.syn_lr, "weights": state.weights}
         tensors["maps"] = self.enhancement.maps(state.average, state.iteration)
         header = {"iteration": state.iteration, "accuracy": found, "kept_share": state.kept_share, "loss": state.last_loss}
         path, written = self.snapshot(state.iteration), (tensors, header)
-        write_tensors(path, *(written if best or state.iteration == 0 else thinned(*written)))
+        kept, about = written if best or state.iteration == 0 else thinned(*written)
+        write_tensors(path, kept, about, SNAPSHOT, self.run_id)
         metrics.append(kind="evaluation", iteration=state.iteration, accuracy=found, best=best)
         if self.callbacks:
             # Copies, because the loop goes on in place.

@@ -13,7 +13,7 @@ Yin, Xing and Shen, "Squeeze, Recover and Relabel: Dataset Condensation at Image
 arXiv:2306.13092.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,13 +32,16 @@ from limbeck.methods.settings import OuterSettings, Sre2lSettings
 from limbeck.networks.batch_norm import BatchNorm
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.errors import Failure, UsageError, require
-from limbeck.runtime.files import read_tensors, write_tensors
+from limbeck.runtime.files import put_copy, read_tensors, write_tensors
+from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.random import generator
+from limbeck.runtime.sealed import Damaged, FileKind
 from limbeck.training.optimisers import AdamW
 from limbeck.training.rates import Cosine
 from limbeck.views import ViewDraw, Views
 
 State = dict[str, Tensor]
+RECOVERY = FileKind("recovery")
 OTHER_NORMS = ("instancenorm", "groupnorm", "nonorm")
 
 
@@ -232,21 +235,42 @@ def _statistics(part: nn.Module) -> tuple[Tensor, Tensor] | None:
 def make(materials: Materials, folder: Path) -> tuple[Tensor, Tensor, nn.Module]:
     """X, the classes and the teacher of a run; one that was stopped goes on."""
     m, data, path = materials, materials.data, folder / "recovery.safetensors"
+    before = folder / "recovery-before.safetensors"
     teacher = materials.teacher(_teacher(materials).name)
     flip = getattr(m.augmentation, "flip", True)  # an augmentation that does not speak of flips does not forbid them
     parts = (data.shape, data.num_classes, m.ipc, m.own(Sre2lSettings), m.seed, m.device, flip)
     recovery = Recovery(teacher, materials.preprocessing, *parts)
-    state = read_tensors(path)[0] if path.exists() else recovery.start()
+    own = (m.own(Sre2lSettings), data.fingerprint, m.ipc, m.seed, _teacher(materials).name)
+    of = fingerprint(*own)
+    state = _begun((path, before), recovery, of, m.progress.say) or recovery.start()
     with materials.progress.stage("sre2l", recovery.iterations, int(state["done"])) as stage:
 
         def after(state: State, loss: Tensor) -> None:
             if int(state["done"]) % m.own(OuterSettings).checkpoint_every == 0:
-                write_tensors(path, state)
+                if path.exists():
+                    put_copy(path, before)
+                write_tensors(path, state, kind=RECOVERY, of=of)
             stage.advance(loss=loss.item())
 
         state = recovery.run(state, after)
-    write_tensors(path, state)
+    write_tensors(path, state, kind=RECOVERY, of=of)
     return *recovery.result(state), teacher
+
+
+def _begun(paths: Sequence[Path], recovery: Recovery, of: str, say: Callable[[str], None]) -> State | None:
+    """The state in the first of the files that is sound; None where there is none, which is said unless there are no files."""
+    for path in paths:
+        try:
+            state, _ = read_tensors(path, kind=RECOVERY, of=of)
+            fits = state["images"].shape == recovery.start()["images"].shape and 0 <= int(state["done"]) <= recovery.iterations
+            if not fits or not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+                raise Damaged("it is no state of this recovery")
+            return state
+        except FileNotFoundError:
+            continue
+        except (OSError, Damaged, LookupError, RuntimeError) as error:
+            say(f"warning: {str(path)!r} is broken ({error}); what it held is made anew")
+    return None
 
 
 def check(materials: Materials) -> None:

@@ -1,18 +1,19 @@
-"""Everything that changes in the outer loop, and the checkpoint that holds it."""
+"""Everything that changes in the outer loop, and the file that holds it."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from limbeck.methods.objective import State
-from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.records import Record
+from limbeck.runtime.sealed import Damaged, FileKind
 
+CHECKPOINT = FileKind("checkpoint")
 _TENSORS = ("images", "labels", "syn_lr", "images_velocity", "labels_velocity", "syn_lr_velocity", "average", "weights")
 
 
@@ -22,6 +23,17 @@ class Best(Record):
 
     iteration: int
     accuracy: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reached(Record):
+    """What a checkpoint says beside its tensors: the fields of `OuterState` that are none."""
+
+    iteration: int
+    skipped: int = 0
+    best: Best | None = None
+    kept_share: Mapping[str, float] = field(default_factory=dict)
+    last_loss: float | None = None
 
 
 @dataclass
@@ -55,7 +67,7 @@ class OuterState:
     iteration: int = 0
     skipped: int = 0
     best: Best | None = None
-    kept_share: dict[str, float] = field(default_factory=dict)
+    kept_share: Mapping[str, float] = field(default_factory=dict)
     last_loss: float | None = None
 
     @classmethod
@@ -66,31 +78,62 @@ class OuterState:
         weights = torch.ones_like(images[:, :1])
         return cls(images.clone(), labels.clone(), eta, *zeros, images.clone(), weights, objective)
 
-    def save(self, path: Path) -> None:
-        """Write the checkpoint, atomically; what is X itself, or has no effect, is not written."""
+    def save(self, path: Path, of: str = "") -> None:
+        """Write the checkpoint of the run `of`, atomically; what is X itself, or has no effect, is not written."""
         tensors = {name: getattr(self, name) for name in _TENSORS}
         if self.average is self.images:
             del tensors["average"]
         if bool((self.weights == 1).all()):
             del tensors["weights"]
         tensors |= {f"objective.{name}": value for name, value in self.objective.items()}
-        plain = ("iteration", "skipped", "best", "kept_share", "last_loss")
-        write_tensors(path, tensors, {name: getattr(self, name) for name in plain})
+        reached = Reached(
+            iteration=self.iteration,
+            skipped=self.skipped,
+            best=self.best,
+            kept_share=self.kept_share,
+            last_loss=self.last_loss,
+        )
+        write_tensors(path, tensors, reached.to_dict(), CHECKPOINT, of)
 
     @classmethod
-    def load(cls, path: Path, device: torch.device) -> "OuterState":
-        """Read a checkpoint.
+    def load(cls, path: Path, device: torch.device, of: str = "") -> "OuterState":
+        """Read a checkpoint of the run `of`.
 
         Raises:
-            UsageError: when the file is broken.
+            OSError: when there is none.
+            Damaged: when it is not what was written, or what no loop can have written.
         """
+        tensors, metadata = read_tensors(path, str(device), CHECKPOINT, of)
         try:
-            tensors, plain = read_tensors(path, str(device))
-            plain["best"] = Best.from_dict(plain["best"]) if plain["best"] else None
+            reached = Reached.from_dict(metadata)
             tensors.setdefault("average", tensors["images"])
             tensors.setdefault("weights", torch.ones_like(tensors["images"][:, :1]))
-            objective = {name.removeprefix("objective."): one for name, one in tensors.items() if name.startswith("objective.")}
-            values: dict[str, Any] = {name: tensors[name] for name in _TENSORS} | plain
-            return cls(**values, objective=objective)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"output: {str(path)!r} is broken ({error}); delete it, and the distillation starts anew") from error
+            held: dict[str, Any] = {name: tensors[name] for name in _TENSORS}
+        except (TypeError, LookupError) as error:
+            raise Damaged(f"its content is no checkpoint's: {error}") from error
+        objective = {name.removeprefix("objective."): one for name, one in tensors.items() if name.startswith("objective.")}
+        state = cls(**held, objective=objective, **{one.name: getattr(reached, one.name) for one in fields(reached)})
+        if problem := state.problem():
+            raise Damaged(problem)
+        return state
+
+    def problem(self) -> str | None:
+        """What cannot be so of a state, or None."""
+        shape = self.images.shape
+        shapes = {
+            "images_velocity": shape,
+            "average": shape,
+            "labels_velocity": self.labels.shape,
+            "weights": (shape[0], 1, *shape[2:]),
+        }
+        shapes |= {"syn_lr": (), "syn_lr_velocity": (), "labels": (shape[0], *self.labels.shape[1:])}
+        for name, wanted in shapes.items():
+            if (found := getattr(self, name)).shape != wanted:
+                return f"{name} has shape {tuple(found.shape)}, not {tuple(wanted)}"
+        if broken := [name for name in _TENSORS if not bool(getattr(self, name).isfinite().all())]:
+            return f"{broken[0]} has numbers that are not finite"
+        if not 0 <= self.skipped <= self.iteration:
+            return f"{self.skipped} of {self.iteration} iterations skipped"
+        if self.best is not None and not 0 <= self.best.iteration <= self.iteration:
+            return f"the best of {self.iteration} iterations is number {self.best.iteration}"
+        return None

@@ -1,18 +1,19 @@
 """What a run folder holds, as far as the run has come: whatever is missing or cannot be read is empty, with a note."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError, safe_open
-
 from limbeck.distilled.set import DistilledSet
+from limbeck.methods.outer import SNAPSHOT
+from limbeck.runs.folder import RESULTS, SETTINGS, STATE
 from limbeck.runs.results import RunResult
 from limbeck.runtime.errors import UsageError, require
-from limbeck.runtime.files import read_header, read_json
+from limbeck.runtime.files import read_json, read_tensors
 from limbeck.runtime.metrics import read_metrics
+from limbeck.runtime.sealed import FileKind
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
@@ -86,9 +87,11 @@ def read_run(path: Path) -> Run:
             metrics.setdefault(str(row.get("kind")), []).append(row)
     return Run(
         path,
-        settings=_read(path / "settings.json", notes, _object) or {},
-        state=_read(path / "state.json", notes, _object) or {},
-        result=_read(path / "results.json", notes, lambda file: RunResult.from_dict(held) if (held := _object(file)) else None),
+        settings=_read(path / "settings.json", notes, partial(_object, SETTINGS)) or {},
+        state=_read(path / "state.json", notes, partial(_object, STATE)) or {},
+        result=_read(
+            path / "results.json", notes, lambda file: RunResult.from_dict(found) if (found := _object(RESULTS, file)) else None
+        ),
         metrics=metrics,
         snapshots=_snapshots(path, notes),
         distilled=_distilled(path, notes),
@@ -96,11 +99,10 @@ def read_run(path: Path) -> Run:
     )
 
 
-def _object(path: Path) -> Mapping[str, Any]:
-    """The object in a file of JSON."""
-    if not isinstance(value := read_json(path), Mapping):
-        raise TypeError(f"{path.name} holds no object")
-    return value
+def _object(kind: FileKind, path: Path) -> Mapping[str, Any]:
+    """The object in a file of the run."""
+    found: Mapping[str, Any] = read_json(path, kind)
+    return found
 
 
 def _read(path: Path, notes: list[str], read: Callable[[Path], T]) -> T | None:
@@ -116,10 +118,10 @@ def _snapshots(path: Path, notes: list[str]) -> list[Snapshot]:
     found = []
     for file in sorted((path / "snapshots").glob("iteration-*.safetensors")):
         try:
-            with safe_open(file, framework="pt") as opened:
-                header, names = read_header(opened.metadata()), set(opened.keys())
-        except (OSError, SafetensorError, json.JSONDecodeError):
-            header, names = {}, set()
+            tensors, header = read_tensors(file, kind=SNAPSHOT)
+            names = tensors.keys()
+        except (OSError, ValueError):
+            header, names = {}, {}.keys()
         if isinstance(header.get("iteration"), int) and {"X", "Y"} <= names:
             found.append(Snapshot(file, header["iteration"], header))
         else:

@@ -25,7 +25,7 @@ from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.outer import Callback, OuterLoop
 from limbeck.methods.registry import name_of
 from limbeck.methods.state import OuterState
-from limbeck.runs.folder import RunFolder, alone, own_json
+from limbeck.runs.folder import RunFolder, alone
 from limbeck.runs.record import Rates, across, final_seeds, measure, networks_of, record
 from limbeck.runs.results import ExpertsUsed, RunResult
 from limbeck.runs.settings import DistillSettings
@@ -33,7 +33,6 @@ from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import environment, repeatable, same_device
 from limbeck.runtime.errors import require
 from limbeck.runtime.executor import Shard
-from limbeck.runtime.files import write_json
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.progress import NoProgress, Progress
@@ -121,8 +120,8 @@ def distill(
         here, accepted = str(workspace.device), f"{resolved.device!r}, where the run was started"
         require(same_device(here, resolved.device), "engine.device", here, accepted)
         repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
-        if folder.results_file.exists():
-            return own_json(folder.results_file, RunResult.from_dict)
+        if (found := folder.results(RunResult.from_dict, workspace.progress.say)) is not None:
+            return found
         torch.set_num_threads(resolved.threads)  # sums over threads round differently: a resumed run keeps the number
         return _run(workspace, folder, recipe, callbacks)
 
@@ -158,7 +157,7 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks:
     if workspace.needs_experts:
         result = result.at(experts=str(workspace.experts.path))
     save(small, result)
-    write_json(folder.results_file, result)
+    folder.write_results(result)
     return result
 
 
@@ -214,6 +213,7 @@ def _distilled(
         folder=folder.path,
         progress=workspace.progress,
         callbacks=callbacks,
+        run_id=folder.run_id,
     )
     with folder.stage("distil"):
         state = loop.run(start.images, start.labels, workspace.syn_lr)

@@ -15,16 +15,19 @@ from limbeck.networks.convnet import ConvNet
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.names import same_network
 from limbeck.runs.flat_settings import FlatSettings
-from limbeck.runs.identity import effect_of, effects
+from limbeck.runs.identity import Effect, effect_of, effects
 from limbeck.runs.numerics import NUMERICS, otherwise
 from limbeck.runs.settings import DistillSettings, flat
 from limbeck.runs.workspace import Resolved, resolve
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
+from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import lock
 from limbeck.runtime.memory import peak_memory
 from limbeck.runtime.records import Record
+from limbeck.runtime.sealed import FileKind
 
+SETTINGS, STATE, RESULTS = FileKind("run settings"), FileKind("run state"), FileKind("run results")
 T = TypeVar("T")
 
 
@@ -41,6 +44,7 @@ class State(Record):
         cpu_seconds: of the CPU that this process took for every stage, all threads together, over all starts of the run.
         peak_memory: bytes: the most until the end of every stage, of the process or, on CUDA, of its tensors on the device.
         numerics: `NUMERICS` of the version that started the run.
+        run: what its files say that they belong to; None in runs of earlier versions.
     """
 
     data: str
@@ -51,8 +55,9 @@ class State(Record):
     cpu_seconds: Mapping[str, float] = field(default_factory=dict)
     peak_memory: Mapping[str, int] = field(default_factory=dict)
     numerics: int = 1
+    run: str | None = None
 
-    LEFT_OUT: ClassVar = ("init", "experts", "cpu_seconds", "peak_memory")
+    LEFT_OUT: ClassVar = ("init", "experts", "cpu_seconds", "peak_memory", "run")
 
 
 class RunFolder:
@@ -106,7 +111,7 @@ class RunFolder:
 
     def _differences(self) -> list[tuple[str, Any, Any]]:
         # A run that was begun before a key was known went by that key's default.
-        found = FlatSettings(own_json(self.settings_file, flat))
+        found = FlatSettings(own_json(self.settings_file, flat, SETTINGS))
         return sorted(FlatSettings.of(self.settings).differences(found))
 
     def open(self, data: str, network: FlatNetwork) -> list[str]:
@@ -117,8 +122,8 @@ class RunFolder:
             What a user should hear about settings that are others now, a sentence each.
         """
         if not self._begun():
-            write_json(self.settings_file, self.settings)
-            write_json(self.state_file, State(data, resolve(self.settings), numerics=NUMERICS))
+            write_json(self.settings_file, self.settings, SETTINGS)
+            write_json(self.state_file, State(data, resolve(self.settings), numerics=NUMERICS, run=self._identity(data)), STATE)
         different, notes = self._differences(), list[str]()
         if self.state.data != data:
             self._refuse_images(different)
@@ -128,7 +133,7 @@ class RunFolder:
             raise UsageError(f"{before} when the run in {str(self.path)!r} was started; start anew in another folder")
         if different:
             found = effects((key for key, _, _ in different), self.settings)
-            write_json(self.settings_file, self.settings)
+            write_json(self.settings_file, self.settings, SETTINGS)
             if "late" in found.values():  # the final evaluation is made again
                 self.results_file.unlink(missing_ok=True)
             if "engine.memory" in found and self.state.resolved.engine is not None:
@@ -148,11 +153,44 @@ class RunFolder:
     @property
     def state(self) -> State:
         """The content of `state.json`."""
-        return own_json(self.state_file, State.from_dict)
+        return own_json(self.state_file, State.from_dict, STATE)
+
+    @property
+    def run_id(self) -> str:
+        """What the files of the run say that they belong to."""
+        return self.state.run or ""
 
     def note(self, **changes: Any) -> None:
         """Change fields of the state."""
-        write_json(self.state_file, replace(self.state, **changes))
+        write_json(self.state_file, replace(self.state, **changes), STATE)
+
+    def results(self, read: Callable[[Any], T], say: Callable[[str], None]) -> T | None:
+        """What `read` makes of the results; None where there are none, or damaged ones, which is said."""
+        if not self.results_file.exists():
+            return None
+        try:
+            return read(read_json(self.results_file, RESULTS, self._of_results))
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            say(f"warning: {str(self.results_file)!r} is broken ({error}); the final evaluation is made again")
+            return None
+
+    def write_results(self, result: Record) -> None:
+        """Write the results."""
+        write_json(self.results_file, result, RESULTS, self._of_results)
+
+    @property
+    def _of_results(self) -> str:
+        """The run, and how it was evaluated."""
+        return fingerprint(self.run_id, self._values("late")) if self.run_id else ""
+
+    def _identity(self, data: str) -> str:
+        """The same for runs that have the same result."""
+        return fingerprint(data, self._values("result"), str(self.settings.init))
+
+    def _values(self, effect: Effect) -> dict[str, Any]:
+        """The settings that have that effect."""
+        keys = FlatSettings.of(self.settings).keys
+        return {key: keys[key] for key, found in effects(keys, self.settings).items() if found == effect}
 
     def hold_start(self, content: str) -> None:
         """Note what the set that the run starts from holds, or refuse to go on when that is no longer so."""
@@ -203,9 +241,9 @@ def alone(output: Path) -> Iterator[None]:
         yield
 
 
-def own_json(path: Path, read: Callable[[Any], T]) -> T:
+def own_json(path: Path, read: Callable[[Any], T], kind: FileKind) -> T:
     """What `read` makes of a file that the run wrote itself."""
     try:
-        return read(read_json(path))
+        return read(read_json(path, kind))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"output: {str(path)!r} is broken ({error}); start anew in another folder") from error

@@ -10,6 +10,7 @@ membership   how well an attack tells which images a network was trained on
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation import architecture_search, areas, continual, distances, membership, scores
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.fitting import Cells, ProtocolFit, training_images
+from limbeck.methods.outer import SNAPSHOT
 from limbeck.runs.build import cam_of
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.files import read_tensors
@@ -30,6 +32,7 @@ from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.kept import Kept, cache_root
 from limbeck.runtime.random import generator
 from limbeck.runtime.records import Record
+from limbeck.runtime.sealed import Damaged
 from limbeck.training.images import prepare_split
 
 
@@ -207,9 +210,10 @@ def _initial(material: Subject) -> tuple[Tensor, str]:
     path = material.path or Path()
     first = path.parent / "snapshots" / "iteration-000000.safetensors"
     if path.name == "distilled" and first.is_file():
-        images = read_tensors(first)[0]["X"]
-        if images.shape == held.images.shape:
-            return images, "initial"
+        with suppress(OSError, Damaged, LookupError):  # then random ones stand beside, which is said
+            images = read_tensors(first, kind=SNAPSHOT)[0]["X"]
+            if images.shape == held.images.shape:
+                return images, "initial"
     drawn = evaluator.random_subset(held.ipc, held.syn_lr, "areas")
     rows = [torch.nonzero(drawn.classes == k).flatten()[:n] for k, n in enumerate(torch.bincount(held.classes).tolist())]
     return drawn.images.cpu()[torch.cat(rows)[torch.argsort(torch.argsort(held.classes, stable=True), stable=True)]], "random"

@@ -1,19 +1,40 @@
 """Files that are either whole or absent: written beside their place, flushed to disk, then renamed."""
 
+import ctypes
+import glob
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 
+from limbeck.runtime.errors import one_line
 from limbeck.runtime.fingerprint import array_fingerprint, encodable, plain
+from limbeck.runtime.sealed import (
+    BLANK,
+    CHECKSUM,
+    KIND,
+    OF,
+    Damaged,
+    FileKind,
+    check_header,
+    say_unchecked,
+    sealed,
+    sealed_header,
+    unsealed,
+)
+
+TENSORS = FileKind("tensors")  # of no kind of its own
+LONGEST_HEADER = 2**26
+AT_FDCWD, EXCHANGE = -100, 2  # of renameat2(2); renamex_np(2) has the same flag
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -41,34 +62,82 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` (data classes allowed) as indented JSON, atomically; ±∞ and NaN become strings (`encodable`)."""
-    write_text(path, json.dumps(encodable(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: Path, value: Any, kind: FileKind | None = None, of: str = "") -> None:
+    """Write `value` (data classes allowed) as indented JSON, atomically; ±∞ and NaN become strings (`encodable`).
+
+    Args:
+        path: of the file.
+        value: an object, where there is a `kind`.
+        kind: which file of ours it is, with a checksum; None for one that others read, or nobody.
+        of: what it belongs to.
+    """
+    held = encodable(value) if kind is None else sealed(value, kind, of)
+    write_text(path, json.dumps(held, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """The value in the JSON file at `path`."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path, kind: FileKind | None = None, of: str = "") -> Any:
+    """The value in the JSON file at `path`, without what a file of ours says of itself.
+
+    Args:
+        path: of the file.
+        kind: which file of ours it is to be; None takes any, and those of others.
+        of: what it is to belong to.
+
+    Raises:
+        OSError: when it cannot be read.
+        ValueError: when it is no JSON; `Damaged` when it is another file of ours, or not what was written.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise Damaged("it is nested too deeply") from error
+    except ValueError as error:
+        if kind is None:
+            raise
+        raise Damaged(f"it is no JSON: {one_line(error)}") from error
+    return unsealed(value, kind, of, path)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any] | None = None) -> None:
+def write_tensors(
+    path: Path,
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, Any] | None = None,
+    kind: FileKind = TENSORS,
+    of: str = "",
+) -> None:
     """Write tensors, a JSON-able `metadata` object and the tensors' digests to one safetensors file, atomically."""
-    header = {"json": json.dumps(plain(dict(metadata or {})))}
-    if "digests" not in (metadata or {}):  # else whoever says so checks them
-        header["digests"] = json.dumps({name: digest(tensor) for name, tensor in tensors.items()})
     # Clones, because safetensors refuses two names for one memory.
     held = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_bytes(path, _in_order(serialise(held, metadata=header)))
+    digests = {name: digest(tensor) for name, tensor in held.items()}
+    header = {"json": json.dumps(plain(dict(metadata or {}))), "digests": json.dumps(digests), KIND: str(kind), CHECKSUM: BLANK}
+    write_bytes(path, _finished(serialise(held, metadata=header | ({OF: of} if of else {}))))
 
 
-def _in_order(content: bytes) -> bytes:
-    """The same file with what its header says in order: safetensors writes it in any, and equal content is to be equal bytes."""
+def _finished(content: bytes) -> bytes:
+    """The same file with what its header says in order, as safetensors leaves it to chance, and with the header's checksum."""
     length = int.from_bytes(content[:8], "little")
     header = json.loads(content[8 : 8 + length])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    text = sealed_header(text + b" " * (-len(text) % 8))  # tensors begin at a multiple of eight bytes
     return len(text).to_bytes(8, "little") + text + content[8 + length :]
+
+
+class TensorHeader(NamedTuple):
+    """What a file of `write_tensors` says before its tensors.
+
+    Args:
+        metadata: the object.
+        digests: of the tensors by name; those of earlier versions may have none.
+        sealed: whether the header has a checksum, which is right.
+        shapes, kinds: of the tensors; kinds as safetensors calls them, such as F32.
+    """
+
+    metadata: dict[str, Any]
+    digests: dict[str, str]
+    sealed: bool
+    shapes: dict[str, tuple[int, ...]]
+    kinds: dict[str, str]
 
 
 class TensorFile(NamedTuple):
@@ -78,19 +147,55 @@ class TensorFile(NamedTuple):
     metadata: dict[str, Any]
 
 
-def read_tensors(path: Path, device: str = "cpu") -> TensorFile:
+def read_tensor_header(path: Path, kind: FileKind | None = None, of: str = "", *, say: bool = True) -> TensorHeader:
+    """The header alone; arguments and errors are those of `read_tensors`. Without `say` no note is made of an earlier version."""
+    with path.open("rb") as file:
+        length, size = int.from_bytes(file.read(8), "little"), os.fstat(file.fileno()).st_size
+        if not 2 <= length <= min(size - 8, LONGEST_HEADER):
+            raise Damaged("it is no file of tensors")
+        text = file.read(length)
+    try:
+        said = json.loads(text)
+        metadata = said.pop("__metadata__", {})
+        found = check_header(text, metadata, kind, of)
+        digests, held = json.loads(metadata.get("digests", "{}")), read_header(metadata)
+        shapes, kinds = ({name: one[key] for name, one in said.items()} for key in ("shape", "dtype"))
+        header = TensorHeader(held, digests, found, {name: tuple(shape) for name, shape in shapes.items()}, kinds)
+    except Damaged:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise Damaged("its header cannot be read") from error
+    if not found and kind is not None and say:
+        say_unchecked(kind, path)
+    return header
+
+
+def read_tensors(path: Path, device: str = "cpu", kind: FileKind | None = None, of: str = "") -> TensorFile:
     """The tensors and the metadata object of a file written by `write_tensors`.
 
+    Args:
+        path: of the file.
+        device: to put the tensors on.
+        kind: which file it is to be; None takes any.
+        of: what it is to belong to, where it says that.
+
     Raises:
-        ValueError: when a tensor is not the one that was written; files of earlier versions do not say which that was.
+        OSError: when it cannot be read.
+        Damaged: when a byte is not the one that was written; files of earlier versions may not say which that was.
     """
-    with safe_open(path, framework="pt", device=device) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
-        header = file.metadata() or {}
-    for name, expected in json.loads(header.get("digests", "{}")).items():
+    header = read_tensor_header(path, kind, of)
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            # Copies, so that what is used is what was looked at, whatever becomes of the file.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
+    except SafetensorError as error:
+        raise Damaged(f"it is no file of tensors: {one_line(error)}") from error
+    if header.sealed and header.digests.keys() != tensors.keys():
+        raise Damaged("its header does not say what its tensors are")
+    for name, expected in header.digests.items():
         if name not in tensors or digest(tensors[name]) != expected:
-            raise ValueError(f"{name} has changed since it was written")
-    return TensorFile(tensors, read_header(header))
+            raise Damaged(f"{name} has changed since it was written")
+    return TensorFile({name: tensor.to(device) for name, tensor in tensors.items()}, header.metadata)
 
 
 def digest(tensor: torch.Tensor) -> str:
@@ -104,25 +209,65 @@ def read_header(metadata: Mapping[str, str] | None) -> dict[str, Any]:
     return value
 
 
+def put_copy(source: Path, target: Path) -> None:
+    """Put the file `source` at `target` too, at once: a link to it, or a copy where the disk has none or is another one.
+
+    For files that are replaced and never changed, as all are that are written here.
+    """
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", suffix=".part") as aside:
+        made = Path(aside, target.name)
+        try:
+            os.link(source.resolve(), made)
+        except OSError:
+            shutil.copyfile(source, made)
+            with made.open("rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(made, target)
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its name, replacing what is there, when the block ends without error."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    restore(path)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
     try:
         os.chmod(temporary, 0o777 & ~_umask())
         yield temporary
-        if path.exists():
-            # A folder cannot be renamed onto a full one: step the old one aside first, delete it last.
+        if not path.exists():
+            os.replace(temporary, path)
+        elif exchanged(temporary, path):
+            temporary.unlink() if temporary.is_symlink() else shutil.rmtree(temporary)
+        else:
+            # A folder cannot be renamed onto a full one: the old one steps aside first, from where `restore` brings it back.
             aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
             os.replace(path, aside / "old")
             os.replace(temporary, path)
             shutil.rmtree(aside)
-        else:
-            os.replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def exchanged(one: Path, other: Path) -> bool:
+    """Exchange two folders at once, so that no moment finds one of them missing; False where the system or the disk cannot."""
+    paths, here, how = [os.fsencode(path) for path in (one, other)], ctypes.c_int(AT_FDCWD), ctypes.c_uint(EXCHANGE)
+    with suppress(OSError, TypeError, AttributeError):  # of a system without
+        if sys.platform == "darwin":
+            return bool(ctypes.CDLL(None).renamex_np(*paths, how) == 0)
+        return bool(ctypes.CDLL(None).renameat2(here, paths[0], here, paths[1], how) == 0)
+    return False
+
+
+def restore(path: Path) -> None:
+    """Bring the folder `path` back where a crash has left it aside, as `new_folder` does where folders cannot be exchanged."""
+    if path.exists():
+        return
+    for aside in sorted(path.parent.glob(f".{glob.escape(path.name)}.*.old/old")):
+        with suppress(OSError):  # another process is faster, or nothing can be written here
+            os.replace(aside, path)
+            aside.parent.rmdir()
+            return
 
 
 def _umask() -> int:

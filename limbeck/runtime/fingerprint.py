@@ -13,6 +13,8 @@ import numpy as np
 
 from limbeck.runtime.checked import Checked, is_data, kinds_of, named_by
 
+PIECE = 2**24  # bytes of an array that are looked at together
+
 
 def plain(value: Any) -> Any:
     """`value` as JSON types: data classes become objects (records as they say), tuples lists, NumPy scalars numbers.
@@ -120,6 +122,7 @@ def array_fingerprint(*arrays: np.ndarray) -> str:
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.shape}{array.dtype.str}".encode())
-        for start in range(0, len(array), 4096):
-            digest.update(np.ascontiguousarray(array[start : start + 4096]).tobytes())
+        rows = max(1, PIECE // max(1, array[:1].nbytes))
+        for start in range(0, len(array), rows):
+            digest.update(np.ascontiguousarray(array[start : start + rows]).tobytes())
     return digest.hexdigest()[:16]

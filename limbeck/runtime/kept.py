@@ -19,8 +19,10 @@ from torch import Tensor
 
 from limbeck.runtime.executor import PLACES, put_environment
 from limbeck.runtime.files import read_json, read_tensors, write_json, write_tensors
-from limbeck.runtime.fingerprint import encodable, fingerprint
+from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.sealed import Damaged, FileKind
 
+KEPT = FileKind("kept work")
 T = TypeVar("T")
 
 
@@ -83,12 +85,18 @@ class Kept(Generic[T]):
     @staticmethod
     def tensors(path: Path, sound: Callable[[dict[str, Tensor]], bool], about: Any = None) -> "Kept[dict[str, Tensor]]":
         """Tensors by name, and what their file notes about them."""
-        return Kept(path, lambda path: read_tensors(path)[0], lambda path, held: write_tensors(path, held, about), sound)
+        of = _of(path)
+        return Kept(
+            path,
+            lambda path: read_tensors(path, kind=KEPT, of=of)[0],
+            lambda path, held: write_tensors(path, held, about, KEPT, of),
+            sound,
+        )
 
     @staticmethod
     def json(path: Path) -> "Kept[dict[str, Any]]":
         """An object of JSON."""
-        return Kept(path, _read_checked, lambda path, value: write_json(path, {**value, "digest": fingerprint(encodable(value))}))
+        return Kept(path, _read_object, lambda path, value: write_json(path, value, KEPT, _of(path)))
 
     def held(self) -> T | None:
         """What is there; None where nothing is, or something damaged, which is said."""
@@ -96,7 +104,7 @@ class Kept(Generic[T]):
             if self.sound(value := self.read(self.path)):
                 return value
         if self.path.exists():
-            _say_damaged(self.path)
+            say_damaged(self.path)
         return None
 
     def get(self, make: Callable[[], T]) -> T:
@@ -118,12 +126,18 @@ class Kept(Generic[T]):
 
 
 @cache
-def _say_damaged(path: Path) -> None:
+def say_damaged(path: Path) -> None:
+    """Say, once, that what is kept there is not what was written."""
     logging.getLogger("limbeck").warning("%s is damaged; what it held is made anew", path)
 
 
-def _read_checked(path: Path) -> dict[str, Any]:
-    value = dict(read_json(path))
-    if value.pop("digest", None) not in (None, fingerprint(value)):
-        raise ValueError("it has changed")
+def _read_object(path: Path) -> dict[str, Any]:
+    value = dict(read_json(path, KEPT, _of(path)))
+    if value.pop("digest", None) not in (None, fingerprint(value)):  # as an earlier version wrote it
+        raise Damaged("it has changed since it was written")
     return value
+
+
+def _of(path: Path) -> str:
+    """What a file of kept work belongs to: where it lies, below the cache's root, is what determines it."""
+    return f"{path.parent.name}/{path.stem}"

@@ -1,56 +1,134 @@
-"""`metrics.jsonl`: one JSON object a line, appended as a run goes on and cut back to the checkpoint when it resumes."""
+"""`metrics.jsonl`: one JSON object a line, appended as a run goes on and cut back to the checkpoint when it resumes.
+
+The last key of every line, `check`, has the version of this form and the CRC-32 of the file up to there, so that no line is
+altered, lost or another run's unnoticed; the first one names the run too. Lines that an earlier version wrote have none.
+"""
 
 import json
 import math
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from zlib import crc32
 
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import write_text
 from limbeck.runtime.fingerprint import plain
+from limbeck.runtime.sealed import Damaged
+
+VERSION = 1
+CHECK = ', "check": "'
+
+
+class Line(NamedTuple):
+    """What a line of the file says, where it ends in the file, and the CRC-32 of the file until there."""
+
+    row: dict[str, Any]
+    end: int
+    sum: int
 
 
 class MetricsLog:
-    """Appends to the file at `path`; `keep_until(iteration)` forgets later lines, which a resumed run writes again."""
+    """Appends to the file at `path`; `keep_until(iteration)` forgets later lines, which a resumed run writes again.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        path: of the file.
+        of: the run that it belongs to.
+    """
+
+    def __init__(self, path: Path, of: str = "") -> None:
+        self.path, self.of = path, of
+        self.sum: int | None = None  # of what is in the file
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def append(self, **values: Any) -> None:
         """Write one line; numbers that are not finite become null, because JSON has no word for them."""
-        line = json.dumps({key: _finite(plain(value)) for key, value in values.items()})
+        if self.sum is None:
+            self.sum = crc32(self.path.read_bytes()) if self.path.exists() else 0
+        text = json.dumps({key: _finite(plain(value)) for key, value in values.items()})
+        of = f" {self.of}" if self.of and not self.sum else ""
+        line = f'{text[:-1]}{CHECK}{VERSION} {crc32(text.encode(), self.sum):08x}{of}"}}\n'
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(line)
+        self.sum = crc32(line.encode(), self.sum)
 
-    def keep_until(self, iteration: int) -> None:
-        """Keep the lines whose `iteration` is below the given one; a half-written last line goes too."""
-        rows = [row for row in read_metrics(self.path) if row["iteration"] < iteration]
-        write_text(self.path, "".join(json.dumps(row) + "\n" for row in rows))
+    def keep_until(self, iteration: int) -> int:
+        """Keep the lines before the first whose `iteration` is the given one or above; a half-written last line goes too.
+
+        Returns:
+            How far the lines reach that are left: the iteration after the last one that is noted.
+
+        Raises:
+            UsageError: when the file is not what was written.
+        """
+        end, self.sum, reached = 0, 0, 0
+        for line in _lines(self.path, self.of):
+            if not isinstance(line.row.get("iteration"), int):
+                raise _broken(self.path, "a line names no iteration")
+            if line.row["iteration"] >= iteration:
+                break
+            end, self.sum = line.end, line.sum
+            reached = line.row["iteration"] + 1 if line.row.get("kind") == "iteration" else reached
+        write_text(self.path, self.path.read_bytes()[:end].decode() if end else "")
+        return reached
+
+    def sync(self) -> None:
+        """Have it all on the disk, as a checkpoint that is written now will rely on."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path, of: str = "") -> list[dict[str, Any]]:
     """The objects in a metrics file, without a last line that a crash cut off; an absent file has none.
 
     Raises:
-        UsageError: when the file is no text.
+        UsageError: when the file is not what was written, or another run's than `of`.
     """
-    if not path.exists():
-        return []
+    return [line.row for line in _lines(path, of)]
+
+
+def _lines(path: Path, of: str) -> Iterator[Line]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"output: {str(path)!r} is broken (it is not UTF-8 text); delete it, and the run goes on") from error
-    rows = []
-    for line in text.splitlines():
+        content = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise _broken(path, error.strerror or str(error)) from error
+    end = running = 0
+    checked = False
+    for number, line in enumerate(content.splitlines(keepends=True), start=1):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        if not isinstance(row, dict):
-            break
-        rows.append(row)
-    return rows
+            row, found = _row(line, running, of)
+        except (ValueError, RecursionError) as error:
+            if end + len(line) == len(content) and line[:1] == b"{" and line.isascii() and not line.endswith(b"\n"):
+                return  # it was being written when the run was killed
+            raise _broken(path, f"line {number} {error if isinstance(error, Damaged) else 'is no JSON'}") from error
+        if checked and not found:
+            raise _broken(path, f"line {number} has no checksum")
+        end, running, checked = end + len(line), crc32(line, running), checked or found
+        yield Line(row, end, running)
+
+
+def _row(line: bytes, running: int, of: str) -> tuple[dict[str, Any], bool]:
+    """What a line says behind a file with that sum, and whether it is checked."""
+    text = line.decode().rstrip("\n")
+    row = json.loads(text)
+    if not isinstance(row, dict):
+        raise Damaged("holds no object")
+    if "check" not in row:
+        return row, False
+    version, check, *owner = str(row.pop("check")).split(" ")
+    if version != str(VERSION):
+        raise Damaged("is of another version of Limbeck")
+    if owner and of and owner != [of]:
+        raise Damaged("is of another run")
+    if check != f"{crc32(text.rpartition(CHECK)[0].encode() + b'}', running):08x}":
+        raise Damaged("has changed since it was written")
+    return row, True
+
+
+def _broken(path: Path, reason: str) -> UsageError:
+    return UsageError(f"output: {str(path)!r} is broken ({reason}); delete it, and the run goes on without what it noted")
 
 
 def _finite(value: Any) -> Any:

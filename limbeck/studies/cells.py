@@ -20,15 +20,18 @@ from limbeck.evaluation.scores import Doubt, joined
 from limbeck.methods.registry import method_of
 from limbeck.networks.convnet import PADDED
 from limbeck.runs.flat_settings import FlatSettings
+from limbeck.runs.folder import RESULTS
 from limbeck.runs.identity import NONE, effects, same_place
 from limbeck.runs.numerics import NUMERICS, otherwise
 from limbeck.runs.settings import DistillSettings
-from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.errors import Failure, UsageError, one_line
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import encodable, fingerprint
 from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.records import Record
+from limbeck.runtime.sealed import FileKind
 
+CELL = FileKind("cell of a grid")
 # Where things lie and how many processes fetch them: no result depends on these.
 PLACES = ("output", "data.root", "data.workers")
 KEPT = (
@@ -199,13 +202,14 @@ class CellFolder:
         """
         path = self.result_file(cell)
         try:
-            held = CellRecord.from_dict(read_json(path))
+            held = CellRecord.from_dict(read_json(path, CELL))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise UsageError(f"output: {str(path)!r} cannot be read: {error.strerror}") from error
         except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise UsageError(f"output: {str(path)!r} is no result of a cell; delete it, and it is measured again") from error
+            advice = "delete it, and it is measured again"
+            raise UsageError(f"output: {str(path)!r} is no result of a cell ({one_line(error)}); {advice}") from error
         before, now = held.settings, cell.changed
         different = sorted(before.differences(now))
         found = effects((key for key, *_ in different), cell.settings)
@@ -227,10 +231,12 @@ class CellFolder:
         """
         run = self.run_folder(cell)
         try:
-            results = read_json(run / "results.json")
+            results = read_json(run / "results.json", RESULTS)
             found = CellRecord.from_dict({key: results[key] for key in KEPT if key in results})
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except FileNotFoundError as error:
             raise Failure(f"{run} holds no results") from error
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise Failure(f"{run} holds no results ({one_line(error)})") from error
         return self.write(cell, replace(found, numerics=NUMERICS, comparison=comparison(run / "metrics.jsonl")))
 
     def write(self, cell: Cell, found: CellRecord) -> CellRecord:
@@ -238,7 +244,7 @@ class CellFolder:
         more = {**found.more, "fingerprint": fingerprint(cell.changed)}
         named = replace(found, name=cell.name, facts=cell.facts, recipe=cell.recipe, overrides=cell.overrides)
         record = replace(named, settings=cell.changed, more=more)
-        write_json(self.result_file(cell), record)
+        write_json(self.result_file(cell), record, CELL)
         return record
 
     def clear(self, cell: Cell, keep: bool) -> None:
@@ -339,7 +345,7 @@ def _pads(settings: DistillSettings) -> bool:
 def _readable(path: Path) -> CellRecord | None:
     """A cell's file; None where it holds something else."""
     try:
-        held = read_json(path)
+        held = read_json(path, CELL)
         return CellRecord.from_dict(held) if "settings" in held else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None

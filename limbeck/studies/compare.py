@@ -28,7 +28,7 @@ from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.progress import LogProgress, Progress
 from limbeck.studies.cells import Cell, doubts_of
 from limbeck.studies.matrix import Running, run_matrix
-from limbeck.studies.table import Pair, Table, tabulate
+from limbeck.studies.table import COMPARISON, Pair, Table, tabulate
 
 MATCHED = " (norm matched)"  # without a comma, so that --pairs can name it
 OWN_KEYS = {"ipc": "--ipc", "seed": "--seeds", "output": "--output"}
@@ -208,7 +208,7 @@ def compare_cells(
     )
     if matrix.results:
         write_text(output / "comparison.md", table.markdown)
-        write_json(output / "comparison.json", table)
+        write_json(output / "comparison.json", table, COMPARISON)
     return table
 
 

@@ -18,15 +18,18 @@ from typing import ClassVar
 from limbeck.accuracy import Accuracy, Comparison
 from limbeck.evaluation.scores import Doubt, told
 from limbeck.evaluation.statistics import compare, holm, seeds_needed, summarise
+from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.files import read_json
 from limbeck.runtime.notices import by_kind
 from limbeck.runtime.records import Record
+from limbeck.runtime.sealed import FileKind
 from limbeck.runtime.tables import Grid, Page
 from limbeck.studies.cells import COMPARED, CellRecord
 from limbeck.studies.cost import Cost, mean
 
 LEVEL = 0.05
 REFERENCES = {"random": "random real images", "full": "full data"}
+COMPARISON = FileKind("comparison")
 HEAD = ("method", "accuracy, %", "seeds", "to the first, points", "p (Holm)", "", "cosine, norm", "skipped", "distil", "memory")
 SHORT = (0, 1, 2, 6, 7, 8, 9)  # which of these a terminal shows; differences follow in lines of their own
 
@@ -196,9 +199,18 @@ class Table(Record):
 
     @classmethod
     def read(cls, path: str | Path) -> "Table":
-        """The comparison of a `comparison.json`, or of the folder that holds one."""
+        """The comparison of a `comparison.json`, or of the folder that holds one.
+
+        Raises:
+            UsageError: when the file is not what was written.
+        """
         place = Path(path)
-        return cls.from_dict(read_json(place / "comparison.json" if place.is_dir() else place))
+        file = place / "comparison.json" if place.is_dir() else place
+        try:
+            return cls.from_dict(read_json(file, COMPARISON))
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            advice = "`limbeck compare` with the same words writes it anew from its cells"
+            raise UsageError(f"path: {str(file)!r} is no comparison ({one_line(error)}); {advice}") from error
 
     def table(self) -> "Table":
         """Itself, which shows itself wherever it is printed."""

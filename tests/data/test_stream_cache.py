@@ -75,7 +75,7 @@ def test_a_broken_stream_is_gone_on_with(cache: Path, images: np.ndarray, stop: 
     with pytest.raises(ConnectionResetError):
         streamed(stream(content, stop=stop)[0], ONE, NoProgress())
     (journal,) = cache.rglob("blocks.jsonl")
-    kept = sum(len(json.loads(line)[2]) for line in journal.read_text().splitlines())
+    kept = sum(len(json.loads(line)[1][2]) for line in journal.read_text().splitlines())
     assert 0 < kept < stop
     source, asked = stream(content)
     held = streamed(source, ONE, NoProgress())

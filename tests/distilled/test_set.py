@@ -138,6 +138,10 @@ def test_edited_metadata_is_noticed(tmp_path: Path, key: str, value: object, say
     metadata = json.loads(path.read_text())
     metadata["set"][key] = value
     path.write_text(json.dumps(metadata))
+    with pytest.raises(UsageError, match="metadata.json cannot be taken: it has changed since it was written; without its keys"):
+        DistilledSet.load(tmp_path / "set")
+    del metadata["limbeck"], metadata["checksum"]
+    path.write_text(json.dumps(metadata))
     with pytest.raises(UsageError, match=says) as caught:
         DistilledSet.load(tmp_path / "set")
     assert str(tmp_path / "set") in str(caught.value) and "\n" not in str(caught.value)
@@ -171,8 +175,9 @@ def reseal(path: Path, edit: Callable[[dict], object]) -> None:
     encoded = json.dumps(header).encode()
     made = struct.pack("<Q", len(encoded)) + encoded + content[8 + length :]
     (path / "distilled.safetensors").write_bytes(made)
-    metadata = json.loads((path / "metadata.json").read_text())
+    metadata = {"limbeck": "", "checksum": ""} | json.loads((path / "metadata.json").read_text())
     metadata["set"] = json.loads(header["__metadata__"]["json"]) | {"sha256": hashlib.sha256(made).hexdigest()}
+    del metadata["limbeck"], metadata["checksum"]
     (path / "metadata.json").write_text(json.dumps(metadata))
 
 
@@ -278,7 +283,7 @@ def test_kill_before_the_rename_leaves_the_old_set(tmp_path: Path, before: str) 
                 os.kill(os.getpid(), signal.SIGKILL)
             rename(source, target)
 
-        files.os.replace = die
+        files.os.replace, files.exchanged = die, die
         sample_set(ipc=1).save(tmp_path / "set")
         os._exit(0)
     _, status = os.waitpid(child, 0)

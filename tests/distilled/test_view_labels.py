@@ -1,5 +1,6 @@
 """Labels in few bytes by hand and in general; labelled views against the trainer's own, written, killed and read."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,7 @@ def test_the_file_is_an_ordinary_one(tmp_path: Path) -> None:
         "draw.weight": ((3, 3), torch.float64),
         "draw.pasted": ((3, 3, 4), torch.int16),
         "label.logits": ((3, 7, 4), torch.bfloat16),
+        "digests": ((3, 8), torch.uint8),
         "written": ((3,), torch.uint8),
     }
 
@@ -286,8 +288,20 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
     tensors = load_file(path)
     first = tensors["index"][0].numpy().tobytes()
     path.write_bytes(content.replace(first, first[:4] * 7))  # one image seven times
-    with pytest.raises(UsageError, match="sound in epoch 0"):
+    with pytest.raises(UsageError, match="what was written: epoch 0 has changed"):
         next(stored.batches(images(), 0))
+    tensors["index"][0] = tensors["index"][0, 0]
+    as_before(path, tensors)
+    with pytest.raises(UsageError, match="sound in epoch 0"):
+        next(StoredViews.open(path).batches(images(), 0))
+
+
+def as_before(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write the file anew, as the first format was, in which nothing had a checksum."""
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["json"])
+    rest = {name: value for name, value in tensors.items() if name != "digests"}
+    path.write_bytes(serialise(rest, {"json": json.dumps(about | {"format": 1})}))
 
 
 @pytest.mark.parametrize(
@@ -298,8 +312,7 @@ def test_what_points_nowhere_is_refused(tmp_path: Path, name: str, value: float)
     label(path, how=KINDS["rded"], coding=LabelCoding(top=2))
     tensors = load_file(path)
     tensors[name][1, 6] = value
-    with safe_open(path, framework="pt") as file:
-        path.write_bytes(serialise(tensors, file.metadata()))
+    as_before(path, tensors)
     stored = StoredViews.open(path)
     assert len(list(stored.batches(images(), 0))) == 3
     with pytest.raises(UsageError, match="sound in epoch 1"):

@@ -67,7 +67,7 @@ def test_a_checkpoint_that_has_changed_is_not_gone_on_from(tmp_path: Path) -> No
     (file,) = tmp_path.glob("expert-0000/epochs-*")
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(UsageError, match=r"epochs-0000-0001-0000.safetensors' is broken \(θ has changed\); delete it"):
+    with pytest.raises(UsageError, match=r"epochs-0000-0001-0000.safetensors' is broken \(theta has changed since .*\); delete it"):
         store.shelf(0).job((0, 1, 2), "fp32")
 
 

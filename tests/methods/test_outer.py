@@ -1,6 +1,5 @@
 """The outer loop on an objective whose gradients are known."""
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -230,5 +229,5 @@ def test_a_stopped_loop_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pyt
 
 
 def _without_time(folder: Path) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = read_metrics(folder / "metrics.jsonl")
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]

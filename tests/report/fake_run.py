@@ -10,7 +10,10 @@ from distilled.samples import NAMES, normalise, sample_set, summary
 from torch import Tensor
 
 from limbeck.distilled.set import DistilledSet
+from limbeck.methods.outer import SNAPSHOT
 from limbeck.methods.settings import OuterSettings
+from limbeck.runs.folder import RESULTS as FOUND
+from limbeck.runs.folder import SETTINGS, STATE
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.files import write_json, write_tensors
 from limbeck.runtime.fingerprint import plain
@@ -49,9 +52,9 @@ def make_run(
     start, end = (_blobs(len(names) * ipc, shape, strength, generator) for strength in (0.4, 1.0))
     outer = OuterSettings(iterations=iterations, max_match_loss=math.inf)
     settings = DistillSettings(ipc=ipc, network="ConvNetD3-w32", outer=outer)
-    write_json(path / "settings.json", settings)
+    write_json(path / "settings.json", settings, SETTINGS)
     resolved = {"device": "cpu", "threads": 2, "compiled": True}
-    write_json(path / "state.json", {"resolved": resolved, "stages": RESULTS["seconds"]})
+    write_json(path / "state.json", {"resolved": resolved, "stages": RESULTS["seconds"]}, STATE)
     _metrics(path / "metrics.jsonl", iterations, every)
     labels = 4 * torch.eye(len(names)).repeat_interleave(ipc, dim=0)
     labels += torch.randn(labels.shape, generator=generator)
@@ -69,10 +72,10 @@ def make_run(
             "kept_share": share,
             "loss": 0.9 if iteration else None,
         }
-        write_tensors(path / "snapshots" / f"iteration-{iteration:06d}.safetensors", tensors, header)
+        write_tensors(path / "snapshots" / f"iteration-{iteration:06d}.safetensors", tensors, header, SNAPSHOT)
     if finished:
         best = max(range(0, iterations + 1, every), key=lambda iteration: _accuracy(iteration / iterations))
-        write_json(path / "results.json", RESULTS | {"best_iteration": best})
+        write_json(path / "results.json", RESULTS | {"best_iteration": best}, FOUND)
         _distilled(names, ipc, shape, tensors["X"], settings).save(path / "distilled")
     return path
 

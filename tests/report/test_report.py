@@ -22,6 +22,7 @@ from limbeck.report import pictures
 from limbeck.report.html import text, write_report
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, read_tensors, write_json, write_tensors
+from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.tables import duration
 
 NAMES = ("owl", "<script>alert('x')</script>", "猫 & קטן")
@@ -249,7 +250,7 @@ def spoil(name: str, content: bytes = b"{") -> object:
 
 
 def without_numbers(run: Path) -> None:
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = read_metrics(run / "metrics.jsonl")
     empty = [{key: value if key in ("kind", "iteration") else None for key, value in row.items()} for row in rows]
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in empty))
 
@@ -351,7 +352,7 @@ def test_snapshots_with_few_images_show_those(tmp_path: Path, monkeypatch: pytes
     run = make_run(tmp_path / "run", names=("a", "b", "c", "d"), ipc=4, iterations=40, every=10)
     monkeypatch.setattr(outer, "LOOKED_AT", 3 * 4 * 3 * 16 * 16)
     for file in sorted((run / "snapshots").iterdir())[1:-1]:
-        write_tensors(file, *outer.thinned(*read_tensors(file)))
+        write_tensors(file, *outer.thinned(*read_tensors(file)), outer.SNAPSHOT)
     content = page(run)
     assert "Snapshots on the way keep 3 of 16 images." in " ".join(content.texts("p"))
     film, preprocessing = film_of(content), DistilledSet.load(run / "distilled").preprocessing

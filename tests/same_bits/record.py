@@ -71,6 +71,7 @@ VARIANTS: dict[str, dict[str, str]] = {
     "dm resnet": {"method": "dm", "network": "ResNet18-w4", "ipc": "2"},
 }
 VOLATILE = {"seconds", "cpu_seconds", "peak_memory", "environment", "paths", "date", "time", "kept", "versions", "fingerprint"}
+VOLATILE |= {"check"}  # of a line with its seconds
 
 
 def computed() -> dict[str, Any]:

@@ -18,6 +18,7 @@ from limbeck.runs.numerics import NUMERICS
 from limbeck.runs.settings import DistillSettings, settle
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import Shard
+from limbeck.runtime.files import read_json
 from limbeck.runtime.progress import NoProgress, Stage
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.studies import matrix
@@ -56,7 +57,7 @@ def test_a_finished_cell_is_kept_and_not_run_again(tmp_path: Path, started: Path
         "cells/a.json",
         "cells/b.json",
     ]
-    held = json.loads((tmp_path / "grid" / "cells" / "a.json").read_text())
+    held = read_json(tmp_path / "grid" / "cells" / "a.json")
     assert CellRecord.from_dict(held) == found.results["a"]
     assert held["comparison"] == {"cosine": pytest.approx(0.8), "norm_ratio": 1.0, "n": 2}
     assert held["accuracy"]["distilled"]["values"] == [0.5]
@@ -76,7 +77,7 @@ def test_what_an_earlier_version_measured_otherwise_is_not_taken_for_a_result(tm
     run_matrix(cells, tmp_path / "grid", command=command(started))
     for name in ("a", "b"):
         file = tmp_path / "grid" / "cells" / f"{name}.json"
-        held = json.loads(file.read_text())
+        held = read_json(file)
         assert held.pop("numerics") == NUMERICS
         file.write_text(json.dumps(held))
     folder = CellFolder(tmp_path / "grid")
@@ -229,14 +230,14 @@ def test_a_result_of_other_settings_is_refused_and_nothing_run(tmp_path: Path, s
 def test_a_broken_result_is_named(tmp_path: Path, started: Path, text: str) -> None:
     (tmp_path / "cells").mkdir()
     (tmp_path / "cells" / "a.json").write_text(text)
-    with pytest.raises(UsageError, match="cells/a.json' is no result of a cell; delete it"):
+    with pytest.raises(UsageError, match="cells/a.json' is no result of a cell .*; delete it"):
         run_matrix([cell("a")], tmp_path, command=command(started))
     assert starts(started) == []
 
 
 def test_a_result_that_is_no_share_is_a_failure(tmp_path: Path, started: Path) -> None:
     found = run_matrix([cell("a")], tmp_path, command=command(started, result=lambda cell: results(51.0)))
-    assert found.failed == {"a": f"{tmp_path / 'runs' / 'a'} holds no results"}
+    assert found.failed == {"a": f"{tmp_path / 'runs' / 'a'} holds no results (an accuracy of 51.0)"}
 
 
 def test_what_cannot_be_run_is_refused(tmp_path: Path, started: Path) -> None:
