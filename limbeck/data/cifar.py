@@ -24,7 +24,7 @@ from limbeck.data.arrays import assembled
 from limbeck.data.imageset import ImageSet
 from limbeck.data.settings import DataSettings
 from limbeck.data.unpickle import Forbidden, read_pickle
-from limbeck.runtime.bounded import Limited, opened, read_bytes
+from limbeck.runtime.bounded import Limited, amount, opened, read_bytes
 from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.progress import Progress
 
@@ -94,6 +94,8 @@ def load_cifar_archive(settings: DataSettings, archive: Path, progress: Progress
             unpacked = Limited(_decompressed(file), MOST_UNPACKED)
             members = tarfile.open(fileobj=unpacked, mode="r|")  # noqa: SIM115 (there is nothing to be closed)
             for member in members:
+                if member.size > MOST_UNPACKED:  # to go past it would take for ever
+                    raise ValueError(f"it declares a file of {amount(member.size)}")
                 name = PurePosixPath(member.name).name
                 if name in wanted and member.isfile() and member.size <= MOST_BYTES:
                     content = members.extractfile(member)

@@ -70,12 +70,13 @@ class _Parts:
     def __init__(self, notes: Sequence[str]) -> None:
         self.notes = list(notes)
 
-    def __call__(self, name: str, make: Callable[[], T], otherwise: T) -> T:
+    def __call__(self, name: str, make: Callable[[], T], otherwise: Any) -> T:
         try:
             return make()
         except Exception as error:  # whatever such files lead to
             self.notes.append(f"{name} could not be shown ({type(error).__name__}: {one_line(error, 100)})")
-            return otherwise
+            missing: T = otherwise
+            return missing
 
 
 def _title(run: Run) -> str:

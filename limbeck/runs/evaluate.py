@@ -260,8 +260,9 @@ def _other_levels(held: DistilledSet, data: ImageSet) -> list[str]:
     """A note where other numbers were black and white in the images that the set was made from."""
     about = (held.metadata.get("settings") or {}).get("data")
     levels = about.get("range") if isinstance(about, dict) else None
-    pair = isinstance(levels, list) and len(levels) == 2 and all(isinstance(level, (int, float)) for level in levels)
-    if data.levels is None or not pair or tuple(levels) == data.levels:
+    if data.levels is None or not isinstance(levels, list) or len(levels) != 2 or tuple(levels) == data.levels:
+        return []
+    if not all(isinstance(level, (int, float)) for level in levels):
         return []
     made = f"{levels[0]:.6g} … {levels[1]:.6g} was black to white in what it was made from"
     return [f"{made}, here {data.levels} is: data.range=[{levels[0]:.6g},{levels[1]:.6g}] reads both alike"]

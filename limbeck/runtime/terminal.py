@@ -43,7 +43,7 @@ class _Harmless:
 def harmless_streams() -> Iterator[None]:
     """Inside the block nothing is printed that a terminal would obey."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (_Harmless(stream) for stream in before)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = (_Harmless(stream) for stream in before)
     try:
         yield
     finally:

@@ -54,13 +54,20 @@ class Watch:
             self.seen.append(f"import {arguments[0]}")
         elif name == "open" and _writes(arguments) and not self._is_here(arguments[0]):
             self.seen.append(f"open for writing {arguments[0]!r:.120}")
-        elif name in WRITING and not all(self._is_here(one) for one in arguments if isinstance(one, (str, bytes))):
+        elif name in WRITING and not all(self._is_here(one) for one in _paths(arguments)):
             self.seen.append(f"{name} {arguments!r:.120}")
 
     def _is_here(self, path: Any) -> bool:
         if not isinstance(path, (str, bytes, os.PathLike)):
             return True  # a descriptor
         return os.path.abspath(os.fsdecode(path)).startswith(self.places)
+
+
+def _paths(arguments: tuple[Any, ...]) -> list[str | bytes]:
+    """The paths among the arguments; those that are relative to an open folder are where that is."""
+    below = any(isinstance(one, int) and one >= 3 for one in arguments[-2:])
+    found = [one for one in arguments if isinstance(one, (str, bytes))]
+    return [one for one in found if os.path.isabs(one) or not below]
 
 
 def _writes(arguments: tuple[Any, ...]) -> bool:

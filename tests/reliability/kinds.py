@@ -57,7 +57,7 @@ PROTOCOL = "base: kd\nlr: 0.002\ncrop_scale: [0.2, 1.0]\nlr_factors: {AlexNet: 0
 RESEARCH = (
     "dataset: CIFAR10\nipc: 1\nsyn_steps: 50\nexpert_epochs: 2\nmax_start_epoch: 20\nlr_img: 100\nlr_lr: 1.0e-05\nzca: true\n"
 )
-GROUPS = {"fish": ["a", "b", 0], "bird": ["c", 3]}
+GROUPS = {"fish": ["a", 1], "bird": ["c", 3]}
 EVALUATION = {
     "accuracy": {"distilled": summary(0.4), "random": summary(0.2), "full": {**summary(0.8), "lr": 0.01, "lr_from": "given"}},
     "recovery_ratio": 0.5,
@@ -121,7 +121,7 @@ def images_at(name: str = "", **settings: Any) -> Callable[[Path], str]:
     def load(folder: Path) -> str:
         given = {"source": str(folder / name), "val_fraction": 0.0, "workers": 1, **settings}
         found: ImageSet = load_data(DataSettings(**given))
-        return fingerprint(found.fingerprint, array_fingerprint(found.train.images(), found.test.images()))
+        return fingerprint(found.fingerprint, array_fingerprint(found.train.images().numpy(), found.test.images().numpy()))
 
     return load
 

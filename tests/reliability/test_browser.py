@@ -43,7 +43,7 @@ root.dataset.text = document.body.innerText;
 
 
 class Seen(NamedTuple):
-    """What a browser makes of a page: whether a script of somebody else has run, the elements and handlers, and what is to be read."""
+    """What a browser makes of a page: whether another script has run, elements, handlers, and what is to be read."""
 
     run: bool
     tags: set[str]
