@@ -115,7 +115,7 @@ def load_recipe(
 
 def _refuse_code(recipe: str, held: Mapping[str, Any]) -> None:
     for key, name in code_in(held).items():
-        way = f"{key}={name} typed beside it, or --trust, runs it (in Python load_recipe(…, trust=True))"
+        way = f"{key}={name} typed beside it, or --trust, runs it (in Python `trust` of load_recipe)"
         raise UsageError(f"{key}: {name!r} is code that the recipe {recipe} names, which may be somebody else's; {way}")
 
 

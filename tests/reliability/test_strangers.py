@@ -66,7 +66,7 @@ def test_a_recipe_runs_no_code_that_nobody_typed(key: str, evil: Path, capsys: p
         assert f"{key}=evil:make typed beside it, or --trust, runs it" in line
     assert main(["recipes", "mine.yaml"]) == main(["recipes", "mine.yaml", "--full"]) == 0
     assert "evil:make" in capsys.readouterr().out
-    with pytest.raises(UsageError, match=r"in Python load_recipe\(…, trust=True\)"):
+    with pytest.raises(UsageError, match="in Python `trust` of load_recipe"):
         load_recipe("mine.yaml")
     assert not executed(evil)
 
