@@ -64,8 +64,9 @@ def recipe_text(recipe: str) -> str:
     Raises:
         UsageError: when there is no such recipe or its file cannot be read.
     """
+    path = recipe_path(recipe)
     try:
-        return read_text(recipe_path(recipe), MOST_YAML)
+        return read_text(path, MOST_YAML)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else one_line(error)
         reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason
@@ -245,8 +246,9 @@ def _read(kind: Any, value: Any) -> Any:
 
 def _read_yaml(recipe: str) -> Any:
     """What the recipe's file holds; an empty file holds no keys."""
+    text = recipe_text(recipe)
     try:
-        values = yaml_of(recipe_text(recipe))
+        values = yaml_of(text)
     except ValueError as error:
         said = str(error)
         raise UsageError(f"recipe {recipe}{', ' if said.startswith('line ') else ': '}{said}") from error
