@@ -23,7 +23,7 @@ from limbeck.runtime.bounded import json_of
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.yaml_text import yaml_of
 
-LIGHT = 300  # files of the default tests
+LIGHT = 190  # files of the default tests
 HEAVY = 5600  # and of the slow one
 # By kind and number, what was found out when these tests were written; numbers mean the same while the kind's files do.
 FOUND = {
@@ -135,7 +135,7 @@ LEAVES = st.one_of(
 VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4), max_leaves=8
 )
-QUICK = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
