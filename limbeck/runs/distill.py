@@ -22,8 +22,10 @@ from limbeck.distilled.view_labels import VIEWS
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.results import SetResult
 from limbeck.experts.store import TrajectoryStore
-from limbeck.methods.outer import Callback, OuterLoop
+from limbeck.methods.health import GROWN, growth, sizes
+from limbeck.methods.outer import OuterLoop
 from limbeck.methods.registry import name_of
+from limbeck.methods.snapshot import Callback
 from limbeck.methods.state import OuterState
 from limbeck.runs.folder import RunFolder, alone, own_json
 from limbeck.runs.record import Rates, across, final_seeds, measure, networks_of, record
@@ -54,7 +56,7 @@ IN_METADATA = (
         "network",
         "networks",
     ),
-    *("view_labels", "data"),
+    *("view_labels", "data", "returns", "grown"),
 )
 
 
@@ -150,6 +152,9 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks:
         evaluation=measured,
         best_iteration=loop.best.iteration if loop and loop.best else None,
         skipped_share=loop.skipped / max(loop.iteration, 1) if loop else None,
+        skipped=loop.health.causes if loop else {},
+        returns=loop.health.returns if loop else (),
+        grown=_grown(small, loop) if loop else {},
         seconds=state.stages,
         cpu_seconds=state.cpu_seconds,
         peak_memory=state.peak_memory,
@@ -160,6 +165,14 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks:
     save(small, result)
     write_json(folder.results_file, result)
     return result
+
+
+def _grown(small: SmallSet, loop: OuterState) -> dict[str, float]:
+    """How many times as large as at the start X, Y and η are, those that have grown beyond what is usual."""
+    eta = torch.tensor(small.syn_lr or 0.0)
+    return {
+        name: times for name, times in growth(loop.health.sizes, sizes(small.images, small.labels, eta)).items() if times > GROWN
+    }
 
 
 def _built(workspace: Workspace, folder: Path) -> SmallSet:
