@@ -6,9 +6,9 @@ over the batch norms l in the order in which they are run, with μ_l and σ²_l 
 the batch that comes in; m_l = 10 for the first and 1 for the others, w = 0.01. A is a random crop, flip and cyclic shift of every
 iteration. Adam's step size falls along a cosine; after every step X is clipped to what pixels in [0, 1] can be.
 
-An iteration whose L or gradient is not finite changes nothing. After twenty in a row a batch goes on with a quarter of the step size
-and Adam's moments anew; what X is stays, for it is always what pixels can be. After three such times it fails, and at once where
-no iteration of the batch has changed anything.
+An iteration whose L or gradient is not finite changes nothing. After twenty in a row a batch goes on with a quarter of the step
+size and Adam's moments anew; X stays as it is, for it is always what pixels can be. After three such times it fails, and at once
+where no iteration of the batch has changed anything.
 
 Images are recovered in batches of many classes, one of each class after the other, each from noise of its own; nothing passes from
 batch to batch. Labels are the teacher's on views (`distilled.view_labels`).
