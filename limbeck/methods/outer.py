@@ -218,10 +218,11 @@ class OuterLoop:
         health, grew = state.health, cause in GREW.values()
         why = f"{cause} ({growth(health.sizes, now)[cause[0]]:.2g} times its size)" if grew else health.too_many
         why = f"{why} by iteration {state.iteration}"
-        stuck = not (grew or health.moved or health.good)
+        overstepped = grew or cause == FLOOR  # from wherever it came, smaller steps help
+        stuck = not (overstepped or health.moved or health.good)
         if stuck or cause not in OWN or len(health.returns) == RETURNS:
             raise self._failure(state, cause, why, now, stuck)
-        to = health.good if grew or health.moved else 0
+        to = health.good if overstepped or health.moved else 0
         tensors, _ = read_tensors(self.snapshot(to), str(state.images.device))
         state.back_to(tensors, self.objective.init(), averaged=self.settings.ema_decay is not None)
         state.health = health.returned(state.iteration, to, why)
