@@ -32,6 +32,7 @@ from limbeck.runs.record import Rates, across, final_seeds, measure, networks_of
 from limbeck.runs.results import ExpertsUsed, RunResult
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
+from limbeck.runtime.determinism import repeating, statement
 from limbeck.runtime.devices import environment, repeatable, same_device
 from limbeck.runtime.errors import require
 from limbeck.runtime.executor import Shard
@@ -77,9 +78,10 @@ class Eta:
 
 def train_experts(settings: DistillSettings, *, progress: Progress | None = None, shard: Shard = Shard()) -> TrajectoryStore:
     """The experts that `distill` would use, found in the cache or trained; or a share of them, for several processes to train."""
-    workspace = Workspace(settings, progress or NoProgress())
-    workspace.check()
-    return workspace.experts if shard == Shard() else workspace.train_experts(shard)
+    with repeating(settings.engine.deterministic):
+        workspace = Workspace(settings, progress or NoProgress())
+        workspace.check()
+        return workspace.experts if shard == Shard() else workspace.train_experts(shard)
 
 
 def distill(
@@ -107,9 +109,21 @@ def distill(
         UsageError: for data, a network or an `ipc` that do not fit, or a run folder that is taken; nothing is written then.
         Failure: when an expert diverges.
     """
-    output = Path(output)
+    with repeating(settings.engine.deterministic):
+        return _distill(settings, Path(output), resume, progress or NoProgress(), recipe, experts, callbacks)
+
+
+def _distill(
+    settings: DistillSettings,
+    output: Path,
+    resume: bool,
+    progress: Progress,
+    recipe: str | None,
+    experts: TrajectoryStore | None,
+    callbacks: Sequence[Callback],
+) -> RunResult:
     RunFolder(output, settings, resume)  # refuses before the data are loaded
-    workspace = Workspace(settings, progress or NoProgress(), experts)
+    workspace = Workspace(settings, progress, experts)
     for note in settings.notes():
         workspace.progress.say(note)
     workspace.check()
@@ -297,7 +311,8 @@ def _save(
         **eta.noted,
         "resolved": folder.state.resolved.to_dict(),
         "seeds": {"seed": settings.seed, "data": settings.data.seed},
-        "versions": environment(workspace.device),
+        "versions": {key: value for key, value in environment(workspace.device).items() if key != "determinism"},
+        "determinism": statement(workspace.device, folder.state.resolved.engine),
         "fingerprints": workspace.record().to_dict(),
         "evaluation": {key: found[key] for key in IN_METADATA if key in found},
     }

@@ -145,7 +145,7 @@ def test_a_step_size_that_is_a_little_too_large_becomes_small_enough(tmp_path: P
 def test_a_learnt_step_size_at_its_floor_is_no_progress(tmp_path: Path) -> None:
     objective = Bowl(falls=1.0)
     message = failure(lambda: loop(tmp_path, objective).run(X, LABELS, 0.01))
-    assert len(objective.seen) == 4 * IN_A_ROW and "η was at its floor" in message
+    assert 4 * IN_A_ROW <= len(objective.seen) <= 4 * IN_A_ROW + 4 and "η was at its floor" in message
     assert "outer.lr_lr (0.2) is too large" in message
 
 
