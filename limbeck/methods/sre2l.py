@@ -46,6 +46,7 @@ from limbeck.training.train import RETURNS, SMALLER
 from limbeck.views import ViewDraw, Views
 
 State = dict[str, Tensor]
+CLIPPED = 0.95  # of the numbers of a batch, from which on its images are no images
 OTHER_NORMS = ("instancenorm", "groupnorm", "nonorm")
 
 
@@ -148,9 +149,20 @@ class Recovery:
             said = f"sre2l: {IN_A_ROW} iterations of batch {number} in a row were not finite"
             warnings.warn(f"{said}; it goes on with {SMALLER**smaller:g} of sre2l.lr", stacklevel=2)
         state["lost"] = torch.tensor([in_a_row, lost, smaller])
-        if iteration + 1 == self.settings.iterations and 2 * lost > iteration + 1:
-            self._check_lost(number, iteration, lost, RETURNS)
+        if iteration + 1 == self.settings.iterations:
+            if 2 * lost > iteration + 1:
+                self._check_lost(number, iteration, lost, RETURNS)
+            self._say_clipped(state["images"][self._part(number)], number)
         return loss
+
+    def _say_clipped(self, x: Tensor, number: int) -> None:
+        """Warn of images that are nothing but black and white: steps so large that the clipping alone makes them."""
+        if isinstance(self.preprocessing, Whiten):
+            return
+        share = float(((x <= self._levels[0].to(x)) | (x >= self._levels[1].to(x))).double().mean())
+        if share > CLIPPED:
+            said = f"sre2l: {100 * share:.0f} % of the numbers of batch {number} are black or white"
+            warnings.warn(f"{said}; sre2l.lr ({self.settings.lr:g}) may be too large", stacklevel=2)
 
     def _check_lost(self, number: int, iteration: int, lost: int, smaller: int) -> None:
         """Raise `Failure` where smaller steps cannot help a batch, or have not."""
@@ -199,8 +211,14 @@ class Recovery:
         """The images nearest x whose pixels lie in [0, 1]; of whitened ones, those of the nearest such pixels."""
         if isinstance(self.preprocessing, Whiten):
             return self.preprocessing.forward(self.preprocessing.inverse(x).clamp(0, 1))
-        black, white = (self.preprocessing.forward(torch.full((1, self.shape[0], 1, 1), level).to(x)) for level in (0.0, 1.0))
+        black, white = (level.to(x) for level in self._levels)
         return x.clamp(black, white)
+
+    @cached_property
+    def _levels(self) -> tuple[Tensor, Tensor]:
+        """What black and white pixels are where the network sees them."""
+        black, white = (self.preprocessing.forward(torch.full((1, self.shape[0], 1, 1), level)) for level in (0.0, 1.0))
+        return black, white
 
     def _fresh(self, x: Tensor) -> State:
         return dict(zip(("mean", "square", "steps"), self._adam.state(x.reshape(-1)), strict=True))

@@ -123,7 +123,7 @@ class RunResult(Record):
     def table(self) -> Page:
         """What the command prints; a notebook shows it as a table."""
         parts: list[str | Grid] = [*self.evaluation.parts]
-        parts += [wrapped(f"warning: {one}") for one in self._warnings]
+        parts += [wrapped(f"warning: {one}") for one in self.warnings]
         if self.best_iteration == 0:
             parts.append(wrapped(f"warning: {NO_GAIN}"))
         if self.seconds:
@@ -132,8 +132,8 @@ class RunResult(Record):
         return Page((*parts, *([paths_text(self.paths)] if self.paths else [])))
 
     @property
-    def _warnings(self) -> Iterator[str]:
-        """What speaks against the way that the loop took."""
+    def warnings(self) -> Iterator[str]:
+        """What speaks against the way that the loop took, a sentence each."""
         if self.skipped_share:
             why = told(self.skipped) if self.skipped else NO_CHANGE
             yield f"{percent(self.skipped_share)} of the iterations changed nothing: {why}"

@@ -274,3 +274,13 @@ def test_a_recovery_that_smaller_steps_do_not_help_fails() -> None:
         warnings.simplefilter("ignore")
         job = recovery(Patchy(range(1, 10_000)), iterations=1000)
         job.run(job.start())
+
+
+@pytest.mark.parametrize(("lr", "said"), [(1e9, True), (0.25, False)])
+def test_a_recovery_that_is_nothing_but_black_and_white_is_said(lr: float, said: bool) -> None:
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        job = recovery(Patchy([]), lr=lr)
+        job.run(job.start())
+    expected = ["sre2l: 100 % of the numbers of batch 0 are black or white; sre2l.lr (1e+09) may be too large"]
+    assert [str(one.message) for one in heard if "sre2l" in str(one.message)] == (expected if said else [])
