@@ -148,11 +148,11 @@ class OuterLoop:
         update, weighted, d_images = self.gradients(state)
         if self._compares(iteration) and iteration % COMPARE_EVERY == 0:
             metrics.append(kind="comparison", iteration=iteration, **_comparison(weighted, update.plain))
-        cause, now = self._cause(state, update, d_images), state.sizes
+        cause = self._cause(state, update, d_images)
         if not cause:
             self.apply(state, update, d_images)
-            now = state.sizes
-            cause = GREW.get(absurd(state.health.sizes, now), "")
+        now = state.sizes
+        cause = cause or GREW.get(absurd(state.health.sizes, now), "")
         state.health, skipped = self._judged(state, update, cause), bool(cause)
         if cause in GREW.values() or state.health.too_many:
             self._return(state, cause if cause in GREW.values() else state.health.cause, now, metrics)
