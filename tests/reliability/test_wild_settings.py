@@ -78,7 +78,7 @@ def iterations(folder: Path) -> list[Mapping[str, Any]]:
         ({"outer__syn_lr_init": "1e6"}, 20, r"outer.syn_lr_init \(1e\+06\) is too large"),
         ({"outer__syn_lr_init": "1e30"}, 20, r"outer.syn_lr_init \(1e\+30\) is too large"),
         ({"outer__max_match_loss": "1e-3"}, 20, r"outer.max_match_loss \(0.001\) is too small: the least loss was [01]\."),
-        ({"method": "dsa", "real__network_lr": "1e25"}, 39, r"real.network_lr \(1e\+25\) is too large"),
+        ({"method": "dsa", "real__network_lr": "1e25"}, 40, r"real.network_lr \(1e\+25\) is too large"),
         ({"method": "dm", "outer__lr_img": "1e12"}, 3, r"outer.lr_img \(1e\+12\) is too large"),
     ],
 )
@@ -97,7 +97,7 @@ def test_an_expert_that_is_not_finite_is_named(tmp_path: Path) -> None:
     with pytest.raises(Failure, match=r"expert 1 in '.*store' holds numbers that are not finite, and is to be trained anew"):
         distill(made, tmp_path / "run")
     rows = iterations(tmp_path / "run")
-    assert len(rows) <= 100 and all(row["skipped"] == (row["expert"] == 1) for row in rows)
+    assert len(rows) <= 150 and all(row["skipped"] == (row["expert"] == 1) for row in rows)
 
 
 def spoil(folder: Path) -> None:
