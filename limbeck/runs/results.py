@@ -123,6 +123,9 @@ class RunResult(Record):
     def table(self) -> Page:
         """What the command prints; a notebook shows it as a table."""
         parts: list[str | Grid] = [*self.evaluation.parts]
+        if self.skipped_share:
+            why = told(self.skipped) if self.skipped else NO_CHANGE
+            parts.append(wrapped(f"warning: {percent(self.skipped_share)} of the iterations changed nothing: {why}"))
         parts += [wrapped(f"warning: {one}") for one in self.warnings]
         if self.best_iteration == 0:
             parts.append(wrapped(f"warning: {NO_GAIN}"))
@@ -134,9 +137,6 @@ class RunResult(Record):
     @property
     def warnings(self) -> Iterator[str]:
         """What speaks against the way that the loop took, a sentence each."""
-        if self.skipped_share:
-            why = told(self.skipped) if self.skipped else NO_CHANGE
-            yield f"{percent(self.skipped_share)} of the iterations changed nothing: {why}"
         if self.returns:
             ways = "; ".join(f"from iteration {one.iteration} to {one.to}, {one.why}" for one in self.returns)
             yield f"the loop went back and on with {self.returns[-1].step:g} of its step sizes in the end: {ways}"

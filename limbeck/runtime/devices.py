@@ -191,5 +191,5 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
-        "determinism": statement(device),
+        "determinism": statement(device).to_dict(),
     }

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from limbeck import views
 from limbeck.augmentation import Augmentation
 from limbeck.networks.flat import FlatNetwork
+from limbeck.runtime.devices import all_true, has_values
 from limbeck.runtime.random import Key, generator
 from limbeck.training.gradient import Gradient, Loss
 from limbeck.training.images import Images
@@ -159,7 +160,7 @@ def _train(
         held = tuple(part.clone() for part in (theta, *state)) if how.returns else ()
         _epoch(theta, state, members, how, seed, gradient, epoch, factor)
         for number in range(1, how.returns + 1):
-            if bool((sound := theta.isfinite().all(-1)).all()):
+            if all_true(sound := theta.isfinite().all(-1)):
                 break
             wrong = [" ".join(map(str, member.key)) for member, good in zip(members, sound.view(-1), strict=True) if not good]
             again = f"which is begun again with {SMALLER**number:g} of the step size"
@@ -171,7 +172,7 @@ def _train(
             for part, kept in zip((theta, *state), done, strict=True):  # of networks in step, those that had not diverged
                 part.copy_(torch.where(sound[..., None], kept, part))
         after_epoch(epoch + 1, theta)
-        if not bool(theta.isfinite().all(-1).any()):
+        if all_true(~theta.isfinite().all(-1)) and has_values(theta.device):
             break
     return theta
 
