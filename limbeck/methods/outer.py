@@ -29,6 +29,7 @@ from limbeck.methods.health import (
     FILTERED,
     FLOOR,
     GREW,
+    IN_A_ROW,
     LOSS,
     OWN,
     WEIGHTED,
@@ -231,8 +232,8 @@ class OuterLoop:
         self.progress.say(f"warning: {why}: the loop {then}")
 
     def _check_enough(self, state: OuterState) -> None:
-        """Raise `Failure` for a loop most of whose iterations have changed nothing."""
-        if 2 * state.skipped > state.iteration and state.health.causes:
+        """Raise `Failure` for a loop most of whose iterations have changed nothing; of a few, that says little."""
+        if 2 * state.skipped > state.iteration >= IN_A_ROW and state.health.causes:
             why = f"{state.skipped} of {state.iteration} iterations changed nothing"
             raise self._failure(state, state.health.cause, why, state.sizes, state.skipped == state.iteration)
 

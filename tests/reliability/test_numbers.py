@@ -215,11 +215,13 @@ def test_a_filter_that_lets_nothing_through_is_named_with_what_it_would_take(tmp
 
 
 def test_a_short_loop_most_of_which_is_lost_fails_at_its_end(tmp_path: Path) -> None:
-    objective = Bowl(infinite("loss", lambda iteration: iteration in (0, 2, 3, 5)))
-    message = failure(lambda: loop(tmp_path, objective, iterations=6).run(X, LABELS, 0.01))
-    assert "4 of 6 iterations changed nothing" in message
-    half = loop(tmp_path / "half", Bowl(infinite("loss", lambda iteration: iteration % 2 == 0)), iterations=6)
-    assert half.run(X, LABELS, 0.01).skipped == 3
+    objective = Bowl(infinite("loss", lambda iteration: iteration % 3 > 0))
+    message = failure(lambda: loop(tmp_path, objective, iterations=40).run(X, LABELS, 0.01))
+    assert len(objective.seen) == 40 and "26 of 40 iterations changed nothing" in message
+    half = loop(tmp_path / "half", Bowl(infinite("loss", lambda iteration: iteration % 2 == 0)), iterations=40)
+    assert half.run(X, LABELS, 0.01).skipped == 20
+    few = loop(tmp_path / "few", Bowl(infinite("loss", lambda iteration: True)), iterations=IN_A_ROW - 1)
+    assert few.run(X, LABELS, 0.01).skipped == IN_A_ROW - 1  # of so few it is only said
 
 
 @pytest.mark.parametrize("name", ["images", "labels"])
