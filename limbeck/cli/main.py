@@ -16,6 +16,7 @@ from limbeck.cli.command import Command, Parser, listing
 from limbeck.cli.output import print_json, stdout_to_stderr
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.notices import gathered
+from limbeck.runtime.terminal import harmless_streams
 
 COMMANDS: dict[str, Command] = {
     "distill": distill.COMMAND,
@@ -39,6 +40,11 @@ def main(words: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without `±` shall not cost anybody the results
+    with harmless_streams():
+        return _status(words)
+
+
+def _status(words: list[str]) -> int:
     try:
         with gathered(lambda line: print(line, file=sys.stderr)):
             _run(words)
