@@ -174,7 +174,7 @@ def blamed(cause: str, health: Health, settings: OuterSettings, now: tuple[float
         cause: why iterations were lost.
         health: of the loop.
         settings: its keys.
-        now: the sizes of X, Y and η.
+        now: the sizes of X, Y and η, of which what has grown most is named first.
         hint: what the objective has to say about how it began; empty where that was sound.
         stuck: whether nothing has changed since the start.
     """
@@ -190,8 +190,10 @@ def blamed(cause: str, health: Health, settings: OuterSettings, now: tuple[float
         return "enhance.beta is too large"
     if stuck:
         return "step sizes have no part in it: the images, the experts or the network have"
-    named = [key for name, key in STEPS.items() if cause.startswith(f"{name} ")] or list(values)
-    keys = " or ".join(f"{key} ({values[key]:g})" for key in named if values[key] > 0) or "a step size"
-    times = ", ".join(f"{name} {found:.2g}" for name, found in growth(health.sizes, now).items())
+    grown = growth(health.sizes, now)
+    named = [name for name in STEPS if cause.startswith(f"{name} ")] or sorted(STEPS, key=lambda name: -grown[name])
+    steps = [(STEPS[name], values[STEPS[name]]) for name in named]
+    keys = " or ".join(f"{key} ({step:g})" for key, step in steps if step > 0) or "a step size"
+    times = ", ".join(f"{name} {found:.2g}" for name, found in grown.items())
     filtered = f", or outer.max_match_loss ({s.max_match_loss:g}) too small" if cause == FILTERED else ""
     return f"{keys} is too large{filtered} (sizes, as parts of those at the start: {times})"
