@@ -326,6 +326,21 @@ def test_a_block_of_an_expert_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
     assert any("no regular file" in problem for problem in verify(store, []))
 
 
+def test_nothing_is_removed_where_a_link_leads(tmp_path: Path) -> None:
+    from experts.walks import IDENTITY, walk
+
+    from limbeck.experts.maintain import prune
+    from limbeck.experts.store import TrajectoryStore, Want
+
+    for name in ("mine", "theirs"):
+        TrajectoryStore(tmp_path / name, IDENTITY).write(0, dict(enumerate(walk(0, 3))))
+    shutil.rmtree(tmp_path / "theirs" / "expert-0000")
+    (tmp_path / "theirs" / "expert-0000").symlink_to(tmp_path / "mine" / "expert-0000")
+    with pytest.raises(UsageError, match="expert-0000 of '.*' is a link"):
+        prune(TrajectoryStore(tmp_path / "theirs"), [Want(1, (0,), None, 1, "fp32")])
+    assert TrajectoryStore(tmp_path / "mine").held(0) == [0, 1, 2, 3]
+
+
 def test_other_files_that_are_pipes_are_refused(tmp_path: Path) -> None:
     from limbeck.experts.imported import load_lists
     from limbeck.methods.state import OuterState
