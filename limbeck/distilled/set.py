@@ -348,7 +348,7 @@ def _has_lone(value: Any) -> bool:
             left += one
             left += one.values()
         elif isinstance(one, list):
-            left += one
+            left += (item for item in one if not isinstance(item, float))
     return False
 
 
