@@ -30,6 +30,7 @@ from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.metrics import MetricsLog
 from limbeck.runtime.progress import NoProgress, Progress, Stage
+from limbeck.runtime.room import vanished
 
 LEAST_SYN_LR = 1e-6
 # A second walk back costs about 0.7 of an iteration: once in fifty is 1.4 % of the time.
@@ -120,6 +121,7 @@ class OuterLoop:
             state = OuterState.start(images, labels, syn_lr, self.objective.init())
         metrics = MetricsLog(self.folder / "metrics.jsonl")
         metrics.keep_until(state.iteration)
+        self._look_for_best(state, metrics)
         with self.progress.stage("distil", self.settings.iterations, state.iteration) as stage:
             while state.iteration < self.settings.iterations:
                 if state.iteration % self.settings.checkpoint_every == 0:
@@ -131,12 +133,25 @@ class OuterLoop:
             self._evaluate(state, metrics)
         return state
 
+    def _look_for_best(self, state: OuterState, metrics: MetricsLog) -> None:
+        """Where somebody has removed the best snapshot, to make room perhaps, the best of what follows takes its place."""
+        if state.best is None or self.snapshot(state.best.iteration).exists():
+            return
+        if state.best.accuracy is not None:
+            lost = f"{str(self.snapshot(state.best.iteration))!r}, the best set so far ({100 * state.best.accuracy:.1f} %), is gone"
+            self.progress.say(f"warning: {lost}; the best of what follows is taken")
+        state.best = None
+        if state.iteration % self.every and state.iteration < self.settings.iterations:  # else it is evaluated anyway
+            self._evaluate(state, metrics)
+
     def snapshot(self, iteration: int) -> Path:
         """The place of the snapshot of that iteration."""
         return self.folder / "snapshots" / f"iteration-{iteration:06d}.safetensors"
 
     def _save(self, state: OuterState) -> None:
         """Write the checkpoint, and leave of snapshots what is needed: it knows the best, so that no older one is gone back to."""
+        if state.iteration > 0 and not (self.folder / "metrics.jsonl").exists():
+            raise vanished(self.folder)  # to make it anew would hide that all else is lost
         state.save(self.checkpoint)
         needed = {self.snapshot(0), *([self.snapshot(state.best.iteration)] if state.best else [])}
         if 4 * state.images.numel() > LOOKED_AT:
@@ -148,7 +163,11 @@ class OuterLoop:
     def best(self, state: OuterState, start: SmallSet) -> SmallSet:
         """What has become of `start`: X, Y and η of the best evaluation."""
         assert state.best is not None, "a loop that has ended has been evaluated"
-        tensors, _ = read_tensors(self.snapshot(state.best.iteration), str(state.images.device))
+        path = self.snapshot(state.best.iteration)
+        try:
+            tensors, _ = read_tensors(path, str(state.images.device))
+        except FileNotFoundError as error:
+            raise vanished(path) from error
         return replace(start, images=tensors["X"], labels=tensors["Y"], syn_lr=tensors["syn_lr"].item())
 
     def _iterate(self, state: OuterState, metrics: MetricsLog, stage: Stage) -> None:

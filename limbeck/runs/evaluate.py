@@ -29,6 +29,7 @@ from limbeck.evaluation.view_labels import asks, check_storable
 from limbeck.networks.factory import Factory
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runs.measurements import FURTHER, Subject
+from limbeck.runs.needs import check_full
 from limbeck.runs.record import Measured, Rates, final_seeds, measure, networks_of, record
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
@@ -98,6 +99,7 @@ def evaluate(
     _say_notes(under, workspace.progress)
     for one in under:
         one.check_views(workspace)
+    check_full(workspace.evaluator_of(network) for network in flat)
     for network in flat:
         for one in under:
             one.evaluators[network.name] = one.evaluator(workspace, network)
