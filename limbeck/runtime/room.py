@@ -60,9 +60,10 @@ def told(error: OSError) -> str:
     if path is None:
         return f"{disk.why(error)}; make room"
     place = Path(os.fsdecode(path)).absolute()
+    shared = Path(os.environ.get("JOBLIB_TEMP_FOLDER") or "/dev/shm")
     ways = {
         cache_root().absolute(): "LIMBECK_CACHE=DIR names another place for what is kept",
-        Path(os.environ.get("JOBLIB_TEMP_FOLDER") or "/dev/shm"): "JOBLIB_TEMP_FOLDER=DIR names another place for what processes share",
+        shared: "JOBLIB_TEMP_FOLDER=DIR names another place for what processes share",
         Path(tempfile.gettempdir()): "TMPDIR=DIR names another place for passing files",
     }
     way = next((way for root, way in ways.items() if place.is_relative_to(root)), "")

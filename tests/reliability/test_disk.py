@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from limbeck.runs.workspace import Workspace
 from limbeck.runtime import disk as disks
 from limbeck.runtime import kept as keeping
 from limbeck.runtime.errors import DiskFailure, UsageError
+from limbeck.runtime.executor import side_by_side
 from limbeck.runtime.kept import Kept
 from limbeck.runtime.progress import NoProgress
 from limbeck.runtime.room import Need, check_place, check_room, told
@@ -297,6 +299,20 @@ def test_places_of_files_have_keys(cache: Path) -> None:
         "make it usable, or JOBLIB_TEMP_FOLDER=DIR names another place for what processes share"
     )
     assert told(FULL) == "the disk is full; make room"
+
+
+def total(array: np.ndarray) -> float:
+    time.sleep(0.3)  # so that this process does not do all of it
+    return float(array.sum())
+
+
+def test_arrays_that_processes_share_find_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = [np.ones(500_000) for _ in range(4)]
+    with disk(tmp_path / "small", "1m") as small:
+        monkeypatch.setenv("JOBLIB_TEMP_FOLDER", str(small))
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            list(side_by_side(total, arrays, 2))
+    assert told(caught.value).endswith("JOBLIB_TEMP_FOLDER=DIR names another place for what processes share")
 
 
 def test_a_place_is_tried_where_it_will_lie(tmp_path: Path) -> None:
