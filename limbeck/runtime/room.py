@@ -64,11 +64,18 @@ def told(error: OSError) -> str:
     ways = {
         cache_root().absolute(): "LIMBECK_CACHE=DIR names another place for what is kept",
         shared: "JOBLIB_TEMP_FOLDER=DIR names another place for what processes share",
-        Path(tempfile.gettempdir()): "TMPDIR=DIR names another place for passing files",
+        **dict.fromkeys(_passing(place), "TMPDIR=DIR names another place for passing files"),
     }
     way = next((way for root, way in ways.items() if place.is_relative_to(root)), "")
     room = "make room there" if error.errno in disk.FULL else "make it usable"
     return f"{disk.why(error)}: {os.fsdecode(path)!r} could not be written; {room}" + (f", or {way}" if way else "")
+
+
+def _passing(place: Path) -> list[Path]:
+    """The folder for passing files, where the place is one of those that we make there."""
+    folder = Path(tempfile.gettempdir())
+    own = place.is_relative_to(folder) and place != folder and place.relative_to(folder).parts[0].startswith(("tmp", "limbeck-"))
+    return [folder] if own or place == folder else []
 
 
 def vanished(folder: Path) -> DiskFailure:
