@@ -58,6 +58,7 @@ def test_all_is_said_and_nothing_is_wrong(cache: Path, capsys: pytest.CaptureFix
     assert "decoded images" in said
 
 
+@pytest.mark.slow
 def test_a_compiled_step_is_the_plain_one() -> None:
     if doctor.compiler() is None:
         pytest.skip("no C++ compiler is here")

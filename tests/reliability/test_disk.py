@@ -138,12 +138,13 @@ def test_places_on_one_disk_share_what_is_free(tmp_path: Path, monkeypatch: pyte
 
 
 def test_estimates_are_what_a_run_then_writes(tmp_path: Path, cache: Path) -> None:
-    settings = settings_of("scenes:easy", "mtt", {**TINY, "ipc": 20, "per_class": 40, "iterations": 20, "size": 32})
+    larger: dict[str, Any] = {"ipc": 10, "per_class": 14, "iterations": 4, "size": 32}
+    settings = settings_of("scenes:easy", "mtt", {**TINY, **larger})
     workspace, output = Workspace(settings, NoProgress()), tmp_path / "run"
     (results,) = needs.output_needs(workspace, output)
     (experts,) = needs.expert_needs(workspace)
     (full,) = needs.full_needs([workspace.evaluator()])
-    run(output, ipc=20, per_class=40, iterations=20, size=32)
+    run(output, **larger)
     written = lambda folder: sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())  # noqa: E731
     assert experts.size == pytest.approx(written(cache / "experts"), rel=0.2)
     assert full.size == pytest.approx(written(cache / "full"), rel=0.2)
