@@ -29,6 +29,7 @@ from limbeck.experts.files import NotHeld
 from limbeck.methods.outer import Snapshot
 from limbeck.runs import needs
 from limbeck.runs.api import settings_of
+from limbeck.runs.distill import train_experts
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime import disk as disks
 from limbeck.runtime import kept as keeping
@@ -56,6 +57,10 @@ def pictures(folder: Path, count: int = 40, side: int = 32) -> Path:
 
 def run(output: Path, **more: Any) -> limbeck.RunResult:
     return limbeck.distill("scenes:easy", "mtt", output=output, **{**TINY, **more})
+
+
+def data() -> limbeck.ImageSet:
+    return limbeck.load_data("scenes:easy", size=16, per_class=12)
 
 
 def refused(call: Callable[[], object], error: type[Exception] = UsageError) -> str:
@@ -125,6 +130,15 @@ def test_what_a_run_will_write_is_compared_with_what_is_free(tmp_path: Path, cac
         assert message.endswith("make room, or name another place by output=DIR")
         assert list(small.iterdir()) == []  # nothing is written, and nothing was trained
         assert not (cache / "experts").exists()
+
+
+def test_a_store_of_experts_names_its_own_key(tmp_path: Path) -> None:
+    with disk(tmp_path / "small", "16k") as small:
+        given = {**TINY, "min_start_epoch": 0, "experts.store": str(small / "store")}
+        message = refused(lambda: train_experts(settings_of("scenes:easy", "mtt", given)))
+        assert message.startswith("experts.store: at least ")
+        assert message.endswith("make room, or name another place by experts.store=DIR")
+        assert list(small.iterdir()) == []
 
 
 def test_places_on_one_disk_share_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +212,8 @@ def test_a_complete_cache_need_not_be_written_to(tmp_path: Path, whole: Path, mo
         said = f"LIMBECK_CACHE: nothing can be kept in {str(place)!r}, which LIMBECK_CACHE names: the file system is read-only"
         assert message == f"{said}; LIMBECK_CACHE=DIR names a place where files can be written"
         assert refused(lambda: run(tmp_path / "other", full_epochs=2)) == message
+        again = {key: TINY[key] for key in ("epochs", "random_lr", "seeds")}
+        assert refused(lambda: limbeck.evaluate(tmp_path / "run" / "distilled", data(), full_epochs=3, **again)) == message
         assert not (tmp_path / "other").exists()
         assert refused(lambda: run(place / "run")).startswith(
             f"output: {str(place / 'run')!r} cannot be written: the file system is"
