@@ -17,6 +17,7 @@ from limbeck.cli.output import print_json, stdout_to_stderr
 from limbeck.runtime.disk import of_disk
 from limbeck.runtime.errors import DiskFailure, Failure, UsageError
 from limbeck.runtime.notices import gathered
+from limbeck.runtime.terminal import harmless_streams
 
 COMMANDS: dict[str, Command] = {
     "distill": distill.COMMAND,
@@ -41,6 +42,11 @@ def main(words: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without `±` shall not cost anybody the results
+    with harmless_streams():
+        return _status(words)
+
+
+def _status(words: list[str]) -> int:
     try:
         with gathered(lambda line: print(line, file=sys.stderr)):
             status = _run(words)
