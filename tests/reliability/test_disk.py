@@ -133,7 +133,7 @@ def test_what_a_run_will_write_is_compared_with_what_is_free(tmp_path: Path, cac
 
 
 def test_a_store_of_experts_names_its_own_key(tmp_path: Path) -> None:
-    with disk(tmp_path / "small", "16k") as small:
+    with disk(tmp_path / "small", "8k") as small:
         given = {**TINY, "min_start_epoch": 0, "experts.store": str(small / "store")}
         message = refused(lambda: train_experts(settings_of("scenes:easy", "mtt", given)))
         assert message.startswith("experts.store: at least ")
