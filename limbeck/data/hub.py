@@ -247,9 +247,9 @@ def _classes(values: Sequence[Label | None], names: tuple[str, ...] | None, sett
     else:
         own = np.array([value for value in values if value is not None], dtype=np.int64)
         if own.min(initial=0) < 0 or own.max(initial=0) >= len(names):
-            raise UsageError(
-                f"data.source: {settings.source!r} has labels from {own.min()} to {own.max()} for {len(names)} classes"
-            )
+            row = next(row for row, value in enumerate(values) if value is not None and not 0 <= int(value) < len(names))
+            span = f"from {own.min()} to {own.max()} for {len(names)} classes"
+            raise UsageError(f"data.source: {settings.source!r} has labels {span}; that of row {row} is {values[row]}")
     classes = Classes(names)
     chosen = classes.choose(settings.classes, settings.source)
     return classes.take(chosen), _places(values, chosen)

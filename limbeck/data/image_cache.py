@@ -145,7 +145,7 @@ def identity(path: Path) -> tuple[Any, ...]:
     """Path, size in bytes and time of change of a file; the path alone where there is none."""
     try:
         state = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # or none can be called so
         return (str(path),)
     return str(path), state.st_size, state.st_mtime_ns
 

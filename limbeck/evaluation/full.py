@@ -29,7 +29,7 @@ from limbeck.training.images import Chosen, Counted, Images, prepare_split, samp
 from limbeck.training.optimisers import Sgd
 from limbeck.training.rates import DropAtHalf
 from limbeck.training.targets import Labels
-from limbeck.training.train import Training
+from limbeck.training.train import RETURNS, SMALLER, Training
 
 FORMAT = 2  # raised when a change of the trainer makes cached networks untrue
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
@@ -144,7 +144,10 @@ class FullData:
         with progress.stage("full data", settings.full_seeds * epochs, count * epochs) as stage:
             for outcome in self.trials.run(trials, [test, Chosen(images, some)], stage.advance):
                 if not bool(outcome.theta.isfinite().all()):
-                    raise Failure(f"a network on the full data diverged; eval.full_lr ({settings.full_lr}) is too large")
+                    raise Failure(
+                        f"a network on the full data diverged, with a {round(1 / SMALLER**RETURNS)}th of the step size too; "
+                        f"eval.full_lr ({settings.full_lr}) is too large"
+                    )
                 held = _with(held, outcome, accuracy(outcome.logits[1], classes))
                 yield held
 
@@ -162,6 +165,7 @@ class FullData:
             batch_size=settings.full_batch_size,
             augment=self.augment,
             rate=DropAtHalf(),
+            returns=RETURNS,
         )
 
 

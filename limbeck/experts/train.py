@@ -39,7 +39,7 @@ from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.records import Record
 from limbeck.training.compute import Compile, Compute
 from limbeck.training.images import prepare_split
-from limbeck.training.train import Training
+from limbeck.training.train import RETURNS, Training
 
 PATIENCE = 1.0  # seconds between two looks at experts that others train
 
@@ -273,6 +273,7 @@ def material_of(task: ExpertTask) -> ExpertSetup:
             batch_size=settings.batch_size,
             augment=task.augmentation,
             rate=rate_of(settings),
+            returns=RETURNS,
         ),
         seed=task.seed,
     )

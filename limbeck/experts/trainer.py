@@ -25,7 +25,7 @@ from limbeck.training.images import Images, sample
 from limbeck.training.optimisers import Gsam, Optimiser, Sgd
 from limbeck.training.rates import Constant, Cosine, DropAtHalf, Rate, Steps
 from limbeck.training.targets import Labels
-from limbeck.training.train import Member, Pool, Training, accuracy, train, train_together
+from limbeck.training.train import RETURNS, SMALLER, Member, Pool, Training, accuracy, train, train_together
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ class ExpertSetup:
             Failure: when the expert has diverged.
         """
         if not math.isfinite(theta.sum().item()):
-            cause = f"experts.expert_lr ({self.settings.expert_lr}) is too large"
-            raise Failure(f"expert {job.expert} diverged in epoch {epoch}; {cause}")
+            tried, rate = f"with a {round(1 / SMALLER**RETURNS)}th of the step size too", self.settings.expert_lr
+            raise Failure(f"expert {job.expert} diverged in epoch {epoch}, {tried}; experts.expert_lr ({rate}) is too large")
         reached = None
         if self.held_out is not None:
             module = self.network.with_parameters(theta, lambda: sample(self.images))

@@ -28,9 +28,9 @@ from limbeck.matching.criteria import Criterion
 from limbeck.matching.distances import Distance
 from limbeck.matching.schedules import Schedule
 from limbeck.methods.method import Method
-from limbeck.methods.outer import Callback
 from limbeck.methods.presets import PARTS
 from limbeck.methods.registry import METHODS
+from limbeck.methods.snapshot import Callback
 from limbeck.networks.factory import Factory
 from limbeck.runs import distill as running
 from limbeck.runs.evaluate import EvaluationOptions

@@ -35,6 +35,7 @@ from limbeck.runs.record import Measured, Rates, final_seeds, measure, networks_
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.checked import shown
+from limbeck.runtime.determinism import repeating
 from limbeck.runtime.disk import why
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.fingerprint import plain
@@ -90,9 +91,20 @@ def evaluate(
     Raises:
         UsageError: when a set cannot be read or does not fit the data.
     """
+    with repeating(settings.engine.deterministic):
+        return _evaluate(sets, settings, networks, options, progress or NoProgress())
+
+
+def _evaluate(
+    sets: Entry | Sequence[Entry],
+    settings: DistillSettings,
+    networks: Sequence[str | nn.Module | Factory],
+    options: EvaluationOptions,
+    progress: Progress,
+) -> Evaluation:
     began = time.perf_counter()
     entries = [sets] if isinstance(sets, (str, Path, DistilledSet, SmallSet)) else list(sets)
-    workspace = Workspace(settings, progress or NoProgress())
+    workspace = Workspace(settings, progress)
     flat = [workspace.network_of(network) for network in networks or networks_of(settings)]
     called = [network.name for network in flat]  # results are found by name
     for number, (network, given) in enumerate(zip(flat, networks, strict=False)):

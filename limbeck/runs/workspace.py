@@ -39,7 +39,7 @@ from limbeck.networks.names import same_network
 from limbeck.runs import build
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.devices import resolve_device
-from limbeck.runtime.errors import require
+from limbeck.runtime.errors import Failure, require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.plugins import blamed, is_foreign
 from limbeck.runtime.progress import Progress
@@ -229,6 +229,8 @@ class Workspace:
             evaluator = self.evaluator()
             return evaluator.full_data.teacher(lambda: evaluator.images_of("test"), self.progress)
         theta = self.experts.read(0, self.settings.experts.train_epochs, self.device)
+        if not bool(theta.isfinite().all()):
+            raise Failure(f"expert 0 in {str(self.experts.path)!r} holds numbers that are not finite, and maps are made of it")
         images = LazyImages(self.data.train, self.preprocessing, self.device)
         return self.network.with_parameters(theta, lambda: sample(images))
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from limbeck.runtime.cgroup import memory_left
+from limbeck.runtime.determinism import statement
 from limbeck.runtime.errors import require
 
 # What convolutions in bf16 take of the time of single precision, measured: on AVX2, and on an Intel Xeon with AVX-512's
@@ -192,4 +193,5 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
+        "determinism": statement(device).to_dict(),
     }
