@@ -5,9 +5,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.bounded import json_of, read_text
+from limbeck.runtime.disk import naming
+from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.files import write_text
 from limbeck.runtime.fingerprint import plain
+from limbeck.runtime.room import vanished
 
 
 class MetricsLog:
@@ -20,8 +23,11 @@ class MetricsLog:
     def append(self, **values: Any) -> None:
         """Write one line; numbers that are not finite become null, because JSON has no word for them."""
         line = json.dumps({key: _finite(plain(value)) for key, value in values.items()})
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        try:
+            with naming(self.path), self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except FileNotFoundError as error:
+            raise vanished(self.path.parent) from error
 
     def keep_until(self, iteration: int) -> None:
         """Keep the lines whose `iteration` is below the given one; a half-written last line goes too."""
@@ -38,14 +44,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"output: {str(path)!r} is broken (it is not UTF-8 text); delete it, and the run goes on") from error
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else one_line(error)
+        raise UsageError(f"output: {str(path)!r} is broken ({reason}); delete it, and the run goes on") from error
     rows = []
     for line in text.splitlines():
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
+            row = json_of(line)
+        except ValueError:
             break
         if not isinstance(row, dict):
             break
