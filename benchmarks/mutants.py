@@ -14,8 +14,8 @@ Here pytest collects once; every mutant is a fork that exchanges the code of one
 the changed statement, the fastest first, until one fails. What a test runs in another process it runs unchanged. A mutant is killed
 by a failing test, by a crash, or by ten times the processor time that its tests take without it.
 
-Of every file a sample is drawn, by a hash of the seed and the mutant, so that a larger sample holds a smaller one. A mutant is known
-by the text of its function: results stay valid, and draws the same, for functions that have not changed.
+Of every area a sample is drawn, by a hash of the seed and the mutant, so that a larger sample holds a smaller one. A mutant is
+known by the text of its function: results stay valid, and draws the same, for functions that have not changed.
 """
 
 import argparse
@@ -29,30 +29,42 @@ import resource
 import signal
 import sys
 import time
+import traceback
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "mutants"
-# Of what belongs to the outer loop: the loop, its state, what gives it gradients and weights.
-OUTER = ("outer", "state", "objective", "enhance", "trajectory", "subsets")
+REASONS = RESULTS / "reasons.json"
+# What belongs to the outer loop: the loop, its state, what it does about divergence, what gives it gradients and weights.
+OUTER = ("outer", "state", "health", "snapshot", "objective", "enhance", "trajectory", "subsets")
 AREAS: dict[str, tuple[list[Path], list[str]]] = {
     "matching": (sorted((ROOT / "limbeck/matching").glob("*.py")), ["tests/matching"]),
     "saliency": (sorted((ROOT / "limbeck/saliency").glob("*.py")), ["tests/saliency"]),
     "outer": (
         [ROOT / f"limbeck/methods/{name}.py" for name in OUTER],
-        ["tests/methods/test_outer.py", "tests/methods/test_methods.py", "tests/methods/test_contract.py"],
+        [
+            "tests/methods/test_outer.py",
+            "tests/methods/test_methods.py",
+            "tests/methods/test_contract.py",
+            "tests/reliability/test_diverging.py",
+            "tests/reliability/test_numbers.py",
+        ],
     ),
     "distilled": (sorted((ROOT / "limbeck/distilled").glob("*.py")), ["tests/distilled"]),
 }
 # Tests of several rooms that every area may be noticed by.
 SHARED = ["tests/reliability/values"]
 MESSAGES = ("require", "UsageError", "Failure", "note", "warn")
-# Tests of one mutant take no longer than this without it, at first; those that survive are run against all.
-FIRST_SECONDS = 20.0
+# Tests of one mutant take no more of the processor than this without it, at first; those that survive are run against all.
+FIRST_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -83,8 +95,14 @@ class Mutant:
         return self.function.rpartition(".")[2]
 
 
-def sample(path: Path, count: int, seed: int) -> tuple[list[Mutant], int]:
-    """`count` of the file's mutants, drawn by the seed and their text, and how many it has in all."""
+def sample(area: str, count: int, seed: int) -> tuple[list[Mutant], int]:
+    """`count` of the area's mutants, drawn by the seed and their text, and how many it has in all."""
+    found = sorted((one for path in AREAS[area][0] for one in mutants_of(path, seed)), key=lambda one: one[0])
+    return [make() for _, make in found[:count]], len(found)
+
+
+def mutants_of(path: Path, seed: int) -> list[tuple[str, Callable[[], Mutant]]]:
+    """The file's mutants: by what each is drawn, and what makes it."""
     import libcst as cst
     from libcst.metadata import MetadataWrapper, PositionProvider
     from mutmut.mutation.mutators import mutation_operators
@@ -123,21 +141,17 @@ def sample(path: Path, count: int, seed: int) -> tuple[list[Mutant], int]:
     visitor = Visitor()
     module.visit(visitor)
 
-    def order(one: tuple[int, tuple[list[cst.CSTNode], cst.CSTNode, cst.CSTNode]]) -> str:
-        return hashlib.sha256(f"{seed} {path.name} {number_within[one[0]]}".encode()).hexdigest()
-
     # What a mutant is drawn by: its function's text and its number there, so that other functions' changes draw no others.
     texts: dict[cst.CSTNode, str] = {}
     counts: dict[str, int] = defaultdict(int)
-    number_within = []
+    orders = []
     for stack, _, _ in visitor.found:
         function = next(one for one in stack if isinstance(one, cst.FunctionDef))
         text = texts.setdefault(function, module.code_for_node(function))
-        number_within.append(f"{text} {counts[text]}")
+        orders.append(hashlib.sha256(f"{seed} {path.name} {text} {counts[text]}".encode()).hexdigest())
         counts[text] += 1
-    drawn = [found for _, found in sorted(enumerate(visitor.found), key=order)[:count]]
-    mutants = []
-    for stack, node, other in drawn:
+
+    def make(stack: list[cst.CSTNode], node: cst.CSTNode, other: cst.CSTNode) -> Mutant:
         outermost = next(i for i, one in enumerate(stack) if isinstance(one, cst.FunctionDef))
         function = stack[outermost]
         assert isinstance(function, cst.FunctionDef)
@@ -153,8 +167,9 @@ def sample(path: Path, count: int, seed: int) -> tuple[list[Mutant], int]:
         start, end = places[statement].start.line, places[statement].end.line
         key = hashlib.sha256(f"{path.name} {texts[function]} {start - first} {diff}".encode()).hexdigest()[:16]
         name = ".".join([*owners, function.name.value])
-        mutants.append(Mutant(path.relative_to(ROOT).as_posix(), name, first, (start, end), diff, key, changed))
-    return mutants, len(visitor.found)
+        return Mutant(path.relative_to(ROOT).as_posix(), name, first, (start, end), diff, key, changed)
+
+    return [(order, partial(make, *found)) for order, found in zip(orders, visitor.found, strict=True)]
 
 
 def code_of(code: CodeType, name: str, first: int) -> CodeType | None:
@@ -169,18 +184,27 @@ def code_of(code: CodeType, name: str, first: int) -> CodeType | None:
     return None
 
 
-def exchange(mutant: Mutant) -> bool:
+Place = tuple[str, str, int]
+
+
+def functions() -> dict[Place, list[FunctionType]]:
+    """All functions of the package that there are, by file, name and first line."""
+    found = defaultdict(list)
+    for one in gc.get_objects():
+        if type(one) is FunctionType and one.__code__.co_filename.startswith(str(ROOT / "limbeck")):
+            code = one.__code__
+            found[code.co_filename, code.co_name, code.co_firstlineno].append(one)
+    return found
+
+
+def exchange(mutant: Mutant, known: dict[Place, list[FunctionType]]) -> bool:
     """Give all functions that have the mutated code the mutant's; whether there is one."""
     path = str(ROOT / mutant.path)
-    new = code_of(compile(mutant.source, path, "exec", dont_inherit=True), mutant.name, mutant.first)
-    found = False
-    for function in gc.get_objects():
-        if type(function) is FunctionType:
-            old = function.__code__
-            if (old.co_filename, old.co_name, old.co_firstlineno) == (path, mutant.name, mutant.first):
-                function.__code__ = new
-                found = True
-    return found
+    code = code_of(compile(mutant.source, path, "exec", dont_inherit=True), mutant.name, mutant.first)
+    there = known[path, mutant.name, mutant.first]
+    for function in there:
+        function.__code__ = code
+    return bool(there)
 
 
 class Loop:
@@ -201,12 +225,22 @@ class Loop:
         self.coverage: Any = None
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        self.seconds[report.nodeid] += report.duration
         if report.failed:
             self.failed.add(report.nodeid)
             if self.channel is not None:
                 os.write(self.channel, report.nodeid.encode()[:4000])
                 os._exit(1)
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            print(f"{report.nodeid} cannot be collected:\n{report.longreprtext}", flush=True)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: Any) -> Any:
+        began = time.process_time()  # others may use the machine
+        done = yield
+        self.seconds[item.nodeid] = time.process_time() - began
+        return done
 
     def pytest_runtest_setup(self, item: Any) -> None:
         if self.coverage is not None:
@@ -220,6 +254,8 @@ class Loop:
         covering, seconds, failed = self._baseline(session.items)
         if failed:
             print(f"left out, as they fail without a change: {sorted(failed)}", flush=True)
+        known = functions()
+        gc.freeze()  # so that no fork copies what only the collector touches
         items = sorted(
             (item for item in session.items if item.nodeid not in failed), key=lambda item: seconds.get(item.nodeid, 0.0)
         )
@@ -236,7 +272,7 @@ class Loop:
             chosen = some + far
             began = time.perf_counter()
             limit = 20 + 10 * sum(seconds[item.nodeid] for item in chosen)
-            status, killer = self._try(mutant, chosen, limit)
+            status, killer = self._try(mutant, known, chosen, limit)
             result = {
                 "area": self.area,
                 "path": mutant.path,
@@ -274,6 +310,8 @@ class Loop:
                     name = Path(path).relative_to(ROOT).as_posix()
                     lines += [[name, line, [c for c in found if c]] for line, found in data.contexts_by_lineno(path).items()]
                 kept.write_text(json.dumps([lines, self.seconds, sorted(self.failed)]))
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(0)
         os.waitpid(pid, 0)
@@ -282,7 +320,7 @@ class Loop:
         print(f"{self.area}: {len(seconds)} tests take {sum(seconds.values()):.0f} s", flush=True)
         return {(name, line): found for name, line, found in lines}, seconds, set(failed)
 
-    def _try(self, mutant: Mutant, items: list[Any], limit: float) -> tuple[str, str]:
+    def _try(self, mutant: Mutant, known: dict[Place, list[FunctionType]], items: list[Any], limit: float) -> tuple[str, str]:
         """What becomes of the mutant: killed, survived, timeout, or invalid, where there is nothing to run; and by which test."""
         reader, writer = os.pipe()
         pid = os.fork()
@@ -296,7 +334,7 @@ class Loop:
                 room = 4096 * int(Path("/proc/self/statm").read_text().split()[0]) + 6 * 2**30
                 resource.setrlimit(resource.RLIMIT_AS, (room, room))
                 signal.alarm(int(20 * limit))
-                if exchange(mutant):
+                if exchange(mutant, known):
                     self.channel = writer
                     run(items)
                     status = 0
@@ -319,7 +357,7 @@ class Loop:
 
 def run(items: list[Any]) -> None:
     """Those tests, in that order."""
-    for item, following in zip(items, [*items[1:], None], strict=True):
+    for item, following in zip(items, [*items[1:], None], strict=False):
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
 
 
@@ -331,24 +369,22 @@ def read(results: Path) -> dict[str, dict[str, Any]]:
 
 def work(areas: list[str], count: int, seed: int, again: bool, scratch: Path) -> None:
     """Try what has no result yet (or has survived), an area in a process."""
-    import pytest
     from hypothesis import settings
 
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    for folder in (RESULTS, scratch):
+        folder.mkdir(parents=True, exist_ok=True)
     settings.register_profile("mutants", derandomize=True, database=None)
     settings.load_profile("mutants")
     for area in areas:
         results = RESULTS / f"{area}.jsonl"
-        known, chosen = read(results), []
-        for path in AREAS[area][0]:
-            drawn, _ = sample(path, count, seed)
-            chosen += [one for one in drawn if (known[one.key]["status"] == "survived" if one.key in known else not again)]
+        known, (drawn, _) = read(results), sample(area, count, seed)
+        chosen = [one for one in drawn if (known[one.key]["status"] == "survived" if one.key in known else not again)]
         if not chosen:
             continue
         pid = os.fork()
         if pid == 0:
             tests = [*AREAS[area][1], *(one for one in SHARED if (ROOT / one).exists())]
-            quiet = ["-q", "-s", "-p", "no:cacheprovider", "-p", "no:terminal", f"--basetemp={scratch / area}"]
+            quiet = ["-s", "-p", "no:cacheprovider", "-p", "no:terminal", f"--basetemp={scratch / area}"]
             sys.exit(pytest.main([*tests, *quiet], plugins=[Loop(area, chosen, results, everything=again)]))
         os.waitpid(pid, 0)
 
@@ -359,11 +395,8 @@ def table(seed: int, count: int) -> None:
 
     print("| area | mutants | tried | killed | share | 95 % |")
     print("|---|---|---|---|---|---|")
-    for area, (paths, _) in AREAS.items():
-        known, drawn, total = read(RESULTS / f"{area}.jsonl"), [], 0
-        for path in paths:
-            some, every = sample(path, count, seed)
-            drawn, total = drawn + some, total + every
+    for area in AREAS:
+        known, (drawn, total) = read(RESULTS / f"{area}.jsonl"), sample(area, count, seed)
         tried = [known[one.key] for one in drawn if one.key in known and known[one.key]["status"] != "invalid"]
         if tried:
             killed = sum(one["status"] != "survived" for one in tried)
@@ -371,20 +404,34 @@ def table(seed: int, count: int) -> None:
             print(f"| {area} | {total} | {len(tried)} | {killed} | {killed / len(tried):.1%} | {low:.1%} – {high:.1%} |")
 
 
+def survivors(seed: int, count: int) -> None:
+    """What no test has noticed, with the reason where one is known."""
+    reasons = json.loads(REASONS.read_text()) if REASONS.exists() else {}
+    for area in AREAS:
+        known = read(RESULTS / f"{area}.jsonl")
+        for one in sample(area, count, seed)[0]:
+            if one.key in known and known[one.key]["status"] == "survived":
+                reason = reasons.get(one.key, "NO REASON")
+                print(f"{one.path}:{one.lines[0]} {one.function} {one.key}: {reason}\n{one.diff}\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "table", "survivors"))
     parser.add_argument("--areas", nargs="+", choices=AREAS, default=list(AREAS))
-    parser.add_argument("--sample", type=int, default=60, help="mutants of every file")
+    parser.add_argument("--sample", type=int, default=200, help="mutants of every area")
     parser.add_argument("--seed", type=int, default=17)
     parser.add_argument("--again", action="store_true", help="only those that have survived, against all tests of the area")
     parser.add_argument("--scratch", type=Path, default=ROOT / "runs" / "mutants")
     chosen = parser.parse_args()
     os.chdir(ROOT)
+    sys.path[0] = os.environ["PYTHONPATH"] = str(ROOT)  # this copy, in processes of the tests too
     if chosen.what == "run":
         work(chosen.areas, chosen.sample, chosen.seed, chosen.again, chosen.scratch)
     elif chosen.what == "table":
         table(chosen.seed, chosen.sample)
+    else:
+        survivors(chosen.seed, chosen.sample)
 
 
 if __name__ == "__main__":
