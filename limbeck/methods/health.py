@@ -4,7 +4,7 @@ An iteration is lost that changes nothing, because its loss or a gradient is not
 and one after which η lies at its floor, where students do not move. A filter is there to lose some. Too many are
 
     20 in a row           of a loop that loses every fourth by chance, one iteration in 10¹² ends such a row
-    51 of the last 100    of the same loop, one stretch of a hundred in 10⁸; one that loses more than half is always found,
+    51 of the last 100    of the same loop, one stretch of a hundred in 5 · 10⁷; one that loses more than half is always found,
                           at the latest at its end, where it has 20 iterations or more
 
 and one alone is too many that takes X, Y or η to what is not finite, or to a hundred times its size at the start: that undoes
