@@ -71,6 +71,7 @@ class Command:
         show: prints the same for people.
         resume: what to add to an interrupted command line in order to go on; None when it starts anew anyway.
         actions: commands of its own, by the word behind its name: `limbeck experts show`.
+        status: the exit status of what was found.
     """
 
     help: str
@@ -79,6 +80,7 @@ class Command:
     show: Callable[[Any], None]
     resume: tuple[str, ...] | None = None
     actions: Mapping[str, "Command"] = field(default_factory=dict)
+    status: Callable[[Any], int] = lambda found: 0
 
 
 def listing(commands: Mapping[str, Command]) -> str:

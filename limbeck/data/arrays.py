@@ -17,7 +17,7 @@ from limbeck.data.classes import Classes, relabelled
 from limbeck.data.levels import ROUNDING, Levels, found_levels, say, shares, span_of, told, wanted_levels
 from limbeck.data.resize import resized_array, wanted_sides
 from limbeck.data.settings import DataSettings
-from limbeck.data.split import Split, divide, tested, whole
+from limbeck.data.split import Split, divide, room_for, tested, whole
 from limbeck.runtime.checked import unwritable
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.progress import NoProgress, Progress
@@ -299,7 +299,7 @@ def _resized(images: Mapping[str, np.ndarray], settings: DataSettings, progress:
         raise UsageError(f"data.size: None does not bring images of several sizes together ({sizes}); give [height, width]")
     if sides is None or shapes == {sides}:
         return images
-    made = {part: np.empty((*array.shape[:2], *sides), dtype=np.uint8) for part, array in images.items()}
+    made = {part: room_for(len(array), (array.shape[1], *sides), settings.source) for part, array in images.items()}
     with progress.stage("resizing", sum(map(len, images.values()))) as stage:
         for part, array in images.items():
             for row, image in enumerate(array):

@@ -88,22 +88,28 @@ class FullData:
         Raises:
             Failure: when a network diverges.
         """
-        wanted = self.settings.full_seeds
-        more = lambda held: self._more(held, test(), progress or NoProgress())  # noqa: E731
-        held = self.kept.grown(lambda held: len(held["logits"]) >= wanted, more)
+        held, wanted = self._held(test, progress), self.settings.full_seeds
         known = held.get("trained", torch.empty(0))[:wanted]
         looked_at = len(known) == wanted and bool(known.isfinite().all())
         return Found(held["logits"][:wanted], float(known.double().mean()) if looked_at else None)
 
     def teacher(self, test: Callable[[], Images], progress: Progress | None = None) -> nn.Module:
         """The first of these networks, frozen, in evaluation mode, on the device that computes."""
-        self.found(test, progress)
-        held = self.kept.held()
-        assert held is not None, "the cache was emptied while it was used"
+        held = self._held(test, progress)
         network, device = self.trials.network, self.trials.device
         images = self._images if network.has_batch_norm else None
         module = network.with_parameters(held["theta"].to(device), None if images is None else lambda: sample(images()))
         return module.requires_grad_(False)
+
+    def complete(self) -> bool:
+        """Whether all of these networks are kept."""
+        held = self.kept.held()
+        return held is not None and len(held["logits"]) >= self.settings.full_seeds
+
+    def _held(self, test: Callable[[], Images], progress: Progress | None) -> dict[str, Tensor]:
+        """What is kept of `eval.full_seeds` networks, once all of them are trained."""
+        more = lambda held: self._more(held, test(), progress or NoProgress())  # noqa: E731
+        return self.kept.grown(lambda held: len(held["logits"]) >= self.settings.full_seeds, more)
 
     @property
     def kept(self) -> Kept[dict[str, Tensor]]:

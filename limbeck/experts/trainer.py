@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from limbeck.experts.files import Job, Recorder
+from limbeck.experts.files import Job, Recorder, held_bytes
 from limbeck.experts.settings import ExpertSettings
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.devices import on_gpu, one_thread
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.executor import Ticks, cores, side_by_side, ticks
-from limbeck.runtime.memory import reuse_freed_memory
+from limbeck.runtime.memory import free_memory, reuse_freed_memory
 from limbeck.runtime.random import generator
 from limbeck.training.compute import Compute
 from limbeck.training.gradient import Gradient
@@ -181,10 +181,16 @@ class Trainer:
         with ticks(self.epoch_done) as counter:
             work = [_Work(material, job, self.recorder(job), counter) for job in jobs]
             if len(jobs) > 1 and self._pays(jobs):
-                list(side_by_side(_train, work, min(cores(), len(work))))
+                list(side_by_side(_train, work, min(cores(), len(work), self._fitting)))
             else:
                 for one in work:
                     _train(one)
+
+    @property
+    def _fitting(self) -> int:
+        """How many experts the memory holds side by side."""
+        compute, epochs = self.material.compute, self.material.settings.train_epochs
+        return max(1, free_memory(compute.device) // held_bytes(compute.network.num_parameters, epochs))
 
     def _pays(self, jobs: Sequence[Job]) -> bool:
         """Whether the jobs take long enough for several processes."""

@@ -48,6 +48,7 @@ from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.metrics import MetricsLog
 from limbeck.runtime.progress import NoProgress, Progress, Stage
+from limbeck.runtime.room import vanished
 from limbeck.training.train import RETURNS
 
 LEAST_SYN_LR = 1e-6
@@ -107,6 +108,7 @@ class OuterLoop:
             state.health = replace(state.health, sizes=state.sizes)
         metrics = MetricsLog(self.folder / "metrics.jsonl")
         metrics.keep_until(state.iteration)
+        self._look_for_best(state, metrics)
         with self.progress.stage("distil", self.settings.iterations, state.iteration) as stage:
             while state.iteration < self.settings.iterations:
                 if state.iteration % self.settings.checkpoint_every == 0:
@@ -120,12 +122,32 @@ class OuterLoop:
             self._thin(state, 0)  # there is nothing more to return for
         return state
 
+    def _look_for_best(self, state: OuterState, metrics: MetricsLog) -> None:
+        """Where somebody has removed the best snapshot, to make room perhaps, the best of what follows takes its place."""
+        if state.best is None or self.snapshot(state.best.iteration).exists():
+            return
+        if state.best.accuracy is not None:
+            lost = f"{str(self.snapshot(state.best.iteration))!r}, the best set so far ({100 * state.best.accuracy:.1f} %), is gone"
+            self.progress.say(f"warning: {lost}; the best of what follows is taken")
+        state.best = None
+        if state.iteration % self.every and state.iteration < self.settings.iterations:  # else it is evaluated anyway
+            self._evaluate(state, metrics)
+
     def snapshot(self, iteration: int) -> Path:
         """The place of the snapshot of that iteration."""
         return self.folder / "snapshots" / f"iteration-{iteration:06d}.safetensors"
 
+    def _held(self, iteration: int, state: OuterState) -> Mapping[str, Tensor]:
+        """The tensors of a snapshot, on the device of the state."""
+        try:
+            return read_tensors(self.snapshot(iteration), str(state.images.device)).tensors
+        except FileNotFoundError as error:
+            raise vanished(self.snapshot(iteration)) from error
+
     def _save(self, state: OuterState) -> None:
         """Write the checkpoint, and leave of snapshots what is needed: it knows the best, so that no older one is gone back to."""
+        if state.iteration > 0 and not (self.folder / "metrics.jsonl").exists():
+            raise vanished(self.folder)  # to make it anew would hide that all else is lost
         state.save(self.checkpoint)
         self._thin(state, state.health.good)
 
@@ -141,7 +163,7 @@ class OuterLoop:
     def best(self, state: OuterState, start: SmallSet) -> SmallSet:
         """What has become of `start`: X, Y and η of the best evaluation."""
         assert state.best is not None, "a loop that has ended has been evaluated"
-        tensors, _ = read_tensors(self.snapshot(state.best.iteration), str(state.images.device))
+        tensors = self._held(state.best.iteration, state)
         return replace(start, images=tensors["X"], labels=tensors["Y"], syn_lr=tensors["syn_lr"].item())
 
     def _iterate(self, state: OuterState, metrics: MetricsLog, stage: Stage) -> None:
@@ -224,8 +246,7 @@ class OuterLoop:
         if stuck or cause not in OWN or len(health.returns) == RETURNS:
             raise self._failure(state, cause, why, now, stuck)
         to = health.good if overstepped or health.moved else 0
-        tensors, _ = read_tensors(self.snapshot(to), str(state.images.device))
-        state.back_to(tensors, self.objective.init(), averaged=self.settings.ema_decay is not None)
+        state.back_to(self._held(to, state), self.objective.init(), averaged=self.settings.ema_decay is not None)
         state.health = health.returned(state.iteration, to, why)
         metrics.append(kind="return", iteration=state.iteration, to=to, step=state.health.step, why=why)
         then = f"takes what it had after {to} iterations and goes on with {state.health.step:g} of its step sizes"

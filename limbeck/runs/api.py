@@ -45,6 +45,7 @@ from limbeck.runtime.kept import elsewhere
 from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import LogProgress, Progress
+from limbeck.runtime.room import disks_told
 from limbeck.saliency.maps import Cam
 from limbeck.saliency.weights import Weighting
 
@@ -52,6 +53,7 @@ Network = str | nn.Module | Factory
 
 
 @gathered(logged)
+@disks_told()
 @undisturbed()
 def distill(
     data: Any,
@@ -106,6 +108,7 @@ def distill(
     Raises:
         UsageError: for data, a network or settings that do not fit; nothing is trained or written then.
         Failure: when an expert diverges.
+        DiskFailure: when a disk is full, or has gone, meanwhile; with `output`, `resume=True` goes on once it is as it was.
 
     Example:
         >>> import limbeck
@@ -130,6 +133,7 @@ def distill(
 
 
 @gathered(logged)
+@disks_told()
 def load_data(source: Any, *, progress: Progress | None = None, **settings: Any) -> ImageSet:
     """The images that a path or a name means, or whatever else `distill` takes for data.
 
@@ -155,6 +159,7 @@ def load_data(source: Any, *, progress: Progress | None = None, **settings: Any)
 
 
 @gathered(logged)
+@disks_told()
 @undisturbed()
 def train_experts(
     data: Any,
@@ -193,6 +198,7 @@ def train_experts(
 
 
 @gathered(logged)
+@disks_told()
 @undisturbed()
 def evaluate(
     sets: Any,

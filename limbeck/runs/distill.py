@@ -28,18 +28,20 @@ from limbeck.methods.registry import name_of
 from limbeck.methods.snapshot import Callback
 from limbeck.methods.state import OuterState
 from limbeck.runs.folder import RunFolder, alone, own_json
+from limbeck.runs.needs import check_experts, check_run
 from limbeck.runs.record import Rates, across, final_seeds, measure, networks_of, record
 from limbeck.runs.results import ExpertsUsed, RunResult
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.determinism import repeating, statement
 from limbeck.runtime.devices import environment, repeatable, same_device
-from limbeck.runtime.errors import require
+from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.progress import NoProgress, Progress
+from limbeck.runtime.room import check_place, vanished
 from limbeck.training.images import TensorImages
 from limbeck.training.train import logits_of
 
@@ -81,6 +83,7 @@ def train_experts(settings: DistillSettings, *, progress: Progress | None = None
     with repeating(settings.engine.deterministic):
         workspace = Workspace(settings, progress or NoProgress())
         workspace.check()
+        check_experts(workspace)
         return workspace.experts if shard == Shard() else workspace.train_experts(shard)
 
 
@@ -108,6 +111,7 @@ def distill(
     Raises:
         UsageError: for data, a network or an `ipc` that do not fit, or a run folder that is taken; nothing is written then.
         Failure: when an expert diverges.
+        DiskFailure: when a disk is full, or has gone, while the run goes on.
     """
     with repeating(settings.engine.deterministic):
         return _distill(settings, Path(output), resume, progress or NoProgress(), recipe, experts, callbacks)
@@ -122,11 +126,15 @@ def _distill(
     experts: TrajectoryStore | None,
     callbacks: Sequence[Callback],
 ) -> RunResult:
-    RunFolder(output, settings, resume)  # refuses before the data are loaded
+    ended = RunFolder(output, settings, resume).results_file.exists()  # refuses before the data are loaded
+    if not ended:
+        check_place(output, "output")
     workspace = Workspace(settings, progress, experts)
     for note in settings.notes():
         workspace.progress.say(note)
     workspace.check()
+    if not ended:
+        check_run(workspace, output)
     with alone(output):
         folder = RunFolder(output, settings, resume)
         for note in folder.open(workspace.data.fingerprint, workspace.network):
@@ -140,7 +148,12 @@ def _distill(
         if folder.results_file.exists():
             return own_json(folder.results_file, RunResult.from_dict)
         torch.set_num_threads(resolved.threads)  # sums over threads round differently: a resumed run keeps the number
-        return _run(workspace, folder, recipe, callbacks)
+        try:
+            return _run(workspace, folder, recipe, callbacks)
+        except (OSError, UsageError) as error:
+            if folder.state_file.exists():
+                raise
+            raise vanished(output) from error
 
 
 def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks: Sequence[Callback]) -> RunResult:

@@ -19,7 +19,7 @@ from limbeck.distilled.initial import Centre, Continued, Initial, Initialisation
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.settings import STARTS
 from limbeck.distilled.small_set import Kind, SmallSet
-from limbeck.evaluation.distances import features_of
+from limbeck.evaluation.distances import features_in_parts, features_of
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.view_labels import check_storable
@@ -251,8 +251,7 @@ class Workspace:
     def features(self) -> torch.Tensor:
         """What `map_network` makes of all training images before its last layer, with shape (N, D), on the CPU."""
         images = LazyImages(self.data.train, self.preprocessing, self.device)
-        parts = torch.arange(len(images)).split(512)
-        return torch.cat([features_of(self.map_network, images.fetch(index)).cpu() for index in parts])
+        return features_in_parts(self.map_network, images, f"init: {self.settings.init!r}")
 
     @cached_property
     def start(self) -> DistilledSet | None:
