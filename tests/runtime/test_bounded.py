@@ -115,7 +115,7 @@ def test_json_is_bounded_in_numbers_and_values(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("piece", ['{"":0}', "[]", '""', "0.5", '{"a":[{}]}', '"é"', "[[[]]]"])
 def test_json_takes_no_more_than_forty_times_its_bytes(piece: str) -> None:
-    content = f"[{','.join([piece] * 20_000)}]".encode()
+    content = f"[{','.join([piece] * 4_000)}]".encode()
     tracemalloc.start()
     try:
         json_of(content)
