@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from limbeck.experts.coding import CODINGS, encode
+from limbeck.runtime.bounded import check_ordinary
 from limbeck.runtime.devices import one_thread
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import TensorHeader, digest, read_tensor_header, read_tensors, write_tensors
@@ -210,6 +211,7 @@ class Block:
 
     def _guarded(self, read: Callable[[], R]) -> R:
         try:
+            check_ordinary(self.path)
             return read()
         except FileNotFoundError:  # pruned since: who asked looks again
             raise
