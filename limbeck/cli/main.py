@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from io import TextIOWrapper
 from typing import Any
 
-from limbeck.cli import comp_dd, compare, complexity, distill, evaluate, experts, recipes
+from limbeck.cli import comp_dd, compare, complexity, distill, doctor, evaluate, experts, recipes
 from limbeck.cli.command import Command, Parser, listing
 from limbeck.cli.output import print_json, stdout_to_stderr
-from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.disk import of_disk
+from limbeck.runtime.errors import DiskFailure, Failure, UsageError
 from limbeck.runtime.notices import gathered
+from limbeck.runtime.terminal import harmless_streams
 
 COMMANDS: dict[str, Command] = {
     "distill": distill.COMMAND,
@@ -28,6 +30,7 @@ COMMANDS: dict[str, Command] = {
     "plan": distill.PLAN,
     "recipes": recipes.COMMAND,
     "report": distill.REPORT,
+    "doctor": doctor.COMMAND,
 }
 
 
@@ -39,11 +42,16 @@ def main(words: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without `±` shall not cost anybody the results
+    with harmless_streams():
+        return _status(words)
+
+
+def _status(words: list[str]) -> int:
     try:
         with gathered(lambda line: print(line, file=sys.stderr)):
-            _run(words)
+            status = _run(words)
         sys.stdout.flush()
-        return 0
+        return status
     except UsageError as error:
         return _end(2, f"error: {error}")
     except KeyboardInterrupt:
@@ -52,14 +60,20 @@ def main(words: Sequence[str] | None = None) -> int:
         # The reader has gone (`limbeck recipes | head`): give the interpreter's last flush a place to go to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except DiskFailure as error:
+        return _end(1, f"failed: {error}{_continuation(words)}")
     except Failure as error:
         return _end(1, f"failed: {error}")
     except Exception as error:
+        if isinstance(error, OSError) and of_disk(error):
+            from limbeck.runtime.room import told
+
+            return _end(1, f"failed: {told(error)}{_continuation(words)}")
         first = str(error).strip().partition("\n")[0]
         return _end(1, f"failed: {type(error).__name__}: {first} (LIMBECK_DEBUG=1 shows where)")
 
 
-def _run(words: list[str]) -> None:
+def _run(words: list[str]) -> int:
     chosen = _top_parser().parse_args(words)
     command, name, rest = COMMANDS[chosen.command], f"limbeck {chosen.command}", list(chosen.rest)
     if rest and rest[0] in command.actions:
@@ -72,11 +86,12 @@ def _run(words: list[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output, all else on standard error")
     arguments: Namespace = parser.parse_intermixed_args(rest)
     if not arguments.json:
-        command.show(command.run(arguments))
-        return
+        command.show(found := command.run(arguments))
+        return command.status(found)
     with stdout_to_stderr():
         results = command.run(arguments)
     print_json(results.to_dict() if hasattr(results, "to_dict") else results)
+    return command.status(results)
 
 
 def _top_parser() -> Parser:

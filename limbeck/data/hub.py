@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,11 @@ from limbeck.data.registry import ImageNetClass, words_of
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import Split, Wanted, encoded, tested
 from limbeck.data.stream_cache import Label, Row, Stream, Streamed, streamed
+from limbeck.runtime.bounded import check_ordinary
 from limbeck.runtime.errors import Failure, UsageError, one_line
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import fingerprint
-from limbeck.runtime.kept import cache_root
+from limbeck.runtime.kept import cache_root, if_possible
 from limbeck.runtime.progress import Progress
 from limbeck.runtime.sealed import FileKind
 
@@ -42,6 +44,7 @@ class Source:
         names: of the classes, where the dataset has them.
         version: changes when the rows do.
         total: rows of all parts; 0 where nobody knows.
+        root: the folder that it lies in; None where it is on the Hub.
     """
 
     parts: Mapping[str, Rows]
@@ -50,6 +53,7 @@ class Source:
     names: tuple[str, ...] | None
     version: str
     total: int
+    root: Path | None = None
 
 
 def load_hub(
@@ -108,7 +112,8 @@ def _stream(
         chosen = [int(k) for k in Classes(source.names).choose(settings.classes, settings.source)]
     parts, wanted = list(source.parts), None if chosen is None else sorted(chosen)
     key = fingerprint(named, source.version, source.image, source.label, parts, wanted)
-    write_json(record, {"key": key, "names": source.names, "parts": parts, "source": named}, RECORD, record.stem)
+    with if_possible(record):
+        write_json(record, {"key": key, "names": source.names, "parts": parts, "source": named}, RECORD, record.stem)
 
     def rows(reached: Mapping[str, int]) -> Iterator[Row]:
         return _rows(named, source, reached, None if wanted is None else frozenset(wanted))
@@ -155,7 +160,8 @@ def _open(named: str, settings: DataSettings) -> Source:
         reason = one_line(error)
         hint = f"; hf:{called}:CONFIG chooses one" if "Config name is missing" in reason else ""
         raise UsageError(f"data.source: {named!r} cannot be opened as a Hugging Face dataset: {reason}{hint}") from error
-    return Source(parts, image, label, names, version, total)
+    root = None if not path.exists() else path if path.is_dir() else path.parent
+    return Source(parts, image, label, names, version, total, root)
 
 
 def _library() -> Any:
@@ -191,7 +197,7 @@ def _rows(named: str, source: Source, reached: Mapping[str, int], wanted: frozen
         for part, held in source.parts.items():
             begin = reached.get(part, 0)
             for position, row in enumerate(held.skip(begin) if begin else held, begin + 1):
-                label, content = label_of(row.get(source.label), named), _content(row.get(source.image), named)
+                label, content = label_of(row.get(source.label), named), _content(row.get(source.image), named, source.root)
                 if label is None or wanted is None or label in wanted:
                     flaw = "its label is null" if label is None else "its image is null" if content is None else ""
                     yield Row(part, position, content or b"", label, flaw)
@@ -202,7 +208,7 @@ def _rows(named: str, source: Source, reached: Mapping[str, int], wanted: frozen
         raise Failure(f"the stream of {named!r} broke off ({reason}); what has arrived is kept: run it again to go on") from error
 
 
-def _content(value: Any, named: str) -> bytes | None:
+def _content(value: Any, named: str, root: Path | None) -> bytes | None:
     if value is None or isinstance(value, bytes):
         return value
     if isinstance(value, Mapping) and value.keys() >= {"bytes", "path"} and value["bytes"] is value["path"] is None:
@@ -210,9 +216,29 @@ def _content(value: Any, named: str) -> bytes | None:
     if isinstance(value, Mapping) and value.get("bytes") is not None:
         return bytes(value["bytes"])
     if isinstance(value, Mapping) and value.get("path"):
+        _check_place(str(value["path"]), named, root)
         with import_module("fsspec").open(value["path"], "rb") as file:  # torch needs it, too
             return bytes(file.read())
     raise UsageError(f"data.source: {named!r} has an image column that holds {type(value).__name__}, not image files")
+
+
+def _check_place(path: str, named: str, root: Path | None) -> None:
+    """Raise where a row leads to the network: from this machine to any place, from the Hub to another one; or to an endless file.
+
+    Args:
+        path: as a row has it; of a member of an archive, `zip://name::archive`.
+        named: the data set.
+        root: its folder; None where it lies on the Hub.
+
+    Raises:
+        UsageError: as it says.
+        OSError: when it is no regular file of this machine.
+    """
+    place = path.rpartition("::")[2]
+    if "://" not in place:
+        check_ordinary(place)
+    elif root is not None or not place.startswith(("hf://", "https://huggingface.co/")):
+        raise UsageError(f"data.source: {named!r} has an image at {path[:100]!r}, which is another place than its own")
 
 
 def _classes(values: Sequence[Label | None], names: tuple[str, ...] | None, settings: DataSettings) -> tuple[Classes, np.ndarray]:
@@ -224,9 +250,9 @@ def _classes(values: Sequence[Label | None], names: tuple[str, ...] | None, sett
     else:
         own = np.array([value for value in values if value is not None], dtype=np.int64)
         if own.min(initial=0) < 0 or own.max(initial=0) >= len(names):
-            raise UsageError(
-                f"data.source: {settings.source!r} has labels from {own.min()} to {own.max()} for {len(names)} classes"
-            )
+            row = next(row for row, value in enumerate(values) if value is not None and not 0 <= int(value) < len(names))
+            span = f"from {own.min()} to {own.max()} for {len(names)} classes"
+            raise UsageError(f"data.source: {settings.source!r} has labels {span}; that of row {row} is {values[row]}")
     classes = Classes(names)
     chosen = classes.choose(settings.classes, settings.source)
     return classes.take(chosen), _places(values, chosen)

@@ -4,8 +4,8 @@
     digests  (E, 8)    of the tensors of every epoch, together
     written  (E,)      1 for every epoch that is complete
 
-The header, which says all names, types and shapes, and has a checksum, is written first, the epochs in any order after it, beside
-the file's place; the file takes its place when every epoch is complete.
+The header, which says all names, types and shapes, and has a checksum, is written first and room for all epochs set aside, then the
+epochs in any order, all of it beside the file's place; the file takes its place when every epoch is complete.
 """
 
 import json
@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from limbeck.runtime.disk import allocate, naming
 from limbeck.runtime.files import digest
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.sealed import BLANK, CHECKSUM, KIND, FileKind, sealed_header
@@ -72,13 +73,22 @@ class EpochFile:
             with open(self.part, "rb") as file:
                 goes_on = file.read(len(self.head)) == self.head
         self.file: BinaryIO = open(self.part, "r+b" if goes_on else "w+b")  # noqa: SIM115 (closed by __exit__)
-        if not goes_on:
-            self.file.write(self.head)
-            self.file.truncate(len(self.head) + self.size)
+        try:
+            with naming(self.part):
+                if not goes_on:
+                    self.file.write(self.head)
+                    self.file.flush()
+                allocate(self.file.fileno(), len(self.head) + self.size)
+        except OSError:
+            self.file.close()
+            if not goes_on:
+                self.part.unlink(missing_ok=True)  # so that its room is free again
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self.file.close()
+        with naming(self.part):
+            self.file.close()
         if kind is None:
             os.replace(self.part, self.path)
 
@@ -97,13 +107,14 @@ class EpochFile:
     def write(self, epoch: int, held: Mapping[str, Tensor]) -> None:
         """Write the tensors of an epoch, and, once they are on the disk, that they are."""
         whole = {**held, "digests": digest_of(held)}
-        for name, size in self.sizes.items():
-            self.file.seek(len(self.head) + self.begins[name] + epoch * size)
-            self.file.write(whole[name].contiguous().view(torch.uint8).numpy().tobytes())
-        self._flush()
-        self.file.seek(len(self.head) + self.begins["written"] + epoch)
-        self.file.write(b"\x01")
-        self._flush()
+        with naming(self.part):
+            for name, size in self.sizes.items():
+                self.file.seek(len(self.head) + self.begins[name] + epoch * size)
+                self.file.write(whole[name].contiguous().view(torch.uint8).numpy().tobytes())
+            self._flush()
+            self.file.seek(len(self.head) + self.begins["written"] + epoch)
+            self.file.write(b"\x01")
+            self._flush()
 
     def _flush(self) -> None:
         self.file.flush()

@@ -13,7 +13,6 @@ Nothing in it is ever unpickled.
 """
 
 import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -32,11 +31,16 @@ from limbeck.accuracy import TITLES, Accuracies
 from limbeck.data.preprocessing import preprocessing_from
 from limbeck.distilled.small_set import Kind, NamedSet, SmallSet
 from limbeck.distilled.view_labels import StoredViews, ViewsFile, checksum
-from limbeck.runtime.errors import UsageError, one_line, require
+from limbeck.runtime.bounded import inside, json_of, read_bytes
+from limbeck.runtime.checked import shown, unwritable
+from limbeck.runtime.disk import naming, of_disk
+from limbeck.runtime.errors import DiskFailure, UsageError, one_line, require
 from limbeck.runtime.files import new_folder, read_header, read_json, restore, write_json, write_tensors, write_text
 from limbeck.runtime.fingerprint import fingerprint, plain
 from limbeck.runtime.kept import cache_root, lock
+from limbeck.runtime.memory import free_memory
 from limbeck.runtime.records import Record
+from limbeck.runtime.room import told
 from limbeck.runtime.sealed import CHECKSUM, KIND, OF, Damaged, FileKind
 from limbeck.training.images import TensorImages
 
@@ -186,10 +190,13 @@ class DistilledSet(NamedSet):
 
         Raises:
             UsageError: when something else is there, or nothing can be written there.
+            DiskFailure: when the disk is full, read-only or gone.
         """
         try:
             return self._save(Path(path))
         except OSError as error:
+            if of_disk(error):
+                raise DiskFailure(told(error)) from error
             raise UsageError(f"output: {str(path)!r} cannot be written: {error.strerror or error}") from error
 
     def _save(self, path: Path) -> Path:
@@ -217,7 +224,8 @@ class DistilledSet(NamedSet):
                 described[VIEWS_KEY] = self.views.put(folder)
             write_json(folder / METADATA, described | self.metadata, SET)
             write_text(folder / CARD, card(self))
-            preview(self).save(folder / PREVIEW)
+            with naming(folder / PREVIEW):
+                preview(self).save(folder / PREVIEW)
         return path
 
     @classmethod
@@ -232,11 +240,14 @@ class DistilledSet(NamedSet):
         restore(path)
         require(path.is_dir(), "path", str(path), "a folder that holds a distilled set")
         try:
-            metadata = read_json(path / METADATA, SET)
+            metadata = read_json(inside(path, METADATA), SET)
             described = metadata.pop(VIEWS_KEY, None)
             views = None if described is None else StoredViews.take(path, ViewsFile.from_dict(described))
-            return _assemble(metadata, (path / TENSORS).read_bytes(), views)
-        except (OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
+            content = read_bytes(inside(path, TENSORS), free_memory(torch.device("cpu")))
+            return _assemble(metadata, content, views)
+        except MemoryError as error:
+            raise UsageError(f"path: {str(path)!r} needs more memory than there is") from error
+        except Exception as error:  # a file that is no good leads to whatever its bytes lead to
             raise UsageError(f"path: {str(path)!r} is not a sound distilled set: {_reason(error)}") from error
 
     @staticmethod
@@ -255,7 +266,7 @@ class DistilledSet(NamedSet):
         path = Path(path)
         with _lock(path):
             held = cls.load(path)
-            held.metadata.setdefault("evaluations", []).append(plain(evaluation))
+            held.metadata["evaluations"] = [*(held.metadata.get("evaluations") or ()), plain(evaluation)]
             _note(path, held)
 
     @classmethod
@@ -297,7 +308,7 @@ def _assemble(metadata: dict[str, Any], content: bytes, views: StoredViews | Non
     if hashlib.sha256(content).hexdigest() != described.pop("sha256"):
         raise ValueError(f"{TENSORS} does not match the checksum in {METADATA}")
     tensors, length = deserialise(content), int.from_bytes(content[:8], "little")
-    header = read_header(json.loads(content[8 : 8 + length])["__metadata__"])
+    header = read_header(json_of(content[8 : 8 + length])["__metadata__"])
     for name in sorted(header.keys() | described.keys()):
         if header.get(name) != described.get(name):
             raise ValueError(f"{METADATA} says set.{name} = {described.get(name)!r}, {TENSORS} {header.get(name)!r}")
@@ -313,7 +324,41 @@ def _assemble(metadata: dict[str, Any], content: bytes, views: StoredViews | Non
         metadata=cast(dict[str, Any], _unspelled(metadata)),
     )
     distilled.try_inverse()
+    _check_said(distilled)
     return distilled
+
+
+def _check_said(held: DistilledSet) -> None:
+    """Raise `ValueError` where metadata that are read have another form, before anything is computed that they are to hold."""
+    from limbeck.distilled.card import results_of
+
+    said = held.metadata
+    for key, kind in (("settings", dict), ("evaluation", dict), ("evaluations", list), ("assumed", list)):
+        if said.get(key) is not None and not isinstance(said[key], kind):
+            raise ValueError(f"{METADATA} holds {shown(said[key])} as {key}, which is no {'object' if kind is dict else 'list'}")
+    if not all(isinstance(note, str) for note in said.get("assumed") or ()):
+        raise ValueError(f"{METADATA} holds something else than sentences as assumed")
+    if _has_lone(said):
+        raise ValueError(f"{METADATA} holds text that is no Unicode text")
+    try:
+        results_of(held)
+    except Exception as error:
+        raise ValueError(f"{METADATA} holds evaluations that are none ({type(error).__name__}: {one_line(error, 80)})") from error
+
+
+def _has_lone(value: Any) -> bool:
+    """Whether something in it could not be written as UTF-8 again."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str) and unwritable(one):
+            return True
+        if isinstance(one, dict):
+            left += one
+            left += one.values()
+        elif isinstance(one, list):
+            left += (item for item in one if not isinstance(item, float))
+    return False
 
 
 def _problem(held: DistilledSet) -> str | None:

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from limbeck import views
 from limbeck.distilled.epoch_file import EpochFile, digest_of
 from limbeck.distilled.label_coding import LabelCoding, decode, encode, label_error, smallest_integers
+from limbeck.runtime.bounded import check_ordinary, inside
 from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.files import put_copy, read_tensor_header
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
@@ -116,6 +117,7 @@ class StoredViews(Targets):
         """
         path = Path(path)
         try:
+            check_ordinary(path)
             about = ViewsHeader.from_dict(read_tensor_header(path, VIEW_LABELS).metadata)
             with safe_open(path, framework="pt") as file:
                 complete = bool(file.get_tensor("written").all())
@@ -158,7 +160,7 @@ class StoredViews(Targets):
         Raises:
             ValueError, OSError: when they are not what is described.
         """
-        path = folder / VIEWS
+        path = inside(folder, VIEWS)
         if (size := path.stat().st_size) != described.bytes:
             raise ValueError(f"{VIEWS} has {size} bytes, not {described.bytes}")
         views = cls.open(path, described.sha256)
@@ -308,7 +310,8 @@ def label_views(
             drawn = [views.draw(how, draws, (len(index), *shape)) for index in order.split(batch_size)]
             return _packed(order, drawn, batch_size, coding.exact)
 
-        blank = packed(0) | _named(encode(torch.zeros(len(images), num_classes), coding))
+        one = encode(torch.zeros(1, num_classes), coding)
+        blank = packed(0) | _named({name: value.expand(len(images), *value.shape[1:]) for name, value in one.items()})
         with EpochFile(path, blank, about.to_dict(), VIEW_LABELS) as file:
             for epoch in file.missing():
                 held = packed(epoch)

@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from limbeck.experts.coding import CODINGS, encode
+from limbeck.runtime.bounded import check_ordinary
 from limbeck.runtime.devices import one_thread
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import TensorHeader, digest, read_tensor_header, read_tensors, write_tensors
@@ -201,15 +202,18 @@ class Block:
             self.verified[:] = [now]
 
     def _checked(self, header: Header) -> Header:
-        coding = CODINGS.get(header.coding)
-        if coding is None or not header.epochs or (header.epochs[0], header.epochs[-1]) != (self.first, self.last):
+        coding, epochs = CODINGS.get(header.coding), header.epochs
+        if coding is None or not epochs or (epochs[0], epochs[-1]) != (self.first, self.last):
             raise Damaged("its header is of another file")
-        if self._said.kinds != coding.kinds or sum(self._said.shapes[name][0] for name in coding.rows) != len(header.epochs):
+        if not all(type(epoch) is int for epoch in epochs):
+            raise Damaged("its header names no epochs")
+        if self._said.kinds != coding.kinds or sum(self._said.shapes[name][0] for name in coding.rows) != len(epochs):
             raise Damaged("its header does not say what its tensors are")
         return header
 
     def _guarded(self, read: Callable[[], R]) -> R:
         try:
+            check_ordinary(self.path)
             return read()
         except FileNotFoundError:  # pruned since: who asked looks again
             raise

@@ -21,7 +21,8 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from limbeck.experts.blocks import BrokenFile, blocks_of, text_of, write_block
+from limbeck.experts.blocks import LAST, BrokenFile, blocks_of, text_of, write_block
+from limbeck.experts.coding import CODINGS
 from limbeck.experts.files import Job, Shelf
 from limbeck.experts.settings import ExpertSettings
 from limbeck.networks.names import usual_name
@@ -63,6 +64,19 @@ class Want(Record):
         if self.last is None or expert >= self.label_experts:
             return self.epochs
         return tuple(sorted({*self.epochs, self.last}))
+
+
+def _sound(held: Any) -> Want:
+    """What a note says.
+
+    Raises:
+        ValueError: when nobody can have asked for that.
+    """
+    found = Want.from_dict(held)
+    numbers = (found.num_experts, found.label_experts, *found.epochs, 0 if found.last is None else found.last)
+    if found.coding not in CODINGS or not all(type(number) is int and 0 <= number <= LAST for number in numbers):
+        raise ValueError(f"{found} is no sound note")
+    return found
 
 
 def want_of(settings: ExpertSettings, epochs: Sequence[int]) -> Want:
@@ -214,7 +228,7 @@ class TrajectoryStore:
         """θ*_epoch of `expert`, float32 with shape (P,).
 
         Raises:
-            KeyError: when the store does not hold it.
+            NotHeld: when the store does not hold it.
             UsageError: when these are no whole numbers, or its file is broken.
         """
         for name, value in (("expert", expert), ("epoch", epoch)):
@@ -290,7 +304,7 @@ class TrajectoryStore:
 
     def wanted(self) -> list[Want]:
         """What those asked for who filled the store."""
-        return self._notes("wanted", WANTED, Want.from_dict)
+        return self._notes("wanted", WANTED, _sound)
 
     def difficulties(self) -> list[Difficulty]:
         """What was noted of the scores that the experts' curriculum goes by; nothing without a curriculum.

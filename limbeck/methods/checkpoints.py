@@ -90,13 +90,13 @@ class Checkpoints:
             raise Damaged(f"it is of iteration {state.iteration}, not {iteration}")
         return state
 
-    def bests(self) -> set[int]:
-        """The iterations whose evaluations the checkpoints call the best: what may be gone back to."""
+    def needed(self) -> set[int]:
+        """The iterations whose snapshots the checkpoints may go back to: the best, and those at which the loop got on."""
         found = set[int]()
         for path in (self.last, self.before):
             try:
-                reached = Reached.from_dict(read_tensor_header(path, CHECKPOINT, self.of).metadata)
+                reached = Reached.from_dict(read_tensor_header(path, CHECKPOINT, self.of, say=False).metadata)
             except (OSError, ValueError, TypeError):
                 continue
-            found |= {reached.best.iteration} if reached.best else set()
+            found |= {reached.health.good, *([reached.best.iteration] if reached.best else [])}
         return found

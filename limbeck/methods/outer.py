@@ -4,13 +4,15 @@
     v_Y ← μ_Y v_Y + ∇Y          Y ← Y − lr_label v_Y
     v_η ← μ_η v_η + ∂L/∂η       η ← max(η − lr_lr v_η, 10⁻⁶)
 
-An iteration whose loss exceeds `max_match_loss`, or is not finite, changes nothing. Every `eval.every` iterations the set is
-evaluated on the validation split and a snapshot written; the best one is the result.
+An iteration whose loss exceeds `max_match_loss`, or is not finite, changes nothing; where too many do, the loop returns to an
+earlier state with smaller steps, and at last fails (`health.py`). Every `eval.every` iterations the set is evaluated on the
+validation split and a snapshot written; the best one is the result.
 """
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,14 +28,33 @@ from limbeck.distilled.small_set import SmallSet
 from limbeck.matching.adjoint import Gradients
 from limbeck.methods.checkpoints import Checkpoints
 from limbeck.methods.enhance import Enhancement
+from limbeck.methods.health import (
+    BY,
+    FILTERED,
+    FLOOR,
+    GREW,
+    IN_A_ROW,
+    LOSS,
+    OWN,
+    WEIGHTED,
+    Health,
+    absurd,
+    blamed,
+    check_start,
+    growth,
+    told,
+)
 from limbeck.methods.objective import Objective, Update
 from limbeck.methods.settings import OuterSettings
+from limbeck.methods.snapshot import Callback, Snapshot
 from limbeck.methods.state import Best, OuterState
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.metrics import MetricsLog
 from limbeck.runtime.progress import NoProgress, Progress, Stage
+from limbeck.runtime.room import vanished
 from limbeck.runtime.sealed import Damaged, FileKind
+from limbeck.training.train import RETURNS
 
 SNAPSHOT = FileKind("snapshot")
 LEAST_SYN_LR = 1e-6
@@ -43,46 +64,6 @@ COMPARE_EVERY = 50
 LOOKED_AT = 8 * 2**20
 
 Evaluate = Callable[[Tensor, Tensor, float], Accuracy | None]
-
-
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """What an evaluation sees; callbacks may keep it, the loop does not change its tensors.
-
-    Args:
-        iteration: finished iterations.
-        images: X with shape (N, C, H, W), or its running average where one is evaluated.
-        labels: Y with shape (N, K).
-        syn_lr: η.
-        maps: M with shape (N, H, W); zeros where none are made.
-        weights: F with shape (N, 1, H, W).
-        accuracy: mean accuracy in [0, 1] on the validation images; None where nothing is chosen by it.
-        best: whether it is the best so far.
-        loss: of the last iteration; None before the first, or where it was not finite.
-        skipped: iterations that changed nothing.
-
-    Example:
-        >>> import limbeck
-        >>> seen = []
-        >>> quick = {"size": 16, "per_class": 12, "iterations": 2, "every": 1, "epochs": 1, "full_epochs": 1, "random_lr": 0.01}
-        >>> run = limbeck.distill("scenes:easy", "dm", network="ConvNetD2-w4", callbacks=[seen.append], **quick)
-        >>> [snapshot.iteration for snapshot in seen], seen[0].images.shape
-        ([0, 1, 2], torch.Size([10, 3, 16, 16]))
-    """
-
-    iteration: int
-    images: Tensor
-    labels: Tensor
-    syn_lr: float
-    maps: Tensor
-    weights: Tensor
-    accuracy: float | None
-    best: bool
-    loss: float | None
-    skipped: int
-
-
-Callback = Callable[[Snapshot], None]
 
 
 @dataclass(frozen=True)
@@ -124,11 +105,22 @@ class OuterLoop:
         return self.checkpoints.last
 
     def run(self, images: Tensor, labels: Tensor, syn_lr: float) -> OuterState:
-        """Go on from the checkpoint, or start from X, Y and η; return the final state, its `best` naming the snapshot to take."""
-        state = self.checkpoints.load(images.device) or OuterState.start(images, labels, syn_lr, self.objective.init())
+        """Go on from the checkpoint, or start from X, Y and η; return the final state, its `best` naming the snapshot to take.
+
+        Raises:
+            UsageError: when what it starts from is not finite.
+            Failure: when the loop does not get on.
+        """
+        state = self.checkpoints.load(images.device)
+        if state is None:
+            check_start(images, labels)
+            state = OuterState.start(images, labels, syn_lr, self.objective.init())
+        if not state.health.sizes:
+            state.health = replace(state.health, sizes=state.sizes)
         metrics = MetricsLog(self.folder / "metrics.jsonl", self.run_id)
         if 0 < (noted := metrics.keep_until(state.iteration)) < state.iteration:
             self.progress.say(f"note: metrics.jsonl has lost what was noted of iterations {noted} to {state.iteration - 1}")
+        self._look_for_best(state, metrics)
         with self.progress.stage("distil", self.settings.iterations, state.iteration) as stage:
             while state.iteration < self.settings.iterations:
                 if state.iteration % self.settings.checkpoint_every == 0:
@@ -136,21 +128,59 @@ class OuterLoop:
                 if state.iteration % self.every == 0:
                     self._evaluate(state, metrics)
                 self._iterate(state, metrics, stage)
+            self._check_enough(state)
             self._save(state, metrics)
             self._evaluate(state, metrics)
+            self._thin(state, {state.best.iteration} if state.best else set())  # there is nothing more to return for
         return state
+
+    def _look_for_best(self, state: OuterState, metrics: MetricsLog) -> None:
+        """Where somebody has removed the best snapshot, to make room perhaps, the best of what follows takes its place."""
+        if state.best is None or self.snapshot(state.best.iteration).exists():
+            return
+        with suppress(OSError, Damaged):
+            self.checkpoints.load_best(state.best.iteration, state.images.device)
+            return  # from where it is taken
+        if state.best.accuracy is not None:
+            lost = f"{str(self.snapshot(state.best.iteration))!r}, the best set so far ({100 * state.best.accuracy:.1f} %), is gone"
+            self.progress.say(f"warning: {lost}; the best of what follows is taken")
+        state.best = None
+        if state.iteration % self.every and state.iteration < self.settings.iterations:  # else it is evaluated anyway
+            self._evaluate(state, metrics)
 
     def snapshot(self, iteration: int) -> Path:
         """The place of the snapshot of that iteration."""
         return self.folder / "snapshots" / f"iteration-{iteration:06d}.safetensors"
 
+    def _held(self, iteration: int, state: OuterState) -> Mapping[str, Tensor]:
+        """The tensors of a whole snapshot, on the device of the state.
+
+        Raises:
+            OSError: when there is none.
+            Damaged: when it is not what was written.
+        """
+        tensors, header = read_tensors(self.snapshot(iteration), str(state.images.device), SNAPSHOT, self.run_id)
+        if header.get("iteration") != iteration or "positions" in header or not {"X", "Y", "syn_lr", "weights"} <= tensors.keys():
+            raise Damaged("it is another one's")
+        return tensors
+
+    def _broken(self, path: Path, error: Exception) -> UsageError:
+        advice = f"delete {self.checkpoint.name} and those beside it, and the distillation starts anew"
+        return UsageError(f"output: {str(path)!r} is broken ({error}); {advice}")
+
     def _save(self, state: OuterState, metrics: MetricsLog) -> None:
-        """Write the checkpoint, and leave of snapshots what is needed: no older one than the checkpoints' best is gone back to."""
+        """Write the checkpoint, and leave of snapshots what is needed: the first, and what the checkpoints go back to."""
+        if state.iteration > 0 and not (self.folder / "metrics.jsonl").exists():
+            raise vanished(self.folder)  # to make it anew would hide that all else is lost
         metrics.sync()
         self.checkpoints.save(state)
+        self._thin(state, self.checkpoints.needed())
+
+    def _thin(self, state: OuterState, needed: AbstractSet[int]) -> None:
+        """Leave of snapshots of large sets a few images, but for the first and those after that many iterations."""
         if 4 * state.images.numel() > LOOKED_AT:
-            needed = {self.snapshot(iteration) for iteration in {0, *self.checkpoints.bests()}}
-            for path in set((self.folder / "snapshots").glob("iteration-*.safetensors")) - needed:
+            whole = {self.snapshot(iteration) for iteration in {0, *needed}}
+            for path in set((self.folder / "snapshots").glob("iteration-*.safetensors")) - whole:
                 with suppress(Damaged):  # nothing goes on from those, and the report says which it cannot read
                     tensors, header = read_tensors(path, kind=SNAPSHOT, of=self.run_id)
                     if "positions" not in header:
@@ -163,20 +193,18 @@ class OuterLoop:
             UsageError: when both are damaged.
         """
         assert state.best is not None, "a loop that has ended has been evaluated"
-        iteration, path, device = state.best.iteration, self.snapshot(state.best.iteration), state.images.device
+        iteration, path = state.best.iteration, self.snapshot(state.best.iteration)
         try:
-            tensors, header = read_tensors(path, str(device), SNAPSHOT, self.run_id)
-            if header.get("iteration") != iteration or "positions" in header:
-                raise Damaged("it is another one's")
-            x, y, eta = (tensors[name] for name in ("X", "Y", "syn_lr"))
-        except (OSError, Damaged, LookupError) as error:
+            held = self._held(iteration, state)
+            x, y, eta = (held[name] for name in ("X", "Y", "syn_lr"))
+        except (OSError, Damaged) as error:
             try:
-                held = self.checkpoints.load_best(iteration, device)
+                best = self.checkpoints.load_best(iteration, state.images.device)
             except (OSError, Damaged):
-                advice = f"delete {self.checkpoint.name} and those beside it, and the distillation starts anew"
-                raise UsageError(f"output: {str(path)!r} is broken ({error}); {advice}") from error
-            self.progress.say(f"warning: {str(path)!r} is broken ({error}); its images are taken from {self.checkpoints.best.name}")
-            x, y, eta = held.average, held.labels, held.syn_lr
+                raise self._broken(path, error) from error
+            what = "is gone" if isinstance(error, FileNotFoundError) else f"is broken ({error})"
+            self.progress.say(f"warning: {str(path)!r} {what}; its images are taken from {self.checkpoints.best.name}")
+            x, y, eta = best.average, best.labels, best.syn_lr
         return replace(start, images=x, labels=y, syn_lr=eta.item())
 
     def _iterate(self, state: OuterState, metrics: MetricsLog, stage: Stage) -> None:
@@ -184,11 +212,14 @@ class OuterLoop:
         update, weighted, d_images = self.gradients(state)
         if self._compares(iteration) and iteration % COMPARE_EVERY == 0:
             metrics.append(kind="comparison", iteration=iteration, **_comparison(weighted, update.plain))
-        skipped = self._skips(update, d_images)
-        if not skipped:
+        cause = self._cause(state, update, d_images)
+        if not cause:
             self.apply(state, update, d_images)
-            if not all(bool(value.isfinite().all()) for value in (state.images, state.labels, state.syn_lr)):
-                raise Failure(f"iteration {iteration} overflowed; outer.lr_img, outer.lr_label or outer.lr_lr is too large")
+        now = state.sizes
+        cause = cause or GREW.get(absurd(state.health.sizes, now), "")
+        state.health, skipped = self._judged(state, update, cause), bool(cause)
+        if cause in GREW.values() or state.health.too_many:
+            self._return(state, cause if cause in GREW.values() else state.health.cause, now, metrics)
         state.iteration += 1
         state.skipped += skipped
         state.kept_share, state.last_loss = _read(update.kept_share), _finite(update.gradients.loss)
@@ -222,19 +253,77 @@ class OuterLoop:
         differs = self.objective.has_criterion or self.enhancement.active
         return differs and (self.match_norm or iteration % COMPARE_EVERY == 0)
 
-    def _skips(self, update: Update, d_images: Tensor) -> bool:
+    def _cause(self, state: OuterState, update: Update, d_images: Tensor) -> str:
+        """Why an iteration changes nothing, in words; empty where it may."""
         gradients = update.gradients
-        finite = all(bool(value.isfinite().all()) for value in (gradients.loss, d_images, gradients.labels, gradients.syn_lr))
-        return not finite or gradients.loss.item() > self.settings.max_match_loss
+        if not all(bool(value.isfinite().all()) for value in (gradients.loss, d_images, gradients.labels, gradients.syn_lr)):
+            infinite = [cause for name, cause in BY.items() if not bool(getattr(gradients, name).isfinite().all())]
+            cause = [LOSS] if not bool(gradients.loss.isfinite()) else infinite or [WEIGHTED]
+            return self.objective.broken(state.objective, state.images, state.iteration) or cause[0]
+        return FILTERED if gradients.loss.item() > self.settings.max_match_loss else ""
+
+    def _judged(self, state: OuterState, update: Update, cause: str) -> Health:
+        """How the loop gets on after an iteration that changed nothing for that cause, or for none changed something."""
+        health, loss = state.health, update.gradients.loss.item()
+        if state.iteration == 0:
+            health = replace(health, first=_finite(update.gradients.loss))
+        if cause and cause != FILTERED and cause not in health.causes:
+            self.progress.say(f"warning: iteration {state.iteration} changed nothing: {cause}")
+        learned = self.settings.lr_lr > 0 and health.sizes[2] > 2 * LEAST_SYN_LR
+        at_floor = not cause and learned and state.syn_lr.item() <= 1.001 * LEAST_SYN_LR
+        return health.lost(FLOOR if at_floor else cause, loss) if cause or at_floor else health.kept()
+
+    def _return(self, state: OuterState, cause: str, now: tuple[float, ...], metrics: MetricsLog) -> None:
+        """Take X, Y and η of the last evaluation at which the loop got on, and smaller steps.
+
+        Raises:
+            Failure: where that cannot help, or has not.
+        """
+        health, grew = state.health, cause in GREW.values()
+        why = f"{cause} ({growth(health.sizes, now)[cause[0]]:.2g} times its size)" if grew else health.too_many
+        why = f"{why} by iteration {state.iteration}"
+        overstepped = grew or cause == FLOOR  # from wherever it came, smaller steps help
+        stuck = not (overstepped or health.moved or health.good)
+        if stuck or cause not in OWN or len(health.returns) == RETURNS:
+            raise self._failure(state, cause, why, now, stuck)
+        to = health.good if overstepped or health.moved else 0
+        try:
+            held = self._held(to, state)
+        except FileNotFoundError as error:
+            raise vanished(self.snapshot(to)) from error
+        except Damaged as error:
+            raise self._broken(self.snapshot(to), error) from error
+        state.back_to(held, self.objective.init(), averaged=self.settings.ema_decay is not None)
+        state.health = health.returned(state.iteration, to, why)
+        metrics.append(kind="return", iteration=state.iteration, to=to, step=state.health.step, why=why)
+        then = f"takes what it had after {to} iterations and goes on with {state.health.step:g} of its step sizes"
+        self.progress.say(f"warning: {why}: the loop {then}")
+
+    def _check_enough(self, state: OuterState) -> None:
+        """Raise `Failure` for a loop most of whose iterations have changed nothing; of a few, that says little."""
+        if 2 * state.skipped > state.iteration >= IN_A_ROW and state.health.causes:
+            why = f"{state.skipped} of {state.iteration} iterations changed nothing"
+            raise self._failure(state, state.health.cause, why, state.sizes, state.skipped == state.iteration)
+
+    def _failure(self, state: OuterState, cause: str, why: str, now: tuple[float, ...], stuck: bool) -> Failure:
+        """What to say of a loop that does not get on."""
+        health = state.health
+        hint = self.objective.hint(health.first, health.sizes[2])
+        returns = [f"{len(health.returns)} returns with smaller steps did not help"] if health.returns else []
+        tried = [told(health.causes), *returns]
+        return Failure(
+            f"the distillation does not get on: {why} ({'; '.join(tried)}); "
+            f"{blamed(cause, health, self.settings, now, hint=hint, stuck=stuck)}; start anew in another folder"
+        )
 
     def apply(self, state: OuterState, update: Update, d_images: Tensor) -> None:
         """Change X by that gradient, Y, η and the objective's state by what the objective says."""
-        s = self.settings
-        _sgd(state.images, state.images_velocity, d_images, s.lr_img, s.img_momentum)
+        s, step = self.settings, state.health.step
+        _sgd(state.images, state.images_velocity, d_images, step * s.lr_img, s.img_momentum)
         if update.labels is not None:
             state.labels = update.labels
-        _sgd(state.labels, state.labels_velocity, update.gradients.labels, s.lr_label, s.label_momentum)
-        _sgd(state.syn_lr, state.syn_lr_velocity, update.gradients.syn_lr, s.lr_lr, s.lr_momentum)
+        _sgd(state.labels, state.labels_velocity, update.gradients.labels, step * s.lr_label, s.label_momentum)
+        _sgd(state.syn_lr, state.syn_lr_velocity, update.gradients.syn_lr, step * s.lr_lr, s.lr_momentum)
         state.syn_lr.clamp_min_(LEAST_SYN_LR)
         state.objective = update.state
         if s.ema_decay is None:
@@ -252,8 +341,10 @@ class OuterLoop:
         tensors = {"X": state.average, "Y": state.labels, "syn_lr": state.syn_lr, "weights": state.weights}
         tensors["maps"] = self.enhancement.maps(state.average, state.iteration)
         header = {"iteration": state.iteration, "accuracy": found, "kept_share": state.kept_share, "loss": state.last_loss}
+        state.health = state.health.looked(state.iteration)
         path, written = self.snapshot(state.iteration), (tensors, header)
-        kept, about = written if best or state.iteration == 0 else thinned(*written)
+        whole = best or state.iteration in (0, state.health.good)
+        kept, about = written if whole else thinned(*written)
         write_tensors(path, kept, about, SNAPSHOT, self.run_id)
         metrics.append(kind="evaluation", iteration=state.iteration, accuracy=found, best=best)
         if self.callbacks:

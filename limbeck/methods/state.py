@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.methods.health import Health, sizes
 from limbeck.methods.objective import State
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.records import Record
@@ -34,6 +35,7 @@ class Reached(Record):
     best: Best | None = None
     kept_share: Mapping[str, float] = field(default_factory=dict)
     last_loss: float | None = None
+    health: Health = Health()  # earlier versions had none
 
 
 @dataclass
@@ -53,6 +55,7 @@ class OuterState:
         best: the best evaluation so far; None before the first.
         kept_share: of the last iteration, per parameter tensor.
         last_loss: of the last iteration.
+        health: whether the loop gets on; without sizes before it runs.
     """
 
     images: Tensor
@@ -69,6 +72,12 @@ class OuterState:
     best: Best | None = None
     kept_share: Mapping[str, float] = field(default_factory=dict)
     last_loss: float | None = None
+    health: Health = Health()
+
+    @property
+    def sizes(self) -> tuple[float, float, float]:
+        """Of X, Y and η."""
+        return sizes(self.images, self.labels, self.syn_lr)
 
     @classmethod
     def start(cls, images: Tensor, labels: Tensor, syn_lr: float, objective: State) -> "OuterState":
@@ -77,6 +86,13 @@ class OuterState:
         zeros = (torch.zeros_like(images), torch.zeros_like(labels), torch.zeros_like(eta))
         weights = torch.ones_like(images[:, :1])
         return cls(images.clone(), labels.clone(), eta, *zeros, images.clone(), weights, objective)
+
+    def back_to(self, snapshot: Mapping[str, Tensor], objective: State, *, averaged: bool) -> None:
+        """Take X, Y, η and the weights of a snapshot, the objective's state before its first iteration, and no velocities."""
+        self.images, self.labels, self.syn_lr, self.weights = (snapshot[name] for name in ("X", "Y", "syn_lr", "weights"))
+        self.average = self.images.clone() if averaged else self.images
+        self.images_velocity, self.labels_velocity = torch.zeros_like(self.images), torch.zeros_like(self.labels)
+        self.syn_lr_velocity, self.objective = torch.zeros_like(self.syn_lr), objective
 
     def save(self, path: Path, of: str = "") -> None:
         """Write the checkpoint of the run `of`, atomically; what is X itself, or has no effect, is not written."""
@@ -92,6 +108,7 @@ class OuterState:
             best=self.best,
             kept_share=self.kept_share,
             last_loss=self.last_loss,
+            health=self.health,
         )
         write_tensors(path, tensors, reached.to_dict(), CHECKPOINT, of)
 

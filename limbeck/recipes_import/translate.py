@@ -43,8 +43,11 @@ from limbeck.recipes_import.names import (
     USUAL,
 )
 from limbeck.runs.settings import DistillSettings, Keys, flat
-from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.bounded import read_text
+from limbeck.runtime.checked import shown
+from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.fingerprint import plain
+from limbeck.runtime.yaml_text import MOST_YAML, Bounded, yaml_of
 
 Kind = Literal["edf", "pad", "datm", "tesla", "ftd", "mtt"]
 
@@ -96,14 +99,15 @@ def import_recipe(path: Path, method: str | None = None) -> Imported:
         UsageError: when the file cannot be read, holds no keys that are known, or what it says is refused.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        text = read_text(path, MOST_YAML)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else one_line(error)
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason
         raise UsageError(f"FILE: {str(path)!r} cannot be read: {reason}") from error
     try:
-        given = yaml.safe_load(text)  # as the research code does: of a key given twice the last counts
-    except yaml.YAMLError as error:
-        raise UsageError(f"FILE: {str(path)!r} is no YAML: {' '.join(str(error).split())[:200]}") from error
+        given = yaml_of(text, Bounded)  # as the research code does: of a key given twice the last counts
+    except ValueError as error:
+        raise UsageError(f"FILE: {str(path)!r} is no YAML: {one_line(error, 200)}") from error
     return import_values(given, method, origin=str(path))
 
 
@@ -118,6 +122,10 @@ def import_values(given: Any, method: str | None = None, *, origin: str = "FILE"
     given = {str(key): _value(value) for key, value in given.items()}
     if not given.keys() & {*NAMES, *IDLE, *_Translation.READ}:
         raise UsageError(f"{origin}: is no file of the research code: it has none of its keys, such as ipc, syn_steps or lr_img")
+    for key, value in given.items():
+        # Nothing that is read is more than a word, a number or a list of these.
+        if key in (*NAMES, *_Translation.READ) and isinstance(value, (dict, *([list] if key in _Translation.READ else []))):
+            raise UsageError(f"{origin}: {key}: {shown(value)} is no word or number")
     kind = method or guess(given)
     require(kind in DEFAULTS, "--method", kind, f"one of {', '.join(DEFAULTS)}, whose files can be read")
     translated = _Translation(given, kind)

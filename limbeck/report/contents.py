@@ -1,6 +1,6 @@
 """What a run folder holds, as far as the run has come: whatever is missing or cannot be read is empty, with a note."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.sealed import FileKind
 
 T = TypeVar("T")
+MOST_POSITIONS = 2**24  # of an image in a set
 Row = Mapping[str, Any]
 
 
@@ -119,14 +120,24 @@ def _snapshots(path: Path, notes: list[str]) -> list[Snapshot]:
     for file in sorted((path / "snapshots").glob("iteration-*.safetensors")):
         try:
             tensors, header = read_tensors(file, kind=SNAPSHOT)
-            names = tensors.keys()
-        except (OSError, ValueError):
-            header, names = {}, {}.keys()
-        if isinstance(header.get("iteration"), int) and {"X", "Y"} <= names:
+            sound = _is_snapshot(header, {name: tensor.shape for name, tensor in tensors.items()})
+        except (OSError, ValueError, AttributeError):
+            header, sound = {}, False
+        if sound:
             found.append(Snapshot(file, header["iteration"], header))
         else:
             notes.append(f"snapshots/{file.name} could not be read")
     return sorted(found, key=lambda snapshot: snapshot.iteration)
+
+
+def _is_snapshot(header: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> bool:
+    """Whether a file has images X (N, C, H, W), labels Y (N, K), an iteration, and positions of the images, if any."""
+    images, labels = shapes.get("X", ()), shapes.get("Y", ())
+    if not isinstance(header.get("iteration"), int) or len(images) != 4 or len(labels) != 2 or 0 in images:
+        return False
+    positions = header.get("positions", list(range(images[0])))
+    listed = isinstance(positions, list) and all(type(at) is int and 0 <= at < MOST_POSITIONS for at in positions)
+    return listed and len(set(positions)) == len(positions) == images[0]
 
 
 def _distilled(path: Path, notes: list[str]) -> DistilledSet | None:

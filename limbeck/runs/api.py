@@ -28,15 +28,16 @@ from limbeck.matching.criteria import Criterion
 from limbeck.matching.distances import Distance
 from limbeck.matching.schedules import Schedule
 from limbeck.methods.method import Method
-from limbeck.methods.outer import Callback
 from limbeck.methods.presets import PARTS
 from limbeck.methods.registry import METHODS
+from limbeck.methods.snapshot import Callback
 from limbeck.networks.factory import Factory
 from limbeck.runs import distill as running
 from limbeck.runs.evaluate import EvaluationOptions
 from limbeck.runs.evaluate import evaluate as evaluate_sets
 from limbeck.runs.results import RunResult
 from limbeck.runs.settings import DistillSettings, Keys, check_keys, dotted, flat
+from limbeck.runs.strangers import beyond
 from limbeck.runtime.checked import FolderPath, checked, shown
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import UsageError, require
@@ -44,6 +45,7 @@ from limbeck.runtime.kept import elsewhere
 from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import LogProgress, Progress
+from limbeck.runtime.room import disks_told
 from limbeck.saliency.maps import Cam
 from limbeck.saliency.weights import Weighting
 
@@ -51,6 +53,7 @@ Network = str | nn.Module | Factory
 
 
 @gathered(logged)
+@disks_told()
 @undisturbed()
 def distill(
     data: Any,
@@ -105,6 +108,7 @@ def distill(
     Raises:
         UsageError: for data, a network or settings that do not fit; nothing is trained or written then.
         Failure: when an expert diverges.
+        DiskFailure: when a disk is full, or has gone, meanwhile; with `output`, `resume=True` goes on once it is as it was.
 
     Example:
         >>> import limbeck
@@ -129,6 +133,7 @@ def distill(
 
 
 @gathered(logged)
+@disks_told()
 def load_data(source: Any, *, progress: Progress | None = None, **settings: Any) -> ImageSet:
     """The images that a path or a name means, or whatever else `distill` takes for data.
 
@@ -154,6 +159,7 @@ def load_data(source: Any, *, progress: Progress | None = None, **settings: Any)
 
 
 @gathered(logged)
+@disks_told()
 @undisturbed()
 def train_experts(
     data: Any,
@@ -192,6 +198,7 @@ def train_experts(
 
 
 @gathered(logged)
+@disks_told()
 @undisturbed()
 def evaluate(
     sets: Any,
@@ -239,18 +246,20 @@ def evaluate(
     alone = isinstance(networks, (str, nn.Module)) or callable(networks)
     networks = [cast(Network, networks)] if alone else list(networks)
     under, named = _said_by(wanted[0]), {"protocol": protocol, "eval.seeds": seeds, "augmentation": augmentation}
-    # What its metadata describe as somebody's object or code is not run for that; the call must give it.
+    # What its metadata describe as somebody's object or code is not run for that, nor a file opened; the call must give it.
     called: dict[str, tuple[str, Any]] = {
         "eval.protocol": ("protocol", protocol),
         "augment.strategy": ("augmentation", augmentation),
         "network": ("networks", networks or None),
+        "eval.networks": ("networks", networks or None),
     }
-    code = [key for key in called if isinstance(value := under.get(key), str) and is_foreign(value)]
-    for key in code:
-        word, given = called[key]
-        if given is None:
-            raise UsageError(f"{word}: is missing; the set was made with {shown(under[key])}, which its metadata only describe")
-    under = Keys((key, value) for key, value in under.items() if key not in code)
+    typed, refused = dotted({key: value for key, value in settings.items() if value is not None}), dict(beyond(under))
+    for key, what in refused.items():
+        word, given = called.get(key, (key.rpartition(".")[2], typed.get(key)))
+        if given is None and typed.get(key) is None:
+            said = f"the set was made with {shown(under[key])}, which its metadata only describe" if is_foreign(what) else what
+            raise UsageError(f"{word}: is missing; {said}")
+    under = Keys((key, value) for key, value in under.items() if key not in refused)
     made = settings_of(data, "edf", {**named, **settings}, under)
     return evaluate_sets(wanted, made, networks=networks, options=options, progress=_reporting(progress))
 
@@ -286,7 +295,7 @@ def _said_by(found: Any) -> Keys:
     held = found if isinstance(found, DistilledSet) else None
     if held is None and isinstance(found, (str, Path)) and DistilledSet.is_at(found):
         held = DistilledSet.load(found)
-    stored = held.metadata.get("settings", {}) if held is not None else {}
+    stored = (held.metadata.get("settings") or {}) if held is not None else {}
     groups = {group: stored[group] for group in ("augment", "eval") if isinstance(stored.get(group), Mapping)}
     network = {"network": stored["network"]} if isinstance(stored.get("network"), str) else {}
     return flat(groups) | network

@@ -1,7 +1,10 @@
 """How functions of tensors are compiled here."""
 
+import atexit
 import os
 import platform
+import shutil
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -11,6 +14,7 @@ from typing import Any
 import torch
 import torch._dynamo
 
+from limbeck.runtime.disk import try_folder
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import cache_root
 
@@ -48,7 +52,19 @@ def keep_compiled_code() -> None:
     """
     place = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or cache_root() / "compiled")
     if place.name != processor():
+        try:
+            try_folder(place / processor())
+        except OSError:  # nothing can be kept there: this process has a place of its own
+            place = _passing()
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(place / processor())
+
+
+@cache
+def _passing() -> Path:
+    """A folder that ends with the process; nobody else can have put code into it."""
+    folder = Path(tempfile.mkdtemp(prefix="limbeck-compiled-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @cache

@@ -24,6 +24,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar
 
+from limbeck.runtime.disk import WORDS
 from limbeck.runtime.errors import Failure, require
 from limbeck.runtime.notices import Notice, received, watched
 
@@ -112,8 +113,18 @@ def side_by_side(function: Callable[[J], R], jobs: Sequence[J], processes: int) 
     if processes > 1:
         collector.join()
     if failed:
-        raise failed[0]
+        raise _told_apart(failed[0])
     yield from (done[number] for number in range(len(jobs)))
+
+
+def _told_apart(error: BaseException) -> BaseException:
+    """The same, or what it stands for: where arrays that processes share find no room, only a traceback in words is left."""
+    said = re.search(r"\[Errno (\d+)\]", str(error.__cause__)) if error.__cause__ is not None else None
+    if said is None or isinstance(error, OSError) or (number := int(said[1])) not in WORDS:
+        return error
+    shared = OSError(number, os.strerror(number), os.environ.get("JOBLIB_TEMP_FOLDER") or tempfile.gettempdir())
+    shared.__cause__ = error
+    return shared
 
 
 def _numbered(places: dict[str, str | None], function: Callable[[J], R], number: int, job: J) -> tuple[int, tuple[R, list[Notice]]]:

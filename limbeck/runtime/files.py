@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 
+from limbeck.runtime.bounded import MOST_JSON, json_of, opened, read_bytes
 from limbeck.runtime.errors import one_line
 from limbeck.runtime.fingerprint import array_fingerprint, encodable, plain
 from limbeck.runtime.sealed import (
@@ -76,7 +77,7 @@ def write_json(path: Path, value: Any, kind: FileKind | None = None, of: str = "
 
 
 def read_json(path: Path, kind: FileKind | None = None, of: str = "") -> Any:
-    """The value in the JSON file at `path`, without what a file of ours says of itself.
+    """The value in the JSON file at `path`, within the bounds of `runtime.bounded`, without what a file of ours says of itself.
 
     Args:
         path: of the file.
@@ -87,10 +88,9 @@ def read_json(path: Path, kind: FileKind | None = None, of: str = "") -> Any:
         OSError: when it cannot be read.
         ValueError: when it is no JSON; `Damaged` when it is another file of ours, or not what was written.
     """
+    content = read_bytes(path, MOST_JSON)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError as error:
-        raise Damaged("it is nested too deeply") from error
+        value = json_of(content)
     except ValueError as error:
         if kind is None:
             raise
@@ -149,16 +149,16 @@ class TensorFile(NamedTuple):
 
 def read_tensor_header(path: Path, kind: FileKind | None = None, of: str = "", *, say: bool = True) -> TensorHeader:
     """The header alone; arguments and errors are those of `read_tensors`. Without `say` no note is made of an earlier version."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         length, size = int.from_bytes(file.read(8), "little"), os.fstat(file.fileno()).st_size
         if not 2 <= length <= min(size - 8, LONGEST_HEADER):
             raise Damaged("it is no file of tensors")
         text = file.read(length)
     try:
-        said = json.loads(text)
+        said = json_of(text)
         metadata = said.pop("__metadata__", {})
         found = check_header(text, metadata, kind, of)
-        digests, held = json.loads(metadata.get("digests", "{}")), read_header(metadata)
+        digests, held = json_of(metadata.get("digests", "{}")), read_header(metadata)
         shapes, kinds = ({name: one[key] for name, one in said.items()} for key in ("shape", "dtype"))
         header = TensorHeader(held, digests, found, {name: tuple(shape) for name, shape in shapes.items()}, kinds)
     except Damaged:
@@ -205,7 +205,12 @@ def digest(tensor: torch.Tensor) -> str:
 
 def read_header(metadata: Mapping[str, str] | None) -> dict[str, Any]:
     """The metadata object in the header of a file written by `write_tensors`."""
-    value: dict[str, Any] = json.loads((metadata or {}).get("json", "{}"))
+    return _object((metadata or {}).get("json", "{}"))
+
+
+def _object(text: str) -> dict[str, Any]:
+    if not isinstance(value := json_of(text), dict):
+        raise ValueError("its header does not hold an object")
     return value
 
 

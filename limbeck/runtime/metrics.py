@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.bounded import MOST_TEXT, json_of, read_bytes
+from limbeck.runtime.disk import naming
+from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.files import write_text
 from limbeck.runtime.fingerprint import plain
+from limbeck.runtime.room import vanished
 from limbeck.runtime.sealed import Damaged
 
 VERSION = 1
@@ -49,8 +52,11 @@ class MetricsLog:
         text = json.dumps({key: _finite(plain(value)) for key, value in values.items()})
         of = f" {self.of}" if self.of and not self.sum else ""
         line = f'{text[:-1]}{CHECK}{VERSION} {crc32(text.encode(), self.sum):08x}{of}"}}\n'
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line)
+        try:
+            with naming(self.path), self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
+        except FileNotFoundError as error:
+            raise vanished(self.path.parent) from error
         self.sum = crc32(line.encode(), self.sum)
 
     def keep_until(self, iteration: int) -> int:
@@ -91,15 +97,15 @@ def read_metrics(path: Path, of: str = "") -> list[dict[str, Any]]:
 
 def _lines(path: Path, of: str) -> Iterator[Line]:
     try:
-        content = path.read_bytes() if path.exists() else b""
-    except OSError as error:
-        raise _broken(path, error.strerror or str(error)) from error
+        content = read_bytes(path, MOST_TEXT) if path.exists() else b""
+    except (OSError, ValueError) as error:
+        raise _broken(path, one_line(error)) from error
     end = running = 0
     checked = False
     for number, line in enumerate(content.splitlines(keepends=True), start=1):
         try:
             row, found = _row(line, running, of)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             if end + len(line) == len(content) and line[:1] == b"{" and line.isascii() and not line.endswith(b"\n"):
                 return  # it was being written when the run was killed
             raise _broken(path, f"line {number} {error if isinstance(error, Damaged) else 'is no JSON'}") from error
@@ -112,7 +118,7 @@ def _lines(path: Path, of: str) -> Iterator[Line]:
 def _row(line: bytes, running: int, of: str) -> tuple[dict[str, Any], bool]:
     """What a line says behind a file with that sum, and whether it is checked."""
     text = line.decode().rstrip("\n")
-    row = json.loads(text)
+    row = json_of(text)
     if not isinstance(row, dict):
         raise Damaged("holds no object")
     if "check" not in row:
