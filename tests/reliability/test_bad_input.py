@@ -29,11 +29,13 @@ OF_LIBRARIES = ("parquet", "saved dataset")  # which take seconds to be imported
 # By kind and number, what was found out when these tests were written; numbers mean the same while the kind's files do.
 FOUND = {
     "set npz": (13,),
+    "export npz": (200_111,),
     "cifar archive": (12,),
-    "store": (5, 15),
+    "store": (5, 15, 200_135),
     "research recipe": (1004, 1028),
     "csv": (1077,),
     "jsonl": (1137,),
+    "run": (200_050,),
 }
 
 
