@@ -202,10 +202,12 @@ class Block:
             self.verified[:] = [now]
 
     def _checked(self, header: Header) -> Header:
-        coding = CODINGS.get(header.coding)
-        if coding is None or not header.epochs or (header.epochs[0], header.epochs[-1]) != (self.first, self.last):
+        coding, epochs, numbers = CODINGS.get(header.coding), header.epochs, (header.step_error, *header.accuracy.values())
+        if coding is None or not epochs or (epochs[0], epochs[-1]) != (self.first, self.last):
             raise Damaged("its header is of another file")
-        if self._said.kinds != coding.kinds or sum(self._said.shapes[name][0] for name in coding.rows) != len(header.epochs):
+        if not all(type(epoch) is int for epoch in epochs) or not all(isinstance(one, (int, float)) for one in numbers):
+            raise Damaged("its header holds other things than epochs and numbers")
+        if self._said.kinds != coding.kinds or sum(self._said.shapes[name][0] for name in coding.rows) != len(epochs):
             raise Damaged("its header does not say what its tensors are")
         return header
 

@@ -91,11 +91,11 @@ class Checkpoints:
         return state
 
     def needed(self) -> set[int]:
-        """The iterations whose snapshots the checkpoints may need: the best, and those to return to."""
+        """The iterations whose snapshots the checkpoints may go back to: the best, and those at which the loop got on."""
         found = set[int]()
         for path in (self.last, self.before):
             try:
-                reached = Reached.from_dict(read_tensor_header(path, CHECKPOINT, self.of).metadata)
+                reached = Reached.from_dict(read_tensor_header(path, CHECKPOINT, self.of, say=False).metadata)
             except (OSError, ValueError, TypeError):
                 continue
             found |= {reached.health.good, *([reached.best.iteration] if reached.best else [])}

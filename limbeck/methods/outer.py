@@ -11,7 +11,8 @@ validation split and a snapshot written; the best one is the result.
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -47,7 +48,7 @@ from limbeck.methods.objective import Objective, Update
 from limbeck.methods.settings import OuterSettings
 from limbeck.methods.snapshot import Callback, Snapshot
 from limbeck.methods.state import Best, OuterState
-from limbeck.runtime.errors import DiskFailure, Failure, UsageError
+from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.metrics import MetricsLog
 from limbeck.runtime.progress import NoProgress, Progress, Stage
@@ -130,13 +131,16 @@ class OuterLoop:
             self._check_enough(state)
             self._save(state, metrics)
             self._evaluate(state, metrics)
-            self._thin(state)  # there is nothing more to return for
+            self._thin(state, {state.best.iteration} if state.best else set())  # there is nothing more to return for
         return state
 
     def _look_for_best(self, state: OuterState, metrics: MetricsLog) -> None:
         """Where somebody has removed the best snapshot, to make room perhaps, the best of what follows takes its place."""
-        if state.best is None or self.snapshot(state.best.iteration).exists() or self._best_checkpoint(state) is not None:
+        if state.best is None or self.snapshot(state.best.iteration).exists():
             return
+        with suppress(OSError, Damaged):
+            self.checkpoints.load_best(state.best.iteration, state.images.device)
+            return  # from where it is taken
         if state.best.accuracy is not None:
             lost = f"{str(self.snapshot(state.best.iteration))!r}, the best set so far ({100 * state.best.accuracy:.1f} %), is gone"
             self.progress.say(f"warning: {lost}; the best of what follows is taken")
@@ -152,31 +156,31 @@ class OuterLoop:
         """The tensors of a whole snapshot, on the device of the state.
 
         Raises:
-            DiskFailure: when it is gone.
+            OSError: when there is none.
             Damaged: when it is not what was written.
         """
-        path = self.snapshot(iteration)
-        try:
-            tensors, header = read_tensors(path, str(state.images.device), SNAPSHOT, self.run_id)
-        except FileNotFoundError as error:
-            raise vanished(path) from error
+        tensors, header = read_tensors(self.snapshot(iteration), str(state.images.device), SNAPSHOT, self.run_id)
         if header.get("iteration") != iteration or "positions" in header or not {"X", "Y", "syn_lr", "weights"} <= tensors.keys():
             raise Damaged("it is another one's")
         return tensors
 
+    def _broken(self, path: Path, error: Exception) -> UsageError:
+        advice = f"delete {self.checkpoint.name} and those beside it, and the distillation starts anew"
+        return UsageError(f"output: {str(path)!r} is broken ({error}); {advice}")
+
     def _save(self, state: OuterState, metrics: MetricsLog) -> None:
-        """Write the checkpoint, and leave of snapshots what is needed: no older one than the checkpoints know is gone back to."""
-        if state.iteration > 0 and not metrics.path.exists():
+        """Write the checkpoint, and leave of snapshots what is needed: the first, and what the checkpoints go back to."""
+        if state.iteration > 0 and not (self.folder / "metrics.jsonl").exists():
             raise vanished(self.folder)  # to make it anew would hide that all else is lost
         metrics.sync()
         self.checkpoints.save(state)
-        self._thin(state, {state.health.good, *self.checkpoints.needed()})
+        self._thin(state, self.checkpoints.needed())
 
-    def _thin(self, state: OuterState, also: Collection[int] = ()) -> None:
-        """Leave of snapshots of large sets a few images, but for the first, the best and those `also` needed."""
+    def _thin(self, state: OuterState, needed: AbstractSet[int]) -> None:
+        """Leave of snapshots of large sets a few images, but for the first and those after that many iterations."""
         if 4 * state.images.numel() > LOOKED_AT:
-            needed = {self.snapshot(iteration) for iteration in (0, *also, *([state.best.iteration] if state.best else []))}
-            for path in set((self.folder / "snapshots").glob("iteration-*.safetensors")) - needed:
+            whole = {self.snapshot(iteration) for iteration in {0, *needed}}
+            for path in set((self.folder / "snapshots").glob("iteration-*.safetensors")) - whole:
                 with suppress(Damaged):  # nothing goes on from those, and the report says which it cannot read
                     tensors, header = read_tensors(path, kind=SNAPSHOT, of=self.run_id)
                     if "positions" not in header:
@@ -191,24 +195,17 @@ class OuterLoop:
         assert state.best is not None, "a loop that has ended has been evaluated"
         iteration, path = state.best.iteration, self.snapshot(state.best.iteration)
         try:
-            tensors = self._held(iteration, state)
-            x, y, eta = (tensors[name] for name in ("X", "Y", "syn_lr"))
-        except (DiskFailure, OSError, Damaged) as error:
-            held = self._best_checkpoint(state)
-            if held is None:
-                advice = f"delete {self.checkpoint.name} and those beside it, and the distillation starts anew"
-                raise UsageError(f"output: {str(path)!r} is broken ({error}); {advice}") from error
-            self.progress.say(f"warning: {str(path)!r} is broken ({error}); its images are taken from {self.checkpoints.best.name}")
-            x, y, eta = held.average, held.labels, held.syn_lr
+            held = self._held(iteration, state)
+            x, y, eta = (held[name] for name in ("X", "Y", "syn_lr"))
+        except (OSError, Damaged) as error:
+            try:
+                best = self.checkpoints.load_best(iteration, state.images.device)
+            except (OSError, Damaged):
+                raise self._broken(path, error) from error
+            what = "is gone" if isinstance(error, FileNotFoundError) else f"is broken ({error})"
+            self.progress.say(f"warning: {str(path)!r} {what}; its images are taken from {self.checkpoints.best.name}")
+            x, y, eta = best.average, best.labels, best.syn_lr
         return replace(start, images=x, labels=y, syn_lr=eta.item())
-
-    def _best_checkpoint(self, state: OuterState) -> OuterState | None:
-        """The state that was evaluated as the best; None where its checkpoint is lost."""
-        assert state.best is not None
-        try:
-            return self.checkpoints.load_best(state.best.iteration, state.images.device)
-        except (OSError, Damaged):
-            return None
 
     def _iterate(self, state: OuterState, metrics: MetricsLog, stage: Stage) -> None:
         began, iteration = time.perf_counter(), state.iteration
@@ -292,8 +289,10 @@ class OuterLoop:
         to = health.good if overstepped or health.moved else 0
         try:
             held = self._held(to, state)
+        except FileNotFoundError as error:
+            raise vanished(self.snapshot(to)) from error
         except Damaged as error:
-            raise UsageError(f"output: {str(self.snapshot(to))!r} is broken ({error}); start anew in another folder") from error
+            raise self._broken(self.snapshot(to), error) from error
         state.back_to(held, self.objective.init(), averaged=self.settings.ema_decay is not None)
         state.health = health.returned(state.iteration, to, why)
         metrics.append(kind="return", iteration=state.iteration, to=to, step=state.health.step, why=why)

@@ -102,7 +102,14 @@ class OuterState:
         if bool((self.weights == 1).all()):
             del tensors["weights"]
         tensors |= {f"objective.{name}": value for name, value in self.objective.items()}
-        reached = Reached(**{one.name: getattr(self, one.name) for one in fields(Reached)})
+        reached = Reached(
+            iteration=self.iteration,
+            skipped=self.skipped,
+            best=self.best,
+            kept_share=self.kept_share,
+            last_loss=self.last_loss,
+            health=self.health,
+        )
         write_tensors(path, tensors, reached.to_dict(), CHECKPOINT, of)
 
     @classmethod

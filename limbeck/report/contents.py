@@ -120,8 +120,8 @@ def _snapshots(path: Path, notes: list[str]) -> list[Snapshot]:
     for file in sorted((path / "snapshots").glob("iteration-*.safetensors")):
         try:
             tensors, header = read_tensors(file, kind=SNAPSHOT)
-            sound = _is_snapshot(header, {name: one.shape for name, one in tensors.items()})
-        except (OSError, ValueError):
+            sound = _is_snapshot(header, {name: tensor.shape for name, tensor in tensors.items()})
+        except (OSError, ValueError, AttributeError):
             header, sound = {}, False
         if sound:
             found.append(Snapshot(file, header["iteration"], header))

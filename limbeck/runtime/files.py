@@ -16,8 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 
-from limbeck.runtime import bounded
-from limbeck.runtime.bounded import json_of, opened
+from limbeck.runtime.bounded import MOST_JSON, json_of, opened, read_bytes
 from limbeck.runtime.errors import one_line
 from limbeck.runtime.fingerprint import array_fingerprint, encodable, plain
 from limbeck.runtime.sealed import (
@@ -89,8 +88,9 @@ def read_json(path: Path, kind: FileKind | None = None, of: str = "") -> Any:
         OSError: when it cannot be read.
         ValueError: when it is no JSON; `Damaged` when it is another file of ours, or not what was written.
     """
+    content = read_bytes(path, MOST_JSON)
     try:
-        value = bounded.read_json(path)
+        value = json_of(content)
     except ValueError as error:
         if kind is None:
             raise
@@ -158,7 +158,7 @@ def read_tensor_header(path: Path, kind: FileKind | None = None, of: str = "", *
         said = json_of(text)
         metadata = said.pop("__metadata__", {})
         found = check_header(text, metadata, kind, of)
-        digests, held = _object(metadata.get("digests", "{}")), read_header(metadata)
+        digests, held = json_of(metadata.get("digests", "{}")), read_header(metadata)
         shapes, kinds = ({name: one[key] for name, one in said.items()} for key in ("shape", "dtype"))
         header = TensorHeader(held, digests, found, {name: tuple(shape) for name, shape in shapes.items()}, kinds)
     except Damaged:

@@ -5,15 +5,15 @@ from argparse import Namespace
 import pytest
 
 from limbeck.cli import compare, distill, evaluate, experts
-from limbeck.cli.command import Command, Parser, overrides_from, skipping
+from limbeck.cli.command import Command, Parser, overrides_from, switched
 
 
 @pytest.mark.parametrize("command", [distill.COMMAND, distill.PLAN, experts.COMMAND, evaluate.COMMAND, compare.COMMAND])
 def test_every_command_with_data_has_it(command: Command) -> None:
     parser = Parser()
     command.add_arguments(parser)
-    assert skipping(parser.parse_intermixed_args(["x", "--data", "photos", "--skip-bad"])) == {"data.skip_bad": "true"}
-    assert skipping(parser.parse_intermixed_args(["x", "--data", "photos"])) == {}
+    assert switched(parser.parse_intermixed_args(["x", "--data", "photos", "--skip-bad"])) == {"data.skip_bad": "true"}
+    assert switched(parser.parse_intermixed_args(["x", "--data", "photos"])) == {}
 
 
 def test_it_is_the_setting() -> None:

@@ -266,9 +266,10 @@ def checkpoint(folder: Path) -> None:
 
 
 def read_checkpoint(folder: Path) -> str:
-    from limbeck.methods.state import OuterState
+    from limbeck.methods.checkpoints import Checkpoints
 
-    held = OuterState.load(folder / "checkpoint.safetensors", torch.device("cpu"))
+    held = Checkpoints(folder, "", lambda _: None).load(torch.device("cpu"))
+    assert held is not None
     return fingerprint(array_fingerprint(held.images.numpy(), held.labels.numpy()), float(held.syn_lr), held.iteration)
 
 

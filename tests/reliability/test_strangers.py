@@ -343,14 +343,14 @@ def test_nothing_is_removed_where_a_link_leads(tmp_path: Path) -> None:
 
 def test_other_files_that_are_pipes_are_refused(tmp_path: Path) -> None:
     from limbeck.experts.imported import load_lists
-    from limbeck.methods.state import OuterState
+    from limbeck.methods.checkpoints import Checkpoints
     from limbeck.runtime.metrics import read_metrics
 
-    for name in ("x.npz", "x.pt", "x.safetensors", "x.jsonl", "x.csv", "x.yaml", "benchmark.json"):
+    for name in ("x.npz", "x.pt", "checkpoint.safetensors", "x.jsonl", "x.csv", "x.yaml", "benchmark.json"):
         os.mkfifo(tmp_path / name)
     reads = [
         lambda: load_lists(tmp_path / "x.pt"),
-        lambda: OuterState.load(tmp_path / "x.safetensors", torch.device("cpu")),
+        lambda: Checkpoints(tmp_path, "", lambda _: None).load(torch.device("cpu")),
         lambda: read_metrics(tmp_path / "x.jsonl"),
         lambda: load_data(DataSettings(source=str(tmp_path / "x.npz"))),
         lambda: load_data(DataSettings(source=str(tmp_path / "x.csv"))),
