@@ -10,7 +10,8 @@ evaluated on the validation split and a snapshot written; the best one is the re
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from limbeck.methods.settings import OuterSettings
 from limbeck.methods.state import Best, OuterState
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_tensors, write_tensors
+from limbeck.runtime.interruption import finishing, stoppable
 from limbeck.runtime.metrics import MetricsLog
 from limbeck.runtime.progress import NoProgress, Progress, Stage
 
@@ -120,16 +122,33 @@ class OuterLoop:
             state = OuterState.start(images, labels, syn_lr, self.objective.init())
         metrics = MetricsLog(self.folder / "metrics.jsonl")
         metrics.keep_until(state.iteration)
-        with self.progress.stage("distil", self.settings.iterations, state.iteration) as stage:
+        with stoppable(), self.progress.stage("distil", self.settings.iterations, state.iteration) as stage:
             while state.iteration < self.settings.iterations:
                 if state.iteration % self.settings.checkpoint_every == 0:
                     self._save(state)
-                if state.iteration % self.every == 0:
-                    self._evaluate(state, metrics)
-                self._iterate(state, metrics, stage)
+                with self._saved_when_stopped(state):
+                    if state.iteration % self.every == 0:
+                        self._evaluate(state, metrics)
+                    with finishing():
+                        self._iterate(state, metrics, stage)
             self._save(state)
-            self._evaluate(state, metrics)
+            with self._saved_when_stopped(state):
+                self._evaluate(state, metrics)
         return state
+
+    @contextmanager
+    def _saved_when_stopped(self, state: OuterState) -> Iterator[None]:
+        """Write the checkpoint when the block is left because the run is to end: as it was before it, or after its iteration."""
+        iteration, best, weights = state.iteration, state.best, state.weights
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            if state.iteration == iteration:
+                state.best, state.weights = best, weights  # what went before the iteration is made again
+            if state.whole:
+                self._save(state)
+                self.progress.say(f"stopped after {state.iteration} of {self.settings.iterations} iterations, which are kept")
+            raise
 
     def snapshot(self, iteration: int) -> Path:
         """The place of the snapshot of that iteration."""
@@ -157,6 +176,7 @@ class OuterLoop:
         if self._compares(iteration) and iteration % COMPARE_EVERY == 0:
             metrics.append(kind="comparison", iteration=iteration, **_comparison(weighted, update.plain))
         skipped = self._skips(update, d_images)
+        state.whole = False  # who stops now has nothing that could be gone on from
         if not skipped:
             self.apply(state, update, d_images)
             if not all(bool(value.isfinite().all()) for value in (state.images, state.labels, state.syn_lr)):
@@ -177,6 +197,7 @@ class OuterLoop:
             seconds=time.perf_counter() - began,
             **_read(update.facts),
         )
+        state.whole = True
         stage.advance(loss=update.gradients.loss.item(), skipped=state.skipped)
 
     def gradients(self, state: OuterState) -> tuple[Update, Tensor, Tensor]:

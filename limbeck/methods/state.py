@@ -41,6 +41,7 @@ class OuterState:
         best: the best evaluation so far; None before the first.
         kept_share: of the last iteration, per parameter tensor.
         last_loss: of the last iteration.
+        whole: whether all of it is of one iteration; not while one changes it.
     """
 
     images: Tensor
@@ -57,6 +58,7 @@ class OuterState:
     best: Best | None = None
     kept_share: dict[str, float] = field(default_factory=dict)
     last_loss: float | None = None
+    whole: bool = True
 
     @classmethod
     def start(cls, images: Tensor, labels: Tensor, syn_lr: float, objective: State) -> "OuterState":

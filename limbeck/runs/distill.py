@@ -58,6 +58,9 @@ IN_METADATA = (
 )
 
 
+ENDING = 5.0  # seconds that a run may take to end which was just stopped
+
+
 @dataclass(frozen=True)
 class Eta:
     """How a set came by its η: what counts as its own where it is evaluated, and whether it was learned."""
@@ -111,7 +114,7 @@ def distill(
     for note in settings.notes():
         workspace.progress.say(note)
     workspace.check()
-    with alone(output):
+    with alone(output, ENDING if resume else 0.0):
         folder = RunFolder(output, settings, resume)
         for note in folder.open(workspace.data.fingerprint, workspace.network):
             workspace.progress.say(note)

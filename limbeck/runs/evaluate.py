@@ -34,7 +34,8 @@ from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.fingerprint import plain
-from limbeck.runtime.kept import cache_root, lock
+from limbeck.runtime.kept import cache_root
+from limbeck.runtime.locks import lock
 from limbeck.runtime.progress import NoProgress, Progress
 
 SHOWN = 3  # sets that a note names

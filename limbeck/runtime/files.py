@@ -14,25 +14,21 @@ from safetensors import safe_open
 from safetensors.torch import save as serialise
 
 from limbeck.runtime.fingerprint import array_fingerprint, encodable, plain
+from limbeck.runtime.leftovers import part
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically: after a crash the file is the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 would hide the file from everybody else
-        os.replace(temporary, path)
+        with part(path) as temporary:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     except OSError as error:  # such as a full disk, which names no file
-        Path(temporary).unlink(missing_ok=True)
         error.filename = error.filename or str(path)
-        raise
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
         raise
 
 
@@ -108,9 +104,8 @@ def read_header(metadata: Mapping[str, str] | None) -> dict[str, Any]:
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its name, replacing what is there, when the block ends without error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
-    try:
-        os.chmod(temporary, 0o777 & ~_umask())
+    with part(path) as temporary:
+        temporary.mkdir()
         yield temporary
         if path.exists():
             # A folder cannot be renamed onto a full one: step the old one aside first, delete it last.
@@ -120,12 +115,3 @@ def new_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(aside)
         else:
             os.replace(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
