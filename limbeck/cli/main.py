@@ -17,7 +17,7 @@ from limbeck.cli import comp_dd, compare, complexity, distill, evaluate, experts
 from limbeck.cli.command import Command, Parser, listing
 from limbeck.cli.output import print_json, stdout_to_stderr
 from limbeck.runtime.errors import Failure, UsageError
-from limbeck.runtime.interruption import Interrupted, end_children, end_within, handled
+from limbeck.runtime.interruption import Interrupted, end_children, end_in_time, handled
 from limbeck.runtime.notices import gathered
 
 COMMANDS: dict[str, Command] = {
@@ -42,7 +42,7 @@ def main(words: Sequence[str] | None = None) -> int:
             return _done(typed)
     except Interrupted as error:
         if words is None:
-            end_within(error.number)  # whatever the interpreter waits for at its end
+            end_in_time(error)  # whatever the interpreter waits for at its end
         end_children()
         by = "" if error.number == signal.SIGINT else f" by {error}"
         return _end(error.status, f"interrupted{by}{_continuation(typed)}")

@@ -30,11 +30,11 @@ KINDS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") 
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run was asked to end by a signal, of that number."""
+    """The run was asked to end by a signal, of that number, at a time of the monotonic clock."""
 
-    def __init__(self, number: int = signal.SIGINT) -> None:
-        super().__init__(number)
-        self.number = number
+    def __init__(self, number: int = signal.SIGINT, asked: float = 0.0) -> None:
+        super().__init__(number, asked)
+        self.number, self.asked = number, asked
 
     def __str__(self) -> str:
         """The signal's name."""
@@ -87,7 +87,7 @@ class _Handler:
 
     def _new(self) -> Interrupted:
         # Known weakly: what somebody swallowed is gone, and asked for again.
-        made = Interrupted(self.number)
+        made = Interrupted(self.number, self.began)
         self._raised = weakref.ref(made)
         return made
 
@@ -106,7 +106,7 @@ def _ask_again(number: int) -> None:
     if hasattr(signal, "pthread_kill"):  # which wakes the thread where it waits for something
         signal.pthread_kill(threading.main_thread().ident or 0, number)
     else:
-        _thread.interrupt_main(number)
+        _thread.interrupt_main(signal.Signals(number))
 
 
 _current: _Handler | None = None
@@ -272,12 +272,12 @@ def abandon(number: int, goes_on: str = "") -> None:
     os._exit(128 + number)
 
 
-def end_within(number: int, seconds: float = LAST - PATIENCE) -> None:
+def end_in_time(error: Interrupted) -> None:
     """End this process, which has nothing more to do, from another thread if something hinders it."""
 
     def end() -> None:
-        time.sleep(seconds)
-        abandon(number)
+        time.sleep(max(0.5, error.asked + LAST - time.monotonic()))
+        abandon(error.number)
 
     threading.Thread(target=end, daemon=True).start()
 

@@ -155,7 +155,8 @@ class Commands:
         shared = Path("/dev/shm")
         known = list(shared.glob("limbeck-*")) if shared.is_dir() else []
         mine = [path for path in known if not psutil.pid_exists(int(path.name.split("-")[2]))]
-        return [str(path) for path in (*sorted((self.folder / "tmp").iterdir()), *mine)]
+        passing = [path for path in (self.folder / "tmp").iterdir() if not path.name.startswith("torchinductor_")]  # torch's cache
+        return sorted(map(str, (*passing, *mine)))
 
 
 @contextmanager
