@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar
@@ -104,6 +105,8 @@ def side_by_side(function: Callable[[J], R], jobs: Sequence[J], processes: int) 
     def collect() -> None:
         # Of one process joblib makes none; only so many jobs are under way as are to compute.
         try:
+            with kept_from_children():
+                _start_trackers()
             with kept_from_children(), _workers(max(2, processes - 1)):
                 others = Parallel(return_as="generator_unordered", pre_dispatch=processes - 1)
                 done.update((number, received(found)) for number, found in others(handed_out()))
@@ -128,6 +131,15 @@ def side_by_side(function: Callable[[J], R], jobs: Sequence[J], processes: int) 
     if failed:
         raise failed[0]
     yield from (done[number] for number in range(len(jobs)))
+
+
+def _start_trackers() -> None:
+    """Start the processes that tidy up after workers first: to do so undoes what is blocked in some versions."""
+    from joblib.externals.loky.backend import resource_tracker as of_loky
+
+    if hasattr(signal, "pthread_sigmask"):
+        resource_tracker.ensure_running()
+        of_loky.ensure_running()
 
 
 def _workers(count: int) -> Any:

@@ -55,6 +55,7 @@ TINY = {
     "eval.epochs": "8",
     "eval.seeds": "2",
     "eval.full_epochs": "3",
+    "eval.random_lr": "0.01",
 }
 
 
