@@ -41,7 +41,11 @@ def lines(path: Path) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize(
     ("kind", "group", "background", "status"),
-    [(signal.SIGTERM, True, False, 143), (signal.SIGHUP, False, False, 129), (signal.SIGINT, False, True, 130)],
+    [
+        (signal.SIGTERM, True, False, 143),
+        (signal.SIGINT, False, True, 130),
+        pytest.param(signal.SIGHUP, False, False, 129, marks=pytest.mark.slow),
+    ],
 )
 def test_a_distillation_ends_with_the_checkpoint_of_its_last_iteration(
     tmp_path: Path, started: Commands, kind: signal.Signals, group: bool, background: bool, status: int
@@ -70,6 +74,7 @@ def test_experts_in_workers_end_with_them(tmp_path: Path, started: Commands) -> 
     assert list(store.glob("expert-*/epochs-*.safetensors"))
 
 
+@pytest.mark.slow
 def test_an_evaluation_ends_where_it_is(tmp_path: Path, started: Commands) -> None:
     cache = tmp_path / "cache"
     started.run(["distill", "scenes", "--output", str(tmp_path / "run"), *kills.words(method="random")], cache)
@@ -79,6 +84,7 @@ def test_an_evaluation_ends_where_it_is(tmp_path: Path, started: Commands) -> No
     ends(command, signal.SIGINT, True, 130, " ".join(words), tmp_path / "run", cache)
 
 
+@pytest.mark.slow
 def test_the_first_seconds_count_too(tmp_path: Path, started: Commands) -> None:
     """While data are decoded and networks trained on them, a second signal ends at once."""
     cache = tmp_path / "cache"
@@ -93,9 +99,3 @@ def test_the_first_seconds_count_too(tmp_path: Path, started: Commands) -> None:
 def test_what_was_killed_goes_on_to_the_same_bits(tmp_path: Path, name: str) -> None:
     outcome = kills.run(name, 15, 1, tmp_path, kills.Outcome())
     assert outcome.equal == outcome.clean == outcome.runs > 3, outcome
-
-
-def test_a_kill_now_and_then(tmp_path: Path) -> None:
-    """The light version of the above."""
-    outcome = kills.run("distill", 2, 2, tmp_path, kills.Outcome())
-    assert outcome.equal == outcome.clean == outcome.runs > 0, outcome
