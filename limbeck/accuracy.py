@@ -121,7 +121,7 @@ class Accuracy(Record):
     def origin(self) -> str:
         """How the step size was come by, in words; empty where that is not said."""
         of = f" of {len(self.lr_tried)}" if self.lr_tried else ""
-        return ORIGINS.get(self.lr_from, self.lr_from).format(of=of)
+        return ORIGINS[self.lr_from].format(of=of) if self.lr_from in ORIGINS else self.lr_from
 
     @property
     def known(self) -> bool:

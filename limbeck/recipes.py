@@ -19,10 +19,13 @@ from limbeck.methods.method import Method
 from limbeck.methods.registry import method_of, name_of
 from limbeck.runs.settings import DEFAULT, DistillSettings, Keys, flat, settle, typed_keys, value_of
 from limbeck.runs.settings import key_types as key_types
+from limbeck.runs.strangers import code_in
 from limbeck.runs.unread import idle_keys
+from limbeck.runtime.bounded import read_text
 from limbeck.runtime.checked import text_kinds
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.fingerprint import plain
+from limbeck.runtime.yaml_text import MOST_YAML, yaml_of
 
 FOLDER = Path(__file__).with_suffix("")
 # What a method is measured on and by; teachers, because they go with the network.
@@ -61,10 +64,12 @@ def recipe_text(recipe: str) -> str:
     Raises:
         UsageError: when there is no such recipe or its file cannot be read.
     """
+    path = recipe_path(recipe)
     try:
-        return recipe_path(recipe).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        return read_text(path, MOST_YAML)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else one_line(error)
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason
         raise UsageError(f"recipe {recipe} cannot be read: {reason}") from error
 
 
@@ -74,7 +79,9 @@ def describe(recipe: str) -> str:
     return first.lstrip("# ") if first.startswith("#") else ""
 
 
-def load_recipe(recipe: str, overrides: Mapping[str, str] | None = None) -> DistillSettings:
+def load_recipe(
+    recipe: str, overrides: Mapping[str, str] | None = None, *, trust: bool = False, imports: bool = True
+) -> DistillSettings:
     """The settings of a recipe, given by name or by the path of a YAML file, under the overrides.
 
     Where these name another method than the recipe's:
@@ -88,15 +95,29 @@ def load_recipe(recipe: str, overrides: Mapping[str, str] | None = None) -> Dist
     Args:
         recipe: such as `scenes`, or `mine.yaml`.
         overrides: dotted keys with the values as typed, such as {"match.drop_ratio": "0.25"}.
+        trust: whether code that a file names may run: a recipe that somebody else wrote shall not choose what runs here.
+        imports: False only looks: no code is run, nor refused, and no benchmark is read, so that the settings are not whole where
+            a recipe names such.
 
     Raises:
-        UsageError: for an unknown recipe or key, an unreadable file, a value of the wrong type or out of range.
+        UsageError: for an unknown recipe or key, an unreadable file, a value of the wrong type or out of range, and for code that
+            a file names and nobody has typed.
     """
     wanted, held = typed_keys(overrides or {}, read=_read), _said_in(recipe)
+    if imports and not trust:
+        # Of another method, too, what the recipe's own stands for would have to be known.
+        untyped = {key: value for key, value in held.items() if key not in wanted or (key == "method" and wanted[key] != value)}
+        _refuse_code(recipe, untyped)
     old = held.get("method", DEFAULT)
-    if (new := wanted.get("method", old)) != old:
+    if imports and (new := wanted.get("method", old)) != old:
         held = _switched(held, old, new, _beside(recipe, new, wanted.get("ipc", held.get("ipc", 1))))
-    return settings_from_plain(held, overrides, origin=f"recipe {recipe}")
+    return settings_from_plain(held, overrides, origin=f"recipe {recipe}", imports=imports)
+
+
+def _refuse_code(recipe: str, held: Mapping[str, Any]) -> None:
+    for key, name in code_in(held).items():
+        way = f"{key}={name} typed beside it, or --trust, runs it (in Python `trust` of load_recipe)"
+        raise UsageError(f"{key}: {name!r} is code that the recipe {recipe} names, which may be somebody else's; {way}")
 
 
 def remarks(recipe: str, overrides: Mapping[str, str], settings: DistillSettings) -> list[str]:
@@ -223,42 +244,14 @@ def _read(kind: Any, value: Any) -> Any:
         return value
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
-    """YAML 1.2's core types (in YAML 1.1 `1e3` is text, `no` is false and `1:30` is ninety); a key given twice is an error."""
-
-    yaml_implicit_resolvers: dict[str, Any] = {}
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(problem=f"{key.value} is given twice", problem_mark=key.start_mark)
-                seen.add(key.value)
-        constructed: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-        return constructed
-
-
-for _kind, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?(?:0|[1-9][0-9]*)", list("-+0123456789")),
-    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+", list("-+.0123456789")),
-    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", list("-+.")),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_pattern})$"), _first)
-
-
 def _read_yaml(recipe: str) -> Any:
     """What the recipe's file holds; an empty file holds no keys."""
+    text = recipe_text(recipe)
     try:
-        values = yaml.load(recipe_text(recipe), Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problem = ", ".join(filter(None, (error.context, error.problem)))
-        raise UsageError(f"recipe {recipe}, line {mark.line + 1}: {problem}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"recipe {recipe}: {' '.join(str(error).split())}") from error
+        values = yaml_of(text)
+    except ValueError as error:
+        said = str(error)
+        raise UsageError(f"recipe {recipe}{', ' if said.startswith('line ') else ': '}{said}") from error
     return {} if values is None else values
 
 

@@ -416,7 +416,7 @@ def test_code_that_a_set_names(capsys: pytest.CaptureFixture[str], folder: Path,
         held.save(folder / key)
         message = told(capsys, "evaluate", key)
         assert message.partition("; ")[2].startswith(
-            "--trust runs it" if key == "augment.strategy" else f"give {key}=… yourself, or"
+            "--trust allows it" if key == "augment.strategy" else f"give {key}=… yourself, or"
         )
         assert main(["evaluate", key, "--trust"]) == 0
         if key != "augment.strategy":

@@ -91,7 +91,13 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="a name that `limbeck recipes` lists, or a .yaml file of your own")
     parser.add_argument("--data", metavar="SOURCE", help="the same as data.source=SOURCE")
     add_skip_bad(parser)
+    add_trust(parser)
     add_overrides(parser, "settings that replace the recipe's, such as ipc=10 match.drop_ratio=0.25")
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """The option of every command that reads recipes."""
+    parser.add_argument("--trust", action="store_true", help="run code, package.module:Name, that a recipe's file names")
 
 
 def add_skip_bad(parser: argparse.ArgumentParser) -> None:

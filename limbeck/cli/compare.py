@@ -12,6 +12,7 @@ from limbeck.cli.command import (
     add_grid_arguments,
     add_seeds,
     add_skip_bad,
+    add_trust,
     conclude,
     is_setting,
     names,
@@ -43,6 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--data", metavar="SOURCE", help="the same as data.source=SOURCE; with --methods it also says which recipes"
     )
     add_skip_bad(parser)
+    add_trust(parser)
     parser.add_argument("--base", metavar="RECIPE", help="with --methods: take every method's settings from this recipe")
     parser.add_argument(
         "--ipc", metavar="N,…", action=Read, read=numbers, help="images per class (default: the recipe's; with --methods 1)"
@@ -72,7 +74,7 @@ def run(arguments: Namespace) -> "Table":
     from limbeck.studies.compare import compare_cells, grid, varied
 
     overrides, recipes = _split(arguments)
-    made = varied(entrants(arguments, recipes), arguments.vary, overrides)
+    made = [replace(one, trust=arguments.trust) for one in varied(entrants(arguments, recipes), arguments.vary, overrides)]
     cells = grid(made, arguments.seeds, overrides, matched=arguments.matched)
     pairs = pairs_of(arguments.pairs, list(dict.fromkeys(cell.facts["method"] for cell in cells)))
     output = Path(arguments.output)

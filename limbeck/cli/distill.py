@@ -13,6 +13,7 @@ from limbeck.cli.command import Command, Done, add_recipe_arguments, overrides_f
 from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.tables import duration
+from limbeck.runtime.terminal import console
 
 if TYPE_CHECKING:
     from limbeck.experts.estimate import Estimate, Forecast
@@ -31,7 +32,7 @@ def run(arguments: Namespace) -> "RunResult":
     from limbeck.recipes import remarks
 
     overrides = overrides_from(arguments, output=arguments.output)
-    settings = _settings(arguments.recipe, overrides)
+    settings = _settings(arguments.recipe, overrides, arguments.trust)
     output = Path(settings.output or default_output(arguments.recipe))
 
     from limbeck.report.html import write_report
@@ -49,11 +50,11 @@ def run(arguments: Namespace) -> "RunResult":
     return result.at(report=str(report))
 
 
-def _settings(recipe: str, overrides: Mapping[str, str]) -> "DistillSettings":
+def _settings(recipe: str, overrides: Mapping[str, str], trust: bool) -> "DistillSettings":
     """Those of the recipe, if this machine is one for them."""
     from limbeck.recipes import load_recipe
 
-    settings = load_recipe(recipe, overrides)
+    settings = load_recipe(recipe, overrides, trust=trust)
     if settings.engine.precision == "bf16" and "engine.precision" not in overrides:
         from limbeck.matching.engine import check_recipe
 
@@ -93,7 +94,7 @@ def add_plan_arguments(parser: ArgumentParser) -> None:
 
 
 def plan(arguments: Namespace) -> Planned:
-    settings = _settings(arguments.recipe, overrides_from(arguments, **{"engine.device": arguments.device}))
+    settings = _settings(arguments.recipe, overrides_from(arguments, **{"engine.device": arguments.device}), arguments.trust)
 
     from limbeck.runs import plan as planning
     from limbeck.runtime.progress import default_progress
@@ -102,11 +103,10 @@ def plan(arguments: Namespace) -> Planned:
 
 
 def show_plan(found: Planned) -> None:
-    from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
-    plan, console = found.plan, Console(highlight=False)
+    plan, out = found.plan, console()
     table = Table(Column(Text("stage distil of " + found.recipe)), "predicted")
     table.columns[1].justify = "right"
     for name, seconds in plan.parts.items():
@@ -118,22 +118,22 @@ def show_plan(found: Planned) -> None:
     if plan.seconds_per_iteration is not None:
         table.add_row("an iteration", f"{1000 * plan.seconds_per_iteration:.0f} ms")
     table.add_row("peak memory", f"{plan.peak_memory / 2**20:.0f} MiB")
-    console.print(table)
+    out.print(table)
     if engine := plan.engine:
         form = "compiled" if engine.compiled else "not compiled"
-        console.print(f"engine: {form}, on {plan.device}, {engine.micro_batch or 'all'} images at a time, {engine.kept} steps kept")
+        out.print(f"engine: {form}, on {plan.device}, {engine.micro_batch or 'all'} images at a time, {engine.kept} steps kept")
     if plan.experts:
         forecast, estimate = plan.experts
         told = f"{estimate.disk / 2**20:.0f} MiB on disk in all ({100 * estimate.share:.0f} % of lists of all epochs)"
-        console.print(f"experts: {_missing(forecast, estimate)}; {told}")
+        out.print(f"experts: {_missing(forecast, estimate)}; {told}")
         stages = ", ".join(f"{name} {duration(seconds)}" for name, seconds in forecast.parts.items() if seconds >= 0.05)
         if stages:
-            console.print(f"experts' stage: {stages}")
+            out.print(f"experts' stage: {stages}")
     for sentence in plan.notes:
-        console.print(f"note: {sentence}", markup=False, emoji=False)
+        out.print(f"note: {sentence}", markup=False, emoji=False)
     for sentence in plan.advice:
-        console.print(f"advice: {sentence}", markup=False, emoji=False)
-    console.print("initial labels and the final evaluation come on top")
+        out.print(f"advice: {sentence}", markup=False, emoji=False)
+    out.print("initial labels and the final evaluation come on top")
 
 
 def _missing(forecast: "Forecast", estimate: "Estimate") -> str:

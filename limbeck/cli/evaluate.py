@@ -1,12 +1,14 @@
 """`limbeck evaluate`: train fresh networks on small sets, on as many random real images, and on the full data; `limbeck export`."""
 
-import json
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.cli.command import Command, Done, add_skip_bad, is_setting, overrides_from
 from limbeck.cli.output import print_paths
+from limbeck.runtime.bounded import json_of
 from limbeck.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 WHERE = ("source", "root", "range", "image_field", "label_field", "workers", "skip_bad")
 CHANGEABLE = ("eval.", "engine.", "view_labels.", "network", *(f"data.{key}" for key in WHERE))
 OF_OTHERS = ("data.", "augment.", "method")  # besides, where the set is another program's and does not say how it was made
+READ = ("eval.", "data.", "network", "augment.")  # of a set's settings, by an evaluation
 LOOKS = (5, 30)
 EXPORTS = "image files, one file of arrays, or images_best.pt, labels_best.pt and lr_best.pt as research code writes them"
 
@@ -47,7 +50,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--also", metavar="NAME,…", default="", help="further: ranking, robustness, areas, distances, search, continual, membership"
     )
     parser.add_argument("--no-record", action="store_true", help="do not note the result in the set's metadata and card")
-    parser.add_argument("--trust", action="store_true", help="evaluate a set whose labels look permuted, run code that it names")
+    parser.add_argument(
+        "--trust", action="store_true", help="evaluate a set whose labels look permuted, run code that it or a recipe names"
+    )
     foreign = parser.add_argument_group("how sets of other programs are to be understood")
     foreign.add_argument(
         "--normalised",
@@ -79,10 +84,13 @@ def run(arguments: Namespace) -> "Evaluation":
             raise UsageError(f"{key}: is settled by the distilled set; an evaluation takes {accepted}")
 
     from limbeck.runs.evaluate import evaluate
+    from limbeck.runtime.plugins import only
     from limbeck.runtime.progress import default_progress
 
     settings = _settings(arguments, paths[0], overrides)
-    return evaluate(paths, settings, options=_options(arguments), progress=default_progress())
+    typed = {name.strip() for value in overrides.values() for name in (value, *value.split(","))}
+    with nullcontext() if arguments.trust or arguments.recipe else only(typed):
+        return evaluate(paths, settings, options=_options(arguments), progress=default_progress())
 
 
 def _says_how_it_was_made(arguments: Namespace, first: Path) -> bool:
@@ -99,7 +107,7 @@ def _settings(arguments: Namespace, first: Path, overrides: dict[str, str]) -> "
     from limbeck.recipes import load_recipe, settings_from_plain
 
     if arguments.recipe:
-        return load_recipe(arguments.recipe, overrides)
+        return load_recipe(arguments.recipe, overrides, trust=arguments.trust)
     if not first.exists():
         raise UsageError(f"path: {str(first)!r} is not there")
     stored = DistilledSet.load(first).metadata.get("settings") if DistilledSet.is_at(first) else None
@@ -107,26 +115,29 @@ def _settings(arguments: Namespace, first: Path, overrides: dict[str, str]) -> "
         # Whether labels of views were stored with the first set is nothing to the others.
         stored = {key: value for key, value in stored.items() if key != "view_labels"}
         if "eval.protocol" in overrides:  # what was changed about one protocol is no change of another
-            kept = {key: value for key, value in (stored.get("eval") or {}).items() if key not in ("epochs", "batch_size")}
+            kept = stored.get("eval") or {}
+            if isinstance(kept, Mapping):
+                kept = {key: value for key, value in kept.items() if key not in ("epochs", "batch_size")}
             stored = {**stored, "eval": kept}
         settings = settings_from_plain(stored, overrides, origin=f"the settings of {first}", imports=False)
-        _refuse_code(settings, overrides, first, arguments.trust)
+        if not arguments.trust:
+            _refuse_asked(settings, overrides, first)
         return settings
     if "data.source" not in overrides:
         raise UsageError(f"path: {str(first)!r} does not say what it was distilled from; give --data SOURCE or --recipe RECIPE")
     return settings_from_plain({}, overrides)
 
 
-def _refuse_code(settings: "DistillSettings", overrides: dict[str, str], path: Path, trust: bool) -> None:
-    """A set that somebody else made must not choose which code runs here."""
-    from limbeck.networks.factory import is_foreign
+def _refuse_asked(settings: "DistillSettings", overrides: dict[str, str], path: Path) -> None:
+    """A set that somebody else made must not choose which code runs here, what is opened, nor that it takes for ever."""
+    from limbeck.recipes import key_types
     from limbeck.runs.settings import value_of
+    from limbeck.runs.strangers import beyond
 
-    for key in ("network", "eval.networks", "eval.teacher", "eval.protocol", "augment.strategy"):
-        value = value_of(settings, key)
-        if value and key not in overrides and not trust and any(is_foreign(name.strip()) for name in value.split(",")):
-            way = f"give {key}=… yourself, or --trust, to run it" if key.startswith(CHANGEABLE) else "--trust runs it"
-            raise UsageError(f"{key}: {value!r} is code that the metadata of {str(path)!r} name; {way}")
+    asked = {key: value_of(settings, key) for key in key_types() if key.startswith(READ) and key not in overrides}
+    for key, what in beyond(asked):
+        way = f"give {key}=… yourself, or --trust, to allow it" if key.startswith(CHANGEABLE) else "--trust allows it"
+        raise UsageError(f"{key}: {what}, as the metadata of {str(path)!r} have it; {way}")
 
 
 def _options(arguments: Namespace) -> "EvaluationOptions":
@@ -157,7 +168,7 @@ def _options(arguments: Namespace) -> "EvaluationOptions":
 def _number_or_text(word: str) -> Any:
     """255 and lists as JSON has them; everything else as it is."""
     try:
-        return json.loads(word)
+        return json_of(word)
     except ValueError:
         return word
 

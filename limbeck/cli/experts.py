@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.command import Command, add_overrides, add_skip_bad, is_setting, overrides_from
+from limbeck.cli.command import Command, add_overrides, add_skip_bad, add_trust, is_setting, overrides_from
 from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import Failure, UsageError, require
+from limbeck.runtime.terminal import console
 
 if TYPE_CHECKING:
     from limbeck.experts.maintain import Description, Removal
@@ -65,13 +66,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_overrides(parser, "settings that replace the recipe's, such as experts.num_experts=10")
     parser.add_argument("--data", metavar="SOURCE", help="the same as data.source=SOURCE")
     add_skip_bad(parser)
+    add_trust(parser)
     parser.add_argument("--shard", metavar="I/N", help="train only the I-th of N shares of the experts, beside other processes")
 
 
 def run(arguments: Namespace) -> Filled:
     from limbeck.recipes import load_recipe
 
-    settings = load_recipe(arguments.recipe, overrides_from(arguments))
+    settings = load_recipe(arguments.recipe, overrides_from(arguments), trust=arguments.trust)
 
     from limbeck.runs.distill import train_experts
     from limbeck.runtime.executor import Shard
@@ -215,6 +217,7 @@ def _add_store(parser: ArgumentParser, action: str) -> None:
         help="what RECIPE needs must be there, and stays; may be given more than once",
     )
     parser.add_argument("--data", metavar="SOURCE", help="of RECIPE, the same as data.source=SOURCE")
+    add_trust(parser)
     parser.set_defaults(action=action)
 
 
@@ -239,7 +242,7 @@ def _wants(store: "TrajectoryStore", arguments: Namespace) -> "list[Want] | None
     overrides = overrides_from(Namespace(overrides=[word for word in arguments.overrides if is_setting(word)], data=arguments.data))
     wants = []
     for recipe in arguments.recipes:
-        settings = load_recipe(recipe, overrides)
+        settings = load_recipe(recipe, overrides, trust=arguments.trust)
         _refuse_other(store, recipe, settings)
         wants.append(want_of(settings.experts, schedule_of(settings.schedule).epochs(settings.match.expert_epochs)))
     return wants
@@ -313,7 +316,6 @@ def _print_store(store: "Description") -> None:
 
 def _print_difficulty(record: "Difficulty") -> None:
     """The scores of a curriculum, a line a class; of many classes the easiest and the hardest."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -326,7 +328,7 @@ def _print_difficulty(record: "Difficulty") -> None:
         column.justify = "right"
     for row in shown:
         table.add_row(Text(row.name), str(row.images), *(f"{value:.3g}" for value in (row.mean, *row.quantiles)))
-    Console(highlight=False).print(table)
+    console().print(table)
     if len(shown) < len(rows):
         print(f"the easiest and the hardest {MOST_CLASSES // 2} of {len(rows)} classes; --json has all")
     for kind in ("easiest", "hardest"):

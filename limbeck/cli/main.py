@@ -19,6 +19,7 @@ from limbeck.cli.output import print_json, stdout_to_stderr
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.interruption import Interrupted, end_children, end_in_time, handled
 from limbeck.runtime.notices import gathered
+from limbeck.runtime.terminal import harmless_streams
 
 COMMANDS: dict[str, Command] = {
     "distill": distill.COMMAND,
@@ -55,6 +56,11 @@ def _done(words: list[str]) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without `±` shall not cost anybody the results
+    with harmless_streams():
+        return _status(words)
+
+
+def _status(words: list[str]) -> int:
     try:
         with gathered(lambda line: print(line, file=sys.stderr)):
             _run(words)

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any, Protocol
 
+from limbeck.runtime.terminal import console
+
 
 class HasPaths(Protocol):
     """What has written files."""
@@ -50,11 +52,9 @@ def print_json(value: Any) -> None:
 
 def print_lines(found: Any) -> None:
     """Print the tables and sentences of what was found, and the paths of its files."""
-    from rich.console import Console
-
-    console = Console(highlight=False, emoji=False, markup=False)
+    out = console(emoji=False, markup=False)
     for line in found.lines():
-        console.print(line, soft_wrap=isinstance(line, str))
+        out.print(line, soft_wrap=isinstance(line, str))
     print_paths(found)
 
 

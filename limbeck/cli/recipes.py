@@ -93,7 +93,7 @@ def run(arguments: Namespace) -> Recipes | Subsets | Shown:
         if arguments.full:
             raise UsageError("--full: needs the NAME of a recipe")
         return Recipes({name: describe(name) for name in recipe_names()})
-    settings = load_recipe(name)
+    settings = load_recipe(name, imports=False)  # only to be looked at
     text = settings_yaml(settings) if arguments.full else recipe_text(name)
     return Shown(name, describe(name), settings, text)
 

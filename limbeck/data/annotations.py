@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.data.decode import SUFFIXES
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime import bounded
+from limbeck.runtime.errors import UsageError, one_line
 
 LISTS = (
     "LOC_val_solution.csv",
@@ -77,11 +78,11 @@ def read_text(path: Path) -> str:
         UsageError: when it cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _refusal(
-            path, f"cannot be read: {error.strerror if isinstance(error, OSError) else 'it is not UTF-8 text'}"
-        ) from error
+        return bounded.read_text(path, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else one_line(error)
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason
+        raise _refusal(path, f"cannot be read: {reason}") from error
 
 
 def read_words(path: Path) -> dict[str, tuple[str, ...]]:

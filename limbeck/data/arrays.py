@@ -6,6 +6,7 @@ labels   integers or text, (N,) or (N, 1), or one-hot rows (N, K)
 """
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -143,6 +144,14 @@ def array_of(values: Any) -> np.ndarray:
     return np.asanyarray(values)
 
 
+def holds_letters(array: np.ndarray) -> bool:
+    """Whether an array of text holds letters alone: of a broken file the numbers may be beyond all that there are."""
+    if array.dtype.kind != "U" or array.size == 0 or array.dtype.itemsize == 0:
+        return True
+    numbers = np.ascontiguousarray(array).view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    return int(numbers.max()) <= sys.maxunicode
+
+
 def _channels_first(what: str, array: np.ndarray, layout: Layout) -> np.ndarray:
     require(layout in ("auto", "NHW", *LAYOUTS), "layout", layout, "auto, NCHW, NHWC or NHW")
     if array.ndim == 3 and layout in ("auto", "NHW"):
@@ -259,6 +268,8 @@ def _flat(what: str, array: np.ndarray, count: int) -> np.ndarray:
         accepted = f"integers or text with shape ({count},) or ({count}, 1), or one-hot rows, are accepted"
         raise UsageError(f"{what}as {array.dtype} with shape {array.shape}; {accepted}")
     if array.dtype.kind == "U":
+        if not holds_letters(array):
+            raise UsageError(f"{what}with what is no Unicode text")
         return array
     if array.dtype.kind == "u" and int(array.max()) >= 2**63:
         raise UsageError(f"{what}with labels from {array.min()} to {array.max()}; less than 2⁶³ is accepted")

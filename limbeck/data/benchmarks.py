@@ -13,8 +13,10 @@ from limbeck.data.classes import Classes
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.files import read_json
+from limbeck.runtime.plugins import NAMED
 
 PREFIX, RECORD, FORMAT = "benchmark:", "benchmark.json", 1
+DEEPEST = 8  # benchmarks of benchmarks
 KEPT = ("root", "size", "crop", "range", "image_field", "label_field", "skip_bad", "seed")
 
 
@@ -65,9 +67,11 @@ def settled(settings: DataSettings, given: Collection[str]) -> DataSettings:
 
 def innermost(settings: DataSettings, given: Collection[str] = ()) -> DataSettings:
     """Of a benchmark of a benchmark the settings of the images."""
-    while settings.source.startswith(PREFIX):
+    for _ in range(DEEPEST):
+        if not settings.source.startswith(PREFIX):
+            return settings
         settings = load_benchmark(settings, given)
-    return settings
+    raise UsageError(f"data.source: {settings.source!r} is of another benchmark, and that of others, without an end")
 
 
 def _read(folder: Path, source: str) -> tuple[dict[str, tuple[str, ...]], DataSettings]:
@@ -81,11 +85,19 @@ def _read(folder: Path, source: str) -> tuple[dict[str, tuple[str, ...]], DataSe
         known = {field.name for field in fields(DataSettings)}
         stored = record["source"].items()
         held: dict[str, Any] = {key: value for key, value in stored if key in known}
+        if (named := _code(held.get("source"))) is not None:
+            raise ValueError(f"its images are {named!r}, which is code; data.source={named} takes it, typed by yourself")
         found = {name: tuple(entry["name"] for entry in subset["classes"]) for name, subset in record["subsets"].items()}
         return {name: classes for name, classes in found.items() if classes}, DataSettings(**held)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = one_line(error)
-        raise UsageError(f"data.source: the benchmark '{folder}' cannot be read: {reason[:200]}") from error
+        raise UsageError(f"data.source: the benchmark '{folder}' cannot be read: {one_line(error, 200)}") from error
+
+
+def _code(source: Any) -> str | None:
+    """The source, where it is code: somebody else's folder must not choose what runs here."""
+    if not isinstance(source, str) or not NAMED.fullmatch(source):
+        return None
+    return None if source.startswith(("scenes:", "imagenet:", "hf:")) or Path(source).expanduser().exists() else source
 
 
 def _without_name(source: str) -> NoReturn:

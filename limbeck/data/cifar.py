@@ -9,11 +9,14 @@ The folder, the folder that it lies in, or the `.tar.gz` that it comes in. Pixel
 read by `unpickle.py`, which runs nothing.
 """
 
+import bz2
+import gzip
+import lzma
 import tarfile
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -21,11 +24,13 @@ from limbeck.data.arrays import assembled
 from limbeck.data.imageset import ImageSet
 from limbeck.data.settings import DataSettings
 from limbeck.data.unpickle import Forbidden, read_pickle
+from limbeck.runtime.bounded import Limited, amount, opened, read_bytes
 from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.progress import Progress
 
 PIXELS = 3 * 32 * 32
-MOST_BYTES = 2**29  # of a file in an archive: the largest that belongs to CIFAR has 155 MB
+MOST_BYTES = 2**28  # of a file: the largest that belongs to CIFAR has 155 MB
+MOST_UNPACKED = 2**29  # of an archive: CIFAR's have 186 MB
 
 Read = Callable[[str], bytes]
 
@@ -67,9 +72,10 @@ def load_cifar(settings: DataSettings, folder: Path, layout: Layout, progress: P
 
     def read(name: str) -> bytes:
         try:
-            return (folder / name).read_bytes()
-        except OSError as error:
-            raise UsageError(f"data.source: the file '{folder / name}' cannot be read: {error.strerror}") from error
+            return read_bytes(folder / name, MOST_BYTES)
+        except (OSError, ValueError) as error:
+            reason = (isinstance(error, OSError) and error.strerror) or one_line(error)
+            raise UsageError(f"data.source: the file '{folder / name}' cannot be read: {reason}") from error
 
     has_names = (folder / layout.names).is_file()
     return _image_set(settings, layout, read, has_names, progress)
@@ -84,20 +90,34 @@ def load_cifar_archive(settings: DataSettings, archive: Path, progress: Progress
     wanted = {name for layout in LAYOUTS for name in (*layout.train, *layout.test, layout.names)}
     held: dict[str, bytes] = {}
     try:
-        with tarfile.open(archive, "r:*") as members:
+        with opened(archive) as file:
+            unpacked = Limited(_decompressed(file), MOST_UNPACKED)
+            members = tarfile.open(fileobj=unpacked, mode="r|")  # noqa: SIM115 (there is nothing to be closed)
             for member in members:
+                if member.size > MOST_UNPACKED:  # to go past it would take for ever
+                    raise ValueError(f"it declares a file of {amount(member.size)}")
                 name = PurePosixPath(member.name).name
                 if name in wanted and member.isfile() and member.size <= MOST_BYTES:
                     content = members.extractfile(member)
                     assert content is not None, "it is a regular file"
                     held[name] = content.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
+            unpacked.read()  # to its end, where its checksum is compared
+    except Exception as error:  # a broken archive makes tarfile and the decompressors raise whatever its bytes lead to
         reason = one_line(error)
         raise UsageError(f"data.source: {settings.source!r} cannot be read as a tar archive ({reason})") from error
     for layout in LAYOUTS:
         if {*layout.train, *layout.test} <= held.keys():
             return _image_set(settings, layout, held.__getitem__, layout.names in held, progress)
     raise UsageError(f"data.source: {settings.source!r} is an archive, but not one of CIFAR-10 or CIFAR-100; unpack it to a folder")
+
+
+def _decompressed(file: BinaryIO) -> Any:
+    """What a file holds that gzip, bzip2 or xz has compressed; of another file itself."""
+    begin = file.read(6)
+    file.seek(0)
+    if begin.startswith(b"\x1f\x8b"):
+        return gzip.GzipFile(fileobj=file)
+    return bz2.BZ2File(file) if begin.startswith(b"BZh") else lzma.LZMAFile(file) if begin == b"\xfd7zXZ\0" else file
 
 
 def _image_set(settings: DataSettings, layout: Layout, read: Read, has_names: bool, progress: Progress) -> ImageSet:

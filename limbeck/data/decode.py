@@ -4,7 +4,6 @@ What a process does with its images is here, apart from everything that imports 
 forked, each of them imports this module anew.
 """
 
-import stat
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import numpy as np
 from limbeck.data.levels import Levels, Span, told
 from limbeck.data.picture import LOSSES, is_grey, orientation_of, picture
 from limbeck.data.resize import resized
+from limbeck.runtime.bounded import check_ordinary, opened
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.notices import about
 
@@ -218,8 +218,8 @@ def _opened(item: Item) -> Iterator["Image"]:
     import PIL.Image
 
     try:
-        if isinstance(item, Path) and not stat.S_ISREG(item.stat().st_mode):
-            raise _Failed("it is no regular file")  # to open a pipe would wait for somebody who writes to it
+        if isinstance(item, Path):
+            check_ordinary(item)
         with about(printable(item)), _open(item) as image:
             yield image
     except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error and more over broken files
@@ -238,6 +238,9 @@ def _open(item: Item) -> "Image":
 def _content(item: ArchiveFile | Bytes) -> bytes:
     if isinstance(item, Bytes):
         return item.content
-    with item.archive.open("rb") as file:
+    with opened(item.archive) as file:
         file.seek(item.offset)
-        return file.read(item.size)
+        content = file.read(item.size)
+    if len(content) != item.size:
+        raise OSError("its archive is cut short")
+    return content

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from limbeck.data.registry import ImageNetClass, words_of
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import Split, Wanted, encoded, tested
 from limbeck.data.stream_cache import Label, Row, Stream, Streamed, streamed
+from limbeck.runtime.bounded import check_ordinary
 from limbeck.runtime.errors import Failure, UsageError, one_line
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import fingerprint
@@ -39,6 +41,7 @@ class Source:
         names: of the classes, where the dataset has them.
         version: changes when the rows do.
         total: rows of all parts; 0 where nobody knows.
+        root: the folder that it lies in; None where it is on the Hub.
     """
 
     parts: Mapping[str, Rows]
@@ -47,6 +50,7 @@ class Source:
     names: tuple[str, ...] | None
     version: str
     total: int
+    root: Path | None = None
 
 
 def load_hub(
@@ -152,7 +156,8 @@ def _open(named: str, settings: DataSettings) -> Source:
         reason = one_line(error)
         hint = f"; hf:{called}:CONFIG chooses one" if "Config name is missing" in reason else ""
         raise UsageError(f"data.source: {named!r} cannot be opened as a Hugging Face dataset: {reason}{hint}") from error
-    return Source(parts, image, label, names, version, total)
+    root = None if not path.exists() else path if path.is_dir() else path.parent
+    return Source(parts, image, label, names, version, total, root)
 
 
 def _library() -> Any:
@@ -188,7 +193,7 @@ def _rows(named: str, source: Source, reached: Mapping[str, int], wanted: frozen
         for part, held in source.parts.items():
             begin = reached.get(part, 0)
             for position, row in enumerate(held.skip(begin) if begin else held, begin + 1):
-                label, content = label_of(row.get(source.label), named), _content(row.get(source.image), named)
+                label, content = label_of(row.get(source.label), named), _content(row.get(source.image), named, source.root)
                 if label is None or wanted is None or label in wanted:
                     flaw = "its label is null" if label is None else "its image is null" if content is None else ""
                     yield Row(part, position, content or b"", label, flaw)
@@ -199,7 +204,7 @@ def _rows(named: str, source: Source, reached: Mapping[str, int], wanted: frozen
         raise Failure(f"the stream of {named!r} broke off ({reason}); what has arrived is kept: run it again to go on") from error
 
 
-def _content(value: Any, named: str) -> bytes | None:
+def _content(value: Any, named: str, root: Path | None) -> bytes | None:
     if value is None or isinstance(value, bytes):
         return value
     if isinstance(value, Mapping) and value.keys() >= {"bytes", "path"} and value["bytes"] is value["path"] is None:
@@ -207,9 +212,29 @@ def _content(value: Any, named: str) -> bytes | None:
     if isinstance(value, Mapping) and value.get("bytes") is not None:
         return bytes(value["bytes"])
     if isinstance(value, Mapping) and value.get("path"):
+        _check_place(str(value["path"]), named, root)
         with import_module("fsspec").open(value["path"], "rb") as file:  # torch needs it, too
             return bytes(file.read())
     raise UsageError(f"data.source: {named!r} has an image column that holds {type(value).__name__}, not image files")
+
+
+def _check_place(path: str, named: str, root: Path | None) -> None:
+    """Raise where a row leads to the network: from this machine to any place, from the Hub to another one; or to an endless file.
+
+    Args:
+        path: as a row has it; of a member of an archive, `zip://name::archive`.
+        named: the data set.
+        root: its folder; None where it lies on the Hub.
+
+    Raises:
+        UsageError: as it says.
+        OSError: when it is no regular file of this machine.
+    """
+    place = path.rpartition("::")[2]
+    if "://" not in place:
+        check_ordinary(place)
+    elif root is not None or not place.startswith(("hf://", "https://huggingface.co/")):
+        raise UsageError(f"data.source: {named!r} has an image at {path[:100]!r}, which is another place than its own")
 
 
 def _classes(values: Sequence[Label | None], names: tuple[str, ...] | None, settings: DataSettings) -> tuple[Classes, np.ndarray]:

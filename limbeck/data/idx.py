@@ -16,12 +16,14 @@ import numpy as np
 from limbeck.data.arrays import assembled
 from limbeck.data.imageset import ImageSet
 from limbeck.data.settings import DataSettings
+from limbeck.runtime.bounded import Limited, opened
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import Progress
 
 FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 STEMS = {"train": "train", "test": "t10k"}
 PLACES = ("", "raw", "*/raw")
+MOST_BYTES = 2**30  # of a file, unpacked: the largest, of EMNIST and QMNIST, have 550 MB
 
 
 def find_idx(root: Path) -> dict[str, Path] | None:
@@ -65,8 +67,10 @@ def read_idx(path: Path, rank: int) -> np.ndarray:
         UsageError: when it cannot be read or holds something else.
     """
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
+        with opened(path) as file:
+            source = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+            content = Limited(source, MOST_BYTES).read()
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
         raise UsageError(f"data.source: the file '{path}' cannot be read: {reason}") from error
     begin = 4 + 4 * rank

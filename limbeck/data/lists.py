@@ -10,7 +10,6 @@ their paths from the list's folder or ROOT, or by their names, with their suffix
 
 import csv
 import io
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from limbeck.data.imageset import ImageSet
 from limbeck.data.listed import Label, classes_of
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import SPLITS, Wanted
+from limbeck.runtime.bounded import json_of
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import Progress
 
@@ -219,7 +219,7 @@ def _rows(path: Path, names_image: Callable[[str], bool]) -> list[Row]:
 
 def _objects(path: Path, text: str) -> list[Row]:
     try:
-        found = [json.loads(line) for line in text.splitlines() if line.strip()]
+        found = [json_of(line) for line in text.splitlines() if line.strip()]
     except ValueError as error:
         raise UsageError(f"data.source: the list '{path}' cannot be read: {error}") from error
     rows = [row for row in found if isinstance(row, dict)]

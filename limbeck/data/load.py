@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from limbeck.data.benchmarks import PREFIX, load_benchmark
+from limbeck.data.benchmarks import PREFIX, innermost
 from limbeck.data.cifar import find_cifar, load_cifar, load_cifar_archive
 from limbeck.data.folder import load_folder
 from limbeck.data.hub import load_hub
@@ -59,7 +59,7 @@ def _load(settings: DataSettings, progress: Progress, wanted: Wanted | None) -> 
     if not isinstance(source, str):
         return load_object(source, settings, progress)
     if source.startswith(PREFIX):
-        return replace(_load(load_benchmark(settings), progress, wanted), source=source)
+        return replace(_load(innermost(settings), progress, wanted), source=source)
     kind, colon, _ = source.partition(":")
     if settings.root and kind != "imagenet":
         progress.say(f"data.root: is not read, for {source!r} is not imagenet or imagenet:SUBSET")

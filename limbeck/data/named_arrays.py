@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from limbeck.data.arrays import Assembled, assembled, check_names, levels_of, pixels
+from limbeck.data.arrays import Assembled, assembled, check_names, holds_letters, levels_of, pixels
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import SPLITS
 from limbeck.runtime.errors import UsageError
@@ -140,6 +140,8 @@ def _described(held: Mapping[str, Held]) -> str:
 
 def _class_names(settings: DataSettings, called: str, names: Any) -> tuple[str, ...]:
     names = np.asarray(names)
+    if not holds_letters(names):
+        raise _refusal(settings, f"holds {called} with what is no Unicode text")
     if names.dtype.kind not in "US" or names.ndim != 1:
         raise _refusal(settings, f"holds {called} as {names.dtype} with shape {names.shape}; text with shape (K,) is accepted")
     if len(names) < 2:

@@ -1,18 +1,22 @@
 """Images in an `.npz` file or in a folder of `.npy` files, by the names of arrays (`named_arrays.py`); nothing is unpickled."""
 
 import lzma
+import math
 import zipfile
 import zlib
 from pathlib import Path
 from typing import IO
 
 import numpy as np
+import torch
 from numpy.lib import format as layout
 
 from limbeck.data.imageset import ImageSet
 from limbeck.data.named_arrays import Held, find_named, of_named, role
 from limbeck.data.settings import DataSettings
+from limbeck.runtime.bounded import amount, check_array, opened, unpacked_size
 from limbeck.runtime.errors import UsageError, one_line
+from limbeck.runtime.memory import free_memory
 from limbeck.runtime.progress import Progress
 
 BROKEN = (OSError, ValueError, EOFError, KeyError, RuntimeError, SyntaxError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
@@ -28,17 +32,29 @@ def load_npz(settings: DataSettings, progress: Progress) -> ImageSet:
     source, path = settings.source, Path(settings.source).expanduser()
     try:
         # NumPy takes whatever it does not know for a pickle, and advises to unpickle it.
-        with path.open("rb") as raw:
+        with opened(path) as raw:
             if not zipfile.is_zipfile(raw):
                 raise _refusal(source, "is no .npz archive of arrays, as numpy.savez writes one")
-        with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as file:
-            held = {}
-            for name in archive.namelist():
-                with archive.open(name) as member:
-                    held[name.removesuffix(".npy")] = _header(source, name.removesuffix(".npy"), member)
-            return ImageSet.of(*of_named(find_named(held, settings, progress), file.__getitem__, settings, progress))
+            unpacked_size(raw)
+        with zipfile.ZipFile(path) as archive:
+            held, members = {}, {}
+            for info in archive.infolist():
+                name = info.filename.removesuffix(".npy")
+                with archive.open(info) as member:
+                    held[name], members[name] = _header(source, name, member, info.file_size), info
+
+            def read(name: str) -> np.ndarray:
+                _check_room(source, name, held[name])
+                with archive.open(members[name]) as member:
+                    found: np.ndarray = layout.read_array(member, allow_pickle=False)
+                    member.read()  # to the end, where its checksum is compared
+                return found
+
+            return ImageSet.of(*of_named(find_named(held, settings, progress), read, settings, progress))
     except UsageError:
         raise
+    except MemoryError as error:
+        raise _refusal(source, "needs more memory than there is") from error
     except BROKEN as error:
         raise _refusal(source, f"cannot be read: {one_line(error)}") from error
 
@@ -59,8 +75,8 @@ def load_npy(settings: DataSettings, files: dict[str, Path], progress: Progress)
     held = {}
     for name, path in files.items():
         try:
-            with path.open("rb") as file:
-                held[name] = _header(settings.source, name, file)
+            with opened(path) as file:
+                held[name] = _header(settings.source, name, file, path.stat().st_size)
         except UsageError:
             raise
         except BROKEN as error:
@@ -76,15 +92,26 @@ def load_npy(settings: DataSettings, files: dict[str, Path], progress: Progress)
     return ImageSet.of(*of_named(find_named(held, settings, progress), read, settings, progress))
 
 
-def _header(source: str, name: str, file: IO[bytes]) -> Held:
-    """Shape and type of an array that is not read yet."""
+def _header(source: str, name: str, file: IO[bytes], size: int) -> Held:
+    """Shape and type of an array that is not read yet, of a file of so many bytes."""
     try:
         version = layout.read_magic(file)
         read = layout.read_array_header_1_0 if version == (1, 0) else layout.read_array_header_2_0
         shape, _, dtype = read(file)
-    except ValueError as error:
+    except Exception as error:  # the words of a header are Python's, and lead to whatever they lead to
         raise _refusal(source, f"holds {name} as something else than an array") from error
+    try:
+        check_array(name, shape, dtype.itemsize, size)
+    except ValueError as error:
+        raise _refusal(source, f"is broken: {error}") from error
     return Held(shape, dtype)
+
+
+def _check_room(source: str, name: str, held: Held) -> None:
+    """Raise `UsageError` unless the array fits into the memory that is free."""
+    size, free = math.prod(held.shape) * held.dtype.itemsize, free_memory(torch.device("cpu"))
+    if size > free:
+        raise _refusal(source, f"holds {name}, which needs {amount(size)} of memory, where {amount(free)} are free")
 
 
 def _refusal(source: str, reason: str) -> UsageError:

@@ -7,7 +7,6 @@ Archives are indexed once and never unpacked: images are read from where they li
 ever compared, so that no name leads anywhere.
 """
 
-import json
 import os
 import re
 import tarfile
@@ -17,7 +16,7 @@ from itertools import islice, product
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
-from limbeck.data.decode import SUFFIXES, ArchiveFile, Item
+from limbeck.data.decode import SUFFIXES, ArchiveFile, Item, printable
 from limbeck.data.files import Files, load_files
 from limbeck.data.folder import subfolders
 from limbeck.data.image_cache import identity
@@ -25,6 +24,7 @@ from limbeck.data.imageset import ImageSet
 from limbeck.data.listed import Label, classes_of
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import SPLITS, Wanted
+from limbeck.runtime.bounded import json_of, opened
 from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json
@@ -156,12 +156,15 @@ def index(archive: Path, fields: Fields = Fields()) -> list[Sample]:
 
 def _samples(archive: Path, fields: Fields) -> list[Sample]:
     try:
-        with archive.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as members:
+        with opened(archive) as file, tarfile.open(fileobj=file, mode="r:") as members:
+            size = os.fstat(file.fileno()).st_size
             found = [
-                Member(member.offset_data, member.size, member.name)
+                Member(member.offset_data, member.size, printable(member.name))
                 for member in members
                 if member.isfile() and not member.issparse() and _is_read(member.name, fields)
             ]
+            if cut := [member.name for member in found if member.offset + member.size > size]:
+                raise _refusal(archive, f"ends before its member {cut[0]!r} does: it is cut short")
             file.seek(members.offset)  # where the library stopped: without a word also when the next header is cut short
             if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
                 raise _refusal(archive, "ends without the mark that a whole tar archive ends with: it is cut short")
@@ -171,7 +174,9 @@ def _samples(archive: Path, fields: Fields) -> list[Sample]:
                 every = {_key(member.name, "first")[0] for member in found if _suffix(member.name.lower()) in SUFFIXES}
                 images, labelled = other if every <= other[0].keys() & other[1].keys() else (images, labelled)
             labels = _labels(archive, file, labelled, fields)
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except UsageError:
+        raise
+    except Exception as error:  # broken headers make tarfile raise whatever their numbers lead to
         hint = "; compressed archives must be unpacked to plain .tar first" if _compressed(archive) else ""
         raise _refusal(archive, f"cannot be read as a tar archive ({one_line(error)}){hint}") from error
     if unlabelled := [key for key in images if key not in labels]:
@@ -280,7 +285,7 @@ def _label(archive: Path, key: str, kind: str, content: bytes, field: str | None
         text = content.decode("utf-8-sig").strip()
         if kind != "json":
             return int(text) if re.fullmatch(r"[+-]?\d+", text) else text
-        described = json.loads(text)
+        described = json_of(text)
     except ValueError as error:
         raise _refusal(archive, f"has a broken {key}.{kind}") from error
     words = ("label", "cls", "class") if field is None else (field, "label", "cls", "class")
@@ -291,7 +296,7 @@ def _label(archive: Path, key: str, kind: str, content: bytes, field: str | None
 
 def _compressed(archive: Path) -> bool:
     try:
-        with archive.open("rb") as file:
+        with opened(archive) as file:
             return file.read(6).startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"))
     except OSError:
         return False

@@ -109,7 +109,9 @@ SCALARS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 ]
 
 
-class _Reader(pickle.Unpickler):
+class _Reader(pickle._Unpickler):
+    """Written in Python: the one in C makes room for as many remembered values as a pickle says, whether they come or not."""
+
     def find_class(self, module: str, name: str) -> Any:
         modules, meant = NAMES.get(name, ((), None))
         if module not in modules:

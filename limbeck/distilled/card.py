@@ -1,8 +1,6 @@
 """`README.md`: a card that tells a person what a distilled set is, and the Hugging Face Hub where to file it."""
 
-import html
 import json
-import re
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
@@ -11,6 +9,7 @@ from limbeck.accuracy import TITLES, Accuracies, percent, protocol_name
 from limbeck.data.preprocessing import describe
 from limbeck.distilled.small_set import NamedSet
 from limbeck.runtime.fingerprint import encodable
+from limbeck.runtime.tables import markdown_code, markdown_text
 
 METHODS = {
     "edf": "EDF (Emphasize Discriminative Features)",
@@ -35,10 +34,10 @@ def card(held: NamedSet) -> str:
     """The card of a distilled set, Markdown with a YAML head."""
     import yaml
 
-    source = PurePath(_setting(held, "data", "source") or "").name  # of a path the last part: the rest is nobody's business
+    source = PurePath(str(_setting(held, "data", "source") or "")).name  # of a path the last part: the rest is nobody's business
     method = METHODS.get(str(held.metadata.get("method")), held.metadata.get("method"))
     head = {
-        "pretty_name": f"{source or 'Images'}, distilled to {len(held.set)} images",
+        "pretty_name": f"{_plain(source or 'Images')}, distilled to {len(held.set)} images",
         "tags": ["dataset-distillation", "dataset-condensation", "limbeck"],
         "task_categories": ["image-classification"],
         "size_categories": [next((size for limit, size in _SIZES if len(held.set) < limit), "n>1M")],
@@ -46,15 +45,15 @@ def card(held: NamedSet) -> str:
     }
     parts = [
         "---\n" + yaml.safe_dump(head, allow_unicode=True, sort_keys=False) + "---",
-        f"# {_text(head['pretty_name'])}",
+        f"# {markdown_text(head['pretty_name'])}",
         f"{len(held.set)} synthetic images of {len(held.class_names)} classes ({_amount(held)}), made by dataset distillation"
-        + (f" of `{_code(source)}`" if source else "")
+        + (f" of `{markdown_code(source)}`" if source else "")
         + ": a network trained on them alone is meant to come close to one trained on the images they were distilled from.",
         "![The distilled images, a row for each class](preview.png)",
         _table([("", ""), *_facts(held, method)]),
-        _results(held),
+        results_of(held),
         _LOADING.format(values=f"(N, C, H, W) = {tuple(held.set.images.shape)}", labels=_LABELS[held.set.kind]),
-        "## Classes\n\n" + "\n".join(f"{k}. {_text(name)}" for k, name in enumerate(held.class_names)),
+        "## Classes\n\n" + "\n".join(f"{k}. {markdown_text(name)}" for k, name in enumerate(held.class_names)),
         _details(held),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -94,8 +93,8 @@ def _facts(held: NamedSet, method: Any) -> list[tuple[str, str]]:
     channels, height, width = held.set.shape
     network = _setting(held, "network")
     return [
-        ("Method", _text(method or "unknown")),
-        ("Network it was made for", _text(network or "unknown")),
+        ("Method", markdown_text(method or "unknown")),
+        ("Network it was made for", markdown_text(network or "unknown")),
         ("Images", f"{len(held.set)}, {_amount(held)}"),
         ("Size", f"{height} × {width} pixels, {channels} channel{'s' * (channels > 1)}"),
         ("Labels", {"logits": "soft (logits)", "hard": "hard"}[held.set.kind]),
@@ -112,17 +111,24 @@ def _views(held: NamedSet) -> list[tuple[str, str]]:
     facts = held.set.views.summary()
     size = sum(facts.bytes_per_view.values())
     kept = facts.coding.dtype + (f", the {facts.coding.top} likeliest classes" if facts.coding.top else "")
-    teacher = f" of {_text(facts.teacher)}" if facts.teacher else ""
+    teacher = f" of {markdown_text(facts.teacher)}" if facts.teacher else ""
     epochs = f"{facts.epochs} epochs in batches of {facts.batch_size}"
     text = f"logits{teacher} for {epochs} ({kept}, {size:.0f} bytes a view): `distilled.view_batches(epoch)`"
     return [("Labels of augmented views", text)]
 
 
-def _results(held: NamedSet) -> str:
-    """The results, where the set was evaluated, and those of later evaluations."""
+def results_of(held: NamedSet) -> str:
+    """The results, where the set was evaluated, and those of later evaluations.
+
+    Raises:
+        Exception: of some kind, where what the metadata hold in their place is none.
+    """
     results = held.metadata.get("evaluation") or {}
     accuracies = Accuracies.from_dict(results.get("accuracy"))
-    rows = [(TITLES[name], str(row), row.interval, str(row.n or "–")) for name, row in accuracies.items()]
+    rows = [
+        (TITLES[name], markdown_text(row), markdown_text(row.interval), markdown_text(row.n or "–"))
+        for name, row in accuracies.items()
+    ]
     parts = []
     if rows:
         parts.append("Test accuracy of fresh networks, mean ± standard deviation over n of them:")
@@ -130,8 +136,8 @@ def _results(held: NamedSet) -> str:
     if isinstance(ratio := results.get("recovery_ratio"), (int, float)):
         parts.append(f"Recovery ratio (distilled / full): **{percent(ratio)}**.")
     if said := accuracies.step_sizes:
-        parts.append(f"Step sizes: {_text(said)}.")
-    parts += [f"Warning: {_text(one.get('text'))}." for one in results.get("doubts") or ()]
+        parts.append(f"Step sizes: {markdown_text(said)}.")
+    parts += [f"Warning: {markdown_text(one.get('text'))}." for one in results.get("doubts") or ()]
     if later := _later(held):
         parts.append("Evaluated later:")
         columns = ("Protocol", "Network", "Distilled", "Random, as many", "Full data", "n", "Limbeck")
@@ -143,13 +149,13 @@ def _later(held: NamedSet) -> list[tuple[str, ...]]:
     """A row for every network of every later evaluation."""
     rows = []
     for evaluation in held.metadata.get("evaluations") or []:
-        protocol = _text(protocol_name(evaluation.get("protocol")))
-        version = _text((evaluation.get("environment") or {}).get("limbeck", "–"))
-        networks = {evaluation.get("network", "–"): evaluation} | (evaluation.get("networks") or {})
+        protocol = markdown_text(protocol_name(evaluation.get("protocol")))
+        version = markdown_text((evaluation.get("environment") or {}).get("limbeck", "–"))
+        networks = {str(evaluation.get("network", "–")): evaluation} | (evaluation.get("networks") or {})
         for name, record in networks.items():
             found = Accuracies.from_dict(record.get("accuracy"))
-            values = [str(found[key]) for key in ("distilled", "random", "full")]
-            rows.append((protocol, _text(name), *values, str(found.distilled.n or "–"), version))
+            values = [markdown_text(found[key]) for key in ("distilled", "random", "full")]
+            rows.append((protocol, markdown_text(name), *values, markdown_text(found.distilled.n or "–"), version))
     return rows
 
 
@@ -184,13 +190,3 @@ def _table(rows: list[tuple[str, ...]]) -> str:
 def _plain(value: Any) -> str:
     """One line of text."""
     return " ".join(str(value).split())
-
-
-def _text(value: Any) -> str:
-    """`value` as Markdown text: nothing in it is read as HTML or as Markdown."""
-    return re.sub(r"([\\`*_{}\[\]#|~$!])", r"\\\1", html.escape(_plain(value), quote=False))
-
-
-def _code(value: Any) -> str:
-    """`value` for a code span, where only the backtick means anything."""
-    return _plain(value).replace("`", "'")

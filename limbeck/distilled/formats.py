@@ -10,14 +10,13 @@ lists and dictionaries. What a file declares is compared with what it holds and 
                                                                ema_images_best.pt, …, the average of the images over iterations
 """
 
-import json
 import re
 import warnings
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isfinite, nan, prod
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ import torch
 from torch import Tensor
 
 from limbeck.data.unpickle import SCALARS
+from limbeck.runtime.bounded import check_array, check_sums, json_of, opened, read_bytes, unpacked_size
 from limbeck.runtime.checked import unwritable
 from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.memory import free_memory
@@ -176,14 +176,14 @@ def load(path: Path) -> Any:
         UsageError: when it is broken, or holds what only code could make.
     """
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                check_room(path, sum(info.file_size for info in archive.infolist()))
+        with opened(path) as file:
+            check_room(path, unpacked_size(file))
+            check_sums(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch tells about odd files at length, on standard error
             with torch.serialization.safe_globals(SCALARS):
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
-    except UsageError:
+    except (UsageError, MemoryError):
         raise
     except Exception as error:  # a file that is no good makes torch raise whatever its bytes lead to
         if named := re.search(r"GLOBAL (\S+) was not an allowed|Trying to load unsupported GLOBAL (\S+)", str(error)):
@@ -217,8 +217,8 @@ def json_values(file: Path, *keys: str, hint: str = "") -> tuple[Any, ...]:
     if (size := file.stat().st_size) > MOST_JSON:
         raise refusal(file, f"has {size / 1e6:.0f} MB; at most {MOST_JSON / 1e6:.0f} MB are accepted")
     try:
-        held = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
+        held = json_of(read_bytes(file, MOST_JSON))
+    except ValueError as error:
         raise refusal(file, f"cannot be read as JSON{hint}") from error
     if not isinstance(held, dict):
         raise refusal(file, f"is no JSON object{hint}")
@@ -285,12 +285,14 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
 def _archive(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
     """An archive and its arrays by name; whatever goes wrong with it inside the block is a refusal."""
     try:
-        if not zipfile.is_zipfile(path):
-            raise refusal(path, "is no .npz archive of arrays, as numpy.savez writes one")
+        with opened(path) as file:
+            if not zipfile.is_zipfile(file):
+                raise refusal(path, "is no .npz archive of arrays, as numpy.savez writes one")
+            unpacked_size(file)
         with zipfile.ZipFile(path) as archive:
             found = [info for info in archive.infolist() if info.filename.endswith(".npy")]
             yield archive, {info.filename.removesuffix(".npy"): info for info in found}
-    except UsageError:
+    except (UsageError, MemoryError):
         raise
     except Exception as error:  # zipfile, the decompressors and numpy raise whatever the bytes of a broken file lead to
         raise refusal(path, f"cannot be read: {one_line(error, 120)}") from error
@@ -307,12 +309,11 @@ def _array(path: Path, archive: zipfile.ZipFile, name: str, info: zipfile.ZipInf
         raise refusal(
             path, f"holds Python objects as {name}, which could run code when they are read; numbers and text are accepted"
         )
-    count = prod(shape) if all(length >= 0 for length in shape) else info.file_size + 1
-    if max(count, count * dtype.itemsize) > info.file_size:
-        raise refusal(path, f"holds {name} with shape {shape}, which is more than is in the file")
-    check_room(path, count * max(dtype.itemsize, 4))
+    size = check_array(name, shape, dtype.itemsize, info.file_size)
+    check_room(path, size * max(1, 4 // max(dtype.itemsize, 1)))
     with archive.open(info) as file:
         array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+        file.read()  # to the end, where its checksum is compared
     return array
 
 

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from limbeck.data.arrays import holds_letters
 from limbeck.data.constants import OWN, Channels, Name
 from limbeck.data.decode import CHUNK, SUFFIXES, Lost, Whole, decode_all, notes_on, printable, read_headers
 from limbeck.data.imageset import ImageSet
@@ -379,6 +380,8 @@ class _Reading:
     def texts(self, name: str, array: np.ndarray) -> tuple[str, ...]:
         if array.dtype.kind != "U" or array.ndim != 1:
             raise refusal(self.path, f"holds {name} as {array.dtype} with shape {array.shape}; text with shape (N,) is accepted")
+        if not holds_letters(array):
+            raise refusal(self.path, f"holds {name} with what is no Unicode text")
         found: tuple[str, ...] = tuple(array.tolist())
         if broken := [text for text in found if unwritable(text)]:
             raise refusal(self.path, f"holds {name} with {shown(broken[:1])}, which is no Unicode text")

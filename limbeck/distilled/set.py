@@ -30,11 +30,14 @@ from limbeck.accuracy import TITLES, Accuracies
 from limbeck.data.preprocessing import preprocessing_from
 from limbeck.distilled.small_set import Kind, NamedSet, SmallSet
 from limbeck.distilled.view_labels import StoredViews, ViewsFile, checksum
+from limbeck.runtime.bounded import inside, json_of, read_bytes, read_json
+from limbeck.runtime.checked import shown
 from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.files import new_folder, read_header, write_json, write_tensors, write_text
 from limbeck.runtime.fingerprint import encodable, fingerprint, plain
 from limbeck.runtime.kept import cache_root
 from limbeck.runtime.locks import Lock, lock
+from limbeck.runtime.memory import free_memory
 from limbeck.runtime.records import Record
 from limbeck.training.images import TensorImages
 
@@ -228,11 +231,14 @@ class DistilledSet(NamedSet):
         path = Path(path)
         require(path.is_dir(), "path", str(path), "a folder that holds a distilled set")
         try:
-            metadata = json.loads((path / METADATA).read_text(encoding="utf-8"))
+            metadata = read_json(inside(path, METADATA))
             described = metadata.pop(VIEWS_KEY, None)
             views = None if described is None else StoredViews.take(path, ViewsFile.from_dict(described))
-            return _assemble(metadata, (path / TENSORS).read_bytes(), views)
-        except (OSError, KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
+            content = read_bytes(inside(path, TENSORS), free_memory(torch.device("cpu")))
+            return _assemble(metadata, content, views)
+        except MemoryError as error:
+            raise UsageError(f"path: {str(path)!r} needs more memory than there is") from error
+        except Exception as error:  # a file that is no good leads to whatever its bytes lead to
             raise UsageError(f"path: {str(path)!r} is not a sound distilled set: {_reason(error)}") from error
 
     @staticmethod
@@ -253,10 +259,10 @@ class DistilledSet(NamedSet):
         path = Path(path)
         with _lock(path):
             held = cls.load(path)
-            known, found = held.metadata.setdefault("evaluations", []), plain(evaluation)
+            known, found = list(held.metadata.get("evaluations") or ()), plain(evaluation)
             # One that was stopped when it had noted its result finds the same again, and so do several at a time.
             if encodable(found) not in map(encodable, known):
-                known.append(found)
+                held.metadata["evaluations"] = [*known, found]
                 _note(path, held)
 
     @classmethod
@@ -284,7 +290,7 @@ def _note(path: Path, held: DistilledSet, described: Mapping[str, Any] = {}) -> 
     """Write the metadata of `held` and its card into its folder; what they say of the files stays, but for `described`."""
     from limbeck.distilled.card import card
 
-    stored = json.loads((path / METADATA).read_text(encoding="utf-8"))
+    stored = read_json(path / METADATA)
     kept = {key: stored[key] for key in ("set", VIEWS_KEY) if key in stored}
     write_json(path / METADATA, {**kept, **described, **held.metadata})
     write_text(path / CARD, card(held))
@@ -298,7 +304,7 @@ def _assemble(metadata: dict[str, Any], content: bytes, views: StoredViews | Non
     if hashlib.sha256(content).hexdigest() != described.pop("sha256"):
         raise ValueError(f"{TENSORS} does not match the checksum in {METADATA}")
     tensors, length = deserialise(content), int.from_bytes(content[:8], "little")
-    header = read_header(json.loads(content[8 : 8 + length])["__metadata__"])
+    header = read_header(json_of(content[8 : 8 + length])["__metadata__"])
     for name in sorted(header.keys() | described.keys()):
         if header.get(name) != described.get(name):
             raise ValueError(f"{METADATA} says set.{name} = {described.get(name)!r}, {TENSORS} {header.get(name)!r}")
@@ -314,7 +320,24 @@ def _assemble(metadata: dict[str, Any], content: bytes, views: StoredViews | Non
         metadata=cast(dict[str, Any], _unspelled(metadata)),
     )
     distilled.try_inverse()
+    _check_said(distilled)
     return distilled
+
+
+def _check_said(held: DistilledSet) -> None:
+    """Raise `ValueError` where metadata that are read have another form, before anything is computed that they are to hold."""
+    from limbeck.distilled.card import results_of
+
+    said = held.metadata
+    for key, kind in (("settings", dict), ("evaluation", dict), ("evaluations", list), ("assumed", list)):
+        if said.get(key) is not None and not isinstance(said[key], kind):
+            raise ValueError(f"{METADATA} holds {shown(said[key])} as {key}, which is no {'object' if kind is dict else 'list'}")
+    if not all(isinstance(note, str) for note in said.get("assumed") or ()):
+        raise ValueError(f"{METADATA} holds something else than sentences as assumed")
+    try:
+        results_of(held)
+    except Exception as error:
+        raise ValueError(f"{METADATA} holds evaluations that are none ({type(error).__name__}: {one_line(error, 80)})") from error
 
 
 def _problem(held: DistilledSet) -> str | None:

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from limbeck import views
 from limbeck.distilled.epoch_file import EpochFile
 from limbeck.distilled.label_coding import LabelCoding, decode, encode, label_error, smallest_integers
+from limbeck.runtime.bounded import check_ordinary, inside
 from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.files import read_header
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
@@ -116,6 +117,7 @@ class StoredViews(Targets):
         """
         path = Path(path)
         try:
+            check_ordinary(path)
             with safe_open(path, framework="pt") as file:
                 about = ViewsHeader.from_dict(read_header(file.metadata()))
                 complete = bool(file.get_tensor("written").all())
@@ -158,7 +160,7 @@ class StoredViews(Targets):
         Raises:
             ValueError, OSError: when they are not what is described.
         """
-        path = folder / VIEWS
+        path = inside(folder, VIEWS)
         if (size := path.stat().st_size) != described.bytes:
             raise ValueError(f"{VIEWS} has {size} bytes, not {described.bytes}")
         views = cls.open(path, described.sha256)

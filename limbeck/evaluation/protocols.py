@@ -22,15 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import yaml
-
 from limbeck.augmentation import NO_AUGMENTATION, Augmentation
 from limbeck.distilled.small_set import Kind
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.losses import Divergence, cross_entropy, soft_cross_entropy
 from limbeck.networks.flat import FlatNetwork
+from limbeck.runtime.bounded import read_text
 from limbeck.runtime.checked import Checked, Count, NotNegative, Positive, Rule, Share, kinds_of
-from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.errors import UsageError, one_line, require
+from limbeck.runtime.yaml_text import MOST_YAML, yaml_of
 from limbeck.training.gradient import Loss
 from limbeck.training.optimisers import AdamW, Optimiser, Sgd, decays
 from limbeck.training.rates import Constant, Cosine, DropAtHalf, Rate
@@ -212,9 +212,9 @@ def find(name: str) -> Protocol:
     known = f"{', '.join(PROTOCOLS)} or a .yaml file of your own"
     require(path.suffix in (".yaml", ".yml") and path.is_file(), "eval.protocol", name, f"one of {known}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"eval.protocol: {name!r} cannot be read: {' '.join(str(error).split())}") from error
+        content = yaml_of(read_text(path, MOST_YAML)) or {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"eval.protocol: {name!r} cannot be read: {one_line(error)}") from error
     require(isinstance(content, Mapping), "eval.protocol", name, "a file of keys with values")
     base = content.get("base", "dd")
     require(str(base) in PROTOCOLS, "protocol.base", base, f"one of {', '.join(PROTOCOLS)}")

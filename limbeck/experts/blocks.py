@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from limbeck.experts.coding import CODINGS, encode
+from limbeck.runtime.bounded import check_ordinary
 from limbeck.runtime.devices import one_thread
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import digest, read_header, read_tensors, write_tensors
@@ -155,6 +156,7 @@ class Block:
 
     def _opened(self, use: Callable[[Any], Any]) -> Any:
         try:
+            check_ordinary(self.path)
             with safe_open(self.path, framework="pt") as file:
                 return use(file)
         except FileNotFoundError:  # pruned since: who asked looks again

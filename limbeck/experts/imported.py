@@ -17,6 +17,7 @@ from torch import Tensor
 from limbeck.experts.blocks import text_of
 from limbeck.experts.store import TrajectoryStore, Want
 from limbeck.networks.flat import FlatNetwork, flat_network
+from limbeck.runtime.bounded import check_sums, opened
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import new_folder
 from limbeck.runtime.progress import NoProgress, Progress
@@ -104,6 +105,8 @@ def load_lists(file: Path) -> Any:
         UsageError: when the file cannot be read, or not without running code from it.
     """
     try:
+        with opened(file) as content:
+            check_sums(content)  # at which torch does not look
         try:
             return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError as error:
@@ -118,7 +121,7 @@ def load_lists(file: Path) -> Any:
         raise UsageError(f"FILE: {str(file)!r} {reason}") from error
     except OSError as error:
         raise UsageError(f"FILE: {str(file)!r} cannot be read ({error.strerror or error})") from error
-    except (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except Exception as error:  # a broken file makes torch and its zip reader raise whatever its bytes lead to
         raise _unreadable(file) from error
 
 

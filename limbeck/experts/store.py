@@ -20,7 +20,8 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
-from limbeck.experts.blocks import blocks_of, text_of, write_block
+from limbeck.experts.blocks import LAST, blocks_of, text_of, write_block
+from limbeck.experts.coding import CODINGS
 from limbeck.experts.files import Job, Shelf
 from limbeck.experts.settings import ExpertSettings
 from limbeck.networks.names import usual_name
@@ -60,6 +61,19 @@ class Want(Record):
         if self.last is None or expert >= self.label_experts:
             return self.epochs
         return tuple(sorted({*self.epochs, self.last}))
+
+
+def _sound(held: Any) -> Want:
+    """What a note says.
+
+    Raises:
+        ValueError: when nobody can have asked for that.
+    """
+    found = Want.from_dict(held)
+    numbers = (found.num_experts, found.label_experts, *found.epochs, 0 if found.last is None else found.last)
+    if found.coding not in CODINGS or not all(type(number) is int and 0 <= number <= LAST for number in numbers):
+        raise ValueError(f"{found} is no sound note")
+    return found
 
 
 def want_of(settings: ExpertSettings, epochs: Sequence[int]) -> Want:
@@ -257,7 +271,7 @@ class TrajectoryStore:
 
     def wanted(self) -> list[Want]:
         """What those asked for who filled the store."""
-        return self._notes("wanted", Want.from_dict)
+        return self._notes("wanted", _sound)
 
     def difficulties(self) -> list[Difficulty]:
         """What was noted of the scores that the experts' curriculum goes by; nothing without a curriculum.

@@ -2,7 +2,6 @@
 features, those of lowest and those of highest complexity (Wang et al., 2024, arXiv:2410.17193). Its folder holds no image.
 """
 
-import json
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from limbeck.data.benchmarks import FORMAT, PREFIX, RECORD
 from limbeck.data.classes import Classes
@@ -20,10 +18,13 @@ from limbeck.data.settings import DataSettings
 from limbeck.image_complexity.results import Look, Looked
 from limbeck.image_complexity.run import Complexity
 from limbeck.image_complexity.settings import BuildSettings, ComplexitySettings
-from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.bounded import read_json, read_text
+from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.files import write_json, write_text
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.records import Record
+from limbeck.runtime.tables import markdown_code, markdown_text
+from limbeck.runtime.yaml_text import MOST_YAML, Bounded, yaml_of
 
 FORMS = "a .yaml or .json file, wordnet:NAME=PREFIX,…, comp-dd or cluster:N"
 
@@ -64,10 +65,9 @@ def from_file(path: Path, class_names: Sequence[str]) -> dict[str, list[int]]:
         UsageError: when it cannot be read, is no mapping of names to lists, or names a class that is none.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        held: Any = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UsageError(f"--categories: '{path}' cannot be read: {' '.join(str(error).split())[:200]}") from error
+        held: Any = read_json(path) if path.suffix.lower() == ".json" else yaml_of(read_text(path, MOST_YAML), Bounded)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--categories: '{path}' cannot be read: {one_line(error, 200)}") from error
     if not isinstance(held, Mapping) or not held:
         raise UsageError(f"--categories: '{path}' holds no mapping of names to lists of classes")
     known = named(class_names)
@@ -282,34 +282,29 @@ def split(values: np.ndarray, members: Sequence[int], count: int) -> tuple[list[
 def card(record: BuiltBenchmark, output: Path) -> str:
     """What the folder says about itself, Markdown."""
     source, measured, settings = record.source, record.measured, record.measured.settings
-    rows = [
-        f"| `{name}` | {subset.complexity:.1f} % | {', '.join(_cell(entry.name) for entry in subset.classes)} |"
-        for name, subset in record.subsets.items()
-    ]
-    left = ", ".join(f"{name} ({count})" for name, count in record.left_out.items())
+    rows = []
+    for name, subset in record.subsets.items():
+        classes = ", ".join(markdown_text(entry.name) for entry in subset.classes)
+        rows.append(f"| `{markdown_code(name)}` | {subset.complexity:.1f} % | {classes} |")
+    left = ", ".join(f"{markdown_text(name)} ({count})" for name, count in record.left_out.items())
     trust = "–" if measured.reliability is None else f"{measured.reliability:.2f}"
     first = next(iter(record.subsets))
     parts = [
-        f"# Easy and hard classes of {Path(source.source).name or source.source}",
+        f"# Easy and hard classes of {markdown_text(Path(source.source).name or source.source)}",
         f"Of each of {len(record.categories)} categories the {record.build.classes_per_subset} classes of lowest and of "
         "highest complexity: the share of an image, in percent, that does not speak for its class.",
         f"```\nlimbeck distill RECIPE --data {shlex.quote(f'{PREFIX}{output.expanduser().absolute()}:{first}')}\n```",
         "| subset | complexity | classes |\n|---|---|---|\n" + "\n".join(rows),
-        f"Measured on {measured.images} images with {measured.network.name} ({settings.cam}, layer "
+        f"Measured on {measured.images} images with {markdown_text(measured.network.name)} ({settings.cam}, layer "
         f"{'+'.join(measured.network.layers)}, {settings.classes} class, activation of at least {settings.thresholds[0]:g} "
         f"at the resolution of the {settings.maps}). Correlation of the classes' complexities to be expected of as many other "
         f"images: {trust}.",
         *([f"Categories that are too small: {left}."] if left else []),
-        f"The images stay where they are, at `{source.source}`; `benchmark.json` holds all settings. "
+        f"The images stay where they are, at `{markdown_code(source.source)}`; `benchmark.json` holds all settings. "
         f"Fingerprints: data {record.data.fingerprint}, benchmark {record.fingerprint}.",
         "After Wang et al., [arXiv:2410.17193](https://arxiv.org/abs/2410.17193).",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _cell(name: str) -> str:
-    """A name as it can stand in a table of Markdown."""
-    return " ".join(name.split()).replace("|", "\\|")
 
 
 def _absolute(source: DataSettings) -> DataSettings:

@@ -42,8 +42,9 @@ def pretrained(name: str | Path, settings: ComplexitySettings) -> Classifier:
         raise UsageError(f"--network: '{name}' holds neither network.json, as Limbeck writes, nor config.json, as transformers do")
     transformers = _library()
     try:
-        # Nothing but safetensors: other files of weights are pickles.
-        model = transformers.AutoModelForImageClassification.from_pretrained(str(name), use_safetensors=True)
+        # Nothing but safetensors, for other files of weights are pickles, and no code that comes with them.
+        kept: dict[str, bool] = {"use_safetensors": True, "trust_remote_code": False}
+        model = transformers.AutoModelForImageClassification.from_pretrained(str(name), **kept)
         labels = {int(k): str(word) for k, word in model.config.id2label.items()}
         names = tuple(labels[k] for k in range(len(labels)))
         module = frozen(Logits(model).float())

@@ -43,8 +43,10 @@ from limbeck.recipes_import.names import (
     USUAL,
 )
 from limbeck.runs.settings import DistillSettings, Keys, flat
-from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.bounded import read_text
+from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.fingerprint import plain
+from limbeck.runtime.yaml_text import MOST_YAML, Bounded, yaml_of
 
 Kind = Literal["edf", "pad", "datm", "tesla", "ftd", "mtt"]
 
@@ -96,14 +98,15 @@ def import_recipe(path: Path, method: str | None = None) -> Imported:
         UsageError: when the file cannot be read, holds no keys that are known, or what it says is refused.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        text = read_text(path, MOST_YAML)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else one_line(error)
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else reason
         raise UsageError(f"FILE: {str(path)!r} cannot be read: {reason}") from error
     try:
-        given = yaml.safe_load(text)  # as the research code does: of a key given twice the last counts
-    except yaml.YAMLError as error:
-        raise UsageError(f"FILE: {str(path)!r} is no YAML: {' '.join(str(error).split())[:200]}") from error
+        given = yaml_of(text, Bounded)  # as the research code does: of a key given twice the last counts
+    except ValueError as error:
+        raise UsageError(f"FILE: {str(path)!r} is no YAML: {one_line(error, 200)}") from error
     return import_values(given, method, origin=str(path))
 
 

@@ -1,7 +1,6 @@
 """What a run folder holds, as far as the run has come: whatever is missing or cannot be read is empty, with a note."""
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,11 +9,13 @@ from safetensors import SafetensorError, safe_open
 
 from limbeck.distilled.set import DistilledSet
 from limbeck.runs.results import RunResult
+from limbeck.runtime.bounded import check_ordinary
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import read_header, read_json
 from limbeck.runtime.metrics import read_metrics
 
 T = TypeVar("T")
+MOST_POSITIONS = 2**24  # of an image in a set
 Row = Mapping[str, Any]
 
 
@@ -116,15 +117,27 @@ def _snapshots(path: Path, notes: list[str]) -> list[Snapshot]:
     found = []
     for file in sorted((path / "snapshots").glob("iteration-*.safetensors")):
         try:
+            check_ordinary(file)
             with safe_open(file, framework="pt") as opened:
-                header, names = read_header(opened.metadata()), set(opened.keys())
-        except (OSError, SafetensorError, json.JSONDecodeError):
-            header, names = {}, set()
-        if isinstance(header.get("iteration"), int) and {"X", "Y"} <= names:
+                header = read_header(opened.metadata())
+                sound = _is_snapshot(header, {name: opened.get_slice(name).get_shape() for name in opened.keys()})  # noqa: SIM118
+        except (OSError, SafetensorError, ValueError, AttributeError):
+            header, sound = {}, False
+        if sound:
             found.append(Snapshot(file, header["iteration"], header))
         else:
             notes.append(f"snapshots/{file.name} could not be read")
     return sorted(found, key=lambda snapshot: snapshot.iteration)
+
+
+def _is_snapshot(header: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> bool:
+    """Whether a file has images X (N, C, H, W), labels Y (N, K), an iteration, and positions of the images, if any."""
+    images, labels = shapes.get("X", ()), shapes.get("Y", ())
+    if not isinstance(header.get("iteration"), int) or len(images) != 4 or len(labels) != 2 or 0 in images:
+        return False
+    positions = header.get("positions", list(range(images[0])))
+    listed = isinstance(positions, list) and all(type(at) is int and 0 <= at < MOST_POSITIONS for at in positions)
+    return listed and len(set(positions)) == len(positions) == images[0]
 
 
 def _distilled(path: Path, notes: list[str]) -> DistilledSet | None:

@@ -1,10 +1,10 @@
 """`report.html`: one file that shows what a run did, needs nothing else and asks no server for anything."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from limbeck.accuracy import TITLES, Accuracy, percent, protocol_name
 from limbeck.distilled.card import METHODS
@@ -16,10 +16,12 @@ from limbeck.report.pictures import gallery
 from limbeck.report.plots import figures
 from limbeck.runs.results import RunResult
 from limbeck.runs.settings import DistillSettings
+from limbeck.runtime.errors import one_line
 from limbeck.runtime.files import write_text
 from limbeck.runtime.fingerprint import encodable
 from limbeck.runtime.tables import duration
 
+T = TypeVar("T")
 STAGES = {
     "experts": "Experts",
     "initial": "Initial images and labels",
@@ -40,26 +42,41 @@ def write_report(run: Path) -> Path:
     held = read_run(Path(run))
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    result = held.result
+    result, part = held.result, _Parts(held.notes)
     page = environment.get_template("report.html.j2").render(
-        title=_title(held),
-        facts=_facts(held),
-        unfinished=_unfinished(held),
-        notes=[*held.notes, *([] if result is None else told(result.evaluation.doubts))],
-        tiles=[] if result is None else _headline(result),
-        bars=[] if result is None else [Bar(name, row) for name, row in result.accuracy.items()],
-        gallery=gallery(held.distilled) if held.distilled is not None else None,
-        film=film(held),
-        figures=figures(held),
-        measured=[] if result is None else _measured(result.evaluation),
-        experts=_experts(held),
-        seconds=_seconds(held),
-        settings=_tree(held.settings, encodable(DistillSettings())),
-        environment=_environment(held),
+        title=part("the title", lambda: _title(held), "Distillation"),
+        facts=part("the facts", lambda: _facts(held), []),
+        unfinished=part("how far it came", lambda: _unfinished(held), None),
+        tiles=part("the headline", lambda: [] if result is None else _headline(result), []),
+        bars=part("the accuracies", lambda: [] if result is None else _bars(result), []),
+        gallery=part("the images", lambda: gallery(held.distilled) if held.distilled is not None else None, None),
+        film=part("the snapshots", lambda: film(held), None),
+        figures=part("the figures", lambda: figures(held), []),
+        measured=part("how it was measured", lambda: [] if result is None else _measured(result.evaluation), []),
+        experts=part("the experts", lambda: _experts(held), []),
+        seconds=part("the times", lambda: _seconds(held), []),
+        settings=part("the settings", lambda: _tree(held.settings, encodable(DistillSettings())), ()),
+        environment=part("the environment", lambda: _environment(held), []),
+        notes=part.notes + part("the doubts", lambda: [] if result is None else told(result.evaluation.doubts), []),
     )
     target = held.path / "report.html"
     write_text(target, page)
     return target
+
+
+class _Parts:
+    """Makes the parts of a page; of files that hold something else than a run leaves, a part may be missing, which a note says."""
+
+    def __init__(self, notes: Sequence[str]) -> None:
+        self.notes = list(notes)
+
+    def __call__(self, name: str, make: Callable[[], T], otherwise: Any) -> T:
+        try:
+            return make()
+        except Exception as error:  # whatever such files lead to
+            self.notes.append(f"{name} could not be shown ({type(error).__name__}: {one_line(error, 100)})")
+            missing: T = otherwise
+            return missing
 
 
 def _title(run: Run) -> str:
@@ -101,6 +118,13 @@ def _headline(result: RunResult) -> list[dict[str, str]]:
         name = "of the full training data's accuracy recovered"
         tiles.append({"value": percent(result.recovery_ratio), "name": name, "more": more})
     return tiles
+
+
+def _bars(result: RunResult) -> "list[Bar]":
+    bars = [Bar(name, row) for name, row in result.accuracy.items()]
+    for bar in bars:  # of what is read from a file, before the page asks for it
+        _ = bar.ends, str(bar.accuracy), bar.accuracy.interval, round(100 * bar.accuracy.mean, 2)
+    return bars
 
 
 @dataclass(frozen=True)

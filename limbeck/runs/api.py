@@ -35,6 +35,7 @@ from limbeck.runs.evaluate import EvaluationOptions
 from limbeck.runs.evaluate import evaluate as evaluate_sets
 from limbeck.runs.results import RunResult
 from limbeck.runs.settings import DistillSettings, Keys, check_keys, dotted, flat
+from limbeck.runs.strangers import beyond
 from limbeck.runtime.checked import FolderPath, checked, shown
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import UsageError, require
@@ -238,18 +239,20 @@ def evaluate(
     alone = isinstance(networks, (str, nn.Module)) or callable(networks)
     networks = [cast(Network, networks)] if alone else list(networks)
     under, named = _said_by(wanted[0]), {"protocol": protocol, "eval.seeds": seeds, "augmentation": augmentation}
-    # What its metadata describe as somebody's object or code is not run for that; the call must give it.
+    # What its metadata describe as somebody's object or code is not run for that, nor a file opened; the call must give it.
     called: dict[str, tuple[str, Any]] = {
         "eval.protocol": ("protocol", protocol),
         "augment.strategy": ("augmentation", augmentation),
         "network": ("networks", networks or None),
+        "eval.networks": ("networks", networks or None),
     }
-    code = [key for key in called if isinstance(value := under.get(key), str) and is_foreign(value)]
-    for key in code:
-        word, given = called[key]
-        if given is None:
-            raise UsageError(f"{word}: is missing; the set was made with {shown(under[key])}, which its metadata only describe")
-    under = Keys((key, value) for key, value in under.items() if key not in code)
+    typed, refused = dotted({key: value for key, value in settings.items() if value is not None}), dict(beyond(under))
+    for key, what in refused.items():
+        word, given = called.get(key, (key.rpartition(".")[2], typed.get(key)))
+        if given is None and typed.get(key) is None:
+            said = f"the set was made with {shown(under[key])}, which its metadata only describe" if is_foreign(what) else what
+            raise UsageError(f"{word}: is missing; {said}")
+    under = Keys((key, value) for key, value in under.items() if key not in refused)
     made = settings_of(data, "edf", {**named, **settings}, under)
     return evaluate_sets(wanted, made, networks=networks, options=options, progress=_reporting(progress))
 
@@ -285,7 +288,7 @@ def _said_by(found: Any) -> Keys:
     held = found if isinstance(found, DistilledSet) else None
     if held is None and isinstance(found, (str, Path)) and DistilledSet.is_at(found):
         held = DistilledSet.load(found)
-    stored = held.metadata.get("settings", {}) if held is not None else {}
+    stored = (held.metadata.get("settings") or {}) if held is not None else {}
     groups = {group: stored[group] for group in ("augment", "eval") if isinstance(stored.get(group), Mapping)}
     network = {"network": stored["network"]} if isinstance(stored.get("network"), str) else {}
     return flat(groups) | network

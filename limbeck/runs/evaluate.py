@@ -32,6 +32,7 @@ from limbeck.runs.measurements import FURTHER, Subject
 from limbeck.runs.record import Measured, Rates, final_seeds, measure, networks_of, record
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
+from limbeck.runtime.checked import shown
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.kept import cache_root
@@ -158,7 +159,7 @@ class _Set:
             fit = check_fit(entry, data, preprocessing)
         except UsageError as error:
             raise UsageError("; ".join([str(error), *levels])) from error
-        notes = [*entry.metadata.get("assumed", ()), *fit, *levels]
+        notes = [*(entry.metadata.get("assumed") or ()), *fit, *levels]
         other = _other_augmentation(entry, workspace.settings)
         return cls(name, path, entry, [*notes, *other], not other)
 
@@ -262,6 +263,8 @@ def _other_levels(held: DistilledSet, data: ImageSet) -> list[str]:
     levels = about.get("range") if isinstance(about, dict) else None
     if data.levels is None or not isinstance(levels, list) or len(levels) != 2 or tuple(levels) == data.levels:
         return []
+    if not all(isinstance(level, (int, float)) for level in levels):
+        return []
     made = f"{levels[0]:.6g} … {levels[1]:.6g} was black to white in what it was made from"
     return [f"{made}, here {data.levels} is: data.range=[{levels[0]:.6g},{levels[1]:.6g}] reads both alike"]
 
@@ -274,7 +277,9 @@ def _other_augmentation(held: DistilledSet, settings: DistillSettings) -> list[s
         return []
     pairs = {key: (made.get(key, now), now) for key, now in plain(settings.augment).items()}
     return [
-        f"augmentation: made with augment.{key}={was!r}, evaluated with {now!r}" for key, (was, now) in pairs.items() if was != now
+        f"augmentation: made with augment.{key}={shown(was)}, evaluated with {now!r}"
+        for key, (was, now) in pairs.items()
+        if was != now
     ]
 
 

@@ -13,6 +13,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save as serialise
 
+from limbeck.runtime import bounded
+from limbeck.runtime.bounded import check_ordinary, json_of
 from limbeck.runtime.fingerprint import array_fingerprint, encodable, plain
 from limbeck.runtime.leftovers import part
 
@@ -43,8 +45,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value in the JSON file at `path`."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The value in the JSON file at `path`, within the bounds of `runtime.bounded`."""
+    return bounded.read_json(path)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any] | None = None) -> None:
@@ -80,10 +82,11 @@ def read_tensors(path: Path, device: str = "cpu") -> TensorFile:
     Raises:
         ValueError: when a tensor is not the one that was written; files of earlier versions do not say which that was.
     """
+    check_ordinary(path)
     with safe_open(path, framework="pt", device=device) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
         header = file.metadata() or {}
-    for name, expected in json.loads(header.get("digests", "{}")).items():
+    for name, expected in json_of(header.get("digests", "{}")).items():
         if name not in tensors or digest(tensors[name]) != expected:
             raise ValueError(f"{name} has changed since it was written")
     return TensorFile(tensors, read_header(header))
@@ -96,7 +99,7 @@ def digest(tensor: torch.Tensor) -> str:
 
 def read_header(metadata: Mapping[str, str] | None) -> dict[str, Any]:
     """The metadata object in the header of a file written by `write_tensors`."""
-    value: dict[str, Any] = json.loads((metadata or {}).get("json", "{}"))
+    value: dict[str, Any] = json_of((metadata or {}).get("json", "{}"))
     return value
 
 

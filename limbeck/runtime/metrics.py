@@ -5,7 +5,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.bounded import json_of, read_text
+from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.files import write_text
 from limbeck.runtime.fingerprint import plain
 
@@ -38,14 +39,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"output: {str(path)!r} is broken (it is not UTF-8 text); delete it, and the run goes on") from error
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else one_line(error)
+        raise UsageError(f"output: {str(path)!r} is broken ({reason}); delete it, and the run goes on") from error
     rows = []
     for line in text.splitlines():
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
+            row = json_of(line)
+        except ValueError:
             break
         if not isinstance(row, dict):
             break

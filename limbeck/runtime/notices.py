@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any, TypeVar
 
+from limbeck.runtime.terminal import harmless
+
 J = TypeVar("J")
 R = TypeVar("R")
 EXAMPLES, LONGEST = 2, 300
@@ -124,7 +126,7 @@ def gathered(say: Callable[[str], None]) -> Iterator[None]:
 
 def logged(line: str) -> None:
     """Say a line by `logging`, as the logger `limbeck`: what gathers in Python's calls is said so."""
-    logging.getLogger("limbeck").warning(line.removeprefix("warning: "))
+    logging.getLogger("limbeck").warning(harmless(line.removeprefix("warning: ")))
 
 
 @contextmanager

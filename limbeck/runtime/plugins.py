@@ -6,8 +6,9 @@ The module is imported, from the environment or the current folder. Whoever name
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from typing import Any
 
@@ -15,6 +16,7 @@ from limbeck.runtime.errors import UsageError, require
 
 _NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 NAMED = re.compile(f"{_NAME}:{_NAME}")
+_typed: ContextVar[Collection[str] | None] = ContextVar("typed", default=None)
 # `package.module:Name`, or what `fingerprint.described` says of an object, which nobody can make of it again.
 FORM = re.compile(rf"{_NAME}:({_NAME}|[\w.<>]*<[\w.<>]*)(\(.*\))?", re.DOTALL)
 
@@ -35,13 +37,26 @@ def check_form(key: str, name: str, attribute: str) -> None:
     require(NAMED.fullmatch(name) is not None, key, name, f"of the form package.module:{attribute}")
 
 
+@contextmanager
+def only(typed: Collection[str]) -> Iterator[None]:
+    """Inside the block nothing is imported but these names: all others were found in data of somebody else."""
+    before = _typed.set(typed)
+    try:
+        yield
+    finally:
+        _typed.reset(before)
+
+
 def imported(key: str, name: str, attribute: str) -> Any:
     """What `name` names; arguments as for `check_form`.
 
     Raises:
-        UsageError: when there is no such module or nothing of that name in it, or when importing it raises.
+        UsageError: when there is no such module or nothing of that name in it, when importing it raises, or where it was found
+            in data of somebody else (`only`).
     """
     check_form(key, name, attribute)
+    if (typed := _typed.get()) is not None and name not in typed:
+        raise UsageError(f"{key}: {name!r} is code that somebody else's data name, and nobody has typed")
     path, _, place = name.partition(":")
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.append(os.getcwd())  # the last place, so that it hides nothing; an installed command does not have it

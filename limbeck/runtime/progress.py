@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from limbeck.runtime.terminal import console, harmless
+
 
 class Stage(ABC):
     """One stage that is under way."""
@@ -90,6 +92,7 @@ class LogProgress(Progress):
 
     def say(self, message: str) -> None:
         warning = message.startswith("warning: ")
+        message = harmless(message)
         self.logger.log(logging.WARNING if warning else logging.INFO, message.removeprefix("warning: ").removeprefix("note: "))
 
 
@@ -144,9 +147,7 @@ class RichProgress(Progress):
     """Bars in a terminal."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-
-        self.console = Console(stderr=True, highlight=False)
+        self.console = console(stderr=True)
 
     @contextmanager
     def stage(self, name: str, total: int, done: int = 0) -> Iterator[Stage]:

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,8 @@ from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
+
+from limbeck.runtime.terminal import harmless
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -46,13 +49,13 @@ class Grid:
 
         unicode = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
         head = [
-            Column(Text(column), justify="left" if number < self.left else "right", overflow="fold")
+            Column(Text(harmless(column)), justify="left" if number < self.left else "right", overflow="fold")
             for number, column in enumerate(self.columns)
         ]
-        title = Text(self.title, "table.title") if self.title else None
+        title = Text(harmless(self.title), "table.title") if self.title else None
         table = Table(*head, box=HEAVY_HEAD if unicode else ASCII, title=title, title_justify="left")
         for row in self.rows:
-            table.add_row(*map(Text, row))
+            table.add_row(*(Text(harmless(cell)) for cell in row))
         return table
 
     def text(self, width: int | None = None) -> str:
@@ -69,7 +72,10 @@ class Grid:
     @property
     def markdown(self) -> list[str]:
         """Lines of Markdown."""
-        rows = [[" ".join(cell.split()).replace("|", "¦") for cell in row] for row in (self.columns, *self.rows)]
+        rows = [
+            [html.escape(" ".join(cell.split()), quote=False).replace("|", "¦") for cell in row]
+            for row in (self.columns, *self.rows)
+        ]
         head, *body = [f"| {' | '.join(row)} |" for row in rows]
         return [head, "|---" * len(self.columns) + "|", *body]
 
@@ -88,7 +94,7 @@ class Page:
     width: int | None = None
 
     def __str__(self) -> str:
-        return "\n".join(part if isinstance(part, str) else part.text(self.width) for part in self.parts)
+        return "\n".join(harmless(part) if isinstance(part, str) else part.text(self.width) for part in self.parts)
 
     def _repr_html_(self) -> str:
         shown = (f"<pre>{html.escape(part)}</pre>" if isinstance(part, str) else part._repr_html_() for part in self.parts)
@@ -132,16 +138,32 @@ def uri(image: "Image") -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def picture(image: "Image", height: int) -> str:
+def picture(image: "Image", height: int) -> "Html":
     """The image as HTML, so many pixels high, without smoothing."""
-    return f'<img src="{uri(image)}" style="height: {height}px; image-rendering: pixelated">'
+    return Html(f'<img src="{uri(image)}" style="height: {height}px; image-rendering: pixelated">')
+
+
+class Html(str):
+    """Text that is HTML of ours, such as `picture` makes."""
+
+    __slots__ = ()
+
+
+def markdown_text(value: object) -> str:
+    """`value` as Markdown text in one line: nothing in it is read as HTML or as Markdown."""
+    return re.sub(r"([\\`*_{}\[\]#|~$!])", r"\\\1", html.escape(" ".join(str(value).split()), quote=False))
+
+
+def markdown_code(value: object) -> str:
+    """`value` for a code span of Markdown, also in a table, where only the backtick and the bar mean anything."""
+    return " ".join(str(value).split()).replace("`", "'").replace("|", "\\|")
 
 
 def table(rows: Iterable[Iterable[object]]) -> str:
-    """Rows as HTML: text is escaped, but for pictures, which begin with their tag."""
+    """Rows as HTML: text is escaped, but for what is `Html`."""
 
     def cell(value: object) -> str:
-        return str(value) if str(value).startswith("<img ") else html.escape(str(value))
+        return value if isinstance(value, Html) else html.escape(str(value))
 
     shown = ("".join(f"<td>{cell(value)}</td>" for value in row) for row in rows)
     return "<table>" + "".join(f"<tr>{row}</tr>" for row in shown) + "</table>"

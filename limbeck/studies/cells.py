@@ -60,6 +60,7 @@ class Cell:
         overrides: dotted keys with the values as typed.
         settings: what the two make.
         facts: what the grid wants to find beside the result, such as {"method": "edf", "ipc": 1, "seed": 0}.
+        trust: whether code that the recipe names may run.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Cell:
     overrides: Mapping[str, str]
     settings: DistillSettings
     facts: Mapping[str, Any] = field(default_factory=dict)
+    trust: bool = False
 
     def __post_init__(self) -> None:
         assert re.fullmatch(r"[\w+-][\w.+-]*", self.name, re.ASCII), self.name

@@ -40,12 +40,17 @@ FREE = ("data.root", *NONE, "eval.networks", "eval.every", "eval.every_seeds")
 
 @dataclass(frozen=True)
 class Entrant:
-    """What is compared: a name for it, the recipe, and what replaces the recipe's own settings."""
+    """What is compared: a name for it, the recipe, what replaces the recipe's own settings, and whether its code may run."""
 
     name: str
     recipe: str
     ipc: int
     overrides: Mapping[str, str]
+    trust: bool = False
+
+    def settings(self, overrides: Mapping[str, str]) -> DistillSettings:
+        """Those of the recipe under these."""
+        return load_recipe(self.recipe, overrides, trust=self.trust)
 
 
 @gathered(logged)
@@ -234,21 +239,21 @@ def grid(
     """
     beside_datm: set[int] = set()
     if matched is None:
-        beside_datm = {one.ipc for one in made if load_recipe(one.recipe, {**one.overrides, **overrides}).method == "datm"}
+        beside_datm = {one.ipc for one in made if one.settings({**one.overrides, **overrides}).method == "datm"}
     cells = []
     for seed in seeds:
         for entrant in made:
             own = {**entrant.overrides, "ipc": str(entrant.ipc), "seed": str(seed), **overrides}
-            settings = load_recipe(entrant.recipe, own)
+            settings = entrant.settings(own)
             ways = [("", "", own, settings)]
             wanted = matched if matched is not None else settings.method == "edf" and entrant.ipc in beside_datm
             if wanted and has_parts(settings) and not settings.match.match_norm:
                 own = {**own, "match.match_norm": "true"}
-                ways.append(("+matched", MATCHED, own, load_recipe(entrant.recipe, own)))
+                ways.append(("+matched", MATCHED, own, entrant.settings(own)))
             for mark, said, given, made_of in ways:
                 known = {**(facts or {}), "method": f"{entrant.name}{said}", "ipc": entrant.ipc, "seed": seed}
                 name = cell_name(f"{prefix}{file_name(entrant.name)}{mark}", entrant.ipc, seed)
-                cells.append(Cell(name, entrant.recipe, given, made_of, known))
+                cells.append(Cell(name, entrant.recipe, given, made_of, known, entrant.trust))
     return cells
 
 
@@ -321,12 +326,12 @@ def recipe_entrants(recipes: Sequence[str], ipcs: Sequence[int] | None, source: 
     for recipe in recipes:
         path = Path(recipe)
         name = path.stem if path.suffix in (".yaml", ".yml") else recipe
-        made += [Entrant(name, recipe, ipc, data) for ipc in ipcs or [load_recipe(recipe).ipc]]
+        made += [Entrant(name, recipe, ipc, data) for ipc in ipcs or [load_recipe(recipe, imports=False).ipc]]
     # `scenes/edf-ipc1` and `scenes/edf-ipc3` are one method at two sizes, unless both are asked for at the same size.
     short = [(re.sub(r"-ipc\d+$", "", one.name), one.ipc) for one in made]
     if len(set(short)) < len(short):
         return made
-    return [Entrant(name, one.recipe, one.ipc, one.overrides) for (name, _), one in zip(short, made, strict=True)]
+    return [replace(one, name=name) for (name, _), one in zip(short, made, strict=True)]
 
 
 def method_recipe(method: str, source: str | None, ipc: int, base: str | None) -> Entrant:
@@ -343,7 +348,7 @@ def method_recipe(method: str, source: str | None, ipc: int, base: str | None) -
     """
     data = {} if source is None else {"data.source": source}
     if base is not None:
-        own = {} if load_recipe(base).method == method else {"method": method}
+        own = {} if load_recipe(base, imports=False).method == method else {"method": method}
         return Entrant(method, base, ipc, {**own, **data})
     if source is None:
         raise UsageError("--data: is missing; --methods needs a source of images, or a recipe to start from (--base)")

@@ -29,7 +29,7 @@ def distill_command(cell: Cell, run: Path) -> list[str]:
     """The words of the process that distils a cell into the folder `run`."""
     assert cell.recipe is not None, "a cell of objects is made in this process"
     words = [sys.executable, "-m", "limbeck", "distill", cell.recipe, *cell.words]
-    return [*words, "--output", str(run), "--resume", "--json"]
+    return [*words, *["--trust"] * cell.trust, "--output", str(run), "--resume", "--json"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -232,7 +232,7 @@ def test_a_set_does_not_choose_the_code_that_runs(
     stored_set(tmp_path / "a", **{key: "os:getcwd"})
     monkeypatch.setattr("limbeck.runs.evaluate.evaluate", library.evaluate)
     assert main(["evaluate", "a"]) == 2
-    assert f"{key}: 'os:getcwd' is code that the metadata of 'a' name" in capsys.readouterr().err
+    assert f"{key}: 'os:getcwd' is code, as the metadata of 'a' have it" in capsys.readouterr().err
     assert library.calls == []
     assert main(["evaluate", "a", f"{key}=ConvNetD3"]) == (2 if key.startswith("augment") else 0)
     assert main(["evaluate", "a", "--trust"]) == 0

@@ -260,7 +260,7 @@ def test_what_had_to_be_assumed_is_told(tmp_path: Path) -> None:
     assert any("taken as prepared like the data" in note for note in told)
     told = read_start(export_research(held, tmp_path / "research"), 2, 0.5, DATA, NORMALISE)[1]
     assert not any("step size" in note for note in told)  # that of the file is taken, nothing else was asked for
-    held = changed(held, metadata={"fingerprints": {"data": "f" * 16}, "assumed": "nonsense"})
+    held = changed(held, metadata={"fingerprints": {"data": "f" * 16}, "assumed": None})
     assert [note.partition(":")[0] for note in read_start(held.save(tmp_path / "set"), 2, 0.5, DATA, NORMALISE)[1]] == ["data"]
 
 

@@ -184,7 +184,7 @@ def test_a_network_of_the_form_of_transformers(tmp_path: Path, monkeypatch: pyte
     settings = ComplexitySettings(network=str(tmp_path), layer="resnet.encoder.stages.1", maps="layer", size=16, workers=1)
     result = measure_complexity(settings, workspace_of(image_set()))
     assert result is not None
-    assert asked == [(str(tmp_path), {"use_safetensors": True})]  # never a pickle
+    assert asked == [(str(tmp_path), {"use_safetensors": True, "trust_remote_code": False})]  # never a pickle, nor code
     found = result.measurement.judge
     assert result.measurement.layers == ["layer2"]
     assert (found.shape, found.preprocessing, result.measurement.ids.tolist()) == ((3, 16, 16), IMAGENET, [0, 1, 2])

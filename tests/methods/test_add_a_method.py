@@ -65,19 +65,21 @@ def module_at(path: Path, name: str) -> ModuleType:
 
 
 def test_its_recipe_can_be_compared_as_the_page_says(example: Path) -> None:
-    assert "`limbeck compare scenes/dm-ipc1 expert-means.yaml`" in PAGE
+    assert "`limbeck compare scenes/dm-ipc1 expert-means.yaml --trust`" in PAGE
     recipes = {"dm": "scenes/dm-ipc1", "own": "expert-means.yaml"}
-    cells = [Cell(name, path, {}, load_recipe(path), {"method": name, "ipc": 1, "seed": 0}) for name, path in recipes.items()]
+    cells = [
+        Cell(name, path, {}, load_recipe(path, trust=True), {"method": name, "ipc": 1, "seed": 0}) for name, path in recipes.items()
+    ]
     assert [note for note in check_alike(cells) if not note.startswith("outer.")] == []
 
 
 def test_a_line_in_the_registry_is_the_same_method(example: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = load_recipe("expert-means.yaml", SMALL)
+    settings = load_recipe("expert-means.yaml", SMALL, trust=True)
     assert (settings.method, settings.labels, settings.init, settings.outer.lr_img) == ("expert_means:METHOD", "hard", "real", 1.0)
     distill(settings, example / "own")
     monkeypatch.setitem(METHODS, "expert-means", eval(LINES['"expert-means"'], vars(registry)))  # type: ignore[arg-type]
     monkeypatch.setitem(sys.modules, "limbeck.methods.expert_means", module_at(example / "expert_means.py", "copy"))
-    named = load_recipe("expert-means.yaml", SMALL | {"method": "expert-means"})
+    named = load_recipe("expert-means.yaml", SMALL | {"method": "expert-means"}, trust=True)
     distill(named, example / "named")
     one, other = (DistilledSet.load(example / name / "distilled") for name in ("own", "named"))
     assert torch.equal(one.images, other.images)
@@ -161,7 +163,7 @@ def test_soft_labels_of_a_method_that_reads_no_experts_are_the_experts(example: 
 
 
 def test_a_set_does_not_choose_the_method_that_is_imported(example: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    distill(load_recipe("expert-means.yaml", SMALL), example / "run")
+    distill(load_recipe("expert-means.yaml", SMALL, trust=True), example / "run")
     stored = DistilledSet.load(example / "run" / "distilled").metadata["settings"]
     (example / "expert_means.py").write_text("raise SystemExit('it was run')")
     sys.modules.pop("expert_means")

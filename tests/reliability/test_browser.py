@@ -1,0 +1,162 @@
+"""Names, notes and figures from anywhere, in the pages that are made of them, as a browser reads these: text and nothing else."""
+
+import html
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+from distilled.samples import sample_set, summary
+from report.fake_run import make_run
+
+from limbeck.accuracy import Accuracy
+from limbeck.distilled.card import card
+from limbeck.report.html import write_report
+from limbeck.runtime.files import read_json, write_json
+from limbeck.runtime.tables import Grid, Page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to read the pages with")
+MARK = "document.documentElement.dataset.run='yes'"
+# What breaks out of text, of an attribute, of a script, of a style, of a comment and of CDATA.
+HOSTILE = (
+    f"<script>{MARK}</script>",
+    f"<img src=x onerror={MARK}>",
+    f'"><svg onload={MARK}>',
+    f"' autofocus onfocus={MARK} x='",
+    f"</script><script>{MARK}</script>",
+    f"</style></svg>--><script>{MARK}</script>",
+    f"]]><script>{MARK}</script>",
+    f"{{{{ 7 * 7 }}}}<iframe srcdoc='<script>parent.{MARK}</script>'>",
+)
+
+
+LOOK = """<script>
+const all = [...document.querySelectorAll('*')], root = document.documentElement;
+root.dataset.tags = [...new Set(all.map(one => one.tagName.toLowerCase()))].join(' ');
+root.dataset.handlers = all.flatMap(one => one.getAttributeNames()).filter(name => name.startsWith('on')).join(' ');
+root.dataset.text = document.body.innerText;
+</script>"""
+
+
+class Seen(NamedTuple):
+    """What a browser makes of a page: whether another script has run, elements, handlers, and what is to be read."""
+
+    run: bool
+    tags: set[str]
+    handlers: str
+    text: str
+
+
+def seen(page: str, folder: Path) -> Seen:
+    """The page as the browser has it once its scripts have run."""
+    (folder / "page.html").write_text(page + LOOK, encoding="utf-8")
+    words = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    words += ["--virtual-time-budget=3000", f"--user-data-dir={folder / 'profile'}", "--dump-dom", f"file://{folder / 'page.html'}"]
+    dom = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
+    found = {key: html.unescape(value) for key, value in re.findall(r'data-(\w+)="([^"]*)"', dom[: dom.index("<head")])}
+    return Seen("run" in found, set(found["tags"].split()), found["handlers"], found["text"])
+
+
+@needs_browser
+def test_the_browser_runs_what_is_not_escaped(tmp_path: Path) -> None:
+    for number, text in enumerate((HOSTILE[0], HOSTILE[1])):
+        (tmp_path / str(number)).mkdir()
+        found = seen(f"<!doctype html><p>{text}</p>", tmp_path / str(number))
+        assert found.run and (number == 0 or found.handlers == "onerror")
+
+
+def hostile_run(folder: Path) -> Path:
+    """A run whose files hold such text wherever a word can stand."""
+    names = (HOSTILE[0], HOSTILE[1], HOSTILE[4])
+    run = make_run(folder / "run", names=names, iterations=20, every=10, shape=(3, 8, 8))
+    settings = read_json(run / "settings.json")
+    settings["data"]["source"] = f"photos/{HOSTILE[2]}"
+    settings |= {"network": HOSTILE[3], "method": HOSTILE[5], HOSTILE[6]: HOSTILE[7], "deep": {HOSTILE[0]: [HOSTILE[1]]}}
+    write_json(run / "settings.json", settings)
+    state = read_json(run / "state.json")
+    write_json(run / "state.json", {**state, "resolved": {HOSTILE[1]: HOSTILE[2]}, "stages": {HOSTILE[3]: 3.0}})
+    results = read_json(run / "results.json")
+    results["doubts"] = [{"kind": HOSTILE[0], "text": HOSTILE[1], "where": [HOSTILE[2]]}]
+    results["networks"] = {HOSTILE[4]: {"accuracy": {"distilled": summary(0.3)}}}
+    results["protocol"] = {"name": HOSTILE[5], "version": 1}
+    results["network"] = HOSTILE[6]
+    results["environment"] = {HOSTILE[7]: HOSTILE[0]}
+    results["seconds"] = {HOSTILE[1]: 3.0, "distil": 2.0}
+    results["accuracy"]["distilled"] |= {"lr": 0.1, "lr_from": HOSTILE[1]}
+    write_json(run / "results.json", results)
+    return run
+
+
+@needs_browser
+def test_a_report_of_anything_runs_nothing_but_its_own(tmp_path: Path) -> None:
+    page = write_report(hostile_run(tmp_path)).read_text(encoding="utf-8")
+    found = seen(page, tmp_path)
+    assert not found.run and not found.handlers and "iframe" not in found.tags
+    for text in HOSTILE[:3]:
+        assert " ".join(text.split()) in " ".join(found.text.split()), text
+
+
+@needs_browser
+def test_notebooks_show_text(tmp_path: Path) -> None:
+    held = sample_set(names=(HOSTILE[0], HOSTILE[1], "newt"), metadata={"method": HOSTILE[2]})
+    shown = Grid((HOSTILE[0],), ((HOSTILE[1],),), title=HOSTILE[2])
+    page = Page((HOSTILE[3], shown, HOSTILE[4]))
+    found = seen(f"<!doctype html><body>{held._repr_html_()}{page._repr_html_()}{shown._repr_html_()}", tmp_path)
+    assert not found.run and not found.handlers and found.text.count(HOSTILE[1]) >= 2
+
+
+def hostile_card() -> str:
+    accuracy = {"mean": 0.5, "std": 0.1, "n": 3, "ci95": [0.4, 0.6], "lr": 0.1, "lr_from": HOSTILE[1]}
+    evaluation = {
+        "accuracy": {"distilled": accuracy},
+        "doubts": [{"kind": "x", "text": HOSTILE[0]}],
+        "network": HOSTILE[2],
+        "networks": {HOSTILE[3]: {"accuracy": {"full": accuracy}}},
+        "protocol": {"name": HOSTILE[4], "version": HOSTILE[5]},
+        "environment": {"limbeck": HOSTILE[6]},
+    }
+    metadata = {
+        "method": f"{HOSTILE[0]}\n---\nviewer: true\n---\n",
+        "settings": {"network": f"| {HOSTILE[1]} |\n\n# x", "data": {"source": f"a/b`\n---\nlicense: mine\n{HOSTILE[7]}"}},
+        "evaluation": evaluation,
+        "evaluations": [evaluation],
+        "```": f"```\n\n{HOSTILE[0]}\n",
+    }
+    return card(sample_set(names=(HOSTILE[0], f"1. x\n\n{HOSTILE[1]}", "```\n<b>"), metadata=metadata))
+
+
+def test_the_head_of_a_card_holds_what_it_should() -> None:
+    _, head, body = hostile_card().split("---\n", 2)
+    held = yaml.safe_load(head)
+    assert set(held) == {"pretty_name", "tags", "task_categories", "size_categories", "viewer"} and held["viewer"] is False
+    assert "\n" not in held["pretty_name"]
+    assert "license" not in held and body.startswith("\n#")
+
+
+def test_nothing_in_a_card_is_html_but_what_is_ours() -> None:
+    _, _, body = hostile_card().split("---\n", 2)
+    parts = re.split(r"^```.*$", body, flags=re.MULTILINE)
+    assert len(parts) % 2 == 1, "every block of code ends"
+    text = re.sub(r"`[^`\n]*`", "", "".join(parts[::2]))
+    assert set(re.findall(r"<[^>\n]*>?", text)) == {"<details>", "</details>", "<summary>", "</summary>"}
+    assert "<script>" not in text and "![The distilled images, a row for each class](preview.png)" in text
+
+
+@needs_browser
+def test_a_card_as_html_runs_nothing(tmp_path: Path) -> None:
+    """Where a page shows Markdown as it is, and HTML within it is obeyed."""
+    _, _, body = hostile_card().split("---\n", 2)
+    parts = [
+        html.escape(part) if number % 2 else part for number, part in enumerate(re.split(r"^```.*$", body, flags=re.MULTILINE))
+    ]
+    shown = re.sub(r"`([^`\n]*)`", lambda one: html.escape(one[1]), "".join(parts))
+    found = seen(f"<!doctype html><body>{shown}", tmp_path)
+    assert not found.run and not found.handlers and not found.tags & {"svg", "iframe", "img"}
+
+
+def test_accuracies_are_numbers_or_nothing() -> None:
+    assert not Accuracy.from_dict({"mean": HOSTILE[0]}).known

@@ -1,0 +1,380 @@
+"""What somebody else wrote, a set, a recipe or a benchmark, runs no code here, leads nowhere and takes no more than it may."""
+
+import io
+import json
+import os
+import re
+import shutil
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from distilled.samples import sample_set
+from image_complexity.material import image_set
+from reliability.kinds import EVALUATION, SETTINGS, judge
+
+import limbeck
+from limbeck.cli.main import main
+from limbeck.data.benchmarks import innermost
+from limbeck.data.load import load_data
+from limbeck.data.settings import DataSettings
+from limbeck.distilled.card import card
+from limbeck.distilled.set import DistilledSet
+from limbeck.recipes import load_recipe
+from limbeck.runs.settings import DistillSettings, key_types
+from limbeck.runs.strangers import MOST, NETWORKS, beyond, code_in
+from limbeck.runtime import bounded
+from limbeck.runtime.checked import named_by
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.plugins import imported, only
+from limbeck.runtime.progress import NoProgress
+
+
+@pytest.fixture
+def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder to be in, with a module whose import leaves a file behind."""
+    (tmp_path / "evil.py").write_text("from pathlib import Path\nPath(__file__).with_name('EXECUTED').touch()\nMETHOD = make = 3\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path
+    sys.modules.pop("evil", None)
+
+
+def executed(folder: Path) -> bool:
+    return (folder / "EXECUTED").exists()
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(list(words)) == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+# ---- recipes
+
+
+@pytest.mark.parametrize("key", [key for key, kind in key_types().items() if named_by(kind) or key in NETWORKS])
+def test_a_recipe_runs_no_code_that_nobody_typed(key: str, evil: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (evil / "mine.yaml").write_text(f"{key}: evil:make\n")
+    for words in (["distill"], ["plan"], ["compare"], ["experts"]):
+        line = said(capsys, *words, "mine.yaml")
+        assert f"{key}: 'evil:make' is code that the recipe mine.yaml names" in line
+        assert f"{key}=evil:make typed beside it, or --trust, runs it" in line
+    assert main(["recipes", "mine.yaml"]) == main(["recipes", "mine.yaml", "--full"]) == 0
+    assert "evil:make" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="in Python `trust` of load_recipe"):
+        load_recipe("mine.yaml")
+    assert not executed(evil)
+
+
+@pytest.mark.parametrize("way", [["--trust"], ["method=evil:METHOD"]])
+def test_code_runs_where_it_is_typed_or_trusted(way: list[str], evil: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (evil / "mine.yaml").write_text("method: evil:METHOD\n")
+    assert "'evil:METHOD' is not a limbeck.methods.method.Method" in said(capsys, "plan", "mine.yaml", *way)
+    assert executed(evil)
+
+
+def test_a_method_typed_instead_does_not_run_the_one_of_the_file(evil: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (evil / "mine.yaml").write_text("method: evil:METHOD\n")
+    assert "is code that the recipe mine.yaml names" in said(capsys, "plan", "mine.yaml", "method=mtt")
+    assert not executed(evil)
+
+
+def test_an_alias_bomb_is_a_line(evil: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["a: &a [x, x, x, x, x, x, x, x]"]
+    lines += [f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join([f'*{chr(97 + i)}'] * 8)}]" for i in range(8)]
+    (evil / "bomb.yaml").write_text("\n".join(lines))
+    for words in (["recipes", "bomb.yaml"], ["distill", "bomb.yaml"], ["evaluate", "s", "--protocol", "bomb.yaml"]):
+        sample_set(metadata={"settings": SETTINGS}).save(evil / "s")
+        line = said(capsys, *words)
+        assert "has more than the 100000 values that are accepted, aliases counted" in line
+
+
+# ---- sets
+
+
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[DistillSettings]:
+    found = list[DistillSettings]()
+
+    def evaluate(paths: Any, settings: DistillSettings, **_: Any) -> str:
+        found.append(settings)
+        return "done"
+
+    monkeypatch.setattr("limbeck.runs.evaluate.evaluate", evaluate)
+    return found
+
+
+def changed(key: str, value: Any) -> dict[str, Any]:
+    held = json.loads(json.dumps(SETTINGS))
+    group, _, name = key.rpartition(".")
+    (held.setdefault(group, {}) if group else held)[name] = value
+    return held
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "what"),
+    [
+        ("network", "evil:make", "'evil:make' is code"),
+        ("eval.networks", "MLP, evil:make", "'evil:make' is code"),
+        ("eval.teacher", "evil:make", "'evil:make' is code"),
+        ("eval.protocol", "evil:make", "'evil:make' is code"),
+        ("eval.protocol", "mine.yaml", "'mine.yaml' is the path of a file"),
+        ("augment.strategy", "evil:make", "'evil:make' is code"),
+        ("data.source", "evil:make", "'evil:make' is code"),
+        ("data.source", "hf:somebody/images", "'hf:somebody/images' is to be looked for on the Hugging Face Hub"),
+        ("eval.epochs", 10**9, "1000000000 is more than 10000"),
+        ("eval.full_epochs", 10**9, "1000000000 is more than 10000"),
+        ("eval.seeds", 10**6, "1000000 is more than 100"),
+        ("data.size", 100_000, "100000 is more than 1024"),
+        ("data.size", [16, 100_000], r"\(16, 100000\) is more than 1024"),
+        ("eval.networks", "VGG11-w9999", "a width of 9999 is more than 1024"),
+        ("eval.networks", ",".join(["MLP"] * 30), "it names more than 20 networks"),
+    ],
+)
+def test_a_sets_metadata_choose_nothing_that_runs_opens_or_never_ends(
+    key: str, value: Any, what: str, evil: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (evil / "mine.yaml").write_text("base: dd\n")
+    sample_set(metadata={"settings": changed(key, value)}).save(evil / "set")
+    found = asked(monkeypatch)
+    line = said(capsys, "evaluate", "set")
+
+    assert re.search(rf"{key}: {what}, as the metadata of 'set' have it; .*--trust", line), line
+    assert not found and not executed(evil)
+    assert main(["evaluate", "set", "--trust"]) == 0 and len(found) == 1
+    if "yourself" in line:
+        typed = json.dumps(value) if isinstance(value, list) else value
+        assert main(["evaluate", "set", f"{key}={typed}"]) == 0 and len(found) == 2
+
+
+def test_what_people_publish_is_within_the_bounds() -> None:
+    usual = {"eval.epochs": 1000, "eval.full_epochs": 300, "eval.seeds": 30, "data.size": (256, 256), "network": "ConvNetD7-w512"}
+    assert not list(beyond({**usual, "data.source": "scenes:easy", "eval.protocol": "kd", "eval.networks": "MLP,VGG11-w64"}))
+    assert set(MOST) <= set(key_types())
+
+
+def test_names_with_a_colon_are_no_code_where_they_are_known() -> None:
+    known = {"data.source": "imagenet:comp-dd/bird-easy", "network": "MLP", "init": "correct", "method": "edf"}
+    assert code_in(known) == {} == code_in({"data.source": "hf:a/b"}) == code_in({"data.source": "benchmark:x:y"})
+    assert code_in({"init": "evil:make", "method": "evil:M"}) == {"init": "evil:make", "method": "evil:M"}
+
+
+def test_nothing_is_imported_that_was_not_typed(evil: Path) -> None:
+    with only({"json:loads"}):
+        assert imported("x", "json:loads", "Name") is json.loads
+        with pytest.raises(UsageError, match="x: 'evil:make' is code that somebody else's data name, and nobody has typed"):
+            imported("x", "evil:make", "Name")
+    assert not executed(evil)
+    assert imported("x", "evil:make", "Name") == 3
+
+
+def test_an_evaluation_of_a_set_imports_nothing_that_its_metadata_name(evil: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = {**SETTINGS, "method": "evil:METHOD", "init": "evil:make", "engine": {"kind": "evil:make"}}
+    sample_set(metadata={"settings": held}).save(evil / "set")
+    settings = list[DistillSettings]()
+
+    def evaluate(paths: Any, made: DistillSettings, **_: Any) -> str:
+        from limbeck.runs.workspace import Workspace
+
+        settings.append(made)
+        with pytest.raises(UsageError, match="nobody has typed"):
+            Workspace(made, NoProgress()).method  # noqa: B018
+        return "done"
+
+    monkeypatch.setattr("limbeck.runs.evaluate.evaluate", evaluate)
+    assert main(["evaluate", "set"]) == 0 and settings and not executed(evil)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "what"),
+    [
+        ("eval.networks", "evil:make", "networks: is missing"),
+        ("eval.protocol", "mine.yaml", "protocol: is missing; 'mine.yaml' is the path of a file"),
+        ("eval.epochs", 10**9, "epochs: is missing; 1000000000 is more than 10000"),
+        ("eval.teacher", "evil:make", "teacher: is missing"),
+    ],
+)
+def test_python_asks_for_the_same(key: str, value: Any, what: str, evil: Path) -> None:
+    held = sample_set(names=("a", "b", "c"), shape=(3, 8, 8), metadata={"settings": changed(key, value)})
+    with pytest.raises(UsageError, match=what):
+        limbeck.evaluate(held, image_set())
+    assert not executed(evil)
+
+
+# ---- evaluations that metadata hold
+
+
+BROKEN: list[tuple[str, Any]] = [
+    ("evaluation", "<script>"),
+    ("evaluation", {"accuracy": {"distilled": {"mean": 0.5, "std": "<script>", "ci95": None}}}),
+    ("evaluation", {"accuracy": {"distilled": {"mean": 0.5, "ci95": ["<script>", "b"]}}}),
+    ("evaluation", {"accuracy": {"distilled": {"mean": 0.5, "ci95": 3}}}),
+    ("evaluation", {"doubts": 3}),
+    ("evaluation", {"doubts": ["x"]}),
+    ("evaluations", {}),
+    ("evaluations", 7),
+    ("evaluations", [7]),
+    ("evaluations", [{"networks": "x"}]),
+    ("evaluations", [{"networks": {"MLP": 3}}]),
+    ("evaluations", [{"environment": "x"}]),
+    ("evaluations", [{"accuracy": {"full": {"mean": 0.5, "std": []}}}]),
+    ("settings", []),
+    ("assumed", 3),
+    ("assumed", [3]),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), BROKEN)
+def test_evaluations_that_are_none_are_refused_before_one_is_paid_for(key: str, value: Any, tmp_path: Path) -> None:
+    sample_set().save(tmp_path / "set")
+    file = tmp_path / "set" / "metadata.json"
+    held = json.loads(file.read_text())
+    file.write_text(json.dumps({**held, key: value}))
+    with pytest.raises(UsageError, match="is not a sound distilled set: ") as caught:
+        DistilledSet.load(tmp_path / "set")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_loaded_can_take_an_evaluation(tmp_path: Path) -> None:
+    for number, value in enumerate((None, [], [EVALUATION])):
+        sample_set(metadata={"evaluation": EVALUATION, "evaluations": value}).save(tmp_path / str(number))
+        DistilledSet.append_evaluation(tmp_path / str(number), EVALUATION)
+        assert len(DistilledSet.load(tmp_path / str(number)).metadata["evaluations"]) == 1 + len(value or [])
+
+
+def test_an_origin_that_is_none_of_ours_is_no_format() -> None:
+    accuracy = {"mean": 0.5, "lr": 0.1, "lr_from": "{of.__class__.__mro__} {0}", "lr_tried": [0.1]}
+    held = sample_set(metadata={"evaluation": {"accuracy": {"distilled": accuracy}}})
+    assert r"\{of.\_\_class\_\_.\_\_mro\_\_\} \{0\}" in card(held)
+
+
+# ---- links, pipes and devices
+
+
+FILES = ("metadata.json", "distilled.safetensors")
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("kind", ["pipe", "zero", "out"])
+def test_files_of_a_set_are_files_of_its_folder(name: str, kind: str, tmp_path: Path) -> None:
+    sample_set().save(tmp_path / "set")
+    shutil.copy(tmp_path / "set" / name, tmp_path / "aside")
+    (tmp_path / "set" / name).unlink()
+    if kind == "pipe":
+        os.mkfifo(tmp_path / "set" / name)
+    else:
+        (tmp_path / "set" / name).symlink_to("/dev/zero" if kind == "zero" else "../aside")
+    said = "it is no regular file|Invalid argument" if kind == "pipe" else f"{name} is a link that leads out of the folder"
+    with pytest.raises(UsageError, match=said):
+        DistilledSet.load(tmp_path / "set")
+
+
+def test_a_block_of_an_expert_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    from experts.walks import IDENTITY, walk
+
+    from limbeck.experts.maintain import verify
+    from limbeck.experts.store import TrajectoryStore
+
+    store = TrajectoryStore(tmp_path / "store", IDENTITY)
+    store.write(0, dict(enumerate(walk(0, 3))))
+    (block,) = (tmp_path / "store" / "expert-0000").glob("epochs-*")
+    block.unlink()
+    os.mkfifo(block)
+    store = TrajectoryStore(tmp_path / "store")
+    with pytest.raises(UsageError, match="it is no regular file"):
+        store.read(0, 1)
+    assert any("no regular file" in problem for problem in verify(store, []))
+
+
+def test_other_files_that_are_pipes_are_refused(tmp_path: Path) -> None:
+    from limbeck.experts.imported import load_lists
+    from limbeck.methods.state import OuterState
+    from limbeck.runtime.metrics import read_metrics
+
+    for name in ("x.npz", "x.pt", "x.safetensors", "x.jsonl", "x.csv", "x.yaml", "benchmark.json"):
+        os.mkfifo(tmp_path / name)
+    reads = [
+        lambda: load_lists(tmp_path / "x.pt"),
+        lambda: OuterState.load(tmp_path / "x.safetensors", torch.device("cpu")),
+        lambda: read_metrics(tmp_path / "x.jsonl"),
+        lambda: load_data(DataSettings(source=str(tmp_path / "x.npz"))),
+        lambda: load_data(DataSettings(source=str(tmp_path / "x.csv"))),
+        lambda: load_data(DataSettings(source=f"benchmark:{tmp_path}:x")),
+        lambda: load_recipe(str(tmp_path / "x.yaml")),
+    ]
+    for read in reads:
+        with pytest.raises(UsageError):
+            read()
+
+
+def test_arrays_that_a_small_archive_declares_are_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three megabytes that unpack to three gigabytes, and forty bytes of header that declare as many."""
+    images = np.zeros((20_000, 224, 224, 3), dtype=np.uint8)  # never touched
+    header = np.lib.format.header_data_from_array_1_0(images)
+    start = io.BytesIO()
+    np.lib.format.write_array_header_1_0(start, header)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x_train.npy", start.getvalue())
+        archive.writestr("y_train.npy", start.getvalue())
+    with pytest.raises(UsageError, match="x_train has the shape .*, which is more than is in the file"):
+        load_data(DataSettings(source=str(tmp_path / "a.npz")))
+    with zipfile.ZipFile(tmp_path / "b.npz", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x_train.npy", "w") as member:
+        for _ in range(20):
+            member.write(bytes(2**20))
+    monkeypatch.setattr(bounded, "ALWAYS", 2**24)
+    with pytest.raises(UsageError, match="it declares .* MB in an archive of .* kB; at most .* are accepted"):
+        load_data(DataSettings(source=str(tmp_path / "b.npz")))
+
+
+# ---- benchmarks, networks
+
+
+def write_benchmark(folder: Path, source: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    subsets = {"x": {"classes": [{"name": "0"}, {"name": "1"}]}}
+    held = {"format": 1, "source": {"source": source, "size": 8, "per_class": 3}, "subsets": subsets}
+    (folder / "benchmark.json").write_text(json.dumps(held))
+    return folder
+
+
+def test_a_benchmark_names_no_code(evil: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_benchmark(evil / "b", "evil:make")
+    for words in (["plan", "scenes"], ["distill", "scenes"], ["complexity"]):
+        source = ["benchmark:b:x"] if words == ["complexity"] else ["--data", "benchmark:b:x"]
+        line = said(capsys, *words, *source)
+        assert "its images are 'evil:make', which is code; data.source=evil:make takes it, typed by yourself" in line
+    assert not executed(evil)
+
+
+def test_benchmarks_of_benchmarks_have_an_end(evil: Path) -> None:
+    write_benchmark(evil / "a", "benchmark:b:x")
+    write_benchmark(evil / "b", "benchmark:a:x")
+    for load in (innermost, load_data):
+        with pytest.raises(UsageError, match="and that of others, without an end"):
+            load(DataSettings(source="benchmark:a:x"))
+    write_benchmark(evil / "b", "scenes:easy")
+    assert innermost(DataSettings(source="benchmark:a:x")).source == "scenes:easy"
+
+
+def test_a_folder_with_a_network_names_no_code(evil: Path) -> None:
+    from limbeck.image_complexity.networks import load_network
+
+    judge(evil)
+    file = evil / "net" / "network.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "network": "evil:make"}))
+    with pytest.raises(UsageError):
+        load_network(evil / "net")
+    assert not executed(evil)
+
+
+def test_arguments_of_the_command_that_compares_are_handed_on() -> None:
+    from limbeck.studies.cells import Cell
+    from limbeck.studies.matrix import distill_command
+
+    settings = load_recipe("scenes")
+    words = {trust: distill_command(Cell("a", "mine.yaml", {}, settings, {}, trust), Path("runs/a")) for trust in (True, False)}
+    assert "--trust" in words[True] and "--trust" not in words[False]
