@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from limbeck.matching.steps import draw_steps as draw_steps
     from limbeck.methods.method import Method as Method
     from limbeck.methods.objective import Objective as Objective
-    from limbeck.methods.outer import Snapshot as Snapshot
+    from limbeck.methods.snapshot import Snapshot as Snapshot
     from limbeck.networks.flat import FlatNetwork as FlatNetwork
     from limbeck.networks.flat import flat_network as flat_network
     from limbeck.runs.api import distill as distill
@@ -85,7 +85,7 @@ _HOMES = {
     "matching.steps": ("StudentStep", "draw_steps"),
     "methods.method": ("Method",),
     "methods.objective": ("Objective",),
-    "methods.outer": ("Snapshot",),
+    "methods.snapshot": ("Snapshot",),
     "networks.flat": ("FlatNetwork", "flat_network"),
     "runs.api": ("distill", "evaluate", "load_data", "train_experts"),
     "runs.results": ("RunResult",),

@@ -81,6 +81,7 @@ class Accuracy(Record):
         lr_from: how it was come by, of `ORIGINS`; empty where that is not said.
         lr_tried: those of which it is the best.
         trained: of networks of the full data, their mean accuracy on images that they were trained on.
+        failed: how many of the networks diverged while they were trained and say nothing finite, whose accuracy counts as 0.
 
     Example:
         >>> from limbeck.evaluation.statistics import summarise
@@ -98,8 +99,9 @@ class Accuracy(Record):
     lr_from: str = ""
     lr_tried: tuple[float, ...] = ()
     trained: float | None = None
+    failed: int | None = None
 
-    LEFT_OUT: ClassVar[tuple[str, ...]] = ("epochs", "lr", "lr_from", "lr_tried", "trained")
+    LEFT_OUT: ClassVar[tuple[str, ...]] = ("epochs", "lr", "lr_from", "lr_tried", "trained", "failed")
 
     @classmethod
     def from_dict(cls, held: Any) -> Self:
@@ -128,10 +130,15 @@ class Accuracy(Record):
         """Whether there is a figure at all."""
         return not math.isnan(self.mean)
 
+    @property
+    def all_failed(self) -> bool:
+        """Whether not one of the networks could be trained."""
+        return self.failed is not None and self.failed == self.n
+
     def __str__(self) -> str:
         """Mean ± standard deviation, such as 50.2 ± 2.8 %."""
-        if not self.known:
-            return "–"
+        if not self.known or self.all_failed:
+            return "failed training" if self.known else "–"
         return percent(self.mean) if self.std is None else f"{100 * self.mean:.1f} ± {100 * self.std:.1f} %"
 
     @property
@@ -145,8 +152,8 @@ class Accuracy(Record):
     @property
     def with_margin(self) -> str:
         """Mean ± half the 95 % interval in %, without the sign: 50.2 ± 3.1."""
-        if not self.known:
-            return "–"
+        if not self.known or self.all_failed:
+            return "failed" if self.known else "–"
         return f"{100 * self.mean:.1f}" + ("" if self.ci95 is None else f" ± {50 * (self.ci95[1] - self.ci95[0]):.1f}")
 
 
@@ -176,6 +183,15 @@ class Accuracies(Record):
     def items(self) -> Iterator[tuple[str, Accuracy]]:
         """Names and accuracies of those that are known."""
         return ((name, accuracy) for name in TITLES if (accuracy := getattr(self, name)).known)
+
+    @property
+    def failures(self) -> Iterator[str]:
+        """A sentence for each kind of images of which networks diverged."""
+        for name, one in self.items():
+            if one.failed:
+                rate = "" if one.lr is None else f"; the step size {one.lr:.3g} ({one.origin}) is too large for them"
+                said = f"training failed of {one.failed} of {one.n} networks, which diverged and count as 0 %"
+                yield f"{TITLES[name].lower()}: {said}{rate}"
 
     @property
     def step_sizes(self) -> str:

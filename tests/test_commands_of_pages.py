@@ -181,6 +181,7 @@ def fake_cells(monkeypatch: pytest.MonkeyPatch) -> None:
 def prepare(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a reader of the page has."""
     fake_cells(monkeypatch)
+    monkeypatch.setattr("limbeck.runs.doctor.compiler", lambda: None)  # to compile a step takes long, and has a test of its own
     if page in ("README.md", "docs/complexity.md"):
         photos(root)
     if page == "README.md":

@@ -14,7 +14,7 @@ from limbeck.data.load import load_data
 from limbeck.data.settings import DataSettings
 from limbeck.runs.folder import RunFolder
 from limbeck.runs.settings import DistillSettings
-from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.errors import UsageError
 
 
 def test_a_full_disk_names_a_larger_place_and_smaller_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +29,7 @@ def test_a_full_disk_names_a_larger_place_and_smaller_images(tmp_path: Path, mon
     monkeypatch.setattr(shutil, "disk_usage", room)
     monkeypatch.setenv("LIMBECK_CACHE", str(small))
     settings: Any = {"source": str(tmp_path / "photos"), "val_fraction": 0.0}
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(UsageError) as caught:
         load_data(DataSettings(**settings, size=32))
     (variable,) = re.findall(r"set \$(\w+) to a larger place", str(caught.value))
     assert load_data(DataSettings(**settings, size=8)).shape == (3, 8, 8)  # or a smaller data.size

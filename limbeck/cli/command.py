@@ -71,6 +71,7 @@ class Command:
         show: prints the same for people.
         resume: what to add to an interrupted command line in order to go on; None when it starts anew anyway.
         actions: commands of its own, by the word behind its name: `limbeck experts show`.
+        status: the exit status of what was found.
     """
 
     help: str
@@ -79,6 +80,7 @@ class Command:
     show: Callable[[Any], None]
     resume: tuple[str, ...] | None = None
     actions: Mapping[str, "Command"] = field(default_factory=dict)
+    status: Callable[[Any], int] = lambda found: 0
 
 
 def listing(commands: Mapping[str, Command]) -> str:
@@ -91,6 +93,7 @@ def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="a name that `limbeck recipes` lists, or a .yaml file of your own")
     parser.add_argument("--data", metavar="SOURCE", help="the same as data.source=SOURCE")
     add_skip_bad(parser)
+    add_deterministic(parser)
     add_trust(parser)
     add_overrides(parser, "settings that replace the recipe's, such as ipc=10 match.drop_ratio=0.25")
 
@@ -107,9 +110,16 @@ def add_skip_bad(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def skipping(arguments: argparse.Namespace) -> dict[str, str]:
-    """What that option sets."""
-    return {"data.skip_bad": "true"} if getattr(arguments, "skip_bad", False) else {}
+def add_deterministic(parser: argparse.ArgumentParser) -> None:
+    """The option of every command that computes."""
+    said = "the same bits on every number of threads and cores; the same as engine.deterministic=true"
+    parser.add_argument("--deterministic", action="store_true", help=said)
+
+
+def switched(arguments: argparse.Namespace) -> dict[str, str]:
+    """What these two options set."""
+    keys = {"skip_bad": "data.skip_bad", "deterministic": "engine.deterministic"}
+    return {key: "true" for name, key in keys.items() if getattr(arguments, name, False)}
 
 
 def add_overrides(parser: argparse.ArgumentParser, text: str) -> None:
@@ -126,7 +136,7 @@ def overrides_from(arguments: argparse.Namespace, **options: str | None) -> dict
     from limbeck.recipes import parse_overrides
 
     typed = parse_overrides(arguments.overrides)
-    wanted = {"data.source": getattr(arguments, "data", None), **skipping(arguments), **options}
+    wanted = {"data.source": getattr(arguments, "data", None), **switched(arguments), **options}
     given = {key: value for key, value in wanted.items() if value is not None}
     for key in typed.keys() & given.keys():
         option = "--data" if key == "data.source" else f"--{key.rpartition('.')[2].replace('_', '-')}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from limbeck.cli.command import (
     Command,
     Read,
+    add_deterministic,
     add_grid_arguments,
     add_seeds,
     add_skip_bad,
@@ -44,6 +45,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--data", metavar="SOURCE", help="the same as data.source=SOURCE; with --methods it also says which recipes"
     )
     add_skip_bad(parser)
+    add_deterministic(parser)
     add_trust(parser)
     parser.add_argument("--base", metavar="RECIPE", help="with --methods: take every method's settings from this recipe")
     parser.add_argument(

@@ -13,10 +13,11 @@ from contextlib import suppress
 from io import TextIOWrapper
 from typing import Any
 
-from limbeck.cli import comp_dd, compare, complexity, distill, evaluate, experts, recipes
+from limbeck.cli import comp_dd, compare, complexity, distill, doctor, evaluate, experts, recipes
 from limbeck.cli.command import Command, Parser, listing
 from limbeck.cli.output import print_json, stdout_to_stderr
-from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.disk import of_disk
+from limbeck.runtime.errors import DiskFailure, Failure, UsageError
 from limbeck.runtime.interruption import Interrupted, end_children, end_in_time, handled
 from limbeck.runtime.notices import gathered
 from limbeck.runtime.terminal import harmless_streams
@@ -32,6 +33,7 @@ COMMANDS: dict[str, Command] = {
     "plan": distill.PLAN,
     "recipes": recipes.COMMAND,
     "report": distill.REPORT,
+    "doctor": doctor.COMMAND,
 }
 
 
@@ -63,9 +65,9 @@ def _done(words: list[str]) -> int:
 def _status(words: list[str]) -> int:
     try:
         with gathered(lambda line: print(line, file=sys.stderr)):
-            _run(words)
+            status = _run(words)
         sys.stdout.flush()
-        return 0
+        return status
     except UsageError as error:
         return _end(2, f"error: {error}")
     except Interrupted:
@@ -76,14 +78,20 @@ def _status(words: list[str]) -> int:
         # The reader has gone (`limbeck recipes | head`): give the interpreter's last flush a place to go to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
+    except DiskFailure as error:
+        return _end(1, f"failed: {error}{_continuation(words)}")
     except Failure as error:
         return _end(1, f"failed: {error}")
     except Exception as error:
+        if isinstance(error, OSError) and of_disk(error):
+            from limbeck.runtime.room import told
+
+            return _end(1, f"failed: {told(error)}{_continuation(words)}")
         first = str(error).strip().partition("\n")[0]
         return _end(1, f"failed: {type(error).__name__}: {first} (LIMBECK_DEBUG=1 shows where)")
 
 
-def _run(words: list[str]) -> None:
+def _run(words: list[str]) -> int:
     chosen = _top_parser().parse_args(words)
     command, name, rest = COMMANDS[chosen.command], f"limbeck {chosen.command}", list(chosen.rest)
     if rest and rest[0] in command.actions:
@@ -96,11 +104,12 @@ def _run(words: list[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output, all else on standard error")
     arguments: Namespace = parser.parse_intermixed_args(rest)
     if not arguments.json:
-        command.show(command.run(arguments))
-        return
+        command.show(found := command.run(arguments))
+        return command.status(found)
     with stdout_to_stderr():
         results = command.run(arguments)
     print_json(results.to_dict() if hasattr(results, "to_dict") else results)
+    return command.status(results)
 
 
 def _top_parser() -> Parser:

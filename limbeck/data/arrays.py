@@ -17,7 +17,7 @@ from limbeck.data.classes import Classes, relabelled
 from limbeck.data.levels import ROUNDING, Levels, found_levels, say, shares, span_of, told, wanted_levels
 from limbeck.data.resize import resized_array, wanted_sides
 from limbeck.data.settings import DataSettings
-from limbeck.data.split import Split, divide, tested, whole
+from limbeck.data.split import Split, divide, room_for, tested, whole
 from limbeck.runtime.checked import unwritable
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.progress import NoProgress, Progress
@@ -132,7 +132,7 @@ def pixels(what: str, values: Any, layout: Layout = "auto", levels: Levels | Non
         raise UsageError(f"{what}as {array.dtype}; bytes, floats in [0, 1] and whole numbers are accepted")
     made = np.empty(array.shape, dtype=np.uint8)
     for begin in range(0, len(array), BLOCK):
-        made[begin : begin + BLOCK] = _bytes(what, array[begin : begin + BLOCK], levels)
+        made[begin : begin + BLOCK] = _bytes(what, array[begin : begin + BLOCK], levels, begin)
     return made
 
 
@@ -168,11 +168,12 @@ def _channels_first(what: str, array: np.ndarray, layout: Layout) -> np.ndarray:
     return turned
 
 
-def _bytes(what: str, part: np.ndarray, levels: Levels | None) -> np.ndarray:
-    """round(255 p), p the share of white."""
+def _bytes(what: str, part: np.ndarray, levels: Levels | None, first: int) -> np.ndarray:
+    """round(255 p), p the share of white, of images from number `first` on."""
     low, high = float(part.min()), float(part.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise UsageError(f"{what}with numbers that are not finite")
+        odd = first + int((~np.isfinite(part)).reshape(len(part), -1).any(1).argmax())
+        raise UsageError(f"{what}with numbers that are not finite, the first in image {odd}")
     if levels is None and not -ROUNDING <= low <= high <= 1 + ROUNDING:
         out = "leave the normalisation out, which Limbeck does itself" if low < 0 else "divide by what white is, such as 255"
         key, white = _range_key(what), _white(high)
@@ -216,7 +217,10 @@ def numbered(
         called_so = names or tuple(map(str, present.tolist()))
         names, note = dict(zip(present.tolist(), called_so, strict=True)), f"labels count from 1 to {len(present)}: 1 is class 0"
     if names is None and not text and int(present[0]) < 0:
-        raise UsageError(f"{first}with labels from {present[0]} to {present[-1]}; 0 and up is accepted")
+        odd = int(own.argmin())
+        raise UsageError(
+            f"{first}with labels from {present[0]} to {present[-1]}; 0 and up is accepted, and item {odd} has {own[odd]}"
+        )
     if isinstance(names, Mapping):
         keys, called = list(names), tuple(names.values())
     elif names is None:
@@ -240,7 +244,8 @@ def numbered(
         if unknown := [kind for kind in kinds.tolist() if kind not in place]:
             accepted = f"0 … {len(keys) - 1}" if keys == list(range(len(keys))) else ", ".join(map(repr, keys))
             labelled = f"the label {unknown[0]!r}" if values.dtype.kind == "U" else f"labels from {kinds[0]} to {kinds[-1]}"
-            raise UsageError(f"{what}with {labelled}; {accepted} is accepted")
+            odd = int((values == unknown[0]).argmax())
+            raise UsageError(f"{what}with {labelled}; {accepted} is accepted, and item {odd} has {unknown[0]!r}")
         found.append(np.array([place[kind] for kind in kinds.tolist()], dtype=np.int64)[which.reshape(-1)])
     return found, called, note
 
@@ -294,7 +299,7 @@ def _resized(images: Mapping[str, np.ndarray], settings: DataSettings, progress:
         raise UsageError(f"data.size: None does not bring images of several sizes together ({sizes}); give [height, width]")
     if sides is None or shapes == {sides}:
         return images
-    made = {part: np.empty((*array.shape[:2], *sides), dtype=np.uint8) for part, array in images.items()}
+    made = {part: room_for(len(array), (array.shape[1], *sides), settings.source) for part, array in images.items()}
     with progress.stage("resizing", sum(map(len, images.values()))) as stage:
         for part, array in images.items():
             for row, image in enumerate(array):

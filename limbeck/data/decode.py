@@ -4,13 +4,14 @@ What a process does with its images is here, apart from everything that imports 
 forked, each of them imports this module anew.
 """
 
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from limbeck.data.levels import Levels, Span, told
 from limbeck.data.picture import LOSSES, is_grey, orientation_of, picture
 from limbeck.data.resize import resized
 from limbeck.runtime.bounded import check_ordinary, opened
+from limbeck.runtime.disk import naming
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.notices import about
 
@@ -137,21 +139,33 @@ def decode_into(storage: Path, crop: str, levels: Levels | None, piece: tuple[in
         The rows that were written; where an image cannot be read, all zeros.
     """
     first, items = piece
-    images = np.lib.format.open_memmap(storage, mode="r+")
-    channels, height, width = images.shape[1:]
-    bad, lost, spans = list[Unreadable](), list[Lost](), list[Span]()
-    for row, item in enumerate(items, first):
-        try:
-            with _opened(item) as image:
-                found = picture(image, channels == 1, levels, partial(_open, item))
-                images[row] = resized(found.image, height, width, crop)
-        except _Failed as error:
-            images[row] = 0
-            bad.append(Unreadable(row, printable(item), str(error)))
-            continue
-        lost += [Lost(kind, 1, [printable(item)]) for kind in found.losses]
-        spans += [found.span] if found.span else []
-    return DecodedPart(first, len(items), checksum(images[first : first + len(items)]), bad, together(lost), spans, levels)
+    bad, lost, spans, sum_of_bits = list[Unreadable](), list[Lost](), list[Span](), 0
+    with naming(storage), storage.open("r+b") as file:
+        channels, height, width = row_shape(file)
+        file.seek(first * channels * height * width, os.SEEK_CUR)
+        for row, item in enumerate(items, first):
+            pixels = np.zeros((channels, height, width), dtype=np.uint8)
+            try:
+                with _opened(item) as image:
+                    found = picture(image, channels == 1, levels, partial(_open, item))
+                    pixels[...] = resized(found.image, height, width, crop)
+            except _Failed as error:
+                pixels[...] = 0
+                bad.append(Unreadable(row, printable(item), str(error)))
+            else:
+                lost += [Lost(kind, 1, [printable(item)]) for kind in found.losses]
+                spans += [found.span] if found.span else []
+            # Written, not stored through a memory map: on a full disk that would kill the process.
+            file.write(pixels.data)
+            sum_of_bits = zlib.crc32(pixels.data, sum_of_bits)
+    return DecodedPart(first, len(items), sum_of_bits, bad, together(lost), spans, levels)
+
+
+def row_shape(file: BinaryIO) -> tuple[int, int, int]:
+    """(C, H, W) of the rows of an .npy file (N, C, H, W) that is open at its beginning, and then at its first row."""
+    np.lib.format.read_magic(file)
+    channels, height, width = np.lib.format.read_array_header_1_0(file)[0][1:]
+    return channels, height, width
 
 
 def together(lost: Iterable[Lost]) -> list[Lost]:

@@ -27,7 +27,7 @@ from limbeck.runtime.bounded import check_ordinary
 from limbeck.runtime.errors import Failure, UsageError, one_line
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import fingerprint
-from limbeck.runtime.kept import cache_root
+from limbeck.runtime.kept import cache_root, if_possible
 from limbeck.runtime.progress import Progress
 
 
@@ -109,7 +109,8 @@ def _stream(
         chosen = [int(k) for k in Classes(source.names).choose(settings.classes, settings.source)]
     parts, wanted = list(source.parts), None if chosen is None else sorted(chosen)
     key = fingerprint(named, source.version, source.image, source.label, parts, wanted)
-    write_json(record, {"key": key, "names": source.names, "parts": parts, "source": named})
+    with if_possible(record):
+        write_json(record, {"key": key, "names": source.names, "parts": parts, "source": named})
 
     def rows(reached: Mapping[str, int]) -> Iterator[Row]:
         return _rows(named, source, reached, None if wanted is None else frozenset(wanted))
@@ -246,9 +247,9 @@ def _classes(values: Sequence[Label | None], names: tuple[str, ...] | None, sett
     else:
         own = np.array([value for value in values if value is not None], dtype=np.int64)
         if own.min(initial=0) < 0 or own.max(initial=0) >= len(names):
-            raise UsageError(
-                f"data.source: {settings.source!r} has labels from {own.min()} to {own.max()} for {len(names)} classes"
-            )
+            row = next(row for row, value in enumerate(values) if value is not None and not 0 <= int(value) < len(names))
+            span = f"from {own.min()} to {own.max()} for {len(names)} classes"
+            raise UsageError(f"data.source: {settings.source!r} has labels {span}; that of row {row} is {values[row]}")
     classes = Classes(names)
     chosen = classes.choose(settings.classes, settings.source)
     return classes.take(chosen), _places(values, chosen)

@@ -34,11 +34,12 @@ from limbeck.data.decode import (
 from limbeck.data.levels import Levels, Span, found_levels, say, wanted_levels
 from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
-from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.disk import FULL, allocate, free, in_words, naming, why
+from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json, write_text
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
-from limbeck.runtime.kept import cache_root, elsewhere, get
+from limbeck.runtime.kept import cache_root, elsewhere, get, unusable_cache
 from limbeck.runtime.leftovers import passing_folder
 from limbeck.runtime.progress import Progress
 
@@ -73,8 +74,7 @@ def decoded(items: Sequence[Item], settings: DataSettings, progress: Progress) -
 
     Raises:
         UsageError: when sizes differ and `size` is None, when no image can be read, or, without `skip_bad`, when one cannot; the
-            message names the first few and how many there are.
-        Failure: when the disk is too small.
+            message names the first few and how many there are. When the disk is too small.
     """
     place = usable_place(partial(_place, items), settings, lambda place: _open(place, len(items)))
 
@@ -145,7 +145,7 @@ def identity(path: Path) -> tuple[Any, ...]:
     """Path, size in bytes and time of change of a file; the path alone where there is none."""
     try:
         state = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # or none can be called so
         return (str(path),)
     return str(path), state.st_size, state.st_mtime_ns
 
@@ -184,13 +184,11 @@ def _fill(place: Path, items: Sequence[Item], settings: DataSettings, progress: 
     if done is None:
         shutil.rmtree(part, ignore_errors=True)
         shape = _shape(items, pieces, settings, progress)
-        part.mkdir(parents=True)
-        check_room(part, int(np.prod(shape)))
-        np.lib.format.open_memmap(storage, mode="w+", dtype=np.uint8, shape=shape).flush()
+        set_aside(storage, shape)
         done = {}
     write_text(journal, "".join(json.dumps(block) + "\n" for block in done.values()))
     given, ready = wanted_levels(settings), sum(block.size for block in done.values())
-    with journal.open("a", encoding="utf-8") as notes:
+    with naming(journal), journal.open("a", encoding="utf-8") as notes:
 
         def decode(which: Iterable[tuple[int, Sequence[Item]]], levels: Levels | None, name: str, ready: int, total: int) -> None:
             with (
@@ -285,12 +283,34 @@ def _common_sides(items: Sequence[Item], headers: Sequence[Header | None]) -> tu
     return height, width
 
 
-def check_room(folder: Path, size: int) -> None:
-    """Refuse to begin what does not fit: writing to a memory map on a full disk would kill the process without a word.
+def set_aside(storage: Path, shape: tuple[int, ...]) -> None:
+    """Make the .npy file of an array of zeros, with room on the disk for all of it.
 
     Raises:
-        Failure: when less than `size` bytes are free.
+        UsageError: when the disk is too small, or cannot be written to; nothing is left there then.
     """
-    if (free := shutil.disk_usage(folder).free) < size:
-        wanted = f"decoded images need {size / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free"
-        raise Failure(f"{wanted}: set $LIMBECK_CACHE to a larger place, or a smaller data.size")
+    size = int(np.prod(shape))
+    try:
+        storage.parent.mkdir(parents=True)
+        check_room(storage.parent, size)
+        with storage.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            begin = file.tell()
+            file.flush()
+            allocate(file.fileno(), begin + size)
+    except (OSError, UsageError) as error:
+        shutil.rmtree(storage.parent, ignore_errors=True)
+        if isinstance(error, UsageError):
+            raise
+        raise _too_small(storage.parent, size, why(error)) if error.errno in FULL else unusable_cache(error) from error
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raise `UsageError` when less than `size` bytes are free for decoded images."""
+    if (left := free(folder)) < size:
+        raise _too_small(folder, size, f"where {in_words(left)} are free")
+
+
+def _too_small(folder: Path, size: int, reason: str) -> UsageError:
+    wanted = f"LIMBECK_CACHE: decoded images need {in_words(size)} in {folder}, {reason}"
+    return UsageError(f"{wanted}: set $LIMBECK_CACHE to a larger place, or a smaller data.size")

@@ -17,6 +17,7 @@ from limbeck.data.levels import Levels, Span, found_levels, say, span_of, wanted
 from limbeck.data.picture import is_grey, picture
 from limbeck.data.resize import resized, resized_array, wanted_sides
 from limbeck.data.settings import DataSettings
+from limbeck.data.split import room_for
 from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.progress import NoProgress, Progress
 
@@ -151,7 +152,7 @@ def _read(part: str, dataset: Any, settings: DataSettings, levels: Levels | None
                 bad.append(f"item {number}: {one_line(error.__cause__ or error)}")
                 continue
             if not labels:
-                images = np.empty((len(dataset), *one.shape), dtype=np.uint8)
+                images = room_for(len(dataset), one.shape, settings.source)
             if one.shape[1:] != images.shape[2:]:
                 sizes = f"{images.shape[2]}×{images.shape[3]}, item {number} {one.shape[1]}×{one.shape[2]}"
                 raise UsageError(

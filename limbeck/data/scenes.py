@@ -17,7 +17,7 @@ from limbeck.data.classes import Classes, relabelled
 from limbeck.data.imageset import ImageSet
 from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
-from limbeck.data.split import divide, whole
+from limbeck.data.split import divide, room_for, whole
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import Progress
 from limbeck.runtime.random import numpy_generator
@@ -86,8 +86,8 @@ def load_scenes(settings: DataSettings, progress: Progress) -> ImageSet:
     splits = {}
     with progress.stage("scenes", 10 * sum(counts.values())) as stage:
         for part, per_class in counts.items():
+            storage = room_for(10 * per_class, (3, height, width), settings.source)
             draws = draw(settings.seed, part, per_class, LEVELS[level])
-            storage = np.empty((len(draws), 3, height, width), dtype=np.uint8)
             boxes = np.empty((len(draws), 4), dtype=np.int64)
             for start in range(0, len(draws), CHUNK):
                 piece = slice(start, start + CHUNK)

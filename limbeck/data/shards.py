@@ -29,7 +29,7 @@ from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import fingerprint
-from limbeck.runtime.kept import cache_root
+from limbeck.runtime.kept import cache_root, if_possible
 from limbeck.runtime.progress import Progress
 
 MOST_TEXT = 2**20  # bytes of a .cls or .json member that are believed
@@ -150,7 +150,8 @@ def index(archive: Path, fields: Fields = Fields()) -> list[Sample]:
         return [Sample(*row) for row in read_json(place)]
     except (OSError, ValueError, TypeError):
         samples = _samples(archive, fields)
-        write_json(place, samples)
+        with if_possible(place):
+            write_json(place, samples)
         return samples
 
 

@@ -8,6 +8,7 @@ and a class with a single image holds none out. A share of 0 holds nothing out. 
 that adding images to one class moves no image of another.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
@@ -17,6 +18,7 @@ import torch
 
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.memory import check_memory
 from limbeck.runtime.random import numpy_generator
 
 SPLITS = {"train": "train", "training": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
@@ -81,6 +83,18 @@ class Split:
 def whole(storage: np.ndarray, labels: np.ndarray, boxes: np.ndarray | None = None) -> Split:
     """The split that holds every row of `storage`, in order."""
     return Split(storage, np.arange(len(storage)), labels.astype(np.int64), boxes)
+
+
+def room_for(count: int, shape: tuple[int, ...], source: str) -> np.ndarray:
+    """Memory for so many images, uint8 with shape (N, C, H, W), that will be filled.
+
+    Raises:
+        UsageError: when that is more than is free.
+    """
+    what = f"holding {count} images of {'×'.join(map(str, shape))}"
+    less = "data.per_class or a smaller data.size takes less"
+    check_memory(math.prod((count, *shape)), torch.device("cpu"), f"data.source: {source!r}", what, less)
+    return np.empty((count, *shape), dtype=np.uint8)
 
 
 def encoded(names: Iterable[str]) -> np.ndarray:

@@ -19,11 +19,12 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from limbeck.data.decode import CHUNK, Bytes, Lost, Unreadable, Whole, checksum, decode_all, notes_on, together
+from limbeck.data.decode import CHUNK, Bytes, Lost, Unreadable, Whole, checksum, decode_all, notes_on, row_shape, together
 from limbeck.data.image_cache import check_room, file_state, finish, read_journal, report, usable_place
 from limbeck.data.levels import Levels, Span, found_levels, say, wanted_levels
 from limbeck.data.resize import wanted_sides
 from limbeck.data.settings import DataSettings
+from limbeck.runtime.disk import naming
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json, write_text
@@ -161,6 +162,7 @@ def _fill(place: Path, part: Path, stream: Stream, settings: DataSettings, progr
     pieces, given = _pieces(stream.rows(reached)), wanted_levels(settings)
     with (
         spread(partial(_decode, wanted_sides(settings), settings.crop, given), pieces, settings.workers) as blocks,
+        naming(storage),
         storage.open("r+b" if count else "wb") as file,
         journal.open("a", encoding="utf-8") as lines,
         progress.stage("images", max(stream.total, count), count) as stage,
@@ -201,22 +203,24 @@ def _decode_deep(
     storage: Path, stream: Stream, notes: Sequence[Note], levels: Levels, settings: DataSettings, progress: Progress
 ) -> None:
     """Decode the blocks with images of more than eight bits, which are blank, now that it is known what is black and white."""
-    images = np.load(storage, mmap_mode="r+")
+    size = int(np.prod(_shape(storage)))
     firsts = np.cumsum([0, *(len(note.labels) for note in notes)])
     begin = {(note.part, note.positions[0]): first for note, first in zip(notes, firsts, strict=False) if note.spans}
     pieces = (block for block in _pieces(stream.rows({})) if (block[0].part, block[0].position) in begin)
     total = sum(len(note.labels) for note in notes if note.spans)
     with (
         spread(partial(_decode, wanted_sides(settings), settings.crop, levels), pieces, settings.workers) as blocks,
+        naming(storage),
+        storage.open("r+b") as file,
         progress.stage("images of more than 8 bits", total) as stage,
     ):
         for block, found in blocks:
             first = begin[block[0].part, block[0].position]
             for row, image in enumerate(found, first):
                 if not isinstance(image, str):
-                    images[row] = image.pixels
+                    file.seek(HEADER + row * size)
+                    file.write(np.ascontiguousarray(image.pixels).data)
             stage.advance(len(block))
-    images.flush()
 
 
 def _pieces(rows: Iterable[Row]) -> Iterator[list[Row]]:
@@ -286,9 +290,7 @@ def _write_header(file: BinaryIO, count: int, shape: tuple[int, ...]) -> None:
 def _shape(storage: Path) -> tuple[int, int, int]:
     """(C, H, W) of the rows in a file that may not say yet how many there are."""
     with storage.open("rb") as file:
-        np.lib.format.read_magic(file)
-        channels, height, width = np.lib.format.read_array_header_1_0(file)[0][1:]
-    return channels, height, width
+        return row_shape(file)
 
 
 def _done_before(part: Path) -> list[Note]:
@@ -315,8 +317,8 @@ def _drop_colour(storage: Path) -> None:
     """Keep one channel of images whose three are the same, because none has colour."""
     images = np.load(storage, mmap_mode="r")
     temporary = storage.with_name("grey.npy")
-    grey = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=(len(images), 1, *images.shape[2:]))
-    for start in range(0, len(images), 4096):
-        grey[start : start + 4096] = images[start : start + 4096, :1]
-    grey.flush()
+    with naming(temporary), temporary.open("wb") as file:
+        _write_header(file, len(images), (1, *images.shape[2:]))
+        for start in range(0, len(images), 4096):
+            file.write(np.ascontiguousarray(images[start : start + 4096, :1]).data)
     os.replace(temporary, storage)

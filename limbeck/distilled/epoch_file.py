@@ -3,8 +3,8 @@
     <name>   (E, …)    the tensor of every epoch
     written  (E,)      1 for every epoch that is complete
 
-The header, which says all names, types and shapes, is written first, the epochs in any order after it, beside the file's place; the
-file takes its place when every epoch is complete.
+The header, which says all names, types and shapes, is written first and room for all epochs set aside, then the epochs in any
+order, all of it beside the file's place; the file takes its place when every epoch is complete.
 """
 
 import json
@@ -15,6 +15,8 @@ from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
+
+from limbeck.runtime.disk import allocate, naming
 
 _NAMES = {
     torch.float64: "F64",
@@ -60,13 +62,22 @@ class EpochFile:
             with open(self.part, "rb") as file:
                 goes_on = file.read(len(self.head)) == self.head
         self.file: BinaryIO = open(self.part, "r+b" if goes_on else "w+b")  # noqa: SIM115 (closed by __exit__)
-        if not goes_on:
-            self.file.write(self.head)
-            self.file.truncate(len(self.head) + self.size)
+        try:
+            with naming(self.part):
+                if not goes_on:
+                    self.file.write(self.head)
+                    self.file.flush()
+                allocate(self.file.fileno(), len(self.head) + self.size)
+        except OSError:
+            self.file.close()
+            if not goes_on:
+                self.part.unlink(missing_ok=True)  # so that its room is free again
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self.file.close()
+        with naming(self.part):
+            self.file.close()
         if kind is None:
             os.replace(self.part, self.path)
 
@@ -77,13 +88,14 @@ class EpochFile:
 
     def write(self, epoch: int, held: Mapping[str, Tensor]) -> None:
         """Write the tensors of an epoch, and, once they are on the disk, that they are."""
-        for name, size in self.sizes.items():
-            self.file.seek(len(self.head) + self.begins[name] + epoch * size)
-            self.file.write(held[name].contiguous().view(torch.uint8).numpy().tobytes())
-        self._flush()
-        self.file.seek(len(self.head) + self.begins["written"] + epoch)
-        self.file.write(b"\x01")
-        self._flush()
+        with naming(self.part):
+            for name, size in self.sizes.items():
+                self.file.seek(len(self.head) + self.begins[name] + epoch * size)
+                self.file.write(held[name].contiguous().view(torch.uint8).numpy().tobytes())
+            self._flush()
+            self.file.seek(len(self.head) + self.begins["written"] + epoch)
+            self.file.write(b"\x01")
+            self._flush()
 
     def _flush(self) -> None:
         self.file.flush()

@@ -20,6 +20,7 @@ from limbeck.data.preprocessing import Identity, Preprocessing, Whiten
 from limbeck.distilled import normalised as normalisation
 from limbeck.distilled.formats import FLOATS, refusal, shown
 from limbeck.distilled.small_set import Kind, are_probabilities, is_one_hot
+from limbeck.runtime.finite import first_infinite
 
 LEAST = 1e-12
 WIDER = (torch.int16, torch.int32, torch.int64)
@@ -75,8 +76,8 @@ def images_of(
     if found.dtype not in (*FLOATS, torch.uint8):
         raise refusal(path, f"holds images as {found.dtype}; uint8, whole numbers in 0 … {LEVELS} or floats are accepted")
     x = found.float() / 255 if found.dtype == torch.uint8 else found.float()
-    if not bool(x.isfinite().all()):
-        raise refusal(path, "holds images with numbers that are not finite")
+    if (odd := first_infinite(x)) is not None:
+        raise refusal(path, f"holds images with numbers that are not finite, the first in image {odd}")
     if found.dtype != torch.uint8 and normalised == LEVELS:
         x, normalised = x / LEVELS, "no"
     prepared, notes = (False, []) if found.dtype == torch.uint8 else _prepared(path, x, preprocessing, normalised)
@@ -166,13 +167,16 @@ def _numbers(path: Path, found: Tensor, num_classes: int, wanted: str) -> tuple[
         raise refusal(path, f"holds labels as {found.dtype} with shape ({len(found)},), which are no {kind}")
     low, high = int(found.min()), int(found.max())
     if low < 0 or high >= num_classes:
-        raise refusal(path, f"holds labels from {low} to {high}; 0 … {num_classes - 1} is accepted")
+        odd = int(((found < 0) | (found >= num_classes)).to(torch.uint8).argmax())
+        raise refusal(
+            path, f"holds labels from {low} to {high}; 0 … {num_classes - 1} is accepted, and image {odd} has {int(found[odd])}"
+        )
     return Understood(one_hot(found.long(), num_classes).float(), []), "hard"
 
 
 def _rows(path: Path, rows: Tensor, wanted: str) -> tuple[Understood, Kind]:
-    if not bool(rows.float().isfinite().all()):
-        raise refusal(path, "holds labels with numbers that are not finite")
+    if (odd := first_infinite(rows.float())) is not None:
+        raise refusal(path, f"holds labels with numbers that are not finite, the first of image {odd}")
     total = rows.sum(1, keepdim=True)
     single, shares = is_one_hot(rows), are_probabilities(rows)
     kind = wanted if wanted != "auto" else "hard" if single else "probabilities" if shares else "logits"

@@ -149,7 +149,7 @@ def _covering(cloud: _Cloud, ipc: int) -> list[int]:
 def _central(cloud: _Cloud, ipc: int, seed: int) -> list[int]:
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
     means = KMeans(ipc, n_init=STARTS, random_state=seed % 2**32)
     # Several threads add the images to a centre in whatever order they come.

@@ -32,13 +32,15 @@ from limbeck.distilled.small_set import Kind, NamedSet, SmallSet
 from limbeck.distilled.view_labels import StoredViews, ViewsFile, checksum
 from limbeck.runtime.bounded import inside, json_of, read_bytes, read_json
 from limbeck.runtime.checked import shown
-from limbeck.runtime.errors import UsageError, one_line, require
+from limbeck.runtime.disk import naming, of_disk
+from limbeck.runtime.errors import DiskFailure, UsageError, one_line, require
 from limbeck.runtime.files import new_folder, read_header, write_json, write_tensors, write_text
 from limbeck.runtime.fingerprint import encodable, fingerprint, plain
 from limbeck.runtime.kept import cache_root
 from limbeck.runtime.locks import Lock, lock
 from limbeck.runtime.memory import free_memory
 from limbeck.runtime.records import Record
+from limbeck.runtime.room import told
 from limbeck.training.images import TensorImages
 
 FORMAT = 1
@@ -186,10 +188,13 @@ class DistilledSet(NamedSet):
 
         Raises:
             UsageError: when something else is there, or nothing can be written there.
+            DiskFailure: when the disk is full, read-only or gone.
         """
         try:
             return self._save(Path(path))
         except OSError as error:
+            if of_disk(error):
+                raise DiskFailure(told(error)) from error
             raise UsageError(f"output: {str(path)!r} cannot be written: {error.strerror or error}") from error
 
     def _save(self, path: Path) -> Path:
@@ -217,7 +222,8 @@ class DistilledSet(NamedSet):
                 described[VIEWS_KEY] = self.views.put(folder)
             write_json(folder / METADATA, described | self.metadata)
             write_text(folder / CARD, card(self))
-            preview(self).save(folder / PREVIEW)
+            with naming(folder / PREVIEW):
+                preview(self).save(folder / PREVIEW)
         return path
 
     @classmethod

@@ -17,6 +17,7 @@ from torch.nn.functional import one_hot
 
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.distilled.view_labels import StoredViews
+from limbeck.runtime.finite import first_infinite
 
 Kind = Literal["logits", "probabilities", "hard"]
 SUM_ERROR = 1e-2  # of probabilities: half precision and many classes
@@ -110,8 +111,9 @@ def _problem(small: SmallSet) -> str | None:
         return f"classes must be int64 {[len(images)]}, not {classes.dtype} {list(classes.shape)}"
     if not 0 <= int(classes.min()) <= int(classes.max()) < labels.shape[1]:
         return f"classes must be in 0 … {labels.shape[1] - 1}"
-    if not bool(images.isfinite().all()) or not bool(labels.isfinite().all()):
-        return "images and labels must be finite"
+    for name, values in (("image", images), ("label", labels)):
+        if (odd := first_infinite(values)) is not None:
+            return f"images and labels must be finite, and {name} {odd} is not"
     if small.kind not in get_args(Kind):
         return f"kind {small.kind!r} is not one of {', '.join(get_args(Kind))}"
     if small.kind == "hard" and not is_one_hot(labels):

@@ -307,7 +307,8 @@ def label_views(
             drawn = [views.draw(how, draws, (len(index), *shape)) for index in order.split(batch_size)]
             return _packed(order, drawn, batch_size, coding.exact)
 
-        blank = packed(0) | _named(encode(torch.zeros(len(images), num_classes), coding))
+        one = encode(torch.zeros(1, num_classes), coding)
+        blank = packed(0) | _named({name: value.expand(len(images), *value.shape[1:]) for name, value in one.items()})
         with EpochFile(path, blank, about.to_dict()) as file:
             for epoch in file.missing():
                 held = packed(epoch)

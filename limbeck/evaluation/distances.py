@@ -22,10 +22,12 @@ from torch import Tensor, nn
 
 from limbeck.distilled.view_labels import evaluating
 from limbeck.runtime.errors import require
+from limbeck.runtime.memory import check_memory
 from limbeck.runtime.records import Record
+from limbeck.training.images import Images
 
 Metric = Literal["euclidean", "cosine"]
-BLOCK = 2048
+BLOCK, FETCHED = 2048, 512
 TINY = 1e-300
 
 
@@ -51,6 +53,24 @@ def features_of(module: nn.Module, x: Tensor, batch_size: int = 256) -> Tensor:
     accepted = f"of a network whose features have shape ({len(x)}, D)"
     require(found.ndim == 2 and len(found) == len(x), "features", tuple(found.shape), accepted)
     return found
+
+
+def features_in_parts(module: nn.Module, images: Images, setting: str) -> Tensor:
+    """The features (N, D) of all images, on the CPU, which are fetched some at a time.
+
+    Args:
+        module: as for `features_of`.
+        images: N of them.
+        setting: the key that asks for them, and its value.
+
+    Raises:
+        UsageError: when they would not fit in the memory that is free.
+    """
+    first, *rest = torch.arange(len(images)).split(FETCHED)
+    found = [features_of(module, images.fetch(first)).cpu()]
+    size, what = 2 * 4 * len(images) * found[0].shape[1], f"holding {found[0].shape[1]} features of each of {len(images)} images"
+    check_memory(size, found[0].device, setting, what, "a smaller data.size or a lower data.per_class takes less")
+    return torch.cat(found + [features_of(module, images.fetch(index)).cpu() for index in rest])
 
 
 def class_mean_distances(features: Tensor, classes: Tensor, num_classes: int, metric: Metric = "euclidean") -> Tensor:

@@ -147,7 +147,8 @@ class Evaluator:
     def accuracies(self, logits: Sequence[Tensor], split: str = "test") -> Accuracy:
         """The accuracies of such logits on `split`; what is not finite is wrong."""
         labels = self.labels_of(split)
-        return summarise([accuracy(found, labels) for found in logits])
+        failed = sum(not bool(found.isfinite().all(1).any()) for found in logits)
+        return replace(summarise([accuracy(found, labels) for found in logits]), failed=failed or None)
 
     def random(self, ipc: int, syn_lr: float | None, progress: Progress | None = None) -> Accuracy:
         """Accuracy of random real subsets of `ipc` images per class under the same protocol, on the test split.

@@ -29,7 +29,7 @@ from limbeck.training.images import Chosen, Counted, Images, prepare_split, samp
 from limbeck.training.optimisers import Sgd
 from limbeck.training.rates import DropAtHalf
 from limbeck.training.targets import Labels
-from limbeck.training.train import Training
+from limbeck.training.train import RETURNS, SMALLER, Training
 
 FORMAT = 2  # raised when a change of the trainer makes cached networks untrue
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
@@ -88,22 +88,28 @@ class FullData:
         Raises:
             Failure: when a network diverges.
         """
-        wanted = self.settings.full_seeds
-        more = lambda held: self._more(held, test(), progress or NoProgress())  # noqa: E731
-        held = self.kept.grown(lambda held: len(held["logits"]) >= wanted, more)
+        held, wanted = self._held(test, progress), self.settings.full_seeds
         known = held.get("trained", torch.empty(0))[:wanted]
         looked_at = len(known) == wanted and bool(known.isfinite().all())
         return Found(held["logits"][:wanted], float(known.double().mean()) if looked_at else None)
 
     def teacher(self, test: Callable[[], Images], progress: Progress | None = None) -> nn.Module:
         """The first of these networks, frozen, in evaluation mode, on the device that computes."""
-        self.found(test, progress)
-        held = self.kept.held()
-        assert held is not None, "the cache was emptied while it was used"
+        held = self._held(test, progress)
         network, device = self.trials.network, self.trials.device
         images = self._images if network.has_batch_norm else None
         module = network.with_parameters(held["theta"].to(device), None if images is None else lambda: sample(images()))
         return module.requires_grad_(False)
+
+    def complete(self) -> bool:
+        """Whether all of these networks are kept."""
+        held = self.kept.held()
+        return held is not None and len(held["logits"]) >= self.settings.full_seeds
+
+    def _held(self, test: Callable[[], Images], progress: Progress | None) -> dict[str, Tensor]:
+        """What is kept of `eval.full_seeds` networks, once all of them are trained."""
+        more = lambda held: self._more(held, test(), progress or NoProgress())  # noqa: E731
+        return self.kept.grown(lambda held: len(held["logits"]) >= self.settings.full_seeds, more)
 
     @property
     def kept(self) -> Kept[dict[str, Tensor]]:
@@ -138,7 +144,10 @@ class FullData:
         with progress.stage("full data", settings.full_seeds * epochs, count * epochs) as stage:
             for outcome in self.trials.run(trials, [test, Chosen(images, some)], stage.advance):
                 if not bool(outcome.theta.isfinite().all()):
-                    raise Failure(f"a network on the full data diverged; eval.full_lr ({settings.full_lr}) is too large")
+                    raise Failure(
+                        f"a network on the full data diverged, with a {round(1 / SMALLER**RETURNS)}th of the step size too; "
+                        f"eval.full_lr ({settings.full_lr}) is too large"
+                    )
                 held = _with(held, outcome, accuracy(outcome.logits[1], classes))
                 yield held
 
@@ -156,6 +165,7 @@ class FullData:
             batch_size=settings.full_batch_size,
             augment=self.augment,
             rate=DropAtHalf(),
+            returns=RETURNS,
         )
 
 

@@ -86,7 +86,7 @@ class SetResult(Record):
             found.append(f"recovery ratio: {percent(self.recovery_ratio)} of the full data's accuracy")
         if said := self.accuracy.step_sizes:
             found.append(wrapped(f"step sizes: {said}"))
-        return (*found, *(wrapped(f"warning: {one}") for one in told(self.doubts)))
+        return (*found, *(wrapped(f"warning: {one}") for one in (*self.accuracy.failures, *told(self.doubts))))
 
     def measured(self, title: str = "") -> list[str]:
         """What else was measured, to be shown."""

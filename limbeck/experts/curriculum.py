@@ -32,6 +32,7 @@ from limbeck.experts.store import ClassScores, Difficulty
 from limbeck.losses import cross_entropy
 from limbeck.matching.criteria import layers_of
 from limbeck.networks.flat import FlatNetwork
+from limbeck.runtime.devices import one_thread
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.fingerprint import array_fingerprint
 from limbeck.runtime.kept import Kept, place
@@ -220,7 +221,7 @@ class Scoring:
 
     def _compute(self, progress: Progress) -> Tensor:
         thetas = []
-        with progress.stage("difficulty of images", NETWORKS * EPOCHS + NETWORKS) as stage:
+        with one_thread(), progress.stage("difficulty of images", NETWORKS * EPOCHS + NETWORKS) as stage:
             for number in range(NETWORKS):
                 thetas.append(self.train(number, self.how, lambda *_: stage.advance()))
             scores = torch.from_numpy(difficulty(self.network, thetas, self.images, self.labels, cross_entropy, self.measure))

@@ -17,11 +17,18 @@ from torch import Tensor
 
 from limbeck.experts.blocks import BLOCK, BLOCK_NAME, POINT_NAME, UNREADABLE, Block, Point, broken, write_block, write_point
 from limbeck.experts.coding import CODINGS
-from limbeck.runtime.errors import Failure
+from limbeck.runtime.errors import DiskFailure, Failure
 from limbeck.runtime.files import digest, read_json
 from limbeck.runtime.locks import Lock, lock
 
+COPIES = 4  # of a block while it is written: its checkpoints one by one, stacked, encoded, and as bytes
 ACCURACY = "accuracy.json"  # of epochs whose files were removed
+
+
+class NotHeld(DiskFailure, KeyError):
+    """A checkpoint that is not there: it was never trained, or removed since."""
+
+    __str__ = Exception.__str__  # a key error shows the representation of what it is given
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ class Shelf:
         """θ*_epoch, float32 with shape (P,), on the CPU.
 
         Raises:
-            KeyError: when it is not held.
+            NotHeld: when it is not there.
             UsageError: when its file is broken.
         """
         for _ in range(2):  # a file that was there may have been pruned since, and another one have taken its place
@@ -121,7 +128,7 @@ class Shelf:
                 pass
             self.blocks = []
             self.look()
-        raise KeyError(f"expert {self.expert}, epoch {epoch}")
+        raise NotHeld(f"expert {self.expert}, epoch {epoch}: {str(self.folder)!r} does not hold it (any more); train it again")
 
     def accuracy(self) -> dict[int, float]:
         """Accuracies by epoch."""
@@ -200,6 +207,16 @@ class Shelf:
         if theta.shape != (self.num_parameters,):
             raise broken(block.path, ValueError(f"it has {len(theta)} parameters, not {self.num_parameters}"))
         return theta
+
+
+def held_bytes(num_parameters: int, epochs: int) -> int:
+    """Memory that the training of an expert takes beside its images: θ, a gradient, what the optimiser holds, and a block.
+
+    Args:
+        num_parameters: P.
+        epochs: that are trained.
+    """
+    return 4 * num_parameters * (3 + COPIES * min(BLOCK, epochs + 1))
 
 
 class Recorder:

@@ -216,7 +216,7 @@ class TrajectoryStore:
         """θ*_epoch of `expert`, float32 with shape (P,).
 
         Raises:
-            KeyError: when the store does not hold it.
+            NotHeld: when the store does not hold it.
             UsageError: when these are no whole numbers, or its file is broken.
         """
         for name, value in (("expert", expert), ("epoch", epoch)):

@@ -39,7 +39,7 @@ from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.records import Record
 from limbeck.training.compute import Compile, Compute
 from limbeck.training.images import prepare_split
-from limbeck.training.train import Training
+from limbeck.training.train import RETURNS, Training
 
 PATIENCE = 1.0  # seconds between two looks at experts that others train
 
@@ -101,7 +101,7 @@ class ExpertTask:
         Raises:
             UsageError: when `experts.store` holds other experts, or something else.
         """
-        identity, path, place = self.identity().to_dict(), self._path(), self.settings.store
+        identity, path, place = self.identity().to_dict(), self.path, self.settings.store
         made = (path / "metadata.json").exists()
         strange = place is not None and not made and path.exists() and not (path.is_dir() and not any(path.iterdir()))
         require(not strange, "experts.store", place, "a store, an empty folder or a new one")
@@ -116,9 +116,11 @@ class ExpertTask:
 
     def open_store(self) -> TrajectoryStore:
         """The same, made where there is none."""
-        return self.find_store() or TrajectoryStore(self._path(), self.identity().to_dict(), {"source": self.data.source})
+        return self.find_store() or TrajectoryStore(self.path, self.identity().to_dict(), {"source": self.data.source})
 
-    def _path(self) -> Path:
+    @property
+    def path(self) -> Path:
+        """Where the store of these experts is, or will be."""
         place = self.settings.store
         return Path(place).expanduser() if place else cache_root() / "experts" / fingerprint(FORMAT, self.identity())
 
@@ -271,6 +273,7 @@ def material_of(task: ExpertTask) -> ExpertSetup:
             batch_size=settings.batch_size,
             augment=task.augmentation,
             rate=rate_of(settings),
+            returns=RETURNS,
         ),
         seed=task.seed,
     )

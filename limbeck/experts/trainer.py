@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from limbeck.experts.files import Job, Recorder
+from limbeck.experts.files import Job, Recorder, held_bytes
 from limbeck.experts.settings import ExpertSettings
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.devices import on_gpu, one_thread
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.executor import Ticks, cores, side_by_side, ticks
-from limbeck.runtime.memory import reuse_freed_memory
+from limbeck.runtime.memory import free_memory, reuse_freed_memory
 from limbeck.runtime.random import generator
 from limbeck.training.compute import Compute
 from limbeck.training.gradient import Gradient
@@ -25,7 +25,7 @@ from limbeck.training.images import Images, sample
 from limbeck.training.optimisers import Gsam, Optimiser, Sgd
 from limbeck.training.rates import Constant, Cosine, DropAtHalf, Rate, Steps
 from limbeck.training.targets import Labels
-from limbeck.training.train import Member, Pool, Training, accuracy, train, train_together
+from limbeck.training.train import RETURNS, SMALLER, Member, Pool, Training, accuracy, train, train_together
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ class ExpertSetup:
             Failure: when the expert has diverged.
         """
         if not math.isfinite(theta.sum().item()):
-            cause = f"experts.expert_lr ({self.settings.expert_lr}) is too large"
-            raise Failure(f"expert {job.expert} diverged in epoch {epoch}; {cause}")
+            tried, rate = f"with a {round(1 / SMALLER**RETURNS)}th of the step size too", self.settings.expert_lr
+            raise Failure(f"expert {job.expert} diverged in epoch {epoch}, {tried}; experts.expert_lr ({rate}) is too large")
         reached = None
         if self.held_out is not None:
             module = self.network.with_parameters(theta, lambda: sample(self.images))
@@ -181,10 +181,16 @@ class Trainer:
         with ticks(self.epoch_done) as counter:
             work = [_Work(material, job, self.recorder(job), counter) for job in jobs]
             if len(jobs) > 1 and self._pays(jobs):
-                list(side_by_side(_train, work, min(cores(), len(work))))
+                list(side_by_side(_train, work, min(cores(), len(work), self._fitting)))
             else:
                 for one in work:
                     _train(one)
+
+    @property
+    def _fitting(self) -> int:
+        """How many experts the memory holds side by side."""
+        compute, epochs = self.material.compute, self.material.settings.train_epochs
+        return max(1, free_memory(compute.device) // held_bytes(compute.network.num_parameters, epochs))
 
     def _pays(self, jobs: Sequence[Job]) -> bool:
         """Whether the jobs take long enough for several processes."""

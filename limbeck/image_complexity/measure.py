@@ -26,6 +26,7 @@ from limbeck.runtime.kept import Kept, cache_root
 from limbeck.runtime.locks import Busy, lock
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
+from limbeck.runtime.room import check_cache
 
 PARTS = {"train": ("train", "val"), "test": ("test",), "all": ("train", "val", "test")}
 
@@ -279,6 +280,7 @@ def fill(measurement: Measurement, shard: Shard = Shard(), progress: Progress = 
     mine = {first for number, first in enumerate(starts) if shard.takes(number)}
     missing = [first for first in measurement.missing() if first in mine]
     if missing:
+        check_cache()
         record = {"source": measurement.pictures.fingerprint, "network": measurement.judge.name, "settings": measurement.settings}
         write_json(measurement.folder / "about.json", record)
     alone = on_gpu(measurement.judge.device)

@@ -23,6 +23,7 @@ from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json
 from limbeck.runtime.progress import LogProgress, NoProgress, Progress
+from limbeck.runtime.room import check_place, disks_told
 from limbeck.runtime.tables import Page
 
 NETWORK = "network"
@@ -74,6 +75,7 @@ class Complexity:
         return self.table()._repr_html_()
 
 
+@disks_told()
 @undisturbed()
 def complexity(
     data: Any,
@@ -159,6 +161,8 @@ def measure_complexity(
     """
     if parquet:
         parquet_library()
+    if output is not None:
+        check_place(output, "output")
     if isinstance(workspace, Workspace) or (network is None and is_trained_here(settings.network)):
         workspace = workspace if isinstance(workspace, Workspace) else Workspace(workspace, progress)
         source, data = workspace.settings.data, workspace.data

@@ -7,6 +7,7 @@ the walk back has passed it. Where no budget is given, all steps are kept if the
 Nothing is decided by a timing, which would differ from one start to the next.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,14 +16,14 @@ import torch
 from torch import Tensor
 
 from limbeck.losses import soft_cross_entropy
-from limbeck.matching.adjoint import Adjoint, WalkBack
+from limbeck.matching.adjoint import Adjoint, InnerLoop, Unroll, WalkBack
 from limbeck.matching.closed_form import Staged
 from limbeck.matching.derivatives import Derivatives
 from limbeck.matching.settings import EngineSettings, Precision
-from limbeck.matching.steps import StudentStep
+from limbeck.matching.steps import StepDraw, StudentStep
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_lanes, automatic_micro_batch, largest_activation
-from limbeck.runtime.devices import WITHOUT_BF16, fast_bf16, has_values, on_gpu, resolve_device, slow_bf16
+from limbeck.runtime.devices import STAND_IN, WITHOUT_BF16, fast_bf16, has_values, on_gpu, resolve_device, slow_bf16
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.lanes import lanes
 from limbeck.runtime.memory import free_memory, measure
@@ -34,6 +35,7 @@ from limbeck.training.gradient import Loss
 COMPILE_FROM_STEPS = 5000
 # Bytes that kept steps may take where no budget is given: about as much as PyTorch itself.
 SMALL = 256 * 2**20
+FEW_STEPS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +263,28 @@ def kept_bytes(problem: Problem, settings: EngineSettings) -> int:
     with torch.no_grad():
         kept = Staged(problem.network, stages, problem.loss).keep(*problem.example(1)[:3])[1]
     return max(problem.batches) * sum(tensor.nbytes for tensor in (*kept.z, *kept.gx))
+
+
+def unrolled_bytes(problem: Problem) -> int:
+    """Bytes of the graph of all steps that `Unroll` keeps, counted without values: every step adds as much as the one before.
+
+    0 where a module of somebody's own cannot be computed without values.
+    """
+
+    def of(steps: int) -> int:
+        network = copy.deepcopy(problem.network).to(STAND_IN)
+        x, y, theta, eta = (torch.empty(shape, device=STAND_IN) for shape in shapes)
+        draws = [StepDraw(torch.arange(batch), lambda images: images)] * steps
+        inner = InnerLoop(StudentStep(network, problem.loss), theta, draws)
+        return measure(lambda: Unroll()(inner, x, y, eta, lambda end: end.square().sum()), STAND_IN)[1].peak
+
+    batch = max(problem.batches)
+    shapes = (problem.shape, (problem.shape[0], problem.num_classes), (problem.network.num_parameters,), ())
+    try:
+        first, second = of(FEW_STEPS), of(FEW_STEPS + 1)
+    except Exception:  # noqa: BLE001 (modules raise whatever they like where tensors have no values)
+        return 0
+    return first + (second - first) * max(0, problem.steps - FEW_STEPS)
 
 
 def _work(problem: Problem, adjoint: WalkBack, step: StudentStep) -> int:

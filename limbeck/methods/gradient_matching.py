@@ -125,6 +125,14 @@ class GradientMatching(Objective):
             kept_share=self._weights.shares(kept / count),
         )
 
+    def broken(self, state: State, images: Tensor, iteration: int) -> str:
+        theta, _ = self._network(state, images, int(self.labels.max()) + 1, iteration)
+        if bool(theta.isfinite().all()):
+            return ""
+        return (
+            f"a network that is matched diverged while it was trained on X: real.network_lr ({self.real.network_lr:g}) is too large"
+        )
+
     def _pair(self, theta: Tensor, x: Tensor, draw: ClassDraw, num_classes: int) -> tuple[Tensor, Tensor]:
         """The weights' gradients for A_k(R_k) and for A_k(X_k), with shape (P,); the second can be differentiated by X_k = x."""
         real = self._draws.real(draw, x)

@@ -64,6 +64,22 @@ class Objective(ABC):
         """Whether `plain` can differ from the gradient."""
         return False
 
+    def broken(self, state: State, images: Tensor, iteration: int) -> str:
+        """What an iteration read or made on its way that is not finite, and what to change: asked where L or a gradient is not.
+
+        Empty where it was none of these. The outer loop counts it by these words, which is why they name no iteration.
+        """
+        return ""
+
+    def hint(self, loss: float | None, syn_lr: float) -> str:
+        """What was wrong from the first iteration on, and what to change; empty where that was sound.
+
+        Args:
+            loss: of that iteration; None where it was not finite.
+            syn_lr: η then.
+        """
+        return ""
+
     @abstractmethod
     def gradients(self, state: State, images: Tensor, labels: Tensor, syn_lr: Tensor, iteration: int, *, plain: bool) -> Update:
         """L and its gradients at X (N, C, H, W), Y (N, K) and η (a scalar).

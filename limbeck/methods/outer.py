@@ -4,8 +4,9 @@
     v_Y ← μ_Y v_Y + ∇Y          Y ← Y − lr_label v_Y
     v_η ← μ_η v_η + ∂L/∂η       η ← max(η − lr_lr v_η, 10⁻⁶)
 
-An iteration whose loss exceeds `max_match_loss`, or is not finite, changes nothing. Every `eval.every` iterations the set is
-evaluated on the validation split and a snapshot written; the best one is the result.
+An iteration whose loss exceeds `max_match_loss`, or is not finite, changes nothing; where too many do, the loop returns to an
+earlier state with smaller steps, and at last fails (`health.py`). Every `eval.every` iterations the set is evaluated on the
+validation split and a snapshot written; the best one is the result.
 """
 
 import math
@@ -24,14 +25,33 @@ from limbeck.accuracy import Accuracy
 from limbeck.distilled.small_set import SmallSet
 from limbeck.matching.adjoint import Gradients
 from limbeck.methods.enhance import Enhancement
+from limbeck.methods.health import (
+    BY,
+    FILTERED,
+    FLOOR,
+    GREW,
+    IN_A_ROW,
+    LOSS,
+    OWN,
+    WEIGHTED,
+    Health,
+    absurd,
+    blamed,
+    check_start,
+    growth,
+    told,
+)
 from limbeck.methods.objective import Objective, Update
 from limbeck.methods.settings import OuterSettings
+from limbeck.methods.snapshot import Callback, Snapshot
 from limbeck.methods.state import Best, OuterState
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.interruption import finishing, stoppable
 from limbeck.runtime.metrics import MetricsLog
 from limbeck.runtime.progress import NoProgress, Progress, Stage
+from limbeck.runtime.room import vanished
+from limbeck.training.train import RETURNS
 
 LEAST_SYN_LR = 1e-6
 # A second walk back costs about 0.7 of an iteration: once in fifty is 1.4 % of the time.
@@ -40,46 +60,6 @@ COMPARE_EVERY = 50
 LOOKED_AT = 8 * 2**20
 
 Evaluate = Callable[[Tensor, Tensor, float], Accuracy | None]
-
-
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """What an evaluation sees; callbacks may keep it, the loop does not change its tensors.
-
-    Args:
-        iteration: finished iterations.
-        images: X with shape (N, C, H, W), or its running average where one is evaluated.
-        labels: Y with shape (N, K).
-        syn_lr: η.
-        maps: M with shape (N, H, W); zeros where none are made.
-        weights: F with shape (N, 1, H, W).
-        accuracy: mean accuracy in [0, 1] on the validation images; None where nothing is chosen by it.
-        best: whether it is the best so far.
-        loss: of the last iteration; None before the first, or where it was not finite.
-        skipped: iterations that changed nothing.
-
-    Example:
-        >>> import limbeck
-        >>> seen = []
-        >>> quick = {"size": 16, "per_class": 12, "iterations": 2, "every": 1, "epochs": 1, "full_epochs": 1, "random_lr": 0.01}
-        >>> run = limbeck.distill("scenes:easy", "dm", network="ConvNetD2-w4", callbacks=[seen.append], **quick)
-        >>> [snapshot.iteration for snapshot in seen], seen[0].images.shape
-        ([0, 1, 2], torch.Size([10, 3, 16, 16]))
-    """
-
-    iteration: int
-    images: Tensor
-    labels: Tensor
-    syn_lr: float
-    maps: Tensor
-    weights: Tensor
-    accuracy: float | None
-    best: bool
-    loss: float | None
-    skipped: int
-
-
-Callback = Callable[[Snapshot], None]
 
 
 @dataclass(frozen=True)
@@ -114,14 +94,23 @@ class OuterLoop:
         return self.folder / "checkpoint.safetensors"
 
     def run(self, images: Tensor, labels: Tensor, syn_lr: float) -> OuterState:
-        """Go on from the checkpoint, or start from X, Y and η; return the final state, its `best` naming the snapshot to take."""
+        """Go on from the checkpoint, or start from X, Y and η; return the final state, its `best` naming the snapshot to take.
+
+        Raises:
+            UsageError: when what it starts from is not finite.
+            Failure: when the loop does not get on.
+        """
         device = images.device
         if self.checkpoint.exists():
             state = OuterState.load(self.checkpoint, device)
         else:
+            check_start(images, labels)
             state = OuterState.start(images, labels, syn_lr, self.objective.init())
+        if not state.health.sizes:
+            state.health = replace(state.health, sizes=state.sizes)
         metrics = MetricsLog(self.folder / "metrics.jsonl")
         metrics.keep_until(state.iteration)
+        self._look_for_best(state, metrics)
         with stoppable(), self.progress.stage("distil", self.settings.iterations, state.iteration) as stage:
             while state.iteration < self.settings.iterations:
                 if state.iteration % self.settings.checkpoint_every == 0:
@@ -131,33 +120,59 @@ class OuterLoop:
                         self._evaluate(state, metrics)
                     with finishing():
                         self._iterate(state, metrics, stage)
+            self._check_enough(state)
             self._save(state)
             with self._saved_when_stopped(state):
                 self._evaluate(state, metrics)
+            self._thin(state, 0)  # there is nothing more to return for
         return state
 
     @contextmanager
     def _saved_when_stopped(self, state: OuterState) -> Iterator[None]:
         """Write the checkpoint when the block is left because the run is to end: as it was before it, or after its iteration."""
-        iteration, best, weights = state.iteration, state.best, state.weights
+        iteration, best, weights, health = state.iteration, state.best, state.weights, state.health
         try:
             yield
         except (KeyboardInterrupt, SystemExit):
             if state.iteration == iteration:
-                state.best, state.weights = best, weights  # what went before the iteration is made again
+                state.best, state.weights, state.health = best, weights, health  # what went before the iteration is made again
             if state.whole:
                 self._save(state)
                 self.progress.say(f"stopped after {state.iteration} of {self.settings.iterations} iterations, which are kept")
             raise
 
+    def _look_for_best(self, state: OuterState, metrics: MetricsLog) -> None:
+        """Where somebody has removed the best snapshot, to make room perhaps, the best of what follows takes its place."""
+        if state.best is None or self.snapshot(state.best.iteration).exists():
+            return
+        if state.best.accuracy is not None:
+            lost = f"{str(self.snapshot(state.best.iteration))!r}, the best set so far ({100 * state.best.accuracy:.1f} %), is gone"
+            self.progress.say(f"warning: {lost}; the best of what follows is taken")
+        state.best = None
+        if state.iteration % self.every and state.iteration < self.settings.iterations:  # else it is evaluated anyway
+            self._evaluate(state, metrics)
+
     def snapshot(self, iteration: int) -> Path:
         """The place of the snapshot of that iteration."""
         return self.folder / "snapshots" / f"iteration-{iteration:06d}.safetensors"
 
+    def _held(self, iteration: int, state: OuterState) -> Mapping[str, Tensor]:
+        """The tensors of a snapshot, on the device of the state."""
+        try:
+            return read_tensors(self.snapshot(iteration), str(state.images.device)).tensors
+        except FileNotFoundError as error:
+            raise vanished(self.snapshot(iteration)) from error
+
     def _save(self, state: OuterState) -> None:
         """Write the checkpoint, and leave of snapshots what is needed: it knows the best, so that no older one is gone back to."""
+        if state.iteration > 0 and not (self.folder / "metrics.jsonl").exists():
+            raise vanished(self.folder)  # to make it anew would hide that all else is lost
         state.save(self.checkpoint)
-        needed = {self.snapshot(0), *([self.snapshot(state.best.iteration)] if state.best else [])}
+        self._thin(state, state.health.good)
+
+    def _thin(self, state: OuterState, good: int) -> None:
+        """Leave of snapshots of large sets a few images, but for the first, the best and that after `good` iterations."""
+        needed = {self.snapshot(iteration) for iteration in (0, good, *([state.best.iteration] if state.best else []))}
         if 4 * state.images.numel() > LOOKED_AT:
             for path in set((self.folder / "snapshots").glob("iteration-*.safetensors")) - needed:
                 tensors, header = read_tensors(path)
@@ -167,7 +182,7 @@ class OuterLoop:
     def best(self, state: OuterState, start: SmallSet) -> SmallSet:
         """What has become of `start`: X, Y and η of the best evaluation."""
         assert state.best is not None, "a loop that has ended has been evaluated"
-        tensors, _ = read_tensors(self.snapshot(state.best.iteration), str(state.images.device))
+        tensors = self._held(state.best.iteration, state)
         return replace(start, images=tensors["X"], labels=tensors["Y"], syn_lr=tensors["syn_lr"].item())
 
     def _iterate(self, state: OuterState, metrics: MetricsLog, stage: Stage) -> None:
@@ -175,12 +190,15 @@ class OuterLoop:
         update, weighted, d_images = self.gradients(state)
         if self._compares(iteration) and iteration % COMPARE_EVERY == 0:
             metrics.append(kind="comparison", iteration=iteration, **_comparison(weighted, update.plain))
-        skipped = self._skips(update, d_images)
+        cause = self._cause(state, update, d_images)
         state.whole = False  # who stops now has nothing that could be gone on from
-        if not skipped:
+        if not cause:
             self.apply(state, update, d_images)
-            if not all(bool(value.isfinite().all()) for value in (state.images, state.labels, state.syn_lr)):
-                raise Failure(f"iteration {iteration} overflowed; outer.lr_img, outer.lr_label or outer.lr_lr is too large")
+        now = state.sizes
+        cause = cause or GREW.get(absurd(state.health.sizes, now), "")
+        state.health, skipped = self._judged(state, update, cause), bool(cause)
+        if cause in GREW.values() or state.health.too_many:
+            self._return(state, cause if cause in GREW.values() else state.health.cause, now, metrics)
         state.iteration += 1
         state.skipped += skipped
         state.kept_share, state.last_loss = _read(update.kept_share), _finite(update.gradients.loss)
@@ -215,19 +233,71 @@ class OuterLoop:
         differs = self.objective.has_criterion or self.enhancement.active
         return differs and (self.match_norm or iteration % COMPARE_EVERY == 0)
 
-    def _skips(self, update: Update, d_images: Tensor) -> bool:
+    def _cause(self, state: OuterState, update: Update, d_images: Tensor) -> str:
+        """Why an iteration changes nothing, in words; empty where it may."""
         gradients = update.gradients
-        finite = all(bool(value.isfinite().all()) for value in (gradients.loss, d_images, gradients.labels, gradients.syn_lr))
-        return not finite or gradients.loss.item() > self.settings.max_match_loss
+        if not all(bool(value.isfinite().all()) for value in (gradients.loss, d_images, gradients.labels, gradients.syn_lr)):
+            infinite = [cause for name, cause in BY.items() if not bool(getattr(gradients, name).isfinite().all())]
+            cause = [LOSS] if not bool(gradients.loss.isfinite()) else infinite or [WEIGHTED]
+            return self.objective.broken(state.objective, state.images, state.iteration) or cause[0]
+        return FILTERED if gradients.loss.item() > self.settings.max_match_loss else ""
+
+    def _judged(self, state: OuterState, update: Update, cause: str) -> Health:
+        """How the loop gets on after an iteration that changed nothing for that cause, or for none changed something."""
+        health, loss = state.health, update.gradients.loss.item()
+        if state.iteration == 0:
+            health = replace(health, first=_finite(update.gradients.loss))
+        if cause and cause != FILTERED and cause not in health.causes:
+            self.progress.say(f"warning: iteration {state.iteration} changed nothing: {cause}")
+        learned = self.settings.lr_lr > 0 and health.sizes[2] > 2 * LEAST_SYN_LR
+        at_floor = not cause and learned and state.syn_lr.item() <= 1.001 * LEAST_SYN_LR
+        return health.lost(FLOOR if at_floor else cause, loss) if cause or at_floor else health.kept()
+
+    def _return(self, state: OuterState, cause: str, now: tuple[float, ...], metrics: MetricsLog) -> None:
+        """Take X, Y and η of the last evaluation at which the loop got on, and smaller steps.
+
+        Raises:
+            Failure: where that cannot help, or has not.
+        """
+        health, grew = state.health, cause in GREW.values()
+        why = f"{cause} ({growth(health.sizes, now)[cause[0]]:.2g} times its size)" if grew else health.too_many
+        why = f"{why} by iteration {state.iteration}"
+        overstepped = grew or cause == FLOOR  # from wherever it came, smaller steps help
+        stuck = not (overstepped or health.moved or health.good)
+        if stuck or cause not in OWN or len(health.returns) == RETURNS:
+            raise self._failure(state, cause, why, now, stuck)
+        to = health.good if overstepped or health.moved else 0
+        state.back_to(self._held(to, state), self.objective.init(), averaged=self.settings.ema_decay is not None)
+        state.health = health.returned(state.iteration, to, why)
+        metrics.append(kind="return", iteration=state.iteration, to=to, step=state.health.step, why=why)
+        then = f"takes what it had after {to} iterations and goes on with {state.health.step:g} of its step sizes"
+        self.progress.say(f"warning: {why}: the loop {then}")
+
+    def _check_enough(self, state: OuterState) -> None:
+        """Raise `Failure` for a loop most of whose iterations have changed nothing; of a few, that says little."""
+        if 2 * state.skipped > state.iteration >= IN_A_ROW and state.health.causes:
+            why = f"{state.skipped} of {state.iteration} iterations changed nothing"
+            raise self._failure(state, state.health.cause, why, state.sizes, state.skipped == state.iteration)
+
+    def _failure(self, state: OuterState, cause: str, why: str, now: tuple[float, ...], stuck: bool) -> Failure:
+        """What to say of a loop that does not get on."""
+        health = state.health
+        hint = self.objective.hint(health.first, health.sizes[2])
+        returns = [f"{len(health.returns)} returns with smaller steps did not help"] if health.returns else []
+        tried = [told(health.causes), *returns]
+        return Failure(
+            f"the distillation does not get on: {why} ({'; '.join(tried)}); "
+            f"{blamed(cause, health, self.settings, now, hint=hint, stuck=stuck)}; start anew in another folder"
+        )
 
     def apply(self, state: OuterState, update: Update, d_images: Tensor) -> None:
         """Change X by that gradient, Y, η and the objective's state by what the objective says."""
-        s = self.settings
-        _sgd(state.images, state.images_velocity, d_images, s.lr_img, s.img_momentum)
+        s, step = self.settings, state.health.step
+        _sgd(state.images, state.images_velocity, d_images, step * s.lr_img, s.img_momentum)
         if update.labels is not None:
             state.labels = update.labels
-        _sgd(state.labels, state.labels_velocity, update.gradients.labels, s.lr_label, s.label_momentum)
-        _sgd(state.syn_lr, state.syn_lr_velocity, update.gradients.syn_lr, s.lr_lr, s.lr_momentum)
+        _sgd(state.labels, state.labels_velocity, update.gradients.labels, step * s.lr_label, s.label_momentum)
+        _sgd(state.syn_lr, state.syn_lr_velocity, update.gradients.syn_lr, step * s.lr_lr, s.lr_momentum)
         state.syn_lr.clamp_min_(LEAST_SYN_LR)
         state.objective = update.state
         if s.ema_decay is None:
@@ -244,8 +314,10 @@ class OuterLoop:
         tensors = {"X": state.average, "Y": state.labels, "syn_lr": state.syn_lr, "weights": state.weights}
         tensors["maps"] = self.enhancement.maps(state.average, state.iteration)
         header = {"iteration": state.iteration, "accuracy": found, "kept_share": state.kept_share, "loss": state.last_loss}
+        state.health = state.health.looked(state.iteration)
         path, written = self.snapshot(state.iteration), (tensors, header)
-        write_tensors(path, *(written if best or state.iteration == 0 else thinned(*written)))
+        whole = best or state.iteration in (0, state.health.good)
+        write_tensors(path, *(written if whole else thinned(*written)))
         metrics.append(kind="evaluation", iteration=state.iteration, accuracy=found, best=best)
         if self.callbacks:
             # Copies, because the loop goes on in place.

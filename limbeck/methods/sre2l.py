@@ -6,6 +6,10 @@ over the batch norms l in the order in which they are run, with μ_l and σ²_l 
 the batch that comes in; m_l = 10 for the first and 1 for the others, w = 0.01. A is a random crop, flip and cyclic shift of every
 iteration. Adam's step size falls along a cosine; after every step X is clipped to what pixels in [0, 1] can be.
 
+An iteration whose L or gradient is not finite changes nothing. After twenty in a row a batch goes on with a quarter of the step
+size and Adam's moments anew; X stays as it is, for it is always what pixels can be. After three such times it fails, and at once
+where no iteration of the batch has changed anything.
+
 Images are recovered in batches of many classes, one of each class after the other, each from noise of its own; nothing passes from
 batch to batch. Labels are the teacher's on views (`distilled.view_labels`).
 
@@ -13,6 +17,7 @@ Yin, Xing and Shen, "Squeeze, Recover and Relabel: Dataset Condensation at Image
 arXiv:2306.13092.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +32,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from limbeck import views
 from limbeck.data.preprocessing import Preprocessing, Whiten
 from limbeck.distilled.view_labels import evaluating
+from limbeck.methods.health import IN_A_ROW
 from limbeck.methods.materials import Materials
 from limbeck.methods.settings import OuterSettings, Sre2lSettings
 from limbeck.networks.batch_norm import BatchNorm
@@ -37,9 +43,11 @@ from limbeck.runtime.interruption import finishing, stoppable
 from limbeck.runtime.random import generator
 from limbeck.training.optimisers import AdamW
 from limbeck.training.rates import Cosine
+from limbeck.training.train import RETURNS, SMALLER
 from limbeck.views import ViewDraw, Views
 
 State = dict[str, Tensor]
+CLIPPED = 0.95  # of the numbers of a batch, from which on its images are no images
 OTHER_NORMS = ("instancenorm", "groupnorm", "nonorm")
 
 
@@ -48,7 +56,8 @@ class Recovery:
     """Recovers the images.
 
     Its state is tensors: `images` with shape (ipc · K, C, H, W), of all batches; `mean`, `square` and `steps` of Adam for the
-    batch under way; `done`, the number of finished iterations of all batches together. Draws are keyed by batch and iteration, so
+    batch under way; `lost`, of its iterations those lost in a row and in all, and how often its step size was made smaller; `done`,
+    the number of finished iterations of all batches together. Draws are keyed by batch and iteration, so
     that a state that was written to a file goes on to the same bits.
 
     Args:
@@ -91,7 +100,12 @@ class Recovery:
             for number, index in enumerate(self._batches)
         ]
         images = torch.cat(noise).to(self.device)
-        return {"images": images, "done": torch.tensor(0), **self._fresh(images[self._part(0)])}
+        return {
+            "images": images,
+            "done": torch.tensor(0),
+            "lost": torch.zeros(3, dtype=torch.int64),
+            **self._fresh(images[self._part(0)]),
+        }
 
     def run(
         self,
@@ -107,16 +121,18 @@ class Recovery:
             stopped: called with the state instead when the run is to end after an iteration.
 
         Raises:
-            Failure: when L is not finite.
+            Failure: when L is not finite for long.
         """
-        state.update({name: value.to(self.device) for name, value in state.items() if name != "done"})
+        state.update({name: value.to(self.device) for name, value in state.items() if name not in ("done", "lost")})
+        state.setdefault("lost", torch.zeros(3, dtype=torch.int64))  # files of earlier versions have none
         with evaluating(self.teacher):
             while (done := int(state["done"])) < self.iterations:
                 number, iteration = divmod(done, self.settings.iterations)
                 try:
                     with finishing():
                         if iteration == 0:
-                            state.update(self._fresh(state["images"][self._part(number)]))
+                            fresh = self._fresh(state["images"][self._part(number)])
+                            state.update(fresh, lost=torch.zeros(3, dtype=torch.int64))
                         loss = self._step(state, number, iteration)
                         state["done"] += 1
                 except (KeyboardInterrupt, SystemExit):
@@ -132,13 +148,53 @@ class Recovery:
         return by_class.flatten(0, 1).clone(), torch.arange(self.num_classes).repeat_interleave(self.ipc)
 
     def _step(self, state: State, number: int, iteration: int) -> Tensor:
-        loss = self.step(state, number, iteration)
-        if not bool(loss.isfinite()):
-            raise Failure(f"sre2l: the loss is not finite in iteration {iteration} of batch {number}; sre2l.lr is too large")
+        """L of a batch in an iteration, whose step has been taken, or which was lost."""
+        loss, gradient = self._gradient(state, number, iteration)
+        in_a_row, lost, smaller = state["lost"].tolist()
+        if bool(loss.isfinite()) and bool(gradient.isfinite().all()):
+            self._take(state, number, iteration, gradient, SMALLER**smaller)
+            in_a_row = 0
+        else:
+            in_a_row, lost = in_a_row + 1, lost + 1
+        if in_a_row == IN_A_ROW:
+            self._check_lost(number, iteration, lost, smaller)
+            state.update(self._fresh(state["images"][self._part(number)]))
+            in_a_row, smaller = 0, smaller + 1
+            said = f"sre2l: {IN_A_ROW} iterations of batch {number} in a row were not finite"
+            warnings.warn(f"{said}; it goes on with {SMALLER**smaller:g} of sre2l.lr", stacklevel=2)
+        state["lost"] = torch.tensor([in_a_row, lost, smaller])
+        if iteration + 1 == self.settings.iterations:
+            if 2 * lost > iteration + 1:
+                self._check_lost(number, iteration, lost, RETURNS)
+            self._say_clipped(state["images"][self._part(number)], number)
         return loss
+
+    def _say_clipped(self, x: Tensor, number: int) -> None:
+        """Warn of images that are nothing but black and white: steps so large that the clipping alone makes them."""
+        if isinstance(self.preprocessing, Whiten):
+            return
+        share = float(((x <= self._levels[0].to(x)) | (x >= self._levels[1].to(x))).double().mean())
+        if share > CLIPPED:
+            said = f"sre2l: {100 * share:.0f} % of the numbers of batch {number} are black or white"
+            warnings.warn(f"{said}; sre2l.lr ({self.settings.lr:g}) may be too large", stacklevel=2)
+
+    def _check_lost(self, number: int, iteration: int, lost: int, smaller: int) -> None:
+        """Raise `Failure` where smaller steps cannot help a batch, or have not."""
+        said = f"sre2l: the loss or its gradient was not finite in {lost} of {iteration + 1} iterations of batch {number}"
+        if lost == iteration + 1:
+            blame = "the teacher, which eval.full_lr and eval.full_epochs train, is no use, or sre2l.bn_weight too large"
+            raise Failure(f"{said}, from the first on: {blame}")
+        if smaller == RETURNS:
+            raise Failure(f"{said}, with smaller steps too: sre2l.lr ({self.settings.lr:g}) is too large")
 
     def step(self, state: State, number: int, iteration: int) -> Tensor:
         """L of a batch in an iteration, whose step has been taken; no value is looked at."""
+        loss, gradient = self._gradient(state, number, iteration)
+        self._take(state, number, iteration, gradient)
+        return loss
+
+    def _gradient(self, state: State, number: int, iteration: int) -> tuple[Tensor, Tensor]:
+        """L and its gradient by the images of a batch."""
         s, x = self.settings, state["images"][self._part(number)]
         drawn = self._draw(number, iteration, len(x))
         classes = (self._batches[number] % self.num_classes).to(self.device)
@@ -146,11 +202,14 @@ class Recovery:
         with torch.enable_grad():
             loss = recovery_loss(self.teacher, views.apply(drawn, leaf), classes, s.bn_weight, s.first_multiplier)
             (gradient,) = torch.autograd.grad(loss, leaf)
-        factor = Cosine().factor(iteration, s.iterations)
+        return loss.detach(), gradient
+
+    def _take(self, state: State, number: int, iteration: int, gradient: Tensor, smaller: float = 1.0) -> None:
+        """The step along a gradient."""
+        x, factor = state["images"][self._part(number)], smaller * Cosine().factor(iteration, self.settings.iterations)
         moments = (state["mean"], state["square"], state["steps"])
         self._adam.step(x.view(-1), moments, lambda at: gradient.reshape(-1), factor)
         x.copy_(self._clipped(x))
-        return loss.detach()
 
     def _draw(self, number: int, iteration: int, count: int) -> ViewDraw:
         """The views of a batch."""
@@ -166,8 +225,14 @@ class Recovery:
         """The images nearest x whose pixels lie in [0, 1]; of whitened ones, those of the nearest such pixels."""
         if isinstance(self.preprocessing, Whiten):
             return self.preprocessing.forward(self.preprocessing.inverse(x).clamp(0, 1))
-        black, white = (self.preprocessing.forward(torch.full((1, self.shape[0], 1, 1), level).to(x)) for level in (0.0, 1.0))
+        black, white = (level.to(x) for level in self._levels)
         return x.clamp(black, white)
+
+    @cached_property
+    def _levels(self) -> tuple[Tensor, Tensor]:
+        """What black and white pixels are where the network sees them."""
+        black, white = (self.preprocessing.forward(torch.full((1, self.shape[0], 1, 1), level)) for level in (0.0, 1.0))
+        return black, white
 
     def _fresh(self, x: Tensor) -> State:
         return dict(zip(("mean", "square", "steps"), self._adam.state(x.reshape(-1)), strict=True))

@@ -1,5 +1,6 @@
 """Everything that changes in the outer loop, and the checkpoint that holds it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from limbeck.methods.health import Health, sizes
 from limbeck.methods.objective import State
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_tensors, write_tensors
@@ -41,6 +43,7 @@ class OuterState:
         best: the best evaluation so far; None before the first.
         kept_share: of the last iteration, per parameter tensor.
         last_loss: of the last iteration.
+        health: whether the loop gets on; without sizes before it runs.
         whole: whether all of it is of one iteration; not while one changes it.
     """
 
@@ -58,7 +61,13 @@ class OuterState:
     best: Best | None = None
     kept_share: dict[str, float] = field(default_factory=dict)
     last_loss: float | None = None
+    health: Health = Health()
     whole: bool = True
+
+    @property
+    def sizes(self) -> tuple[float, float, float]:
+        """Of X, Y and η."""
+        return sizes(self.images, self.labels, self.syn_lr)
 
     @classmethod
     def start(cls, images: Tensor, labels: Tensor, syn_lr: float, objective: State) -> "OuterState":
@@ -68,6 +77,13 @@ class OuterState:
         weights = torch.ones_like(images[:, :1])
         return cls(images.clone(), labels.clone(), eta, *zeros, images.clone(), weights, objective)
 
+    def back_to(self, snapshot: Mapping[str, Tensor], objective: State, *, averaged: bool) -> None:
+        """Take X, Y, η and the weights of a snapshot, the objective's state before its first iteration, and no velocities."""
+        self.images, self.labels, self.syn_lr, self.weights = (snapshot[name] for name in ("X", "Y", "syn_lr", "weights"))
+        self.average = self.images.clone() if averaged else self.images
+        self.images_velocity, self.labels_velocity = torch.zeros_like(self.images), torch.zeros_like(self.labels)
+        self.syn_lr_velocity, self.objective = torch.zeros_like(self.syn_lr), objective
+
     def save(self, path: Path) -> None:
         """Write the checkpoint, atomically; what is X itself, or has no effect, is not written."""
         tensors = {name: getattr(self, name) for name in _TENSORS}
@@ -76,7 +92,7 @@ class OuterState:
         if bool((self.weights == 1).all()):
             del tensors["weights"]
         tensors |= {f"objective.{name}": value for name, value in self.objective.items()}
-        plain = ("iteration", "skipped", "best", "kept_share", "last_loss")
+        plain = ("iteration", "skipped", "best", "kept_share", "last_loss", "health")
         write_tensors(path, tensors, {name: getattr(self, name) for name in plain})
 
     @classmethod
@@ -89,6 +105,7 @@ class OuterState:
         try:
             tensors, plain = read_tensors(path, str(device))
             plain["best"] = Best.from_dict(plain["best"]) if plain["best"] else None
+            plain["health"] = Health.from_dict(plain.get("health", {}))  # earlier versions had none
             tensors.setdefault("average", tensors["images"])
             tensors.setdefault("weights", torch.ones_like(tensors["images"][:, :1]))
             objective = {name.removeprefix("objective."): one for name, one in tensors.items() if name.startswith("objective.")}

@@ -26,6 +26,7 @@ from limbeck.runtime.errors import require
 from limbeck.runtime.random import generator
 
 AT_ONCE = 128  # images whose labels are asked for
+FAR = 100.0  # a loss that says that students run away: where they stay it is 1
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,7 @@ class TrajectoryMatching(Objective):
         return not isinstance(self.matching.criterion, KeepAll)
 
     def gradients(self, state: State, images: Tensor, labels: Tensor, syn_lr: Tensor, iteration: int, *, plain: bool) -> Update:
-        m = self.matching
-        expert = int(torch.randint(self.num_experts, (), generator=generator(self.seed, "expert of", iteration)))
-        epoch = m.schedule.draw(iteration, generator(self.seed, "start epoch", iteration))
+        m, (expert, epoch) = self.matching, self._drawn(iteration)
         start = self.store.read(expert, epoch, images.device)
         target = self.store.read(expert, epoch + m.expert_epochs, images.device)
         said = self._said(target, images) if m.relabel else None
@@ -78,6 +77,26 @@ class TrajectoryMatching(Objective):
             kept_share=self._kept_share(losses[0].kept),
             labels=said,
         )
+
+    def _drawn(self, iteration: int) -> tuple[int, int]:
+        """The expert of an iteration, and its start epoch."""
+        expert = int(torch.randint(self.num_experts, (), generator=generator(self.seed, "expert of", iteration)))
+        return expert, self.matching.schedule.draw(iteration, generator(self.seed, "start epoch", iteration))
+
+    def broken(self, state: State, images: Tensor, iteration: int) -> str:
+        expert, epoch = self._drawn(iteration)
+        start, target = (self.store.read(expert, one) for one in (epoch, epoch + self.matching.expert_epochs))
+        place = str(self.store.path)
+        if not bool((start + target).isfinite().all()):
+            return f"expert {expert} in {place!r} holds numbers that are not finite, and is to be trained anew"
+        still = f"expert {expert} in {place!r} does not move from epoch to epoch: experts.expert_lr is too small"
+        return still if torch.equal(start, target) else ""
+
+    def hint(self, loss: float | None, syn_lr: float) -> str:
+        if loss is not None and loss <= FAR:
+            return ""
+        far = "" if loss is None else f"a loss of {loss:.2g}, where 1 is that of a student who stays, says that "
+        return f"{far}students diverge from the first iteration on: outer.syn_lr_init ({syn_lr:g}) is too large"
 
     @torch.no_grad()
     def _said(self, theta: Tensor, images: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from limbeck.networks.blocks import run_watched
 from limbeck.networks.flat import FlatNetwork
+from limbeck.runtime.determinism import deterministic
 from limbeck.runtime.devices import on_gpu
 
 # On a CPU passes over memory are several times faster while an activation, its derivative and its gradients fit the cache.
@@ -18,6 +19,7 @@ CACHED = 8 * 2**20
 # Below so much of its largest activation a micro-batch costs nearly the same whatever its size: calls, guards, weights.
 LEAST = 2**19
 UNEQUAL = 1.2  # what equal sizes may take longer
+ANYWHERE = 4  # lanes where their number must not depend on the cores; on fewer cores they take turns
 
 
 def automatic_micro_batch(
@@ -30,11 +32,14 @@ def automatic_micro_batch(
 
 
 def automatic_lanes(network: FlatNetwork, shape: tuple[int, int, int], device: torch.device, batch: int) -> int:
-    """How many micro-batches of images (C, H, W) to compute side by side: one a core, each of some work."""
+    """How many micro-batches of images (C, H, W) to compute side by side: one a core, each of some work.
+
+    Where bits are to be the same on any number of cores, as many wherever they run.
+    """
     if on_gpu(device) or network.has_batch_norm:
         return 1
     least = -(-LEAST // largest_activation(network, shape))
-    return max(1, min(torch.get_num_threads(), batch // least))
+    return max(1, min(ANYWHERE if deterministic() else torch.get_num_threads(), batch // least))
 
 
 def sizes(batch: int, micro_batch: int | None, lanes: int = 1) -> list[int]:

@@ -44,6 +44,7 @@ from limbeck.recipes_import.names import (
 )
 from limbeck.runs.settings import DistillSettings, Keys, flat
 from limbeck.runtime.bounded import read_text
+from limbeck.runtime.checked import shown
 from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.yaml_text import MOST_YAML, Bounded, yaml_of
@@ -121,6 +122,10 @@ def import_values(given: Any, method: str | None = None, *, origin: str = "FILE"
     given = {str(key): _value(value) for key, value in given.items()}
     if not given.keys() & {*NAMES, *IDLE, *_Translation.READ}:
         raise UsageError(f"{origin}: is no file of the research code: it has none of its keys, such as ipc, syn_steps or lr_img")
+    for key, value in given.items():
+        # Nothing that is read is more than a word, a number or a list of these.
+        if key in (*NAMES, *_Translation.READ) and isinstance(value, (dict, *([list] if key in _Translation.READ else []))):
+            raise UsageError(f"{origin}: {key}: {shown(value)} is no word or number")
     kind = method or guess(given)
     require(kind in DEFAULTS, "--method", kind, f"one of {', '.join(DEFAULTS)}, whose files can be read")
     translated = _Translation(given, kind)

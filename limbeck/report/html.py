@@ -57,7 +57,7 @@ def write_report(run: Path) -> Path:
         seconds=part("the times", lambda: _seconds(held), []),
         settings=part("the settings", lambda: _tree(held.settings, encodable(DistillSettings())), ()),
         environment=part("the environment", lambda: _environment(held), []),
-        notes=part.notes + part("the doubts", lambda: [] if result is None else told(result.evaluation.doubts), []),
+        notes=part.notes + part("the doubts", lambda: [] if result is None else _doubts(result), []),
     )
     target = held.path / "report.html"
     write_text(target, page)
@@ -103,13 +103,19 @@ def _unfinished(run: Run) -> str | None:
     return f"{done} of {wanted} iterations" if wanted else f"{done} iterations"
 
 
+def _doubts(result: RunResult) -> list[str]:
+    """What speaks against what was found, a sentence each."""
+    return [*result.warnings, *result.accuracy.failures, *told(result.evaluation.doubts)]
+
+
 def _headline(result: RunResult) -> list[dict[str, str]]:
     """The few numbers that matter most, each with what it is and what it is to be compared with."""
     distilled, random, full = result.accuracy.distilled, result.accuracy.random, result.accuracy.full
     if not distilled.known:
         return []
     interval = "" if distilled.ci95 is None else f"95 % interval {distilled.interval}"
-    tiles = [{"value": percent(distilled.mean), "name": "test accuracy from the distilled images alone", "more": interval}]
+    value = "failed" if distilled.all_failed else percent(distilled.mean)
+    tiles = [{"value": value, "name": "test accuracy from the distilled images alone", "more": interval}]
     if random.mean > 0:
         times = f"{distilled.mean / random.mean:.2f} ×"
         tiles.append({"value": times, "name": "the accuracy of as many random real images", "more": f"random images: {random}"})

@@ -26,9 +26,9 @@ from limbeck.matching.criteria import Criterion
 from limbeck.matching.distances import Distance
 from limbeck.matching.schedules import Schedule
 from limbeck.methods.method import Method
-from limbeck.methods.outer import Callback
 from limbeck.methods.presets import PARTS
 from limbeck.methods.registry import METHODS
+from limbeck.methods.snapshot import Callback
 from limbeck.networks.factory import Factory
 from limbeck.runs import distill as running
 from limbeck.runs.evaluate import EvaluationOptions
@@ -44,6 +44,7 @@ from limbeck.runtime.leftovers import new_passing_folder, passing_folder, remove
 from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import LogProgress, Progress
+from limbeck.runtime.room import disks_told
 from limbeck.saliency.maps import Cam
 from limbeck.saliency.weights import Weighting
 
@@ -51,6 +52,7 @@ Network = str | nn.Module | Factory
 
 
 @gathered(logged)
+@disks_told()
 @undisturbed()
 def distill(
     data: Any,
@@ -105,6 +107,7 @@ def distill(
     Raises:
         UsageError: for data, a network or settings that do not fit; nothing is trained or written then.
         Failure: when an expert diverges.
+        DiskFailure: when a disk is full, or has gone, meanwhile; with `output`, `resume=True` goes on once it is as it was.
 
     Example:
         >>> import limbeck
@@ -129,6 +132,7 @@ def distill(
 
 
 @gathered(logged)
+@disks_told()
 def load_data(source: Any, *, progress: Progress | None = None, **settings: Any) -> ImageSet:
     """The images that a path or a name means, or whatever else `distill` takes for data.
 
@@ -154,6 +158,7 @@ def load_data(source: Any, *, progress: Progress | None = None, **settings: Any)
 
 
 @gathered(logged)
+@disks_told()
 @undisturbed()
 def train_experts(
     data: Any,
@@ -192,6 +197,7 @@ def train_experts(
 
 
 @gathered(logged)
+@disks_told()
 @undisturbed()
 def evaluate(
     sets: Any,

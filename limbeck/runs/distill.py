@@ -22,21 +22,26 @@ from limbeck.distilled.view_labels import VIEWS
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.results import SetResult
 from limbeck.experts.store import TrajectoryStore
-from limbeck.methods.outer import Callback, OuterLoop
+from limbeck.methods.health import GROWN, growth, sizes
+from limbeck.methods.outer import OuterLoop
 from limbeck.methods.registry import name_of
+from limbeck.methods.snapshot import Callback
 from limbeck.methods.state import OuterState
 from limbeck.runs.folder import RunFolder, alone, own_json
+from limbeck.runs.needs import check_experts, check_run
 from limbeck.runs.record import Rates, across, final_seeds, measure, networks_of, record
 from limbeck.runs.results import ExpertsUsed, RunResult
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
+from limbeck.runtime.determinism import repeating, statement
 from limbeck.runtime.devices import environment, repeatable, same_device
-from limbeck.runtime.errors import require
+from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.progress import NoProgress, Progress
+from limbeck.runtime.room import check_place, vanished
 from limbeck.training.images import TensorImages
 from limbeck.training.train import logits_of
 
@@ -54,7 +59,7 @@ IN_METADATA = (
         "network",
         "networks",
     ),
-    *("view_labels", "data"),
+    *("view_labels", "data", "returns", "grown"),
 )
 
 
@@ -78,9 +83,11 @@ class Eta:
 
 def train_experts(settings: DistillSettings, *, progress: Progress | None = None, shard: Shard = Shard()) -> TrajectoryStore:
     """The experts that `distill` would use, found in the cache or trained; or a share of them, for several processes to train."""
-    workspace = Workspace(settings, progress or NoProgress())
-    workspace.check()
-    return workspace.experts if shard == Shard() else workspace.train_experts(shard)
+    with repeating(settings.engine.deterministic):
+        workspace = Workspace(settings, progress or NoProgress())
+        workspace.check()
+        check_experts(workspace)
+        return workspace.experts if shard == Shard() else workspace.train_experts(shard)
 
 
 def distill(
@@ -107,13 +114,30 @@ def distill(
     Raises:
         UsageError: for data, a network or an `ipc` that do not fit, or a run folder that is taken; nothing is written then.
         Failure: when an expert diverges.
+        DiskFailure: when a disk is full, or has gone, while the run goes on.
     """
-    output = Path(output)
-    RunFolder(output, settings, resume)  # refuses before the data are loaded
-    workspace = Workspace(settings, progress or NoProgress(), experts)
+    with repeating(settings.engine.deterministic):
+        return _distill(settings, Path(output), resume, progress or NoProgress(), recipe, experts, callbacks)
+
+
+def _distill(
+    settings: DistillSettings,
+    output: Path,
+    resume: bool,
+    progress: Progress,
+    recipe: str | None,
+    experts: TrajectoryStore | None,
+    callbacks: Sequence[Callback],
+) -> RunResult:
+    ended = RunFolder(output, settings, resume).results_file.exists()  # refuses before the data are loaded
+    if not ended:
+        check_place(output, "output")
+    workspace = Workspace(settings, progress, experts)
     for note in settings.notes():
         workspace.progress.say(note)
     workspace.check()
+    if not ended:
+        check_run(workspace, output)
     with alone(output, ENDING if resume else 0.0):
         folder = RunFolder(output, settings, resume)
         for note in folder.open(workspace.data.fingerprint, workspace.network):
@@ -127,7 +151,12 @@ def distill(
         if folder.results_file.exists():
             return own_json(folder.results_file, RunResult.from_dict)
         torch.set_num_threads(resolved.threads)  # sums over threads round differently: a resumed run keeps the number
-        return _run(workspace, folder, recipe, callbacks)
+        try:
+            return _run(workspace, folder, recipe, callbacks)
+        except (OSError, UsageError) as error:
+            if folder.state_file.exists():
+                raise
+            raise vanished(output) from error
 
 
 def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks: Sequence[Callback]) -> RunResult:
@@ -153,6 +182,9 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks:
         evaluation=measured,
         best_iteration=loop.best.iteration if loop and loop.best else None,
         skipped_share=loop.skipped / max(loop.iteration, 1) if loop else None,
+        skipped=loop.health.causes if loop else {},
+        returns=loop.health.returns if loop else (),
+        grown=_grown(small, loop) if loop else {},
         seconds=state.stages,
         cpu_seconds=state.cpu_seconds,
         peak_memory=state.peak_memory,
@@ -163,6 +195,14 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks:
     save(small, result)
     write_json(folder.results_file, result)
     return result
+
+
+def _grown(small: SmallSet, loop: OuterState) -> dict[str, float]:
+    """How many times as large as at the start X, Y and η are, those that have grown beyond what is usual."""
+    eta = torch.tensor(small.syn_lr or 0.0)
+    return {
+        name: times for name, times in growth(loop.health.sizes, sizes(small.images, small.labels, eta)).items() if times > GROWN
+    }
 
 
 def _built(workspace: Workspace, folder: Path) -> SmallSet:
@@ -287,7 +327,8 @@ def _save(
         **eta.noted,
         "resolved": folder.state.resolved.to_dict(),
         "seeds": {"seed": settings.seed, "data": settings.data.seed},
-        "versions": environment(workspace.device),
+        "versions": {key: value for key, value in environment(workspace.device).items() if key != "determinism"},
+        "determinism": statement(workspace.device, folder.state.resolved.engine),
         "fingerprints": workspace.record().to_dict(),
         "evaluation": {key: found[key] for key in IN_METADATA if key in found},
     }

@@ -4,6 +4,7 @@ A set is refused where its classes, its preprocessing or its labels do not fit t
 nothing about it.
 """
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,10 +30,13 @@ from limbeck.evaluation.view_labels import asks, check_storable
 from limbeck.networks.factory import Factory
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runs.measurements import FURTHER, Subject
+from limbeck.runs.needs import check_full
 from limbeck.runs.record import Measured, Rates, final_seeds, measure, networks_of, record
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.checked import shown
+from limbeck.runtime.determinism import repeating
+from limbeck.runtime.disk import why
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.kept import cache_root
@@ -88,9 +92,20 @@ def evaluate(
     Raises:
         UsageError: when a set cannot be read or does not fit the data.
     """
+    with repeating(settings.engine.deterministic):
+        return _evaluate(sets, settings, networks, options, progress or NoProgress())
+
+
+def _evaluate(
+    sets: Entry | Sequence[Entry],
+    settings: DistillSettings,
+    networks: Sequence[str | nn.Module | Factory],
+    options: EvaluationOptions,
+    progress: Progress,
+) -> Evaluation:
     began = time.perf_counter()
     entries = [sets] if isinstance(sets, (str, Path, DistilledSet, SmallSet)) else list(sets)
-    workspace = Workspace(settings, progress or NoProgress())
+    workspace = Workspace(settings, progress)
     flat = [workspace.network_of(network) for network in networks or networks_of(settings)]
     called = [network.name for network in flat]  # results are found by name
     for number, (network, given) in enumerate(zip(flat, networks, strict=False)):
@@ -100,6 +115,7 @@ def evaluate(
     _say_notes(under, workspace.progress)
     for one in under:
         one.check_views(workspace)
+    check_full(workspace.evaluator_of(network) for network in flat)
     for network in flat:
         for one in under:
             one.evaluators[network.name] = one.evaluator(workspace, network)
@@ -215,7 +231,7 @@ class _Set:
                     place.unlink()
                     views = replace(views, path=self.path / VIEWS)
                 except OSError as error:
-                    message = f"warning: {self.path} could not be written to ({error.strerror}); labels of views lie in {place}"
+                    message = f"warning: {_unwritable(self.path, error)}; labels of views lie in {place}"
                     workspace.progress.say(message)
         self.held = replace(self.held, set=replace(self.held.set, views=views))
 
@@ -254,7 +270,14 @@ class _Set:
         try:
             DistilledSet.append_evaluation(self.path, kept)
         except OSError as error:
-            progress.say(f"warning: {self.path} could not be written to ({error.strerror}); the result is not noted there")
+            progress.say(f"warning: {_unwritable(self.path, error)}; the result is not noted there")
+
+
+def _unwritable(path: Path, error: OSError) -> str:
+    """Where nothing could be written: the set's folder, or that of the locks, in the cache."""
+    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else path
+    place = named.parent if named.is_absolute() and named.is_relative_to(cache_root().absolute()) else path
+    return f"{place} could not be written to ({why(error)})"
 
 
 def _other_levels(held: DistilledSet, data: ImageSet) -> list[str]:

@@ -30,7 +30,7 @@ from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.kept import Kept, cache_root
 from limbeck.runtime.random import generator
 from limbeck.runtime.records import Record
-from limbeck.training.images import prepare_split
+from limbeck.training.images import Images, TensorImages, prepare_split
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,15 +124,14 @@ def _distances(material: Subject) -> distances.Separation:
     module = evaluator.full_data.teacher(lambda: evaluator.images_of("test"))
     before, kind = _initial(material)
     random = evaluator.random_subset(held.ipc, held.syn_lr, "distances")
-    test = evaluator.images_of("test")
-    sets = {
-        kind: (before, held.classes),
-        "distilled": (held.images, held.classes),
-        "random": (random.images, random.classes),
-        "test": (test.fetch(torch.arange(len(test))), evaluator.labels_of("test")),
+    sets: dict[str, tuple[Images, Tensor]] = {
+        kind: (TensorImages(before.to(evaluator.device)), held.classes),
+        "distilled": (TensorImages(held.images.to(evaluator.device)), held.classes),
+        "random": (TensorImages(random.images.to(evaluator.device)), random.classes),
+        "test": (evaluator.images_of("test"), evaluator.labels_of("test")),
     }
     features = {
-        name: (distances.features_of(module, images.to(evaluator.device)).cpu(), classes.cpu())
+        name: (distances.features_in_parts(module, images, "--also: 'distances'"), classes.cpu())
         for name, (images, classes) in sets.items()
     }
     name = f"{evaluator.network.name}, trained on the full data"

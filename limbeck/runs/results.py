@@ -1,6 +1,6 @@
 """What a distillation leaves, as a value: the content of `results.json`, and the set itself."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,6 +10,7 @@ from typing_extensions import Self
 from limbeck.accuracy import Accuracies, percent
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.results import SetResult
+from limbeck.methods.health import STEPS, Return, told
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.records import Record
 from limbeck.runtime.tables import Grid, Page, duration, paths_text, wrapped
@@ -34,6 +35,9 @@ class RunResult(Record):
         evaluation: the final evaluation.
         best_iteration: the iteration whose images are the result; None where there was no outer loop.
         skipped_share: the share of iterations that changed nothing.
+        skipped: how many iterations were lost, by what in words.
+        returns: of the loop to an earlier state, with smaller steps.
+        grown: how many times as large as at the start X, Y and η are, those that have grown beyond what is usual.
         seconds: of every stage.
         cpu_seconds: of every stage, of this process with all its threads.
         peak_memory: bytes until the end of every stage.
@@ -49,13 +53,19 @@ class RunResult(Record):
     evaluation: SetResult
     best_iteration: int | None = None
     skipped_share: float | None = None
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    returns: tuple[Return, ...] = ()
+    grown: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     cpu_seconds: Mapping[str, float] = field(default_factory=dict)
     peak_memory: Mapping[str, int] = field(default_factory=dict)
     experts: ExpertsUsed | None = None
     held: DistilledSet | None = field(default=None, repr=False, compare=False)
 
-    LEFT_OUT: ClassVar = ("best_iteration", "skipped_share", "seconds", "cpu_seconds", "peak_memory", "experts")
+    LEFT_OUT: ClassVar = (
+        *("best_iteration", "skipped_share", "skipped", "returns", "grown"),
+        *("seconds", "cpu_seconds", "peak_memory", "experts"),
+    )
 
     @classmethod
     def from_dict(cls, held: Mapping[str, Any]) -> Self:
@@ -114,13 +124,24 @@ class RunResult(Record):
         """What the command prints; a notebook shows it as a table."""
         parts: list[str | Grid] = [*self.evaluation.parts]
         if self.skipped_share:
-            parts.append(wrapped(f"warning: {percent(self.skipped_share)} of the iterations changed nothing: {NO_CHANGE}"))
+            why = told(self.skipped) if self.skipped else NO_CHANGE
+            parts.append(wrapped(f"warning: {percent(self.skipped_share)} of the iterations changed nothing: {why}"))
+        parts += [wrapped(f"warning: {one}") for one in self.warnings]
         if self.best_iteration == 0:
             parts.append(wrapped(f"warning: {NO_GAIN}"))
         if self.seconds:
             stages = ", ".join(f"{stage} {duration(spent)}" for stage, spent in self.seconds.items())
             parts.append(wrapped(f"time: {stages}"))
         return Page((*parts, *([paths_text(self.paths)] if self.paths else [])))
+
+    @property
+    def warnings(self) -> Iterator[str]:
+        """What speaks against the way that the loop took, a sentence each."""
+        if self.returns:
+            ways = "; ".join(f"from iteration {one.iteration} to {one.to}, {one.why}" for one in self.returns)
+            yield f"the loop went back and on with {self.returns[-1].step:g} of its step sizes in the end: {ways}"
+        for name, times in self.grown.items():
+            yield f"{name} is {times:.2g} times as large as at the start; {STEPS[name]} may be too large"
 
     def __repr__(self) -> str:
         found = self.evaluation.accuracy.to_dict()

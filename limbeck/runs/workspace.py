@@ -19,7 +19,7 @@ from limbeck.distilled.initial import Centre, Continued, Initial, Initialisation
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.settings import STARTS
 from limbeck.distilled.small_set import Kind, SmallSet
-from limbeck.evaluation.distances import features_of
+from limbeck.evaluation.distances import features_in_parts, features_of
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.view_labels import check_storable
@@ -39,7 +39,7 @@ from limbeck.networks.names import same_network
 from limbeck.runs import build
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.devices import resolve_device
-from limbeck.runtime.errors import require
+from limbeck.runtime.errors import Failure, require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.plugins import blamed, is_foreign
 from limbeck.runtime.progress import Progress
@@ -229,6 +229,8 @@ class Workspace:
             evaluator = self.evaluator()
             return evaluator.full_data.teacher(lambda: evaluator.images_of("test"), self.progress)
         theta = self.experts.read(0, self.settings.experts.train_epochs, self.device)
+        if not bool(theta.isfinite().all()):
+            raise Failure(f"expert 0 in {str(self.experts.path)!r} holds numbers that are not finite, and maps are made of it")
         images = LazyImages(self.data.train, self.preprocessing, self.device)
         return self.network.with_parameters(theta, lambda: sample(images))
 
@@ -249,8 +251,7 @@ class Workspace:
     def features(self) -> torch.Tensor:
         """What `map_network` makes of all training images before its last layer, with shape (N, D), on the CPU."""
         images = LazyImages(self.data.train, self.preprocessing, self.device)
-        parts = torch.arange(len(images)).split(512)
-        return torch.cat([features_of(self.map_network, images.fetch(index)).cpu() for index in parts])
+        return features_in_parts(self.map_network, images, f"init: {self.settings.init!r}")
 
     @cached_property
     def start(self) -> DistilledSet | None:

@@ -1,5 +1,6 @@
 """How functions of tensors are compiled here."""
 
+import atexit
 import os
 import platform
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from typing import Any
 import torch
 import torch._dynamo
 
+from limbeck.runtime.disk import try_folder
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import cache_root
+from limbeck.runtime.leftovers import new_passing_folder, remove
 
 LIMIT = 64
 
@@ -48,7 +51,19 @@ def keep_compiled_code() -> None:
     """
     place = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or cache_root() / "compiled")
     if place.name != processor():
+        try:
+            try_folder(place / processor())
+        except OSError:  # nothing can be kept there: this process has a place of its own
+            place = _passing()
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(place / processor())
+
+
+@cache
+def _passing() -> Path:
+    """A folder that ends with the process; nobody else can have put code into it."""
+    folder = new_passing_folder()
+    atexit.register(remove, folder)
+    return folder
 
 
 @cache

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.runtime.cgroup import memory_left
+from limbeck.runtime.determinism import statement
 from limbeck.runtime.errors import require
 
 # What convolutions in bf16 take of the time of single precision, measured: on AVX2, and on an Intel Xeon with AVX-512's
@@ -63,15 +65,16 @@ def all_true(mask: Tensor) -> bool:
 
 
 def memory_of(device: torch.device) -> tuple[int, int]:
-    """Bytes that can still be had on the device, and that it has: of the machine's memory for the CPU."""
+    """Bytes that can still be had on the device, and that it has: of the memory that this process may take for the CPU."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)
     if not has_values(device):
         return STAND_IN_MEMORY, STAND_IN_MEMORY
     import psutil
 
-    memory = psutil.virtual_memory()
-    return int(memory.available), int(memory.total)
+    memory, limited = psutil.virtual_memory(), memory_left()
+    left, most = limited or (memory.available, memory.total)
+    return min(int(memory.available), left), min(int(memory.total), most)
 
 
 def allocated(device: torch.device, anew: bool = False) -> tuple[int, int]:
@@ -190,4 +193,5 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
+        "determinism": statement(device).to_dict(),
     }

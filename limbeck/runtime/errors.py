@@ -22,6 +22,15 @@ class Failure(RuntimeError):
     """
 
 
+class DiskFailure(Failure):
+    """A disk failed while work went on: it was full, or has gone. What was finished is kept, and work goes on from there.
+
+    Example:
+        >>> isinstance(DiskFailure("the disk is full: 'runs/a/metrics.jsonl' could not be written; make room there"), Failure)
+        True
+    """
+
+
 def require(condition: bool, key: str, value: object, accepted: str) -> None:
     """Raise `UsageError` with the message "key: value is not accepted" unless `condition` holds.
 

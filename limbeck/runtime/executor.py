@@ -28,6 +28,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar
 
+from limbeck.runtime.disk import WORDS
 from limbeck.runtime.errors import Failure, require
 from limbeck.runtime.interruption import Interrupted, end_children, ignore_all, kept_from_children
 from limbeck.runtime.leftovers import SHARED, new_passing_folder, passing_folder, remove
@@ -129,7 +130,7 @@ def side_by_side(function: Callable[[J], R], jobs: Sequence[J], processes: int) 
             _end_workers(collector)
         raise
     if failed:
-        raise failed[0]
+        raise _told_apart(failed[0])
     yield from (done[number] for number in range(len(jobs)))
 
 
@@ -171,6 +172,16 @@ def _end_workers(collector: threading.Thread) -> None:
     """End the processes that compute for this one; joblib, whose results fail with that, tidies up in the collector's thread."""
     end_children(grace=1.5, among=lambda words: any("loky" in word for word in words))
     collector.join(3.0)
+
+
+def _told_apart(error: BaseException) -> BaseException:
+    """The same, or what it stands for: where arrays that processes share find no room, only a traceback in words is left."""
+    said = re.search(r"\[Errno (\d+)\]", str(error.__cause__)) if error.__cause__ is not None else None
+    if said is None or isinstance(error, OSError) or (number := int(said[1])) not in WORDS:
+        return error
+    shared = OSError(number, os.strerror(number), str(_shared_folder(os.getpid()).parent))
+    shared.__cause__ = error
+    return shared
 
 
 def _numbered(

@@ -2,20 +2,23 @@
 
     <root>/<kind>/<fingerprint>.safetensors, .json, or a folder
 
-One process makes it while others wait; what is found damaged when it is read is made anew.
+One process makes it while others wait; what is found damaged when it is read is made anew. Where nothing can be written, what is
+there is read all the same, and what was made is used without being kept.
 """
 
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from torch import Tensor
 
+from limbeck.runtime.disk import why
+from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.executor import PLACES, put_environment
 from limbeck.runtime.files import read_json, read_tensors, write_json, write_tensors
 from limbeck.runtime.fingerprint import encodable, fingerprint
@@ -23,6 +26,8 @@ from limbeck.runtime.leftovers import tidy_once
 from limbeck.runtime.locks import lock
 
 T = TypeVar("T")
+TRIES = 3
+_unkept: dict[Path, Any] = {}  # what could not be written, for as long as this process lives
 
 
 def cache_root() -> Path:
@@ -49,14 +54,42 @@ def place(kind: str, identity: Any) -> Path:
 
 
 def get(path: Path, held: Callable[[], T | None], make: Callable[[], object]) -> T:
-    """What `held` finds at `path`; where that is nothing, `make` puts it there first, in one process at a time."""
-    if (found := held()) is None:
-        with lock(path):
+    """What `held` finds at `path`; where that is nothing, `make` puts it there first, in one process at a time.
+
+    Raises:
+        UsageError: when nothing is there and nothing can be written there.
+        Failure: when it is removed again and again.
+    """
+    if (found := held()) is not None:
+        return found
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock(path))
+        except OSError as error:
+            raise unusable_cache(error) from error
+        for _ in range(TRIES):
             if (found := held()) is None:  # another process may have been faster
                 make()
                 found = held()
-    assert found is not None, f"{path} was removed while it was used"
-    return found
+            if found is not None:
+                return found
+    raise Failure(f"{str(path)!r} was removed {TRIES} times while it was made; the same command makes it again")
+
+
+def unusable_cache(error: OSError) -> UsageError:
+    """What to say of a cache in which nothing can be written."""
+    named = "which LIMBECK_CACHE names" if os.environ.get("LIMBECK_CACHE") else "the default"
+    said = f"LIMBECK_CACHE: nothing can be kept in {str(cache_root())!r}, {named}: {why(error)}"
+    return UsageError(f"{said}; LIMBECK_CACHE=DIR names a place where files can be written")
+
+
+@contextmanager
+def if_possible(path: Path) -> Iterator[None]:
+    """Inside the block something is written that nothing depends on: what the disk refuses is said once, and work goes on."""
+    try:
+        yield
+    except OSError as error:
+        _say_unkept(str(path.parent), why(error))
 
 
 @dataclass(frozen=True)
@@ -88,6 +121,8 @@ class Kept(Generic[T]):
     def held(self) -> T | None:
         """What is there; None where nothing is, or something damaged, which is said."""
         tidy_once(self.path.parent)
+        if self.path in _unkept:
+            return cast(T, _unkept[self.path])
         with suppress(Exception):  # a file can be broken in many ways
             if self.sound(value := self.read(self.path)):
                 return value
@@ -97,25 +132,49 @@ class Kept(Generic[T]):
 
     def get(self, make: Callable[[], T]) -> T:
         """What is there, made and kept first where nothing is."""
-        return get(self.path, self.held, lambda: self.write(self.path, make()))
+
+        def more(_: T | None) -> Iterator[T]:
+            yield make()
+
+        return self.grown(lambda value: True, more)
 
     def grown(self, enough: Callable[[T], bool], more: Callable[[T | None], Iterator[T]]) -> T:
-        """What is there, once it is `enough`: until then `more` goes on from it, and everything that it yields is kept."""
+        """What is there, once it is `enough`: until then `more` goes on from it, and what it yields is kept, where it can be."""
+        found = self.held()
+        if found is not None and enough(found):
+            return found
+        with ExitStack() as stack:
+            alone = False
+            with if_possible(self.path):
+                stack.enter_context(lock(self.path))
+                alone, found = True, self.held()  # another process may have been faster
+            if found is None or not enough(found):
+                for made in more(found):
+                    found = made
+                    self._keep(made, alone)
+                again = self.held()  # as whoever finds it will read it
+                found = found if again is None else again
+        assert found is not None, "what grows yields something"
+        return found
 
-        def held() -> T | None:
-            found = self.held()
-            return found if found is not None and enough(found) else None
-
-        def grow() -> None:
-            for value in more(self.held()):
+    def _keep(self, value: T, alone: bool) -> None:
+        if alone:
+            with if_possible(self.path):
                 self.write(self.path, value)
-
-        return get(self.path, held, grow)
+                _unkept.pop(self.path, None)
+                return
+        _unkept[self.path] = value
 
 
 @cache
 def _say_damaged(path: Path) -> None:
     logging.getLogger("limbeck").warning("%s is damaged; what it held is made anew", path)
+
+
+@cache
+def _say_unkept(folder: str, reason: str) -> None:
+    said = "%s cannot be written to (%s): what is made is used, and not kept; LIMBECK_CACHE=DIR names another place"
+    logging.getLogger("limbeck").warning(said, folder, reason)
 
 
 def _read_checked(path: Path) -> dict[str, Any]:

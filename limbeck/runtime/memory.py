@@ -14,6 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from limbeck.runtime.devices import STAND_IN, allocated, has_values, memory_of, on_gpu
+from limbeck.runtime.disk import in_words
+from limbeck.runtime.errors import UsageError
 
 T = TypeVar("T")
 MIB = 2**20
@@ -28,8 +30,26 @@ class Taken(NamedTuple):
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be had on the device: of the machine's memory for the CPU."""
+    """Bytes that can still be had on the device: of the memory that this process may take for the CPU."""
     return memory_of(device)[0]
+
+
+def check_memory(size: float, device: torch.device, setting: str, what: str, less: str) -> None:
+    """Refuse what would not fit, before it is begun: the system would end the process without a word.
+
+    Args:
+        size: bytes that will be held at once, at least.
+        device: where.
+        setting: the key that asks for it, and its value: "engine.kind: 'unroll'".
+        what: takes them.
+        less: the settings that would take less, in words.
+
+    Raises:
+        UsageError: when less is free.
+    """
+    if size > (left := free_memory(device)):
+        needs = f"{what} takes about {in_words(size)} of memory, of which {in_words(left)} are free"
+        raise UsageError(f"{setting} is not possible here: {needs}; {less}")
 
 
 def total_memory(device: torch.device) -> int:

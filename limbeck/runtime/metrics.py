@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from limbeck.runtime.bounded import json_of, read_text
+from limbeck.runtime.disk import naming
 from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.files import write_text
 from limbeck.runtime.fingerprint import plain
+from limbeck.runtime.room import vanished
 
 
 class MetricsLog:
@@ -21,8 +23,11 @@ class MetricsLog:
     def append(self, **values: Any) -> None:
         """Write one line; numbers that are not finite become null, because JSON has no word for them."""
         line = json.dumps({key: _finite(plain(value)) for key, value in values.items()})
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        try:
+            with naming(self.path), self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except FileNotFoundError as error:
+            raise vanished(self.path.parent) from error
 
     def keep_until(self, iteration: int) -> None:
         """Keep the lines whose `iteration` is below the given one; a half-written last line goes too."""

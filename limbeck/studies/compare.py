@@ -26,6 +26,7 @@ from limbeck.runtime.kept import elsewhere
 from limbeck.runtime.leftovers import passing_folder
 from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.progress import LogProgress, Progress
+from limbeck.runtime.room import disks_told
 from limbeck.studies.cells import Cell, doubts_of
 from limbeck.studies.matrix import Running, run_matrix
 from limbeck.studies.table import Pair, Table, tabulate
@@ -54,6 +55,7 @@ class Entrant:
 
 
 @gathered(logged)
+@disks_told()
 @undisturbed()
 def compare(
     methods: Mapping[str, Any],

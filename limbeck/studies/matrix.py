@@ -19,6 +19,7 @@ from limbeck.runtime.interruption import ENDS_WITH
 from limbeck.runtime.locks import Busy, Lock, lock
 from limbeck.runtime.notices import kind_of
 from limbeck.runtime.progress import NoProgress, Progress, Stage
+from limbeck.runtime.room import check_place
 from limbeck.studies.cells import Cell, CellFolder, CellRecord
 
 LOOK_EVERY = 0.1  # seconds between two looks at the processes
@@ -94,10 +95,7 @@ def run_matrix(cells: Sequence[Cell], folder: Path, how: Running = Running()) ->
     deadline = None if how.max_seconds is None else time.monotonic() + how.max_seconds
     failed: dict[str, str] = {}
     if open_cells and how.max_seconds != 0:
-        try:
-            held.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"output: {str(folder)!r} cannot be written: {error.strerror}") from error
+        check_place(held.path, "output")
         with how.progress.stage("cells", len(mine), len(mine) - len(open_cells)) as stage:
             _Runner(held, how, stage, results, failed).run(open_cells, deadline)
     ordered = {cell.name: results[cell.name] for cell in cells if cell.name in results}

@@ -15,6 +15,7 @@ import torch
 
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_micro_batch, output_sizes, sizes
+from limbeck.runtime.determinism import deterministic
 from limbeck.runtime.devices import has_values, on_gpu, one_thread
 from limbeck.runtime.executor import cores
 from limbeck.runtime.memory import free_memory
@@ -100,8 +101,9 @@ class Compute:
 
     def together(self, shape: tuple[int, int, int], batch: int) -> int:
         """How many networks to train in step, vectorised over their parameters: on a GPU as many as its memory holds."""
-        # On a CPU that is slower than one after another; dropout would draw one mask for all.
-        if not on_gpu(self.device) or self.network.has_dropout:
+        # On a CPU that is slower than one after another; dropout would draw one mask for all. How many are in step follows from
+        # the memory that is free, and they round as many as they are.
+        if not on_gpu(self.device) or self.network.has_dropout or deterministic():
             return 1
         # A forward pass and its gradients, with room for what the library needs in between.
         each = 4 * 4 * batch * sum(output_sizes(self.network, shape)) + 16 * self.network.num_parameters

@@ -1,5 +1,6 @@
 """Images as a network takes them, fetched by index."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -7,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from limbeck.data.preprocessing import Preprocessing
+from limbeck.data.preprocessing import Preprocessing, Whiten
 from limbeck.data.split import Split
 from limbeck.runtime.devices import on_gpu
+from limbeck.runtime.memory import check_memory, free_memory
 
 HELD_BYTES = 2 * 1024**3
+SPARED = 0.75  # of the memory that is free
 
 
 class Images(ABC):
@@ -98,10 +101,22 @@ class Counted(Images):
 
 
 def prepare_split(split: Split, preprocessing: Preprocessing, device: torch.device) -> Images:
-    """The images of `split`, held as one tensor on `device` where they fit in 2 GiB."""
+    """The images of `split`, held as one tensor on `device` where they fit in 2 GiB, and in the memory that is free.
+
+    Raises:
+        UsageError: for whitened images that do not fit there, which are rounded otherwise when they are prepared one by one.
+    """
     lazy = LazyImages(split, preprocessing, device)
-    channels, height, width = lazy.shape
-    if 4 * len(split) * channels * height * width > HELD_BYTES:
+    size = 4 * len(split) * math.prod(lazy.shape)
+    if size > HELD_BYTES:
+        return lazy
+    if preprocessing.kind == Whiten.kind:
+        what, less = (
+            f"holding {len(split)} whitened images",
+            "data.zca=false, a lower data.per_class or a smaller data.size takes less",
+        )
+        check_memory(size, device, "data.zca: True", what, less)
+    elif size > SPARED * free_memory(device):
         return lazy
     held = torch.empty(len(split), *lazy.shape, device=device)
     for index in torch.arange(len(split)).split(1024):  # into its place: joining parts would need the memory twice

@@ -4,8 +4,13 @@
 
 Every draw (order, augmentation) is keyed by (seed, key, epoch, step), so that training stops and goes on exactly, and a network
 that is trained among others draws what it would draw alone.
+
+A network whose parameters are no longer finite at the end of an epoch stays so. Where `returns` allows it, the epoch is begun again
+from its start, with a quarter of the step size, and the next one has all of it again: what an epoch makes depends on its start
+alone, so that training that stops and goes on is still exact. Else training ends there.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +20,7 @@ from torch import Tensor, nn
 from limbeck import views
 from limbeck.augmentation import Augmentation
 from limbeck.networks.flat import FlatNetwork
+from limbeck.runtime.devices import all_true, has_values
 from limbeck.runtime.random import Key, generator
 from limbeck.training.gradient import Gradient, Loss
 from limbeck.training.images import Images
@@ -22,6 +28,8 @@ from limbeck.training.optimisers import Optimiser
 from limbeck.training.rates import Constant, Rate
 from limbeck.training.targets import Labels, Targets
 from limbeck.views import Views
+
+RETURNS, SMALLER = 3, 0.25  # as of the outer loop
 
 AfterEpoch = Callable[[int, Tensor], None]
 Pool = Callable[[int], Tensor]
@@ -38,6 +46,7 @@ class Training:
         batch_size: images per step; the last batch of an epoch may be smaller.
         augment: what is drawn anew at every step: an augmentation, or views.
         rate: how the step size changes; momentum starts anew where the rate says so.
+        returns: how often an epoch that diverges is begun again; never where the step size is part of what is measured.
     """
 
     optimiser: Optimiser
@@ -46,6 +55,7 @@ class Training:
     batch_size: int
     augment: Augmentation | Views
     rate: Rate = field(default_factory=Constant)
+    returns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +157,40 @@ def _train(
             for old, new in zip(state, how.optimiser.state(theta), strict=True):
                 old.copy_(new)
         before = factor
-        for batches in zip(*(_batches(member, how, seed, epoch) for member in members), strict=True):
-            x, y = (torch.stack(parts) if theta.ndim == 2 else parts[0] for parts in zip(*batches, strict=True))
-            how.optimiser.step(theta, state, lambda at, x=x, y=y: gradient(at, x, y), factor)  # type: ignore[misc]
+        held = tuple(part.clone() for part in (theta, *state)) if how.returns else ()
+        _epoch(theta, state, members, how, seed, gradient, epoch, factor)
+        for number in range(1, how.returns + 1):
+            if all_true(sound := theta.isfinite().all(-1)):
+                break
+            wrong = [" ".join(map(str, member.key)) for member, good in zip(members, sound.view(-1), strict=True) if not good]
+            again = f"which is begun again with {SMALLER**number:g} of the step size"
+            warnings.warn(f"{', '.join(wrong)} diverged in epoch {epoch + 1}, {again}", stacklevel=2)
+            done = tuple(part.clone() for part in (theta, *state))
+            for part, start in zip((theta, *state), held, strict=True):
+                part.copy_(start)
+            _epoch(theta, state, members, how, seed, gradient, epoch, factor * SMALLER**number)
+            for part, kept in zip((theta, *state), done, strict=True):  # of networks in step, those that had not diverged
+                part.copy_(torch.where(sound[..., None], kept, part))
         after_epoch(epoch + 1, theta)
+        if all_true(~theta.isfinite().all(-1)) and has_values(theta.device):
+            break
     return theta
+
+
+def _epoch(
+    theta: Tensor,
+    state: tuple[Tensor, ...],
+    members: Sequence[Member],
+    how: Training,
+    seed: int,
+    gradient: Gradient,
+    epoch: int,
+    factor: float,
+) -> None:
+    """One epoch; θ and the optimiser's state are changed in place."""
+    for batches in zip(*(_batches(member, how, seed, epoch) for member in members), strict=True):
+        x, y = (torch.stack(parts) if theta.ndim == 2 else parts[0] for parts in zip(*batches, strict=True))
+        how.optimiser.step(theta, state, lambda at, x=x, y=y: gradient(at, x, y), factor)  # type: ignore[misc]
 
 
 def _batches(member: Member, how: Training, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -283,7 +283,7 @@ def test_a_full_disk_is_told_before_it_is_too_late(tmp_path: Path, monkeypatch: 
     paths = pictures(tmp_path / "set", 3)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=100))
-    with pytest.raises(Failure, match=r"^decoded images need 0\.0 GB in .*LIMBECK_CACHE"):
+    with pytest.raises(UsageError, match=r"^LIMBECK_CACHE: decoded images need .* in .*LIMBECK_CACHE"):
         decoded(paths, ONE, NoProgress())
 
 

@@ -135,14 +135,18 @@ class Template:
         """Change a file, read it, and say what became of it."""
         draw = random.Random(f"{self.kind}/{number}")
         name = draw.choice(self.names)
-        held = changed(name, (self.folder / name).read_bytes(), draw)
+        content, blind = changed(name, (self.folder / name).read_bytes(), draw)
+        return self.attack_with(name, content, blind, number)
+
+    def attack_with(self, name: str, content: bytes, blind: bool, number: int = -1) -> Outcome:
+        """Read them with that content in a file, and say what became of it."""
         shutil.rmtree(self.place, ignore_errors=True)
         shutil.copytree(self.folder, self.place)
-        (self.place / name).write_bytes(held.content)
+        (self.place / name).write_bytes(content)
         before = _peak(anew=True)
         with watched(self.place.parent, Path(os.environ["LIMBECK_CACHE"])) as seen, _limited(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            what, said = self._read(self.how, name, held.blind)
+            what, said = self._read(self.how, name, blind)
         if _peak() - before > MOST_MEMORY:
             what, said = "memory", f"{(_peak() - before) / 2**20:.0f} MiB; {said}"
         if seen:

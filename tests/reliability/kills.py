@@ -219,6 +219,7 @@ class Killing:
         killed, again = 0, ()
         for _ in range(draws.randint(1, MOST_IN_A_ROW)):
             command = self.commands.start([*self.stage.words(place), *again], cache, workers=self.stage.workers)
+            again = self.stage.again
             time.sleep(draws.random() * 0.9 * self.whole)
             group = draws.random() < 0.5  # a queue kills all of a job, the kernel's lack of memory one process
             command.send(signal.SIGKILL, group)
@@ -226,7 +227,7 @@ class Killing:
             if status == 0:
                 break
             assert status == -signal.SIGKILL, command.said
-            killed, again = killed + 1, self.stage.again
+            killed += 1
         self.commands.run([*self.stage.words(place), *again], cache, workers=self.stage.workers)
         if killed:
             outcome.kills += killed

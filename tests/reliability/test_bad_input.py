@@ -1,12 +1,15 @@
 """Damaged and malicious files of every kind: refused in one line, or read within bounds; nothing is run or written elsewhere."""
 
 import copy
+import gzip
 import json
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from distilled.foreign_files import PREPARED
 from distilled.samples import sample_set
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -22,8 +25,68 @@ from limbeck.runtime.yaml_text import yaml_of
 
 LIGHT = 300  # files of the default tests
 HEAVY = 5600  # and of the slow one
-# What was found out when these tests were written, by kind and number; each is a fault that was mended.
-FOUND: dict[str, tuple[int, ...]] = {}
+# By kind and number, what was found out when these tests were written; numbers mean the same while the kind's files do.
+FOUND = {
+    "set npz": (13,),
+    "cifar archive": (12,),
+    "store": (5, 15),
+    "research recipe": (1004, 1028),
+    "csv": (1077,),
+    "jsonl": (1137,),
+}
+
+
+def instead(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
+    return lambda content: content.replace(old, new, 1)
+
+
+def sized(content: bytes) -> bytes:
+    """An archive whose first member declares 2⁶³ bytes."""
+    held = bytearray(gzip.decompress(content))
+    held[124:136] = b"\x80\0\0\0" + (2**63 - 1).to_bytes(8, "big")
+    held[148:156] = b" " * 8
+    held[148:156] = b"%06o\0 " % sum(held[:512])
+    return gzip.compress(bytes(held))
+
+
+# The same as files: kind, file, and what is done to it.
+CORPUS: dict[str, tuple[str, str, Callable[[bytes], bytes]]] = {
+    "deep json": ("submission", "in/submission.json", lambda content: b"[" * 100_000),
+    "deep yaml": ("recipe", "mine.yaml", lambda content: b"[" * 100_000),
+    "deep lines": ("jsonl", "train/metadata.jsonl", lambda content: b'{"a":' * 100_000 + b"\n"),
+    "deep labels": ("shards", "val-0000.tar", instead(b'{"label": 0, "width": 11}', b"[" * 25)),
+    "long number": ("benchmark", "benchmark.json", instead(b'"seed": 0', b'"seed": ' + b"9" * 5000)),
+    "no text": ("run", "run/metrics.jsonl", instead(b"iteration", b"\xff\xfe")),
+    "name that is no text": (
+        "shards",
+        "train-0000.tar",
+        lambda content: content[:1024] + renamed(content[1024:1536]) + content[1536:],
+    ),
+    "a member of 2⁶³ bytes": ("cifar archive", "cifar.tar.gz", sized),
+    "a null in a name": ("csv", "labels.csv", instead(b"3.png", b"3\0.png")),
+    "a surrogate in a name": ("jsonl", "train/metadata.jsonl", instead(b"3.png", b"\\ud800.png")),
+    "an object for a word": ("research recipe", "old.yaml", instead(b"CIFAR10", b"{a: [b]}")),
+    "a flipped bit in a tensor": (
+        "set pt",
+        "a.pt",
+        lambda content: flipped(content, content.index(PREPARED.numpy().tobytes()[:64])),
+    ),
+    "a flipped bit in an array": (
+        "set npz",
+        "a.npz",
+        lambda content: flipped(content, content.index(PREPARED.numpy().tobytes()[:64])),
+    ),
+}
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+def renamed(header: bytes) -> bytes:
+    held = bytearray(b"\xff\xfe" + header[2:148] + b" " * 8 + header[156:])
+    held[148:156] = b"%06o\0 " % sum(held)
+    return bytes(held)
 
 
 def faults(outcomes: list[Outcome]) -> list[str]:
@@ -41,6 +104,17 @@ def test_a_few_of_every_kind(tmp_path: Path) -> None:
 def test_what_was_found_out_stays_mended(kind: str, tmp_path: Path) -> None:
     made = Template(kind, tmp_path)
     assert faults([made.attack(number) for number in FOUND[kind]]) == []
+
+
+@pytest.mark.parametrize("what", CORPUS)
+def test_files_that_were_faults(what: str, tmp_path: Path) -> None:
+    kind, name, edit = CORPUS[what]
+    made = Template(kind, tmp_path)
+    written = (made.folder / name).read_bytes()
+    assert edit(written) != written
+    found = made.attack_with(name, edit(written), blind=what.startswith("a flipped"))
+    assert not found.is_fault, found
+    assert what.startswith(("no text", "name that")) or found.what == "refused", found
 
 
 @pytest.mark.slow

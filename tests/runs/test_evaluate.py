@@ -111,7 +111,7 @@ def test_a_folder_that_cannot_be_written_to_costs_nobody_the_result(
 
     monkeypatch.setattr("limbeck.distilled.set.write_json", refuse)
     assert evaluate(path, settings(), progress=Noted()).accuracy.distilled.n == 2
-    assert said == [f"warning: {path} could not be written to (Read-only file system); the result is not noted there"]
+    assert said == [f"warning: {path} could not be written to (the file system is read-only); the result is not noted there"]
 
 
 def test_several_sets_and_networks_are_compared_on_the_same_seeds(workspace: Workspace, tmp_path: Path) -> None:

@@ -1,0 +1,177 @@
+"""`limbeck doctor`: what it finds, what is wrong with it, and that it removes what it is asked to and nothing else."""
+
+import errno
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from limbeck.cli.main import main
+from limbeck.runs import doctor
+from limbeck.runtime import cleaning, disk
+from limbeck.runtime.locks import lock
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without compiling, which has a test of its own."""
+    monkeypatch.setattr(doctor, "compiled_deviation", lambda: 2e-7)
+
+
+def found(capsys: pytest.CaptureFixture[str], status: int = 0) -> dict[str, Any]:
+    assert main(["doctor", "--json"]) == status
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def fill(cache: Path) -> None:
+    """Something of every kind, and something that is none of ours."""
+    for number, kind in enumerate([*cleaning.KINDS, "letters"], start=1):
+        (cache / kind / "deep").mkdir(parents=True)
+        (cache / kind / "deep" / "file").write_bytes(bytes(1000 * number))
+    save_file({"x": torch.ones(2)}, cache / "full" / "a.safetensors")
+    (cache / "full" / "a.safetensors.lock").touch()
+
+
+@pytest.mark.usefixtures("quick")
+def test_all_is_said_and_nothing_is_wrong(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(cache)
+    result = found(capsys)
+    assert result["problems"] == []
+    assert {"limbeck", "torch", "python", "system"} <= result["versions"].keys()
+    assert result["cores"] >= 1 and 0 < result["memory"]["free"] <= result["memory"]["total"]
+    assert result["cache"] == str(cache)
+    assert {kind["name"]: kind["bytes"] for kind in result["kinds"]}["images"] == 1000
+    assert [place["what"] for place in result["places"]][:3] == ["cache", "current folder", "passing files"]
+    assert all(place["free"] > 0 and place["reason"] == "" for place in result["places"])
+    exact = result["tests"][0]
+    assert exact["name"] == "exact against unroll"
+    assert 0 < exact["deviation"] < 1e-12
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[-1] == "nothing is wrong"
+    assert "decoded images" in said
+
+
+@pytest.mark.slow
+def test_a_compiled_step_is_the_plain_one() -> None:
+    if doctor.compiler() is None:
+        pytest.skip("no C++ compiler is here")
+    test = doctor.self_test("compiled against plain", doctor.compiled_deviation, doctor.COMPILED)
+    assert test.good and test.deviation is not None and test.deviation < 1e-5
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_gradient_that_is_wrong_is_a_problem(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    gradients, pulled = doctor.Exact.__call__, list[bool]()
+
+    def wrong(self: Any, *given: Any) -> Any:
+        found = gradients(self, *given)
+        pulled.append(True)
+        found[0].images[0, 0, 0, 0] *= 1.001
+        return found
+
+    monkeypatch.setattr(doctor.Exact, "__call__", wrong)
+    (problem,) = found(capsys, 1)["problems"]
+    assert pulled
+    assert problem.startswith("exact against unroll: ")
+    assert problem.endswith("which is more than rounding (1e-09)")
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "1 problems"
+
+
+def test_a_compiler_that_fails_is_a_problem_and_none_is_a_note(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> float:
+        raise RuntimeError("g++: internal\nerror")
+
+    monkeypatch.setattr(doctor, "compiler", lambda: "/usr/bin/g++")
+    monkeypatch.setattr(doctor, "compiled_deviation", broken)
+    said = "compiled against plain: it could not be computed (RuntimeError: g++: internal error)"
+    assert found(capsys, 1)["problems"] == [said]
+    monkeypatch.setattr(doctor, "compiler", lambda: None)
+    if not torch.cuda.is_available():
+        result = found(capsys)
+        assert result["compiler"] is None and len(result["tests"]) == 1
+        assert result["notes"][0].startswith("no C++ compiler was found: everything runs uncompiled")
+
+
+@pytest.mark.usefixtures("quick")
+def test_places_that_cannot_be_written_and_what_is_missing_are_problems(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tried = disk.try_folder
+
+    def try_folder(folder: Path) -> None:
+        if folder == cache:
+            raise OSError(errno.EROFS, "Read-only file system")
+        tried(folder)
+
+    monkeypatch.setattr(disk, "try_folder", try_folder)
+    monkeypatch.setattr(disk, "free", lambda place: 10**6)
+    monkeypatch.setattr(doctor, "PACKAGES", ("limbeck", "no-such-package"))
+    monkeypatch.setattr(doctor, "memory_left", lambda: (10**9, 4 * 10**9))
+    result = found(capsys, 1)
+    assert result["problems"] == [
+        "no-such-package is not installed",
+        f"nothing can be written in {cache} (cache): the file system is read-only",
+    ]
+    assert f"1.0 MB are free in {Path.cwd()} (current folder)" in result["notes"]
+    assert "this process may take 4.0 GB of memory, of which 1.0 GB are left (cgroup)" in result["notes"]
+
+
+def test_cleaning_removes_what_is_named(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fill(cache)
+    assert main(["doctor", "--clean", "images,full", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["removed"].keys() == {"images", "full"} and result["busy"] == []
+    assert result["removed"]["images"] == 1000
+    left = {kind.name for kind in cleaning.held() if kind.files}
+    assert left == cleaning.KINDS.keys() - {"images", "full"}
+    assert main(["doctor", "--clean", "all"]) == 0
+    assert "removed 2.0 kB of trajectories of experts (experts)" in capsys.readouterr().out
+    assert not [kind for kind in cleaning.held() if kind.files]
+    assert (cache / "letters" / "deep" / "file").is_file()  # a cache may lie among other things
+    assert main(["doctor", "--clean", "all"]) == 0
+    assert capsys.readouterr().out == "there was nothing to remove\n"
+
+
+def test_what_is_being_made_stays(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (cache / "experts" / "store" / "expert-0000").mkdir(parents=True)
+    (cache / "experts" / "store" / "expert-0000" / "epochs").write_bytes(bytes(10))
+    (cache / "experts" / "other").mkdir()
+    (cache / "experts" / "other" / "epochs").write_bytes(bytes(20))
+    (cache / "images" / ".photos.part").mkdir(parents=True)
+    (cache / "images" / ".photos.part" / "images.npy").write_bytes(bytes(30))
+    with lock(cache / "experts" / "store" / "expert-0000"), lock(cache / "images" / "photos"):
+        assert main(["doctor", "--clean", "experts,images", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["removed"] == {"experts": 20}
+    assert result["busy"] == [str(cache / "experts" / "store"), str(cache / "images" / ".photos.part")]
+    assert main(["doctor", "--clean", "experts,images", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == {"experts": 10, "images": 30}
+
+
+def test_cleaning_asks_where_somebody_is_there(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(cache)
+    assert main(["doctor", "--clean"]) == 2
+    assert "nobody is there to be asked" in capsys.readouterr().err
+    assert main(["doctor", "--clean", "pictures"]) == 2
+    assert "--clean: 'pictures' is not one of images, experts, " in capsys.readouterr().err
+    answer = io.StringIO("shards, views\n")
+    monkeypatch.setattr(answer, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdin", answer)
+    assert main(["doctor", "--clean"]) == 0
+    out, err = capsys.readouterr()
+    assert "remove which (names joined by commas, or all; none: nothing)? " in err
+    assert "  decoded images" in err
+    assert out.count("removed ") == 2
+    assert sorted(os.listdir(cache / "images")) == ["deep"]

@@ -1,0 +1,130 @@
+"""What whole runs come to whose settings, experts or networks are no good: they end early, and say what to change."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from limbeck.experts.blocks import write_checked
+from limbeck.methods.outer import OuterLoop
+from limbeck.recipes import load_recipe
+from limbeck.runs.distill import distill, train_experts
+from limbeck.runs.results import RunResult
+from limbeck.runs.settings import DistillSettings
+from limbeck.runtime.errors import Failure
+from limbeck.runtime.files import read_header
+from limbeck.runtime.metrics import read_metrics
+
+TINY = {
+    "data.size": "16",
+    "data.per_class": "12",
+    "data.val_fraction": "0.25",
+    "network": "ConvNetD2-w8",
+    "experts.num_experts": "2",
+    "experts.train_epochs": "3",
+    "experts.batch_size": "32",
+    "match.syn_steps": "3",
+    "match.expert_epochs": "1",
+    "match.drop_ratio": "0.25",
+    "schedule.first_max_start_epoch": "1",
+    "schedule.max_start_epoch": "2",
+    "schedule.iterations": "4",
+    "outer.iterations": "40",
+    "outer.checkpoint_every": "10",
+    "real.batch": "8",
+    "real.outer_loops": "3",
+    "real.inner_loops": "5",
+    "engine.compile": "no",
+    "eval.every": "10",
+    "eval.every_seeds": "1",
+    "eval.epochs": "2",
+    "eval.seeds": "2",
+    "eval.full_epochs": "2",
+    "eval.random_lr": "0.01",
+}
+
+
+def settings(**changes: str) -> DistillSettings:
+    return load_recipe("scenes", TINY | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all, so that experts are trained once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def cached(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMBECK_CACHE", str(cache))
+
+
+def iterations(folder: Path) -> list[Mapping[str, Any]]:
+    return [row for row in read_metrics(folder / "metrics.jsonl") if row["kind"] == "iteration"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "most", "blamed"),
+    [
+        ({"outer__lr_img": "1e9"}, 3, r"outer.lr_img \(1e\+09\) is too large"),
+        ({"outer__lr_label": "1e30"}, 3, r"outer.lr_label \(1e\+30\) is too large"),
+        ({"outer__lr_lr": "1e20"}, 90, r"outer.lr_lr \(1e\+20\) is too large"),
+        ({"outer__syn_lr_init": "1e6"}, 20, r"outer.syn_lr_init \(1e\+06\) is too large"),
+        ({"outer__syn_lr_init": "1e30"}, 20, r"outer.syn_lr_init \(1e\+30\) is too large"),
+        ({"outer__max_match_loss": "1e-3"}, 20, r"outer.max_match_loss \(0.001\) is too small: the least loss was [01]\."),
+        ({"method": "dsa", "real__network_lr": "1e25"}, 40, r"real.network_lr \(1e\+25\) is too large"),
+        ({"method": "dm", "outer__lr_img": "1e12"}, 3, r"outer.lr_img \(1e\+12\) is too large"),
+    ],
+)
+def test_a_wild_setting_ends_the_run_early_and_is_named(tmp_path: Path, changes: dict[str, str], most: int, blamed: str) -> None:
+    with pytest.raises(Failure) as caught:
+        distill(settings(**changes), tmp_path / "run")
+    assert re.search(blamed, str(caught.value)), str(caught.value)
+    assert len(iterations(tmp_path / "run")) <= most and not (tmp_path / "run" / "results.json").exists()
+
+
+def test_an_expert_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    """As it would be where nobody compares digests: the numbers are written with their own."""
+    made = settings(outer__iterations="1000", experts__store=str(tmp_path / "store"), labels="hard", init="noise", method="mtt")
+    store = train_experts(made)
+    spoil(store.path / "expert-0001")
+    with pytest.raises(Failure, match=r"expert 1 in '.*store' holds numbers that are not finite, and is to be trained anew"):
+        distill(made, tmp_path / "run")
+    rows = iterations(tmp_path / "run")
+    assert len(rows) <= 150 and all(row["skipped"] == (row["expert"] == 1) for row in rows)
+
+
+def spoil(folder: Path) -> None:
+    """Write NaN into every block of an expert, with the digests that belong to it."""
+    for path in folder.glob("epochs-*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            header = {key: value for key, value in read_header(file.metadata()).items() if key not in ("digests", "header")}
+        held = {name: value * torch.nan if value.is_floating_point() else value for name, value in load_file(path).items()}
+        write_checked(path, held, header)
+
+
+def test_what_the_loop_did_is_in_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels that grow too fast, by which the loop returns once and goes on."""
+    real = OuterLoop.gradients
+
+    def spoiled(self: OuterLoop, state: Any) -> Any:
+        update, weighted, d_images = real(self, state)
+        return update, weighted, d_images * (float("nan") if 12 <= state.iteration < 32 else 1.0)
+
+    monkeypatch.setattr(OuterLoop, "gradients", spoiled)
+    result = distill(settings(outer__iterations="42"), tmp_path / "run")
+    assert [(one.iteration, one.to, one.step) for one in result.returns] == [(31, 10, 0.25)]
+    assert result.skipped_share == pytest.approx(20 / 42) and sum(result.skipped.values()) == 20
+    page = " ".join(str(result).split())
+    assert "47.6 % of the iterations changed nothing: 20 times" in page
+    assert "the loop went back and on with 0.25 of its step sizes in the end: from iteration 31 to 10" in page
+    again = RunResult.from_dict(json.loads((tmp_path / "run" / "results.json").read_text()))
+    assert again.returns == result.returns and again.skipped == result.skipped
+    held = json.loads((tmp_path / "run" / "distilled" / "metadata.json").read_text())
+    assert held["evaluation"]["returns"][0]["to"] == 10
