@@ -31,7 +31,7 @@ from limbeck.data.preprocessing import preprocessing_from
 from limbeck.distilled.small_set import Kind, NamedSet, SmallSet
 from limbeck.distilled.view_labels import StoredViews, ViewsFile, checksum
 from limbeck.runtime.bounded import inside, json_of, read_bytes, read_json
-from limbeck.runtime.checked import shown
+from limbeck.runtime.checked import shown, unwritable
 from limbeck.runtime.disk import naming, of_disk
 from limbeck.runtime.errors import DiskFailure, UsageError, one_line, require
 from limbeck.runtime.files import new_folder, read_header, write_json, write_tensors, write_text
@@ -340,10 +340,27 @@ def _check_said(held: DistilledSet) -> None:
             raise ValueError(f"{METADATA} holds {shown(said[key])} as {key}, which is no {'object' if kind is dict else 'list'}")
     if not all(isinstance(note, str) for note in said.get("assumed") or ()):
         raise ValueError(f"{METADATA} holds something else than sentences as assumed")
+    if _has_lone(said):
+        raise ValueError(f"{METADATA} holds text that is no Unicode text")
     try:
         results_of(held)
     except Exception as error:
         raise ValueError(f"{METADATA} holds evaluations that are none ({type(error).__name__}: {one_line(error, 80)})") from error
+
+
+def _has_lone(value: Any) -> bool:
+    """Whether something in it could not be written as UTF-8 again."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str) and unwritable(one):
+            return True
+        if isinstance(one, dict):
+            left += one
+            left += one.values()
+        elif isinstance(one, list):
+            left += (item for item in one if not isinstance(item, float))
+    return False
 
 
 def _problem(held: DistilledSet) -> str | None:

@@ -152,6 +152,8 @@ class Block:
     def _checked(self, header: Header) -> Header:
         if header.coding not in CODINGS or (header.epochs[0], header.epochs[-1]) != (self.first, self.last):
             raise ValueError("its header is of another file")
+        if not all(type(epoch) is int for epoch in header.epochs):
+            raise ValueError("its header names no epochs")
         return header
 
     def _opened(self, use: Callable[[Any], Any]) -> Any:

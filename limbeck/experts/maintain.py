@@ -209,6 +209,8 @@ class _Pruning:
     def expert(self, folder: Path) -> None:
         if not folder.name.removeprefix("expert-").isdigit():
             return
+        if folder.is_symlink():
+            raise UsageError(f"PATH: {folder.name} of {str(self.store.path)!r} is a link: what it leads to is not the store's")
         if self.dry_run:
             self._clear(Shelf(folder, self.store.num_parameters))
             return

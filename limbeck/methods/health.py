@@ -4,11 +4,12 @@ An iteration is lost that changes nothing, because its loss or a gradient is not
 and one after which η lies at its floor, where students do not move. A filter is there to lose some. Too many are
 
     20 in a row           of a loop that loses every fourth by chance, one iteration in 10¹² ends such a row
-    51 of the last 100    of the same loop, one stretch of a hundred in 10⁸; one that loses more than half is always found,
+    51 of the last 100    of the same loop, one stretch of a hundred in 5 · 10⁷; one that loses more than half is always found,
                           at the latest at its end, where it has 20 iterations or more
 
 and one alone is too many that takes X, Y or η to what is not finite, or to a hundred times its size at the start: that undoes
-everything before it. Images in which networks found something had at most some ten times their first size.
+everything before it. Images grow by about the cube root of the iterations, for networks with norms see every size alike: with the
+recipes' steps to seven times their size in 1500 iterations, some thirteen in 10 000.
 
 The loop then returns: X, Y and η become those of the last evaluation at which it got on, velocities zero, step sizes a quarter.
 Iterations go on being counted, so that a return changes no later draw, takes no time of its own and is exact when a run resumes:
@@ -34,7 +35,7 @@ from limbeck.training.train import SMALLER
 
 IN_A_ROW, WINDOW, MOST_LOST = 20, 100, 50
 ABSURD = 100.0  # times the size at the start
-GROWN = 10.0  # times which a result is said to have
+GROWN = 30.0  # times which a result is said to have
 LEAST_SYN_LR = 1e-6
 
 # Causes, in words; what an objective says of what it read is one, too.

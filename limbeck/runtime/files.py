@@ -86,7 +86,7 @@ def read_tensors(path: Path, device: str = "cpu") -> TensorFile:
     with safe_open(path, framework="pt", device=device) as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no dict)
         header = file.metadata() or {}
-    for name, expected in json_of(header.get("digests", "{}")).items():
+    for name, expected in _object(header.get("digests", "{}")).items():
         if name not in tensors or digest(tensors[name]) != expected:
             raise ValueError(f"{name} has changed since it was written")
     return TensorFile(tensors, read_header(header))
@@ -99,7 +99,12 @@ def digest(tensor: torch.Tensor) -> str:
 
 def read_header(metadata: Mapping[str, str] | None) -> dict[str, Any]:
     """The metadata object in the header of a file written by `write_tensors`."""
-    value: dict[str, Any] = json_of((metadata or {}).get("json", "{}"))
+    return _object((metadata or {}).get("json", "{}"))
+
+
+def _object(text: str) -> dict[str, Any]:
+    if not isinstance(value := json_of(text), dict):
+        raise ValueError("its header does not hold an object")
     return value
 
 

@@ -63,10 +63,8 @@ def seen(page: str, folder: Path) -> Seen:
 
 @needs_browser
 def test_the_browser_runs_what_is_not_escaped(tmp_path: Path) -> None:
-    for number, text in enumerate((HOSTILE[0], HOSTILE[1])):
-        (tmp_path / str(number)).mkdir()
-        found = seen(f"<!doctype html><p>{text}</p>", tmp_path / str(number))
-        assert found.run and (number == 0 or found.handlers == "onerror")
+    found = seen(f"<!doctype html><p>{HOSTILE[1]}</p>", tmp_path)
+    assert found.run and found.handlers == "onerror" and "img" in found.tags
 
 
 def hostile_run(folder: Path) -> Path:

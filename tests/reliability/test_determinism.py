@@ -58,11 +58,11 @@ def bits(folder: Path, process: "subprocess.Popen[str]") -> str:
     said, _ = process.communicate()
     assert process.returncode == 0, said[-2000:]
     run, found = folder / "run", hashlib.sha256()
-    for file in (run / "distilled" / "distilled.safetensors", *sorted((run / "snapshots").iterdir())):
+    for file in (run / "distilled" / "distilled.safetensors", *sorted((run / "snapshots").glob("*"))):
         found.update(file.name.encode() + file.read_bytes())
     rows = [{key: value for key, value in row.items() if key != "seconds"} for row in read_metrics(run / "metrics.jsonl")]
     results = read_json(run / "results.json")
-    kept = {key: results[key] for key in ("accuracy", "recovery_ratio", "best_iteration", "predictions")}
+    kept = {key: results.get(key) for key in ("accuracy", "recovery_ratio", "best_iteration", "predictions")}
     found.update(json.dumps([rows, kept], sort_keys=True).encode())
     for file in sorted((folder / "cache" / "experts").rglob("epochs-*.safetensors")):
         found.update(file.read_bytes())

@@ -60,11 +60,11 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 @pytest.mark.parametrize("key", [key for key, kind in key_types().items() if named_by(kind) or key in NETWORKS])
 def test_a_recipe_runs_no_code_that_nobody_typed(key: str, evil: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (evil / "mine.yaml").write_text(f"{key}: evil:make\n")
-    for words in (["distill"], ["plan"], ["compare"], ["experts"]):
+    for words in (["distill"], ["plan"], ["compare"], ["experts"]) if key == "method" else (["plan"],):
         line = said(capsys, *words, "mine.yaml")
         assert f"{key}: 'evil:make' is code that the recipe mine.yaml names" in line
         assert f"{key}=evil:make typed beside it, or --trust, runs it" in line
-    assert main(["recipes", "mine.yaml"]) == main(["recipes", "mine.yaml", "--full"]) == 0
+    assert main(["recipes", "mine.yaml", "--full"]) == 0
     assert "evil:make" in capsys.readouterr().out
     with pytest.raises(UsageError, match="in Python `trust` of load_recipe"):
         load_recipe("mine.yaml")
@@ -205,6 +205,32 @@ def test_python_asks_for_the_same(key: str, value: Any, what: str, evil: Path) -
     assert not executed(evil)
 
 
+# ---- what is printed
+
+ESCAPE = "\x1b[2J\x1b]0;mine\x07\x9b31m\u202e"
+
+
+def test_nothing_that_is_printed_is_obeyed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from experts.walks import IDENTITY, walk
+
+    from limbeck.experts.store import TrajectoryStore
+
+    store = TrajectoryStore(tmp_path / "store", {**IDENTITY, "network": ESCAPE}, {"note": ESCAPE, ESCAPE: [ESCAPE]})
+    store.write(0, dict(enumerate(walk(0, 2))))
+    (tmp_path / "mine.yaml").write_text(f"# {ESCAPE[-1]} \x9b\nnetwork: {json.dumps(ESCAPE)}\n")
+    monkeypatch.chdir(tmp_path)
+    for words in (["experts", "show", "store"], ["experts", "show", "store", "--json"], ["recipes", "mine.yaml", "--full"]):
+        main(words)
+    main(["evaluate", ESCAPE]), main(["distill", f"{ESCAPE}.yaml"]), main(["plan", "scenes", f"{ESCAPE}=1"])
+    printed = capsys.readouterr()
+    for text in (printed.out, printed.err):
+        assert not set(text) & set(ESCAPE) - set("[2J]0;mine31m"), text
+    shown = next(line for line in printed.out.splitlines() if line.startswith("{"))
+    assert json.dumps(ESCAPE) in json.dumps(json.loads(shown))
+
+
 # ---- evaluations that metadata hold
 
 
@@ -244,6 +270,16 @@ def test_what_is_loaded_can_take_an_evaluation(tmp_path: Path) -> None:
         sample_set(metadata={"evaluation": EVALUATION, "evaluations": value}).save(tmp_path / str(number))
         DistilledSet.append_evaluation(tmp_path / str(number), EVALUATION)
         assert len(DistilledSet.load(tmp_path / str(number)).metadata["evaluations"]) == 1 + len(value or [])
+
+
+def test_text_that_nobody_could_write_is_refused_before_an_evaluation_is_paid_for(tmp_path: Path) -> None:
+    sample_set().save(tmp_path / "set")
+    file = tmp_path / "set" / "metadata.json"
+    held = json.loads(file.read_text())
+    for more in ({"x": ["\ud800"]}, {"\udfff": 1}, {"settings": {"a": {"b": "\ud800"}}}):
+        file.write_text(json.dumps({**held, **more}))
+        with pytest.raises(UsageError, match="is not a sound distilled set: "):
+            DistilledSet.load(tmp_path / "set")
 
 
 def test_an_origin_that_is_none_of_ours_is_no_format() -> None:
@@ -288,6 +324,21 @@ def test_a_block_of_an_expert_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="it is no regular file"):
         store.read(0, 1)
     assert any("no regular file" in problem for problem in verify(store, []))
+
+
+def test_nothing_is_removed_where_a_link_leads(tmp_path: Path) -> None:
+    from experts.walks import IDENTITY, walk
+
+    from limbeck.experts.maintain import prune
+    from limbeck.experts.store import TrajectoryStore, Want
+
+    for name in ("mine", "theirs"):
+        TrajectoryStore(tmp_path / name, IDENTITY).write(0, dict(enumerate(walk(0, 3))))
+    shutil.rmtree(tmp_path / "theirs" / "expert-0000")
+    (tmp_path / "theirs" / "expert-0000").symlink_to(tmp_path / "mine" / "expert-0000")
+    with pytest.raises(UsageError, match="expert-0000 of '.*' is a link"):
+        prune(TrajectoryStore(tmp_path / "theirs"), [Want(1, (0,), None, 1, "fp32")])
+    assert TrajectoryStore(tmp_path / "mine").held(0) == [0, 1, 2, 3]
 
 
 def test_other_files_that_are_pipes_are_refused(tmp_path: Path) -> None:

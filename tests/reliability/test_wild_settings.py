@@ -1,7 +1,12 @@
 """What whole runs come to whose settings, experts or networks are no good: they end early, and say what to change."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -128,3 +133,35 @@ def test_what_the_loop_did_is_in_the_results(tmp_path: Path, monkeypatch: pytest
     assert again.returns == result.returns and again.skipped == result.skipped
     held = json.loads((tmp_path / "run" / "distilled" / "metadata.json").read_text())
     assert held["evaluation"]["returns"][0]["to"] == 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{"outer.lr_img": "1e7"}, {"outer.lr_label": "1e3"}, {"method": "dm", "outer.lr_img": "1e3"}])
+def test_a_run_that_returned_and_was_killed_ends_with_the_same_bits(tmp_path: Path, changes: dict[str, str]) -> None:
+    """Killed after some iterations again and again, before and after it returned."""
+    ends = {}
+    for name, kills in (("whole", ()), ("killed", (2, 9, 23, 41))):
+        folder = tmp_path / name
+        for number, count in enumerate((*kills, None)):
+            process = started(folder, changes, resume=number > 0)
+            while count is not None and process.poll() is None and len(iterations(folder / "run")) < count:
+                time.sleep(0.01)
+            if count is not None:
+                process.send_signal(signal.SIGKILL)
+            assert process.wait(300) == (0 if count is None else -signal.SIGKILL)
+        rows = [
+            {key: value for key, value in row.items() if key != "seconds"} for row in read_metrics(folder / "run" / "metrics.jsonl")
+        ]
+        assert any(row["kind"] == "return" for row in rows)
+        snapshots = {file.name: file.read_bytes() for file in sorted((folder / "run" / "snapshots").iterdir())}
+        ends[name] = (rows, snapshots, (folder / "run" / "distilled" / "distilled.safetensors").read_bytes())
+    assert ends["whole"] == ends["killed"]
+
+
+def started(folder: Path, changes: Mapping[str, str], *, resume: bool) -> "subprocess.Popen[bytes]":
+    """A run in a process of its own."""
+    given = {**TINY, "outer.iterations": "60", "outer.checkpoint_every": "5", **changes}
+    words = ["distill", "scenes", "--output", "run", *(f"{key}={value}" for key, value in given.items()), *["--resume"] * resume]
+    folder.mkdir(exist_ok=True)
+    variables = {**os.environ, "LIMBECK_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-m", "limbeck", *words], cwd=folder, env=variables, stderr=subprocess.DEVNULL)

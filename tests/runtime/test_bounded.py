@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,17 @@ def test_json_is_bounded_in_numbers_and_values(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(bounded, "MOST_JSON", 10)
     with pytest.raises(ValueError, match="more than the 10 bytes"):
         json_of('"' + "a" * 10 + '"')
+
+
+@pytest.mark.parametrize("piece", ['{"":0}', "[]", '""', "0.5", '{"a":[{}]}', '"é"', "[[[]]]"])
+def test_json_takes_no_more_than_forty_times_its_bytes(piece: str) -> None:
+    content = f"[{','.join([piece] * 4_000)}]".encode()
+    tracemalloc.start()
+    try:
+        json_of(content)
+        assert tracemalloc.get_traced_memory()[1] < 40 * len(content)
+    finally:
+        tracemalloc.stop()
 
 
 def bomb(levels: int) -> str:
