@@ -21,7 +21,6 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from itertools import islice
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
@@ -147,23 +146,29 @@ def _workers(count: int) -> Any:
     """A context manager: so many processes of joblib's."""
     from joblib import parallel_config
 
-    own = os.getpid()
-    how = {"n_jobs": count, "inner_max_num_threads": 1, "mmap_mode": "c", "temp_folder": str(_shared_folder(own))}
+    own, folder = os.getpid(), str(_shared_folder())
+    how = {"n_jobs": count, "inner_max_num_threads": 1, "mmap_mode": "c", "temp_folder": folder}
     try:
-        return parallel_config(backend="loky", **how, initializer=_become_worker, initargs=(own,))
+        # The folder is among what they begin with, so that those of another one are not taken again.
+        return parallel_config(backend="loky", **how, initializer=_become_worker, initargs=(own, folder))
     except TypeError:  # joblib before 1.5 has no such thing: they become workers with their first job
         return parallel_config(backend="loky", **how)
 
 
-@cache
-def _shared_folder(process: int) -> Path:
-    """Where a process, this one, puts arrays for its workers: in shared memory, where there is room, as joblib would.
+_shared: dict[tuple[int, Path | None], Path] = {}
+
+
+def _shared_folder() -> Path:
+    """Where this process puts arrays for its workers: in shared memory, where there is room, as joblib would.
 
     A folder of our own says whose it is, so that one that was left behind is known as such.
     """
-    named = os.environ.get("JOBLIB_TEMP_FOLDER")
+    named, process = os.environ.get("JOBLIB_TEMP_FOLDER"), os.getpid()
     roomy = SHARED.is_dir() and os.access(SHARED, os.W_OK) and shutil.disk_usage(SHARED).free > ROOMY
-    made = new_passing_folder(Path(named) if named else SHARED if roomy else None)
+    root = Path(named) if named else SHARED if roomy else None
+    if (known := _shared.get((process, root))) is not None and known.is_dir():
+        return known
+    made = _shared[process, root] = new_passing_folder(root)
     atexit.register(lambda: remove(made) if os.getpid() == process else None)  # not in a child, which knows it too
     return made
 
@@ -179,7 +184,7 @@ def _told_apart(error: BaseException) -> BaseException:
     said = re.search(r"\[Errno (\d+)\]", str(error.__cause__)) if error.__cause__ is not None else None
     if said is None or isinstance(error, OSError) or (number := int(said[1])) not in WORDS:
         return error
-    shared = OSError(number, os.strerror(number), str(_shared_folder(os.getpid()).parent))
+    shared = OSError(number, os.strerror(number), str(_shared_folder().parent))
     shared.__cause__ = error
     return shared
 
@@ -207,7 +212,7 @@ class _Worker:
 _worker = _Worker()
 
 
-def _become_worker(parent: int) -> None:
+def _become_worker(parent: int, folder: str = "") -> None:
     """Have this process end its job when its parent asks for that, which alone gets the signals, and itself when that is gone."""
     if _worker.ready:
         return
