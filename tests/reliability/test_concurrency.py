@@ -1,6 +1,6 @@
 """Several processes on one output, store or cache, one of them killed: all is right, and nothing is done twice.
 
-By default on a file system without locks, which is the harder case; with them when slow tests are run.
+On a file system with locks and on one without, which is the harder case. `tests/runtime/test_locks.py` is the light version.
 """
 
 import signal
@@ -12,7 +12,8 @@ import pytest
 from reliability import kills
 from reliability.commands import Commands, commands, parts
 
-BOTH = [pytest.param(True, marks=pytest.mark.slow), False]
+BOTH = [True, False]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
