@@ -67,6 +67,7 @@ CORPUS: dict[str, tuple[str, str, Callable[[bytes], bytes]]] = {
     "a null in a name": ("csv", "labels.csv", instead(b"3.png", b"3\0.png")),
     "a surrogate in a name": ("jsonl", "train/metadata.jsonl", instead(b"3.png", b"\\ud800.png")),
     "an object for a word": ("research recipe", "old.yaml", instead(b"CIFAR10", b"{a: [b]}")),
+    "a flipped bit in a listed name": ("export npz", "a.npz", lambda content: flipped(content, content.rindex(b"label_kind"))),
     "a flipped bit in a tensor": (
         "set pt",
         "a.pt",
