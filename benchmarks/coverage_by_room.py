@@ -2,7 +2,7 @@
 
     python benchmarks/coverage_by_room.py
 
-Exits with 2 where a room, or all of them together, lie below `fail_under` (pyproject.toml).
+Exits with 2 where all of them together lie below `fail_under` (pyproject.toml); rooms below it are named.
 """
 
 import sys
@@ -32,7 +32,7 @@ def main() -> int:
     low = [room for room, (lines, reached) in rooms.items() if 100 * reached < least * lines]
     if low:
         print(f"below {least:g} %: {', '.join(low)}")
-    return 2 if low else 0
+    return 2 if "all" in low else 0
 
 
 if __name__ == "__main__":

@@ -156,8 +156,9 @@ class Block:
     def _checked(self, header: Header) -> Header:
         if header.coding not in CODINGS or (header.epochs[0], header.epochs[-1]) != (self.first, self.last):
             raise ValueError("its header is of another file")
-        if not all(type(epoch) is int for epoch in header.epochs):
-            raise ValueError("its header names no epochs")
+        numbers = (header.step_error, *header.accuracy.values())
+        if not all(type(epoch) is int for epoch in header.epochs) or not all(isinstance(one, (int, float)) for one in numbers):
+            raise ValueError("its header holds other things than epochs and numbers")
         return header
 
     def _opened(self, use: Callable[[Any], Any]) -> Any:

@@ -214,3 +214,17 @@ def test_a_thinned_snapshot_has_images_evenly(
     for name, more in (("X", 0), ("Y", 1), ("maps", 2)):
         assert found[name].flatten(1)[:, 0].tolist() == [position + more for position in expected]
     assert found["syn_lr"] == 0.5
+
+
+@pytest.mark.parametrize(("iterations", "lost", "fails"), [(20, 11, True), (20, 10, False), (19, 11, False)])
+def test_a_loop_that_lost_more_than_half_of_twenty_or_more_fails_at_its_end(
+    tmp_path: Path, iterations: int, lost: int, fails: bool
+) -> None:
+    some = tuple(range(1, 2 * lost, 2))[: lost - max(0, 2 * lost - iterations)]
+    some += tuple(range(0, 2 * (lost - len(some)), 2))
+    one = loop(tmp_path, Bowl(lost=some), iterations=iterations, every=100, lr_img=1e-3)
+    if fails:
+        with pytest.raises(Failure, match=f"{lost} of {iterations} iterations changed nothing"):
+            one.run(X, LABELS, 0.5)
+    else:
+        assert one.run(X, LABELS, 0.5).skipped == lost

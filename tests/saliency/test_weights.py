@@ -47,10 +47,11 @@ def test_none_leaves_the_gradient_alone():
     assert torch.equal(NoWeighting()(some_maps(), generator(0)), torch.ones(5, 1, 4, 6).double())
 
 
-def test_constant_weights_are_the_mean_of_each_images_weights():
+@pytest.mark.parametrize("threshold", ["mean", 0.8])
+def test_constant_weights_are_the_mean_of_each_images_weights(threshold):
     maps = some_maps()
-    constant = Constant(2)(maps, generator(0))[:, 0]
-    for row, weights in zip(constant, oracle(maps.numpy(), 2), strict=True):
+    constant = Constant(2, threshold)(maps, generator(0))[:, 0]
+    for row, weights in zip(constant, oracle(maps.numpy(), 2, None if threshold == "mean" else threshold), strict=True):
         torch.testing.assert_close(row, torch.full((4, 6), weights.mean(), dtype=torch.float64), rtol=1e-14, atol=0)
 
 
@@ -63,6 +64,11 @@ def test_shuffled_weights_are_each_used_once_and_never_for_their_own_image(numbe
     came_from = [next(j for j in range(number) if torch.equal(own[j], weights)) for weights in shuffled]
     assert sorted(came_from) == list(range(number))
     assert all(i != j for i, j in enumerate(came_from))
+
+
+def test_a_threshold_holds_for_shuffled_weights_too():
+    maps = some_maps(2)
+    assert torch.equal(Shuffled(2, 0.8)(maps, generator(0)), Activation(2, 0.8)(maps, generator(0)).flip(0))
 
 
 def test_shuffling_one_image_leaves_it():
