@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint fake-cuda gpu clean
+.PHONY: help setup setup-dev demo test lint coverage mutants fake-cuda gpu clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -25,6 +25,15 @@ lint: setup-dev ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+coverage: $(VENV)/.setup-reliability ## which lines the default tests reach, by room: 90 % at least
+	rm -f .coverage .coverage.*
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report= --cov-fail-under=0
+	$(BIN)/python benchmarks/coverage_by_room.py
+
+mutants: $(VENV)/.setup-reliability ## go on with the sample of mutants, and tell how many the tests kill
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py run
+	$(BIN)/python benchmarks/mutants.py table
+
 fake-cuda: setup-dev ## take the paths of a GPU with tensors that only say they are on one
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fake_cuda.py
 
@@ -42,6 +51,10 @@ $(VENV)/.setup: pyproject.toml constraints.txt | $(VENV)/.made
 $(VENV)/.setup-dev: pyproject.toml constraints.txt | $(VENV)/.made
 	$(PIP) --editable '.[dev]'
 	touch $(VENV)/.setup $@
+
+$(VENV)/.setup-reliability: pyproject.toml constraints.txt | $(VENV)/.made
+	$(PIP) --editable '.[dev,reliability]'
+	touch $(VENV)/.setup $(VENV)/.setup-dev $@
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Limbeck needs Python 3.10 or later: make PYTHON=python3.12 …")'

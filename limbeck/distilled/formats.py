@@ -291,6 +291,8 @@ def _archive(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.Zi
             unpacked_size(file)
         with zipfile.ZipFile(path) as archive:
             found = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            for info in archive.infolist():
+                archive.open(info).close()  # where an archive lists a name that its member has not, that is noticed here
             yield archive, {info.filename.removesuffix(".npy"): info for info in found}
     except (UsageError, MemoryError):
         raise

@@ -145,21 +145,26 @@ class Block:
     def read(self, epoch: int) -> Tensor:
         """θ*_epoch, float32 with shape (P,)."""
         row, rows, coding = self.epochs.index(epoch), len(self.epochs), CODINGS[self.header.coding]
+
+        def decoded(file: Any) -> Tensor:
+            return coding.decode(lambda name, i: torch.from_numpy(file.get_slice(name)[i : i + 1])[0], row, rows)
+
         with one_thread():  # a millisecond's work, for which threads on a busy machine wait a hundred for each other
-            theta: Tensor = self._opened(lambda file: coding.decode(lambda name, i: file.get_slice(name)[i : i + 1][0], row, rows))
+            theta: Tensor = self._opened(decoded)
         return theta
 
     def _checked(self, header: Header) -> Header:
         if header.coding not in CODINGS or (header.epochs[0], header.epochs[-1]) != (self.first, self.last):
             raise ValueError("its header is of another file")
-        if not all(type(epoch) is int for epoch in header.epochs):
-            raise ValueError("its header names no epochs")
+        numbers = (header.step_error, *header.accuracy.values())
+        if not all(type(epoch) is int for epoch in header.epochs) or not all(isinstance(one, (int, float)) for one in numbers):
+            raise ValueError("its header holds other things than epochs and numbers")
         return header
 
     def _opened(self, use: Callable[[Any], Any]) -> Any:
         try:
             check_ordinary(self.path)
-            with safe_open(self.path, framework="pt") as file:
+            with safe_open(self.path, framework="np") as file:  # as torch's tensors each would leave an object behind (0.8.0)
                 return use(file)
         except FileNotFoundError:  # pruned since: who asked looks again
             raise

@@ -60,7 +60,7 @@ def write_report(run: Path) -> Path:
         notes=part.notes + part("the doubts", lambda: [] if result is None else _doubts(result), []),
     )
     target = held.path / "report.html"
-    write_text(target, page)
+    write_text(target, page.encode(errors="backslashreplace").decode())  # a name may be no Unicode text
     return target
 
 

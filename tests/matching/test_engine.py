@@ -162,6 +162,29 @@ def test_small_steps_are_all_kept_and_large_ones_none():
     assert decide(case, Exact(), EngineSettings(compile="no")).kept == 0
 
 
+def test_what_is_compiled_and_split_is_what_is_asked_for():
+    """Compiled from 5000 steps on; micro-batches as given, none where one holds all; a precision noted that was not named."""
+    small, large = problem(steps=5, iterations=999), problem(steps=5, iterations=1000)
+    assert [decide(case, Exact(), EngineSettings()).compiled for case in (small, large)] == [False, True]
+    for micro_batch, uncompiled, compiled in ((5, 5, 5), (11, 11, 11), (12, 12, None), (99, 99, None)):
+        for compile, expected in (("no", uncompiled), ("yes", compiled)):
+            decided = decide(small, Exact(), EngineSettings(compile=compile, micro_batch=micro_batch))
+            assert (decided.compiled, decided.micro_batch) == (compile == "yes", expected)
+            assert decided.lanes == (
+                min(automatic_lanes(small.network, (3, 16, 16), CPU, 12), -(-12 // micro_batch)) if expected else 1
+            )
+    for adjoint in (Exact(), Unroll()):
+        assert decide(small, adjoint, EngineSettings(precision="auto")).precision in ("fp32", "bf16")
+        assert decide(small, adjoint, EngineSettings(precision="fp32")).precision is None
+
+
+def test_a_network_with_dropout_is_refused_by_its_name(monkeypatch):
+    network = problem().network
+    monkeypatch.setattr(type(network), "has_dropout", True)
+    with pytest.raises(UsageError, match=r"^network: 'ConvNetD2-w8' is not a network without dropout"):
+        check_engine(EngineSettings(), network, CPU)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("memory", ["auto", "1GB", "3MB"])
 def test_lanes_stay_within_the_budget_and_give_the_same_gradient(monkeypatch, memory):

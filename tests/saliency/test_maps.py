@@ -1,5 +1,7 @@
 """Activation maps against plain loops, and that the map network is left as it was."""
 
+from functools import partial
+
 import pytest
 import torch
 from reference.grad_cam import grad_cam, layer_cam, smooth_grad_cam_pp, to_unit, upsampled
@@ -9,7 +11,7 @@ from torchcam import methods
 from limbeck.networks.names import build_network
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import generator
-from limbeck.saliency.maps import FunctionCam, TorchCam, find_layers
+from limbeck.saliency.maps import FunctionCam, TorchCam, find_layers, has_maps
 
 HEIGHT, WIDTH, CLASSES = 8, 12, 3
 CAMS = ["gradcam", "smooth_gradcam_pp", "layercam", "average"]
@@ -332,3 +334,20 @@ def test_maps_of_ones_own_of_another_shape_or_range_are_refused(wrong):
     with pytest.raises(UsageError) as error:
         FunctionCam(wrong)(small(), *some_images(), generator(0))
     assert str(error.value) == "enhance.cam: '<lambda>' is not a function that gives maps in [0, 1] with shape (5, 8, 12)"
+
+
+def test_maps_of_ones_own_may_reach_both_ends_of_the_range():
+    network, (x, classes) = small(), some_images()
+    halves = (x[:, 0] > 0).to(x)
+    assert torch.equal(FunctionCam(lambda module, x, classes: halves)(network, x, classes, generator(0)), halves)
+
+
+def test_a_function_without_a_name_is_called_by_its_type():
+    with pytest.raises(UsageError, match="^enhance.cam: 'partial' is not a function that gives maps"):
+        FunctionCam(partial(lambda module, x, classes: x))(small(), *some_images(), generator(0))
+
+
+def test_whether_there_are_maps_is_whether_the_layer_is_there():
+    images = some_images()[0]
+    assert has_maps(small(), images, TorchCam()) and has_maps(small(), images[:1], TorchCam(layer="blocks.0"))
+    assert not has_maps(small(), images, TorchCam(layer="blocks.7"))
