@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from limbeck.experts.blocks import BLOCK, BLOCK_NAME, POINT_NAME, UNREADABLE, Block, Point, broken, write_block, write_point
 from limbeck.experts.coding import CODINGS
 from limbeck.runtime.errors import DiskFailure, Failure
 from limbeck.runtime.files import digest, read_json
-from limbeck.runtime.kept import lock
+from limbeck.runtime.locks import Lock, lock
 from limbeck.runtime.sealed import FileKind
 
 ACCURACIES = FileKind("accuracies of an expert")
@@ -107,7 +106,7 @@ class Shelf:
         self.blocks = [block for block in self.blocks if block.path != path]
         self.look()
 
-    def lock(self) -> FileLock:
+    def lock(self) -> Lock:
         """Held by whoever writes here; reading needs none."""
         return lock(self.folder)
 

@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import Timeout
-
 from limbeck.experts.blocks import BLOCK_NAME, POINT_NAME, Block, problems_of, text_of, write_rows
 from limbeck.experts.coding import CODINGS
 from limbeck.experts.files import ACCURACIES, ACCURACY, Shelf
 from limbeck.experts.store import Curve, Difficulty, TrajectoryStore, Want
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import digest, write_json
+from limbeck.runtime.locks import Busy
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.records import Record
 
@@ -219,7 +218,7 @@ class _Pruning:
                 shelf.look()
                 self._clear(shelf)
                 shelf.look()
-        except Timeout as error:
+        except Busy as error:
             raise UsageError(f"PATH: {folder.name} of {str(self.store.path)!r} is being written by another process") from error
 
     def _clear(self, shelf: Shelf) -> None:

@@ -40,6 +40,7 @@ from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.files import put_copy, read_tensors, write_tensors
 from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.interruption import finishing, stoppable
 from limbeck.runtime.random import generator
 from limbeck.runtime.sealed import Damaged, FileKind
 from limbeck.training.optimisers import AdamW
@@ -109,12 +110,18 @@ class Recovery:
             **self._fresh(images[self._part(0)]),
         }
 
-    def run(self, state: State, after_iteration: Callable[[State, Tensor], None] = lambda state, loss: None) -> State:
+    def run(
+        self,
+        state: State,
+        after_iteration: Callable[[State, Tensor], None] = lambda state, loss: None,
+        stopped: Callable[[State], None] = lambda state: None,
+    ) -> State:
         """Go on from `state`, which is changed in place, until every batch is finished.
 
         Args:
             state: what `start` made, or what came after some iteration, on any device.
             after_iteration: called with the state, which it must not change, and L.
+            stopped: called with the state instead when the run is to end after an iteration.
 
         Raises:
             Failure: when L is not finite for long.
@@ -124,10 +131,17 @@ class Recovery:
         with evaluating(self.teacher):
             while (done := int(state["done"])) < self.iterations:
                 number, iteration = divmod(done, self.settings.iterations)
-                if iteration == 0:
-                    state.update(self._fresh(state["images"][self._part(number)]), lost=torch.zeros(3, dtype=torch.int64))
-                loss = self._step(state, number, iteration)
-                state["done"] += 1
+                try:
+                    with finishing():
+                        if iteration == 0:
+                            fresh = self._fresh(state["images"][self._part(number)])
+                            state.update(fresh, lost=torch.zeros(3, dtype=torch.int64))
+                        loss = self._step(state, number, iteration)
+                        state["done"] += 1
+                except (KeyboardInterrupt, SystemExit):
+                    if int(state["done"]) > done:
+                        stopped(state)
+                    raise
                 after_iteration(state, loss)
         return state
 
@@ -307,16 +321,20 @@ def make(materials: Materials, folder: Path) -> tuple[Tensor, Tensor, nn.Module]
     own = (m.own(Sre2lSettings), data.fingerprint, m.ipc, m.seed, _teacher(materials).name)
     of = fingerprint(*own)
     state = _begun((path, before), recovery, of, m.progress.say) or recovery.start()
-    with materials.progress.stage("sre2l", recovery.iterations, int(state["done"])) as stage:
+
+    def save(state: State) -> None:
+        if path.exists():
+            put_copy(path, before)
+        write_tensors(path, state, kind=RECOVERY, of=of)
+
+    with stoppable(), materials.progress.stage("sre2l", recovery.iterations, int(state["done"])) as stage:
 
         def after(state: State, loss: Tensor) -> None:
             if int(state["done"]) % m.own(OuterSettings).checkpoint_every == 0:
-                if path.exists():
-                    put_copy(path, before)
-                write_tensors(path, state, kind=RECOVERY, of=of)
+                save(state)
             stage.advance(loss=loss.item())
 
-        state = recovery.run(state, after)
+        state = recovery.run(state, after, save)
     write_tensors(path, state, kind=RECOVERY, of=of)
     return *recovery.result(state), teacher
 

@@ -19,6 +19,7 @@ from safetensors.torch import save as serialise
 from limbeck.runtime.bounded import MOST_JSON, json_of, opened, read_bytes
 from limbeck.runtime.errors import one_line
 from limbeck.runtime.fingerprint import array_fingerprint, encodable, plain
+from limbeck.runtime.leftovers import part
 from limbeck.runtime.sealed import (
     BLANK,
     CHECKSUM,
@@ -41,20 +42,15 @@ AT_FDCWD, EXCHANGE = -100, 2  # of renameat2(2); renamex_np(2) has the same flag
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically: after a crash the file is the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 would hide the file from everybody else
-        os.replace(temporary, path)
+        with part(path) as temporary:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     except OSError as error:  # such as a full disk, which names no file
-        Path(temporary).unlink(missing_ok=True)
         error.filename = error.filename or str(path)
-        raise
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
         raise
 
 
@@ -219,8 +215,7 @@ def put_copy(source: Path, target: Path) -> None:
 
     For files that are replaced and never changed, as all are that are written here.
     """
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", suffix=".part") as aside:
-        made = Path(aside, target.name)
+    with part(target) as made:
         try:
             os.link(source.resolve(), made)
         except OSError:
@@ -235,23 +230,17 @@ def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its name, replacing what is there, when the block ends without error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     restore(path)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
-    try:
-        os.chmod(temporary, 0o777 & ~_umask())
+    with part(path) as temporary:
+        temporary.mkdir()
         yield temporary
         if not path.exists():
             os.replace(temporary, path)
-        elif exchanged(temporary, path):
-            temporary.unlink() if temporary.is_symlink() else shutil.rmtree(temporary)
-        else:
+        elif not exchanged(temporary, path):  # else `part` removes the old one, which is there now
             # A folder cannot be renamed onto a full one: the old one steps aside first, from where `restore` brings it back.
             aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
             os.replace(path, aside / "old")
             os.replace(temporary, path)
             shutil.rmtree(aside)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
 
 
 def exchanged(one: Path, other: Path) -> bool:
@@ -273,9 +262,3 @@ def restore(path: Path) -> None:
             os.replace(aside, path)
             aside.parent.rmdir()
             return
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
