@@ -51,10 +51,7 @@ AREAS: dict[str, tuple[list[Path], list[str]]] = {
     "outer": (
         [ROOT / f"limbeck/methods/{name}.py" for name in OUTER],
         [
-            "tests/methods/test_outer.py",
-            "tests/methods/test_methods.py",
-            "tests/methods/test_contract.py",
-            "tests/reliability/test_diverging.py",
+            *(f"tests/methods/test_{name}.py" for name in ("health", "outer", "outer_records", "methods")),
             "tests/reliability/test_numbers.py",
         ],
     ),
