@@ -56,6 +56,11 @@ def test_results_settings_and_facts_are_told() -> None:
     assert '    "drop_ratio": 0.25' in [line[2:] for line in lines] and "/home/somebody" not in body.split("## Settings")[0]
 
 
+@pytest.mark.parametrize(("channels", "said"), [(1, "1 channel"), (2, "2 channels")])
+def test_channels_are_counted(channels: int, said: str) -> None:
+    assert f"| Size | 4 × 6 pixels, {said} |" in parts(card(sample_set(shape=(channels, 4, 6))))[1].splitlines()
+
+
 def test_card_of_a_set_about_which_nothing_is_known() -> None:
     head, body = parts(card(sample_set()))
     assert head["pretty_name"] == "Images, distilled to 6 images"
