@@ -57,8 +57,8 @@ AREAS: dict[str, tuple[list[Path], list[str]]] = {
     ),
     "distilled": (sorted((ROOT / "limbeck/distilled").glob("*.py")), ["tests/distilled"]),
 }
-# Tests of several rooms that every area may be noticed by.
-SHARED = ["tests/reliability/values"]
+# The examples in docstrings; of these, those of the area's package.
+EXAMPLES = "tests/test_examples.py"
 MESSAGES = ("require", "UsageError", "Failure", "note", "warn")
 # Tests of one mutant take no more of the processor than this without it, at first; those that survive are run against all.
 FIRST_SECONDS = 10.0
@@ -228,6 +228,10 @@ class Loop:
                 os.write(self.channel, report.nodeid.encode()[:4000])
                 os._exit(1)
 
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        room = AREAS[self.area][0][0].parent.name
+        items[:] = [item for item in items if item.location[0] != EXAMPLES or f"[{room}." in item.nodeid]
+
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
             print(f"{report.nodeid} cannot be collected:\n{report.longreprtext}", flush=True)
@@ -380,7 +384,7 @@ def work(areas: list[str], count: int, seed: int, again: bool, scratch: Path) ->
             continue
         pid = os.fork()
         if pid == 0:
-            tests = [*AREAS[area][1], *(one for one in SHARED if (ROOT / one).exists())]
+            tests = [*AREAS[area][1], EXAMPLES]
             quiet = ["-s", "-p", "no:cacheprovider", "-p", "no:terminal", f"--basetemp={scratch / area}"]
             sys.exit(pytest.main([*tests, *quiet], plugins=[Loop(area, chosen, results, everything=again)]))
         os.waitpid(pid, 0)
