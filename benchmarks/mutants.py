@@ -211,7 +211,7 @@ class Loop:
         area: for the results.
         mutants: what to try.
         results: where to append.
-        everything: run all tests that execute the changed statement, and then all others; else those of the first seconds.
+        everything: run all tests that execute the changed statement; else those of the first seconds.
     """
 
     def __init__(self, area: str, mutants: list[Mutant], results: Path, everything: bool) -> None:
@@ -263,14 +263,13 @@ class Loop:
         for number, mutant in enumerate(self.mutants):
             contexts = {c for line in range(mutant.lines[0], mutant.lines[1] + 1) for c in covering.get((mutant.path, line), ())}
             near = [item for item in items if item.nodeid in contexts or f"setup {item.location[0]}" in contexts]
-            far = [item for item in items if item not in near] if self.everything else []
             some, total = [], 0.0
             for item in near:
                 total += seconds[item.nodeid]
                 if total > FIRST_SECONDS and not self.everything and some:
                     break
                 some.append(item)
-            chosen = some + far
+            chosen = some
             began = time.perf_counter()
             limit = 20 + 10 * sum(seconds[item.nodeid] for item in chosen)
             status, killer = self._try(mutant, known, chosen, limit)
@@ -422,7 +421,7 @@ def main() -> None:
     parser.add_argument("--areas", nargs="+", choices=AREAS, default=list(AREAS))
     parser.add_argument("--sample", type=int, default=200, help="mutants of every area")
     parser.add_argument("--seed", type=int, default=17)
-    parser.add_argument("--again", action="store_true", help="only those that have survived, against all tests of the area")
+    parser.add_argument("--again", action="store_true", help="only those that have survived, with all tests that execute them")
     parser.add_argument("--scratch", type=Path, default=ROOT / "runs" / "mutants")
     chosen = parser.parse_args()
     os.chdir(ROOT)
