@@ -5,7 +5,7 @@
 EDF with all of its parts (criterion, maps, weights, evaluations, snapshots, checkpoints, metrics) on images of 16x16. At every
 evaluation the process is looked at: resident memory, open files, threads, child processes, live tensors. A line is fitted to the
 samples after the first quarter, in which caches fill: its slope is flat when it lies within three of its standard errors of zero,
-or below ten bytes an iteration.
+or makes less than sixteen pages of the whole, which come one by one.
 """
 
 import argparse
@@ -44,7 +44,7 @@ SMALLEST: dict[str, Any] = {
     "lr_img": 1.0,
 }
 SAMPLES = 40
-TINY_SLOPE = 10.0  # bytes an iteration: a tenth of a megabyte in ten thousand
+FEW_PAGES = 16 * 4096  # bytes
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Line:
-    """The slope of resident memory, bytes an iteration, with its standard error."""
+    """The slope of resident memory, bytes an iteration, with its standard error, over so many iterations."""
 
     slope: float
     error: float
+    iterations: int
 
     @property
     def flat(self) -> bool:
-        return abs(self.slope) <= max(3 * self.error, TINY_SLOPE)
+        return abs(self.slope) <= 3 * self.error or abs(self.slope) * self.iterations <= FEW_PAGES
 
 
 def look(iteration: int) -> Sample:
@@ -87,7 +88,8 @@ def line(samples: list[Sample]) -> Line:
     x -= x.mean()
     slope = float((x * y).sum() / (x**2).sum())
     residuals = y - y.mean() - slope * x
-    return Line(slope, float(np.sqrt((residuals**2).sum() / (len(rest) - 2) / (x**2).sum())))
+    error = float(np.sqrt((residuals**2).sum() / (len(rest) - 2) / (x**2).sum()))
+    return Line(slope, error, rest[-1].iteration - rest[0].iteration)
 
 
 def samples(iterations: int, every: int) -> list[Sample]:

@@ -192,6 +192,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     show=print,
+    resume=(),  # the networks of the full data are in the cache
 )
 
 

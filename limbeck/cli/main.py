@@ -1,13 +1,15 @@
 """The command `limbeck`: dispatch, exit statuses and messages.
 
-Exit status 0: done; 1: failed while running; 2: the input cannot be used; 130: interrupted.
+Exit status 0: done; 1: failed while running; 2: the input cannot be used; 130, 143, 129: ended by Ctrl-C, SIGTERM, SIGHUP.
 """
 
 import os
 import shlex
+import signal
 import sys
 from argparse import REMAINDER, SUPPRESS, Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import Any
 
@@ -16,6 +18,7 @@ from limbeck.cli.command import Command, Parser, listing
 from limbeck.cli.output import print_json, stdout_to_stderr
 from limbeck.runtime.disk import of_disk
 from limbeck.runtime.errors import DiskFailure, Failure, UsageError
+from limbeck.runtime.interruption import Interrupted, end_children, end_in_time, handled
 from limbeck.runtime.notices import gathered
 from limbeck.runtime.terminal import harmless_streams
 
@@ -36,7 +39,20 @@ COMMANDS: dict[str, Command] = {
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run `limbeck` with the words typed behind it (`sys.argv` by default); the exit status."""
-    words = sys.argv[1:] if words is None else list(words)
+    typed = sys.argv[1:] if words is None else list(words)
+    try:
+        with handled(lambda: _continuation(typed)):
+            return _done(typed)
+    except Interrupted as error:
+        if words is None:
+            end_in_time(error)  # whatever the interpreter waits for at its end
+        end_children()
+        by = "" if error.number == signal.SIGINT else f" by {error}"
+        return _end(error.status, f"interrupted{by}{_continuation(typed)}")
+
+
+def _done(words: list[str]) -> int:
+    """Run it, and say what went wrong; the exit status."""
     # Before torch is loaded. Threads that wait for each other actively take, on a machine with other work on it, the cores that
     # those need which they wait for: a step is then several times slower, and alone no slower without.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -54,6 +70,8 @@ def _status(words: list[str]) -> int:
         return status
     except UsageError as error:
         return _end(2, f"error: {error}")
+    except Interrupted:
+        raise
     except KeyboardInterrupt:
         return _end(130, f"interrupted{_continuation(words)}")
     except BrokenPipeError:
@@ -122,7 +140,7 @@ class _Version(Action):
 def _continuation(words: list[str]) -> str:
     """How an interrupted command goes on."""
     resume = COMMANDS[words[0]].resume if words and words[0] in COMMANDS else None
-    if resume is None:
+    if resume is None or any(word in COMMANDS[words[0]].actions for word in words[1:2]):
         return ""
     return f"; continue with: limbeck {shlex.join([*words, *(word for word in resume if word not in words)])}"
 
@@ -132,5 +150,6 @@ def _end(status: int, message: str) -> int:
         import traceback
 
         traceback.print_exc()
-    print(f"limbeck: {message}", file=sys.stderr)
+    with suppress(OSError):  # a terminal that was closed
+        print(f"limbeck: {message}", file=sys.stderr, flush=True)
     return status

@@ -128,10 +128,9 @@ def add_import_arguments(parser: ArgumentParser) -> None:
 
 
 def run_import(arguments: Namespace) -> Imported:
-    from tempfile import TemporaryDirectory
-
     from limbeck.recipes import load_recipe
     from limbeck.recipes_import.translate import import_recipe
+    from limbeck.runtime.leftovers import passing_folder
 
     output = None if arguments.output is None else Path(arguments.output)
     if output is not None and (output.suffix not in (".yaml", ".yml") or output.exists()):
@@ -139,9 +138,9 @@ def run_import(arguments: Namespace) -> Imported:
     path = Path(arguments.file).expanduser()
     imported = import_recipe(path, arguments.method)
     text = imported.text(path.name)
-    with TemporaryDirectory() as folder:
-        (Path(folder) / "recipe.yaml").write_text(text, encoding="utf-8")
-        settings = load_recipe(str(Path(folder) / "recipe.yaml"))
+    with passing_folder() as folder:
+        (folder / "recipe.yaml").write_text(text, encoding="utf-8")
+        settings = load_recipe(str(folder / "recipe.yaml"))
     paths = {}
     if output is not None:
         from limbeck.runtime.files import write_text

@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +40,7 @@ from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json, write_text
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.kept import cache_root, elsewhere, get, unusable_cache
+from limbeck.runtime.leftovers import passing_folder
 from limbeck.runtime.progress import Progress
 
 FORMAT = 2  # counts up when the same files would be decoded to other pixels
@@ -95,7 +95,7 @@ def glimpsed(items: Sequence[Item], few: int | None, settings: DataSettings, pro
     if few is None or few >= len(items) or _open(_place(items, settings), len(items)) is not None:
         return decoded(items, settings, progress), np.arange(len(items))
     chosen = np.arange(few) * len(items) // few
-    with TemporaryDirectory() as folder, elsewhere(Path(folder)):
+    with passing_folder() as folder, elsewhere(folder):
         held = decoded([items[int(i)] for i in chosen], settings, progress)
         held = held._replace(images=np.array(held.images))
     return held, np.searchsorted(chosen, np.arange(len(items)), side="right") - 1

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError
 from safetensors.torch import load as deserialise
 from torch import Tensor
@@ -36,8 +35,9 @@ from limbeck.runtime.checked import shown, unwritable
 from limbeck.runtime.disk import naming, of_disk
 from limbeck.runtime.errors import DiskFailure, UsageError, one_line, require
 from limbeck.runtime.files import new_folder, read_header, write_json, write_tensors, write_text
-from limbeck.runtime.fingerprint import fingerprint, plain
-from limbeck.runtime.kept import cache_root, lock
+from limbeck.runtime.fingerprint import encodable, fingerprint, plain
+from limbeck.runtime.kept import cache_root
+from limbeck.runtime.locks import Lock, lock
 from limbeck.runtime.memory import free_memory
 from limbeck.runtime.records import Record
 from limbeck.runtime.room import told
@@ -256,6 +256,8 @@ class DistilledSet(NamedSet):
     def append_evaluation(cls, path: Path | str, evaluation: dict[str, Any]) -> None:
         """Add an evaluation to the list `evaluations` in the metadata of the set in `path`, and to its card, not to its tensors.
 
+        What is there already is not added.
+
         Raises:
             UsageError: when there is no sound set.
             OSError: when the folder cannot be written to.
@@ -263,8 +265,11 @@ class DistilledSet(NamedSet):
         path = Path(path)
         with _lock(path):
             held = cls.load(path)
-            held.metadata["evaluations"] = [*(held.metadata.get("evaluations") or ()), plain(evaluation)]
-            _note(path, held)
+            known, found = list(held.metadata.get("evaluations") or ()), plain(evaluation)
+            # One that was stopped when it had noted its result finds the same again, and so do several at a time.
+            if encodable(found) not in map(encodable, known):
+                held.metadata["evaluations"] = [*known, found]
+                _note(path, held)
 
     @classmethod
     def add_views(cls, path: Path | str, views: StoredViews) -> None:
@@ -282,7 +287,7 @@ class DistilledSet(NamedSet):
             _note(path, replace(held, set=replace(held.set, views=views)), {VIEWS_KEY: views.put(path)})
 
 
-def _lock(path: Path) -> FileLock:
+def _lock(path: Path) -> Lock:
     """Held by whoever changes the metadata of the set in `path`."""
     return lock(cache_root() / "locks" / fingerprint(str(path.resolve())))
 

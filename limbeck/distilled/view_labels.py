@@ -18,7 +18,6 @@ Framework for Visual Recognition", 2022, arXiv:2112.01528.
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from limbeck.runtime.bounded import check_ordinary, inside
 from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.files import read_header
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
+from limbeck.runtime.leftovers import part
 from limbeck.runtime.random import Key, generator
 from limbeck.runtime.records import Record
 from limbeck.training.images import Images
@@ -404,8 +404,7 @@ def checksum(path: Path) -> str:
 
 def _place(source: Path, target: Path) -> None:
     """A link to the file, or a copy on the disk."""
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.", suffix=".part") as aside:
-        made = Path(aside, target.name)
+    with part(target) as made:
         try:
             os.link(source.resolve(), made)
         except OSError:  # another disk, or one without links

@@ -145,8 +145,12 @@ class Block:
     def read(self, epoch: int) -> Tensor:
         """θ*_epoch, float32 with shape (P,)."""
         row, rows, coding = self.epochs.index(epoch), len(self.epochs), CODINGS[self.header.coding]
+
+        def decoded(file: Any) -> Tensor:
+            return coding.decode(lambda name, i: torch.from_numpy(file.get_slice(name)[i : i + 1])[0], row, rows)
+
         with one_thread():  # a millisecond's work, for which threads on a busy machine wait a hundred for each other
-            theta: Tensor = self._opened(lambda file: coding.decode(lambda name, i: file.get_slice(name)[i : i + 1][0], row, rows))
+            theta: Tensor = self._opened(decoded)
         return theta
 
     def _checked(self, header: Header) -> Header:
@@ -160,7 +164,7 @@ class Block:
     def _opened(self, use: Callable[[Any], Any]) -> Any:
         try:
             check_ordinary(self.path)
-            with safe_open(self.path, framework="pt") as file:
+            with safe_open(self.path, framework="np") as file:  # as torch's tensors each would leave an object behind (0.8.0)
                 return use(file)
         except FileNotFoundError:  # pruned since: who asked looks again
             raise

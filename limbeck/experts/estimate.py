@@ -16,12 +16,10 @@ multiplied, uncompiled; nothing is trained to the end, no worker started. Compil
 
 import math
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -36,6 +34,7 @@ from limbeck.experts.trainer import ExpertSetup, Trainer
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.devices import on_gpu, one_thread
 from limbeck.runtime.executor import Shard
+from limbeck.runtime.leftovers import passing_folder
 from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.random import generator
 from limbeck.training.compute import TIMED_STEPS, WORKERS_FROM_SECONDS
@@ -256,8 +255,8 @@ def _keep(material: ExpertSetup, coding: str) -> float:
     """Seconds of writing a checkpoint, one of a block."""
     theta, state = material.start(Job(0, 0, (1,), None))
     draws = generator(0, "estimate")
-    with tempfile.TemporaryDirectory() as folder:
-        recorder = Recorder(Shelf(Path(folder) / "expert-0000", len(theta)), Job(0, 0, tuple(range(BLOCK)), None), coding)
+    with passing_folder() as folder:
+        recorder = Recorder(Shelf(folder / "expert-0000", len(theta)), Job(0, 0, tuple(range(BLOCK)), None), coding)
         taken = 0.0
         for epoch in range(BLOCK):
             theta = theta + 0.01 * torch.randn(theta.shape, generator=draws).to(theta.device)

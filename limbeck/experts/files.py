@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 
 from limbeck.experts.blocks import BLOCK, BLOCK_NAME, POINT_NAME, UNREADABLE, Block, Point, broken, write_block, write_point
 from limbeck.experts.coding import CODINGS
 from limbeck.runtime.errors import DiskFailure, Failure
 from limbeck.runtime.files import digest, read_json
-from limbeck.runtime.kept import lock
+from limbeck.runtime.locks import Lock, lock
 
 COPIES = 4  # of a block while it is written: its checkpoints one by one, stacked, encoded, and as bytes
 ACCURACY = "accuracy.json"  # of epochs whose files were removed
@@ -96,7 +95,7 @@ class Shelf:
         self.blocks = sorted(found, key=lambda block: (-block.generation, block.first))
         self.points = [Point.at(path) for path in paths if POINT_NAME.fullmatch(path.name)]
 
-    def lock(self) -> FileLock:
+    def lock(self) -> Lock:
         """Held by whoever writes here; reading needs none."""
         return lock(self.folder)
 

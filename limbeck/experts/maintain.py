@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import Timeout
 from safetensors import safe_open
 
 from limbeck.experts.blocks import BLOCK_NAME, POINT_NAME, Block, problems_of, text_of, write_rows
@@ -22,6 +21,7 @@ from limbeck.experts.files import ACCURACY, Shelf
 from limbeck.experts.store import Curve, Difficulty, TrajectoryStore, Want
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import digest, write_json
+from limbeck.runtime.locks import Busy
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.records import Record
 
@@ -220,7 +220,7 @@ class _Pruning:
                 shelf.look()
                 self._clear(shelf)
                 shelf.look()
-        except Timeout as error:
+        except Busy as error:
             raise UsageError(f"PATH: {folder.name} of {str(self.store.path)!r} is being written by another process") from error
 
     def _clear(self, shelf: Shelf) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from filelock import Timeout
 from torch.nn.functional import one_hot
 
 from limbeck.augmentation import Augmentation
@@ -35,6 +34,7 @@ from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import cache_root
+from limbeck.runtime.locks import Busy
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.records import Record
 from limbeck.training.compute import Compile, Compute
@@ -241,13 +241,13 @@ def _claimed(store: TrajectoryStore, experts: Sequence[int], most: int) -> Itera
                 break
             try:
                 held.enter_context(store.shelf(expert).lock().acquire(timeout=0))
-            except Timeout:
+            except Busy:
                 continue
             except OSError as error:
                 raise UsageError(f"experts: {str(store.path)!r} lacks experts and cannot be written ({error.strerror})") from error
             taken.append(expert)
         if not taken:
-            with suppress(Timeout), store.shelf(experts[0]).lock().acquire(timeout=PATIENCE):
+            with suppress(Busy), store.shelf(experts[0]).lock().acquire(timeout=PATIENCE):
                 pass  # it is free, or a moment has passed
         for expert in experts:
             store.shelf(expert).look()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import Timeout
 from torch import Tensor
 
 from limbeck.data.imageset import ImageSet
@@ -23,7 +22,8 @@ from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import Shard, Ticks, cores, side_by_side, ticks
 from limbeck.runtime.files import write_json
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
-from limbeck.runtime.kept import Kept, cache_root, lock
+from limbeck.runtime.kept import Kept, cache_root
+from limbeck.runtime.locks import Busy, lock
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
 from limbeck.runtime.room import check_cache
@@ -319,7 +319,7 @@ def _in_turn(measurement: Measurement, starts: list[int]) -> Iterator[int]:
         try:
             with lock(measurement.kept(first).path).acquire(timeout=0):
                 yield first
-        except Timeout:
+        except Busy:
             busy.append(first)
     for first in busy:
         with lock(measurement.kept(first).path):

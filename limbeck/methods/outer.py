@@ -11,7 +11,8 @@ validation split and a snapshot written; the best one is the result.
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from limbeck.methods.snapshot import Callback, Snapshot
 from limbeck.methods.state import Best, OuterState
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_tensors, write_tensors
+from limbeck.runtime.interruption import finishing, stoppable
 from limbeck.runtime.metrics import MetricsLog
 from limbeck.runtime.progress import NoProgress, Progress, Stage
 from limbeck.runtime.room import vanished
@@ -109,18 +111,35 @@ class OuterLoop:
         metrics = MetricsLog(self.folder / "metrics.jsonl")
         metrics.keep_until(state.iteration)
         self._look_for_best(state, metrics)
-        with self.progress.stage("distil", self.settings.iterations, state.iteration) as stage:
+        with stoppable(), self.progress.stage("distil", self.settings.iterations, state.iteration) as stage:
             while state.iteration < self.settings.iterations:
                 if state.iteration % self.settings.checkpoint_every == 0:
                     self._save(state)
-                if state.iteration % self.every == 0:
-                    self._evaluate(state, metrics)
-                self._iterate(state, metrics, stage)
+                with self._saved_when_stopped(state):
+                    if state.iteration % self.every == 0:
+                        self._evaluate(state, metrics)
+                    with finishing():
+                        self._iterate(state, metrics, stage)
             self._check_enough(state)
             self._save(state)
-            self._evaluate(state, metrics)
+            with self._saved_when_stopped(state):
+                self._evaluate(state, metrics)
             self._thin(state, 0)  # there is nothing more to return for
         return state
+
+    @contextmanager
+    def _saved_when_stopped(self, state: OuterState) -> Iterator[None]:
+        """Write the checkpoint when the block is left because the run is to end: as it was before it, or after its iteration."""
+        iteration, best, weights, health = state.iteration, state.best, state.weights, state.health
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            if state.iteration == iteration:
+                state.best, state.weights, state.health = best, weights, health  # what went before the iteration is made again
+            if state.whole:
+                self._save(state)
+                self.progress.say(f"stopped after {state.iteration} of {self.settings.iterations} iterations, which are kept")
+            raise
 
     def _look_for_best(self, state: OuterState, metrics: MetricsLog) -> None:
         """Where somebody has removed the best snapshot, to make room perhaps, the best of what follows takes its place."""
@@ -172,6 +191,7 @@ class OuterLoop:
         if self._compares(iteration) and iteration % COMPARE_EVERY == 0:
             metrics.append(kind="comparison", iteration=iteration, **_comparison(weighted, update.plain))
         cause = self._cause(state, update, d_images)
+        state.whole = False  # who stops now has nothing that could be gone on from
         if not cause:
             self.apply(state, update, d_images)
         now = state.sizes
@@ -195,6 +215,7 @@ class OuterLoop:
             seconds=time.perf_counter() - began,
             **_read(update.facts),
         )
+        state.whole = True
         stage.advance(loss=update.gradients.loss.item(), skipped=state.skipped)
 
     def gradients(self, state: OuterState) -> tuple[Update, Tensor, Tensor]:

@@ -39,6 +39,7 @@ from limbeck.networks.batch_norm import BatchNorm
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.files import read_tensors, write_tensors
+from limbeck.runtime.interruption import finishing, stoppable
 from limbeck.runtime.random import generator
 from limbeck.training.optimisers import AdamW
 from limbeck.training.rates import Cosine
@@ -106,12 +107,18 @@ class Recovery:
             **self._fresh(images[self._part(0)]),
         }
 
-    def run(self, state: State, after_iteration: Callable[[State, Tensor], None] = lambda state, loss: None) -> State:
+    def run(
+        self,
+        state: State,
+        after_iteration: Callable[[State, Tensor], None] = lambda state, loss: None,
+        stopped: Callable[[State], None] = lambda state: None,
+    ) -> State:
         """Go on from `state`, which is changed in place, until every batch is finished.
 
         Args:
             state: what `start` made, or what came after some iteration, on any device.
             after_iteration: called with the state, which it must not change, and L.
+            stopped: called with the state instead when the run is to end after an iteration.
 
         Raises:
             Failure: when L is not finite for long.
@@ -121,10 +128,17 @@ class Recovery:
         with evaluating(self.teacher):
             while (done := int(state["done"])) < self.iterations:
                 number, iteration = divmod(done, self.settings.iterations)
-                if iteration == 0:
-                    state.update(self._fresh(state["images"][self._part(number)]), lost=torch.zeros(3, dtype=torch.int64))
-                loss = self._step(state, number, iteration)
-                state["done"] += 1
+                try:
+                    with finishing():
+                        if iteration == 0:
+                            fresh = self._fresh(state["images"][self._part(number)])
+                            state.update(fresh, lost=torch.zeros(3, dtype=torch.int64))
+                        loss = self._step(state, number, iteration)
+                        state["done"] += 1
+                except (KeyboardInterrupt, SystemExit):
+                    if int(state["done"]) > done:
+                        stopped(state)
+                    raise
                 after_iteration(state, loss)
         return state
 
@@ -301,14 +315,14 @@ def make(materials: Materials, folder: Path) -> tuple[Tensor, Tensor, nn.Module]
     parts = (data.shape, data.num_classes, m.ipc, m.own(Sre2lSettings), m.seed, m.device, flip)
     recovery = Recovery(teacher, materials.preprocessing, *parts)
     state = read_tensors(path)[0] if path.exists() else recovery.start()
-    with materials.progress.stage("sre2l", recovery.iterations, int(state["done"])) as stage:
+    with stoppable(), materials.progress.stage("sre2l", recovery.iterations, int(state["done"])) as stage:
 
         def after(state: State, loss: Tensor) -> None:
             if int(state["done"]) % m.own(OuterSettings).checkpoint_every == 0:
                 write_tensors(path, state)
             stage.advance(loss=loss.item())
 
-        state = recovery.run(state, after)
+        state = recovery.run(state, after, lambda state: write_tensors(path, state))
     write_tensors(path, state)
     return *recovery.result(state), teacher
 

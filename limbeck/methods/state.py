@@ -44,6 +44,7 @@ class OuterState:
         kept_share: of the last iteration, per parameter tensor.
         last_loss: of the last iteration.
         health: whether the loop gets on; without sizes before it runs.
+        whole: whether all of it is of one iteration; not while one changes it.
     """
 
     images: Tensor
@@ -61,6 +62,7 @@ class OuterState:
     kept_share: dict[str, float] = field(default_factory=dict)
     last_loss: float | None = None
     health: Health = Health()
+    whole: bool = True
 
     @property
     def sizes(self) -> tuple[float, float, float]:

@@ -1,8 +1,6 @@
 """What Python calls: objects in, typed results out. The command says the same by names (`runs/distill.py`, `runs/evaluate.py`)."""
 
 import atexit
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -42,6 +40,7 @@ from limbeck.runtime.checked import FolderPath, checked, shown
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.kept import elsewhere
+from limbeck.runtime.leftovers import new_passing_folder, passing_folder, remove
 from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import LogProgress, Progress
@@ -307,13 +306,13 @@ def _folder(output: str | None) -> Iterator[Path]:
     if output is not None:
         yield Path(output)
         return
-    with tempfile.TemporaryDirectory(prefix="limbeck-") as folder, elsewhere(_passing()):
-        yield Path(folder) / "run"
+    with passing_folder() as folder, elsewhere(_passing()):
+        yield folder / "run"
 
 
 @cache
 def _passing() -> Path:
     """A cache that ends with the process."""
-    folder = Path(tempfile.mkdtemp(prefix="limbeck-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = new_passing_folder()
+    atexit.register(remove, folder)
     return folder

@@ -63,6 +63,9 @@ IN_METADATA = (
 )
 
 
+ENDING = 5.0  # seconds that a run may take to end which was just stopped
+
+
 @dataclass(frozen=True)
 class Eta:
     """How a set came by its η: what counts as its own where it is evaluated, and whether it was learned."""
@@ -135,7 +138,7 @@ def _distill(
     workspace.check()
     if not ended:
         check_run(workspace, output)
-    with alone(output):
+    with alone(output, ENDING if resume else 0.0):
         folder = RunFolder(output, settings, resume)
         for note in folder.open(workspace.data.fingerprint, workspace.network):
             workspace.progress.say(note)

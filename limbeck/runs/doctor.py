@@ -37,7 +37,7 @@ from limbeck.runtime.kept import cache_root
 from limbeck.runtime.records import Record
 from limbeck.runtime.tables import Grid, Page, duration
 
-PACKAGES = ("limbeck", "torch", "numpy", "scipy", "safetensors", "pillow", "scikit-learn", "filelock", "joblib", "psutil")
+PACKAGES = ("limbeck", "torch", "numpy", "scipy", "safetensors", "pillow", "scikit-learn", "joblib", "psutil")
 EXACT, COMPILED = 1e-9, 1e-4  # deviations that are rounding: in double precision over four steps, in single over one
 LITTLE = 10**9  # bytes
 

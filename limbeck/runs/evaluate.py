@@ -39,7 +39,8 @@ from limbeck.runtime.determinism import repeating
 from limbeck.runtime.disk import why
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.fingerprint import plain
-from limbeck.runtime.kept import cache_root, lock
+from limbeck.runtime.kept import cache_root
+from limbeck.runtime.locks import lock
 from limbeck.runtime.progress import NoProgress, Progress
 
 SHOWN = 3  # sets that a note names

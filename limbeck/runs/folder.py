@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar, NoReturn, TypeVar
 
 import torch
-from filelock import Timeout
 
 from limbeck.distilled.settings import STARTS
 from limbeck.networks.convnet import ConvNet
@@ -21,7 +20,8 @@ from limbeck.runs.settings import DistillSettings, flat
 from limbeck.runs.workspace import Resolved, resolve
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
-from limbeck.runtime.kept import lock
+from limbeck.runtime.leftovers import tidy, tidy_passing
+from limbeck.runtime.locks import Busy, lock
 from limbeck.runtime.memory import peak_memory
 from limbeck.runtime.records import Record
 
@@ -187,19 +187,26 @@ class RunFolder:
 
 
 @contextmanager
-def alone(output: Path) -> Iterator[None]:
+def alone(output: Path, patience: float = 0.0) -> Iterator[None]:
     """Hold the run folder against other processes.
+
+    Args:
+        output: the folder.
+        patience: seconds to wait for one that may be ending.
 
     Raises:
         UsageError: when another process holds it.
     """
     try:
-        held = lock(output / ".run").acquire(timeout=0)
-    except Timeout as error:
-        raise UsageError(f"output: another process is running in {str(output)!r}") from error
+        held = lock(output / ".run").acquire(timeout=patience)
+    except Busy as error:
+        raise UsageError(f"output: another process is running in {str(output)!r} ({error})") from error
     except OSError as error:
         raise UsageError(f"output: {str(output)!r} cannot be written: {error.strerror}") from error
     with held:
+        tidy_passing()
+        for folder in (output, output / "snapshots"):
+            tidy(folder, alone=True)
         yield
 
 

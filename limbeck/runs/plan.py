@@ -10,11 +10,9 @@ takes, `experts/estimate.py` finds out.
 
 import dataclasses
 import math
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,6 +54,7 @@ from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import STAND_IN_MEMORY, device_to_plan, fast_bf16, has_values, repeatable
 from limbeck.runtime.errors import require
 from limbeck.runtime.fingerprint import plain
+from limbeck.runtime.leftovers import passing_folder
 from limbeck.runtime.memory import free_memory, peak_memory, reuse_freed_memory, total_memory
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
@@ -251,8 +250,8 @@ def _loop(workspace: Workspace, compiled: bool) -> tuple[dict[str, float], float
     few = few_of(mapped, len(images)) if enhancement.active else 1
     maps = mapped(few) * count / few if enhancement.active else 0.0
     state = OuterState.start(images, labels, outer.syn_lr_init, objective.init())
-    with tempfile.TemporaryDirectory() as folder:
-        saving = seconds_of(lambda: state.save(Path(folder) / "checkpoint.safetensors")) * count / len(images)
+    with passing_folder() as folder:
+        saving = seconds_of(lambda: state.save(folder / "checkpoint.safetensors")) * count / len(images)
     compared = COMPARISON * math.ceil(outer.iterations / COMPARE_EVERY) if differs and not settings.match.match_norm else 0.0
     parts = {
         "iterations": iteration * outer.iterations,

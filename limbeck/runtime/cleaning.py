@@ -10,11 +10,10 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import Timeout
-
 from limbeck.runtime.disk import in_words
 from limbeck.runtime.errors import require
-from limbeck.runtime.kept import cache_root, lock
+from limbeck.runtime.kept import cache_root
+from limbeck.runtime.locks import Busy, lock
 from limbeck.runtime.records import Record
 
 KINDS = {
@@ -87,7 +86,7 @@ def clean(kinds: Iterable[str]) -> Cleaned:
     for kind in kinds:
         before = sum(_sizes(cache_root() / kind))
         for entry in sorted((cache_root() / kind).glob("*")):
-            if entry.suffix != ".lock" and not _remove(entry):
+            if not entry.name.endswith((".lock", ".lock.d")) and not _remove(entry):
                 busy.append(str(entry))
         if freed := before - sum(_sizes(cache_root() / kind)):
             removed[kind] = freed
@@ -100,7 +99,7 @@ def _remove(entry: Path) -> bool:
         try:
             for owner in _owners(entry):
                 stack.enter_context(lock(owner).acquire(timeout=0))
-        except Timeout:
+        except Busy:
             return False
         if entry.is_dir():
             aside = entry.with_name(f".{entry.name}.removed")

@@ -3,8 +3,6 @@
 import atexit
 import os
 import platform
-import shutil
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -17,6 +15,7 @@ import torch._dynamo
 from limbeck.runtime.disk import try_folder
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import cache_root
+from limbeck.runtime.leftovers import new_passing_folder, remove
 
 LIMIT = 64
 
@@ -62,8 +61,8 @@ def keep_compiled_code() -> None:
 @cache
 def _passing() -> Path:
     """A folder that ends with the process; nobody else can have put code into it."""
-    folder = Path(tempfile.mkdtemp(prefix="limbeck-compiled-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = new_passing_folder()
+    atexit.register(remove, folder)
     return folder
 
 

@@ -6,13 +6,15 @@ jobs. Large arrays reach them by way of a memory-mapped file. Pieces of a stream
 that are forked at once.
 """
 
+import atexit
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import sys
-import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -20,16 +22,21 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar
 
 from limbeck.runtime.disk import WORDS
 from limbeck.runtime.errors import Failure, require
+from limbeck.runtime.interruption import Interrupted, end_children, ignore_all, kept_from_children
+from limbeck.runtime.leftovers import SHARED, new_passing_folder, passing_folder, remove
 from limbeck.runtime.notices import Notice, received, watched
 
 J = TypeVar("J")
 R = TypeVar("R")
+ROOMY = 2e9  # bytes that shared memory must have free
+LOOK_EVERY = 0.5  # seconds between two looks at whether one's parent lives
 PLACES = ("LIMBECK_CACHE", "TORCHINDUCTOR_CACHE_DIR")  # variables that say where things are kept
 
 
@@ -77,14 +84,15 @@ def cores() -> int:
 def side_by_side(function: Callable[[J], R], jobs: Sequence[J], processes: int) -> Iterator[R]:
     """The results of `function` for every job, in order, computed by this process and `processes` − 1 others.
 
-    This process begins with the last job at once, the others with the first ones as soon as they have started.
+    This process begins with the last job at once, the others with the first ones as soon as they have started. When it is
+    interrupted, or its own job fails, the others end with theirs unfinished.
 
     Args:
         function: of a module's top level.
         jobs: what it is called with; picklable.
         processes: how many compute at a time, at least 1.
     """
-    from joblib import Parallel, delayed, parallel_config
+    from joblib import Parallel, delayed
 
     left, done, places = deque(enumerate(jobs)), dict[int, R](), {name: os.environ.get(name) for name in PLACES}
     failed: list[BaseException] = []
@@ -92,12 +100,14 @@ def side_by_side(function: Callable[[J], R], jobs: Sequence[J], processes: int) 
     def handed_out() -> Iterator[Any]:
         while left:
             with suppress(IndexError):  # this process took the last one meanwhile
-                yield delayed(_numbered)(places, function, *left.popleft())
+                yield delayed(_numbered)(os.getpid(), places, function, *left.popleft())
 
     def collect() -> None:
         # Of one process joblib makes none; only so many jobs are under way as are to compute.
         try:
-            with parallel_config(backend="loky", n_jobs=max(2, processes - 1), inner_max_num_threads=1, mmap_mode="c"):
+            with kept_from_children():
+                _start_trackers()
+            with kept_from_children(), _workers(max(2, processes - 1)):
                 others = Parallel(return_as="generator_unordered", pre_dispatch=processes - 1)
                 done.update((number, received(found)) for number, found in others(handed_out()))
         except BaseException as error:  # noqa: BLE001 (raised where the results are wanted)
@@ -106,15 +116,67 @@ def side_by_side(function: Callable[[J], R], jobs: Sequence[J], processes: int) 
     collector = threading.Thread(target=collect, daemon=True)
     if processes > 1:
         collector.start()
-    while left and not failed:
-        with suppress(IndexError):
-            number, job = left.pop()
-            done[number] = function(job)
-    if processes > 1:
-        collector.join()
+    try:
+        while left and not failed:
+            with suppress(IndexError):
+                number, job = left.pop()
+                done[number] = function(job)
+        if processes > 1:
+            collector.join()
+    except BaseException:
+        left.clear()
+        if processes > 1:
+            _end_workers(collector)
+        raise
     if failed:
         raise _told_apart(failed[0])
     yield from (done[number] for number in range(len(jobs)))
+
+
+def _start_trackers() -> None:
+    """Start the processes that tidy up after workers first: to do so undoes what is blocked in some versions."""
+    from joblib.externals.loky.backend import resource_tracker as of_loky
+
+    if hasattr(signal, "pthread_sigmask"):
+        resource_tracker.ensure_running()
+        of_loky.ensure_running()
+
+
+def _workers(count: int) -> Any:
+    """A context manager: so many processes of joblib's."""
+    from joblib import parallel_config
+
+    own, folder = os.getpid(), str(_shared_folder())
+    how = {"n_jobs": count, "inner_max_num_threads": 1, "mmap_mode": "c", "temp_folder": folder}
+    try:
+        # The folder is among what they begin with, so that those of another one are not taken again.
+        return parallel_config(backend="loky", **how, initializer=_become_worker, initargs=(own, folder))
+    except TypeError:  # joblib before 1.5 has no such thing: they become workers with their first job
+        return parallel_config(backend="loky", **how)
+
+
+_shared: dict[tuple[int, Path | None], Path] = {}
+
+
+def _shared_folder() -> Path:
+    """Where this process puts arrays for its workers: in shared memory, where there is room, as joblib would.
+
+    A folder of our own says whose it is, so that one that was left behind is known as such.
+    """
+    named, process = os.environ.get("JOBLIB_TEMP_FOLDER"), os.getpid()
+    roomy = SHARED.is_dir() and os.access(SHARED, os.W_OK) and shutil.disk_usage(SHARED).free > ROOMY
+    root = Path(named) if named else SHARED if roomy else None
+    if (known := _shared.get((process, root))) is not None and known.is_dir():
+        return known
+    made = _shared[process, root] = new_passing_folder(root)
+    atexit.register(lambda: remove(made) if os.getpid() == process else None)  # not in a child, which knows it too
+    return made
+
+
+def _end_workers(collector: threading.Thread) -> None:
+    """End the processes that compute for this one; joblib, whose results fail with that, tidies up in the collector's thread."""
+    end_children(grace=1.5, among=lambda words: any("loky" in word for word in words))
+    collector.join(3.0)
 
 
 def _told_apart(error: BaseException) -> BaseException:
@@ -122,15 +184,53 @@ def _told_apart(error: BaseException) -> BaseException:
     said = re.search(r"\[Errno (\d+)\]", str(error.__cause__)) if error.__cause__ is not None else None
     if said is None or isinstance(error, OSError) or (number := int(said[1])) not in WORDS:
         return error
-    shared = OSError(number, os.strerror(number), os.environ.get("JOBLIB_TEMP_FOLDER") or tempfile.gettempdir())
+    shared = OSError(number, os.strerror(number), str(_shared_folder().parent))
     shared.__cause__ = error
     return shared
 
 
-def _numbered(places: dict[str, str | None], function: Callable[[J], R], number: int, job: J) -> tuple[int, tuple[R, list[Notice]]]:
+def _numbered(
+    parent: int, places: dict[str, str | None], function: Callable[[J], R], number: int, job: J
+) -> tuple[int, tuple[R, list[Notice]]]:
+    if os.getpid() != parent:
+        _become_worker(parent)
     # A process that stayed from earlier jobs keeps things where this one does (`kept.elsewhere`).
     put_environment(places)
-    return number, watched(function, job)
+    _worker.working = True
+    try:
+        return number, watched(function, job)
+    finally:
+        _worker.working = False
+
+
+class _Worker:
+    """What a process of joblib's knows of itself."""
+
+    ready, working = False, False
+
+
+_worker = _Worker()
+
+
+def _become_worker(parent: int, folder: str = "") -> None:
+    """Have this process end its job when its parent asks for that, which alone gets the signals, and itself when that is gone."""
+    if _worker.ready:
+        return
+    _worker.ready = True
+
+    def stop(number: int, frame: object) -> None:
+        if _worker.working:
+            raise Interrupted(number)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_EVERY)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    ignore_all()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
 
 
 @contextmanager
@@ -155,10 +255,17 @@ def spread(work: Callable[[J], R], pieces: Iterable[J], workers: int | None) -> 
     pool = ProcessPoolExecutor(count, mp_context=context, initializer=_start_process)
     try:
         rest = iter(pieces)
-        under_way = deque(pool.submit(watched, work, piece) for piece in islice(rest, 3 * count))
+        first = list(islice(rest, 3 * count))
+        with kept_from_children():
+            under_way = deque(pool.submit(watched, work, piece) for piece in first)
         yield _in_order(pool, work, under_way, rest)
     except BrokenProcessPool as error:
         raise Failure("data.workers: a process that decodes images was killed; fewer of them need less memory") from error
+    except BaseException:
+        # What they have not handed over is made anew in any case; a slow disk could keep them for long.
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -173,8 +280,8 @@ def _in_order(
 
 
 def _start_process() -> None:
-    """What a process does before its first piece: leave Ctrl-C, which reaches all of them, to the parent alone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """What a process does before its first piece: leave signals for the whole group to the parent alone."""
+    ignore_all()
     _end_with_parent()
 
 
@@ -209,8 +316,8 @@ class Ticks:
 @contextmanager
 def ticks(show: Callable[[int], None], every: float = 0.5) -> Iterator[Ticks]:
     """A count whose growth `show` is told from time to time, and a last time at the end."""
-    with tempfile.TemporaryDirectory() as folder:
-        counter, shown, over = Ticks(Path(folder) / "ticks"), 0, threading.Event()
+    with passing_folder() as folder:
+        counter, shown, over = Ticks(folder / "ticks"), 0, threading.Event()
         counter.path.touch()
 
         def look() -> None:

@@ -16,25 +16,21 @@ from safetensors.torch import save as serialise
 from limbeck.runtime import bounded
 from limbeck.runtime.bounded import check_ordinary, json_of
 from limbeck.runtime.fingerprint import array_fingerprint, encodable, plain
+from limbeck.runtime.leftovers import part
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically: after a crash the file is the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 would hide the file from everybody else
-        os.replace(temporary, path)
+        with part(path) as temporary:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     except OSError as error:  # such as a full disk, which names no file
-        Path(temporary).unlink(missing_ok=True)
         error.filename = error.filename or str(path)
-        raise
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
         raise
 
 
@@ -116,9 +112,8 @@ def _object(text: str) -> dict[str, Any]:
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its name, replacing what is there, when the block ends without error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
-    try:
-        os.chmod(temporary, 0o777 & ~_umask())
+    with part(path) as temporary:
+        temporary.mkdir()
         yield temporary
         if path.exists():
             # A folder cannot be renamed onto a full one: step the old one aside first, delete it last.
@@ -128,12 +123,3 @@ def new_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(aside)
         else:
             os.replace(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -15,7 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from filelock import FileLock
 from torch import Tensor
 
 from limbeck.runtime.disk import why
@@ -23,6 +22,8 @@ from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.executor import PLACES, put_environment
 from limbeck.runtime.files import read_json, read_tensors, write_json, write_tensors
 from limbeck.runtime.fingerprint import encodable, fingerprint
+from limbeck.runtime.leftovers import tidy_once
+from limbeck.runtime.locks import lock
 
 T = TypeVar("T")
 TRIES = 3
@@ -45,12 +46,6 @@ def elsewhere(root: Path) -> Iterator[None]:
         yield
     finally:
         put_environment(before)
-
-
-def lock(path: Path) -> FileLock:
-    """A lock that other processes respect, held in the file `path` + ".lock"; use it as a context manager."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(f"{path}.lock")
 
 
 def place(kind: str, identity: Any) -> Path:
@@ -125,6 +120,7 @@ class Kept(Generic[T]):
 
     def held(self) -> T | None:
         """What is there; None where nothing is, or something damaged, which is said."""
+        tidy_once(self.path.parent)
         if self.path in _unkept:
             return cast(T, _unkept[self.path])
         with suppress(Exception):  # a file can be broken in many ways

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from limbeck.methods.method import Method
@@ -24,6 +23,7 @@ from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.files import write_json, write_text
 from limbeck.runtime.fingerprint import described
 from limbeck.runtime.kept import elsewhere
+from limbeck.runtime.leftovers import passing_folder
 from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.progress import LogProgress, Progress
 from limbeck.runtime.room import disks_told
@@ -131,7 +131,7 @@ def compare(
     running = Running(jobs=jobs, keep=keep, progress=progress or LogProgress())
     with ExitStack() as stack:
         if output is None:
-            passing = Path(stack.enter_context(TemporaryDirectory(prefix="limbeck-")))
+            passing = stack.enter_context(passing_folder())
             stack.enter_context(elsewhere(passing / "cache"))
         folder = passing if output is None else Path(output)
         table = compare_cells(cells, folder, pairs=pairs, title=title, running=running, notes=list(said))

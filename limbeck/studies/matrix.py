@@ -15,13 +15,15 @@ from typing import IO
 
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.executor import Shard, cores
+from limbeck.runtime.interruption import ENDS_WITH
+from limbeck.runtime.locks import Busy, Lock, lock
 from limbeck.runtime.notices import kind_of
 from limbeck.runtime.progress import NoProgress, Progress, Stage
 from limbeck.runtime.room import check_place
 from limbeck.studies.cells import Cell, CellFolder, CellRecord
 
 LOOK_EVERY = 0.1  # seconds between two looks at the processes
-GRACE = 30.0  # seconds that a process has to end when it is asked to
+GRACE = 7.0  # seconds that a process has to end when it is asked to; it takes fewer
 
 
 def distill_command(cell: Cell, run: Path) -> list[str]:
@@ -105,6 +107,7 @@ class _Job:
     """A cell under way."""
 
     cell: Cell
+    held: Lock
     process: subprocess.Popen[bytes]
     log: IO[bytes]
 
@@ -123,29 +126,40 @@ class _Runner:
         waiting = list(cells)
         try:
             while (waiting or self.running) and not (deadline is not None and time.monotonic() >= deadline):
-                if waiting and len(self.running) < self.how.jobs:
-                    self._start(self._next(waiting))
+                if waiting and len(self.running) < self.how.jobs and self._start_one(waiting):
                     continue
                 self._look()
-                if self.running:
+                if self.running or waiting:
                     time.sleep(LOOK_EVERY)
             self._look()
         finally:
             self._stop()
 
-    def _next(self, waiting: list[Cell]) -> Cell:
-        """Take the first cell that need not wait for experts another one is training."""
+    def _start_one(self, waiting: list[Cell]) -> bool:
+        """Start a cell that no other process is at, rather one that need not wait for experts another one is training."""
         training = {job.cell.experts for job in self.running} - self.trained
-        chosen = next((cell for cell in waiting if cell.experts not in training), waiting[0])
-        waiting.remove(chosen)
-        return chosen
+        for cell in sorted(waiting, key=lambda cell: cell.experts in training):
+            if (found := self.folder.read(cell)) is not None:  # another process has finished it meanwhile
+                waiting.remove(cell)
+                self._finished(cell, found)
+                return True
+            try:
+                held = lock(self.folder.run_folder(cell) / ".cell").acquire(timeout=0)
+            except Busy:
+                continue
+            waiting.remove(cell)
+            self._start(cell, held)
+            return True
+        return False
 
-    def _start(self, cell: Cell) -> None:
-        if (found := self.folder.read(cell)) is not None:  # another process has finished it meanwhile
-            self._finished(cell, found)
+    def _start(self, cell: Cell, held: Lock) -> None:
+        if self.folder.result_file(cell).exists():  # finished between the look and the lock
+            held.release()
+            self._take_over(cell)
             return
         if cell.recipe is None:
-            self._make(cell)
+            with held:
+                self._make(cell)
             return
         path = self.folder.log_file(cell)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +167,14 @@ class _Runner:
         words = distill_command(cell, self.folder.run_folder(cell))
         # In this process's group, so that an interrupt from the terminal or a batch queue reaches it too.
         process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(self.how.jobs))
-        self.running.append(_Job(cell, process, log))
+        self.running.append(_Job(cell, held, process, log))
+
+    def _take_over(self, cell: Cell) -> None:
+        """Take what another process has finished."""
+        found = self.folder.read(cell)
+        assert found is not None, "it was there"
+        self.folder.clear(cell, self.how.keep)
+        self._finished(cell, found)
 
     def _make(self, cell: Cell) -> None:
         """Distil a cell of objects in this process."""
@@ -175,6 +196,7 @@ class _Runner:
                 self._failed(job.cell, _last_words(job.process.returncode, self.folder.log_file(job.cell)))
             else:
                 self._take(job.cell)
+            job.held.release()
 
     def _take(self, cell: Cell) -> None:
         """Keep what a distillation has left."""
@@ -211,6 +233,7 @@ class _Runner:
                 job.process.kill()
                 job.process.wait()
             job.log.close()
+            job.held.release()
         self.running.clear()
 
 
@@ -219,7 +242,7 @@ def _environment(jobs: int) -> Mapping[str, str]:
     share = max(1, cores() // jobs)
     given = os.environ.get("OMP_NUM_THREADS", "")
     threads = min(share, int(given)) if given.isdecimal() and int(given) else share
-    return {**os.environ, "OMP_NUM_THREADS": str(threads), "LOKY_MAX_CPU_COUNT": str(share)}
+    return {**os.environ, ENDS_WITH: str(os.getpid()), "OMP_NUM_THREADS": str(threads), "LOKY_MAX_CPU_COUNT": str(share)}
 
 
 def _last_words(status: int, log: Path) -> str:

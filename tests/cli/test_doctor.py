@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from limbeck.cli.main import main
 from limbeck.runs import doctor
 from limbeck.runtime import cleaning, disk
-from limbeck.runtime.kept import lock
+from limbeck.runtime.locks import lock
 
 
 @pytest.fixture

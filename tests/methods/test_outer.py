@@ -1,6 +1,9 @@
 """The outer loop on an objective whose gradients are known."""
 
 import json
+import os
+import signal
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -232,3 +235,62 @@ def test_a_stopped_loop_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pyt
 def _without_time(folder: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+@pytest.mark.parametrize("at", ["gradients", "evaluate"])
+@pytest.mark.parametrize("stop", [0, 4, 6])
+def test_control_c_in_python_ends_with_a_checkpoint(tmp_path: Path, stop: int, at: str) -> None:
+    """In an iteration after it, in an evaluation before it; what goes on from there ends with the same bits."""
+    whole = loop(tmp_path / "whole", ema_decay=0.9).run(X, LABELS, 0.01)
+    asked = []
+
+    def press() -> None:
+        if not asked:
+            asked.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.001)
+
+    class Stops(Bowl):
+        def gradients(self, state: State, images: Tensor, labels: Tensor, syn_lr: Tensor, iteration: int, *, plain: bool) -> Update:
+            if iteration == stop and at == "gradients":
+                press()
+            return super().gradients(state, images, labels, syn_lr, iteration, plain=plain)
+
+    stopped = loop(tmp_path / "stopped", Stops(), ema_decay=0.9, checkpoint_every=100)
+    if at == "evaluate":
+        evaluate, seen = stopped.evaluate, []
+
+        def pressing(x: Tensor, y: Tensor, eta: float) -> Accuracy | None:
+            seen.append(len(seen) * stopped.every)
+            if seen[-1] >= stop:
+                press()
+            return evaluate(x, y, eta)
+
+        stopped = replace(stopped, evaluate=pressing)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(X, LABELS, 0.01)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    reached = OuterState.load(stopped.checkpoint, torch.device("cpu"))
+    assert reached.iteration == (stop + 1 if at == "gradients" else -(-stop // stopped.every) * stopped.every)
+    loop(tmp_path / "stopped", ema_decay=0.9).run(torch.zeros_like(X), LABELS, 99.0)
+    resumed = OuterState.load(stopped.checkpoint, torch.device("cpu"))
+    for name in ("images", "labels", "syn_lr", "images_velocity", "average", "weights"):
+        assert torch.equal(getattr(whole, name), getattr(resumed, name))
+    assert _without_time(tmp_path / "stopped") == _without_time(tmp_path / "whole")
+    for file in sorted((tmp_path / "whole" / "snapshots").iterdir()):
+        assert file.read_bytes() == (tmp_path / "stopped" / "snapshots" / file.name).read_bytes()
+
+
+def test_what_is_changed_by_half_is_no_checkpoint(tmp_path: Path) -> None:
+    """A handler of the caller's own may raise anything anywhere; what was written before stays."""
+
+    class Breaks(OuterLoop):
+        def apply(self, state: OuterState, update: Update, d_images: Tensor) -> None:
+            super().apply(state, update, d_images)
+            if state.iteration == 6:
+                raise SystemExit
+
+    one = loop(tmp_path, ema_decay=0.9, checkpoint_every=4)
+    with pytest.raises(SystemExit):
+        Breaks(**{name: getattr(one, name) for name in one.__dataclass_fields__}).run(X, LABELS, 0.01)
+    assert OuterState.load(one.checkpoint, torch.device("cpu")).iteration == 4

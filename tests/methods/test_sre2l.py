@@ -1,5 +1,7 @@
 """SRe2L: its loss against plain sums, its steps against torch's Adam, and a killed run that goes on."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from limbeck.networks.batch_norm import BatchNorm
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_tensors, write_tensors
+from limbeck.runtime.interruption import stoppable
 from limbeck.runtime.random import generator
 from limbeck.training.optimisers import AdamW
 
@@ -253,3 +256,20 @@ def test_what_is_refused() -> None:
     job = recovery(broken)
     with pytest.raises(Failure, match="not finite in 6 of 6 iterations of batch 0, from the first on: the teacher"):
         job.run(job.start())
+
+
+@pytest.mark.parametrize("at", [0, 5, 11])
+def test_control_c_waits_for_the_iteration_which_is_kept(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    job = recovery()
+    whole, kept, step = job.run(job.start()), list[State](), Recovery._step
+
+    def pressed(self: Recovery, state: State, number: int, iteration: int) -> Tensor:
+        if int(state["done"]) == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, state, number, iteration)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), stoppable():
+        patch.setattr(Recovery, "_step", pressed)
+        job.run(job.start(), stopped=lambda state: kept.append({name: value.clone() for name, value in state.items()}))
+    assert [int(state["done"]) for state in kept] == [at + 1]
+    assert torch.equal(recovery().run(kept[0])["images"], whole["images"])

@@ -37,6 +37,7 @@ from limbeck.recipes import load_recipe, settings_from_plain, settings_yaml
 from limbeck.recipes_import.translate import import_recipe
 from limbeck.report.html import write_report
 from limbeck.runs.strangers import beyond
+from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint, plain
 
 RECIPE = """# Mine.
@@ -268,7 +269,10 @@ def checkpoint(folder: Path) -> None:
 def read_checkpoint(folder: Path) -> str:
     from limbeck.methods.state import OuterState
 
-    held = OuterState.load(folder / "checkpoint.safetensors", torch.device("cpu"))
+    try:
+        held = OuterState.load(folder / "checkpoint.safetensors", torch.device("cpu"))
+    except (OSError, ValueError) as error:  # whoever goes on from it takes another one, or says so
+        raise UsageError(one_line(error)) from error
     return fingerprint(array_fingerprint(held.images.numpy(), held.labels.numpy()), float(held.syn_lr), held.iteration)
 
 

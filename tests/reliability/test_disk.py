@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from data.pictures import png
-from filelock import FileLock
 from reliability.disks import TINY, content, disk, fill, protect
 from torch import Tensor
 
@@ -36,6 +35,7 @@ from limbeck.runtime import kept as keeping
 from limbeck.runtime.errors import DiskFailure, UsageError
 from limbeck.runtime.executor import side_by_side
 from limbeck.runtime.kept import Kept
+from limbeck.runtime.locks import Lock
 from limbeck.runtime.progress import NoProgress
 from limbeck.runtime.room import Need, check_place, check_room, told
 
@@ -242,7 +242,7 @@ def test_what_cannot_be_kept_is_made_once(tmp_path: Path, monkeypatch: pytest.Mo
     def unable(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(FileLock, "acquire", unable)
+    monkeypatch.setattr(Lock, "acquire", unable)
     monkeypatch.setattr(keeping, "_unkept", {})
     for _ in range(2):
         assert torch.equal(Kept.tensors(tmp_path / "a.safetensors", lambda held: True).get(make)["x"], torch.ones(2))

@@ -50,7 +50,7 @@ TINY = {
     "eval.every_seeds": "1",
     "eval.epochs": "2",
     "eval.seeds": "2",
-    "eval.full_epochs": "2",
+    "eval.full_epochs": "1",
     "eval.random_lr": "0.01",
 }
 
@@ -83,7 +83,7 @@ def iterations(folder: Path) -> list[Mapping[str, Any]]:
         ({"outer__syn_lr_init": "1e6"}, 20, r"outer.syn_lr_init \(1e\+06\) is too large"),
         ({"outer__syn_lr_init": "1e30"}, 20, r"outer.syn_lr_init \(1e\+30\) is too large"),
         ({"outer__max_match_loss": "1e-3"}, 20, r"outer.max_match_loss \(0.001\) is too small: the least loss was [01]\."),
-        ({"method": "dsa", "real__network_lr": "1e25"}, 40, r"real.network_lr \(1e\+25\) is too large"),
+        ({"method": "dsa", "real__network_lr": "1e25", "eval__every": "40"}, 40, r"real.network_lr \(1e\+25\) is too large"),
         ({"method": "dm", "outer__lr_img": "1e12"}, 3, r"outer.lr_img \(1e\+12\) is too large"),
     ],
 )
@@ -96,7 +96,8 @@ def test_a_wild_setting_ends_the_run_early_and_is_named(tmp_path: Path, changes:
 
 def test_an_expert_that_is_not_finite_is_named(tmp_path: Path) -> None:
     """As it would be where nobody compares digests: the numbers are written with their own."""
-    made = settings(outer__iterations="1000", experts__store=str(tmp_path / "store"), labels="hard", init="noise", method="mtt")
+    rarely = {"outer__iterations": "1000", "outer__checkpoint_every": "1000", "eval__every": "1000", "match__syn_steps": "1"}
+    made = settings(**rarely, experts__store=str(tmp_path / "store"), labels="hard", init="noise", method="mtt")
     store = train_experts(made)
     spoil(store.path / "expert-0001")
     with pytest.raises(Failure, match=r"expert 1 in '.*store' holds numbers that are not finite, and is to be trained anew"):

@@ -36,7 +36,7 @@ from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_json, read_tensors
-from limbeck.runtime.kept import lock
+from limbeck.runtime.locks import lock
 from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.progress import NoProgress
 
