@@ -51,17 +51,14 @@ AREAS: dict[str, tuple[list[Path], list[str]]] = {
     "outer": (
         [ROOT / f"limbeck/methods/{name}.py" for name in OUTER],
         [
-            "tests/methods/test_outer.py",
-            "tests/methods/test_methods.py",
-            "tests/methods/test_contract.py",
-            "tests/reliability/test_diverging.py",
+            *(f"tests/methods/test_{name}.py" for name in ("health", "outer", "outer_records", "methods")),
             "tests/reliability/test_numbers.py",
         ],
     ),
     "distilled": (sorted((ROOT / "limbeck/distilled").glob("*.py")), ["tests/distilled"]),
 }
-# Tests of several rooms that every area may be noticed by.
-SHARED = ["tests/reliability/values"]
+# The examples in docstrings; of these, those of the area's package.
+EXAMPLES = "tests/test_examples.py"
 MESSAGES = ("require", "UsageError", "Failure", "note", "warn")
 # Tests of one mutant take no more of the processor than this without it, at first; those that survive are run against all.
 FIRST_SECONDS = 10.0
@@ -214,7 +211,7 @@ class Loop:
         area: for the results.
         mutants: what to try.
         results: where to append.
-        everything: run all tests that execute the changed statement, and then all others; else those of the first seconds.
+        everything: run all tests that execute the changed statement; else those of the first seconds.
     """
 
     def __init__(self, area: str, mutants: list[Mutant], results: Path, everything: bool) -> None:
@@ -230,6 +227,10 @@ class Loop:
             if self.channel is not None:
                 os.write(self.channel, report.nodeid.encode()[:4000])
                 os._exit(1)
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        room = AREAS[self.area][0][0].parent.name
+        items[:] = [item for item in items if item.location[0] != EXAMPLES or f"[{room}." in item.nodeid]
 
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed:
@@ -262,14 +263,13 @@ class Loop:
         for number, mutant in enumerate(self.mutants):
             contexts = {c for line in range(mutant.lines[0], mutant.lines[1] + 1) for c in covering.get((mutant.path, line), ())}
             near = [item for item in items if item.nodeid in contexts or f"setup {item.location[0]}" in contexts]
-            far = [item for item in items if item not in near] if self.everything else []
             some, total = [], 0.0
             for item in near:
                 total += seconds[item.nodeid]
                 if total > FIRST_SECONDS and not self.everything and some:
                     break
                 some.append(item)
-            chosen = some + far
+            chosen = some
             began = time.perf_counter()
             limit = 20 + 10 * sum(seconds[item.nodeid] for item in chosen)
             status, killer = self._try(mutant, known, chosen, limit)
@@ -383,7 +383,7 @@ def work(areas: list[str], count: int, seed: int, again: bool, scratch: Path) ->
             continue
         pid = os.fork()
         if pid == 0:
-            tests = [*AREAS[area][1], *(one for one in SHARED if (ROOT / one).exists())]
+            tests = [*AREAS[area][1], EXAMPLES]
             quiet = ["-s", "-p", "no:cacheprovider", "-p", "no:terminal", f"--basetemp={scratch / area}"]
             sys.exit(pytest.main([*tests, *quiet], plugins=[Loop(area, chosen, results, everything=again)]))
         os.waitpid(pid, 0)
@@ -421,7 +421,7 @@ def main() -> None:
     parser.add_argument("--areas", nargs="+", choices=AREAS, default=list(AREAS))
     parser.add_argument("--sample", type=int, default=200, help="mutants of every area")
     parser.add_argument("--seed", type=int, default=17)
-    parser.add_argument("--again", action="store_true", help="only those that have survived, against all tests of the area")
+    parser.add_argument("--again", action="store_true", help="only those that have survived, with all tests that execute them")
     parser.add_argument("--scratch", type=Path, default=ROOT / "runs" / "mutants")
     chosen = parser.parse_args()
     os.chdir(ROOT)

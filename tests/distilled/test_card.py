@@ -56,6 +56,15 @@ def test_results_settings_and_facts_are_told() -> None:
     assert '    "drop_ratio": 0.25' in [line[2:] for line in lines] and "/home/somebody" not in body.split("## Settings")[0]
 
 
+@pytest.mark.parametrize(("channels", "said"), [(1, "1 channel"), (2, "2 channels")])
+def test_channels_are_counted(channels: int, said: str) -> None:
+    assert f"| Size | 4 × 6 pixels, {said} |" in parts(card(sample_set(shape=(channels, 4, 6))))[1].splitlines()
+
+
+def test_the_network_is_named() -> None:
+    assert "| Network it was made for | ConvNetD3-w32 |" in parts(card(sample_set(metadata=METADATA)))[1].splitlines()
+
+
 def test_card_of_a_set_about_which_nothing_is_known() -> None:
     head, body = parts(card(sample_set()))
     assert head["pretty_name"] == "Images, distilled to 6 images"
@@ -97,6 +106,19 @@ def find(sheet: torch.Tensor, tile: torch.Tensor) -> tuple[int, int] | None:
     height, width, _ = tile.shape
     corners = (sheet[: len(sheet) - height + 1, : sheet.shape[1] - width + 1] == tile[0, 0]).all(dim=2).nonzero().tolist()
     return next(((y, x) for y, x in corners if torch.equal(sheet[y : y + height, x : x + width], tile)), None)
+
+
+@pytest.mark.parametrize(("side", "factor"), [(16, 4), (33, 2), (63, 2), (64, 1), (70, 1)])
+def test_images_are_enlarged_to_64_pixels_at_least_by_a_whole_number(side: int, factor: int) -> None:
+    """In one line of two images, the second begins a gap after the first; what is above them is a gap, too."""
+    held = sample_set(names=("a",), ipc=2, shape=(3, side, side + 2), preprocessing="identity")
+    sheet = np.array(preview(held))
+    tile = np.kron(quantise(held.to_pixels())[0], np.ones((factor, factor, 1), np.uint8))
+    height, width = tile.shape[:2]
+    places = [
+        left for left in range(sheet.shape[1] - width + 1) if np.array_equal(sheet[4 : 4 + height, left : left + width], tile)
+    ]
+    assert len(places) == 1
 
 
 def test_preview_stays_of_a_sensible_size() -> None:

@@ -340,3 +340,11 @@ def test_research_files_hold_no_more_than_they_say(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=r"^--to: 'research' is not possible for the step size 1e"):
             export_research(changed(held, syn_lr=rate), tmp_path / "no")
     assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(
+    ("hard", "said"), [(False, "logits Y; softmax(Y) are the probabilities"), (True, "the number of the class")]
+)
+def test_about_says_what_labels_are(tmp_path: Path, hard: bool, said: str) -> None:
+    about = json.loads((export_research(sample_set(hard=hard), tmp_path / "files") / "about.json").read_text(encoding="utf-8"))
+    assert about["labels"] == said and about["label_kind"] == ("hard" if hard else "logits")

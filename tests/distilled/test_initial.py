@@ -206,6 +206,7 @@ def test_a_set_is_continued_class_by_class(tmp_path: Path) -> None:
             assert result.classes.tolist() == [0, 0, 1, 1, 2, 2]
     assert torch.equal(Continued(soft.set)(initial, "logits").labels, soft.labels[order])
     assert torch.equal(Continued(soft.set)(initial, "hard").labels, torch.eye(3)[[0, 0, 1, 1, 2, 2]])
+    assert all(Continued(soft.set)(initial, kind).syn_lr == soft.syn_lr for kind in ("logits", "hard"))
     assert torch.equal(Continued(hard.set)(initial, "hard").labels, torch.eye(3)[[0, 0, 1, 1, 2, 2]])
     # The table of an expert has the logits of image 0 … 5; those of the experts that are right count.
     expected = [mean_of_voters(tables, i, k) for i, k in zip(order, [0, 0, 1, 1, 2, 2], strict=True)]
