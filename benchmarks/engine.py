@@ -34,6 +34,7 @@ from limbeck.runtime.progress import NoProgress, Progress, default_progress
 
 NOTES = (
     "Every cell is a process of its own: one iteration to warm up and compile, then those that are timed.",
+    "Threads of compiled variants sleep while they wait, as the command's do; the others' spin first, as torch's do.",
     "`unroll` runs as plain PyTorch does; the others let the C library keep freed memory on a CPU, as Limbeck does.",
     "Memory is the peak of the process on a CPU, PyTorch itself and the compiler included, and the peak of all tensors on CUDA.",
     "Errors are those of the gradient of the images, against a float64 gradient through all steps.",

@@ -25,7 +25,7 @@ from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.files import read_header, read_json, write_json
 from limbeck.runtime.fingerprint import fingerprint, plain
 
-VERSION = 3  # of what the processes do: results of another are measured again
+VERSION = 4  # of what the processes do: results of another are measured again
 PRECISIONS: tuple[Precision, ...] = ("fp32", "tf32", "bf16")
 PROBE_BATCHES, PROBE_STEPS = (2, 4), (2, 4)
 # Double precision is about eight times slower than single on a CPU, and an uncompiled iteration takes twice its convolutions.
@@ -148,7 +148,9 @@ def call_worker(kind: str, arguments: Mapping[str, Any], isa: str = "native") ->
         Failure: when that process fails, with its last words.
     """
     words = [sys.executable, str(Path(__file__).with_name("engine_worker.py"))]
-    told, env = json.dumps(plain({"kind": kind, **arguments})), {**os.environ, **ISA[isa]}
+    way = arguments.get("way")
+    waiting = {"OMP_WAIT_POLICY": "PASSIVE"} if way is not None and way.compiled else {}  # as in the command; else torch's own
+    told, env = json.dumps(plain({"kind": kind, **arguments})), {**os.environ, **ISA[isa], **waiting}
     done = subprocess.run(words, input=told, capture_output=True, text=True, env=env)
     if done.returncode < 0:
         raise Failure(f"its process was killed by {signal.Signals(-done.returncode).name}")

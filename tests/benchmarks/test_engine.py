@@ -100,6 +100,20 @@ def test_the_instructions_of_a_worker_are_those_that_were_asked_for(monkeypatch:
     assert [env.get("ATEN_CPU_CAPABILITY") for env in seen] == [None, "avx2"]
 
 
+def test_threads_of_compiled_variants_wait_as_those_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Mapping[str, str]] = []
+
+    def run(*_: Any, env: Mapping[str, str], **__: Any) -> Any:
+        seen.append(env)
+        return types.SimpleNamespace(returncode=0, stdout="{}", stderr="")
+
+    monkeypatch.setattr(engine_cells.subprocess, "run", run)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    for variant in ("unroll", "compiled"):
+        engine_cells.call_worker("variant", {"way": engine_cells.VARIANTS[variant](2)})
+    assert [env.get("OMP_WAIT_POLICY") for env in seen] == [None, "PASSIVE"]
+
+
 def test_both_ways_give_the_exact_gradient(measured: Path) -> None:
     cells = cells_of(measured)
     assert list(cells) == ["unroll", "eager"]
