@@ -371,7 +371,7 @@ class _Reading:
         if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
             raise refusal(self.path, f"holds {name} as {array.dtype}; integers or floats are accepted")
         if array.dtype.kind == "u" and array.dtype.itemsize > 1:  # torch computes little with the wider ones
-            array = np.minimum(array, np.iinfo(np.int64).max).astype(np.int64)
+            array = np.minimum(array.astype(np.uint64), np.uint64(np.iinfo(np.int64).max)).astype(np.int64)
         return torch.from_numpy(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False)))
 
     def rate(self, array: np.ndarray) -> float:

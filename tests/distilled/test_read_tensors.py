@@ -293,7 +293,7 @@ def test_a_step_size_beyond_double_precision_is_refused(tmp_path: Path) -> None:
     refused(save_pt(tmp_path / "set.pt", (PREPARED, HARD, 10**400)), "holds a step size beyond double precision")
 
 
-@pytest.mark.parametrize("kind", ["<u8", "<i8", ">i4", "u1"])
+@pytest.mark.parametrize("kind", ["<u2", ">u2", "<u4", "<u8", "<i8", ">i4", "u1"])
 def test_classes_are_whole_numbers_of_any_width(tmp_path: Path, kind: str) -> None:
     held = read(save_npz(tmp_path / "set.npz", images=PREPARED, labels=HARD.numpy().astype(kind)))
     assert held.classes.tolist() == HARD.tolist()
