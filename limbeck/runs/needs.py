@@ -77,7 +77,8 @@ def output_needs(workspace: Workspace, output: Path) -> list[Need]:
         maps = x // channels
         whole, looks = x + y + 2 * maps, math.ceil(s.outer.iterations / s.eval.every) + 1
         part = min(1.0, LOOKED_AT / x) * (x + y + maps)
-        size += 2 * ((2 + averaged) * x + 2 * y) + min(2, looks) * whole + int(max(0, looks - 2) * part)
+        checkpoints = 4  # the last two, the best one's, and one that is being written
+        size += checkpoints * ((2 + averaged) * x + 2 * y) + min(2, looks) * whole + int(max(0, looks - 2) * part)
         size += LINE * s.outer.iterations
     if s.view_labels.store:
         size += _epochs(workspace) * total * (_label_bytes(workspace) + DRAWN)

@@ -157,7 +157,7 @@ def _stable(value: Any) -> bytes:
     def cut(item: Any) -> Any:
         if isinstance(item, Mapping):
             # Checksums of files are of what their times are, too.
-            left = {key: cut(one) for key, one in item.items() if key not in VOLATILE | {"checksum", "of"}}
+            left = {key: cut(one) for key, one in item.items() if key not in VOLATILE | {"checksum", "check", "of"}}
             return {key: one for key, one in left.items() if not str(one).startswith("/")}
         return [cut(one) for one in item] if isinstance(item, list) else item
 

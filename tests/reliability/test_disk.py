@@ -24,6 +24,7 @@ from limbeck.data.image_cache import set_aside
 from limbeck.data.load import load_data
 from limbeck.data.settings import DataSettings
 from limbeck.distilled.epoch_file import EpochFile
+from limbeck.distilled.view_labels import VIEW_LABELS
 from limbeck.experts.files import NotHeld
 from limbeck.methods.outer import Snapshot
 from limbeck.runs import needs
@@ -292,6 +293,7 @@ def test_snapshots_that_are_deleted_are_said_and_the_best_of_the_rest_is_taken(
     with pytest.raises(Stop):
         run(tmp_path / "run", callbacks=[stop])
     shutil.rmtree(tmp_path / "run" / "snapshots")
+    (tmp_path / "run" / "checkpoint-best.safetensors").unlink()
     result = run(tmp_path / "run", resume=True)
     assert result.best_iteration in (2, 4)
     warned = [record.message for record in caplog.records if "the best set so far" in record.message]
@@ -342,11 +344,14 @@ def test_a_place_is_tried_where_it_will_lie(tmp_path: Path) -> None:
 def test_labels_of_views_are_given_room_first(tmp_path: Path) -> None:
     epoch = {"label": torch.zeros(1000, 100)}
     with disk(tmp_path / "small", "4m") as small:
-        with pytest.raises(OSError, match="No space left") as caught, EpochFile(small / "views", epoch, {"epochs": 20}):
+        with (
+            pytest.raises(OSError, match="No space left") as caught,
+            EpochFile(small / "views", epoch, {"epochs": 20}, VIEW_LABELS),
+        ):
             pass
         assert caught.value.filename == str(small / ".views.part")
         assert list(small.iterdir()) == []
-        with EpochFile(small / "views", epoch, {"epochs": 5}) as file:
+        with EpochFile(small / "views", epoch, {"epochs": 5}, VIEW_LABELS) as file:
             fill(small)
             for number in file.missing():
                 file.write(number, epoch)

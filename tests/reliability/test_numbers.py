@@ -1,6 +1,5 @@
 """A loop that does not get on: what it skips, where it returns to, what it says, and that it goes on exactly."""
 
-import json
 import math
 import random
 import re
@@ -286,8 +285,7 @@ def test_a_loop_that_returned_goes_on_with_the_same_bits(tmp_path: Path, stop: i
 
 
 def without_time(folder: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in read_metrics(folder / "metrics.jsonl")]
 
 
 def test_a_checkpoint_of_before_is_gone_on_with(tmp_path: Path) -> None:

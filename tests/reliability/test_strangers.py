@@ -258,24 +258,29 @@ BROKEN: list[tuple[str, Any]] = [
 def test_evaluations_that_are_none_are_refused_before_one_is_paid_for(key: str, value: Any, tmp_path: Path) -> None:
     sample_set().save(tmp_path / "set")
     file = tmp_path / "set" / "metadata.json"
-    held = json.loads(file.read_text())
+    held = open_to_change(file)
     file.write_text(json.dumps({**held, key: value}))
     with pytest.raises(UsageError, match="is not a sound distilled set: ") as caught:
         DistilledSet.load(tmp_path / "set")
     assert "\n" not in str(caught.value)
 
 
+def open_to_change(file: Path) -> dict[str, Any]:
+    """What a file holds without its checksum, as whoever alters it on purpose would have it."""
+    return {key: value for key, value in json.loads(file.read_text()).items() if key not in ("limbeck", "checksum")}
+
+
 def test_what_is_loaded_can_take_an_evaluation(tmp_path: Path) -> None:
     for number, value in enumerate((None, [], [EVALUATION])):
         sample_set(metadata={"evaluation": EVALUATION, "evaluations": value}).save(tmp_path / str(number))
-        DistilledSet.append_evaluation(tmp_path / str(number), EVALUATION)
+        DistilledSet.append_evaluation(tmp_path / str(number), {**EVALUATION, "seeds": 7})
         assert len(DistilledSet.load(tmp_path / str(number)).metadata["evaluations"]) == 1 + len(value or [])
 
 
 def test_text_that_nobody_could_write_is_refused_before_an_evaluation_is_paid_for(tmp_path: Path) -> None:
     sample_set().save(tmp_path / "set")
     file = tmp_path / "set" / "metadata.json"
-    held = json.loads(file.read_text())
+    held = open_to_change(file)
     for more in ({"x": ["\ud800"]}, {"\udfff": 1}, {"settings": {"a": {"b": "\ud800"}}}):
         file.write_text(json.dumps({**held, **more}))
         with pytest.raises(UsageError, match="is not a sound distilled set: "):
@@ -416,7 +421,7 @@ def test_a_folder_with_a_network_names_no_code(evil: Path) -> None:
 
     judge(evil)
     file = evil / "net" / "network.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "network": "evil:make"}))
+    file.write_text(json.dumps({**open_to_change(file), "network": "evil:make"}))
     with pytest.raises(UsageError):
         load_network(evil / "net")
     assert not executed(evil)
