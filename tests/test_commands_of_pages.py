@@ -161,7 +161,7 @@ def fake_cells(monkeypatch: pytest.MonkeyPatch) -> None:
         accuracy = {name: summarise(found).to_dict() for name, found in values.items()}
         data = {"fingerprint": str(cell.facts.get("subset", "x"))}
         found = results(accuracy=accuracy, data=data, environment={"limbeck": "1", "device": "x"})
-        run.mkdir(parents=True)
+        run.mkdir(parents=True, exist_ok=True)  # the cell's lock is in it
         (run / "results.json").write_text(json.dumps(found))
         return ["true"]
 

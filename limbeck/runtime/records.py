@@ -101,7 +101,9 @@ def _typed(hint: Any, value: Any) -> Any:
 
 
 def _one_of(kinds: tuple[Any, ...], value: Any) -> Any:
-    """The value as the first of some types that it can be."""
+    """The value as the first of some types that it can be; null as nothing, though some results can be made of it, too."""
+    if value is None and NoneType in kinds:
+        return None
     reasons = []
     for kind in kinds:
         try:

@@ -104,14 +104,14 @@ def first(held: dict[str, Any]) -> dict[str, Any]:
         (lambda h: first(h)["facts"].update(level="hard"), r"facts\[1\] is 'hard', the benchmark has 'easy'"),
         (lambda h: first(h).update(recipe="another"), "its checksum is another"),
         (lambda h: h["environments"][0].update(device="a TPU"), r"environments\[0\].device is 'a TPU', the cells have 'a GPU'"),
-        (lambda h: h.update(notes="hello"), "notes are no list of sentences"),
+        (lambda h: h.update(notes="hello"), "notes: 'hello' is not a list"),
         (lambda h: h.update(benchmark="mine"), "its benchmark 'mine' is none of Comp-DD, scenes"),
         (lambda h: h.update(levels=["hard", "easy"]), "levels is .*, the benchmark has"),
         (lambda h: h["subsets"][0].update(source="scenes:hard"), "subsets: scenes-easy.source is 'scenes:hard'"),
         (lambda h: h.update(format=2), "it is of format 2, not 1"),
         (lambda h: h.pop("tables"), "it is broken .*'tables'"),
         (lambda h: h.update(cells="none"), "it is broken"),
-        (lambda h: first(h).update(best_iteration=float("nan")), "Out of range float values"),
+        (lambda h: first(h).update(best_iteration=float("nan")), "best_iteration: nan is not a whole number"),
     ],
 )
 def test_every_edit_is_found(handed: Path, edit: Edit, says: str) -> None:
