@@ -86,7 +86,9 @@ def test_a_process_does_the_job_or_says_why_not() -> None:
         engine_cells.call_worker("convolutions", {"problem": problem, "precision": "fp32", "micro_batch": None, "repeats": 1})
 
 
-def test_the_instructions_of_a_worker_are_those_that_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def environments(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, str]]:
+    """Those that workers are started with, which do nothing."""
     seen: list[Mapping[str, str]] = []
 
     def run(*_: Any, env: Mapping[str, str], **__: Any) -> Any:
@@ -94,24 +96,21 @@ def test_the_instructions_of_a_worker_are_those_that_were_asked_for(monkeypatch:
         return types.SimpleNamespace(returncode=0, stdout="{}", stderr="")
 
     monkeypatch.setattr(engine_cells.subprocess, "run", run)
-    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
+    for name in ("ATEN_CPU_CAPABILITY", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    return seen
+
+
+def test_the_instructions_of_a_worker_are_those_that_were_asked_for(environments: list[Mapping[str, str]]) -> None:
     for isa in ("native", "avx2"):
         engine_cells.call_worker("probe", {}, isa)
-    assert [env.get("ATEN_CPU_CAPABILITY") for env in seen] == [None, "avx2"]
+    assert [env.get("ATEN_CPU_CAPABILITY") for env in environments] == [None, "avx2"]
 
 
-def test_threads_of_compiled_variants_wait_as_those_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Mapping[str, str]] = []
-
-    def run(*_: Any, env: Mapping[str, str], **__: Any) -> Any:
-        seen.append(env)
-        return types.SimpleNamespace(returncode=0, stdout="{}", stderr="")
-
-    monkeypatch.setattr(engine_cells.subprocess, "run", run)
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+def test_threads_of_compiled_variants_wait_as_those_of_the_command(environments: list[Mapping[str, str]]) -> None:
     for variant in ("unroll", "compiled"):
         engine_cells.call_worker("variant", {"way": engine_cells.VARIANTS[variant](2)})
-    assert [env.get("OMP_WAIT_POLICY") for env in seen] == [None, "PASSIVE"]
+    assert [env.get("OMP_WAIT_POLICY") for env in environments] == [None, "PASSIVE"]
 
 
 def test_both_ways_give_the_exact_gradient(measured: Path) -> None:
