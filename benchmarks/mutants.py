@@ -423,7 +423,11 @@ def main() -> None:
     parser.add_argument("--areas", nargs="+", choices=AREAS, default=list(AREAS))
     parser.add_argument("--sample", type=int, default=200, help="mutants of every area")
     parser.add_argument("--seed", type=int, default=17)
-    parser.add_argument("--again", action="store_true", help="only those that have survived, with all tests that execute them, those of whole runs too")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="only those that have survived, with all tests that execute them, those of whole runs too",
+    )
     parser.add_argument("--scratch", type=Path, default=ROOT / "runs" / "mutants")
     chosen = parser.parse_args()
     os.chdir(ROOT)
