@@ -15,6 +15,7 @@ from limbeck.runtime.terminal import console, harmless
 
 BAR = 12  # letters of a bar in a terminal
 
+
 class Stage(ABC):
     """One stage that is under way."""
 
