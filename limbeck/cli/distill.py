@@ -1,6 +1,6 @@
 """`limbeck distill`: experts (trained or reused) → distil → evaluate → report.
 
-`limbeck plan` foretells its time, memory and disk; `limbeck report` writes the report again, from nothing but the run's files.
+`limbeck plan` foretells its time, memory and disk.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.command import Command, Done, add_recipe_arguments, overrides_from
-from limbeck.cli.output import print_paths
+from limbeck.cli.command import Command, add_recipe_arguments, overrides_from
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.tables import duration
 from limbeck.runtime.terminal import console
@@ -151,16 +150,3 @@ PLAN = Command(
     run=plan,
     show=show_plan,
 )
-
-
-def add_report_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="the run folder, such as runs/scenes")
-
-
-def report(arguments: Namespace) -> Done:
-    from limbeck.report.html import write_report
-
-    return Done({"report": str(write_report(Path(arguments.run)))})
-
-
-REPORT = Command(help="write the report of a run again", add_arguments=add_report_arguments, run=report, show=print_paths)

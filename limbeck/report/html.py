@@ -31,8 +31,12 @@ STAGES = {
 }
 
 
-def write_report(run: Path) -> Path:
-    """Write `report.html` into the run folder, from the files in it alone; of a run that was stopped, what there is.
+def write_report(run: Path, target: Path | None = None) -> Path:
+    """Write the page of a run, from the files in its folder alone; of a run that was stopped, what there is.
+
+    Args:
+        run: the folder.
+        target: the page; None takes `report.html` in the folder.
 
     Raises:
         UsageError: when `run` is no run folder.
@@ -59,7 +63,7 @@ def write_report(run: Path) -> Path:
         environment=part("the environment", lambda: _environment(held), []),
         notes=part.notes + part("the doubts", lambda: [] if result is None else _doubts(result), []),
     )
-    target = held.path / "report.html"
+    target = held.path / "report.html" if target is None else target
     write_text(target, page.encode(errors="backslashreplace").decode())  # a name may be no Unicode text
     return target
 
