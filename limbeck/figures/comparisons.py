@@ -58,23 +58,45 @@ def comparison_figure(tables: Sequence[Section]) -> Figure | None:
     return figure
 
 
+def accuracy_figure(accuracies: Mapping[str, Accuracy], across: str) -> Figure:
+    """A row for every name: the mean, its 95 % interval, and every value below.
+
+    Args:
+        accuracies: by name.
+        across: what is drawn, such as `test accuracy (%)`.
+
+    Example:
+        >>> from limbeck.evaluation.statistics import summarise
+        >>> figure = accuracy_figure({"edf": summarise([0.4, 0.5]), "random": summarise([0.2])}, "test accuracy (%)")
+        >>> [round(float(x)) for x in figure.axes[0].collections[2].get_offsets()[0]]
+        [45, 0]
+    """
+    letters = LETTER * max(map(len, accuracies), default=0)
+    figure, axes = new_axes(PANEL + max(1.6, 0.7 + letters), len(accuracies) * ROW + 0.8)
+    _rows(axes, accuracies)
+    axes.set_xlabel(across, color=MUTED, fontsize=TEXT)
+    return figure
+
+
 def _methods(axes: Axes, table: Section) -> None:
     dress(axes)
-    axes.grid(False, axis="y")
     for kind, summary in table.reference.items():
         axes.axvline(100 * summary.mean, color=LINES[kind], linewidth=1.1, linestyle=DASHES[LINES[kind]], label=REFERENCES[kind])
-    rows = table.rows
-    for at, row in enumerate(rows):
-        found = row.accuracy
+    _rows(axes, {row.method: row.accuracy for row in table.rows})
+    axes.set_title(drawable(table.title), fontsize=TEXT, color=INK, loc="left", **as_written())
+    axes.set_xlabel("test accuracy (%): mean and 95 % interval over distillation seeds", color=MUTED, fontsize=TEXT)
+
+
+def _rows(axes: Axes, accuracies: Mapping[str, Accuracy]) -> None:
+    axes.grid(False, axis="y")
+    for at, found in enumerate(accuracies.values()):
         beside = [at + BESIDE] * len(found.values)  # or the mean would lie on them
         axes.scatter([100 * value for value in found.values], beside, s=16, color=BLUE, alpha=0.4, linewidths=0)
         if found.ci95 is not None:
             axes.hlines(at, 100 * found.ci95[0], 100 * found.ci95[1], color=BLUE, linewidth=1.4)
         axes.scatter(100 * found.mean, at, s=34, color=BLUE, zorder=3)
-    axes.set_yticks(range(len(rows)), [drawable(row.method) for row in rows], color=INK, **as_written())
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_title(drawable(table.title), fontsize=TEXT, color=INK, loc="left", **as_written())
-    axes.set_xlabel("test accuracy (%): mean and 95 % interval over distillation seeds", color=MUTED, fontsize=TEXT)
+    axes.set_yticks(range(len(accuracies)), list(map(drawable, accuracies)), color=INK, **as_written())
+    axes.set_ylim(len(accuracies) - 0.5, -0.5)
 
 
 def recovery_figure(tables: Sequence[Levels], levels: Sequence[str]) -> Figure | None:

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.figures.style import PAPER, TEXT
+from limbeck.figures.style import COLUMN, FORMATS, PAPER, TEXT
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import write_bytes
 
@@ -22,11 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLUMN, PAGE = 3.25, 6.75  # inches
 NARROWEST, WIDEST = 1.0, 40.0
 POINTS = 7.5
 DPI = 300
-FORMATS = ("svg", "pdf", "png")
 # What a file says of itself: nothing of the day, nor of the versions of libraries.
 NAMELESS: dict[str, tuple[str, ...]] = {
     "svg": ("Creator", "Date", "Format", "Type"),

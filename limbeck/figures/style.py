@@ -40,6 +40,8 @@ DASHES: dict[str, Dash] = {
 MARKERS = dict(zip(SERIES, "os^DvP", strict=True))
 VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper", BLUE: "blue", ORANGE: "orange", GREEN: "green", RED: "red"}
 TEXT = 9.5
+COLUMN, PAGE = 3.25, 6.75  # inches, in print
+FORMATS = ("svg", "pdf", "png")
 MARK = "·"
 # For scripts that matplotlib's own font lacks. Fonts of coloured emoji are left out: matplotlib cannot draw them.
 FALLBACKS = (
@@ -86,7 +88,7 @@ def new_axes(width: float = 5.4, height: float = 2.9) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    figure.patch.set_alpha(0)
+    figure.patch.set_facecolor("none")
     axes = figure.add_subplot()
     dress(axes)
     return figure, axes
