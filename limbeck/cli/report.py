@@ -48,7 +48,10 @@ def _draw(arguments: Namespace) -> dict[str, str]:
 
     require(arguments.output is None, "--output", arguments.output, "an option without --figures")
     formats = FORMATS if arguments.formats is None else arguments.formats
-    widths = {name: given or usual for name, given, usual in (("column", arguments.column, COLUMN), ("page", arguments.page, PAGE))}
+    widths = {
+        name: usual if given is None else given
+        for name, given, usual in (("column", arguments.column, COLUMN), ("page", arguments.page, PAGE))
+    }
     check_formats("--formats", formats)
     for name, width in widths.items():
         check_width(f"--{name}", width)

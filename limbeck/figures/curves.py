@@ -120,8 +120,9 @@ def comparison_curves(rows: Rows) -> Figure:
     figure, axes = new_axes()
     iterations = column(rows, "iteration")
     for key, name, colour in (("norm_ratio", "norm ratio", ORANGE), ("cosine", "cosine", BLUE)):
-        look = {"color": colour, "linestyle": DASHES[colour], "marker": MARKERS[colour] if len(rows) <= 50 else "none"}
-        axes.plot(iterations, column(rows, key), label=name, markersize=3, linewidth=1.4, **look)
+        marker, dash = MARKERS[colour] if len(rows) <= 50 else "none", DASHES[colour]
+        values = column(rows, key)
+        axes.plot(iterations, values, color=colour, label=name, marker=marker, linestyle=dash, markersize=3, linewidth=1.4)
     axes.axhline(1, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     label(axes, "iteration", "compared with neither")
     return figure

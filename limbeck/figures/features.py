@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")  # one for every class that has a colour and a name
-WIDTH, HEIGHT, LETTER, KEY = 4.6, 4.2, 0.075, 0.55  # inches
+WIDTH, LETTER, KEY, KEY_ROW = 4.6, 0.075, 0.55, 0.3  # inches
 
 
 def feature_plane(
@@ -34,38 +34,44 @@ def feature_plane(
     told = len(class_names) <= len(SHAPES)
     names = [drawable(name, f"class {k}") for k, name in enumerate(class_names)] if told else []
     beside = KEY + LETTER * max(map(len, names), default=0)
-    figure, axes = new_axes(WIDTH + beside * told, HEIGHT)
+    wide, high = np.ptp(np.concatenate([real, paths.reshape(-1, 2)]), axis=0) + 1e-9
+    least = KEY_ROW * len(names) / WIDTH
+    figure, axes = new_axes(WIDTH + beside * told, WIDTH * float(np.clip(high / wide, max(0.6, least), 1.1)))
     axes.set_aspect("equal", adjustable="datalim")
     axes.grid(False)
     axes.tick_params(labelbottom=False, labelleft=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
     if told:
         for k in range(len(class_names)):
             _class(axes, real[real_classes == k], paths[:, classes == k], SERIES[k % len(SERIES)], SHAPES[k])
         _key(figure, names)
     else:
-        axes.scatter(*real.T, s=7, color=MUTED, alpha=0.35, linewidths=0)
+        axes.scatter(real[:, 0], real[:, 1], s=7, color=MUTED, alpha=0.35, linewidths=0)
         _distilled(axes, paths, BLUE, "o")
     axes.margins(0.04)
     return figure
 
 
 def _class(axes: Axes, real: np.ndarray, paths: np.ndarray, colour: str, shape: str) -> None:
-    axes.scatter(*real.T, s=11, color=colour, alpha=0.35, linewidths=0, marker=shape)
+    axes.scatter(real[:, 0], real[:, 1], s=11, color=colour, alpha=0.35, linewidths=0, marker=shape)
     _distilled(axes, paths, colour, shape)
 
 
 def _distilled(axes: Axes, paths: np.ndarray, colour: str, shape: str) -> None:
     if paths.shape[0] > 1:
         for way in paths.transpose(1, 0, 2):
-            axes.plot(*way.T, color=colour, linewidth=0.9, alpha=0.8, zorder=2.5)
-        axes.scatter(*paths[0].T, s=16, facecolors=PAPER, edgecolors=colour, linewidths=0.9, zorder=2.6)
-    axes.scatter(*paths[-1].T, s=52, color=colour, edgecolors=PAPER, linewidths=0.7, marker=shape, zorder=3)
+            axes.plot(way[:, 0], way[:, 1], color=colour, linewidth=0.9, alpha=0.8, zorder=2.5)
+        axes.scatter(paths[0, :, 0], paths[0, :, 1], s=16, facecolors=PAPER, edgecolors=colour, linewidths=0.9, zorder=2.6)
+    axes.scatter(paths[-1, :, 0], paths[-1, :, 1], s=52, color=colour, edgecolors=PAPER, linewidths=0.7, marker=shape, zorder=3)
 
 
 def _key(figure: Figure, names: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
-    looks = [{"color": SERIES[k % len(SERIES)], "marker": SHAPES[k]} for k in range(len(names))]
-    marks = [Line2D([], [], linestyle="none", markersize=6, **look) for look in looks]
-    key = figure.legend(marks, names, loc="outside right upper", frameon=False, fontsize=TEXT, labelcolor=INK, handletextpad=0.1)
+    marks = [
+        Line2D([], [], linestyle="none", markersize=6, color=SERIES[k % len(SERIES)], marker=SHAPES[k]) for k in range(len(names))
+    ]
+    style = {"frameon": False, "fontsize": TEXT, "labelcolor": INK, "handletextpad": 0.1, "labelspacing": 0.3}
+    key = figure.legend(marks, names, loc="outside right upper", **style)
     write_plainly(key.get_texts())

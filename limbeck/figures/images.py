@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from limbeck.distilled.preview import quantise
+from limbeck.distilled.contrast import shown as contrasted
 from limbeck.figures.style import INK, MUTED, TEXT, as_written, drawable, new_axes
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ GAP = 0.06  # of an image's width, between two
 LINE, LETTER, BETWEEN = 0.21, 0.078, 0.2  # inches of a line of words, of a letter, between blocks of classes
 DOTS = 240  # in an inch, of the picture
 LONGEST = 24
+Across = Literal["left", "center", "right"]
+Down = Literal["top", "center", "bottom"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,13 +41,14 @@ class Strip:
 
 
 def strips_of(held: NamedSet, most: int = ACROSS) -> list[Strip]:
-    """The first images of every class of a set, such as a `DistilledSet`.
+    """The first images of every class of a set, such as a `DistilledSet`, with the one contrast that the set is shown with.
 
     Args:
         held: the set.
         most: images of each class.
     """
-    images, of = coloured(quantise(held.to_pixels())), held.set.classes.cpu().numpy()
+    (levels, _), of = contrasted(held), held.set.classes.cpu().numpy()
+    images = coloured(levels)
     return [Strip(name, images[of == k][:most]) for k, name in enumerate(held.class_names) if (of == k).any()]
 
 
@@ -56,7 +59,7 @@ def coloured(images: np.ndarray) -> np.ndarray:
     return np.repeat(images.mean(axis=3, keepdims=True).round().astype(np.uint8), 3, axis=3)
 
 
-def image_grid(strips: Sequence[Strip], heads: Sequence[str] = (), *, width: float = WIDTH) -> Figure:
+def image_grid(strips: Sequence[Strip], heads: Sequence[str] = (), *, width: float = WIDTH, blocks: int | None = None) -> Figure:
     """A row for every class, its name at the left; where there is one image of each, they flow, with their names above.
 
     What has no place on a page is left out; `shown` says how many classes have one.
@@ -65,6 +68,7 @@ def image_grid(strips: Sequence[Strip], heads: Sequence[str] = (), *, width: flo
         strips: by class, of images of one size.
         heads: what stands above the columns.
         width: in inches; 8.5 become a page of print, 4.1 a column.
+        blocks: of rows, at most so many beside each other; None for as many as there is place for.
 
     Example:
         >>> import limbeck, torch
@@ -74,7 +78,7 @@ def image_grid(strips: Sequence[Strip], heads: Sequence[str] = (), *, width: flo
         >>> [text.get_text() for text in image_grid(strips_of(held)).axes[0].texts]
         ['ant', 'bee']
     """
-    plan = _plan(strips, heads, width)
+    plan = _plan(strips, heads, width, blocks)
     strips = strips[: plan.capacity]
     return _flowing(strips, plan) if plan.flows else _rows(strips, heads, plan)
 
@@ -115,12 +119,12 @@ class _Plan:
         return self.across * self.rows
 
 
-def _plan(strips: Sequence[Strip], heads: Sequence[str], width: float) -> _Plan:
+def _plan(strips: Sequence[Strip], heads: Sequence[str], width: float, blocks: int | None = None) -> _Plan:
     """The best way to lay them."""
     ratio, most = _ratio(strips), max(len(strip.images) for strip in strips)
     flows = most == 1 and not heads
     best = _Plan(flows, 1, 1, 0.0)
-    for across in range(1, len(strips) + 1) if not flows else (min(ACROSS, len(strips)), 2 * ACROSS, 4 * ACROSS):
+    for across in range(1, (blocks or len(strips)) + 1) if not flows else (min(ACROSS, len(strips)), 2 * ACROSS, 4 * ACROSS):
         block = width / across if flows else (width + BETWEEN) / across - BETWEEN - _names(strips)
         wide = min(LARGEST, block / (most * (1 + GAP) - GAP * (not flows)))
         rows, line = math.ceil(len(strips) / across), LINE if flows else 0.0
@@ -160,12 +164,12 @@ def _rows(strips: Sequence[Strip], heads: Sequence[str], plan: _Plan) -> Figure:
     )
     for number, strip in enumerate(strips):
         left, top = number // rows * block + names, number % rows * side * (ratio + GAP)
-        sheet.say(_short(strip.name), left - 0.07, top + side * ratio / 2, ha="right", va="center")
+        sheet.say(_short(strip.name), left - 0.07, top + side * ratio / 2, "right", "center")
         for column, image in enumerate(strip.images):
             sheet.lay(image, left + column * side * (1 + GAP), top)
     for column, head in enumerate(heads):
         for left in (number * block + names for number in range(blocks)):
-            sheet.say(head, left + column * side * (1 + GAP) + side / 2, -0.04, ha="center", va="bottom", color=MUTED)
+            sheet.say(head, left + column * side * (1 + GAP) + side / 2, -0.04, "center", "bottom", MUTED)
     return sheet.figure()
 
 
@@ -176,7 +180,7 @@ def _flowing(strips: Sequence[Strip], plan: _Plan) -> Figure:
     sheet = _Sheet.of(strips[0].images.shape[1:3], side, across * side * (1 + GAP), rows * high - LINE, LINE)
     for number, strip in enumerate(strips):
         left, top = number % across * side * (1 + GAP), number // across * high
-        sheet.say(_short(strip.name, fits), left + side / 2, top - 0.02, ha="center", va="bottom")
+        sheet.say(_short(strip.name, fits), left + side / 2, top - 0.02, "center", "bottom")
         sheet.lay(strip.images[0], left, top)
     return sheet.figure()
 
@@ -208,9 +212,9 @@ class _Sheet:
         place = self.picture[round(top / self.dot) :, round(left / self.dot) :][: len(tile), : tile.shape[1]]
         place[..., :3], place[..., 3] = tile[: place.shape[0], : place.shape[1]], 255
 
-    def say(self, words: str, x: float, y: float, *, color: str = INK, **place: str) -> None:
+    def say(self, words: str, x: float, y: float, ha: Across, va: Down, color: str = INK) -> None:
         """Write there."""
-        self.axes.text(x, y, drawable(words), fontsize=TEXT, color=color, clip_on=False, **place, **as_written())
+        self.axes.text(x, y, drawable(words), fontsize=TEXT, color=color, clip_on=False, ha=ha, va=va, **as_written())
 
     def figure(self) -> Figure:
         """With the picture in it."""

@@ -117,7 +117,7 @@ def _fitted(figure: Figure, width: float | None) -> Iterator[None]:
         yield
     finally:
         figure.set_size_inches(*size)
-        for change in reversed(undo):
+        for change in undo:
             change()
 
 
@@ -128,12 +128,13 @@ def _shrink(figure: Figure, scale: float) -> Iterator[Callable[[], Any]]:
     from matplotlib.patches import Patch
     from matplotlib.text import Text
 
-    for axes in figure.findobj(lambda one: hasattr(one, "xaxis"), include_self=False):
+    written = [(one, one.get_fontsize()) for one in figure.findobj(include_self=False) if isinstance(one, Text)]
+    for axes in figure.axes:  # changes the size of all labels that are there, which have their own after that
         yield from _shrink_ticks(axes, scale)
+    for text, size in written:
+        yield _changed(text.set_fontsize, size, scale)
     for one in figure.findobj(include_self=False):
-        if isinstance(one, Text):
-            yield _changed(one.set_fontsize, one.get_fontsize(), scale)
-        elif isinstance(one, Line2D):
+        if isinstance(one, Line2D):
             yield _changed(one.set_linewidth, one.get_linewidth(), scale)
             yield _changed(one.set_markersize, one.get_markersize(), scale)
             yield _changed(one.set_markeredgewidth, one.get_markeredgewidth(), scale)
@@ -147,10 +148,10 @@ def _shrink(figure: Figure, scale: float) -> Iterator[Callable[[], Any]]:
 
 def _shrink_ticks(axes: Axes, scale: float) -> Iterator[Callable[[], Any]]:
     """The same for the labels of ticks, also for ticks that are yet to come."""
-    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+    for axis in (axes.xaxis, axes.yaxis):
         size = axis.get_tick_params(which="major").get("labelsize", TEXT)
-        axes.tick_params(axis=name, labelsize=size * scale)
-        yield partial(axes.tick_params, axis=name, labelsize=size)
+        axis.set_tick_params(labelsize=size * scale)
+        yield partial(axis.set_tick_params, labelsize=size)
 
 
 def _changed(change: Callable[[Any], Any], old: Any, scale: float) -> Callable[[], Any]:

@@ -9,17 +9,21 @@ import torch
 
 from limbeck.accuracy import TITLES, percent
 from limbeck.data.preprocessing import Preprocessing
-from limbeck.distilled.preview import quantise
+from limbeck.distilled.contrast import Contrast, told
+from limbeck.distilled.contrast import shown as contrasted
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.areas import discriminative_area
 from limbeck.figures.areas import area_curve, area_distribution
 from limbeck.figures.comparisons import accuracy_figure
 from limbeck.figures.exhibit import Exhibit
+from limbeck.figures.features import feature_plane
 from limbeck.figures.images import Strip, coloured, image_grid, overlaid, shown, strips_of
 from limbeck.report.contents import Run, Snapshot, is_run, read_run
 from limbeck.report.plots import curves_of
-from limbeck.runtime.errors import UsageError, require
+from limbeck.runs.feature_map import FeatureMap
+from limbeck.runtime.errors import require
 from limbeck.runtime.files import read_tensors
+from limbeck.runtime.sealed import Damaged
 
 PER_CLASS, WITH_MAPS, LOOKS = 10, 3, 6  # images of a class in a grid and beside their maps; snapshots beside each other
 SIDE_BY_SIDE = 10  # classes of several sets
@@ -30,7 +34,8 @@ def of_set(held: DistilledSet) -> list[Exhibit]:
     """The images of a distilled set."""
     strips = strips_of(held, PER_CLASS)
     count = "The images" if held.set.ipc <= PER_CLASS else f"The first {PER_CLASS} of up to {held.set.ipc} images"
-    caption = f"{count} of every class as they are seen, without the preprocessing of networks{_clipped(held)}."
+    _, contrast = contrasted(held)
+    caption = f"{count} of every class. {told(held.preprocessing, contrast)}"
     if (number := shown(strips)) < held.num_classes:
         caption += f" Shown are {number} of {held.num_classes} classes."
     return [Exhibit("grid", "Distilled images", caption, image_grid(strips), wide=True)]
@@ -41,6 +46,7 @@ def of_run(run: Run) -> list[Exhibit]:
     made = of_set(run.distilled) if run.distilled is not None else []
     if run.distilled is not None and run.snapshots:
         made += _of_snapshots(run, run.distilled)
+    made += _features(run)
     if run.result is not None:
         known = {TITLES[name]: one for name, one in run.result.accuracy.items() if one.known}
         if known:
@@ -57,7 +63,7 @@ def of_several(paths: Sequence[Path]) -> list[Exhibit]:
     Raises:
         UsageError: when a folder is neither, or is given twice.
     """
-    require(len(set(paths)) == len(paths), "PATH", ", ".join(map(str, paths)), "different folders")
+    require(len({path.resolve() for path in paths}) == len(paths), "PATH", ", ".join(map(str, paths)), "different folders")
     names = _names(paths)
     accuracies, sets = {}, {}
     for name, path in zip(names, paths, strict=True):
@@ -76,13 +82,14 @@ def of_several(paths: Sequence[Path]) -> list[Exhibit]:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """The folders' names, or as many parts of their paths as tell them apart."""
+    """The folders' names, or as much of their paths as tells them apart."""
     parts = [path.resolve().parts for path in paths]
-    for depth in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(part[-depth:]) for part in parts]
-        if len(set(names)) == len(names):
-            return names
-    raise UsageError(f"PATH: {paths[0]} is given twice")
+    names = []
+    for own in parts:
+        depths = range(1, len(own))
+        depth = next((depth for depth in depths if sum(part[-depth:] == own[-depth:] for part in parts) == 1), len(own))
+        names.append("/".join(own[-depth:]))
+    return names
 
 
 def _side_by_side(sets: dict[str, DistilledSet]) -> list[Exhibit]:
@@ -97,8 +104,8 @@ def _side_by_side(sets: dict[str, DistilledSet]) -> list[Exhibit]:
         strips.append(Strip(name, np.concatenate([of[one] for one in common if one in of])))
     if not common or len({len(strip.images) for strip in strips}) > 1:
         return []
-    caption = "The first image of the same classes, a row for every set, without the preprocessing of networks."
-    return [Exhibit("side-by-side", "Distilled images side by side", caption, image_grid(strips, common), wide=True)]
+    caption = "The first image of the same classes, a row for every set, each set with a contrast of its own."
+    return [Exhibit("side-by-side", "Distilled images side by side", caption, image_grid(strips, common, blocks=1), wide=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +118,9 @@ class _Look:
     positions: list[int]
 
 
-def _look(snapshot: Snapshot, preprocessing: Preprocessing) -> _Look:
+def _look(snapshot: Snapshot, preprocessing: Preprocessing, contrast: Contrast) -> _Look:
     tensors, header = read_tensors(snapshot.path)
-    images, maps = quantise(preprocessing.inverse(tensors["X"].float()).nan_to_num()), tensors.get("maps")
+    images, maps = contrast.levels(preprocessing.inverse(tensors["X"].float()).nan_to_num()), tensors.get("maps")
     known = maps is not None and maps.shape[:1] == tensors["X"].shape[:1] and bool(maps.any()) and bool(maps.isfinite().all())
     positions = header.get("positions", list(range(len(images))))
     return _Look(snapshot.iteration, coloured(images), maps.clamp(0, 1) if maps is not None and known else None, positions)
@@ -124,7 +131,8 @@ def _of_snapshots(run: Run, held: DistilledSet) -> list[Exhibit]:
     last = len(run.snapshots) - 1
     best = next((k for k, one in enumerate(run.snapshots) if one.iteration == run.best_iteration), last)
     chosen = sorted({*(round(k * last / (LOOKS - 1)) for k in range(LOOKS)), best})
-    looks = {k: _look(run.snapshots[k], held.preprocessing) for k in chosen}
+    _, contrast = contrasted(held)
+    looks = {k: _look(run.snapshots[k], held.preprocessing, contrast) for k in chosen}
     made = _evolution([looks[k] for k in chosen if k != best or best == last or len(chosen) <= LOOKS], held)
     if looks[best].maps is not None:
         made.append(_with_maps(looks[best], held))
@@ -195,8 +203,22 @@ def _areas(run: Run, first: _Look, best: _Look) -> list[Exhibit]:
     return made
 
 
-def _clipped(held: DistilledSet) -> str:
-    """What is said where pixels are beyond black or white."""
-    pixels = held.preprocessing.inverse(held.images.float())
-    share = float(((pixels < 0) | (pixels > 1)).double().mean())
-    return f"; {percent(share)} of their values are beyond black or white and clipped" if share >= 0.0005 else ""
+def _features(run: Run) -> list[Exhibit]:
+    """Where real and distilled images lie for a network; nothing in folders of earlier versions."""
+    try:
+        held = FeatureMap.read(run.path)
+    except (OSError, Damaged):
+        return []
+    count = 1 + max(int(one.max()) for one in (held.real_classes, held.classes))
+    names = run.distilled.class_names if run.distilled is not None else tuple(f"class {k}" for k in range(count))
+    if len(names) < count:
+        return []
+    about = held.about
+    real, real_classes, paths, classes = (one.numpy() for one in (held.real, held.real_classes, held.paths, held.classes))
+    way = f"{about.way} of {about.dimensions} features of {about.network}"
+    way += "" if about.share is None else f", which shows {percent(about.share)} of their variance"
+    course = ""
+    if len(about.iterations) > 1:
+        course = f" Rings and lines: their way, from iteration {about.iterations[0]} to {about.iterations[-1]}."
+    caption = f"{way}: small marks are {len(held.real)} real images, large ones {len(held.positions)} distilled ones.{course}"
+    return [Exhibit("features", "Real and distilled images", caption, feature_plane(real, real_classes, paths, classes, names))]
