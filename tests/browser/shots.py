@@ -1,9 +1,9 @@
 """Pictures of parts of a page, compared with those that were made before.
 
-Letters differ from one machine to the next, and with them where everything lies. What is compared are therefore only parts whose size
-does not depend on letters, with all text made clear: the sheets of images, and the figures, whose layout is matplotlib's with its own
-font. Both are reduced to a quarter first, so that how an edge is smoothed does not count, and two things must hold: the levels differ
-little in the mean, and hardly any spot differs much. `python tests/browser/record.py` makes them anew.
+Letters differ from one machine to the next, and with them where everything lies. What is compared are therefore only parts whose
+size does not depend on letters, with all text made clear: the sheets of images, and the figures, whose layout is matplotlib's with
+its own font. Both are reduced to a quarter first, so that how an edge is smoothed does not count, and two things must hold: the
+levels differ little in the mean, and hardly any spot differs much. `python tests/browser/record.py` makes them anew.
 """
 
 import io

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
 import yaml
 from browser.visits import Visits
 from distilled.samples import sample_set, summary
