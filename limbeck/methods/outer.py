@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from limbeck.accuracy import Accuracy
+from limbeck.accuracy import Accuracy, percent
 from limbeck.distilled.small_set import SmallSet
 from limbeck.matching.adjoint import Gradients
 from limbeck.methods.checkpoints import Checkpoints
@@ -52,7 +52,7 @@ from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.interruption import finishing, stoppable
 from limbeck.runtime.metrics import MetricsLog
-from limbeck.runtime.progress import NoProgress, Progress, Stage
+from limbeck.runtime.progress import NoProgress, NoStage, Progress, Stage
 from limbeck.runtime.room import vanished
 from limbeck.runtime.sealed import Damaged, FileKind
 from limbeck.training.train import RETURNS
@@ -128,13 +128,13 @@ class OuterLoop:
                     self._save(state, metrics)
                 with self._saved_when_stopped(state, metrics):
                     if state.iteration % self.every == 0:
-                        self._evaluate(state, metrics)
+                        self._evaluate(state, metrics, stage)
                     with finishing():
                         self._iterate(state, metrics, stage)
             self._check_enough(state)
             self._save(state, metrics)
             with self._saved_when_stopped(state, metrics):
-                self._evaluate(state, metrics)
+                self._evaluate(state, metrics, stage)
             self._thin(state, {state.best.iteration} if state.best else set())  # there is nothing more to return for
         return state
 
@@ -351,7 +351,7 @@ class OuterLoop:
         else:
             state.average = s.ema_decay * state.average + (1 - s.ema_decay) * state.images
 
-    def _evaluate(self, state: OuterState, metrics: MetricsLog) -> None:
+    def _evaluate(self, state: OuterState, metrics: MetricsLog, stage: Stage = NoStage()) -> None:
         found = self.evaluate(state.average, state.labels, state.syn_lr.item())
         accuracy, before = None if found is None else found.mean, None if state.best is None else state.best.accuracy
         best = accuracy is None or before is None or accuracy > before
@@ -367,6 +367,8 @@ class OuterLoop:
         kept, about = written if whole else thinned(*written)
         write_tensors(path, kept, about, SNAPSHOT, self.run_id)
         metrics.append(kind="evaluation", iteration=state.iteration, accuracy=found, best=best)
+        if accuracy is not None:
+            stage.advance(0, accuracy=percent(accuracy))
         if self.callbacks:
             # Copies, because the loop goes on in place.
             x, y, f = state.average.clone(), state.labels.clone(), state.weights.clone()

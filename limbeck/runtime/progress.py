@@ -7,11 +7,13 @@ import logging
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from limbeck.runtime.terminal import console, harmless
+
+BAR = 12  # letters of a bar in a terminal
 
 
 class Stage(ABC):
@@ -88,7 +90,8 @@ class LogProgress(Progress):
     def stage(self, name: str, total: int, done: int = 0) -> Iterator[Stage]:
         began, stage = time.monotonic(), LogStage(total, done)
         yield stage
-        self.logger.info("%s: %d/%d in %s%s", name, stage.done, total, _clock(time.monotonic() - began), _facts(stage.facts))
+        ended = f"{stage.done}/{total} in {_clock(time.monotonic() - began)}"
+        self.logger.info("%s: %s", name, ", ".join([ended, *_facts(stage.facts)]))
 
     def say(self, message: str) -> None:
         warning = message.startswith("warning: ")
@@ -96,26 +99,51 @@ class LogProgress(Progress):
         self.logger.log(logging.WARNING if warning else logging.INFO, message.removeprefix("warning: ").removeprefix("note: "))
 
 
+class Pace:
+    """How long the rest of a stage will take: as long, step by step, as what was done since it began here.
+
+    What comes between steps, such as evaluations, counts; what an earlier process has done does not.
+
+    Args:
+        total, done: steps of the stage, and those that were done before.
+    """
+
+    def __init__(self, total: int, done: int) -> None:
+        self.total, self.first, self.done, self.began = total, done, done, time.monotonic()
+
+    @property
+    def passed(self) -> float:
+        """Seconds since the stage began here."""
+        return time.monotonic() - self.began
+
+    @property
+    def left(self) -> float | None:
+        """Seconds; None before the first step."""
+        here = self.done - self.first
+        return self.passed / here * max(self.total - self.done, 0) if here > 0 else None
+
+
 class PlainStage(Stage):
-    """A line every ten seconds and one at the end."""
+    """A line every ten seconds, later on rarer ones, so that a log of days stays short, and one at the end."""
 
     def __init__(self, name: str, total: int, done: int, every: float = 10.0) -> None:
-        self.name, self.total, self.first, self.done, self.every = name, total, done, done, every
-        self.began = self.last = time.monotonic()
+        self.name, self.every, self.pace = name, every, Pace(total, done)
+        self.last = 0.0
         self.facts: dict[str, Any] = {}
 
     def advance(self, steps: int = 1, **facts: Any) -> None:
-        self.done += steps
+        pace = self.pace
+        pace.done += steps
         self.facts |= facts
-        now = time.monotonic()
-        if now - self.last >= self.every and self.done < self.total:
-            self.last = now
-            left = (now - self.began) / max(self.done - self.first, 1) * (self.total - self.done)
-            _print(f"{self.name}: {self.done}/{self.total}, {_clock(left)} left{_facts(self.facts)}")
+        if pace.passed - self.last >= max(self.every, pace.passed / 60) and pace.done < pace.total:
+            self.last = pace.passed
+            left = [] if pace.left is None else [f"{_clock(pace.left)} left"]
+            _print(f"{self.name}: {', '.join([f'{pace.done}/{pace.total}', *left, *_facts(self.facts)])}")
 
     def close(self) -> None:
         """Say that the stage has ended, and after how long."""
-        _print(f"{self.name}: {self.done}/{self.total} in {_clock(time.monotonic() - self.began)}{_facts(self.facts)}")
+        pace = self.pace
+        _print(f"{self.name}: {', '.join([f'{pace.done}/{pace.total} in {_clock(pace.passed)}', *_facts(self.facts)])}")
 
 
 class PlainProgress(Progress):
@@ -135,27 +163,55 @@ class RichStage(Stage):
     """A bar with the time left and the latest facts."""
 
     def __init__(self, bars: Any, name: str, total: int, done: int) -> None:
-        self.bars, self.facts = bars, dict[str, Any]()
-        self.task = bars.add_task(name, total=total, completed=done, facts="")
+        self.bars, self.facts, self.pace = bars, dict[str, Any](), Pace(total, done)
+        self.task = bars.add_task(name, total=total, completed=done, told=self.told)
 
     def advance(self, steps: int = 1, **facts: Any) -> None:
         self.facts |= facts
-        self.bars.update(self.task, advance=steps, facts=_facts(self.facts).removeprefix(", "))
+        self.pace.done += steps
+        self.bars.update(self.task, advance=steps)
+
+    def told(self, width: int) -> str:
+        """What stands behind the bar, where there is room for so many letters."""
+        pace = self.pace
+        ended = pace.done >= pace.total
+        time_left = f"in {_clock(pace.passed)}" if ended else "" if pace.left is None else f"{_clock(pace.left)} left"
+        passed = [] if ended else [f"{_clock(pace.passed)} so far"]
+        return fitted([f"{pace.done}/{pace.total}", time_left, *_facts(self.facts), *passed], width)
+
+
+def fitted(parts: Sequence[str], width: int) -> str:
+    """The first of those parts that have room in one line of that width, and the very first in any case; empty ones are none."""
+    line, *rest = filter(None, parts)
+    for part in rest:
+        if len(line) + 2 + len(part) > width:
+            break
+        line += f"  {part}"
+    return line
 
 
 class RichProgress(Progress):
-    """Bars in a terminal."""
+    """Bars in a terminal, each in one line however narrow it is."""
 
     def __init__(self) -> None:
         self.console = console(stderr=True)
 
     @contextmanager
     def stage(self, name: str, total: int, done: int = 0) -> Iterator[Stage]:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, ProgressColumn, Task, TextColumn
         from rich.progress import Progress as Bars
+        from rich.text import Text
 
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), MofNCompleteColumn(), TimeElapsedColumn())
-        with Bars(*columns, TimeRemainingColumn(), TextColumn("{task.fields[facts]}"), console=self.console) as bars:
+        screen = self.console
+
+        class Told(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                # Each column has a space on its right.
+                room = screen.width - len(task.description) - BAR - 3
+                return Text(task.fields["told"](room), no_wrap=True, overflow="ellipsis")
+
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=BAR), Told())
+        with Bars(*columns, console=screen) as bars:
             yield RichStage(bars, name, total, done)
 
     def say(self, message: str) -> None:
@@ -176,5 +232,5 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
 
-def _facts(facts: dict[str, Any]) -> str:
-    return "".join(f", {key} {value:.4g}" if isinstance(value, float) else f", {key} {value}" for key, value in facts.items())
+def _facts(facts: dict[str, Any]) -> list[str]:
+    return [f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}" for key, value in facts.items()]

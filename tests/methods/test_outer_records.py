@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from limbeck.accuracy import Accuracy
+from limbeck.accuracy import Accuracy, percent
 from limbeck.matching.adjoint import Gradients
 from limbeck.methods.health import LEAST_SYN_LR
 from limbeck.methods.objective import Objective, State, Update
@@ -113,6 +113,7 @@ def test_every_iteration_is_written_down_as_it_was(tmp_path: Path) -> None:
     """X halves, as F is two and the step a quarter; Y halves; η − 1 loses an eighth; the second iteration is lost."""
     told = Told()
     loop(tmp_path, Bowl(lost=(1,)), progress=told).run(X, LABELS, 0.5)
+    evaluated, told.facts = [one for one in told.facts if not one["steps"]], [one for one in told.facts if one["steps"]]
     for iteration, (row, half, gap) in enumerate(
         zip(rows(tmp_path, "iteration"), (1, 0.5, 0.5), (0.5, 0.4375, 0.4375), strict=True)
     ):
@@ -128,6 +129,8 @@ def test_every_iteration_is_written_down_as_it_was(tmp_path: Path) -> None:
         assert row["expert"] == 7 and row["length"] == pytest.approx(half * X.norm().item())
         assert 0 <= row["seconds"] < 60
         assert told.facts[iteration] == {"steps": 1, "loss": row["loss"] if changed else math.inf, "skipped": int(iteration > 0)}
+    accuracies = [row["accuracy"] for row in rows(tmp_path, "evaluation")]
+    assert [one["accuracy"] for one in evaluated] == [percent(found["mean"]) for found in accuracies if found]
     assert told.stages == [("distil", 3, 0)]
     assert told.said == ["warning: iteration 1 changed nothing: the loss was not finite"]
 
