@@ -20,6 +20,15 @@ class Drawing:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """A sentence on what was decided, under which heading it stands (none where it is empty), and what it is filtered by."""
+
+    text: str
+    heading: str = ""
+    facts: Facts = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Filter:
     """What can be chosen: the fact, what it is called, its values."""
 
@@ -36,7 +45,7 @@ class Collection:
         title: what is shown.
         facts: about it, in a few words each.
         warnings: what a reader must know first, a sentence each.
-        verdicts: what was decided, likewise.
+        verdicts: what was decided; those of one heading follow each other.
         tables: to be sorted and filtered.
         charts: curves of several runs.
         drawings: figures.
@@ -48,7 +57,7 @@ class Collection:
     title: str
     facts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    verdicts: tuple[str, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
     tables: tuple[SortableTable, ...] = ()
     charts: tuple[Chart, ...] = ()
     drawings: tuple[Drawing, ...] = ()

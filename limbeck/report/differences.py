@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from limbeck.report.html import text
+from limbeck.report.setup import text
 from limbeck.report.sortable import Facts
 from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.settings import DistillSettings

@@ -118,17 +118,17 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def _powers(low: float, high: float) -> list[tuple[float, str]]:
-    """Places and words of ticks on a logarithmic scale: 1, 2 and 5 times powers of ten, powers alone over many of them."""
+    """Places and words of ticks on a logarithmic scale: powers of ten, of few also 2 and 5 times these, or round numbers."""
     factors = (1, 2, 5) if high - low < 2.5 else (1,)
     values = [factor * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for factor in factors]
     inside = [value for value in values if low <= math.log10(value) <= high]
-    shown = inside or [10.0**y for y in ticks(low, high, 3)]
+    shown = inside if len(inside) > 2 else [y for y in ticks(10**low, 10**high, 5) if y > 0]
     return [(math.log10(value), f"{value:.3g}") for value in shown]
 
 
 def _range(values: np.ndarray, margin: float) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
-    room = margin * (high - low) or (0.0 if high > low else max(abs(high) / 10, 0.5))
+    room = margin * (high - low) if high > low else abs(high) / 10 or 0.5
     return low - room, high + room
 
 

@@ -11,9 +11,9 @@ from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.scores import Doubt, told
 from limbeck.figures.comparisons import recovery_figure
 from limbeck.figures.style import inline_svg
-from limbeck.report.collection import Collection, Drawing, brief, common
+from limbeck.report.collection import Collection, Drawing, Verdict, brief, common
 from limbeck.report.differences import differences
-from limbeck.report.of_runs import Entry, curves, entry
+from limbeck.report.of_runs import Entry, curves, differences_told, entry
 from limbeck.report.side_by_side import shelves
 from limbeck.report.sortable import (
     Column,
@@ -52,12 +52,10 @@ def comparison(folder: Path) -> Collection:
         warnings.append(UNFINISHED.format("comparison.json"))
         sections = tuple(replace(section, differences=()) for section in tabulate(list(cells.values())))
         table = Table(title=folder.resolve().name, data="", sections=sections, doubts=doubts_of(cells))
-    many = len(table.sections) > 1
     verdicts = []
     for section in table.sections:
-        where = f"{section.title}: " if many else ""
-        verdicts += [f"{where}{one}" for one in section.differences]
-        verdicts += [f"{where}asked for by name: {one}" for one in section.pairs]
+        verdicts += differences_told(section)
+        verdicts += [Verdict(f"asked for by name: {one}", section.title, {"ipc": str(section.ipc)}) for one in section.pairs]
     return _page(
         folder,
         table.title,
@@ -85,8 +83,11 @@ def comp_dd(folder: Path) -> Collection:
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         advice = "`limbeck comp-dd` with the same words writes it anew from its cells"
         raise UsageError(f"PATH: {str(file)!r} is no result of comp-dd ({one_line(error)}); {advice}") from error
-    many = len(found.tables) > 1
-    verdicts = [f"{f'{images_text(table.ipc)}: ' if many else ''}{one}" for table in found.tables for one in table.verdicts]
+    verdicts = [
+        Verdict(str(one), images_text(table.ipc), {"method": one.method, "ipc": str(table.ipc)})
+        for table in found.tables
+        for one in table.verdicts
+    ]
     page = _page(
         folder,
         found.title,
@@ -122,9 +123,11 @@ def read_cells(folder: Path) -> tuple[dict[str, CellRecord], list[str]]:
 
 def methods(sections: Sequence[Section]) -> SortableTable:
     """A row for every method, and for what stands beside, under every number of images per class and every network."""
+    firsts = {section.rows[0].method for section in sections if section.rows}
+    first = f"Difference to {firsts.pop() if len(firsts) == 1 else 'the first'}, points"
     columns = (
         *(Column("Method", words=True), Column("Images per class"), Column("Network", words=True)),
-        *(Column("Accuracy, %", drawn=True), Column("Seeds"), Column("To the first, points", drawn=True, zero=True)),
+        *(Column("Accuracy, %", drawn=True), Column("Seeds"), Column(first, drawn=True, zero=True)),
         *(Column("p (Holm)"), Column("Verdict", words=True), Column("Recovered, %")),
         *(Column("Cosine to the plain gradient"), Column("Its norm, ×"), Column("Iterations skipped, %")),
         *(Column("Distilling, s"), Column("of CPU, s"), Column("Memory, MiB")),
@@ -146,7 +149,8 @@ def methods(sections: Sequence[Section]) -> SortableTable:
             )
             rows.append(Row(cells, {"method": row.method, **facts}))
         for kind, one in section.reference.items():
-            known = (of_words(REFERENCES[kind]), *place, of_accuracy(one), of_number(one.n, "d"))
+            # Networks of the full data are far better than all others.
+            known = (of_words(REFERENCES[kind]), *place, replace(of_accuracy(one), drawn=kind != "full"), of_number(one.n, "d"))
             rows.append(Row((*known, *[Value()] * (len(columns) - len(known))), facts))
     return brief(SortableTable("methods", "Methods", columns, tuple(rows), SEEDS), "Network")
 
@@ -173,7 +177,7 @@ def subsets(tables: Sequence[Levels]) -> SortableTable:
             beside: dict[str, Accuracy] = {"random": column.random, "full": column.full}
             for kind, one in beside.items():
                 if one.known:
-                    figures = (of_accuracy(one), Value(), of_number(one.n, "d"))
+                    figures = (replace(of_accuracy(one), drawn=kind != "full"), Value(), of_number(one.n, "d"))
                     rows.append(Row((of_words(REFERENCES[kind]), *place, *figures), facts))
     return brief(SortableTable("subsets", "Methods on subsets", columns, tuple(rows), SEEDS))
 
@@ -210,7 +214,7 @@ def _page(
     folder: Path,
     title: str,
     warnings: Sequence[str],
-    verdicts: Sequence[str],
+    verdicts: Sequence[Verdict],
     tables: Sequence[SortableTable],
     cells: Mapping[str, CellRecord],
     notes: Sequence[str] = (),

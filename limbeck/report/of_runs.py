@@ -12,7 +12,7 @@ from limbeck.accuracy import Accuracies
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.results import SetResult
 from limbeck.evaluation.scores import told
-from limbeck.report.collection import Collection, brief, common, gathered, listed
+from limbeck.report.collection import Collection, Verdict, brief, common, gathered, listed
 from limbeck.report.contents import Run, read_run
 from limbeck.report.differences import differences
 from limbeck.report.lines import Chart, Line, chart, points_of
@@ -114,8 +114,6 @@ def collect(entries: Sequence[Entry], title: str = "") -> Collection:
     facts = [one.facts for one in entries]
     sets = [(one.name, one.facts, one.held) for one in entries if one.held is not None]
     settings = [(one.flat, one.name, one.facts) for one in entries if one.settings]
-    sections = compared(entries)
-    said = [str(one) if len(sections) == 1 else f"{section.title}: {one}" for section in sections for one in section.differences]
     return Collection(
         title=title or " · ".join(_distinct(facts, "method", str.upper) + _distinct(facts, "source")) or "Distilled sets",
         facts=(
@@ -123,7 +121,7 @@ def collect(entries: Sequence[Entry], title: str = "") -> Collection:
             *common(("network", row.get("network")) for row in facts),
         ),
         warnings=(*unlike(entries), *gathered(_doubts(entries))),
-        verdicts=tuple(said),
+        verdicts=tuple(one for section in compared(entries) for one in differences_told(section)),
         tables=tuple(table for table in (figures(entries), networks(entries), classes(entries)) if table.rows),
         charts=tuple(curves(entries)),
         sets=shelves(sets),
@@ -207,7 +205,8 @@ def curves(entries: Sequence[Entry]) -> list[Chart]:
         drawn["step-size"] = points_of(rows, "syn_lr")
         for kind, (x, y) in drawn.items():
             kinds[kind].append(Line(one.name, groups[one.name], one.facts, np.asarray(x), np.asarray(y)))
-    alike = "Losses of different methods measure different things, and do not compare." if len({*groups.values()}) > 1 else ""
+    several = len({line.facts.get("method") for line in kinds["loss"] if len(line.x)}) > 1
+    alike = "Losses of different methods measure different things, and do not compare." if several else ""
     made = (
         chart("accuracy", "Validation accuracy", "accuracy (%)", kinds["accuracy"], "On images kept apart from training."),
         chart("loss", "Loss", "loss", kinds["loss"], alike, log=True),
@@ -231,6 +230,12 @@ def compared(entries: Sequence[Entry]) -> tuple[Section, ...]:
         facts = {"method": one.facts["method"], "ipc": int(one.facts["ipc"]), "seed": int(one.facts["seed"])}
         records.append(CellRecord.from_dict({**{key: held[key] for key in KEPT if key in held}, "facts": facts}))
     return tabulate(records)
+
+
+def differences_told(section: Section) -> list[Verdict]:
+    """A sentence on every difference to the first method."""
+    ipc = str(section.ipc)
+    return [Verdict(str(one), section.title, {"ipc": ipc, **({"method": one.a} if one.a else {})}) for one in section.differences]
 
 
 def unlike(entries: Sequence[Entry]) -> list[str]:

@@ -29,11 +29,13 @@ class Value:
         text: for people.
         number: what it sorts by, and what a download has; None where the text is all there is, or nothing is known.
         ends: of its interval, in the same unit.
+        drawn: whether a drawn column shows it: what lies far from all others would leave these no room.
     """
 
     text: str = MISSING
     number: float | None = None
     ends: tuple[float, float] | None = None
+    drawn: bool = True
 
     @property
     def missing(self) -> bool:
@@ -92,18 +94,18 @@ class SortableTable:
     def scale(self, number: int) -> tuple[float, float] | None:
         """From where to where a drawn column goes; None where it has nothing to draw."""
         column = self.columns[number]
-        held = [row.cells[number] for row in self.rows]
+        held = [one for row in self.rows if (one := row.cells[number]).drawn]
         known = [x for one in held for x in (one.number, *(one.ends or ())) if x is not None and math.isfinite(x)]
         if not column.drawn or not known:
             return None
         low, high = min([*known, *([0.0] if column.zero else [])]), max([*known, *([0.0] if column.zero else [])])
         margin = (high - low) / 20 or 1.0
-        return low - margin, high + margin
+        return low - margin if low < 0 else max(low - margin, 0.0), high + margin
 
     def drawn(self, number: int, value: Value) -> Drawn | None:
         """Where the value lies on the scale of its column."""
         scale = self.scales[number]
-        if scale is None or value.number is None or not math.isfinite(value.number):
+        if scale is None or value.number is None or not value.drawn or not math.isfinite(value.number):
             return None
         low, high = (_share(end, scale) for end in value.ends or (value.number, value.number))
         return Drawn(_share(value.number, scale), low, round(high - low, 2))

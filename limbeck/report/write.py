@@ -14,7 +14,8 @@ from limbeck.distilled.set import DistilledSet
 from limbeck.report.collection import Collection
 from limbeck.report.contents import is_run
 from limbeck.report.html import write_report as write_run
-from limbeck.report.several import render
+from limbeck.report.several import page_of
+from limbeck.runtime.disk import of_disk
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import read_json, write_text
 
@@ -104,10 +105,13 @@ def write_report(*paths: Path | str, output: Path | str | None = None) -> Path:
         UsageError: when a folder is none of these, they do not go together, or the page cannot be written there.
 
     Example:
-        >>> tiny = {"data.size": 16, "data.per_class": 12, "network": "ConvNetD2-w4", "eval.epochs": 1, "eval.random_lr": 0.01}
-        >>> table = compare({"a": "random"}, "scenes:easy", seeds=[0], settings=tiny, full_epochs=1, output="small")
-        >>> write_report("small").as_posix()
-        'small/report.html'
+        >>> import torch
+        >>> from limbeck import SmallSet
+        >>> from limbeck.data.preprocessing import Identity
+        >>> small = SmallSet.of_classes(torch.rand(2, 3, 8, 8), torch.tensor([0, 1]), 2, syn_lr=0.01)
+        >>> held = DistilledSet(set=small, preprocessing=Identity(), class_names=("ant", "bee"))
+        >>> print(write_report(held.save("a"), held.save("b")))
+        limbeck-report.html
     """
     require(len(paths) > 0, "PATH", None, ACCEPTED)
     places = [Path(path) for path in paths]
@@ -121,16 +125,17 @@ def write_report(*paths: Path | str, output: Path | str | None = None) -> Path:
                 f"PATH: {str(places[0])!r} is {first.name} and {str(path)!r} is {kind.name}; only run folders and distilled sets "
                 "go together"
             )
-        require(len(places) == 1 or first.several, "PATH", str(path), f"the only folder: {first.name} has a page of its own")
+    require(len(places) == 1 or first.several, "PATH", str(places[-1]), f"possible beside another: {first.name} has its own page")
     alone = len(places) == 1 and first.place
     target = Path(output) if output is not None else places[0] / PAGE if alone else Path(SEVERAL)
     check_target(target)
-    if len(places) == 1 and first.name == RUN:
-        return write_run(places[0], target)
-    page = render(first.show(places))
     try:
-        write_text(target, page)
+        if len(places) == 1 and first.name == RUN:
+            return write_run(places[0], target)
+        write_text(target, page_of(first.show(places)))
     except OSError as error:
+        if of_disk(error):
+            raise
         raise UsageError(f"--output: {str(target)!r} cannot be written: {error.strerror or error}") from error
     return target
 
