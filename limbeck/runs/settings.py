@@ -66,6 +66,9 @@ class DistillSettings(Checked):
         labels: `soft` are logits, learned where `outer.lr_label` is above 0; `hard` are the classes, and fixed.
         seed: of every random draw except those of `data.seed`.
         output: the run folder; None takes `runs/<recipe>`.
+        features: what the run keeps for its report beside snapshots: `auto` a map of real and distilled images in the feature space
+            of a network of the full data, by t-SNE or, of fewer than 300 points, by PCA, with the real images that are nearest;
+            `pca` the same by PCA; `none` no map, and no picture of a real image anywhere. No result depends on it.
         laid: no setting: the method whose preset lies under these, as `of` has laid it.
     """
 
@@ -76,6 +79,7 @@ class DistillSettings(Checked):
     init: Init = "correct"
     seed: int = 0
     output: str | None = None
+    features: Literal["auto", "pca", "none"] = "auto"
     method: Named[str] = DEFAULT
     labels: Literal["soft", "hard"] = "soft"
     experts: ExpertSettings = field(default_factory=ExpertSettings)

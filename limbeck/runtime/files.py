@@ -196,7 +196,9 @@ def read_tensors(path: Path, device: str = "cpu", kind: FileKind | None = None, 
 
 def digest(tensor: torch.Tensor) -> str:
     """Sixteen hexadecimal digits that identify the numbers of a tensor."""
-    return array_fingerprint(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+    flat = tensor.detach().cpu().flatten()
+    # No tensor of nothing can be seen as bytes if it came with strides of nothing.
+    return array_fingerprint((flat.view(torch.uint8) if len(flat) else flat.new_empty(0, dtype=torch.uint8)).numpy())
 
 
 def read_header(metadata: Mapping[str, str] | None) -> dict[str, Any]:
