@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from limbeck.distilled.preview import quantise
+from limbeck.distilled import contrast as contrasts
 from limbeck.distilled.set import DistilledSet
 from limbeck.report.film import Sheet
 from limbeck.report.pictures import MOST_CLASSES, MOST_PER_CLASS, resized, within
@@ -28,6 +28,7 @@ class Shelf(Record):
         height, width: of a tile.
         columns: tiles beside each other.
         places: of every class of the page, the numbers of its tiles; empty where the set does not have it.
+        contrast: with which one it is shown, where that is not the pixels' own.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Shelf(Record):
     width: int
     columns: int
     places: tuple[tuple[int, ...], ...]
+    contrast: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,12 @@ def shelves(sets: Sequence[tuple[str, Facts, DistilledSet]]) -> Shelves | None:
         cut = max(cut, max((len(rows) for rows in own.values()), default=0))
         positions = tuple(k for rows in taken for k in rows)
         sheet = Sheet(positions, within(*held.shape[1:], side), max(1, round(len(positions) ** 0.5)))
-        levels = quantise(held.to_pixels())
+        levels, contrast = contrasts.shown(held)
         tiles = [resized(levels[k], sheet.size) for k in positions]
         image = uri(sheet.lay(tiles, tiles[0].mode)) if tiles else ""
         numbers = iter(range(len(positions)))
         places = tuple(tuple(next(numbers) for _ in rows) for rows in taken)
-        made.append(Shelf(name, dict(facts), image, *sheet.size, sheet.columns, places))
+        made.append(Shelf(name, dict(facts), image, *sheet.size, sheet.columns, places, contrast.short))
     return Shelves(tuple(shown), min(len(shown), SHOWN_FIRST), tuple(made), _note(len(names), len(shown), cut, each, side, sets))
 
 

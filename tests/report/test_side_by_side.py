@@ -5,9 +5,10 @@ import io
 
 import numpy as np
 import pytest
-from distilled.samples import sample_set
+from distilled.samples import changed, sample_set
 from PIL import Image
 
+from limbeck.distilled.contrast import shown
 from limbeck.distilled.preview import quantise
 from limbeck.distilled.set import DistilledSet
 from limbeck.report import side_by_side
@@ -38,6 +39,15 @@ def test_every_tile_is_its_image_and_classes_go_by_name() -> None:
             for k, place in zip(own, places, strict=True):
                 assert np.array_equal(tile(shelf, place), levels[k])
     assert found.shelves[0].places[3] == () and found.shelves[1].places[1] == () and found.note == ""
+
+
+def test_a_contrast_of_its_own_is_said() -> None:
+    held = sample_set()
+    loud = changed(held, images=4 * held.images)
+    found = made(a=held, b=loud)
+    levels, contrast = shown(loud)
+    assert contrast.reduced and [shelf.contrast for shelf in found.shelves] == ["", contrast.short]
+    assert np.array_equal(tile(found.shelves[1], found.shelves[1].places[0][0]), levels[0])
 
 
 def test_no_sets_no_shelves() -> None:
