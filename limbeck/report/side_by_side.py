@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from limbeck.distilled import contrast as contrasts
 from limbeck.distilled.set import DistilledSet
-from limbeck.report.film import Sheet
-from limbeck.report.pictures import MOST_CLASSES, MOST_PER_CLASS, resized, within
+from limbeck.report.pictures import MOST_CLASSES, MOST_PER_CLASS
+from limbeck.report.sheets import Sheet, resized, within
 from limbeck.report.sortable import Facts
 from limbeck.runtime.records import Record
 from limbeck.runtime.tables import uri

@@ -2,30 +2,17 @@
 
 import csv
 import io
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser.visits import PHONE, Visits, overflow, violations
 from distilled.samples import sample_set
 from report.fake_run import make_run
 from report.test_several import CIFAR, changed
 
 from limbeck.report.write import write_report
 from limbeck.studies.table import Table
-
-api = pytest.importorskip("playwright.sync_api", reason="there is no Playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open pages with")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with api.sync_playwright() as play:
-        held = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield held
-        held.close()
 
 
 @pytest.fixture(scope="module")
@@ -43,23 +30,9 @@ def runs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(a, b, other, output=folder / "page.html")
 
 
-@pytest.fixture
-def open_page(browser: Any) -> Iterator[Any]:
-    """Opens a file, and asserts at the end that its scripts have complained of nothing."""
-    context = browser.new_context(viewport={"width": 1200, "height": 900}, accept_downloads=True)
-    said = list[str]()
-
-    def opened(file: Path, fragment: str = "") -> Any:
-        page = context.new_page()
-        page.set_default_timeout(10_000)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.goto(file.as_uri() + fragment)
-        return page
-
-    yield opened
-    context.close()
-    assert said == []
+def opened(visits: Visits, file: Path, fragment: str = "", **more: Any) -> Any:
+    """The page, at that place in it."""
+    return visits.open(file.as_uri() + fragment, **more)
 
 
 def column(page: Any, name: str, title: str) -> list[str]:
@@ -77,8 +50,8 @@ def head(page: Any, name: str, title: str) -> Any:
     return page.locator(f"#{name}-table th[scope=col]").filter(has=page.get_by_role("button", name=title, exact=True))
 
 
-def test_sorting_by_keyboard_goes_by_numbers_with_what_is_missing_last(open_page: Any, comparison_file: Path) -> None:
-    page = open_page(comparison_file)
+def test_sorting_by_keyboard_goes_by_numbers_with_what_is_missing_last(visits: Visits, comparison_file: Path) -> None:
+    page = opened(visits, comparison_file)
     rows = Table.read(CIFAR).rows
     up = [row.accuracy.with_margin for row in sorted(rows, key=lambda row: row.accuracy.mean)]
     own = column(page, "methods", "Accuracy, %")
@@ -104,15 +77,15 @@ def test_sorting_by_keyboard_goes_by_numbers_with_what_is_missing_last(open_page
     assert column(page, "methods", "Accuracy, %") == own
 
 
-def test_words_are_sorted_as_people_do(open_page: Any, runs_file: Path) -> None:
-    page = open_page(runs_file, "#class=class+2&class=class+10")
+def test_words_are_sorted_as_people_do(visits: Visits, runs_file: Path) -> None:
+    page = opened(visits, runs_file, "#class=class+2&class=class+10")
     assert page.locator(".shelves th[scope=col]").all_inner_texts() == ["Set", "class 2", "class 10"]
     page.locator("#runs-table").get_by_role("button", name="Method").click()
     assert column(page, "runs", "Method") == ["dm", "edf", "mtt"]
 
 
-def test_filters_hide_rows_and_the_address_keeps_them(open_page: Any, comparison_file: Path) -> None:
-    page = open_page(comparison_file)
+def test_filters_hide_rows_and_the_address_keeps_them(visits: Visits, comparison_file: Path) -> None:
+    page = opened(visits, comparison_file)
     whole = column(page, "cells", "Cell")
     methods = page.get_by_role("group", name="Method")
     methods.get_by_role("button", name="none").click()
@@ -128,7 +101,7 @@ def test_filters_hide_rows_and_the_address_keeps_them(open_page: Any, comparison
     )
     assert shown == ["mtt, IPC 1 (3 runs)"]
     assert page.evaluate("location.hash") == "#method=mtt&seed=0&seed=2&seed=3&seed=4"
-    again = open_page(comparison_file, page.evaluate("location.hash"))
+    again = opened(visits, comparison_file, page.evaluate("location.hash"))
     assert column(again, "cells", "Cell") == ["mtt-ipc1-seed0", "mtt-ipc1-seed2"]
     assert again.get_by_role("group", name="Method").get_by_label("dm", exact=True).is_checked() is False
     again.evaluate("location.hash = '#sort-cells=4-descending'")
@@ -137,16 +110,16 @@ def test_filters_hide_rows_and_the_address_keeps_them(open_page: Any, comparison
     assert means == sorted(means, reverse=True) and len(means) == len(whole)
 
 
-def test_an_address_of_nonsense_is_obeyed_as_far_as_it_goes(open_page: Any, comparison_file: Path) -> None:
-    page = open_page(comparison_file, "#sort-cells=99-descending&sort-methods=x&method=nothing&other=%3Cscript%3E")
+def test_an_address_of_nonsense_is_obeyed_as_far_as_it_goes(visits: Visits, comparison_file: Path) -> None:
+    page = opened(visits, comparison_file, "#sort-cells=99-descending&sort-methods=x&method=nothing&other=%3Cscript%3E")
     assert column(page, "cells", "Cell") == [] and page.locator("[aria-sort]").count() == 0
 
 
-def test_a_download_has_what_is_shown_in_its_order(open_page: Any, comparison_file: Path) -> None:
-    page = open_page(comparison_file, "#method=mtt&method=dm&sort-methods=1-descending")
+def test_a_download_has_what_is_shown_in_its_order(visits: Visits, comparison_file: Path) -> None:
+    page = opened(visits, comparison_file, "#method=mtt&method=dm&sort-methods=1-descending")
     with page.expect_download() as caught:
         page.locator("#methods").get_by_role("button", name="Download CSV").click()
-    assert caught.value.suggested_filename == "methods.csv"
+    assert caught.value.suggested_filename == "edf-datm-mtt-dm-dc-random-on-cifar10.npz-methods.csv"
     rows = list(csv.DictReader(io.StringIO(Path(caught.value.path()).read_text(encoding="utf-8"))))
     assert [row["Method"] for row in rows] == column(page, "methods", "Method")
     mtt, found = (
@@ -159,18 +132,18 @@ def test_a_download_has_what_is_shown_in_its_order(open_page: Any, comparison_fi
     assert found["Cosine to the plain gradient"] == "", "what is missing is empty"
 
 
-def test_words_that_a_spreadsheet_would_run_are_disarmed(open_page: Any, tmp_path: Path) -> None:
+def test_words_that_a_spreadsheet_would_run_are_disarmed(visits: Visits, tmp_path: Path) -> None:
     metadata = {"method": "=HYPERLINK(1)", "settings": {"network": 'a "b", c'}}
     paths = [sample_set(metadata=metadata).save(tmp_path / "a"), sample_set().save(tmp_path / "b")]
-    page = open_page(write_report(*paths, output=tmp_path / "page.html"))
+    page = opened(visits, write_report(*paths, output=tmp_path / "page.html"))
     with page.expect_download() as caught:
         page.locator("#runs").get_by_role("button", name="Download CSV").click()
     first = next(csv.DictReader(io.StringIO(Path(caught.value.path()).read_text(encoding="utf-8"))))
     assert (first["Method"], first["Network"]) == ("'=HYPERLINK(1)", 'a "b", c')
 
 
-def test_classes_of_sets_stand_side_by_side(open_page: Any, runs_file: Path) -> None:
-    page = open_page(runs_file)
+def test_classes_of_sets_stand_side_by_side(visits: Visits, runs_file: Path) -> None:
+    page = opened(visits, runs_file)
     heads = page.locator(".shelves th[scope=col]")
     assert heads.all_inner_texts() == ["Set", *(f"class {k}" for k in range(10))]
     assert page.locator(".shelves th .name").all_inner_texts() == ["a", "b", "c"]
@@ -190,8 +163,8 @@ def test_classes_of_sets_stand_side_by_side(open_page: Any, runs_file: Path) -> 
     page.wait_for_function(f"({lit})(document.querySelector('.shelves canvas'))")
 
 
-def test_a_curve_is_brought_forward_and_filtered(open_page: Any, runs_file: Path) -> None:
-    page = open_page(runs_file)
+def test_a_curve_is_brought_forward_and_filtered(visits: Visits, runs_file: Path) -> None:
+    page = opened(visits, runs_file)
     lines = page.locator("#loss .plane .line")
     assert lines.count() == 2
     button = page.locator("#loss .legend").get_by_role("button", name="mtt")
@@ -205,15 +178,11 @@ def test_a_curve_is_brought_forward_and_filtered(open_page: Any, runs_file: Path
     assert page.locator("#loss .legend li:visible span").all_inner_texts() == ["mtt"]
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1200, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [(PHONE, "dark"), (1200, "light")])
 def test_nothing_is_wider_than_the_window_and_nothing_fails_axe(
-    browser: Any, comparison_file: Path, runs_file: Path, width: int, scheme: str
+    visits: Visits, comparison_file: Path, runs_file: Path, width: int, scheme: str
 ) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="there is no axe-core")
     for file in (comparison_file, runs_file):
-        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-        page.goto(file.as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        found = axe.Axe().run(page)
-        assert [(one["id"], one["nodes"][0]["html"][:200]) for one in found.response["violations"]] == []
-        page.close()
+        page = opened(visits, file, width=width, scheme=scheme)
+        assert violations(page) == [] and overflow(page) == 0
+        page.context.close()
