@@ -52,7 +52,7 @@ def dropped_map(iterations: Sequence[int], shares: Sequence[Mapping[str, float]]
 
 def _edges(centres: np.ndarray) -> np.ndarray:
     """Where columns begin and end: half of the way between neighbours, and as far beyond the first and the last."""
-    if len(centres) == 1:
-        return centres[0] + np.array([-0.5, 0.5])
     middles = (centres[1:] + centres[:-1]) / 2
-    return np.r_[2 * centres[0] - middles[0], middles, 2 * centres[-1] - middles[-1]]
+    first, last = (middles[0], middles[-1]) if len(middles) else (centres[0] + 0.5, centres[0] - 0.5)
+    edges: np.ndarray = np.r_[2 * centres[0] - first, middles, 2 * centres[-1] - last]
+    return edges

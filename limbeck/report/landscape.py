@@ -127,7 +127,8 @@ def _caption(held: FeatureMap) -> str:
         how += ": distances are those of the features as far as two directions can show them."
     else:
         how += ": near images stay near, but distances between groups and their sizes mean nothing."
-    looks = (
-        f" Ways lead over the snapshots of iterations {', '.join(map(str, about.iterations))}." if len(about.iterations) > 1 else ""
-    )
+    looks = ""
+    if len(about.iterations) > 1:
+        looks = f" Ways lead over the snapshots of iterations {', '.join(map(str, about.iterations))}"
+        looks += "." if about.best is None else f", and a mark is at iteration {about.best}, whose images are the result."
     return f"{how}{looks} Real images are a sample of the training images."

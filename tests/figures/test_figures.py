@@ -9,6 +9,7 @@ from matplotlib.colors import to_hex
 
 from limbeck.figures import curves
 from limbeck.figures.curves import kept_share
+from limbeck.figures.dropped import dropped_map
 from limbeck.figures.style import BLUE, ORANGE, RED, VARIABLES, inline_svg, new_axes
 
 ROWS = [

@@ -1,7 +1,6 @@
 """Recovery, the map of features and the data card on the page: figures by hand, and what earlier, broken and hostile runs show."""
 
 import re
-from html import escape
 from pathlib import Path
 
 import pytest
@@ -87,7 +86,7 @@ def test_recovery_is_in_percent_of_the_full_data(tmp_path: Path) -> None:
     )
     page = write_report(run).read_text()
     assert 'style="left: 45.0%; width: 10.0%"' in page and 'class="gauge-random" style="left: 25.0%"' in page
-    assert f'aria-label="{escape(gauge.text)}"' in page
+    assert f'aria-label="{gauge.text}"' in page.replace("&#39;", "'")
 
 
 def test_what_is_better_than_the_full_data_has_room_and_what_is_unknown_no_gauge(tmp_path: Path) -> None:
