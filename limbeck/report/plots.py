@@ -38,7 +38,7 @@ def figures(run: Run) -> list[dict[str, str]]:
         made.append(("kept", "Parameters kept", caption, kept_share(kept)))
         iterations = [snapshot.iteration for snapshot in run.snapshots if snapshot.header.get("kept_share")]
         if any(share < 1 for one in kept for share in one.values()):
-            caption = "The share of each layer's parameters that Common Pattern Dropout leaves out of the matching loss."
+            caption = "The share of each layer's parameters that the criterion, such as Common Pattern Dropout, leaves out."
             made.append(("dropped", "What is left out, over the iterations", caption, dropped_map(iterations, kept)))
     said = run.result.evaluation.predictions if run.result is not None else None
     if run.distilled is not None and said is not None and said.confusion:
