@@ -9,12 +9,14 @@ from limbeck.runtime.errors import Failure, UsageError, require
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("paths", metavar="PATH", nargs="+", help="a run folder, such as runs/scenes")
-    parser.add_argument("--output", metavar="FILE", help="the page (default: report.html in the folder)")
-    add_figure_arguments(parser)
+    what = "a run folder; several run folders or distilled sets; or what compare, comp-dd or complexity has written"
+    parser.add_argument("paths", metavar="PATH", nargs="+", help=what)
+    where = "the page (default: report.html in the folder; limbeck-report.html here for several)"
+    parser.add_argument("--output", metavar="FILE", help=where)
+    _add_figure_arguments(parser)
 
 
-def add_figure_arguments(parser: ArgumentParser) -> None:
+def _add_figure_arguments(parser: ArgumentParser) -> None:
     """The options for figures instead of a page."""
     from limbeck.figures.style import COLUMN, FORMATS, PAGE
 
@@ -32,11 +34,9 @@ def run(arguments: Namespace) -> Done:
         return Done(_draw(arguments))
     for option in ("formats", "column", "page"):
         require(getattr(arguments, option) is None, f"--{option}", getattr(arguments, option), "an option with --figures")
-    from limbeck.report.html import write_report
+    from limbeck.report.write import write_report
 
-    require(len(arguments.paths) == 1, "PATH", " ".join(arguments.paths), "one run folder")
-    target = {} if arguments.output is None else {"target": Path(arguments.output)}
-    return Done({"report": str(write_report(Path(arguments.paths[0]), **target))})
+    return Done({"report": str(write_report(*arguments.paths, output=arguments.output))})
 
 
 def _draw(arguments: Namespace) -> dict[str, str]:
@@ -72,7 +72,7 @@ def _inches(option: str, text: str) -> float:
 
 
 COMMAND = Command(
-    help="write the report of a run again, or figures for papers (--figures)",
+    help="write a page of a run, of several runs or sets side by side, or of a comparison; or figures for papers (--figures)",
     add_arguments=add_arguments,
     run=run,
     show=print_paths,

@@ -217,8 +217,8 @@ def _features(run: Run) -> list[Exhibit]:
     real, real_classes, paths, classes = (one.numpy() for one in (held.real, held.real_classes, held.paths, held.classes))
     way = f"{about.way} of {about.dimensions} features of {about.network}"
     way += "" if about.share is None else f", which shows {percent(about.share)} of their variance"
-    course = ""
-    if len(about.iterations) > 1:
-        course = f" Rings and lines: their way, from iteration {about.iterations[0]} to {about.iterations[-1]}."
+    course, paths = "", paths[: held.result + 1]  # the way that led to the result
+    if len(paths) > 1:
+        course = f" Rings and lines: their way, from iteration {about.iterations[0]} to {about.iterations[len(paths) - 1]}."
     caption = f"{way}: small marks are {len(held.real)} real images, large ones {len(held.positions)} distilled ones.{course}"
     return [Exhibit("features", "Real and distilled images", caption, feature_plane(real, real_classes, paths, classes, names))]

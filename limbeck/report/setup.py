@@ -17,6 +17,7 @@ STAGES = {
     "compile": "Compilation",
     "distil": "Distillation",
     "evaluate": "Final evaluation",
+    "features": "Map of features",
 }
 
 

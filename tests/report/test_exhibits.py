@@ -29,7 +29,7 @@ ACCURACY = Accuracy.from_dict(summary(0.4))
 def test_a_run_has_all_of_them_with_captions(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     found = figures_of(run)
-    assert list(found) == [*OF_A_RUN, "comparison", "kept"]
+    assert list(found) == [*OF_A_RUN, "comparison", "kept", "dropped"]
     assert all(one.caption.endswith(".") and one.title for one in found.values())
     assert "so that all images of the set are shown with less contrast" in found["grid"].caption
     areas = found["areas"].figure.axes[0].get_lines()[0].get_xydata()[1:-1, 0]
@@ -72,6 +72,7 @@ def test_features_are_drawn_where_a_run_keeps_them(tmp_path: Path) -> None:
         way="PCA",
         share=0.25,
         iterations=(0, 400),
+        best=400,
         searched=5,
         real=9,
         typical=1.0,
@@ -86,7 +87,9 @@ def test_features_are_drawn_where_a_run_keeps_them(tmp_path: Path) -> None:
     assert found.caption.startswith("PCA of 512 features of ConvNetD3-w32, trained on the full data, which shows 25.0 % of their")
     assert "from iteration 0 to 400" in found.caption
     assert found.figure.axes[0].collections[0].get_offsets().tolist() == [[0, 1]]
-    still = dataclasses.replace(about, iterations=())
+    FeatureMap(about=dataclasses.replace(about, best=0), **{name: parts[name] for name in TENSORS}).write(run, "")
+    assert "their way" not in figures_of(run)["features"].caption
+    still = dataclasses.replace(about, iterations=(), best=None)
     FeatureMap(about=still, **{name: parts[name] for name in TENSORS if name != "paths"}, paths=torch.ones(1, 2, 2)).write(run, "")
     assert "their way" not in figures_of(run)["features"].caption
 
@@ -143,7 +146,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["report", str(run), "--figures", str(out), "--formats", "svg,png", "--column", "3.5", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["paths"] == {"figures": str(out)}
     names = {path.name for path in out.iterdir()}
-    assert {f"{name}.{form}" for name in [*OF_A_RUN, "comparison", "kept"] for form in ("svg", "png")} | {"captions.md"} == names
+    assert {f"{name}.{form}" for name in [*OF_A_RUN, "comparison", "kept", "dropped"] for form in ("svg", "png")} | {
+        "captions.md"
+    } == names
     assert 'width="252pt"' in (out / "loss.svg").read_text() and sorted(run.rglob("*")) == before
 
 
