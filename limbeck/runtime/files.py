@@ -154,7 +154,7 @@ def read_tensor_header(path: Path, kind: FileKind | None = None, of: str = "", *
         said = json_of(text)
         metadata = said.pop("__metadata__", {})
         found = check_header(text, metadata, kind, of)
-        digests, held = json_of(metadata.get("digests", "{}")), read_header(metadata)
+        digests, held = _object(metadata.get("digests", "{}")), read_header(metadata)
         shapes, kinds = ({name: one[key] for name, one in said.items()} for key in ("shape", "dtype"))
         header = TensorHeader(held, digests, found, {name: tuple(shape) for name, shape in shapes.items()}, kinds)
     except Damaged:
