@@ -17,7 +17,7 @@ from limbeck.runtime.records import Record
 from limbeck.runtime.tables import uri
 
 MOST_FRAMES, FEWEST_FRAMES, LARGEST_TILE = 25, 3, 64
-LOSSY = 8 * BUDGET  # bytes of pixels, where they are kept with a loss: about three bits are left of twenty-four
+LOSSY = 31_000_000  # bytes of pixels, where they are kept with a loss: about three bits are left of twenty-four
 
 
 @dataclass(frozen=True)
