@@ -19,6 +19,7 @@ from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.sealed import FileKind
 
 T = TypeVar("T")
+FILES = ("settings.json", "state.json", "results.json", "metrics.jsonl", "distilled")  # of which a run folder has at least one
 MOST_POSITIONS = 2**24  # of an image in a set
 Row = Mapping[str, Any]
 
@@ -94,14 +95,18 @@ class Run:
         return marked[-1] if marked else None
 
 
+def is_run(path: Path) -> bool:
+    """Whether a folder has anything that a run leaves."""
+    return path.is_dir() and any((path / name).exists() for name in FILES)
+
+
 def read_run(path: Path) -> Run:
     """Read the run folder `path`.
 
     Raises:
         UsageError: when it is no run folder.
     """
-    known = ("settings.json", "state.json", "results.json", "metrics.jsonl", "distilled")
-    require(path.is_dir() and any((path / name).exists() for name in known), "run", str(path), "a run folder")
+    require(is_run(path), "run", str(path), "a run folder")
     notes: list[str] = []
     metrics: dict[str, list[Row]] = {}
     for row in _read(path / "metrics.jsonl", notes, read_metrics) or []:

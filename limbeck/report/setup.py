@@ -18,6 +18,7 @@ STAGES = {
     "distil": "Distillation",
     "build": "Making the images",
     "evaluate": "Final evaluation",
+    "features": "Map of features",
 }
 
 
