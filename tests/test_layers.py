@@ -21,6 +21,7 @@ ROWS = (
     {"distilled"},
     {"evaluation"},
     {"methods"},
+    {"tracking"},
     {"runs"},
     {"recipes"},
     {"image_complexity"},

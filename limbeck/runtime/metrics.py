@@ -7,7 +7,7 @@ altered, lost or another run's unnoticed; the first one names the run too. Lines
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -38,10 +38,11 @@ class MetricsLog:
     Args:
         path: of the file.
         of: the run that it belongs to.
+        heard: called with each line that was written, as JSON has it.
     """
 
-    def __init__(self, path: Path, of: str = "") -> None:
-        self.path, self.of = path, of
+    def __init__(self, path: Path, of: str = "", heard: Callable[[dict[str, Any]], None] | None = None) -> None:
+        self.path, self.of, self.heard = path, of, heard
         self.sum: int | None = None  # of what is in the file
         path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -49,7 +50,8 @@ class MetricsLog:
         """Write one line; numbers that are not finite become null, because JSON has no word for them."""
         if self.sum is None:
             self.sum = crc32(self.path.read_bytes()) if self.path.exists() else 0
-        text = json.dumps({key: _finite(plain(value)) for key, value in values.items()})
+        row = {key: _finite(plain(value)) for key, value in values.items()}
+        text = json.dumps(row)
         of = f" {self.of}" if self.of and not self.sum else ""
         line = f'{text[:-1]}{CHECK}{VERSION} {crc32(text.encode(), self.sum):08x}{of}"}}\n'
         try:
@@ -58,6 +60,8 @@ class MetricsLog:
         except FileNotFoundError as error:
             raise vanished(self.path.parent) from error
         self.sum = crc32(line.encode(), self.sum)
+        if self.heard is not None:
+            self.heard(row)
 
     def keep_until(self, iteration: int) -> int:
         """Keep the lines before the first whose `iteration` is the given one or above; a half-written last line goes too.
