@@ -2,7 +2,7 @@
 
     make mutants                                       # goes on with the sample where it was left
     python benchmarks/mutants.py run --areas matching --sample 100
-    python benchmarks/mutants.py run --again           # the survivors only, after tests were added
+    python benchmarks/mutants.py run --again           # the survivors only, with tests of whole runs and those added since
     python benchmarks/mutants.py table
 
 The mutants are mutmut's (its operators, on libcst's tree): numbers, strings, comparisons, signs, arguments left out or None,
@@ -59,6 +59,8 @@ AREAS: dict[str, tuple[list[Path], list[str]]] = {
 }
 # The examples in docstrings; of these, those of the area's package.
 EXAMPLES = "tests/test_examples.py"
+# What the survivors meet beside their area's own tests: whole runs, and their bits.
+WIDER = ("tests/methods", "tests/runs", "tests/same_bits")
 MESSAGES = ("require", "UsageError", "Failure", "note", "warn")
 # Tests of one mutant take no more of the processor than this without it, at first; those that survive are run against all.
 FIRST_SECONDS = 10.0
@@ -383,7 +385,7 @@ def work(areas: list[str], count: int, seed: int, again: bool, scratch: Path) ->
             continue
         pid = os.fork()
         if pid == 0:
-            tests = [*AREAS[area][1], EXAMPLES]
+            tests = [*AREAS[area][1], *(WIDER if again else ()), EXAMPLES]
             quiet = ["-s", "-p", "no:cacheprovider", "-p", "no:terminal", f"--basetemp={scratch / area}"]
             sys.exit(pytest.main([*tests, *quiet], plugins=[Loop(area, chosen, results, everything=again)]))
         os.waitpid(pid, 0)
@@ -421,7 +423,11 @@ def main() -> None:
     parser.add_argument("--areas", nargs="+", choices=AREAS, default=list(AREAS))
     parser.add_argument("--sample", type=int, default=200, help="mutants of every area")
     parser.add_argument("--seed", type=int, default=17)
-    parser.add_argument("--again", action="store_true", help="only those that have survived, with all tests that execute them")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="only those that have survived, with all tests that execute them, those of whole runs too",
+    )
     parser.add_argument("--scratch", type=Path, default=ROOT / "runs" / "mutants")
     chosen = parser.parse_args()
     os.chdir(ROOT)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.command import Command, add_overrides, add_skip_bad, is_setting, overrides_from
+from limbeck.cli.command import Command, add_deterministic, add_overrides, add_skip_bad, is_setting, overrides_from
 from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import Failure, UsageError, require
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from limbeck.image_complexity.build import BuiltBenchmark
     from limbeck.image_complexity.run import Complexity
     from limbeck.image_complexity.settings import BuildSettings, ComplexitySettings
+    from limbeck.runs.settings import DistillSettings
 
-TAKEN = ("data.", "augment.", "eval.full_", "engine.device", "engine.compile")
+TAKEN = ("data.", "augment.", "eval.full_", "engine.device", "engine.compile", "engine.deterministic")
 PICTURES = 10
 
 
@@ -47,6 +48,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", nargs="?", help="the images; the same as data.source=SOURCE")
     parser.add_argument("--data", metavar="SOURCE", help="the same as SOURCE")
     add_skip_bad(parser)
+    add_deterministic(parser)
     add_overrides(parser, "settings of the data and of a network that is trained, such as data.size=64 eval.full_epochs=20")
     parser.add_argument(
         "--network",
@@ -103,10 +105,20 @@ def run(arguments: Namespace) -> Measured:
     overrides = _overrides(arguments)
     for key in overrides:
         if key in key_types() and not key.startswith(TAKEN):
-            raise UsageError(f"{key}: is not used here; data.*, augment.*, eval.full_*, engine.device and engine.compile are")
+            used = "data.*, augment.*, eval.full_*, engine.device, engine.compile and engine.deterministic are"
+            raise UsageError(f"{key}: is not used here; {used}")
     distil = settings_from_plain({}, overrides, origin="the command line")
     output = Path(arguments.output or f"runs/complexity-{_slug(overrides['data.source'])}").expanduser()
 
+    from limbeck.runtime.determinism import repeating
+
+    with repeating(distil.engine.deterministic):
+        return _measured(arguments, settings, distil, build, output)
+
+
+def _measured(
+    arguments: Namespace, settings: "ComplexitySettings", distil: "DistillSettings", build: "BuildSettings | None", output: Path
+) -> Measured:
     from limbeck.image_complexity.run import measure_complexity
     from limbeck.runtime.executor import Shard
     from limbeck.runtime.progress import default_progress

@@ -14,8 +14,10 @@ from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.files import read_json
 from limbeck.runtime.plugins import NAMED
+from limbeck.runtime.sealed import FileKind
 
 PREFIX, RECORD, FORMAT = "benchmark:", "benchmark.json", 1
+BENCHMARK = FileKind("benchmark of classes")
 DEEPEST = 8  # benchmarks of benchmarks
 KEPT = ("root", "size", "crop", "range", "image_field", "label_field", "skip_bad", "seed")
 
@@ -79,7 +81,7 @@ def _read(folder: Path, source: str) -> tuple[dict[str, tuple[str, ...]], DataSe
     if not (folder / RECORD).is_file():
         raise UsageError(f"data.source: {source!r}: there is no '{folder / RECORD}'")
     try:
-        record = read_json(folder / RECORD)
+        record = read_json(folder / RECORD, BENCHMARK)
         if record["format"] != FORMAT:
             raise ValueError(f"it is of format {record['format']}")
         known = {field.name for field in fields(DataSettings)}

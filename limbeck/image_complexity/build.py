@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.data.benchmarks import FORMAT, PREFIX, RECORD
+from limbeck.data.benchmarks import BENCHMARK, FORMAT, PREFIX, RECORD
 from limbeck.data.classes import Classes
 from limbeck.data.registry import known_names, subsets
 from limbeck.data.settings import DataSettings
@@ -268,7 +268,7 @@ def build_benchmark(
         subsets=subsets,
         fingerprint=fingerprint(found.results.data.fingerprint, subsets),
     )
-    write_json(output / RECORD, record)
+    write_json(output / RECORD, record, BENCHMARK)
     write_text(output / "README.md", card(record, output))
     return record
 

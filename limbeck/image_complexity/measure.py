@@ -3,6 +3,7 @@ computes under its lock; thresholds, upsampling and means follow in seconds. Whi
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -287,9 +288,11 @@ def fill(measurement: Measurement, shard: Shard = Shard(), progress: Progress = 
     workers = min(measurement.settings.workers or (1 if alone else cores()), len(missing))
     with progress.stage(f"maps, blocks of {BLOCK} images", len(mine), len(mine) - len(missing)) as stage:
         if workers <= 1:
-            for first in _in_turn(measurement, missing):
-                _block(measurement, first)
-                stage.advance()
+            # On one thread, as workers are: however many blocks are left, their bits are the same.
+            with nullcontext() if alone else one_thread():
+                for first in _in_turn(measurement, missing):
+                    _block(measurement, first)
+                    stage.advance()
         else:
             with ticks(stage.advance) as counter:
                 jobs = [_Job(measurement, tuple(missing[number::workers]), counter) for number in range(workers)]

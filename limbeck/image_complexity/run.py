@@ -18,15 +18,18 @@ from limbeck.image_complexity.settings import Cam, ComplexitySettings
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.checked import FolderPath, checked
+from limbeck.runtime.determinism import repeating
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import write_json
 from limbeck.runtime.progress import LogProgress, NoProgress, Progress
 from limbeck.runtime.room import check_place, disks_told
+from limbeck.runtime.sealed import FileKind
 from limbeck.runtime.tables import Page
 
 NETWORK = "network"
+SUMMARY = FileKind("complexities")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -122,7 +125,8 @@ def complexity(
     rest = {key: value for key, value in settings.items() if key not in own}
     held, place = DistillSettings.of({**rest, "data.source": data}), None if output is None else Path(output)
     classifier = network if isinstance(network, Classifier) else None
-    found = measure_complexity(look, held, place, network=classifier, progress=progress or LogProgress())
+    with repeating(held.engine.deterministic):
+        found = measure_complexity(look, held, place, network=classifier, progress=progress or LogProgress())
     assert found is not None, "there is one share only"
     return found
 
@@ -190,7 +194,7 @@ def measure_complexity(
         if network is None and "trained_on" in found.about and not Path(settings.network).expanduser().is_dir():
             save_network(found, output / NETWORK)
             paths["network"] = str(output / NETWORK)
-        write_json(output / "complexity.json", results)
+        write_json(output / "complexity.json", results, SUMMARY)
     return Complexity(measurement, table, results, source, paths)
 
 

@@ -1,1 +1,1 @@
-"""The report of a run: one HTML file that needs nothing else."""
+"""Pages that people look at: one HTML file each, that needs nothing else. `page.py` says how a part is added to one."""

@@ -21,9 +21,12 @@ from limbeck.accuracy import MINUS, Accuracy, points
 from limbeck.evaluation.scores import Doubt
 from limbeck.evaluation.statistics import compare, compare_unpaired, holm, seeds_needed, summarise
 from limbeck.runtime.records import Record
+from limbeck.runtime.sealed import FileKind
 from limbeck.runtime.tables import Grid, Page
 from limbeck.studies.cells import CellRecord
 from limbeck.studies.table import LEVEL, REFERENCES, ending, images_text, remarks
+
+RECOVERY = FileKind("recovery ratios")
 
 WHAT = {"accuracy": "accuracy, %", "recovery_ratio": "recovery ratio, %"}
 WIDTH = 80  # columns of a terminal

@@ -26,7 +26,7 @@ from limbeck.studies.cells import PLACES, Cell, CellRecord, doubts_of
 from limbeck.studies.comp_dd import Benchmark, Part
 from limbeck.studies.compare import FREE, SAME
 from limbeck.studies.matrix import Running, run_matrix
-from limbeck.studies.recovery import Levels, Recovery, table_lines, tabulate
+from limbeck.studies.recovery import RECOVERY, Levels, Recovery, table_lines, tabulate
 
 FORMAT = 1
 FILE, CARD = "submission.json", "README.md"
@@ -73,7 +73,7 @@ def run_benchmark(
     )
     if matrix.results:
         write_text(output / "comp-dd.md", found.markdown)
-        write_json(output / "comp-dd.json", found)
+        write_json(output / "comp-dd.json", found, RECOVERY)
     return found
 
 

@@ -135,6 +135,11 @@ def test_a_benchmark_is_written_and_taken_by_name(tmp_path: Path) -> None:
     chosen = DataSettings(source=f"benchmark:{tmp_path}:low-hard", classes=("4", 0), size=32, crop="centre", seed=1)
     assert load_benchmark(chosen) == DataSettings(source="scenes:medium", classes=("4", "3"), size=32, crop="centre", seed=1)
 
+    file = tmp_path / "benchmark.json"
+    file.write_text(file.read_text().replace('"name": "7"', '"name": "6"'))
+    with pytest.raises(UsageError, match="cannot be read: it has changed since it was written"):
+        load_benchmark(DataSettings(source=f"benchmark:{tmp_path}:high-easy"))
+
 
 @pytest.mark.parametrize(
     ("source", "said"),

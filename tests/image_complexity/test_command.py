@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from limbeck.accuracy import Accuracy
@@ -16,8 +17,10 @@ from limbeck.cli.main import COMMANDS, main
 from limbeck.data.benchmarks import load_benchmark
 from limbeck.data.settings import DataSettings
 from limbeck.image_complexity.results import ClassRow, Look, Looked, Summary
-from limbeck.image_complexity.run import Complexity
+from limbeck.image_complexity.run import SUMMARY, Complexity
 from limbeck.image_complexity.settings import ComplexitySettings
+from limbeck.runtime.files import read_json
+from limbeck.runtime.kept import elsewhere
 
 SMALL = ["complexity", "scenes:hard", "--network", "ConvNetD1-w4", "data.per_class=4", "data.size=8", "eval.full_epochs=1"]
 
@@ -55,6 +58,23 @@ def test_results_tables_plots_and_a_benchmark(tmp_path: Path, capsys: pytest.Cap
             assert image.width > 300 and len(set(image.convert("L").tobytes())) > 8
     inner = load_benchmark(DataSettings(source=printed["subsets"]["cluster-1-easy"]["source"]))
     assert (inner.source, len(inner.classes or ())) == ("scenes:hard", 3)
+
+
+def test_deterministic_is_said_beside_the_result_and_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """However many threads there are, maps take one; the option is for a GPU, and for clusters of classes."""
+    held = {}
+    for name, threads, options in (("a", 1, []), ("b", 3, ["--deterministic"]), ("c", 3, ["engine.deterministic=true"])):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            with elsewhere(Path("cache", name)):
+                assert main([*SMALL, "--workers", "1", "--output", name, *options]) == 0
+        finally:
+            torch.set_num_threads(before)
+        held[name] = read_json(Path(name, "complexity.json"), SUMMARY)
+    assert Path("a/images.csv").read_bytes() == Path("b/images.csv").read_bytes() == Path("c/images.csv").read_bytes()
+    asked = {name: found["environment"]["determinism"]["asked"] for name, found in held.items()}
+    assert asked == {"a": False, "b": True, "c": True}
 
 
 def test_for_people(capsys: pytest.CaptureFixture[str]) -> None:

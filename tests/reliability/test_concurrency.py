@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from reliability import kills
 from reliability.commands import Commands, commands, parts
 
@@ -72,3 +74,48 @@ def test_four_evaluations_train_the_networks_of_the_full_data_once(tmp_path: Pat
 
     assert len(DistilledSet.load(run / "distilled").metadata["evaluations"]) == 1
     assert parts(run, cache) == started.left() == []
+
+
+@pytest.mark.parametrize("flock", BOTH)
+def test_two_grids_on_one_folder_share_its_cells(tmp_path: Path, started: Commands, flock: bool) -> None:
+    """Every cell is distilled by one of them, one killed on the way is gone on with by the other, and both have the whole table."""
+    words = ["compare", "--methods", "dm,random", "--base", "scenes", "--seeds", "0,1", *kills.words()]
+    cache, folder = tmp_path / "cache", tmp_path / "compare"
+    started.run([*words, "--output", str(tmp_path / "alone")], tmp_path / "other", flock=flock)
+    two = [started.start([*words, "--output", str(folder)], cache, flock=flock) for _ in range(2)]
+    assert [one.wait() for one in two] == [0, 0], "\n".join(one.said for one in two)
+    alone = kills.found(tmp_path / "alone")
+    assert kills.found(folder) == alone and len(list((folder / "cells").glob("*.json"))) == 4
+    # A cell's log is made anew by whoever starts it: each was started once, without going on with anything.
+    logs = {path.name: path.read_text(errors="replace") for path in (folder / "logs").glob("*.log")}
+    assert len(logs) == 4 and not any("goes on" in text or "is not empty" in text for text in logs.values())
+    assert parts(folder, cache) == started.left() == []
+
+    killed = tmp_path / "killed"
+    two = [started.start([*words, "--output", str(killed)], cache, flock=flock) for _ in range(2)]
+    two[0].until(lambda: any(killed.rglob("metrics.jsonl")))
+    two[0].send(signal.SIGKILL, group=True)
+    assert [one.wait() for one in two] == [-signal.SIGKILL, 0], two[1].said
+    assert kills.found(killed) == alone
+    assert parts(killed, cache) == started.left() == []
+
+
+@pytest.mark.parametrize("flock", BOTH)
+def test_four_processes_decode_images_into_one_cache_and_one_is_killed(tmp_path: Path, started: Commands, flock: bool) -> None:
+    photos, cache = tmp_path / "photos", tmp_path / "cache"
+    draws = np.random.default_rng(0)
+    for number in range(240):
+        path = photos / f"class {number % 4}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draws.integers(0, 256, (200, 200, 3), dtype=np.uint8)).save(path)
+    words = ["distill", "scenes", "--data", str(photos), *kills.words(method="random", data__per_class="50"), "--output"]
+    started.run([*words, str(tmp_path / "alone")], tmp_path / "other", flock=flock)
+    four = [started.start([*words, str(tmp_path / str(number))], cache, flock=flock) for number in range(4)]
+    four[0].until(lambda: (cache / "images").exists())
+    four[0].send(signal.SIGKILL, group=True)
+    found = [one.wait() for one in four]
+    assert found == [-signal.SIGKILL, 0, 0, 0], "\n".join(one.said for one in four)
+    alone = kills.found(tmp_path / "alone" / "distilled")
+    assert all(kills.found(tmp_path / str(number) / "distilled") == alone for number in (1, 2, 3))
+    assert len([place for place in (cache / "images").iterdir() if (place / "content.json").exists()]) == 1
+    assert parts(cache) == started.left() == []

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from reliability import kills
 from reliability.commands import Commands, Running, commands, parts
@@ -19,7 +20,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
         yield made
 
 
-def ends(command: Running, kind: signal.Signals, group: bool, status: int, goes_on: str, *folders: Path) -> None:
+def ends(command: Running, kind: signal.Signals, group: bool, status: int, goes_on: str | None, *folders: Path) -> None:
     """Send a signal: the command ends in time, in order, and with nothing left."""
     began = time.monotonic()
     command.send(kind, group)
@@ -29,7 +30,8 @@ def ends(command: Running, kind: signal.Signals, group: bool, status: int, goes_
     assert time.monotonic() - began < WITHIN
     assert command.processes() == []
     by = "" if kind == signal.SIGINT else f" by {kind.name}"
-    assert command.said.splitlines()[-1] == f"limbeck: interrupted{by}; continue with: limbeck {goes_on}"
+    said = f"; continue with: limbeck {goes_on}" if goes_on else ""
+    assert command.said.splitlines()[-1] == f"limbeck: interrupted{by}{said}"
     assert "Traceback" not in command.said and "Error" not in command.said and "leaked" not in command.said, command.said
     assert parts(*folders) == []
     assert command.commands.left() == []
@@ -92,6 +94,39 @@ def test_the_first_seconds_count_too(tmp_path: Path, started: Commands) -> None:
     command = started.start(words, cache)
     command.until(lambda: (tmp_path / "run" / "state.json").exists())
     ends(command, signal.SIGTERM, False, 143, " ".join([*words, "--resume"]), tmp_path / "run", cache)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "group", "status"), [(signal.SIGTERM, False, 143), (signal.SIGINT, True, 130)])
+def test_a_compilation_ends_within_seconds(
+    tmp_path: Path, started: Commands, kind: signal.Signals, group: bool, status: int
+) -> None:
+    """Compilers are processes of their own, and take a minute where nothing is cached: none of them stays."""
+    run, cache = tmp_path / "run", tmp_path / "cache"
+    words = ["distill", "scenes", "--output", str(run), *kills.words(engine__compile="yes", network="ConvNetD3-w16")]
+    command = started.start(words, cache, TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "inductor"), TORCHINDUCTOR_FX_GRAPH_CACHE="0")
+    command.until(lambda: any((tmp_path / "inductor").rglob("*.cpp")), 120.0)
+    ends(command, kind, group, status, " ".join([*words, "--resume"]), run, cache)
+    assert command.commands.run([*words, "--resume"], cache, TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "inductor"))
+
+
+@pytest.mark.slow
+def test_a_report_is_the_old_one_or_the_new_one(tmp_path: Path, started: Commands) -> None:
+    """Stopped while it is written, whenever that is."""
+    run, cache = tmp_path / "run", tmp_path / "cache"
+    started.run(["distill", "scenes", "--output", str(run), *kills.words(method="random")], cache)
+    held = (run / "report.html").read_bytes()
+    words, met = ["report", str(run)], 0
+    for tenths in range(1, 13):
+        command = started.start(words, cache)
+        time.sleep(tenths / 10)
+        if psutil.Process(command.pid).status() != psutil.STATUS_ZOMBIE:
+            met += 1
+            ends(command, signal.SIGTERM, False, 143, None, run, cache)
+        else:
+            assert command.wait() == 0, command.said
+        assert (run / "report.html").read_bytes() == held
+    assert met > 2
 
 
 @pytest.mark.slow

@@ -19,7 +19,8 @@ from limbeck.distilled.set import DistilledSet
 from limbeck.methods import outer
 from limbeck.report import film as film_module
 from limbeck.report import pictures
-from limbeck.report.html import text, write_report
+from limbeck.report.html import write_report
+from limbeck.report.setup import text
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, read_tensors, write_json, write_tensors
 from limbeck.runtime.metrics import read_metrics
@@ -345,7 +346,6 @@ def test_no_run_no_report(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.usefixtures("no_figures")
 @pytest.mark.usefixtures("no_figures")
 def test_snapshots_with_few_images_show_those(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of large sets, snapshots on the way keep some images: classes of which they have none are left out."""
