@@ -77,7 +77,11 @@ class Wandb(Sink):
         self.run.log({name: self.make_image(image)}, step=iteration)
 
     def close(self) -> None:
+        import wandb
+
         self.run.finish()
+        if wandb.run is None:  # nobody else's goes on
+            wandb.teardown()  # waits for what is still being written, where `finish` does not
 
 
 class Trackio(Sink):
