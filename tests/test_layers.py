@@ -28,6 +28,7 @@ ROWS = (
     {"studies"},
     {"figures"},
     {"report"},
+    {"watch"},
     {"cli"},
 )
 ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}

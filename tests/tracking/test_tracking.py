@@ -70,7 +70,7 @@ def test_rows_are_numbers_by_name() -> None:
 
 def test_a_sink_is_told_everything_once(tmp_path: Path) -> None:
     """Also what comes twice because the run goes on from a checkpoint that lies before where it was stopped."""
-    follow(tmp_path, (RECORDED,), range(0, 5))
+    follow(tmp_path, (RECORDED,), range(5))
     follow(tmp_path, (RECORDED,), range(3, 8))
     found = told(tmp_path)
     assert [one["at"] for one in found if one["what"] == "begin"] == [0, 5]
@@ -93,13 +93,13 @@ def test_two_runs_of_the_same_settings_are_two_records(tmp_path: Path) -> None:
 
 
 def test_a_sink_that_comes_later_hears_what_was_before(tmp_path: Path) -> None:
-    follow(tmp_path, (), range(0, 4))
+    follow(tmp_path, (), range(4))
     follow(tmp_path, (RECORDED,), range(4, 6))
     assert [one["at"] for one in told(tmp_path) if "iteration/loss" in one] == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_broken_note_begins_anew(tmp_path: Path) -> None:
-    follow(tmp_path, (RECORDED,), range(0, 3))
+    follow(tmp_path, (RECORDED,), range(3))
     note = libraries.place_of(RECORDED, tmp_path).with_name("tracking.recorded-Recorded.json")
     for text in ("", "{", '{"run": 3}', '{"run": "a", "told": {"iteration": "x"}}'):
         note.write_text(text)
@@ -117,7 +117,7 @@ def test_a_broken_note_begins_anew(tmp_path: Path) -> None:
 )
 def test_a_broken_sink_is_left_with_one_warning(tmp_path: Path, name: str, words: str) -> None:
     said = Said()
-    follow(tmp_path, (name, RECORDED), range(0, 6), said)
+    follow(tmp_path, (name, RECORDED), range(6), said)
     assert len(said.lines) == 1 and said.lines[0].startswith(f"warning: track: {name} failed ({words}")
     assert said.lines[0].endswith("; the run goes on without it")
     assert [one["at"] for one in told(tmp_path) if "iteration/loss" in one] == list(range(6)), "others are told all the same"
@@ -154,7 +154,7 @@ def test_tensorboard_holds_what_it_was_told(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     said = Said()
-    follow(tmp_path, ("tensorboard",), range(0, 5), said)
+    follow(tmp_path, ("tensorboard",), range(5), said)
     follow(tmp_path, ("tensorboard",), range(3, 8), said)
     assert said.lines == []
     events = EventAccumulator(str(tmp_path / "track" / "tensorboard"), size_guidance={"images": 0}).Reload()
@@ -220,7 +220,7 @@ def test_wandb_writes_an_offline_folder(tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setenv(name, str(tmp_path / "home"))
     monkeypatch.delenv("WANDB_MODE", raising=False)
     said = Said()
-    follow(tmp_path / "run", ("wandb",), range(0, 5), said)
+    follow(tmp_path / "run", ("wandb",), range(5), said)
     follow(tmp_path / "run", ("wandb",), range(3, 8), said)
     assert said.lines == []
     folders = sorted(path for path in (tmp_path / "run/track/wandb").glob("offline-run-*"))
@@ -240,7 +240,7 @@ def test_trackio_keeps_one_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     assert str(tmp_path / "trackio") == str(utils.TRACKIO_DIR), "it was imported before"
     said = Said()
-    follow(tmp_path / "run", ("trackio",), range(0, 5), said)
+    follow(tmp_path / "run", ("trackio",), range(5), said)
     follow(tmp_path / "run", ("trackio",), range(3, 8), said)
     assert said.lines == []
     (name,) = SQLiteStorage.get_runs("limbeck")

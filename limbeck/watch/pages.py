@@ -1,0 +1,95 @@
+"""The pages that a watch shows: the list of runs, and each run's report with a line on how it is doing.
+
+A page is made again only when there is something new to see, and so rarely that making pages takes a small share of the time,
+whatever they hold.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+
+from limbeck.report.contents import Run, read_run
+from limbeck.report.html import page_of
+from limbeck.report.page import Part, render
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.records import Record
+from limbeck.watch.look import Line, Looks
+
+SHARE = 0.02  # of a core's time that making one run's page may take
+_making = Lock()  # figures are drawn by one thread at a time
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A page as it was made: from what (`Watched.mark`), when, and in how many seconds."""
+
+    mark: str
+    text: str
+    at: float
+    took: float
+
+
+@dataclass(frozen=True)
+class Live:
+    """What the part of a page is made of that is kept up to date: the run's line, and which state of it the page shows."""
+
+    line: Line
+    mark: str
+
+
+@dataclass(frozen=True)
+class Listed(Record):
+    """The rows of the list."""
+
+    lines: tuple[Line, ...]
+
+
+class Pages:
+    """Makes and keeps pages.
+
+    Args:
+        looks: of the runs.
+        clock: seconds, for tests.
+    """
+
+    def __init__(self, looks: Looks, clock: Callable[[], float] = time.monotonic) -> None:
+        self.looks, self.clock = looks, clock
+        self._shown: dict[int, Shown] = {}
+
+    def mark(self, number: int) -> str:
+        """What the page of a run would show if it were asked for now: the newest state, or still the last one that was made."""
+        shown = self._shown.get(number)
+        if shown is not None and self.clock() - shown.at < shown.took / SHARE:
+            return shown.mark
+        return self.looks.runs[number].mark
+
+    def page(self, number: int) -> str:
+        """The page of a run."""
+        with _making:
+            mark, shown = self.mark(number), self._shown.get(number)
+            if shown is None or shown.mark != mark:
+                began = self.clock()
+                text = self._made(number, mark)
+                now = self.clock()
+                shown = self._shown[number] = Shown(mark, text, now, now - began)
+            return shown.text
+
+    def _made(self, number: int, mark: str) -> str:
+        run, live = self.looks.runs[number], Live(self.looks.line(number), mark)
+        part: Part[Run] = Part("live", "how it is doing", lambda _: live, ("watch.js.j2",), ("watch.css.j2",))
+        try:
+            return page_of(read_run(run.path), before=(part,))
+        except UsageError:
+            waiting = f"There is no run in {run.name} yet. This page shows it once it has begun."
+            alone: Part[Live] = Part("live", "how it is doing", lambda held: held, ("watch.js.j2",), ("watch.css.j2",))
+            return render((alone,), live, title=run.name, notices=[waiting])
+
+    def listing(self) -> str:
+        """The list of all runs."""
+        part: Part[Listed] = Part("runs", "the runs", lambda held: held, ("watch.js.j2",), ("watch.css.j2",))
+        return render((part,), Listed(self.lines()), title="Runs", facts=[f"{len(self.looks.runs)} watched"])
+
+    def lines(self) -> tuple[Line, ...]:
+        """What is to be said of all runs."""
+        return tuple(self.looks.line(number) for number in range(len(self.looks.runs)))
