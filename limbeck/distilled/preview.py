@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from limbeck.distilled.contrast import shown as contrasted
 from limbeck.distilled.small_set import NamedSet
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def preview(held: NamedSet) -> Image.Image:
     """The picture of a distilled set: at most 20 images of each of at most 200 classes, and a note on what is left out."""
     from PIL import Image, ImageDraw
 
-    images, classes = quantise(held.to_pixels()), held.set.classes.cpu().numpy()
+    (images, contrast), classes = contrasted(held), held.set.classes.cpu().numpy()
     shown = min(len(held.class_names), MOST_CLASSES)
     rows = [np.flatnonzero(classes == k)[:MOST_IMAGES] for k in range(shown)]
     factor = max(1, -(-READABLE // min(images.shape[1:3])))
@@ -52,7 +53,7 @@ def preview(held: NamedSet) -> Image.Image:
     # So that the sheet is about half as wide again as high.
     columns = min(shown, max(1, round(math.sqrt(1.5 * shown * row_height / block))))
     lines = -(-shown // columns)
-    note = _note(held, shown)
+    note = " ".join(filter(None, (_note(held, shown), contrast.short)))
     sheet = Image.new("RGB", (columns * block + GAP, lines * row_height + GAP + (2 * TEXT if note else 0)), PAPER)
     draw = ImageDraw.Draw(sheet)
     for k, row in enumerate(rows):
