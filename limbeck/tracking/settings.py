@@ -20,6 +20,5 @@ def _known(track: Any) -> bool:
     return len(set(names)) == len(names) and all(name in PACKAGES or NAMED.fullmatch(name) for name in names)
 
 
-Track = Annotated[
-    tuple[str, ...] | str, Rule("a list of names of tensorboard, wandb, trackio and package.module:Sink, each once", _known)
-]
+WORDS = "a list of names of tensorboard, wandb, trackio and package.module:Sink, each once"
+Track = Annotated[tuple[str, ...] | str, Rule(WORDS, _known)]

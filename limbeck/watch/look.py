@@ -9,12 +9,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 from limbeck.accuracy import percent
 from limbeck.evaluation.scores import told
 from limbeck.runs.folder import RESULTS, SETTINGS
 from limbeck.runs.results import RunResult
+from limbeck.runtime.errors import one_line
 from limbeck.runtime.files import read_json
 from limbeck.runtime.locks import holder
 from limbeck.runtime.metrics import MetricsTail
@@ -141,7 +143,7 @@ class Watched:
             anew, rows = self._tail.more()
             self._broken.pop("metrics.jsonl", None)
         except (OSError, ValueError) as error:
-            self._broken["metrics.jsonl"] = str(error)
+            self._broken["metrics.jsonl"] = one_line(error, 200)
             return
         if anew:
             self.rows = Rows()
@@ -171,7 +173,7 @@ class Watched:
         """What a file holds, read again only where it has changed; None where there is none, or one that cannot be read."""
         path = self.path / name
         mark = _mark(path)
-        if self._kept.get(name, ("",))[0] != mark:
+        if self._kept.get(name, (None,))[0] != mark:
             found, self._broken = None, {key: why for key, why in self._broken.items() if key != name}
             if mark:
                 try:
@@ -179,7 +181,7 @@ class Watched:
                     if not isinstance(found, kind):
                         raise TypeError("it holds something else")
                 except (OSError, ValueError, TypeError, AttributeError) as error:
-                    found, self._broken[name] = None, " ".join(str(error).split())[:200]
+                    found, self._broken[name] = None, one_line(error, 200)
             self._kept[name] = (mark, found)
         held: T | None = self._kept[name][1]
         return held
@@ -214,12 +216,19 @@ class Looks:
     def __init__(self, runs: tuple[Watched, ...], fresh: float = 0.5) -> None:
         self.runs, self.fresh = runs, fresh
         self._seen: dict[int, tuple[float, Line]] = {}
+        self._lock = Lock()
 
     def line(self, number: int) -> Line:
         """What is to be said of the run of that number."""
-        now = time.monotonic()
-        at, held = self._seen.get(number, (-self.fresh, Line("")))
-        if now - at >= self.fresh or not held.name:
-            held = self.runs[number].look()
-            self._seen[number] = (now, held)
-        return held
+        with self._lock:  # requests are answered by several threads
+            now, (at, held) = time.monotonic(), self._seen.get(number, (0.0, None))
+            if held is None or now - at >= self.fresh:
+                held = self._looked(self.runs[number])
+                self._seen[number] = (now, held)
+            return held
+
+    def _looked(self, run: Watched) -> Line:
+        try:
+            return run.look()
+        except Exception as error:  # whatever such files lead to
+            return Line(run.name, state=DAMAGED, warnings=(f"{type(error).__name__}: {one_line(error, 100)}",))
