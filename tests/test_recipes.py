@@ -423,7 +423,7 @@ def test_long_values_are_cut() -> None:
         ("match: 3\n", ["match: is a group of keys, such as match.syn_steps"]),
         ("data: &a {source: *a}\n", ["line 1", "an alias stands inside of what it repeats"]),
         ("ipc: null\n", ["ipc: null is not a whole number"]),
-        ("data: {source: 123}\n", ["data.source: 123 is not text"]),
+        ("data: {source: 123}\n", ["data.source: 123 is not a name, or in Python the object itself"]),
         ("1: 2\n", ["1: is not a key"]),
         ("null: 2\n", ["None: is not a key"]),
         ("match: {drop_ratio: half}\n", ["match.drop_ratio: 'half' is not a number"]),

@@ -175,6 +175,18 @@ def cap(labels: np.ndarray, per_class: int | None, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(drawn))
 
 
+def evenly(labels: np.ndarray, most: int) -> np.ndarray:
+    """Positions, ascending, of at most `most` ≥ 1 images, spread evenly over those of each class, as many of every class as can be.
+
+    A class with fewer than its part gives them all; where there are more classes than `most`, so many of them have one.
+    """
+    classes = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+    shown = [classes[k * len(classes) // min(most, len(classes))] for k in range(min(most, len(classes)))]
+    part = max(1, most // max(1, len(classes)))
+    taken = [members[np.arange(min(part, len(members))) * len(members) // min(part, len(members))] for members in shown]
+    return np.sort(np.concatenate(taken)) if taken else np.arange(0)
+
+
 def divide(settings: DataSettings, train: Split, test: Split, val: Split | None = None) -> tuple[Split, Split, Split]:
     """The images to train, to validate and to test on.
 

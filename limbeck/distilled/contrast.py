@@ -66,14 +66,14 @@ class Contrast:
     @property
     def short(self) -> str:
         """That the contrast is another than that of the pixels, or nothing."""
-        return f"Shown from {self.low:.2f} to {self.high:.2f}." if self.reduced else ""
+        return f"Shown from {_number(self.low)} to {_number(self.high)}." if self.reduced else ""
 
     def __str__(self) -> str:
         if not self.reduced:
             return f"The contrast is the images' own; {_share(self.cut)} darker than black or brighter than white and cut off."
         return (
             f"{_share(self.outside).capitalize()} darker than black (0) or brighter than white (1), so that all images of the set "
-            f"are shown with less contrast, from {self.low:.2f} to {self.high:.2f}; {_share(self.cut)} cut off."
+            f"are shown with less contrast, from {_number(self.low)} to {_number(self.high)}; {_share(self.cut)} cut off."
         )
 
 
@@ -102,3 +102,7 @@ def _share(share: float) -> str:
     if share == 0:
         return "no value is"
     return f"{'less than 0.1 %' if share < 0.001 else percent(share)} of the values are"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")

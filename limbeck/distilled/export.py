@@ -64,12 +64,17 @@ def export_npz(held: DistilledSet, path: Path | str) -> Path:
     """
     path = Path(path)
     require(not path.exists() or (path.is_file() and path.stat().st_size == 0), "--output", str(path), "a new file")
+    write_bytes(path, npz(held))
+    return path
+
+
+def npz(held: DistilledSet) -> bytes:
+    """The content of that file."""
     content = {"images": quantise(held.to_pixels()), "images_float": held.images.cpu().numpy()} | _labels(held)
     content |= {"label_kind": np.array(held.label_kind), "class_names": np.array(held.class_names)}
     content["preprocessing"] = np.array(held.preprocessing.kind)
     content |= {f"preprocessing_{name}": tensor.cpu().numpy() for name, tensor in held.preprocessing.tensors().items()}
-    write_bytes(path, _archive(content))
-    return path
+    return _archive(content)
 
 
 def export_research(held: DistilledSet, path: Path | str) -> Path:

@@ -380,7 +380,7 @@ class OuterLoop:
 
 
 def thinned(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
-    """The tensors and header of a snapshot with images, labels and maps of so many images, evenly, that X has `LOOKED_AT` bytes.
+    """Tensors and header of a snapshot with X, Y, maps and weights of so many images, evenly, that X has `LOOKED_AT` bytes.
 
     `positions` in the header says which; a snapshot that has no more stays as it is.
     """
@@ -389,7 +389,7 @@ def thinned(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> tuple[M
     if count >= len(images):
         return tensors, header
     index = torch.arange(count) * len(images) // count
-    few = {name: tensors[name][index.to(images.device)] for name in ("X", "Y", "maps")}
+    few = {name: tensors[name][index.to(images.device)] for name in ("X", "Y", "maps", "weights")}
     return few | {"syn_lr": tensors["syn_lr"]}, {**header, "positions": index.tolist()}
 
 

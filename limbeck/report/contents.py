@@ -35,6 +35,16 @@ class Snapshot:
         mean = value.get("mean") if isinstance(value, dict) else value
         return float(mean) if isinstance(mean, (int, float)) else None
 
+    @property
+    def positions(self) -> list[int] | None:
+        """Of the images that it has in the set; None where it has them all."""
+        return self.header.get("positions")
+
+    def rows(self, positions: Sequence[int], count: int) -> list[int]:
+        """The rows in its tensors, of `count` images, of those with these positions in the set."""
+        place = {position: row for row, position in enumerate(self.positions or range(count))}
+        return [place[position] for position in positions]
+
 
 @dataclass(frozen=True)
 class Run:

@@ -5,36 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from limbeck.data.preprocessing import Preprocessing
-from limbeck.distilled.preview import quantise
+from limbeck.distilled.contrast import FEW, Contrast
 from limbeck.report.contents import Run, Snapshot
-from limbeck.report.pictures import BUDGET, choose, resized, within
+from limbeck.report.pictures import BUDGET, Shown, choose
+from limbeck.report.sheets import Sheet, heat, lossy, resized, within
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.records import Record
 from limbeck.runtime.tables import uri
 
 MOST_FRAMES, FEWEST_FRAMES, LARGEST_TILE = 25, 3, 64
-SHADES = 32  # of an activation map: enough for the eye, and small as a palette
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """How tiles lie on a sheet: `positions` of the images, `size` (height, width) of a tile, in `columns`."""
-
-    positions: tuple[int, ...]
-    size: tuple[int, int]
-    columns: int
-
-    def lay(self, tiles: list[Image.Image], mode: str) -> Image.Image:
-        """The sheet of those tiles."""
-        height, width = self.size
-        sheet = Image.new(mode, (self.columns * width, -(-len(tiles) // self.columns) * height))
-        for k, tile in enumerate(tiles):
-            sheet.paste(tile, (k % self.columns * width, k // self.columns * height))
-        return sheet
+LOSSY = 8 * BUDGET  # bytes of pixels, where they are kept with a loss: about three bits are left of twenty-four
 
 
 @dataclass(frozen=True)
@@ -51,11 +34,21 @@ class Frame(Record):
 
 @dataclass(frozen=True)
 class Sheets(Record):
-    """What the page's script lays out: the size of a tile, how many there are side by side, and the sheet of every snapshot."""
+    """What the page's script lays out.
+
+    Args:
+        height: of a tile; likewise `width`.
+        columns: tiles beside each other.
+        positions: of the images in the set, tile by tile.
+        start: the number of the frame that is shown first.
+        frames: the sheet of every snapshot.
+    """
 
     height: int
     width: int
     columns: int
+    positions: tuple[int, ...]
+    start: int
     frames: tuple[Frame, ...]
 
 
@@ -67,14 +60,12 @@ class Film:
         groups: the name of every class that is shown, and how many of its images.
         note: on what is left out.
         side: how wide an image is drawn.
-        start: the number of the frame that is shown first.
         sheets: the pictures.
     """
 
     groups: tuple[tuple[str, int], ...]
     note: str
     side: int
-    start: int
     sheets: Sheets
 
     @property
@@ -83,39 +74,96 @@ class Film:
         return any(frame.map for frame in self.sheets.frames)
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """Which snapshots and images are shown, and whether the pictures have to be kept with a loss."""
+
+    frames: list[Snapshot]
+    shown: Shown
+    positions: tuple[int, ...]
+    lossy: bool
+
+
 def film(run: Run) -> Film | None:
     """The snapshots of a run; None where there are none."""
     if not run.snapshots:
         return None
     first, header = read_tensors(run.snapshots[0].path)
-    count, channels, *sides = first["X"].shape
+    count, _, *sides = first["X"].shape
     count = len(run.distilled) if run.distilled is not None else max(count, 1 + max(header.get("positions", [0])))
     size = within(sides[0], sides[1], LARGEST_TILE)
-    names, classes = _classes(run, count, first["Y"].shape[1])
-    tile = channels * size[0] * size[1]
-    # Where one image of each class would be too much for every snapshot, there are fewer snapshots, then fewer classes.
-    frames = _spread(run, max(FEWEST_FRAMES, min(MOST_FRAMES, BUDGET // (len(names) * tile))))
-    kept = _kept(frames, count)
-    present, of_kept = np.unique(classes[kept], return_inverse=True)
-    shown = choose(of_kept, [names[k] for k in present], tile * len(frames))
-    positions = tuple(int(kept[i]) for row in shown.positions for i in row)
-    sheet = Sheet(positions, size, columns=max(1, round(len(positions) ** 0.5)))
-    preprocessing = run.distilled.preprocessing if run.distilled is not None else None
-    pictures = tuple(_frame(snapshot, sheet, preprocessing, run.best_iteration) for snapshot in frames)
-    notes = [shown.note]
-    if len(kept) < count:
-        notes.append(f"Snapshots on the way keep {len(kept)} of {count} images.")
-    if len(frames) < len(run.snapshots):
-        notes.append(f"Shown are {len(frames)} of {len(run.snapshots)} snapshots.")
-    if preprocessing is None:
-        notes.append("How the images were prepared is not known without the distilled set, so their contrast is stretched.")
+    plan = _planned(run, count, first["X"].shape[1] * size[0] * size[1], *_classes(run, count, first["Y"].shape[1]))
+    sheet = Sheet(plan.positions, size, columns=max(1, round(len(plan.positions) ** 0.5)))
+    look = _Look.of(run)
+    pictures = tuple(_frame(snapshot, sheet, look, plan.lossy, run.best_iteration) for snapshot in plan.frames)
+    start = next((k for k, frame in enumerate(pictures) if frame.best), len(pictures) - 1)
     return Film(
-        groups=tuple((name, len(row)) for name, row in zip(shown.names, shown.positions, strict=True)),
-        note=" ".join(notes).strip(),
-        side=shown.side,
-        start=next((k for k, frame in enumerate(pictures) if frame.best), len(pictures) - 1),
-        sheets=Sheets(*size, sheet.columns, pictures),
+        groups=tuple((name, len(row)) for name, row in zip(plan.shown.names, plan.shown.positions, strict=True)),
+        note=" ".join(_notes(run, plan, count, look)),
+        side=plan.shown.side,
+        sheets=Sheets(*size, sheet.columns, plan.positions, start, pictures),
     )
+
+
+def _planned(run: Run, count: int, tile: int, names: Sequence[str], classes: np.ndarray) -> _Plan:
+    """What there is room for, of `count` images of classes (N,), the pixels of a tile being so many bytes.
+
+    Where one image of each class would be too much for every snapshot, there are fewer snapshots, then fewer classes.
+    """
+    for budget in (BUDGET, LOSSY):
+        frames = _spread(run, max(FEWEST_FRAMES, min(MOST_FRAMES, budget // (len(names) * tile))))
+        kept = _kept(frames, count)
+        present, of_kept = np.unique(classes[kept], return_inverse=True)
+        shown = choose(of_kept, [names[k] for k in present], tile * len(frames), budget)
+        if shown.whole and len(frames) == min(len(run.snapshots), MOST_FRAMES):
+            break
+    positions = tuple(int(kept[i]) for row in shown.positions for i in row)
+    return _Plan(frames, shown, positions, lossy=len(positions) * tile * len(frames) > BUDGET)
+
+
+def _notes(run: Run, plan: _Plan, count: int, look: "_Look") -> list[str]:
+    """What is left out, and how images are shown."""
+    notes = [plan.shown.note] if plan.shown.note else []
+    if (kept := len(_kept(plan.frames, count))) < count:
+        notes.append(f"Snapshots on the way keep {kept} of {count} images.")
+    if len(plan.frames) < len(run.snapshots):
+        notes.append(f"Shown are {len(plan.frames)} of {len(run.snapshots)} snapshots.")
+    if plan.lossy:
+        notes.append("So that the page stays small, these pictures are kept as JPEG, which blurs the finest grain.")
+    if look.preprocessing is None:
+        notes.append("How the images were prepared is not known without the distilled set, so their contrast is stretched.")
+    elif look.contrast.reduced:
+        notes.append("All snapshots have the contrast of the distilled images.")
+    return notes
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How images become what is shown: by the inverse of their preprocessing, and the contrast of the set for all snapshots.
+
+    For want of the set, every channel of the last snapshot is made to range from 0 to 1, but for a few extreme values in a hundred.
+    """
+
+    preprocessing: Preprocessing | None
+    contrast: Contrast
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def of(cls, run: Run) -> "_Look":
+        """That of a run."""
+        if (held := run.distilled) is not None:
+            none = torch.zeros(())
+            return cls(held.preprocessing, Contrast.of(held.preprocessing.inverse(held.images.float())), none, none + 1)
+        flat = read_tensors(run.snapshots[-1].path).tensors["X"].float().nan_to_num().transpose(0, 1).flatten(1)
+        ordered, cut = flat.sort(dim=1).values, int(len(flat[0]) * FEW / 2)
+        return cls(None, Contrast(), *(ordered[:, at].view(1, -1, 1, 1) for at in (cut, -1 - cut)))
+
+    def levels(self, x: Tensor) -> np.ndarray:
+        """Images (N, C, H, W) as uint8 with shape (N, H, W, C)."""
+        if self.preprocessing is not None:
+            return self.contrast.levels(self.preprocessing.inverse(x.float()).nan_to_num())
+        return self.contrast.levels((x.float().nan_to_num() - self.low) / (self.high - self.low).clamp_min(1e-12))
 
 
 def _classes(run: Run, count: int, num_classes: int) -> tuple[tuple[str, ...], np.ndarray]:
@@ -129,7 +177,7 @@ def _classes(run: Run, count: int, num_classes: int) -> tuple[tuple[str, ...], n
 
 def _kept(frames: Sequence[Snapshot], count: int) -> np.ndarray:
     """Which of `count` images all of these snapshots have, in order: large ones that are only looked at have few."""
-    common = set(range(count)).intersection(*(snapshot.header.get("positions", range(count)) for snapshot in frames))
+    common = set(range(count)).intersection(*(snapshot.positions or range(count) for snapshot in frames))
     return np.array(sorted(common))
 
 
@@ -144,46 +192,17 @@ def _spread(run: Run, most: int) -> list[Snapshot]:
     return [run.snapshots[k] for k in sorted(chosen)]
 
 
-def _frame(snapshot: Snapshot, sheet: Sheet, preprocessing: Preprocessing | None, best: int | None) -> Frame:
-    tensors, header = read_tensors(snapshot.path)
-    place = {position: row for row, position in enumerate(header.get("positions", range(len(tensors["X"]))))}
-    chosen = torch.tensor([place[position] for position in sheet.positions])
-    pixels = preprocessing.inverse(tensors["X"][chosen].float()) if preprocessing is not None else _stretched(tensors["X"])[chosen]
-    tiles = [resized(levels, sheet.size) for levels in quantise(pixels.nan_to_num())]
-    maps = tensors.get("maps")
-    loss = snapshot.header.get("loss")
+def _frame(snapshot: Snapshot, sheet: Sheet, look: _Look, with_loss: bool, best: int | None) -> Frame:
+    tensors = read_tensors(snapshot.path).tensors
+    chosen = torch.tensor(snapshot.rows(sheet.positions, len(tensors["X"])))
+    tiles = [resized(levels, sheet.size) for levels in look.levels(tensors["X"][chosen])]
+    laid, maps, loss = sheet.lay(tiles, tiles[0].mode), tensors.get("maps"), snapshot.header.get("loss")
     return Frame(
         iteration=snapshot.iteration,
         accuracy=snapshot.accuracy,
         loss=loss if isinstance(loss, (int, float)) else None,
         best=snapshot.iteration == best,
-        image=uri(sheet.lay(tiles, tiles[0].mode)),
-        map=None if maps is None else uri(_heat(maps[chosen].nan_to_num(), sheet)),
+        image=lossy(laid) if with_loss else uri(laid),
+        # Where none are made, they are zeros.
+        map=None if maps is None or not bool(maps.any()) else uri(heat(maps[chosen].nan_to_num(), sheet)),
     )
-
-
-def _stretched(x: Tensor) -> Tensor:
-    """Every channel's range made [0, 1], for want of the preprocessing; a few extreme values in a thousand are cut off."""
-    flat = x.float().nan_to_num().transpose(0, 1).flatten(1)
-    ordered = flat.sort(dim=1).values
-    ends = ordered[:, len(ordered[0]) // 1000], ordered[:, -1 - len(ordered[0]) // 1000]
-    low, high = (end.view(1, -1, 1, 1) for end in ends)
-    return (x.float().nan_to_num() - low) / (high - low).clamp_min(1e-12)
-
-
-def _heat(maps: Tensor, sheet: Sheet) -> Image.Image:
-    """Activation maps (n, H, W) in [0, 1] as a sheet from clear to glowing."""
-    from matplotlib import colormaps
-
-    shades = (maps.clamp(0, 1) * (SHADES - 1)).round().byte().numpy()
-    tiles = []
-    for shade in shades:
-        tile = Image.fromarray(shade)
-        tiles.append(tile if tile.size == sheet.size[::-1] else tile.resize(sheet.size[::-1], Image.Resampling.BOX))
-    laid = sheet.lay(tiles, "L")
-    ramp = np.linspace(0, 1, SHADES)
-    colours = (colormaps["inferno"](0.3 + 0.65 * ramp)[:, :3] * 255).round().astype(np.uint8)
-    heat = Image.frombytes("P", laid.size, laid.tobytes())
-    heat.putpalette(colours.tobytes())
-    heat.info["transparency"] = (ramp * 0.8 * 255).round().astype(np.uint8).tobytes()
-    return heat

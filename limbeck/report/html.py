@@ -20,9 +20,9 @@ def parts() -> tuple[Part[Run], ...]:
     """The parts of the page, in their order."""
     return (
         Part("headline", "the headline", headline),
-        Part("accuracies", "the accuracies", accuracies),
-        Part("gallery", "the images", lambda run: gallery(run.distilled) if run.distilled is not None else None),
-        Part("film", "the snapshots", film, scripts=("film.js.j2",)),
+        Part("accuracies", "the accuracies", accuracies, scripts=("tables.js.j2",)),
+        Part("gallery", "the images", gallery, scripts=("panel.js.j2", "classes.js.j2")),
+        Part("film", "the snapshots", film, scripts=("film.js.j2", "classes.js.j2")),
         Part("curves", "the figures", figures),
         Part("measured", "how it was measured", measured),
         Part("making", "experts and times", making),

@@ -3,20 +3,27 @@
 A page must stay small enough to be sent to somebody: what is shown is limited by number and by bytes, and what is left out is told.
 """
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from limbeck.accuracy import percent
-from limbeck.distilled.preview import picture, quantise
+from limbeck.distilled.contrast import Contrast, told
+from limbeck.distilled.contrast import shown as contrasted
+from limbeck.distilled.export import npz
 from limbeck.distilled.set import DistilledSet
+from limbeck.report.contents import Run
+from limbeck.report.looks import Looks, looks
+from limbeck.report.sheets import resized, within
 from limbeck.runtime.tables import uri
 
 MOST_PER_CLASS, MOST_CLASSES, LARGEST_SIDE = 10, 100, 128
 BUDGET = 3_000_000  # bytes of pixels
+ARCHIVE = 1_500_000  # bytes of a file of the tensors
+OF_SET = 5_000_000  # of those of the set itself: ten images of each of ten classes with 128×128 pixels
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,12 @@ class Shown:
     positions: tuple[tuple[int, ...], ...]
     totals: tuple[int, ...]
     classes: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether as much is shown as may be, whatever the room."""
+        most = min(MOST_PER_CLASS, max(self.totals))
+        return len(self.names) == min(self.classes, MOST_CLASSES) and max(len(row) for row in self.positions) == most
 
     @property
     def note(self) -> str:
@@ -43,56 +56,71 @@ class Shown:
         return 90 if count <= 24 else 64 if count <= 60 else 44
 
 
-def choose(classes: np.ndarray, names: Sequence[str], image_bytes: int) -> Shown:
-    """The first images of the first classes, at most `MOST_PER_CLASS` of each and `BUDGET` bytes in all."""
-    shown = max(1, min(len(names), MOST_CLASSES, BUDGET // image_bytes))
-    per_class = max(1, min(MOST_PER_CLASS, BUDGET // (shown * image_bytes)))
+def choose(classes: np.ndarray, names: Sequence[str], image_bytes: int, budget: int) -> Shown:
+    """The first images of the first classes, at most `MOST_PER_CLASS` of each and `budget` bytes in all."""
+    shown = max(1, min(len(names), MOST_CLASSES, budget // image_bytes))
+    per_class = max(1, min(MOST_PER_CLASS, budget // (shown * image_bytes)))
     rows = [np.flatnonzero(classes == k).tolist() for k in range(shown)]
     return Shown(tuple(names[:shown]), tuple(tuple(row[:per_class]) for row in rows), tuple(len(row) for row in rows), len(names))
 
 
 @dataclass(frozen=True)
 class Tile:
-    """An image of a class for the page: a data URI, and its label in words."""
+    """An image of a class for the page: a data URI, its label in words, and its position in the set."""
 
     source: str
     label: str
+    position: int
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images by the name of their class, how large they are, how wide they are drawn, and a note on what is left out."""
+    """The distilled set for the page.
+
+    Args:
+        groups: images by the name of their class.
+        height: of every picture; likewise `width`.
+        side: how wide an image is drawn.
+        note: on what is left out, and how images are shown.
+        contrast: with which they are shown.
+        archive: what the tensors can be downloaded as; None where they are too large.
+        panel: what the page tells of each image.
+    """
 
     groups: tuple[tuple[str, tuple[Tile, ...]], ...]
     height: int
     width: int
     side: int
     note: str
+    contrast: Contrast
+    archive: str | None
+    panel: Looks
 
 
-def gallery(held: DistilledSet) -> Gallery:
-    """The distilled set for the page."""
+def gallery(run: Run) -> Gallery | None:
+    """The set of a run; None where there is none."""
+    if (held := run.distilled) is None:
+        return None
     channels, height, width = held.shape
     size = within(height, width, LARGEST_SIDE)
-    shown = choose(held.classes.cpu().numpy(), held.class_names, channels * size[0] * size[1])
-    levels, labels = quantise(held.to_pixels()), held.probabilities().cpu()
-    groups = (
-        (name, tuple(Tile(uri(resized(levels[i], size)), _label(labels[i], held.class_names)) for i in positions))
+    shown = choose(held.classes.cpu().numpy(), held.class_names, channels * size[0] * size[1], OF_SET)
+    (levels, contrast), labels = contrasted(held), held.probabilities().cpu()
+    groups = tuple(
+        (name, tuple(Tile(uri(resized(levels[i], size)), _label(labels[i], held.class_names), i) for i in positions))
         for name, positions in zip(shown.names, shown.positions, strict=True)
     )
-    return Gallery(tuple(groups), *size, shown.side, shown.note)
+    reduced = "" if size == (height, width) else f"Images are reduced to {size[1]}×{size[0]} pixels."
+    note = " ".join(filter(None, (shown.note, reduced, told(held.preprocessing, contrast))))
+    panel = looks(run, held, [i for row in shown.positions for i in row])
+    return Gallery(groups, *size, shown.side, note, contrast, _archive(held), panel)
 
 
-def within(height: int, width: int, largest: int) -> tuple[int, int]:
-    """Height and width, reduced in proportion so that neither is above `largest`."""
-    scale = min(1.0, largest / max(height, width))
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def resized(levels: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """The picture of a uint8 image (H, W, C) at `size` (height, width)."""
-    image = picture(levels)
-    return image if size == levels.shape[:2] else image.resize((size[1], size[0]), Image.Resampling.BOX)
+def _archive(held: DistilledSet) -> str | None:
+    """The `.npz` file of the set in base64, where it is small."""
+    matrices = sum(tensor.numel() for tensor in held.preprocessing.tensors().values())
+    if 5 * held.images.numel() + 4 * matrices + 8 * held.labels.numel() > ARCHIVE:
+        return None
+    return base64.b64encode(npz(held)).decode()
 
 
 def _label(probabilities: Tensor, names: Sequence[str]) -> str:

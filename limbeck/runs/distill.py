@@ -27,6 +27,9 @@ from limbeck.methods.outer import OuterLoop
 from limbeck.methods.registry import name_of
 from limbeck.methods.snapshot import Callback
 from limbeck.methods.state import OuterState
+from limbeck.runs import feature_map
+from limbeck.runs.data_card import DataCard
+from limbeck.runs.feature_map import FeatureMap
 from limbeck.runs.folder import RunFolder, alone
 from limbeck.runs.needs import check_experts, check_run
 from limbeck.runs.record import Rates, across, final_seeds, measure, networks_of, record
@@ -168,6 +171,7 @@ def _distill(
 def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks: Sequence[Callback], tracker: Tracker) -> RunResult:
     settings, evaluator = workspace.settings, workspace.evaluator().decided(workspace.settings.ipc)
     reuse_freed_memory()
+    DataCard.of(workspace.data, pictures=settings.features != "none").write(folder.path, folder.run_id)
     if workspace.method.kind != "objective":
         with folder.stage("build"):
             built = _built(workspace, folder.path)
@@ -183,6 +187,7 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks:
         small = replace(small, views=stored)
     with folder.stage("evaluate"):
         measured = _measured(workspace, evaluator, small, eta.own, start)
+    _keep_map(workspace, folder, evaluator, small, loop)
     state = folder.state
     result = RunResult(
         evaluation=measured,
@@ -204,6 +209,22 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks:
         tracker.picture(0, _named(workspace, small))
     tracker.result(loop.iteration if loop else 0, measured.accuracy)
     return result
+
+
+def _keep_map(workspace: Workspace, folder: RunFolder, evaluator: Evaluator, small: SmallSet, loop: OuterState | None) -> None:
+    """Keep what the report shows of the feature space, where it is asked for and the network has one."""
+    asked = workspace.settings.features
+    (folder.path / feature_map.FILE).unlink(missing_ok=True)
+    if asked == "none":
+        return
+    with folder.stage("features"):
+        looks = feature_map.looked_at(folder.path, folder.run_id, loop.best.iteration) if loop and loop.best else {}
+        try:
+            made = FeatureMap.of(evaluator, small, looks, most="PCA" if asked == "pca" else "t-SNE")
+        except UsageError as error:
+            workspace.progress.say(f"note: features: the report will have no map of features: {error}")
+            return
+        made.write(folder.path, folder.run_id)
 
 
 def _grown(small: SmallSet, loop: OuterState) -> dict[str, float]:

@@ -13,6 +13,7 @@ from limbeck.distilled.settings import STARTS
 from limbeck.networks.convnet import ConvNet
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.names import same_network
+from limbeck.runs.data_card import FILE as DATA_CARD
 from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.identity import Effect, effect_of, effects
 from limbeck.runs.numerics import NUMERICS, otherwise
@@ -86,7 +87,7 @@ class RunFolder:
         """Whether there is anything in the folder beyond what a run writes before its first result."""
         if not self.path.exists():
             return False
-        own = (self.settings_file.name, self.state_file.name)
+        own = (self.settings_file.name, self.state_file.name, DATA_CARD)
         return not self.path.is_dir() or any(file.name not in own and not file.name.startswith(".") for file in self.path.iterdir())
 
     def _refuse_other(self) -> None:

@@ -1,7 +1,8 @@
 """What a run will write and hold, estimated before it begins: at least so much, from sizes alone.
 
     output    two checkpoints (X, velocity, average, Y), the whole snapshots of the first and the best evaluation, parts of the
-              others, the set twice (while one takes the other's place), a line of metrics an iteration, labels of views
+              others, the set twice (while one takes the other's place), a line of metrics an iteration, small pictures of real
+              images, labels of views
     cache     the epochs that experts lack, and the networks of the full data that are not kept yet
     memory    X four times over, the graph of `unroll`, a block of an expert's checkpoints, an epoch of labels of views
 
@@ -21,7 +22,7 @@ from limbeck.experts.store import want_of
 from limbeck.matching.adjoint import Unroll
 from limbeck.matching.engine import unrolled_bytes
 from limbeck.methods.outer import LOOKED_AT
-from limbeck.runs import build
+from limbeck.runs import build, data_card, feature_map
 from limbeck.runs.record import networks_of
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.kept import cache_root
@@ -72,11 +73,16 @@ def output_needs(workspace: Workspace, output: Path) -> list[Need]:
     channels, total = data.shape[0], s.ipc * data.num_classes
     x, y = 4 * total * math.prod(data.shape), 4 * total * data.num_classes
     size = 2 * (x + y)
+    if s.features != "none":
+        near = feature_map.NEAR[0] * min(total, feature_map.ASKED)
+        for count, budget in ((data_card.EXAMPLES * data.num_classes, data_card.BUDGET), (near, feature_map.PICTURES)):
+            count = min(count, len(data.train))
+            size += count * channels * math.prod(data_card.small(data.shape, count, budget))
     if method.kind == "objective":
         averaged = s.outer.ema_decay is not None
         maps = x // channels
         whole, looks = x + y + 2 * maps, math.ceil(s.outer.iterations / s.eval.every) + 1
-        part = min(1.0, LOOKED_AT / x) * (x + y + maps)
+        part = min(1.0, LOOKED_AT / x) * whole
         checkpoints = 4  # the last two, the best one's, and one that is being written
         size += checkpoints * ((2 + averaged) * x + 2 * y) + min(2, looks) * whole + int(max(0, looks - 2) * part)
         size += LINE * s.outer.iterations

@@ -69,6 +69,9 @@ class DistillSettings(Checked):
         output: the run folder; None takes `runs/<recipe>`.
         track: where else its figures and pictures go: `tensorboard`, `wandb`, `trackio`, or `package.module:Sink`
             (docs/watch.md); a list, or joined by commas.
+        features: what the run keeps for its report beside snapshots: `auto` a map of real and distilled images in the feature space
+            of a network of the full data, by t-SNE or, of fewer than 300 points, by PCA, with the real images that are nearest;
+            `pca` the same by PCA; `none` no map, and no picture of a real image anywhere. No result depends on it.
         laid: no setting: the method whose preset lies under these, as `of` has laid it.
     """
 
@@ -80,6 +83,7 @@ class DistillSettings(Checked):
     seed: int = 0
     output: str | None = None
     track: Track = ()
+    features: Literal["auto", "pca", "none"] = "auto"
     method: Named[str] = DEFAULT
     labels: Literal["soft", "hard"] = "soft"
     experts: ExpertSettings = field(default_factory=ExpertSettings)

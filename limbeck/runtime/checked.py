@@ -170,7 +170,9 @@ def shown(value: Any) -> str:
 def words(kind: Any) -> str:
     """What a type accepts."""
     text = " or ".join(_word(option) for option, _ in options_of(kind))
-    return f"{text}, or package.module:Name" if named_by(kind) and text != "text" else text
+    if named_by(kind):
+        return "a name, or in Python the object itself" if text == "text" else f"{text}, or package.module:Name"
+    return text
 
 
 def text_kinds(kind: Any) -> list[Any]:

@@ -1,7 +1,17 @@
 """The two ways a command ends badly: the user's input (exit status 2) or a failure while running (exit status 1)."""
 
 
-class UsageError(ValueError):
+class _OneLine(Exception):
+    """Says itself in one line, whatever names of files and classes have gone into it."""
+
+    def __str__(self) -> str:
+        return super().__str__().translate(_LINE_ENDS)
+
+
+_LINE_ENDS = {ord(end): repr(end)[1:-1] for end in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"}
+
+
+class UsageError(_OneLine, ValueError):
     """What was asked for cannot be done; the message names the key, the value and what is accepted.
 
     Example:
@@ -13,7 +23,7 @@ class UsageError(ValueError):
     """
 
 
-class Failure(RuntimeError):
+class Failure(_OneLine, RuntimeError):
     """A run that began well could not go on; the message says why and what is kept.
 
     Example:

@@ -154,7 +154,7 @@ def read_tensor_header(path: Path, kind: FileKind | None = None, of: str = "", *
         said = json_of(text)
         metadata = said.pop("__metadata__", {})
         found = check_header(text, metadata, kind, of)
-        digests, held = json_of(metadata.get("digests", "{}")), read_header(metadata)
+        digests, held = _object(metadata.get("digests", "{}")), read_header(metadata)
         shapes, kinds = ({name: one[key] for name, one in said.items()} for key in ("shape", "dtype"))
         header = TensorHeader(held, digests, found, {name: tuple(shape) for name, shape in shapes.items()}, kinds)
     except Damaged:
@@ -196,7 +196,9 @@ def read_tensors(path: Path, device: str = "cpu", kind: FileKind | None = None, 
 
 def digest(tensor: torch.Tensor) -> str:
     """Sixteen hexadecimal digits that identify the numbers of a tensor."""
-    return array_fingerprint(tensor.detach().cpu().flatten().view(torch.uint8).numpy())
+    flat = tensor.detach().cpu().flatten()
+    # No tensor of nothing can be seen as bytes if it came with strides of nothing.
+    return array_fingerprint((flat.view(torch.uint8) if len(flat) else flat.new_empty(0, dtype=torch.uint8)).numpy())
 
 
 def read_header(metadata: Mapping[str, str] | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from limbeck.data.imageset import ImageSet
 from limbeck.data.settings import DataSettings
-from limbeck.data.split import Split, cap, divide, hold_out, whole
+from limbeck.data.split import Split, cap, divide, evenly, hold_out, whole
 from limbeck.runtime.errors import UsageError
 
 label_lists = st.lists(st.integers(0, 5), min_size=1, max_size=200).map(np.array)
@@ -203,3 +203,18 @@ def test_fingerprints_stay(tmp_path: Path, source: str, keys: dict[str, object],
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{i:02}.png").write_bytes(png(image))
     assert load(tmp_path / source, **keys).fingerprint == fingerprint
+
+
+@pytest.mark.parametrize(
+    ("labels", "most", "expected"),
+    [
+        ([0, 0, 0, 0, 1, 1, 1, 1], 4, [0, 2, 4, 6]),
+        ([0, 1] * 5, 2, [0, 1]),
+        ([0, 0, 0, 0, 0, 0, 1], 4, [0, 3, 6]),
+        ([2, 5, 7, 9], 2, [0, 2]),
+        ([0, 0, 0], 9, [0, 1, 2]),
+        ([], 3, []),
+    ],
+)
+def test_evenly_takes_as_many_of_every_class_from_all_over_it(labels: list[int], most: int, expected: list[int]) -> None:
+    assert evenly(np.array(labels, dtype=np.int64), most).tolist() == expected

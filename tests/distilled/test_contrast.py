@@ -36,7 +36,7 @@ def test_of_many_values_outside_all_but_one_in_a_hundred_are_shown() -> None:
     assert contrast.cut == pytest.approx((4001 - 3961 - 2 * 7) / 4001, abs=2 / 4001)
     assert str(contrast) == (
         f"{100 * contrast.outside:.1f} % of the values are darker than black (0) or brighter than white (1), so that all images of "
-        f"the set are shown with less contrast, from -0.98 to 2.98; {100 * contrast.cut:.1f} % of the values are cut off."
+        f"the set are shown with less contrast, from −0.98 to 2.98; {100 * contrast.cut:.1f} % of the values are cut off."
     )
 
 

@@ -1,6 +1,8 @@
 """Distances against plain loops, their closed forms and gradients, and through every student step."""
 
+from collections.abc import Callable
 from itertools import accumulate
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +15,10 @@ from limbeck.augmentation import Dsa
 from limbeck.losses import soft_cross_entropy
 from limbeck.matching.adjoint import Exact, InnerLoop, Unroll
 from limbeck.matching.criteria import LayerDropout, LowLossDropout, layers_of
-from limbeck.matching.distances import LayerCosine, MatchingLoss, SquaredError
+from limbeck.matching.distances import Distance, LayerCosine, MatchingLoss, SquaredError
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.networks.flat import flat_network
+from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import generator
 
 sizes_of_layers = st.lists(st.integers(1, 9), min_size=1, max_size=5)
@@ -136,3 +139,20 @@ def test_through_all_steps_exact_is_unroll(name: str, ratio: float) -> None:
     for one, other in ((exact.images, unroll.images), (exact.labels, unroll.labels), (exact.syn_lr, unroll.syn_lr)):
         assert other.norm() > 1e-8
         assert ((one - other).norm() / other.norm()).item() < 1e-10
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [lambda theta: theta.detach().sum(), lambda theta: theta.square(), lambda theta: 1.0],
+    ids=["no gradient", "vector", "float"],
+)
+def test_a_distance_that_gives_no_scalar_with_a_gradient_is_refused_by_name(wrong: Callable[[Tensor], Any]) -> None:
+    class Wrong(Distance):
+        def __call__(self, theta: Tensor, *rest: Any) -> Any:
+            return wrong(theta)
+
+    start, target = torch.zeros(4), torch.ones(4)
+    with pytest.raises(
+        UsageError, match=r"^match\.distance: 'Wrong' is not a distance that gives a scalar with a gradient by θ_T$"
+    ):
+        MatchingLoss(start, target, distance=Wrong())(torch.rand(4, requires_grad=True))

@@ -9,7 +9,17 @@ from limbeck.augmentation import Dsa
 from limbeck.matching.adjoint import Exact, InnerLoop, Tesla, Truncated, Unroll
 from limbeck.matching.criteria import KeepAll
 from limbeck.matching.distances import MatchingLoss
-from limbeck.matching.engine import Arrangement, Problem, _dearest, check_engine, decide, kept_bytes, prepare
+from limbeck.matching.engine import (
+    FEW_STEPS,
+    Arrangement,
+    Problem,
+    _dearest,
+    check_engine,
+    decide,
+    kept_bytes,
+    prepare,
+    unrolled_bytes,
+)
 from limbeck.matching.settings import EngineSettings
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.networks.flat import flat_network
@@ -268,3 +278,12 @@ def test_a_budget_decides_how_many_steps_are_kept():
     assert kept[-1] == 6
     for gradient in gradients[1:]:
         assert (gradient - gradients[0]).norm() < 1e-4 * gradients[0].norm()
+
+
+def test_the_bytes_of_an_unroll_grow_by_the_same_for_every_step() -> None:
+    """Also where the network and the steps are few: two are counted, and the rest follows."""
+    first, second, third, tenth = (unrolled_bytes(problem(steps=steps)) for steps in (FEW_STEPS, FEW_STEPS + 1, FEW_STEPS + 2, 10))
+    assert 0 < first < second and third - second == second - first
+    assert tenth == first + (10 - FEW_STEPS) * (second - first)
+    assert unrolled_bytes(problem(steps=1)) == first  # no fewer than are counted
+    assert unrolled_bytes(problem(count=24, steps=3)) > 1.5 * unrolled_bytes(problem(steps=3))

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reference.matching import start_epochs
 
-from limbeck.matching.schedules import Sequential, Uniform
+from limbeck.matching.schedules import Schedule, Sequential, Uniform
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import generator
 
@@ -46,3 +47,23 @@ def test_a_range_that_is_empty_is_refused(make: Callable[[], object], message: s
     with pytest.raises(UsageError) as error:
         make()
     assert str(error.value) == message
+
+
+class Given(Schedule):
+    """Whatever is given."""
+
+    def __init__(self, reachable: Any) -> None:
+        self.given = reachable
+
+    def starts(self, iteration: int) -> Any:
+        return self.given
+
+    def reachable(self) -> Any:
+        return self.given
+
+
+@pytest.mark.parametrize("reachable", [[], {0, 1}, [0, 1.5], [2, -1], None])
+def test_a_schedule_of_ones_own_that_reaches_nothing_sensible_is_refused_by_name(reachable: Any) -> None:
+    with pytest.raises(UsageError, match=r"^schedule\.kind: 'Given' is not one that can start from one epoch or more, 0 and up: "):
+        Given(reachable).epochs(2)
+    assert Given((3, 0)).epochs(2) == [0, 2, 3, 5]

@@ -390,3 +390,13 @@ def test_other_compiled_steps_equal_plain(name: str, shape: tuple[int, int, int]
         at = At(network, 6, shape, seed).float()
         same(everything(step, at), everything(plain, at), 1e-4 if precision == "fp32" else 0.02)
     assert graphs() - before == 5
+
+
+def test_every_seed_iteration_and_permutation_has_draws_of_its_own() -> None:
+    def order(seed: int, iteration: int) -> list[tuple[int, ...]]:
+        drawn = draw_steps((40, 3, 8, 8), None, 3, Dsa(), seed, iteration)
+        return [tuple(draw.index.tolist()) for draw in drawn]
+
+    all_of_them = [index for seed in range(3) for iteration in range(3) for index in order(seed, iteration)]
+    assert len(set(all_of_them)) == len(all_of_them) == 27  # of 40! orders
+    assert order(1, 2) == order(1, 2)

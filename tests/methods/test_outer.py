@@ -190,9 +190,9 @@ def test_large_snapshots_keep_the_first_the_best_and_a_few_images_of_others(
         at = header.pop("positions", None)
         assert at == (None if iteration in (0, 4) else [0, 2]) and header == before
         for name in found:
-            rows = name in ("X", "Y", "maps") and at is not None
+            rows = name in ("X", "Y", "maps", "weights") and at is not None
             assert torch.equal(found[name], full[name][at] if rows else full[name])
-        assert at is None or found.keys() == {"X", "Y", "syn_lr", "maps"}
+        assert at is None or found.keys() == {"X", "Y", "syn_lr", "maps", "weights"}
 
 
 def test_a_checkpoint_holds_nothing_twice(tmp_path: Path) -> None:

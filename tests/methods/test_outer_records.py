@@ -213,8 +213,8 @@ def test_a_thinned_snapshot_has_images_evenly(
         assert found is tensors and header == {"loss": 1.0}
         return
     assert header == {"loss": 1.0, "positions": expected}
-    assert found.keys() == {"X", "Y", "maps", "syn_lr"}
-    for name, more in (("X", 0), ("Y", 1), ("maps", 2)):
+    assert found.keys() == {"X", "Y", "maps", "weights", "syn_lr"}
+    for name, more in (("X", 0), ("Y", 1), ("maps", 2), ("weights", 0)):
         assert found[name].flatten(1)[:, 0].tolist() == [position + more for position in expected]
     assert found["syn_lr"] == 0.5
 

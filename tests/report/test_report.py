@@ -14,11 +14,11 @@ from distilled.samples import summary
 from PIL import Image
 from report.fake_run import KEPT, make_run
 
-from limbeck.distilled.preview import quantise
+from limbeck.distilled.contrast import Contrast
 from limbeck.distilled.set import DistilledSet
 from limbeck.methods import outer
 from limbeck.report import film as film_module
-from limbeck.report import pictures
+from limbeck.report import pictures, sheets
 from limbeck.report.html import write_report
 from limbeck.report.setup import text
 from limbeck.runtime.errors import UsageError
@@ -96,13 +96,28 @@ def unpack(source: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(content)))
 
 
-def film_of(report: Page) -> dict:
-    (data,) = ("".join(inside) for tag, held, inside in report.elements if held.get("id") == "film-data")
+def data_of(report: Page, name: str) -> dict:
+    (data,) = ("".join(inside) for tag, held, inside in report.elements if held.get("id") == name)
     return json.loads(data)
 
 
+def film_of(report: Page) -> dict:
+    return data_of(report, "film-data")
+
+
+def figures_of(report: Page) -> list[dict[str, str | None]]:
+    return [held for held in report.attributes("svg") if held.get("class") == "figure"]
+
+
+def pixels_of(run: Path, tensors: dict, *rows: int) -> np.ndarray:
+    """What of a snapshot is to be seen: by the inverse of the preprocessing, with the contrast of the set."""
+    held = DistilledSet.load(run / "distilled")
+    contrast = Contrast.of(held.preprocessing.inverse(held.images))
+    return contrast.levels(held.preprocessing.inverse(tensors["X"][list(rows)] if rows else tensors["X"]))
+
+
 def test_accuracies_are_in_the_table(report: Page) -> None:
-    cells = [*report.texts("th", scope="row")[:4], *report.texts("td")[:20]]
+    cells = [*report.texts("th", scope="row")[:4], *report.texts("td")[1:21]]  # after the head of the bars
     assert cells[:4] == ["Distilled images", "Initial images", "Random real images, as many", "Full training data"]
     rows = [cells[4 + 4 * k : 8 + 4 * k] for k in range(4)]
     assert rows == [
@@ -152,6 +167,7 @@ def test_ids_are_unique_and_references_lead_somewhere(report: Page, finished: Pa
     assert set(ids.values()) == {1}
     used = {held["href"] for _, held, _ in report.elements if "href" in held}
     used |= {held["clip-path"][4:-1] for _, held, _ in report.elements if "clip-path" in held}
+    used |= {f"#{held[name]}" for _, held, _ in report.elements for name in ("aria-labelledby", "data-csv-of") if name in held}
     assert used and used <= {f"#{name}" for name in ids}
 
 
@@ -159,7 +175,8 @@ def test_names_in_any_script_stay_text(report: Page) -> None:
     captions = report.texts("figcaption", dir="auto")
     assert captions == [*NAMES, *NAMES]  # of the set, of the snapshots
     scripts = [(held.get("type"), held.get("src")) for held in report.attributes("script")]
-    assert scripts == [("application/json", None), (None, None)]
+    assert [source for _, source in scripts] == [None] * len(scripts)
+    assert Counter(kind for kind, _ in scripts)["application/json"] == 3  # of the images, the tensors, the snapshots
     assert not [name for _, held, _ in report.elements for name in held if name.startswith("on")]
     assert report.attributes("img")[2]["alt"] == "<script>alert('x')</script>, image 1"
 
@@ -168,7 +185,7 @@ def test_images_are_those_of_the_set(report: Page, finished: Path) -> None:
     held = DistilledSet.load(finished / "distilled")
     sources = [attributes["src"] for attributes in report.attributes("img")]
     shown = np.stack([np.asarray(unpack(str(source))) for source in sources])
-    assert np.array_equal(shown, quantise(held.to_pixels()))
+    assert np.array_equal(shown, pixels_of(finished, {"X": held.images}))
     top = held.labels[0].softmax(0).max().item()
     assert f"{100 * top:.1f} %" in str(report.attributes("img")[0]["title"])
 
@@ -177,13 +194,12 @@ def test_film_shows_every_snapshot(report: Page, finished: Path) -> None:
     film = film_of(report)
     assert [frame["iteration"] for frame in film["frames"]] == [0, 100, 200, 300, 400]
     assert [frame["best"] for frame in film["frames"]] == [False, False, False, True, False]
-    assert len(report.attributes("canvas")) == 6
-    preprocessing = DistilledSet.load(finished / "distilled").preprocessing
+    assert len(report.attributes("canvas")) == 6 and film["positions"] == [0, 1, 2, 3, 4, 5] and film["start"] == 3
     for frame in film["frames"]:
         tensors, header = read_tensors(finished / "snapshots" / f"iteration-{frame['iteration']:06d}.safetensors")
         assert frame["accuracy"] == header["accuracy"]["mean"] and frame["loss"] == header["loss"]
         sheet, heat = np.asarray(unpack(frame["image"])), np.asarray(unpack(frame["map"]).convert("RGBA"))
-        expected = quantise(preprocessing.inverse(tensors["X"]))
+        expected = pixels_of(finished, tensors)
         for k in range(6):
             top, left = k // film["columns"] * 16, k % film["columns"] * 16
             assert np.array_equal(sheet[top : top + 16, left : left + 16], expected[k])
@@ -194,8 +210,8 @@ def test_film_shows_every_snapshot(report: Page, finished: Path) -> None:
 def test_all_figures_are_there(report: Page) -> None:
     titles = ["Validation accuracy", "Matching loss", "Learned step size η", "Gradient norms"]
     titles += ["What dropout and enhancement change", "Parameters kept"]
-    assert report.texts("h3") == titles
-    assert [held["aria-label"] for held in report.attributes("svg")] == titles
+    assert report.texts("h3", class_="title") == titles
+    assert [held["aria-label"] for held in figures_of(report)] == titles
     drawn = set(report.texts("text"))
     assert {"skipped (8)", "37.9 %", *KEPT} <= drawn
 
@@ -223,10 +239,10 @@ def test_many_images_are_capped_with_a_note(tmp_path: Path, monkeypatch: pytest.
 def test_a_page_stays_small() -> None:
     random = np.arange(1000 * 50) // 50
     for side in (32, 64, 128):
-        shown = pictures.choose(random, [str(k) for k in range(1000)], 3 * side * side)
+        shown = pictures.choose(random, [str(k) for k in range(1000)], 3 * side * side, pictures.BUDGET)
         assert len(shown.names) == min(100, pictures.BUDGET // (3 * side * side))
         assert sum(len(row) for row in shown.positions) * 3 * side * side <= pictures.BUDGET
-    assert pictures.within(256, 128, 64) == (64, 32) and pictures.within(28, 20, 64) == (28, 20)
+    assert sheets.within(256, 128, 64) == (64, 32) and sheets.within(28, 20, 64) == (28, 20)
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -300,7 +316,7 @@ def test_whatever_is_left_is_shown(tmp_path: Path, finished: Path, case: str) ->
     change(run)
     content = page(run)
     assert says in " ".join(content.texts("p", class_="notice"))
-    assert len(content.attributes("svg")) == figures
+    assert len(figures_of(content)) == figures
     assert bool(content.attributes("img")) == (not case.endswith("set") and "all but" not in case)
     assert bool(content.attributes("canvas")) == (case != "snapshots" and "all but" not in case)
     assert bool(content.texts("table", class_="accuracy")) == (not case.endswith("results") and "all but" not in case)
@@ -313,7 +329,7 @@ def test_results_without_intervals_or_partners(tmp_path: Path, finished: Path) -
     write_json(run / "results.json", {"accuracy": {"distilled": single}, "recovery_ratio": None, "experts": {}, "seconds": {}})
     content = page(run)
     assert content.texts("p", class_="number") == ["50.0 %"]
-    assert content.texts("td")[:4] == ["", "50.0 %", "–", "1"]
+    assert content.texts("td")[1:5] == ["", "50.0 %", "–", "1"]
     wide = {"mean": 0.01, "std": 0.02, "ci95": [-0.01, 0.03], "n": 5}
     write_json(run / "results.json", {"accuracy": {"distilled": wide, "random": summary(0.0)}})
     content = page(run)
@@ -355,11 +371,11 @@ def test_snapshots_with_few_images_show_those(tmp_path: Path, monkeypatch: pytes
         write_tensors(file, *outer.thinned(*read_tensors(file)), outer.SNAPSHOT)
     content = page(run)
     assert "Snapshots on the way keep 3 of 16 images." in " ".join(content.texts("p"))
-    film, preprocessing = film_of(content), DistilledSet.load(run / "distilled").preprocessing
+    film = film_of(content)
     for frame in film["frames"]:
         tensors, header = read_tensors(run / "snapshots" / f"iteration-{frame['iteration']:06d}.safetensors")
         assert ("positions" in header) == (frame["iteration"] not in (0, 40))
-        expected = quantise(preprocessing.inverse(tensors["X"][... if "positions" in header else [0, 5, 10]]))
+        expected = pixels_of(run, tensors, *(() if "positions" in header else (0, 5, 10)))
         sheet = np.asarray(unpack(frame["image"]))
         for k in range(3):  # the images 0, 5 and 10, of a, b and c
             top, left = k // film["columns"] * 16, k % film["columns"] * 16
@@ -376,7 +392,7 @@ def test_snapshots_without_maps(tmp_path: Path) -> None:
 def test_images_without_a_set_are_stretched_not_lost(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", iterations=20, every=10, finished=False)
     content = page(run)
-    sheet = np.asarray(unpack(film_of(content)["frames"][0]["image"]))
+    sheet = np.asarray(unpack(film_of(content)["frames"][-1]["image"]))  # all snapshots have the contrast of the last
     assert sheet.min() == 0 and sheet.max() == 255
     assert "contrast is stretched" in " ".join(content.texts("p", class_="caption"))
     assert content.texts("figcaption", dir="auto") == ["class 0", "class 1", "class 2"]

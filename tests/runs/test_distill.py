@@ -108,7 +108,7 @@ def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
         assert all(0 <= value <= 1 for value in results.accuracy[name].values)
     ratio = results.accuracy.distilled.mean / results.accuracy.full.mean
     assert results.recovery_ratio == pytest.approx(ratio)
-    assert list(results.seconds) == ["experts", "initial", "compile", "distil", "evaluate"]
+    assert list(results.seconds) == ["experts", "initial", "compile", "distil", "evaluate", "features"]
     held = DistilledSet.load(tmp_path / "run" / "distilled")
     snapshot, header = read_tensors(tmp_path / "run" / "snapshots" / f"iteration-{results.best_iteration:06d}.safetensors")
     assert torch.equal(held.images, snapshot["X"])

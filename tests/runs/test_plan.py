@@ -84,7 +84,7 @@ def test_the_stand_in_moves_from_epoch_to_epoch():
 
 def test_results_note_time_and_memory_of_every_stage(tmp_path: Path):
     results = distill(dataclasses.replace(settings()), tmp_path / "run")
-    assert set(results.peak_memory) == set(results.seconds) == {"experts", "initial", "compile", "distil", "evaluate"}
+    assert set(results.peak_memory) == set(results.seconds) == {"experts", "initial", "compile", "distil", "evaluate", "features"}
     peaks = list(results.peak_memory.values())
     assert peaks == sorted(peaks)
     assert peaks[0] > 2**26

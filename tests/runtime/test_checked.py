@@ -77,7 +77,7 @@ class Typed(Options):
         ({"named": "mine:"}, "example.named: 'mine:' is not of the form package.module:Name"),
         ({"named": 3}, "example.named: 3 is not one of a, b, or package.module:Name"),
         ({"named": None}, "example.named: None is not one of a, b, or package.module:Name"),
-        ({"open": 3}, "example.open: 3 is not text"),
+        ({"open": 3}, "example.open: 3 is not a name, or in Python the object itself"),
         ({"size": 3}, "example.size: 3 is not null or even"),
         ({"count": 7}, "example.count: 7 is not possible with example.flag"),
     ],
@@ -122,7 +122,7 @@ def test_collections_of_objects_are_objects_and_others_are_none() -> None:
     named = type("Named", (dict,), {})(a=1)
     assert Example(open=named).open is named
     for value in ((), [1, "a"], {"a": (1, None)}, b"x"):
-        with pytest.raises(UsageError, match=r"^example\.open: .* is not text$"):
+        with pytest.raises(UsageError, match=r"^example\.open: .* is not a name, or in Python the object itself$"):
             Example(open=value)
 
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -85,3 +86,18 @@ def test_tensors_of_all_kinds_have_digests(tmp_path: Path) -> None:
     write_tensors(tmp_path / "a.safetensors", held)
     read, _ = read_tensors(tmp_path / "a.safetensors")
     assert all(torch.equal(read[name], value) for name, value in held.items())
+
+
+def test_tensors_of_nothing_have_digests_whatever_their_strides(tmp_path: Path) -> None:
+    empty = torch.from_numpy(np.arange(4)[np.arange(0)])
+    held = {
+        "long": empty,
+        "strided": torch.empty(0).as_strided((0,), (0,)),
+        "rows": torch.zeros(0, 3),
+        "narrow": torch.zeros(3)[:0],
+    }
+    write_tensors(tmp_path / "file", held)
+    found = read_tensors(tmp_path / "file").tensors
+    assert {name: (one.shape, one.dtype) for name, one in found.items()} == {
+        name: (one.shape, one.dtype) for name, one in held.items()
+    }

@@ -1,0 +1,215 @@
+"""What the page tells of a single image when it is opened: its label, how it changed, and what its gradient was weighted by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from limbeck.distilled.set import DistilledSet
+from limbeck.evaluation.areas import discriminative_area
+from limbeck.report.contents import Run, Snapshot
+from limbeck.report.sheets import Sheet, heat, signed, within
+from limbeck.runtime.files import read_tensors
+from limbeck.runtime.records import Record
+from limbeck.runtime.tables import uri
+
+MOST_LABELS, MOST_AREAS, LARGEST_LAYER = 20, 40, 64
+STRONG = 0.99  # of all changes are weaker than the one that is shown at full strength
+
+
+@dataclass(frozen=True)
+class Look(Record):
+    """One image.
+
+    Args:
+        position: in the set.
+        of: the number of its class.
+        number: among the images of its class, from 1 on.
+        label: the likeliest classes by number, the likeliest first, each with its share.
+        area: its discriminative area, a share of its pixels, at the iterations of `Looks`; empty where no maps are made.
+        change: how much its pixels have changed since the start on average, as a share of the range from black to white.
+        weights: the least and the greatest weight on its gradient.
+    """
+
+    position: int
+    of: int
+    number: int
+    label: tuple[tuple[int, float], ...]
+    area: tuple[float | None, ...] = ()
+    change: float | None = None
+    weights: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Layer(Record):
+    """A sheet of what is laid over the images: a data URI, and what its colours mean."""
+
+    image: str
+    told: str
+
+
+@dataclass(frozen=True)
+class Layers(Record):
+    """What can be laid over the images of the set.
+
+    Args:
+        height: of a tile; likewise `width`.
+        columns: of every sheet.
+        positions: of the images on the sheets, in the set.
+        iteration: after which it was so.
+        map: activation maps.
+        change: the change of the pixels since the start.
+        weights: on the gradient.
+    """
+
+    height: int
+    width: int
+    columns: int
+    positions: tuple[int, ...]
+    iteration: int
+    map: Layer | None = None
+    change: Layer | None = None
+    weights: Layer | None = None
+
+
+@dataclass(frozen=True)
+class Looks(Record):
+    """For the page's script: the names of all classes, the images, the iterations of their areas, and the layers."""
+
+    classes: tuple[str, ...]
+    images: tuple[Look, ...]
+    iterations: tuple[int, ...]
+    layers: Layers | None
+
+
+def looks(run: Run, held: DistilledSet, positions: Sequence[int]) -> Looks:
+    """What is known of the images at these positions of a run's set."""
+    probabilities, classes = held.probabilities().cpu(), held.classes.tolist()
+    iterations, areas = _areas(run, positions)
+    final = _Final.of(run, held, positions)
+    seen: dict[int, int] = {}
+    images = []
+    for row, position in enumerate(positions):
+        of = classes[position]
+        seen[of] = seen.get(of, 0) + 1
+        look = Look(position, of, seen[of], _label(probabilities[position]), tuple(values[row] for values in areas))
+        images.append(look if final is None else final.of_image(look))
+    return Looks(held.class_names, tuple(images), iterations, final.layers if final is not None else None)
+
+
+def _label(probabilities: Tensor) -> tuple[tuple[int, float], ...]:
+    values, order = probabilities.double().topk(min(MOST_LABELS, len(probabilities)))
+    return tuple((k, round(p, 5)) for k, p in zip(order.tolist(), values.tolist(), strict=True) if p >= 0.0005)
+
+
+def _areas(run: Run, positions: Sequence[int]) -> tuple[tuple[int, ...], list[list[float | None]]]:
+    """Iterations, and for each the discriminative area of every image, None where its snapshot does not have the image."""
+    iterations, found = list[int](), list[list[float | None]]()
+    for snapshot in _some(run.snapshots):
+        maps = read_tensors(snapshot.path).tensors.get("maps")
+        if maps is None or not bool(maps.any()):
+            continue
+        area = discriminative_area(maps.nan_to_num().clamp(0, 1)).tolist()
+        at = {position: row for row, position in enumerate(snapshot.positions or range(len(maps)))}
+        iterations.append(snapshot.iteration)
+        found.append([round(area[at[position]], 4) if position in at else None for position in positions])
+    return tuple(iterations), found
+
+
+def _some(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+    """At most `MOST_AREAS` of the snapshots, evenly, the first and the last among them."""
+    last = len(snapshots) - 1
+    return [snapshots[k] for k in sorted({round(k * last / (MOST_AREAS - 1)) for k in range(MOST_AREAS)})] if snapshots else []
+
+
+@dataclass(frozen=True)
+class _Final:
+    """What the snapshot that became the set has beside it."""
+
+    sheet: Sheet
+    iteration: int
+    maps: Tensor | None
+    change: Tensor | None
+    weights: Tensor | None
+
+    @classmethod
+    def of(cls, run: Run, held: DistilledSet, positions: Sequence[int]) -> "_Final | None":
+        """That of the images at these positions, as far as it is there; None without snapshots."""
+        if not run.snapshots:
+            return None
+        end = next((one for one in run.snapshots if one.iteration == run.best_iteration), run.snapshots[-1])
+        first = run.snapshots[0]
+        both = set(_kept(first, len(held))) & set(_kept(end, len(held)))
+        kept = tuple(position for position in positions if position in both)
+        if not kept:
+            return None
+        size = within(*held.shape[1:], LARGEST_LAYER)
+        sheet = Sheet(kept, size, max(1, round(len(kept) ** 0.5)))
+        tensors, before = (read_tensors(one.path).tensors for one in (end, first))
+        rows, old = (torch.tensor(one.rows(kept, len(held))) for one in (end, first))
+        moved = None
+        if end.iteration > first.iteration:
+            pixels = (held.preprocessing.inverse(one[at].float()) for one, at in ((tensors["X"], rows), (before["X"], old)))
+            after, start = pixels
+            moved = (after - start).nan_to_num()
+        maps, weights = tensors.get("maps"), tensors.get("weights")
+        return cls(
+            sheet,
+            end.iteration,
+            maps[rows].nan_to_num() if maps is not None and bool(maps.any()) else None,
+            moved,
+            weights[rows, 0].nan_to_num() if weights is not None and bool((weights != weights.flatten()[0]).any()) else None,
+        )
+
+    def of_image(self, look: Look) -> Look:
+        """The same with what is known of it here."""
+        if look.position not in self.sheet.positions:
+            return look
+        row = self.sheet.positions.index(look.position)
+        change = None if self.change is None else round(float(self.change[row].abs().mean()), 5)
+        ends = None if self.weights is None else [round(float(end), 4) for end in self.weights[row].aminmax()]
+        return replace(look, change=change, weights=None if ends is None else (ends[0], ends[1]))
+
+    @property
+    def layers(self) -> Layers:
+        """The sheets."""
+        return Layers(
+            *self.sheet.size,
+            self.sheet.columns,
+            self.sheet.positions,
+            self.iteration,
+            map=self._map(),
+            change=self._change(),
+            weights=self._weights(),
+        )
+
+    def _map(self) -> Layer | None:
+        if self.maps is None:
+            return None
+        return Layer(
+            uri(heat(self.maps, self.sheet)), "Where the map network looks for the image's class: clear is nothing, bright is most."
+        )
+
+    def _change(self) -> Layer | None:
+        if self.change is None:
+            return None
+        mean = self.change.mean(dim=1)
+        scale = float(mean.abs().flatten().double().quantile(STRONG)) if mean.numel() <= 2**24 else float(mean.abs().max())
+        if scale <= 0:
+            return None
+        words = "Orange is brighter than at the start, blue darker; full colour is"
+        words = f"{words} {100 * scale:.2g} % of the range from black to white."
+        return Layer(uri(signed(mean / scale, self.sheet)), words)
+
+    def _weights(self) -> Layer | None:
+        if self.weights is None:
+            return None
+        low, high = (float(end) for end in self.weights.aminmax())
+        words = f"What the gradient of a pixel is multiplied by: clear is {low:.3g}, bright {high:.3g}."
+        return Layer(uri(heat((self.weights - low) / (high - low), self.sheet)), words)
+
+
+def _kept(snapshot: Snapshot, count: int) -> Sequence[int]:
+    """The positions of the images that a snapshot of a set of `count` has."""
+    return snapshot.positions or range(count)
