@@ -16,18 +16,16 @@ from limbeck.runtime.errors import UsageError
 from limbeck.runtime.records import Record
 from limbeck.watch.look import Line, Looks
 
-SHARE = 0.02  # of a core's time that making one run's page may take
+SHARE = 0.04  # of a core's time that making pages anew may take, of all runs together
 _making = Lock()  # figures are drawn by one thread at a time
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A page as it was made: from what (`Watched.mark`), when, and in how many seconds."""
+    """A page as it was made, and from what (`Watched.mark`)."""
 
     mark: str
     text: str
-    at: float
-    took: float
 
 
 @dataclass(frozen=True)
@@ -50,29 +48,34 @@ class Pages:
 
     Args:
         looks: of the runs.
-        clock: seconds, for tests.
+        share: of a core's time that making them anew may take.
+        clock, cost: seconds that have passed, and those of this thread's work.
     """
 
-    def __init__(self, looks: Looks, clock: Callable[[], float] = time.monotonic) -> None:
-        self.looks, self.clock = looks, clock
+    def __init__(
+        self,
+        looks: Looks,
+        share: float = SHARE,
+        clock: Callable[[], float] = time.monotonic,
+        cost: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self.looks, self.share, self.clock, self.cost = looks, share, clock, cost
         self._shown: dict[int, Shown] = {}
+        self._due = 0.0  # when a page may be made anew
 
     def mark(self, number: int) -> str:
         """What the page of a run would show if it were asked for now: the newest state, or still the last one that was made."""
         shown = self._shown.get(number)
-        if shown is not None and self.clock() - shown.at < shown.took / SHARE:
-            return shown.mark
-        return self.looks.runs[number].mark
+        return shown.mark if shown is not None and self.clock() < self._due else self.looks.runs[number].mark
 
     def page(self, number: int) -> str:
         """The page of a run."""
         with _making:
             mark, shown = self.mark(number), self._shown.get(number)
             if shown is None or shown.mark != mark:
-                began = self.clock()
-                text = self._made(number, mark)
-                now = self.clock()
-                shown = self._shown[number] = Shown(mark, text, now, now - began)
+                began = self.cost()
+                shown = self._shown[number] = Shown(mark, self._made(number, mark))
+                self._due = max(self._due, self.clock() + (self.cost() - began) / self.share)
             return shown.text
 
     def _made(self, number: int, mark: str) -> str:

@@ -20,6 +20,7 @@ from limbeck.watch.look import Looks, Watched
 from limbeck.watch.pages import Pages
 
 if TYPE_CHECKING:
+    import uvicorn
     from starlette.requests import Request
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -123,14 +124,21 @@ def serve(paths: Sequence[str], say: Callable[[str], None]) -> None:
         Interrupted: when the process was asked to end; the port is closed then.
     """
     try:
-        import uvicorn
-        from starlette import applications  # noqa: F401 (said now where it is missing)
+        import starlette  # noqa: F401 (said now where it is missing)
+        import uvicorn  # noqa: F401
     except ImportError as error:
         raise UsageError(f"watch: {error.name} is not installed; pip install 'limbeck[watch]' brings it") from error
     token, pages = token_urlsafe(24), Pages(Looks(tuple(Watched(Path(path), path) for path in paths)))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        say(f"http://127.0.0.1:{listening.getsockname()[1]}/{token}/")
+        server_of(pages, token).run(sockets=[listening])
+
+
+def server_of(pages: Pages, token: str) -> "uvicorn.Server":
+    """The server, which says nothing by itself and closes connections that browsers keep when it ends."""
+    import uvicorn
+
     quiet: dict[str, Any] = {"log_config": None, "log_level": "error", "access_log": False, "server_header": False}
     alone: dict[str, Any] = {"lifespan": "off", "ws": "none", "http": "h11", "loop": "asyncio", "proxy_headers": False}
     config = uvicorn.Config(application(pages, token), **quiet, **alone, timeout_graceful_shutdown=PATIENCE)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        say(f"http://127.0.0.1:{listening.getsockname()[1]}/{token}/")
-        uvicorn.Server(config).run(sockets=[listening])
+    return uvicorn.Server(config)
