@@ -1,9 +1,11 @@
 """What all tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from browser.visits import Visits, visiting
 
 torch.set_num_threads(1)  # the tests run in two processes on two cores; more threads would only wait for each other
 
@@ -14,3 +16,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("LIMBECK_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(scope="module")
+def visits() -> Iterator[Visits]:
+    """A browser for the tests of a module: no longer, as Playwright's loop keeps others from running in its thread."""
+    with visiting() as found:
+        yield found

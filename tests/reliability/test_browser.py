@@ -2,13 +2,11 @@
 
 import html
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
 import yaml
+from browser.visits import Visits
 from distilled.samples import sample_set, summary
 from report.fake_run import make_run
 
@@ -18,8 +16,6 @@ from limbeck.report.html import write_report
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.tables import Grid, Page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to read the pages with")
 MARK = "document.documentElement.dataset.run='yes'"
 # What breaks out of text, of an attribute, of a script, of a style, of a comment and of CDATA.
 HOSTILE = (
@@ -34,37 +30,40 @@ HOSTILE = (
 )
 
 
-LOOK = """<script>
-const all = [...document.querySelectorAll('*')], root = document.documentElement;
-root.dataset.tags = [...new Set(all.map(one => one.tagName.toLowerCase()))].join(' ');
-root.dataset.handlers = all.flatMap(one => one.getAttributeNames()).filter(name => name.startsWith('on')).join(' ');
-root.dataset.text = document.body.innerText;
-</script>"""
+LOOK = """() => {
+    const all = [...document.querySelectorAll("*")];
+    return {
+        run: "run" in document.documentElement.dataset,
+        tags: [...new Set(all.map(one => one.tagName.toLowerCase()))],
+        handlers: all.flatMap(one => one.getAttributeNames()).filter(name => name.startsWith("on")),
+        text: document.body.innerText,
+    };
+}"""
 
 
 class Seen(NamedTuple):
-    """What a browser makes of a page: whether another script has run, elements, handlers, and what is to be read."""
+    """What a browser makes of a page: whether another script has run, elements, handlers, what is to be read, complaints."""
 
     run: bool
     tags: set[str]
-    handlers: str
+    handlers: list[str]
     text: str
+    faults: list[str]
 
 
-def seen(page: str, folder: Path) -> Seen:
-    """The page as the browser has it once its scripts have run."""
-    (folder / "page.html").write_text(page + LOOK, encoding="utf-8")
-    words = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    words += ["--virtual-time-budget=3000", f"--user-data-dir={folder / 'profile'}", "--dump-dom", f"file://{folder / 'page.html'}"]
-    dom = subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
-    found = {key: html.unescape(value) for key, value in re.findall(r'data-(\w+)="([^"]*)"', dom[: dom.index("<head")])}
-    return Seen("run" in found, set(found["tags"].split()), found["handlers"], found["text"])
+def seen(visits: Visits, page: str, folder: Path) -> Seen:
+    """The page as the browser has it once its scripts have run, and those that it may have put off."""
+    (folder / "page.html").write_text(page, encoding="utf-8")
+    opened = visits.open(folder / "page.html")
+    opened.wait_for_timeout(100)
+    found = opened.evaluate(LOOK)
+    opened.context.close()
+    return Seen(found["run"], set(found["tags"]), found["handlers"], found["text"], visits.taken())
 
 
-@needs_browser
-def test_the_browser_runs_what_is_not_escaped(tmp_path: Path) -> None:
-    found = seen(f"<!doctype html><p>{HOSTILE[1]}</p>", tmp_path)
-    assert found.run and found.handlers == "onerror" and "img" in found.tags
+def test_the_browser_runs_what_is_not_escaped(visits: Visits, tmp_path: Path) -> None:
+    found = seen(visits, f"<!doctype html><p>{HOSTILE[1]}</p>", tmp_path)
+    assert found.run and found.handlers == ["onerror"] and "img" in found.tags and found.faults
 
 
 def hostile_run(folder: Path) -> Path:
@@ -89,22 +88,20 @@ def hostile_run(folder: Path) -> Path:
     return run
 
 
-@needs_browser
-def test_a_report_of_anything_runs_nothing_but_its_own(tmp_path: Path) -> None:
+def test_a_report_of_anything_runs_nothing_but_its_own(visits: Visits, tmp_path: Path) -> None:
     page = write_report(hostile_run(tmp_path)).read_text(encoding="utf-8")
-    found = seen(page, tmp_path)
-    assert not found.run and not found.handlers and "iframe" not in found.tags
+    found = seen(visits, page, tmp_path)
+    assert not found.run and not found.handlers and not found.faults and "iframe" not in found.tags
     for text in HOSTILE[:3]:
         assert " ".join(text.split()) in " ".join(found.text.split()), text
 
 
-@needs_browser
-def test_notebooks_show_text(tmp_path: Path) -> None:
+def test_notebooks_show_text(visits: Visits, tmp_path: Path) -> None:
     held = sample_set(names=(HOSTILE[0], HOSTILE[1], "newt"), metadata={"method": HOSTILE[2]})
     shown = Grid((HOSTILE[0],), ((HOSTILE[1],),), title=HOSTILE[2])
     page = Page((HOSTILE[3], shown, HOSTILE[4]))
-    found = seen(f"<!doctype html><body>{held._repr_html_()}{page._repr_html_()}{shown._repr_html_()}", tmp_path)
-    assert not found.run and not found.handlers and found.text.count(HOSTILE[1]) >= 2
+    found = seen(visits, f"<!doctype html><body>{held._repr_html_()}{page._repr_html_()}{shown._repr_html_()}", tmp_path)
+    assert not found.run and not found.handlers and not found.faults and found.text.count(HOSTILE[1]) >= 2
 
 
 def hostile_card() -> str:
@@ -144,16 +141,15 @@ def test_nothing_in_a_card_is_html_but_what_is_ours() -> None:
     assert "<script>" not in text and "![The distilled images, a row for each class](preview.png)" in text
 
 
-@needs_browser
-def test_a_card_as_html_runs_nothing(tmp_path: Path) -> None:
+def test_a_card_as_html_runs_nothing(visits: Visits, tmp_path: Path) -> None:
     """Where a page shows Markdown as it is, and HTML within it is obeyed."""
     _, _, body = hostile_card().split("---\n", 2)
     parts = [
         html.escape(part) if number % 2 else part for number, part in enumerate(re.split(r"^```.*$", body, flags=re.MULTILINE))
     ]
     shown = re.sub(r"`([^`\n]*)`", lambda one: html.escape(one[1]), "".join(parts))
-    found = seen(f"<!doctype html><body>{shown}", tmp_path)
-    assert not found.run and not found.handlers and not found.tags & {"svg", "iframe", "img"}
+    found = seen(visits, f"<!doctype html><body>{shown}", tmp_path)
+    assert not found.run and not found.handlers and not found.faults and not found.tags & {"svg", "iframe", "img"}
 
 
 def test_accuracies_are_numbers_or_nothing() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser.visits import Visits, violations, visiting
+from browser.visits import Visits, violations
 from reliability.test_browser import HOSTILE
 from report.fake_run import make_run
 from watch.runs import at_work, goes_on, going
@@ -19,11 +19,10 @@ TOKEN = "a-token"
 LATEST = "iteration-000020.safetensors"
 
 
-@pytest.fixture(scope="module")
-def visits() -> Iterator[Visits]:
-    with visiting() as found:
-        yield found
-        assert not found.taken()
+@pytest.fixture(autouse=True)
+def sound(visits: Visits) -> Iterator[None]:
+    yield
+    assert not visits.taken()
 
 
 class Served:
