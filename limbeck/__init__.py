@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from limbeck.methods.snapshot import Snapshot as Snapshot
     from limbeck.networks.flat import FlatNetwork as FlatNetwork
     from limbeck.networks.flat import flat_network as flat_network
+    from limbeck.report.write import write_report as write_report
     from limbeck.runs.api import distill as distill
     from limbeck.runs.api import evaluate as evaluate
     from limbeck.runs.api import load_data as load_data
@@ -87,6 +88,7 @@ _HOMES = {
     "methods.objective": ("Objective",),
     "methods.snapshot": ("Snapshot",),
     "networks.flat": ("FlatNetwork", "flat_network"),
+    "report.write": ("write_report",),
     "runs.api": ("distill", "evaluate", "load_data", "train_experts"),
     "runs.results": ("RunResult",),
     "runs.settings": ("DistillSettings",),

@@ -7,11 +7,14 @@ from typing import Any
 from limbeck.distilled.card import METHODS
 from limbeck.evaluation.scores import told
 from limbeck.report.contents import Run, read_run
+from limbeck.report.data import data
 from limbeck.report.film import film
+from limbeck.report.landscape import landscape
 from limbeck.report.outcome import accuracies, headline, measured
 from limbeck.report.page import Attempts, Part, render
 from limbeck.report.pictures import gallery
 from limbeck.report.plots import figures
+from limbeck.report.recovery import recovery
 from limbeck.report.setup import environment, making, settings
 from limbeck.runtime.files import write_text
 
@@ -20,10 +23,13 @@ def parts() -> tuple[Part[Run], ...]:
     """The parts of the page, in their order."""
     return (
         Part("headline", "the headline", headline),
+        Part("recovery", "the recovery", recovery, styles=("recovery.css.j2",)),
         Part("accuracies", "the accuracies", accuracies, scripts=("tables.js.j2",)),
         Part("gallery", "the images", gallery, scripts=("panel.js.j2", "classes.js.j2")),
         Part("film", "the snapshots", film, scripts=("film.js.j2", "classes.js.j2")),
+        Part("landscape", "the map of features", landscape, scripts=("landscape.js.j2",), styles=("landscape.css.j2",)),
         Part("curves", "the figures", figures),
+        Part("data", "the data", data, scripts=("tables.js.j2",), styles=("data.css.j2",)),
         Part("measured", "how it was measured", measured),
         Part("making", "experts and times", making),
         Part("settings", "the settings", settings),

@@ -9,6 +9,7 @@ from limbeck.evaluation.predictions import Predictions
 from limbeck.figures import curves
 from limbeck.figures.confusion import confusion_map
 from limbeck.figures.curves import kept_share
+from limbeck.figures.dropped import dropped_map
 from limbeck.figures.style import inline_svg
 from limbeck.report.contents import Row, Run
 
@@ -35,6 +36,10 @@ def figures(run: Run) -> list[dict[str, str]]:
     if kept:
         caption = "The share of each layer's parameters that enters the matching loss."
         made.append(("kept", "Parameters kept", caption, kept_share(kept)))
+        iterations = [snapshot.iteration for snapshot in run.snapshots if snapshot.header.get("kept_share")]
+        if any(share < 1 for one in kept for share in one.values()):
+            caption = "The share of each layer's parameters that the criterion, such as Common Pattern Dropout, leaves out."
+            made.append(("dropped", "What is left out, over the iterations", caption, dropped_map(iterations, kept)))
     said = run.result.evaluation.predictions if run.result is not None else None
     if run.distilled is not None and said is not None and said.confusion:
         names = run.distilled.class_names

@@ -218,9 +218,10 @@ def _keep_map(workspace: Workspace, folder: RunFolder, evaluator: Evaluator, sma
     if asked == "none":
         return
     with folder.stage("features"):
-        looks = feature_map.looked_at(folder.path, folder.run_id, loop.best.iteration) if loop and loop.best else {}
+        best = loop.best.iteration if loop and loop.best else None
+        looks = {} if best is None else feature_map.looked_at(folder.path, folder.run_id, best)
         try:
-            made = FeatureMap.of(evaluator, small, looks, most="PCA" if asked == "pca" else "t-SNE")
+            made = FeatureMap.of(evaluator, small, looks, best, most="PCA" if asked == "pca" else "t-SNE")
         except UsageError as error:
             workspace.progress.say(f"note: features: the report will have no map of features: {error}")
             return

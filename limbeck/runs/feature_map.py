@@ -50,6 +50,7 @@ class About(Record):
         way: how points came into the plane.
         share: of the variance that the plane shows, where it is PCA's.
         iterations: after which the distilled images are shown, in order; none where there was no loop.
+        best: which of these the result is; None where there was no loop, or the snapshot is lost.
         searched: among how many training images near ones were sought.
         real: how many there are.
         typical: the median distance from a real image on the map to the nearest other one that was searched; None without another.
@@ -60,6 +61,7 @@ class About(Record):
     way: Way
     share: float | None
     iterations: tuple[int, ...]
+    best: int | None
     searched: int
     real: int
     typical: float | None
@@ -97,8 +99,12 @@ class FeatureMap:
     picture_positions: Tensor
 
     @classmethod
-    def of(cls, evaluator: Evaluator, small: SmallSet, snapshots: Mapping[int, Path], *, most: Way) -> "FeatureMap":
+    def of(
+        cls, evaluator: Evaluator, small: SmallSet, snapshots: Mapping[int, Path], best: int | None, *, most: Way
+    ) -> "FeatureMap":
         """The map of a set, of the real images that `evaluator` measures on, and of snapshots by their iterations.
+
+        The set is that of the iteration `best`, if it is one's.
 
         Raises:
             UsageError: when the network has no features, some are not finite, or they would not fit in the memory that is free.
@@ -125,6 +131,7 @@ class FeatureMap:
             way=embedded.way,
             share=embedded.share,
             iterations=tuple(looks) if snapshots else (),
+            best=best if best in snapshots else None,
             searched=len(searched),
             real=len(train),
             typical=_typical(theirs, shown),
@@ -143,6 +150,11 @@ class FeatureMap:
             picture_classes=torch.from_numpy(train.labels)[rows],
             picture_positions=rows,
         )
+
+    @property
+    def result(self) -> int:
+        """At which of the looks images are those of the result."""
+        return self.about.iterations.index(self.about.best) if self.about.best in self.about.iterations else len(self.paths) - 1
 
     def write(self, folder: Path, of: str) -> None:
         """Write it into the folder of the run `of`."""

@@ -49,9 +49,9 @@ class Library:
         self.calls.append(("evaluate", {"sets": sets, "settings": settings, **options}))
         return "an evaluation"
 
-    def write_report(self, run: Path) -> Path:
+    def write_report(self, run: Path, target: Path | None = None) -> Path:
         self.calls.append(("write_report", {"run": run}))
-        return run / "report.html"
+        return target or run / "report.html"
 
 
 @pytest.fixture
@@ -286,6 +286,8 @@ def test_full_recipe_is_a_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_report(library: Library, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "settings.json").write_text("{}")
     assert main(["report", "run"]) == 0
     assert capsys.readouterr().out == "report: run/report.html\n"
 

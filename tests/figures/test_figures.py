@@ -9,6 +9,7 @@ from matplotlib.colors import to_hex
 
 from limbeck.figures import curves
 from limbeck.figures.curves import kept_share
+from limbeck.figures.dropped import dropped_map
 from limbeck.figures.style import BLUE, ORANGE, RED, VARIABLES, inline_svg, new_axes
 
 ROWS = [
@@ -142,3 +143,23 @@ def test_svg_takes_its_colours_from_the_page() -> None:
     other = inline_svg(figure, "two", "")
     assert not set(re.findall(r'\bid="([^"]+)"', svg)) & set(re.findall(r'\bid="([^"]+)"', other))
     assert inline_svg(figure, "two", "") == other
+
+
+def test_what_is_dropped_is_drawn_by_layer_and_iteration() -> None:
+    shares = [{"first": 1.0, "last": 0.75}, {"first": 0.9, "last": 0.5}, {"last": 0.25}]
+    figure = dropped_map([100, 200, 500], shares)
+    (mesh,) = figure.axes[0].collections
+    values = mesh.get_array()
+    np.testing.assert_allclose(values.filled(-1), [[0, 10, -1], [25, 50, 75]])
+    assert mesh.get_coordinates()[0, :, 0].tolist() == [50, 150, 350, 650]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["first", "last"]
+    assert figure.axes[0].get_ylim() == (2, 0)  # the first layer above
+    assert mesh.get_clim() == (0, 75)
+
+
+def test_a_long_run_has_few_columns_and_one_snapshot_has_one() -> None:
+    (mesh,) = dropped_map(range(0, 3000, 10), [{"a": k / 300} for k in range(300)]).axes[0].collections
+    assert mesh.get_array().shape == (1, 100)
+    assert [mesh.get_array()[0, k] for k in (0, -1)] == pytest.approx([100, 100 / 300])
+    (mesh,) = dropped_map([7], [{"a": 1.0}]).axes[0].collections
+    assert mesh.get_coordinates()[0, :, 0].tolist() == [6.5, 7.5]

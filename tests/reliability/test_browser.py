@@ -5,16 +5,20 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 import yaml
 from browser.visits import Visits
 from distilled.samples import sample_set, summary
 from report.fake_run import make_run
+from report.test_several import measured
 
 from limbeck.accuracy import Accuracy
 from limbeck.distilled.card import card
 from limbeck.report.html import write_report
+from limbeck.report.write import write_report as write_several
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.tables import Grid, Page
+from limbeck.studies.table import COMPARISON
 
 MARK = "document.documentElement.dataset.run='yes'"
 # What breaks out of text, of an attribute, of a script, of a style, of a comment and of CDATA.
@@ -94,6 +98,48 @@ def test_a_report_of_anything_runs_nothing_but_its_own(visits: Visits, tmp_path:
     assert not found.run and not found.handlers and not found.faults and "iframe" not in found.tags
     for text in HOSTILE[:3]:
         assert " ".join(text.split()) in " ".join(found.text.split()), text
+
+
+def hostile_grid(folder: Path) -> Path:
+    """A comparison whose cells and tables hold such text."""
+    for number, text in enumerate(HOSTILE):
+        facts = {"method": text, "ipc": text, "seed": text}
+        accuracy = {"distilled": summary(0.1 * number), "random": summary(0.1)}
+        cell = {"accuracy": accuracy, "facts": facts, "network": text, "settings": {text: text, "network": text}}
+        write_json(folder / "cells" / f"c{number}.json", cell)
+    row = {"method": HOSTILE[0], "recipe": HOSTILE[1], "accuracy": summary(0.5)}
+    difference = {"n": 3, "mean": 0.1, "a": HOSTILE[0], "b": HOSTILE[1], "verdict": HOSTILE[2]}
+    section = {"ipc": 1, "network": HOSTILE[3], "rows": [row], "differences": [difference], "pairs": [difference]}
+    table = {"title": HOSTILE[4], "data": HOSTILE[5], "tables": [section], "notes": [HOSTILE[1]]}
+    write_json(folder / "comparison.json", {**table, "failed": {HOSTILE[6]: HOSTILE[7]}, "left": [HOSTILE[0]]}, COMPARISON)
+    return folder
+
+
+def hostile_complexity(folder: Path) -> Path:
+    """A measurement whose names are such text."""
+    made = measured(folder, HOSTILE[0], network=HOSTILE[1])
+    held = read_json(made / "complexity.json")
+    held["classes"][0]["name"], held["network"]["layers"] = HOSTILE[2], [HOSTILE[4]]
+    write_json(made / "complexity.json", held)
+    entry = {"index": 0, "name": HOSTILE[5], "complexity": 1.0}
+    subset = {"category": HOSTILE[6], "level": HOSTILE[7], "complexity": 1.0, "classes": [entry]}
+    write_json(made / "benchmark.json", {"subsets": {HOSTILE[0]: subset}})
+    return made
+
+
+@pytest.mark.parametrize("kind", ["runs", "comparison", "complexity"])
+def test_pages_of_several_run_nothing_but_their_own(visits: Visits, tmp_path: Path, kind: str) -> None:
+    if kind == "runs":
+        held = sample_set(names=(HOSTILE[1], HOSTILE[6], "newt"), metadata={"method": HOSTILE[2]})
+        paths = [hostile_run(tmp_path), held.save(tmp_path / "&lt;img src=x onerror=1>")]
+    else:
+        paths = [hostile_grid(tmp_path / kind) if kind == "comparison" else hostile_complexity(tmp_path / kind)]
+    page = write_several(*paths, output=tmp_path / "several.html").read_text(encoding="utf-8")
+    found = seen(visits, page, tmp_path)
+    assert not found.run and not found.handlers and not found.faults and not found.tags & {"iframe", "img"}
+    text = " ".join(found.text.split())
+    for words in {"runs": (HOSTILE[1], HOSTILE[2]), "comparison": HOSTILE, "complexity": HOSTILE[:3]}[kind]:
+        assert " ".join(words.split()) in text, words
 
 
 def test_notebooks_show_text(visits: Visits, tmp_path: Path) -> None:

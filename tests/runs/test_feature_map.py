@@ -94,7 +94,9 @@ def test_near_images_are_those_of_all_pairs_and_paths_those_of_the_snapshots(
     # Eight iterations make nine snapshots, of which six are shown; PCA of all points is that of the features put together.
     best = result.best_iteration
     assert best is not None and held.about.iterations[0] == 0 and held.about.iterations[-1] == 8
-    assert best in held.about.iterations and len(held.about.iterations) == feature_map.LOOKS
+    assert (
+        held.about.best == best and held.about.iterations[held.result] == best and len(held.about.iterations) == feature_map.LOOKS
+    )
     looks = [read_tensors(tmp_path / "run" / "snapshots" / f"iteration-{i:06d}.safetensors")[0]["X"] for i in held.about.iterations]
     points = torch.cat([real, *(features_of(module, look).double() for look in looks)])
     centred = points - points.mean(0)
@@ -133,7 +135,9 @@ def test_a_run_that_has_not_begun_may_be_another(
     run(data__per_class="16", method="random")
     assert sum(DataCard.read(tmp_path / "run").about.counts["train"]) == 120
     held = FeatureMap.read(tmp_path / "run")
-    assert held.about.iterations == () and held.paths.shape == (1, 20, 2)  # the set alone, where there was no loop
+    assert (
+        held.about.iterations == () and held.about.best is None and held.result == 0 and held.paths.shape == (1, 20, 2)
+    )  # the set alone, where there was no loop
 
 
 def test_large_sets_and_many_images_are_shown_in_part(

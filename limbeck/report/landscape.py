@@ -1,0 +1,139 @@
+"""Where real and distilled images lie in a network's feature space, as a picture whose classes can be told apart one by one."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from limbeck.accuracy import percent
+from limbeck.report.contents import Run
+from limbeck.runs.feature_map import FILE, FeatureMap
+
+WIDTH, HEIGHT, MARGIN = 720, 460, 22
+COLOURS = 8  # of the page's style sheet
+MOST_NAMED = 12  # classes whose names stand in the picture
+# Around (0, 0), about as large as each other; with 8 colours they tell 32 classes apart.
+SHAPES = ("M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0Z", "M-4.5-4.5h9v9h-9Z", "M0-6 5.5 4h-11Z", "M0-6.2 6.2 0 0 6.2-6.2 0Z")
+
+
+@dataclass(frozen=True)
+class Path:
+    """One distilled image: its position in the set, its way as an SVG path, where it begins, and where the result is."""
+
+    position: int
+    way: str
+    start: tuple[float, float]
+    end: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class OfClass:
+    """A class: its number, name, colour and shape; its real points, the ways of its distilled images, and a place for its name."""
+
+    number: int
+    name: str
+    real: tuple[tuple[float, float], ...]
+    paths: tuple[Path, ...]
+    middle: tuple[float, float] | None
+
+    @property
+    def colour(self) -> int:
+        """The number of its colour."""
+        return self.number % COLOURS
+
+    @property
+    def shape(self) -> str:
+        """The outline of its marks."""
+        return SHAPES[self.number // COLOURS % len(SHAPES)]
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """The picture: its classes, what it is in words for who cannot see it, and what must be known to read it."""
+
+    classes: tuple[OfClass, ...]
+    width: int
+    height: int
+    text: str
+    caption: str
+
+    @property
+    def named(self) -> bool:
+        """Whether names stand in the picture."""
+        return len(self.classes) <= MOST_NAMED
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether every class has marks of its own."""
+        return len({(one.colour, one.shape) for one in self.classes}) == len(self.classes)
+
+    @property
+    def moves(self) -> bool:
+        """Whether any distilled image has a way behind it."""
+        return any(path.way for one in self.classes for path in one.paths)
+
+
+def landscape(run: Run) -> Landscape | None:
+    """The picture of a run; None where no map was kept, as by earlier versions or with `features: none`."""
+    if not (run.path / FILE).exists():
+        return None
+    held = FeatureMap.read(run.path)
+    real, paths = _placed(held.real, held.paths)
+    numbers = sorted({*held.real_classes.tolist(), *held.classes.tolist()})
+    names = run.distilled.class_names if run.distilled is not None else ()
+    classes = tuple(
+        OfClass(
+            number=k,
+            name=names[k] if k < len(names) else f"class {k}",
+            real=_pairs(real[held.real_classes == k]),
+            paths=tuple(
+                _path(position, way, held.result)
+                for position, way in zip(
+                    held.positions[held.classes == k].tolist(), paths[:, held.classes == k].unbind(1), strict=True
+                )
+            ),
+            middle=_pairs(real[held.real_classes == k].median(0).values[None])[0] if bool((held.real_classes == k).any()) else None,
+        )
+        for k in numbers
+    )
+    text = f"Map of {len(real)} real and {paths.shape[1]} distilled images of {len(classes)} classes in a network's feature space"
+    return Landscape(classes, WIDTH, HEIGHT, text, _caption(held))
+
+
+def _placed(real: Tensor, paths: Tensor) -> tuple[Tensor, Tensor]:
+    """The points in the picture's pixels, of one scale in both directions, turned so that the longer side lies."""
+    every = torch.cat([real, paths.flatten(0, 1)]).double()
+    span = every.amax(0) - every.amin(0)
+    order = [0, 1] if span[0] >= span[1] else [1, 0]
+    low, span = every.amin(0)[order], span[order]
+    room = torch.tensor([WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN], dtype=torch.float64)
+    scale = (room / span.clamp_min(1e-300)).min()
+    offset = MARGIN + (room - span * scale) / 2
+    real, paths = ((points.double()[..., order] - low) * scale + offset for points in (real, paths))
+    return real, paths
+
+
+def _path(position: int, way: Tensor, result: int) -> Path:
+    """Of an image with those places (S, 2), of which one is the result's."""
+    points = _pairs(way)
+    line = "M" + "L".join(f"{x:g} {y:g}" for x, y in points) if len(points) > 1 else ""
+    return Path(position, line, points[0], points[result])
+
+
+def _pairs(points: Tensor) -> tuple[tuple[float, float], ...]:
+    return tuple((round(x, 1), round(y, 1)) for x, y in points.tolist())
+
+
+def _caption(held: FeatureMap) -> str:
+    about = held.about
+    how = f"Features are those of {about.network} ({about.dimensions} numbers an image), brought into the plane by {about.way}"
+    if about.way == "PCA":
+        how += f", which shows {percent(about.share)} of their variance" if about.share is not None else ""
+        how += ": distances are those of the features as far as two directions can show them."
+    else:
+        how += ": near images stay near, but distances between groups and their sizes mean nothing."
+    looks = ""
+    if len(about.iterations) > 1:
+        looks = f" Ways lead over the snapshots of iterations {', '.join(map(str, about.iterations))}"
+        looks += "." if about.best is None else f", and a mark is at iteration {about.best}, whose images are the result."
+    return f"{how}{looks} Real images are a sample of the training images."

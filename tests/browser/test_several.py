@@ -1,0 +1,188 @@
+"""Pages of several as a reader uses them: sorting by keyboard, filters that the address keeps, classes, curves, downloads."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser.visits import PHONE, Visits, overflow, violations
+from distilled.samples import sample_set
+from report.fake_run import make_run
+from report.test_several import CIFAR, changed
+
+from limbeck.report.write import write_report
+from limbeck.studies.table import Table
+
+
+@pytest.fixture(scope="module")
+def comparison_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(CIFAR, output=tmp_path_factory.mktemp("page") / "comparison.html")
+
+
+@pytest.fixture(scope="module")
+def runs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    names = tuple(f"class {k}" for k in range(30))
+    a = make_run(folder / "a", names=names, ipc=1, iterations=40, every=20, shape=(3, 8, 8))
+    b = changed(make_run(folder / "b", names=names, ipc=1, iterations=40, every=20, shape=(3, 8, 8)), method="mtt", seed=3)
+    other = sample_set(names=("class 0", "=cmd()"), metadata={"method": "dm"}).save(folder / "c")
+    return write_report(a, b, other, output=folder / "page.html")
+
+
+def opened(visits: Visits, file: Path, fragment: str = "", **more: Any) -> Any:
+    """The page, at that place in it."""
+    return visits.open(file.as_uri() + fragment, **more)
+
+
+def column(page: Any, name: str, title: str) -> list[str]:
+    """The texts of a column, of the rows that are shown."""
+    script = """([name, title]) => {
+      const table = document.getElementById(`${name}-table`);
+      const number = [...table.tHead.rows[0].cells].findIndex((cell) => cell.querySelector("button").textContent === title);
+      return [...table.tBodies[0].rows].filter((row) => row.offsetParent).map((row) => row.cells[number].textContent.trim());
+    }"""
+    found: list[str] = page.evaluate(script, [name, title])
+    return found
+
+
+def head(page: Any, name: str, title: str) -> Any:
+    return page.locator(f"#{name}-table th[scope=col]").filter(has=page.get_by_role("button", name=title, exact=True))
+
+
+def test_sorting_by_keyboard_goes_by_numbers_with_what_is_missing_last(visits: Visits, comparison_file: Path) -> None:
+    page = opened(visits, comparison_file)
+    rows = Table.read(CIFAR).rows
+    up = [row.accuracy.with_margin for row in sorted(rows, key=lambda row: row.accuracy.mean)]
+    own = column(page, "methods", "Accuracy, %")
+    button = page.locator("#methods-table").get_by_role("button", name="Accuracy, %")
+    button.focus()
+    page.keyboard.press("Enter")
+    assert head(page, "methods", "Accuracy, %").get_attribute("aria-sort") == "ascending"
+    assert [text for text in column(page, "methods", "Accuracy, %") if text in up] == up
+    page.keyboard.press("Space")
+    assert head(page, "methods", "Accuracy, %").get_attribute("aria-sort") == "descending"
+    assert [text for text in column(page, "methods", "Accuracy, %") if text in up] == up[::-1]
+    assert page.evaluate("document.activeElement.textContent") == "Accuracy, %", "the focus stays"
+    for direction in ("ascending", "descending"):
+        page.keyboard.press("Tab")
+        page.keyboard.press("Shift+Tab")
+        page.locator("#methods-table").get_by_role("button", name="p (Holm)").click()
+        assert head(page, "methods", "p (Holm)").get_attribute("aria-sort") == direction
+        found = column(page, "methods", "p (Holm)")
+        known = [float(text) for text in found if text != "–"]
+        assert known == sorted(known, reverse=direction == "descending") and found[len(known) :] == ["–"] * 3
+    assert page.locator("#methods-table th[aria-sort]").count() == 1
+    page.goto(comparison_file.as_uri())
+    assert column(page, "methods", "Accuracy, %") == own
+
+
+def test_words_are_sorted_as_people_do(visits: Visits, runs_file: Path) -> None:
+    page = opened(visits, runs_file, "#class=class+2&class=class+10")
+    assert page.locator(".shelves th[scope=col]").all_inner_texts() == ["Set", "class 2", "class 10"]
+    page.locator("#runs-table").get_by_role("button", name="Method").click()
+    assert column(page, "runs", "Method") == ["dm", "edf", "mtt"]
+
+
+def test_filters_hide_rows_and_the_address_keeps_them(visits: Visits, comparison_file: Path) -> None:
+    page = opened(visits, comparison_file)
+    whole = column(page, "cells", "Cell")
+    methods = page.get_by_role("group", name="Method")
+    methods.get_by_role("button", name="none").click()
+    assert column(page, "cells", "Cell") == []
+    methods.get_by_label("mtt", exact=True).check()
+    page.get_by_role("group", name="Seed").get_by_label("1", exact=True).uncheck()
+    assert column(page, "cells", "Cell") == ["mtt-ipc1-seed0", "mtt-ipc1-seed2"]
+    assert column(page, "methods", "Method") == ["mtt", "random real images", "full data"], "means have no seed of their own"
+    assert page.locator(".count[data-table=cells]").inner_text() == "2 of 25 rows are shown."
+    assert [text.split()[0] for text in page.locator("#verdicts li:visible").all_inner_texts()] == ["mtt", *["asked"] * 3]
+    shown = page.locator("#settings th[data-any]").evaluate_all(
+        "(heads) => heads.filter((one) => !one.hidden).map((one) => one.textContent)"
+    )
+    assert shown == ["mtt, IPC 1 (3 runs)"]
+    assert page.evaluate("location.hash") == "#method=mtt&seed=0&seed=2&seed=3&seed=4"
+    again = opened(visits, comparison_file, page.evaluate("location.hash"))
+    assert column(again, "cells", "Cell") == ["mtt-ipc1-seed0", "mtt-ipc1-seed2"]
+    assert again.get_by_role("group", name="Method").get_by_label("dm", exact=True).is_checked() is False
+    again.evaluate("location.hash = '#sort-cells=4-descending'")
+    again.wait_for_function("document.querySelector('#cells-table [aria-sort]')")
+    means = [float(text.partition(" ")[0]) for text in column(again, "cells", "Accuracy, %")]
+    assert means == sorted(means, reverse=True) and len(means) == len(whole)
+
+
+def test_an_address_of_nonsense_is_obeyed_as_far_as_it_goes(visits: Visits, comparison_file: Path) -> None:
+    page = opened(visits, comparison_file, "#sort-cells=99-descending&sort-methods=x&method=nothing&other=%3Cscript%3E")
+    assert column(page, "cells", "Cell") == [] and page.locator("[aria-sort]").count() == 0
+
+
+def test_a_download_has_what_is_shown_in_its_order(visits: Visits, comparison_file: Path) -> None:
+    page = opened(visits, comparison_file, "#method=mtt&method=dm&sort-methods=1-descending")
+    with page.expect_download() as caught:
+        page.locator("#methods").get_by_role("button", name="Download CSV").click()
+    assert caught.value.suggested_filename == "edf-datm-mtt-dm-dc-random-on-cifar10.npz-methods.csv"
+    rows = list(csv.DictReader(io.StringIO(Path(caught.value.path()).read_text(encoding="utf-8"))))
+    assert [row["Method"] for row in rows] == column(page, "methods", "Method")
+    mtt, found = (
+        next(row for row in Table.read(CIFAR).rows if row.method == "mtt"),
+        next(row for row in rows if row["Method"] == "mtt"),
+    )
+    assert mtt.accuracy.ci95 is not None
+    ends = (float(found["Accuracy, %, low"]), float(found["Accuracy, %, high"]))
+    assert float(found["Accuracy, %"]) == 100 * mtt.accuracy.mean and ends == tuple(100 * end for end in mtt.accuracy.ci95)
+    assert found["Cosine to the plain gradient"] == "", "what is missing is empty"
+
+
+def test_words_that_a_spreadsheet_would_run_are_disarmed(visits: Visits, tmp_path: Path) -> None:
+    metadata = {"method": "=HYPERLINK(1)", "settings": {"network": 'a "b", c'}}
+    paths = [sample_set(metadata=metadata).save(tmp_path / "a"), sample_set().save(tmp_path / "b")]
+    page = opened(visits, write_report(*paths, output=tmp_path / "page.html"))
+    with page.expect_download() as caught:
+        page.locator("#runs").get_by_role("button", name="Download CSV").click()
+    first = next(csv.DictReader(io.StringIO(Path(caught.value.path()).read_text(encoding="utf-8"))))
+    assert (first["Method"], first["Network"]) == ("'=HYPERLINK(1)", 'a "b", c')
+
+
+def test_classes_of_sets_stand_side_by_side(visits: Visits, runs_file: Path) -> None:
+    page = opened(visits, runs_file)
+    heads = page.locator(".shelves th[scope=col]")
+    assert heads.all_inner_texts() == ["Set", *(f"class {k}" for k in range(10))]
+    assert page.locator(".shelves th .name").all_inner_texts() == ["a", "b", "c"]
+    third = page.locator(".shelves tbody tr").nth(2)
+    assert third.locator("canvas").count() == 2 and third.locator("td").nth(1).inner_text() == "–"
+    page.get_by_text("Choose classes").click()
+    page.get_by_label("Find").fill("class 1")
+    assert page.locator("#classes label:visible").count() == 11
+    page.locator("#no-classes").click()
+    page.get_by_label("Find").fill("=cmd")
+    page.get_by_label("=cmd()").check()
+    assert heads.all_inner_texts() == ["Set", *(f"class {k}" for k in (0, *range(2, 10))), "=cmd()"]
+    assert "class=%3Dcmd%28%29" in page.evaluate("location.hash")
+    page.get_by_role("group", name="Method").get_by_label("mtt", exact=True).uncheck()
+    assert page.locator(".shelves tbody tr:visible .name").all_inner_texts() == ["a", "c"]
+    lit = "(tile) => tile.getContext('2d').getImageData(0, 0, tile.width, tile.height).data.some((level) => level > 0)"
+    page.wait_for_function(f"({lit})(document.querySelector('.shelves canvas'))")
+
+
+def test_a_curve_is_brought_forward_and_filtered(visits: Visits, runs_file: Path) -> None:
+    page = opened(visits, runs_file)
+    lines = page.locator("#loss .plane .line")
+    assert lines.count() == 2
+    button = page.locator("#loss .legend").get_by_role("button", name="mtt")
+    button.press("Enter")
+    dim = "(lines) => lines.map((line) => line.classList.contains('dim'))"
+    assert button.get_attribute("aria-pressed") == "true" and lines.evaluate_all(dim) == [True, False]
+    button.press("Enter")
+    assert button.get_attribute("aria-pressed") == "false" and lines.evaluate_all(dim) == [False, False]
+    page.get_by_role("group", name="Method").get_by_label("edf", exact=True).uncheck()
+    assert [one.is_visible() for one in lines.all()] == [False, True]
+    assert page.locator("#loss .legend li:visible span").all_inner_texts() == ["mtt"]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(PHONE, "dark"), (1200, "light")])
+def test_nothing_is_wider_than_the_window_and_nothing_fails_axe(
+    visits: Visits, comparison_file: Path, runs_file: Path, width: int, scheme: str
+) -> None:
+    for file in (comparison_file, runs_file):
+        page = opened(visits, file, width=width, scheme=scheme)
+        assert violations(page) == [] and overflow(page) == 0
+        page.context.close()
