@@ -17,6 +17,7 @@ from limbeck.runtime.records import Record
 from limbeck.watch.look import Line, Looks
 
 SHARE = 0.04  # of a core's time that making pages anew may take, of all runs together
+EVERY = 2000
 _making = Lock()  # figures are drawn by one thread at a time
 
 
@@ -30,17 +31,20 @@ class Shown:
 
 @dataclass(frozen=True)
 class Live:
-    """What the part of a page is made of that is kept up to date: the run's line, and which state of it the page shows."""
+    """What the part of a page is made of that is kept up to date: the run's line, which state of it the page shows, and how often
+    it asks for more, in milliseconds."""
 
     line: Line
     mark: str
+    every: int
 
 
 @dataclass(frozen=True)
 class Listed(Record):
-    """The rows of the list."""
+    """The rows of the list, and how often the page asks for them, in milliseconds."""
 
     lines: tuple[Line, ...]
+    every: int
 
 
 class Pages:
@@ -49,6 +53,7 @@ class Pages:
     Args:
         looks: of the runs.
         share: of a core's time that making them anew may take.
+        every: milliseconds between two questions of a page.
         clock, cost: seconds that have passed, and those of this thread's work.
     """
 
@@ -56,11 +61,13 @@ class Pages:
         self,
         looks: Looks,
         share: float = SHARE,
+        every: int = EVERY,
         clock: Callable[[], float] = time.monotonic,
         cost: Callable[[], float] = time.thread_time,
     ) -> None:
         self.looks, self.share, self.clock, self.cost = looks, share, clock, cost
         self._shown: dict[int, Shown] = {}
+        self.every = every
         self._due = 0.0  # when a page may be made anew
 
     def mark(self, number: int) -> str:
@@ -79,7 +86,7 @@ class Pages:
             return shown.text
 
     def _made(self, number: int, mark: str) -> str:
-        run, live = self.looks.runs[number], Live(self.looks.line(number), mark)
+        run, live = self.looks.runs[number], Live(self.looks.line(number), mark, self.every)
         part: Part[Run] = Part("live", "how it is doing", lambda _: live, ("watch.js.j2",), ("watch.css.j2",))
         try:
             return page_of(read_run(run.path), before=(part,))
@@ -91,7 +98,7 @@ class Pages:
     def listing(self) -> str:
         """The list of all runs."""
         part: Part[Listed] = Part("runs", "the runs", lambda held: held, ("watch.js.j2",), ("watch.css.j2",))
-        return render((part,), Listed(self.lines()), title="Runs", facts=[f"{len(self.looks.runs)} watched"])
+        return render((part,), Listed(self.lines(), self.every), title="Runs", facts=[f"{len(self.looks.runs)} watched"])
 
     def lines(self) -> tuple[Line, ...]:
         """What is to be said of all runs."""

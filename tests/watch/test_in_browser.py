@@ -42,7 +42,7 @@ def served(folder: Path, *names: str) -> Iterator[Served]:
 
     from limbeck.watch.server import server_of
 
-    pages = Pages(Looks(tuple(Watched(folder / name, name) for name in names), fresh=0.0), share=1e6)
+    pages = Pages(Looks(tuple(Watched(folder / name, name) for name in names), fresh=0.0), share=1e6, every=200)
     server = server_of(pages, TOKEN)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
