@@ -120,8 +120,9 @@ def read_cells(folder: Path) -> tuple[dict[str, CellRecord], list[str]]:
             held = CellRecord.from_dict(read_json(path, CELL))
             if not all(type(held.facts[name]) is kind for name, kind in OF_EVERY_CELL.items()):
                 raise TypeError("its facts are others")
+            tabulate([held]), cell_table({path.stem: held}).rows  # what is shown of it, before it stands among others
             found[path.stem] = held
-        except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        except Exception:  # noqa: BLE001 (whatever such a file leads to)
             broken.append(path.name)
     return found, [f"cells/{name} could not be read" for name in broken]
 
