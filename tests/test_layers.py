@@ -21,12 +21,14 @@ ROWS = (
     {"distilled"},
     {"evaluation"},
     {"methods"},
+    {"tracking"},
     {"runs"},
     {"recipes"},
     {"image_complexity"},
     {"studies"},
     {"figures"},
     {"report"},
+    {"watch"},
     {"cli"},
 )
 ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
