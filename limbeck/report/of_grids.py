@@ -128,7 +128,7 @@ def methods(sections: Sequence[Section]) -> SortableTable:
     columns = (
         *(Column("Method", words=True), Column("Images per class"), Column("Network", words=True)),
         *(Column("Accuracy, %", drawn=True), Column("Seeds"), Column(first, drawn=True, zero=True)),
-        *(Column("p (Holm)"), Column("Verdict", words=True), Column("Recovered, %")),
+        *(Column("p (Holm)"), Column("Verdict", words=True), Column("Seeds that would decide"), Column("Recovered, %")),
         *(Column("Cosine to the plain gradient"), Column("Its norm, ×"), Column("Iterations skipped, %")),
         *(Column("Distilling, s"), Column("of CPU, s"), Column("Memory, MiB")),
     )
@@ -142,15 +142,15 @@ def methods(sections: Sequence[Section]) -> SortableTable:
             cells = (
                 *(of_words(row.method), *place, of_accuracy(row.accuracy), of_number(row.accuracy.n, "d")),
                 *(of_difference(found), of_number(found.p_adjusted if found else None, ".3g")),
-                *(of_words(found.judgement if found else None), of_share(row.recovery_ratio)),
+                of_words(found.verdict if found else None),
+                *(of_number(found.seeds_needed if found else None, "d"), of_share(row.recovery_ratio)),
                 *(of_number(row.comparison.get(name), form) for name, form in (("cosine", ".3f"), ("norm_ratio", ".2f"))),
                 *(of_share(row.skipped_share), of_number(spent.distil, ".0f"), of_number(spent.distil_cpu, ".0f")),
                 _memory(row.cost),
             )
             rows.append(Row(cells, {"method": row.method, **facts}))
         for kind, one in section.reference.items():
-            # Networks of the full data are far better than all others.
-            known = (of_words(REFERENCES[kind]), *place, replace(of_accuracy(one), drawn=kind != "full"), of_number(one.n, "d"))
+            known = (of_words(REFERENCES[kind]), *place, *_beside(kind, one))
             rows.append(Row((*known, *[Value()] * (len(columns) - len(known))), facts))
     return brief(SortableTable("methods", "Methods", columns, tuple(rows), SEEDS), "Network")
 
@@ -177,7 +177,8 @@ def subsets(tables: Sequence[Levels]) -> SortableTable:
             beside: dict[str, Accuracy] = {"random": column.random, "full": column.full}
             for kind, one in beside.items():
                 if one.known:
-                    figures = (replace(of_accuracy(one), drawn=kind != "full"), Value(), of_number(one.n, "d"))
+                    mean, seeds = _beside(kind, one)
+                    figures = (mean, Value(), seeds)
                     rows.append(Row((of_words(REFERENCES[kind]), *place, *figures), facts))
     return brief(SortableTable("subsets", "Methods on subsets", columns, tuple(rows), SEEDS))
 
@@ -270,6 +271,11 @@ def _remarks(failed: Mapping[str, str], left: Sequence[str], doubts: Sequence[Do
 def _recovered(one: CellRecord) -> float | None:
     full = one.accuracy.full
     return one.accuracy.distilled.mean / full.mean if full.known and full.mean else None
+
+
+def _beside(kind: str, one: Accuracy) -> tuple[Value, Value]:
+    """What stands beside the methods, and the seeds it is a mean of: networks of the full data have none, and are far better."""
+    return replace(of_accuracy(one), drawn=kind != "full"), Value() if kind == "full" else of_number(one.n, "d")
 
 
 def _memory(cost: Cost) -> Value:

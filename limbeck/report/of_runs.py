@@ -14,11 +14,12 @@ from limbeck.evaluation.results import SetResult
 from limbeck.evaluation.scores import told
 from limbeck.report.collection import Collection, Verdict, brief, common, gathered, listed
 from limbeck.report.contents import Run, read_run
-from limbeck.report.differences import differences
+from limbeck.report.differences import NAMED_BY, differences
 from limbeck.report.lines import Chart, Line, chart, points_of
 from limbeck.report.side_by_side import shelves
 from limbeck.report.sortable import Column, Facts, Row, SortableTable, of_accuracy, of_number, of_share, of_words
 from limbeck.runs.flat_settings import FlatSettings
+from limbeck.runs.identity import NONE
 from limbeck.runs.results import RunResult
 from limbeck.runs.settings import flat
 from limbeck.runtime.errors import one_line
@@ -27,6 +28,7 @@ from limbeck.studies.cells import KEPT, CellRecord
 from limbeck.studies.table import Section, tabulate
 
 MOST_ROWS = 2000
+UNEQUAL = "Runs of one method differ in their settings: they are no repetitions, and no method is compared with another."
 NOT_COMPARED = "their accuracies answer different questions"
 
 
@@ -85,7 +87,8 @@ def entry(path: Path, name: str) -> Entry:
     """
     if DistilledSet.is_at(path):
         held = DistilledSet.load(path)
-        said, settings = held.metadata.get("evaluation"), held.metadata.get("settings")
+        later, settings = held.metadata.get("evaluations"), held.metadata.get("settings")
+        said = held.metadata.get("evaluation") or (later[-1] if isinstance(later, list) and later else None)
         settings = dict(settings) if isinstance(settings, Mapping) else {}
         settings |= {"method": held.metadata["method"]} if held.metadata.get("method") else {}
         try:
@@ -125,6 +128,7 @@ def collect(entries: Sequence[Entry], title: str = "") -> Collection:
         tables=tuple(table for table in (figures(entries), networks(entries), classes(entries)) if table.rows),
         charts=tuple(curves(entries)),
         sets=shelves(sets),
+        notes=(UNEQUAL,) if len({row.get("method") for row in facts}) > 1 and unequal(entries) else (),
         settings=differences(*map(list, zip(*settings, strict=True))) if len(settings) > 1 else differences([], [], []),
     )
 
@@ -221,7 +225,7 @@ def compared(entries: Sequence[Entry]) -> tuple[Section, ...]:
     known = all(one.run is not None and one.run.result is not None for one in entries)
     if not known or any(None in key for key in keys) or len(set(keys)) < len(keys) or len({key[0] for key in keys}) < 2:
         return ()
-    if any(unlike(entries)):
+    if any(unlike(entries)) or unequal(entries):
         return ()
     records = []
     for one in entries:
@@ -230,6 +234,16 @@ def compared(entries: Sequence[Entry]) -> tuple[Section, ...]:
         facts = {"method": one.facts["method"], "ipc": int(one.facts["ipc"]), "seed": int(one.facts["seed"])}
         records.append(CellRecord.from_dict({**{key: held[key] for key in KEPT if key in held}, "facts": facts}))
     return tabulate(records)
+
+
+def unequal(entries: Sequence[Entry]) -> bool:
+    """Whether runs of one method and as many images per class have other settings than their seeds, and are no repetitions."""
+    found: dict[tuple[str | None, str | None], str] = {}
+    for one in entries:
+        key, settings = (one.facts.get("method"), one.facts.get("ipc")), fingerprint(one.flat.changed((*NAMED_BY, *NONE)).keys)
+        if found.setdefault(key, settings) != settings:
+            return True
+    return False
 
 
 def differences_told(section: Section) -> list[Verdict]:

@@ -132,6 +132,15 @@ def test_a_download_has_what_is_shown_in_its_order(visits: Visits, comparison_fi
     assert found["Cosine to the plain gradient"] == "", "what is missing is empty"
 
 
+def test_settings_that_differ_are_a_file_too(visits: Visits, comparison_file: Path) -> None:
+    page = opened(visits, comparison_file)
+    with page.expect_download() as caught:
+        page.locator("#settings").get_by_role("button", name="Download CSV").click()
+    head, *rows = csv.reader(io.StringIO(Path(caught.value.path()).read_text(encoding="utf-8")))
+    assert head == ["Key", *page.locator("#settings th[data-any]").all_inner_texts()]
+    assert ["outer.lr_img", "5000", "1", "1", "5000", "5000", "5000", "1000"] in rows
+
+
 def test_words_that_a_spreadsheet_would_run_are_disarmed(visits: Visits, tmp_path: Path) -> None:
     metadata = {"method": "=HYPERLINK(1)", "settings": {"network": 'a "b", c'}}
     paths = [sample_set(metadata=metadata).save(tmp_path / "a"), sample_set().save(tmp_path / "b")]
