@@ -13,7 +13,7 @@ from limbeck.figures.comparisons import recovery_figure
 from limbeck.figures.style import inline_svg
 from limbeck.report.collection import Collection, Drawing, Verdict, brief, common
 from limbeck.report.differences import differences
-from limbeck.report.of_runs import Entry, curves, differences_told, entry
+from limbeck.report.of_runs import IPC, Entry, curves, differences_told, entry
 from limbeck.report.side_by_side import shelves
 from limbeck.report.sortable import (
     Column,
@@ -126,10 +126,10 @@ def methods(sections: Sequence[Section]) -> SortableTable:
     firsts = {section.rows[0].method for section in sections if section.rows}
     first = f"Difference to {firsts.pop() if len(firsts) == 1 else 'the first'}, points"
     columns = (
-        *(Column("Method", words=True), Column("Images per class"), Column("Network", words=True)),
+        *(Column("Method", words=True), Column(IPC), Column("Network", words=True)),
         *(Column("Accuracy, %", drawn=True), Column("Seeds"), Column(first, drawn=True, zero=True)),
         *(Column("p (Holm)"), Column("Verdict", words=True), Column("Seeds that would decide"), Column("Recovered, %")),
-        *(Column("Cosine to the plain gradient"), Column("Its norm, ×"), Column("Iterations skipped, %")),
+        *(Column("Cosine to plain gradient"), Column("Its norm, ×"), Column("Iterations skipped, %")),
         *(Column("Distilling, s"), Column("of CPU, s"), Column("Memory, MiB")),
     )
     rows = []
@@ -152,13 +152,13 @@ def methods(sections: Sequence[Section]) -> SortableTable:
         for kind, one in section.reference.items():
             known = (of_words(REFERENCES[kind]), *place, *_beside(kind, one))
             rows.append(Row((*known, *[Value()] * (len(columns) - len(known))), facts))
-    return brief(SortableTable("methods", "Methods", columns, tuple(rows), SEEDS), "Network")
+    return brief(SortableTable("methods", "Methods", columns, tuple(rows), SEEDS), "Network", IPC)
 
 
 def subsets(tables: Sequence[Levels]) -> SortableTable:
     """A row for every method on every subset, and for what stands beside."""
     columns = (
-        *(Column("Method", words=True), Column("Category", words=True), Column("Level", words=True), Column("Images per class")),
+        *(Column("Method", words=True), Column("Category", words=True), Column("Level", words=True), Column(IPC)),
         *(Column("Accuracy, %", drawn=True), Column("Recovered, %", drawn=True), Column("Seeds")),
     )
     rows = []
@@ -187,7 +187,7 @@ def cell_table(cells: Mapping[str, CellRecord]) -> SortableTable:
     """A row for every distillation."""
     columns = (
         *(Column("Cell", words=True), Column("Method", words=True), Column("Subset", words=True)),
-        *(Column("Images per class"), Column("Seed"), Column("Network", words=True), Column("Accuracy, %", drawn=True)),
+        *(Column(IPC), Column("Seed"), Column("Network", words=True), Column("Accuracy, %", drawn=True)),
         *(Column("Random real images, %"), Column("Initial images, %"), Column("Full data, %"), Column("Recovered, %")),
         *(Column("Best iteration"), Column("Iterations skipped, %"), Column("Distilling, s"), Column("Memory, MiB")),
     )
@@ -203,7 +203,7 @@ def cell_table(cells: Mapping[str, CellRecord]) -> SortableTable:
         )
         rows.append(Row(cells_of, facts))
     caption = "± and the line are the 95 % interval over the networks that were trained on one distilled set."
-    return brief(SortableTable("cells", "Distillations", columns, tuple(rows), caption), "Network")
+    return brief(SortableTable("cells", "Distillations", columns, tuple(rows), caption), "Network", IPC)
 
 
 def facts_of(record: CellRecord) -> Facts:
@@ -227,6 +227,7 @@ def _page(
         title=title,
         facts=(
             f"{len(cells)} finished distillation{'s' * (len(cells) != 1)}",
+            *common(("ipc", images_text(one.facts["ipc"])) for one in cells.values() if isinstance(one.facts.get("ipc"), int)),
             *common(("network", one.network) for one in cells.values()),
         ),
         warnings=(*warnings, *unread),

@@ -1,7 +1,7 @@
 """Several run folders and distilled sets on one page: figures, curves, images and settings side by side."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,11 @@ from limbeck.runs.settings import flat
 from limbeck.runtime.errors import one_line
 from limbeck.runtime.fingerprint import encodable, fingerprint
 from limbeck.studies.cells import KEPT, CellRecord
-from limbeck.studies.table import Section, tabulate
+from limbeck.studies.table import Section, images_text, tabulate
 
 MOST_ROWS = 2000
+IPC = "Images per class"
+COMMON: Mapping[str, Callable[[str], str]] = {"ipc": lambda ipc: images_text(int(ipc)) if ipc.isdecimal() else ipc, "network": str}
 UNEQUAL = "Runs of one method differ in their settings: they are no repetitions, and no method is compared with another."
 NOT_COMPARED = "their accuracies answer different questions"
 
@@ -96,7 +98,7 @@ def entry(path: Path, name: str) -> Entry:
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             return Entry(name, settings, None, None, held, (f"its evaluation could not be read ({one_line(error, 100)})",))
         return Entry(name, settings, result, None, held)
-    run = read_run(path)
+    run = read_run(path, snapshots=False)
     result = None if run.result is None else run.result.evaluation
     return Entry(name, run.settings, result, run, run.distilled, tuple(run.notes))
 
@@ -121,7 +123,7 @@ def collect(entries: Sequence[Entry], title: str = "") -> Collection:
         title=title or " · ".join(_distinct(facts, "method", str.upper) + _distinct(facts, "source")) or "Distilled sets",
         facts=(
             f"{len(entries)} {'runs' if any(one.run for one in entries) else 'distilled sets'}",
-            *common(("network", row.get("network")) for row in facts),
+            *common((key, row.get(key) and form(row[key])) for key, form in COMMON.items() for row in facts),
         ),
         warnings=(*unlike(entries), *gathered(_doubts(entries))),
         verdicts=tuple(one for section in compared(entries) for one in differences_told(section)),
@@ -136,7 +138,7 @@ def collect(entries: Sequence[Entry], title: str = "") -> Collection:
 def figures(entries: Sequence[Entry]) -> SortableTable:
     """A row for every run or set."""
     columns = (
-        *(Column("Run", words=True), Column("Method", words=True), Column("Images per class"), Column("Seed")),
+        *(Column("Run", words=True), Column("Method", words=True), Column(IPC), Column("Seed")),
         *(Column("Images", words=True), Column("Network", words=True)),
         *(Column("Accuracy, %", drawn=True), Column("Random real images, %"), Column("Initial images, %")),
         *(Column("Full data, %"), Column("Recovered, %"), Column("Best iteration"), Column("Iterations skipped, %")),
@@ -162,7 +164,7 @@ def figures(entries: Sequence[Entry]) -> SortableTable:
         "Accuracies are means over networks that were trained on the set; ± and the line are their 95 % interval, which says "
         "nothing about another run of the same method."
     )
-    return brief(SortableTable("runs", "Runs", columns, tuple(rows), caption), "Images", "Network")
+    return brief(SortableTable("runs", "Runs", columns, tuple(rows), caption), "Images", "Network", IPC)
 
 
 def networks(entries: Sequence[Entry]) -> SortableTable:

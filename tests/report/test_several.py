@@ -191,7 +191,7 @@ def test_every_cell_of_a_comparison_has_a_row() -> None:
     facts = [json.loads(path.read_text())["facts"] for path in files]
     assert [row.facts for row in held.rows] == [{key: str(value) for key, value in one.items()} for one in facts]
     assert {one.fact: one.values for one in shown.filters}["seed"] == ("0", "1", "2", "3", "4")
-    assert ("outer.lr_img", ("5000", "1", "1", "5000", "5000", "5000", "1000")) in shown.settings.rows
+    assert ("outer.lr_img", ("5000", "1", "1", "5000", "5000", "5000", "–")) in shown.settings.rows
 
 
 def test_without_its_file_a_comparison_decides_nothing(tmp_path: Path) -> None:
