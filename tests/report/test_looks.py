@@ -23,8 +23,7 @@ from limbeck.report.film import film
 from limbeck.report.looks import Layers, looks
 from limbeck.report.pictures import gallery
 from limbeck.report.sheets import Sheet, signed
-from limbeck.runs import feature_map
-from limbeck.runs.feature_map import FEATURES, FILE
+from limbeck.runs.feature_map import FILE, About, FeatureMap
 from limbeck.runtime.files import read_tensors, write_tensors
 
 NAMES = ("owl", "mole", "newt")
@@ -159,10 +158,18 @@ def near_file(path: Path) -> None:
         "picture_classes": torch.tensor([0, 1, 2, 2]),
         "picture_positions": torch.tensor([5, 6, 7, 8]),
     }
-    about = {"network": "ConvNet, trained on the full data", "dimensions": 8, "way": "PCA", "share": 0.5, "iterations": []}
-    about |= {"searched": 50, "real": 60, "typical": 0.25}
-    tensors |= {name: torch.tensor(0) for name in feature_map.TENSORS if name not in tensors}
-    write_tensors(path / FILE, tensors, about, FEATURES, "")
+    about = About(
+        network="ConvNet, trained on the full data",
+        dimensions=8,
+        way="PCA",
+        share=0.5,
+        iterations=(),
+        best=None,
+        searched=50,
+        real=60,
+        typical=0.25,
+    )
+    FeatureMap(about=about, **tensors).write(path, "")
 
 
 def test_near_images_are_those_that_the_run_keeps(tmp_path: Path) -> None:
