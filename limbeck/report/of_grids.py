@@ -38,6 +38,8 @@ from limbeck.studies.table import REFERENCES, Section, Table, images_text, tabul
 SEEDS = "Means are over all distillation seeds, whichever are chosen above; ± and the line are the 95 % interval."
 UNFINISHED = "{} is missing, so that which method the others are compared with is not known; the same command writes it anew"
 
+OF_EVERY_CELL = {"method": str, "ipc": int, "seed": int}  # facts
+
 
 def comparison(folder: Path) -> Collection:
     """The page of a comparison.
@@ -115,8 +117,12 @@ def read_cells(folder: Path) -> tuple[dict[str, CellRecord], list[str]]:
     broken = []
     for path in sorted((folder / "cells").glob("*.json")):
         try:
-            found[path.stem] = CellRecord.from_dict(read_json(path, CELL))
-        except (OSError, ValueError, TypeError, LookupError, AttributeError):
+            held = CellRecord.from_dict(read_json(path, CELL))
+            if not all(type(held.facts[name]) is kind for name, kind in OF_EVERY_CELL.items()):
+                raise TypeError("its facts are others")
+            tabulate([held]), cell_table({path.stem: held}).rows  # what is shown of it, before it stands among others
+            found[path.stem] = held
+        except Exception:  # noqa: BLE001 (whatever such a file leads to)
             broken.append(path.name)
     return found, [f"cells/{name} could not be read" for name in broken]
 
