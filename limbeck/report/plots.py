@@ -40,15 +40,15 @@ def curves_of(run: Run) -> list[Exhibit]:
     if any(_known(rows, key) for key in ("grad_norm_images", "grad_norm_labels", "grad_lr")):
         caption = "Of the matching loss with respect to images, labels and step size."
         made.append(Exhibit("gradients", "Gradient norms", caption, curves.gradient_curves(rows)))
-    if _known(comparisons, "cosine") or _known(comparisons, "norm_ratio"):
+    if len(comparisons) > 1 and (_known(comparisons, "cosine") or _known(comparisons, "norm_ratio")):  # one is no curve
         caption = "The gradient of the images beside the one without Common Pattern Dropout and Discriminative Area Enhancement."
         made.append(Exhibit("comparison", "What dropout and enhancement change", caption, curves.comparison_curves(comparisons)))
     if kept:
-        caption = "The share of each layer's parameters that enters the matching loss."
+        caption = "The share of each layer's parameters that enters the matching loss, at the last snapshot and over all."
         made.append(Exhibit("kept", "Parameters kept", caption, kept_share(kept)))
         iterations = [snapshot.iteration for snapshot in run.snapshots if snapshot.header.get("kept_share")]
         if any(share < 1 for one in kept for share in one.values()):
-            caption = "The share of each layer's parameters that the criterion, such as Common Pattern Dropout, leaves out."
+            caption = "What the criterion, such as Common Pattern Dropout, leaves out of each layer, at every snapshot."
             made.append(Exhibit("dropped", "What is left out, over the iterations", caption, dropped_map(iterations, kept)))
     mapped = [snapshot for snapshot in run.snapshots if snapshot.area]
     if len(mapped) > 1:
