@@ -2,7 +2,8 @@
 
     make mutants                                       # goes on with the sample where it was left
     python benchmarks/mutants.py run --areas matching --sample 100
-    python benchmarks/mutants.py run --again           # the survivors only, with tests of whole runs and those added since
+    python benchmarks/mutants.py run --again           # the survivors only, after tests were added
+    python benchmarks/mutants.py run --again --wide    # and with tests of whole runs
     python benchmarks/mutants.py table
 
 The mutants are mutmut's (its operators, on libcst's tree): numbers, strings, comparisons, signs, arguments left out or None,
@@ -59,7 +60,7 @@ AREAS: dict[str, tuple[list[Path], list[str]]] = {
 }
 # The examples in docstrings; of these, those of the area's package.
 EXAMPLES = "tests/test_examples.py"
-# What the survivors meet beside their area's own tests: whole runs, and their bits.
+# Beside an area's own tests: whole runs, and their bits.
 WIDER = ("tests/methods", "tests/runs", "tests/same_bits")
 MESSAGES = ("require", "UsageError", "Failure", "note", "warn")
 # Tests of one mutant take no more of the processor than this without it, at first; those that survive are run against all.
@@ -369,7 +370,7 @@ def read(results: Path) -> dict[str, dict[str, Any]]:
     return {result["key"]: result for result in map(json.loads, lines)}
 
 
-def work(areas: list[str], count: int, seed: int, again: bool, scratch: Path) -> None:
+def work(areas: list[str], count: int, seed: int, again: bool, wide: bool, scratch: Path) -> None:
     """Try what has no result yet (or has survived), an area in a process."""
     from hypothesis import settings
 
@@ -385,7 +386,7 @@ def work(areas: list[str], count: int, seed: int, again: bool, scratch: Path) ->
             continue
         pid = os.fork()
         if pid == 0:
-            tests = [*AREAS[area][1], *(WIDER if again else ()), EXAMPLES]
+            tests = [*AREAS[area][1], *(WIDER if wide else ()), EXAMPLES]
             quiet = ["-s", "-p", "no:cacheprovider", "-p", "no:terminal", f"--basetemp={scratch / area}"]
             sys.exit(pytest.main([*tests, *quiet], plugins=[Loop(area, chosen, results, everything=again)]))
         os.waitpid(pid, 0)
@@ -426,14 +427,15 @@ def main() -> None:
     parser.add_argument(
         "--again",
         action="store_true",
-        help="only those that have survived, with all tests that execute them, those of whole runs too",
+        help="only those that have survived, with all tests that execute them",
     )
+    parser.add_argument("--wide", action="store_true", help="tests of whole runs and of their bits, too (slow)")
     parser.add_argument("--scratch", type=Path, default=ROOT / "runs" / "mutants")
     chosen = parser.parse_args()
     os.chdir(ROOT)
     sys.path[0] = os.environ["PYTHONPATH"] = str(ROOT)  # this copy, in processes of the tests too
     if chosen.what == "run":
-        work(chosen.areas, chosen.sample, chosen.seed, chosen.again, chosen.scratch)
+        work(chosen.areas, chosen.sample, chosen.seed, chosen.again, chosen.wide, chosen.scratch)
     elif chosen.what == "table":
         table(chosen.seed, chosen.sample)
     else:

@@ -7,6 +7,7 @@ within a major version (semantic versions); whatever else the package holds may 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from limbeck import figures as figures
     from limbeck import methods as methods
     from limbeck.accuracy import Accuracy as Accuracy
     from limbeck.accuracy import Comparison as Comparison
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from limbeck.methods.snapshot import Snapshot as Snapshot
     from limbeck.networks.flat import FlatNetwork as FlatNetwork
     from limbeck.networks.flat import flat_network as flat_network
+    from limbeck.report.exhibits import figures_of as figures_of
     from limbeck.report.write import write_report as write_report
     from limbeck.runs.api import distill as distill
     from limbeck.runs.api import evaluate as evaluate
@@ -88,6 +90,7 @@ _HOMES = {
     "methods.objective": ("Objective",),
     "methods.snapshot": ("Snapshot",),
     "networks.flat": ("FlatNetwork", "flat_network"),
+    "report.exhibits": ("figures_of",),
     "report.write": ("write_report",),
     "runs.api": ("distill", "evaluate", "load_data", "train_experts"),
     "runs.results": ("RunResult",),
@@ -101,7 +104,7 @@ _HOMES = {
 }
 _HOME_OF = {name: f"limbeck.{home}" for home, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", "methods", *_HOME_OF]
+__all__ = ["__version__", "figures", "methods", *_HOME_OF]
 
 
 def __getattr__(name: str) -> Any:
@@ -112,8 +115,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         value: Any = version("limbeck")
-    elif name == "methods":
-        value = import_module("limbeck.methods")
+    elif name in ("figures", "methods"):
+        value = import_module(f"limbeck.{name}")
     elif name in _HOME_OF:
         value = getattr(import_module(_HOME_OF[name]), name)
     else:

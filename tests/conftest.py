@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,10 @@ import pytest
 import torch
 from browser.visits import Visits, visiting
 
+# Where the tests run in the background, or under `nohup`, a shell has these ignored; what is tested is what a terminal has.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 torch.set_num_threads(1)  # the tests run in two processes on two cores; more threads would only wait for each other
 
 

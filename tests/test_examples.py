@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import limbeck
+import limbeck.figures
 import limbeck.matching
 import limbeck.saliency
 
@@ -24,7 +25,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 def modules() -> Iterator[ModuleType]:
     """Every module of the rooms whose parts are used on their own, and the homes of the public names."""
     names = {f"limbeck.{part}" for part in PARTS}
-    for room in (limbeck.matching, limbeck.saliency):
+    for room in (limbeck.matching, limbeck.saliency, limbeck.figures):
         names |= {module.name for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}.")}
     names |= {getattr(getattr(limbeck, name), "__module__", "limbeck") for name in limbeck.__all__}
     return map(importlib.import_module, sorted(names))

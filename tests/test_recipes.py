@@ -399,7 +399,7 @@ def test_every_list_key_says_what_it_holds() -> None:
     assert len(lists) >= 6
     for key in lists:
         message = refusal(overridden, f"{key}={{a: 1}}")
-        held = r"a list of (names or whole numbers|\d? ?whole numbers|\d? ?numbers|2 lists of numbers or true or false)"
+        held = r"a list of (names or whole numbers|\d? ?whole numbers|\d? ?numbers|2 lists of numbers or true or false|names of .*)"
         assert re.search(rf"is not (.* or )?{held}( or null)?$", message), message
 
 

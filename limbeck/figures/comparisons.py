@@ -9,7 +9,22 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from limbeck.accuracy import Accuracy
-from limbeck.figures.style import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, RED, TEXT, as_written, drawable, dress, new_axes
+from limbeck.figures.style import (
+    BLUE,
+    DASHES,
+    GREEN,
+    INK,
+    MARKERS,
+    MUTED,
+    ORANGE,
+    PAPER,
+    SERIES,
+    TEXT,
+    as_written,
+    drawable,
+    dress,
+    new_axes,
+)
 from limbeck.studies.recovery import Levels, MethodCells
 from limbeck.studies.table import REFERENCES, Section, images_text
 
@@ -21,7 +36,6 @@ ROW, HEAD, PANEL, LETTER = 0.36, 1.1, 4.6, 0.07  # inches, of methods
 BESIDE = 0.24  # of a row, by which the runs lie below their mean
 LINES = {"random": ORANGE, "full": GREEN}
 COLOURS = {2: (BLUE, ORANGE), 3: (BLUE, GREEN, ORANGE)}  # from the easiest level
-OTHERS = (BLUE, GREEN, ORANGE, RED, MUTED)
 LEVEL_ROW, CATEGORY, TITLE, NAMES = 0.2, 2.6, 0.75, 1.2  # inches, of levels
 ACROSS = 4  # categories beside each other
 
@@ -44,23 +58,45 @@ def comparison_figure(tables: Sequence[Section]) -> Figure | None:
     return figure
 
 
+def accuracy_figure(accuracies: Mapping[str, Accuracy], across: str) -> Figure:
+    """A row for every name: the mean, its 95 % interval, and every value below.
+
+    Args:
+        accuracies: by name.
+        across: what is drawn, such as `test accuracy (%)`.
+
+    Example:
+        >>> from limbeck.evaluation.statistics import summarise
+        >>> figure = accuracy_figure({"edf": summarise([0.4, 0.5]), "random": summarise([0.2])}, "test accuracy (%)")
+        >>> [round(float(x)) for x in figure.axes[0].collections[2].get_offsets()[0]]
+        [45, 0]
+    """
+    letters = LETTER * max(map(len, accuracies), default=0)
+    figure, axes = new_axes(PANEL + max(1.6, 0.7 + letters), len(accuracies) * ROW + 0.8)
+    _rows(axes, accuracies)
+    axes.set_xlabel(across, color=MUTED, fontsize=TEXT)
+    return figure
+
+
 def _methods(axes: Axes, table: Section) -> None:
     dress(axes)
-    axes.grid(False, axis="y")
     for kind, summary in table.reference.items():
-        axes.axvline(100 * summary.mean, color=LINES[kind], linewidth=1.1, linestyle=(0, (4, 3)), label=REFERENCES[kind])
-    rows = table.rows
-    for at, row in enumerate(rows):
-        found = row.accuracy
+        axes.axvline(100 * summary.mean, color=LINES[kind], linewidth=1.1, linestyle=DASHES[LINES[kind]], label=REFERENCES[kind])
+    _rows(axes, {row.method: row.accuracy for row in table.rows})
+    axes.set_title(drawable(table.title), fontsize=TEXT, color=INK, loc="left", **as_written())
+    axes.set_xlabel("test accuracy (%): mean and 95 % interval over distillation seeds", color=MUTED, fontsize=TEXT)
+
+
+def _rows(axes: Axes, accuracies: Mapping[str, Accuracy]) -> None:
+    axes.grid(False, axis="y")
+    for at, found in enumerate(accuracies.values()):
         beside = [at + BESIDE] * len(found.values)  # or the mean would lie on them
         axes.scatter([100 * value for value in found.values], beside, s=16, color=BLUE, alpha=0.4, linewidths=0)
         if found.ci95 is not None:
             axes.hlines(at, 100 * found.ci95[0], 100 * found.ci95[1], color=BLUE, linewidth=1.4)
         axes.scatter(100 * found.mean, at, s=34, color=BLUE, zorder=3)
-    axes.set_yticks(range(len(rows)), [drawable(row.method) for row in rows], color=INK, **as_written())
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_title(drawable(table.title), fontsize=TEXT, color=INK, loc="left", **as_written())
-    axes.set_xlabel("test accuracy (%): mean and 95 % interval over distillation seeds", color=MUTED, fontsize=TEXT)
+    axes.set_yticks(range(len(accuracies)), list(map(drawable, accuracies)), color=INK, **as_written())
+    axes.set_ylim(len(accuracies) - 0.5, -0.5)
 
 
 def recovery_figure(tables: Sequence[Levels], levels: Sequence[str]) -> Figure | None:
@@ -110,10 +146,9 @@ def _category(axes: Axes, table: Levels, category: str, levels: Sequence[str], n
             if found.ci95 is not None:
                 axes.hlines(at, 100 * found.ci95[0], 100 * found.ci95[1], color=colour, linewidth=1.4)
             # Runs lie on the line of their interval; the mean is drawn over them.
-            axes.scatter(
-                [100 * value for value in found.values], [at] * len(found.values), s=14, color=colour, alpha=0.4, linewidths=0
-            )
-            axes.scatter(100 * found.mean, at, s=36, color=colour, edgecolors=PAPER, linewidths=0.8, zorder=3)
+            values, shape = [100 * value for value in found.values], MARKERS[colour]
+            axes.scatter(values, [at] * len(values), s=14, color=colour, alpha=0.4, linewidths=0, marker=shape)
+            axes.scatter(100 * found.mean, at, s=36, color=colour, edgecolors=PAPER, linewidths=0.8, zorder=3, marker=shape)
     middle = (len(levels) - 1) / 2
     names = [drawable(row.method) for row in table.rows]
     axes.set_yticks([number * group + middle for number in range(len(names))], names, **as_written())
@@ -125,13 +160,13 @@ def _category(axes: Axes, table: Levels, category: str, levels: Sequence[str], n
 
 def colours(levels: Sequence[str]) -> Sequence[str]:
     """A colour for every level."""
-    return COLOURS.get(len(levels)) or [OTHERS[number % len(OTHERS)] for number in range(len(levels))]
+    return COLOURS.get(len(levels)) or [SERIES[number % len(SERIES)] for number in range(len(levels))]
 
 
 def _legend(figure: Figure, levels: Mapping[str, str]) -> None:
     from matplotlib.lines import Line2D
 
-    marks = [Line2D([], [], color=colour, marker="o", markersize=6, linewidth=1.4) for colour in levels.values()]
+    marks = [Line2D([], [], color=one, marker=MARKERS[one], markersize=6, linewidth=1.4) for one in levels.values()]
     words = list(levels)
     figure.legend(marks, words, loc="outside upper right", ncols=len(levels), frameon=False, fontsize=TEXT, labelcolor=INK)
 

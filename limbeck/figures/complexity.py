@@ -10,12 +10,11 @@ import numpy as np
 
 from limbeck.figures.style import (
     BLUE,
-    GREEN,
+    DASHES,
     INK,
     MUTED,
-    ORANGE,
     PAPER,
-    RED,
+    SERIES,
     TEXT,
     as_written,
     drawable,
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
     from limbeck.image_complexity.results import Summary
 
-COLOURS = (BLUE, ORANGE, GREEN, RED, INK, MUTED)
 STATISTICS = {"mean_activation": "mean activation of a map (%)", "area": "area above the map's mean (%)"}
 MOST_CLASSES = 40
 CELL = 1.05  # inches
@@ -50,7 +48,7 @@ def class_distribution(results: Summary) -> Figure:
     counts = [np.histogram(_column(results, key), bins)[0] for key in keys]
     highest = max(int(count.max(initial=0)) for count in counts) or 1
     for number, (key, count) in enumerate(zip(keys, counts, strict=True)):
-        values, colour = _column(results, key), COLOURS[number % len(COLOURS)]
+        values, colour = _column(results, key), SERIES[number % len(SERIES)]
         name = f"activation ≥ {key}" if values.size else f"activation ≥ {key}: none"
         _outlined(axes, count, bins, colour, name)
         below = -highest * (0.06 + 0.05 * number)
@@ -105,7 +103,7 @@ def map_statistics(named: Mapping[str, Summary]) -> Figure:
         for number, (name, results) in enumerate(named.items()):
             counts = np.array(results.histograms[key], dtype=float)
             share, edges = 100 * counts / max(counts.sum(), 1), np.linspace(0, 100, len(counts) + 1)
-            colour = COLOURS[number % len(COLOURS)]
+            colour = SERIES[number % len(SERIES)]
             line = _outlined(axes, share, edges, colour, name)
             drawn += [line] if place == 1 else []
             axes.axvline(getattr(results, key), color=colour, linewidth=1.2, linestyle=(0, (4, 3)))
@@ -168,7 +166,9 @@ def extreme_images(rows: Mapping[str, Sequence[Picture]], threshold: float) -> F
 def _outlined(axes: Axes, heights: np.ndarray, edges: np.ndarray, colour: str, name: str) -> Line2D:
     """A histogram through which others can be seen."""
     axes.fill_between(edges, np.append(heights, 0), step="post", color=colour, alpha=0.22, linewidth=0)
-    (line,) = axes.step(edges, np.append(heights, 0), where="post", color=colour, linewidth=1.3, label=name)
+    (line,) = axes.step(
+        edges, np.append(heights, 0), where="post", color=colour, linestyle=DASHES[colour], linewidth=1.3, label=name
+    )
     return line
 
 

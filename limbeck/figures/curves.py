@@ -11,7 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from limbeck.figures.style import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, RED, TEXT, as_written, label, new_axes
+from limbeck.figures.style import (
+    BLUE,
+    DASHES,
+    GREEN,
+    INK,
+    MARKERS,
+    MUTED,
+    ORANGE,
+    PAPER,
+    RED,
+    TEXT,
+    Dash,
+    as_written,
+    label,
+    new_axes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,13 +47,14 @@ def loss_curve(rows: Rows) -> Figure:
     _curve(axes, iterations, np.where(skipped, np.nan, loss), BLUE, "loss")
     if (loss > 0).any():
         axes.set_yscale("log")
-        _plain_powers(axes)
     if skipped.any():
         chosen = _spread(np.flatnonzero(skipped), MOST_MARKS)
         lost = ~np.isfinite(loss[chosen])
         at, edge = iterations[chosen], axes.get_xaxis_transform()
         axes.plot(at[~lost], loss[chosen][~lost], "x", color=RED, markersize=3.5, alpha=0.7, label=f"skipped ({skipped.sum()})")
         axes.plot(at[lost], np.full(lost.sum(), 0.02), "x", color=RED, markersize=3.5, alpha=0.7, transform=edge)
+    if (loss > 0).any():
+        _plain_powers(axes)
     label(axes, "iteration", "matching loss")
     return figure
 
@@ -91,7 +107,7 @@ def gradient_curves(rows: Rows) -> Figure:
         size[size == 0] = np.nan
         if np.isfinite(size).any():
             any_value = True
-            _curve(axes, iterations, size, colour, name)
+            _curve(axes, iterations, size, colour, name, DASHES[colour])
     if any_value:
         axes.set_yscale("log")
         _plain_powers(axes)
@@ -103,9 +119,10 @@ def comparison_curves(rows: Rows) -> Figure:
     """Cosine and norm ratio of ∇X to what it is without Common Pattern Dropout and Discriminative Area Enhancement."""
     figure, axes = new_axes()
     iterations = column(rows, "iteration")
-    marker = "o" if len(rows) <= 50 else "none"
     for key, name, colour in (("norm_ratio", "norm ratio", ORANGE), ("cosine", "cosine", BLUE)):
-        axes.plot(iterations, column(rows, key), color=colour, label=name, marker=marker, markersize=3, linewidth=1.4)
+        marker, dash = MARKERS[colour] if len(rows) <= 50 else "none", DASHES[colour]
+        values = column(rows, key)
+        axes.plot(iterations, values, color=colour, label=name, marker=marker, linestyle=dash, markersize=3, linewidth=1.4)
     axes.axhline(1, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     label(axes, "iteration", "compared with neither")
     return figure
@@ -149,12 +166,12 @@ def blocks(x: np.ndarray, y: np.ndarray, most: int = MOST_POINTS) -> tuple[np.nd
     return np.array([x[cut].mean() for cut in cuts]), values[:, 0], values[:, 1], values[:, 2]
 
 
-def _curve(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, name: str) -> None:
+def _curve(axes: Axes, x: np.ndarray, y: np.ndarray, colour: str, name: str, dash: Dash = "-") -> None:
     middle, median, low, high = blocks(x, y)
     if median is not low:
         axes.fill_between(middle, low, high, color=colour, alpha=0.2, linewidth=0)
     alone = np.isfinite(median) & ~np.isfinite(np.r_[np.nan, median[:-1]]) & ~np.isfinite(np.r_[median[1:], np.nan])
-    axes.plot(middle, median, color=colour, linewidth=1.4, label=name)
+    axes.plot(middle, median, color=colour, linestyle=dash, linewidth=1.4, label=name)
     axes.plot(middle[alone], median[alone], "o", color=colour, markersize=2)  # a line through one point would not show
 
 

@@ -22,10 +22,26 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
+Dash = str | tuple[float, tuple[float, ...]]
+
 INK, MUTED, GRID, PAPER = "#24292e", "#6a737e", "#dfe3e8", "#fffffe"
-BLUE, ORANGE, GREEN, RED = "#2266cc", "#c2620a", "#1a8055", "#c7354a"
+# Apart also for people who do not see red, green or blue as others do (`tests/figures/test_colours.py`), and on white paper.
+BLUE, ORANGE, GREEN, RED = "#3366ee", "#d87600", "#03a565", "#b30f24"
+SERIES = (BLUE, ORANGE, GREEN, RED, INK, MUTED)
+# Every colour of a series goes with a dash and a marker of its own, so that a copy in grey tells as much.
+DASHES: dict[str, Dash] = {
+    BLUE: "-",
+    ORANGE: (0, (5, 1.6)),
+    GREEN: (0, (5, 1.4, 1, 1.4)),
+    RED: (0, (1.4, 1.2)),
+    INK: (0, (9, 2)),
+    MUTED: (0, (4, 1.2, 1, 1.2, 1, 1.2)),
+}
+MARKERS = dict(zip(SERIES, "os^DvP", strict=True))
 VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper", BLUE: "blue", ORANGE: "orange", GREEN: "green", RED: "red"}
 TEXT = 9.5
+COLUMN, PAGE = 3.25, 6.75  # inches, in print
+FORMATS = ("svg", "pdf", "png")
 MARK = "·"
 # For scripts that matplotlib's own font lacks. Fonts of coloured emoji are left out: matplotlib cannot draw them.
 FALLBACKS = (
@@ -72,7 +88,7 @@ def new_axes(width: float = 5.4, height: float = 2.9) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    figure.patch.set_alpha(0)
+    figure.patch.set_facecolor("none")
     axes = figure.add_subplot()
     dress(axes)
     return figure, axes

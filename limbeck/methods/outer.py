@@ -82,6 +82,7 @@ class OuterLoop:
         progress: where to report.
         callbacks: called at every evaluation, once its snapshot is written.
         run_id: what the files say that they belong to.
+        heard: called with each row of `metrics.jsonl`, once it is written.
     """
 
     objective: Objective
@@ -94,6 +95,7 @@ class OuterLoop:
     progress: Progress = NoProgress()  # noqa: RUF009 (it has no state)
     callbacks: Sequence[Callback] = ()
     run_id: str = ""
+    heard: Callable[[dict[str, Any]], None] | None = None
 
     @cached_property
     def checkpoints(self) -> Checkpoints:
@@ -118,7 +120,7 @@ class OuterLoop:
             state = OuterState.start(images, labels, syn_lr, self.objective.init())
         if not state.health.sizes:
             state.health = replace(state.health, sizes=state.sizes)
-        metrics = MetricsLog(self.folder / "metrics.jsonl", self.run_id)
+        metrics = MetricsLog(self.folder / "metrics.jsonl", self.run_id, self.heard)
         if 0 < (noted := metrics.keep_until(state.iteration)) < state.iteration:
             self.progress.say(f"note: metrics.jsonl has lost what was noted of iterations {noted} to {state.iteration - 1}")
         self._look_for_best(state, metrics)

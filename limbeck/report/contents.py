@@ -6,7 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from torch import Tensor
+
 from limbeck.distilled.set import DistilledSet
+from limbeck.evaluation.areas import discriminative_area
 from limbeck.methods.outer import SNAPSHOT
 from limbeck.runs.folder import RESULTS, SETTINGS, STATE
 from limbeck.runs.results import RunResult
@@ -23,11 +26,19 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One file of `snapshots/`; `header` holds iteration, accuracy, kept_share and loss."""
+    """One file of `snapshots/`.
+
+    Args:
+        path: the file.
+        iteration: after which it was made.
+        header: holds iteration, accuracy, kept_share and loss.
+        area: the discriminative area of each of its images, a share of the pixels; empty where no maps are made.
+    """
 
     path: Path
     iteration: int
     header: dict[str, Any]
+    area: tuple[float, ...] = ()
 
     @property
     def accuracy(self) -> float | None:
@@ -139,10 +150,17 @@ def _snapshots(path: Path, notes: list[str]) -> list[Snapshot]:
         except (OSError, ValueError, AttributeError):
             header, sound = {}, False
         if sound:
-            found.append(Snapshot(file, header["iteration"], header))
+            found.append(Snapshot(file, header["iteration"], header, _area(tensors.get("maps"))))
         else:
             notes.append(f"snapshots/{file.name} could not be read")
     return sorted(found, key=lambda snapshot: snapshot.iteration)
+
+
+def _area(maps: Tensor | None) -> tuple[float, ...]:
+    """The discriminative area of every image, of maps (N, H, W), which are zeros where none are made."""
+    if maps is None or maps.ndim != 3 or not bool(maps.any()):
+        return ()
+    return tuple(discriminative_area(maps.float().nan_to_num().clamp(0, 1)).tolist())
 
 
 def _is_snapshot(header: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> bool:

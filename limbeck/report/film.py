@@ -11,13 +11,13 @@ from limbeck.data.preprocessing import Preprocessing
 from limbeck.distilled.contrast import FEW, Contrast
 from limbeck.report.contents import Run, Snapshot
 from limbeck.report.pictures import BUDGET, Shown, choose
-from limbeck.report.sheets import Sheet, heat, lossy, resized, within
+from limbeck.report.sheets import Sheet, heat, lossy, quick, resized, within
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.records import Record
 from limbeck.runtime.tables import uri
 
 MOST_FRAMES, FEWEST_FRAMES, LARGEST_TILE = 25, 3, 64
-LOSSY = 8 * BUDGET  # bytes of pixels, where they are kept with a loss: about three bits are left of twenty-four
+LOSSY = 31_000_000  # bytes of pixels, where they are kept with a loss: about three bits are left of twenty-four
 
 
 @dataclass(frozen=True)
@@ -204,5 +204,5 @@ def _frame(snapshot: Snapshot, sheet: Sheet, look: _Look, with_loss: bool, best:
         best=snapshot.iteration == best,
         image=lossy(laid) if with_loss else uri(laid),
         # Where none are made, they are zeros.
-        map=None if maps is None or not bool(maps.any()) else uri(heat(maps[chosen].nan_to_num(), sheet)),
+        map=None if maps is None or not bool(maps.any()) else quick(heat(maps[chosen].nan_to_num(), sheet)),
     )

@@ -1,6 +1,6 @@
 """`report.html`: one file that shows what a run did, needs nothing else and asks no server for anything."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,11 @@ def write_report(run: Path, target: Path | None = None) -> Path:
     return target
 
 
-def page_of(run: Run) -> str:
-    """The page of a run that was read."""
+def page_of(run: Run, before: Sequence[Part[Run]] = ()) -> str:
+    """The page of a run that was read; parts of another's may come `before` its own."""
     attempts = Attempts(run.notes)
     return render(
-        parts(),
+        (*before, *parts()),
         run,
         title=attempts("the title", lambda: _title(run), "Distillation"),
         facts=attempts("the facts", lambda: _facts(run), []),

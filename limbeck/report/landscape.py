@@ -63,6 +63,11 @@ class Landscape:
         return len(self.classes) <= MOST_NAMED
 
     @property
+    def told_apart(self) -> bool:
+        """Whether every class has marks of its own."""
+        return len({(one.colour, one.shape) for one in self.classes}) == len(self.classes)
+
+    @property
     def moves(self) -> bool:
         """Whether any distilled image has a way behind it."""
         return any(path.way for one in self.classes for path in one.paths)

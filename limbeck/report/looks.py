@@ -7,14 +7,16 @@ import torch
 from torch import Tensor
 
 from limbeck.distilled.set import DistilledSet
-from limbeck.evaluation.areas import discriminative_area
 from limbeck.report.contents import Run, Snapshot
-from limbeck.report.sheets import Sheet, heat, signed, within
+from limbeck.report.sheets import Sheet, heat, lossy, resized, signed, within
+from limbeck.runs.feature_map import About, FeatureMap
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.records import Record
+from limbeck.runtime.sealed import Damaged
 from limbeck.runtime.tables import uri
 
 MOST_LABELS, MOST_AREAS, LARGEST_LAYER = 20, 40, 64
+EXACT = 200_000  # pixels of real images: more are kept with a loss
 STRONG = 0.99  # of all changes are weaker than the one that is shown at full strength
 
 
@@ -74,13 +76,44 @@ class Layers(Record):
 
 
 @dataclass(frozen=True)
+class NearOf(Record):
+    """The real images nearest to one of the set, the nearest first: numbers among the pictures, each with its distance."""
+
+    position: int
+    near: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Near(Record):
+    """Real images near those of the set.
+
+    Args:
+        height: of a tile; likewise `width`.
+        columns: of the sheet.
+        image: the sheet, a data URI.
+        of: the number of the class of every tile.
+        images: what is near to what.
+        told: in which sense, in words.
+    """
+
+    height: int
+    width: int
+    columns: int
+    image: str
+    of: tuple[int, ...]
+    images: tuple[NearOf, ...]
+    told: str
+
+
+@dataclass(frozen=True)
 class Looks(Record):
-    """For the page's script: the names of all classes, the images, the iterations of their areas, and the layers."""
+    """For the page's script: names of classes, the images, the iterations of their areas, the layers, real images that are near."""
 
     classes: tuple[str, ...]
     images: tuple[Look, ...]
     iterations: tuple[int, ...]
     layers: Layers | None
+    near: Near | None = None
 
 
 def looks(run: Run, held: DistilledSet, positions: Sequence[int]) -> Looks:
@@ -95,7 +128,7 @@ def looks(run: Run, held: DistilledSet, positions: Sequence[int]) -> Looks:
         seen[of] = seen.get(of, 0) + 1
         look = Look(position, of, seen[of], _label(probabilities[position]), tuple(values[row] for values in areas))
         images.append(look if final is None else final.of_image(look))
-    return Looks(held.class_names, tuple(images), iterations, final.layers if final is not None else None)
+    return Looks(held.class_names, tuple(images), iterations, final.layers if final is not None else None, _near(run, positions))
 
 
 def _label(probabilities: Tensor) -> tuple[tuple[int, float], ...]:
@@ -105,16 +138,55 @@ def _label(probabilities: Tensor) -> tuple[tuple[int, float], ...]:
 
 def _areas(run: Run, positions: Sequence[int]) -> tuple[tuple[int, ...], list[list[float | None]]]:
     """Iterations, and for each the discriminative area of every image, None where its snapshot does not have the image."""
-    iterations, found = list[int](), list[list[float | None]]()
-    for snapshot in _some(run.snapshots):
-        maps = read_tensors(snapshot.path).tensors.get("maps")
-        if maps is None or not bool(maps.any()):
-            continue
-        area = discriminative_area(maps.nan_to_num().clamp(0, 1)).tolist()
-        at = {position: row for row, position in enumerate(snapshot.positions or range(len(maps)))}
-        iterations.append(snapshot.iteration)
-        found.append([round(area[at[position]], 4) if position in at else None for position in positions])
-    return tuple(iterations), found
+    shown = [snapshot for snapshot in _some(run.snapshots) if snapshot.area]
+    found = []
+    for snapshot in shown:
+        at = {position: row for row, position in enumerate(snapshot.positions or range(len(snapshot.area)))}
+        found.append([round(snapshot.area[at[position]], 4) if position in at else None for position in positions])
+    return tuple(snapshot.iteration for snapshot in shown), found
+
+
+def _near(run: Run, positions: Sequence[int]) -> Near | None:
+    """What the run keeps of real images near those at these positions; None where it keeps nothing, or nothing sound."""
+    try:
+        held = FeatureMap.read(run.path)
+    except (OSError, Damaged):
+        return None
+    wanted = set(positions)
+    rows = [row for row, position in enumerate(held.asked.tolist()) if position in wanted]
+    if not rows:
+        return None
+    numbers = held.near[rows].unique().tolist()
+    number = {picture: k for k, picture in enumerate(numbers)}
+    size = within(held.pictures.shape[2], held.pictures.shape[3], LARGEST_LAYER)
+    sheet = Sheet(tuple(numbers), size, max(1, round(len(numbers) ** 0.5)))
+    tiles = [resized(held.pictures[k].permute(1, 2, 0).numpy(), size) for k in numbers]
+    laid = sheet.lay(tiles, tiles[0].mode)
+    images = tuple(
+        NearOf(
+            int(held.asked[row]),
+            tuple(
+                (number[k], float(f"{d:.4g}")) for k, d in zip(held.near[row].tolist(), held.distances[row].tolist(), strict=True)
+            ),
+        )
+        for row in rows
+    )
+    return Near(
+        *size,
+        sheet.columns,
+        lossy(laid) if len(numbers) * size[0] * size[1] > EXACT else uri(laid),
+        tuple(held.picture_classes[numbers].tolist()),
+        images,
+        _nearness(held.about),
+    )
+
+
+def _nearness(about: About) -> str:
+    """What near means, in sentences."""
+    among = f"all {about.real}" if about.searched == about.real else f"{about.searched} of {about.real}"
+    words = f"By the distance of their features, among {among} training images; the features are those of {about.network}."
+    usual = f" A real image is {about.typical:.3g} from the nearest other one, in the median." if about.typical is not None else ""
+    return words + usual
 
 
 def _some(snapshots: Sequence[Snapshot]) -> list[Snapshot]:

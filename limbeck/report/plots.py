@@ -10,42 +10,50 @@ from limbeck.figures import curves
 from limbeck.figures.confusion import confusion_map
 from limbeck.figures.curves import kept_share
 from limbeck.figures.dropped import dropped_map
+from limbeck.figures.exhibit import Exhibit
 from limbeck.figures.style import inline_svg
 from limbeck.report.contents import Row, Run
 
 
 def figures(run: Run) -> list[dict[str, str]]:
     """Name, title, caption and `<svg>` of every figure."""
+    drawn = curves_of(run)
+    keys = ("name", "title", "caption", "svg")
+    rows = ((one.name, one.title, one.caption, inline_svg(one.figure, one.name, one.title)) for one in drawn)
+    return [dict(zip(keys, row, strict=True)) for row in rows]
+
+
+def curves_of(run: Run) -> list[Exhibit]:
+    """The figures of what a run has noted, those that there are data for."""
     rows, evaluations, comparisons = (run.metrics.get(kind, []) for kind in ("iteration", "evaluation", "comparison"))
     evaluations = [row for row in evaluations if isinstance(row.get("accuracy"), Mapping)]
     kept = [share for snapshot in run.snapshots if (share := snapshot.header.get("kept_share"))]
     made = []
     if _known(evaluations, "iteration"):
-        made.append(("accuracy", "Validation accuracy", _best(evaluations), curves.accuracy_curve(evaluations)))
+        made.append(Exhibit("accuracy", "Validation accuracy", _best(evaluations), curves.accuracy_curve(evaluations)))
     if _known(rows, "loss"):
-        made.append(("loss", "Matching loss", _skipped(rows), curves.loss_curve(rows)))
+        made.append(Exhibit("loss", "Matching loss", _skipped(rows), curves.loss_curve(rows)))
     if _known(rows, "syn_lr"):
         last = next(row["syn_lr"] for row in reversed(rows) if row.get("syn_lr") is not None)
-        made.append(("step-size", "Learned step size η", f"At the end {last:.5g}.", curves.step_size_curve(rows)))
+        made.append(Exhibit("step-size", "Learned step size η", f"At the end {last:.5g}.", curves.step_size_curve(rows)))
     if any(_known(rows, key) for key in ("grad_norm_images", "grad_norm_labels", "grad_lr")):
         caption = "Of the matching loss with respect to images, labels and step size."
-        made.append(("gradients", "Gradient norms", caption, curves.gradient_curves(rows)))
+        made.append(Exhibit("gradients", "Gradient norms", caption, curves.gradient_curves(rows)))
     if _known(comparisons, "cosine") or _known(comparisons, "norm_ratio"):
         caption = "The gradient of the images beside the one without Common Pattern Dropout and Discriminative Area Enhancement."
-        made.append(("comparison", "What dropout and enhancement change", caption, curves.comparison_curves(comparisons)))
+        made.append(Exhibit("comparison", "What dropout and enhancement change", caption, curves.comparison_curves(comparisons)))
     if kept:
         caption = "The share of each layer's parameters that enters the matching loss."
-        made.append(("kept", "Parameters kept", caption, kept_share(kept)))
+        made.append(Exhibit("kept", "Parameters kept", caption, kept_share(kept)))
         iterations = [snapshot.iteration for snapshot in run.snapshots if snapshot.header.get("kept_share")]
         if any(share < 1 for one in kept for share in one.values()):
             caption = "The share of each layer's parameters that the criterion, such as Common Pattern Dropout, leaves out."
-            made.append(("dropped", "What is left out, over the iterations", caption, dropped_map(iterations, kept)))
+            made.append(Exhibit("dropped", "What is left out, over the iterations", caption, dropped_map(iterations, kept)))
     said = run.result.evaluation.predictions if run.result is not None else None
     if run.distilled is not None and said is not None and said.confusion:
         names = run.distilled.class_names
-        made.append(("confusion", "What is taken for what", _hardest(said, names), confusion_map(said.confusion, names)))
-    keys = ("name", "title", "caption", "svg")
-    return [dict(zip(keys, (name, title, text, inline_svg(drawn, name, title)), strict=True)) for name, title, text, drawn in made]
+        made.append(Exhibit("confusion", "What is taken for what", _hardest(said, names), confusion_map(said.confusion, names)))
+    return made
 
 
 def _known(rows: Sequence[Row], key: str) -> bool:

@@ -16,6 +16,7 @@ STAGES = {
     "initial": "Initial images and labels",
     "compile": "Compilation",
     "distil": "Distillation",
+    "build": "Making the images",
     "evaluate": "Final evaluation",
     "features": "Map of features",
 }

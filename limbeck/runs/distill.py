@@ -17,7 +17,7 @@ from limbeck.accuracy import Accuracy, StepSize
 from limbeck.distilled.initial import content_of
 from limbeck.distilled.read import STEP_SIZE
 from limbeck.distilled.set import DistilledSet
-from limbeck.distilled.small_set import SmallSet
+from limbeck.distilled.small_set import NamedSet, SmallSet
 from limbeck.distilled.view_labels import VIEWS
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.results import SetResult
@@ -40,10 +40,14 @@ from limbeck.runtime.determinism import repeating, statement
 from limbeck.runtime.devices import environment, repeatable, same_device
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.executor import Shard
-from limbeck.runtime.fingerprint import plain
+from limbeck.runtime.fingerprint import encodable, plain
 from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.room import check_place, vanished
+from limbeck.tracking.libraries import check_sinks
+from limbeck.tracking.settings import names_of
+from limbeck.tracking.sink import About
+from limbeck.tracking.tracker import Tracker, tracked
 from limbeck.training.images import TensorImages
 from limbeck.training.train import logits_of
 
@@ -119,6 +123,7 @@ def distill(
         DiskFailure: when a disk is full, or has gone, while the run goes on.
     """
     with repeating(settings.engine.deterministic):
+        check_sinks(names_of(settings.track))
         return _distill(settings, Path(output), resume, progress or NoProgress(), recipe, experts, callbacks)
 
 
@@ -153,15 +158,17 @@ def _distill(
         if (found := folder.results(RunResult.from_dict, workspace.progress.say)) is not None:
             return found
         torch.set_num_threads(resolved.threads)  # sums over threads round differently: a resumed run keeps the number
+        about = About(output, output.resolve().name, "", encodable(settings))
         try:
-            return _run(workspace, folder, recipe, callbacks)
+            with tracked(names_of(settings.track), output, about, workspace.progress.say) as tracker:
+                return _run(workspace, folder, recipe, callbacks, tracker)
         except (OSError, UsageError) as error:
             if folder.state_file.exists():
                 raise
             raise vanished(output) from error
 
 
-def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks: Sequence[Callback]) -> RunResult:
+def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks: Sequence[Callback], tracker: Tracker) -> RunResult:
     settings, evaluator = workspace.settings, workspace.evaluator().decided(workspace.settings.ipc)
     reuse_freed_memory()
     DataCard.of(workspace.data, pictures=settings.features != "none").write(folder.path, folder.run_id)
@@ -171,7 +178,7 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks:
         chosen = evaluator.step_size(built, None, workspace.progress, (settings.outer.syn_lr_init,))
         start, small, eta, loop = None, replace(built, syn_lr=chosen.value), Eta(chosen), None
     else:
-        start, small, eta, loop = _distilled(workspace, folder, evaluator, callbacks)
+        start, small, eta, loop = _distilled(workspace, folder, evaluator, callbacks, tracker)
     save = partial(_save, workspace, folder, recipe, eta)
     save(small)  # what is distilled is there whatever becomes of its evaluation
     if settings.view_labels.store:
@@ -198,6 +205,9 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks:
         result = result.at(experts=str(workspace.experts.path))
     save(small, result)
     folder.write_results(result)
+    if loop is None:
+        tracker.picture(0, _named(workspace, small))
+    tracker.result(loop.iteration if loop else 0, measured.accuracy)
     return result
 
 
@@ -252,7 +262,7 @@ def _check_built(workspace: Workspace, images: Tensor, classes: Tensor) -> None:
 
 
 def _distilled(
-    workspace: Workspace, folder: RunFolder, evaluator: Evaluator, callbacks: Sequence[Callback]
+    workspace: Workspace, folder: RunFolder, evaluator: Evaluator, callbacks: Sequence[Callback], tracker: Tracker
 ) -> tuple[SmallSet, SmallSet, Eta, OuterState]:
     """The start, the set of the best evaluation, how its η was come by, and the loop's last state."""
     settings, engine = workspace.settings, None
@@ -268,6 +278,7 @@ def _distilled(
             step, adjoint, arrangement = workspace.engine(resolved.engine)
             folder.note(resolved=replace(resolved, engine=arrangement))
         engine = (step, adjoint)
+    tracker.named = _named(workspace, start)
     loop = OuterLoop(
         objective=workspace.method(workspace, start.classes, engine),
         enhancement=workspace.enhancement(start.classes),
@@ -277,8 +288,9 @@ def _distilled(
         match_norm=settings.match.match_norm,
         folder=folder.path,
         progress=workspace.progress,
-        callbacks=callbacks,
+        callbacks=(*callbacks, *tracker.callbacks),
         run_id=folder.run_id,
+        heard=tracker.row if tracker.feeds else None,
     )
     with folder.stage("distil"):
         state = loop.run(start.images, start.labels, workspace.syn_lr)
@@ -287,6 +299,10 @@ def _distilled(
             return start, small, Eta(evaluator.own_step_size(small, evaluator.network.name), True), state
         found = evaluator.step_size(replace(small, syn_lr=None), None, workspace.progress, (workspace.syn_lr,))
         return start, small if found.origin == "protocol" else replace(small, syn_lr=found.value), Eta(found), state
+
+
+def _named(workspace: Workspace, small: SmallSet) -> NamedSet:
+    return NamedSet(set=small, preprocessing=workspace.preprocessing, class_names=workspace.data.class_names)
 
 
 def _look(evaluator: Evaluator, start: SmallSet, x: Tensor, y: Tensor, eta: float) -> Accuracy | None:

@@ -18,6 +18,7 @@ from limbeck.methods.settings import OuterSettings, RdedSettings, RealSettings, 
 from limbeck.runtime.checked import Checked, Chosen, Count, Named, Rule, kinds_of, shown, typed
 from limbeck.runtime.errors import UsageError, require
 from limbeck.saliency.settings import EnhanceSettings
+from limbeck.tracking.settings import Track
 
 DEFAULT = "edf"
 # What Python calls the keys that name objects, and of those that share a last word the one that is meant by it.
@@ -66,6 +67,8 @@ class DistillSettings(Checked):
         labels: `soft` are logits, learned where `outer.lr_label` is above 0; `hard` are the classes, and fixed.
         seed: of every random draw except those of `data.seed`.
         output: the run folder; None takes `runs/<recipe>`.
+        track: where else its figures and pictures go: `tensorboard`, `wandb`, `trackio`, or `package.module:Sink`
+            (docs/watch.md); a list, or joined by commas.
         features: what the run keeps for its report beside snapshots: `auto` a map of real and distilled images in the feature space
             of a network of the full data, by t-SNE or, of fewer than 300 points, by PCA, with the real images that are nearest;
             `pca` the same by PCA; `none` no map, and no picture of a real image anywhere. No result depends on it.
@@ -79,6 +82,7 @@ class DistillSettings(Checked):
     init: Init = "correct"
     seed: int = 0
     output: str | None = None
+    track: Track = ()
     features: Literal["auto", "pca", "none"] = "auto"
     method: Named[str] = DEFAULT
     labels: Literal["soft", "hard"] = "soft"

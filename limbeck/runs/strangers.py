@@ -7,13 +7,14 @@ Both may name images in a folder of this machine: these are looked at, and nothi
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from limbeck.runs.settings import key_types
 from limbeck.runtime.checked import named_by
 from limbeck.runtime.plugins import NAMED, is_foreign
+from limbeck.tracking.settings import names_of
 
 SOURCES = ("scenes", "imagenet", "hf", "benchmark")  # whose names have a colon, and are no code
 NETWORKS = ("network", "eval.networks", "eval.teacher", "rded.teacher", "sre2l.teacher")  # names, joined by commas
@@ -36,10 +37,13 @@ def code_in(keys: Mapping[str, Any]) -> dict[str, str]:
     kinds = key_types()
     found = {}
     for key, value in keys.items():
-        if isinstance(value, str) and key in kinds and (key in NETWORKS or named_by(kinds[key])):
+        names: Sequence[str] = []
+        if key == "track" and isinstance(value, (str, list, tuple)):
+            names = names_of(value)
+        elif isinstance(value, str) and key in kinds and (key in NETWORKS or named_by(kinds[key])):
             names = [name.strip() for name in value.split(",")] if key in NETWORKS else [value]
-            if code := [name for name in names if _is_code(key, name)]:
-                found[key] = code[0]
+        if code := [name for name in names if _is_code(key, name)]:
+            found[key] = code[0]
     return found
 
 

@@ -148,6 +148,13 @@ def lock(path: Path) -> Lock:
     return Lock(path)
 
 
+def holder(path: Path) -> str | None:
+    """Who holds the lock on `path`, looked at without touching it; None: nobody, or one who has died."""
+    place = Path(f"{path}.lock")
+    noted = _noted(place)
+    return str(noted) if noted is not None and noted.runs is not False else _Claims(place).owner()
+
+
 def _noted(path: Path) -> Owner | None:
     """Who has noted itself in the file of a lock; whoever died while holding it stands there, too."""
     with suppress(OSError, ValueError, TypeError, AttributeError):

@@ -54,7 +54,7 @@ def limbeck(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         ("export runs/a --to tar --output a", "invalid choice: 'tar'"),
         ("recipes nope", "recipe: 'nope' is neither the name of a recipe"),
         ("recipes --full", "--full: needs the NAME of a recipe"),
-        ("report runs/a", "run: 'runs/a' is not a run folder"),
+        ("report runs/a", "PATH: 'runs/a' is not there; a run folder, a distilled set, or the folder of a comparison"),
     ],
 )
 def test_usage_errors(limbeck: Any, line: str, message: str, tmp_path: Path) -> None:

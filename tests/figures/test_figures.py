@@ -137,7 +137,7 @@ def test_svg_takes_its_colours_from_the_page() -> None:
     axes.set_title("a < b & c")
     svg = inline_svg(figure, "one", 'he said "x" <b>')
     assert svg.startswith('<svg class="figure" viewBox="0 0 ') and svg.rstrip().endswith("</svg>")
-    assert "var(--figure-blue, #2266cc)" in svg and not re.search(r"(?<!, )#2266cc", svg)
+    assert f"var(--figure-blue, {BLUE})" in svg and not re.search(rf"(?<!, ){BLUE}", svg)
     assert 'aria-label="he said &quot;x&quot; &lt;b&gt;"' in svg and "a &lt; b &amp; c" in svg
     assert "font-family" not in svg and "<metadata" not in svg and "http" not in svg
     other = inline_svg(figure, "two", "")

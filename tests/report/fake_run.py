@@ -62,7 +62,8 @@ def make_run(
         done = iteration / iterations
         noise = torch.randn(start.shape, generator=generator) * 0.12 * done
         tensors = {"X": normalise(shape[0]).forward((1 - done) * start + done * end + noise), "Y": labels}
-        tensors |= {"syn_lr": torch.tensor(0.1), "weights": torch.ones(len(start), 1, *shape[1:])}
+        weights = torch.ones(len(start), 1, *shape[1:]) + (end.mean(dim=1, keepdim=True) if maps else 0)
+        tensors |= {"syn_lr": torch.tensor(0.1), "weights": weights}
         if maps:
             tensors["maps"] = end.mean(dim=1)
         share = {} if iteration == 0 else {name: 0.6 + 0.4 * k / len(KEPT) - 0.1 * done for k, name in enumerate(KEPT)}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from report.fake_run import make_run
+from report.kept_files import a_card, a_map
 
 from limbeck.accuracy import Accuracies, Accuracy
 from limbeck.evaluation.results import SetResult
@@ -29,46 +30,6 @@ HOSTILE = "<img src=x onerror=alert(1)> \u202e\ud800'\"&"
 def results(run: Path, **accuracies: Accuracy) -> None:
     found = SetResult(accuracy=Accuracies(**accuracies))
     write_json(run / "results.json", RunResult(evaluation=found), RESULTS)
-
-
-def card(names: tuple[str, ...], train: tuple[int, ...], examples: list[int], shape: tuple[int, int, int] = (3, 8, 8)) -> DataCard:
-    nothing = (0,) * len(names)
-    counts = {"train": train, "val": nothing, "test": tuple(reversed(train))}
-    about = data_card.About(source="photos", class_names=names, counts=counts, shape=shape, fingerprint="f")
-    pictures = torch.arange(len(examples), dtype=torch.uint8)[:, None, None, None].expand(-1, *shape)
-    return DataCard(about, pictures.contiguous(), torch.tensor(examples, dtype=torch.int64))
-
-
-def a_map(way: str = "t-SNE", iterations: tuple[int, ...] = (0, 200, 400), best: int | None = 200, classes: int = 2) -> FeatureMap:
-    """Of one real and one distilled image of each class, the latter moving to the right and up by 10 a look."""
-    looks, own = max(1, len(iterations)), torch.arange(classes)
-    real = torch.stack([100.0 * own, 0.0 * own], 1)
-    paths = real + 10 * torch.arange(looks)[:, None, None]
-    about = feature_map.About(
-        network="ConvNetD3, trained on the full data",
-        dimensions=64,
-        way=way,  # type: ignore[arg-type]
-        share=0.625 if way == "PCA" else None,
-        iterations=iterations,
-        best=best,
-        searched=50,
-        real=80,
-        typical=1.5,
-    )
-    return FeatureMap(
-        about=about,
-        real=real,
-        real_classes=own,
-        paths=paths,
-        positions=own * 2,
-        classes=own,
-        asked=own * 2,
-        near=torch.zeros(classes, 1, dtype=torch.int64),
-        distances=torch.ones(classes, 1),
-        pictures=torch.zeros(1, 3, 4, 4, dtype=torch.uint8),
-        picture_classes=torch.tensor([0]),
-        picture_positions=torch.tensor([7]),
-    )
 
 
 def test_recovery_is_in_percent_of_the_full_data(tmp_path: Path) -> None:
@@ -112,7 +73,7 @@ def test_what_is_better_than_the_full_data_has_room_and_what_is_unknown_no_gauge
 
 def test_the_card_counts_and_shows_examples(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    card(("cats", HOSTILE, "none"), (40, 10, 0), [0, 0, 1]).write(run, "")
+    a_card(("cats", HOSTILE, "none"), (40, 10, 0), [0, 0, 1]).write(run, "")
     found = data(read_run(run))
     assert found is not None
     assert [(row.counts, row.share, row.shown) for row in found.rows] == [
@@ -126,7 +87,7 @@ def test_the_card_counts_and_shows_examples(tmp_path: Path) -> None:
     page = write_report(run).read_text(encoding="utf-8")
     assert "100 images of 3 classes" in page and "onerror=alert" not in re.sub("&lt;.*?&gt;", "", page)
     assert page.count('class="strip"') == 2 and 'alt="2 real images of cats"' in page
-    card(tuple(f"class {k}" for k in range(300)), (1,) * 300, []).write(run, "")
+    a_card(tuple(f"class {k}" for k in range(300)), (1,) * 300, []).write(run, "")
     found = data(read_run(run))
     assert found is not None and found.is_long and not found.has_examples and len(found.rows) == 300
     assert (
@@ -164,6 +125,7 @@ def test_a_map_by_pca_and_of_a_set_without_a_loop(tmp_path: Path) -> None:
     assert found is not None and not found.moves and not found.named
     assert "which shows 62.5 % of their variance" in found.caption and "iteration" not in found.caption
     assert len({(one.colour, one.shape) for one in found.classes[:32]}) == 32  # none is like another
+    assert not found.told_apart and "choose one above" in write_report(run).read_text()
     assert found.classes[39].name == "class 39"  # beyond those that the set names
     assert "ways over the iterations" not in write_report(run).read_text()
 
@@ -178,7 +140,7 @@ def test_runs_from_before_have_neither_and_broken_files_are_said(tmp_path: Path)
     page = write_report(run).read_text()
     assert 'id="landscape"' not in page and 'id="data"' not in page and "could not be shown" not in page
     a_map().write(run, "")
-    card(("a", "b"), (1, 1), [0]).write(run, "")
+    a_card(("a", "b"), (1, 1), [0]).write(run, "")
     for file, read in ((feature_map.FILE, FeatureMap.read), (data_card.FILE, DataCard.read)):
         content = bytearray((run / file).read_bytes())
         content[-1] ^= 1

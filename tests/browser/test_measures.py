@@ -1,0 +1,76 @@
+"""The map of features, the data card and the gauge in a browser: what can be chosen, and that nobody is kept from them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser.visits import PHONE, SCHEMES, Visits, overflow, violations
+from report.fake_run import make_run
+from report.kept_files import a_card, a_map
+
+from limbeck.report.html import write_report
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = make_run(tmp_path_factory.mktemp("measures") / "run")
+    a_map(classes=3).write(run, "")
+    a_card(tuple(f"class number {k}" for k in range(40)), (9,) * 40, [0, 0, 3]).write(run, "")
+    return write_report(run)
+
+
+@pytest.fixture(scope="module")
+def desk(visits: Visits, report: Path) -> Any:
+    return visits.open(report)
+
+
+def shown(page: Any, selector: str) -> list[bool]:
+    """Of every mark that the selector finds, whether it is to be seen at full strength."""
+    strength = "mark => [getComputedStyle(mark.closest('g[data-class]') ?? mark).opacity, mark.getClientRects().length]"
+    found: list[list[Any]] = page.locator(selector).evaluate_all(f"marks => marks.map({strength})")
+    return [opacity == "1" and rectangles > 0 for opacity, rectangles in found]
+
+
+def test_one_class_is_told_from_the_others(desk: Any) -> None:
+    assert shown(desk, "#landscape .ends path") == [True] * 3
+    desk.select_option("#landscape-class", label="owl")
+    first = desk.locator("#landscape g[data-class='0'] .ends path").count()
+    assert first == 1 and shown(desk, "#landscape g[data-class='0'] .ends path") == [True]
+    assert shown(desk, "#landscape g[data-class='1'] .ends path, #landscape g[data-class='2'] .ends path") == [False] * 2
+    assert desk.locator("#landscape .place:visible").all_text_contents() == ["owl"]
+    desk.select_option("#landscape-class", "")
+    assert shown(desk, "#landscape .ends path") == [True] * 3
+
+
+@pytest.mark.parametrize(("box", "marks"), [("landscape-real", ".real circle"), ("landscape-ways", ".ways path")])
+def test_real_images_and_ways_can_be_left_out(desk: Any, box: str, marks: str) -> None:
+    assert shown(desk, f"#landscape-map {marks}") == [True] * 3
+    desk.locator(f"#{box}").focus()
+    desk.keyboard.press("Space")
+    assert shown(desk, f"#landscape-map {marks}") == [False] * 3 and shown(desk, "#landscape .ends path") == [True] * 3
+    desk.keyboard.press("Space")
+    assert shown(desk, f"#landscape-map {marks}") == [True] * 3
+
+
+def test_a_distilled_image_on_the_map_opens(desk: Any) -> None:
+    desk.locator("#landscape [data-position='2']").click()
+    assert desk.locator("#panel").is_visible()
+    desk.keyboard.press("Escape")
+    assert not desk.locator("#panel").is_visible()
+
+
+def test_many_classes_scroll_by_keyboard(desk: Any) -> None:
+    table = desk.get_by_role("region", name="Classes of the data")
+    assert table.evaluate("one => one.scrollHeight > one.clientHeight && one.clientHeight < 480")
+    table.focus()
+    desk.keyboard.press("End")
+    desk.wait_for_function("document.querySelector('.data-long').scrollTop > 0")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", [1280, PHONE])
+def test_nobody_is_kept_from_it(visits: Visits, report: Path, scheme: str, width: int) -> None:
+    page = visits.open(report, width, scheme=scheme)
+    assert violations(page) == [] and overflow(page) == 0
+    gauge = page.locator("#recovery .gauge")
+    assert gauge.get_attribute("role") == "img" and "Recovered:" in gauge.get_attribute("aria-label")

@@ -1,0 +1,173 @@
+"""What is drawn of folders, and the command that writes it."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from distilled.samples import sample_set, summary
+from report.fake_run import make_run
+
+import limbeck
+from limbeck.accuracy import Accuracy
+from limbeck.cli.main import main
+from limbeck.evaluation.areas import discriminative_area
+from limbeck.experts.store import TrajectoryStore
+from limbeck.methods.outer import SNAPSHOT
+from limbeck.report.exhibits import figures_of
+from limbeck.runs.feature_map import TENSORS, About, FeatureMap
+from limbeck.runtime.files import read_tensors, write_json, write_tensors
+from limbeck.studies.recovery import RECOVERY, Column, Levels, MethodCells, Recovery, SubsetCell
+from limbeck.studies.table import COMPARISON, Row, Section, Table
+
+OF_A_RUN = ["grid", "evolution", "maps", "areas", "area-curve", "accuracies", "accuracy", "loss", "step-size", "gradients"]
+ACCURACY = Accuracy.from_dict(summary(0.4))
+
+
+def test_a_run_has_all_of_them_with_captions(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    found = figures_of(run)
+    assert list(found) == [*OF_A_RUN, "comparison", "kept", "dropped"]
+    assert all(one.caption.endswith(".") and one.title for one in found.values())
+    assert "so that all images of the set are shown with less contrast" in found["grid"].caption
+    areas = found["areas"].figure.axes[0].get_lines()[0].get_xydata()[1:-1, 0]
+    maps = read_tensors(run / "snapshots" / "iteration-000000.safetensors").tensors["maps"]
+    np.testing.assert_allclose(areas, 100 * discriminative_area(maps).sort().values.numpy())
+    heads = [text.get_text() for text in found["evolution"].figure.axes[0].texts]
+    assert heads[:3] == ["owl", "mole", "newt"] and sorted(heads[3:], key=int) == sorted(
+        ["0", "100", "200", "300", "400"] * 2, key=int
+    )
+    names = [label.get_text() for label in found["accuracies"].figure.axes[0].get_yticklabels()]
+    assert names == ["Distilled images", "Initial images", "Random real images, as many", "Full training data"]
+
+
+def test_a_run_without_maps_or_end_has_what_there_is(tmp_path: Path) -> None:
+    assert "maps" not in figures_of(make_run(tmp_path / "plain", maps=False))
+    assert list(figures_of(make_run(tmp_path / "begun", finished=False)))[:2] == ["accuracy", "loss"]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "settings.json").write_text("{}")
+    with pytest.raises(limbeck.UsageError, match="there is nothing to draw in '.*empty' yet"):
+        figures_of(tmp_path / "empty")
+
+
+def test_thinned_snapshots_are_shown_where_they_go_together(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", ipc=3)
+    path = run / "snapshots" / "iteration-000200.safetensors"
+    tensors, header = read_tensors(path)
+    few = {name: one[[1, 4]] if len(one.shape) and len(one) == 9 else one for name, one in tensors.items()}
+    write_tensors(path, few, header | {"positions": [1, 4]}, SNAPSHOT)
+    found = figures_of(run)
+    words = [text.get_text() for text in found["evolution"].figure.axes[0].texts]
+    assert words[:2] == ["owl", "mole"] and "newt" not in words
+    assert "2 of 3 classes" in found["evolution"].caption
+
+
+def test_features_are_drawn_where_a_run_keeps_them(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    about = About(
+        network="ConvNetD3-w32, trained on the full data",
+        dimensions=512,
+        way="PCA",
+        share=0.25,
+        iterations=(0, 400),
+        best=400,
+        searched=5,
+        real=9,
+        typical=1.0,
+    )
+    whole = {name: torch.zeros(2, dtype=torch.int64) for name in ("positions", "classes", "asked")}
+    parts = {**whole, "near": torch.zeros(2, 1, dtype=torch.int64), "distances": torch.zeros(2, 1)}
+    parts |= {"real": torch.arange(6.0).view(3, 2), "real_classes": torch.arange(3), "paths": torch.ones(2, 2, 2)}
+    pictures = {"pictures": torch.zeros(1, 3, 4, 4, dtype=torch.uint8)}
+    parts |= {**pictures, **{f"picture_{name}": torch.zeros(1, dtype=torch.int64) for name in ("classes", "positions")}}
+    FeatureMap(about=about, **{name: parts[name] for name in TENSORS}).write(run, "")
+    found = figures_of(run)["features"]
+    assert found.caption.startswith("PCA of 512 features of ConvNetD3-w32, trained on the full data, which shows 25.0 % of their")
+    assert "from iteration 0 to 400" in found.caption
+    assert found.figure.axes[0].collections[0].get_offsets().tolist() == [[0, 1]]
+    FeatureMap(about=dataclasses.replace(about, best=0), **{name: parts[name] for name in TENSORS}).write(run, "")
+    assert "their way" not in figures_of(run)["features"].caption
+    still = dataclasses.replace(about, iterations=(), best=None)
+    FeatureMap(about=still, **{name: parts[name] for name in TENSORS if name != "paths"}, paths=torch.ones(1, 2, 2)).write(run, "")
+    assert "their way" not in figures_of(run)["features"].caption
+
+
+def test_runs_and_sets_side_by_side(tmp_path: Path) -> None:
+    paths = [make_run(tmp_path / name / "run") for name in "ab"]
+    sample_set(shape=(3, 16, 16)).save(tmp_path / "set")
+    found = figures_of(*paths, tmp_path / "set")
+    assert list(found) == ["accuracies", "side-by-side"]
+    assert [label.get_text() for label in found["accuracies"].figure.axes[0].get_yticklabels()] == ["a/run", "b/run"]
+    words = [text.get_text() for text in found["side-by-side"].figure.axes[0].texts]
+    assert words == ["a/run", "b/run", "set", "owl", "mole", "newt"]
+    with pytest.raises(limbeck.UsageError, match="PATH: .* is not different folders"):
+        figures_of(paths[0], paths[0])
+    (tmp_path / "other").mkdir()
+    with pytest.raises(limbeck.UsageError, match="PATH: '.*other' is not a run or a distilled set"):
+        figures_of(paths[0], tmp_path / "other")
+
+
+def test_studies_and_experts(tmp_path: Path) -> None:
+    row = Row(method="edf", accuracy=ACCURACY)
+    table = Table(title="edf on scenes", data="scenes", sections=(Section(ipc=1, network="ConvNetD3", rows=(row,)),))
+    write_json(tmp_path / "compared" / "comparison.json", table, COMPARISON)
+    (exhibit,) = figures_of(tmp_path / "compared").values()
+    assert (exhibit.name, exhibit.title) == ("accuracies", "edf on scenes") and exhibit.figure.axes[0].get_title(loc="left")
+    cell = SubsetCell(seeds=(0,), accuracy=ACCURACY, recovery_ratio=ACCURACY)
+    columns = tuple(Column(subset=f"a-{level}", category="a", level=level) for level in ("easy", "hard"))
+    rows = (MethodCells(method="edf", cells={"a-easy": cell, "a-hard": cell}),)
+    tables = (Levels(ipc=1, columns=columns, rows=rows),)
+    found = Recovery(title="Comp-DD", benchmark="comp-dd", levels=("easy", "hard"), tables=tables)
+    write_json(tmp_path / "comp-dd" / "comp-dd.json", found, RECOVERY)
+    assert list(figures_of(tmp_path / "comp-dd")) == ["recovery"]
+    store = TrajectoryStore(tmp_path / "experts", {"num_parameters": 2})
+    store.write(0, {0: torch.zeros(2), 1: torch.ones(2)}, [0.25])
+    (exhibit,) = figures_of(tmp_path / "experts").values()
+    assert exhibit.figure.axes[0].get_lines()[0].get_ydata().tolist() == [25.0]
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "comp-dd.json").write_text("[1]")
+    with pytest.raises(limbeck.UsageError, match=r"PATH: '.*comp-dd.json' cannot be read"):
+        figures_of(tmp_path / "broken")
+    with pytest.raises(limbeck.UsageError, match="PATH: '.*nowhere' is not the folder of a run, a distilled set, a comparison"):
+        figures_of(tmp_path / "nowhere")
+
+
+def test_complexities(tmp_path: Path) -> None:
+    tiny = {"data.size": 16, "data.per_class": 12, "full_epochs": 1}
+    limbeck.complexity("scenes:easy", network="ConvNetD2-w4", workers=1, output=tmp_path, **tiny)
+    assert list(figures_of(tmp_path)) == ["classes", "ranking", "maps"]
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, out = make_run(tmp_path / "run"), tmp_path / "figures"
+    before = sorted(run.rglob("*"))
+    assert main(["report", str(run), "--figures", str(out), "--formats", "svg,png", "--column", "3.5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["paths"] == {"figures": str(out)}
+    names = {path.name for path in out.iterdir()}
+    assert {f"{name}.{form}" for name in [*OF_A_RUN, "comparison", "kept", "dropped"] for form in ("svg", "png")} | {
+        "captions.md"
+    } == names
+    assert 'width="252pt"' in (out / "loss.svg").read_text() and sorted(run.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--figures", "out", "--formats", "gif"), "--formats: 'gif' is not one of svg, pdf, png"),
+        (("--figures", "out", "--column", "wide"), "--column: 'wide' is not a number of inches"),
+        (("--figures", "out", "--page", "0"), "--page: 0.0 is not from 1 to 40 inches"),
+        (("--figures", "out", "--output", "page.html"), "--output: 'page.html' is not an option without --figures"),
+        (("--formats", "svg"), "--formats: ['svg'] is not an option with --figures"),
+        (("--figures", "run/settings.json"), "--figures: 'run/settings.json' is not a folder"),
+    ],
+)
+def test_what_it_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_run(Path("run"))
+    assert main(["report", "run", *words]) == 2
+    assert said in capsys.readouterr().err
+    assert not Path("out").exists()
