@@ -13,7 +13,7 @@ from limbeck.distilled.contrast import Contrast, told
 from limbeck.distilled.contrast import shown as contrasted
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.areas import discriminative_area
-from limbeck.figures.areas import area_curve, area_distribution
+from limbeck.figures.areas import area_distribution
 from limbeck.figures.comparisons import accuracy_figure
 from limbeck.figures.exhibit import Exhibit
 from limbeck.figures.features import feature_plane
@@ -176,7 +176,7 @@ def _with_maps(look: _Look, held: DistilledSet) -> Exhibit:
 
 
 def _areas(run: Run, first: _Look, best: _Look) -> list[Exhibit]:
-    """The discriminative area at the start and in the result, and its way between them."""
+    """The discriminative area at the start and in the result."""
     if first.maps is None or best.maps is None or first.iteration == best.iteration:
         return []
     both = sorted(set(first.positions) & set(best.positions))
@@ -190,17 +190,7 @@ def _areas(run: Run, first: _Look, best: _Look) -> list[Exhibit]:
         f"The share of an image above its activation map's mean, of {len(both)} images, by the maps that weighted the gradient: "
         f"on average {before}, then {after}. Upwards the share of images, below a mark for every image."
     )
-    made = [Exhibit("areas", "Discriminative area", caption, area_distribution(areas))]
-    noted = []
-    for snapshot in run.snapshots:
-        maps = read_tensors(snapshot.path).tensors.get("maps")
-        if maps is not None and bool(maps.isfinite().all()):
-            noted.append((snapshot.iteration, discriminative_area(maps.clamp(0, 1)).numpy()))
-    if len(noted) > 1:
-        caption = "The mean share of an image above its activation map's mean; the band holds the middle half of the images."
-        figure = area_curve([iteration for iteration, _ in noted], [shares for _, shares in noted])
-        made.append(Exhibit("area-curve", "Discriminative area over the iterations", caption, figure))
-    return made
+    return [Exhibit("areas", "Discriminative area", caption, area_distribution(areas))]
 
 
 def _features(run: Run) -> list[Exhibit]:

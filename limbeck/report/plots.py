@@ -7,6 +7,7 @@ import numpy as np
 from limbeck.accuracy import percent
 from limbeck.evaluation.predictions import Predictions
 from limbeck.figures import curves
+from limbeck.figures.areas import area_curve
 from limbeck.figures.confusion import confusion_map
 from limbeck.figures.curves import kept_share
 from limbeck.figures.dropped import dropped_map
@@ -49,6 +50,11 @@ def curves_of(run: Run) -> list[Exhibit]:
         if any(share < 1 for one in kept for share in one.values()):
             caption = "The share of each layer's parameters that the criterion, such as Common Pattern Dropout, leaves out."
             made.append(Exhibit("dropped", "What is left out, over the iterations", caption, dropped_map(iterations, kept)))
+    mapped = [snapshot for snapshot in run.snapshots if snapshot.area]
+    if len(mapped) > 1:
+        caption = "The mean share of an image above its activation map's mean; the band holds the middle half of the images."
+        figure = area_curve([one.iteration for one in mapped], [np.array(one.area) for one in mapped])
+        made.append(Exhibit("area-curve", "Discriminative area over the iterations", caption, figure))
     said = run.result.evaluation.predictions if run.result is not None else None
     if run.distilled is not None and said is not None and said.confusion:
         names = run.distilled.class_names

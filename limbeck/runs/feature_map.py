@@ -61,7 +61,7 @@ class About(Record):
     way: Way
     share: float | None
     iterations: tuple[int, ...]
-    best: int | None
+    best: int | None = None
     searched: int
     real: int
     typical: float | None

@@ -22,14 +22,14 @@ from limbeck.runtime.files import read_tensors, write_json, write_tensors
 from limbeck.studies.recovery import RECOVERY, Column, Levels, MethodCells, Recovery, SubsetCell
 from limbeck.studies.table import COMPARISON, Row, Section, Table
 
-OF_A_RUN = ["grid", "evolution", "maps", "areas", "area-curve", "accuracies", "accuracy", "loss", "step-size", "gradients"]
+OF_A_RUN = ["grid", "evolution", "maps", "areas", "accuracies", "accuracy", "loss", "step-size", "gradients"]
 ACCURACY = Accuracy.from_dict(summary(0.4))
 
 
 def test_a_run_has_all_of_them_with_captions(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     found = figures_of(run)
-    assert list(found) == [*OF_A_RUN, "comparison", "kept", "dropped"]
+    assert list(found) == [*OF_A_RUN, "comparison", "kept", "dropped", "area-curve"]
     assert all(one.caption.endswith(".") and one.title for one in found.values())
     assert "so that all images of the set are shown with less contrast" in found["grid"].caption
     areas = found["areas"].figure.axes[0].get_lines()[0].get_xydata()[1:-1, 0]
@@ -146,7 +146,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["report", str(run), "--figures", str(out), "--formats", "svg,png", "--column", "3.5", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["paths"] == {"figures": str(out)}
     names = {path.name for path in out.iterdir()}
-    assert {f"{name}.{form}" for name in [*OF_A_RUN, "comparison", "kept", "dropped"] for form in ("svg", "png")} | {
+    assert {f"{name}.{form}" for name in [*OF_A_RUN, "comparison", "kept", "dropped", "area-curve"] for form in ("svg", "png")} | {
         "captions.md"
     } == names
     assert 'width="252pt"' in (out / "loss.svg").read_text() and sorted(run.rglob("*")) == before

@@ -209,7 +209,12 @@ def test_film_shows_every_snapshot(report: Page, finished: Path) -> None:
 
 def test_all_figures_are_there(report: Page) -> None:
     titles = ["Validation accuracy", "Matching loss", "Learned step size η", "Gradient norms"]
-    titles += ["What dropout and enhancement change", "Parameters kept", "What is left out, over the iterations"]
+    titles += [
+        "What dropout and enhancement change",
+        "Parameters kept",
+        "What is left out, over the iterations",
+        "Discriminative area over the iterations",
+    ]
     assert report.texts("h3", class_="title") == titles
     assert [held["aria-label"] for held in figures_of(report)] == titles
     drawn = set(report.texts("text"))
@@ -279,7 +284,7 @@ def one_row(run: Path) -> None:
 
 
 SPOILED = {
-    "results": (remove("results.json"), "400 of 10000 iterations", 7),
+    "results": (remove("results.json"), "400 of 10000 iterations", 8),
     "all but metrics": (
         remove("results.json", "distilled", "snapshots", "settings.json", "state.json"),
         "400 iterations are done",
@@ -291,18 +296,18 @@ SPOILED = {
         0,
     ),
     "snapshots": (remove("snapshots"), "", 5),
-    "set": (remove("distilled"), "", 7),
-    "spoiled set": (spoil("distilled/distilled.safetensors"), "does not match the checksum", 7),
-    "spoiled results": (spoil("results.json"), "results.json could not be read", 7),
-    "list for settings": (spoil("settings.json", b"[]"), "settings.json could not be read", 7),
+    "set": (remove("distilled"), "", 8),
+    "spoiled set": (spoil("distilled/distilled.safetensors"), "does not match the checksum", 8),
+    "spoiled results": (spoil("results.json"), "results.json could not be read", 8),
+    "list for settings": (spoil("settings.json", b"[]"), "settings.json could not be read", 8),
     "spoiled snapshot": (
         spoil("snapshots/iteration-000100.safetensors"),
         "snapshots/iteration-000100.safetensors could not be read",
-        7,
+        8,
     ),
-    "nulls": (without_numbers, "", 2),
-    "one row": (one_row, "", 4),
-    "spoiled metrics": (spoil("metrics.jsonl", b"\xff"), "metrics.jsonl could not be read", 2),
+    "nulls": (without_numbers, "", 3),
+    "one row": (one_row, "", 5),
+    "spoiled metrics": (spoil("metrics.jsonl", b"\xff"), "metrics.jsonl could not be read", 3),
 }
 
 
