@@ -70,7 +70,8 @@ class Contrast:
 
     def __str__(self) -> str:
         if not self.reduced:
-            return f"The contrast is the images' own; {_share(self.cut)} darker than black or brighter than white and cut off."
+            cut = ", and cut off" if self.cut else ""
+            return f"The contrast is the images' own: {_share(self.cut)} darker than black or brighter than white{cut}."
         return (
             f"{_share(self.outside).capitalize()} darker than black (0) or brighter than white (1), so that all images of the set "
             f"are shown with less contrast, from {_number(self.low)} to {_number(self.high)}; {_share(self.cut)} cut off."

@@ -1,22 +1,29 @@
 """`report.html`: one file that shows what a run did, needs nothing else and asks no server for anything."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from limbeck.accuracy import percent
 from limbeck.distilled.card import METHODS
 from limbeck.evaluation.scores import told
+from limbeck.methods.health import told as told_lost
 from limbeck.report.contents import Run, read_run
 from limbeck.report.data import data
 from limbeck.report.film import film
 from limbeck.report.landscape import landscape
+from limbeck.report.numbers import Numbers, numbers
 from limbeck.report.outcome import accuracies, headline, measured
 from limbeck.report.page import Attempts, Part, render
 from limbeck.report.pictures import gallery
 from limbeck.report.plots import figures
 from limbeck.report.recovery import recovery
 from limbeck.report.setup import environment, making, settings
+from limbeck.runs.results import NO_CHANGE, NO_GAIN
 from limbeck.runtime.files import write_text
+
+MANY_LOST = 0.05  # of the iterations
 
 
 def parts() -> tuple[Part[Run], ...]:
@@ -28,13 +35,27 @@ def parts() -> tuple[Part[Run], ...]:
         Part("gallery", "the images", gallery, scripts=("panel.js.j2", "classes.js.j2")),
         Part("film", "the snapshots", film, scripts=("film.js.j2", "classes.js.j2")),
         Part("landscape", "the map of features", landscape, scripts=("landscape.js.j2",), styles=("landscape.css.j2",)),
-        Part("curves", "the figures", figures),
+        Part("curves", "the figures", curves, scripts=("tables.js.j2",)),
         Part("data", "the data", data, scripts=("tables.js.j2",), styles=("data.css.j2",)),
         Part("measured", "how it was measured", measured),
         Part("making", "experts and times", making),
         Part("settings", "the settings", settings),
         Part("environment", "the environment", environment),
     )
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The figures, and the numbers behind them."""
+
+    figures: Sequence[Mapping[str, str]]
+    numbers: Numbers
+
+
+def curves(run: Run) -> Curves | None:
+    """What a run has noted; None where there is nothing to draw."""
+    drawn = figures(run)
+    return Curves(drawn, numbers(run)) if drawn else None
 
 
 def write_report(run: Path, target: Path | None = None) -> Path:
@@ -94,8 +115,13 @@ def _unfinished(run: Run) -> list[str]:
 def _doubts(run: Run) -> list[str]:
     """What speaks against what was found, a sentence each."""
     if (result := run.result) is None:
-        return []
-    return [*result.warnings, *result.accuracy.failures, *told(result.evaluation.doubts)]
+        return [f"At iteration {row['iteration']} the loop went back: {row.get('why')}." for row in run.metrics.get("return", [])]
+    lost, gained = result.skipped_share or 0.0, result.best_iteration != 0
+    doubts = [*result.warnings, *result.accuracy.failures, *told(result.evaluation.doubts)]
+    if lost > MANY_LOST:
+        why = told_lost(result.skipped) if result.skipped else NO_CHANGE
+        doubts.append(f"{percent(lost)} of the iterations changed nothing: {why}.")
+    return doubts if gained else [*doubts, f"{NO_GAIN[0].upper()}{NO_GAIN[1:]}."]
 
 
 def _setting(run: Run, *keys: str) -> Any:

@@ -36,6 +36,12 @@ class Gauge:
     full: str
     top: float
 
+    @property
+    def ticks(self) -> list[int]:
+        """The values on the scale, so far apart that their words have room on a phone."""
+        step = next((step for step in (25, 50) if step / self.top > 0.15), 100 * max(1, round(self.top / 500)))
+        return list(range(0, int(self.top) + 1, step))
+
     def at(self, value: float) -> float:
         """Where a value lies, in percent of the width."""
         return round(100 * min(max(value, 0.0), self.top) / self.top, 2)

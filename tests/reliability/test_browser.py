@@ -2,6 +2,7 @@
 
 import html
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ import yaml
 from browser.visits import Visits
 from distilled.samples import sample_set, summary
 from report.fake_run import make_run
+from report.kept_files import a_card, a_map
 from report.test_several import measured
 
 from limbeck.accuracy import Accuracy
@@ -89,6 +91,9 @@ def hostile_run(folder: Path) -> Path:
     results["seconds"] = {HOSTILE[1]: 3.0, "distil": 2.0}
     results["accuracy"]["distilled"] |= {"lr": 0.1, "lr_from": HOSTILE[1]}
     write_json(run / "results.json", results)
+    card, held = a_card(names, (3, 2, 1), [0, 1]), a_map(classes=4)
+    replace(card, about=replace(card.about, source=HOSTILE[3], fingerprint=HOSTILE[7])).write(run, "")
+    replace(held, about=replace(held.about, network=HOSTILE[6])).write(run, "")
     return run
 
 
@@ -96,7 +101,7 @@ def test_a_report_of_anything_runs_nothing_but_its_own(visits: Visits, tmp_path:
     page = write_report(hostile_run(tmp_path)).read_text(encoding="utf-8")
     found = seen(visits, page, tmp_path)
     assert not found.run and not found.handlers and not found.faults and "iframe" not in found.tags
-    for text in HOSTILE[:3]:
+    for text in (*HOSTILE[:3], f"{HOSTILE[3]}: 12 images", f"those of {HOSTILE[6]} ("):
         assert " ".join(text.split()) in " ".join(found.text.split()), text
 
 

@@ -1,6 +1,7 @@
 """Recovery, the map of features and the data card on the page: figures by hand, and what earlier, broken and hostile runs show."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ def test_recovery_is_in_percent_of_the_full_data(tmp_path: Path) -> None:
     assert gauge is not None and gauge.random is not None
     assert gauge.distilled.value == pytest.approx(50) and gauge.distilled.ends == pytest.approx((45, 55))
     assert (gauge.random.value, gauge.random.ends, gauge.top) == (25, None, 100)
+    assert gauge.ticks == [0, 25, 50, 75, 100]
     assert [gauge.at(value) for value in (-3, 0, 50, 100, 130)] == [0, 0, 50, 100, 100]
     assert gauge.text == (
         "Recovered: 50.0 %, 95 % interval 45.0 % to 55.0 %. As many random real images: 25.0 %. "
@@ -58,7 +60,9 @@ def test_what_is_better_than_the_full_data_has_room_and_what_is_unknown_no_gauge
     assert gauge.distilled.value == pytest.approx(120) and gauge.distilled.ends == pytest.approx(
         (100, 200)
     )  # no accuracy is above 1
-    assert gauge.top == 200 and gauge.at(100) == 50
+    assert gauge.top == 200 and gauge.at(100) == 50 and gauge.ticks == [0, 50, 100, 150, 200]
+    assert replace(gauge, top=3000.0).ticks == [0, 600, 1200, 1800, 2400, 3000]
+    assert replace(gauge, top=400.0).ticks == [0, 100, 200, 300, 400]
     for accuracies in (
         {"distilled": Accuracy(mean=0.6, n=5)},
         {"distilled": Accuracy(mean=0.6, n=5), "full": Accuracy(mean=0.0, n=2)},

@@ -3,8 +3,10 @@
 import base64
 import io
 import json
+import math
 import shutil
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +20,8 @@ from limbeck.distilled.contrast import Contrast
 from limbeck.distilled.set import DistilledSet
 from limbeck.methods import outer
 from limbeck.report import film as film_module
-from limbeck.report import pictures, sheets
+from limbeck.report import numbers, pictures, sheets
+from limbeck.report.contents import read_run
 from limbeck.report.html import write_report
 from limbeck.report.setup import text
 from limbeck.runtime.errors import UsageError
@@ -152,6 +155,8 @@ def test_all_settings_are_in_the_tree_and_changed_ones_marked(report: Page, fini
 
 def test_needs_nothing_from_elsewhere(report: Page, finished: Path) -> None:
     for tag, held, inside in report.elements:
+        if held == {"rel": "icon", "href": "data:,"}:
+            continue  # without which a browser asks whoever serves the page for an icon
         assert tag not in ("link", "iframe", "object", "embed", "base")
         for name in ("src", "href", "xlink:href", "srcset", "data", "action"):
             value = held.get(name)
@@ -165,7 +170,7 @@ def test_needs_nothing_from_elsewhere(report: Page, finished: Path) -> None:
 def test_ids_are_unique_and_references_lead_somewhere(report: Page, finished: Path) -> None:
     ids = Counter(held["id"] for _, held, _ in report.elements if "id" in held)
     assert set(ids.values()) == {1}
-    used = {held["href"] for _, held, _ in report.elements if "href" in held}
+    used = {held["href"] for tag, held, _ in report.elements if "href" in held and tag != "link"}
     used |= {held["clip-path"][4:-1] for _, held, _ in report.elements if "clip-path" in held}
     used |= {f"#{held[name]}" for _, held, _ in report.elements for name in ("aria-labelledby", "data-csv-of") if name in held}
     assert used and used <= {f"#{name}" for name in ids}
@@ -176,7 +181,7 @@ def test_names_in_any_script_stay_text(report: Page) -> None:
     assert captions == [*NAMES, *NAMES]  # of the set, of the snapshots
     scripts = [(held.get("type"), held.get("src")) for held in report.attributes("script")]
     assert [source for _, source in scripts] == [None] * len(scripts)
-    assert Counter(kind for kind, _ in scripts)["application/json"] == 3  # of the images, the tensors, the snapshots
+    assert Counter(kind for kind, _ in scripts)["application/json"] == 5  # of the images, the tensors, the snapshots, two tables
     assert not [name for _, held, _ in report.elements for name in held if name.startswith("on")]
     assert report.attributes("img")[2]["alt"] == "<script>alert('x')</script>, image 1"
 
@@ -421,3 +426,40 @@ def test_durations(seconds: float, expected: str) -> None:
 def test_settings_are_written_as_in_a_recipe() -> None:
     values = [None, True, 1, 1.0, 1e-5, 0.1, "mean", [32, 64], {"a": [None]}]
     assert [text(value) for value in values] == ["null", "true", "1", "1", "1e-05", "0.1", "mean", "[32, 64]", "a: [null]"]
+
+
+def test_numbers_behind_the_curves_are_in_the_page(report: Page, finished: Path) -> None:
+    rows = [row for row in read_metrics(finished / "metrics.jsonl") if row["kind"] == "iteration"]
+    titles, *lines = data_of(report, "iterations")
+    assert titles == ["iteration", "loss", "grad_norm_images", "grad_norm_labels", "grad_lr", "syn_lr", "skipped"]
+    assert [line[0] for line in lines] == list(range(400)) and lines[57][1] is None and lines[7][6] == 1
+    assert lines[100][1:6] == pytest.approx([rows[100][name] for name in titles[1:6]], rel=1e-5)
+    titles, *lines = data_of(report, "evaluations")
+    assert titles == ["iteration", "accuracy", "std", "n"] and [line[0] for line in lines] == [0, 100, 200, 300, 400]
+    assert lines[3] == pytest.approx([300, 0.14 + 0.24 * math.sin(1.5), 0.012, 5], rel=1e-5)
+
+
+def test_of_many_iterations_some_are_told_evenly(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numbers, "MOST_LINES", 150)
+    found = numbers.numbers(read_run(finished))
+    assert found.step == 3 and [line[0] for line in found.iterations[1:]] == list(range(0, 400, 3))
+    assert numbers.numbers(replace(read_run(finished), metrics={})) == numbers.Numbers((), (), 1)
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_what_speaks_against_a_run_stands_at_its_top(tmp_path: Path, finished: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    held = {
+        **read_json(run / "results.json"),
+        "best_iteration": 0,
+        "skipped_share": 0.25,
+        "skipped": {"the loss was not finite": 100},
+    }
+    write_json(run / "results.json", held)
+    notes = page(run).texts("p", class_="notice")
+    assert notes[0].startswith("25.0 % of the iterations changed nothing: ") and "the loss was not finite" in notes[0]
+    assert notes[1] == "No iteration was better on the validation images than the initial images, which are the result."
+    (run / "results.json").unlink()
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": "return", "iteration": 40, "to": 20, "step": 0.25, "why": "X grew by iteration 40"}) + "\n")
+    assert page(run).texts("p", class_="notice")[1] == "At iteration 40 the loop went back: X grew by iteration 40."
