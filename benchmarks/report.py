@@ -73,6 +73,7 @@ def run(words: list[str]) -> dict[str, Any]:
     shares.timed(outer.OuterLoop, "_thin", "snapshots")
     shares.timed(outer, "thinned", "snapshots")
     shares.timed(outer, "write_tensors", "snapshots")
+    shares.timed(distill.DataCard, "of", "data card")
     shares.timed(distill.DataCard, "write", "data card")
     shares.timed(distill, "_keep_map", "map of features")
     shares.timed(html, "write_report", "report")
