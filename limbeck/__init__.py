@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from limbeck.networks.flat import FlatNetwork as FlatNetwork
     from limbeck.networks.flat import flat_network as flat_network
     from limbeck.report.exhibits import figures_of as figures_of
+    from limbeck.report.notebook import film as film
     from limbeck.report.write import write_report as write_report
     from limbeck.runs.api import distill as distill
     from limbeck.runs.api import evaluate as evaluate
@@ -91,6 +92,7 @@ _HOMES = {
     "methods.snapshot": ("Snapshot",),
     "networks.flat": ("FlatNetwork", "flat_network"),
     "report.exhibits": ("figures_of",),
+    "report.notebook": ("film",),
     "report.write": ("write_report",),
     "runs.api": ("distill", "evaluate", "load_data", "train_experts"),
     "runs.results": ("RunResult",),

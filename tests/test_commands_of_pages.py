@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from data.pictures import png
+from report.fake_run import make_run
 from studies.fake_cells import results
 
 import limbeck
@@ -275,6 +276,12 @@ def names_for(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
         return {"settings": settings_from_plain({"data.source": "scenes:easy"}, parse_overrides(DISTIL.split()))}
     if page == "docs/compare.md":
         fake_cells(monkeypatch)
+    if page == "docs/figures.md":
+        make_run(root / "runs" / "scenes")
+        sizes = {"iterations": 1, "every": 1, "epochs": 1, "full_epochs": 1, "random_lr": 0.01}
+        small = partial(limbeck.distill, method="dm", network="ConvNetD2-w4", **sizes)
+        monkeypatch.setattr(limbeck, "distill", small)
+        return {"data": limbeck.load_data("scenes:easy", size=16, per_class=12)}
     if page == "docs/evaluation.md":
         cifar(root)
         theirs(root, 16)
@@ -287,7 +294,10 @@ def names_for(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
     return {}
 
 
-@pytest.mark.parametrize("page", ["docs/compare.md", "docs/complexity.md", "docs/data.md", "docs/evaluation.md"])
+WITH_PYTHON = ["docs/compare.md", "docs/complexity.md", "docs/data.md", "docs/evaluation.md", "docs/figures.md"]
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON)
 def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names = names_for(page, tmp_path, monkeypatch)
@@ -302,4 +312,4 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytes
 def test_no_other_page_has_python() -> None:
     pages = {page for page in PAGES if any(language == "python" for language, _ in BLOCK.findall(PAGES[page]))}
     own = {page for page in pages if page == "README.md" or page.startswith("docs/add-a-")}
-    assert pages - own == {"docs/compare.md", "docs/complexity.md", "docs/data.md", "docs/evaluation.md"}
+    assert pages - own == set(WITH_PYTHON)

@@ -9,6 +9,7 @@ hard            p = Y, one-hot rows
 
 import math
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import Any, Literal, get_args
 
 import torch
@@ -20,6 +21,7 @@ from limbeck.distilled.view_labels import StoredViews
 from limbeck.runtime.finite import first_infinite
 
 Kind = Literal["logits", "probabilities", "hard"]
+SHOWN = 10  # classes, and images of each, in a notebook
 SUM_ERROR = 1e-2  # of probabilities: half precision and many classes
 
 
@@ -65,6 +67,22 @@ class SmallSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def _repr_html_(self) -> str:
+        """The first images of the first classes in a notebook, a row each, from the darkest value to the brightest."""
+        from PIL.Image import fromarray
+
+        from limbeck.runtime.tables import picture, table
+
+        low, high = (float(end) for end in self.images.float().aminmax())
+        rows: list[tuple[str, ...]] = []
+        for k in torch.unique(self.classes)[:SHOWN].tolist():
+            x = (self.images[self.classes == k][:SHOWN].float().cpu() - low) / max(high - low, 1e-12)
+            x = x if x.shape[1] == 3 else x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+            levels = (255 * x).round().byte().permute(2, 0, 3, 1).flatten(1, 2).contiguous().numpy()
+            rows.append((f"class {k}", picture(fromarray(levels), min(64, max(32, len(levels))))))
+        more = f" The first {SHOWN} of {self.labels.shape[1]} classes." if self.labels.shape[1] > SHOWN else ""
+        return f"<p>{escape(repr(self))}</p>{table(rows)}<p>Black is {low:.3g}, white {high:.3g}.{more}</p>"
 
     @classmethod
     def of_classes(cls, images: Tensor, classes: Tensor, num_classes: int, syn_lr: float | None = None) -> "SmallSet":

@@ -13,6 +13,7 @@ Reading writes nothing and takes no lock, so that a store may lie on a file syst
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
+from limbeck.accuracy import percent
 from limbeck.experts.blocks import LAST, BrokenFile, blocks_of, text_of, write_block
 from limbeck.experts.coding import CODINGS
 from limbeck.experts.files import Job, Shelf
@@ -32,6 +34,7 @@ from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import array_fingerprint, encodable, fingerprint, plain
 from limbeck.runtime.records import Record
 from limbeck.runtime.sealed import Damaged, FileKind
+from limbeck.runtime.tables import table
 
 FORMAT = 2
 STORE, WANTED, DIFFICULTY = FileKind("store of experts"), FileKind("wish for experts"), FileKind("difficulty of images")
@@ -184,6 +187,24 @@ class TrajectoryStore:
             raise UsageError(f"experts: the store {str(path)!r} was made with {found}")
         self._shelves: dict[int, Shelf] = {}
         self.remake: Callable[[], None] | None = None  # trains what is missing, where somebody knows how
+
+    def __repr__(self) -> str:
+        return f"TrajectoryStore({str(self.path)!r}, {len(self.experts)} experts)"
+
+    def _repr_html_(self) -> str:
+        """What it holds, and the experts' curves, in a notebook."""
+        from limbeck.experts.look import curves_svg
+
+        found, curves = self.summary(), [self.accuracies(expert) for expert in self.experts]
+        last = [value for value in found.last_epoch_accuracy if value is not None]
+        rows = [
+            ("network", self.metadata.get("network") or "–"),
+            ("experts", found.num_experts),
+            ("epochs that all of them have", text_of(found.epochs) if found.epochs else "–"),
+            ("validation accuracy after the last epoch", percent(math.fsum(last) / len(last)) if last else "–"),
+            ("on disk", f"{found.bytes / 2**20:.1f} MiB"),
+        ]
+        return table(rows) + curves_svg(curves)
 
     @property
     def imported(self) -> bool:

@@ -85,7 +85,7 @@ FALLBACKS = (
 
 def new_axes(width: float = 5.4, height: float = 2.9) -> tuple[Figure, Axes]:
     """A figure of that many inches with one pair of axes. It belongs to no window and to no global state."""
-    from matplotlib.figure import Figure
+    from limbeck.figures.shown import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.patch.set_facecolor("none")

@@ -100,8 +100,8 @@ def is_run(path: Path) -> bool:
     return path.is_dir() and any((path / name).exists() for name in FILES)
 
 
-def read_run(path: Path) -> Run:
-    """Read the run folder `path`.
+def read_run(path: Path, *, snapshots: bool = True) -> Run:
+    """Read the run folder `path`, without `snapshots` all but these, which are large.
 
     Raises:
         UsageError: when it is no run folder.
@@ -120,7 +120,7 @@ def read_run(path: Path) -> Run:
             path / "results.json", notes, lambda file: RunResult.from_dict(found) if (found := _object(RESULTS, file)) else None
         ),
         metrics=metrics,
-        snapshots=_snapshots(path, notes),
+        snapshots=_snapshots(path, notes) if snapshots else [],
         distilled=_distilled(path, notes),
         notes=notes,
     )

@@ -1,5 +1,6 @@
 """Where real and distilled images lie in a network's feature space, as a picture whose classes can be told apart one by one."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from limbeck.accuracy import percent
 from limbeck.report.contents import Run
 from limbeck.runs.feature_map import FILE, FeatureMap
 
-WIDTH, HEIGHT, MARGIN = 720, 460, 22
+WIDTH, HEIGHT, LOWEST, MARGIN = 720, 460, 240, 22  # at most as high, at least as low
 COLOURS = 8  # of the page's style sheet
 MOST_NAMED = 12  # classes whose names stand in the picture
 # Around (0, 0), about as large as each other; with 8 colours they tell 32 classes apart.
@@ -78,7 +79,7 @@ def landscape(run: Run) -> Landscape | None:
     if not (run.path / FILE).exists():
         return None
     held = FeatureMap.read(run.path)
-    real, paths = _placed(held.real, held.paths)
+    real, paths, height = _placed(held.real, held.paths)
     numbers = sorted({*held.real_classes.tolist(), *held.classes.tolist()})
     names = run.distilled.class_names if run.distilled is not None else ()
     classes = tuple(
@@ -97,20 +98,21 @@ def landscape(run: Run) -> Landscape | None:
         for k in numbers
     )
     text = f"Map of {len(real)} real and {paths.shape[1]} distilled images of {len(classes)} classes in a network's feature space"
-    return Landscape(classes, WIDTH, HEIGHT, text, _caption(held))
+    return Landscape(classes, WIDTH, height, text, _caption(held))
 
 
-def _placed(real: Tensor, paths: Tensor) -> tuple[Tensor, Tensor]:
-    """The points in the picture's pixels, of one scale in both directions, turned so that the longer side lies."""
+def _placed(real: Tensor, paths: Tensor) -> tuple[Tensor, Tensor, int]:
+    """The points in the picture's pixels, of one scale in both directions, turned so that the longer side lies; how high it is."""
     every = torch.cat([real, paths.flatten(0, 1)]).double()
     span = every.amax(0) - every.amin(0)
     order = [0, 1] if span[0] >= span[1] else [1, 0]
     low, span = every.amin(0)[order], span[order]
     room = torch.tensor([WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN], dtype=torch.float64)
     scale = (room / span.clamp_min(1e-300)).min()
+    room[1] = max(float(span[1] * scale), LOWEST - 2 * MARGIN)
     offset = MARGIN + (room - span * scale) / 2
     real, paths = ((points.double()[..., order] - low) * scale + offset for points in (real, paths))
-    return real, paths
+    return real, paths, math.ceil(room[1]) + 2 * MARGIN
 
 
 def _path(position: int, way: Tensor, result: int) -> Path:

@@ -13,7 +13,7 @@ from limbeck.figures.comparisons import recovery_figure
 from limbeck.figures.style import inline_svg
 from limbeck.report.collection import Collection, Drawing, Verdict, brief, common
 from limbeck.report.differences import differences
-from limbeck.report.of_runs import Entry, curves, differences_told, entry
+from limbeck.report.of_runs import IPC, Entry, curves, differences_told, entry
 from limbeck.report.side_by_side import shelves
 from limbeck.report.sortable import (
     Column,
@@ -37,6 +37,8 @@ from limbeck.studies.table import REFERENCES, Section, Table, images_text, tabul
 
 SEEDS = "Means are over all distillation seeds, whichever are chosen above; ± and the line are the 95 % interval."
 UNFINISHED = "{} is missing, so that which method the others are compared with is not known; the same command writes it anew"
+
+OF_EVERY_CELL = {"method": str, "ipc": int, "seed": int}  # facts
 
 
 def comparison(folder: Path) -> Collection:
@@ -115,8 +117,12 @@ def read_cells(folder: Path) -> tuple[dict[str, CellRecord], list[str]]:
     broken = []
     for path in sorted((folder / "cells").glob("*.json")):
         try:
-            found[path.stem] = CellRecord.from_dict(read_json(path, CELL))
-        except (OSError, ValueError, TypeError, LookupError, AttributeError):
+            held = CellRecord.from_dict(read_json(path, CELL))
+            if not all(type(held.facts[name]) is kind for name, kind in OF_EVERY_CELL.items()):
+                raise TypeError("its facts are others")
+            tabulate([held]), cell_table({path.stem: held}).rows  # what is shown of it, before it stands among others
+            found[path.stem] = held
+        except Exception:  # noqa: BLE001 (whatever such a file leads to)
             broken.append(path.name)
     return found, [f"cells/{name} could not be read" for name in broken]
 
@@ -126,10 +132,10 @@ def methods(sections: Sequence[Section]) -> SortableTable:
     firsts = {section.rows[0].method for section in sections if section.rows}
     first = f"Difference to {firsts.pop() if len(firsts) == 1 else 'the first'}, points"
     columns = (
-        *(Column("Method", words=True), Column("Images per class"), Column("Network", words=True)),
+        *(Column("Method", words=True), Column(IPC), Column("Network", words=True)),
         *(Column("Accuracy, %", drawn=True), Column("Seeds"), Column(first, drawn=True, zero=True)),
-        *(Column("p (Holm)"), Column("Verdict", words=True), Column("Recovered, %")),
-        *(Column("Cosine to the plain gradient"), Column("Its norm, ×"), Column("Iterations skipped, %")),
+        *(Column("p (Holm)"), Column("Verdict", words=True), Column("Seeds that would decide"), Column("Recovered, %")),
+        *(Column("Cosine to plain gradient"), Column("Its norm, ×"), Column("Iterations skipped, %")),
         *(Column("Distilling, s"), Column("of CPU, s"), Column("Memory, MiB")),
     )
     rows = []
@@ -142,23 +148,23 @@ def methods(sections: Sequence[Section]) -> SortableTable:
             cells = (
                 *(of_words(row.method), *place, of_accuracy(row.accuracy), of_number(row.accuracy.n, "d")),
                 *(of_difference(found), of_number(found.p_adjusted if found else None, ".3g")),
-                *(of_words(found.judgement if found else None), of_share(row.recovery_ratio)),
+                of_words(found.verdict if found else None),
+                *(of_number(found.seeds_needed if found else None, "d"), of_share(row.recovery_ratio)),
                 *(of_number(row.comparison.get(name), form) for name, form in (("cosine", ".3f"), ("norm_ratio", ".2f"))),
                 *(of_share(row.skipped_share), of_number(spent.distil, ".0f"), of_number(spent.distil_cpu, ".0f")),
                 _memory(row.cost),
             )
             rows.append(Row(cells, {"method": row.method, **facts}))
         for kind, one in section.reference.items():
-            # Networks of the full data are far better than all others.
-            known = (of_words(REFERENCES[kind]), *place, replace(of_accuracy(one), drawn=kind != "full"), of_number(one.n, "d"))
+            known = (of_words(REFERENCES[kind]), *place, *_beside(kind, one))
             rows.append(Row((*known, *[Value()] * (len(columns) - len(known))), facts))
-    return brief(SortableTable("methods", "Methods", columns, tuple(rows), SEEDS), "Network")
+    return brief(SortableTable("methods", "Methods", columns, tuple(rows), SEEDS), "Network", IPC)
 
 
 def subsets(tables: Sequence[Levels]) -> SortableTable:
     """A row for every method on every subset, and for what stands beside."""
     columns = (
-        *(Column("Method", words=True), Column("Category", words=True), Column("Level", words=True), Column("Images per class")),
+        *(Column("Method", words=True), Column("Category", words=True), Column("Level", words=True), Column(IPC)),
         *(Column("Accuracy, %", drawn=True), Column("Recovered, %", drawn=True), Column("Seeds")),
     )
     rows = []
@@ -177,7 +183,8 @@ def subsets(tables: Sequence[Levels]) -> SortableTable:
             beside: dict[str, Accuracy] = {"random": column.random, "full": column.full}
             for kind, one in beside.items():
                 if one.known:
-                    figures = (replace(of_accuracy(one), drawn=kind != "full"), Value(), of_number(one.n, "d"))
+                    mean, seeds = _beside(kind, one)
+                    figures = (mean, Value(), seeds)
                     rows.append(Row((of_words(REFERENCES[kind]), *place, *figures), facts))
     return brief(SortableTable("subsets", "Methods on subsets", columns, tuple(rows), SEEDS))
 
@@ -186,7 +193,7 @@ def cell_table(cells: Mapping[str, CellRecord]) -> SortableTable:
     """A row for every distillation."""
     columns = (
         *(Column("Cell", words=True), Column("Method", words=True), Column("Subset", words=True)),
-        *(Column("Images per class"), Column("Seed"), Column("Network", words=True), Column("Accuracy, %", drawn=True)),
+        *(Column(IPC), Column("Seed"), Column("Network", words=True), Column("Accuracy, %", drawn=True)),
         *(Column("Random real images, %"), Column("Initial images, %"), Column("Full data, %"), Column("Recovered, %")),
         *(Column("Best iteration"), Column("Iterations skipped, %"), Column("Distilling, s"), Column("Memory, MiB")),
     )
@@ -202,7 +209,7 @@ def cell_table(cells: Mapping[str, CellRecord]) -> SortableTable:
         )
         rows.append(Row(cells_of, facts))
     caption = "± and the line are the 95 % interval over the networks that were trained on one distilled set."
-    return brief(SortableTable("cells", "Distillations", columns, tuple(rows), caption), "Network")
+    return brief(SortableTable("cells", "Distillations", columns, tuple(rows), caption), "Network", IPC)
 
 
 def facts_of(record: CellRecord) -> Facts:
@@ -226,6 +233,7 @@ def _page(
         title=title,
         facts=(
             f"{len(cells)} finished distillation{'s' * (len(cells) != 1)}",
+            *common(("ipc", images_text(one.facts["ipc"])) for one in cells.values() if isinstance(one.facts.get("ipc"), int)),
             *common(("network", one.network) for one in cells.values()),
         ),
         warnings=(*warnings, *unread),
@@ -270,6 +278,11 @@ def _remarks(failed: Mapping[str, str], left: Sequence[str], doubts: Sequence[Do
 def _recovered(one: CellRecord) -> float | None:
     full = one.accuracy.full
     return one.accuracy.distilled.mean / full.mean if full.known and full.mean else None
+
+
+def _beside(kind: str, one: Accuracy) -> tuple[Value, Value]:
+    """What stands beside the methods, and the seeds it is a mean of: networks of the full data have none, and are far better."""
+    return replace(of_accuracy(one), drawn=kind != "full"), Value() if kind == "full" else of_number(one.n, "d")
 
 
 def _memory(cost: Cost) -> Value:

@@ -1,7 +1,7 @@
 """Several run folders and distilled sets on one page: figures, curves, images and settings side by side."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,23 @@ from limbeck.evaluation.results import SetResult
 from limbeck.evaluation.scores import told
 from limbeck.report.collection import Collection, Verdict, brief, common, gathered, listed
 from limbeck.report.contents import Run, read_run
-from limbeck.report.differences import differences
+from limbeck.report.differences import NAMED_BY, differences
 from limbeck.report.lines import Chart, Line, chart, points_of
 from limbeck.report.side_by_side import shelves
 from limbeck.report.sortable import Column, Facts, Row, SortableTable, of_accuracy, of_number, of_share, of_words
 from limbeck.runs.flat_settings import FlatSettings
+from limbeck.runs.identity import NONE
 from limbeck.runs.results import RunResult
 from limbeck.runs.settings import flat
 from limbeck.runtime.errors import one_line
 from limbeck.runtime.fingerprint import encodable, fingerprint
 from limbeck.studies.cells import KEPT, CellRecord
-from limbeck.studies.table import Section, tabulate
+from limbeck.studies.table import Section, images_text, tabulate
 
 MOST_ROWS = 2000
+IPC = "Images per class"
+COMMON: Mapping[str, Callable[[str], str]] = {"ipc": lambda ipc: images_text(int(ipc)) if ipc.isdecimal() else ipc, "network": str}
+UNEQUAL = "Runs of one method differ in their settings: they are no repetitions, and no method is compared with another."
 NOT_COMPARED = "their accuracies answer different questions"
 
 
@@ -85,7 +89,8 @@ def entry(path: Path, name: str) -> Entry:
     """
     if DistilledSet.is_at(path):
         held = DistilledSet.load(path)
-        said, settings = held.metadata.get("evaluation"), held.metadata.get("settings")
+        later, settings = held.metadata.get("evaluations"), held.metadata.get("settings")
+        said = held.metadata.get("evaluation") or (later[-1] if isinstance(later, list) and later else None)
         settings = dict(settings) if isinstance(settings, Mapping) else {}
         settings |= {"method": held.metadata["method"]} if held.metadata.get("method") else {}
         try:
@@ -93,7 +98,7 @@ def entry(path: Path, name: str) -> Entry:
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             return Entry(name, settings, None, None, held, (f"its evaluation could not be read ({one_line(error, 100)})",))
         return Entry(name, settings, result, None, held)
-    run = read_run(path)
+    run = read_run(path, snapshots=False)
     result = None if run.result is None else run.result.evaluation
     return Entry(name, run.settings, result, run, run.distilled, tuple(run.notes))
 
@@ -118,13 +123,14 @@ def collect(entries: Sequence[Entry], title: str = "") -> Collection:
         title=title or " · ".join(_distinct(facts, "method", str.upper) + _distinct(facts, "source")) or "Distilled sets",
         facts=(
             f"{len(entries)} {'runs' if any(one.run for one in entries) else 'distilled sets'}",
-            *common(("network", row.get("network")) for row in facts),
+            *common((key, row.get(key) and form(row[key])) for key, form in COMMON.items() for row in facts),
         ),
         warnings=(*unlike(entries), *gathered(_doubts(entries))),
         verdicts=tuple(one for section in compared(entries) for one in differences_told(section)),
         tables=tuple(table for table in (figures(entries), networks(entries), classes(entries)) if table.rows),
         charts=tuple(curves(entries)),
         sets=shelves(sets),
+        notes=(UNEQUAL,) if len({row.get("method") for row in facts}) > 1 and unequal(entries) else (),
         settings=differences(*map(list, zip(*settings, strict=True))) if len(settings) > 1 else differences([], [], []),
     )
 
@@ -132,7 +138,7 @@ def collect(entries: Sequence[Entry], title: str = "") -> Collection:
 def figures(entries: Sequence[Entry]) -> SortableTable:
     """A row for every run or set."""
     columns = (
-        *(Column("Run", words=True), Column("Method", words=True), Column("Images per class"), Column("Seed")),
+        *(Column("Run", words=True), Column("Method", words=True), Column(IPC), Column("Seed")),
         *(Column("Images", words=True), Column("Network", words=True)),
         *(Column("Accuracy, %", drawn=True), Column("Random real images, %"), Column("Initial images, %")),
         *(Column("Full data, %"), Column("Recovered, %"), Column("Best iteration"), Column("Iterations skipped, %")),
@@ -158,7 +164,7 @@ def figures(entries: Sequence[Entry]) -> SortableTable:
         "Accuracies are means over networks that were trained on the set; ± and the line are their 95 % interval, which says "
         "nothing about another run of the same method."
     )
-    return brief(SortableTable("runs", "Runs", columns, tuple(rows), caption), "Images", "Network")
+    return brief(SortableTable("runs", "Runs", columns, tuple(rows), caption), "Images", "Network", IPC)
 
 
 def networks(entries: Sequence[Entry]) -> SortableTable:
@@ -221,7 +227,7 @@ def compared(entries: Sequence[Entry]) -> tuple[Section, ...]:
     known = all(one.run is not None and one.run.result is not None for one in entries)
     if not known or any(None in key for key in keys) or len(set(keys)) < len(keys) or len({key[0] for key in keys}) < 2:
         return ()
-    if any(unlike(entries)):
+    if any(unlike(entries)) or unequal(entries):
         return ()
     records = []
     for one in entries:
@@ -230,6 +236,16 @@ def compared(entries: Sequence[Entry]) -> tuple[Section, ...]:
         facts = {"method": one.facts["method"], "ipc": int(one.facts["ipc"]), "seed": int(one.facts["seed"])}
         records.append(CellRecord.from_dict({**{key: held[key] for key in KEPT if key in held}, "facts": facts}))
     return tabulate(records)
+
+
+def unequal(entries: Sequence[Entry]) -> bool:
+    """Whether runs of one method and as many images per class have other settings than their seeds, and are no repetitions."""
+    found: dict[tuple[str | None, str | None], str] = {}
+    for one in entries:
+        key, settings = (one.facts.get("method"), one.facts.get("ipc")), fingerprint(one.flat.changed((*NAMED_BY, *NONE)).keys)
+        if found.setdefault(key, settings) != settings:
+            return True
+    return False
 
 
 def differences_told(section: Section) -> list[Verdict]:

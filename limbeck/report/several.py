@@ -28,7 +28,7 @@ def page_of(shown: Collection) -> str:
 
 
 def _part(name: str, called: str, make: Callable[[Collection], object]) -> Part[Collection]:
-    return Part(name, called, make, scripts=("several.js.j2",), styles=("several.css.j2",))
+    return Part(name, called, make, scripts=("tables.js.j2", "several.js.j2"), styles=("several.css.j2",))
 
 
 def _verdicts(shown: Collection) -> list[tuple[str, list[Verdict]]]:

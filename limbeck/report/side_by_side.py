@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from limbeck.distilled import contrast as contrasts
+from limbeck.distilled.contrast import Contrast
 from limbeck.distilled.set import DistilledSet
 from limbeck.report.pictures import MOST_CLASSES, MOST_PER_CLASS
 from limbeck.report.sheets import Sheet, resized, within
@@ -70,8 +70,9 @@ def shelves(sets: Sequence[tuple[str, Facts, DistilledSet]]) -> Shelves | None:
         cut = max(cut, max((len(rows) for rows in own.values()), default=0))
         positions = tuple(k for rows in taken for k in rows)
         sheet = Sheet(positions, within(*held.shape[1:], side), max(1, round(len(positions) ** 0.5)))
-        levels, contrast = contrasts.shown(held)
-        tiles = [resized(levels[k], sheet.size) for k in positions]
+        pixels = held.preprocessing.inverse(held.images.float())
+        contrast = Contrast.of(pixels)
+        tiles = [resized(levels, sheet.size) for levels in contrast.levels(pixels[list(positions)])]
         image = uri(sheet.lay(tiles, tiles[0].mode)) if tiles else ""
         numbers = iter(range(len(positions)))
         places = tuple(tuple(next(numbers) for _ in rows) for rows in taken)

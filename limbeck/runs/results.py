@@ -13,7 +13,7 @@ from limbeck.evaluation.results import SetResult
 from limbeck.methods.health import STEPS, Return, told
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.records import Record
-from limbeck.runtime.tables import Grid, Page, duration, paths_text, wrapped
+from limbeck.runtime.tables import Grid, Page, duration, paths_text, picture, wrapped
 
 NO_CHANGE = "their loss or gradient was not finite, or above outer.max_match_loss"
 NO_GAIN = "no iteration was better on the validation images than the initial images, which are the result"
@@ -152,4 +152,11 @@ class RunResult(Record):
         return str(self.table())
 
     def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
+        """The table in a notebook, and the images where they still are."""
+        from limbeck.distilled.preview import preview
+
+        try:
+            sheet = preview(self.distilled)
+        except UsageError:  # moved, or removed
+            return self.table()._repr_html_()
+        return self.table()._repr_html_() + picture(sheet, sheet.height)

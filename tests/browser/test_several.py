@@ -104,7 +104,7 @@ def test_filters_hide_rows_and_the_address_keeps_them(visits: Visits, comparison
     again = opened(visits, comparison_file, page.evaluate("location.hash"))
     assert column(again, "cells", "Cell") == ["mtt-ipc1-seed0", "mtt-ipc1-seed2"]
     assert again.get_by_role("group", name="Method").get_by_label("dm", exact=True).is_checked() is False
-    again.evaluate("location.hash = '#sort-cells=4-descending'")
+    again.evaluate("location.hash = '#sort-cells=3-descending'")
     again.wait_for_function("document.querySelector('#cells-table [aria-sort]')")
     means = [float(text.partition(" ")[0]) for text in column(again, "cells", "Accuracy, %")]
     assert means == sorted(means, reverse=True) and len(means) == len(whole)
@@ -129,7 +129,16 @@ def test_a_download_has_what_is_shown_in_its_order(visits: Visits, comparison_fi
     assert mtt.accuracy.ci95 is not None
     ends = (float(found["Accuracy, %, low"]), float(found["Accuracy, %, high"]))
     assert float(found["Accuracy, %"]) == 100 * mtt.accuracy.mean and ends == tuple(100 * end for end in mtt.accuracy.ci95)
-    assert found["Cosine to the plain gradient"] == "", "what is missing is empty"
+    assert found["Cosine to plain gradient"] == "", "what is missing is empty"
+
+
+def test_settings_that_differ_are_a_file_too(visits: Visits, comparison_file: Path) -> None:
+    page = opened(visits, comparison_file)
+    with page.expect_download() as caught:
+        page.locator("#settings").get_by_role("button", name="Download CSV").click()
+    head, *rows = csv.reader(io.StringIO(Path(caught.value.path()).read_text(encoding="utf-8")))
+    assert head == ["Key", *page.locator("#settings th[data-any]").all_inner_texts()]
+    assert ["outer.lr_img", "5000", "1", "1", "5000", "5000", "5000", ""] in rows
 
 
 def test_words_that_a_spreadsheet_would_run_are_disarmed(visits: Visits, tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from data.test_cifar import binary_hundred, pickled_ten
 from data.test_idx import write as write_idx
 from data.test_shards import samples, shard
 from distilled.foreign_files import HARD, LOGITS, PIXELS, PREPARED, read, save_npz, save_pt, write_images
-from distilled.samples import sample_set, summary
+from distilled.samples import sample_set
 from distilled.test_set_views import labelled
 from experts.test_imported import experts, network
 from PIL import Image
-from report.fake_run import make_run
+from reliability.page_kinds import EVALUATION, OF_RUN, OF_STUDY, page_of, run_folder, study
 
 from limbeck.data.imageset import ImageSet
 from limbeck.data.load import load_data
@@ -35,7 +35,6 @@ from limbeck.experts.store import TrajectoryStore
 from limbeck.image_complexity.build import categories
 from limbeck.recipes import load_recipe, settings_from_plain, settings_yaml
 from limbeck.recipes_import.translate import import_recipe
-from limbeck.report.html import write_report
 from limbeck.runs.strangers import beyond
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint, plain
 
@@ -58,15 +57,6 @@ RESEARCH = (
     "dataset: CIFAR10\nipc: 1\nsyn_steps: 50\nexpert_epochs: 2\nmax_start_epoch: 20\nlr_img: 100\nlr_lr: 1.0e-05\nzca: true\n"
 )
 GROUPS = {"fish": ["a", 1], "bird": ["c", 3]}
-EVALUATION = {
-    "accuracy": {"distilled": summary(0.4), "random": summary(0.2), "full": {**summary(0.8), "lr": 0.01, "lr_from": "given"}},
-    "recovery_ratio": 0.5,
-    "doubts": [{"kind": "chance", "text": "no measure"}],
-    "protocol": {"name": "dd", "version": 1, "epochs": 5},
-    "network": "ConvNetD2-w8",
-    "networks": {"MLP": {"accuracy": {"distilled": summary(0.3)}}},
-    "environment": {"limbeck": "0.1.0"},
-}
 SETTINGS = {
     "data": {"source": "scenes:easy", "size": 16, "range": None},
     "network": "ConvNetD2-w8",
@@ -247,17 +237,6 @@ def benchmark(folder: Path) -> None:
     (folder / "benchmark.json").write_text(json.dumps({"format": 1, "source": source, "subsets": subsets}))
 
 
-def run_folder(folder: Path) -> None:
-    make_run(folder / "run", iterations=20, every=10, shape=(3, 8, 8))
-    results = folder / "run" / "results.json"
-    held = {key: value for key, value in json.loads(results.read_text()).items() if key not in ("limbeck", "checksum")}
-    results.write_text(json.dumps({**held, **EVALUATION, "paths": {"distilled": "x"}}))
-
-
-def read_run_folder(folder: Path) -> str:
-    return write_report(folder / "run").name
-
-
 def checkpoint(folder: Path) -> None:
     from limbeck.methods.state import OuterState
 
@@ -400,7 +379,9 @@ KINDS: dict[str, Kind] = {
     "benchmark": Kind(
         benchmark, lambda folder: load_data(DataSettings(source=f"benchmark:{folder}:low-easy", val_fraction=0.0)).fingerprint
     ),
-    "run": Kind(run_folder, read_run_folder, ("run/*.json", "run/*.jsonl", "run/snapshots/*", "run/distilled/*.json")),
+    "run": Kind(run_folder, page_of("run"), OF_RUN),
+    "comparison": Kind(study("compare-scenes-hard-parts"), page_of("study"), OF_STUDY),
+    "comp-dd": Kind(study("comp-dd-scenes"), page_of("study"), OF_STUDY),
     "checkpoint": Kind(checkpoint, read_checkpoint),
     "store": Kind(store, read_store),
     "replay buffer": Kind(replay, read_replay, checked=("*",)),

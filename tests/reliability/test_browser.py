@@ -16,7 +16,11 @@ from report.test_several import measured
 
 from limbeck.accuracy import Accuracy
 from limbeck.distilled.card import card
+from limbeck.experts.store import TrajectoryStore
+from limbeck.figures.confusion import confusion_map
+from limbeck.figures.exhibit import Exhibit
 from limbeck.report.html import write_report
+from limbeck.report.notebook import film
 from limbeck.report.write import write_report as write_several
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.tables import Grid, Page
@@ -151,7 +155,10 @@ def test_notebooks_show_text(visits: Visits, tmp_path: Path) -> None:
     held = sample_set(names=(HOSTILE[0], HOSTILE[1], "newt"), metadata={"method": HOSTILE[2]})
     shown = Grid((HOSTILE[0],), ((HOSTILE[1],),), title=HOSTILE[2])
     page = Page((HOSTILE[3], shown, HOSTILE[4]))
-    found = seen(visits, f"<!doctype html><body>{held._repr_html_()}{page._repr_html_()}{shown._repr_html_()}", tmp_path)
+    drawn = Exhibit("loss", HOSTILE[5], HOSTILE[6], confusion_map([[1.0, 0.0], [0.0, 1.0]], HOSTILE[:2]))
+    store = TrajectoryStore(tmp_path / "experts", {"network": HOSTILE[1], "num_parameters": 2})
+    parts = (held, page, shown, drawn, store, film(hostile_run(tmp_path), held))
+    found = seen(visits, f"<!doctype html><body>{''.join(part._repr_html_() for part in parts)}", tmp_path)
     assert not found.run and not found.handlers and not found.faults and found.text.count(HOSTILE[1]) >= 2
 
 

@@ -36,6 +36,24 @@ def test_a_missing_key_has_its_default() -> None:
     assert [one.count for one in found.variants] == [2, 1]
 
 
+def test_what_a_method_does_not_read_is_a_dash_and_no_difference() -> None:
+    runs = [settings(method="edf", experts__num_experts=5, outer__lr_img=3.0), settings(method="random")]
+    runs.append(settings(method="datm", outer__lr_img=2.0))
+    found = differences(runs, ["a", "b", "c"], [{}] * 3)
+    default = FlatSettings.of(DistillSettings()).keys["experts.num_experts"]
+    rows = dict(found.rows)
+    assert rows["experts.num_experts"] == ("5", "–", str(default)) and rows["outer.lr_img"] == ("3", "–", "2")
+    alone = dict(differences(runs[:2], ["a", "b"], [{}] * 2).rows)
+    assert {key for key in alone if key.startswith(("experts.", "match.", "outer."))} == {"match.criterion"}, (
+        "nothing else that both read differs there"
+    )
+
+
+def test_no_code_is_run_that_settings_name() -> None:
+    runs = [FlatSettings({"method": "no.such.module:METHOD", "outer.lr_img": float(k)}) for k in range(2)]
+    assert differences(runs, ["a", "b"], [{}] * 2).rows == (("outer.lr_img", ("0", "1")),)
+
+
 def test_subsets_are_no_differences_of_settings() -> None:
     runs = [FlatSettings({"data.source": f"scenes:{level}"}) for level in ("easy", "hard")]
     assert differences(runs, ["a", "b"], [{"subset": "easy"}, {"subset": "hard"}]).same

@@ -15,7 +15,7 @@ from limbeck.report import landscape as module
 from limbeck.report.contents import read_run
 from limbeck.report.data import data
 from limbeck.report.html import write_report
-from limbeck.report.landscape import HEIGHT, MARGIN, WIDTH, landscape
+from limbeck.report.landscape import HEIGHT, LOWEST, MARGIN, WIDTH, landscape
 from limbeck.report.recovery import recovery
 from limbeck.runs import data_card, feature_map
 from limbeck.runs.data_card import DataCard
@@ -107,11 +107,11 @@ def test_the_map_lies_in_its_picture_and_marks_the_result(tmp_path: Path) -> Non
     names = read_run(run).distilled.class_names  # type: ignore[union-attr]
     assert [one.name for one in found.classes] == list(names[:2])
     points = [point for one in found.classes for point in (*one.real, *(p for path in one.paths for p in (path.start, path.end)))]
-    assert all(MARGIN <= x <= WIDTH - MARGIN and MARGIN <= y <= HEIGHT - MARGIN for x, y in points)
+    assert all(MARGIN <= x <= WIDTH - MARGIN and MARGIN <= y <= found.height - MARGIN for x, y in points)
     # Between 0 and 120 to the right, and one scale in both directions.
     scale = (WIDTH - 2 * MARGIN) / 120
     first, second = found.classes
-    assert first.real == ((MARGIN, pytest.approx(HEIGHT / 2 - 10 * scale, abs=0.06)),)
+    assert first.real == ((MARGIN, pytest.approx(found.height / 2 - 10 * scale, abs=0.56)),)
     assert second.real[0][0] - first.real[0][0] == pytest.approx(100 * scale, abs=0.1)
     (path,) = second.paths
     assert path.position == 2 and path.start == second.real[0]
@@ -135,8 +135,15 @@ def test_a_map_by_pca_and_of_a_set_without_a_loop(tmp_path: Path) -> None:
 
 
 def test_points_at_one_place_are_in_the_middle() -> None:
-    real, paths = module._placed(torch.ones(2, 2), torch.ones(1, 3, 2))
-    assert real.tolist() == [[WIDTH / 2, HEIGHT / 2]] * 2 and paths.shape == (1, 3, 2)
+    real, paths, height = module._placed(torch.ones(2, 2), torch.ones(1, 3, 2))
+    assert real.tolist() == [[WIDTH / 2, LOWEST / 2]] * 2 and paths.shape == (1, 3, 2) and height == LOWEST
+
+
+def test_what_is_higher_than_wide_lies() -> None:
+    real, paths, height = module._placed(torch.tensor([[0.0, 0.0], [1.0, 100.0]]), torch.zeros(1, 1, 2))
+    assert float(real[1, 0] - real[0, 0]) == pytest.approx(WIDTH - 2 * MARGIN) and height == LOWEST
+    _, _, height = module._placed(torch.tensor([[0.0, 0.0], [70.0, 100.0]]), torch.zeros(1, 1, 2))
+    assert height == HEIGHT
 
 
 def test_runs_from_before_have_neither_and_broken_files_are_said(tmp_path: Path) -> None:

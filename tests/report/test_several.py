@@ -102,10 +102,12 @@ def test_curves_images_and_settings_of_all_stand_together(two: tuple[Path, Path]
 
 def test_a_set_alone_says_what_its_metadata_say(tmp_path: Path) -> None:
     metadata = {"method": "dm", "settings": {"seed": 4, "data": {"source": "photos/cats"}}, "evaluation": accuracy(0.75)}
-    paths = [sample_set(metadata=metadata).save(tmp_path / "x"), sample_set(ipc=1).save(tmp_path / "y")]
+    later = {"evaluations": [accuracy(0.1), accuracy(0.5)]}
+    paths = [sample_set(metadata=metadata).save(tmp_path / "x"), sample_set(ipc=1, metadata=later).save(tmp_path / "y")]
     shown = runs(paths)
     held = table(shown, "runs")
-    assert [one.text for one in cells(held, "Method")] == ["dm", "–"] and cells(held, "Accuracy, %")[0].number == 75.0
+    assert [one.text for one in cells(held, "Method")] == ["dm", "–"]
+    assert [one.number for one in cells(held, "Accuracy, %")] == [75.0, 50.0]
     assert [one.number for one in cells(held, "Images per class")] == [2, 1]
     assert shown.title == "DM · cats" and shown.facts == ("2 distilled sets",) and shown.charts == ()
 
@@ -125,6 +127,20 @@ def test_runs_that_were_measured_otherwise_are_not_compared(two: tuple[Path, Pat
     )
     changed(b, {"protocol": {"name": "dd", "version": 1, "epochs": 7}})
     assert "by different protocols (a; b)" in runs([a, b]).warnings[0] and runs([a, b]).verdicts == ()
+
+
+def test_runs_with_other_settings_are_no_repetitions(two: tuple[Path, Path], tmp_path: Path) -> None:
+    paths = [Path(shutil.copytree(run, tmp_path / run.name)) for run in two]
+    paths.append(Path(shutil.copytree(two[1], tmp_path / "c")))
+    for run, keys in zip(paths, ({"seed": 0}, {"seed": 0}, {"seed": 1}), strict=True):
+        changed(run, {"data": {"fingerprint": "one"}, "network": "ConvNetD3"}, **keys)
+    alike = runs(paths)
+    assert [one.text for one in alike.verdicts] == ["mtt − edf: +12.8 points, 1 seed: undecided"] and alike.notes == ()
+    held = read_json(paths[2] / "settings.json")
+    changed(paths[2], outer={**held["outer"], "lr_img": 7.0})
+    shown = runs(paths)
+    assert shown.verdicts == () and "no repetitions" in shown.notes[0]
+    assert [key for key, _ in shown.settings.rows] == ["outer.lr_img"]
 
 
 def test_a_run_under_way_and_a_broken_one_say_so(two: tuple[Path, Path], tmp_path: Path) -> None:
@@ -153,9 +169,13 @@ def test_a_comparison_is_what_its_file_says() -> None:
     assert [one.number for one in cells(held, "Accuracy, %")][:count] == [100 * row.accuracy.mean for row in section.rows]
     against = cells(held, "Difference to edf, points")
     assert against[0].missing and [one.number for one in against[1:count]] == [100 * one.mean for one in section.differences]
-    assert [one.text for one in cells(held, "Verdict")][1:count] == [one.judgement for one in section.differences]
+    assert [one.text for one in cells(held, "Verdict")][1:count] == [one.verdict for one in section.differences]
+    needed = [one.seeds_needed for one in section.differences]
+    assert [one.number for one in cells(held, "Seeds that would decide")][1:count] == needed and None in needed
     assert [one.text for one in cells(held, "Method")][count:] == ["random real images", "full data"]
-    assert not cells(held, "Accuracy, %")[-1].drawn, "the full data would leave the methods no room"
+    assert cells(held, "Seeds")[-1].missing and not cells(held, "Accuracy, %")[-1].drawn, (
+        "the full data would leave the methods no room"
+    )
     texts = [one.text for one in shown.verdicts]
     assert texts[: count - 1] == list(map(str, section.differences))
     assert texts[count - 1 :] == [f"asked for by name: {one}" for one in section.pairs]
@@ -171,7 +191,7 @@ def test_every_cell_of_a_comparison_has_a_row() -> None:
     facts = [json.loads(path.read_text())["facts"] for path in files]
     assert [row.facts for row in held.rows] == [{key: str(value) for key, value in one.items()} for one in facts]
     assert {one.fact: one.values for one in shown.filters}["seed"] == ("0", "1", "2", "3", "4")
-    assert ("outer.lr_img", ("5000", "1", "1", "5000", "5000", "5000", "1000")) in shown.settings.rows
+    assert ("outer.lr_img", ("5000", "1", "1", "5000", "5000", "5000", "–")) in shown.settings.rows
 
 
 def test_without_its_file_a_comparison_decides_nothing(tmp_path: Path) -> None:
