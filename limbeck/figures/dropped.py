@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROW, LETTER = 0.2, 0.075  # inches
-MOST_COLUMNS = 100
+MOST_COLUMNS, MOST_TICKS = 100, 8
 
 
 def dropped_map(iterations: Sequence[int], shares: Sequence[Mapping[str, float]]) -> Figure:
@@ -39,6 +39,8 @@ def dropped_map(iterations: Sequence[int], shares: Sequence[Mapping[str, float]]
     edges = _edges(np.array([iterations[k] for k in chosen], dtype=float))
     drawn = axes.pcolormesh(edges, np.arange(len(names) + 1), np.ma.masked_invalid(values), cmap=colours, vmin=0, vmax=most)
     axes.set_yticks(np.arange(len(names)) + 0.5, names, color=INK, fontsize=TEXT - 1, **as_written())
+    if len(chosen) <= MOST_TICKS:
+        axes.set_xticks([iterations[k] for k in chosen])
     axes.invert_yaxis()  # the first layer above
     axes.set_xlabel("iteration", color=MUTED, fontsize=TEXT)
     for spine in axes.spines.values():

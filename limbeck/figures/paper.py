@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.figures.style import COLUMN, FORMATS, PAPER, TEXT
+from limbeck.figures.style import COLUMN, FORMATS, PAPER, POINTS, TEXT, drawable
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import write_bytes
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NARROWEST, WIDEST = 1.0, 40.0
-POINTS = 7.5
 DPI = 300
 # What a file says of itself: nothing of the day, nor of the versions of libraries.
 NAMELESS: dict[str, tuple[str, ...]] = {
@@ -103,22 +102,44 @@ def _bytes(figure: Figure, form: str, title: str | None) -> bytes:
 
 @contextmanager
 def _fitted(figure: Figure, width: float | None) -> Iterator[None]:
-    """Inside the block the figure has that width, letters of `POINTS`, and lines and marks in proportion."""
-    if width is None:
-        yield
-        return
-    size, undo = figure.get_size_inches().copy(), [] if (scale := POINTS / TEXT) == 1 else list(_shrink(figure, scale))
-    # Axes of equal units keep their shape and are never enlarged; others are as high as they were, measured in letters.
-    if any(axes.get_aspect() != "auto" for axes in figure.axes):
-        figure.set_size_inches(*size * min(width / size[0], scale))
-    else:
-        figure.set_size_inches(width, size[1] * scale)
+    """Inside the block the figure has that width, letters of `POINTS`, lines and marks in proportion, and words fonts can draw."""
+    size, scale = figure.get_size_inches().copy(), POINTS / TEXT
+    undo = list(_spell(figure))
+    if width is not None:
+        undo += _shrink(figure, scale)
+        # Axes of equal units keep their shape and are never enlarged; others are as high as they were, measured in letters.
+        if any(axes.get_aspect() != "auto" for axes in figure.axes):
+            figure.set_size_inches(*size * min(width / size[0], scale))
+        else:
+            figure.set_size_inches(width, size[1] * scale)
     try:
         yield
     finally:
         figure.set_size_inches(*size)
         for change in undo:
             change()
+
+
+def _spell(figure: Figure) -> Iterator[Callable[[], Any]]:
+    """Put what fonts can draw in the place of words; a page leaves that to the reader's fonts, a file cannot."""
+    from matplotlib.text import Text
+    from matplotlib.ticker import FixedFormatter, FuncFormatter
+
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        names = axis.get_major_formatter()
+        if isinstance(names, (FixedFormatter, FuncFormatter)):
+            yield partial(axis.set_major_formatter, names)
+            axis.set_major_formatter(FuncFormatter(partial(_spelt, names)))
+    for one in figure.findobj(Text, include_self=False):
+        assert isinstance(one, Text)
+        if (spelt := drawable(words := one.get_text())) != words:
+            yield partial(one.set_text, words)
+            one.set_text(spelt)
+
+
+def _spelt(names: Callable[[float, int | None], str], value: float, place: int | None) -> str:
+    """The name of a tick as fonts can draw it."""
+    return drawable(names(value, place))
 
 
 def _shrink(figure: Figure, scale: float) -> Iterator[Callable[[], Any]]:

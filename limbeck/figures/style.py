@@ -14,7 +14,7 @@ import html
 import io
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ DASHES: dict[str, Dash] = {
 MARKERS = dict(zip(SERIES, "os^DvP", strict=True))
 VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper", BLUE: "blue", ORANGE: "orange", GREEN: "green", RED: "red"}
 TEXT = 9.5
-COLUMN, PAGE = 3.25, 6.75  # inches, in print
+COLUMN, PAGE, POINTS = 3.25, 6.75, 7.5  # inches, in print, and the size of letters there
+KEY, LETTER = 0.6, 0.078  # inches of a mark in a key, and of a letter
 FORMATS = ("svg", "pdf", "png")
 MARK = "·"
 # For scripts that matplotlib's own font lacks. Fonts of coloured emoji are left out: matplotlib cannot draw them.
@@ -112,7 +113,18 @@ def label(axes: Axes, x: str, y: str) -> None:
     handles, names = axes.get_legend_handles_labels()
     if len(handles) > 1:
         legend = {"frameon": False, "fontsize": TEXT, "labelcolor": INK}
-        axes.figure.legend(handles, names, loc="outside upper right", ncols=len(handles), **legend)
+        axes.figure.legend(handles, names, loc="outside upper right", ncols=columns(names), **legend)
+
+
+def columns(names: Sequence[str]) -> int:
+    """In how many columns a key of these names is not wider than a column of print."""
+    room = COLUMN * TEXT / POINTS
+
+    def width(count: int) -> float:
+        rows = -(-len(names) // count)
+        return sum(KEY + LETTER * max(map(len, names[at : at + rows])) for at in range(0, len(names), rows))
+
+    return next((count for count in range(len(names), 1, -1) if width(count) <= room), 1)
 
 
 def families() -> list[str]:

@@ -19,6 +19,7 @@ from limbeck.studies.cells import PLACES
 NAMED_BY = ("method", "ipc", "seed", *PLACES)
 SEEDS = ("seed", *PLACES)
 UNREAD = "–"
+LIMITS = {"Infinity": "∞", "-Infinity": "−∞"}  # as JSON has them
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def differences(settings: Sequence[FlatSettings], names: Sequence[str], facts: S
     unread = [_unread(one) for one in firsts]
     keys = [key for key in _of_any(firsts) if key not in named_by]
     said = {
-        key: [UNREAD if key in idle else text(_value(one, key)) for one, idle in zip(firsts, unread, strict=True)] for key in keys
+        key: [UNREAD if key in idle else _told(_value(one, key)) for one, idle in zip(firsts, unread, strict=True)] for key in keys
     }
     shown = {key: row for key, row in said.items() if len({*row} - {UNREAD}) > 1}
     groups: dict[tuple[str, ...], list[int]] = {}
@@ -80,6 +81,10 @@ def _of_any(settings: Sequence[FlatSettings]) -> Iterator[str]:
     different = {key for one in settings[1:] for key, *_ in one.differences(settings[0])}
     order = [*_defaults()]
     yield from sorted(different, key=lambda key: (order.index(key) if key in order else len(order), key))
+
+
+def _told(value: Any) -> str:
+    return LIMITS.get(value, value) if isinstance(value, str) else text(value)
 
 
 def _value(one: FlatSettings, key: str) -> Any:

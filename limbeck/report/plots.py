@@ -44,11 +44,11 @@ def curves_of(run: Run) -> list[Exhibit]:
         caption = "The gradient of the images beside the one without Common Pattern Dropout and Discriminative Area Enhancement."
         made.append(Exhibit("comparison", "What dropout and enhancement change", caption, curves.comparison_curves(comparisons)))
     if kept:
-        caption = "The share of each layer's parameters that enters the matching loss."
+        caption = "The share of each layer's parameters that enters the matching loss, at the last snapshot and over all."
         made.append(Exhibit("kept", "Parameters kept", caption, kept_share(kept)))
         iterations = [snapshot.iteration for snapshot in run.snapshots if snapshot.header.get("kept_share")]
         if any(share < 1 for one in kept for share in one.values()):
-            caption = "The share of each layer's parameters that the criterion, such as Common Pattern Dropout, leaves out."
+            caption = "What the criterion, such as Common Pattern Dropout, leaves out of each layer, at every snapshot."
             made.append(Exhibit("dropped", "What is left out, over the iterations", caption, dropped_map(iterations, kept)))
     mapped = [snapshot for snapshot in run.snapshots if snapshot.area]
     if len(mapped) > 1:

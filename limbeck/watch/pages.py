@@ -16,7 +16,7 @@ from limbeck.runtime.errors import UsageError
 from limbeck.runtime.records import Record
 from limbeck.watch.look import Line, Looks
 
-SHARE = 0.04  # of a core's time that making pages anew may take, of all runs together
+SHARE = 0.03  # of a core's time that making pages anew may take, of all runs together
 EVERY = 2000
 _making = Lock()  # figures are drawn by one thread at a time
 

@@ -26,7 +26,7 @@ WORK = {
     "experts prune": (["store", "--recipe", "scenes"], "limbeck.experts.maintain.prune"),
 }
 # What takes no images by name: it has them in its files, or in a list of its own.
-OTHERS = {"comp-dd", "doctor", "export", "recipes", "report", "recipes import", "experts show"}
+OTHERS = {"comp-dd", "doctor", "export", "recipes", "report", "watch", "recipes import", "experts show"}
 
 
 @pytest.fixture(autouse=True)

@@ -155,6 +155,7 @@ def test_what_is_dropped_is_drawn_by_layer_and_iteration() -> None:
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["first", "last"]
     assert figure.axes[0].get_ylim() == (2, 0)  # the first layer above
     assert mesh.get_clim() == (0, 75)
+    assert figure.axes[0].get_xticks().tolist() == [100, 200, 500]  # where the columns are
 
 
 def test_a_long_run_has_few_columns_and_one_snapshot_has_one() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import re
+import warnings
 import zlib
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from limbeck.figures import (
     PAGE,
     Exhibit,
     Strip,
+    area_distribution,
     confusion_map,
     gradient_curves,
     image_grid,
@@ -25,8 +27,8 @@ from limbeck.figures import (
     save,
     write_exhibits,
 )
-from limbeck.figures.paper import DPI, POINTS
-from limbeck.figures.style import BLUE, TEXT
+from limbeck.figures.paper import DPI
+from limbeck.figures.style import BLUE, MARK, POINTS, TEXT, inline_svg
 
 ROWS = [{"iteration": k, "loss": 0.9**k, "skipped": k == 3, "grad_norm_images": 0.1 + k, "grad_lr": 0.2} for k in range(8)]
 
@@ -99,6 +101,37 @@ def streams(path: Path) -> list[str]:
         except zlib.error:
             continue
     return [text for text in found if " Tf" in text]
+
+
+@pytest.mark.parametrize(
+    ("names", "rows"),
+    [
+        (("images X", "labels Y", "step size η"), 1),
+        (("activation ≥ 0.3", "activation ≥ 0.5", "activation ≥ 0.7"), 2),
+        (("a very long name of a series", "another very long name of one", "c"), 3),
+    ],
+)
+def test_a_key_is_no_wider_than_the_column(tmp_path: Path, names: tuple[str, ...], rows: int) -> None:
+    figure = area_distribution({name: np.array([0.2, 0.5]) for name in names})
+    seen = []
+
+    def look(event: object) -> None:
+        key, texts = figure.legends[0].get_window_extent(), figure.legends[0].get_texts()
+        seen.append((key.x0 >= 0 and key.x1 <= figure.bbox.width, len({round(text.get_window_extent().y0) for text in texts})))
+
+    figure.canvas.mpl_connect("draw_event", look)
+    save(figure, tmp_path / "a.png", width=COLUMN)
+    assert seen[-1] == (True, rows)
+
+
+def test_words_that_no_font_has_are_spelt_in_files_alone(tmp_path: Path) -> None:
+    names = ("\U0010fffd owl", "mole")
+    figure = confusion_map(np.eye(2).tolist(), names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (path,) = save(figure, tmp_path / "confusion.svg")
+    assert f"<!-- {MARK} owl -->" in path.read_text(encoding="utf-8")
+    assert names[0] in inline_svg(figure, "confusion", "Confusion")
 
 
 def test_a_pdf_carries_its_fonts(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """In which settings runs differ: only those, and runs that are alike in one column."""
 
+import math
+
 from limbeck.report.differences import Variant, differences
 from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.settings import DistillSettings
@@ -47,6 +49,11 @@ def test_what_a_method_does_not_read_is_a_dash_and_no_difference() -> None:
     assert {key for key in alone if key.startswith(("experts.", "match.", "outer."))} == {"match.criterion"}, (
         "nothing else that both read differs there"
     )
+
+
+def test_no_limit_is_told_as_such() -> None:
+    found = differences([settings(outer__max_match_loss=math.inf), settings(outer__max_match_loss=2.0)], ["a", "b"], [{}] * 2)
+    assert found.rows == (("outer.max_match_loss", ("∞", "2")),)
 
 
 def test_no_code_is_run_that_settings_name() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser.visits import Visits, violations
-from reliability.test_browser import HOSTILE
+from browser.visits import Visits, overflow, violations
+from reliability.test_browser import HOSTILE, hostile_run
 from report.fake_run import make_run
 from watch.runs import at_work, goes_on, going
 
@@ -106,6 +106,7 @@ def test_a_snapshot_comes_into_the_page_and_what_was_set_stays(tmp_path: Path, v
     with served(tmp_path, "going") as watch, at_work(path):
         page = visits.open(f"{watch.address}1/", origin=watch.origin, height=500)
         assert page.locator("#time").get_attribute("max") == "1"
+        assert violations(page) == [] and overflow(page) == 0
         page.locator("#settings > summary").click()
         page.locator("#time").evaluate("bar => { bar.value = 0; bar.dispatchEvent(new Event('input', { bubbles: true })); }")
         page.evaluate("scrollTo({ top: 400, behavior: 'instant' }); window.before = true")
@@ -148,6 +149,18 @@ def test_an_open_panel_stays_open_on_its_image(tmp_path: Path, visits: Visits) -
         (path / "results.json").write_bytes(text + b"\n")
         until(page, "!window.before && document.documentElement.dataset.restored === 'true'")
         assert page.locator("#panel").evaluate("one => one.open") and page.locator("#panel-name").inner_text() == title
+        page.context.close()
+
+
+def test_a_run_of_anything_runs_nothing_but_the_page_s_own(tmp_path: Path, visits: Visits) -> None:
+    hostile_run(tmp_path)
+    with served(tmp_path, "run") as watch:
+        page = visits.open(f"{watch.address}1/", origin=watch.origin)
+        page.wait_for_selector("#live .warnings li", state="attached")
+        assert page.evaluate("document.documentElement.dataset.run") is None and page.locator("iframe").count() == 0
+        assert " ".join(HOSTILE[1].split()) in " ".join(page.locator("#live .warnings").inner_text().split())
+        page.goto(watch.address)
+        assert page.evaluate("document.documentElement.dataset.run") is None
         page.context.close()
 
 

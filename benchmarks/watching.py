@@ -1,7 +1,7 @@
 """What `limbeck watch` takes of a core while ten runs go on.
 
-    python benchmarks/watch.py             # a minute; prints one line, and with --write keeps it in results/watch.json
-    python benchmarks/watch.py --runs 10 --seconds 120 --every 20
+    python benchmarks/watching.py             # a minute; prints one line, and with --write keeps it in results/watch.json
+    python benchmarks/watching.py --runs 10 --seconds 120 --every 20
 
 Ten folders as runs of ten classes with ten images of 64×64 leave them, each with a row of metrics five times a second and a
 snapshot every minute, as runs have that are faster than most. Two browsers look, as far as the server can tell: one at the list,
