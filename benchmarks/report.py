@@ -1,6 +1,6 @@
 """What looking costs: snapshots in a run, and how long a report takes, how large it is and how soon it is open.
 
-    python benchmarks/report.py run scenes                              # what a run keeps so that one can look, as `limbeck distill`
+    python benchmarks/report.py run scenes                              # what `limbeck distill` keeps so that one can look
     python benchmarks/report.py run cifar10/edf-ipc10 data.source=cifar10.npz outer.iterations=50
     python benchmarks/report.py page                                    # of a made run: 10 × 10 images of 128×128, 26 snapshots
     python benchmarks/report.py page --classes 100 --ipc 1 --side 64
@@ -41,7 +41,7 @@ class Shares:
         self.inside = False
 
     def timed(self, owner: Any, name: str, called: str | None) -> None:
-        """Count the seconds of that function under a word; those of one without a word count nowhere, nor does what is inside it."""
+        """Count the seconds of that function under a word; without a word, neither they nor those of what is inside it count."""
         plain: Callable[..., Any] = getattr(owner, name)
 
         def watched(*given: Any, **named: Any) -> Any:

@@ -1,10 +1,10 @@
 """The screenshots of README and docs, from a real run and from tables of this repository.
 
-    python benchmarks/screenshots.py                  # makes the run `limbeck distill scenes eval.every=50 eval.every_seeds=1`, 6 minutes on two cores
+    python benchmarks/screenshots.py                  # of `limbeck distill scenes eval.every=50 eval.every_seeds=1`: 6 minutes
     python benchmarks/screenshots.py --run runs/mine
 
-Chromium opens the pages that `limbeck report` writes, and is asked for parts of them, by day and by night, on a desk and on a phone.
-The pictures have a palette of 256 colours, so that they stay small.
+Chromium opens the pages that `limbeck report` writes, and is asked for parts of them, by day and by night, on a desk and on a
+phone. The pictures have a palette of 256 colours, so that they stay small.
 """
 
 import argparse
@@ -66,7 +66,17 @@ def main() -> None:
     from limbeck.report.write import write_report
 
     if not (run / "results.json").exists():
-        status = limbeck(["distill", "scenes", "eval.every=50", "eval.every_seeds=1", "--output", str(run), *(["--resume"] if run.exists() else [])])
+        status = limbeck(
+            [
+                "distill",
+                "scenes",
+                "eval.every=50",
+                "eval.every_seeds=1",
+                "--output",
+                str(run),
+                *(["--resume"] if run.exists() else []),
+            ]
+        )
         assert status == 0, "the run has failed"
     with tempfile.TemporaryDirectory() as folder, visiting() as visits:
         of_run(visits, write_report(run, output=Path(folder, "run.html")))
