@@ -52,7 +52,7 @@ AREAS: dict[str, tuple[list[Path], list[str]]] = {
     "outer": (
         [ROOT / f"limbeck/methods/{name}.py" for name in OUTER],
         [
-            *(f"tests/methods/test_{name}.py" for name in ("health", "outer", "outer_records", "methods")),
+            *(f"tests/methods/test_{name}.py" for name in ("health", "outer", "outer_records", "methods", "trajectory")),
             "tests/reliability/test_numbers.py",
         ],
     ),

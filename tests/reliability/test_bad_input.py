@@ -240,7 +240,7 @@ def test_a_fault_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     made = Template("categories json", tmp_path)
     results = {
         "exception": lambda folder: 1 / 0,
-        "lines": lambda folder: raised("a\nb"),
+        "lines": lambda folder: raised(TwoLines("a\nb")),
         "memory": lambda folder: len(bytearray(MOST_MEMORY * 5 // 4)),
         "escaped": lambda folder: (tmp_path.parent / "x").write_text("x"),
         "other": lambda folder: "else",
@@ -252,5 +252,12 @@ def test_a_fault_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     object.__setattr__(made.how, "read", KINDS["categories json"].read)
 
 
-def raised(message: str) -> None:
-    raise UsageError(message)
+class TwoLines(UsageError):
+    """One that spells no line ends, as those of ours do."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+def raised(error: UsageError) -> None:
+    raise error
