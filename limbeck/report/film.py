@@ -14,7 +14,6 @@ from limbeck.report.pictures import BUDGET, Shown, choose
 from limbeck.report.sheets import Sheet, heat, lossy, quick, resized, within
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.records import Record
-from limbeck.runtime.tables import uri
 
 MOST_FRAMES, FEWEST_FRAMES, LARGEST_TILE = 25, 3, 64
 LOSSY = 31_000_000  # bytes of pixels, where they are kept with a loss: about three bits are left of twenty-four
@@ -202,7 +201,7 @@ def _frame(snapshot: Snapshot, sheet: Sheet, look: _Look, with_loss: bool, best:
         accuracy=snapshot.accuracy,
         loss=loss if isinstance(loss, (int, float)) else None,
         best=snapshot.iteration == best,
-        image=lossy(laid) if with_loss else uri(laid),
+        image=lossy(laid) if with_loss else quick(laid),
         # Where none are made, they are zeros.
         map=None if maps is None or not bool(maps.any()) else quick(heat(maps[chosen].nan_to_num(), sheet)),
     )

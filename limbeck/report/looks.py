@@ -8,12 +8,11 @@ from torch import Tensor
 
 from limbeck.distilled.set import DistilledSet
 from limbeck.report.contents import Run, Snapshot
-from limbeck.report.sheets import Sheet, heat, lossy, resized, signed, within
+from limbeck.report.sheets import Sheet, heat, lossy, quick, resized, signed, within
 from limbeck.runs.feature_map import About, FeatureMap
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.records import Record
 from limbeck.runtime.sealed import Damaged
-from limbeck.runtime.tables import uri
 
 MOST_LABELS, MOST_AREAS, LARGEST_LAYER = 20, 40, 64
 EXACT = 200_000  # pixels of real images: more are kept with a loss
@@ -174,7 +173,7 @@ def _near(run: Run, positions: Sequence[int]) -> Near | None:
     return Near(
         *size,
         sheet.columns,
-        lossy(laid) if len(numbers) * size[0] * size[1] > EXACT else uri(laid),
+        lossy(laid) if len(numbers) * size[0] * size[1] > EXACT else quick(laid),
         tuple(held.picture_classes[numbers].tolist()),
         images,
         _nearness(held.about),
@@ -260,7 +259,8 @@ class _Final:
         if self.maps is None:
             return None
         return Layer(
-            uri(heat(self.maps, self.sheet)), "Where the map network looks for the image's class: clear is nothing, bright is most."
+            quick(heat(self.maps, self.sheet)),
+            "Where the map network looks for the image's class: clear is nothing, bright is most.",
         )
 
     def _change(self) -> Layer | None:
@@ -272,14 +272,14 @@ class _Final:
             return None
         words = "Orange is brighter than at the start, blue darker; full colour is"
         words = f"{words} {100 * scale:.2g} % of the range from black to white."
-        return Layer(uri(signed(mean / scale, self.sheet)), words)
+        return Layer(quick(signed(mean / scale, self.sheet)), words)
 
     def _weights(self) -> Layer | None:
         if self.weights is None:
             return None
         low, high = (float(end) for end in self.weights.aminmax())
         words = f"What the gradient of a pixel is multiplied by: clear is {low:.3g}, bright {high:.3g}."
-        return Layer(uri(heat((self.weights - low) / (high - low), self.sheet)), words)
+        return Layer(quick(heat((self.weights - low) / (high - low), self.sheet)), words)
 
 
 def _kept(snapshot: Snapshot, count: int) -> Sequence[int]:

@@ -17,8 +17,7 @@ from limbeck.distilled.export import npz
 from limbeck.distilled.set import DistilledSet
 from limbeck.report.contents import Run
 from limbeck.report.looks import Looks, looks
-from limbeck.report.sheets import resized, within
-from limbeck.runtime.tables import uri
+from limbeck.report.sheets import quick, resized, within
 
 MOST_PER_CLASS, MOST_CLASSES, LARGEST_SIDE = 10, 100, 128
 BUDGET = 3_000_000  # bytes of pixels
@@ -106,7 +105,7 @@ def gallery(run: Run) -> Gallery | None:
     shown = choose(held.classes.cpu().numpy(), held.class_names, channels * size[0] * size[1], OF_SET)
     (levels, contrast), labels = contrasted(held), held.probabilities().cpu()
     groups = tuple(
-        (name, tuple(Tile(uri(resized(levels[i], size)), _label(labels[i], held.class_names), i) for i in positions))
+        (name, tuple(Tile(quick(resized(levels[i], size)), _label(labels[i], held.class_names), i) for i in positions))
         for name, positions in zip(shown.names, shown.positions, strict=True)
     )
     reduced = "" if size == (height, width) else f"Images are reduced to {size[1]}×{size[0]} pixels."

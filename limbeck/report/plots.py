@@ -40,7 +40,7 @@ def curves_of(run: Run) -> list[Exhibit]:
     if any(_known(rows, key) for key in ("grad_norm_images", "grad_norm_labels", "grad_lr")):
         caption = "Of the matching loss with respect to images, labels and step size."
         made.append(Exhibit("gradients", "Gradient norms", caption, curves.gradient_curves(rows)))
-    if _known(comparisons, "cosine") or _known(comparisons, "norm_ratio"):
+    if len(comparisons) > 1 and (_known(comparisons, "cosine") or _known(comparisons, "norm_ratio")):  # one is no curve
         caption = "The gradient of the images beside the one without Common Pattern Dropout and Discriminative Area Enhancement."
         made.append(Exhibit("comparison", "What dropout and enhancement change", caption, curves.comparison_curves(comparisons)))
     if kept:

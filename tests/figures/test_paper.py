@@ -108,7 +108,7 @@ def streams(path: Path) -> list[str]:
     [
         (("images X", "labels Y", "step size η"), 1),
         (("activation ≥ 0.3", "activation ≥ 0.5", "activation ≥ 0.7"), 2),
-        (("a very long name of a series", "another very long name of one", "c"), 3),
+        (("a very long name of a series", "another very long name of one", "and the third of them, as long"), 3),
     ],
 )
 def test_a_key_is_no_wider_than_the_column(tmp_path: Path, names: tuple[str, ...], rows: int) -> None:

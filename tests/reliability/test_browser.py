@@ -112,7 +112,7 @@ def test_a_report_of_anything_runs_nothing_but_its_own(visits: Visits, tmp_path:
 def hostile_grid(folder: Path) -> Path:
     """A comparison whose cells and tables hold such text."""
     for number, text in enumerate(HOSTILE):
-        facts = {"method": text, "ipc": text, "seed": text}
+        facts = {"method": text, "ipc": 1, "seed": number, "subset": text}
         accuracy = {"distilled": summary(0.1 * number), "random": summary(0.1)}
         cell = {"accuracy": accuracy, "facts": facts, "network": text, "settings": {text: text, "network": text}}
         write_json(folder / "cells" / f"c{number}.json", cell)
