@@ -40,8 +40,8 @@ def scroll(page: Any, selector: str) -> None:
 
 
 def of_run(visits: Any, report: Path) -> None:
+    keep(visits.open(report, DESK["width"], 1260), "report")  # down to the images
     page = visits.open(report, **DESK)
-    keep(page, "report")
     page.locator("#images button.look").nth(3).click()
     page.locator("#panel-layers").get_by_label("activation map").check()
     keep(page, "report-image")
