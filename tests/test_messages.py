@@ -79,10 +79,13 @@ def texts_of(source: str) -> Iterator[tuple[int, str]]:
             yield getattr(node, "lineno", 0), text
 
 
+DRAWN = PACKAGE / "experts" / "look.py"  # as SVG
+
+
 @cache
 def texts() -> tuple[tuple[str, str], ...]:
     """Every such text of the package, with its place."""
-    paths = sorted(path for path in PACKAGE.rglob("*.py") if "figures" not in path.parts)
+    paths = sorted(path for path in PACKAGE.rglob("*.py") if "figures" not in path.parts and path != DRAWN)
     return tuple(
         (f"{path.relative_to(ROOT)}:{line}", text) for path in paths for line, text in texts_of(path.read_text(encoding="utf-8"))
     )

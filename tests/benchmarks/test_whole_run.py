@@ -33,6 +33,7 @@ def test_the_parts_of_a_tiny_run_add_up(tmp_path: Path) -> None:
         "maps",
         "periodic evaluations",
         "evaluate",
+        "features",
         "full data",
         "report",
     )
