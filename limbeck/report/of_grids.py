@@ -99,7 +99,10 @@ def comp_dd(folder: Path) -> Collection:
         cells,
         notes=list(found.notes),
     )
-    figure = recovery_figure(found.tables, found.levels)
+    try:
+        figure = recovery_figure(found.tables, found.levels)
+    except (ValueError, TypeError, LookupError) as error:  # levels that are none of the benchmark's
+        return replace(page, warnings=(*page.warnings, f"the figure could not be drawn ({one_line(error)})"))
     if figure is None:
         return page
     caption = "Mean and 95 % interval over distillation seeds, by method; every seed is a dot."

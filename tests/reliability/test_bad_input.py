@@ -39,6 +39,7 @@ FOUND = {
     "shards": (300_123,),
     "checkpoint": (300_132,),
     "comparison": (500_007, 500_103),
+    "comp-dd": (600_043,),
 }
 
 
