@@ -25,6 +25,7 @@ from limbeck.runtime.bounded import read_text
 from limbeck.runtime.checked import text_kinds
 from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.fingerprint import plain
+from limbeck.runtime.located import here
 from limbeck.runtime.yaml_text import MOST_YAML, yaml_of
 
 FOLDER = Path(__file__).with_suffix("")
@@ -48,7 +49,7 @@ def recipe_path(recipe: str) -> Path:
     names = recipe_names()
     if recipe in names:
         return FOLDER / f"{recipe}.yaml"
-    path = Path(recipe).expanduser()
+    path = Path(here("recipe", recipe)).expanduser()
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():
             raise UsageError(f"recipe: {recipe!r} is not a file that exists")

@@ -10,6 +10,7 @@ from limbeck.cli.command import Command, Done, add_deterministic, add_skip_bad, 
 from limbeck.cli.output import print_paths
 from limbeck.runtime.bounded import json_of
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.located import here
 
 if TYPE_CHECKING:
     from limbeck.evaluation.results import Evaluation
@@ -72,7 +73,7 @@ def run(arguments: Namespace) -> "Evaluation":
     from limbeck.recipes import key_types
 
     words = [word for word in arguments.path if is_setting(word)]
-    paths = [distilled_folder(Path(word)) for word in arguments.path if word not in words]
+    paths = [distilled_folder(Path(here("path", word))) for word in arguments.path if word not in words]
     if not paths:
         raise UsageError("path: is missing; a distilled set, a run folder, a folder of images, an .npz or a .pt file is accepted")
     arguments.overrides = words
@@ -206,7 +207,7 @@ def export(arguments: Namespace) -> Done:
     from limbeck.distilled.export import export_folder, export_npz, export_research
     from limbeck.distilled.set import DistilledSet
 
-    distilled = DistilledSet.load(distilled_folder(Path(arguments.path)))
+    distilled = DistilledSet.load(distilled_folder(Path(here("path", arguments.path))))
     write = {"folder": export_folder, "npz": export_npz, "research": export_research}[arguments.to]
     return Done({"export": str(write(distilled, Path(arguments.output)))})
 

@@ -35,8 +35,17 @@ def run(arguments: Namespace) -> Done:
     for option in ("formats", "column", "page"):
         require(getattr(arguments, option) is None, f"--{option}", getattr(arguments, option), "an option with --figures")
     from limbeck.report.write import write_report
+    from limbeck.runtime.published import put_file
+    from limbeck.runtime.remote import is_url
 
-    return Done({"report": str(write_report(*arguments.paths, output=arguments.output))})
+    if not is_url(arguments.output):
+        return Done({"report": str(write_report(*arguments.paths, output=arguments.output))})
+
+    from limbeck.runtime.leftovers import passing_folder
+
+    with passing_folder() as folder:
+        put_file("--output", arguments.output, write_report(*arguments.paths, output=folder / "report.html"))
+    return Done({"report": arguments.output})
 
 
 def _draw(arguments: Namespace) -> dict[str, str]:

@@ -18,6 +18,7 @@ from limbeck.report.contents import is_run, read_run
 from limbeck.report.exhibits_of_runs import of_run, of_set, of_several
 from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.files import read_json
+from limbeck.runtime.located import here
 from limbeck.runtime.sealed import FileKind
 from limbeck.studies.recovery import RECOVERY, Recovery
 from limbeck.studies.table import Table
@@ -43,7 +44,7 @@ def figures_of(*paths: Path | str) -> dict[str, Exhibit]:
         <Figure size 850x106 with 1 Axes>
     """
     require(len(paths) > 0, "PATH", "", ACCEPTED)
-    places = [Path(path) for path in paths]
+    places = [Path(here("PATH", str(path))) for path in paths]
     found = _of(places[0]) if len(places) == 1 else of_several(places)
     if not found:
         raise UsageError(f"PATH: there is nothing to draw in {', '.join(repr(str(path)) for path in places)} yet")
