@@ -75,13 +75,17 @@ def sbatch(tmp_path: Path) -> Any:
         first, last = (int(number) for number in (options.get("array", "1-1").replace("-", " ") + " 0").split()[:2])
         tasks = range(first, max(first, last) + 1)
         about = {"SLURM_JOB_ID": "4711", "SLURM_CPUS_PER_TASK": options["cpus-per-task"], "SLURM_JOB_NODELIST": hosts}
-        about |= {"SLURM_JOB_NUM_NODES": str(hosts.count(",") + 1)} | {name: value for name, value in given.items() if name.isupper()}
+        about |= {"SLURM_JOB_NUM_NODES": str(hosts.count(",") + 1)} | {
+            name: value for name, value in given.items() if name.isupper()
+        }
         if options["gres"] != "none":
             about["SLURM_GPUS_ON_NODE"] = options["gres"].removeprefix("gpu:")
         for task in tasks:
             array = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": str(len(tasks))} if "array" in options else {}
             path = f"{stubs}:{os.environ['PATH']}"
-            environment = {name: value for name, value in os.environ.items() if name[:6] != "SLURM_"} | about | array | {"PATH": path}
+            environment = (
+                {name: value for name, value in os.environ.items() if name[:6] != "SLURM_"} | about | array | {"PATH": path}
+            )
             subprocess.run(["bash", FOLDER / script, *words], env=environment, check=True, timeout=60)
         lines = notes.read_text().splitlines()
         notes.unlink()

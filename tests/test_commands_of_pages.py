@@ -37,7 +37,12 @@ PAGES = {
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DRAWING = re.compile("[│▼►]")
 # Of other programs: tests of their own run what they start.
-PROGRAMS = {"make": ("demo", "test", "gpu", "fake-cuda"), "ray": ("up",), "kubectl": ("apply",), "sbatch": ("--array=1-8", "--nodes=2")}
+PROGRAMS = {
+    "make": ("demo", "test", "gpu", "fake-cuda"),
+    "ray": ("up",),
+    "kubectl": ("apply",),
+    "sbatch": ("--array=1-8", "--nodes=2"),
+}
 EXAMPLES = "examples/cluster/"  # which `tests/test_cluster.py` tries
 DISTIL = """
     data.size=16 data.per_class=12 network=ConvNetD2-w8 experts.num_experts=2 experts.train_epochs=3 experts.batch_size=32
