@@ -1,7 +1,6 @@
 """A server on this machine that speaks the protocol of S3, for tests of what lies elsewhere."""
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,14 +44,14 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
 
 def forget_all() -> None:
     """What this process knows of places elsewhere is that of another test."""
-    remote._store.cache_clear()
+    remote._made.cache_clear()
     remote.FETCHED.clear()
     remote.ORIGINS.clear()
 
 
 def files() -> Any:
     """The file system of the server, past Limbeck."""
-    return remote._store("test", "s3", os.getpid())
+    return remote._store("test", "s3")
 
 
 @contextmanager

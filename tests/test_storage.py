@@ -23,8 +23,8 @@ from limbeck.runtime.located import here
 from limbeck.runtime.remote import Remote, forget
 
 TINY = ["data.size=16", "data.per_class=12", "network=ConvNetD2-w4", "eval.epochs=1", "eval.full_epochs=1", "eval.random_lr=0.01"]
-QUICK = [*TINY, "eval.seeds=1", "features=none"]
-DM = ["method=dm", "outer.iterations=2", "outer.eval_every=1", *QUICK]
+QUICK = [*TINY, "eval.seeds=2", "features=none"]
+DM = ["method=dm", "outer.iterations=2", "eval.every=1", *QUICK]
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -77,7 +77,7 @@ def test_a_run_in_a_bucket(bucket: str, run: Run, tmp_path: Path, cache: Path, m
     assert status == 0 and Remote("test", f"{bucket}/pages/a.html").read() == Path("limbeck-report.html").read_bytes()
     status, out, err = run("report", place, "--output", f"{bucket}/pages/a.html")
     assert status == 2 and "something is there" in err
-    status, out, err = run("evaluate", place, "eval.seeds=1", "eval.epochs=1")
+    status, out, err = run("evaluate", place, "eval.seeds=2", "eval.epochs=1")
     assert status == 0, err
     said += out + err
     forget(place)
@@ -274,7 +274,7 @@ def test_a_network_file_system_that_has_next_to_nothing(run: Run, tmp_path: Path
         _like_nfs(nfs)
         status, out, err = run("distill", "scenes", "--output", "nfs", "experts.store=nfs-experts", *words)
         assert status == 0, err
-        status, out, err = run("evaluate", "nfs", "eval.seeds=1", "eval.epochs=1")
+        status, out, err = run("evaluate", "nfs", "eval.seeds=2", "eval.epochs=1")
         assert status == 0, err
         held = DistilledSet.load("nfs/distilled")
         held.save("again")

@@ -72,7 +72,7 @@ def _load(settings: DataSettings, progress: Progress, wanted: Wanted | None) -> 
         return load_imagenet(settings, progress, wanted)
     if kind == "hf" and colon:
         return load_hub(settings, progress, wanted=wanted)
-    if is_url(source) and not (archives := expanded(source)):
+    if local(source) != source or (is_url(source) and not BRACES.search(source)):
         return _load_elsewhere(settings, progress, wanted)
     path = Path(local(source)).expanduser()
     if source and path.is_dir():

@@ -129,7 +129,7 @@ def distill(
         calls = [*callbacks, work.publish] if work.published else callbacks
         result = running.distill(made, work.folder, resume=resume, progress=_reporting(progress), experts=experts, callbacks=calls)
         if place is not None:
-            return result
+            return result.at(**{name: work.named(path) for name, path in result.paths.items()})
         # The set is taken along before its folder goes.
         return replace(result, held=result.distilled, evaluation=replace(result.evaluation, paths={}))
 

@@ -29,6 +29,9 @@ EXTRA = "pip install 'limbeck[remote]'"
 CONNECT, ANSWER, TRIES = 5, 60, 2  # seconds, seconds, and how often a request is tried
 PIECE = 2**26  # bytes that are fetched at a time
 TAKEN = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")  # what servers say where something is there already
+# Parts of the names of errors, of botocore, aiohttp, ssl and Python.
+UNREACHED = ("Endpoint", "ConnectTimeout", "Connection", "Connector", "gaierror", "Disconnected", "HTTPClient", "SSL")
+SLOW = ("TimeoutError", "FSTimeoutError", "ServerTimeoutError")
 FETCHED: dict[tuple[int, str], Path] = {}  # by process and URL, the copies on this machine
 ORIGINS: dict[Path, str] = {}  # of all copies of this process
 T = TypeVar("T")
@@ -211,7 +214,7 @@ class Remote:
             )
 
     def _store(self) -> Any:
-        return _store(self.key, self.scheme, os.getpid())
+        return _store(self.key, self.scheme)
 
     def _asked(self, done: str, ask: Callable[[], T], *, absent: bool = False) -> T:
         """What the store answers; errors in our words. With `absent` whoever asks knows what to do where nothing is."""
@@ -240,36 +243,39 @@ def is_name(name: str) -> bool:
     return bool(parts) and not PurePosixPath(name).is_absolute() and ".." not in parts and "\\" not in name and "\0" not in name
 
 
+class _NoStore(Exception):
+    """There is no file system of a scheme here; the message says why."""
+
+
+def _store(key: str, scheme: str) -> Any:
+    """The file system of a scheme."""
+    try:
+        return _made(scheme, os.getpid())
+    except _NoStore as error:
+        raise UsageError(f"{key}: {scheme}:// {error}") from None
+
+
 @cache
-def _store(key: str, scheme: str, process: int) -> Any:
-    """The file system of a scheme; one a process, as connections belong to one."""
+def _made(scheme: str, process: int) -> Any:
+    """The same; one a process, as connections belong to one."""
+    s3, extra = scheme in ("s3", "s3a"), f"needs the extra remote: {EXTRA}"
     try:
         import fsspec
 
         kind = fsspec.get_filesystem_class(scheme)
-    except ModuleNotFoundError as error:
-        if error.name == "fsspec":
-            raise UsageError(f"{key}: {scheme}:// needs the extra remote: {EXTRA}") from None
-        raise _lacking(key, scheme, error) from None
     except ImportError as error:
-        raise _lacking(key, scheme, error) from None
+        beside = f"needs a package beside fsspec: {' '.join(str(error).split())}"
+        raise _NoStore(extra if s3 or error.name == "fsspec" else beside) from None
     except ValueError:
-        raise UsageError(f"{key}: {scheme}:// is no kind of store that fsspec knows; such as s3://bucket/key is accepted") from None
+        raise _NoStore("is no kind of store that fsspec knows; such as s3://bucket/key is accepted") from None
     options: dict[str, Any] = {}
-    if scheme in ("s3", "s3a"):
+    if s3:
         waits = {"connect_timeout": CONNECT, "read_timeout": ANSWER, "retries": {"max_attempts": TRIES - 1}}
         options = {"config_kwargs": waits, "use_listings_cache": False, "skip_instance_cache": True}
     made = kind(**options)
     if hasattr(made, "retries"):
         made.retries = TRIES
     return made
-
-
-def _lacking(key: str, scheme: str, error: ImportError) -> UsageError:
-    """A package that is missing; of s3:// it is one of the extra, of others fsspec says which."""
-    if scheme in ("s3", "s3a"):
-        return UsageError(f"{key}: {scheme}:// needs the extra remote: {EXTRA}")
-    return UsageError(f"{key}: {scheme}:// needs a package beside fsspec: {' '.join(str(error).split())}")
 
 
 def _stored(about: Mapping[str, Any]) -> Stored:
@@ -302,11 +308,9 @@ def _reason(error: Exception) -> str:
         return "the keys of the environment or the store's configuration do not allow that"
     if isinstance(error, FileNotFoundError):
         return "nothing is there"
-    if kinds & {"EndpointConnectionError", "ConnectTimeoutError", "ConnectionClosedError", "gaierror", "ConnectionRefusedError"}:
-        return "its server cannot be reached (no network, or another endpoint)"
-    if isinstance(error, TimeoutError) or kinds & {"ReadTimeoutError", "TimeoutError", "FSTimeoutError", "ServerTimeoutError"}:
+    if isinstance(error, TimeoutError) or any("ReadTimeout" in kind or kind in SLOW for kind in kinds):
         return "its server does not answer in time"
-    if kinds & {"ClientConnectorError", "ClientConnectionError", "ServerDisconnectedError", "HTTPClientError", "SSLError"}:
+    if any(word in kind for kind in kinds for word in UNREACHED):
         return "its server cannot be reached (no network, or another endpoint)"
     if "ParamValidationError" in kinds or "InvalidBucketName" in code:
         return "that is no name of a bucket"

@@ -24,7 +24,7 @@ SETTINGS = [
     *(f"data.size={SIZE}", "data.val_fraction=0.05", f"network={NETWORK}", "engine.compile=no", "engine.device=cpu"),
     *("experts.num_experts=1", "experts.train_epochs=2", "experts.batch_size=256", "experts.expert_lr=0.01"),
     *("match.expert_epochs=1", "match.syn_steps=2", "schedule.first_max_start_epoch=1", "schedule.max_start_epoch=1"),
-    *("outer.iterations=2", "eval.every=2", "eval.every_seeds=1", "eval.seeds=1", "eval.epochs=1"),
+    *("outer.iterations=2", "eval.every=2", "eval.every_seeds=1", "eval.seeds=2", "eval.epochs=1"),
     *("eval.full_epochs=1", "eval.full_seeds=1", "eval.random_lr=0.01"),
 ]
 
@@ -97,7 +97,7 @@ def run(folder: Path, images: int, stages: list[str]) -> dict[str, int]:
         "edf": lambda: done(*distil, "match.batch_syn=250", "--output", str(out / "edf")),
         "edf-ipc10": lambda: done(*distil, "ipc=10", "match.batch_syn=250", "features=none", "--output", str(out / "edf-ipc10")),
         "dm": lambda: done(*distil, "method=dm", "real.batch=8", "--output", str(out / "dm")),
-        "evaluate": lambda: done("evaluate", str(out / "edf"), "eval.seeds=1", "eval.epochs=1", "--no-record"),
+        "evaluate": lambda: done("evaluate", str(out / "edf"), "eval.seeds=2", "eval.epochs=1", "--no-record"),
         "report": lambda: done("report", str(out / "edf")),
         "complexity": lambda: done(
             *("complexity", data, f"data.size={SIZE}", "--network", NETWORK, "eval.full_epochs=1", "engine.compile=no"),

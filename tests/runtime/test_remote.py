@@ -199,10 +199,8 @@ def test_the_extra_is_named_where_it_is_missing(missing: str, monkeypatch: pytes
     for name in [name for name in sys.modules if name.partition(".")[0] == missing]:
         monkeypatch.delitem(sys.modules, name)
     if missing == "s3fs":
-        from fsspec import registry
-
-        monkeypatch.delitem(registry._registry, "s3", raising=False)
-    remote._store.cache_clear()
+        monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
+    remote._made.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without)
     assert _said(Remote("output", "s3://a/b").read) == "output: s3:// needs the extra remote: pip install 'limbeck[remote]'"
-    remote._store.cache_clear()
+    remote._made.cache_clear()
