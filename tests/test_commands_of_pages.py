@@ -27,6 +27,7 @@ from limbeck.data.registry import subsets
 from limbeck.evaluation.statistics import summarise
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import load_recipe, parse_overrides, recipe_text, settings_from_plain
+from limbeck.runtime.remote import Remote
 from limbeck.studies import matrix
 from limbeck.studies.cells import Cell
 
@@ -74,6 +75,7 @@ FOR = {
     "data.size=224": "data.size=32",
     "data.size=64": "data.size=32",
     "/shared/store": "shared-store",
+    "s3://bucket": "memory://bucket-of-pages",
     "microsoft/resnet-18": "resnet-18",
     "benchmarks/results": "results",
     "RECIPE": "scenes",
@@ -211,6 +213,10 @@ def prepare(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         imagenet(root)
         words = "compare --methods edf,random --data scenes:medium --ipc 1,3 --output results/compare-scenes-medium"
         assert main(words.split()) == 0
+    if page == "docs/scaling.md":
+        pytest.importorskip("fsspec")
+        cifar(root)
+        Remote("test", "memory://bucket-of-pages/photos.npz").put((root / "cifar10.npz").read_bytes())
     if page == "docs/compare.md":
         imagenet(root)
         (root / "mine.yaml").write_text(recipe_text("scenes/mtt-ipc1"))

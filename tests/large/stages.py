@@ -25,7 +25,7 @@ SETTINGS = [
     *("experts.num_experts=1", "experts.train_epochs=2", "experts.batch_size=256", "experts.expert_lr=0.01"),
     *("match.expert_epochs=1", "match.syn_steps=2", "schedule.first_max_start_epoch=1", "schedule.max_start_epoch=1"),
     *("outer.iterations=2", "eval.every=2", "eval.every_seeds=1", "eval.seeds=2", "eval.epochs=1"),
-    *("eval.full_epochs=1", "eval.full_seeds=1", "eval.random_lr=0.01"),
+    *("eval.full_epochs=1", "eval.full_seeds=2", "eval.random_lr=0.01"),
 ]
 
 
