@@ -10,7 +10,6 @@ from limbeck.cli.command import Command, Done, add_deterministic, add_skip_bad, 
 from limbeck.cli.output import print_paths
 from limbeck.runtime.bounded import json_of
 from limbeck.runtime.errors import UsageError
-from limbeck.runtime.located import here
 
 if TYPE_CHECKING:
     from limbeck.evaluation.results import Evaluation
@@ -71,6 +70,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> "Evaluation":
     from limbeck.recipes import key_types
+    from limbeck.runtime.located import here
 
     words = [word for word in arguments.path if is_setting(word)]
     paths = [distilled_folder(Path(here("path", word))) for word in arguments.path if word not in words]
@@ -206,6 +206,7 @@ def add_export_arguments(parser: ArgumentParser) -> None:
 def export(arguments: Namespace) -> Done:
     from limbeck.distilled.export import export_folder, export_npz, export_research
     from limbeck.distilled.set import DistilledSet
+    from limbeck.runtime.located import here
 
     distilled = DistilledSet.load(distilled_folder(Path(here("path", arguments.path))))
     write = {"folder": export_folder, "npz": export_npz, "research": export_research}[arguments.to]

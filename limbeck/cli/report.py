@@ -36,7 +36,7 @@ def run(arguments: Namespace) -> Done:
         require(getattr(arguments, option) is None, f"--{option}", getattr(arguments, option), "an option with --figures")
     from limbeck.report.write import write_report
     from limbeck.runtime.published import put_file
-    from limbeck.runtime.remote import is_url
+    from limbeck.runtime.urls import is_url
 
     if not is_url(arguments.output):
         return Done({"report": str(write_report(*arguments.paths, output=arguments.output))})

@@ -26,7 +26,7 @@ from limbeck.runtime.errors import UsageError
 from limbeck.runtime.located import here
 from limbeck.runtime.plugins import NAMED, blamed, imported
 from limbeck.runtime.progress import NoProgress, Progress
-from limbeck.runtime.remote import is_url, local
+from limbeck.runtime.urls import is_url, local
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 DESCRIBED = re.compile(r"[\w.]+:[\w.<>]+\(.*\)")  # what settings say of an object

@@ -42,9 +42,10 @@ from limbeck.runtime.locks import Lock, lock
 from limbeck.runtime.memory import free_memory
 from limbeck.runtime.published import put_folder
 from limbeck.runtime.records import Record
-from limbeck.runtime.remote import forget, is_url
+from limbeck.runtime.remote import forget
 from limbeck.runtime.room import told
 from limbeck.runtime.sealed import CHECKSUM, KIND, OF, Damaged, FileKind
+from limbeck.runtime.urls import is_url
 from limbeck.training.images import TensorImages
 
 FORMAT = 1

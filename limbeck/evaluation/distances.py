@@ -312,7 +312,8 @@ def _head_input(module: nn.Module, x: Tensor) -> Tensor:
 def _checked(features: Tensor, classes: Tensor, num_classes: int, metric: str) -> tuple[Tensor, Tensor]:
     """Features and classes, side by side on one device."""
     require(metric in get_args(Metric), "metric", metric, "euclidean or cosine")
-    require(1 <= num_classes <= MOST_CLASSES, "num_classes", num_classes, f"in 1 … {MOST_CLASSES}")
+    require(num_classes >= 1, "num_classes", num_classes, "at least 1")
+    require(num_classes <= MOST_CLASSES, "num_classes", num_classes, f"at most {MOST_CLASSES}, as each is compared with each")
     good = features.ndim == 2 and features.numel() > 0 and features.is_floating_point()
     require(good, "features", tuple(features.shape), "of floats, of shape (N, D), N ≥ 1 and D ≥ 1")
     require(bool(features.isfinite().all()), "features", "a value that is NaN or infinite", "finite")

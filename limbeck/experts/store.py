@@ -34,9 +34,9 @@ from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import array_fingerprint, encodable, fingerprint, plain
 from limbeck.runtime.records import Record
-from limbeck.runtime.remote import is_url, local
 from limbeck.runtime.sealed import Damaged, FileKind
 from limbeck.runtime.tables import table
+from limbeck.runtime.urls import is_url, local
 
 FORMAT = 2
 STORE, WANTED, DIFFICULTY = FileKind("store of experts"), FileKind("wish for experts"), FileKind("difficulty of images")

@@ -39,7 +39,8 @@ from limbeck.runtime.kept import cache_root
 from limbeck.runtime.locks import Busy
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.records import Record
-from limbeck.runtime.remote import Remote, is_url, local
+from limbeck.runtime.remote import Remote
+from limbeck.runtime.urls import is_url, local
 from limbeck.training.compute import Compile, Compute
 from limbeck.training.images import prepare_split
 from limbeck.training.targets import Hard

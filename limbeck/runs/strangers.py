@@ -14,7 +14,7 @@ from typing import Any
 from limbeck.runs.settings import key_types
 from limbeck.runtime.checked import named_by
 from limbeck.runtime.plugins import NAMED, is_foreign
-from limbeck.runtime.remote import is_url
+from limbeck.runtime.urls import is_url
 from limbeck.tracking.settings import names_of
 
 SOURCES = ("scenes", "imagenet", "hf", "benchmark")  # whose names have a colon, and are no code

@@ -16,7 +16,8 @@ from limbeck.runtime.kept import cache_root
 from limbeck.runtime.leftovers import passing_folder
 from limbeck.runtime.locks import lock
 from limbeck.runtime.published import TRIES, Entry, Overtaken, Published, Version
-from limbeck.runtime.remote import FETCHED, ORIGINS, Remote, Unreachable, is_name, is_url, local
+from limbeck.runtime.remote import FETCHED, ORIGINS, Remote, Unreachable, is_name
+from limbeck.runtime.urls import is_url, local
 
 LEVELS = 3  # from a file or folder in a published one up to it, such as run/distilled/preview.png
 

@@ -23,8 +23,9 @@ from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import cache_root
 from limbeck.runtime.leftovers import passing_folder
 from limbeck.runtime.locks import Busy, lock
-from limbeck.runtime.remote import Remote, Unreachable, forget, is_name, is_url, local
+from limbeck.runtime.remote import Remote, Unreachable, forget, is_name
 from limbeck.runtime.sealed import Damaged, FileKind, sealed, unsealed
+from limbeck.runtime.urls import is_url, local
 
 VERSION, NOTE = FileKind("published folder"), FileKind("note of a published folder")
 LIST, PIECES, NOTED = "limbeck-", "pieces", ".published.json"

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, TypeVar
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.leftovers import part
+from limbeck.runtime.urls import URL
 
-URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+(?:::[A-Za-z0-9+.:-]+)?)://(.*)", re.DOTALL)
 KEYS = re.compile(r"[^/]*@|[^/]*:.*@", re.DOTALL)  # key@…, or key:secret@…, as secrets may have slashes
 SAID = ("ETag", "etag", "md5Hash", "VersionId", "LastModified", "mtime", "created")  # by stores of different kinds
 # Where to write what is not there already is one request of which at most one process has success.
@@ -46,16 +46,6 @@ class Stored(NamedTuple):
 
     size: int
     version: str
-
-
-def is_url(place: object) -> bool:
-    """Whether text names a place that is no path of this machine."""
-    return isinstance(place, str) and URL.fullmatch(place) is not None and not place.startswith("file://")
-
-
-def local(place: str) -> str:
-    """`file:///a/b` as the path `/a/b`; everything else as it is."""
-    return place.removeprefix("file://") if place.startswith("file://") else place
 
 
 class Remote:

@@ -12,7 +12,8 @@ from buckets import KEY, SECRET, files, forget_all, set_environment
 
 from limbeck.runtime import remote
 from limbeck.runtime.errors import UsageError
-from limbeck.runtime.remote import Remote, is_url, local
+from limbeck.runtime.remote import Remote
+from limbeck.runtime.urls import is_url, local
 
 
 @pytest.mark.parametrize(
