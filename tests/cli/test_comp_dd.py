@@ -21,6 +21,7 @@ from limbeck.data.registry import find_subset
 from limbeck.evaluation.statistics import summarise
 from limbeck.methods.registry import METHODS
 from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.executor import local
 from limbeck.studies import matrix
 from limbeck.studies.cells import Cell
 from limbeck.studies.comp_dd import check_root, comp_dd, plan, published_recipe, scenes
@@ -299,7 +300,7 @@ class Here:
 
 
 def test_three_levels_end_to_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(matrix, "subprocess", SimpleNamespace(Popen=Here, DEVNULL=None))
+    monkeypatch.setattr(local, "subprocess", SimpleNamespace(Popen=Here, DEVNULL=None))
     monkeypatch.chdir(tmp_path)
     small = "network=MLP-w8 data.per_class=10 eval.seeds=2 eval.epochs=1 eval.every=2 eval.random_lr=0.01 eval.full_epochs=1"
     few = "experts.num_experts=1 experts.train_epochs=2 match.expert_epochs=1 match.syn_steps=2 outer.iterations=2"
