@@ -35,8 +35,7 @@ LEAST_STORE, MOST_STORE = 100 * 2**20, 8 * 2**30  # bytes of shared memory for w
 LONGEST = 43  # letters of a folder in which Ray can have its sockets, whose paths have 107 at most
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a job without GPUs sees none
     "RAY_enable_metrics_collection": "0",
 }
 
@@ -173,8 +172,9 @@ class Ray(Executor):
                         done[number] = outcome.taken()
                 if told is not None and (not ready or len(done) + following == len(jobs)):
                     now = self._counted(run)
-                    told(max(0, now - shown))
-                    shown = max(now, shown)
+                    if now > shown:
+                        told(now - shown)
+                        shown = now
                 while following in done:
                     yield done.pop(following)
                     following += 1
