@@ -210,7 +210,8 @@ class Ray(Executor):
             said = f"--executor ray: a job was begun {RETRIES + 1} times, and its worker died each time"
             raise Failure(f"{said}; what is finished is kept") from error
         except errors.RayError as error:
-            raise Failure(f"--executor ray: {one_line(error)}; what is finished is kept") from error
+            last = str(error).strip().rpartition("\n")[2].strip()
+            raise Failure(f"--executor ray: {last[:300] or type(error).__name__}; what is finished is kept") from error
         if isinstance(found, str):
             raise UsageError(f"--executor ray: {found}")
         assert isinstance(found, Outcome)

@@ -52,18 +52,17 @@ class Mapped:
     @staticmethod
     def of(array: np.memmap) -> "Mapped | None":
         """None for an array that is no part of a file in one piece, or whose file has gone."""
-        root: Any = array
-        while isinstance(root.base, np.memmap):
-            root = root.base
-        if not isinstance(root.base, mmap.mmap) or root.filename is None or not array.flags.c_contiguous:
+        held, name = getattr(array, "_mmap", None), array.filename
+        if not isinstance(held, mmap.mmap) or name is None or not array.flags.c_contiguous or array.size == 0:
             return None
         try:
-            now = os.stat(root.filename)
+            now = os.stat(name)
         except OSError:
             return None
-        begin = array.__array_interface__["data"][0] - root.__array_interface__["data"][0]
-        path = os.path.abspath(root.filename)
-        return Mapped(path, root.offset + begin, array.shape, array.dtype.str, now.st_size, now.st_mtime_ns)
+        # What is mapped begins at a page, and an array that is a part of another one says the offset of that.
+        page = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
+        begin = array.__array_interface__["data"][0] - np.frombuffer(held, np.uint8).__array_interface__["data"][0]
+        return Mapped(os.path.abspath(name), page + begin, array.shape, array.dtype.str, now.st_size, now.st_mtime_ns)
 
 
 def _opened(place: Mapped) -> np.memmap:

@@ -9,6 +9,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -136,6 +137,8 @@ def work(wanted: Versions, content: bytes, held: Sequence[Any], counter: Any, ru
     for (name, own), (_, theirs) in zip(versions(), wanted, strict=True):
         if own != theirs:
             return Outcome(error=UsageError(f"--executor ray: {node} has {name} {own}, where jobs come from {theirs}"))
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # which cancelling needs, also where a shell has had it ignored
     call, function, given = unpacked(content)
     put_environment(call.places)
     with suppress(OSError):
