@@ -54,7 +54,7 @@ def odd(shared: None, job: int, tick: Tick) -> int:
 
 
 def total(array: np.ndarray, job: int, tick: Tick) -> tuple[float, bool]:
-    return float(array.sum()) + job, isinstance(array, np.memmap)
+    return float(array.sum()) + job, getattr(array, "_mmap", None) is not None
 
 
 def kept(log: Path, job: int, tick: Tick) -> int:

@@ -61,15 +61,6 @@ def test_results_are_in_order_and_what_was_said_is_said_here(cluster: Ray, caplo
     assert ["a piece 1 is odd" in str(one.message) for one in warned] == [True]
 
 
-def test_an_error_of_a_job_is_said_as_it_is_here_and_nothing_is_tried_again(cluster: Ray, tmp_path: Path) -> None:
-    for executor in (Local(), cluster):
-        with pytest.raises(UsageError, match=r"^ipc: 2 is not wanted$"):
-            list(executor.run(ray_jobs.refuse, tmp_path / type(executor).__name__, [1, 2], at_once=1))
-    assert Counter(line[0] for line in lines(tmp_path / "Ray"))["2"] == 1
-    with pytest.raises(Failure, match=r"^Odd: 1 and 2 in two lines$"):
-        results(cluster, ray_jobs.odd, None, [2])
-
-
 def test_arrays_go_by_their_file_where_it_is_seen_and_else_as_they_are(
     cluster: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +94,105 @@ def test_a_node_that_does_not_see_the_folder_is_refused(cluster: Ray, tmp_path: 
     monkeypatch.setattr(on_ray, "_marked", elsewhere)
     with pytest.raises(UsageError, match=r"^--executor ray: \S+ does not see .*other'; results need a folder on a disk that all"):
         results(cluster, ray_jobs.where, 1, [1], writes=tmp_path)
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def until(what: Any, seconds: float = 60.0) -> bool:
+    end = time.monotonic() + seconds
+    while not what() and time.monotonic() < end:
+        time.sleep(0.05)
+    return bool(what())
+
+
+TINY = {"data.size": 16, "data.per_class": 12, "network": "ConvNetD1-w4", "eval.random_lr": 0.01, "eval.full_epochs": 1}
+FEW = {"experts.num_experts": 3, "experts.train_epochs": 2, "match.syn_steps": 2, "match.expert_epochs": 1, "outer.iterations": 2}
+SHORT = {"schedule.first_max_start_epoch": 1, "schedule.max_start_epoch": 1, "eval.epochs": 1, "eval.seeds": 2}
+
+
+def test_experts_are_the_same_by_processes_by_shares_and_by_ray(
+    cluster: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [f"{key}={value}" for key, value in {**TINY, **FEW, **SHORT, "engine.compile": "no"}.items()]
+    base = ["experts", "scenes/mtt-ipc1", *(word for word in words if not word.startswith(("eval.", "outer.")))]
+    ways = {"local": [[]], "shares": [["--shard", "1/2"], ["--shard", "2/2"]], "ray": [["--executor", "ray"]]}
+    found = {}
+    for name, calls in ways.items():
+        for call in calls:
+            assert main([*base, f"experts.store={tmp_path / name}", *call]) == 0
+        files = sorted(path for path in (tmp_path / name).rglob("*.safetensors"))
+        found[name] = {path.relative_to(tmp_path / name).as_posix(): path.read_bytes() for path in files}
+    assert len(found["local"]) >= 3
+    assert found["ray"] == found["local"] == found["shares"]
+
+
+def test_evaluations_and_complexities_are_the_same(cluster: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = limbeck.load_data("scenes:easy", size=16, per_class=12)
+    images = limbeck.distill(data, "random", network="ConvNetD1-w4", epochs=1, full_epochs=1, random_lr=0.01).distilled
+    found, measured = [], []
+    for executor in ("local", cluster):
+        monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / str(len(found))))
+        how = {"networks": ["ConvNetD1-w4", "MLP-w8"], "epochs": 1, "full_epochs": 1, "random_lr": 0.01, "seeds": 2}
+        one = limbeck.evaluate(images, data, executor=executor, **how)
+        found.append({**one.to_dict(), "seconds": None})
+        looked = limbeck.complexity(data, network="ConvNetD1-w4", executor=executor, full_epochs=1, workers=1)
+        measured.append(looked.results.to_dict())
+    assert found[0] == found[1]
+    assert measured[0] == measured[1]
+    assert len(list((tmp_path / "1").rglob("*.safetensors"))) == len(list((tmp_path / "0").rglob("*.safetensors"))) > 2
+
+
+def test_a_comparison_is_the_same(cluster: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three methods with two seeds each, whose objects no command line can name."""
+    tables = []
+    for executor in ("local", cluster):
+        monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / f"cache{len(tables)}"))
+        output = tmp_path / str(len(tables))
+        methods = {"mtt": mtt(), "random": random(), "centres": "k-center"}
+        compared = limbeck.compare(
+            methods, "scenes:easy", seeds=range(2), settings={**TINY, **FEW, **SHORT}, output=output, executor=executor
+        )
+        assert not compared.failed and not compared.left
+        tables.append([(row.method, row.accuracy, row.recovery_ratio) for row in compared.rows])
+    assert tables[0] == tables[1] and {accuracy.n for _, accuracy, _ in tables[0]} == {2} and len(tables[0]) == 3
+    names = [sorted(path.name for path in (tmp_path / str(number) / "cells").iterdir()) for number in range(2)]
+    assert names[0] == names[1] and len(names[0]) == 6
+    assert not (tmp_path / "1" / "runs").exists()
+
+
+def test_cells_are_commands_on_the_cluster(cluster: Ray, tmp_path: Path) -> None:
+    """One fails as it would here; all others are there, once, and of a grid that is stopped nothing goes on."""
+    started, bodies = tmp_path / "started", {"b": "sys.exit('limbeck: failed: it went wrong')"}
+    cells = [cell(name, seed=number) for number, name in enumerate("abc")]
+    with using(cluster):
+        found = run_matrix(cells, tmp_path / "grid", command=command(started, bodies))
+        assert list(found.results) == ["a", "c"]
+        assert list(found.failed) == ["b"] and found.failed["b"].startswith("it went wrong (status 1; ")
+        assert Counter(start["cell"] for start in starts(started)) == {"a": 1, "b": 1, "c": 1}
+        assert {start["threads"] for start in starts(started)} == {"1"}
+        body = "(run / 'checkpoint').touch(); time.sleep(600)"
+        other = tmp_path / "other"
+        pause = SimpleNamespace(monotonic=lambda: 1e6 if (other / "runs" / "d" / "checkpoint").exists() else 0.0, sleep=time.sleep)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("limbeck.studies.matrix.time", pause)
+            left = run_matrix([cell("d")], other, command=command(started, {"d": body}), max_seconds=1.0)
+    assert left.left == ["d"] and not left.failed
+    assert until(lambda: gone(starts(started)[-1]["pid"]))
+
+
+def test_an_error_of_a_job_is_said_as_it_is_here_and_nothing_is_tried_again(cluster: Ray, tmp_path: Path) -> None:
+    for executor in (Local(), cluster):
+        with pytest.raises(UsageError, match=r"^ipc: 2 is not wanted$"):
+            list(executor.run(ray_jobs.refuse, tmp_path / type(executor).__name__, [1, 2], at_once=1))
+    assert Counter(line[0] for line in lines(tmp_path / "Ray"))["2"] == 1
+    with pytest.raises(Failure, match=r"^Odd: 1 and 2 in two lines$"):
+        results(cluster, ray_jobs.odd, None, [2])
 
 
 def killing(log: Path, count: int, killed: list[int], over: threading.Event) -> None:
@@ -146,21 +236,6 @@ def test_a_job_that_kills_every_worker_is_a_failure(cluster: Ray, tmp_path: Path
     assert len(lines(tmp_path / "log")) == 2
 
 
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
-def until(what: Any, seconds: float = 60.0) -> bool:
-    end = time.monotonic() + seconds
-    while not what() and time.monotonic() < end:
-        time.sleep(0.05)
-    return bool(what())
-
-
 def test_an_interrupt_ends_the_jobs(cluster: Ray, tmp_path: Path) -> None:
     log = tmp_path / "log"
 
@@ -173,89 +248,6 @@ def test_an_interrupt_ends_the_jobs(cluster: Ray, tmp_path: Path) -> None:
         results(cluster, ray_jobs.wait, log, range(5))
     assert until(lambda: all(gone(int(pid)) for _, pid in lines(log)))
     assert len(lines(log)) == 2
-
-
-TINY = {"data.size": 16, "data.per_class": 12, "network": "ConvNetD1-w4", "eval.random_lr": 0.01, "eval.full_epochs": 1}
-FEW = {"experts.num_experts": 3, "experts.train_epochs": 2, "match.syn_steps": 2, "match.expert_epochs": 1, "outer.iterations": 2}
-SHORT = {"schedule.first_max_start_epoch": 1, "schedule.max_start_epoch": 1, "eval.epochs": 1, "eval.seeds": 2}
-
-
-def test_experts_are_the_same_by_processes_by_shares_and_by_ray(
-    cluster: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    words = [f"{key}={value}" for key, value in {**TINY, **FEW, **SHORT, "engine.compile": "no"}.items()]
-    base = ["experts", "scenes/mtt-ipc1", *(word for word in words if not word.startswith(("eval.", "outer.")))]
-    ways = {"local": [[]], "shares": [["--shard", "1/2"], ["--shard", "2/2"]], "ray": [["--executor", "ray"]]}
-    found = {}
-    for name, calls in ways.items():
-        for call in calls:
-            assert main([*base, f"experts.store={tmp_path / name}", *call]) == 0
-        files = sorted(path for path in (tmp_path / name).rglob("*.safetensors"))
-        found[name] = {path.relative_to(tmp_path / name).as_posix(): path.read_bytes() for path in files}
-    assert len(found["local"]) >= 3
-    assert found["ray"] == found["local"] == found["shares"]
-
-
-def test_evaluations_and_complexities_are_the_same(cluster: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = limbeck.load_data("scenes:easy", size=16, per_class=12)
-    images = limbeck.SmallSet.of_classes(*_images(data))
-    found, measured = [], []
-    for executor in ("local", cluster):
-        monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / str(len(found))))
-        how = {"networks": ["ConvNetD1-w4", "MLP-w8"], "epochs": 1, "full_epochs": 1, "random_lr": 0.01, "seeds": 2}
-        one = limbeck.evaluate(images, data, executor=executor, **how)
-        found.append({**one.to_dict(), "seconds": None})
-        looked = limbeck.complexity(data, network="ConvNetD1-w4", executor=executor, full_epochs=1, workers=1)
-        measured.append(looked.results.to_dict())
-    assert found[0] == found[1]
-    assert measured[0] == measured[1]
-    assert len(list((tmp_path / "1").rglob("*.safetensors"))) == len(list((tmp_path / "0").rglob("*.safetensors"))) > 2
-
-
-def _images(data: Any) -> tuple[Any, Any, int, float]:
-    import torch
-
-    index = np.concatenate([np.flatnonzero(data.train.labels == k)[:1] for k in range(data.num_classes)])
-    labels = torch.from_numpy(data.train.labels[index])
-    return data.train.images(index).float() / 255, labels, data.num_classes, 0.01
-
-
-def test_a_comparison_is_the_same(cluster: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three methods with two seeds each, whose objects no command line can name."""
-    tables = []
-    for executor in ("local", cluster):
-        monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / f"cache{len(tables)}"))
-        output = tmp_path / str(len(tables))
-        methods = {"mtt": mtt(), "random": random(), "centres": "k-center"}
-        compared = limbeck.compare(
-            methods, "scenes:easy", seeds=range(2), settings={**TINY, **FEW, **SHORT}, output=output, executor=executor
-        )
-        assert not compared.failed and not compared.left
-        tables.append([(row.method, row.to_dict()) for row in compared.rows])
-    assert tables[0] == tables[1] and len(tables[0]) == 3
-    names = [sorted(path.name for path in (tmp_path / str(number) / "cells").iterdir()) for number in range(2)]
-    assert names[0] == names[1] and len(names[0]) == 6
-    assert not (tmp_path / "1" / "runs").exists()
-
-
-def test_cells_are_commands_on_the_cluster(cluster: Ray, tmp_path: Path) -> None:
-    """One fails as it would here; all others are there, once, and of a grid that is stopped nothing goes on."""
-    started, bodies = tmp_path / "started", {"b": "sys.exit('limbeck: failed: it went wrong')"}
-    cells = [cell(name, seed=number) for number, name in enumerate("abc")]
-    with using(cluster):
-        found = run_matrix(cells, tmp_path / "grid", command=command(started, bodies))
-        assert list(found.results) == ["a", "c"]
-        assert list(found.failed) == ["b"] and found.failed["b"].startswith("it went wrong (status 1; ")
-        assert Counter(start["cell"] for start in starts(started)) == {"a": 1, "b": 1, "c": 1}
-        assert {start["threads"] for start in starts(started)} == {"1"}
-        body = "(run / 'checkpoint').touch(); time.sleep(600)"
-        other = tmp_path / "other"
-        pause = SimpleNamespace(monotonic=lambda: 1e6 if (other / "runs" / "d" / "checkpoint").exists() else 0.0, sleep=time.sleep)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("limbeck.studies.matrix.time", pause)
-            left = run_matrix([cell("d")], other, command=command(started, {"d": body}), max_seconds=1.0)
-    assert left.left == ["d"] and not left.failed
-    assert until(lambda: gone(starts(started)[-1]["pid"]))
 
 
 @contextmanager
