@@ -19,6 +19,7 @@ from limbeck.experts.settings import ExpertSettings
 from limbeck.experts.train import ExpertTask, material_of, train_experts
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.executor import Local, using
 from limbeck.training import compute
 from limbeck.training.optimisers import Gsam, Sgd
 from limbeck.training.rates import Constant
@@ -64,6 +65,33 @@ def test_in_step_is_alone_up_to_rounding(monkeypatch: pytest.MonkeyPatch, tmp_pa
     together = trajectories(monkeypatch, tmp_path / "together", task())
     assert (together - alone).abs().max() < 1e-4 * alone.abs().max()
     assert not torch.allclose(together[0], together[1], atol=1e-3)
+
+
+class Elsewhere(Local):
+    """As a cluster whose devices hold three experts in step, of which a job's share holds two."""
+
+    remote = True
+
+    def __init__(self) -> None:
+        self.sizes: list[list[int]] = []
+
+    def in_step(self, most: int) -> int:
+        return most - 1
+
+    def run(self, function: Any, shared: Any, jobs: Any, **how: Any) -> Any:
+        self.sizes.append([len(one) for one in jobs])
+        return super().run(function, shared, jobs, **how)
+
+
+def test_elsewhere_a_job_is_an_expert_and_on_gpus_as_many_as_fit_its_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    alone, executor = trajectories(monkeypatch, tmp_path / "alone", task()), Elsewhere()
+    with using(executor):
+        assert torch.equal(trajectories(monkeypatch, tmp_path / "elsewhere", task()), alone)
+        monkeypatch.setattr(trainer_module, "on_gpu", lambda device: True)
+        monkeypatch.setattr(compute.Compute, "together", lambda self, shape, batch: 3)
+        together = trajectories(monkeypatch, tmp_path / "in step", task())
+    assert executor.sizes == [[1, 1, 1, 1], [2, 2]]
+    assert (together - alone).abs().max() < 1e-4 * alone.abs().max()
 
 
 def test_the_optimiser_is_the_one_named() -> None:

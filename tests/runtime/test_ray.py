@@ -303,6 +303,24 @@ def test_what_is_asked_wrongly_is_said(words: list[str], said: str, capsys: pyte
     assert capsys.readouterr().err.startswith(f"limbeck: error: {said}")
 
 
+@pytest.mark.parametrize("here", [True, False])
+def test_gpus_that_nobody_has(here: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """On this machine none will come; a cluster may grow."""
+    made = Ray(gpus=2.0)
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0, "GPU": 1.0}}, {"Alive": False, "Resources": {"CPU": 2.0, "GPU": 2.0}}]
+    made._ray, made._here = SimpleNamespace(nodes=lambda: nodes), here
+    if here:
+        with pytest.raises(UsageError, match=r"^--gpus: 2\.0 is not at most 1, the GPUs of this machine$"):
+            made._check_room()
+    else:
+        made._check_room()
+        assert "no node of the cluster has 1 CPUs and 2 GPUs for a job yet" in caplog.text
+    nodes[1]["Alive"] = True
+    caplog.clear()
+    made._check_room()
+    assert not caplog.text
+
+
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["evaluate", "nothing", "--executor", "ray"]) == 2

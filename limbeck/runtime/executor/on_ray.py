@@ -37,6 +37,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a job without GPUs sees none
     "RAY_enable_metrics_collection": "0",
+    "RAY_task_oom_retries": str(RETRIES),  # else a job that no node has the memory for would be tried for ever
 }
 
 
@@ -69,6 +70,7 @@ class Ray(Executor):
     _counter: Any = None
     _stack: ExitStack = field(default_factory=ExitStack)
     _depth: int = 0
+    _here: bool = False  # whether the processes were started here
 
     remote = True
 
@@ -82,14 +84,15 @@ class Ray(Executor):
         if self._depth > 1:
             return self
         self._ray = _library()
-        if not self._ray.is_initialized():  # else it is the caller's, and stays
-            self._stack.callback(self._ray.shutdown)
-            try:
+        try:
+            if not self._ray.is_initialized():  # else it is the caller's, and stays
+                self._stack.callback(self._ray.shutdown)
                 self._begin()
-            except BaseException:
-                self._depth = 0
-                self._stack.close()
-                raise
+            self._check_room()
+        except BaseException:
+            self._depth = 0
+            self._stack.close()
+            raise
         self._task = self._ray.remote(entry())
         return self
 
@@ -220,6 +223,7 @@ class Ray(Executor):
     def _begin(self) -> None:
         """Find the cluster, or start processes here."""
         address = self.address or os.environ.get("RAY_ADDRESS") or None
+        self._here = address is None
         how: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
         if address is None:
             require(self.cpus <= self._cores, "--cpus", self.cpus, f"at most {self._cores}, the cores of this machine")
@@ -244,6 +248,16 @@ class Ray(Executor):
             raise UsageError(f"--address: {address!r}: {said}; `ray start --head` begins one") from error
         finally:
             put_environment(before)
+
+    def _check_room(self) -> None:
+        """Say where no node has what a job takes; here none will come."""
+        held = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if any(one.get("CPU", 0) >= self.cpus and one.get("GPU", 0) >= self.gpus for one in held):
+            return
+        most = max((one.get("GPU", 0) for one in held), default=0)
+        require(not self._here or self.gpus <= most, "--gpus", self.gpus, f"at most {most:g}, the GPUs of this machine")
+        said = "no node of the cluster has %d CPUs and %g GPUs for a job yet; jobs wait for one"
+        logging.getLogger("limbeck").warning(said, self.cpus, self.gpus)
 
     @property
     def _cores(self) -> int:

@@ -20,7 +20,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import limbeck
 from limbeck.runtime.errors import Failure, UsageError, one_line
 from limbeck.runtime.executor.environment import put_environment, share_of
 from limbeck.runtime.executor.interface import Tick
@@ -37,7 +36,7 @@ Versions = tuple[tuple[str, str], ...]
 def versions() -> Versions:
     """What must be the same wherever jobs of one executor run."""
     code = blake2b(digest_size=4)
-    root = Path(limbeck.__file__).parent
+    root = Path(__file__).parents[2]
     for path in sorted(root.rglob("*.py")):
         code.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return ("limbeck", f"{_version('limbeck')} (code {code.hexdigest()})"), ("torch", _version("torch"))
