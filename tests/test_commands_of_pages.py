@@ -38,7 +38,13 @@ PAGES = {
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DRAWING = re.compile("[│▼►]")
 # Of other programs: tests of their own run what they start.
-PROGRAMS = {"make": ("demo", "test", "gpu", "fake-cuda")}
+PROGRAMS = {
+    "make": ("demo", "test", "gpu", "fake-cuda"),
+    "ray": ("up",),
+    "kubectl": ("apply",),
+    "sbatch": ("--array=1-8", "--nodes=2"),
+}
+EXAMPLES = "examples/cluster/"  # which `tests/test_cluster.py` tries
 DISTIL = """
     data.size=16 data.per_class=12 network=ConvNetD2-w8 experts.num_experts=2 experts.train_epochs=3 experts.batch_size=32
     match.syn_steps=2 match.expert_epochs=1 schedule.min_start_epoch=0 schedule.first_max_start_epoch=1 schedule.max_start_epoch=2
@@ -226,7 +232,9 @@ WITH_COMMANDS = [page for page in PAGES if any(words[0] == "limbeck" for words i
 def test_blocks_hold_commands_and_every_page_with_some_is_tried() -> None:
     for page in PAGES:
         for words in commands(page):
-            assert words[0] == "limbeck" or words[1] in PROGRAMS.get(words[0], ()), (page, words)
+            example = [word for word in words if word.startswith(EXAMPLES)]
+            assert words[0] == "limbeck" or words[1] in (*PROGRAMS.get(words[0], ()), *example), (page, words)
+            assert all((ROOT / name).exists() for name in example), (page, words)
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert set(PROGRAMS["make"]) <= set(targets)
     assert len(WITH_COMMANDS) >= 6
