@@ -29,7 +29,7 @@ from limbeck.evaluation.statistics import summarise
 from limbeck.runtime.records import Record
 
 BINS = 15
-MOST_ROWS = 2048  # classes whose confusion is kept, which has as many rows as columns
+MOST_ROWS = 256  # classes whose confusion is kept, which has as many rows as columns
 TOP = 5
 
 
