@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from limbeck.runtime.errors import Failure, UsageError, one_line
+from limbeck.runtime.executor import cores
 
 T = TypeVar("T")
 
@@ -69,8 +70,8 @@ class Ranks:
 
     @staticmethod
     def here() -> "Ranks":
-        """Those that this process has joined; itself alone where torch.distributed is not started."""
-        if not (dist.is_available() and dist.is_initialized()):
+        """Those that this process has joined; itself alone where torch.distributed is not started, and `apart`."""
+        if _apart or not (dist.is_available() and dist.is_initialized()):
             return Ranks()
         return Ranks(dist.get_rank(), dist.get_world_size())
 
@@ -120,7 +121,7 @@ class Ranks:
         """What `work` gives rank 0, told to all, who wait for it however long it takes; what it raises there all raise.
 
         Args:
-            work: called on rank 0 alone; what it returns is pickled.
+            work: called on rank 0 alone, `apart`; what it returns is pickled.
         """
         if self.alone:
             return work()
@@ -138,7 +139,7 @@ class Ranks:
         """What `work` gives every rank, in their order, on all of them; an error of any is raised on all.
 
         Args:
-            work: called on every rank, and may take each its own time; what it returns is pickled.
+            work: called on every rank, `apart`, and may take each its own time; what it returns is pickled.
         """
         if self.alone:
             return [work()]
@@ -179,6 +180,8 @@ def joined() -> Iterator[Ranks]:
         yield Ranks.here()
         return
     backend, local = "gloo", int(os.environ.get("LOCAL_RANK", "0"))
+    # Processes that a rank has compute for it take its share of the machine's cores.
+    os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))))
     if torch.cuda.is_available() and dist.is_nccl_available():
         backend = "cpu:gloo,cuda:nccl"
         if local < torch.cuda.device_count():
@@ -223,6 +226,18 @@ def noticed() -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def apart() -> Iterator[None]:
+    """Inside the block this process is a world of one: the others know nothing of what it does there, and do not wait for it."""
+    global _apart
+    before, _apart = _apart, True
+    try:
+        yield
+    finally:
+        _apart = before
+
+
+_apart = False
 _sent = 0
 _store: Any = None
 _second: tuple[Any, Any] | None = None  # the default group that the second one was made beside, and that
@@ -254,7 +269,8 @@ def _waiting() -> Any:
 
 def _attempt(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
     try:
-        return work(), None
+        with apart():
+            return work(), None
     except Exception as error:  # noqa: BLE001 (it travels, and is raised once all know)
         return None, error
 
