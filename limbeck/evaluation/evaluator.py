@@ -128,7 +128,7 @@ class Evaluator:
         """
         view_labels.check_storable(replace(settings, store=True), self.protocol, self.data.num_classes)
         teacher = self.teacher  # which all ranks of a run train, and the first one asks
-        return Ranks.here().told(lambda: self._label_views(teacher, small, path, settings, progress))
+        return Ranks.sharing().told(lambda: self._label_views(teacher, small, path, settings, progress))
 
     def _label_views(
         self, teacher: nn.Module, small: SmallSet, path: Path, settings: ViewLabelSettings, progress: Progress | None

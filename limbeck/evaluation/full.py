@@ -110,7 +110,7 @@ class FullData:
 
     def _held(self, test: Callable[[], Images], progress: Progress | None) -> dict[str, Tensor]:
         """What is kept of `eval.full_seeds` networks, once all of them are trained."""
-        here = Ranks.here()
+        here = Ranks.sharing()
         if not here.first:
             return self._helped(here, test)
 

@@ -86,7 +86,7 @@ class Trials:
             asked: what to ask every trained network about.
             epoch_done: told how many epochs more have been trained, from time to time and perhaps in another thread.
         """
-        here = Ranks.here()
+        here = Ranks.sharing()
         if here.alone:
             yield from self._run(trials, asked, epoch_done)
             return
@@ -102,7 +102,7 @@ class Trials:
         self, trials: Sequence[Trial], asked: Sequence[Images], epoch_done: Callable[[int], None] = lambda count: None
     ) -> Iterator[Outcome]:
         """The same, each of them trained by all ranks together, which share every batch."""
-        here = Ranks.here()
+        here = Ranks.sharing()
         for trial in trials:
             gradient = SharedGradient(self.gradient(trial, ranks=here), here)
             with one_thread():
@@ -114,7 +114,7 @@ class Trials:
         Long is what computes at least `LONG` numbers, ten for every parameter, whose gradients the ranks send each other. Where
         bits are to be the same on any number of ranks, none is.
         """
-        here = Ranks.here()
+        here = Ranks.sharing()
         if here.alone or deterministic() or not trials or here.count < 2 * len(trials):
             return False
         first, network = trials[0], self.network

@@ -170,7 +170,7 @@ def train_experts(
         UsageError: when the store lacks something and cannot be written, or was imported.
         Failure: when an expert diverges.
     """
-    want, here = want_of(task.settings, epochs), Ranks.here()
+    want, here = want_of(task.settings, epochs), Ranks.sharing()
     here.told(lambda: str(task.open_store().path))  # made by one, then found by the others
     store = task.open_store()
     here.gathered(lambda: _fill(task, want, store, progress or NoProgress(), shard, here.count))

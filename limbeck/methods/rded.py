@@ -187,7 +187,7 @@ def _lengths(side: int, factor: int) -> list[int]:
 
 def make(materials: Materials, folder: Path) -> tuple[Tensor, Tensor, nn.Module]:
     """X, the classes and the teacher of a run, whose ranks make a part of the classes each."""
-    m, data, own, here = materials, materials.data, materials.own(RdedSettings), Ranks.here()
+    m, data, own, here = materials, materials.data, materials.own(RdedSettings), Ranks.sharing()
     teacher, mine = m.teacher(own.teacher), here.share(data.num_classes)
     with materials.progress.stage("rded", mine.stop - mine.start) as stage:
         parts = (data.train, materials.preprocessing, data.num_classes, m.ipc, own, m.seed, m.device)

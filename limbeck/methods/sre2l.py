@@ -317,7 +317,7 @@ def make(materials: Materials, folder: Path) -> tuple[Tensor, Tensor, nn.Module]
     All ranks of a run train the teacher; the first one recovers the images and tells the others.
     """
     teacher = materials.teacher(_teacher(materials).name)
-    images, classes = Ranks.here().told(lambda: _recovered(materials, folder, teacher))
+    images, classes = Ranks.sharing().told(lambda: _recovered(materials, folder, teacher))
     return images.to(materials.device), classes, teacher
 
 

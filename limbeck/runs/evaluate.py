@@ -130,7 +130,7 @@ def _evaluate(
         one.result({network: measured[number] for network, measured in found.items()}, options, workspace)
         for number, one in enumerate(under)
     ]
-    if options.keep and Ranks.here().first:
+    if options.keep and Ranks.sharing().first:
         for one, result in zip(under, results, strict=True):
             one.keep(result, workspace.progress)
     comparisons = _comparisons([one.name for one in under], results, list(found), options.looks)
@@ -224,7 +224,7 @@ class _Set:
         if self.path is None or self.held.views is not None or not s.view_labels.store or not asks(evaluator.protocol):
             return
         evaluator.teacher  # noqa: B018 (which all ranks train)
-        views = Ranks.here().told(lambda: self._labelled(workspace, evaluator, options))
+        views = Ranks.sharing().told(lambda: self._labelled(workspace, evaluator, options))
         self.held = replace(self.held, set=replace(self.held.set, views=views))
 
     def _labelled(self, workspace: Workspace, evaluator: Evaluator, options: EvaluationOptions) -> StoredViews:
@@ -265,7 +265,7 @@ class _Set:
             first,
             doubts=(*first.doubts, *unchecked),
             networks={one.network: one for one in others},
-            measurements=Ranks.here().told(lambda: {name: FURTHER[name](subject) for name in options.further}),
+            measurements=Ranks.sharing().told(lambda: {name: FURTHER[name](subject) for name in options.further}),
             paths={} if self.path is None else {"distilled": self.name},
             notes=tuple(self.notes),
         )

@@ -70,10 +70,15 @@ class Ranks:
 
     @staticmethod
     def here() -> "Ranks":
-        """Those that this process has joined; itself alone where torch.distributed is not started, and `apart`."""
-        if _apart or not (dist.is_available() and dist.is_initialized()):
+        """Those that this process has joined; itself alone where torch.distributed is not started."""
+        if not (dist.is_available() and dist.is_initialized()):
             return Ranks()
         return Ranks(dist.get_rank(), dist.get_world_size())
+
+    @staticmethod
+    def sharing() -> "Ranks":
+        """The same where all of them do the same, and so can share it (`together`); itself alone elsewhere."""
+        return Ranks.here() if _together else Ranks()
 
     @property
     def first(self) -> bool:
@@ -121,7 +126,7 @@ class Ranks:
         """What `work` gives rank 0, told to all, who wait for it however long it takes; what it raises there all raise.
 
         Args:
-            work: called on rank 0 alone, `apart`; what it returns is pickled.
+            work: called on rank 0 alone, which shares nothing of it; what it returns is pickled.
         """
         if self.alone:
             return work()
@@ -139,7 +144,7 @@ class Ranks:
         """What `work` gives every rank, in their order, on all of them; an error of any is raised on all.
 
         Args:
-            work: called on every rank, `apart`, and may take each its own time; what it returns is pickled.
+            work: called on every rank, which shares nothing of it, and may take each its own time; what it returns is pickled.
         """
         if self.alone:
             return [work()]
@@ -227,17 +232,17 @@ def noticed() -> Iterator[None]:
 
 
 @contextmanager
-def apart() -> Iterator[None]:
-    """Inside the block this process is a world of one: the others know nothing of what it does there, and do not wait for it."""
-    global _apart
-    before, _apart = _apart, True
+def together(shared: bool = True) -> Iterator[None]:
+    """Inside the block all ranks do the same at the same time, and networks that are to be trained are spread over them."""
+    global _together
+    before, _together = _together, shared
     try:
         yield
     finally:
-        _apart = before
+        _together = before
 
 
-_apart = False
+_together = False
 _sent = 0
 _store: Any = None
 _second: tuple[Any, Any] | None = None  # the default group that the second one was made beside, and that
@@ -269,7 +274,7 @@ def _waiting() -> Any:
 
 def _attempt(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
     try:
-        with apart():
+        with together(False):
             return work(), None
     except Exception as error:  # noqa: BLE001 (it travels, and is raised once all know)
         return None, error

@@ -36,7 +36,7 @@ from limbeck.losses import cross_entropy
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.files import read_tensors
-from limbeck.runtime.ranks import Ranks, apart
+from limbeck.runtime.ranks import Ranks, together
 from limbeck.training.gradient import Gradient, SharedGradient
 from limbeck.training.images import TensorImages
 from limbeck.training.optimisers import Sgd
@@ -106,7 +106,7 @@ def counted(module: Any, kept: list[Any]) -> Iterator[None]:
 
 def evaluated() -> tuple[list[Tensor], float, list[Any]]:
     found, keys = evaluator(), list[Any]()
-    with counted(trials_module, keys):
+    with together(), counted(trials_module, keys):
         logits = found.logits(small(torch.eye(3) * 5), seeds=range(10, 13))
         rate = found.random_step_size(2, 0.03).value
     return logits, rate, keys
@@ -121,23 +121,17 @@ def test_seeds_are_spread_and_equal_to_the_bit(two: Team) -> None:
     assert [sum("choose" not in key for key in found[2]) for found in (first, second)] == [2, 1]
 
 
-def alone() -> tuple[int, bool]:
-    """What one rank does by itself, nobody waits for."""
-    here = Ranks.here()
+def by_itself() -> tuple[int, list[int]]:
+    here, asked = Ranks.here(), evaluator()
+    with together():
+        told = here.told(lambda: len(asked.logits(small(torch.eye(3)), seeds=range(2))))
     if here.first:
-        with apart():
-            return len(evaluated()[0]), Ranks.here().alone
-    return 0, here.alone
+        told += len(asked.logits(small(torch.eye(3)), seeds=range(3)))  # not together with the others
+    return told, here.gathered(lambda: Ranks.sharing().count)
 
 
-def test_what_one_rank_does_apart_the_others_know_nothing_of(two: Team) -> None:
-    assert two(alone) == [(3, True), (0, False)]
-    assert two(told_of) == [(3, [0, 1])] * 2
-
-
-def told_of() -> tuple[int, list[int]]:
-    here = Ranks.here()
-    return here.told(lambda: len(evaluated()[0])), [number for number, _ in here.gathered(lambda: (here.number, evaluated()[1]))]
+def test_what_one_rank_does_by_itself_the_others_know_nothing_of(two: Team) -> None:
+    assert two(by_itself) == [(5, [1, 1]), (2, [1, 1])]
 
 
 # Networks of the full data
@@ -149,7 +143,7 @@ def full(cache: Path, seeds: int = 3, long: int = 10**9) -> tuple[Tensor, float 
     os.environ["LIMBECK_CACHE"] = str(cache / str(here.number))
     trials_module.LONG = long
     made = evaluator(full_seeds=seeds)
-    with counted(trials_module, keys):
+    with together(), counted(trials_module, keys):
         found = made.full_data.found(lambda: made.images_of("test"))
         teacher = made.full_data.teacher(lambda: made.images_of("test"))
     return found.logits, found.trained, [value.detach() for value in teacher.state_dict().values()], keys
@@ -194,7 +188,8 @@ def rule(count: int) -> list[bool]:
     trials_module.LONG = 1000
     trial = trials_module.Trial(made.images_of("test"), None, full_data.how, ())  # type: ignore[arg-type]
     few = dataclasses.replace(trial, images=TensorImages(torch.zeros(1, 3, 8, 8)))
-    return [full_data.trials.shares([one] * count) for one in (trial, few)]
+    with together():
+        return [full_data.trials.shares([one] * count) for one in (trial, few)]
 
 
 def test_which_networks_all_ranks_share(two: Team, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +267,7 @@ def task(store: Path, count: int, lr: float) -> ExpertTask:
 def experts(path: Path, count: int = 3, lr: float = 0.05) -> list[int]:
     """The numbers of those that this process has trained."""
     keys = list[Any]()
-    with counted(trainer_module, keys):
+    with together(), counted(trainer_module, keys):
         made = task(path, count, lr)
         store = train_experts(made, [0, 1, 2, 3])
     assert not store.lacking(want_of(made.settings, [0, 1, 2, 3]))
