@@ -14,13 +14,16 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from limbeck.data.imageset import ImageSet
+from limbeck.data.preprocessing import Preprocessing, preprocessing_from
 from limbeck.data.split import Split, evenly
+from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.records import Record
 from limbeck.runtime.sealed import Damaged, FileKind
 
 DATA_CARD = FileKind("data card")
 FILE = "data-card.safetensors"
+PREFIX = "preprocessing."
 EXAMPLES, MOST_EXAMPLES = 6, 200  # of a class, and in all
 LARGEST_SIDE = 64
 BUDGET = 2**21  # bytes of pictures
@@ -36,6 +39,7 @@ class About(Record):
         counts: how many images of each class are in `train`, `val` and `test`.
         shape: of an image, (C, H, W).
         fingerprint: of all of them.
+        preprocessing: the kind of what networks take them by; None in cards of earlier versions.
     """
 
     source: str
@@ -43,6 +47,7 @@ class About(Record):
     counts: Mapping[str, tuple[int, ...]]
     shape: tuple[int, int, int]
     fingerprint: str
+    preprocessing: str | None = None
 
     @property
     def totals(self) -> dict[str, int]:
@@ -58,27 +63,37 @@ class DataCard:
         about: in words and numbers.
         examples: small pictures of training images, uint8 with shape (n, C, h, w), ordered by class.
         classes: of these, int64 with shape (n,).
+        preprocessing: that leads from what networks take back to pixels, before there is a set that says so; None in cards of
+            earlier versions.
     """
 
     about: About
     examples: Tensor
     classes: Tensor
+    preprocessing: Preprocessing | None = None
 
     @classmethod
-    def of(cls, data: ImageSet, *, pictures: bool) -> "DataCard":
+    def of(cls, data: ImageSet, preprocessing: Preprocessing | None = None, *, pictures: bool) -> "DataCard":
         """The card of those images, with pictures of some or without any."""
         count, splits = data.num_classes, {"train": data.train, "val": data.val, "test": data.test}
         some = evenly(data.train.labels, min(EXAMPLES * count, MOST_EXAMPLES)) if pictures else np.arange(0)
         some = some[np.argsort(data.train.labels[some], kind="stable")]
         counts = {name: tuple(np.bincount(one.labels, minlength=count).tolist()) for name, one in splits.items()}
         about = About(
-            source=data.source, class_names=data.class_names, counts=counts, shape=data.shape, fingerprint=data.fingerprint
+            source=data.source,
+            class_names=data.class_names,
+            counts=counts,
+            shape=data.shape,
+            fingerprint=data.fingerprint,
+            preprocessing=None if preprocessing is None else preprocessing.kind,
         )
-        return cls(about, small_pictures(data.train, some, BUDGET), torch.from_numpy(data.train.labels[some]))
+        return cls(about, small_pictures(data.train, some, BUDGET), torch.from_numpy(data.train.labels[some]), preprocessing)
 
     def write(self, folder: Path, of: str) -> None:
         """Write it into the folder of the run `of`."""
         tensors = {"examples": self.examples, "classes": self.classes}
+        if self.preprocessing is not None:
+            tensors |= {PREFIX + name: tensor for name, tensor in self.preprocessing.tensors().items()}
         write_tensors(folder / FILE, tensors, self.about.to_dict(), DATA_CARD, of)
 
     @classmethod
@@ -90,9 +105,12 @@ class DataCard:
             Damaged: when it is not what was written, or what no run can have written.
         """
         tensors, metadata = read_tensors(folder / FILE, kind=DATA_CARD)
+        way = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
         try:
-            card = cls(About.from_dict(metadata), tensors["examples"], tensors["classes"])
-        except (TypeError, LookupError) as error:
+            about = About.from_dict(metadata)
+            preprocessing = None if about.preprocessing is None else preprocessing_from(about.preprocessing, way)
+            card = cls(about, tensors["examples"], tensors["classes"], preprocessing)
+        except (TypeError, LookupError, UsageError) as error:
             raise Damaged(f"its content is no data card's: {error}") from error
         counts, classes = card.about.counts, len(card.about.class_names)
         if counts.keys() != {"train", "val", "test"} or any(len(of_split) != classes for of_split in counts.values()):

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from distilled.samples import summary
+from distilled.samples import normalise, summary
 from PIL import Image
 from report.fake_run import KEPT, make_run
+from report.kept_files import a_card
 
 from limbeck.distilled.contrast import Contrast
 from limbeck.distilled.set import DistilledSet
@@ -399,13 +400,96 @@ def test_snapshots_without_maps(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
+def test_the_same_images_with_two_accuracies_are_explained(tmp_path: Path) -> None:
+    """Where the initial images are the result, and networks take another step size on them as such."""
+    run = make_run(tmp_path / "run", iterations=20, every=10)
+    held = read_json(run / "results.json")
+    held["accuracy"]["distilled"] |= {"lr": 0.05, "lr_from": "own"}
+    held["accuracy"]["initial"] |= {"lr": 0.2, "lr_from": "validation", "lr_tried": [0.05, 0.2]}
+    write_json(run / "results.json", held | {"best_iteration": 0})
+    content = page(run)
+    (notice,) = [one for one in content.texts("p", class_="notice") if "initial images" in one]
+    assert notice.endswith(
+        "they have two test accuracies by two step sizes: 0.05, its own, as the distilled ones and 0.2, the best of 2 on "
+        "validation images, as the initial ones."
+    )
+    said = "step sizes of their own on each: distilled 0.05 (its own), initial 0.2 (the best of 2 on validation images)."
+    assert said in " ".join(content.texts("p", class_="caption"))
+    held["accuracy"]["initial"]["lr"] = 0.05
+    write_json(run / "results.json", held | {"best_iteration": 0})
+    (notice,) = [one for one in page(run).texts("p", class_="notice") if "initial images" in one]
+    assert notice.endswith("than the initial images, which are the result.")
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_run_that_goes_on_shows_the_images_of_its_newest_snapshot(tmp_path: Path) -> None:
+    """As pixels, by what its data card says of their preparation, with everything that is known of each."""
+    run = make_run(tmp_path / "run", iterations=40, every=10, finished=False)
+    way = normalise(3)
+    card = a_card(("owl", "newt", "toad"), (4, 4, 4), [0, 1])
+    replace(card, about=replace(card.about, preprocessing=way.kind), preprocessing=way).write(run, "")
+    content = page(run)
+    tensors, _ = read_tensors(run / "snapshots" / "iteration-000040.safetensors")
+    pixels = way.inverse(tensors["X"])
+    expected = Contrast.of(pixels).levels(pixels)
+    shown = [np.asarray(unpack(held["src"])) for held in content.attributes("img") if "image" in held.get("alt", "")]
+    assert len(shown) == 6 and all(np.array_equal(*pair) for pair in zip(shown, expected, strict=True))
+    assert content.texts("figcaption", dir="auto") == ["owl", "newt", "toad"] * 2
+    assert "After iteration 40 of 40, unfinished" in content.texts("p", class_="moment")
+    known = data_of(content, "looks")
+    assert known["own"] == "As it is in the newest snapshot" and known["layers"]["iteration"] == 40
+    assert all(known["layers"][name] for name in ("map", "change", "weights")) and known["near"] is None
+    shares = tensors["Y"].double().softmax(1)
+    assert [dict(look["label"])[look["of"]] for look in known["images"]] == pytest.approx(
+        [float(shares[k, k // 2]) for k in range(6)], abs=1e-5
+    )
+    assert len(known["iterations"]) == len(known["images"][0]["area"]) == 5
+    assert film_of(content)["start"] == 4 and "contrast is stretched" not in " ".join(content.texts("p", class_="caption"))
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_where_the_newest_snapshots_keep_some_images_the_newest_whole_one_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "run", iterations=40, every=10, finished=False)
+    monkeypatch.setattr(outer, "LOOKED_AT", 3 * 4 * 3 * 16 * 16)
+    for iteration in (10, 30, 40):
+        file = run / "snapshots" / f"iteration-{iteration:06d}.safetensors"
+        write_tensors(file, *outer.thinned(*read_tensors(file)), outer.SNAPSHOT)
+    content = page(run)
+    assert "After iteration 20 of 40, unfinished" in content.texts("p", class_="moment")
+    film = film_of(content)
+    assert film["frames"][film["start"]]["iteration"] == 20
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_weights_on_the_gradient_are_those_of_every_snapshot(tmp_path: Path) -> None:
+    """As clear and bright as their size among all snapshots says."""
+    run = make_run(tmp_path / "run", iterations=20, every=10)
+    file = run / "snapshots" / "iteration-000010.safetensors"
+    tensors, header = read_tensors(file)
+    write_tensors(file, {**tensors, "weights": 2 * tensors["weights"]}, header, outer.SNAPSHOT)
+    film, every = film_of(page(run)), []
+    for frame in film["frames"]:
+        tensors, _ = read_tensors(run / "snapshots" / f"iteration-{frame['iteration']:06d}.safetensors")
+        every.append(tensors["weights"][:, 0])
+    low, high = torch.stack(every).aminmax()
+    for frame, weights in zip(film["frames"], every, strict=True):
+        sheet = np.asarray(unpack(frame["weights"]).convert("RGBA"))
+        for k in range(len(weights)):
+            top, left = k // film["columns"] * 16, k % film["columns"] * 16
+            opacity = 0.8 * 255 * (weights[k] - low) / (high - low)
+            assert np.abs(sheet[top : top + 16, left : left + 16, 3] - opacity.numpy()).max() <= 0.8 * 255 / 31 / 2 + 1
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_images_without_a_set_are_stretched_not_lost(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", iterations=20, every=10, finished=False)
     content = page(run)
     sheet = np.asarray(unpack(film_of(content)["frames"][-1]["image"]))  # all snapshots have the contrast of the last
     assert sheet.min() == 0 and sheet.max() == 255
     assert "contrast is stretched" in " ".join(content.texts("p", class_="caption"))
-    assert content.texts("figcaption", dir="auto") == ["class 0", "class 1", "class 2"]
+    assert content.texts("figcaption", dir="auto") == ["class 0", "class 1", "class 2"] * 2
 
 
 @pytest.mark.parametrize(
