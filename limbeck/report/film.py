@@ -182,7 +182,8 @@ def _spread(run: Run, most: int) -> list[Snapshot]:
     for wanted in (run.best_iteration, shown):
         place = next((k for k, snapshot in enumerate(run.snapshots) if snapshot.iteration == wanted), None)
         if place is not None and place not in chosen:
-            chosen.remove(min(chosen - {0, last}, key=lambda k, place=place: abs(k - place)))
+            apart = {abs(k - place): k for k in chosen - {0, last}}
+            chosen.remove(apart[min(apart)])
             chosen.add(place)
     return [run.snapshots[k] for k in sorted(chosen)]
 

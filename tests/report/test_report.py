@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from distilled.samples import normalise, summary
 from PIL import Image
 from report.fake_run import KEPT, make_run
