@@ -126,8 +126,10 @@ class Run:
         if (held := self.distilled) is not None:
             own = next((one for one in self.snapshots if one.iteration == self.best_iteration), None)
             return Images(held, own or (self.snapshots[-1] if self.snapshots else None))
-        newest = next((one for one in reversed(self.snapshots) if one.positions is None), None)
-        return None if newest is None else _images_so_far(self, newest)
+        whole = [one for one in self.snapshots if one.positions is None]
+        ended = self.result is not None  # and the set is lost
+        chosen = [one for one in whole if ended and one.iteration == self.best_iteration] or whole
+        return _images_so_far(self, chosen[-1]) if chosen else None
 
     @property
     def wanted(self) -> int | None:
@@ -235,7 +237,8 @@ def _images_so_far(run: Run, snapshot: Snapshot) -> Images:
     except ValueError:
         known, held = None, replace(held, preprocessing=stretch(x))
     of = f" of {run.wanted}" if run.wanted is not None else ""
-    return Images(held, snapshot, known is not None, f"after iteration {snapshot.iteration}{of}, unfinished")
+    state = "unfinished" if run.result is None else "as the snapshot has them: there is no set that can be read"
+    return Images(held, snapshot, known is not None, f"after iteration {snapshot.iteration}{of}, {state}")
 
 
 def stretch(x: Tensor) -> Preprocessing:

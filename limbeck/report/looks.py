@@ -118,7 +118,7 @@ class Looks(Record):
 
 def looks(run: Run, images_of: Images, positions: Sequence[int]) -> Looks:
     """What is known of the images at these positions of those that are shown of a run."""
-    held, own = images_of.held, "As it is in the newest snapshot" if images_of.so_far else "As it is in the set"
+    held, own = images_of.held, "As it is in the snapshot" if images_of.so_far else "As it is in the set"
     probabilities, classes = held.probabilities().cpu(), held.classes.tolist()
     iterations, areas = _areas(run, positions)
     final = _Final.of(run, images_of, positions)

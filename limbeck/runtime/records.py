@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -55,8 +55,15 @@ class Record:
         hints = get_type_hints(cls)
         keys = {one.name: cls.CALLED.get(one.name, one.name) for one in fields(cls) if one.name not in cls.AMONG}  # type: ignore[arg-type]
         rest = {key: value for key, value in held.items() if key not in keys.values()}
+        if missing := [keys[one.name] for one in fields(cls) if one.name in keys and _needed(one) and keys[one.name] not in held]:  # type: ignore[arg-type]
+            raise TypeError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
         given = {name: held[key] for name, key in keys.items() if key in held} | dict.fromkeys(cls.AMONG, rest)
         return cls(**{name: _field(name, hints[name], value) for name, value in given.items()})
+
+
+def _needed(one: Field[Any]) -> bool:
+    """Whether there is nothing that the field is by default."""
+    return one.init and one.default is MISSING and one.default_factory is MISSING
 
 
 def _field(name: str, hint: Any, value: Any) -> Any:

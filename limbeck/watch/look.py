@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from limbeck.accuracy import percent
 from limbeck.evaluation.scores import told
 from limbeck.report.setup import STAGES
-from limbeck.runs.folder import RESULTS, SETTINGS, STATE, State
+from limbeck.runs.folder import RESULTS, SETTINGS, STATE
 from limbeck.runs.results import RunResult
 from limbeck.runtime.errors import one_line
 from limbeck.runtime.files import read_json
@@ -123,12 +123,12 @@ class Watched:
         if not self.path.is_dir():
             return Line(self.name)
         settings = self._read("settings.json", lambda path: read_json(path, SETTINGS), Mapping)
-        noted = self._read("state.json", lambda path: State.from_dict(read_json(path, STATE)), State)
+        noted = self._read("state.json", lambda path: read_json(path, STATE), Mapping)
         result = self._read("results.json", lambda path: RunResult.from_dict(read_json(path, RESULTS)), RunResult)
         self._follow()
         outer, data = (_group(settings, name) for name in ("outer", "data"))
         total = int(_number(outer.get("iterations")) or 0)
-        rows, state = self.rows, self._state(result, total, noted.now if noted is not None else None)
+        rows, state = self.rows, self._state(result, total, (noted or {}).get("now"))
         accuracy = rows.accuracy if result is None or not result.accuracy.distilled.known else result.accuracy.distilled.mean
         left = (total - rows.done) * rows.each if state == DISTILLING and rows.each is not None else None
         method = " · ".join(
@@ -159,14 +159,14 @@ class Watched:
         for row in rows:
             self.rows.take(row)
 
-    def _state(self, result: RunResult | None, total: int, stage: str | None) -> str:
+    def _state(self, result: RunResult | None, total: int, stage: object) -> str:
         if result is not None:
             return ENDED
         if "settings.json" in self._broken:
             return DAMAGED
         if holder(self.path / ".run") is None:
             return STOPPED if (self.path / "settings.json").exists() else WAITING
-        if stage is not None:
+        if isinstance(stage, str):
             return DISTILLING if stage == "distil" else STAGES.get(stage, stage).lower()
         if not self.rows.done:
             return PREPARING

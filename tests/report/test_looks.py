@@ -22,7 +22,7 @@ from limbeck.methods import outer
 from limbeck.report import film as film_module
 from limbeck.report import looks as looks_module
 from limbeck.report import pictures
-from limbeck.report.contents import read_run
+from limbeck.report.contents import Images, read_run
 from limbeck.report.film import film
 from limbeck.report.html import page_of
 from limbeck.report.looks import Layers, looks
@@ -65,10 +65,10 @@ def test_long_labels_are_cut_where_they_are_nothing(run: Path) -> None:
     held = read_run(run)
     names = tuple(map(str, range(50)))
     y = torch.arange(50.0).mul(-0.1).expand(6, 50)
-    wide = changed(held.distilled, labels=y, class_names=names)
+    wide = Images(changed(held.distilled, labels=y, class_names=names), held.images.snapshot)
     (label,) = (look.label for look in looks(held, wide, [2]).images)
     assert [k for k, _ in label] == list(range(looks_module.MOST_LABELS))
-    sure = changed(held.distilled, labels=20 * torch.eye(3).repeat_interleave(2, dim=0))
+    sure = Images(changed(held.distilled, labels=20 * torch.eye(3).repeat_interleave(2, dim=0)), held.images.snapshot)
     assert [look.label for look in looks(held, sure, [0, 2]).images] == [((0, 1.0),), ((1, 1.0),)]
 
 
@@ -112,13 +112,13 @@ def test_signed_numbers_are_blue_below_and_orange_above() -> None:
 
 def test_what_a_run_does_not_have_is_left_out(tmp_path: Path) -> None:
     plain = read_run(make_run(tmp_path / "plain", iterations=20, every=10, maps=False))
-    found = looks(plain, plain.distilled, [0])
+    found = looks(plain, plain.images, [0])
     assert found.iterations == () and found.layers.map is None and found.layers.weights is None
     assert found.images[0].area == () and found.images[0].weights is None and found.near is None
     for file in (tmp_path / "plain" / "snapshots").iterdir():
         file.unlink()
     none = read_run(tmp_path / "plain")
-    assert looks(none, none.distilled, [0]).layers is None
+    assert looks(none, none.images, [0]).layers is None
     assert gallery(none).panel.images[0].label
 
 

@@ -76,7 +76,7 @@ def test_the_stage_is_told_that_it_is_in(tmp_path: Path, stage: str, said: str) 
 
 
 def test_a_run_notes_its_stage_while_it_lasts(tmp_path: Path) -> None:
-    path, settings = tmp_path / "run", DistillSettings(method="random")
+    path, settings = tmp_path / "run", DistillSettings.of(method="random")
     folder = RunFolder(path, settings, resume=False)
     write_json(path / "settings.json", settings, SETTINGS)
     write_json(path / "state.json", State("", resolve(settings)), STATE)
@@ -142,10 +142,10 @@ def test_files_are_read_again_only_when_they_have_changed(tmp_path: Path, monkey
     watched = Watched(path)
     for _ in range(3):
         watched.look()
-    assert read == ["settings.json", "results.json"]
+    assert read == ["settings.json", "state.json", "results.json"]
     write_json(path / "results.json", {})
     watched.look()
-    assert read == ["settings.json", "results.json", "results.json"]
+    assert read == ["settings.json", "state.json", "results.json", "results.json"]
 
 
 def test_all_who_ask_at_once_are_told_the_same_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
