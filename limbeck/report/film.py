@@ -1,7 +1,8 @@
 """The snapshots of a run as a film: for each a sheet of tiles, and one of its activation maps to lay over them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ from limbeck.report.sheets import Sheet, heat, lossy, quick, resized, weighted, 
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.records import Record
 
-MOST_FRAMES, FEWEST_FRAMES, LARGEST_TILE = 25, 3, 64
+MOST_FRAMES, FEWEST_FRAMES, LARGEST_TILE, LARGEST_WEIGHTS = 25, 3, 64, 32
+PICTURES = ("image", "map", "weights")  # of a snapshot
 LOSSY = 31_000_000  # bytes of pixels, where they are kept with a loss: about three bits are left of twenty-four
 
 
@@ -31,6 +33,11 @@ class Frame(Record):
     map: str | None
     weights: str | None
 
+    @property
+    def pictures(self) -> dict[str, str | None]:
+        """What is long."""
+        return {name: getattr(self, name) for name in PICTURES}
+
 
 @dataclass(frozen=True)
 class Sheets(Record):
@@ -39,6 +46,7 @@ class Sheets(Record):
     Args:
         height: of a tile; likewise `width`.
         columns: tiles beside each other.
+        weights: height and width of a tile of weights, which are smooth.
         positions: of the images in the set, tile by tile.
         start: the number of the frame that is shown first.
         frames: the sheet of every snapshot.
@@ -47,9 +55,17 @@ class Sheets(Record):
     height: int
     width: int
     columns: int
+    weights: tuple[int, int]
     positions: tuple[int, ...]
     start: int
     frames: tuple[Frame, ...]
+
+    @property
+    def outline(self) -> dict[str, Any]:
+        """All but the pictures."""
+        held = self.to_dict()
+        frames = [{key: value for key, value in frame.items() if key not in PICTURES} for frame in held["frames"]]
+        return {**held, "weights": dict(zip(("height", "width"), self.weights, strict=True)), "frames": frames}
 
 
 @dataclass(frozen=True)
@@ -102,7 +118,7 @@ def film(run: Run) -> Film | None:
         groups=tuple((name, len(row)) for name, row in zip(plan.shown.names, plan.shown.positions, strict=True)),
         note=" ".join(_notes(run, plan, count, look)),
         side=plan.shown.side,
-        sheets=Sheets(*size, sheet.columns, plan.positions, start, pictures),
+        sheets=Sheets(*size, sheet.columns, within(*size, LARGEST_WEIGHTS), plan.positions, start, pictures),
     )
 
 
@@ -192,6 +208,7 @@ def _frame(snapshot: Snapshot, sheet: Sheet, look: _Look, with_loss: bool, run: 
     tensors = read_tensors(snapshot.path).tensors
     chosen = torch.tensor(snapshot.rows(sheet.positions, len(tensors["X"])))
     tiles = [resized(levels, sheet.size) for levels in look.levels(tensors["X"][chosen])]
+    small = replace(sheet, size=within(*sheet.size, LARGEST_WEIGHTS))
     laid, maps, loss = sheet.lay(tiles, tiles[0].mode), tensors.get("maps"), snapshot.header.get("loss")
     return Frame(
         iteration=snapshot.iteration,
@@ -201,5 +218,5 @@ def _frame(snapshot: Snapshot, sheet: Sheet, look: _Look, with_loss: bool, run: 
         image=lossy(laid) if with_loss else quick(laid),
         # Where none are made, they are zeros.
         map=None if maps is None or not bool(maps.any()) else quick(heat(maps[chosen].nan_to_num(), sheet)),
-        weights=None if snapshot.weights is None else quick(weighted(tensors["weights"][chosen], run.weights, sheet)),
+        weights=None if snapshot.weights is None else quick(weighted(tensors["weights"][chosen], run.weights, small)),
     )

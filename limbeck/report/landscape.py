@@ -21,6 +21,7 @@ OFFSETS = [(0.0, 0.0)] + [
     for radius in range(9, 300, 9)
     for turn in range(16)
 ]
+CIRCLE = "M{:g} {:g}m-2.6 0a2.6 2.6 0 1 0 5.2 0a2.6 2.6 0 1 0-5.2 0Z"
 # Around (0, 0), about as large as each other; with 8 colours they tell 32 classes apart.
 SHAPES = ("M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0Z", "M-4.5-4.5h9v9h-9Z", "M0-6 5.5 4h-11Z", "M0-6.2 6.2 0 0 6.2-6.2 0Z")
 
@@ -53,6 +54,21 @@ class OfClass:
     real: tuple[tuple[float, float], ...]
     paths: tuple[Path, ...]
     place: Name | None = None
+
+    @property
+    def dots(self) -> str:
+        """The real points as one SVG path of strokes without a length, whose ends are round."""
+        return "".join(f"M{x:g} {y:g}h0" for x, y in self.real)
+
+    @property
+    def ways(self) -> str:
+        """All ways as one path."""
+        return "".join(path.way for path in self.paths)
+
+    @property
+    def starts(self) -> str:
+        """Where the ways begin, as circles."""
+        return "".join(CIRCLE.format(*path.start) for path in self.paths if path.way)
 
     @property
     def colour(self) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser.test_report import SHEETS
 from browser.visits import PHONE, Visits, overflow, violations
 from distilled.samples import NAMES
 from PIL import Image
@@ -144,7 +145,7 @@ def test_layers_lie_over_the_image_as_strongly_as_is_asked_for(panel: Any, desk:
 
 
 def test_the_slider_of_the_panel_shows_the_image_as_it_was(panel: Any, desk: Any) -> None:
-    film = desk.evaluate("limbeck.data('film-data')")
+    film = desk.evaluate(SHEETS)
     time = desk.locator("#panel-time")
     assert time.input_value() == str(film["start"])
     time.focus()

@@ -16,6 +16,7 @@ from report.fake_run import make_run
 from limbeck.report.html import write_report
 
 PIXELS = "tile => [...tile.getContext('2d').getImageData(0, 0, tile.width, tile.height).data]"
+SHEETS = "({ ...limbeck.data('film-data'), frames: limbeck.data('film-data').frames.map((_, k) => limbeck.frame(k)) })"
 ITERATIONS = (0, 100, 200, 300, 400)
 
 
@@ -32,7 +33,7 @@ def desk(visits: Visits, report: Path) -> Any:
 
 def sheets(page: Any) -> dict[str, Any]:
     """What the page's script was handed."""
-    found: dict[str, Any] = page.evaluate("JSON.parse(document.getElementById('film-data').textContent)")
+    found: dict[str, Any] = page.evaluate(SHEETS)
     return found
 
 

@@ -107,7 +107,9 @@ def data_of(report: Page, name: str) -> dict:
 
 
 def film_of(report: Page) -> dict:
-    return data_of(report, "film-data")
+    """The film with the pictures of its snapshots, which lie apart."""
+    film = data_of(report, "film-data")
+    return film | {"frames": [frame | data_of(report, f"film-frame-{k}") for k, frame in enumerate(film["frames"])]}
 
 
 def figures_of(report: Page) -> list[dict[str, str | None]]:
@@ -476,6 +478,7 @@ def test_weights_on_the_gradient_are_those_of_every_snapshot(tmp_path: Path) -> 
         tensors, _ = read_tensors(run / "snapshots" / f"iteration-{frame['iteration']:06d}.safetensors")
         every.append(tensors["weights"][:, 0])
     low, high = torch.stack(every).aminmax()
+    assert film["weights"] == {"height": 16, "width": 16}
     for frame, weights in zip(film["frames"], every, strict=True):
         sheet = np.asarray(unpack(frame["weights"]).convert("RGBA"))
         for k in range(len(weights)):
