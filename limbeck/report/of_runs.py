@@ -1,5 +1,6 @@
 """Several run folders and distilled sets on one page: figures, curves, images and settings side by side."""
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.accuracy import Accuracies
+from limbeck.accuracy import Accuracies, Accuracy
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.results import SetResult
 from limbeck.evaluation.scores import told
@@ -183,16 +184,42 @@ def networks(entries: Sequence[Entry]) -> SortableTable:
 
 
 def classes(entries: Sequence[Entry]) -> SortableTable:
-    """Accuracies by class of the test images."""
-    columns = (Column("Class", words=True), Column("Run", words=True), Column("Accuracy, %", drawn=True))
-    found: dict[str, list[Row]] = {}
+    """Accuracies by class of the test images: a row for every class of every run or, where these are too many, for every class."""
+    found: dict[str, list[tuple[Entry, Accuracy]]] = {}
     for one in entries:
         said = one.result.predictions if one.result else None
         for name, accuracy in zip(one.held.class_names, said.per_class, strict=False) if said and one.held else ():
             if accuracy is not None:
-                found.setdefault(name, []).append(Row((of_words(name), of_words(one.name), of_accuracy(accuracy)), one.facts))
-    rows = tuple(row for rows in found.values() for row in rows)
-    return SortableTable("classes", "Accuracy by class", columns, rows if len(rows) <= MOST_ROWS else (), "Of its test images.")
+                found.setdefault(name, []).append((one, accuracy))
+    if sum(map(len, found.values())) > MOST_ROWS:
+        return _classes_of_all(found)
+    columns = (Column("Class", words=True), Column("Run", words=True), Column("Accuracy, %", drawn=True))
+    rows = tuple(
+        Row((of_words(name), of_words(one.name), of_accuracy(accuracy)), one.facts)
+        for name, held in found.items()
+        for one, accuracy in held
+    )
+    return SortableTable("classes", "Accuracy by class", columns, rows, "Of its test images.")
+
+
+def _classes_of_all(found: Mapping[str, Sequence[tuple[Entry, Accuracy]]]) -> SortableTable:
+    """A row for every class, of as many as there is room for: the mean over the runs, and the run that does worst and best."""
+    columns = (
+        *(Column("Class", words=True), Column("Runs"), Column("Mean accuracy, %", drawn=True), Column("Lowest, %")),
+        *(Column("of", words=True), Column("Highest, %"), Column("of which", words=True)),
+    )
+    rows = []
+    for name, held in list(found.items())[:MOST_ROWS]:
+        means = [accuracy.mean for _, accuracy in held]
+        (worst, low), (best, high) = (pick(held, key=lambda one: one[1].mean) for pick in (min, max))
+        cells = (
+            *(of_words(name), of_number(len(held), "d"), of_share(math.fsum(means) / len(means))),
+            *(of_share(low.mean), of_words(worst.name), of_share(high.mean), of_words(best.name)),
+        )
+        rows.append(Row(cells))
+    left = f" The first {MOST_ROWS} of {len(found)} classes." if len(found) > MOST_ROWS else ""
+    caption = f"Of its test images, over all runs, whichever are chosen above: a row for each run would be too many.{left}"
+    return SortableTable("classes", "Accuracy by class", columns, tuple(rows), caption)
 
 
 def curves(entries: Sequence[Entry]) -> list[Chart]:
