@@ -10,7 +10,7 @@ from limbeck.figures.comparisons import comparison_figure, recovery_figure
 from limbeck.figures.exhibit import Exhibit
 from limbeck.image_complexity.results import Summary
 from limbeck.image_complexity.run import SUMMARY
-from limbeck.runtime.errors import UsageError, one_line
+from limbeck.runtime.errors import UsageError, reason
 from limbeck.runtime.files import read_json
 from limbeck.runtime.sealed import FileKind
 from limbeck.studies.recovery import RECOVERY, Recovery
@@ -67,4 +67,4 @@ def _read(file: Path, kind: FileKind, make: Callable[[Any], T]) -> T:
     try:
         return make(read_json(file, kind))
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise UsageError(f"PATH: {str(file)!r} cannot be read ({one_line(error)})") from error
+        raise UsageError(f"PATH: {str(file)!r} cannot be read ({reason(error)})") from error

@@ -23,7 +23,7 @@ from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.identity import NONE
 from limbeck.runs.results import RunResult
 from limbeck.runs.settings import flat
-from limbeck.runtime.errors import one_line
+from limbeck.runtime.errors import reason
 from limbeck.runtime.fingerprint import encodable, fingerprint
 from limbeck.studies.cells import KEPT, CellRecord
 from limbeck.studies.table import Section, images_text, tabulate
@@ -97,7 +97,7 @@ def entry(path: Path, name: str) -> Entry:
         try:
             result = SetResult.from_dict(said) if isinstance(said, Mapping) else None
         except (TypeError, ValueError, LookupError, AttributeError) as error:
-            return Entry(name, settings, None, None, held, (f"its evaluation could not be read ({one_line(error, 100)})",))
+            return Entry(name, settings, None, None, held, (f"its evaluation could not be read ({reason(error)})",))
         return Entry(name, settings, result, None, held)
     run = read_run(path, snapshots=False)
     result = None if run.result is None else run.result.evaluation

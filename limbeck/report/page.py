@@ -11,7 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from limbeck.runtime.errors import one_line
+from limbeck.runtime.errors import reason
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Attempts:
         try:
             return make()
         except Exception as error:  # whatever such files lead to
-            self.notes.append(f"{called} could not be shown ({type(error).__name__}: {one_line(error, 100)})")
+            self.notes.append(f"{called} could not be shown: {reason(error)}")
             missing: T = otherwise
             return missing
 

@@ -4,9 +4,10 @@ It holds counts of every class in every split, and small pictures of a few train
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch.nn.functional import interpolate
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing, preprocessing_from
 from limbeck.data.split import Split, evenly
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.errors import UsageError, reason
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.records import Record
 from limbeck.runtime.sealed import Damaged, FileKind
@@ -26,6 +27,7 @@ FILE = "data-card.safetensors"
 PREFIX = "preprocessing."
 EXAMPLES, MOST_EXAMPLES = 6, 200  # of a class, and in all
 LARGEST_SIDE = 64
+R = TypeVar("R", bound=Record)
 BUDGET = 2**21  # bytes of pictures
 
 
@@ -104,13 +106,12 @@ class DataCard:
             OSError: when there is none, as in folders of earlier versions.
             Damaged: when it is not what was written, or what no run can have written.
         """
-        tensors, metadata = read_tensors(folder / FILE, kind=DATA_CARD)
+        about, tensors = read_kept(folder / FILE, DATA_CARD, About, ("examples", "classes"))
         way = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
         try:
-            about = About.from_dict(metadata)
             preprocessing = None if about.preprocessing is None else preprocessing_from(about.preprocessing, way)
             card = cls(about, tensors["examples"], tensors["classes"], preprocessing)
-        except (TypeError, LookupError, UsageError) as error:
+        except UsageError as error:
             raise Damaged(f"its content is no data card's: {error}") from error
         counts, classes = card.about.counts, len(card.about.class_names)
         if counts.keys() != {"train", "val", "test"} or any(len(of_split) != classes for of_split in counts.values()):
@@ -118,6 +119,22 @@ class DataCard:
         if not are_pictures(card.examples, len(card.classes)) or not are_below(card.classes, classes):
             raise Damaged("its pictures are not those of its classes")
         return card
+
+
+def read_kept(path: Path, kind: FileKind, about: type[R], names: Iterable[str]) -> tuple[R, Mapping[str, Tensor]]:
+    """What a run keeps for its report in a file: what that says of itself, and tensors, those of these names among them.
+
+    Raises:
+        OSError: when there is none.
+        Damaged: when it is not what was written, or what no run can have written.
+    """
+    tensors, metadata = read_tensors(path, kind=kind)
+    if lacking := [name for name in names if name not in tensors]:
+        raise Damaged(f"it lacks {', '.join(lacking)}")
+    try:
+        return about.from_dict(metadata), tensors
+    except (TypeError, LookupError) as error:
+        raise Damaged(f"what it says of itself is something else: {reason(error)}") from error
 
 
 def small_pictures(split: Split, positions: np.ndarray, budget: int) -> Tensor:

@@ -17,7 +17,7 @@ from limbeck.evaluation.scores import told
 from limbeck.report.setup import STAGES
 from limbeck.runs.folder import RESULTS, SETTINGS, STATE
 from limbeck.runs.results import RunResult
-from limbeck.runtime.errors import one_line
+from limbeck.runtime.errors import reason
 from limbeck.runtime.files import read_json
 from limbeck.runtime.locks import holder
 from limbeck.runtime.metrics import MetricsTail
@@ -152,7 +152,7 @@ class Watched:
             anew, rows = self._tail.more()
             self._broken.pop("metrics.jsonl", None)
         except (OSError, ValueError) as error:
-            self._broken["metrics.jsonl"] = one_line(error, 200)
+            self._broken["metrics.jsonl"] = reason(error)
             return
         if anew:
             self.rows = Rows()
@@ -192,7 +192,7 @@ class Watched:
                     if not isinstance(found, kind):
                         raise TypeError("it holds something else")
                 except (OSError, ValueError, TypeError, AttributeError) as error:
-                    found, self._broken[name] = None, one_line(error, 200)
+                    found, self._broken[name] = None, reason(error)
             self._kept[name] = (mark, found)
         held: T | None = self._kept[name][1]
         return held
@@ -242,4 +242,4 @@ class Looks:
         try:
             return run.look()
         except Exception as error:  # whatever such files lead to
-            return Line(run.name, state=DAMAGED, warnings=(f"{type(error).__name__}: {one_line(error, 100)}",))
+            return Line(run.name, state=DAMAGED, warnings=(reason(error),))
