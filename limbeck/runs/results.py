@@ -140,7 +140,7 @@ class RunResult(Record):
         if self.best_iteration != 0:
             return ""
         ours, before = self.accuracy.distilled, self.accuracy.initial
-        if ours.lr is None or before.lr is None or ours.lr == before.lr:
+        if ours.lr is None or before.lr is None or f"{ours.lr:.3g}" == f"{before.lr:.3g}" or ours.mean == before.mean:
             return NO_GAIN
         rates = " and ".join(
             f"{one.lr:.3g}, {one.origin}, as the {name} ones" for name, one in (("distilled", ours), ("initial", before))

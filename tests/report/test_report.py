@@ -32,7 +32,7 @@ from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.tables import duration
 
 NAMES = ("owl", "<script>alert('x')</script>", "猫 & קטן")
-VOID = {"meta", "img", "input", "br", "link"}
+VOID = {"meta", "img", "input", "br", "link", "wbr"}
 
 
 class Page(HTMLParser):
