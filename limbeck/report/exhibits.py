@@ -7,7 +7,7 @@ from pathlib import Path
 
 from limbeck.figures.exhibit import Exhibit
 from limbeck.report.exhibits_of_runs import of_several
-from limbeck.report.kinds import DRAWN, kind_of
+from limbeck.report.kinds import DRAWN, as_usage, kind_of
 from limbeck.runtime.errors import UsageError, require
 
 
@@ -29,7 +29,12 @@ def figures_of(*paths: Path | str) -> dict[str, Exhibit]:
     """
     require(len(paths) > 0, "PATH", None, DRAWN)
     places = [Path(path) for path in paths]
-    found = kind_of(places[0], DRAWN).draw(places[0]) if len(places) == 1 else of_several(places)
+    if len(places) > 1:
+        found = of_several(places)
+    else:
+        kind = kind_of(places[0], DRAWN)
+        with as_usage(places, kind):
+            found = kind.draw(places[0])
     if not found:
         raise UsageError(f"PATH: there is nothing to draw in {', '.join(repr(str(path)) for path in places)} yet")
     return {one.name: one for one in found}

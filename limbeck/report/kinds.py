@@ -3,8 +3,8 @@
 Whoever adds a kind of study adds a line to `KINDS`, a function that makes its `Collection`, and one that makes its figures.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from limbeck.distilled.set import DistilledSet
 from limbeck.figures.exhibit import Exhibit
 from limbeck.report.collection import Collection
 from limbeck.report.contents import is_run
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.errors import UsageError, reason
 from limbeck.runtime.files import read_json
 
 
@@ -145,3 +145,15 @@ def kind_of(path: Path, accepted: str = SHOWN) -> Kind:
     if found is None:
         raise UsageError(f"PATH: {str(path)!r} is not {accepted}")
     return found
+
+
+@contextmanager
+def as_usage(places: Sequence[Path], kind: Kind) -> Iterator[None]:
+    """Say in a sentence what is wrong with folders whose files are whole, but hold something else than `kind` writes."""
+    try:
+        yield
+    except (UsageError, OSError):
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        said = ", ".join(repr(str(path)) for path in places)
+        raise UsageError(f"PATH: {said} holds something else than {kind.name}: {reason(error)}") from error

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from limbeck.report.html import write_report as write_run
-from limbeck.report.kinds import RUN, SHOWN, kind_of
+from limbeck.report.kinds import RUN, SHOWN, as_usage, kind_of
 from limbeck.report.several import page_of
 from limbeck.runtime.disk import of_disk
 from limbeck.runtime.errors import UsageError, require
@@ -59,7 +59,9 @@ def write_report(*paths: Path | str, output: Path | str | None = None) -> Path:
         if len(places) == 1 and first.name == RUN:
             return write_run(places[0], target)
         assert first.show is not None, "just asked"
-        write_text(target, page_of(first.show(places)))
+        with as_usage(places, first):
+            text = page_of(first.show(places))
+        write_text(target, text)
     except OSError as error:
         if of_disk(error):
             raise

@@ -1,4 +1,4 @@
-"""Pages walked through by keyboard alone: Tab reaches everything once, in order and in sight, and nothing holds it; keys do the rest."""
+"""Pages by keyboard alone: Tab reaches everything once, in order and in sight, nothing holds it, and other keys do the rest."""
 
 from pathlib import Path
 from typing import Any
