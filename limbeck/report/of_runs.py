@@ -105,14 +105,13 @@ def entry(path: Path, name: str) -> Entry:
 
 
 def names(paths: Sequence[Path]) -> list[str]:
-    """The names of folders; of those that have the same, and of `distilled`, with as much of what is above as tells them apart."""
+    """The names of folders; of one that another has too, and of `distilled`, with as much of what is above as tells it apart."""
     parts = [path.resolve().parts for path in paths]
-    depth = 1
-    while len({part[-depth:] for part in parts}) < len(set(parts)) or any(part[-depth] == "distilled" for part in parts):
-        depth += 1
-        if depth > max(map(len, parts)):
-            break
-    return [os.sep.join(part[-depth:]).strip(os.sep) for part in parts]
+    found = []
+    for own in parts:
+        alone = (d for d in range(1, len(own)) if own[-d] != "distilled" and sum(part[-d:] == own[-d:] for part in parts) == 1)
+        found.append(os.sep.join(own[-next(alone, len(own)) :]).strip(os.sep))
+    return found
 
 
 def collect(entries: Sequence[Entry], title: str = "") -> Collection:

@@ -130,7 +130,9 @@ def test_studies_and_experts(tmp_path: Path) -> None:
     (tmp_path / "broken" / "comp-dd.json").write_text("[1]")
     with pytest.raises(limbeck.UsageError, match=r"PATH: '.*comp-dd.json' cannot be read"):
         figures_of(tmp_path / "broken")
-    with pytest.raises(limbeck.UsageError, match="PATH: '.*nowhere' is not the folder of a run, a distilled set, a comparison"):
+    with pytest.raises(
+        limbeck.UsageError, match="PATH: '.*nowhere' is not there; a run folder, a distilled set, or the folder of a comparison"
+    ):
         figures_of(tmp_path / "nowhere")
 
 
