@@ -61,8 +61,9 @@ def test_a_distilled_image_on_the_map_opens(desk: Any) -> None:
 
 def test_many_classes_scroll_by_keyboard(desk: Any) -> None:
     table = desk.get_by_role("region", name="Classes of the data")
-    assert table.evaluate("one => one.scrollHeight > one.clientHeight && one.clientHeight < 480")
-    table.focus()
+    table.focus()  # which brings it into sight
+    tall = "({ scrollHeight, clientHeight }) => scrollHeight > clientHeight && clientHeight < 480"
+    desk.wait_for_function(f"({tall})(document.querySelector('.data-long'))")
     desk.keyboard.press("End")
     desk.wait_for_function("document.querySelector('.data-long').scrollTop > 0")
 

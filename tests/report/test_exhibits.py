@@ -160,8 +160,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (("--figures", "out", "--formats", "gif"), "--formats: 'gif' is not one of svg, pdf, png"),
         (("--figures", "out", "--column", "wide"), "--column: 'wide' is not a number of inches"),
         (("--figures", "out", "--page", "0"), "--page: 0.0 is not from 1 to 40 inches"),
-        (("--figures", "out", "--output", "page.html"), "--output: 'page.html' is not an option without --figures"),
-        (("--formats", "svg"), "--formats: ['svg'] is not an option with --figures"),
+        (("--figures", "out", "--output", "page.html"), "--output: 'page.html' is not accepted beside --figures"),
+        (("--formats", "svg"), "--formats: 'svg' is not accepted without --figures"),
         (("--figures", "run/settings.json"), "--figures: 'run/settings.json' is not a folder"),
     ],
 )
