@@ -130,12 +130,8 @@ def serve(paths: Sequence[str], say: Callable[[str], None]) -> None:
         raise UsageError(f"watch: {error.name} is not installed; pip install 'limbeck[watch]' brings it") from error
     for number, path in enumerate(paths):
         require(not Path(path).exists() or Path(path).is_dir(), "RUN", path, "a run folder")
-        require(
-            Path(path).resolve() not in [Path(one).resolve() for one in paths[:number]],
-            "RUN",
-            path,
-            "another run folder: it is given twice",
-        )
+        if Path(path).resolve() in [Path(one).resolve() for one in paths[:number]]:
+            raise UsageError(f"RUN: {path!r} is given twice")
     token, pages = token_urlsafe(24), Pages(Looks(tuple(Watched(Path(path), path) for path in paths)))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         say(f"http://127.0.0.1:{listening.getsockname()[1]}/{token}/")

@@ -17,7 +17,7 @@ EXPECTED = """() => {
   return all.filter((one) => one.tabIndex >= 0 && one.checkVisibility({ contentVisibilityAuto: false }) && !one.disabled)
     .map((one) => { one.dataset.walk ??= String(all.indexOf(one)); return one.dataset.walk; });
 }"""
-# Notes, whenever Tab is pressed, where one has been until then: its number; whether it is seen in the window, and that one is there.
+# Notes, whenever Tab is pressed, where one has been until then: its number; whether it is in sight, and says that one is there.
 NOTED = """() => {
   window.walked = [];
   document.addEventListener("keydown", ({ key }) => {

@@ -338,7 +338,7 @@ def test_a_page_has_rows_numbers_and_intervals() -> None:
     assert (100 * edf.ci95[0], 100 * edf.ci95[1]) in ends
     assert len([held for held in page.attributes("tr") if "data-facts" in held]) == 9 + 25
     assert {held["scope"] for held in page.attributes("th")} == {"row", "col"}
-    assert [held["value"] for held in page.attributes("input")][:2] == ["edf", "edf (norm matched)"]
+    assert [held["value"] for held in page.attributes("input") if "value" in held][:2] == ["edf", "edf (norm matched)"]
 
 
 def test_a_page_of_two_hundred_cells_is_small(tmp_path: Path) -> None:

@@ -176,11 +176,14 @@ def test_names_and_warnings_are_text(tmp_path: Path) -> None:
 
 
 def test_files_and_runs_given_twice_are_refused(folder: Path) -> None:
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+    from limbeck.watch.server import serve
+
     file = folder / "a file"
     file.touch()
     with pytest.raises(UsageError, match="^RUN: '.*a file' is not a run folder$"):
         serve([str(file)], print)
-    with pytest.raises(UsageError, match="^RUN: '.*' is not another run folder: it is given twice$"):
+    with pytest.raises(UsageError, match="^RUN: '.*' is given twice$"):
         serve([str(folder), f"{folder}/."], print)
 
 
