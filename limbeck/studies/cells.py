@@ -96,7 +96,7 @@ class Cell:
         """Whether its method matches experts; only some do."""
         return method_of(self.settings.method).experts
 
-    @property
+    @cached_property
     def experts(self) -> str:
         """The same for cells that train the same experts."""
         s = self.settings
