@@ -1,9 +1,11 @@
 """The map of features, the data card and the gauge in a browser: what can be chosen, and that nobody is kept from them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from browser.visits import PHONE, Visits, overflow, violations
 from report.fake_run import make_run
 from report.kept_files import a_card, a_map
@@ -57,6 +59,33 @@ def test_a_distilled_image_on_the_map_opens(desk: Any) -> None:
     assert desk.locator("#panel").is_visible()
     desk.keyboard.press("Escape")
     assert not desk.locator("#panel").is_visible()
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_names_on_the_map_do_not_lie_over_each_other(visits: Visits, tmp_path: Path, classes: int) -> None:
+    """As they are drawn; of many classes only the one that is pointed at, or chosen, is named."""
+    run = make_run(tmp_path / "run", tuple(f"a class, number {k}" for k in range(classes)), 1, (3, 4, 4), iterations=20, every=20)
+    held = a_map(classes=classes, iterations=(0, 10, 20), best=10)
+    near = torch.rand(classes, 2, generator=torch.Generator().manual_seed(0)) * 3
+    replace(held, real=near, paths=near + torch.tensor([0.0, 5.0, 20.0])[:, None, None]).write(run, "")
+    page = visits.open(write_report(run))
+    boxes = "all => all.filter((one) => one.checkVisibility()).map((one) => one.getBoundingClientRect().toJSON())"
+    found = page.locator("#landscape .place").evaluate_all(boxes)
+    assert len(found) == (classes if classes == 10 else 0)
+    for number, one in enumerate(found):
+        for other in found[:number]:
+            apart = one["right"] <= other["left"] or other["right"] <= one["left"]
+            assert apart or one["bottom"] <= other["top"] + 4 or other["bottom"] <= one["top"] + 4, (
+                one,
+                other,
+            )  # lines have some room
+    if classes == 100:
+        page.locator("#landscape [data-position]").last.hover(force=True)
+        assert page.locator("#landscape .place:visible").count() == 1
+        page.mouse.move(0, 0)
+        page.select_option("#landscape-class", label="a class, number 7")
+        assert page.locator("#landscape .place:visible").all_text_contents() == ["a class, number 7"]
+    page.context.close()
 
 
 def test_many_classes_scroll_by_keyboard(desk: Any) -> None:

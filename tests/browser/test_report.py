@@ -148,6 +148,9 @@ def test_a_hundred_classes_can_be_looked_at(visits: Visits, tmp_path: Path) -> N
     names = tuple(f"a class with a long name, number {k}" for k in range(100))
     page = visits.open(write_report(make_run(tmp_path / "run", names, ipc=1, shape=(3, 8, 8), iterations=20, every=10)), PHONE)
     assert page.locator("#film canvas.tile").count() == 100 and overflow(page) == 0
+    read = "[...limbeck.known.keys()].filter((id) => id.startsWith('film-frame-')).length"
+    assert page.evaluate(read) == 1, "of the film only what is shown is read when the page opens"
+    assert page.evaluate("document.querySelectorAll('*').length") < 3600
     assert shows(page, 99, tile(page, 99, int(page.locator("#time").input_value())))
     page.context.close()
 
