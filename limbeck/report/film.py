@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from limbeck.accuracy import percent
 from limbeck.data.preprocessing import Preprocessing
-from limbeck.distilled.contrast import Contrast
+from limbeck.distilled.contrast import FEW, Contrast
 from limbeck.report.contents import STRETCHED, Run, Snapshot, stretch
 from limbeck.report.pictures import BUDGET, Shown, choose
 from limbeck.report.sheets import Sheet, heat, lossy, quick, resized, weighted, within
@@ -149,8 +150,12 @@ def _notes(run: Run, plan: _Plan, count: int, look: "_Look") -> list[str]:
         notes.append("So that the page stays small, these pictures are kept as JPEG, which blurs the finest grain.")
     if run.images is None or not run.images.prepared:
         notes.append(STRETCHED)
-    elif look.contrast.reduced:
-        notes.append("All snapshots have the contrast of the distilled images.")
+    else:
+        last = read_tensors(run.snapshots[-1].path).tensors["X"].float()
+        cut = look.contrast.cuts(look.preprocessing.inverse(last).nan_to_num())
+        said = f"; {percent(cut)} of the values of the last one are darker or brighter than that, and cut off" if cut > FEW else ""
+        if look.contrast.reduced or said:
+            notes.append(f"All snapshots have the contrast of the images above{said}.")
     return notes
 
 

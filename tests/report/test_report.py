@@ -552,3 +552,15 @@ def test_what_speaks_against_a_run_stands_at_its_top(tmp_path: Path, finished: P
     with (run / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"kind": "return", "iteration": 40, "to": 20, "step": 0.25, "why": "X grew by iteration 40"}) + "\n")
     assert page(run).texts("p", class_="notice")[1] == "At iteration 40 the loop went back: X grew by iteration 40."
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_what_the_contrast_of_the_set_cuts_off_other_snapshots_is_said(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", iterations=20, every=10)
+    file = run / "snapshots" / "iteration-000020.safetensors"
+    tensors, header = read_tensors(file)
+    x = normalise(3).forward(torch.full_like(tensors["X"], 0.5))
+    x[:3] = normalise(3).forward(torch.full_like(x[:3], 9.0))  # half of the values are far too bright
+    write_tensors(file, {**tensors, "X": x}, header, outer.SNAPSHOT)
+    said = " ".join(page(run).texts("p", class_="caption"))
+    assert "50.0 % of the values of the last one are darker or brighter than that, and cut off." in said
