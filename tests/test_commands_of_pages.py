@@ -28,6 +28,7 @@ from limbeck.data.registry import subsets
 from limbeck.evaluation.statistics import summarise
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import load_recipe, parse_overrides, recipe_text, settings_from_plain
+from limbeck.runtime.executor import local
 from limbeck.studies import matrix
 from limbeck.studies.cells import Cell
 
@@ -75,6 +76,9 @@ FOR = {
     "data.size=224": "data.size=32",
     "data.size=64": "data.size=32",
     "/shared/store": "shared-store",
+    "/shared/compare": "shared-compare",
+    # A cluster: `tests/runtime/test_ray.py` has one.
+    **dict.fromkeys((" --executor ray", " --address auto", " --gpus 0.5", " --cpus 4"), ""),
     "microsoft/resnet-18": "resnet-18",
     "benchmarks/results": "results",
     "RECIPE": "scenes",
@@ -183,7 +187,7 @@ def fake_cells(monkeypatch: pytest.MonkeyPatch) -> None:
             return 0
 
     monkeypatch.setattr(matrix, "distill_command", leave)
-    monkeypatch.setattr(matrix, "subprocess", SimpleNamespace(Popen=Ended, DEVNULL=None))
+    monkeypatch.setattr(local, "subprocess", SimpleNamespace(Popen=Ended, DEVNULL=None))
 
 
 def prepare(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
