@@ -21,7 +21,7 @@ from limbeck.experts.files import held_bytes
 from limbeck.experts.store import want_of
 from limbeck.matching.adjoint import Unroll
 from limbeck.matching.engine import unrolled_bytes
-from limbeck.methods.outer import LOOKED_AT
+from limbeck.methods.snapshots import LOOKED_AT
 from limbeck.runs import build, data_card, feature_map
 from limbeck.runs.record import networks_of
 from limbeck.runs.workspace import Workspace
