@@ -34,7 +34,6 @@ SMALL: dict[str, Any] = {
     "outer.iterations": 4,
     "outer.checkpoint_every": 3,
     "outer.lr_img": 1.0,
-    "outer.lr_label": 0.1,
     "outer.ema_decay": 0.9,
     "outer.syn_lr_init": 0.05,
     "match.syn_steps": 3,
@@ -72,7 +71,9 @@ class Experts:
 
 def loop(folder: Path, method: str, sharded: bool = False, network: str = "ConvNetD2-w4", **changes: Any) -> OuterLoop:
     """The loop of a method's preset on small random images, over the ranks that there are."""
-    settings = DistillSettings.of({"method": method, **SMALL, **{key.replace("__", "."): one for key, one in changes.items()}})
+    soft = {} if METHODS[method].preset.get("labels") == "hard" else {"outer.lr_label": 0.1}
+    given = {key.replace("__", "."): one for key, one in changes.items()}
+    settings = DistillSettings.of({"method": method, **SMALL, **soft, **given})
     ranks, f = Ranks.here(), flat_network(network, SHAPE, K)
     spread, classes = Spread(ranks, K * IPC if sharded else None), torch.arange(K).repeat_interleave(IPC)
     matching, augmentation = build.matching_of(settings), build.augmentation_of(settings.augment)
