@@ -116,8 +116,7 @@ class OuterLoop:
             UsageError: when what it starts from is not finite.
             Failure: when the loop does not get on.
         """
-        begun = self._begun(images, labels, syn_lr) if self.first else None
-        state = handed_out(begun, self.spread, images.device)
+        state = handed_out(self._begun(images, labels, syn_lr) if self.first else None, self.spread, images.device)
         if not state.health.sizes:
             state.health = replace(state.health, sizes=sizes_of(state, self.spread))
         self._look_for_best(state)

@@ -363,6 +363,7 @@ class Workspace:
         parts = {len(draw.index) if whole else len(spread.part(draw).labels) for draw in draws}
         batches = sorted(size for size in parts if size) or [1]
         steps, iterations, even = match.syn_steps, settings.outer.iterations, not spread.sharded
+        shape = (len(range(shape[0])[spread.rows]), *self.data.shape)
         return Problem(self.network, shape, self.data.num_classes, batches, steps, iterations, loss, even)
 
     @property
