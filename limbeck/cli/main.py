@@ -63,6 +63,8 @@ def _done(words: list[str]) -> int:
     # Before torch is loaded. Threads that wait for each other actively take, on a machine with other work on it, the cores that
     # those need which they wait for: a step is then several times slower, and alone no slower without.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if started_together():
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of lost connections there is a sentence
     if silent():
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if isinstance(sys.stdout, TextIOWrapper):

@@ -99,6 +99,26 @@ def test_an_augmentation_that_mixes_images_is_given_the_whole_batch(team: Team, 
     check(team, adjoint, 5, Mixed())
 
 
+def sent(adjoint: str, sharded: bool) -> int:
+    before = Ranks.here().sent
+    walked(adjoint, 4, Dsa(), sharded)
+    return Ranks.here().sent - before
+
+
+@pytest.mark.parametrize(("adjoint", "back"), [("exact", STEPS - 1), ("unroll", STEPS), ("tesla", 0), ("truncated", 1)])
+def test_what_is_sent_has_a_closed_form(team: Team, adjoint: str, back: int) -> None:
+    parameters, ranks, losses = flat_network("ConvNetD2-w4", (3, 8, 8), K).num_parameters, team.count, 2
+
+    def around(numbers: int) -> int:
+        return 2 * 8 * numbers * (ranks - 1) // ranks
+
+    for sharded in (False, True):
+        by_data = 1 + (0 if sharded else N * (3 * 8 * 8 + K))
+        each = STEPS * around(parameters) + losses * (back * around(parameters) + around(by_data))
+        first, *others = team(sent, adjoint, sharded)
+        assert others == [each] * (ranks - 1) and first == each + losses * 8 * (parameters + 1)
+
+
 @pytest.mark.parametrize("operation", ["color", "crop", "cutout", "flip", "scale", "rotate"])
 def test_a_part_of_a_draw_is_the_draw_of_a_part(operation: str) -> None:
     x, own = torch.rand(5, 3, 8, 8), torch.tensor([1, 4])

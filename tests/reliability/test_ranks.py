@@ -66,7 +66,7 @@ def test_two_ranks_end_with_what_one_process_ends_with(tmp_path: Path, started: 
     few = {"outer__iterations": "4", "eval__every": "2", "enhance__cam_every": "2"}
     started.run(words(tmp_path / "one", **few), kept)
     ranks = together(started, kept, words(tmp_path / "two", **few, engine__shard="yes"))
-    assert ended(ranks) == [0, 0], [rank.said for rank in ranks]
+    assert [rank.wait() for rank in ranks] == [0, 0], [rank.said for rank in ranks]
     one, two = (read_tensors(tmp_path / name / "snapshots" / "iteration-000004.safetensors")[0] for name in ("one", "two"))
     for name in ("X", "Y", "syn_lr", "weights", "maps"):
         assert torch.allclose(one[name], two[name], rtol=1e-3, atol=1e-4), name
