@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -132,6 +133,33 @@ def test_a_sharded_run_that_is_asked_to_end_keeps_its_last_iteration(tmp_path: P
     assert ended(ranks) == [130, 130]
     reached = OuterState.load(run / "checkpoint.safetensors", torch.device("cpu")).iteration
     assert [row["iteration"] for row in rows(run) if row["kind"] == "iteration"] == list(range(reached)) and reached > 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shard", ["no", "yes"])
+def test_ranks_that_are_killed_at_any_moment_leave_what_others_leave(
+    tmp_path: Path, started: Commands, kept: Path, shard: str
+) -> None:
+    """With as many ranks the bits are the same: the sum of two numbers does not depend on who adds them."""
+    few = {"outer__iterations": "40", "outer__checkpoint_every": "3", "eval__every": "20", "engine__shard": shard}
+    chance, killed = random.Random(5), 0
+    whole = together(started, kept, words(tmp_path / "whole", **few))
+    assert [rank.wait() for rank in whole] == [0, 0]
+    for attempt in range(12):
+        again = {"TORCHELASTIC_RUN_ID": "one", "TORCHELASTIC_RESTART_COUNT": str(attempt)}
+        ranks = together(started, kept, words(tmp_path / "killed", **few), **again)
+        if attempt < 8:
+            time.sleep(chance.uniform(0.5, 12.0))
+            killed += psutil.Process((victim := chance.choice(ranks)).pid).status() != psutil.STATUS_ZOMBIE
+            victim.send(signal.SIGKILL)
+        statuses = [rank.wait() for rank in ranks]
+        if statuses == [0, 0]:
+            break
+        assert len(said(ranks)) <= 1 and "Traceback" not in "".join(rank.said for rank in ranks)
+    assert killed >= 3
+    one, other = (read_tensors(tmp_path / name / "snapshots" / "iteration-000040.safetensors")[0] for name in ("whole", "killed"))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    assert parts(tmp_path, kept) == []
 
 
 @pytest.mark.slow
