@@ -10,7 +10,7 @@ from torch import Tensor
 
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.areas import discriminative_area
-from limbeck.methods.outer import SNAPSHOT
+from limbeck.methods.snapshots import SNAPSHOT
 from limbeck.runs.folder import RESULTS, SETTINGS, STATE
 from limbeck.runs.results import RunResult
 from limbeck.runtime.errors import UsageError, require

@@ -2,7 +2,8 @@
 
     data → experts → initial images and labels → outer loop → evaluation → DistilledSet
 
-A run folder holds everything that the run did; `resume` goes on from what is there and ends with the same bits.
+A run folder holds everything that the run did; `resume` goes on from what is there and ends with the same bits. Where there are
+several ranks, this is what rank 0 does (`accompany.py`).
 """
 
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from limbeck.methods.registry import name_of
 from limbeck.methods.snapshot import Callback
 from limbeck.methods.state import OuterState
 from limbeck.runs import feature_map
+from limbeck.runs.accompany import Leader, Loop, accompany, same_number
 from limbeck.runs.data_card import DataCard
 from limbeck.runs.feature_map import FeatureMap
 from limbeck.runs.folder import RunFolder, alone
@@ -35,7 +37,7 @@ from limbeck.runs.needs import check_experts, check_run
 from limbeck.runs.record import Rates, across, final_seeds, measure, networks_of, record
 from limbeck.runs.results import ExpertsUsed, RunResult
 from limbeck.runs.settings import DistillSettings
-from limbeck.runs.workspace import Workspace
+from limbeck.runs.workspace import Workspace, resolve
 from limbeck.runtime.determinism import repeating, statement
 from limbeck.runtime.devices import environment, repeatable, same_device
 from limbeck.runtime.errors import UsageError, require
@@ -122,9 +124,14 @@ def distill(
         Failure: when an expert diverges.
         DiskFailure: when a disk is full, or has gone, while the run goes on.
     """
+    leader = Leader()
     with repeating(settings.engine.deterministic):
-        check_sinks(names_of(settings.track))
-        return _distill(settings, Path(output), resume, progress or NoProgress(), recipe, experts, callbacks)
+        if not leader.ranks.first:
+            return accompany(settings, Path(output), experts)
+        with leader.leading():
+            check_sinks(names_of(settings.track))
+            found = _distill(settings, Path(output), resume, progress or NoProgress(), recipe, experts, callbacks, leader)
+        return leader.end(found)
 
 
 def _distill(
@@ -135,6 +142,7 @@ def _distill(
     recipe: str | None,
     experts: TrajectoryStore | None,
     callbacks: Sequence[Callback],
+    leader: Leader,
 ) -> RunResult:
     ended = RunFolder(output, settings, resume).results_file.exists()  # refuses before the data are loaded
     if not ended:
@@ -151,7 +159,8 @@ def _distill(
             workspace.progress.say(note)
         if workspace.start is not None:
             folder.hold_start(content_of(workspace.start))
-        resolved = folder.state.resolved
+        resolved = same_number(folder.state.resolved, resolve(settings))
+        folder.note(resolved=resolved)
         here, accepted = str(workspace.device), f"{resolved.device!r}, where the run was started"
         require(same_device(here, resolved.device), "engine.device", here, accepted)
         repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
@@ -161,14 +170,21 @@ def _distill(
         about = About(output, output.resolve().name, "", encodable(settings))
         try:
             with tracked(names_of(settings.track), output, about, workspace.progress.say) as tracker:
-                return _run(workspace, folder, recipe, callbacks, tracker)
+                return _run(workspace, folder, recipe, callbacks, tracker, leader)
         except (OSError, UsageError) as error:
             if folder.state_file.exists():
                 raise
             raise vanished(output) from error
 
 
-def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks: Sequence[Callback], tracker: Tracker) -> RunResult:
+def _run(
+    workspace: Workspace,
+    folder: RunFolder,
+    recipe: str | None,
+    callbacks: Sequence[Callback],
+    tracker: Tracker,
+    leader: Leader,
+) -> RunResult:
     settings, evaluator = workspace.settings, workspace.evaluator().decided(workspace.settings.ipc)
     reuse_freed_memory()
     DataCard.of(workspace.data, pictures=settings.features != "none").write(folder.path, folder.run_id)
@@ -178,7 +194,7 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks:
         chosen = evaluator.step_size(built, None, workspace.progress, (settings.outer.syn_lr_init,))
         start, small, eta, loop = None, replace(built, syn_lr=chosen.value), Eta(chosen), None
     else:
-        start, small, eta, loop = _distilled(workspace, folder, evaluator, callbacks, tracker)
+        start, small, eta, loop = _distilled(workspace, folder, evaluator, callbacks, tracker, leader)
     save = partial(_save, workspace, folder, recipe, eta)
     save(small)  # what is distilled is there whatever becomes of its evaluation
     if settings.view_labels.store:
@@ -262,7 +278,12 @@ def _check_built(workspace: Workspace, images: Tensor, classes: Tensor) -> None:
 
 
 def _distilled(
-    workspace: Workspace, folder: RunFolder, evaluator: Evaluator, callbacks: Sequence[Callback], tracker: Tracker
+    workspace: Workspace,
+    folder: RunFolder,
+    evaluator: Evaluator,
+    callbacks: Sequence[Callback],
+    tracker: Tracker,
+    leader: Leader,
 ) -> tuple[SmallSet, SmallSet, Eta, OuterState]:
     """The start, the set of the best evaluation, how its η was come by, and the loop's last state."""
     settings, engine = workspace.settings, None
@@ -279,9 +300,12 @@ def _distilled(
             folder.note(resolved=replace(resolved, engine=arrangement))
         engine = (step, adjoint)
     tracker.named = _named(workspace, start)
+    enhancement = workspace.enhancement(start.classes)
+    place, resolved = workspace.experts.path if workspace.needs_experts else None, folder.state.resolved
+    leader.enter(Loop(start.classes, resolved, resolved.engine, place))
     loop = OuterLoop(
         objective=workspace.method(workspace, start.classes, engine),
-        enhancement=workspace.enhancement(start.classes),
+        enhancement=enhancement,
         settings=settings.outer,
         evaluate=partial(_look, evaluator, start),
         every=settings.eval.every,
@@ -291,9 +315,11 @@ def _distilled(
         callbacks=(*callbacks, *tracker.callbacks),
         run_id=folder.run_id,
         heard=tracker.row if tracker.feeds else None,
+        spread=workspace.spread,
     )
     with folder.stage("distil"):
         state = loop.run(start.images, start.labels, workspace.syn_lr)
+        leader.left()
         small = loop.best(state, start)
         if workspace.method.steps or settings.outer.lr_lr > 0:  # students were trained with it, or it was learned
             return start, small, Eta(evaluator.own_step_size(small, evaluator.network.name), True), state

@@ -18,7 +18,7 @@ from report.fake_run import KEPT, make_run
 
 from limbeck.distilled.contrast import Contrast
 from limbeck.distilled.set import DistilledSet
-from limbeck.methods import outer
+from limbeck.methods import snapshots
 from limbeck.report import film as film_module
 from limbeck.report import numbers, pictures, sheets
 from limbeck.report.contents import read_run
@@ -376,9 +376,9 @@ def test_no_run_no_report(tmp_path: Path) -> None:
 def test_snapshots_with_few_images_show_those(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of large sets, snapshots on the way keep some images: classes of which they have none are left out."""
     run = make_run(tmp_path / "run", names=("a", "b", "c", "d"), ipc=4, iterations=40, every=10)
-    monkeypatch.setattr(outer, "LOOKED_AT", 3 * 4 * 3 * 16 * 16)
+    monkeypatch.setattr(snapshots, "LOOKED_AT", 3 * 4 * 3 * 16 * 16)
     for file in sorted((run / "snapshots").iterdir())[1:-1]:
-        write_tensors(file, *outer.thinned(*read_tensors(file)), outer.SNAPSHOT)
+        write_tensors(file, *snapshots.thinned(*read_tensors(file)), snapshots.SNAPSHOT)
     content = page(run)
     assert "Snapshots on the way keep 3 of 16 images." in " ".join(content.texts("p"))
     film = film_of(content)
