@@ -15,7 +15,7 @@ Condensation with Differentiable Siamese Augmentation" (DSA), 2021, arXiv:2102.0
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import torch
@@ -35,7 +35,7 @@ from limbeck.networks.micro_batches import automatic_micro_batch
 from limbeck.runtime.random import generator
 from limbeck.runtime.ranks import Ranks
 from limbeck.training.compute import Compute
-from limbeck.training.gradient import Gradient
+from limbeck.training.gradient import Descent, Gradient, SharedGradient
 from limbeck.training.images import Images, TensorImages
 from limbeck.training.optimisers import Sgd
 from limbeck.training.train import Training, train
@@ -85,7 +85,7 @@ class GradientMatching(Objective):
     ranks: Ranks = Ranks()
     _draws: ClassDraws = field(init=False, repr=False)
     _gradient: Gradient = field(init=False, repr=False)
-    _shared_gradient: Gradient = field(init=False, repr=False)
+    _shared_gradient: Descent = field(init=False, repr=False)
     _weights: "Weights" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -95,7 +95,7 @@ class GradientMatching(Objective):
         gradient = self.gradient or Gradient(self.network, cross_entropy, micro_batch=size)
         cut = not (self.ranks.alone or self.network.has_batch_norm)
         object.__setattr__(self, "_gradient", gradient)
-        object.__setattr__(self, "_shared_gradient", replace(gradient, ranks=self.ranks) if cut else gradient)
+        object.__setattr__(self, "_shared_gradient", SharedGradient(gradient, self.ranks) if cut else gradient)
         object.__setattr__(self, "_weights", Weights(self.network))
 
     @property

@@ -190,8 +190,11 @@ def _run(
     DataCard.of(workspace.data, pictures=settings.features != "none").write(folder.path, folder.run_id)
     if workspace.method.kind != "objective":
         with folder.stage("build"):
-            built = _built(workspace, folder.path)
-        chosen = evaluator.step_size(built, None, workspace.progress, (settings.outer.syn_lr_init,))
+            if str(workspace.method.make).startswith("limbeck."):
+                built = leader.with_all(workspace, _built, folder.path)
+            else:  # of one's own: nothing is known of what it writes, or draws
+                built = _built(workspace, folder.path)
+        chosen = leader.with_all(workspace, _step_size, built.to("cpu"), settings.outer.syn_lr_init)
         start, small, eta, loop = None, replace(built, syn_lr=chosen.value), Eta(chosen), None
     else:
         start, small, eta, loop = _distilled(workspace, folder, evaluator, callbacks, tracker, leader)
@@ -202,7 +205,7 @@ def _run(
             stored = evaluator.label_views(small, folder.path / VIEWS, settings.view_labels, workspace.progress)
         small = replace(small, views=stored)
     with folder.stage("evaluate"):
-        measured = _measured(workspace, evaluator, small, eta.own, start)
+        measured = leader.with_all(workspace, _measured, small.to("cpu"), eta.own, start and start.to("cpu"))
     _keep_map(workspace, folder, evaluator, small, loop)
     state = folder.state
     result = RunResult(
@@ -289,7 +292,7 @@ def _distilled(
     settings, engine = workspace.settings, None
     if workspace.needs_experts:
         with folder.stage("experts"):
-            store = workspace.experts  # trained now, that their time counts here
+            store = leader.with_all(workspace, _experts)  # trained now, that their time counts here
         folder.hold_experts(store.content)
     with folder.stage("initial"):
         start = workspace.initial()
@@ -323,7 +326,7 @@ def _distilled(
         small = loop.best(state, start)
         if workspace.method.steps or settings.outer.lr_lr > 0:  # students were trained with it, or it was learned
             return start, small, Eta(evaluator.own_step_size(small, evaluator.network.name), True), state
-        found = evaluator.step_size(replace(small, syn_lr=None), None, workspace.progress, (workspace.syn_lr,))
+        found = leader.with_all(workspace, _step_size, replace(small, syn_lr=None).to("cpu"), workspace.syn_lr)
         return start, small if found.origin == "protocol" else replace(small, syn_lr=found.value), Eta(found), state
 
 
@@ -339,18 +342,27 @@ def _look(evaluator: Evaluator, start: SmallSet, x: Tensor, y: Tensor, eta: floa
     return evaluator.distilled(small, seeds=range(evaluator.settings.every_seeds), split="val")
 
 
-def _measured(
-    workspace: Workspace, evaluator: Evaluator, small: SmallSet, step: StepSize | None, start: SmallSet | None
-) -> SetResult:
+def _experts(workspace: Workspace) -> TrajectoryStore:
+    """The experts, trained by now."""
+    return workspace.experts
+
+
+def _step_size(workspace: Workspace, small: SmallSet, also: float) -> StepSize:
+    """The step size to train with on a set that has learned none."""
+    return workspace.evaluator().decided(workspace.settings.ipc).step_size(small, None, workspace.progress, (also,))
+
+
+def _measured(workspace: Workspace, small: SmallSet, step: StepSize | None, start: SmallSet | None) -> SetResult:
     """The final evaluation, beside it the initial images, where there are any, and other networks.
 
     Args:
-        workspace, evaluator: of the run.
+        workspace: of the run.
         small: the set.
         step: its own step size, where it has one there.
         start: what it began as.
     """
     settings, progress = workspace.settings, workspace.progress
+    evaluator = workspace.evaluator().decided(settings.ipc)
     seeds = final_seeds(settings.eval.seeds)
     rates = Rates.of(evaluator, small, step, progress)
     found = record(evaluator, small, measure(evaluator, small, rates, seeds, progress), progress)

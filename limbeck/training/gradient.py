@@ -93,7 +93,6 @@ class Gradient:
         compile: whether g goes through `torch.compile`, one graph for every size of a micro-batch.
         micro_batch: images at a time; None takes a batch whole.
         sizes: of micro-batches that are compiled for; others are computed uncompiled, None none of them.
-        ranks: that share a batch and all have g then; not of a network with batch norm, nor of stacked ones.
     """
 
     network: FlatNetwork
@@ -101,7 +100,6 @@ class Gradient:
     compile: bool = False
     micro_batch: int | None = None
     sizes: frozenset[int] | None = None
-    ranks: Ranks = Ranks()
     _function: Callable[..., Any] = field(init=False, repr=False)
     _stacked: Callable[..., Any] = field(init=False, repr=False)
 
@@ -120,24 +118,14 @@ class Gradient:
         if theta.ndim == 2:
             with torch.no_grad():
                 return self._call(self._stacked, theta, x, y)
-        own = self.ranks.share(len(x))
-        share = len(x[own]) / len(x)
-        if self.ranks.alone:
-            return self._mean(theta, x, y)
-        found = self._mean(theta, x[own], y[own]) * share if share else torch.zeros_like(theta)
-        self.ranks.sum_(found)
-        return found
-
-    @torch.no_grad()
-    def _mean(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """g of one network, in micro-batches."""
         parts = micro_batches.split((x, y), self.micro_batch)
-        if len(parts) == 1:
-            return self._call(self._function, theta, *parts[0])
-        total = torch.zeros_like(theta)
-        for part in parts:  # one by one: a CUDA graph writes its results where the last call's lie
-            total.add_(self._call(self._function, theta, *part), alpha=len(part[0]) / len(x))
-        return total
+        with torch.no_grad():
+            if len(parts) == 1:
+                return self._call(self._function, theta, *parts[0])
+            total = torch.zeros_like(theta)
+            for part in parts:  # one by one: a CUDA graph writes its results where the last call's lie
+                total.add_(self._call(self._function, theta, *part), alpha=len(part[0]) / len(x))
+            return total
 
     def _call(self, function: Callable[..., Any], theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
         if self.compile:
