@@ -18,7 +18,7 @@ from limbeck.cli.command import Command, Parser, listing
 from limbeck.cli.output import print_json, stdout_to_stderr
 from limbeck.runtime.disk import of_disk
 from limbeck.runtime.errors import DiskFailure, Failure, RankLost, UsageError
-from limbeck.runtime.interruption import Interrupted, end_children, end_in_time, handled
+from limbeck.runtime.interruption import ENDS_WITH, Interrupted, end_children, end_in_time, handled
 from limbeck.runtime.launch import silent, started_together, starter
 from limbeck.runtime.notices import gathered
 from limbeck.runtime.terminal import harmless_streams
@@ -42,6 +42,8 @@ COMMANDS: dict[str, Command] = {
 def main(words: Sequence[str] | None = None) -> int:
     """Run `limbeck` with the words typed behind it (`sys.argv` by default); the exit status."""
     typed = sys.argv[1:] if words is None else list(words)
+    if started_together() and "TORCHELASTIC_RUN_ID" in os.environ:
+        os.environ.setdefault(ENDS_WITH, str(os.getppid()))  # torchrun's end is that of its processes
     try:
         with handled(lambda: _continuation(typed)):
             return _done(typed)
