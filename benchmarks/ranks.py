@@ -6,8 +6,8 @@
 The work is one gradient by X, Y and η through T student steps (`limbeck.Exact`), set up as `limbeck distill` sets it up, and the
 same in both: one process computes whole batches with two threads, two ranks (gloo) halves of them with one thread each. Both are
 started first and then asked in turn, one pair after the other and every other pair in the other order, so that what else the
-machine does meets both. The ratio is the median over pairs of the seconds of one process over those of the ranks: 1 is as fast, more is
-faster.
+machine does meets both. The ratio is the median over pairs of the seconds of one process over those of the ranks: 1 is as fast,
+more is faster.
 
 Every rank sends 2 b (R − 1) / R of the b bytes of a sum around a ring. These are g of each of T steps forth and h_θ of each step
 back but the last, P numbers each, and at the end the gradients by X, Y and η; rank 0 sends L and λ_T to the others besides.
@@ -15,6 +15,8 @@ back but the last, P numbers each, and at the end the gradients by X, Y and η; 
 
 import argparse
 import os
+import platform
+import re
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -153,8 +155,16 @@ def measure(work: Work, pairs: int, ranks: int) -> dict[str, Any]:
         "ratio": median(row["one"] / row["ranks"] for row in rows),
         "bytes": {"sent": sent, "computed": expected_bytes, "equal": sent == expected_bytes},
         "error": error,
+        "processor": processor(),
         "environment": environment(torch.device("cpu")),
     }
+
+
+def processor() -> str:
+    """The model, where the system names it."""
+    found = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.*)$", found.read_text(), re.MULTILINE) if found.exists() else []
+    return names[0] if names else platform.processor()
 
 
 def main() -> None:
