@@ -190,7 +190,7 @@ def _fill(task: ExpertTask, want: Want, store: TrajectoryStore, progress: Progre
         _write(store, lacking, lambda: store.note_difficulty(curriculum.statistics(task.data.class_names, scoring.measure)))
         material = dataclasses.replace(material, pool=curriculum.positions)
     with progress.stage("experts", total, max(0, total - left)) as stage:
-        trainer = Trainer(material, lambda job: Recorder(store.shelf(job.expert), job, want.coding), stage.advance)
+        trainer = Trainer(material, lambda job: Recorder(store.shelf(job.expert), job, want.coding), stage.advance, store.path)
         fill(store, want, trainer.train, shard=shard, group=trainer.group)
 
 
