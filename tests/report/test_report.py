@@ -456,7 +456,7 @@ def test_where_the_newest_snapshots_keep_some_images_the_newest_whole_one_is_sho
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(tmp_path / "run", iterations=40, every=10, finished=False)
-    monkeypatch.setattr(outer, "LOOKED_AT", 3 * 4 * 3 * 16 * 16)
+    monkeypatch.setattr(snapshots, "LOOKED_AT", 3 * 4 * 3 * 16 * 16)
     for iteration in (10, 30, 40):
         file = run / "snapshots" / f"iteration-{iteration:06d}.safetensors"
         write_tensors(file, *snapshots.thinned(*read_tensors(file)), snapshots.SNAPSHOT)
