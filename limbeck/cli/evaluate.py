@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.command import Command, Done, add_deterministic, add_skip_bad, is_setting, overrides_from
+from limbeck.cli.command import Command, Done, add_deterministic, add_executor, add_skip_bad, is_setting, overrides_from
 from limbeck.cli.output import print_paths
 from limbeck.runtime.bounded import json_of
 from limbeck.runtime.errors import UsageError
@@ -38,6 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--data", metavar="SOURCE", help="where the real images are; the same as data.source=SOURCE")
     add_skip_bad(parser)
     add_deterministic(parser)
+    add_executor(parser)
     parser.add_argument("--recipe", metavar="RECIPE", help="take the settings of this recipe instead of those in the (first) set")
     parser.add_argument(
         "--until-significant",

@@ -14,7 +14,7 @@ from io import TextIOWrapper
 from typing import Any
 
 from limbeck.cli import comp_dd, compare, complexity, distill, doctor, evaluate, experts, recipes, report, watch
-from limbeck.cli.command import Command, Parser, listing
+from limbeck.cli.command import Command, Parser, executing, listing
 from limbeck.cli.output import print_json, stdout_to_stderr
 from limbeck.runtime.disk import of_disk
 from limbeck.runtime.errors import DiskFailure, Failure, RankLost, UsageError
@@ -117,9 +117,11 @@ def _run(words: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output, all else on standard error")
     arguments: Namespace = parser.parse_intermixed_args(rest)
     if not arguments.json:
-        command.show(found := command.run(arguments))
+        with executing(arguments):
+            found = command.run(arguments)
+        command.show(found)
         return command.status(found)
-    with stdout_to_stderr():
+    with stdout_to_stderr(), executing(arguments):
         results = command.run(arguments)
     print_json(results.to_dict() if hasattr(results, "to_dict") else results)
     return command.status(results)

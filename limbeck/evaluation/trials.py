@@ -6,7 +6,7 @@ network of the full data that takes long is trained by all of them together (`Tr
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,13 +15,13 @@ from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import output_sizes
 from limbeck.runtime.determinism import deterministic
 from limbeck.runtime.devices import on_gpu, one_thread
-from limbeck.runtime.executor import Ticks, cores, side_by_side, ticks
+from limbeck.runtime.executor import Tick, cores, current
 from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.random import Key, generator
 from limbeck.runtime.ranks import Ranks
 from limbeck.training.compute import Compile, Compute
 from limbeck.training.gradient import Descent, Gradient, SharedGradient
-from limbeck.training.images import Images, sample
+from limbeck.training.images import Counted, Images, sample
 from limbeck.training.targets import Targets
 from limbeck.training.train import AfterEpoch, Member, Training, logits_of, train, train_together
 
@@ -87,7 +87,7 @@ class Trials:
             epoch_done: told how many epochs more have been trained, from time to time and perhaps in another thread.
         """
         here = Ranks.sharing()
-        if here.alone:
+        if here.alone or not trials:
             yield from self._run(trials, asked, epoch_done)
             return
         at_once = here.count * (self._in_step(trials) if on_gpu(self.device) else cores())
@@ -131,19 +131,18 @@ class Trials:
         """The outcomes, all of this process's making."""
         if not trials:
             return
+        executor, first = current(), trials[0]
         group = self._in_step(trials)
-        if group > 1 and len(trials) > 1:
-            for begin in range(0, len(trials), group):
-                some = trials[begin : begin + group]
-                for trial, theta in zip(some, self.in_step(some, epoch_done), strict=True):
-                    yield self.outcome(trial, theta, asked)
-            return
-        with ticks(epoch_done) as counter:
-            jobs = [_Job(self, trial, tuple(asked), counter) for trial in trials]
-            if len(trials) > 1 and self._long(trials):
-                yield from side_by_side(_run, jobs, min(cores(), len(trials)))
-            else:
-                yield from map(_run, jobs)
+        in_step = group > 1 and len(trials) > 1
+        size = executor.in_step(group) if in_step else 1
+        spread = len(trials) > 1 and not in_step and not executor.remote and self._long(trials)
+        common = first.images if all(trial.images is first.images for trial in trials) else None
+        if common is not None:
+            trials = [replace(trial, images=Counted(len(common))) for trial in trials]
+        jobs = [trials[begin : begin + size] for begin in range(0, len(trials), size)]
+        shared, at_once = _Shared(self, tuple(asked), common, in_step), min(cores(), len(jobs)) if spread else 1
+        for outcomes in executor.run(_run, shared, jobs, at_once=at_once, told=epoch_done):
+            yield from outcomes
 
     @property
     def compute(self) -> Compute:
@@ -190,9 +189,19 @@ class Trials:
             after_epoch=after_epoch,
         )
 
-    def in_step(self, trials: Sequence[Trial], epoch_done: Callable[[int], None] = lambda count: None) -> Tensor:
-        """The trained networks of trials with equal numbers of images, vectorised over their parameters, with shape (S, P)."""
+    def in_step(self, trials: Sequence[Trial], tick: Tick = lambda: None) -> Tensor:
+        """The trained networks of trials with equal numbers of images, vectorised over their parameters, with shape (S, P).
+
+        Args:
+            trials: what to train.
+            tick: called for each of them and every epoch.
+        """
         first = trials[0]
+
+        def after_epoch(epoch: int, theta: Tensor) -> None:
+            for _ in trials:
+                tick()
+
         return train_together(
             self.network,
             torch.stack([self.start(trial) for trial in trials]),
@@ -200,7 +209,7 @@ class Trials:
             first.how,
             seed=self.seed,
             gradient=self.gradient(first, len(trials)),
-            after_epoch=lambda *_: epoch_done(len(trials)),
+            after_epoch=after_epoch,
         )
 
     def _long(self, trials: Sequence[Trial]) -> bool:
@@ -212,16 +221,22 @@ class Trials:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Shared:
+    """What the trials of a run have in common: `images`, where all train on the same."""
+
     trials: Trials
-    trial: Trial
     asked: tuple[Images, ...]
-    counter: Ticks
+    images: Images | None
+    in_step: bool
 
 
-def _run(job: _Job) -> Outcome:
-    """One trial on one thread, or on the GPU."""
-    trials, trial = job.trials, job.trial
+def _run(shared: _Shared, some: Sequence[Trial], tick: Tick) -> list[Outcome]:
+    """One trial on one thread, or on the GPU; several of them there in step."""
+    trials = shared.trials
+    some = some if shared.images is None else [replace(trial, images=shared.images) for trial in some]
+    if shared.in_step:
+        thetas = trials.in_step(some, tick)
+        return [trials.outcome(trial, theta, shared.asked) for trial, theta in zip(some, thetas, strict=True)]
     reuse_freed_memory()
     with one_thread():
-        return trials.outcome(trial, trials.trained(trial, lambda *_: job.counter.add()), job.asked)
+        return [trials.outcome(trial, trials.trained(trial, lambda *_: tick()), shared.asked) for trial in some]

@@ -195,7 +195,7 @@ def _fill(task: ExpertTask, want: Want, store: TrajectoryStore, progress: Progre
         material = dataclasses.replace(material, pool=curriculum.positions)
     done, own = max(0, total - left), -(-left // processes)
     with progress.stage("experts", done + own, done) as stage:
-        trainer = Trainer(material, lambda job: Recorder(store.shelf(job.expert), job, want.coding), stage.advance)
+        trainer = Trainer(material, lambda job: Recorder(store.shelf(job.expert), job, want.coding), stage.advance, store.path)
         fill(store, want, trainer.train, shard=shard, group=min(trainer.group, -(-len(lacking) // processes)))
 
 

@@ -187,7 +187,7 @@ def _run(
 ) -> RunResult:
     settings, evaluator = workspace.settings, workspace.evaluator().decided(workspace.settings.ipc)
     reuse_freed_memory()
-    DataCard.of(workspace.data, pictures=settings.features != "none").write(folder.path, folder.run_id)
+    DataCard.of(workspace.data, workspace.preprocessing, pictures=settings.features != "none").write(folder.path, folder.run_id)
     if workspace.method.kind != "objective":
         with folder.stage("build"):
             if str(workspace.method.make).startswith("limbeck."):

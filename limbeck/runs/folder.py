@@ -48,6 +48,7 @@ class State(Record):
         numerics: `NUMERICS` of the version that started the run.
         run: what its files say that they belong to; None in runs of earlier versions.
         job: what started the processes that last went on with it, and starts them anew when one has died.
+        now: the stage that it is in, or was in when it was killed.
     """
 
     data: str
@@ -60,8 +61,9 @@ class State(Record):
     numerics: int = 1
     run: str | None = None
     job: str | None = None
+    now: str | None = None
 
-    LEFT_OUT: ClassVar = ("init", "experts", "cpu_seconds", "peak_memory", "run", "job")
+    LEFT_OUT: ClassVar = ("init", "experts", "cpu_seconds", "peak_memory", "run", "job", "now")
 
 
 class RunFolder:
@@ -216,6 +218,7 @@ class RunFolder:
     def stage(self, name: str) -> Iterator[None]:
         """Add the block's seconds to the stage of that name, the clock's and the CPU's, and note the memory taken."""
         began, worked = time.perf_counter(), time.process_time()
+        self.note(now=name)
         try:
             yield
         finally:
@@ -227,6 +230,7 @@ class RunFolder:
                 stages={**state.stages, name: spent},
                 cpu_seconds={**state.cpu_seconds, name: busy},
                 peak_memory={**state.peak_memory, name: peak},
+                now=None,
             )
 
 

@@ -266,19 +266,25 @@ def _leaves(owner: Any) -> Iterator[tuple[str, Any]]:
             yield owner.key(name), kind
 
 
+@cache
+def _groups() -> frozenset[str]:
+    """The dotted names of the groups of keys."""
+    return frozenset(key[:place] for key in key_types() for place, letter in enumerate(key) if letter == ".")
+
+
 def flat(values: Mapping[Any, Any], prefix: str = "") -> Keys:
     """Nested groups as dotted keys; an empty group holds nothing, one that is given as settings all its keys."""
-    keys = Keys()
+    keys: dict[str, Any] = {}
     for name, value in values.items():
         key = f"{prefix}{name}"
-        inner = Keys({key: value})
-        if any(known.startswith(f"{key}.") for known in key_types()):
+        inner: Mapping[str, Any] = {key: value}
+        if key in _groups():
             value = dict(value.items()) if isinstance(value, Checked) else value
             inner = flat(value or {}, f"{key}.") if value is None or isinstance(value, Mapping) else inner
         if twice := keys.keys() & inner.keys():
             raise UsageError(f"{min(twice)}: is given twice")
-        keys |= inner
-    return keys
+        keys.update(inner)
+    return Keys(keys)
 
 
 def dotted(words: Mapping[str, Any]) -> Keys:

@@ -103,12 +103,15 @@ def _part(value: Any) -> str:
 
 def encodable(value: Any) -> Any:
     """`plain(value)` with the numbers that JSON has no word for as the strings `Infinity`, `-Infinity` and `NaN`."""
-    value = plain(value)
+    return _spelt(plain(value))
+
+
+def _spelt(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, list):
-        return [encodable(item) for item in value]
-    return {key: encodable(item) for key, item in value.items()} if isinstance(value, dict) else value
+        return [_spelt(item) for item in value]
+    return {key: _spelt(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def fingerprint(*values: Any) -> str:

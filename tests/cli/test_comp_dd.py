@@ -4,15 +4,14 @@ import json
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import IO, Any
+from typing import Any
 
 import pytest
 from data.imagenet_tree import build_tree
 from studies.fake_cells import command, results, starts
+from studies.here import in_this_process
 
 from limbeck.cli import comp_dd as cli
 from limbeck.cli.command import Parser
@@ -243,7 +242,7 @@ def test_imagenet_is_looked_through_before_anything_is_run(worker: Any, tmp_path
         ),
         (("--methods", "edf", "--data-root", "gone"), "data.root: 'gone' is not a folder that exists"),
         (("--methods", "edf", "--data-root", "a", "data.root=b"), "data.root: is given twice, once as --data-root"),
-        (("--methods", "edf", "--data-root", "a", "--scenes"), "--data-root: 'a' is not an option with --scenes"),
+        (("--methods", "edf", "--data-root", "a", "--scenes"), "--data-root: 'a' is not accepted beside --scenes"),
         (("--methods", "edf", "--subsets", "imagenette"), "--subsets: 'imagenette' is not in Comp-DD, which has bird-easy"),
         (
             ("--methods", "edf", "--subsets", "bird-easy", "--scenes"),
@@ -286,20 +285,8 @@ def test_a_cell_is_a_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert json.loads(Path("runs/comp-dd-scenes/comp-dd.json").read_text())["left"] == []
 
 
-class Here:
-    """Stands in for a process of `limbeck`, which would import torch anew: runs its words in this one."""
-
-    def __init__(self, words: Sequence[str], stdout: IO[bytes], **_: Any) -> None:
-        assert words[:3] == [sys.executable, "-m", "limbeck"]
-        with open(stdout.name, "a") as log, redirect_stdout(log), redirect_stderr(log):
-            self.returncode = main(list(words[3:]))
-
-    def poll(self) -> int:
-        return self.returncode
-
-
 def test_three_levels_end_to_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(matrix, "subprocess", SimpleNamespace(Popen=Here, DEVNULL=None))
+    in_this_process(monkeypatch)
     monkeypatch.chdir(tmp_path)
     small = "network=MLP-w8 data.per_class=10 eval.seeds=2 eval.epochs=1 eval.every=2 eval.random_lr=0.01 eval.full_epochs=1"
     few = "experts.num_experts=1 experts.train_epochs=2 match.expert_epochs=1 match.syn_steps=2 outer.iterations=2"

@@ -55,6 +55,7 @@ SETTINGS = {
     "eval.epochs": "8",
     "eval.seeds": "2",
     "eval.full_epochs": "5",
+    "features": "none",  # for the eyes alone
 }
 METHODS = ("edf", "pad", "datm", "tesla", "ftd", "mtt", "dsa", "dc", "dm", "sre2l", "rded", "k-center", "herding", "random")
 EDF = {"match.drop_ratio": "0.25"}
@@ -77,7 +78,12 @@ VOLATILE |= {"check"}  # of a line with its seconds
 def computed() -> dict[str, Any]:
     """By name, what every run leaves: a hash of its bits, and the few figures that machines which round otherwise share."""
     found: dict[str, Any] = {"probe": probe()}
-    with tempfile.TemporaryDirectory() as folder:
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    import pytest
+    from studies.here import in_this_process
+
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        in_this_process(patch)
         root = Path(folder)
         os.environ["LIMBECK_CACHE"] = str(root / "cache")
         for method in METHODS:
