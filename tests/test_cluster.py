@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,9 @@ def sbatch(tmp_path: Path) -> Any:
         (stubs / name).write_text(f"#!/bin/bash\n{note}\n{text}\n")
         (stubs / name).chmod(0o755)
 
-    def submit(script: str, *words: str, hosts: str = "node1", **given: str) -> list[list[str]]:
+    def submit(script: str, *words: str, hosts: str = "node1", real: bool = False, **given: str) -> list[list[str]]:
+        if real:
+            (stubs / "torchrun").write_text(f'#!/bin/bash\nexec {sys.executable} -m torch.distributed.run "$@"\n')
         options = directives(FOLDER / script) | {name.replace("_", "-"): value for name, value in given.items() if name.islower()}
         first, last = (int(number) for number in (options.get("array", "1-1").replace("-", " ") + " 0").split()[:2])
         tasks = range(first, max(first, last) + 1)
@@ -86,7 +89,7 @@ def sbatch(tmp_path: Path) -> Any:
             environment = (
                 {name: value for name, value in os.environ.items() if name[:6] != "SLURM_"} | about | array | {"PATH": path}
             )
-            subprocess.run(["bash", FOLDER / script, *words], env=environment, check=True, timeout=60)
+            subprocess.run(["bash", FOLDER / script, *words], env=environment, check=True, timeout=300)
         lines = notes.read_text().splitlines()
         notes.unlink()
         return [shlex.split(line) for line in lines]
@@ -155,6 +158,16 @@ def test_torchrun_starts_a_process_a_gpu_on_every_node(hosts: str, sbatch: Any) 
 def test_without_gpus_it_is_a_process_a_core(sbatch: Any) -> None:
     (start,) = (words for words in sbatch("torchrun.sbatch", "scenes", gres="none", cpus_per_task="2") if words[0] == "torchrun")
     assert start[start.index("--nproc-per-node") + 1] == "2"
+
+
+@pytest.mark.slow
+def test_the_script_distils_on_two_ranks(sbatch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(FOLDER.parents[1]))
+    words = ["scenes", *DISTIL.split(), "engine.device=cpu", "--output", str(tmp_path / "run")]
+    for _ in range(2):  # with --resume: the second time it is there
+        sbatch("torchrun.sbatch", *words, hosts="localhost", real=True, gres="none", cpus_per_task="2")
+    state = json.loads((tmp_path / "run" / "state.json").read_text(encoding="utf-8"))
+    assert state["resolved"]["ranks"] == 2 and (tmp_path / "run" / "results.json").exists()
 
 
 def manifest(name: str) -> dict[str, Any]:

@@ -4,9 +4,12 @@ Independent networks are equal to one process's to the bit; a batch that is shar
 """
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -387,3 +390,20 @@ def test_an_evaluation_is_spread_and_noted_once(two: Team, tmp_path: Path) -> No
     assert all(one[0] == accuracy for one in found) and sum(one[1] for one in found) == networks
     noted = [DistilledSet.load(tmp_path / name / "run" / "distilled").metadata["evaluations"] for name in ("alone", "two")]
     assert len(noted[0]) == len(noted[1]) == 1
+
+
+@pytest.mark.slow
+def test_torchrun_starts_experts_and_evaluations(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", "-m", "limbeck"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "LIMBECK_CACHE": str(tmp_path / "ranks")}
+
+    def limbeck(*words: str) -> Any:
+        done = subprocess.run([*torchrun, *words, "--json"], env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)  # which one of them says
+
+    store = TrajectoryStore(Path(limbeck("experts", "scenes", *SMALL.split(), "engine.device=cpu")["paths"]["experts"]))
+    made, _ = run(tmp_path, "scenes", "")  # by one process, in another cache
+    assert store.content == TrajectoryStore(next((tmp_path / "cache" / "experts").iterdir())).content
+    found = limbeck("evaluate", str(tmp_path / "run" / "distilled"), "--seeds", "4")["sets"][0]["accuracy"]
+    assert found["full"]["values"] == list(made[2]) and found["random"]["values"][:2] == list(made[1])
