@@ -326,7 +326,7 @@ def test_a_rank_that_dies_loses_its_expert_which_another_trains(tmp_path: Path) 
             pipe.send((dies, (tmp_path / "two",)))
         began = time.monotonic()
         said, error = team.pipes[0].recv()
-        assert error is None and "one of the 2 processes of this run has ended" in said
+        assert error is None and "of the 2 ranks has ended" in said
         assert time.monotonic() - began < 30
     assert experts(tmp_path / "alone", 4) == [0, 1, 2, 3]
     assert TrajectoryStore(tmp_path / "two").content == TrajectoryStore(tmp_path / "alone").content
