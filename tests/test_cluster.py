@@ -18,7 +18,8 @@ import pytest
 import yaml
 from test_commands_of_pages import DISTIL, fake_cells
 
-from limbeck.cli.main import main
+from limbeck.cli.command import Parser
+from limbeck.cli.main import COMMANDS, main
 from limbeck.experts.store import TrajectoryStore
 from limbeck.runtime.executor import Shard
 
@@ -275,3 +276,20 @@ def test_what_is_mounted_is_there_and_minima_are_within_maxima() -> None:
             assert container["resources"]["requests"] == container["resources"]["limits"]
     for group in cluster["workerGroupSpecs"]:
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+
+def commands() -> list[list[str]]:
+    """The words behind `limbeck` of the commands that the manifests have, or speak of."""
+    spoken = re.findall(r"^# +(.*limbeck .*)$", (FOLDER / "ray.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    texts = [manifest("rayjob.yaml")["spec"]["entrypoint"], *(text for text in spoken if "--executor" in text)]
+    return [shlex.split(text.removeprefix("cd /shared && limbeck ")) for text in texts]
+
+
+def test_the_commands_of_manifests_are_limbecks() -> None:
+    assert len(commands()) == 2
+    for name, *rest in commands():
+        parser = Parser()
+        COMMANDS[name].add_arguments(parser)
+        given = parser.parse_intermixed_args(rest)
+        # Tasks see no GPU unless they ask for one; what is written to is below the folder that all machines see.
+        assert (given.executor, given.address, given.output) == ("ray", "auto", "compare") and given.gpus == 1
