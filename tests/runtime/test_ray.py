@@ -7,6 +7,7 @@ import os
 import random as chance
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -248,6 +249,25 @@ def test_an_interrupt_ends_the_jobs(cluster: Ray, tmp_path: Path) -> None:
         results(cluster, ray_jobs.wait, log, range(5))
     assert until(lambda: all(gone(int(pid)) for _, pid in lines(log)))
     assert len(lines(log)) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_command_that_ends_takes_its_processes_along(tmp_path: Path, number: signal.Signals) -> None:
+    """Those of Ray's, too; asked to, it says how to go on."""
+    psutil = pytest.importorskip("psutil")
+    long = ["data.size=16", "data.per_class=50", "network=ConvNetD1-w4", "experts.num_experts=2", "experts.train_epochs=100000"]
+    words = [sys.executable, "-m", "limbeck", "experts", "scenes/mtt-ipc1", *long, f"experts.store={tmp_path / 'store'}"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen([*words, "--executor", "ray"], stdout=log, stderr=log, start_new_session=True)
+    assert until(lambda: list(tmp_path.glob("store/expert-*/*.safetensors")) or process.poll() is not None, 300)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert any("raylet" in " ".join(child.cmdline()) for child in children)
+    process.send_signal(number)
+    assert process.wait(15) == (130 if number == signal.SIGINT else -number)
+    assert not psutil.wait_procs(children, timeout=30)[1]
+    if number == signal.SIGINT:
+        assert "limbeck: interrupted; continue with: limbeck experts" in (tmp_path / "log").read_text()
 
 
 @contextmanager
