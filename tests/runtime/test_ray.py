@@ -212,7 +212,10 @@ def killing(log: Path, count: int, killed: list[int], over: threading.Event) -> 
 
 
 @pytest.mark.parametrize(("jobs", "kills"), [(40, 3), pytest.param(200, 10, marks=pytest.mark.slow)])
-def test_workers_that_are_killed_cost_their_jobs_only(cluster: Ray, tmp_path: Path, jobs: int, kills: int) -> None:
+@pytest.mark.filterwarnings("ignore:a worker of the cluster died")
+def test_workers_that_are_killed_cost_their_jobs_only(
+    cluster: Ray, tmp_path: Path, capfd: pytest.CaptureFixture[str], jobs: int, kills: int
+) -> None:
     log, killed, over = tmp_path / "log", list[int](), threading.Event()
     killer = threading.Thread(target=killing, args=(log, kills, killed, over), daemon=True)
     told: list[int] = []
@@ -228,6 +231,18 @@ def test_workers_that_are_killed_cost_their_jobs_only(cluster: Ray, tmp_path: Pa
     assert max(made.values()) == 1 and len(made) >= jobs - kills
     assert jobs < sum(begun.values()) <= jobs + 2 * kills
     assert sum(told) == jobs
+    assert "raylet" not in "".join(capfd.readouterr())
+
+
+def test_what_a_cluster_reports_is_a_line() -> None:
+    died = "\x1b[33mA worker died or was killed while executing a task by an unexpected system error. To troubleshoot,\nmore"
+    room = "Warning: the following resource request cannot be scheduled: {'GPU': 1.0}.\nThis is likely due to all resources …"
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for text in (died, "Task begin failed. There are 5 retries remaining, so the task will be retried. Error: ", room):
+            on_ray.reported({"lines": [text], "pid": "raylet", "is_err": False}, ignore_prefix=False)
+    said = ["a worker of the cluster died; its jobs are begun again", room.partition("\n")[0]]
+    assert [str(one.message) for one in warned] == said
 
 
 def test_a_job_that_kills_every_worker_is_a_failure(cluster: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
