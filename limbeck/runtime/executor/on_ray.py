@@ -340,7 +340,7 @@ def _marked(folder: Path | None) -> Iterator[Path | None]:
 
 @contextmanager
 def _in_a_line() -> Iterator[None]:
-    """What the cluster reports inside the block is a warning of one line; Ray would print paragraphs, and cannot be asked not to."""
+    """What the cluster reports inside the block is a warning of a line; Ray would print paragraphs, and cannot be asked not to."""
     from ray._private import worker
 
     before = getattr(worker, "print_to_stdstream", None)
