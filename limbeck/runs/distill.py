@@ -171,7 +171,7 @@ def _distill(
 def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks: Sequence[Callback], tracker: Tracker) -> RunResult:
     settings, evaluator = workspace.settings, workspace.evaluator().decided(workspace.settings.ipc)
     reuse_freed_memory()
-    DataCard.of(workspace.data, pictures=settings.features != "none").write(folder.path, folder.run_id)
+    DataCard.of(workspace.data, workspace.preprocessing, pictures=settings.features != "none").write(folder.path, folder.run_id)
     if workspace.method.kind != "objective":
         with folder.stage("build"):
             built = _built(workspace, folder.path)

@@ -46,6 +46,7 @@ class State(Record):
         peak_memory: bytes: the most until the end of every stage, of the process or, on CUDA, of its tensors on the device.
         numerics: `NUMERICS` of the version that started the run.
         run: what its files say that they belong to; None in runs of earlier versions.
+        now: the stage that it is in, or was in when it was killed.
     """
 
     data: str
@@ -57,8 +58,9 @@ class State(Record):
     peak_memory: Mapping[str, int] = field(default_factory=dict)
     numerics: int = 1
     run: str | None = None
+    now: str | None = None
 
-    LEFT_OUT: ClassVar = ("init", "experts", "cpu_seconds", "peak_memory", "run")
+    LEFT_OUT: ClassVar = ("init", "experts", "cpu_seconds", "peak_memory", "run", "now")
 
 
 class RunFolder:
@@ -211,6 +213,7 @@ class RunFolder:
     def stage(self, name: str) -> Iterator[None]:
         """Add the block's seconds to the stage of that name, the clock's and the CPU's, and note the memory taken."""
         began, worked = time.perf_counter(), time.process_time()
+        self.note(now=name)
         try:
             yield
         finally:
@@ -222,6 +225,7 @@ class RunFolder:
                 stages={**state.stages, name: spent},
                 cpu_seconds={**state.cpu_seconds, name: busy},
                 peak_memory={**state.peak_memory, name: peak},
+                now=None,
             )
 
 

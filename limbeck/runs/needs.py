@@ -73,6 +73,8 @@ def output_needs(workspace: Workspace, output: Path) -> list[Need]:
     channels, total = data.shape[0], s.ipc * data.num_classes
     x, y = 4 * total * math.prod(data.shape), 4 * total * data.num_classes
     size = 2 * (x + y)
+    if s.data.zca:
+        size += 2 * 2 * 4 * math.prod(data.shape) ** 2  # two matrices, in the card and in the set
     if s.features != "none":
         near = feature_map.NEAR[0] * min(total, feature_map.ASKED)
         for count, budget in ((data_card.EXAMPLES * data.num_classes, data_card.BUDGET), (near, feature_map.PICTURES)):
