@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from limbeck.runtime.errors import Failure, RankLost, UsageError, one_line
+from limbeck.runtime.executor import cores
 from limbeck.runtime.launch import started_together
 
 T = TypeVar("T")
@@ -75,6 +76,11 @@ class Ranks:
         if not (dist.is_available() and dist.is_initialized()):
             return Ranks()
         return Ranks(dist.get_rank(), dist.get_world_size())
+
+    @staticmethod
+    def sharing() -> "Ranks":
+        """The same where all of them do the same, and so can share it (`together`); itself alone elsewhere."""
+        return Ranks.here() if _together else Ranks()
 
     @property
     def first(self) -> bool:
@@ -171,7 +177,7 @@ class Ranks:
         """What `work` gives rank 0, told to all, who wait for it however long it takes; what it raises there all raise.
 
         Args:
-            work: called on rank 0 alone; what it returns is pickled.
+            work: called on rank 0 alone, which shares nothing of it; what it returns is pickled.
         """
         if self.alone:
             return work()
@@ -189,7 +195,7 @@ class Ranks:
         """What `work` gives every rank, in their order, on all of them; an error of any is raised on all.
 
         Args:
-            work: called on every rank, and may take each its own time; what it returns is pickled.
+            work: called on every rank, which shares nothing of it, and may take each its own time; what it returns is pickled.
         """
         if self.alone:
             return [work()]
@@ -235,6 +241,8 @@ def joined() -> Iterator[Ranks]:
         yield Ranks.here()
         return
     backend, local = "gloo", int(os.environ.get("LOCAL_RANK", "0"))
+    # Processes that a rank has compute for it take its share of the machine's cores.
+    os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))))
     if torch.cuda.is_available() and dist.is_nccl_available():
         backend = "cpu:gloo,cuda:nccl"
         if local < torch.cuda.device_count():
@@ -299,6 +307,18 @@ def noticed() -> Iterator[None]:
         raise RankLost(f"{known or unknown}, and with it the run") from error
 
 
+@contextmanager
+def together(shared: bool = True) -> Iterator[None]:
+    """Inside the block all ranks do the same at the same time, and networks that are to be trained are spread over them."""
+    global _together
+    before, _together = _together, shared
+    try:
+        yield
+    finally:
+        _together = before
+
+
+_together = False
 _places: list[tuple[str, int]] = []  # of every rank, its machine and process
 _sent = 0
 _store: Any = None
@@ -331,7 +351,8 @@ def _waiting() -> Any:
 
 def _attempt(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
     try:
-        return work(), None
+        with together(False):
+            return work(), None
     except Exception as error:  # noqa: BLE001 (it travels, and is raised once all know)
         return None, error
 

@@ -185,7 +185,8 @@ def test_names_in_any_script_stay_text(report: Page) -> None:
     assert captions == [*NAMES, *NAMES]  # of the set, of the snapshots
     scripts = [(held.get("type"), held.get("src")) for held in report.attributes("script")]
     assert [source for _, source in scripts] == [None] * len(scripts)
-    assert Counter(kind for kind, _ in scripts)["application/json"] == 5  # of the images, the tensors, the snapshots, two tables
+    # Of the images, the tensors, the snapshots and the pictures of each of five, two tables.
+    assert Counter(kind for kind, _ in scripts)["application/json"] == 10
     assert not [name for _, held, _ in report.elements for name in held if name.startswith("on")]
     assert report.attributes("img")[2]["alt"] == "<script>alert('x')</script>, image 1"
 
