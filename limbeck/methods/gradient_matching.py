@@ -70,7 +70,7 @@ class GradientMatching(Objective):
         augmentation: A_k, and (each image for itself) that of the network's training; none is DC.
         seed: of the draws.
         gradient: how g of real batches and of the training is computed, for label probabilities; None: uncompiled.
-        ranks: that share the classes, and the batches of the training; batch norm lets these not be cut, and rank 0's is taken.
+        ranks: that share the classes, and the batches of the training.
     """
 
     images: Images
@@ -93,9 +93,8 @@ class GradientMatching(Objective):
         size = automatic_micro_batch(self.network, self.images.shape, self.images.device)
         object.__setattr__(self, "_draws", draws)
         gradient = self.gradient or Gradient(self.network, cross_entropy, micro_batch=size)
-        cut = not (self.ranks.alone or self.network.has_batch_norm)
         object.__setattr__(self, "_gradient", gradient)
-        object.__setattr__(self, "_shared_gradient", SharedGradient(gradient, self.ranks) if cut else gradient)
+        object.__setattr__(self, "_shared_gradient", gradient if self.ranks.alone else SharedGradient(gradient, self.ranks))
         object.__setattr__(self, "_weights", Weights(self.network))
 
     @property
@@ -185,8 +184,6 @@ class GradientMatching(Objective):
             gradient=self._shared_gradient,
             state=(velocity,),
         )
-        if self.network.has_batch_norm:
-            self.ranks.broadcast_(theta, velocity)
         return theta, velocity
 
 
@@ -260,6 +257,5 @@ def _gradient(materials: Materials, classes: Tensor) -> Gradient | None:
     counts = torch.from_numpy(data.train.labels).bincount()[classes.unique()].clamp(max=real.batch)
     # Classes of other sizes are computed uncompiled: each size is compiled for some ten seconds.
     trained, ranks = min(len(classes), real.network_batch), materials.spread.ranks
-    part = trained if materials.network.has_batch_norm else len(range(trained)[ranks.share(trained)])
-    batches = {int(counts.mode().values), part or 1}
+    batches = {int(counts.mode().values), len(range(trained)[ranks.share(trained)]) or 1}
     return compute.gradient(cross_entropy, data.shape, steps, batches)

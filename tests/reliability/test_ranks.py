@@ -152,6 +152,9 @@ def test_ranks_that_are_killed_at_any_moment_leave_what_others_leave(
             time.sleep(chance.uniform(0.5, 12.0))
             killed += psutil.Process((victim := chance.choice(ranks)).pid).status() != psutil.STATUS_ZOMBIE
             victim.send(signal.SIGKILL)
+            time.sleep(0.3)
+            for rank in ranks:  # as torchrun does, without which ranks that have not met yet would wait for each other
+                rank.send(signal.SIGTERM)
         statuses = [rank.wait() for rank in ranks]
         if statuses == [0, 0]:
             break
