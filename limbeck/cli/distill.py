@@ -36,22 +36,26 @@ def run(arguments: Namespace) -> "RunResult":
 
     from limbeck.report.html import write_report
     from limbeck.runs.distill import distill
-    from limbeck.runtime.progress import default_progress
+    from limbeck.runs.folder import begun_by_this_job
+    from limbeck.runtime.progress import NoProgress, default_progress
     from limbeck.runtime.published import working
+    from limbeck.runtime.ranks import joined
 
-    progress = default_progress()
-    for remark in remarks(arguments.recipe, overrides, settings):
-        progress.say(remark)
     with working("output", output, resume=arguments.resume) as work:
-        publish = [work.publish] if work.published else []
-        told = {"progress": progress, "recipe": arguments.recipe, "callbacks": publish}
-        result = distill(settings, work.folder, resume=arguments.resume, **told)
+        with joined() as ranks:
+            progress = default_progress() if ranks.first else NoProgress()
+            for remark in remarks(arguments.recipe, overrides, settings):
+                progress.say(remark)
+            resume = arguments.resume or begun_by_this_job(work.folder)
+            calls = [work.publish] if work.published else []
+            result = distill(settings, work.folder, resume=resume, progress=progress, recipe=arguments.recipe, callbacks=calls)
+        if not ranks.first:
+            return result
         try:
             report = write_report(work.folder)
         except Exception as error:
-            raise Failure(
-                f"the report could not be written ({error}); the distilled set and its results are in {output}"
-            ) from error
+            said = f"the report could not be written ({error}); the distilled set and its results are in {output}"
+            raise Failure(said) from error
     paths = {**result.paths, "report": str(report)}
     return result.at(**{name: work.named(path) for name, path in paths.items()})
 

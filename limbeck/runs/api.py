@@ -48,6 +48,7 @@ from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import LogProgress, Progress
 from limbeck.runtime.published import Work, working
+from limbeck.runtime.ranks import Ranks
 from limbeck.runtime.room import disks_told
 from limbeck.saliency.maps import Cam
 from limbeck.saliency.weights import Weighting
@@ -132,8 +133,10 @@ def distill(
         result = running.distill(made, work.folder, resume=resume, progress=_reporting(progress), experts=experts, callbacks=calls)
         if place is not None:
             return result.at(**{name: work.named(path) for name, path in result.paths.items()})
-        # The set is taken along before its folder goes.
-        return replace(result, held=result.distilled, evaluation=replace(result.evaluation, paths={}))
+        # The set is taken along before its folder goes, which for several ranks is rank 0's.
+        held = result.distilled
+        Ranks.here().wait()
+        return replace(result, held=held, evaluation=replace(result.evaluation, paths={}))
 
 
 @gathered(logged)

@@ -10,6 +10,7 @@ there as somebody else has put them, and are read as they are.
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -242,6 +243,8 @@ def working(key: str, place: str | Path, *, resume: bool = False, shared: bool =
     if not is_url(str(place)):
         yield Work(Path(local(str(place))))
         return
+    several = int(os.environ.get("WORLD_SIZE") or 1) > 1
+    require(not several, key, str(place), "a folder, which the processes of one run share (torchrun)")
     remote = Remote(key, str(place))
     remote.try_writing()
     folder = cache_root() / "work" / fingerprint(remote.url) / remote.name

@@ -264,6 +264,12 @@ def test_whoever_goes_on_takes_the_place_over(place: str, tmp_path: Path, monkey
     assert _at(place) == {"a": "2"}
 
 
+def test_ranks_of_one_run_share_a_folder(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="is not a folder, which the processes of one run share"), working("output", place):
+        pass
+
+
 def test_two_processes_of_a_machine_do_not_write_to_one_place(place: str) -> None:
     with working("output", place), pytest.raises(UsageError, match="another process is writing"), working("output", place):
         pass

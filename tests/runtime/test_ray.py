@@ -7,6 +7,7 @@ import os
 import random as chance
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -211,7 +212,10 @@ def killing(log: Path, count: int, killed: list[int], over: threading.Event) -> 
 
 
 @pytest.mark.parametrize(("jobs", "kills"), [(40, 3), pytest.param(200, 10, marks=pytest.mark.slow)])
-def test_workers_that_are_killed_cost_their_jobs_only(cluster: Ray, tmp_path: Path, jobs: int, kills: int) -> None:
+@pytest.mark.filterwarnings("ignore:a worker of the cluster died")
+def test_workers_that_are_killed_cost_their_jobs_only(
+    cluster: Ray, tmp_path: Path, capfd: pytest.CaptureFixture[str], jobs: int, kills: int
+) -> None:
     log, killed, over = tmp_path / "log", list[int](), threading.Event()
     killer = threading.Thread(target=killing, args=(log, kills, killed, over), daemon=True)
     told: list[int] = []
@@ -227,6 +231,18 @@ def test_workers_that_are_killed_cost_their_jobs_only(cluster: Ray, tmp_path: Pa
     assert max(made.values()) == 1 and len(made) >= jobs - kills
     assert jobs < sum(begun.values()) <= jobs + 2 * kills
     assert sum(told) == jobs
+    assert "raylet" not in "".join(capfd.readouterr())
+
+
+def test_what_a_cluster_reports_is_a_line() -> None:
+    died = "\x1b[33mA worker died or was killed while executing a task by an unexpected system error. To troubleshoot,\nmore"
+    room = "Warning: the following resource request cannot be scheduled: {'GPU': 1.0}.\nThis is likely due to all resources …"
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for text in (died, "Task begin failed. There are 5 retries remaining, so the task will be retried. Error: ", room):
+            on_ray.reported({"lines": [text], "pid": "raylet", "is_err": False}, ignore_prefix=False)
+    said = ["a worker of the cluster died; its jobs are begun again", room.partition("\n")[0]]
+    assert [str(one.message) for one in warned] == said
 
 
 def test_a_job_that_kills_every_worker_is_a_failure(cluster: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,6 +264,25 @@ def test_an_interrupt_ends_the_jobs(cluster: Ray, tmp_path: Path) -> None:
         results(cluster, ray_jobs.wait, log, range(5))
     assert until(lambda: all(gone(int(pid)) for _, pid in lines(log)))
     assert len(lines(log)) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_command_that_ends_takes_its_processes_along(tmp_path: Path, number: signal.Signals) -> None:
+    """Those of Ray's, too; asked to, it says how to go on."""
+    psutil = pytest.importorskip("psutil")
+    long = ["data.size=16", "data.per_class=50", "network=ConvNetD1-w4", "experts.num_experts=2", "experts.train_epochs=100000"]
+    words = [sys.executable, "-m", "limbeck", "experts", "scenes/mtt-ipc1", *long, f"experts.store={tmp_path / 'store'}"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen([*words, "--executor", "ray"], stdout=log, stderr=log, start_new_session=True)
+    assert until(lambda: list(tmp_path.glob("store/expert-*/*.safetensors")) or process.poll() is not None, 300)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert any("raylet" in " ".join(child.cmdline()) for child in children)
+    process.send_signal(number)
+    assert process.wait(15) == (130 if number == signal.SIGINT else -number)
+    assert not psutil.wait_procs(children, timeout=30)[1]
+    if number == signal.SIGINT:
+        assert "limbeck: interrupted; continue with: limbeck experts" in (tmp_path / "log").read_text()
 
 
 @contextmanager

@@ -6,12 +6,14 @@ again, `RETRIES` times at most. Results lie where processes of this machine woul
 
 import logging
 import os
+import re
 import shutil
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,6 +89,7 @@ class Ray(Executor):
         try:
             if not self._ray.is_initialized():  # else it is the caller's, and stays
                 self._stack.callback(self._ray.shutdown)
+                self._stack.enter_context(_in_a_line())
                 self._begin()
             self._check_room()
         except BaseException:
@@ -333,6 +336,28 @@ def _marked(folder: Path | None) -> Iterator[Path | None]:
     with part(folder.absolute() / "executor") as mark:
         mark.touch()
         yield mark
+
+
+@contextmanager
+def _in_a_line() -> Iterator[None]:
+    """What the cluster reports inside the block is a warning of a line; Ray would print paragraphs, and cannot be asked not to."""
+    from ray._private import worker
+
+    before = getattr(worker, "print_to_stdstream", None)
+    worker.print_to_stdstream = reported
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = before
+
+
+def reported(data: Mapping[str, Any], *_: Any, **__: Any) -> None:
+    """Warn of what a cluster reports, in the place of Ray's own function that prints it."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(map(str, data["lines"]))).strip()
+    if re.match(r"Task \S+ failed\. There are", text):  # its worker died, which is reported too
+        return
+    died = re.match(r"A worker died|.*[Ww]orkers? .*killed due to memory", text)
+    warnings.warn("a worker of the cluster died; its jobs are begun again" if died else text.partition("\n")[0], stacklevel=2)
 
 
 @contextmanager
