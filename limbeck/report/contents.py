@@ -15,7 +15,7 @@ from limbeck.distilled.contrast import FEW
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet, is_one_hot
 from limbeck.evaluation.areas import discriminative_area
-from limbeck.methods.outer import SNAPSHOT
+from limbeck.methods.snapshots import SNAPSHOT
 from limbeck.runs.data_card import DataCard
 from limbeck.runs.folder import RESULTS, SETTINGS, STATE
 from limbeck.runs.results import RunResult

@@ -46,6 +46,7 @@ from limbeck.runtime.leftovers import new_passing_folder, passing_folder, remove
 from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import LogProgress, Progress
+from limbeck.runtime.ranks import Ranks
 from limbeck.runtime.room import disks_told
 from limbeck.saliency.maps import Cam
 from limbeck.saliency.weights import Weighting
@@ -129,8 +130,10 @@ def distill(
         result = running.distill(made, folder, resume=resume, progress=_reporting(progress), experts=experts, callbacks=callbacks)
         if place is not None:
             return result
-        # The set is taken along before its folder goes.
-        return replace(result, held=result.distilled, evaluation=replace(result.evaluation, paths={}))
+        # The set is taken along before its folder goes, which for several ranks is rank 0's.
+        held = result.distilled
+        Ranks.here().wait()
+        return replace(result, held=held, evaluation=replace(result.evaluation, paths={}))
 
 
 @gathered(logged)

@@ -23,7 +23,7 @@ from limbeck.evaluation.distances import features_in_parts, features_of
 from limbeck.evaluation.embedding import Way, embed
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.nearest import Nearest, nearest
-from limbeck.methods.outer import SNAPSHOT
+from limbeck.methods.snapshots import SNAPSHOT
 from limbeck.runs.data_card import are_below, are_pictures, read_kept, small_pictures
 from limbeck.runtime.errors import require
 from limbeck.runtime.files import read_tensor_header, read_tensors, write_tensors

@@ -51,6 +51,15 @@ class DiskFailure(Failure):
     """
 
 
+class RankLost(Failure):
+    """Of the processes that compute a run together one has ended before the others, or cannot be reached.
+
+    Example:
+        >>> isinstance(RankLost("rank 2 of 4 has ended, and with it the run"), Failure)
+        True
+    """
+
+
 def require(condition: bool, key: str, value: object, accepted: str) -> None:
     """Raise `UsageError` with the message "key: value is not accepted" unless `condition` holds.
 

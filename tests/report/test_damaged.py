@@ -15,7 +15,7 @@ import torch
 from report.fake_run import make_run
 from report.kept_files import a_card, a_map
 
-from limbeck.methods.outer import SNAPSHOT
+from limbeck.methods.snapshots import SNAPSHOT
 from limbeck.report.contents import read_run
 from limbeck.report.html import page_of
 from limbeck.report.write import write_report

@@ -15,7 +15,7 @@ from limbeck.accuracy import Accuracy
 from limbeck.cli.main import main
 from limbeck.evaluation.areas import discriminative_area
 from limbeck.experts.store import TrajectoryStore
-from limbeck.methods.outer import SNAPSHOT
+from limbeck.methods.snapshots import SNAPSHOT
 from limbeck.report.exhibits import figures_of
 from limbeck.runs.feature_map import TENSORS, About, FeatureMap
 from limbeck.runtime.files import read_tensors, write_json, write_tensors

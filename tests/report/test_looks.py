@@ -18,7 +18,7 @@ from report.fake_run import make_run
 from limbeck.cli.main import main
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.areas import discriminative_area
-from limbeck.methods import outer
+from limbeck.methods import snapshots
 from limbeck.report import film as film_module
 from limbeck.report import looks as looks_module
 from limbeck.report import pictures
@@ -127,7 +127,7 @@ def test_maps_of_zeros_are_none(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run", iterations=20, every=10)
     for file in (path / "snapshots").iterdir():
         tensors, header = read_tensors(file)
-        write_tensors(file, {**tensors, "maps": torch.zeros_like(tensors["maps"])}, header, outer.SNAPSHOT)
+        write_tensors(file, {**tensors, "maps": torch.zeros_like(tensors["maps"])}, header, snapshots.SNAPSHOT)
     held = read_run(path)
     assert not film(held).has_maps and looks(held, held.images, [0]).layers.map is None
     assert all(snapshot.area == () for snapshot in held.snapshots)
@@ -135,10 +135,10 @@ def test_maps_of_zeros_are_none(tmp_path: Path) -> None:
 
 def test_thinned_snapshots_tell_of_the_images_that_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_run(tmp_path / "run", names=NAMES, ipc=4, iterations=40, every=10)
-    monkeypatch.setattr(outer, "LOOKED_AT", 3 * 4 * 3 * 16 * 16)
+    monkeypatch.setattr(snapshots, "LOOKED_AT", 3 * 4 * 3 * 16 * 16)
     for iteration in (10, 20, 40):
         file = path / "snapshots" / f"iteration-{iteration:06d}.safetensors"
-        write_tensors(file, *outer.thinned(*read_tensors(file)), outer.SNAPSHOT)
+        write_tensors(file, *snapshots.thinned(*read_tensors(file)), snapshots.SNAPSHOT)
     held = read_run(path)
     found = looks(held, held.images, range(12))
     assert [held.snapshots[1].positions, held.snapshots[0].positions] == [[0, 4, 8], None]

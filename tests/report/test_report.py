@@ -20,7 +20,7 @@ from report.kept_files import a_card
 
 from limbeck.distilled.contrast import Contrast
 from limbeck.distilled.set import DistilledSet
-from limbeck.methods import outer
+from limbeck.methods import snapshots
 from limbeck.report import film as film_module
 from limbeck.report import numbers, pictures, sheets
 from limbeck.report.contents import read_run
@@ -382,9 +382,9 @@ def test_no_run_no_report(tmp_path: Path) -> None:
 def test_snapshots_with_few_images_show_those(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of large sets, snapshots on the way keep some images: classes of which they have none are left out."""
     run = make_run(tmp_path / "run", names=("a", "b", "c", "d"), ipc=4, iterations=40, every=10)
-    monkeypatch.setattr(outer, "LOOKED_AT", 3 * 4 * 3 * 16 * 16)
+    monkeypatch.setattr(snapshots, "LOOKED_AT", 3 * 4 * 3 * 16 * 16)
     for file in sorted((run / "snapshots").iterdir())[1:-1]:
-        write_tensors(file, *outer.thinned(*read_tensors(file)), outer.SNAPSHOT)
+        write_tensors(file, *snapshots.thinned(*read_tensors(file)), snapshots.SNAPSHOT)
     content = page(run)
     assert "Snapshots on the way keep 3 of 16 images." in " ".join(content.texts("p"))
     film = film_of(content)
@@ -457,10 +457,10 @@ def test_where_the_newest_snapshots_keep_some_images_the_newest_whole_one_is_sho
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(tmp_path / "run", iterations=40, every=10, finished=False)
-    monkeypatch.setattr(outer, "LOOKED_AT", 3 * 4 * 3 * 16 * 16)
+    monkeypatch.setattr(snapshots, "LOOKED_AT", 3 * 4 * 3 * 16 * 16)
     for iteration in (10, 30, 40):
         file = run / "snapshots" / f"iteration-{iteration:06d}.safetensors"
-        write_tensors(file, *outer.thinned(*read_tensors(file)), outer.SNAPSHOT)
+        write_tensors(file, *snapshots.thinned(*read_tensors(file)), snapshots.SNAPSHOT)
     content = page(run)
     assert "After iteration 20 of 40, unfinished" in content.texts("p", class_="moment")
     film = film_of(content)
@@ -473,7 +473,7 @@ def test_weights_on_the_gradient_are_those_of_every_snapshot(tmp_path: Path) -> 
     run = make_run(tmp_path / "run", iterations=20, every=10)
     file = run / "snapshots" / "iteration-000010.safetensors"
     tensors, header = read_tensors(file)
-    write_tensors(file, {**tensors, "weights": 2 * tensors["weights"]}, header, outer.SNAPSHOT)
+    write_tensors(file, {**tensors, "weights": 2 * tensors["weights"]}, header, snapshots.SNAPSHOT)
     film, every = film_of(page(run)), []
     for frame in film["frames"]:
         tensors, _ = read_tensors(run / "snapshots" / f"iteration-{frame['iteration']:06d}.safetensors")
@@ -562,6 +562,6 @@ def test_what_the_contrast_of_the_set_cuts_off_other_snapshots_is_said(tmp_path:
     tensors, header = read_tensors(file)
     x = normalise(3).forward(torch.full_like(tensors["X"], 0.5))
     x[:3] = normalise(3).forward(torch.full_like(x[:3], 9.0))  # half of the values are far too bright
-    write_tensors(file, {**tensors, "X": x}, header, outer.SNAPSHOT)
+    write_tensors(file, {**tensors, "X": x}, header, snapshots.SNAPSHOT)
     said = " ".join(page(run).texts("p", class_="caption"))
     assert "50.0 % of the values of the last one are darker or brighter than that, and cut off." in said
