@@ -138,7 +138,7 @@ def test_a_sharded_run_that_is_asked_to_end_keeps_its_last_iteration(tmp_path: P
 
 @pytest.mark.slow
 def test_a_disk_that_is_full_ends_all_ranks_and_the_run_goes_on(tmp_path: Path, started: Commands, kept: Path) -> None:
-    with disk(tmp_path / "disk", "4m") as place:
+    with disk(tmp_path / "disk", "64m") as place:
         run = place / "run"
         ranks = together(started, kept, typed := words(run, **LONG))
         ranks[0].until(lambda: len(rows(run)) > 8)
