@@ -43,6 +43,7 @@ PROGRAMS = {
     "make": ("demo", "test", "gpu", "fake-cuda"),
     "ray": ("up",),
     "kubectl": ("apply",),
+    "torchrun": ("--nproc-per-node",),
     "sbatch": ("--array=1-8", "--nodes=2"),
 }
 EXAMPLES = "examples/cluster/"  # which `tests/test_cluster.py` tries
