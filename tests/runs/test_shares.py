@@ -356,8 +356,9 @@ def contents(folder: Path) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
 
 
 def test_a_run_that_makes_its_images_at_once_is_the_same_to_the_bit(two: Team, tmp_path: Path) -> None:
-    accuracy, networks = run(tmp_path / "alone", "scenes/rded-ipc1", "rded.images=4")
-    found = two(run, tmp_path / "two", "scenes/rded-ipc1", "rded.images=4")
+    more = "rded.images=4 eval.protocol=kd-rded view_labels.store=true"
+    accuracy, networks = run(tmp_path / "alone", "scenes/rded-ipc1", more)
+    found = two(run, tmp_path / "two", "scenes/rded-ipc1", more)
     assert [one[0] for one in found] == [accuracy] * 2
     assert sum(one[1] for one in found) == networks and min(one[1] for one in found) > networks // 3
     (images, full_alone), (made, full_two) = contents(tmp_path / "alone"), contents(tmp_path / "two")
