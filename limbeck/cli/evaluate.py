@@ -87,12 +87,15 @@ def run(arguments: Namespace) -> "Evaluation":
 
     from limbeck.runs.evaluate import evaluate
     from limbeck.runtime.plugins import only
-    from limbeck.runtime.progress import default_progress
+    from limbeck.runtime.progress import NoProgress, default_progress
+    from limbeck.runtime.ranks import joined, together
 
     settings = _settings(arguments, paths[0], overrides)
     typed = {name.strip() for value in overrides.values() for name in (value, *value.split(","))}
-    with nullcontext() if arguments.trust or arguments.recipe else only(typed):
-        return evaluate(paths, settings, options=_options(arguments), progress=default_progress())
+    known = nullcontext() if arguments.trust or arguments.recipe else only(typed)
+    with joined() as ranks, together(), known:
+        progress = default_progress() if ranks.first else NoProgress()
+        return evaluate(paths, settings, options=_options(arguments), progress=progress)
 
 
 def _says_how_it_was_made(arguments: Namespace, first: Path) -> bool:

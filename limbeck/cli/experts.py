@@ -88,10 +88,12 @@ def run(arguments: Namespace) -> Filled:
 
     from limbeck.runs.distill import train_experts
     from limbeck.runtime.executor import Shard
-    from limbeck.runtime.progress import default_progress
+    from limbeck.runtime.progress import NoProgress, default_progress
+    from limbeck.runtime.ranks import joined, together
 
     share = {} if arguments.shard is None else {"shard": Shard.parse(arguments.shard)}
-    store = train_experts(settings, progress=default_progress(), **share)
+    with joined() as ranks, together():
+        store = train_experts(settings, progress=default_progress() if ranks.first else NoProgress(), **share)
     held = {name: value for name, value in asdict(store.summary()).items() if name != "path"}
     return Filled(held, {"experts": str(store.path)})
 

@@ -1,18 +1,20 @@
 """One run on several ranks: rank 0 leads it, from the images to the report, and the others accompany it through the outer loop.
 
-    rank 0     data → experts → start, engine ─┬─► outer loop ─┬─► evaluation → DistilledSet
-    others     wait                            └─► outer loop ─┘   wait
+    rank 0     data ─┬─► experts ─┬─► start, engine ─┬─► outer loop ─┬─┬─► evaluation ─┬─► DistilledSet
+    others     wait  └─► experts ─┘   wait           └─► outer loop ─┘ └─► evaluation ─┘   wait
+
+Experts, teachers and networks of evaluations are spread over all of them (`Leader.with_all`).
 
 What is decided automatically rank 0 decides, and tells the others; they write nothing, and say nothing. They wait as long as it
 takes, and raise what rank 0 raises while they do.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +29,9 @@ from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Resolved, Workspace
 from limbeck.runtime.devices import repeatable
 from limbeck.runtime.progress import NoProgress
-from limbeck.runtime.ranks import Ranks
+from limbeck.runtime.ranks import Ranks, together
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,18 @@ class Loop:
     experts: Path | None
 
 
+@dataclass(frozen=True)
+class Common:
+    """What all ranks do together: `work(workspace, *arguments)`, a function of a module, and what can be pickled."""
+
+    work: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+    def __call__(self, workspace: Workspace) -> Any:
+        with together():
+            return self.work(workspace, *self.arguments)
+
+
 @dataclass
 class Leader:
     """Rank 0's side: what it tells, once each."""
@@ -59,6 +75,16 @@ class Leader:
         """Have the others enter the loop."""
         self.ranks.told(lambda: loop)
         self.waiting, self.entered = False, True
+
+    def with_all(self, workspace: Workspace, work: Callable[..., T], *arguments: Any) -> T:
+        """What `work(workspace, *arguments)` returns, called on all ranks, each with a workspace of its own."""
+        common = Common(work, arguments)
+        if not self.ranks.alone:
+            self.ranks.told(lambda: common)
+        waiting, self.waiting = self.waiting, False  # what goes wrong now, they see by themselves
+        found: T = common(workspace)
+        self.waiting = waiting
+        return found
 
     def left(self) -> None:
         """Note that all have left the loop."""
@@ -84,7 +110,7 @@ class Leader:
 def accompany(settings: DistillSettings, output: Path, store: TrajectoryStore | None) -> RunResult:
     """What a rank other than 0 does of the run in `output`."""
     ranks, workspace = Ranks.here(), Workspace(settings, NoProgress(), store)
-    loop: Loop | None = ranks.told(_not_here)
+    loop = _asked(ranks, workspace)
     if loop is not None:
         torch.set_num_threads(loop.resolved.threads)
         repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
@@ -103,8 +129,15 @@ def accompany(settings: DistillSettings, output: Path, store: TrajectoryStore | 
         )
         nothing = torch.empty(0, device=workspace.device)
         one.run(nothing, nothing, 0.0)
-    result: RunResult = ranks.told(_not_here)
+    result: RunResult = _asked(ranks, workspace)
     return result
+
+
+def _asked(ranks: Ranks, workspace: Workspace) -> Any:
+    """What rank 0 tells, once everything is done that it asks for before."""
+    while isinstance(told := ranks.told(_not_here), Common):
+        told(workspace)
+    return told
 
 
 def same_number(resolved: Resolved, fresh: Resolved) -> Resolved:

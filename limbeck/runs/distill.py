@@ -21,20 +21,18 @@ from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import NamedSet, SmallSet
 from limbeck.distilled.view_labels import VIEWS
 from limbeck.evaluation.evaluator import Evaluator
-from limbeck.evaluation.results import SetResult
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.health import GROWN, growth, sizes
 from limbeck.methods.outer import OuterLoop
 from limbeck.methods.registry import name_of
 from limbeck.methods.snapshot import Callback
 from limbeck.methods.state import OuterState
-from limbeck.runs import feature_map
+from limbeck.runs import common, feature_map
 from limbeck.runs.accompany import Leader, Loop, accompany, same_number
 from limbeck.runs.data_card import DataCard
 from limbeck.runs.feature_map import FeatureMap
 from limbeck.runs.folder import RunFolder, alone
 from limbeck.runs.needs import check_experts, check_run
-from limbeck.runs.record import Rates, across, final_seeds, measure, networks_of, record
 from limbeck.runs.results import ExpertsUsed, RunResult
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace, resolve
@@ -190,8 +188,11 @@ def _run(
     DataCard.of(workspace.data, workspace.preprocessing, pictures=settings.features != "none").write(folder.path, folder.run_id)
     if workspace.method.kind != "objective":
         with folder.stage("build"):
-            built = _built(workspace, folder.path)
-        chosen = evaluator.step_size(built, None, workspace.progress, (settings.outer.syn_lr_init,))
+            if str(workspace.method.make).startswith("limbeck."):
+                built = leader.with_all(workspace, _built, folder.path)
+            else:  # of one's own: nothing is known of what it writes, or draws
+                built = _built(workspace, folder.path)
+        chosen = leader.with_all(workspace, common.step_size, built.to("cpu"), settings.outer.syn_lr_init)
         start, small, eta, loop = None, replace(built, syn_lr=chosen.value), Eta(chosen), None
     else:
         start, small, eta, loop = _distilled(workspace, folder, evaluator, callbacks, tracker, leader)
@@ -199,10 +200,11 @@ def _run(
     save(small)  # what is distilled is there whatever becomes of its evaluation
     if settings.view_labels.store:
         with folder.stage("label views"):
+            leader.with_all(workspace, common.teacher)
             stored = evaluator.label_views(small, folder.path / VIEWS, settings.view_labels, workspace.progress)
         small = replace(small, views=stored)
     with folder.stage("evaluate"):
-        measured = _measured(workspace, evaluator, small, eta.own, start)
+        measured = leader.with_all(workspace, common.measured, small.to("cpu"), eta.own, start and start.to("cpu"))
     _keep_map(workspace, folder, evaluator, small, loop)
     state = folder.state
     result = RunResult(
@@ -289,8 +291,10 @@ def _distilled(
     settings, engine = workspace.settings, None
     if workspace.needs_experts:
         with folder.stage("experts"):
-            store = workspace.experts  # trained now, that their time counts here
+            store = leader.with_all(workspace, common.experts)  # trained now, that their time counts here
         folder.hold_experts(store.content)
+    elif not leader.ranks.alone:
+        leader.with_all(workspace, common.full_data)  # of the first of which maps are made
     with folder.stage("initial"):
         start = workspace.initial()
     if workspace.method.steps:
@@ -323,7 +327,7 @@ def _distilled(
         small = loop.best(state, start)
         if workspace.method.steps or settings.outer.lr_lr > 0:  # students were trained with it, or it was learned
             return start, small, Eta(evaluator.own_step_size(small, evaluator.network.name), True), state
-        found = evaluator.step_size(replace(small, syn_lr=None), None, workspace.progress, (workspace.syn_lr,))
+        found = leader.with_all(workspace, common.step_size, replace(small, syn_lr=None).to("cpu"), workspace.syn_lr)
         return start, small if found.origin == "protocol" else replace(small, syn_lr=found.value), Eta(found), state
 
 
@@ -337,38 +341,6 @@ def _look(evaluator: Evaluator, start: SmallSet, x: Tensor, y: Tensor, eta: floa
         return None
     small = replace(start, images=x, labels=y, syn_lr=eta)
     return evaluator.distilled(small, seeds=range(evaluator.settings.every_seeds), split="val")
-
-
-def _measured(
-    workspace: Workspace, evaluator: Evaluator, small: SmallSet, step: StepSize | None, start: SmallSet | None
-) -> SetResult:
-    """The final evaluation, beside it the initial images, where there are any, and other networks.
-
-    Args:
-        workspace, evaluator: of the run.
-        small: the set.
-        step: its own step size, where it has one there.
-        start: what it began as.
-    """
-    settings, progress = workspace.settings, workspace.progress
-    seeds = final_seeds(settings.eval.seeds)
-    rates = Rates.of(evaluator, small, step, progress)
-    found = record(evaluator, small, measure(evaluator, small, rates, seeds, progress), progress)
-    if start is not None:
-        initial = _initial(workspace, evaluator, small, start, seeds)
-        found = replace(found, accuracy=replace(found.accuracy, initial=initial))
-    others = [network for network in networks_of(settings) if network is not settings.network and network != settings.network]
-    return replace(found, networks=across(workspace, small, others, seeds))
-
-
-def _initial(workspace: Workspace, evaluator: Evaluator, small: SmallSet, start: SmallSet, seeds: range) -> Accuracy:
-    """That of the images that the set began as, which have learned no step size unless they are a set that has."""
-    progress, held = workspace.progress, workspace.start
-    own = None if held is None or STEP_SIZE in held.metadata else evaluator.own_step_size(start, evaluator.network.name)
-    also = [rate for rate in (start.syn_lr, small.syn_lr) if rate is not None]
-    step = evaluator.step_size(replace(start, syn_lr=None), own, progress, also)
-    logits = evaluator.logits(replace(start, syn_lr=step.value), seeds, progress=progress, name="initial images")
-    return evaluator.accuracies(logits).at(step)
 
 
 def _experts_used(store: TrajectoryStore, settings: DistillSettings) -> ExpertsUsed:

@@ -4,9 +4,12 @@ Independent networks are equal to one process's to the bit; a batch that is shar
 """
 
 import dataclasses
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,15 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from together import Team
 from torch import Tensor
 
+from limbeck.accuracy import Accuracies
 from limbeck.augmentation import Dsa
+from limbeck.cli.main import main
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Identity
 from limbeck.data.split import whole
+from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation import trials as trials_module
 from limbeck.evaluation.evaluator import Evaluator
@@ -34,6 +41,9 @@ from limbeck.experts.store import TrajectoryStore, want_of
 from limbeck.experts.train import ExpertTask, train_experts
 from limbeck.losses import cross_entropy
 from limbeck.networks.flat import flat_network
+from limbeck.recipes import load_recipe, parse_overrides
+from limbeck.runs.distill import distill
+from limbeck.runs.evaluate import evaluate
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.ranks import Ranks, together
@@ -41,6 +51,13 @@ from limbeck.training.gradient import Gradient, SharedGradient
 from limbeck.training.images import TensorImages
 from limbeck.training.optimisers import Sgd
 from limbeck.training.train import Training, train
+
+SMALL = """
+    data.size=16 data.per_class=12 network=ConvNetD2-w4 experts.num_experts=3 experts.train_epochs=2 experts.batch_size=32
+    match.syn_steps=2 match.expert_epochs=1 schedule.min_start_epoch=0 schedule.first_max_start_epoch=1 schedule.max_start_epoch=1
+    outer.iterations=1 engine.compile=no eval.every=1 eval.every_seeds=1 eval.epochs=1 eval.full_epochs=1 eval.full_seeds=2
+    eval.random_lr=0.01 eval.seeds=2 features=none
+"""
 
 
 @pytest.fixture(scope="module")
@@ -311,7 +328,113 @@ def test_a_rank_that_dies_loses_its_expert_which_another_trains(tmp_path: Path) 
             pipe.send((dies, (tmp_path / "two",)))
         began = time.monotonic()
         said, error = team.pipes[0].recv()
-        assert error is None and "one of the 2 processes of this run has ended" in said
+        assert error is None and "of the 2 ranks has ended" in said
         assert time.monotonic() - began < 30
     assert experts(tmp_path / "alone", 4) == [0, 1, 2, 3]
     assert TrajectoryStore(tmp_path / "two").content == TrajectoryStore(tmp_path / "alone").content
+
+
+# Whole runs, and evaluations
+
+
+def run(folder: Path, recipe: str, more: str) -> tuple[Any, int]:
+    """What a run finds, and how many networks this rank has trained."""
+    keys = list[Any]()
+    os.environ["LIMBECK_CACHE"] = str(folder / "cache")
+    settings = load_recipe(recipe, parse_overrides([*SMALL.split(), *more.split()]))
+    with counted(trainer_module, keys), counted(trials_module, keys):
+        return figures(distill(settings, folder / "run").evaluation.accuracy), len(keys)
+
+
+def figures(found: Accuracies) -> tuple[Any, ...]:
+    assert found.full is not None
+    return found.distilled.values, found.random.values, found.full.values
+
+
+def contents(folder: Path) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+    return read_tensors(folder / "run" / "distilled" / "distilled.safetensors")[0], kept(folder / "cache")
+
+
+def test_a_run_that_makes_its_images_at_once_is_the_same_to_the_bit(two: Team, tmp_path: Path) -> None:
+    more = "rded.images=4 eval.protocol=kd-rded view_labels.store=true"
+    accuracy, networks = run(tmp_path / "alone", "scenes/rded-ipc1", more)
+    found = two(run, tmp_path / "two", "scenes/rded-ipc1", more)
+    assert [one[0] for one in found] == [accuracy] * 2
+    assert sum(one[1] for one in found) == networks and min(one[1] for one in found) > networks // 3
+    (images, full_alone), (made, full_two) = contents(tmp_path / "alone"), contents(tmp_path / "two")
+    assert_same_tensors(made, images)
+    for one, other in zip(full_two, full_alone, strict=True):
+        assert_same_tensors(one, other)
+
+
+def test_a_run_of_trajectories_spreads_experts_and_evaluations(two: Team, tmp_path: Path) -> None:
+    accuracy, networks = run(tmp_path / "alone", "scenes", "")
+    found = two(run, tmp_path / "two", "scenes", "")
+    assert sum(one[1] for one in found) == networks and min(one[1] for one in found) > networks // 3
+    for one in found:  # the loop is equal up to rounding, and so is what was learned
+        assert one[0][1:] == accuracy[1:]
+    stores = [TrajectoryStore(next((tmp_path / name / "cache" / "experts").iterdir())) for name in ("alone", "two")]
+    assert stores[0].content == stores[1].content
+
+
+def evaluated_set(folder: Path) -> tuple[Any, int]:
+    keys, path = list[Any](), folder / "run" / "distilled"
+    os.environ["LIMBECK_CACHE"] = str(folder / "cache")
+    settings = load_recipe("scenes/rded-ipc1", parse_overrides([*SMALL.split(), "eval.seeds=4"]))
+    with together(), counted(trials_module, keys):
+        return figures(evaluate(path, settings).sets[0].accuracy), len(keys)
+
+
+def test_an_evaluation_is_spread_and_noted_once(two: Team, tmp_path: Path) -> None:
+    run(tmp_path / "alone", "scenes/rded-ipc1", "rded.images=4")
+    shutil.copytree(tmp_path / "alone", tmp_path / "two")
+    accuracy, networks = evaluated_set(tmp_path / "alone")
+    found = two(evaluated_set, tmp_path / "two")
+    assert all(one[0] == accuracy for one in found) and sum(one[1] for one in found) == networks
+    noted = [DistilledSet.load(tmp_path / name / "run" / "distilled").metadata["evaluations"] for name in ("alone", "two")]
+    assert len(noted[0]) == len(noted[1]) == 1
+
+
+@pytest.mark.slow
+def test_torchrun_starts_experts_and_evaluations(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", "-m", "limbeck"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "LIMBECK_CACHE": str(tmp_path / "ranks")}
+
+    def limbeck(*words: str) -> Any:
+        done = subprocess.run([*torchrun, *words, "--json"], env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)  # which one of them says
+
+    store = TrajectoryStore(Path(limbeck("experts", "scenes", *SMALL.split(), "engine.device=cpu")["paths"]["experts"]))
+    made, _ = run(tmp_path, "scenes", "")  # by one process, in another cache
+    assert store.content == TrajectoryStore(next((tmp_path / "cache" / "experts").iterdir())).content
+    found = limbeck("evaluate", str(tmp_path / "run" / "distilled"), "--seeds", "4")["sets"][0]["accuracy"]
+    assert found["full"]["values"] == list(made[2]) and found["random"]["values"][:2] == list(made[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_rank_of_torchruns_that_dies_while_experts_are_trained(restarts: int, tmp_path: Path) -> None:
+    start = ["--standalone", "--nproc-per-node", "2", "--max-restarts", str(restarts), "-m", "limbeck"]
+    words = ["experts", "scenes", *SMALL.split(), "engine.device=cpu", "experts.num_experts=4", "experts.train_epochs=150"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "LIMBECK_CACHE": str(tmp_path)}
+    store = f"experts.store={tmp_path / 'store'}"
+    command = [sys.executable, "-m", "torch.distributed.run", *start, *words, store]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as torchrun:
+        while not list((tmp_path / "store").glob("expert-*/epochs-*")):  # two are in the making
+            assert torchrun.poll() is None
+            time.sleep(0.1)
+        (second,) = (one for one in psutil.Process(torchrun.pid).children() if one.environ().get("RANK") == "1")
+        second.kill()
+        began, said = time.monotonic(), torchrun.communicate(timeout=300)[1]
+    if restarts:
+        assert torchrun.returncode == 0, said
+    else:
+        assert torchrun.returncode != 0 and time.monotonic() - began < 30
+        assert "limbeck: failed: rank 1 of 2 has ended, and with it the run" in said
+        assert main([*words, store]) == 0  # goes on with what is there
+    assert main([*words, f"experts.store={tmp_path / 'alone'}"]) == 0
+    found, alone = TrajectoryStore(tmp_path / "store"), TrajectoryStore(tmp_path / "alone")
+    for expert in range(4):
+        assert found.accuracies(expert) == alone.accuracies(expert)
+        assert torch.equal(found.read(expert, 150), alone.read(expert, 150))
