@@ -43,7 +43,6 @@ PROGRAMS = {
     "make": ("demo", "test", "gpu", "fake-cuda"),
     "ray": ("up",),
     "kubectl": ("apply",),
-    "torchrun": ("--nproc-per-node",),
     "sbatch": ("--array=1-8", "--nodes=2"),
     "torchrun": ("--nproc-per-node",),  # tried as one process
 }
