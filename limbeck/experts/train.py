@@ -112,8 +112,9 @@ class ExpertTask:
         if elsewhere is not None:
             elsewhere.open()
         made = (path / "metadata.json").exists()
-        strange = place is not None and not made and path.exists() and not (path.is_dir() and not any(path.iterdir()))
-        require(not strange, "experts.store", place, "a store, an empty folder or a new one")
+        if not made and place is not None and _is_of_others(path):
+            made = (path / "metadata.json").exists()  # made meanwhile, by a process that shares the work
+            require(made, "experts.store", place, "a store, an empty folder or a new one")
         if not made:
             return None
         held = TrajectoryStore(path, elsewhere=elsewhere)
@@ -146,6 +147,11 @@ class ExpertTask:
     def augmentation(self) -> Augmentation:
         """The experts' augmentation."""
         return self.augment.cropping(self.settings.crop_ratio)
+
+
+def _is_of_others(path: Path) -> bool:
+    """Whether something is there that is no store; one that another process is just making begins with a hidden file."""
+    return path.exists() and not (path.is_dir() and all(file.name.startswith(".") for file in path.iterdir()))
 
 
 def made_with(network: str, settings: ExpertSettings, augment: Augmentation, seed: int) -> Identity:

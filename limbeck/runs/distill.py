@@ -200,6 +200,7 @@ def _run(
     save(small)  # what is distilled is there whatever becomes of its evaluation
     if settings.view_labels.store:
         with folder.stage("label views"):
+            leader.with_all(workspace, common.teacher)
             stored = evaluator.label_views(small, folder.path / VIEWS, settings.view_labels, workspace.progress)
         small = replace(small, views=stored)
     with folder.stage("evaluate"):
