@@ -359,7 +359,7 @@ class Planner:
             share = 100 * whole / (whole + spread)
             yield f"{share:.0f} % of an iteration do not shrink with the images of a process, by timings of two sizes of batches"
         if not self.gpu:
-            yield f"{self.cores} cores a node, {self.threads} threads a process (OMP_NUM_THREADS); more than there are cores take turns"
+            yield f"{self.cores} cores a node, {self.threads} threads a process (OMP_NUM_THREADS); threads beyond cores take turns"
         yield "evaluations, checkpoints, compilation and maps of a set that is not in shards take as long as in one process"
 
 
