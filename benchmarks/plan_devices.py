@@ -107,7 +107,8 @@ def seconds_of(recipe: str, words: list[str], devices: int) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         limbeck(["distill", recipe, "--output", str(Path(scratch) / "run"), *words], devices)
         rows = read_metrics(Path(scratch) / "run" / "metrics.jsonl")
-    return statistics.median([row["seconds"] for row in rows if row["kind"] == "iteration"][1:])
+    seconds = [float(row["seconds"]) for row in rows if row["kind"] == "iteration"]
+    return statistics.median(seconds[1:])
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import torch
 
-from limbeck.matching.adjoint import WalkBack
+from limbeck.matching.adjoint import Adjoint, Unroll, WalkBack
 from limbeck.methods.registry import name_of
 from limbeck.runs import build
 from limbeck.runs.computed import Computed
@@ -31,9 +31,8 @@ def work_of(workspace: Workspace, seconds: float | None = None, whole: float = 0
     sums, ends = 0.0, 0
     if steps:
         adjoint = build.adjoint_of(settings.engine)
-        back = adjoint.steps_back(match.syn_steps) if isinstance(adjoint, WalkBack) else match.syn_steps
         ends = 2 if match.match_norm and match.criterion != "none" else 1
-        sums = match.syn_steps + ends * (back - 1) * getattr(adjoint, "by_theta", True)
+        sums, whole = sums_of(adjoint, match.syn_steps, ends), whole if isinstance(adjoint, (WalkBack, Unroll)) else 1.0
     elif name_of(settings.method) in TRAINED:
         outer, inner = real.loops(settings.ipc)
         sums = inner * math.ceil(total / real.network_batch) * (outer - 1) / outer
@@ -47,6 +46,19 @@ def work_of(workspace: Workspace, seconds: float | None = None, whole: float = 0
         whole=None if seconds is None else whole * seconds,
         spread=None if seconds is None else (1 - whole) * seconds,
     )
+
+
+def sums_of(adjoint: Adjoint, steps: int, losses: int) -> float:
+    """How often P numbers are summed over processes in an iteration; by an adjoint of the user's never, all compute all.
+
+    Args:
+        adjoint: the way to the gradient.
+        steps: T.
+        losses: that are walked back from.
+    """
+    if isinstance(adjoint, Unroll):
+        return steps * (1 + losses)
+    return steps + losses * adjoint.by_theta * (adjoint.steps_back(steps) - 1) if isinstance(adjoint, WalkBack) else 0
 
 
 def counted(workspace: Workspace, work: Work, found: Computed) -> Memory:

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from limbeck.cli import distill
 from limbeck.cli.main import main
+from limbeck.matching.adjoint import Adjoint, Exact, Tesla, Truncated, Unroll
+from limbeck.runs.over_devices import sums_of
 from limbeck.runs.plan import Plan, plan
 from limbeck.runs.scaling import (
     LINKS,
@@ -168,6 +170,15 @@ def test_what_does_not_shrink_is_found_by_two_timings():
     assert timed_apart([(10, 0.2 + 10 * 0.03), (40, 0.2 + 40 * 0.03)]) == pytest.approx(0.2 / 1.4)
     assert timed_apart([(10, 1.0), (40, 4.1)]) == 0
     assert timed_apart([(10, 1.1), (40, 1.0)]) == 1
+
+
+@pytest.mark.parametrize(
+    ("adjoint", "sums"), [(Exact(), 5 + 4), (Exact(kept=2), 5 + 4), (Truncated(steps=2), 5 + 1), (Tesla(), 5), (Unroll(), 5 + 5)]
+)
+def test_sums_of_five_steps(adjoint: Adjoint, sums: int):
+    """g at each step forth; h_θ at each step back, which nobody asks for of the first one; TESLA needs none."""
+    assert sums_of(adjoint, 5, 1) == sums
+    assert sums_of(adjoint, 5, 2) == 2 * sums - 5
 
 
 @pytest.mark.parametrize("gpu", [True, False])
