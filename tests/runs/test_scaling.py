@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from limbeck.cli import distill
 from limbeck.cli.main import main
 from limbeck.matching.adjoint import Adjoint, Exact, Tesla, Truncated, Unroll
-from limbeck.runs.over_devices import sums_of
+from limbeck.runs.over_devices import sums_of, work_of
 from limbeck.runs.plan import Plan, plan
 from limbeck.runs.scaling import (
     LINKS,
@@ -28,7 +28,9 @@ from limbeck.runs.scaling import (
     talk,
     timed_apart,
 )
+from limbeck.runtime.devices import STAND_IN
 from limbeck.runtime.errors import UsageError
+from tests.device_paths import rehearsed
 from tests.runs.test_distill import settings
 
 WORK = Work(parameters=1000, sums=7, ends=1, set_numbers=500, images=100, batch=40, whole=0.1, spread=0.9)
@@ -186,6 +188,18 @@ def test_it_goes_to_json_and_back(gpu: bool):
     found = planner(gpu=gpu, devices=4, nodes=2).plan()
     assert Scaling.from_dict(json.loads(json.dumps(found.to_dict()))) == found
     assert any("9 GB/s" in one or "0.9 GB/s" in one for one in found.assumptions)
+
+
+def test_methods_that_share_classes():
+    """DSA's networks are trained between iterations; DM sums the gradient by X, and that once."""
+    trained = work_of(rehearsed(STAND_IN, "dsa", **{"real.outer_loops": 4, "real.inner_loops": 3, "real.network_batch": 5}))
+    workspace = rehearsed(STAND_IN, "dm")
+    total, classes = workspace.settings.ipc * workspace.data.num_classes, workspace.data.num_classes
+    assert trained.sums == pytest.approx(3 * math.ceil(total / 5) * 3 / 4)
+    once = work_of(workspace)
+    numbers = total * math.prod(workspace.data.shape)
+    assert (once.sums, once.ends, once.batch, once.set_numbers, once.whole) == (0, 0, classes, numbers, None)
+    assert once.sent(2, False) == 4 * (numbers + 1)
 
 
 def test_a_plan_over_devices():
