@@ -61,7 +61,7 @@ class Shares:
 def run(words: list[str]) -> dict[str, Any]:
     """A run from nothing to its report, and what of its time goes into what is only looked at."""
     from limbeck.cli.main import main
-    from limbeck.methods import outer
+    from limbeck.methods import snapshots
     from limbeck.methods.enhance import Enhancement
     from limbeck.report import html
     from limbeck.runs import distill
@@ -70,9 +70,9 @@ def run(words: list[str]) -> dict[str, Any]:
     shares = Shares()
     shares.timed(Enhancement, "weights", None)  # its maps are for the method
     shares.timed(Enhancement, "maps", "snapshots")
-    shares.timed(outer.OuterLoop, "_thin", "snapshots")
-    shares.timed(outer, "thinned", "snapshots")
-    shares.timed(outer, "write_tensors", "snapshots")
+    shares.timed(snapshots.Snapshots, "thin", "snapshots")
+    shares.timed(snapshots, "thinned", "snapshots")
+    shares.timed(snapshots, "write_tensors", "snapshots")
     shares.timed(distill.DataCard, "of", "data card")
     shares.timed(distill.DataCard, "write", "data card")
     shares.timed(distill, "_keep_map", "map of features")

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from limbeck.runs.settings import DistillSettings as DistillSettings
     from limbeck.runtime.errors import Failure as Failure
     from limbeck.runtime.errors import UsageError as UsageError
+    from limbeck.runtime.executor.on_ray import Ray as Ray
     from limbeck.runtime.progress import Progress as Progress
     from limbeck.saliency.maps import Cam as Cam
     from limbeck.saliency.maps import TorchCam as TorchCam
@@ -98,6 +99,7 @@ _HOMES = {
     "runs.results": ("RunResult",),
     "runs.settings": ("DistillSettings",),
     "runtime.errors": ("Failure", "UsageError"),
+    "runtime.executor.on_ray": ("Ray",),
     "runtime.progress": ("Progress",),
     "saliency.maps": ("Cam", "TorchCam"),
     "saliency.weights": ("Activation", "Weighting", "activation_weights"),

@@ -62,6 +62,9 @@ class Augmentation(ABC):
             generator: a CPU generator, the only source of chance.
             shape: of the batch; the same draw fits any C, and when siamese any N.
             siamese: draw one set of parameters, shared by all images.
+
+        Where what it gives has a method `part(positions)`, the same change of those images of the batch alone, several devices each
+        change only their own (`Draw` below has it); without, each changes the whole batch.
         """
 
     def cropping(self, crop_ratio: float) -> "Augmentation":
@@ -141,6 +144,10 @@ class Draw:
         The adjoint Aᵀ h is the vector–Jacobian product of this function with h.
         """
         return x if self.operation == "none" else _OPERATIONS[self.operation](x, **self.parameters)
+
+    def part(self, positions: Tensor) -> "Draw":
+        """The same for those images alone of the batch that it was drawn for, int64, on the CPU."""
+        return Draw(self.operation, {name: one if len(one) == 1 else one[positions] for name, one in self.parameters.items()})
 
 
 NO_AUGMENTATION = Dsa("none")

@@ -1,6 +1,8 @@
 """What all tests share."""
 
+import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,15 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
 torch.set_num_threads(1)  # the tests run in two processes on two cores; more threads would only wait for each other
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One place for compiled code, which both processes of the tests and all that they start find, and none after them."""
+    if hasattr(config, "workerinput"):
+        return
+    place = tempfile.TemporaryDirectory(prefix="limbeck-tests-compiled-")
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = place.name
+    config.add_cleanup(place.cleanup)
 
 
 @pytest.fixture(autouse=True)

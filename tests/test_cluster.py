@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import pytest
 import yaml
 from test_commands_of_pages import DISTIL, fake_cells
 
-from limbeck.cli.main import main
+from limbeck.cli.command import Parser
+from limbeck.cli.main import COMMANDS, main
 from limbeck.experts.store import TrajectoryStore
 from limbeck.runtime.executor import Shard
 
@@ -70,7 +72,9 @@ def sbatch(tmp_path: Path) -> Any:
         (stubs / name).write_text(f"#!/bin/bash\n{note}\n{text}\n")
         (stubs / name).chmod(0o755)
 
-    def submit(script: str, *words: str, hosts: str = "node1", **given: str) -> list[list[str]]:
+    def submit(script: str, *words: str, hosts: str = "node1", real: bool = False, **given: str) -> list[list[str]]:
+        if real:
+            (stubs / "torchrun").write_text(f'#!/bin/bash\nexec {sys.executable} -m torch.distributed.run "$@"\n')
         options = directives(FOLDER / script) | {name.replace("_", "-"): value for name, value in given.items() if name.islower()}
         first, last = (int(number) for number in (options.get("array", "1-1").replace("-", " ") + " 0").split()[:2])
         tasks = range(first, max(first, last) + 1)
@@ -86,7 +90,7 @@ def sbatch(tmp_path: Path) -> Any:
             environment = (
                 {name: value for name, value in os.environ.items() if name[:6] != "SLURM_"} | about | array | {"PATH": path}
             )
-            subprocess.run(["bash", FOLDER / script, *words], env=environment, check=True, timeout=60)
+            subprocess.run(["bash", FOLDER / script, *words], env=environment, check=True, timeout=300)
         lines = notes.read_text().splitlines()
         notes.unlink()
         return [shlex.split(line) for line in lines]
@@ -155,6 +159,16 @@ def test_torchrun_starts_a_process_a_gpu_on_every_node(hosts: str, sbatch: Any) 
 def test_without_gpus_it_is_a_process_a_core(sbatch: Any) -> None:
     (start,) = (words for words in sbatch("torchrun.sbatch", "scenes", gres="none", cpus_per_task="2") if words[0] == "torchrun")
     assert start[start.index("--nproc-per-node") + 1] == "2"
+
+
+@pytest.mark.slow
+def test_the_script_distils_on_two_ranks(sbatch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(FOLDER.parents[1]))
+    words = ["scenes", *DISTIL.split(), "engine.device=cpu", "--output", str(tmp_path / "run")]
+    for _ in range(2):  # with --resume: the second time it is there
+        sbatch("torchrun.sbatch", *words, hosts="localhost", real=True, gres="none", cpus_per_task="2")
+    state = json.loads((tmp_path / "run" / "state.json").read_text(encoding="utf-8"))
+    assert state["resolved"]["ranks"] == 2 and (tmp_path / "run" / "results.json").exists()
 
 
 def manifest(name: str) -> dict[str, Any]:
@@ -262,3 +276,20 @@ def test_what_is_mounted_is_there_and_minima_are_within_maxima() -> None:
             assert container["resources"]["requests"] == container["resources"]["limits"]
     for group in cluster["workerGroupSpecs"]:
         assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+
+
+def commands() -> list[list[str]]:
+    """The words behind `limbeck` of the commands that the manifests have, or speak of."""
+    spoken = re.findall(r"^# +(.*limbeck .*)$", (FOLDER / "ray.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    texts = [manifest("rayjob.yaml")["spec"]["entrypoint"], *(text for text in spoken if "--executor" in text)]
+    return [shlex.split(text.removeprefix("cd /shared && limbeck ")) for text in texts]
+
+
+def test_the_commands_of_manifests_are_limbecks() -> None:
+    assert len(commands()) == 2
+    for name, *rest in commands():
+        parser = Parser()
+        COMMANDS[name].add_arguments(parser)
+        given = parser.parse_intermixed_args(rest)
+        # Tasks see no GPU unless they ask for one; what is written to is below the folder that all machines see.
+        assert (given.executor, given.address, given.output) == ("ray", "auto", "compare") and given.gpus == 1

@@ -28,6 +28,7 @@ from limbeck.data.registry import subsets
 from limbeck.evaluation.statistics import summarise
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import load_recipe, parse_overrides, recipe_text, settings_from_plain
+from limbeck.runtime.executor import local
 from limbeck.studies import matrix
 from limbeck.studies.cells import Cell
 
@@ -43,6 +44,7 @@ PROGRAMS = {
     "ray": ("up",),
     "kubectl": ("apply",),
     "sbatch": ("--array=1-8", "--nodes=2"),
+    "torchrun": ("--nproc-per-node",),  # tried as one process
 }
 EXAMPLES = "examples/cluster/"  # which `tests/test_cluster.py` tries
 DISTIL = """
@@ -75,9 +77,13 @@ FOR = {
     "data.size=224": "data.size=32",
     "data.size=64": "data.size=32",
     "/shared/store": "shared-store",
+    "/shared/compare": "shared-compare",
+    # A cluster: `tests/runtime/test_ray.py` has one.
+    **dict.fromkeys((" --executor ray", " --address auto", " --gpus 0.5", " --cpus 4"), ""),
     "microsoft/resnet-18": "resnet-18",
     "benchmarks/results": "results",
     "RECIPE": "scenes",
+    "imagenette/edf-ipc10": "scenes",
     "PATH": "store-of-scenes",
 }
 
@@ -183,7 +189,7 @@ def fake_cells(monkeypatch: pytest.MonkeyPatch) -> None:
             return 0
 
     monkeypatch.setattr(matrix, "distill_command", leave)
-    monkeypatch.setattr(matrix, "subprocess", SimpleNamespace(Popen=Ended, DEVNULL=None))
+    monkeypatch.setattr(local, "subprocess", SimpleNamespace(Popen=Ended, DEVNULL=None))
 
 
 def prepare(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +246,7 @@ def test_blocks_hold_commands_and_every_page_with_some_is_tried() -> None:
     assert len(WITH_COMMANDS) >= 6
 
 
-OF_PAGES = ("README.md", "docs/report.md")  # what a distillation leaves to be looked at is theirs
+OF_PAGES = ("docs/report.md",)  # what a distillation leaves to be looked at is its own
 LONG = ("docs/complexity.md",)  # it draws four figures a command; README.md has one of them
 
 
@@ -254,6 +260,8 @@ def test_the_commands_of_a_page_run(
         without_pages(monkeypatch)
     prepare(page, tmp_path, monkeypatch)
     for words in commands(page):
+        if words[0] == "torchrun":
+            words = words[words.index("limbeck") :]
         if words[0] != "limbeck":
             continue
         typed = [found for word in short(words) for found in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]

@@ -21,7 +21,7 @@ class Team:
         self.count = count
 
     def __enter__(self) -> "Team":
-        start, port = multiprocessing.get_context("spawn"), _free_port()
+        start, port = multiprocessing.get_context("spawn"), free_port()
         pairs = [start.Pipe() for _ in range(self.count)]
         self.pipes = [pair[0] for pair in pairs]
         self.processes = [
@@ -64,7 +64,8 @@ def _serve(pipe: Connection, number: int, count: int, port: int) -> None:
             pipe.send((None, error))
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listened at a moment ago."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         return int(held.getsockname()[1])

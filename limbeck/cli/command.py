@@ -2,7 +2,8 @@
 
 import argparse
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -151,14 +152,42 @@ def is_setting(word: str) -> bool:
 
 def add_grid_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of every command that runs a grid."""
-    jobs = "distillations at a time, which share the cores (default: 1)"
+    jobs = "distillations at a time, which share the cores (default: 1; with --executor ray as many as there is room for)"
     share = "run only the I-th of N shares of the grid, beside other processes"
     limit = "stop after that time; the same command goes on"
-    parser.add_argument("--jobs", metavar="N", action=Read, read=_number, default=1, help=jobs)
+    parser.add_argument("--jobs", metavar="N", action=Read, read=_number, help=jobs)
     parser.add_argument("--shard", metavar="I/N", action=Read, read=_shard, help=share)
     parser.add_argument("--max-seconds", metavar="S", action=Read, read=_seconds, help=limit)
     parser.add_argument("--keep", action="store_true", help="keep the run folders of finished distillations")
     parser.add_argument("--show", action="store_true", help="run nothing; show what is finished")
+    add_executor(parser)
+
+
+def add_executor(parser: argparse.ArgumentParser) -> None:
+    """The options of every command that has many jobs, or one of those; `executing` does what they say."""
+    group = parser.add_argument_group("where jobs run")
+    named = "processes of this machine, or tasks of a Ray cluster (extra: ray)"
+    group.add_argument("--executor", choices=("local", "ray"), default="local", help=f"{named} (default: local)")
+    there = "of the cluster: HOST:PORT, or auto for one on this machine (default: $RAY_ADDRESS, or one that ends with the command)"
+    group.add_argument("--address", metavar="ADDRESS", help=there)
+    group.add_argument("--cpus", metavar="N", action=Read, read=_number, help="with ray: threads of each job (default: 1)")
+    gpus = "with ray: GPUs of each job; 0.25 lets four share one (default: 0)"
+    group.add_argument("--gpus", metavar="X", action=Read, read=_share, help=gpus)
+
+
+@contextmanager
+def executing(arguments: argparse.Namespace) -> Iterator[None]:
+    """Inside the block jobs run where the options of a command say."""
+    more = [getattr(arguments, name, None) for name in ("address", "cpus", "gpus")]
+    named = getattr(arguments, "executor", "local")
+    if (named == "local" and more == [None] * 3) or getattr(arguments, "show", False):
+        yield
+        return
+    from limbeck.runtime.executor.named import executing as using
+    from limbeck.runtime.executor.named import executor_of
+
+    with using(executor_of(named, *more)):
+        yield
 
 
 def add_seeds(parser: argparse.ArgumentParser) -> None:
@@ -250,6 +279,13 @@ def _number(option: str, text: str) -> int:
     found = numbers(option, text)
     require(len(found) == 1, option, text, "one whole number")
     return found[0]
+
+
+def _share(option: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"{option}: {text!r} is not a number of GPUs, such as 0.25") from None
 
 
 def _shard(option: str, text: str) -> "Shard":

@@ -90,7 +90,7 @@ def _overrides(arguments: Namespace) -> dict[str, str]:
     refuse_own_keys(overrides, {**OWN_KEYS, "method": "--methods", "data.source": "--subsets"}, "the benchmark")
     if arguments.data_root is None:
         return overrides
-    require(not arguments.scenes, "--data-root", arguments.data_root, "an option with --scenes, which are built in")
+    require(not arguments.scenes, "--data-root", arguments.data_root, "accepted beside --scenes, which are built in")
     if "data.root" in overrides:
         raise UsageError("data.root: is given twice, once as --data-root")
     return {**overrides, "data.root": arguments.data_root}

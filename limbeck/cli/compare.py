@@ -99,7 +99,7 @@ def entrants(arguments: Namespace, recipes: Sequence[str]) -> "list[Entrant]":
 
     if bool(recipes) == (arguments.methods is not None):
         raise UsageError("RECIPE: give either recipes to compare, or --methods NAME,… with --data SOURCE")
-    require(arguments.methods is not None or arguments.base is None, "--base", arguments.base, "an option without --methods")
+    require(arguments.methods is not None or arguments.base is None, "--base", arguments.base, "accepted without --methods")
     if arguments.methods is None:
         made = recipe_entrants(recipes, arguments.ipc, arguments.data)
     else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.command import Command, add_deterministic, add_overrides, add_skip_bad, is_setting, overrides_from
+from limbeck.cli.command import Command, add_deterministic, add_executor, add_overrides, add_skip_bad, is_setting, overrides_from
 from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import Failure, UsageError, require
 
@@ -83,6 +83,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--workers", metavar="N", type=int, help="processes (default: one a core; on a GPU one)")
     parser.add_argument("--shard", metavar="I/N", help="only the I-th of N shares of the images, beside other processes")
+    add_executor(parser)
     parser.add_argument("--seed", metavar="N", type=int, default=own.seed, help="of all draws (default: %(default)s)")
     parser.add_argument("--output", metavar="FOLDER", help="where results lie (default: runs/complexity-SOURCE)")
     parser.add_argument("--parquet", action="store_true", help="write images.parquet, too (extra: hub)")

@@ -37,12 +37,18 @@ def run(arguments: Namespace) -> "RunResult":
 
     from limbeck.report.html import write_report
     from limbeck.runs.distill import distill
-    from limbeck.runtime.progress import default_progress
+    from limbeck.runs.folder import begun_by_this_job
+    from limbeck.runtime.progress import NoProgress, default_progress
+    from limbeck.runtime.ranks import joined
 
-    progress = default_progress()
-    for remark in remarks(arguments.recipe, overrides, settings):
-        progress.say(remark)
-    result = distill(settings, output, resume=arguments.resume, progress=progress, recipe=arguments.recipe)
+    with joined() as ranks:
+        progress = default_progress() if ranks.first else NoProgress()
+        for remark in remarks(arguments.recipe, overrides, settings):
+            progress.say(remark)
+        resume = arguments.resume or begun_by_this_job(output)
+        result = distill(settings, output, resume=resume, progress=progress, recipe=arguments.recipe)
+    if not ranks.first:
+        return result
     try:
         report = write_report(output)
     except Exception as error:

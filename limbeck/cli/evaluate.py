@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.command import Command, Done, add_deterministic, add_skip_bad, is_setting, overrides_from
+from limbeck.cli.command import Command, Done, add_deterministic, add_executor, add_skip_bad, is_setting, overrides_from
 from limbeck.cli.output import print_paths
 from limbeck.runtime.bounded import json_of
 from limbeck.runtime.errors import UsageError
@@ -38,6 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--data", metavar="SOURCE", help="where the real images are; the same as data.source=SOURCE")
     add_skip_bad(parser)
     add_deterministic(parser)
+    add_executor(parser)
     parser.add_argument("--recipe", metavar="RECIPE", help="take the settings of this recipe instead of those in the (first) set")
     parser.add_argument(
         "--until-significant",
@@ -86,12 +87,15 @@ def run(arguments: Namespace) -> "Evaluation":
 
     from limbeck.runs.evaluate import evaluate
     from limbeck.runtime.plugins import only
-    from limbeck.runtime.progress import default_progress
+    from limbeck.runtime.progress import NoProgress, default_progress
+    from limbeck.runtime.ranks import joined, together
 
     settings = _settings(arguments, paths[0], overrides)
     typed = {name.strip() for value in overrides.values() for name in (value, *value.split(","))}
-    with nullcontext() if arguments.trust or arguments.recipe else only(typed):
-        return evaluate(paths, settings, options=_options(arguments), progress=default_progress())
+    known = nullcontext() if arguments.trust or arguments.recipe else only(typed)
+    with joined() as ranks, together(), known:
+        progress = default_progress() if ranks.first else NoProgress()
+        return evaluate(paths, settings, options=_options(arguments), progress=progress)
 
 
 def _says_how_it_was_made(arguments: Namespace, first: Path) -> bool:

@@ -6,7 +6,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.command import Command, add_deterministic, add_overrides, add_skip_bad, add_trust, is_setting, overrides_from
+from limbeck.cli.command import (
+    Command,
+    add_deterministic,
+    add_executor,
+    add_overrides,
+    add_skip_bad,
+    add_trust,
+    is_setting,
+    overrides_from,
+)
 from limbeck.cli.output import print_paths
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.terminal import console
@@ -69,6 +78,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_deterministic(parser)
     add_trust(parser)
     parser.add_argument("--shard", metavar="I/N", help="train only the I-th of N shares of the experts, beside other processes")
+    add_executor(parser)
 
 
 def run(arguments: Namespace) -> Filled:
@@ -78,10 +88,12 @@ def run(arguments: Namespace) -> Filled:
 
     from limbeck.runs.distill import train_experts
     from limbeck.runtime.executor import Shard
-    from limbeck.runtime.progress import default_progress
+    from limbeck.runtime.progress import NoProgress, default_progress
+    from limbeck.runtime.ranks import joined, together
 
     share = {} if arguments.shard is None else {"shard": Shard.parse(arguments.shard)}
-    store = train_experts(settings, progress=default_progress(), **share)
+    with joined() as ranks, together():
+        store = train_experts(settings, progress=default_progress() if ranks.first else NoProgress(), **share)
     held = {name: value for name, value in asdict(store.summary()).items() if name != "path"}
     return Filled(held, {"experts": str(store.path)})
 

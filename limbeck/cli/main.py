@@ -14,11 +14,12 @@ from io import TextIOWrapper
 from typing import Any
 
 from limbeck.cli import comp_dd, compare, complexity, distill, doctor, evaluate, experts, recipes, report, watch
-from limbeck.cli.command import Command, Parser, listing
+from limbeck.cli.command import Command, Parser, executing, listing
 from limbeck.cli.output import print_json, stdout_to_stderr
 from limbeck.runtime.disk import of_disk
-from limbeck.runtime.errors import DiskFailure, Failure, UsageError
-from limbeck.runtime.interruption import Interrupted, end_children, end_in_time, handled
+from limbeck.runtime.errors import DiskFailure, Failure, RankLost, UsageError
+from limbeck.runtime.interruption import ENDS_WITH, Interrupted, end_children, end_in_time, handled
+from limbeck.runtime.launch import silent, started_together, starter
 from limbeck.runtime.notices import gathered
 from limbeck.runtime.terminal import harmless_streams
 
@@ -41,6 +42,8 @@ COMMANDS: dict[str, Command] = {
 def main(words: Sequence[str] | None = None) -> int:
     """Run `limbeck` with the words typed behind it (`sys.argv` by default); the exit status."""
     typed = sys.argv[1:] if words is None else list(words)
+    if started_together() and "TORCHELASTIC_RUN_ID" in os.environ:
+        os.environ.setdefault(ENDS_WITH, str(os.getppid()))  # torchrun's end is that of its processes
     try:
         with handled(lambda: _continuation(typed)):
             return _done(typed)
@@ -48,6 +51,11 @@ def main(words: Sequence[str] | None = None) -> int:
         if words is None:
             end_in_time(error)  # whatever the interpreter waits for at its end
         end_children()
+        if started_together() and error.number == signal.SIGTERM:  # which torchrun sends to those that are left
+            from limbeck.runtime.ranks import ended
+
+            if lost := ended():
+                return _end(1, f"failed: {lost}, and with it the run{_continuation(typed)}")
         by = "" if error.number == signal.SIGINT else f" by {error}"
         return _end(error.status, f"interrupted{by}{_continuation(typed)}")
 
@@ -57,6 +65,10 @@ def _done(words: list[str]) -> int:
     # Before torch is loaded. Threads that wait for each other actively take, on a machine with other work on it, the cores that
     # those need which they wait for: a step is then several times slower, and alone no slower without.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if started_together():
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # of lost connections there is a sentence
+    if silent():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal without `±` shall not cost anybody the results
     with harmless_streams():
@@ -65,7 +77,7 @@ def _done(words: list[str]) -> int:
 
 def _status(words: list[str]) -> int:
     try:
-        with gathered(lambda line: print(line, file=sys.stderr)):
+        with gathered(lambda line: None if silent() else print(line, file=sys.stderr)):
             status = _run(words)
         sys.stdout.flush()
         return status
@@ -79,7 +91,7 @@ def _status(words: list[str]) -> int:
         # The reader has gone (`limbeck recipes | head`): give the interpreter's last flush a place to go to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
-    except DiskFailure as error:
+    except (DiskFailure, RankLost) as error:
         return _end(1, f"failed: {error}{_continuation(words)}")
     except Failure as error:
         return _end(1, f"failed: {error}")
@@ -105,9 +117,11 @@ def _run(words: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output, all else on standard error")
     arguments: Namespace = parser.parse_intermixed_args(rest)
     if not arguments.json:
-        command.show(found := command.run(arguments))
+        with executing(arguments):
+            found = command.run(arguments)
+        command.show(found)
         return command.status(found)
-    with stdout_to_stderr():
+    with stdout_to_stderr(), executing(arguments):
         results = command.run(arguments)
     print_json(results.to_dict() if hasattr(results, "to_dict") else results)
     return command.status(results)
@@ -143,10 +157,16 @@ def _continuation(words: list[str]) -> str:
     resume = COMMANDS[words[0]].resume if words and words[0] in COMMANDS else None
     if resume is None or any(word in COMMANDS[words[0]].actions for word in words[1:2]):
         return ""
-    return f"; continue with: limbeck {shlex.join([*words, *(word for word in resume if word not in words)])}"
+    typed = shlex.join([*words, *(word for word in resume if word not in words)])
+    return f"; continue with: {starter()}limbeck {typed}"
 
 
 def _end(status: int, message: str) -> int:
+    if started_together():
+        from limbeck.runtime.ranks import speaks
+
+        if not speaks():
+            return status
     if os.environ.get("LIMBECK_DEBUG") == "1":
         import traceback
 

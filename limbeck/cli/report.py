@@ -33,7 +33,9 @@ def run(arguments: Namespace) -> Done:
     if arguments.figures is not None:
         return Done(_draw(arguments))
     for option in ("formats", "column", "page"):
-        require(getattr(arguments, option) is None, f"--{option}", getattr(arguments, option), "an option with --figures")
+        given = getattr(arguments, option)
+        said = ",".join(given) if isinstance(given, (list, tuple)) else given
+        require(given is None, f"--{option}", said, "accepted without --figures")
     from limbeck.report.write import write_report
 
     return Done({"report": str(write_report(*arguments.paths, output=arguments.output))})
@@ -46,7 +48,7 @@ def _draw(arguments: Namespace) -> dict[str, str]:
     from limbeck.figures.style import COLUMN, FORMATS, PAGE
     from limbeck.report.exhibits import figures_of
 
-    require(arguments.output is None, "--output", arguments.output, "an option without --figures")
+    require(arguments.output is None, "--output", arguments.output, "accepted beside --figures, which writes no page")
     formats = FORMATS if arguments.formats is None else arguments.formats
     widths = {
         name: usual if given is None else given

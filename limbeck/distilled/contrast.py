@@ -63,6 +63,10 @@ class Contrast:
         levels: np.ndarray = (shown.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         return levels
 
+    def cuts(self, pixels: Tensor) -> float:
+        """The share of these values that is cut off where they are shown with this contrast."""
+        return _beyond(pixels, self.low, self.high)
+
     @property
     def short(self) -> str:
         """That the contrast is another than that of the pixels, or nothing."""

@@ -39,6 +39,7 @@ from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.networks.names import same_network
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
+from limbeck.runtime.ranks import Ranks
 from limbeck.training.compute import Compile
 from limbeck.training.images import Counted, Images, TensorImages, prepare_split
 from limbeck.training.targets import Labels, Targets, Teacher
@@ -126,13 +127,19 @@ class Evaluator:
             UsageError: when the protocol asks no teacher about views, or `view_labels.top` is not below the number of classes.
         """
         view_labels.check_storable(replace(settings, store=True), self.protocol, self.data.num_classes)
+        teacher = self.teacher  # which all ranks of a run train, and the first one asks
+        return Ranks.sharing().told(lambda: self._label_views(teacher, small, path, settings, progress))
+
+    def _label_views(
+        self, teacher: nn.Module, small: SmallSet, path: Path, settings: ViewLabelSettings, progress: Progress | None
+    ) -> StoredViews:
         # The teacher's answers have no step size, which a set may lack yet.
         how, held = self._training(replace(small, syn_lr=SYN_LR), "logits"), TensorImages(small.images.to(self.device))
         assert isinstance(how.augment, Views), "checked above"
         with (progress or NoProgress()).stage("label views", how.epochs) as stage:
             return label_views(
                 path,
-                self.teacher,
+                teacher,
                 held,
                 how.augment,
                 epochs=how.epochs,

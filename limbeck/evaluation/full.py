@@ -1,7 +1,8 @@
 """Networks trained on the whole training split: the accuracy to recover, and the teacher of knowledge distillation.
 
 Their accuracies, their logits on the test split's images and the first one's parameters are kept in the cache, under everything
-that they depend on.
+that they depend on. Of a run's ranks the first looks there and keeps them; all train them, each a share of them or all of them one
+after the other, which rounds differently (`Trials.shares`) and is kept under the same name.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,7 @@ from limbeck.runtime.errors import Failure
 from limbeck.runtime.fingerprint import array_fingerprint
 from limbeck.runtime.kept import Kept, place
 from limbeck.runtime.progress import NoProgress, Progress
+from limbeck.runtime.ranks import Ranks
 from limbeck.runtime.records import Record
 from limbeck.training.images import Chosen, Counted, Images, prepare_split, sample
 from limbeck.training.optimisers import Sgd
@@ -108,8 +110,26 @@ class FullData:
 
     def _held(self, test: Callable[[], Images], progress: Progress | None) -> dict[str, Tensor]:
         """What is kept of `eval.full_seeds` networks, once all of them are trained."""
-        more = lambda held: self._more(held, test(), progress or NoProgress())  # noqa: E731
-        return self.kept.grown(lambda held: len(held["logits"]) >= self.settings.full_seeds, more)
+        here = Ranks.sharing()
+        if not here.first:
+            return self._helped(here, test)
+
+        def more(held: dict[str, Tensor] | None) -> Iterator[dict[str, Tensor]]:
+            here.told(lambda: (held or {}, False))
+            yield from self._more(held, test(), progress or NoProgress())
+
+        found = self.kept.grown(lambda held: len(held["logits"]) >= self.settings.full_seeds, more)
+        here.told(lambda: (found, True))
+        return found
+
+    def _helped(self, here: Ranks, test: Callable[[], Images]) -> dict[str, Tensor]:
+        """What the first rank finds, or makes of what this one trains with it."""
+        while True:
+            held, over = here.told(lambda: (dict[str, Tensor](), True))  # which the first rank says
+            if over:
+                return held
+            for _ in self._more(held or None, test(), NoProgress()):
+                pass
 
     @property
     def kept(self) -> Kept[dict[str, Tensor]]:
@@ -139,10 +159,11 @@ class FullData:
         images, how = self._images(), self.how
         labels = one_hot(torch.from_numpy(self.data.train.labels), self.data.num_classes).float().to(self.trials.device)
         trials = [Trial(images, Labels(labels), how, ("full", number)) for number in range(count, settings.full_seeds)]
+        run = self.trials.together if self.trials.shares(trials) else self.trials.run
         some = torch.arange(0, len(images), -(-len(images) // LOOKED_AT))
         classes = torch.from_numpy(self.data.train.labels)[some]
         with progress.stage("full data", settings.full_seeds * epochs, count * epochs) as stage:
-            for outcome in self.trials.run(trials, [test, Chosen(images, some)], stage.advance):
+            for outcome in run(trials, [test, Chosen(images, some)], stage.advance):
                 if not bool(outcome.theta.isfinite().all()):
                     raise Failure(
                         f"a network on the full data diverged, with a {round(1 / SMALLER**RETURNS)}th of the step size too; "

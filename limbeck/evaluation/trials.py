@@ -1,25 +1,31 @@
 """Trials: a fresh network is trained on some images and asked about others.
 
 Where many take long they run in workers, two at a time on two cores; on a GPU those with equal numbers of images are trained
-together, vectorised over their parameters.
+together, vectorised over their parameters. Of a run that has several ranks each trains a share of them, to the same bits; one
+network of the full data that takes long is trained by all of them together (`Trials.together`), equal up to rounding.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from limbeck.networks.flat import FlatNetwork
-from limbeck.runtime.devices import one_thread
-from limbeck.runtime.executor import Ticks, cores, side_by_side, ticks
+from limbeck.networks.micro_batches import output_sizes
+from limbeck.runtime.determinism import deterministic
+from limbeck.runtime.devices import on_gpu, one_thread
+from limbeck.runtime.executor import Tick, cores, current
 from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.random import Key, generator
+from limbeck.runtime.ranks import Ranks
 from limbeck.training.compute import Compile, Compute
-from limbeck.training.gradient import Gradient
-from limbeck.training.images import Images, sample
+from limbeck.training.gradient import Descent, Gradient, SharedGradient
+from limbeck.training.images import Counted, Images, sample
 from limbeck.training.targets import Targets
 from limbeck.training.train import AfterEpoch, Member, Training, logits_of, train, train_together
+
+LONG = 10_000_000  # numbers that a step computes, in the outputs of the modules, from which on ranks share its batch
 
 
 @dataclass(frozen=True)
@@ -73,30 +79,70 @@ class Trials:
     def run(
         self, trials: Sequence[Trial], asked: Sequence[Images], epoch_done: Callable[[int], None] = lambda count: None
     ) -> Iterator[Outcome]:
-        """The outcome of every trial, in order.
+        """The outcome of every trial, in order; all ranks of a run ask for the same ones, and all get all of them.
 
         Args:
             trials: what to train.
             asked: what to ask every trained network about.
             epoch_done: told how many epochs more have been trained, from time to time and perhaps in another thread.
         """
-        if not trials:
+        here = Ranks.sharing()
+        if here.alone or not trials:
+            yield from self._run(trials, asked, epoch_done)
             return
+        at_once = here.count * (self._in_step(trials) if on_gpu(self.device) else cores())
+        for begin in range(0, len(trials), at_once):
+            some = trials[begin : begin + at_once]
+            mine = some[here.share(len(some))]
+            found = here.gathered(lambda mine=mine: list(self._run(mine, asked, epoch_done)))  # type: ignore[misc]
+            epoch_done(sum(trial.how.epochs for trial in some) - sum(trial.how.epochs for trial in mine))
+            yield from (outcome for part in found for outcome in part)
+
+    def together(
+        self, trials: Sequence[Trial], asked: Sequence[Images], epoch_done: Callable[[int], None] = lambda count: None
+    ) -> Iterator[Outcome]:
+        """The same, each of them trained by all ranks together, which share every batch."""
+        here = Ranks.sharing()
+        for trial in trials:
+            gradient = SharedGradient(self.gradient(trial, ranks=here), here)
+            with one_thread():
+                yield self.outcome(trial, self.trained(trial, lambda *_: epoch_done(1), gradient), asked)
+
+    def shares(self, trials: Sequence[Trial]) -> bool:
+        """Whether `together` is what these are for: at least twice as many ranks as networks, and steps that are long.
+
+        Long is what computes at least `LONG` numbers, ten for every parameter, whose gradients the ranks send each other. Where
+        bits are to be the same on any number of ranks, none is.
+        """
+        here = Ranks.sharing()
+        if here.alone or deterministic() or not trials or here.count < 2 * len(trials):
+            return False
+        first, network = trials[0], self.network
+        numbers = min(len(first.images), first.how.batch_size) * sum(output_sizes(network, first.images.shape))
+        return numbers >= max(LONG, 10 * network.num_parameters) and not network.has_dropout
+
+    def _in_step(self, trials: Sequence[Trial]) -> int:
+        """How many of them are trained in step."""
         first = trials[0]
         alike = all(trial.how == first.how and len(trial.images) == len(first.images) for trial in trials)
-        group = self.compute.together(first.images.shape, min(len(first.images), first.how.batch_size)) if alike else 1
-        if group > 1 and len(trials) > 1:
-            for begin in range(0, len(trials), group):
-                some = trials[begin : begin + group]
-                for trial, theta in zip(some, self.in_step(some, epoch_done), strict=True):
-                    yield self.outcome(trial, theta, asked)
+        return self.compute.together(first.images.shape, min(len(first.images), first.how.batch_size)) if alike else 1
+
+    def _run(self, trials: Sequence[Trial], asked: Sequence[Images], epoch_done: Callable[[int], None]) -> Iterator[Outcome]:
+        """The outcomes, all of this process's making."""
+        if not trials:
             return
-        with ticks(epoch_done) as counter:
-            jobs = [_Job(self, trial, tuple(asked), counter) for trial in trials]
-            if len(trials) > 1 and self._long(trials):
-                yield from side_by_side(_run, jobs, min(cores(), len(trials)))
-            else:
-                yield from map(_run, jobs)
+        executor, first = current(), trials[0]
+        group = self._in_step(trials)
+        in_step = group > 1 and len(trials) > 1
+        size = executor.in_step(group) if in_step else 1
+        spread = len(trials) > 1 and not in_step and not executor.remote and self._long(trials)
+        common = first.images if all(trial.images is first.images for trial in trials) else None
+        if common is not None:
+            trials = [replace(trial, images=Counted(len(common))) for trial in trials]
+        jobs = [trials[begin : begin + size] for begin in range(0, len(trials), size)]
+        shared, at_once = _Shared(self, tuple(asked), common, in_step), min(cores(), len(jobs)) if spread else 1
+        for outcomes in executor.run(_run, shared, jobs, at_once=at_once, told=epoch_done):
+            yield from outcomes
 
     @property
     def compute(self) -> Compute:
@@ -107,9 +153,13 @@ class Trials:
         """Whether the gradient of that trial is compiled."""
         return self.compute.compiles(trial.steps)
 
-    def gradient(self, trial: Trial, count: int | None = None) -> Gradient:
-        """The gradient that a trial descends along, `count` of them in step."""
-        batches = {len(part) for part in torch.arange(len(trial.images)).split(trial.how.batch_size)}
+    def gradient(self, trial: Trial, count: int | None = None, ranks: Ranks = Ranks()) -> Gradient:
+        """The gradient that a trial descends along, `count` of them in step; of this rank's share of the batches."""
+        batches = {
+            len(range(len(part))[ranks.share(len(part))]) for part in torch.arange(len(trial.images)).split(trial.how.batch_size)
+        }
+        if not ranks.alone and self.network.has_batch_norm:  # whose statistics are those of all ranks
+            return Gradient(self.network, trial.how.loss)
         return self.compute.gradient(trial.how.loss, trial.images.shape, trial.steps, batches, count)
 
     def start(self, trial: Trial) -> Tensor:
@@ -125,7 +175,7 @@ class Trials:
         module = self.network.with_parameters(theta, lambda: sample(trial.images))
         return (logits_of(module, images) for images in asked)
 
-    def trained(self, trial: Trial, after_epoch: AfterEpoch = lambda epoch, theta: None) -> Tensor:
+    def trained(self, trial: Trial, after_epoch: AfterEpoch = lambda epoch, theta: None, gradient: Descent | None = None) -> Tensor:
         """The trained network of a trial, with shape (P,)."""
         return train(
             self.network,
@@ -135,13 +185,23 @@ class Trials:
             trial.how,
             seed=self.seed,
             key=trial.draws or trial.key,
-            gradient=self.gradient(trial),
+            gradient=gradient or self.gradient(trial),
             after_epoch=after_epoch,
         )
 
-    def in_step(self, trials: Sequence[Trial], epoch_done: Callable[[int], None] = lambda count: None) -> Tensor:
-        """The trained networks of trials with equal numbers of images, vectorised over their parameters, with shape (S, P)."""
+    def in_step(self, trials: Sequence[Trial], tick: Tick = lambda: None) -> Tensor:
+        """The trained networks of trials with equal numbers of images, vectorised over their parameters, with shape (S, P).
+
+        Args:
+            trials: what to train.
+            tick: called for each of them and every epoch.
+        """
         first = trials[0]
+
+        def after_epoch(epoch: int, theta: Tensor) -> None:
+            for _ in trials:
+                tick()
+
         return train_together(
             self.network,
             torch.stack([self.start(trial) for trial in trials]),
@@ -149,7 +209,7 @@ class Trials:
             first.how,
             seed=self.seed,
             gradient=self.gradient(first, len(trials)),
-            after_epoch=lambda *_: epoch_done(len(trials)),
+            after_epoch=after_epoch,
         )
 
     def _long(self, trials: Sequence[Trial]) -> bool:
@@ -161,16 +221,22 @@ class Trials:
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Shared:
+    """What the trials of a run have in common: `images`, where all train on the same."""
+
     trials: Trials
-    trial: Trial
     asked: tuple[Images, ...]
-    counter: Ticks
+    images: Images | None
+    in_step: bool
 
 
-def _run(job: _Job) -> Outcome:
-    """One trial on one thread, or on the GPU."""
-    trials, trial = job.trials, job.trial
+def _run(shared: _Shared, some: Sequence[Trial], tick: Tick) -> list[Outcome]:
+    """One trial on one thread, or on the GPU; several of them there in step."""
+    trials = shared.trials
+    some = some if shared.images is None else [replace(trial, images=shared.images) for trial in some]
+    if shared.in_step:
+        thetas = trials.in_step(some, tick)
+        return [trials.outcome(trial, theta, shared.asked) for trial, theta in zip(some, thetas, strict=True)]
     reuse_freed_memory()
     with one_thread():
-        return trials.outcome(trial, trials.trained(trial, lambda *_: job.counter.add()), job.asked)
+        return [trials.outcome(trial, trials.trained(trial, lambda *_: tick()), shared.asked) for trial in some]

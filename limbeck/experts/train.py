@@ -2,7 +2,7 @@
 
 Any number of processes, on any number of machines that share a file system, may fill one store. Each takes the lock of an expert,
 looks again at what is there, trains what is missing and gives the lock back; the lock of a process that dies is free. A `Shard`
-only decides which experts a process takes.
+only decides which experts a process takes. The ranks of a run are such processes, too.
 
 Cazenavette et al., "Dataset Distillation by Matching Training Trajectories" (MTT), 2022, arXiv:2203.11932.
 """
@@ -38,6 +38,7 @@ from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import cache_root
 from limbeck.runtime.locks import Busy
 from limbeck.runtime.progress import NoProgress, Progress
+from limbeck.runtime.ranks import Ranks
 from limbeck.runtime.records import Record
 from limbeck.training.compute import Compile, Compute
 from limbeck.training.images import prepare_split
@@ -169,14 +170,17 @@ def train_experts(
         UsageError: when the store lacks something and cannot be written, or was imported.
         Failure: when an expert diverges.
     """
-    want, store = want_of(task.settings, epochs), task.open_store()
-    _fill(task, want, store, progress or NoProgress(), shard)
+    want, here = want_of(task.settings, epochs), Ranks.sharing()
+    here.told(lambda: str(task.open_store().path))  # made by one, then found by the others
+    store = task.open_store()
+    here.gathered(lambda: _fill(task, want, store, progress or NoProgress(), shard, here.count))
     if not store.imported:
         store.remake = partial(_fill, task, want, store, NoProgress(), Shard())
     return store
 
 
-def _fill(task: ExpertTask, want: Want, store: TrajectoryStore, progress: Progress, shard: Shard) -> None:
+def _fill(task: ExpertTask, want: Want, store: TrajectoryStore, progress: Progress, shard: Shard, processes: int = 1) -> None:
+    """Have the store complete, beside so many processes − 1 that begin with the same at the same time."""
     lacking = _lacking(store, want, shard)
     if not lacking:
         return
@@ -189,9 +193,10 @@ def _fill(task: ExpertTask, want: Want, store: TrajectoryStore, progress: Progre
         curriculum = scoring.curriculum(progress)
         _write(store, lacking, lambda: store.note_difficulty(curriculum.statistics(task.data.class_names, scoring.measure)))
         material = dataclasses.replace(material, pool=curriculum.positions)
-    with progress.stage("experts", total, max(0, total - left)) as stage:
-        trainer = Trainer(material, lambda job: Recorder(store.shelf(job.expert), job, want.coding), stage.advance)
-        fill(store, want, trainer.train, shard=shard, group=trainer.group)
+    done, own = max(0, total - left), -(-left // processes)
+    with progress.stage("experts", done + own, done) as stage:
+        trainer = Trainer(material, lambda job: Recorder(store.shelf(job.expert), job, want.coding), stage.advance, store.path)
+        fill(store, want, trainer.train, shard=shard, group=min(trainer.group, -(-len(lacking) // processes)))
 
 
 def _lacking(store: TrajectoryStore, want: Want, shard: Shard) -> Mapping[int, Sequence[int]]:

@@ -5,8 +5,10 @@ number.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ from limbeck.experts.settings import ExpertSettings
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.devices import on_gpu, one_thread
 from limbeck.runtime.errors import Failure
-from limbeck.runtime.executor import Ticks, cores, side_by_side, ticks
+from limbeck.runtime.executor import Tick, cores, current
 from limbeck.runtime.memory import free_memory, reuse_freed_memory
 from limbeck.runtime.random import generator
 from limbeck.training.compute import Compute
@@ -158,33 +160,38 @@ class Trainer:
         material: what with.
         recorder: of a job, whose lock is held.
         epoch_done: told how many epochs more have been trained, perhaps in another thread.
+        folder: that is recorded in.
     """
 
     material: ExpertSetup
     recorder: Callable[[Job], Recorder]
     epoch_done: Callable[[int], None]
+    folder: Path | None = None
 
     @property
     def group(self) -> int:
         """How many experts to take at once."""
-        material = self.material
-        batch = min(len(material.images), material.settings.batch_size)
-        together = material.compute.together(material.images.shape, batch)
+        material, together = self.material, self._together
+        if current().remote:  # whoever computes takes as many of them as there is room for
+            return material.settings.num_experts
         return together if together > 1 else 1 if on_gpu(material.compute.device) else max(1, cores())
 
     def train(self, jobs: Sequence[Job]) -> None:
         """Train the experts of jobs with equal start and stop."""
+        executor, work, size = current(), [_Work(job, self.recorder(job)) for job in jobs], 1
+        if on_gpu(self.material.compute.device):
+            size = executor.in_step(self._together) if executor.remote else len(work)
+        groups = [work[begin : begin + size] for begin in range(0, len(work), size)]
+        spread = len(groups) > 1 and not executor.remote and self._pays(jobs)
+        at_once = min(cores(), len(groups), self._fitting) if spread else 1
+        done = executor.run(_train, self.material, groups, at_once=at_once, told=self.epoch_done, writes=self.folder)
+        deque(done, maxlen=0)  # what they say is in the store
+
+    @property
+    def _together(self) -> int:
+        """How many experts a device holds in step."""
         material = self.material
-        if len(jobs) > 1 and on_gpu(material.compute.device):
-            self._together(jobs)
-            return
-        with ticks(self.epoch_done) as counter:
-            work = [_Work(material, job, self.recorder(job), counter) for job in jobs]
-            if len(jobs) > 1 and self._pays(jobs):
-                list(side_by_side(_train, work, min(cores(), len(work), self._fitting)))
-            else:
-                for one in work:
-                    _train(one)
+        return material.compute.together(material.images.shape, min(len(material.images), material.settings.batch_size))
 
     @property
     def _fitting(self) -> int:
@@ -200,42 +207,28 @@ class Trainer:
             gradient = material.gradient()
         return material.compute.pays_workers(gradient, material.images, Labels(material.labels), size, steps)
 
-    def _together(self, jobs: Sequence[Job]) -> None:
-        """All of them in step."""
-        recorders = [self.recorder(job) for job in jobs]
-
-        def after_epoch(epoch: int, theta: Tensor, state: tuple[Tensor, ...]) -> None:
-            for number, (job, recorder) in enumerate(zip(jobs, recorders, strict=True)):
-                if epoch == 0:
-                    recorder.record(0, theta[number])
-                else:
-                    self.material.record(recorder, job, epoch, theta[number], [part[number] for part in state])
-            if epoch > 0:
-                self.epoch_done(len(jobs))
-
-        self.material.in_step(jobs, after_epoch)
-
 
 @dataclass(frozen=True)
 class _Work:
-    material: ExpertSetup
     job: Job
     recorder: Recorder
-    counter: Ticks
 
 
-def _train(work: _Work) -> None:
-    """One expert on one thread of a CPU, or on the GPU."""
-    material, job = work.material, work.job
+def _train(material: ExpertSetup, work: Sequence[_Work], tick: Tick) -> None:
+    """One expert on one thread of a CPU, or on the GPU; several of them there in step."""
+    if len(work) > 1:
+        train_in_step(material, [one.job for one in work], [one.recorder for one in work], tick)
+        return
+    job, recorder = work[0].job, work[0].recorder
     reuse_freed_memory()
     with one_thread():
         theta, state = material.start(job)
         if job.restart is None:
-            work.recorder.record(0, theta)
+            recorder.record(0, theta)
 
         def after_epoch(epoch: int, theta: Tensor) -> None:
-            material.record(work.recorder, job, epoch, theta, state)
-            work.counter.add()
+            material.record(recorder, job, epoch, theta, state)
+            tick()
 
         train(
             material.network,
@@ -252,3 +245,17 @@ def _train(work: _Work) -> None:
             pool=material.pool,
             after_epoch=after_epoch,
         )
+
+
+def train_in_step(material: ExpertSetup, jobs: Sequence[Job], recorders: Sequence[Recorder], tick: Tick) -> None:
+    """Experts of jobs with equal start and stop, vectorised over their parameters; a tick for each and every epoch."""
+
+    def after_epoch(epoch: int, theta: Tensor, state: tuple[Tensor, ...]) -> None:
+        for number, (job, recorder) in enumerate(zip(jobs, recorders, strict=True)):
+            if epoch == 0:
+                recorder.record(0, theta[number])
+            else:
+                material.record(recorder, job, epoch, theta[number], [part[number] for part in state])
+                tick()
+
+    material.in_step(jobs, after_epoch)

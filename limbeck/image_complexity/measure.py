@@ -2,7 +2,8 @@
 computes under its lock; thresholds, upsampling and means follow in seconds. Which images are measured, in which order.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from limbeck.image_complexity.maps import blend, class_means, complexity, look
 from limbeck.image_complexity.settings import ComplexitySettings
 from limbeck.runtime.devices import on_gpu, one_thread
 from limbeck.runtime.errors import UsageError
-from limbeck.runtime.executor import Shard, Ticks, cores, side_by_side, ticks
+from limbeck.runtime.executor import Shard, Tick, cores, current
 from limbeck.runtime.files import write_json
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.kept import Kept, cache_root
@@ -284,38 +285,25 @@ def fill(measurement: Measurement, shard: Shard = Shard(), progress: Progress = 
         check_cache()
         record = {"source": measurement.pictures.fingerprint, "network": measurement.judge.name, "settings": measurement.settings}
         write_json(measurement.folder / "about.json", record)
-    alone = on_gpu(measurement.judge.device)
-    workers = min(measurement.settings.workers or (1 if alone else cores()), len(missing))
+    executor, alone = current(), on_gpu(measurement.judge.device)
+    workers = max(1, min(measurement.settings.workers or (1 if alone else cores()), len(missing)))
+    # Where the measurement is sent once, a block is a job; else it goes with every job, and a process has one.
+    jobs = [[first] for first in missing] if executor.remote else [missing[number::workers] for number in range(workers)]
     with progress.stage(f"maps, blocks of {BLOCK} images", len(mine), len(mine) - len(missing)) as stage:
-        if workers <= 1:
-            # On one thread, as workers are: however many blocks are left, their bits are the same.
-            with nullcontext() if alone else one_thread():
-                for first in _in_turn(measurement, missing):
-                    _block(measurement, first)
-                    stage.advance()
-        else:
-            with ticks(stage.advance) as counter:
-                jobs = [_Job(measurement, tuple(missing[number::workers]), counter) for number in range(workers)]
-                for _ in side_by_side(_run, jobs, workers):
-                    pass
+        done = executor.run(_run, measurement, jobs, at_once=workers, told=stage.advance, writes=measurement.folder)
+        deque(done, maxlen=0)  # what they say is in the cache
     return measurement.missing()
 
 
-@dataclass(frozen=True, eq=False)
-class _Job:
-    measurement: Measurement
-    starts: tuple[int, ...]
-    counter: Ticks
+def _run(measurement: Measurement, starts: Sequence[int], tick: Tick) -> None:
+    # On one thread, wherever that is: however many blocks are left, their bits are the same.
+    with nullcontext() if on_gpu(measurement.judge.device) else one_thread():
+        for first in _in_turn(measurement, starts):
+            _block(measurement, first)
+            tick()
 
 
-def _run(job: _Job) -> None:
-    with one_thread():
-        for first in _in_turn(job.measurement, list(job.starts)):
-            _block(job.measurement, first)
-            job.counter.add()
-
-
-def _in_turn(measurement: Measurement, starts: list[int]) -> Iterator[int]:
+def _in_turn(measurement: Measurement, starts: Sequence[int]) -> Iterator[int]:
     """Those that nobody else is at, then the others, which will be there by then."""
     busy = []
     for first in starts:

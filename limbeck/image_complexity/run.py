@@ -21,7 +21,8 @@ from limbeck.runtime.checked import FolderPath, checked
 from limbeck.runtime.determinism import repeating
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import UsageError, require
-from limbeck.runtime.executor import Shard
+from limbeck.runtime.executor import Executor, Shard
+from limbeck.runtime.executor.named import executing
 from limbeck.runtime.files import write_json
 from limbeck.runtime.progress import LogProgress, NoProgress, Progress
 from limbeck.runtime.room import check_place, disks_told
@@ -86,6 +87,7 @@ def complexity(
     network: str | Classifier = "ConvNetD3",
     cam: Cam = "gradcam",
     output: Path | str | None = None,
+    executor: Executor | str | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Complexity:
@@ -96,6 +98,7 @@ def complexity(
         network: to look with: the name of one that is trained on the data, a folder, a name on the Hub, or a `Classifier`.
         cam: the kind of activation maps.
         output: the folder for tables and the network; None writes none.
+        executor: where jobs run: `local` for processes of this machine, `ray` or a `limbeck.Ray` for a cluster.
         progress: where to report; None goes through `logging`.
         **settings: what else `ComplexitySettings` has, such as `thresholds=(0.5,)`, `classes="predicted"`, `per_class=100`; and
             keys of data and training, in full (`**{"data.size": 64}`) or by their last word (`full_epochs=20`).
@@ -125,7 +128,7 @@ def complexity(
     rest = {key: value for key, value in settings.items() if key not in own}
     held, place = DistillSettings.of({**rest, "data.source": data}), None if output is None else Path(output)
     classifier = network if isinstance(network, Classifier) else None
-    with repeating(held.engine.deterministic):
+    with executing(executor), repeating(held.engine.deterministic):
         found = measure_complexity(look, held, place, network=classifier, progress=progress or LogProgress())
     assert found is not None, "there is one share only"
     return found

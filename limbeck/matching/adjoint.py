@@ -11,6 +11,9 @@ Invariant: at the top of the loop `cotangent` is λ_{n+1} = ∂L/∂θ_{n+1}. It
 steps (`Unroll`) gives, to rounding. Two approximations leave parts of it out: `Tesla` takes λ_n = λ_T for all n, `Truncated`
 ends the walk after some steps.
 
+Several ranks each compute their part of a batch: g is summed over them at every step forth, h_θ at every step back, beside what
+else there is to compute, and the gradients by X, Y and η once, at the end. L and λ_T, with the mask of a criterion, are rank 0's.
+
 TESLA: Cui, Wang, Si and Hsieh, "Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory", 2022,
 arXiv:2211.10586. Truncation: Feng, Vedantam and Kempe, "Embarrassingly Simple Dataset Distillation" (RaT-BPTT), 2023,
 arXiv:2311.07025.
@@ -24,9 +27,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limbeck.matching.spread import Part, Spread
 from limbeck.matching.steps import StepDraw, StudentStep
 from limbeck.runtime.checked import Count, check_fields
 from limbeck.runtime.devices import to_host
+from limbeck.runtime.ranks import Ranks
 
 Terminal = Callable[[Tensor], Tensor]
 
@@ -49,7 +54,9 @@ class Gradients:
 
 @dataclass(frozen=True, slots=True)
 class InnerLoop:
-    """The student: its step, θ_0 with shape (P,), and b_n and A_n of the T steps it takes.
+    """The student: its step, θ_0 with shape (P,), b_n and A_n of the T steps it takes, and how batches are spread over ranks.
+
+    An adjoint that knows nothing of ranks computes the same on each of them.
 
     Example:
         >>> import torch
@@ -71,6 +78,7 @@ class InnerLoop:
     step: StudentStep
     theta: Tensor
     draws: Sequence[StepDraw]
+    spread: Spread = Spread()
 
 
 class Adjoint(ABC):
@@ -117,17 +125,49 @@ class Unroll(Adjoint):
     def __call__(self, inner: InnerLoop, images: Tensor, labels: Tensor, syn_lr: Tensor, *losses: Terminal) -> list[Gradients]:
         leaves = tuple(tensor.detach().requires_grad_() for tensor in (images, labels, syn_lr))
         x, y, eta = leaves
-        step, theta = inner.step, inner.theta.detach().requires_grad_()
-        for draw in inner.draws:
-            batch = draw.augmentation(x[draw.index])
-            (gradient,) = torch.autograd.grad(step.value(theta, batch, y[draw.index]), theta, create_graph=True)
-            theta = theta - eta * gradient
+        step, theta, ranks = inner.step, inner.theta.detach().requires_grad_(), inner.spread.ranks
+        for part in inner.spread.parts(inner.draws):
+            # Which hangs on θ and on a leaf, so that ranks without images take part in the sums on the way back.
+            gradient = 0 * theta + 0 * eta
+            if part.share:
+                batch = part.augmentation(x[part.images])
+                (gradient,) = torch.autograd.grad(step.value(theta, batch, y[part.labels]), theta, create_graph=True)
+            theta = theta - eta * (gradient if ranks.alone else _Summed.apply(part.share * gradient, ranks))  # type: ignore[no-untyped-call]
         results = []
         for number, terminal in enumerate(losses):
-            value = terminal(theta)
-            grads = torch.autograd.grad(value, leaves, retain_graph=number + 1 < len(losses))
-            results.append(Gradients(value.detach(), *grads))
+            value, cotangent = _end(terminal, theta, ranks)
+            # The sums that the graph goes through add up what every rank says, and that must be λ_T.
+            said, last = cotangent if ranks.first else torch.zeros_like(cotangent), number + 1 == len(losses)
+            found = torch.autograd.grad(theta, leaves, said, retain_graph=not last, materialize_grads=True)
+            inner.spread.sum_(*found)
+            results.append(Gradients(value, *found))
         return results
+
+
+class _Summed(torch.autograd.Function):
+    """Σ_r g_r, on every rank; back, the sum of what all ranks say of it."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks = ranks
+        return ranks.start_sum(gradient.clone()).wait()
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None]:
+        return ctx.ranks.start_sum(cotangents[0].clone()).wait(), None
+
+
+def _end(terminal: Terminal, theta: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor]:
+    """L, and λ_T = ∂L/∂θ_T, of rank 0: what a criterion keeps must be the same everywhere."""
+    last = theta.detach().requires_grad_()
+    if ranks.first:
+        value = terminal(last)
+        (cotangent,) = torch.autograd.grad(value, last)
+        value = value.detach()
+    else:
+        value, cotangent = last.new_empty(()), torch.empty_like(last)
+    ranks.broadcast_(value, cotangent)
+    return value, cotangent
 
 
 @dataclass(slots=True)
@@ -155,52 +195,80 @@ class WalkBack(Adjoint):
 
     def __call__(self, inner: InnerLoop, images: Tensor, labels: Tensor, syn_lr: Tensor, *losses: Terminal) -> list[Gradients]:
         images, labels, syn_lr = images.detach(), labels.detach(), syn_lr.detach()
-        way = self._forward(inner, images, labels, syn_lr)
-        return [self._back(inner, way, images, labels, syn_lr, terminal) for terminal in losses]
+        parts = inner.spread.parts(inner.draws)
+        way = self._forward(inner, parts, images, labels, syn_lr)
+        return [self._back(inner, parts, way, images, labels, syn_lr, terminal) for terminal in losses]
 
     def steps_back(self, steps: int) -> int:
         """How many of T steps the walk back takes."""
         return steps
 
-    def _forward(self, inner: InnerLoop, images: Tensor, labels: Tensor, syn_lr: Tensor) -> Trajectory:
-        theta, way = inner.theta.detach(), Trajectory([])
-        steps = len(inner.draws)
-        for n, draw in enumerate(inner.draws):
+    def _forward(self, inner: InnerLoop, parts: Sequence[Part], images: Tensor, labels: Tensor, syn_lr: Tensor) -> Trajectory:
+        theta, way, ranks = inner.theta.detach(), Trajectory([]), inner.spread.ranks
+        steps, batch = len(parts), _batch(parts[0], images, labels)
+        for n, part in enumerate(parts):
             way.thetas.append(self._stored(theta) if n >= steps - self.steps_back(steps) else theta.new_empty(0))
-            x, y = draw.augmentation(images[draw.index]), labels[draw.index]
-            if n >= steps - min(self.kept, self.steps_back(steps)) and self.by_theta:
-                gradient, way.kept[n] = inner.step.keep(theta, x, y)
+            if not part.share:
+                gradient = torch.zeros_like(theta)
+            elif n >= steps - min(self.kept, self.steps_back(steps)) and self.by_theta:
+                gradient, way.kept[n] = inner.step.keep(theta, *batch)
             else:
-                gradient = inner.step.gradient(theta, x, y)
-            theta = theta - syn_lr * gradient
+                gradient = inner.step.gradient(theta, *batch)
+            summed = ranks.start_sum(_scaled(gradient, part.share))
+            if n + 1 < steps:
+                batch = _batch(parts[n + 1], images, labels)  # while the ranks add up
+            theta = theta - syn_lr * summed.wait()
         way.thetas.append(theta)
         return way
 
     def _back(
-        self, inner: InnerLoop, way: Trajectory, images: Tensor, labels: Tensor, syn_lr: Tensor, terminal: Terminal
+        self,
+        inner: InnerLoop,
+        parts: Sequence[Part],
+        way: Trajectory,
+        images: Tensor,
+        labels: Tensor,
+        syn_lr: Tensor,
+        terminal: Terminal,
     ) -> Gradients:
-        last = way.thetas[-1].detach().requires_grad_()
-        value = terminal(last)
-        (cotangent,) = torch.autograd.grad(value, last)
+        ranks, steps = inner.spread.ranks, len(parts)
+        value, cotangent = _end(terminal, way.thetas[-1], ranks)
         d_images, d_labels, d_syn_lr = torch.zeros_like(images), torch.zeros_like(labels), torch.zeros_like(syn_lr)
-        steps = len(inner.draws)
-        for n in reversed(range(steps - self.steps_back(steps), steps)):
-            draw, theta = inner.draws[n], way.thetas[n].to(images.device, non_blocking=True)
-            leaf = images[draw.index].requires_grad_()
-            augmented = draw.augmentation(leaf)
-            y = labels[draw.index]
-            pulled = inner.step.pullback(theta, augmented.detach(), y, cotangent, way.kept.get(n), by_theta=self.by_theta)
-            d_syn_lr -= pulled.slope
-            # A_n alone goes through autograd, outside the compiled step: its six operations would be six graphs.
-            (h_images,) = torch.autograd.grad(augmented, leaf, pulled.x)
-            d_images.index_add_(0, draw.index.to(images.device), h_images * -syn_lr)
-            d_labels.index_add_(0, draw.index.to(images.device), pulled.y * -syn_lr)
-            if self.by_theta:
-                cotangent = cotangent - syn_lr * pulled.theta
-        return Gradients(value.detach(), d_images, d_labels, d_syn_lr)
+        first = steps - self.steps_back(steps)
+        for n in reversed(range(first, steps)):
+            part, theta = parts[n], way.thetas[n].to(images.device, non_blocking=True)
+            found = None
+            if part.share:
+                leaf = images[part.images].requires_grad_()
+                augmented = part.augmentation(leaf)
+                y = labels[part.labels]
+                found = inner.step.pullback(theta, augmented.detach(), y, cotangent, way.kept.get(n), by_theta=self.by_theta)
+            summed = None
+            if self.by_theta and n > first:  # λ of the first step is asked for by nobody
+                summed = ranks.start_sum(torch.zeros_like(theta) if found is None else _scaled(found.theta, part.share))
+            if found is not None:
+                d_syn_lr -= part.share * found.slope
+                # A_n alone goes through autograd, outside the compiled step: its six operations would be six graphs.
+                (h_images,) = torch.autograd.grad(augmented, leaf, found.x)
+                d_images.index_add_(0, part.images.to(images.device), h_images * (-syn_lr * part.share))
+                d_labels.index_add_(0, part.labels.to(images.device), found.y * (-syn_lr * part.share))
+            if summed is not None:
+                cotangent = cotangent - syn_lr * summed.wait()
+        inner.spread.sum_(d_images, d_labels, d_syn_lr)
+        return Gradients(value, d_images, d_labels, d_syn_lr)
 
     def _stored(self, theta: Tensor) -> Tensor:
         return to_host(theta) if self.on_host else theta
+
+
+def _batch(part: Part, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """What the network is given of a step, and the labels of that; without images where there are none."""
+    x = images[part.images]
+    return (part.augmentation(x) if part.share else x), labels[part.labels]
+
+
+def _scaled(gradient: Tensor, share: float) -> Tensor:
+    return gradient if share == 1 else gradient * share
 
 
 class Exact(WalkBack):

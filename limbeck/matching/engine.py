@@ -28,6 +28,7 @@ from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.lanes import lanes
 from limbeck.runtime.memory import free_memory, measure
 from limbeck.runtime.progress import Progress
+from limbeck.runtime.ranks import Ranks
 from limbeck.runtime.records import Record
 from limbeck.training.gradient import Loss
 
@@ -42,7 +43,8 @@ FEW_STEPS = 2
 class Arrangement(Record):
     """What was decided: whether the step is compiled, images per micro-batch (None: all), steps kept, θ_n on the host.
 
-    `precision` is what `auto` has come to; None where the settings name one. `lanes` are the micro-batches computed at once.
+    `precision` is what `auto` has come to; None where the settings name one. `lanes` are the micro-batches computed at once, and
+    `ranks` the processes that it was decided for.
     """
 
     compiled: bool
@@ -51,6 +53,7 @@ class Arrangement(Record):
     on_host: bool = False
     precision: Precision | None = None
     lanes: int = 1
+    ranks: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class Problem:
         steps: T.
         iterations: of the outer loop.
         loss: ℓ(logits, y) of a student step.
+        even: whether these sizes are all that occur; a rank that holds a shard of X has of each batch as many as it happens to.
     """
 
     network: FlatNetwork
@@ -74,6 +78,7 @@ class Problem:
     steps: int
     iterations: int
     loss: Loss = soft_cross_entropy
+    even: bool = True
 
     @property
     def device(self) -> torch.device:
@@ -150,7 +155,7 @@ def prepare(
 
 def decide(problem: Problem, adjoint: Adjoint, settings: EngineSettings) -> Arrangement:
     """Whether the step is compiled, its micro-batches, how many of them are computed at once, and whether all steps are kept."""
-    worth = problem.steps * problem.iterations >= COMPILE_FROM_STEPS
+    worth = problem.even and problem.steps * problem.iterations >= COMPILE_FROM_STEPS  # each size is a compilation
     precision = precision_of(problem.device, settings)
     plain = Arrangement(False, precision=precision if settings.precision == "auto" else None)
     if not isinstance(adjoint, WalkBack):
@@ -207,7 +212,7 @@ def _compile(problem: Problem, adjoint: WalkBack, step: StudentStep, progress: P
 
 def _fitted(problem: Problem, adjoint: WalkBack, settings: EngineSettings, decided: Arrangement, progress: Progress) -> Arrangement:
     """The same within the budget: micro-batches that fit, θ_n on the host where they take much, kept steps if they pay."""
-    budget = settings.budget() or free_memory(problem.device) // 2
+    budget = settings.budget() or _half(problem)
     walked = adjoint.steps_back(problem.steps)
     thetas = 4 * problem.network.num_parameters * (walked + 1)
     on_host = on_gpu(problem.device) and thetas > budget // 4
@@ -222,6 +227,11 @@ def _fitted(problem: Problem, adjoint: WalkBack, settings: EngineSettings, decid
     return replace(decided, kept=_steps_to_keep(problem, adjoint, settings, decided, budget - fixed - work, progress))
 
 
+def _half(problem: Problem) -> int:
+    """Bytes: half of what is free, of the memory of a CPU this process's part of it."""
+    return free_memory(problem.device) // 2 // (1 if on_gpu(problem.device) else Ranks.here().on_this_machine)
+
+
 def _micro_batch_that_fits(
     problem: Problem, adjoint: WalkBack, settings: EngineSettings, decided: Arrangement, room: int, progress: Progress
 ) -> tuple[Arrangement, int]:
@@ -234,7 +244,7 @@ def _micro_batch_that_fits(
         largest = max(step.sizes(_dearest(problem, step)))
         fixed = settings.micro_batch != "auto" or problem.network.has_batch_norm
         if largest == 1 or fixed:
-            least = (settings.budget() or free_memory(problem.device) // 2) - room + work
+            least = (settings.budget() or _half(problem)) - room + work
             accepted = f"at least {least / 2**20:.0f}MiB for this problem" + (
                 " with engine.micro_batch as it is" if settings.micro_batch != "auto" else ""
             )

@@ -120,6 +120,8 @@ class EngineSettings(Checked):
             bf16 where the device multiplies it faster than fp32, and fp32 elsewhere.
         compile: whether the step is compiled; `auto` compiles where it pays and a compiler is found. `unroll` never is.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, …
+        shard: of several processes (`torchrun`): whether each holds only its share of the synthetic images, with their labels and
+            momenta, instead of all: `auto` from 128 MiB of images on, where the method allows it; `yes`, `no`.
         deterministic: the same bits on every number of threads and cores: each operation takes one thread, micro-batches beside
             each other are as many wherever they run, and on CUDA torch takes algorithms that repeat where it has any.
     """
@@ -132,6 +134,7 @@ class EngineSettings(Checked):
     precision: Wanted = "fp32"
     compile: Literal["auto", "yes", "no"] = "auto"
     device: str = "auto"
+    shard: Literal["auto", "yes", "no"] = "auto"
     deterministic: bool = False
 
     def budget(self) -> int | None:

@@ -26,6 +26,7 @@ from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_micro_batch, largest_activation
 from limbeck.runtime.errors import require
 from limbeck.runtime.random import generator
+from limbeck.runtime.ranks import Ranks
 from limbeck.training.images import Images
 
 # Of the largest activation on an accelerator, in bytes; a graph holds some ten of that size.
@@ -52,6 +53,7 @@ class DistributionMatching(Objective):
         criterion: chooses among the features.
         augmentation: gives A_k.
         seed: of the draws.
+        ranks: that share the classes, but for batch norm, which lets each compute all of them.
 
     Raises:
         UsageError: for a criterion of layers, and, at the first call, a network without such features.
@@ -65,6 +67,7 @@ class DistributionMatching(Objective):
     criterion: Criterion = KeepAll()
     augmentation: Augmentation = Dsa()
     seed: int = 0
+    ranks: Ranks = Ranks()
     _draws: ClassDraws = field(init=False, repr=False)
     _features: FlatNetwork = field(init=False, repr=False)
     _at_once: int = field(init=False, repr=False)
@@ -78,16 +81,22 @@ class DistributionMatching(Objective):
         object.__setattr__(self, "_at_once", _images_at_once(self.network, self.images))
 
     @property
+    def shared(self) -> bool:
+        return not self.network.has_batch_norm
+
+    @property
     def has_criterion(self) -> bool:
         return not isinstance(self.criterion, KeepAll)
 
     def gradients(self, state: State, images: Tensor, labels: Tensor, syn_lr: Tensor, iteration: int, *, plain: bool) -> Update:
         theta = self.network.initial(generator(self.seed, "matched network", iteration)).to(images)
         draws, both = self._draws.draws(iteration), plain and self.has_criterion
-        real = dict(zip(self._draws.class_ids, self._real_means(theta, draws, images), strict=True))
+        ranks = self.ranks if self.shared else Ranks()
+        own = draws[ranks.share(len(draws))]
+        real = dict(zip((draw.class_id for draw in own), self._real_means(theta, own, images), strict=True))
         total, by_images, by_images_plain = images.new_zeros(()), torch.zeros_like(images), torch.zeros_like(images)
         kept = torch.zeros((), dtype=torch.float64, device=images.device)
-        for group in self._groups(draws, lambda draw: len(draw.synthetic)):
+        for group in self._groups(own, lambda draw: len(draw.synthetic)):
             index = torch.cat([draw.synthetic for draw in group])
             x = images.detach()[index].requires_grad_()
             target = torch.stack([real[draw.class_id] for draw in group])
@@ -99,6 +108,8 @@ class DistributionMatching(Objective):
                 (by_images_plain[index],) = torch.autograd.grad(squares.sum(), x)
             kept += mask.double().mean(1).sum()
             total += loss.detach()
+        ranks.sum_(total, by_images, *([by_images_plain] if both else []))
+        ranks.sum_(kept)
         count = len(draws)
         return Update(
             gradients=Gradients(total, by_images, torch.zeros_like(labels), torch.zeros_like(syn_lr)),
@@ -132,7 +143,8 @@ class DistributionMatching(Objective):
                 yield group
                 group = []
             group.append(draw)
-        yield group
+        if group:
+            yield group
 
     def _keep(self, losses: Tensor, draw: ClassDraw, iteration: int) -> Tensor:
         return self.criterion.keep(losses, layers=(), generator=generator(self.seed, "criterion", iteration, draw.class_id))
@@ -183,4 +195,5 @@ def _images_at_once(network: FlatNetwork, images: Images) -> int:
 def make(materials: Materials, classes: Tensor, engine: Engine | None) -> Objective:
     """The objective of a run."""
     m, real = materials, (materials.train_images, torch.from_numpy(materials.data.train.labels))
-    return DistributionMatching(*real, classes, m.network, m.own(RealSettings), m.matching.criterion, m.augmentation, m.seed)
+    own, criterion, ranks = m.own(RealSettings), m.matching.criterion, m.spread.ranks
+    return DistributionMatching(*real, classes, m.network, own, criterion, m.augmentation, m.seed, ranks)

@@ -33,8 +33,9 @@ from limbeck.methods.settings import OuterSettings, RealSettings
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_micro_batch
 from limbeck.runtime.random import generator
+from limbeck.runtime.ranks import Ranks
 from limbeck.training.compute import Compute
-from limbeck.training.gradient import Gradient
+from limbeck.training.gradient import Descent, Gradient, SharedGradient
 from limbeck.training.images import Images, TensorImages
 from limbeck.training.optimisers import Sgd
 from limbeck.training.train import Training, train
@@ -69,6 +70,7 @@ class GradientMatching(Objective):
         augmentation: A_k, and (each image for itself) that of the network's training; none is DC.
         seed: of the draws.
         gradient: how g of real batches and of the training is computed, for label probabilities; None: uncompiled.
+        ranks: that share the classes, and the batches of the training.
     """
 
     images: Images
@@ -80,16 +82,24 @@ class GradientMatching(Objective):
     augmentation: Augmentation = NO_AUGMENTATION
     seed: int = 0
     gradient: Gradient | None = None
+    ranks: Ranks = Ranks()
     _draws: ClassDraws = field(init=False, repr=False)
     _gradient: Gradient = field(init=False, repr=False)
+    _shared_gradient: Descent = field(init=False, repr=False)
     _weights: "Weights" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         draws = ClassDraws(self.images, self.labels, self.classes, self.real.batch, self.augmentation, self.seed)
         size = automatic_micro_batch(self.network, self.images.shape, self.images.device)
         object.__setattr__(self, "_draws", draws)
-        object.__setattr__(self, "_gradient", self.gradient or Gradient(self.network, cross_entropy, micro_batch=size))
+        gradient = self.gradient or Gradient(self.network, cross_entropy, micro_batch=size)
+        object.__setattr__(self, "_gradient", gradient)
+        object.__setattr__(self, "_shared_gradient", gradient if self.ranks.alone else SharedGradient(gradient, self.ranks))
         object.__setattr__(self, "_weights", Weights(self.network))
+
+    @property
+    def shared(self) -> bool:
+        return True
 
     @property
     def has_criterion(self) -> bool:
@@ -105,17 +115,20 @@ class GradientMatching(Objective):
         theta, velocity = self._network(state, images, labels.shape[1], iteration)
         total, by_images, by_images_plain = images.new_zeros(()), torch.zeros_like(images), torch.zeros_like(images)
         kept = torch.zeros(self._weights.count, dtype=torch.float64, device=images.device)
-        for draw in self._draws.draws(iteration):
+        draws, both = self._draws.draws(iteration), plain and self.has_criterion
+        for draw in draws[self.ranks.share(len(draws))]:
             x = images.detach()[draw.synthetic].requires_grad_()
             pair = self._pair(theta, x, draw, labels.shape[1])
             mask = self._keep((pair[0] - pair[1].detach()).square(), iteration, draw)
             loss = self._weights.distance(*pair, mask)
             kept += mask
-            (by_images[draw.synthetic],) = torch.autograd.grad(loss, x, retain_graph=plain and self.has_criterion)
-            if plain and self.has_criterion:
+            (by_images[draw.synthetic],) = torch.autograd.grad(loss, x, retain_graph=both)
+            if both:
                 (by_images_plain[draw.synthetic],) = torch.autograd.grad(self._weights.distance(*pair), x)
             total += loss.detach()
-        count = len(self._draws.class_ids)
+        self.ranks.sum_(total, by_images, *([by_images_plain] if both else []))
+        self.ranks.sum_(kept)
+        count = len(draws)
         going_on = {"theta": theta, "velocity": velocity, "network": torch.tensor(number)}
         return Update(
             gradients=Gradients(total, by_images, torch.zeros_like(labels), torch.zeros_like(syn_lr)),
@@ -168,7 +181,7 @@ class GradientMatching(Objective):
             ),
             seed=self.seed,
             key=("matched network", iteration),
-            gradient=self._gradient,
+            gradient=self._shared_gradient,
             state=(velocity,),
         )
         return theta, velocity
@@ -230,7 +243,8 @@ def dsa(materials: Materials, classes: Tensor, engine: Engine | None) -> Objecti
 def _make(materials: Materials, classes: Tensor, augmentation: Augmentation) -> Objective:
     m, real = materials, (materials.train_images, torch.from_numpy(materials.data.train.labels))
     criterion, gradient = m.matching.criterion, _gradient(m, classes)
-    return GradientMatching(*real, classes, m.network, m.own(RealSettings), criterion, augmentation, m.seed, gradient)
+    own, ranks = m.own(RealSettings), m.spread.ranks
+    return GradientMatching(*real, classes, m.network, own, criterion, augmentation, m.seed, gradient, ranks)
 
 
 def _gradient(materials: Materials, classes: Tensor) -> Gradient | None:
@@ -242,5 +256,6 @@ def _gradient(materials: Materials, classes: Tensor) -> Gradient | None:
         return None
     counts = torch.from_numpy(data.train.labels).bincount()[classes.unique()].clamp(max=real.batch)
     # Classes of other sizes are computed uncompiled: each size is compiled for some ten seconds.
-    batches = {int(counts.mode().values), min(len(classes), real.network_batch)}
+    trained, ranks = min(len(classes), real.network_batch), materials.spread.ranks
+    batches = {int(counts.mode().values), len(range(trained)[ranks.share(trained)]) or 1}
     return compute.gradient(cross_entropy, data.shape, steps, batches)

@@ -17,6 +17,7 @@ from limbeck.matching.criteria import Criterion, KeepAll
 from limbeck.matching.distances import Distance, SquaredError
 from limbeck.matching.schedules import Schedule, Sequential
 from limbeck.matching.settings import SmallChunk
+from limbeck.matching.spread import Spread
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.progress import Progress
 from limbeck.training.compute import Compile
@@ -100,6 +101,10 @@ class Materials(Protocol):
     @property
     def compile(self) -> Compile:
         """Whether gradients are compiled: `yes`, `no` or, where there are steps enough, `auto`."""
+
+    @property
+    def spread(self) -> Spread:
+        """How batches, and X with its labels, lie on the ranks of the run."""
 
     @property
     def progress(self) -> Progress:

@@ -64,6 +64,14 @@ class Objective(ABC):
         """Whether `plain` can differ from the gradient."""
         return False
 
+    @property
+    def shared(self) -> bool:
+        """Whether several ranks share the work of `gradients` and return the same to the bit (`runtime/ranks.py`).
+
+        Where not, each of them computes all of it, and what rank 0 found is taken.
+        """
+        return False
+
     def broken(self, state: State, images: Tensor, iteration: int) -> str:
         """What an iteration read or made on its way that is not finite, and what to change: asked where L or a gradient is not.
 

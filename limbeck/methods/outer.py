@@ -7,26 +7,26 @@
 An iteration whose loss exceeds `max_match_loss`, or is not finite, changes nothing; where too many do, the loop returns to an
 earlier state with smaller steps, and at last fails (`health.py`). Every `eval.every` iterations the set is evaluated on the
 validation split and a snapshot written; the best one is the result.
+
+On several ranks all go through the loop, with the same X, Y and η or each with its images (`holding.py`); rank 0 alone evaluates,
+reads and writes, and says what has come of it. An iteration ends on all of them with the question whether anybody is to stop.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from limbeck.accuracy import Accuracy, percent
 from limbeck.distilled.small_set import SmallSet
 from limbeck.matching.adjoint import Gradients
-from limbeck.methods.checkpoints import Checkpoints
+from limbeck.matching.spread import Spread
 from limbeck.methods.enhance import Enhancement
 from limbeck.methods.health import (
     BY,
@@ -44,25 +44,20 @@ from limbeck.methods.health import (
     growth,
     told,
 )
+from limbeck.methods.holding import collected, comparison, handed_out, infinite, norm, rescaled, sizes_of, spread_out
+from limbeck.methods.loop_files import LoopFiles
 from limbeck.methods.objective import Objective, Update
 from limbeck.methods.settings import OuterSettings
 from limbeck.methods.snapshot import Callback, Snapshot
 from limbeck.methods.state import Best, OuterState
-from limbeck.runtime.errors import Failure, UsageError
-from limbeck.runtime.files import read_tensors, write_tensors
-from limbeck.runtime.interruption import finishing, stoppable
-from limbeck.runtime.metrics import MetricsLog
+from limbeck.runtime.errors import Failure, RankLost, UsageError
+from limbeck.runtime.interruption import asked, finishing, stop, stoppable
 from limbeck.runtime.progress import NoProgress, NoStage, Progress, Stage
-from limbeck.runtime.room import vanished
-from limbeck.runtime.sealed import Damaged, FileKind
 from limbeck.training.train import RETURNS
 
-SNAPSHOT = FileKind("snapshot")
 LEAST_SYN_LR = 1e-6
 # A second walk back costs about 0.7 of an iteration: once in fifty is 1.4 % of the time.
 COMPARE_EVERY = 50
-# A snapshot that is neither the first nor the best is there to be looked at, and holds at most so many bytes of X.
-LOOKED_AT = 8 * 2**20
 
 Evaluate = Callable[[Tensor, Tensor, float], Accuracy | None]
 
@@ -83,6 +78,7 @@ class OuterLoop:
         callbacks: called at every evaluation, once its snapshot is written.
         run_id: what the files say that they belong to.
         heard: called with each row of `metrics.jsonl`, once it is written.
+        spread: how batches, and X with its labels, lie on the ranks of the run.
     """
 
     objective: Objective
@@ -96,160 +92,126 @@ class OuterLoop:
     callbacks: Sequence[Callback] = ()
     run_id: str = ""
     heard: Callable[[dict[str, Any]], None] | None = None
+    spread: Spread = Spread()
 
     @cached_property
-    def checkpoints(self) -> Checkpoints:
-        """Those that are written."""
-        return Checkpoints(self.folder, self.run_id, self.progress.say)
+    def files(self) -> LoopFiles:
+        """What is written."""
+        return LoopFiles(self.folder, self.run_id, self.progress.say, self.spread, self.heard)
 
     @property
-    def checkpoint(self) -> Path:
-        """The last one's place."""
-        return self.checkpoints.last
+    def first(self) -> bool:
+        """Whether this is rank 0."""
+        return self.spread.ranks.first
 
     def run(self, images: Tensor, labels: Tensor, syn_lr: float) -> OuterState:
         """Go on from the checkpoint, or start from X, Y and η; return the final state, its `best` naming the snapshot to take.
+
+        Args:
+            images: X, on the device; of ranks other than 0 only the device counts.
+            labels: Y.
+            syn_lr: η.
 
         Raises:
             UsageError: when what it starts from is not finite.
             Failure: when the loop does not get on.
         """
-        state = self.checkpoints.load(images.device)
-        if state is None:
-            check_start(images, labels)
-            state = OuterState.start(images, labels, syn_lr, self.objective.init())
+        state = handed_out(self._begun(images, labels, syn_lr) if self.first else None, self.spread, images.device)
         if not state.health.sizes:
-            state.health = replace(state.health, sizes=state.sizes)
-        metrics = MetricsLog(self.folder / "metrics.jsonl", self.run_id, self.heard)
-        if 0 < (noted := metrics.keep_until(state.iteration)) < state.iteration:
-            self.progress.say(f"note: metrics.jsonl has lost what was noted of iterations {noted} to {state.iteration - 1}")
-        self._look_for_best(state, metrics)
-        with stoppable(), self.progress.stage("distil", self.settings.iterations, state.iteration) as stage:
+            state.health = replace(state.health, sizes=sizes_of(state, self.spread))
+        self._look_for_best(state)
+        together = nullcontext() if self.spread.ranks.alone else finishing()  # who ends by itself leaves the others waiting
+        with stoppable(), together, self.progress.stage("distil", self.settings.iterations, state.iteration) as stage:
             while state.iteration < self.settings.iterations:
                 if state.iteration % self.settings.checkpoint_every == 0:
-                    self._save(state, metrics)
-                with self._saved_when_stopped(state, metrics):
+                    self.files.save(state)
+                with self._saved_when_stopped(state):
                     if state.iteration % self.every == 0:
-                        self._evaluate(state, metrics, stage)
+                        self._evaluate(state, stage)
                     with finishing():
-                        self._iterate(state, metrics, stage)
+                        self._iterate(state, stage)
+                        stops = self.spread.ranks.any(asked())
+                    if stops:
+                        stop()
             self._check_enough(state)
-            self._save(state, metrics)
-            with self._saved_when_stopped(state, metrics):
-                self._evaluate(state, metrics, stage)
-            self._thin(state, {state.best.iteration} if state.best else set())  # there is nothing more to return for
+            self.files.save(state)
+            with self._saved_when_stopped(state):
+                self._evaluate(state, stage)
+            self.files.thin(state.images, {state.best.iteration} if state.best else set())  # there is nothing more to return for
         return state
 
+    def _begun(self, images: Tensor, labels: Tensor, syn_lr: float) -> OuterState:
+        """The state of the checkpoint, or that before the first iteration."""
+        if (state := self.files.begun(images.device)) is not None:
+            return state
+        check_start(images, labels)
+        return OuterState.start(images, labels, syn_lr, self.objective.init())
+
+    def best(self, state: OuterState, start: SmallSet) -> SmallSet:
+        """What has become of `start`: X, Y and η of the best evaluation.
+
+        Raises:
+            UsageError: when the files that have them are damaged.
+        """
+        return self.files.best(state, start)
+
     @contextmanager
-    def _saved_when_stopped(self, state: OuterState, metrics: MetricsLog) -> Iterator[None]:
+    def _saved_when_stopped(self, state: OuterState) -> Iterator[None]:
         """Write the checkpoint when the block is left because the run is to end: as it was before it, or after its iteration."""
         iteration, best, weights, health = state.iteration, state.best, state.weights, state.health
         try:
             yield
-        except (KeyboardInterrupt, SystemExit):
+        except (KeyboardInterrupt, SystemExit, RankLost) as error:
             if state.iteration == iteration:
                 state.best, state.weights, state.health = best, weights, health  # what went before the iteration is made again
-            if state.whole:
-                self._save(state, metrics)
+            if self._can_save(state, lost=isinstance(error, RankLost)):
+                self.files.save(state)
                 self.progress.say(f"stopped after {state.iteration} of {self.settings.iterations} iterations, which are kept")
             raise
 
-    def _look_for_best(self, state: OuterState, metrics: MetricsLog) -> None:
+    def _can_save(self, state: OuterState, lost: bool) -> bool:
+        """Whether what there is can be gone on from; of a sharded X only where all shards are of one iteration."""
+        if not self.spread.sharded:
+            return state.whole
+        if lost:
+            return False
+        with suppress(Failure):
+            self.spread.ranks.forget()  # what they wait for here and there, which may be different things
+            all_there = self.spread.ranks.gathered(lambda: (state.iteration, state.whole))
+            return len(set(all_there)) == 1 and state.whole
+        return False
+
+    def _look_for_best(self, state: OuterState) -> None:
         """Where somebody has removed the best snapshot, to make room perhaps, the best of what follows takes its place."""
-        if state.best is None or self.snapshot(state.best.iteration).exists():
+        if state.best is None or not self.spread.ranks.told(lambda: self.files.best_is_lost(state)):
             return
-        with suppress(OSError, Damaged):
-            self.checkpoints.load_best(state.best.iteration, state.images.device)
-            return  # from where it is taken
-        if state.best.accuracy is not None:
-            lost = f"{str(self.snapshot(state.best.iteration))!r}, the best set so far ({100 * state.best.accuracy:.1f} %), is gone"
-            self.progress.say(f"warning: {lost}; the best of what follows is taken")
         state.best = None
         if state.iteration % self.every and state.iteration < self.settings.iterations:  # else it is evaluated anyway
-            self._evaluate(state, metrics)
+            self._evaluate(state)
 
-    def snapshot(self, iteration: int) -> Path:
-        """The place of the snapshot of that iteration."""
-        return self.folder / "snapshots" / f"iteration-{iteration:06d}.safetensors"
-
-    def _held(self, iteration: int, state: OuterState) -> Mapping[str, Tensor]:
-        """The tensors of a whole snapshot, on the device of the state.
-
-        Raises:
-            OSError: when there is none.
-            Damaged: when it is not what was written.
-        """
-        tensors, header = read_tensors(self.snapshot(iteration), str(state.images.device), SNAPSHOT, self.run_id)
-        if header.get("iteration") != iteration or "positions" in header or not {"X", "Y", "syn_lr", "weights"} <= tensors.keys():
-            raise Damaged("it is another one's")
-        return tensors
-
-    def _broken(self, path: Path, error: Exception) -> UsageError:
-        advice = f"delete {self.checkpoint.name} and those beside it, and the distillation starts anew"
-        return UsageError(f"output: {str(path)!r} is broken ({error}); {advice}")
-
-    def _save(self, state: OuterState, metrics: MetricsLog) -> None:
-        """Write the checkpoint, and leave of snapshots what is needed: the first, and what the checkpoints go back to."""
-        if state.iteration > 0 and not (self.folder / "metrics.jsonl").exists():
-            raise vanished(self.folder)  # to make it anew would hide that all else is lost
-        metrics.sync()
-        self.checkpoints.save(state)
-        self._thin(state, self.checkpoints.needed())
-
-    def _thin(self, state: OuterState, needed: AbstractSet[int]) -> None:
-        """Leave of snapshots of large sets a few images, but for the first and those after that many iterations."""
-        if 4 * state.images.numel() > LOOKED_AT:
-            whole = {self.snapshot(iteration) for iteration in {0, *needed}}
-            for path in set((self.folder / "snapshots").glob("iteration-*.safetensors")) - whole:
-                with suppress(Damaged):  # nothing goes on from those, and the report says which it cannot read
-                    tensors, header = read_tensors(path, kind=SNAPSHOT, of=self.run_id)
-                    if "positions" not in header:
-                        write_tensors(path, *thinned(tensors, header), SNAPSHOT, self.run_id)
-
-    def best(self, state: OuterState, start: SmallSet) -> SmallSet:
-        """What has become of `start`: X, Y and η of the best evaluation, from its snapshot or, where that is lost, its checkpoint.
-
-        Raises:
-            UsageError: when both are damaged.
-        """
-        assert state.best is not None, "a loop that has ended has been evaluated"
-        iteration, path = state.best.iteration, self.snapshot(state.best.iteration)
-        try:
-            held = self._held(iteration, state)
-            x, y, eta = (held[name] for name in ("X", "Y", "syn_lr"))
-        except (OSError, Damaged) as error:
-            try:
-                best = self.checkpoints.load_best(iteration, state.images.device)
-            except (OSError, Damaged):
-                raise self._broken(path, error) from error
-            what = "is gone" if isinstance(error, FileNotFoundError) else f"is broken ({error})"
-            self.progress.say(f"warning: {str(path)!r} {what}; its images are taken from {self.checkpoints.best.name}")
-            x, y, eta = best.average, best.labels, best.syn_lr
-        return replace(start, images=x, labels=y, syn_lr=eta.item())
-
-    def _iterate(self, state: OuterState, metrics: MetricsLog, stage: Stage) -> None:
+    def _iterate(self, state: OuterState, stage: Stage) -> None:
         began, iteration = time.perf_counter(), state.iteration
         update, weighted, d_images = self.gradients(state)
         if self._compares(iteration) and iteration % COMPARE_EVERY == 0:
-            metrics.append(kind="comparison", iteration=iteration, **_comparison(weighted, update.plain))
+            self.files.note(kind="comparison", iteration=iteration, **comparison(self.spread, weighted, update.plain))
         cause = self._cause(state, update, d_images)
         state.whole = False  # who stops now has nothing that could be gone on from
         if not cause:
             self.apply(state, update, d_images)
-        now = state.sizes
+        now = sizes_of(state, self.spread)
         cause = cause or GREW.get(absurd(state.health.sizes, now), "")
         state.health, skipped = self._judged(state, update, cause), bool(cause)
         if cause in GREW.values() or state.health.too_many:
-            self._return(state, cause if cause in GREW.values() else state.health.cause, now, metrics)
+            self._return(state, cause if cause in GREW.values() else state.health.cause, now)
         state.iteration += 1
         state.skipped += skipped
         state.kept_share, state.last_loss = _read(update.kept_share), _finite(update.gradients.loss)
-        metrics.append(
+        self.files.note(
             kind="iteration",
             iteration=iteration,
             loss=update.gradients.loss.item(),
-            grad_norm_images=d_images.norm().item(),
-            grad_norm_labels=update.gradients.labels.norm().item(),
+            grad_norm_images=norm(self.spread, d_images),
+            grad_norm_labels=norm(self.spread, update.gradients.labels),
             grad_lr=update.gradients.syn_lr.item(),
             syn_lr=state.syn_lr.item(),
             skipped=skipped,
@@ -263,12 +225,25 @@ class OuterLoop:
     def gradients(self, state: OuterState) -> tuple[Update, Tensor, Tensor]:
         """What the objective says, ∇X ∘ F, and the latter as X is moved by it; only shapes are looked at, no values."""
         if state.iteration % self.enhancement.every == 0:
-            state.weights = self.enhancement.weights(state.images, state.iteration)
+            state.weights = self._weights(state)
         compare, at = self._compares(state.iteration), (state.images, state.labels, state.syn_lr, state.iteration)
         update = self.objective.gradients(state.objective, *at, plain=compare)
         _check_shapes(update.gradients, state)
+        if not self.objective.shared:
+            update = _of_rank_0(update, self.spread)
         weighted = update.gradients.images * state.weights
-        return update, weighted, _rescaled(weighted, update.plain) if self.match_norm and compare else weighted
+        return update, weighted, rescaled(self.spread, weighted, update.plain) if self.match_norm and compare else weighted
+
+    def _weights(self, state: OuterState) -> Tensor:
+        """F: computed once, or by each rank of the images that it holds."""
+        ranks, enhancement = self.spread.ranks, self.enhancement
+        if self.spread.sharded:
+            enhancement = replace(enhancement, classes=enhancement.classes[self.spread.rows])
+        elif enhancement.active and not ranks.alone:
+            weights = enhancement.weights(state.images, state.iteration) if ranks.first else state.images[:, :1].clone()
+            ranks.broadcast_(weights := weights.contiguous())
+            return weights
+        return enhancement.weights(state.images, state.iteration)
 
     def _compares(self, iteration: int) -> bool:
         """Whether the plain gradient is asked for too."""
@@ -278,9 +253,10 @@ class OuterLoop:
     def _cause(self, state: OuterState, update: Update, d_images: Tensor) -> str:
         """Why an iteration changes nothing, in words; empty where it may."""
         gradients = update.gradients
-        if not all(bool(value.isfinite().all()) for value in (gradients.loss, d_images, gradients.labels, gradients.syn_lr)):
-            infinite = [cause for name, cause in BY.items() if not bool(getattr(gradients, name).isfinite().all())]
-            cause = [LOSS] if not bool(gradients.loss.isfinite()) else infinite or [WEIGHTED]
+        looked_at = (gradients.loss, d_images, *(getattr(gradients, name) for name in BY))
+        if any(broken := infinite(self.spread, *looked_at)):
+            causes = [cause for cause, found in zip(BY.values(), broken[2:], strict=True) if found]
+            cause = [LOSS] if broken[0] else causes or [WEIGHTED]
             return self.objective.broken(state.objective, state.images, state.iteration) or cause[0]
         return FILTERED if gradients.loss.item() > self.settings.max_match_loss else ""
 
@@ -295,7 +271,7 @@ class OuterLoop:
         at_floor = not cause and learned and state.syn_lr.item() <= 1.001 * LEAST_SYN_LR
         return health.lost(FLOOR if at_floor else cause, loss) if cause or at_floor else health.kept()
 
-    def _return(self, state: OuterState, cause: str, now: tuple[float, ...], metrics: MetricsLog) -> None:
+    def _return(self, state: OuterState, cause: str, now: tuple[float, ...]) -> None:
         """Take X, Y and η of the last evaluation at which the loop got on, and smaller steps.
 
         Raises:
@@ -309,15 +285,10 @@ class OuterLoop:
         if stuck or cause not in OWN or len(health.returns) == RETURNS:
             raise self._failure(state, cause, why, now, stuck)
         to = health.good if overstepped or health.moved else 0
-        try:
-            held = self._held(to, state)
-        except FileNotFoundError as error:
-            raise vanished(self.snapshot(to)) from error
-        except Damaged as error:
-            raise self._broken(self.snapshot(to), error) from error
+        held = spread_out(self.files.held(to, state) if self.first else None, self.spread, state.images.device)
         state.back_to(held, self.objective.init(), averaged=self.settings.ema_decay is not None)
         state.health = health.returned(state.iteration, to, why)
-        metrics.append(kind="return", iteration=state.iteration, to=to, step=state.health.step, why=why)
+        self.files.note(kind="return", iteration=state.iteration, to=to, step=state.health.step, why=why)
         then = f"takes what it had after {to} iterations and goes on with {state.health.step:g} of its step sizes"
         self.progress.say(f"warning: {why}: the loop {then}")
 
@@ -325,7 +296,7 @@ class OuterLoop:
         """Raise `Failure` for a loop most of whose iterations have changed nothing; of a few, that says little."""
         if 2 * state.skipped > state.iteration >= IN_A_ROW and state.health.causes:
             why = f"{state.skipped} of {state.iteration} iterations changed nothing"
-            raise self._failure(state, state.health.cause, why, state.sizes, state.skipped == state.iteration)
+            raise self._failure(state, state.health.cause, why, sizes_of(state, self.spread), state.skipped == state.iteration)
 
     def _failure(self, state: OuterState, cause: str, why: str, now: tuple[float, ...], stuck: bool) -> Failure:
         """What to say of a loop that does not get on."""
@@ -353,44 +324,31 @@ class OuterLoop:
         else:
             state.average = s.ema_decay * state.average + (1 - s.ema_decay) * state.images
 
-    def _evaluate(self, state: OuterState, metrics: MetricsLog, stage: Stage = NoStage()) -> None:
-        found = self.evaluate(state.average, state.labels, state.syn_lr.item())
+    def _evaluate(self, state: OuterState, stage: Stage = NoStage()) -> None:
+        held, device = collected(state, self.spread), state.images.device
+        found = self.spread.ranks.told(lambda: self.evaluate(held.average.to(device), held.labels.to(device), state.syn_lr.item()))
         accuracy, before = None if found is None else found.mean, None if state.best is None else state.best.accuracy
         best = accuracy is None or before is None or accuracy > before
         if best:
-            self.checkpoints.save_best(state, state.best)
+            if self.first:
+                self.files.checkpoints.save_best(held, state.best)
             state.best = Best(state.iteration, accuracy)
-        tensors = {"X": state.average, "Y": state.labels, "syn_lr": state.syn_lr, "weights": state.weights}
-        tensors["maps"] = self.enhancement.maps(state.average, state.iteration)
-        header = {"iteration": state.iteration, "accuracy": found, "kept_share": state.kept_share, "loss": state.last_loss}
         state.health = state.health.looked(state.iteration)
-        path, written = self.snapshot(state.iteration), (tensors, header)
-        whole = best or state.iteration in (0, state.health.good)
-        kept, about = written if whole else thinned(*written)
-        write_tensors(path, kept, about, SNAPSHOT, self.run_id)
-        metrics.append(kind="evaluation", iteration=state.iteration, accuracy=found, best=best)
+        if not self.first:
+            return
+        tensors = {"X": held.average, "Y": held.labels, "syn_lr": held.syn_lr, "weights": held.weights}
+        tensors["maps"] = self.enhancement.maps(held.average.to(device), state.iteration)
+        header = {"iteration": state.iteration, "accuracy": found, "kept_share": state.kept_share, "loss": state.last_loss}
+        self.files.snapshots.write(state.iteration, tensors, header, whole=best or state.iteration in (0, state.health.good))
+        self.files.note(kind="evaluation", iteration=state.iteration, accuracy=found, best=best)
         if accuracy is not None:
             stage.advance(0, accuracy=percent(accuracy))
         if self.callbacks:
             # Copies, because the loop goes on in place.
-            x, y, f = state.average.clone(), state.labels.clone(), state.weights.clone()
+            x, y, f = held.average.clone(), held.labels.clone(), held.weights.clone()
             rest = (tensors["maps"], f, accuracy, best, state.last_loss, state.skipped)
             for callback in self.callbacks:
                 callback(Snapshot(state.iteration, x, y, state.syn_lr.item(), *rest))
-
-
-def thinned(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
-    """Tensors and header of a snapshot with X, Y, maps and weights of so many images, evenly, that X has `LOOKED_AT` bytes.
-
-    `positions` in the header says which; a snapshot that has no more stays as it is.
-    """
-    images = tensors["X"]
-    count = max(1, LOOKED_AT // (4 * images[0].numel()))
-    if count >= len(images):
-        return tensors, header
-    index = torch.arange(count) * len(images) // count
-    few = {name: tensors[name][index.to(images.device)] for name in ("X", "Y", "maps", "weights")}
-    return few | {"syn_lr": tensors["syn_lr"]}, {**header, "positions": index.tolist()}
 
 
 def _check_shapes(gradients: Gradients, state: OuterState) -> None:
@@ -406,17 +364,12 @@ def _sgd(value: Tensor, velocity: Tensor, gradient: Tensor, lr: float, momentum:
     value.sub_(velocity, alpha=lr)
 
 
-def _comparison(gradient: Tensor, plain: Tensor | None) -> dict[str, float]:
-    assert plain is not None, "a comparison was made without the plain gradient"
-    cosine = cosine_similarity(gradient.flatten(), plain.flatten(), dim=0).item()
-    return {"cosine": cosine, "norm_ratio": (gradient.norm() / plain.norm()).item()}
-
-
-def _rescaled(gradient: Tensor, plain: Tensor | None) -> Tensor:
-    """`gradient` with the norm of `plain`."""
-    assert plain is not None, "the norm was to be matched without the plain gradient"
-    norm = gradient.norm()
-    return gradient * torch.where(norm > 0, plain.norm() / norm, 1.0)
+def _of_rank_0(update: Update, spread: Spread) -> Update:
+    """The same on every rank, of what each has computed for itself."""
+    g, plain = update.gradients, update.plain
+    parts = [tensor.contiguous() for tensor in (g.loss, g.images, g.labels, g.syn_lr, *([] if plain is None else [plain]))]
+    spread.ranks.broadcast_(*parts)
+    return replace(update, gradients=Gradients(*parts[:4]), plain=None if plain is None else parts[4])
 
 
 def _read(values: Mapping[str, float | Tensor]) -> dict[str, float]:

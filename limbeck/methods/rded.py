@@ -28,6 +28,7 @@ from limbeck.methods.materials import Materials
 from limbeck.methods.settings import RdedSettings
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.random import generator
+from limbeck.runtime.ranks import Ranks
 from limbeck.views import Views
 
 AT_ONCE = 512 * 32 * 32  # pixels that the teacher sees at a time
@@ -44,6 +45,7 @@ def build(
     seed: int,
     device: torch.device,
     after_class: Callable[[int], None] = lambda count: None,
+    part: slice = slice(None),
 ) -> tuple[Tensor, Tensor]:
     """Distil.
 
@@ -57,10 +59,11 @@ def build(
         seed: of the draws.
         device: to compute on.
         after_class: told how many classes are finished.
+        part: of the classes, to make alone.
 
     Returns:
         X as the network takes them, float32 with shape (K · ipc, C, H, W), on `device`, and the class of each, int64, class by
-        class.
+        class; of the classes in `part`.
 
     Raises:
         UsageError: when a class has fewer than ipc · factor² images, an image fewer pixels than `rded.factor` parts, or the
@@ -73,9 +76,10 @@ def build(
     size = (height // factor, width // factor)
     orders = class_orders(split, num_classes, seed, "rded")
     _check_ipc(split, num_classes, ipc, factor)
-    made = []
+    made, asked = [], range(num_classes)[part]
     with evaluating(teacher):
-        for k, order in enumerate(orders):
+        for k in asked:
+            order = orders[k]
             members = split.take(order[: max(settings.images, needed)].numpy())
             boxes = draw_boxes(settings, len(members), (height, width), generator(seed, "rded crops", k))
             losses = torch.cat(list(_losses(teacher, members, boxes, size, preprocessing, settings, k, num_classes, device)))
@@ -84,7 +88,8 @@ def build(
             patches = cut(members.images(chosen.numpy()).to(device), boxes[chosen, best.indices[chosen]][:, None], size)
             made.append(preprocessing.forward(stitch(patches[:, 0], factor, (height, width))))
             after_class(k + 1)
-    return torch.cat(made), torch.arange(num_classes).repeat_interleave(ipc)
+    images = torch.cat(made) if made else torch.empty(0, *split.storage.shape[1:], device=device)
+    return images, torch.tensor(asked, dtype=torch.int64).repeat_interleave(ipc)
 
 
 def draw_boxes(settings: RdedSettings, count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
@@ -181,12 +186,14 @@ def _lengths(side: int, factor: int) -> list[int]:
 
 
 def make(materials: Materials, folder: Path) -> tuple[Tensor, Tensor, nn.Module]:
-    """X, the classes and the teacher of a run."""
-    m, data, own = materials, materials.data, materials.own(RdedSettings)
-    teacher = m.teacher(own.teacher)
-    with materials.progress.stage("rded", data.num_classes) as stage:
+    """X, the classes and the teacher of a run, whose ranks make a part of the classes each."""
+    m, data, own, here = materials, materials.data, materials.own(RdedSettings), Ranks.sharing()
+    teacher, mine = m.teacher(own.teacher), here.share(data.num_classes)
+    with materials.progress.stage("rded", mine.stop - mine.start) as stage:
         parts = (data.train, materials.preprocessing, data.num_classes, m.ipc, own, m.seed, m.device)
-        return *build(teacher, *parts, lambda count: stage.advance()), teacher
+        found = here.gathered(lambda: build(teacher, *parts, lambda count: stage.advance(), mine))
+    images, classes = zip(*found, strict=True)
+    return torch.cat([some.to(m.device) for some in images]), torch.cat(classes), teacher
 
 
 def check(materials: Materials) -> None:

@@ -38,7 +38,7 @@ DC: dict[str, Any] = {**REAL, "outer.lr_img": 0.1, "init": "noise", "eval.protoc
 
 def trajectories(preset: Mapping[str, Any]) -> Method:
     """A way to match trajectories."""
-    return Method(make="limbeck.methods.trajectory:make", preset=preset, experts=True, steps=True, labels="soft")
+    return Method(make="limbeck.methods.trajectory:make", preset=preset, experts=True, steps=True, shards=True, labels="soft")
 
 
 def labelled(module: str, protocol: str) -> Method:

@@ -42,6 +42,7 @@ from limbeck.runtime.files import put_copy, read_tensors, write_tensors
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.interruption import finishing, stoppable
 from limbeck.runtime.random import generator
+from limbeck.runtime.ranks import Ranks
 from limbeck.runtime.sealed import Damaged, FileKind
 from limbeck.training.optimisers import AdamW
 from limbeck.training.rates import Cosine
@@ -311,10 +312,19 @@ def _statistics(part: nn.Module) -> tuple[Tensor, Tensor] | None:
 
 
 def make(materials: Materials, folder: Path) -> tuple[Tensor, Tensor, nn.Module]:
-    """X, the classes and the teacher of a run; one that was stopped goes on."""
+    """X, the classes and the teacher of a run; one that was stopped goes on.
+
+    All ranks of a run train the teacher; the first one recovers the images and tells the others.
+    """
+    teacher = materials.teacher(_teacher(materials).name)
+    images, classes = Ranks.sharing().told(lambda: _recovered(materials, folder, teacher))
+    return images.to(materials.device), classes, teacher
+
+
+def _recovered(materials: Materials, folder: Path, teacher: nn.Module) -> tuple[Tensor, Tensor]:
+    """X and the classes."""
     m, data, path = materials, materials.data, folder / "recovery.safetensors"
     before = folder / "recovery-before.safetensors"
-    teacher = materials.teacher(_teacher(materials).name)
     flip = getattr(m.augmentation, "flip", True)  # an augmentation that does not speak of flips does not forbid them
     parts = (data.shape, data.num_classes, m.ipc, m.own(Sre2lSettings), m.seed, m.device, flip)
     recovery = Recovery(teacher, materials.preprocessing, *parts)
@@ -336,7 +346,7 @@ def make(materials: Materials, folder: Path) -> tuple[Tensor, Tensor, nn.Module]
 
         state = recovery.run(state, after, save)
     write_tensors(path, state, kind=RECOVERY, of=of)
-    return *recovery.result(state), teacher
+    return recovery.result(state)
 
 
 def _begun(paths: Sequence[Path], recovery: Recovery, of: str, say: Callable[[str], None]) -> State | None:

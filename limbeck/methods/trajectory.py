@@ -19,6 +19,7 @@ from limbeck.experts.store import TrajectoryStore
 from limbeck.matching.adjoint import Adjoint, Gradients, InnerLoop
 from limbeck.matching.criteria import KeepAll, layers_of
 from limbeck.matching.distances import MatchingLoss
+from limbeck.matching.spread import Spread
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.methods.materials import Matching, Materials
 from limbeck.methods.objective import Engine, Objective, State, Update
@@ -41,6 +42,8 @@ class TrajectoryMatching(Objective):
         matching: criterion, distance, schedule and the sizes of the inner loop.
         augmentation: of the student's mini-batches.
         seed: of the draws.
+        spread: how batches lie on ranks; batch norm, whose statistics are those of a whole batch, lets none be cut, and each rank
+            then computes all of it.
     """
 
     store: TrajectoryStore
@@ -50,6 +53,11 @@ class TrajectoryMatching(Objective):
     matching: Matching
     augmentation: Augmentation
     seed: int
+    spread: Spread = Spread()
+
+    @property
+    def shared(self) -> bool:
+        return not self.step.network.has_batch_norm
 
     @property
     def has_criterion(self) -> bool:
@@ -61,13 +69,15 @@ class TrajectoryMatching(Objective):
         target = self.store.read(expert, epoch + m.expert_epochs, images.device)
         said = self._said(target, images) if m.relabel else None
         labels = labels if said is None else said
-        n, c, h, w = images.shape
-        draws = draw_steps((n, c, h, w), m.batch_syn, m.syn_steps, self.augmentation, self.seed, iteration, m.small_chunk)
+        spread, (c, h, w) = self.spread if self.shared else Spread(), images.shape[1:]
+        draws = draw_steps(
+            (spread.count(images), c, h, w), m.batch_syn, m.syn_steps, self.augmentation, self.seed, iteration, m.small_chunk
+        )
         layers, chance = layers_of(self.step.network.slices), generator(self.seed, "criterion", iteration)
         losses = [MatchingLoss(start, target, m.criterion, m.distance, layers, chance)]
         if plain and self.has_criterion:
             losses.append(MatchingLoss(start, target, KeepAll(), m.distance, layers))
-        results = self.adjoint(InnerLoop(self.step, start, draws), images, labels, syn_lr, *losses)
+        results = self.adjoint(InnerLoop(self.step, start, draws, spread), images, labels, syn_lr, *losses)
         good = isinstance(results, Sequence) and [type(one) for one in results] == [Gradients] * len(losses)
         require(good, "engine.kind", type(self.adjoint).__name__, f"one that gives `Gradients` for each of {len(losses)} losses")
         return Update(
@@ -101,10 +111,17 @@ class TrajectoryMatching(Objective):
     @torch.no_grad()
     def _said(self, theta: Tensor, images: Tensor) -> Tensor:
         """f(θ, X), logits."""
-        network = self.step.network
-        # Batch norm takes its statistics from all images.
-        parts = images.split(len(images) if network.has_batch_norm else AT_ONCE)
-        return torch.cat([network(theta, part) for part in parts])
+        network, ranks = self.step.network, self.spread.ranks
+        if network.has_batch_norm:  # which takes its statistics from all images
+            return network(theta, images)
+        own = slice(None) if self.spread.sharded else ranks.share(len(images))
+        said = torch.cat([network(theta, part) for part in images[own].split(AT_ONCE)])
+        if ranks.alone or self.spread.sharded:
+            return said
+        found = said.new_zeros(len(images), *said.shape[1:])
+        found[own] = said
+        ranks.sum_(found)
+        return found
 
     def _kept_share(self, kept: Tensor | None) -> dict[str, float | Tensor]:
         slices = self.step.network.slices
@@ -115,4 +132,4 @@ def make(materials: Materials, classes: Tensor, engine: Engine | None) -> Object
     """The objective of a run; Discriminative Area Enhancement comes with the outer loop."""
     m = materials
     assert engine is not None, "trajectory methods walk through student steps"
-    return TrajectoryMatching(m.experts, m.num_experts, *engine, m.matching, m.augmentation, m.seed)
+    return TrajectoryMatching(m.experts, m.num_experts, *engine, m.matching, m.augmentation, m.seed, m.spread)

@@ -5,13 +5,19 @@
 Ioffe and Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift", 2015,
 arXiv:1502.03167. Torch's layer changes its running statistics at every call, which `torch.func` refuses and which would make a
 student step depend on the steps before it. Here statistics for evaluation are measured once, when training has ended.
+Where ranks share a batch (`over_ranks`), μ and σ² are those of all of it.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.ranks import Ranks
 
 
 class BatchNorm(nn.Module):
@@ -41,8 +47,7 @@ class BatchNorm(nn.Module):
         """Normalise x, whose second dimension is C."""
         if self.training:
             # Written out, because torch's batch_norm in training mode has wrong second derivatives in some modes.
-            others = _others(x)
-            mean, variance = x.mean(others), x.var(others, unbiased=False)
+            mean, variance = _moments(x)
         else:
             mean, variance = self.mean, self.variance
         scale = torch.rsqrt(variance + self.eps)
@@ -119,6 +124,49 @@ def measure_statistics(module: nn.Module, images: Tensor, batch_size: int = 128)
         if norm in called:
             norm.mean.copy_(total / count)
             norm.variance.copy_((square / count - (total / count).square()).clamp_min(0))
+
+
+@contextmanager
+def over_ranks(ranks: Ranks) -> Iterator[None]:
+    """Inside the block every rank has a part of each batch, and batch norms in training mode take μ and σ² over all parts."""
+    global _sharing
+    before, _sharing = _sharing, ranks
+    try:
+        yield
+    finally:
+        _sharing = before
+
+
+_sharing = Ranks()
+
+
+class _Total(torch.autograd.Function):
+    """The sum over ranks of a tensor of each, as a function of this rank's; the losses of all ranks are one sum, too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks, total = ranks, x.clone()
+        ranks.sum_(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        total = grads[0].contiguous().clone()
+        ctx.ranks.sum_(total)
+        return total, None
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """μ and σ², each with shape (C,)."""
+    others = _others(x)
+    if _sharing.alone:
+        return x.mean(others), x.var(others, unbiased=False)
+    own = torch.cat([x.sum(others), x.new_tensor([x.numel() / x.shape[1]])])
+    total: Tensor = _Total.apply(own, _sharing)  # type: ignore[no-untyped-call]
+    count, mean = total[-1].detach(), total[:-1] / total[-1].detach()
+    centred = x - mean.view(-1, *[1] * (x.ndim - 2))
+    square: Tensor = _Total.apply(centred.square().sum(others), _sharing)  # type: ignore[no-untyped-call]
+    return mean, square / count
 
 
 def _others(x: Tensor) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from limbeck.figures.exhibit import Exhibit
 from limbeck.figures.features import feature_plane
 from limbeck.figures.images import Strip, coloured, image_grid, overlaid, shown, strips_of
 from limbeck.report.contents import Run, Snapshot, is_run, read_run
+from limbeck.report.of_runs import names
 from limbeck.report.plots import curves_of
 from limbeck.runs.feature_map import FeatureMap
 from limbeck.runtime.errors import require
@@ -64,9 +65,8 @@ def of_several(paths: Sequence[Path]) -> list[Exhibit]:
         UsageError: when a folder is neither, or is given twice.
     """
     require(len({path.resolve() for path in paths}) == len(paths), "PATH", ", ".join(map(str, paths)), "different folders")
-    names = _names(paths)
     accuracies, sets = {}, {}
-    for name, path in zip(names, paths, strict=True):
+    for name, path in zip(names(paths), paths, strict=True):
         if DistilledSet.is_at(path):
             sets[name] = DistilledSet.load(path)
             continue
@@ -79,17 +79,6 @@ def of_several(paths: Sequence[Path]) -> list[Exhibit]:
     caption = "Of networks trained on each run's distilled images: mean, 95 % interval, and a pale dot for every network."
     made = [Exhibit("accuracies", "Test accuracy", caption, accuracy_figure(accuracies, ACROSS))] if accuracies else []
     return made + _side_by_side(sets)
-
-
-def _names(paths: Sequence[Path]) -> list[str]:
-    """The folders' names, or as much of their paths as tells them apart."""
-    parts = [path.resolve().parts for path in paths]
-    names = []
-    for own in parts:
-        depths = range(1, len(own))
-        depth = next((depth for depth in depths if sum(part[-depth:] == own[-depth:] for part in parts) == 1), len(own))
-        names.append("/".join(own[-depth:]))
-    return names
 
 
 def _side_by_side(sets: dict[str, DistilledSet]) -> list[Exhibit]:

@@ -1,27 +1,30 @@
 """The snapshots of a run as a film: for each a sheet of tiles, and one of its activation maps to lay over them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from limbeck.accuracy import percent
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.distilled.contrast import FEW, Contrast
-from limbeck.report.contents import Run, Snapshot
+from limbeck.report.contents import STRETCHED, Run, Snapshot, stretch
 from limbeck.report.pictures import BUDGET, Shown, choose
-from limbeck.report.sheets import Sheet, heat, lossy, quick, resized, within
+from limbeck.report.sheets import Sheet, heat, lossy, quick, resized, weighted, within
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.records import Record
 
-MOST_FRAMES, FEWEST_FRAMES, LARGEST_TILE = 25, 3, 64
+MOST_FRAMES, FEWEST_FRAMES, LARGEST_TILE, LARGEST_WEIGHTS = 25, 3, 64, 32
+PICTURES = ("image", "map", "weights")  # of a snapshot
 LOSSY = 31_000_000  # bytes of pixels, where they are kept with a loss: about three bits are left of twenty-four
 
 
 @dataclass(frozen=True)
 class Frame(Record):
-    """One snapshot for the page; `image` and `map` are data URIs, `map` None where there are no maps."""
+    """One snapshot for the page: data URIs of the images, their maps, and the weights on their gradient, None without these."""
 
     iteration: int
     accuracy: float | None
@@ -29,6 +32,12 @@ class Frame(Record):
     best: bool
     image: str
     map: str | None
+    weights: str | None
+
+    @property
+    def pictures(self) -> dict[str, str | None]:
+        """What is long."""
+        return {name: getattr(self, name) for name in PICTURES}
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,7 @@ class Sheets(Record):
     Args:
         height: of a tile; likewise `width`.
         columns: tiles beside each other.
+        weights: height and width of a tile of weights, which are smooth.
         positions: of the images in the set, tile by tile.
         start: the number of the frame that is shown first.
         frames: the sheet of every snapshot.
@@ -46,9 +56,17 @@ class Sheets(Record):
     height: int
     width: int
     columns: int
+    weights: tuple[int, int]
     positions: tuple[int, ...]
     start: int
     frames: tuple[Frame, ...]
+
+    @property
+    def outline(self) -> dict[str, Any]:
+        """All but the pictures."""
+        held = self.to_dict()
+        frames = [{key: value for key, value in frame.items() if key not in PICTURES} for frame in held["frames"]]
+        return {**held, "weights": dict(zip(("height", "width"), self.weights, strict=True)), "frames": frames}
 
 
 @dataclass(frozen=True)
@@ -89,18 +107,19 @@ def film(run: Run) -> Film | None:
         return None
     first, header = read_tensors(run.snapshots[0].path)
     count, _, *sides = first["X"].shape
-    count = len(run.distilled) if run.distilled is not None else max(count, 1 + max(header.get("positions", [0])))
+    count = len(run.images.held) if run.images is not None else max(count, 1 + max(header.get("positions", [0])))
     size = within(sides[0], sides[1], LARGEST_TILE)
     plan = _planned(run, count, first["X"].shape[1] * size[0] * size[1], *_classes(run, count, first["Y"].shape[1]))
     sheet = Sheet(plan.positions, size, columns=max(1, round(len(plan.positions) ** 0.5)))
     look = _Look.of(run)
-    pictures = tuple(_frame(snapshot, sheet, look, plan.lossy, run.best_iteration) for snapshot in plan.frames)
-    start = next((k for k, frame in enumerate(pictures) if frame.best), len(pictures) - 1)
+    pictures = tuple(_frame(snapshot, sheet, look, plan.lossy, run) for snapshot in plan.frames)
+    shown = run.images.snapshot if run.images is not None else None
+    start = next((k for k, one in enumerate(plan.frames) if shown is not None and one.path == shown.path), len(pictures) - 1)
     return Film(
         groups=tuple((name, len(row)) for name, row in zip(plan.shown.names, plan.shown.positions, strict=True)),
         note=" ".join(_notes(run, plan, count, look)),
         side=plan.shown.side,
-        sheets=Sheets(*size, sheet.columns, plan.positions, start, pictures),
+        sheets=Sheets(*size, sheet.columns, within(*size, LARGEST_WEIGHTS), plan.positions, start, pictures),
     )
 
 
@@ -129,47 +148,43 @@ def _notes(run: Run, plan: _Plan, count: int, look: "_Look") -> list[str]:
         notes.append(f"Shown are {len(plan.frames)} of {len(run.snapshots)} snapshots.")
     if plan.lossy:
         notes.append("So that the page stays small, these pictures are kept as JPEG, which blurs the finest grain.")
-    if look.preprocessing is None:
-        notes.append("How the images were prepared is not known without the distilled set, so their contrast is stretched.")
-    elif look.contrast.reduced:
-        notes.append("All snapshots have the contrast of the distilled images.")
+    if run.images is None or not run.images.prepared:
+        notes.append(STRETCHED)
+    else:
+        last = read_tensors(run.snapshots[-1].path).tensors["X"].float()
+        cut = look.contrast.cuts(look.preprocessing.inverse(last).nan_to_num())
+        said = f"; {percent(cut)} of the values of the last one are darker or brighter than that, and cut off" if cut > FEW else ""
+        if look.contrast.reduced or said:
+            notes.append(f"All snapshots have the contrast of the images above{said}.")
     return notes
 
 
 @dataclass(frozen=True)
 class _Look:
-    """How images become what is shown: by the inverse of their preprocessing, and the contrast of the set for all snapshots.
+    """How images become what is shown: by the inverse of their preprocessing, and the contrast of the set for all snapshots."""
 
-    For want of the set, every channel of the last snapshot is made to range from 0 to 1, but for a few extreme values in a hundred.
-    """
-
-    preprocessing: Preprocessing | None
+    preprocessing: Preprocessing
     contrast: Contrast
-    low: Tensor
-    high: Tensor
 
     @classmethod
     def of(cls, run: Run) -> "_Look":
         """That of a run."""
-        if (held := run.distilled) is not None:
-            none = torch.zeros(())
-            return cls(held.preprocessing, Contrast.of(held.preprocessing.inverse(held.images.float())), none, none + 1)
-        flat = read_tensors(run.snapshots[-1].path).tensors["X"].float().nan_to_num().transpose(0, 1).flatten(1)
-        ordered, cut = flat.sort(dim=1).values, int(len(flat[0]) * FEW / 2)
-        return cls(None, Contrast(), *(ordered[:, at].view(1, -1, 1, 1) for at in (cut, -1 - cut)))
+        if run.images is None:
+            return cls(stretch(read_tensors(run.snapshots[-1].path).tensors["X"].float().nan_to_num()), Contrast())
+        held = run.images.held
+        # What was stretched has the contrast that it was stretched to.
+        contrast = Contrast.of(held.preprocessing.inverse(held.images.float())) if run.images.prepared else Contrast()
+        return cls(held.preprocessing, contrast)
 
     def levels(self, x: Tensor) -> np.ndarray:
         """Images (N, C, H, W) as uint8 with shape (N, H, W, C)."""
-        if self.preprocessing is not None:
-            return self.contrast.levels(self.preprocessing.inverse(x.float()).nan_to_num())
-        return self.contrast.levels((x.float().nan_to_num() - self.low) / (self.high - self.low).clamp_min(1e-12))
+        return self.contrast.levels(self.preprocessing.inverse(x.float()).nan_to_num())
 
 
 def _classes(run: Run, count: int, num_classes: int) -> tuple[tuple[str, ...], np.ndarray]:
     """Class names, and the class of each of `count` images."""
-    held = run.distilled
-    if held is not None and len(held) == count:
-        return held.class_names, held.classes.numpy()
+    if run.images is not None:
+        return run.images.held.class_names, run.images.held.classes.numpy()
     names = tuple(f"class {k}" for k in range(num_classes))
     return names, np.arange(count) * num_classes // count  # a run keeps its images in the order of their classes
 
@@ -184,24 +199,29 @@ def _spread(run: Run, most: int) -> list[Snapshot]:
     """At most `most` snapshots, evenly, the first, the last and the best among them."""
     last = len(run.snapshots) - 1
     chosen = {round(k * last / max(most - 1, 1)) for k in range(most)}
-    best = next((k for k, snapshot in enumerate(run.snapshots) if snapshot.iteration == run.best_iteration), None)
-    if best is not None and best not in chosen:
-        chosen.remove(min(chosen - {0, last}, key=lambda k: abs(k - best)))
-        chosen.add(best)
+    shown = None if run.images is None or run.images.snapshot is None else run.images.snapshot.iteration
+    for wanted in (run.best_iteration, shown):
+        place = next((k for k, snapshot in enumerate(run.snapshots) if snapshot.iteration == wanted), None)
+        if place is not None and place not in chosen:
+            apart = {abs(k - place): k for k in chosen - {0, last}}
+            chosen.remove(apart[min(apart)])
+            chosen.add(place)
     return [run.snapshots[k] for k in sorted(chosen)]
 
 
-def _frame(snapshot: Snapshot, sheet: Sheet, look: _Look, with_loss: bool, best: int | None) -> Frame:
+def _frame(snapshot: Snapshot, sheet: Sheet, look: _Look, with_loss: bool, run: Run) -> Frame:
     tensors = read_tensors(snapshot.path).tensors
     chosen = torch.tensor(snapshot.rows(sheet.positions, len(tensors["X"])))
     tiles = [resized(levels, sheet.size) for levels in look.levels(tensors["X"][chosen])]
+    small = replace(sheet, size=within(*sheet.size, LARGEST_WEIGHTS))
     laid, maps, loss = sheet.lay(tiles, tiles[0].mode), tensors.get("maps"), snapshot.header.get("loss")
     return Frame(
         iteration=snapshot.iteration,
         accuracy=snapshot.accuracy,
         loss=loss if isinstance(loss, (int, float)) else None,
-        best=snapshot.iteration == best,
+        best=snapshot.iteration == run.best_iteration,
         image=lossy(laid) if with_loss else quick(laid),
         # Where none are made, they are zeros.
         map=None if maps is None or not bool(maps.any()) else quick(heat(maps[chosen].nan_to_num(), sheet)),
+        weights=None if snapshot.weights is None else quick(weighted(tensors["weights"][chosen], run.weights, small)),
     )

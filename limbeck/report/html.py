@@ -20,7 +20,7 @@ from limbeck.report.pictures import gallery
 from limbeck.report.plots import figures
 from limbeck.report.recovery import recovery
 from limbeck.report.setup import environment, making, settings
-from limbeck.runs.results import NO_CHANGE, NO_GAIN
+from limbeck.runs.results import NO_CHANGE
 from limbeck.runtime.files import write_text
 
 MANY_LOST = 0.05  # of the iterations
@@ -116,12 +116,12 @@ def _doubts(run: Run) -> list[str]:
     """What speaks against what was found, a sentence each."""
     if (result := run.result) is None:
         return [f"At iteration {row['iteration']} the loop went back: {row.get('why')}." for row in run.metrics.get("return", [])]
-    lost, gained = result.skipped_share or 0.0, result.best_iteration != 0
+    lost, no_gain = result.skipped_share or 0.0, result.no_gain
     doubts = [*result.warnings, *result.accuracy.failures, *told(result.evaluation.doubts)]
     if lost > MANY_LOST:
         why = told_lost(result.skipped) if result.skipped else NO_CHANGE
         doubts.append(f"{percent(lost)} of the iterations changed nothing: {why}.")
-    return doubts if gained else [*doubts, f"{NO_GAIN[0].upper()}{NO_GAIN[1:]}."]
+    return [*doubts, f"{no_gain[0].upper()}{no_gain[1:]}."] if no_gain else doubts
 
 
 def _setting(run: Run, *keys: str) -> Any:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from limbeck.distilled.set import DistilledSet
-from limbeck.report.contents import Run, Snapshot
-from limbeck.report.sheets import Sheet, heat, lossy, quick, resized, signed, within
+from limbeck.report.contents import Images, Run, Snapshot
+from limbeck.report.sheets import Sheet, heat, lossy, quick, resized, signed, weighted, within
 from limbeck.runs.feature_map import About, FeatureMap
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.records import Record
@@ -106,8 +105,10 @@ class Near(Record):
 
 @dataclass(frozen=True)
 class Looks(Record):
-    """For the page's script: names of classes, the images, the iterations of their areas, the layers, real images that are near."""
+    """For the page's script: whose images they are, names of classes, the images, the iterations of their areas, the layers, and
+    real images that are near."""
 
+    own: str
     classes: tuple[str, ...]
     images: tuple[Look, ...]
     iterations: tuple[int, ...]
@@ -115,11 +116,12 @@ class Looks(Record):
     near: Near | None = None
 
 
-def looks(run: Run, held: DistilledSet, positions: Sequence[int]) -> Looks:
-    """What is known of the images at these positions of a run's set."""
+def looks(run: Run, images_of: Images, positions: Sequence[int]) -> Looks:
+    """What is known of the images at these positions of those that are shown of a run."""
+    held, own = images_of.held, "As it is in the snapshot" if images_of.so_far else "As it is in the set"
     probabilities, classes = held.probabilities().cpu(), held.classes.tolist()
     iterations, areas = _areas(run, positions)
-    final = _Final.of(run, held, positions)
+    final = _Final.of(run, images_of, positions)
     seen: dict[int, int] = {}
     images = []
     for row, position in enumerate(positions):
@@ -127,7 +129,9 @@ def looks(run: Run, held: DistilledSet, positions: Sequence[int]) -> Looks:
         seen[of] = seen.get(of, 0) + 1
         look = Look(position, of, seen[of], _label(probabilities[position]), tuple(values[row] for values in areas))
         images.append(look if final is None else final.of_image(look))
-    return Looks(held.class_names, tuple(images), iterations, final.layers if final is not None else None, _near(run, positions))
+    return Looks(
+        own, held.class_names, tuple(images), iterations, final.layers if final is not None else None, _near(run, positions)
+    )
 
 
 def _label(probabilities: Tensor) -> tuple[tuple[int, float], ...]:
@@ -196,20 +200,21 @@ def _some(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
 
 @dataclass(frozen=True)
 class _Final:
-    """What the snapshot that became the set has beside it."""
+    """What the snapshot that is shown has beside it."""
 
     sheet: Sheet
     iteration: int
     maps: Tensor | None
     change: Tensor | None
     weights: Tensor | None
+    ends: tuple[float, float] | None
 
     @classmethod
-    def of(cls, run: Run, held: DistilledSet, positions: Sequence[int]) -> "_Final | None":
+    def of(cls, run: Run, images_of: Images, positions: Sequence[int]) -> "_Final | None":
         """That of the images at these positions, as far as it is there; None without snapshots."""
-        if not run.snapshots:
+        held, end = images_of.held, images_of.snapshot
+        if end is None:
             return None
-        end = next((one for one in run.snapshots if one.iteration == run.best_iteration), run.snapshots[-1])
         first = run.snapshots[0]
         both = set(_kept(first, len(held))) & set(_kept(end, len(held)))
         kept = tuple(position for position in positions if position in both)
@@ -230,7 +235,8 @@ class _Final:
             end.iteration,
             maps[rows].nan_to_num() if maps is not None and bool(maps.any()) else None,
             moved,
-            weights[rows, 0].nan_to_num() if weights is not None and bool((weights != weights.flatten()[0]).any()) else None,
+            weights[rows].nan_to_num() if weights is not None and run.weights is not None else None,
+            run.weights,
         )
 
     def of_image(self, look: Look) -> Look:
@@ -275,11 +281,11 @@ class _Final:
         return Layer(quick(signed(mean / scale, self.sheet)), words)
 
     def _weights(self) -> Layer | None:
-        if self.weights is None:
+        if self.weights is None or self.ends is None:
             return None
-        low, high = (float(end) for end in self.weights.aminmax())
+        low, high = self.ends  # of all snapshots, so that they compare
         words = f"What the gradient of a pixel is multiplied by: clear is {low:.3g}, bright {high:.3g}."
-        return Layer(quick(heat((self.weights - low) / (high - low), self.sheet)), words)
+        return Layer(quick(weighted(self.weights, self.ends, self.sheet)), words)
 
 
 def _kept(snapshot: Snapshot, count: int) -> Sequence[int]:

@@ -15,7 +15,7 @@ from limbeck.image_complexity.settings import ComplexitySettings
 from limbeck.report.collection import Collection, Drawing, brief, common, gathered
 from limbeck.report.of_runs import names
 from limbeck.report.sortable import Column, Facts, Row, SortableTable, Value, of_number, of_share, of_words
-from limbeck.runtime.errors import UsageError, one_line
+from limbeck.runtime.errors import UsageError, reason
 from limbeck.runtime.files import read_json
 
 FILE = "complexity.json"
@@ -60,7 +60,7 @@ def read_complexity(folder: Path) -> Summary:
         return replace(found, settings=ComplexitySettings(**{**given, "thresholds": tuple(given["thresholds"])}))
     except (OSError, ValueError, TypeError, LookupError, AttributeError, UsageError) as error:
         advice = "`limbeck complexity` with the same words writes it anew"
-        raise UsageError(f"PATH: {str(file)!r} is no result of complexity ({one_line(error)}); {advice}") from error
+        raise UsageError(f"PATH: {str(file)!r} is no result of complexity ({reason(error)}); {advice}") from error
 
 
 def facts_of(found: Summary) -> Facts:

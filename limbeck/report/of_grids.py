@@ -27,7 +27,7 @@ from limbeck.report.sortable import (
     of_share,
     of_words,
 )
-from limbeck.runtime.errors import UsageError, one_line
+from limbeck.runtime.errors import UsageError, reason
 from limbeck.runtime.files import read_json
 from limbeck.runtime.notices import by_kind
 from limbeck.studies.cells import CELL, CellRecord, doubts_of
@@ -84,7 +84,7 @@ def comp_dd(folder: Path) -> Collection:
         found = Recovery.from_dict(read_json(file))
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         advice = "`limbeck comp-dd` with the same words writes it anew from its cells"
-        raise UsageError(f"PATH: {str(file)!r} is no result of comp-dd ({one_line(error)}); {advice}") from error
+        raise UsageError(f"PATH: {str(file)!r} is no result of comp-dd ({reason(error)}); {advice}") from error
     verdicts = [
         Verdict(str(one), images_text(table.ipc), {"method": one.method, "ipc": str(table.ipc)})
         for table in found.tables
@@ -102,7 +102,7 @@ def comp_dd(folder: Path) -> Collection:
     try:
         figure = recovery_figure(found.tables, found.levels)
     except (ValueError, TypeError, LookupError) as error:  # levels that are none of the benchmark's
-        return replace(page, warnings=(*page.warnings, f"the figure could not be drawn ({one_line(error)})"))
+        return replace(page, warnings=(*page.warnings, f"the figure could not be drawn ({reason(error)})"))
     if figure is None:
         return page
     caption = "Mean and 95 % interval over distillation seeds, by method; every seed is a dot."

@@ -1,5 +1,6 @@
 """Several run folders and distilled sets on one page: figures, curves, images and settings side by side."""
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from limbeck.accuracy import Accuracies
+from limbeck.accuracy import Accuracies, Accuracy
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.results import SetResult
 from limbeck.evaluation.scores import told
@@ -22,7 +23,7 @@ from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.identity import NONE
 from limbeck.runs.results import RunResult
 from limbeck.runs.settings import flat
-from limbeck.runtime.errors import one_line
+from limbeck.runtime.errors import reason
 from limbeck.runtime.fingerprint import encodable, fingerprint
 from limbeck.studies.cells import KEPT, CellRecord
 from limbeck.studies.table import Section, images_text, tabulate
@@ -96,7 +97,7 @@ def entry(path: Path, name: str) -> Entry:
         try:
             result = SetResult.from_dict(said) if isinstance(said, Mapping) else None
         except (TypeError, ValueError, LookupError, AttributeError) as error:
-            return Entry(name, settings, None, None, held, (f"its evaluation could not be read ({one_line(error, 100)})",))
+            return Entry(name, settings, None, None, held, (f"its evaluation could not be read ({reason(error)})",))
         return Entry(name, settings, result, None, held)
     run = read_run(path, snapshots=False)
     result = None if run.result is None else run.result.evaluation
@@ -104,14 +105,13 @@ def entry(path: Path, name: str) -> Entry:
 
 
 def names(paths: Sequence[Path]) -> list[str]:
-    """The names of folders; of those that have the same, and of `distilled`, with as much of what is above as tells them apart."""
+    """The names of folders; of one that another has too, and of `distilled`, with as much of what is above as tells it apart."""
     parts = [path.resolve().parts for path in paths]
-    depth = 1
-    while len({part[-depth:] for part in parts}) < len(set(parts)) or any(part[-depth] == "distilled" for part in parts):
-        depth += 1
-        if depth > max(map(len, parts)):
-            break
-    return [os.sep.join(part[-depth:]).strip(os.sep) for part in parts]
+    found = []
+    for own in parts:
+        alone = (d for d in range(1, len(own)) if own[-d] != "distilled" and sum(part[-d:] == own[-d:] for part in parts) == 1)
+        found.append(os.sep.join(own[-next(alone, len(own)) :]).strip(os.sep))
+    return found
 
 
 def collect(entries: Sequence[Entry], title: str = "") -> Collection:
@@ -183,16 +183,42 @@ def networks(entries: Sequence[Entry]) -> SortableTable:
 
 
 def classes(entries: Sequence[Entry]) -> SortableTable:
-    """Accuracies by class of the test images."""
-    columns = (Column("Class", words=True), Column("Run", words=True), Column("Accuracy, %", drawn=True))
-    found: dict[str, list[Row]] = {}
+    """Accuracies by class of the test images: a row for every class of every run or, where these are too many, for every class."""
+    found: dict[str, list[tuple[Entry, Accuracy]]] = {}
     for one in entries:
         said = one.result.predictions if one.result else None
         for name, accuracy in zip(one.held.class_names, said.per_class, strict=False) if said and one.held else ():
             if accuracy is not None:
-                found.setdefault(name, []).append(Row((of_words(name), of_words(one.name), of_accuracy(accuracy)), one.facts))
-    rows = tuple(row for rows in found.values() for row in rows)
-    return SortableTable("classes", "Accuracy by class", columns, rows if len(rows) <= MOST_ROWS else (), "Of its test images.")
+                found.setdefault(name, []).append((one, accuracy))
+    if sum(map(len, found.values())) > MOST_ROWS:
+        return _classes_of_all(found)
+    columns = (Column("Class", words=True), Column("Run", words=True), Column("Accuracy, %", drawn=True))
+    rows = tuple(
+        Row((of_words(name), of_words(one.name), of_accuracy(accuracy)), one.facts)
+        for name, held in found.items()
+        for one, accuracy in held
+    )
+    return SortableTable("classes", "Accuracy by class", columns, rows, "Of its test images.")
+
+
+def _classes_of_all(found: Mapping[str, Sequence[tuple[Entry, Accuracy]]]) -> SortableTable:
+    """A row for every class, of as many as there is room for: the mean over the runs, and the run that does worst and best."""
+    columns = (
+        *(Column("Class", words=True), Column("Runs"), Column("Mean accuracy, %", drawn=True), Column("Lowest, %")),
+        *(Column("of", words=True), Column("Highest, %"), Column("of which", words=True)),
+    )
+    rows = []
+    for name, held in list(found.items())[:MOST_ROWS]:
+        means = [accuracy.mean for _, accuracy in held]
+        (worst, low), (best, high) = (pick(held, key=lambda one: one[1].mean) for pick in (min, max))
+        cells = (
+            *(of_words(name), of_number(len(held), "d"), of_share(math.fsum(means) / len(means))),
+            *(of_share(low.mean), of_words(worst.name), of_share(high.mean), of_words(best.name)),
+        )
+        rows.append(Row(cells))
+    left = f" The first {MOST_ROWS} of {len(found)} classes." if len(found) > MOST_ROWS else ""
+    caption = f"Of its test images, over all runs, whichever are chosen above: a row for each run would be too many.{left}"
+    return SortableTable("classes", "Accuracy by class", columns, tuple(rows), caption)
 
 
 def curves(entries: Sequence[Entry]) -> list[Chart]:

@@ -27,11 +27,19 @@ def headline(run: Run) -> list[dict[str, str]]:
     return tiles
 
 
-def accuracies(run: Run) -> "list[Bar]":
-    """The rows of the table of accuracies."""
-    if (result := run.result) is None:
-        return []
-    return [Bar(name, row) for name, row in result.accuracy.items()]
+@dataclass(frozen=True)
+class Bars:
+    """The table of accuracies: its rows, and with which step sizes networks were trained, in words."""
+
+    rows: "tuple[Bar, ...]"
+    step_sizes: str
+
+
+def accuracies(run: Run) -> Bars | None:
+    """The accuracies of a run; None where none is known."""
+    if (result := run.result) is None or not (rows := tuple(Bar(name, row) for name, row in result.accuracy.items())):
+        return None
+    return Bars(rows, result.accuracy.step_sizes)
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,20 @@ it under the name `it`. Where the function gives nothing (None, or something emp
 files from anywhere may lead to, the page says so and goes on without.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from limbeck.runtime.errors import one_line
+from limbeck.runtime.errors import reason
 
 S = TypeVar("S")
 T = TypeVar("T")
+WORD = re.compile(
+    "[a-z]+ "
+)  # which begins a sentence: names of runs and files, which stay as they are, have a colon, a dot, a slash
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -47,7 +51,7 @@ class Attempts:
         try:
             return make()
         except Exception as error:  # whatever such files lead to
-            self.notes.append(f"{called} could not be shown ({type(error).__name__}: {one_line(error, 100)})")
+            self.notes.append(f"{called} could not be shown: {reason(error)}")
             missing: T = otherwise
             return missing
 
@@ -100,6 +104,8 @@ def _environment() -> Any:
     """What renders the templates: everything is escaped, and a name that is not there is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    return Environment(
+    made = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    made.tests["sentence"] = lambda said: WORD.match(said) is not None
+    return made

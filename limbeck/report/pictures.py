@@ -4,6 +4,7 @@ A page must stay small enough to be sent to somebody: what is shown is limited b
 """
 
 import base64
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,10 +13,9 @@ from torch import Tensor
 
 from limbeck.accuracy import percent
 from limbeck.distilled.contrast import Contrast, told
-from limbeck.distilled.contrast import shown as contrasted
 from limbeck.distilled.export import npz
 from limbeck.distilled.set import DistilledSet
-from limbeck.report.contents import Run
+from limbeck.report.contents import STRETCHED, Run
 from limbeck.report.looks import Looks, looks
 from limbeck.report.sheets import quick, resized, within
 
@@ -82,7 +82,10 @@ class Gallery:
         side: how wide an image is drawn.
         note: on what is left out, and how images are shown.
         contrast: with which they are shown.
-        archive: what the tensors can be downloaded as; None where they are too large.
+        archive: what the tensors can be downloaded as; None where they are too large, or there is no set yet.
+        size: of that file, in bytes.
+        export: the command that writes it.
+        so_far: after which iteration of how many, in words; empty of a set that was saved.
         panel: what the page tells of each image.
     """
 
@@ -93,33 +96,41 @@ class Gallery:
     note: str
     contrast: Contrast
     archive: str | None
+    size: int
+    export: str
+    so_far: str
     panel: Looks
 
 
 def gallery(run: Run) -> Gallery | None:
-    """The set of a run; None where there is none."""
-    if (held := run.distilled) is None:
+    """The set of a run, or what it has come to so far; None where there is neither."""
+    if (found := run.images) is None:
         return None
+    held = found.held
     channels, height, width = held.shape
     size = within(height, width, LARGEST_SIDE)
     shown = choose(held.classes.cpu().numpy(), held.class_names, channels * size[0] * size[1], OF_SET)
-    (levels, contrast), labels = contrasted(held), held.probabilities().cpu()
+    pixels, labels = held.preprocessing.inverse(held.images.float()), held.probabilities().cpu()
+    contrast = Contrast.of(pixels) if found.prepared else Contrast()  # what was stretched has the contrast it was stretched to
+    levels = contrast.levels(pixels)
     groups = tuple(
         (name, tuple(Tile(quick(resized(levels[i], size)), _label(labels[i], held.class_names), i) for i in positions))
         for name, positions in zip(shown.names, shown.positions, strict=True)
     )
     reduced = "" if size == (height, width) else f"Images are reduced to {size[1]}×{size[0]} pixels."
-    note = " ".join(filter(None, (shown.note, reduced, told(held.preprocessing, contrast))))
-    panel = looks(run, held, [i for row in shown.positions for i in row])
-    return Gallery(groups, *size, shown.side, note, contrast, _archive(held), panel)
+    how = told(held.preprocessing, contrast) if found.prepared else STRETCHED
+    note = " ".join(filter(None, (shown.note, reduced, how)))
+    panel = looks(run, found, [i for row in shown.positions for i in row])
+    bytes_of = 0 if found.so_far else _bytes(held)
+    archive = base64.b64encode(npz(held)).decode() if 0 < bytes_of <= ARCHIVE else None
+    export = shlex.join(["limbeck", "export", str(run.path), "--to", "npz", "--output", f"{run.path.resolve().name}.npz"])
+    return Gallery(groups, *size, shown.side, note, contrast, archive, bytes_of, export, found.so_far, panel)
 
 
-def _archive(held: DistilledSet) -> str | None:
-    """The `.npz` file of the set in base64, where it is small."""
+def _bytes(held: DistilledSet) -> int:
+    """How large the `.npz` file of a set is, at most."""
     matrices = sum(tensor.numel() for tensor in held.preprocessing.tensors().values())
-    if 5 * held.images.numel() + 4 * matrices + 8 * held.labels.numel() > ARCHIVE:
-        return None
-    return base64.b64encode(npz(held)).decode()
+    return 5 * held.images.numel() + 4 * matrices + 8 * held.labels.numel()
 
 
 def _label(probabilities: Tensor, names: Sequence[str]) -> str:

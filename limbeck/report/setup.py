@@ -17,6 +17,7 @@ STAGES = {
     "compile": "Compilation",
     "distil": "Distillation",
     "build": "Making the images",
+    "label views": "Labels of views",
     "evaluate": "Final evaluation",
     "features": "Map of features",
 }

@@ -39,6 +39,12 @@ def heat(values: Tensor, sheet: Sheet) -> Image.Image:
     return _painted(values, sheet, colormaps["inferno"](0.3 + 0.65 * ramp)[:, :3], 0.8 * ramp)
 
 
+def weighted(weights: Tensor, ends: tuple[float, float] | None, sheet: Sheet) -> Image.Image:
+    """Weights (n, 1, H, W) as a sheet from clear, the lower of those ends, to glowing, the upper."""
+    low, high = ends or (0.0, 1.0)
+    return heat((weights[:, 0].float().nan_to_num() - low) / (high - low), sheet)
+
+
 def signed(values: Tensor, sheet: Sheet) -> Image.Image:
     """Numbers (n, H, W) in [−1, 1] as a sheet: blue below 0, orange above, and clear at 0."""
     from matplotlib import colormaps

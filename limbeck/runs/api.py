@@ -39,11 +39,14 @@ from limbeck.runs.strangers import beyond
 from limbeck.runtime.checked import FolderPath, checked, shown
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.executor import Executor
+from limbeck.runtime.executor.named import executing
 from limbeck.runtime.kept import elsewhere
 from limbeck.runtime.leftovers import new_passing_folder, passing_folder, remove
 from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import LogProgress, Progress
+from limbeck.runtime.ranks import Ranks
 from limbeck.runtime.room import disks_told
 from limbeck.saliency.maps import Cam
 from limbeck.saliency.weights import Weighting
@@ -127,8 +130,10 @@ def distill(
         result = running.distill(made, folder, resume=resume, progress=_reporting(progress), experts=experts, callbacks=callbacks)
         if place is not None:
             return result
-        # The set is taken along before its folder goes.
-        return replace(result, held=result.distilled, evaluation=replace(result.evaluation, paths={}))
+        # The set is taken along before its folder goes, which for several ranks is rank 0's.
+        held = result.distilled
+        Ranks.here().wait()
+        return replace(result, held=held, evaluation=replace(result.evaluation, paths={}))
 
 
 @gathered(logged)
@@ -166,6 +171,7 @@ def train_experts(
     *,
     seed: int = 0,
     augmentation: Augmentation | str | None = None,
+    executor: Executor | str | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> TrajectoryStore:
@@ -176,6 +182,7 @@ def train_experts(
         network: as `distill` takes it.
         seed: of the draws.
         augmentation: of the training images.
+        executor: where jobs run: `local` for processes of this machine, `ray` or a `limbeck.Ray` for a cluster.
         progress: where to report; None goes through `logging`.
         **settings: keys of `experts.*` and `data.*` by their last word, such as `num_experts=10`, `train_epochs=50`.
 
@@ -193,7 +200,9 @@ def train_experts(
     own = dotted({key: value for key, value in settings.items() if value is not None})
     epochs = ExpertSettings(**{key: own[f"experts.{key}"] for key in ["train_epochs"] if f"experts.{key}" in own}).train_epochs
     given |= {"expert_epochs": 1, "schedule": "uniform", "max_start_epoch": epochs}
-    return running.train_experts(settings_of(data, "datm", given), progress=_reporting(progress))
+    made = settings_of(data, "datm", given)
+    with executing(executor):
+        return running.train_experts(made, progress=_reporting(progress))
 
 
 @gathered(logged)
@@ -208,6 +217,7 @@ def evaluate(
     seeds: int | None = None,
     augmentation: Augmentation | str | None = None,
     options: EvaluationOptions = EvaluationOptions(keep=False),
+    executor: Executor | str | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Evaluation:
@@ -221,6 +231,7 @@ def evaluate(
         seeds: networks trained for each.
         augmentation: None takes that of the first set's run.
         options: what else is measured, and what is kept.
+        executor: where jobs run: `local` for processes of this machine, `ray` or a `limbeck.Ray` for a cluster.
         progress: where to report; None goes through `logging`.
         **settings: keys of `eval.*` by their last word, such as `epochs=300`.
 
@@ -260,7 +271,8 @@ def evaluate(
             raise UsageError(f"{word}: is missing; {said}")
     under = Keys((key, value) for key, value in under.items() if key not in refused)
     made = settings_of(data, "edf", {**named, **settings}, under)
-    return evaluate_sets(wanted, made, networks=networks, options=options, progress=_reporting(progress))
+    with executing(executor):
+        return evaluate_sets(wanted, made, networks=networks, options=options, progress=_reporting(progress))
 
 
 def settings_of(data: Any, method: Method | str, given: Mapping[str, Any], under: Mapping[str, Any] = {}) -> DistillSettings:

@@ -4,9 +4,10 @@ It holds counts of every class in every split, and small pictures of a few train
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,15 +15,19 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from limbeck.data.imageset import ImageSet
+from limbeck.data.preprocessing import Preprocessing, preprocessing_from
 from limbeck.data.split import Split, evenly
+from limbeck.runtime.errors import UsageError, reason
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.records import Record
 from limbeck.runtime.sealed import Damaged, FileKind
 
 DATA_CARD = FileKind("data card")
 FILE = "data-card.safetensors"
+PREFIX = "preprocessing."
 EXAMPLES, MOST_EXAMPLES = 6, 200  # of a class, and in all
 LARGEST_SIDE = 64
+R = TypeVar("R", bound=Record)
 BUDGET = 2**21  # bytes of pictures
 
 
@@ -36,6 +41,7 @@ class About(Record):
         counts: how many images of each class are in `train`, `val` and `test`.
         shape: of an image, (C, H, W).
         fingerprint: of all of them.
+        preprocessing: the kind of what networks take them by; None in cards of earlier versions.
     """
 
     source: str
@@ -43,6 +49,7 @@ class About(Record):
     counts: Mapping[str, tuple[int, ...]]
     shape: tuple[int, int, int]
     fingerprint: str
+    preprocessing: str | None = None
 
     @property
     def totals(self) -> dict[str, int]:
@@ -58,27 +65,37 @@ class DataCard:
         about: in words and numbers.
         examples: small pictures of training images, uint8 with shape (n, C, h, w), ordered by class.
         classes: of these, int64 with shape (n,).
+        preprocessing: that leads from what networks take back to pixels, before there is a set that says so; None in cards of
+            earlier versions.
     """
 
     about: About
     examples: Tensor
     classes: Tensor
+    preprocessing: Preprocessing | None = None
 
     @classmethod
-    def of(cls, data: ImageSet, *, pictures: bool) -> "DataCard":
+    def of(cls, data: ImageSet, preprocessing: Preprocessing | None = None, *, pictures: bool) -> "DataCard":
         """The card of those images, with pictures of some or without any."""
         count, splits = data.num_classes, {"train": data.train, "val": data.val, "test": data.test}
         some = evenly(data.train.labels, min(EXAMPLES * count, MOST_EXAMPLES)) if pictures else np.arange(0)
         some = some[np.argsort(data.train.labels[some], kind="stable")]
         counts = {name: tuple(np.bincount(one.labels, minlength=count).tolist()) for name, one in splits.items()}
         about = About(
-            source=data.source, class_names=data.class_names, counts=counts, shape=data.shape, fingerprint=data.fingerprint
+            source=data.source,
+            class_names=data.class_names,
+            counts=counts,
+            shape=data.shape,
+            fingerprint=data.fingerprint,
+            preprocessing=None if preprocessing is None else preprocessing.kind,
         )
-        return cls(about, small_pictures(data.train, some, BUDGET), torch.from_numpy(data.train.labels[some]))
+        return cls(about, small_pictures(data.train, some, BUDGET), torch.from_numpy(data.train.labels[some]), preprocessing)
 
     def write(self, folder: Path, of: str) -> None:
         """Write it into the folder of the run `of`."""
         tensors = {"examples": self.examples, "classes": self.classes}
+        if self.preprocessing is not None:
+            tensors |= {PREFIX + name: tensor for name, tensor in self.preprocessing.tensors().items()}
         write_tensors(folder / FILE, tensors, self.about.to_dict(), DATA_CARD, of)
 
     @classmethod
@@ -89,10 +106,12 @@ class DataCard:
             OSError: when there is none, as in folders of earlier versions.
             Damaged: when it is not what was written, or what no run can have written.
         """
-        tensors, metadata = read_tensors(folder / FILE, kind=DATA_CARD)
+        about, tensors = read_kept(folder / FILE, DATA_CARD, About, ("examples", "classes"))
+        way = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
         try:
-            card = cls(About.from_dict(metadata), tensors["examples"], tensors["classes"])
-        except (TypeError, LookupError) as error:
+            preprocessing = None if about.preprocessing is None else preprocessing_from(about.preprocessing, way)
+            card = cls(about, tensors["examples"], tensors["classes"], preprocessing)
+        except UsageError as error:
             raise Damaged(f"its content is no data card's: {error}") from error
         counts, classes = card.about.counts, len(card.about.class_names)
         if counts.keys() != {"train", "val", "test"} or any(len(of_split) != classes for of_split in counts.values()):
@@ -100,6 +119,22 @@ class DataCard:
         if not are_pictures(card.examples, len(card.classes)) or not are_below(card.classes, classes):
             raise Damaged("its pictures are not those of its classes")
         return card
+
+
+def read_kept(path: Path, kind: FileKind, about: type[R], names: Iterable[str]) -> tuple[R, Mapping[str, Tensor]]:
+    """What a run keeps for its report in a file: what that says of itself, and tensors, those of these names among them.
+
+    Raises:
+        OSError: when there is none.
+        Damaged: when it is not what was written, or what no run can have written.
+    """
+    tensors, metadata = read_tensors(path, kind=kind)
+    if lacking := [name for name in names if name not in tensors]:
+        raise Damaged(f"it lacks {', '.join(lacking)}")
+    try:
+        return about.from_dict(metadata), tensors
+    except (TypeError, LookupError) as error:
+        raise Damaged(f"what it says of itself is something else: {reason(error)}") from error
 
 
 def small_pictures(split: Split, positions: np.ndarray, budget: int) -> Tensor:

@@ -2,7 +2,8 @@
 
     data → experts → initial images and labels → outer loop → evaluation → DistilledSet
 
-A run folder holds everything that the run did; `resume` goes on from what is there and ends with the same bits.
+A run folder holds everything that the run did; `resume` goes on from what is there and ends with the same bits. Where there are
+several ranks, this is what rank 0 does (`accompany.py`).
 """
 
 from collections.abc import Sequence
@@ -20,22 +21,21 @@ from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import NamedSet, SmallSet
 from limbeck.distilled.view_labels import VIEWS
 from limbeck.evaluation.evaluator import Evaluator
-from limbeck.evaluation.results import SetResult
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.health import GROWN, growth, sizes
 from limbeck.methods.outer import OuterLoop
 from limbeck.methods.registry import name_of
 from limbeck.methods.snapshot import Callback
 from limbeck.methods.state import OuterState
-from limbeck.runs import feature_map
+from limbeck.runs import common, feature_map
+from limbeck.runs.accompany import Leader, Loop, accompany, same_number
 from limbeck.runs.data_card import DataCard
 from limbeck.runs.feature_map import FeatureMap
 from limbeck.runs.folder import RunFolder, alone
 from limbeck.runs.needs import check_experts, check_run
-from limbeck.runs.record import Rates, across, final_seeds, measure, networks_of, record
 from limbeck.runs.results import ExpertsUsed, RunResult
 from limbeck.runs.settings import DistillSettings
-from limbeck.runs.workspace import Workspace
+from limbeck.runs.workspace import Workspace, resolve
 from limbeck.runtime.determinism import repeating, statement
 from limbeck.runtime.devices import environment, repeatable, same_device
 from limbeck.runtime.errors import UsageError, require
@@ -122,9 +122,14 @@ def distill(
         Failure: when an expert diverges.
         DiskFailure: when a disk is full, or has gone, while the run goes on.
     """
+    leader = Leader()
     with repeating(settings.engine.deterministic):
-        check_sinks(names_of(settings.track))
-        return _distill(settings, Path(output), resume, progress or NoProgress(), recipe, experts, callbacks)
+        if not leader.ranks.first:
+            return accompany(settings, Path(output), experts)
+        with leader.leading():
+            check_sinks(names_of(settings.track))
+            found = _distill(settings, Path(output), resume, progress or NoProgress(), recipe, experts, callbacks, leader)
+        return leader.end(found)
 
 
 def _distill(
@@ -135,6 +140,7 @@ def _distill(
     recipe: str | None,
     experts: TrajectoryStore | None,
     callbacks: Sequence[Callback],
+    leader: Leader,
 ) -> RunResult:
     ended = RunFolder(output, settings, resume).results_file.exists()  # refuses before the data are loaded
     if not ended:
@@ -151,7 +157,8 @@ def _distill(
             workspace.progress.say(note)
         if workspace.start is not None:
             folder.hold_start(content_of(workspace.start))
-        resolved = folder.state.resolved
+        resolved = same_number(folder.state.resolved, resolve(settings))
+        folder.note(resolved=resolved)
         here, accepted = str(workspace.device), f"{resolved.device!r}, where the run was started"
         require(same_device(here, resolved.device), "engine.device", here, accepted)
         repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
@@ -161,24 +168,34 @@ def _distill(
         about = About(output, output.resolve().name, "", encodable(settings))
         try:
             with tracked(names_of(settings.track), output, about, workspace.progress.say) as tracker:
-                return _run(workspace, folder, recipe, callbacks, tracker)
+                return _run(workspace, folder, recipe, callbacks, tracker, leader)
         except (OSError, UsageError) as error:
             if folder.state_file.exists():
                 raise
             raise vanished(output) from error
 
 
-def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks: Sequence[Callback], tracker: Tracker) -> RunResult:
+def _run(
+    workspace: Workspace,
+    folder: RunFolder,
+    recipe: str | None,
+    callbacks: Sequence[Callback],
+    tracker: Tracker,
+    leader: Leader,
+) -> RunResult:
     settings, evaluator = workspace.settings, workspace.evaluator().decided(workspace.settings.ipc)
     reuse_freed_memory()
-    DataCard.of(workspace.data, pictures=settings.features != "none").write(folder.path, folder.run_id)
+    DataCard.of(workspace.data, workspace.preprocessing, pictures=settings.features != "none").write(folder.path, folder.run_id)
     if workspace.method.kind != "objective":
         with folder.stage("build"):
-            built = _built(workspace, folder.path)
-        chosen = evaluator.step_size(built, None, workspace.progress, (settings.outer.syn_lr_init,))
+            if str(workspace.method.make).startswith("limbeck."):
+                built = leader.with_all(workspace, _built, folder.path)
+            else:  # of one's own: nothing is known of what it writes, or draws
+                built = _built(workspace, folder.path)
+        chosen = leader.with_all(workspace, common.step_size, built.to("cpu"), settings.outer.syn_lr_init)
         start, small, eta, loop = None, replace(built, syn_lr=chosen.value), Eta(chosen), None
     else:
-        start, small, eta, loop = _distilled(workspace, folder, evaluator, callbacks, tracker)
+        start, small, eta, loop = _distilled(workspace, folder, evaluator, callbacks, tracker, leader)
     save = partial(_save, workspace, folder, recipe, eta)
     save(small)  # what is distilled is there whatever becomes of its evaluation
     if settings.view_labels.store:
@@ -186,7 +203,7 @@ def _run(workspace: Workspace, folder: RunFolder, recipe: str | None, callbacks:
             stored = evaluator.label_views(small, folder.path / VIEWS, settings.view_labels, workspace.progress)
         small = replace(small, views=stored)
     with folder.stage("evaluate"):
-        measured = _measured(workspace, evaluator, small, eta.own, start)
+        measured = leader.with_all(workspace, common.measured, small.to("cpu"), eta.own, start and start.to("cpu"))
     _keep_map(workspace, folder, evaluator, small, loop)
     state = folder.state
     result = RunResult(
@@ -262,14 +279,21 @@ def _check_built(workspace: Workspace, images: Tensor, classes: Tensor) -> None:
 
 
 def _distilled(
-    workspace: Workspace, folder: RunFolder, evaluator: Evaluator, callbacks: Sequence[Callback], tracker: Tracker
+    workspace: Workspace,
+    folder: RunFolder,
+    evaluator: Evaluator,
+    callbacks: Sequence[Callback],
+    tracker: Tracker,
+    leader: Leader,
 ) -> tuple[SmallSet, SmallSet, Eta, OuterState]:
     """The start, the set of the best evaluation, how its η was come by, and the loop's last state."""
     settings, engine = workspace.settings, None
     if workspace.needs_experts:
         with folder.stage("experts"):
-            store = workspace.experts  # trained now, that their time counts here
+            store = leader.with_all(workspace, common.experts)  # trained now, that their time counts here
         folder.hold_experts(store.content)
+    elif not leader.ranks.alone:
+        leader.with_all(workspace, common.full_data)  # of the first of which maps are made
     with folder.stage("initial"):
         start = workspace.initial()
     if workspace.method.steps:
@@ -279,9 +303,12 @@ def _distilled(
             folder.note(resolved=replace(resolved, engine=arrangement))
         engine = (step, adjoint)
     tracker.named = _named(workspace, start)
+    enhancement = workspace.enhancement(start.classes)
+    place, resolved = workspace.experts.path if workspace.needs_experts else None, folder.state.resolved
+    leader.enter(Loop(start.classes, resolved, resolved.engine, place))
     loop = OuterLoop(
         objective=workspace.method(workspace, start.classes, engine),
-        enhancement=workspace.enhancement(start.classes),
+        enhancement=enhancement,
         settings=settings.outer,
         evaluate=partial(_look, evaluator, start),
         every=settings.eval.every,
@@ -291,13 +318,15 @@ def _distilled(
         callbacks=(*callbacks, *tracker.callbacks),
         run_id=folder.run_id,
         heard=tracker.row if tracker.feeds else None,
+        spread=workspace.spread,
     )
     with folder.stage("distil"):
         state = loop.run(start.images, start.labels, workspace.syn_lr)
+        leader.left()
         small = loop.best(state, start)
         if workspace.method.steps or settings.outer.lr_lr > 0:  # students were trained with it, or it was learned
             return start, small, Eta(evaluator.own_step_size(small, evaluator.network.name), True), state
-        found = evaluator.step_size(replace(small, syn_lr=None), None, workspace.progress, (workspace.syn_lr,))
+        found = leader.with_all(workspace, common.step_size, replace(small, syn_lr=None).to("cpu"), workspace.syn_lr)
         return start, small if found.origin == "protocol" else replace(small, syn_lr=found.value), Eta(found), state
 
 
@@ -311,38 +340,6 @@ def _look(evaluator: Evaluator, start: SmallSet, x: Tensor, y: Tensor, eta: floa
         return None
     small = replace(start, images=x, labels=y, syn_lr=eta)
     return evaluator.distilled(small, seeds=range(evaluator.settings.every_seeds), split="val")
-
-
-def _measured(
-    workspace: Workspace, evaluator: Evaluator, small: SmallSet, step: StepSize | None, start: SmallSet | None
-) -> SetResult:
-    """The final evaluation, beside it the initial images, where there are any, and other networks.
-
-    Args:
-        workspace, evaluator: of the run.
-        small: the set.
-        step: its own step size, where it has one there.
-        start: what it began as.
-    """
-    settings, progress = workspace.settings, workspace.progress
-    seeds = final_seeds(settings.eval.seeds)
-    rates = Rates.of(evaluator, small, step, progress)
-    found = record(evaluator, small, measure(evaluator, small, rates, seeds, progress), progress)
-    if start is not None:
-        initial = _initial(workspace, evaluator, small, start, seeds)
-        found = replace(found, accuracy=replace(found.accuracy, initial=initial))
-    others = [network for network in networks_of(settings) if network is not settings.network and network != settings.network]
-    return replace(found, networks=across(workspace, small, others, seeds))
-
-
-def _initial(workspace: Workspace, evaluator: Evaluator, small: SmallSet, start: SmallSet, seeds: range) -> Accuracy:
-    """That of the images that the set began as, which have learned no step size unless they are a set that has."""
-    progress, held = workspace.progress, workspace.start
-    own = None if held is None or STEP_SIZE in held.metadata else evaluator.own_step_size(start, evaluator.network.name)
-    also = [rate for rate in (start.syn_lr, small.syn_lr) if rate is not None]
-    step = evaluator.step_size(replace(start, syn_lr=None), own, progress, also)
-    logits = evaluator.logits(replace(start, syn_lr=step.value), seeds, progress=progress, name="initial images")
-    return evaluator.accuracies(logits).at(step)
 
 
 def _experts_used(store: TrajectoryStore, settings: DistillSettings) -> ExpertsUsed:

@@ -1,7 +1,7 @@
 """`evaluate`: one small set or several, of our own or anybody's, measured under one protocol and compared on the same seeds.
 
 A set is refused where its classes, its preprocessing or its labels do not fit the images to test on: a figure of chance would say
-nothing about it.
+nothing about it. The ranks of a run share the networks; what is written, and further measurements, are the first one's.
 """
 
 import os
@@ -20,7 +20,7 @@ from limbeck.distilled.plausibility import check_fit, powerless, suspicious
 from limbeck.distilled.read import STEP_SIZE, SYN_LR, ForeignOptions, read_set
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
-from limbeck.distilled.view_labels import VIEWS
+from limbeck.distilled.view_labels import VIEWS, StoredViews
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.results import Evaluation, SetResult
@@ -42,6 +42,7 @@ from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.kept import cache_root
 from limbeck.runtime.locks import lock
 from limbeck.runtime.progress import NoProgress, Progress
+from limbeck.runtime.ranks import Ranks
 
 SHOWN = 3  # sets that a note names
 Entry = Path | str | DistilledSet | SmallSet  # a set to evaluate
@@ -129,7 +130,7 @@ def _evaluate(
         one.result({network: measured[number] for network, measured in found.items()}, options, workspace)
         for number, one in enumerate(under)
     ]
-    if options.keep:
+    if options.keep and Ranks.sharing().first:
         for one, result in zip(under, results, strict=True):
             one.keep(result, workspace.progress)
     comparisons = _comparisons([one.name for one in under], results, list(found), options.looks)
@@ -222,7 +223,14 @@ class _Set:
         s, evaluator = workspace.settings, self.evaluators[network]
         if self.path is None or self.held.views is not None or not s.view_labels.store or not asks(evaluator.protocol):
             return
-        place = cache_root() / "views" / f"{content_of(self.held)}.safetensors"
+        evaluator.teacher  # noqa: B018 (which all ranks train)
+        views = Ranks.sharing().told(lambda: self._labelled(workspace, evaluator, options))
+        self.held = replace(self.held, set=replace(self.held.set, views=views))
+
+    def _labelled(self, workspace: Workspace, evaluator: Evaluator, options: EvaluationOptions) -> StoredViews:
+        """The labels of views, kept beside the set where that can be."""
+        assert self.path is not None, "checked"
+        s, place = workspace.settings, cache_root() / "views" / f"{content_of(self.held)}.safetensors"
         with lock(place):
             views = evaluator.label_views(self.held.set, place, s.view_labels, workspace.progress)
             if options.keep:
@@ -233,7 +241,7 @@ class _Set:
                 except OSError as error:
                     message = f"warning: {_unwritable(self.path, error)}; labels of views lie in {place}"
                     workspace.progress.say(message)
-        self.held = replace(self.held, set=replace(self.held.set, views=views))
+        return views
 
     def refuse_permuted(self, network: str, progress: Progress) -> None:
         """Ask a network trained on the full data what it makes of the images, and note where it knows too little to tell."""
@@ -257,7 +265,7 @@ class _Set:
             first,
             doubts=(*first.doubts, *unchecked),
             networks={one.network: one for one in others},
-            measurements={name: FURTHER[name](subject) for name in options.further},
+            measurements=Ranks.sharing().told(lambda: {name: FURTHER[name](subject) for name in options.further}),
             paths={} if self.path is None else {"distilled": self.name},
             notes=tuple(self.notes),
         )

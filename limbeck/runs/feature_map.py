@@ -23,8 +23,8 @@ from limbeck.evaluation.distances import features_in_parts, features_of
 from limbeck.evaluation.embedding import Way, embed
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.nearest import Nearest, nearest
-from limbeck.methods.outer import SNAPSHOT
-from limbeck.runs.data_card import are_below, are_pictures, small_pictures
+from limbeck.methods.snapshots import SNAPSHOT
+from limbeck.runs.data_card import are_below, are_pictures, read_kept, small_pictures
 from limbeck.runtime.errors import require
 from limbeck.runtime.files import read_tensor_header, read_tensors, write_tensors
 from limbeck.runtime.random import derived_seed
@@ -168,11 +168,8 @@ class FeatureMap:
             OSError: when there is none, as in folders of earlier versions.
             Damaged: when it is not what was written, or what no run can have written.
         """
-        tensors, metadata = read_tensors(folder / FILE, kind=FEATURES)
-        try:
-            held = cls(about=About.from_dict(metadata), **{name: tensors[name] for name in TENSORS})
-        except (TypeError, LookupError) as error:
-            raise Damaged(f"its content is no feature map's: {error}") from error
+        about, tensors = read_kept(folder / FILE, FEATURES, About, TENSORS)
+        held = cls(about=about, **{name: tensors[name] for name in TENSORS})
         if not held._is_sound():
             raise Damaged("its parts do not go together")
         return held

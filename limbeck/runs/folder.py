@@ -22,6 +22,7 @@ from limbeck.runs.workspace import Resolved, resolve
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.launch import job, restarted
 from limbeck.runtime.leftovers import tidy, tidy_passing
 from limbeck.runtime.locks import Busy, lock
 from limbeck.runtime.memory import peak_memory
@@ -46,6 +47,8 @@ class State(Record):
         peak_memory: bytes: the most until the end of every stage, of the process or, on CUDA, of its tensors on the device.
         numerics: `NUMERICS` of the version that started the run.
         run: what its files say that they belong to; None in runs of earlier versions.
+        job: what started the processes that last went on with it, and starts them anew when one has died.
+        now: the stage that it is in, or was in when it was killed.
     """
 
     data: str
@@ -57,8 +60,10 @@ class State(Record):
     peak_memory: Mapping[str, int] = field(default_factory=dict)
     numerics: int = 1
     run: str | None = None
+    job: str | None = None
+    now: str | None = None
 
-    LEFT_OUT: ClassVar = ("init", "experts", "cpu_seconds", "peak_memory", "run")
+    LEFT_OUT: ClassVar = ("init", "experts", "cpu_seconds", "peak_memory", "run", "job", "now")
 
 
 class RunFolder:
@@ -125,6 +130,8 @@ class RunFolder:
         if not self._begun():
             write_json(self.settings_file, self.settings, SETTINGS)
             write_json(self.state_file, State(data, resolve(self.settings), numerics=NUMERICS, run=self._identity(data)), STATE)
+        if self.state.job != job():
+            self.note(job=job())
         different, notes = self._differences(), list[str]()
         if self.state.data != data:
             self._refuse_images(different)
@@ -211,6 +218,7 @@ class RunFolder:
     def stage(self, name: str) -> Iterator[None]:
         """Add the block's seconds to the stage of that name, the clock's and the CPU's, and note the memory taken."""
         began, worked = time.perf_counter(), time.process_time()
+        self.note(now=name)
         try:
             yield
         finally:
@@ -222,7 +230,14 @@ class RunFolder:
                 stages={**state.stages, name: spent},
                 cpu_seconds={**state.cpu_seconds, name: busy},
                 peak_memory={**state.peak_memory, name: peak},
+                now=None,
             )
+
+
+def begun_by_this_job(output: Path) -> bool:
+    """Whether this process was started anew, as torchrun does when one has died, and those before it began the run in `output`."""
+    state = output / "state.json"
+    return restarted() and state.exists() and own_json(state, State.from_dict, STATE).job == job()
 
 
 @contextmanager

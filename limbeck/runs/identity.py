@@ -20,7 +20,7 @@ from limbeck.runtime.plugins import is_foreign
 
 Effect = Literal["result", "content", "late", "none"]
 
-NONE = frozenset(("output", "track", "features", "data.workers", "outer.checkpoint_every", "engine.memory"))
+NONE = frozenset(("output", "track", "features", "data.workers", "outer.checkpoint_every", "engine.memory", "engine.shard"))
 # Of what the images are the fingerprint says everything but how networks see them; `init` and the experts have fingerprints, too.
 CONTENT = frozenset(("network", "init", "experts.store", "engine.device", "engine.micro_batch"))
 SEEN = frozenset(("data.normalise", "data.zca"))

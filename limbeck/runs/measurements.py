@@ -24,7 +24,7 @@ from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation import architecture_search, areas, continual, distances, membership, scores
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.fitting import Cells, ProtocolFit, training_images
-from limbeck.methods.outer import SNAPSHOT
+from limbeck.methods.snapshots import SNAPSHOT
 from limbeck.runs.build import cam_of
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.files import read_tensors

@@ -21,7 +21,7 @@ from limbeck.experts.files import held_bytes
 from limbeck.experts.store import want_of
 from limbeck.matching.adjoint import Unroll
 from limbeck.matching.engine import unrolled_bytes
-from limbeck.methods.outer import LOOKED_AT
+from limbeck.methods.snapshots import LOOKED_AT
 from limbeck.runs import build, data_card, feature_map
 from limbeck.runs.record import networks_of
 from limbeck.runs.workspace import Workspace
@@ -73,6 +73,8 @@ def output_needs(workspace: Workspace, output: Path) -> list[Need]:
     channels, total = data.shape[0], s.ipc * data.num_classes
     x, y = 4 * total * math.prod(data.shape), 4 * total * data.num_classes
     size = 2 * (x + y)
+    if s.data.zca:
+        size += 2 * 2 * 4 * math.prod(data.shape) ** 2  # two matrices, in the card and in the set
     if s.features != "none":
         near = feature_map.NEAR[0] * min(total, feature_map.ASKED)
         for count, budget in ((data_card.EXAMPLES * data.num_classes, data_card.BUDGET), (near, feature_map.PICTURES)):
@@ -123,7 +125,9 @@ def check_held(workspace: Workspace) -> None:
     """Raise `UsageError` where something that will be held at once is more than the memory that is free."""
     s, data, device = workspace.settings, workspace.data, workspace.device
     total = s.ipc * data.num_classes
-    size = HELD * 4 * total * (math.prod(data.shape) + data.num_classes)
+    rows = 4 * (math.prod(data.shape) + data.num_classes)
+    spread = workspace.spread  # where X is sharded, rank 0 has of all images but the start
+    size = (HELD * len(range(total)[spread.rows]) + (total if spread.sharded else 0)) * rows
     check_memory(size, device, f"ipc: {s.ipc}", f"distilling {total} images", "a lower ipc or a smaller data.size takes less")
     if workspace.method.steps and isinstance(build.adjoint_of(s.engine), Unroll):
         what = f"the graph of {s.match.syn_steps} student steps"

@@ -127,12 +127,25 @@ class RunResult(Record):
             why = told(self.skipped) if self.skipped else NO_CHANGE
             parts.append(wrapped(f"warning: {percent(self.skipped_share)} of the iterations changed nothing: {why}"))
         parts += [wrapped(f"warning: {one}") for one in self.warnings]
-        if self.best_iteration == 0:
-            parts.append(wrapped(f"warning: {NO_GAIN}"))
+        if self.no_gain:
+            parts.append(wrapped(f"warning: {self.no_gain}"))
         if self.seconds:
             stages = ", ".join(f"{stage} {duration(spent)}" for stage, spent in self.seconds.items())
             parts.append(wrapped(f"time: {stages}"))
         return Page((*parts, *([paths_text(self.paths)] if self.paths else [])))
+
+    @property
+    def no_gain(self) -> str:
+        """That the initial images are the result, where they are, and why the same images can then have two accuracies."""
+        if self.best_iteration != 0:
+            return ""
+        ours, before = self.accuracy.distilled, self.accuracy.initial
+        if ours.lr is None or before.lr is None or f"{ours.lr:.3g}" == f"{before.lr:.3g}" or ours.mean == before.mean:
+            return NO_GAIN
+        rates = " and ".join(
+            f"{one.lr:.3g}, {one.origin}, as the {name} ones" for name, one in (("distilled", ours), ("initial", before))
+        )
+        return f"{NO_GAIN}; they have two test accuracies by two step sizes: {rates}"
 
     @property
     def warnings(self) -> Iterator[str]:

@@ -3,6 +3,7 @@
 What is decided automatically (device, threads, compiled or not) is decided once, in `resolve`, and stored with the run.
 """
 
+import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import nn
 
-from limbeck.augmentation import Augmentation
+from limbeck.augmentation import Augmentation, Dsa
 from limbeck.data.imageset import ImageSet
 from limbeck.data.load import load_data
 from limbeck.data.preprocessing import Normalise, Preprocessing, fit_preprocessing
@@ -26,36 +27,45 @@ from limbeck.evaluation.view_labels import check_storable
 from limbeck.experts.settings import ExpertSettings
 from limbeck.experts.store import TrajectoryStore, say_lacking, want_of
 from limbeck.experts.train import ExpertTask, train_experts
-from limbeck.matching.adjoint import Adjoint
+from limbeck.matching.adjoint import Adjoint, Unroll, WalkBack
 from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
+from limbeck.matching.spread import Spread
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.methods.enhance import Enhancement
 from limbeck.methods.materials import Matching, Own
 from limbeck.methods.method import Method
-from limbeck.methods.registry import method_of
+from limbeck.methods.registry import method_of, name_of
 from limbeck.networks.factory import Factory
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.networks.names import same_network
 from limbeck.runs import build
 from limbeck.runs.settings import DistillSettings
-from limbeck.runtime.devices import resolve_device
+from limbeck.runtime.devices import on_gpu, resolve_device
 from limbeck.runtime.errors import Failure, require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.plugins import blamed, is_foreign
 from limbeck.runtime.progress import Progress
+from limbeck.runtime.ranks import Ranks
 from limbeck.runtime.records import Record
-from limbeck.saliency.weights import NoWeighting
+from limbeck.saliency.maps import NOISELESS, TorchCam
+from limbeck.saliency.weights import Activation, Constant, NoWeighting
 from limbeck.training.compute import Compile
 from limbeck.training.images import Images, LazyImages, prepare_split, sample
+
+SHARDED_FROM = 128 * 2**20  # bytes of X: of 50 000 images of MNIST and more
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved(Record):
-    """What was decided automatically: the device, the number of threads, and, once it is set up, how the engine works."""
+    """What was decided automatically: the device, the number of threads, and, once it is set up, how the engine works.
+
+    The threads were decided for so many ranks.
+    """
 
     device: str
     threads: int
     engine: Arrangement | None = None
+    ranks: int = 1
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,8 @@ class Fingerprints(Record):
 
 def resolve(settings: DistillSettings) -> Resolved:
     """Decide what can be decided before anything is computed."""
-    return Resolved(str(resolve_device(settings.engine.device)), torch.get_num_threads())
+    device, ranks = str(resolve_device(settings.engine.device)), Ranks.here()
+    return Resolved(device, torch.get_num_threads(), ranks=ranks.count)
 
 
 @dataclass
@@ -126,6 +137,7 @@ class Workspace:
         if self.settings.data.normalise != "fitted":
             self.preprocessing  # noqa: B018 (numbers for other channels are refused now)
         check_storable(self.settings.view_labels, resolve_protocol(self.settings.eval), self.data.num_classes)
+        self._check_ranks()
         for note in check_engine(self.settings.engine, self.network, self.device):
             self.progress.say(note)
         if not isinstance(build.weighting_of(self.settings.enhance), NoWeighting):
@@ -136,6 +148,17 @@ class Workspace:
             features_of(self.network.module, torch.zeros(1, *self.data.shape, device=self.device))
         self.start  # noqa: B018 (read now, so that one that does not fit is refused)
         self.method.refuse(self)
+
+    def _check_ranks(self) -> None:
+        """Raise `UsageError` for a device, or for shards, that several processes cannot have."""
+        ranks, named = Ranks.here(), self.settings.engine.device
+        if not ranks.alone and on_gpu(self.device):
+            accepted = f"auto, cuda or cpu: each of the {ranks.on_this_machine} processes takes a GPU of its own"
+            require(":" not in named, "engine.device", named, accepted)
+            accepted = f"at most {torch.cuda.device_count()}, the GPUs of this machine; engine.device=cpu takes none"
+            require(ranks.on_this_machine <= torch.cuda.device_count(), "--nproc-per-node", ranks.on_this_machine, accepted)
+        why = self.settings.engine.shard == "yes" and self.must_hold_all
+        require(not why, "engine.shard", "yes", f"auto or no: {why}")
 
     def _check_loss(self) -> None:
         """Raise `UsageError` for a student's loss that cannot be called, or gives no scalar."""
@@ -186,6 +209,32 @@ class Workspace:
     def reachable_epochs(self) -> list[int]:
         """The epochs of the experts that an iteration can read."""
         return self.matching.schedule.epochs(self.matching.expert_epochs)
+
+    @cached_property
+    def spread(self) -> Spread:
+        """How batches, and X with its labels, lie on the ranks of the run."""
+        ranks, total = Ranks.here(), self.data.num_classes * self.settings.ipc
+        asked, large = self.settings.engine.shard, 4 * total * math.prod(self.data.shape) >= SHARDED_FROM
+        sharded = not ranks.alone and (asked == "yes" or (asked == "auto" and large and not self.must_hold_all))
+        return Spread(ranks, total if sharded else None)
+
+    @property
+    def must_hold_all(self) -> str:
+        """Why every rank has to hold all of X, in words; empty where it need not."""
+        s = self.settings
+        if not self.method.shards:
+            return f"method {name_of(s.method)} looks at all images of a class at once"
+        if self.network.has_batch_norm:
+            return f"{self.network.name} has batch norm, whose statistics are those of a whole batch"
+        if not isinstance(self.augmentation, Dsa):
+            return "the augmentation may mix images"
+        if not isinstance(build.adjoint_of(s.engine), (WalkBack, Unroll)):
+            return "the adjoint is not one of Limbeck's"
+        cam, weighting = build.cam_of(s.enhance), build.weighting_of(s.enhance)
+        by_itself = isinstance(weighting, NoWeighting) or (
+            isinstance(weighting, (Activation, Constant)) and isinstance(cam, TorchCam) and cam.kind in NOISELESS
+        )
+        return "" if by_itself else "maps with noise, or weights that look at several images, are drawn for all images together"
 
     @cached_property
     def matching(self) -> Matching:
@@ -292,17 +341,30 @@ class Workspace:
         return Enhancement(self.map_network, classes, self.settings.seed, cam, weighting, s.cam_every)
 
     def engine(self, arrangement: Arrangement | None = None) -> tuple[StudentStep, Adjoint, Arrangement]:
-        """The student's step, the way to the gradient and what was decided about them, or what `arrangement` says again."""
-        return prepare(self.problem(), build.adjoint_of(self.settings.engine), self.settings.engine, self.progress, arrangement)
+        """The student's step, the way to the gradient and what was decided about them, or what `arrangement` says again.
+
+        What was decided for another number of ranks is decided anew, but for the precision.
+        """
+        settings, ranks, problem = self.settings.engine, self.spread.ranks.count, self.problem()
+        if arrangement is None or arrangement.ranks == ranks:
+            step, adjoint, found = prepare(problem, build.adjoint_of(settings), settings, self.progress, arrangement)
+            return step, adjoint, replace(found, ranks=ranks)
+        fixed = replace(settings, precision=arrangement.precision or settings.precision)
+        step, adjoint, found = prepare(problem, build.adjoint_of(settings), fixed, self.progress)
+        return step, adjoint, replace(found, precision=arrangement.precision, ranks=ranks)
 
     def problem(self) -> Problem:
         """What the engine is set up for."""
         settings, match = self.settings, self.settings.match
         shape = (self.data.num_classes * settings.ipc, *self.data.shape)
         draws = draw_steps(shape, match.batch_syn, match.syn_steps, self.augmentation, 0, 0, match.small_chunk)
-        batches = sorted({len(draw.index) for draw in draws})
-        loss = build.loss_of(settings)
-        return Problem(self.network, shape, self.data.num_classes, batches, match.syn_steps, settings.outer.iterations, loss)
+        whole, spread, loss = self.network.has_batch_norm, self.spread, build.loss_of(settings)
+        # Of a rank's part; one without images computes nothing.
+        parts = {len(draw.index) if whole else len(spread.part(draw).labels) for draw in draws}
+        batches = sorted(size for size in parts if size) or [1]
+        steps, iterations, even = match.syn_steps, settings.outer.iterations, not spread.sharded
+        shape = (len(range(shape[0])[spread.rows]), *self.data.shape)
+        return Problem(self.network, shape, self.data.num_classes, batches, steps, iterations, loss, even)
 
     @property
     def kind(self) -> Kind:

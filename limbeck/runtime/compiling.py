@@ -3,6 +3,7 @@
 import atexit
 import os
 import platform
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -49,13 +50,20 @@ def keep_compiled_code() -> None:
     Every kind of processor has a folder there. Torch finds a compiled graph again by its code and versions alone: what was written
     for AVX-512 would be taken on a processor with AVX2, or where `ATEN_CPU_CAPABILITY` asks for that, and give wrong numbers.
     """
-    place = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or cache_root() / "compiled")
+    place = _named() or cache_root() / "compiled"
     if place.name != processor():
         try:
             try_folder(place / processor())
         except OSError:  # nothing can be kept there: this process has a place of its own
             place = _passing()
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(place / processor())
+
+
+def _named() -> Path | None:
+    """The place that the user has named. Torch's compiler names one itself when it is imported, which a reboot may empty."""
+    named = Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or "/")
+    of_torch = named.parent == Path(tempfile.gettempdir()) and named.name.startswith("torchinductor_")
+    return None if of_torch or named == Path("/") else named
 
 
 @cache

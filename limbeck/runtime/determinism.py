@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from limbeck.runtime.ranks import Ranks
 from limbeck.runtime.records import Record
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
@@ -99,6 +100,8 @@ def statement(device: torch.device, engine: Any = None) -> Determinism:
     else:
         other.append("on another device")
         other.append("in operations for which CUDA chooses the order of sums, such as the gradients of the augmentation's shifts")
+    if not Ranks.here().alone:
+        other.append("with another number of processes")
     if engine is not None and engine.compiled:
         other.append("where the compiler fails, or is another one")
     flags = {

@@ -1,7 +1,17 @@
 """The two ways a command ends badly: the user's input (exit status 2) or a failure while running (exit status 1)."""
 
+import json
 
-class _OneLine(Exception):
+
+class Worded(Exception):
+    """Its message is for people."""
+
+
+class Misfit(Worded, TypeError):
+    """What JSON holds is something else than it should be."""
+
+
+class _OneLine(Worded):
     """Says itself in one line, whatever names of files and classes have gone into it."""
 
     def __str__(self) -> str:
@@ -41,6 +51,15 @@ class DiskFailure(Failure):
     """
 
 
+class RankLost(Failure):
+    """Of the processes that compute a run together one has ended before the others, or cannot be reached.
+
+    Example:
+        >>> isinstance(RankLost("rank 2 of 4 has ended, and with it the run"), Failure)
+        True
+    """
+
+
 def require(condition: bool, key: str, value: object, accepted: str) -> None:
     """Raise `UsageError` with the message "key: value is not accepted" unless `condition` holds.
 
@@ -60,3 +79,24 @@ def require(condition: bool, key: str, value: object, accepted: str) -> None:
 def one_line(error: BaseException, most: int = 300) -> str:
     """What went wrong, in one line of at most so many letters; the kind of error where it says nothing."""
     return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def reason(error: BaseException, most: int = 200) -> str:
+    """Why a file cannot be read, for people, whatever its bytes have led to: Python's own words for it say nothing to them."""
+    if isinstance(error, json.JSONDecodeError):
+        return "it is no JSON"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text"
+    if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
+        return f"{error.args[0]:.60} is missing"
+    if isinstance(error, (Worded, OSError)) or (type(error) is ValueError and _is_ours(error)):
+        return one_line(error, most)
+    return "it holds something else than it should"
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether it was raised where files are read, with a message of ours."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith("limbeck.runtime.")

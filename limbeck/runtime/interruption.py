@@ -122,6 +122,16 @@ def finishing() -> Iterator[None]:
         yield
 
 
+def asked() -> bool:
+    """Whether this process is to end, which it is told at the end of `finishing`."""
+    return _current is not None and _current.number != 0
+
+
+def stop() -> None:
+    """End this process as it was asked to, or as if it had been: another one of the same run was."""
+    raise _current._new() if _current is not None and _current.number else Interrupted(signal.SIGTERM, time.monotonic())
+
+
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Inside the block `finishing` keeps Ctrl-C waiting, too, where Python's own handler would raise it at any moment."""

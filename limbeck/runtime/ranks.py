@@ -12,9 +12,10 @@ matters. A process that dies is noticed in both, by its connections.
 """
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -24,12 +25,14 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from limbeck.runtime.errors import Failure, UsageError, one_line
+from limbeck.runtime.errors import Failure, RankLost, UsageError, one_line
+from limbeck.runtime.executor import cores
+from limbeck.runtime.launch import started_together
 
 T = TypeVar("T")
 
-# What torchrun, or whoever else starts the processes, says to each of them: the contract of env://.
-VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+SAID = "limbeck/said"
+PATIENCE = 0.5  # seconds that a process may take to end once its connections have, and others to ask whether they are to speak
 FOREVER = timedelta(days=365)
 LOOK_EVERY = 0.02  # seconds between two looks at whether what is waited for has come, at most: a signal is heard meanwhile
 
@@ -74,6 +77,11 @@ class Ranks:
             return Ranks()
         return Ranks(dist.get_rank(), dist.get_world_size())
 
+    @staticmethod
+    def sharing() -> "Ranks":
+        """The same where all of them do the same, and so can share it (`together`); itself alone elsewhere."""
+        return Ranks.here() if _together else Ranks()
+
     @property
     def first(self) -> bool:
         """Whether this is rank 0, which alone writes."""
@@ -83,6 +91,11 @@ class Ranks:
     def alone(self) -> bool:
         """Whether there are no others."""
         return self.count == 1
+
+    @property
+    def on_this_machine(self) -> int:
+        """How many of them share this machine, as far as its starter says."""
+        return 1 if self.alone else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
     def share(self, total: int) -> slice:
         """The part of `total` things that is this rank's; empty for the last ones where there are fewer things than ranks."""
@@ -116,11 +129,55 @@ class Ranks:
             with noticed():
                 dist.broadcast(tensor, 0)
 
+    def handed_out(self, tensor: Tensor | None, like: Tensor, total: int) -> Tensor:
+        """This rank's share of the rows of a tensor that rank 0 has.
+
+        Args:
+            tensor: all rows, on rank 0; None elsewhere.
+            like: some such rows, on the device on which they are to be.
+            total: how many rows there are.
+        """
+        own = like.new_empty(len(range(total)[self.share(total)]), *like.shape[1:])
+        if tensor is not None:
+            for number in range(1, self.count):
+                _count((part := tensor[Ranks(number, self.count).share(total)].to(like).contiguous()).nbytes)
+                with noticed():
+                    dist.send(part, number)
+            return own.copy_(tensor[self.share(total)])
+        with noticed():
+            dist.recv(own, 0)
+        return own
+
+    def collected(self, tensor: Tensor, total: int) -> Tensor:
+        """On rank 0 all `total` rows of what every rank has its share of, in the memory of the host; elsewhere just those."""
+        host = tensor.detach().cpu().contiguous()
+        if not self.first:
+            _count(host.nbytes)
+            with noticed():
+                dist.send(host, 0, group=_waiting())
+            return host
+        whole = host.new_empty(total, *host.shape[1:])
+        whole[self.share(total)] = host
+        for number in range(1, self.count):
+            part = whole[Ranks(number, self.count).share(total)]
+            with noticed():
+                dist.recv(part, number, group=_waiting())  # rows, which are contiguous
+        return whole
+
+    def any(self, *flags: bool) -> bool:
+        """Whether one of them is so on some rank."""
+        if self.alone:
+            return True in flags
+        found = torch.tensor([True in flags], dtype=torch.int32)
+        with noticed():
+            dist.all_reduce(found, dist.ReduceOp.MAX, group=_waiting())
+        return bool(found)
+
     def told(self, work: Callable[[], T]) -> T:
         """What `work` gives rank 0, told to all, who wait for it however long it takes; what it raises there all raise.
 
         Args:
-            work: called on rank 0 alone; what it returns is pickled.
+            work: called on rank 0 alone, which shares nothing of it; what it returns is pickled.
         """
         if self.alone:
             return work()
@@ -138,7 +195,7 @@ class Ranks:
         """What `work` gives every rank, in their order, on all of them; an error of any is raised on all.
 
         Args:
-            work: called on every rank, and may take each its own time; what it returns is pickled.
+            work: called on every rank, which shares nothing of it, and may take each its own time; what it returns is pickled.
         """
         if self.alone:
             return [work()]
@@ -162,6 +219,11 @@ class Ranks:
                 pause = min(2 * pause, LOOK_EVERY)
             work.wait()
 
+    def forget(self) -> None:
+        """Let what is waited for be, on all ranks, and begin anew."""
+        global _second
+        _second = None
+
     @property
     def sent(self) -> int:
         """Bytes of tensors that this process has sent so far, by the formulae above."""
@@ -179,6 +241,8 @@ def joined() -> Iterator[Ranks]:
         yield Ranks.here()
         return
     backend, local = "gloo", int(os.environ.get("LOCAL_RANK", "0"))
+    # Processes that a rank has compute for it take its share of the machine's cores.
+    os.environ.setdefault("LOKY_MAX_CPU_COUNT", str(max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))))
     if torch.cuda.is_available() and dist.is_nccl_available():
         backend = "cpu:gloo,cuda:nccl"
         if local < torch.cuda.device_count():
@@ -188,23 +252,39 @@ def joined() -> Iterator[Ranks]:
         dist.init_process_group(backend, store=store, rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"]))
     except RuntimeError as error:
         raise Failure(f"the {os.environ['WORLD_SIZE']} processes of this run could not meet ({one_line(error, 120)})") from error
+    _places[:] = Ranks.here().gathered(lambda: (socket.gethostname(), os.getpid()))
     yield Ranks.here()
     dist.destroy_process_group()  # not after an error: the others may wait for what only the end of this process tells them
-
-
-def started_together() -> bool:
-    """Whether somebody, such as torchrun, has started this process as one of several."""
-    return all(os.environ.get(name) for name in VARIABLES) and os.environ["WORLD_SIZE"] != "1"
 
 
 def speaks() -> bool:
     """Whether this process is to say how the run ended: of those that were started together the first one that asks."""
     if not started_together():
         return True
+    first, kept_by_us = os.environ["RANK"] == "0", os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != str(True)
+    if _store is None and kept_by_us:
+        return first  # what has gone wrong before they met has gone wrong on all of them
     try:
-        return bool(_meeting().add("limbeck/said", 1) == 1)
+        speaking, until = _meeting().add(SAID, 1) == 1, time.monotonic() + PATIENCE
+        while first and kept_by_us and _meeting().add(SAID, 0) < int(os.environ["WORLD_SIZE"]) and time.monotonic() < until:
+            time.sleep(LOOK_EVERY)  # the others ask, too, and with this process ends what they ask
     except (RuntimeError, Failure):  # who keeps it has ended: then rather twice than not at all
         return True
+    return bool(speaking)
+
+
+def ended() -> str:
+    """Which rank of this machine has ended, in words; empty where none has, as far as is known."""
+    import psutil
+
+    for number, (host, pid) in enumerate(_places):
+        if host != socket.gethostname():
+            continue
+        with suppress(psutil.NoSuchProcess):
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                continue
+        return f"rank {number} of {len(_places)} has ended"
+    return ""
 
 
 @contextmanager
@@ -212,17 +292,34 @@ def noticed() -> Iterator[None]:
     """Inside the block, in which ranks talk to each other, an error means that one of them has ended.
 
     Raises:
-        Failure: in its place.
+        RankLost: in its place.
     """
     try:
         yield
+    except RankLost:
+        raise
     except RuntimeError as error:
-        count = dist.get_world_size()
-        raise Failure(
-            f"one of the {count} processes of this run has ended or cannot be reached ({one_line(error, 120)})"
-        ) from error
+        known, until = ended(), time.monotonic() + PATIENCE
+        while not known and _places and time.monotonic() < until:
+            time.sleep(LOOK_EVERY)
+            known = ended()
+        unknown = f"one of the {dist.get_world_size()} ranks has ended or cannot be reached ({one_line(error, 120)})"
+        raise RankLost(f"{known or unknown}, and with it the run") from error
 
 
+@contextmanager
+def together(shared: bool = True) -> Iterator[None]:
+    """Inside the block all ranks do the same at the same time, and networks that are to be trained are spread over them."""
+    global _together
+    before, _together = _together, shared
+    try:
+        yield
+    finally:
+        _together = before
+
+
+_together = False
+_places: list[tuple[str, int]] = []  # of every rank, its machine and process
 _sent = 0
 _store: Any = None
 _second: tuple[Any, Any] | None = None  # the default group that the second one was made beside, and that
@@ -254,7 +351,8 @@ def _waiting() -> Any:
 
 def _attempt(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
     try:
-        return work(), None
+        with together(False):
+            return work(), None
     except Exception as error:  # noqa: BLE001 (it travels, and is raised once all know)
         return None, error
 

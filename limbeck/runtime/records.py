@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from typing_extensions import Self
 
+from limbeck.runtime.errors import Misfit
 from limbeck.runtime.fingerprint import plain
 
 WORDS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}  # as `encodable` writes them
@@ -51,19 +52,26 @@ class Record:
             TypeError: when it is no object, lacks a key that cannot be missing, or has something else under one than it should.
         """
         if not isinstance(held, Mapping):
-            raise TypeError(f"{held!r} is no object")
+            raise Misfit(f"{held!r} is no object")
         hints = get_type_hints(cls)
         keys = {one.name: cls.CALLED.get(one.name, one.name) for one in fields(cls) if one.name not in cls.AMONG}  # type: ignore[arg-type]
         rest = {key: value for key, value in held.items() if key not in keys.values()}
+        if missing := [keys[one.name] for one in fields(cls) if one.name in keys and _needed(one) and keys[one.name] not in held]:  # type: ignore[arg-type]
+            raise Misfit(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
         given = {name: held[key] for name, key in keys.items() if key in held} | dict.fromkeys(cls.AMONG, rest)
         return cls(**{name: _field(name, hints[name], value) for name, value in given.items()})
+
+
+def _needed(one: Field[Any]) -> bool:
+    """Whether there is nothing that the field is by default."""
+    return one.init and one.default is MISSING and one.default_factory is MISSING
 
 
 def _field(name: str, hint: Any, value: Any) -> Any:
     try:
         return _typed(hint, value)
     except TypeError as error:
-        raise TypeError(f"{name}: {error}") from None
+        raise Misfit(f"{name}: {error}") from None
 
 
 def _typed(hint: Any, value: Any) -> Any:
@@ -97,7 +105,7 @@ def _typed(hint: Any, value: Any) -> Any:
             return value
     elif origin is None:
         return value  # what is no JSON is not checked here
-    raise TypeError(f"{value!r:.60} is not {_word(hint)}")
+    raise Misfit(f"{value!r:.60} is not {_word(hint)}")
 
 
 def _one_of(kinds: tuple[Any, ...], value: Any) -> Any:
@@ -110,7 +118,7 @@ def _one_of(kinds: tuple[Any, ...], value: Any) -> Any:
             return _typed(kind, value)
         except (TypeError, ValueError, LookupError) as error:
             reasons.append(error)
-    raise reasons[0] if len(kinds) == 2 and NoneType in kinds else TypeError(f"{value!r:.60} is of none of its types")
+    raise reasons[0] if len(kinds) == 2 and NoneType in kinds else Misfit(f"{value!r:.60} is of none of its types")
 
 
 def _word(hint: Any) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from limbeck.runtime.errors import Worded
 from limbeck.runtime.fingerprint import encodable, fingerprint
 
 KIND, OF, CHECKSUM = "limbeck", "of", "checksum"
@@ -24,7 +25,7 @@ BLANK = "0" * 16
 _said = set[str]()  # kinds of files
 
 
-class Damaged(ValueError):
+class Damaged(Worded, ValueError):
     """A file of ours is not what was written, or not the one that is looked for; the message is the reason alone."""
 
 

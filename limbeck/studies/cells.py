@@ -24,7 +24,7 @@ from limbeck.runs.folder import RESULTS
 from limbeck.runs.identity import NONE, effects, same_place
 from limbeck.runs.numerics import NUMERICS, otherwise
 from limbeck.runs.settings import DistillSettings
-from limbeck.runtime.errors import Failure, UsageError, one_line
+from limbeck.runtime.errors import Failure, UsageError, reason
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import encodable, fingerprint
 from limbeck.runtime.metrics import read_metrics
@@ -211,7 +211,7 @@ class CellFolder:
             raise UsageError(f"output: {str(path)!r} cannot be read: {error.strerror}") from error
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             advice = "delete it, and it is measured again"
-            raise UsageError(f"output: {str(path)!r} is no result of a cell ({one_line(error)}); {advice}") from error
+            raise UsageError(f"output: {str(path)!r} is no result of a cell ({reason(error)}); {advice}") from error
         before, now = held.settings, cell.changed
         different = sorted(before.differences(now))
         found = effects((key for key, *_ in different), cell.settings)
@@ -238,7 +238,7 @@ class CellFolder:
         except FileNotFoundError as error:
             raise Failure(f"{run} holds no results") from error
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-            raise Failure(f"{run} holds no results ({one_line(error)})") from error
+            raise Failure(f"{run} holds no results ({reason(error)})") from error
         return self.write(cell, replace(found, numerics=NUMERICS, comparison=comparison(run / "metrics.jsonl")))
 
     def write(self, cell: Cell, found: CellRecord) -> CellRecord:

@@ -20,6 +20,8 @@ from limbeck.runs.identity import NONE, same_place
 from limbeck.runs.settings import DistillSettings, dotted, value_of
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import Failure, UsageError, require
+from limbeck.runtime.executor import Executor
+from limbeck.runtime.executor.named import executing
 from limbeck.runtime.files import write_json, write_text
 from limbeck.runtime.fingerprint import described
 from limbeck.runtime.kept import elsewhere
@@ -67,8 +69,9 @@ def compare(
     settings: Mapping[str, Any] | None = None,
     pairs: Sequence[Pair] = (),
     output: str | Path | None = None,
-    jobs: int = 1,
+    jobs: int | None = None,
     keep: bool = False,
+    executor: Executor | str | None = None,
     progress: Progress | None = None,
     **keys: Any,
 ) -> Table:
@@ -86,8 +89,9 @@ def compare(
         settings: for all, by dotted keys or their last words.
         pairs: methods (a, b) of whose difference a − b a verdict is asked for by itself.
         output: the folder of the grid, where finished cells are kept and found again; None leaves nothing on disk.
-        jobs: processes at a time, of recipes.
+        jobs: processes at a time, of recipes; None: one, or as many as a cluster has room for.
         keep: whether the run folders of finished distillations stay.
+        executor: where distillations run: `local` for this machine, `ray` or a `limbeck.Ray` for a cluster.
         progress: where to report; None goes through `logging`.
         **keys: more settings for all.
 
@@ -133,6 +137,7 @@ def compare(
         if output is None:
             passing = stack.enter_context(passing_folder())
             stack.enter_context(elsewhere(passing / "cache"))
+        stack.enter_context(executing(executor))
         folder = passing if output is None else Path(output)
         table = compare_cells(cells, folder, pairs=pairs, title=title, running=running, notes=list(said))
     if not table.sections and table.failed:

@@ -3,19 +3,15 @@ objects is made in this process. Finished cells are not run again; those that ne
 back.
 """
 
-import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 from limbeck.runtime.errors import Failure, UsageError, require
-from limbeck.runtime.executor import Shard, cores
-from limbeck.runtime.interruption import ENDS_WITH
+from limbeck.runtime.executor import Process, Shard, Tick, current
 from limbeck.runtime.locks import Busy, Lock, lock
 from limbeck.runtime.notices import kind_of
 from limbeck.runtime.progress import NoProgress, Progress, Stage
@@ -38,7 +34,7 @@ class Running:
     """How the cells of a grid are run.
 
     Args:
-        jobs: processes at a time, which share the cores.
+        jobs: processes at a time, which share the cores; None: one, or as many as a cluster has room for.
         shard: which of the cells to run; the others count as left until they are there.
         max_seconds: after which running cells are stopped, to go on at the next call; None takes as long as it takes, 0 only looks
             at what is finished.
@@ -49,14 +45,14 @@ class Running:
         UsageError: for a number out of range.
     """
 
-    jobs: int = 1
+    jobs: int | None = None
     shard: Shard = Shard()
     max_seconds: float | None = None
     keep: bool = False
     progress: Progress = NoProgress()
 
     def __post_init__(self) -> None:
-        require(self.jobs >= 1, "--jobs", self.jobs, "at least 1")
+        require(self.jobs is None or self.jobs >= 1, "--jobs", self.jobs, "at least 1")
         require(self.max_seconds is None or self.max_seconds >= 0, "--max-seconds", self.max_seconds, "at least 0")
 
 
@@ -108,8 +104,7 @@ class _Job:
 
     cell: Cell
     held: Lock
-    process: subprocess.Popen[bytes]
-    log: IO[bytes]
+    process: Process
 
 
 @dataclass(eq=False)
@@ -123,10 +118,10 @@ class _Runner:
     trained: set[str] = field(default_factory=set)  # whose experts are in the cache
 
     def run(self, cells: Sequence[Cell], deadline: float | None) -> None:
-        waiting = list(cells)
+        waiting, most = list(cells), current().commands(self.how.jobs, len(cells))
         try:
             while (waiting or self.running) and not (deadline is not None and time.monotonic() >= deadline):
-                if waiting and len(self.running) < self.how.jobs and self._start_one(waiting):
+                if waiting and len(self.running) < most and self._start_one(waiting):
                     continue
                 self._look()
                 if self.running or waiting:
@@ -157,17 +152,17 @@ class _Runner:
             held.release()
             self._take_over(cell)
             return
-        if cell.recipe is None:
+        path, run, executor = self.folder.log_file(cell), self.folder.run_folder(cell), current()
+        if cell.recipe is None and not executor.remote:
             with held:
                 self._make(cell)
             return
-        path = self.folder.log_file(cell)
         path.parent.mkdir(parents=True, exist_ok=True)
-        log = path.open("wb")
-        words = distill_command(cell, self.folder.run_folder(cell))
-        # In this process's group, so that an interrupt from the terminal or a batch queue reaches it too.
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(self.how.jobs))
-        self.running.append(_Job(cell, held, process, log))
+        if cell.recipe is None:
+            process = executor.apart(_make, (cell, run), path)
+        else:
+            process = executor.start(distill_command(cell, run), path, self.how.jobs or 1)
+        self.running.append(_Job(cell, held, process))
 
     def _take_over(self, cell: Cell) -> None:
         """Take what another process has finished."""
@@ -189,11 +184,12 @@ class _Runner:
 
     def _look(self) -> None:
         """Take in what has ended."""
-        for job in [job for job in self.running if job.process.poll() is not None]:
+        for job in list(self.running):
+            if (status := job.process.poll()) is None:
+                continue
             self.running.remove(job)
-            job.log.close()
-            if job.process.returncode:
-                self._failed(job.cell, _last_words(job.process.returncode, self.folder.log_file(job.cell)))
+            if status:
+                self._failed(job.cell, _last_words(status, self.folder.log_file(job.cell)))
             else:
                 self._take(job.cell)
             job.held.release()
@@ -224,25 +220,21 @@ class _Runner:
         """End what is running; its checkpoints stay."""
         for job in self.running:
             if job.process.poll() is None:
-                job.process.send_signal(signal.SIGINT)
+                job.process.interrupt()
         last = time.monotonic() + GRACE
         for job in self.running:
-            try:
-                job.process.wait(max(0.0, last - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            if not job.process.wait(max(0.0, last - time.monotonic())):
                 job.process.kill()
-                job.process.wait()
-            job.log.close()
             job.held.release()
         self.running.clear()
 
 
-def _environment(jobs: int) -> Mapping[str, str]:
-    """The environment of a process that shares the cores with `jobs` − 1 others."""
-    share = max(1, cores() // jobs)
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    threads = min(share, int(given)) if given.isdecimal() and int(given) else share
-    return {**os.environ, ENDS_WITH: str(os.getpid()), "OMP_NUM_THREADS": str(threads), "LOKY_MAX_CPU_COUNT": str(share)}
+def _make(shared: None, made: tuple[Cell, Path], tick: Tick) -> int:
+    """Distil a cell of objects in a process that is there for it."""
+    from limbeck.runs.distill import distill
+
+    distill(made[0].settings, made[1], resume=True)
+    return 0
 
 
 def _last_words(status: int, log: Path) -> str:

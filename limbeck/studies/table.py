@@ -18,7 +18,7 @@ from typing import ClassVar
 from limbeck.accuracy import Accuracy, Comparison
 from limbeck.evaluation.scores import Doubt, told
 from limbeck.evaluation.statistics import compare, holm, seeds_needed, summarise
-from limbeck.runtime.errors import UsageError, one_line
+from limbeck.runtime.errors import UsageError, reason
 from limbeck.runtime.files import read_json
 from limbeck.runtime.notices import by_kind
 from limbeck.runtime.records import Record
@@ -210,7 +210,7 @@ class Table(Record):
             return cls.from_dict(read_json(file, COMPARISON))
         except (OSError, ValueError, TypeError, AttributeError) as error:
             advice = "`limbeck compare` with the same words writes it anew from its cells"
-            raise UsageError(f"path: {str(file)!r} is no comparison ({one_line(error)}); {advice}") from error
+            raise UsageError(f"path: {str(file)!r} is no comparison ({reason(error)}); {advice}") from error
 
     def table(self) -> "Table":
         """Itself, which shows itself wherever it is printed."""

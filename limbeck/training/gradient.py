@@ -1,7 +1,7 @@
 """The gradient that training descends along:  g(θ, x, y) = ∇_θ ℓ(f(θ, x), y).
 
 Uncompiled it is autograd's. Compiled it is the closed form of networks in stages, channels last and in micro-batches that fit
-a CPU's cache; other networks, and several networks stacked, compile autograd's.
+a CPU's cache; other networks, and several networks stacked, compile autograd's. The ranks of a run can share one's batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,12 +13,15 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from limbeck.networks import micro_batches
+from limbeck.networks.batch_norm import over_ranks
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.stages import NetworkStage, Parameters
 from limbeck.runtime.compiling import compiled
 from limbeck.runtime.devices import new_step
+from limbeck.runtime.ranks import Ranks
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+Descent = Callable[[Tensor, Tensor, Tensor], Tensor]  # g, θ, x and y in that order
 
 
 class Kept(NamedTuple):
@@ -140,3 +143,39 @@ class Gradient:
             leaf = theta.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(self._value(leaf, x, y), leaf)
         return gradient
+
+
+@dataclass(frozen=True)
+class SharedGradient:
+    """g of one network, each rank having B_r of the batch's B images:  g = Σ_r B_r / B · g_r, a sum of P numbers a step.
+
+    All ranks have θ, x and y, and all get g, to the same bits. Batch norms take their statistics over all ranks. Where there are
+    fewer images than ranks, it is rank 0's.
+
+    Args:
+        gradient: g_r; of a network with batch norms uncompiled.
+        ranks: of the run.
+    """
+
+    gradient: Gradient
+    ranks: Ranks
+
+    def __call__(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """g with shape (P,)."""
+        ranks, part = self.ranks, self.ranks.share(len(x))
+        share = (part.stop - part.start) / len(x)
+        if len(x) < ranks.count:
+            found = self.gradient(theta, x, y) if ranks.first else torch.empty_like(theta)
+            ranks.broadcast_(found)
+            return found
+        if self.gradient.network.has_batch_norm:
+            with over_ranks(ranks):
+                found = self._weighted(share)(theta, x[part], y[part])
+        else:
+            found = self.gradient(theta, x[part], y[part]) * share
+        ranks.sum_(found)
+        return found
+
+    def _weighted(self, share: float) -> Gradient:
+        """B_r / B · g_r, weighted before the way back, which leads through statistics that ranks have in common."""
+        return Gradient(self.gradient.network, lambda logits, y: self.gradient.loss(logits, y) * share)

@@ -22,7 +22,7 @@ from limbeck.augmentation import Augmentation
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.devices import all_true, has_values
 from limbeck.runtime.random import Key, generator
-from limbeck.training.gradient import Gradient, Loss
+from limbeck.training.gradient import Descent, Gradient, Loss
 from limbeck.training.images import Images
 from limbeck.training.optimisers import Optimiser
 from limbeck.training.rates import Constant, Rate
@@ -77,7 +77,7 @@ def train(
     *,
     seed: int,
     key: tuple[Key, ...],
-    gradient: Gradient | None = None,
+    gradient: Descent | None = None,
     first_epoch: int = 0,
     last_epoch: int | None = None,
     state: tuple[Tensor, ...] | None = None,
@@ -144,7 +144,7 @@ def _train(
     members: Sequence[Member],
     how: Training,
     seed: int,
-    gradient: Gradient,
+    gradient: Descent,
     span: range,
     state: tuple[Tensor, ...] | None,
     after_epoch: AfterEpoch,
@@ -183,7 +183,7 @@ def _epoch(
     members: Sequence[Member],
     how: Training,
     seed: int,
-    gradient: Gradient,
+    gradient: Descent,
     epoch: int,
     factor: float,
 ) -> None:

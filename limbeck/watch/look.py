@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 from limbeck.accuracy import percent
 from limbeck.evaluation.scores import told
-from limbeck.runs.folder import RESULTS, SETTINGS
+from limbeck.report.setup import STAGES
+from limbeck.runs.folder import RESULTS, SETTINGS, STATE
 from limbeck.runs.results import RunResult
-from limbeck.runtime.errors import one_line
+from limbeck.runtime.errors import reason
 from limbeck.runtime.files import read_json
 from limbeck.runtime.locks import holder
 from limbeck.runtime.metrics import MetricsTail
@@ -26,7 +27,14 @@ from limbeck.runtime.tables import duration
 T = TypeVar("T")
 ROWS = 50  # the last ones, by which the time left is told
 SKIPPED = 0.1  # share of iterations that changed nothing from which on that is worth a word
-WATCHED = ("settings.json", "results.json", "snapshots", "distilled")  # what a run's page is made of, apart from single rows
+WATCHED = (
+    "settings.json",
+    "state.json",
+    "results.json",
+    "data-card.safetensors",
+    "snapshots",
+    "distilled",
+)  # what a run's page is made of, apart from single rows
 
 WAITING, PREPARING, DISTILLING, EVALUATING = "not there yet", "preparing", "distilling", "final evaluation"
 ENDED, STOPPED, DAMAGED = "ended", "stopped", "damaged"
@@ -39,7 +47,7 @@ class Line(Record):
     Args:
         name: of the folder, as it was typed.
         method: and what is distilled.
-        state: one of the words above.
+        state: one of the words above, or the stage that it is in.
         progress: iterations, of so many.
         share: of them, in [0, 1].
         left: the time left.
@@ -115,11 +123,12 @@ class Watched:
         if not self.path.is_dir():
             return Line(self.name)
         settings = self._read("settings.json", lambda path: read_json(path, SETTINGS), Mapping)
+        noted = self._read("state.json", lambda path: read_json(path, STATE), Mapping)
         result = self._read("results.json", lambda path: RunResult.from_dict(read_json(path, RESULTS)), RunResult)
         self._follow()
         outer, data = (_group(settings, name) for name in ("outer", "data"))
         total = int(_number(outer.get("iterations")) or 0)
-        rows, state = self.rows, self._state(result, total)
+        rows, state = self.rows, self._state(result, total, (noted or {}).get("now"))
         accuracy = rows.accuracy if result is None or not result.accuracy.distilled.known else result.accuracy.distilled.mean
         left = (total - rows.done) * rows.each if state == DISTILLING and rows.each is not None else None
         method = " · ".join(
@@ -143,20 +152,22 @@ class Watched:
             anew, rows = self._tail.more()
             self._broken.pop("metrics.jsonl", None)
         except (OSError, ValueError) as error:
-            self._broken["metrics.jsonl"] = one_line(error, 200)
+            self._broken["metrics.jsonl"] = reason(error)
             return
         if anew:
             self.rows = Rows()
         for row in rows:
             self.rows.take(row)
 
-    def _state(self, result: RunResult | None, total: int) -> str:
+    def _state(self, result: RunResult | None, total: int, stage: object) -> str:
         if result is not None:
             return ENDED
         if "settings.json" in self._broken:
             return DAMAGED
         if holder(self.path / ".run") is None:
             return STOPPED if (self.path / "settings.json").exists() else WAITING
+        if isinstance(stage, str):
+            return DISTILLING if stage == "distil" else STAGES.get(stage, stage).lower()
         if not self.rows.done:
             return PREPARING
         return EVALUATING if total and self.rows.done >= total else DISTILLING
@@ -181,7 +192,7 @@ class Watched:
                     if not isinstance(found, kind):
                         raise TypeError("it holds something else")
                 except (OSError, ValueError, TypeError, AttributeError) as error:
-                    found, self._broken[name] = None, one_line(error, 200)
+                    found, self._broken[name] = None, reason(error)
             self._kept[name] = (mark, found)
         held: T | None = self._kept[name][1]
         return held
@@ -231,4 +242,4 @@ class Looks:
         try:
             return run.look()
         except Exception as error:  # whatever such files lead to
-            return Line(run.name, state=DAMAGED, warnings=(f"{type(error).__name__}: {one_line(error, 100)}",))
+            return Line(run.name, state=DAMAGED, warnings=(reason(error),))

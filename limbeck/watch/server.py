@@ -15,7 +15,7 @@ from pathlib import Path
 from secrets import compare_digest, token_urlsafe
 from typing import TYPE_CHECKING, Any
 
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.errors import UsageError, require
 from limbeck.watch.look import Looks, Watched
 from limbeck.watch.pages import Pages
 
@@ -120,7 +120,7 @@ def serve(paths: Sequence[str], say: Callable[[str], None]) -> None:
         say: called with the address.
 
     Raises:
-        UsageError: where the server's packages are missing.
+        UsageError: where the server's packages are missing, or one is a file or given twice.
         Interrupted: when the process was asked to end; the port is closed then.
     """
     try:
@@ -128,6 +128,10 @@ def serve(paths: Sequence[str], say: Callable[[str], None]) -> None:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise UsageError(f"watch: {error.name} is not installed; pip install 'limbeck[watch]' brings it") from error
+    for number, path in enumerate(paths):
+        require(not Path(path).exists() or Path(path).is_dir(), "RUN", path, "a run folder")
+        if Path(path).resolve() in [Path(one).resolve() for one in paths[:number]]:
+            raise UsageError(f"RUN: {path!r} is given twice")
     token, pages = token_urlsafe(24), Pages(Looks(tuple(Watched(Path(path), path) for path in paths)))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         say(f"http://127.0.0.1:{listening.getsockname()[1]}/{token}/")

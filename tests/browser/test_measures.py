@@ -1,10 +1,12 @@
 """The map of features, the data card and the gauge in a browser: what can be chosen, and that nobody is kept from them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser.visits import PHONE, SCHEMES, Visits, overflow, violations
+import torch
+from browser.visits import PHONE, Visits, overflow, violations
 from report.fake_run import make_run
 from report.kept_files import a_card, a_map
 
@@ -42,7 +44,7 @@ def test_one_class_is_told_from_the_others(desk: Any) -> None:
     assert shown(desk, "#landscape .ends path") == [True] * 3
 
 
-@pytest.mark.parametrize(("box", "marks"), [("landscape-real", ".real circle"), ("landscape-ways", ".ways path")])
+@pytest.mark.parametrize(("box", "marks"), [("landscape-real", ".real"), ("landscape-ways", ".starts")])
 def test_real_images_and_ways_can_be_left_out(desk: Any, box: str, marks: str) -> None:
     assert shown(desk, f"#landscape-map {marks}") == [True] * 3
     desk.locator(f"#{box}").focus()
@@ -59,18 +61,47 @@ def test_a_distilled_image_on_the_map_opens(desk: Any) -> None:
     assert not desk.locator("#panel").is_visible()
 
 
+@pytest.mark.parametrize("classes", [10, 100])
+def test_names_on_the_map_do_not_lie_over_each_other(visits: Visits, tmp_path: Path, classes: int) -> None:
+    """As they are drawn; of many classes only the one that is pointed at, or chosen, is named."""
+    run = make_run(tmp_path / "run", tuple(f"a class, number {k}" for k in range(classes)), 1, (3, 4, 4), iterations=20, every=20)
+    held = a_map(classes=classes, iterations=(0, 10, 20), best=10)
+    near = torch.rand(classes, 2, generator=torch.Generator().manual_seed(0)) * 3
+    replace(held, real=near, paths=near + torch.tensor([0.0, 5.0, 20.0])[:, None, None]).write(run, "")
+    page = visits.open(write_report(run))
+    boxes = "all => all.filter((one) => one.checkVisibility()).map((one) => one.getBoundingClientRect().toJSON())"
+    found = page.locator("#landscape .place").evaluate_all(boxes)
+    assert len(found) == (classes if classes == 10 else 0)
+    for number, one in enumerate(found):
+        for other in found[:number]:
+            apart = one["right"] <= other["left"] or other["right"] <= one["left"]
+            assert apart or one["bottom"] <= other["top"] + 4 or other["bottom"] <= one["top"] + 4, (
+                one,
+                other,
+            )  # lines have some room
+    if classes == 100:
+        page.locator("#landscape [data-position]").last.hover(force=True)
+        assert page.locator("#landscape .place:visible").count() == 1
+        page.mouse.move(0, 0)
+        page.select_option("#landscape-class", label="a class, number 7")
+        assert page.locator("#landscape .place:visible").all_text_contents() == ["a class, number 7"]
+    page.context.close()
+
+
 def test_many_classes_scroll_by_keyboard(desk: Any) -> None:
     table = desk.get_by_role("region", name="Classes of the data")
-    assert table.evaluate("one => one.scrollHeight > one.clientHeight && one.clientHeight < 480")
-    table.focus()
+    table.focus()  # which brings it into sight
+    tall = "({ scrollHeight, clientHeight }) => scrollHeight > clientHeight && clientHeight < 480"
+    desk.wait_for_function(f"({tall})(document.querySelector('.data-long'))")
     desk.keyboard.press("End")
     desk.wait_for_function("document.querySelector('.data-long').scrollTop > 0")
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("width", [1280, PHONE])
-def test_nobody_is_kept_from_it(visits: Visits, report: Path, scheme: str, width: int) -> None:
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (PHONE, "dark")])
+def test_nobody_is_kept_from_a_page_that_has_everything(visits: Visits, report: Path, scheme: str, width: int) -> None:
     page = visits.open(report, width, scheme=scheme)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     assert violations(page) == [] and overflow(page) == 0
     gauge = page.locator("#recovery .gauge")
     assert gauge.get_attribute("role") == "img" and "Recovered:" in gauge.get_attribute("aria-label")
+    page.context.close()

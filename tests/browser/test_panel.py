@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser.test_report import SHEETS
 from browser.visits import PHONE, Visits, overflow, violations
 from distilled.samples import NAMES
 from PIL import Image
@@ -20,7 +21,6 @@ from limbeck.distilled.contrast import shown
 from limbeck.distilled.set import DistilledSet
 from limbeck.report.html import write_report
 
-LEVELS = "one => [...one.getContext('2d').getImageData(0, 0, one.width, one.height).data]"
 ACTIVE = "document.activeElement === document.querySelectorAll('button.look')[{}]"
 
 
@@ -50,9 +50,8 @@ def panel(desk: Any) -> Any:
 
 def levels(page: Any, name: str) -> np.ndarray:
     """What a canvas of the panel shows, (height, width, 4)."""
-    canvas = page.locator(f"#panel canvas.{name}")
-    height, width = (int(canvas.get_attribute(side)) for side in ("height", "width"))
-    return np.array(canvas.evaluate(LEVELS)).reshape(height, width, 4)
+    picture = page.locator(f"#panel canvas.{name}").evaluate("one => one.toDataURL()")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))).convert("RGBA")).astype(int)
 
 
 def becomes(page: Any, name: str, expected: np.ndarray, apart: int = 0) -> bool:
@@ -144,7 +143,7 @@ def test_layers_lie_over_the_image_as_strongly_as_is_asked_for(panel: Any, desk:
 
 
 def test_the_slider_of_the_panel_shows_the_image_as_it_was(panel: Any, desk: Any) -> None:
-    film = desk.evaluate("limbeck.data('film-data')")
+    film = desk.evaluate(SHEETS)
     time = desk.locator("#panel-time")
     assert time.input_value() == str(film["start"])
     time.focus()
@@ -155,7 +154,14 @@ def test_the_slider_of_the_panel_shows_the_image_as_it_was(panel: Any, desk: Any
     assert title(desk) == f"{NAMES[0]}, image 1"  # arrows and the like move the slider, not the panel
     panel.locator("input[value=weights]").check()
     desk.wait_for_function("document.querySelector('#panel-strength').checkVisibility()")
-    assert time.input_value() == str(film["start"])  # they are those of the set
+    assert time.input_value() == "0"  # those of this snapshot
+    sheet = Image.open(io.BytesIO(base64.b64decode(film["frames"][0]["weights"].partition(",")[2]))).convert("RGBA")
+    expected, found = np.asarray(sheet.crop((0, 0, film["width"], film["height"]))), levels(desk, "over")
+    scale = found.shape[0] // expected.shape[0]
+    middle = found[scale // 2 :: scale, scale // 2 :: scale, 3].astype(int)
+    assert np.abs(middle - expected[..., 3]).mean() < 8 and "multiplied" in desk.locator("#panel-told").inner_text()
+    panel.locator("input[value=change]").check()
+    desk.wait_for_function(f"document.querySelector('#panel-time').value === '{film['start']}'")  # known of the set's images alone
     panel.locator("input[value=none]").check()
 
 
@@ -349,8 +355,9 @@ def test_cells_that_begin_like_a_formula_are_no_formula(desk: Any) -> None:
 
 def test_who_wants_little_motion_gets_a_slower_film(visits: Visits, run: Path) -> None:
     page = visits.open("about:blank", reduced_motion="reduce")
-    page.clock.install()
+    page.clock.install(time=0)
     page.goto((run / "report.html").as_uri())
+    page.clock.pause_at(600_000)  # from here on time goes by as is said below
     page.locator("#time").fill("0")
     page.locator("#play").click()
     page.clock.run_for(1400)

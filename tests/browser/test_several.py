@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,12 @@ from report.test_several import CIFAR, changed
 
 from limbeck.report.write import write_report
 from limbeck.studies.table import Table
+
+CLEARED = "all => all.forEach((one) => { one.value = ''; one.dispatchEvent(new Event('input')); })"
+LED = """(fragment) => {
+  history.replaceState(null, "", location.pathname + fragment);
+  window.dispatchEvent(new HashChangeEvent("hashchange"));
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +37,27 @@ def runs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(a, b, other, output=folder / "page.html")
 
 
-def opened(visits: Visits, file: Path, fragment: str = "", **more: Any) -> Any:
-    """The page, at that place in it."""
-    return visits.open(file.as_uri() + fragment, **more)
+@pytest.fixture(scope="module")
+def pages() -> dict[Path, Any]:
+    """Those that have been opened already, by their files."""
+    return {}
+
+
+@pytest.fixture
+def opened(visits: Visits, pages: dict[Path, Any]) -> Callable[..., Any]:
+    """Gives the page of a file at that place in it, which is what all of its state is by: it is loaded once, and led there."""
+
+    def led(file: Path, fragment: str = "") -> Any:
+        if file not in pages:
+            pages[file] = visits.open(file, accept_downloads=True)
+        page = pages[file]
+        page.locator("details").evaluate_all("all => all.forEach((one) => { one.open = false; })")
+        page.locator("input[type=search]").evaluate_all(CLEARED)
+        page.locator('.legend [aria-pressed="true"]').evaluate_all("all => all.forEach((one) => one.click())")
+        page.evaluate(LED, fragment)
+        return page
+
+    return led
 
 
 def column(page: Any, name: str, title: str) -> list[str]:
@@ -50,8 +75,8 @@ def head(page: Any, name: str, title: str) -> Any:
     return page.locator(f"#{name}-table th[scope=col]").filter(has=page.get_by_role("button", name=title, exact=True))
 
 
-def test_sorting_by_keyboard_goes_by_numbers_with_what_is_missing_last(visits: Visits, comparison_file: Path) -> None:
-    page = opened(visits, comparison_file)
+def test_sorting_by_keyboard_goes_by_numbers_with_what_is_missing_last(opened: Callable[..., Any], comparison_file: Path) -> None:
+    page = opened(comparison_file)
     rows = Table.read(CIFAR).rows
     up = [row.accuracy.with_margin for row in sorted(rows, key=lambda row: row.accuracy.mean)]
     own = column(page, "methods", "Accuracy, %")
@@ -77,15 +102,15 @@ def test_sorting_by_keyboard_goes_by_numbers_with_what_is_missing_last(visits: V
     assert column(page, "methods", "Accuracy, %") == own
 
 
-def test_words_are_sorted_as_people_do(visits: Visits, runs_file: Path) -> None:
-    page = opened(visits, runs_file, "#class=class+2&class=class+10")
+def test_words_are_sorted_as_people_do(opened: Callable[..., Any], runs_file: Path) -> None:
+    page = opened(runs_file, "#class=class+2&class=class+10")
     assert page.locator(".shelves th[scope=col]").all_inner_texts() == ["Set", "class 2", "class 10"]
     page.locator("#runs-table").get_by_role("button", name="Method").click()
     assert column(page, "runs", "Method") == ["dm", "edf", "mtt"]
 
 
-def test_filters_hide_rows_and_the_address_keeps_them(visits: Visits, comparison_file: Path) -> None:
-    page = opened(visits, comparison_file)
+def test_filters_hide_rows_and_the_address_keeps_them(opened: Callable[..., Any], comparison_file: Path) -> None:
+    page = opened(comparison_file)
     whole = column(page, "cells", "Cell")
     methods = page.get_by_role("group", name="Method")
     methods.get_by_role("button", name="none").click()
@@ -101,7 +126,10 @@ def test_filters_hide_rows_and_the_address_keeps_them(visits: Visits, comparison
     )
     assert shown == ["mtt, IPC 1 (3 runs)"]
     assert page.evaluate("location.hash") == "#method=mtt&seed=0&seed=2&seed=3&seed=4"
-    again = opened(visits, comparison_file, page.evaluate("location.hash"))
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    again = page
     assert column(again, "cells", "Cell") == ["mtt-ipc1-seed0", "mtt-ipc1-seed2"]
     assert again.get_by_role("group", name="Method").get_by_label("dm", exact=True).is_checked() is False
     again.evaluate("location.hash = '#sort-cells=3-descending'")
@@ -110,13 +138,13 @@ def test_filters_hide_rows_and_the_address_keeps_them(visits: Visits, comparison
     assert means == sorted(means, reverse=True) and len(means) == len(whole)
 
 
-def test_an_address_of_nonsense_is_obeyed_as_far_as_it_goes(visits: Visits, comparison_file: Path) -> None:
-    page = opened(visits, comparison_file, "#sort-cells=99-descending&sort-methods=x&method=nothing&other=%3Cscript%3E")
+def test_an_address_of_nonsense_is_obeyed_as_far_as_it_goes(opened: Callable[..., Any], comparison_file: Path) -> None:
+    page = opened(comparison_file, "#sort-cells=99-descending&sort-methods=x&method=nothing&other=%3Cscript%3E")
     assert column(page, "cells", "Cell") == [] and page.locator("[aria-sort]").count() == 0
 
 
-def test_a_download_has_what_is_shown_in_its_order(visits: Visits, comparison_file: Path) -> None:
-    page = opened(visits, comparison_file, "#method=mtt&method=dm&sort-methods=1-descending")
+def test_a_download_has_what_is_shown_in_its_order(opened: Callable[..., Any], comparison_file: Path) -> None:
+    page = opened(comparison_file, "#method=mtt&method=dm&sort-methods=1-descending")
     with page.expect_download() as caught:
         page.locator("#methods").get_by_role("button", name="Download CSV").click()
     assert caught.value.suggested_filename == "edf-datm-mtt-dm-dc-random-on-cifar10.npz-methods.csv"
@@ -132,8 +160,8 @@ def test_a_download_has_what_is_shown_in_its_order(visits: Visits, comparison_fi
     assert found["Cosine to plain gradient"] == "", "what is missing is empty"
 
 
-def test_settings_that_differ_are_a_file_too(visits: Visits, comparison_file: Path) -> None:
-    page = opened(visits, comparison_file)
+def test_settings_that_differ_are_a_file_too(opened: Callable[..., Any], comparison_file: Path) -> None:
+    page = opened(comparison_file)
     with page.expect_download() as caught:
         page.locator("#settings").get_by_role("button", name="Download CSV").click()
     head, *rows = csv.reader(io.StringIO(Path(caught.value.path()).read_text(encoding="utf-8")))
@@ -141,18 +169,18 @@ def test_settings_that_differ_are_a_file_too(visits: Visits, comparison_file: Pa
     assert ["outer.lr_img", "5000", "1", "1", "5000", "5000", "5000", ""] in rows
 
 
-def test_words_that_a_spreadsheet_would_run_are_disarmed(visits: Visits, tmp_path: Path) -> None:
+def test_words_that_a_spreadsheet_would_run_are_disarmed(opened: Callable[..., Any], tmp_path: Path) -> None:
     metadata = {"method": "=HYPERLINK(1)", "settings": {"network": 'a "b", c'}}
     paths = [sample_set(metadata=metadata).save(tmp_path / "a"), sample_set().save(tmp_path / "b")]
-    page = opened(visits, write_report(*paths, output=tmp_path / "page.html"))
+    page = opened(write_report(*paths, output=tmp_path / "page.html"))
     with page.expect_download() as caught:
         page.locator("#runs").get_by_role("button", name="Download CSV").click()
     first = next(csv.DictReader(io.StringIO(Path(caught.value.path()).read_text(encoding="utf-8"))))
     assert (first["Method"], first["Network"]) == ("'=HYPERLINK(1)", 'a "b", c')
 
 
-def test_classes_of_sets_stand_side_by_side(visits: Visits, runs_file: Path) -> None:
-    page = opened(visits, runs_file)
+def test_classes_of_sets_stand_side_by_side(opened: Callable[..., Any], runs_file: Path) -> None:
+    page = opened(runs_file)
     heads = page.locator(".shelves th[scope=col]")
     assert heads.all_inner_texts() == ["Set", *(f"class {k}" for k in range(10))]
     assert page.locator(".shelves th .name").all_inner_texts() == ["a", "b", "c"]
@@ -172,8 +200,8 @@ def test_classes_of_sets_stand_side_by_side(visits: Visits, runs_file: Path) -> 
     page.wait_for_function(f"({lit})(document.querySelector('.shelves canvas'))")
 
 
-def test_a_curve_is_brought_forward_and_filtered(visits: Visits, runs_file: Path) -> None:
-    page = opened(visits, runs_file)
+def test_a_curve_is_brought_forward_and_filtered(opened: Callable[..., Any], runs_file: Path) -> None:
+    page = opened(runs_file)
     lines = page.locator("#loss .plane .line")
     assert lines.count() == 2
     button = page.locator("#loss .legend").get_by_role("button", name="mtt")
@@ -188,10 +216,10 @@ def test_a_curve_is_brought_forward_and_filtered(visits: Visits, runs_file: Path
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(PHONE, "dark"), (1200, "light")])
+@pytest.mark.parametrize("kind", ["comparison_file", "runs_file"])
 def test_nothing_is_wider_than_the_window_and_nothing_fails_axe(
-    visits: Visits, comparison_file: Path, runs_file: Path, width: int, scheme: str
+    request: pytest.FixtureRequest, visits: Visits, kind: str, width: int, scheme: str
 ) -> None:
-    for file in (comparison_file, runs_file):
-        page = opened(visits, file, width=width, scheme=scheme)
-        assert violations(page) == [] and overflow(page) == 0
-        page.context.close()
+    page = visits.open(request.getfixturevalue(kind), width=width, scheme=scheme)
+    assert violations(page) == [] and overflow(page) == 0
+    page.context.close()

@@ -78,7 +78,7 @@ def visiting() -> Iterator[Visits]:
 def violations(page: Any) -> list[str]:
     """What axe-core has to say against a page as it stands: rule and element, nothing where all is well."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core is not installed")
-    found = axe.Axe().run(page).response["violations"]
+    found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
     return [f"{one['id']}: {node['html'][:160]}" for one in found for node in one["nodes"]]
 
 

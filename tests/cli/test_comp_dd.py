@@ -242,7 +242,7 @@ def test_imagenet_is_looked_through_before_anything_is_run(worker: Any, tmp_path
         ),
         (("--methods", "edf", "--data-root", "gone"), "data.root: 'gone' is not a folder that exists"),
         (("--methods", "edf", "--data-root", "a", "data.root=b"), "data.root: is given twice, once as --data-root"),
-        (("--methods", "edf", "--data-root", "a", "--scenes"), "--data-root: 'a' is not an option with --scenes"),
+        (("--methods", "edf", "--data-root", "a", "--scenes"), "--data-root: 'a' is not accepted beside --scenes"),
         (("--methods", "edf", "--subsets", "imagenette"), "--subsets: 'imagenette' is not in Comp-DD, which has bird-easy"),
         (
             ("--methods", "edf", "--subsets", "bird-easy", "--scenes"),

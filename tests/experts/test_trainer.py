@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from limbeck.data.load import load_data
 from limbeck.data.preprocessing import fit_preprocessing
 from limbeck.data.settings import DataSettings
 from limbeck.experts import trainer as trainer_module
+from limbeck.experts.files import Job
 from limbeck.experts.settings import ExpertSettings
 from limbeck.experts.train import ExpertTask, material_of, train_experts
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.executor import Local, using
 from limbeck.training import compute
 from limbeck.training.optimisers import Gsam, Sgd
 from limbeck.training.rates import Constant
@@ -42,6 +45,11 @@ def trajectories(monkeypatch: pytest.MonkeyPatch, folder: Path, made: ExpertTask
         return torch.stack([torch.stack([store.read(expert, epoch) for epoch in EPOCHS]) for expert in range(4)])
 
 
+def in_step(self: trainer_module.Trainer, jobs: Sequence[Job]) -> None:
+    """In the place of `Trainer.train`: as on a GPU."""
+    trainer_module.train_in_step(self.material, jobs, [self.recorder(job) for job in jobs], lambda: self.epoch_done(1))
+
+
 def test_processes_change_no_bit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     alone = trajectories(monkeypatch, tmp_path / "alone", task())
     monkeypatch.setattr(compute, "WORKERS_FROM_SECONDS", 0.0)
@@ -53,10 +61,37 @@ def test_processes_change_no_bit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_in_step_is_alone_up_to_rounding(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     alone = trajectories(monkeypatch, tmp_path / "alone", task())
     monkeypatch.setattr(trainer_module.Trainer, "group", 4)
-    monkeypatch.setattr(trainer_module.Trainer, "train", trainer_module.Trainer._together)
+    monkeypatch.setattr(trainer_module.Trainer, "train", in_step)
     together = trajectories(monkeypatch, tmp_path / "together", task())
     assert (together - alone).abs().max() < 1e-4 * alone.abs().max()
     assert not torch.allclose(together[0], together[1], atol=1e-3)
+
+
+class Elsewhere(Local):
+    """As a cluster whose devices hold three experts in step, of which a job's share holds two."""
+
+    remote = True
+
+    def __init__(self) -> None:
+        self.sizes: list[list[int]] = []
+
+    def in_step(self, most: int) -> int:
+        return most - 1
+
+    def run(self, function: Any, shared: Any, jobs: Any, **how: Any) -> Any:
+        self.sizes.append([len(one) for one in jobs])
+        return super().run(function, shared, jobs, **how)
+
+
+def test_elsewhere_a_job_is_an_expert_and_on_gpus_as_many_as_fit_its_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    alone, executor = trajectories(monkeypatch, tmp_path / "alone", task()), Elsewhere()
+    with using(executor):
+        assert torch.equal(trajectories(monkeypatch, tmp_path / "elsewhere", task()), alone)
+        monkeypatch.setattr(trainer_module, "on_gpu", lambda device: True)
+        monkeypatch.setattr(compute.Compute, "together", lambda self, shape, batch: 3)
+        together = trajectories(monkeypatch, tmp_path / "in step", task())
+    assert executor.sizes == [[1, 1, 1, 1], [2, 2]]
+    assert (together - alone).abs().max() < 1e-4 * alone.abs().max()
 
 
 def test_the_optimiser_is_the_one_named() -> None:
@@ -149,7 +184,7 @@ def test_with_a_rate_in_step_is_alone_and_a_later_end_changes_nothing(
     assert later.path == first.path
     assert torch.equal(torch.stack([torch.stack([later.read(s, epoch) for epoch in EPOCHS]) for s in range(4)]), alone)
     monkeypatch.setattr(trainer_module.Trainer, "group", 4)
-    monkeypatch.setattr(trainer_module.Trainer, "train", trainer_module.Trainer._together)
+    monkeypatch.setattr(trainer_module.Trainer, "train", in_step)
     together = trajectories(monkeypatch, tmp_path / "together", whole)
     assert (together - alone).abs().max() < 1e-4 * alone.abs().max()
 

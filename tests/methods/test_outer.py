@@ -14,7 +14,7 @@ from torch import Tensor
 from limbeck.accuracy import Accuracy
 from limbeck.distilled.small_set import SmallSet
 from limbeck.matching.adjoint import Gradients
-from limbeck.methods import outer
+from limbeck.methods import snapshots
 from limbeck.methods.objective import Objective, State, Update
 from limbeck.methods.outer import LEAST_SYN_LR, OuterLoop
 from limbeck.methods.settings import OuterSettings
@@ -138,7 +138,7 @@ def test_the_running_average_is_what_is_evaluated(tmp_path: Path) -> None:
     first, second = by_torch(1)[0], by_torch(2)[0]
     average = 0.75 * (0.75 * X + 0.25 * first) + 0.25 * second
     assert torch.allclose(state.average, average, rtol=1e-12)
-    assert torch.allclose(read_tensors(one.snapshot(2))[0]["X"], average, rtol=1e-12)
+    assert torch.allclose(read_tensors(one.files.snapshots.path(2))[0]["X"], average, rtol=1e-12)
 
 
 def test_match_norm_keeps_the_plain_norm(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_the_best_snapshot_is_the_result(tmp_path: Path) -> None:
         (best.images, best.labels, torch.tensor(best.syn_lr, dtype=torch.float64)), by_torch(4), strict=True
     ):
         assert torch.allclose(value, expected, rtol=1e-12)
-    tensors, header = read_tensors(one.snapshot(12))
+    tensors, header = read_tensors(one.files.snapshots.path(12))
     assert tensors.keys() == {"X", "Y", "syn_lr", "maps", "weights"}
     assert header["kept_share"] == {"layer": 0.75}
 
@@ -178,7 +178,7 @@ def test_large_snapshots_keep_the_first_the_best_and_a_few_images_of_others(
 ) -> None:
     whole, thin = loop(tmp_path / "whole", every=2), loop(tmp_path / "thin", every=2)
     for one, most in ((whole, 1e9), (thin, 2 * 4 * X[0].numel() + 1)):
-        monkeypatch.setattr(outer, "LOOKED_AT", int(most))
+        monkeypatch.setattr(snapshots, "LOOKED_AT", int(most))
         scores = iter([0.2, 0.3, 0.6, 0.5, 0.4, 0.6, 0.5])
         object.__setattr__(one, "evaluate", lambda x, y, eta, scores=scores: Accuracy(mean=next(scores)))
         state = one.run(X, LABELS, 0.01)
@@ -186,7 +186,10 @@ def test_large_snapshots_keep_the_first_the_best_and_a_few_images_of_others(
     start = SmallSet(X, LABELS, torch.arange(4) % 3, 0.01, "logits")
     assert torch.equal(thin.best(state, start).images, whole.best(state, start).images)
     for iteration in range(0, 13, 2):
-        (full, before), (found, header) = read_tensors(whole.snapshot(iteration)), read_tensors(thin.snapshot(iteration))
+        (full, before), (found, header) = (
+            read_tensors(whole.files.snapshots.path(iteration)),
+            read_tensors(thin.files.snapshots.path(iteration)),
+        )
         at = header.pop("positions", None)
         assert at == (None if iteration in (0, 4) else [0, 2]) and header == before
         for name in found:
@@ -199,16 +202,16 @@ def test_a_checkpoint_holds_nothing_twice(tmp_path: Path) -> None:
     one, evaluated = loop(tmp_path, active=False, every=100), torch.device("cpu")
     object.__setattr__(one.enhancement, "weights", lambda images, iteration: torch.ones_like(images[:, :1]))
     state = one.run(X, LABELS, 0.01)
-    names = read_tensors(one.checkpoint)[0].keys()
+    names = read_tensors(one.files.checkpoints.last)[0].keys()
     assert not names & {"average", "weights"} and "images_velocity" in names
-    again = OuterState.load(one.checkpoint, evaluated)
+    again = OuterState.load(one.files.checkpoints.last, evaluated)
     assert torch.equal(again.average, state.images) and torch.equal(again.weights, state.weights)
 
 
 @pytest.mark.parametrize("most", [1e9, 100])
 @pytest.mark.parametrize("stop", [0, 3, 4, 5, 9, 11])
 def test_a_stopped_loop_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int, most: float) -> None:
-    monkeypatch.setattr(outer, "LOOKED_AT", int(most))
+    monkeypatch.setattr(snapshots, "LOOKED_AT", int(most))
     whole = loop(tmp_path / "whole", ema_decay=0.9).run(X, LABELS, 0.01)
 
     class Stops(Bowl):
@@ -269,10 +272,10 @@ def test_control_c_in_python_ends_with_a_checkpoint(tmp_path: Path, stop: int, a
     with pytest.raises(KeyboardInterrupt):
         stopped.run(X, LABELS, 0.01)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    reached = OuterState.load(stopped.checkpoint, torch.device("cpu"))
+    reached = OuterState.load(stopped.files.checkpoints.last, torch.device("cpu"))
     assert reached.iteration == (stop + 1 if at == "gradients" else -(-stop // stopped.every) * stopped.every)
     loop(tmp_path / "stopped", ema_decay=0.9).run(torch.zeros_like(X), LABELS, 99.0)
-    resumed = OuterState.load(stopped.checkpoint, torch.device("cpu"))
+    resumed = OuterState.load(stopped.files.checkpoints.last, torch.device("cpu"))
     for name in ("images", "labels", "syn_lr", "images_velocity", "average", "weights"):
         assert torch.equal(getattr(whole, name), getattr(resumed, name))
     assert _without_time(tmp_path / "stopped") == _without_time(tmp_path / "whole")
@@ -292,4 +295,4 @@ def test_what_is_changed_by_half_is_no_checkpoint(tmp_path: Path) -> None:
     one = loop(tmp_path, ema_decay=0.9, checkpoint_every=4)
     with pytest.raises(SystemExit):
         Breaks(**{name: getattr(one, name) for name in one.__dataclass_fields__}).run(X, LABELS, 0.01)
-    assert OuterState.load(one.checkpoint, torch.device("cpu")).iteration == 4
+    assert OuterState.load(one.files.checkpoints.last, torch.device("cpu")).iteration == 4

@@ -15,9 +15,10 @@ from limbeck.accuracy import Accuracy, percent
 from limbeck.matching.adjoint import Gradients
 from limbeck.methods.health import LEAST_SYN_LR
 from limbeck.methods.objective import Objective, State, Update
-from limbeck.methods.outer import OuterLoop, thinned
+from limbeck.methods.outer import OuterLoop
 from limbeck.methods.settings import OuterSettings
 from limbeck.methods.snapshot import Snapshot
+from limbeck.methods.snapshots import thinned
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.progress import Progress, Stage
@@ -163,7 +164,7 @@ def test_an_evaluation_sees_what_is_written(tmp_path: Path) -> None:
         assert torch.equal(found.maps, found.images[:, 0] + found.iteration)
         weights = torch.full_like(X[:, :1], 1.0 if found.iteration == 0 else 2.0)
         assert torch.equal(found.weights, weights)
-        tensors, header = read_tensors(one.snapshot(found.iteration))
+        tensors, header = read_tensors(one.files.snapshots.path(found.iteration))
         held = {"X": found.images, "Y": found.labels, "maps": found.maps, "weights": found.weights}
         assert all(torch.equal(tensors[name], value) for name, value in held.items())
         assert tensors["syn_lr"].item() == found.syn_lr
@@ -205,7 +206,7 @@ def test_a_thinned_snapshot_has_images_evenly(
     monkeypatch: pytest.MonkeyPatch, images: int, pixels: int, expected: list[int] | None
 ) -> None:
     """Four images of six pixels, or one that is larger than all of what may be looked at."""
-    monkeypatch.setattr("limbeck.methods.outer.LOOKED_AT", 4 * 4 * 6)
+    monkeypatch.setattr("limbeck.methods.snapshots.LOOKED_AT", 4 * 4 * 6)
     x = torch.arange(images * 1.0)[:, None, None, None].expand(-1, 1, 2, pixels // 2)
     tensors = {"X": x, "Y": x[:, :, 0, 0] + 1, "maps": x[:, 0] + 2, "weights": x, "syn_lr": torch.tensor(0.5)}
     found, header = thinned(tensors, {"loss": 1.0})

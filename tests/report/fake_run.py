@@ -10,8 +10,8 @@ from distilled.samples import NAMES, normalise, sample_set, summary
 from torch import Tensor
 
 from limbeck.distilled.set import DistilledSet
-from limbeck.methods.outer import SNAPSHOT
 from limbeck.methods.settings import OuterSettings
+from limbeck.methods.snapshots import SNAPSHOT
 from limbeck.runs.folder import RESULTS as FOUND
 from limbeck.runs.folder import SETTINGS, STATE
 from limbeck.runs.settings import DistillSettings

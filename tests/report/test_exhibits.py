@@ -15,7 +15,7 @@ from limbeck.accuracy import Accuracy
 from limbeck.cli.main import main
 from limbeck.evaluation.areas import discriminative_area
 from limbeck.experts.store import TrajectoryStore
-from limbeck.methods.outer import SNAPSHOT
+from limbeck.methods.snapshots import SNAPSHOT
 from limbeck.report.exhibits import figures_of
 from limbeck.runs.feature_map import TENSORS, About, FeatureMap
 from limbeck.runtime.files import read_tensors, write_json, write_tensors
@@ -130,7 +130,9 @@ def test_studies_and_experts(tmp_path: Path) -> None:
     (tmp_path / "broken" / "comp-dd.json").write_text("[1]")
     with pytest.raises(limbeck.UsageError, match=r"PATH: '.*comp-dd.json' cannot be read"):
         figures_of(tmp_path / "broken")
-    with pytest.raises(limbeck.UsageError, match="PATH: '.*nowhere' is not the folder of a run, a distilled set, a comparison"):
+    with pytest.raises(
+        limbeck.UsageError, match="PATH: '.*nowhere' is not there; a run folder, a distilled set, or the folder of a comparison"
+    ):
         figures_of(tmp_path / "nowhere")
 
 
@@ -158,8 +160,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (("--figures", "out", "--formats", "gif"), "--formats: 'gif' is not one of svg, pdf, png"),
         (("--figures", "out", "--column", "wide"), "--column: 'wide' is not a number of inches"),
         (("--figures", "out", "--page", "0"), "--page: 0.0 is not from 1 to 40 inches"),
-        (("--figures", "out", "--output", "page.html"), "--output: 'page.html' is not an option without --figures"),
-        (("--formats", "svg"), "--formats: ['svg'] is not an option with --figures"),
+        (("--figures", "out", "--output", "page.html"), "--output: 'page.html' is not accepted beside --figures"),
+        (("--formats", "svg"), "--formats: 'svg' is not accepted without --figures"),
         (("--figures", "run/settings.json"), "--figures: 'run/settings.json' is not a folder"),
     ],
 )

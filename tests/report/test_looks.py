@@ -1,8 +1,11 @@
 """What the panel tells of an image is what the run's files hold of it."""
 
 import base64
+import html
 import io
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +15,16 @@ from distilled.samples import changed
 from PIL import Image
 from report.fake_run import make_run
 
+from limbeck.cli.main import main
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.areas import discriminative_area
-from limbeck.methods import outer
+from limbeck.methods import snapshots
 from limbeck.report import film as film_module
 from limbeck.report import looks as looks_module
 from limbeck.report import pictures
-from limbeck.report.contents import read_run
+from limbeck.report.contents import Images, read_run
 from limbeck.report.film import film
+from limbeck.report.html import page_of
 from limbeck.report.looks import Layers, looks
 from limbeck.report.pictures import gallery
 from limbeck.report.sheets import Sheet, signed
@@ -47,7 +52,7 @@ def snapshot(run: Path, iteration: int) -> dict[str, torch.Tensor]:
 
 def test_labels_are_those_of_the_set_the_likeliest_first(run: Path) -> None:
     held = read_run(run)
-    found = looks(held, held.distilled, [0, 3, 5])
+    found = looks(held, held.images, [0, 3, 5])
     assert [(look.position, look.of, look.number) for look in found.images] == [(0, 0, 1), (3, 1, 1), (5, 2, 1)]
     assert found.classes == NAMES
     for look in found.images:
@@ -60,16 +65,16 @@ def test_long_labels_are_cut_where_they_are_nothing(run: Path) -> None:
     held = read_run(run)
     names = tuple(map(str, range(50)))
     y = torch.arange(50.0).mul(-0.1).expand(6, 50)
-    wide = changed(held.distilled, labels=y, class_names=names)
+    wide = Images(changed(held.distilled, labels=y, class_names=names), held.images.snapshot)
     (label,) = (look.label for look in looks(held, wide, [2]).images)
     assert [k for k, _ in label] == list(range(looks_module.MOST_LABELS))
-    sure = changed(held.distilled, labels=20 * torch.eye(3).repeat_interleave(2, dim=0))
+    sure = Images(changed(held.distilled, labels=20 * torch.eye(3).repeat_interleave(2, dim=0)), held.images.snapshot)
     assert [look.label for look in looks(held, sure, [0, 2]).images] == [((0, 1.0),), ((1, 1.0),)]
 
 
 def test_areas_are_those_of_the_maps_of_every_snapshot(run: Path) -> None:
     held = read_run(run)
-    found = looks(held, held.distilled, [4, 1])
+    found = looks(held, held.images, [4, 1])
     assert found.iterations == (0, 10, 20, 30, 40)
     for k, iteration in enumerate(found.iterations):
         area = discriminative_area(snapshot(run, iteration)["maps"].clamp(0, 1))
@@ -78,7 +83,7 @@ def test_areas_are_those_of_the_maps_of_every_snapshot(run: Path) -> None:
 
 def test_layers_are_maps_change_and_weights_of_the_snapshot_that_is_the_set(run: Path) -> None:
     held = read_run(run)
-    found = looks(held, held.distilled, range(6))
+    found = looks(held, held.images, range(6))
     first, best, layers = snapshot(run, 0), snapshot(run, 30), found.layers
     assert layers.iteration == 30 and layers.positions == tuple(range(6)) and (layers.height, layers.width) == (16, 16)
     # Opacity follows the value; a shade is 1/31 of all.
@@ -107,13 +112,13 @@ def test_signed_numbers_are_blue_below_and_orange_above() -> None:
 
 def test_what_a_run_does_not_have_is_left_out(tmp_path: Path) -> None:
     plain = read_run(make_run(tmp_path / "plain", iterations=20, every=10, maps=False))
-    found = looks(plain, plain.distilled, [0])
+    found = looks(plain, plain.images, [0])
     assert found.iterations == () and found.layers.map is None and found.layers.weights is None
     assert found.images[0].area == () and found.images[0].weights is None and found.near is None
     for file in (tmp_path / "plain" / "snapshots").iterdir():
         file.unlink()
     none = read_run(tmp_path / "plain")
-    assert looks(none, none.distilled, [0]).layers is None
+    assert looks(none, none.images, [0]).layers is None
     assert gallery(none).panel.images[0].label
 
 
@@ -122,20 +127,20 @@ def test_maps_of_zeros_are_none(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run", iterations=20, every=10)
     for file in (path / "snapshots").iterdir():
         tensors, header = read_tensors(file)
-        write_tensors(file, {**tensors, "maps": torch.zeros_like(tensors["maps"])}, header, outer.SNAPSHOT)
+        write_tensors(file, {**tensors, "maps": torch.zeros_like(tensors["maps"])}, header, snapshots.SNAPSHOT)
     held = read_run(path)
-    assert not film(held).has_maps and looks(held, held.distilled, [0]).layers.map is None
+    assert not film(held).has_maps and looks(held, held.images, [0]).layers.map is None
     assert all(snapshot.area == () for snapshot in held.snapshots)
 
 
 def test_thinned_snapshots_tell_of_the_images_that_they_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make_run(tmp_path / "run", names=NAMES, ipc=4, iterations=40, every=10)
-    monkeypatch.setattr(outer, "LOOKED_AT", 3 * 4 * 3 * 16 * 16)
+    monkeypatch.setattr(snapshots, "LOOKED_AT", 3 * 4 * 3 * 16 * 16)
     for iteration in (10, 20, 40):
         file = path / "snapshots" / f"iteration-{iteration:06d}.safetensors"
-        write_tensors(file, *outer.thinned(*read_tensors(file)), outer.SNAPSHOT)
+        write_tensors(file, *snapshots.thinned(*read_tensors(file)), snapshots.SNAPSHOT)
     held = read_run(path)
-    found = looks(held, held.distilled, range(12))
+    found = looks(held, held.images, range(12))
     assert [held.snapshots[1].positions, held.snapshots[0].positions] == [[0, 4, 8], None]
     assert [value is None for value in found.images[1].area] == [False, True, True, False, True]
     assert None not in found.images[4].area
@@ -176,14 +181,14 @@ def test_near_images_are_those_that_the_run_keeps(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run", names=NAMES, iterations=20, every=10)
     near_file(path)
     held = read_run(path)
-    found = looks(held, held.distilled, [0, 1, 2]).near
+    found = looks(held, held.images, [0, 1, 2]).near
     assert found.to_dict()["images"] == [{"position": 1, "near": [[1, 0.5], [0, 0.75]]}]  # of the images that are shown
     assert found.of == (0, 2)
     sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(found.image.partition(",")[2]))))
     assert [sheet[k // found.columns * 8, k % found.columns * 8].tolist() for k in range(2)] == [[0] * 3, [180] * 3]
     assert "among 50 of 60 training images" in found.told and "0.25 from the nearest" in found.told
     (path / FILE).write_bytes(b"spoiled")
-    assert looks(held, held.distilled, [1]).near is None
+    assert looks(held, held.images, [1]).near is None
 
 
 def test_the_file_of_the_tensors_is_that_of_the_export(run: Path) -> None:
@@ -192,9 +197,21 @@ def test_the_file_of_the_tensors_is_that_of_the_export(run: Path) -> None:
     assert np.array_equal(found["images_float"], held.images.numpy()) and found["class_names"].tolist() == list(NAMES)
 
 
-def test_large_tensors_are_not_in_the_page(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_tensors_are_not_in_the_page_which_says_how_to_get_them(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pictures, "ARCHIVE", 1000)
-    assert gallery(read_run(run)).archive is None
+    found = gallery(read_run(run))
+    assert found.archive is None
+    told = re.search(
+        r"The tensors, [\d.]+ MB, are not in this page. They become a file by <code>(.*?)</code>", page_of(read_run(run))
+    )
+    command = shlex.split(html.unescape(told[1]))
+    monkeypatch.chdir(tmp_path)
+    assert command[0] == "limbeck" and main(command[1:]) == 0
+    written = np.load(tmp_path / f"{run.name}.npz", allow_pickle=False)
+    assert np.array_equal(written["images_float"], DistilledSet.load(run / "distilled").images.numpy())
+    assert sum(written[name].nbytes for name in written) <= found.size * 1.2
 
 
 def test_films_that_would_be_too_large_are_kept_with_a_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,5 +244,5 @@ def test_ten_images_of_ten_classes_fit_into_the_page() -> None:
 
 def test_looks_are_json_that_a_script_reads(run: Path) -> None:
     held = read_run(run)
-    text = json.dumps(looks(held, held.distilled, range(6)).to_dict(), allow_nan=False)
+    text = json.dumps(looks(held, held.images, range(6)).to_dict(), allow_nan=False)
     assert len(json.loads(text)["images"]) == 6

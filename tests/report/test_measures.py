@@ -134,6 +134,28 @@ def test_a_map_by_pca_and_of_a_set_without_a_loop(tmp_path: Path) -> None:
     assert "ways over the iterations" not in write_report(run).read_text()
 
 
+@pytest.mark.parametrize("count", [2, 10, 12])
+@pytest.mark.parametrize("far", [0.0, 10.0, 200.0])
+def test_names_do_not_lie_over_each_other(count: int, far: float) -> None:
+    """However near their classes lie, all are named, and where one gives way a line leads to its place."""
+    generator = torch.Generator().manual_seed(count)
+    middles = {k: (x, y) for k, (x, y) in enumerate((300 + far * torch.rand(count, 2, generator=generator)).tolist())}
+    names = {k: f"a name of {k}" + " letters" * (k % 3) for k in range(count)}
+    found = module.placed(names, middles, list(middles.values()), 460)
+    assert found.keys() == names.keys()
+    boxes = [(found[k].x - module._width(names[k]) / 2, found[k].y, module._width(names[k])) for k in names]
+    for k, (left, level, wide) in enumerate(boxes):
+        assert left >= 0 and left + wide <= WIDTH and 0 <= level <= 460
+        for other, at, width in boxes[:k]:
+            assert left >= other + width or other >= left + wide or abs(level - at) >= module.LINE - 0.11
+    for k, name in found.items():
+        x, y = middles[k]
+        if name.leader is not None:
+            assert name.leader[:2] == middles[k]
+        else:
+            assert abs(name.y - y) < module.LINE and abs(name.x - x) < module._width(names[k]) / 2 + 4.1
+
+
 def test_points_at_one_place_are_in_the_middle() -> None:
     real, paths, height = module._placed(torch.ones(2, 2), torch.ones(1, 3, 2))
     assert real.tolist() == [[WIDTH / 2, LOWEST / 2]] * 2 and paths.shape == (1, 3, 2) and height == LOWEST
@@ -160,5 +182,5 @@ def test_runs_from_before_have_neither_and_broken_files_are_said(tmp_path: Path)
             read(run)
     page = write_report(run).read_text()
     assert 'id="landscape"' not in page and 'id="data"' not in page
-    assert "the map of features could not be shown (Damaged" in page and "the data could not be shown (Damaged" in page
+    assert all(f"{part} could not be shown: " in page for part in ("the map of features", "the data"))
     assert read_json(run / "results.json")  # and the rest is there

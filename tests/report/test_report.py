@@ -12,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from distilled.samples import summary
+import torch
+from distilled.samples import normalise, summary
 from PIL import Image
 from report.fake_run import KEPT, make_run
+from report.kept_files import a_card
 
 from limbeck.distilled.contrast import Contrast
 from limbeck.distilled.set import DistilledSet
-from limbeck.methods import outer
+from limbeck.methods import snapshots
 from limbeck.report import film as film_module
 from limbeck.report import numbers, pictures, sheets
 from limbeck.report.contents import read_run
@@ -30,7 +32,7 @@ from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.tables import duration
 
 NAMES = ("owl", "<script>alert('x')</script>", "猫 & קטן")
-VOID = {"meta", "img", "input", "br", "link"}
+VOID = {"meta", "img", "input", "br", "link", "wbr"}
 
 
 class Page(HTMLParser):
@@ -105,7 +107,9 @@ def data_of(report: Page, name: str) -> dict:
 
 
 def film_of(report: Page) -> dict:
-    return data_of(report, "film-data")
+    """The film with the pictures of its snapshots, which lie apart."""
+    film = data_of(report, "film-data")
+    return film | {"frames": [frame | data_of(report, f"film-frame-{k}") for k, frame in enumerate(film["frames"])]}
 
 
 def figures_of(report: Page) -> list[dict[str, str | None]]:
@@ -181,7 +185,8 @@ def test_names_in_any_script_stay_text(report: Page) -> None:
     assert captions == [*NAMES, *NAMES]  # of the set, of the snapshots
     scripts = [(held.get("type"), held.get("src")) for held in report.attributes("script")]
     assert [source for _, source in scripts] == [None] * len(scripts)
-    assert Counter(kind for kind, _ in scripts)["application/json"] == 5  # of the images, the tensors, the snapshots, two tables
+    # Of the images, the tensors, the snapshots and the pictures of each of five, two tables.
+    assert Counter(kind for kind, _ in scripts)["application/json"] == 10
     assert not [name for _, held, _ in report.elements for name in held if name.startswith("on")]
     assert report.attributes("img")[2]["alt"] == "<script>alert('x')</script>, image 1"
 
@@ -327,7 +332,8 @@ def test_whatever_is_left_is_shown(tmp_path: Path, finished: Path, case: str) ->
     content = page(run)
     assert says in " ".join(content.texts("p", class_="notice"))
     assert len(figures_of(content)) == figures
-    assert bool(content.attributes("img")) == (not case.endswith("set") and "all but" not in case)
+    assert bool(content.attributes("img")) == ("all but" not in case)
+    assert any("no set that can be read" in one for one in content.texts("p", class_="moment")) == case.endswith("set")
     assert bool(content.attributes("canvas")) == (case != "snapshots" and "all but" not in case)
     assert bool(content.texts("table", class_="accuracy")) == (not case.endswith("results") and "all but" not in case)
 
@@ -376,9 +382,9 @@ def test_no_run_no_report(tmp_path: Path) -> None:
 def test_snapshots_with_few_images_show_those(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of large sets, snapshots on the way keep some images: classes of which they have none are left out."""
     run = make_run(tmp_path / "run", names=("a", "b", "c", "d"), ipc=4, iterations=40, every=10)
-    monkeypatch.setattr(outer, "LOOKED_AT", 3 * 4 * 3 * 16 * 16)
+    monkeypatch.setattr(snapshots, "LOOKED_AT", 3 * 4 * 3 * 16 * 16)
     for file in sorted((run / "snapshots").iterdir())[1:-1]:
-        write_tensors(file, *outer.thinned(*read_tensors(file)), outer.SNAPSHOT)
+        write_tensors(file, *snapshots.thinned(*read_tensors(file)), snapshots.SNAPSHOT)
     content = page(run)
     assert "Snapshots on the way keep 3 of 16 images." in " ".join(content.texts("p"))
     film = film_of(content)
@@ -399,13 +405,97 @@ def test_snapshots_without_maps(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
+def test_the_same_images_with_two_accuracies_are_explained(tmp_path: Path) -> None:
+    """Where the initial images are the result, and networks take another step size on them as such."""
+    run = make_run(tmp_path / "run", iterations=20, every=10)
+    held = read_json(run / "results.json")
+    held["accuracy"]["distilled"] |= {"lr": 0.05, "lr_from": "own"}
+    held["accuracy"]["initial"] |= {"lr": 0.2, "lr_from": "validation", "lr_tried": [0.05, 0.2]}
+    write_json(run / "results.json", held | {"best_iteration": 0})
+    content = page(run)
+    (notice,) = [one for one in content.texts("p", class_="notice") if "initial images" in one]
+    assert notice.endswith(
+        "they have two test accuracies by two step sizes: 0.05, its own, as the distilled ones and 0.2, the best of 2 on "
+        "validation images, as the initial ones."
+    )
+    said = "step sizes of their own on each: distilled 0.05 (its own), initial 0.2 (the best of 2 on validation images)."
+    assert said in " ".join(content.texts("p", class_="caption"))
+    held["accuracy"]["initial"]["lr"] = 0.05
+    write_json(run / "results.json", held | {"best_iteration": 0})
+    (notice,) = [one for one in page(run).texts("p", class_="notice") if "initial images" in one]
+    assert notice.endswith("than the initial images, which are the result.")
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_run_that_goes_on_shows_the_images_of_its_newest_snapshot(tmp_path: Path) -> None:
+    """As pixels, by what its data card says of their preparation, with everything that is known of each."""
+    run = make_run(tmp_path / "run", iterations=40, every=10, finished=False)
+    way = normalise(3)
+    card = a_card(("owl", "newt", "toad"), (4, 4, 4), [0, 1])
+    replace(card, about=replace(card.about, preprocessing=way.kind), preprocessing=way).write(run, "")
+    content = page(run)
+    tensors, _ = read_tensors(run / "snapshots" / "iteration-000040.safetensors")
+    pixels = way.inverse(tensors["X"])
+    expected = Contrast.of(pixels).levels(pixels)
+    shown = [np.asarray(unpack(held["src"])) for held in content.attributes("img") if ", image " in held.get("alt", "")]
+    assert len(shown) == 6 and all(np.array_equal(*pair) for pair in zip(shown, expected, strict=True))
+    assert content.texts("figcaption", dir="auto") == ["owl", "newt", "toad"] * 2
+    assert "After iteration 40 of 40, unfinished" in content.texts("p", class_="moment")
+    known = data_of(content, "looks")
+    assert known["own"] == "As it is in the snapshot" and known["layers"]["iteration"] == 40
+    assert all(known["layers"][name] for name in ("map", "change", "weights")) and known["near"] is None
+    shares = tensors["Y"].double().softmax(1)
+    assert [dict(look["label"])[look["of"]] for look in known["images"]] == pytest.approx(
+        [float(shares[k, k // 2]) for k in range(6)], abs=1e-5
+    )
+    assert len(known["iterations"]) == len(known["images"][0]["area"]) == 5
+    assert film_of(content)["start"] == 4 and "contrast is stretched" not in " ".join(content.texts("p", class_="caption"))
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_where_the_newest_snapshots_keep_some_images_the_newest_whole_one_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "run", iterations=40, every=10, finished=False)
+    monkeypatch.setattr(snapshots, "LOOKED_AT", 3 * 4 * 3 * 16 * 16)
+    for iteration in (10, 30, 40):
+        file = run / "snapshots" / f"iteration-{iteration:06d}.safetensors"
+        write_tensors(file, *snapshots.thinned(*read_tensors(file)), snapshots.SNAPSHOT)
+    content = page(run)
+    assert "After iteration 20 of 40, unfinished" in content.texts("p", class_="moment")
+    film = film_of(content)
+    assert film["frames"][film["start"]]["iteration"] == 20
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_weights_on_the_gradient_are_those_of_every_snapshot(tmp_path: Path) -> None:
+    """As clear and bright as their size among all snapshots says."""
+    run = make_run(tmp_path / "run", iterations=20, every=10)
+    file = run / "snapshots" / "iteration-000010.safetensors"
+    tensors, header = read_tensors(file)
+    write_tensors(file, {**tensors, "weights": 2 * tensors["weights"]}, header, snapshots.SNAPSHOT)
+    film, every = film_of(page(run)), []
+    for frame in film["frames"]:
+        tensors, _ = read_tensors(run / "snapshots" / f"iteration-{frame['iteration']:06d}.safetensors")
+        every.append(tensors["weights"][:, 0])
+    low, high = torch.stack(every).aminmax()
+    assert film["weights"] == {"height": 16, "width": 16}
+    for frame, weights in zip(film["frames"], every, strict=True):
+        sheet = np.asarray(unpack(frame["weights"]).convert("RGBA"))
+        for k in range(len(weights)):
+            top, left = k // film["columns"] * 16, k % film["columns"] * 16
+            opacity = 0.8 * 255 * (weights[k] - low) / (high - low)
+            assert np.abs(sheet[top : top + 16, left : left + 16, 3] - opacity.numpy()).max() <= 0.8 * 255 / 31 / 2 + 1
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_images_without_a_set_are_stretched_not_lost(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", iterations=20, every=10, finished=False)
     content = page(run)
     sheet = np.asarray(unpack(film_of(content)["frames"][-1]["image"]))  # all snapshots have the contrast of the last
     assert sheet.min() == 0 and sheet.max() == 255
     assert "contrast is stretched" in " ".join(content.texts("p", class_="caption"))
-    assert content.texts("figcaption", dir="auto") == ["class 0", "class 1", "class 2"]
+    assert content.texts("figcaption", dir="auto") == ["class 0", "class 1", "class 2"] * 2
 
 
 @pytest.mark.parametrize(
@@ -463,3 +553,15 @@ def test_what_speaks_against_a_run_stands_at_its_top(tmp_path: Path, finished: P
     with (run / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"kind": "return", "iteration": 40, "to": 20, "step": 0.25, "why": "X grew by iteration 40"}) + "\n")
     assert page(run).texts("p", class_="notice")[1] == "At iteration 40 the loop went back: X grew by iteration 40."
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_what_the_contrast_of_the_set_cuts_off_other_snapshots_is_said(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", iterations=20, every=10)
+    file = run / "snapshots" / "iteration-000020.safetensors"
+    tensors, header = read_tensors(file)
+    x = normalise(3).forward(torch.full_like(tensors["X"], 0.5))
+    x[:3] = normalise(3).forward(torch.full_like(x[:3], 9.0))  # half of the values are far too bright
+    write_tensors(file, {**tensors, "X": x}, header, snapshots.SNAPSHOT)
+    said = " ".join(page(run).texts("p", class_="caption"))
+    assert "50.0 % of the values of the last one are darker or brighter than that, and cut off." in said

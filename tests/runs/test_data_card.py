@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from limbeck.data.imageset import ImageSet
+from limbeck.data.preprocessing import Identity, Normalise, Preprocessing
 from limbeck.data.split import whole
 from limbeck.runs import data_card
 from limbeck.runs.data_card import DATA_CARD, FILE, DataCard, small
@@ -37,6 +38,13 @@ def test_it_counts_and_shows_training_images_by_class(tmp_path: Path) -> None:
     assert torch.equal(card.examples, held.train.images(np.array([1, 4, 0, 2, 3, 6, 7, 8])))  # as they are, and no others
 
 
+@pytest.mark.parametrize("way", [Identity(), Normalise(torch.tensor([0.1, 0.2, 0.3]), torch.ones(3) / 4), None])
+def test_it_says_how_images_become_pixels_again(tmp_path: Path, way: Preprocessing | None) -> None:
+    DataCard.of(data(), way, pictures=True).write(tmp_path, "run")
+    found, x = DataCard.read(tmp_path).preprocessing, torch.randn(2, 3, 4, 4)
+    assert (found is None) == (way is None) and (way is None or torch.equal(found.inverse(x), way.inverse(x)))
+
+
 def test_without_pictures_it_counts_all_the_same(tmp_path: Path) -> None:
     DataCard.of(data(), pictures=False).write(tmp_path, "run")
     card = DataCard.read(tmp_path)
@@ -64,6 +72,9 @@ def test_pictures_are_small_enough(monkeypatch: pytest.MonkeyPatch) -> None:
         {"counts": {"train": [1, 2]}},
         {"class_names": ["one"]},
         {"class_names": 3},
+        {"preprocessing": "normalise"},
+        {"preprocessing": "magic"},
+        {"preprocessing": 3},
         {"examples": torch.zeros(2, 3, 4, 4, dtype=torch.uint8)},
         {"examples": torch.zeros(8, 3, 4, 4)},
         {"classes": torch.full((8,), 2)},

@@ -11,7 +11,7 @@ from data.pictures import Said
 from torch import nn
 
 from limbeck.evaluation.distances import features_of
-from limbeck.methods import outer
+from limbeck.methods import snapshots
 from limbeck.recipes import load_recipe
 from limbeck.runs import data_card, feature_map
 from limbeck.runs.data_card import DataCard
@@ -143,7 +143,7 @@ def test_a_run_that_has_not_begun_may_be_another(
 def test_large_sets_and_many_images_are_shown_in_part(
     run: Callable[..., RunResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outer, "LOOKED_AT", 10 * 4 * 3 * 16 * 16)  # snapshots on the way have ten of twenty images
+    monkeypatch.setattr(snapshots, "LOOKED_AT", 10 * 4 * 3 * 16 * 16)  # snapshots on the way have ten of twenty images
     for name, value in {"SEARCHED": 30, "REAL": 10, "ASKED": 10, "MANY": 5, "LOOKS": 4}.items():
         monkeypatch.setattr(feature_map, name, value)
     run(features="pca", eval__every="2")

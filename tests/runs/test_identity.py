@@ -25,7 +25,7 @@ TABLE: dict[Effect, str] = {
     "content": """
         data.source data.root data.classes data.size data.crop data.range data.image_field data.label_field data.per_class
         data.skip_bad data.val_fraction data.seed network init experts.store engine.micro_batch engine.device""",
-    "none": "data.workers output track features outer.checkpoint_every engine.memory",
+    "none": "data.workers output track features outer.checkpoint_every engine.memory engine.shard",
     "late": """
         eval.seeds eval.networks eval.full_epochs eval.full_seeds eval.full_lr eval.full_batch_size eval.random_lr""",
     "result": """

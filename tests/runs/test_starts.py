@@ -88,10 +88,10 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path, method: str, init
     whole = distill(asked, tmp_path / "whole")
     iterate = outer.OuterLoop._iterate
 
-    def stops(self, state, metrics, stage):  # type: ignore[no-untyped-def]
+    def stops(self, state, stage):  # type: ignore[no-untyped-def]
         if state.iteration == 3:
             raise Stop
-        iterate(self, state, metrics, stage)
+        iterate(self, state, stage)
 
     with monkeypatch.context() as patched, pytest.raises(Stop):
         patched.setattr(outer.OuterLoop, "_iterate", stops)

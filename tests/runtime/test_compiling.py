@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,16 @@ def test_every_kind_of_processor_has_a_folder(monkeypatch: pytest.MonkeyPatch, t
     for _ in range(2):
         keep_compiled_code()
         assert Path(os.environ[PLACE]) == tmp_path / (named or "compiled") / processor()
+
+
+def test_the_place_that_torch_names_itself_is_not_the_users(tmp_path: Path) -> None:
+    """Compiled code was kept where torch's compiler, once imported, says: in the system's folder for what passes."""
+    code = f"import os, torch._dynamo, torch._inductor.codecache as held; held.cache_dir(); print(os.environ['{PLACE}'])"
+    code += f"\nfrom limbeck.runtime.compiling import keep_compiled_code\nkeep_compiled_code(); print(os.environ['{PLACE}'])"
+    clean = {name: value for name, value in os.environ.items() if name != PLACE} | {"LIMBECK_CACHE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=True)
+    of_torch, ours = map(Path, done.stdout.split())
+    assert of_torch.parent == Path(tempfile.gettempdir()) and ours == tmp_path / "compiled" / processor()
 
 
 def test_code_for_other_instructions_is_not_found() -> None:

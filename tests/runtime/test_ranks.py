@@ -11,7 +11,8 @@ from together import Team
 from torch import Tensor
 
 from limbeck.runtime.errors import Failure, UsageError
-from limbeck.runtime.ranks import Ranks, speaks, started_together
+from limbeck.runtime.launch import started_together
+from limbeck.runtime.ranks import Ranks, speaks
 
 
 @pytest.fixture(scope="module")
@@ -143,5 +144,5 @@ with joined() as here:
 def test_ranks_of_torchrun_meet_one_speaks_and_a_death_is_noticed() -> None:
     with_torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "--no-python"]
     found = subprocess.run([*with_torchrun, sys.executable, "-c", JOINS], capture_output=True, text=True, timeout=300)
-    said = "[False, True] failed: one of the 2 processes of this run has ended or cannot be reached"
+    said = "[False, True] failed: rank 1 of 2 has ended, and with it the run"
     assert said in found.stdout and found.returncode == 1, found.stderr

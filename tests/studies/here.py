@@ -10,7 +10,7 @@ from typing import IO, Any
 import pytest
 
 from limbeck.cli.main import main
-from limbeck.studies import matrix
+from limbeck.runtime.executor import local
 
 
 class Here:
@@ -37,5 +37,5 @@ def without_pages(patch: pytest.MonkeyPatch) -> None:
 
 def in_this_process(patch: pytest.MonkeyPatch) -> None:
     """Run the cells here, without their pages."""
-    patch.setattr(matrix, "subprocess", SimpleNamespace(Popen=Here, DEVNULL=None))
+    patch.setattr(local, "subprocess", SimpleNamespace(Popen=Here, DEVNULL=None))
     without_pages(patch)

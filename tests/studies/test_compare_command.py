@@ -193,7 +193,7 @@ def test_a_base_of_edfs_hides_no_methods_own_settings(method: str) -> None:
     [
         ((), "RECIPE: give either recipes to compare, or --methods NAME,… with --data SOURCE"),
         (("scenes", "--methods", "edf"), "RECIPE: give either"),
-        (("scenes", "--base", "scenes"), "--base: 'scenes' is not an option without --methods"),
+        (("scenes", "--base", "scenes"), "--base: 'scenes' is not accepted without --methods"),
         (("scenes", "scenes"), "RECIPE: 'scenes' is given twice"),
         (("--methods", "edf,edf", "--data", "scenes"), "--methods: 'edf' is given twice"),
         (("--methods", ",", "--data", "scenes"), "--methods: ',' is not one or more methods"),

@@ -17,7 +17,7 @@ from studies.fake_cells import cell, command, results, run_matrix, starts
 from limbeck.runs.numerics import NUMERICS
 from limbeck.runs.settings import DistillSettings, settle
 from limbeck.runtime.errors import UsageError
-from limbeck.runtime.executor import Shard
+from limbeck.runtime.executor import Shard, local
 from limbeck.runtime.files import read_json
 from limbeck.runtime.progress import NoProgress, Stage
 from limbeck.saliency.settings import EnhanceSettings
@@ -185,7 +185,7 @@ def test_shards_take_every_cell_once(tmp_path: Path, started: Path) -> None:
 
 
 def test_jobs_run_side_by_side_on_their_share_of_the_cores(tmp_path: Path, started: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(matrix, "cores", lambda: 8)
+    monkeypatch.setattr(local, "cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     meet = {name: f"(run / 'here').touch(); until({str(tmp_path / 'runs' / other / 'here')!r})" for name, other in ("ab", "ba")}
     found = run_matrix([cell("a"), cell("b", seed=1)], tmp_path, command=command(started, meet), jobs=2, keep=True)

@@ -6,6 +6,9 @@ import pytest
 from report.fake_run import make_run
 from watch.runs import at_work, begins, goes_on, going, killed
 
+from limbeck.runs.folder import SETTINGS, STATE, RunFolder, State
+from limbeck.runs.settings import DistillSettings
+from limbeck.runs.workspace import Resolved, resolve
 from limbeck.runtime.files import read_json, write_json
 from limbeck.watch import look as looking
 from limbeck.watch.look import Line, Looks, Watched
@@ -14,7 +17,7 @@ from limbeck.watch.look import Line, Looks, Watched
 def test_a_run_that_is_not_there_yet(tmp_path: Path) -> None:
     watched = Watched(tmp_path / "run", "runs/run")
     assert watched.look() == Line("runs/run")
-    assert watched.look().state == "not there yet" and watched.mark == "---"
+    assert watched.look().state == "not there yet" and watched.mark == "-----"
     (tmp_path / "run").mkdir()
     assert watched.look().state == "not there yet"
     with at_work(going(tmp_path / "run")):
@@ -46,6 +49,45 @@ def test_stages_before_and_after_the_loop(tmp_path: Path) -> None:
         assert (watched.look().state, watched.look().progress) == ("preparing", "–")
         log.append(kind="return", iteration=7, to=0, step=0.25, why="the loss was not finite")
         assert watched.look().warnings == ("after 7 iterations it went back to an earlier state: the loss was not finite",)
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        ("experts", "experts"),
+        ("initial", "initial images and labels"),
+        ("compile", "compilation"),
+        ("distil", "distilling"),
+        ("build", "making the images"),
+        ("label views", "labels of views"),
+        ("evaluate", "final evaluation"),
+        ("features", "map of features"),
+        ("of another version", "of another version"),
+    ],
+)
+def test_the_stage_is_told_that_it_is_in(tmp_path: Path, stage: str, said: str) -> None:
+    """Of a method without a loop, too, of which there are no rows."""
+    path = going(tmp_path / "run")
+    begins(path)
+    write_json(path / "state.json", State("", Resolved("cpu", 1), now=stage), STATE)
+    with at_work(path):
+        assert Watched(path).look().state == said
+    assert Watched(path).look().state == "stopped"
+
+
+def test_a_run_notes_its_stage_while_it_lasts(tmp_path: Path) -> None:
+    path, settings = tmp_path / "run", DistillSettings.of(method="random")
+    folder = RunFolder(path, settings, resume=False)
+    write_json(path / "settings.json", settings, SETTINGS)
+    write_json(path / "state.json", State("", resolve(settings)), STATE)
+    watched = Watched(path)
+    with at_work(path):
+        assert watched.look().state == "preparing"
+        with folder.stage("build"):
+            assert watched.look().state == "making the images"
+        with folder.stage("evaluate"):
+            assert watched.look().state == "final evaluation"
+        assert folder.state.now is None and list(folder.state.stages) == ["build", "evaluate"]
 
 
 def test_a_run_that_has_ended(tmp_path: Path) -> None:
@@ -86,7 +128,7 @@ def test_runs_of_which_files_are_damaged(tmp_path: Path) -> None:
 def test_a_folder_that_nothing_can_be_made_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Watched, "look", lambda self: 1 / 0)
     line = Looks((Watched(tmp_path, "x"),)).line(0)
-    assert (line.state, line.warnings) == ("damaged", ("ZeroDivisionError: division by zero",))
+    assert (line.state, line.warnings) == ("damaged", ("it holds something else than it should",))
 
 
 def test_files_are_read_again_only_when_they_have_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,10 +142,10 @@ def test_files_are_read_again_only_when_they_have_changed(tmp_path: Path, monkey
     watched = Watched(path)
     for _ in range(3):
         watched.look()
-    assert read == ["settings.json", "results.json"]
+    assert read == ["settings.json", "state.json", "results.json"]
     write_json(path / "results.json", {})
     watched.look()
-    assert read == ["settings.json", "results.json", "results.json"]
+    assert read == ["settings.json", "state.json", "results.json", "results.json"]
 
 
 def test_all_who_ask_at_once_are_told_the_same_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,6 +175,18 @@ def test_names_and_warnings_are_text(tmp_path: Path) -> None:
         assert page.count("<script") == page.count("</script>")
 
 
+def test_files_and_runs_given_twice_are_refused(folder: Path) -> None:
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed")
+    from limbeck.watch.server import serve
+
+    file = folder / "a file"
+    file.touch()
+    with pytest.raises(UsageError, match="^RUN: '.*a file' is not a run folder$"):
+        serve([str(file)], print)
+    with pytest.raises(UsageError, match="^RUN: '.*' is given twice$"):
+        serve([str(folder), f"{folder}/."], print)
+
+
 def test_missing_packages_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     from limbeck.watch.server import serve
 

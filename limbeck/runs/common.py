@@ -1,0 +1,59 @@
+"""What all ranks of a run do together, each with a workspace of its own (`Leader.with_all`): functions that are sent by name."""
+
+from dataclasses import replace
+
+from limbeck.accuracy import Accuracy, StepSize
+from limbeck.distilled.read import STEP_SIZE
+from limbeck.distilled.small_set import SmallSet
+from limbeck.evaluation.evaluator import Evaluator
+from limbeck.evaluation.results import SetResult
+from limbeck.experts.store import TrajectoryStore
+from limbeck.runs.record import Rates, across, final_seeds, measure, networks_of, record
+from limbeck.runs.workspace import Workspace
+
+
+def experts(workspace: Workspace) -> TrajectoryStore:
+    """The experts, trained by now."""
+    return workspace.experts
+
+
+def full_data(workspace: Workspace) -> None:
+    """Have the networks of the full data trained."""
+    evaluator = workspace.evaluator()
+    evaluator.full_data.found(lambda: evaluator.images_of("test"), workspace.progress)
+
+
+def step_size(workspace: Workspace, small: SmallSet, also: float) -> StepSize:
+    """The step size to train with on a set that has learned none."""
+    return workspace.evaluator().decided(workspace.settings.ipc).step_size(small, None, workspace.progress, (also,))
+
+
+def measured(workspace: Workspace, small: SmallSet, step: StepSize | None, start: SmallSet | None) -> SetResult:
+    """The final evaluation, beside it the initial images, where there are any, and other networks.
+
+    Args:
+        workspace: of the run.
+        small: the set.
+        step: its own step size, where it has one there.
+        start: what it began as.
+    """
+    settings, progress = workspace.settings, workspace.progress
+    evaluator = workspace.evaluator().decided(settings.ipc)
+    seeds = final_seeds(settings.eval.seeds)
+    rates = Rates.of(evaluator, small, step, progress)
+    found = record(evaluator, small, measure(evaluator, small, rates, seeds, progress), progress)
+    if start is not None:
+        initial = _initial(workspace, evaluator, small, start, seeds)
+        found = replace(found, accuracy=replace(found.accuracy, initial=initial))
+    others = [network for network in networks_of(settings) if network is not settings.network and network != settings.network]
+    return replace(found, networks=across(workspace, small, others, seeds))
+
+
+def _initial(workspace: Workspace, evaluator: Evaluator, small: SmallSet, start: SmallSet, seeds: range) -> Accuracy:
+    """That of the images that the set began as, which have learned no step size unless they are a set that has."""
+    progress, held = workspace.progress, workspace.start
+    own = None if held is None or STEP_SIZE in held.metadata else evaluator.own_step_size(start, evaluator.network.name)
+    also = [rate for rate in (start.syn_lr, small.syn_lr) if rate is not None]
+    step = evaluator.step_size(replace(start, syn_lr=None), own, progress, also)
+    logits = evaluator.logits(replace(start, syn_lr=step.value), seeds, progress=progress, name="initial images")
+    return evaluator.accuracies(logits).at(step)

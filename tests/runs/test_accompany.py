@@ -1,0 +1,62 @@
+"""A run over ranks from Python: all call `limbeck.distill` alike, and all get what rank 0 has found."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from together import Team
+
+import limbeck
+from limbeck.runtime.errors import UsageError
+from limbeck.runtime.ranks import Ranks
+
+SMALL = {"size": 16, "per_class": 12, "epochs": 1, "full_epochs": 1, "random_lr": 0.01, "seeds": 2}
+WALKS = {"num_experts": 1, "train_epochs": 2, "max_start_epoch": 1, "first_max_start_epoch": 1, "syn_steps": 2, "expert_epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Team]:
+    with Team(2) as team:
+        yield team
+
+
+def distilled(cache: str, method: str, output: str | None, **settings: Any) -> tuple[Any, torch.Tensor]:
+    os.environ["LIMBECK_CACHE"] = cache
+    seen: list[int] = []
+    given = {**SMALL, **(WALKS if method == "mtt" else {}), **settings, "callbacks": [lambda one: seen.append(one.iteration)]}
+    run = limbeck.distill("scenes:easy", method, network="ConvNetD2-w4", output=output, **given)
+    assert Ranks.here().first or seen == []
+    return run.accuracy.to_dict(), run.distilled.images
+
+
+def distilled_with(cache: str, method: str, output: str | None, settings: dict[str, Any]) -> tuple[Any, torch.Tensor]:
+    return distilled(cache, method, output, **settings)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_all_ranks_get_the_result(two: Team, tmp_path: Path, kept: bool) -> None:
+    output = str(tmp_path / "run") if kept else None
+    own, other = two(distilled_with, str(tmp_path / "cache"), "mtt", output, {"iterations": 2})
+    assert own[0] == other[0] and torch.equal(own[1], other[1])
+    if kept:  # what has ended is read again
+        again = two(distilled_with, str(tmp_path / "cache"), "mtt", output, {"iterations": 2, "resume": True})
+        assert again[0][0] == again[1][0] == own[0]
+
+
+def test_what_needs_no_loop_rank_0_makes(two: Team, tmp_path: Path) -> None:
+    own, other = two(distilled_with, str(tmp_path / "cache"), "random", None, {})
+    assert own[0] == other[0]
+
+
+def refused(cache: str, settings: dict[str, Any]) -> str:
+    with pytest.raises(UsageError) as caught:
+        distilled(cache, "dm", None, **settings)
+    return str(caught.value)
+
+
+def test_what_rank_0_refuses_all_refuse(two: Team, tmp_path: Path) -> None:
+    said = two(refused, str(tmp_path / "cache"), {"shard": "yes"})
+    assert said == ["engine.shard: 'yes' is not auto or no: method dm looks at all images of a class at once"] * 2

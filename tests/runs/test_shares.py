@@ -1,0 +1,409 @@
+"""What the ranks of one run share: experts, networks of an evaluation and of the full data, and the batches of one network.
+
+Independent networks are equal to one process's to the bit; a batch that is shared, up to rounding, which float64 shows.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from together import Team
+from torch import Tensor
+
+from limbeck.accuracy import Accuracies
+from limbeck.augmentation import Dsa
+from limbeck.data.imageset import ImageSet
+from limbeck.data.preprocessing import Identity
+from limbeck.data.split import whole
+from limbeck.distilled.set import DistilledSet
+from limbeck.distilled.small_set import SmallSet
+from limbeck.evaluation import trials as trials_module
+from limbeck.evaluation.evaluator import Evaluator
+from limbeck.evaluation.full import FullData
+from limbeck.evaluation.settings import EvalSettings
+from limbeck.experts import trainer as trainer_module
+from limbeck.experts.settings import ExpertSettings
+from limbeck.experts.store import TrajectoryStore, want_of
+from limbeck.experts.train import ExpertTask, train_experts
+from limbeck.losses import cross_entropy
+from limbeck.networks.flat import flat_network
+from limbeck.recipes import load_recipe, parse_overrides
+from limbeck.runs.distill import distill
+from limbeck.runs.evaluate import evaluate
+from limbeck.runtime.errors import Failure
+from limbeck.runtime.files import read_tensors
+from limbeck.runtime.ranks import Ranks, together
+from limbeck.training.gradient import Gradient, SharedGradient
+from limbeck.training.images import TensorImages
+from limbeck.training.optimisers import Sgd
+from limbeck.training.train import Training, train
+
+SMALL = """
+    data.size=16 data.per_class=12 network=ConvNetD2-w4 experts.num_experts=3 experts.train_epochs=2 experts.batch_size=32
+    match.syn_steps=2 match.expert_epochs=1 schedule.min_start_epoch=0 schedule.first_max_start_epoch=1 schedule.max_start_epoch=1
+    outer.iterations=1 engine.compile=no eval.every=1 eval.every_seeds=1 eval.epochs=1 eval.full_epochs=1 eval.full_seeds=2
+    eval.random_lr=0.01 eval.seeds=2 features=none
+"""
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Team]:
+    with Team(2) as team:
+        yield team
+
+
+@pytest.fixture(scope="module")
+def three() -> Iterator[Team]:
+    with Team(3) as team:
+        yield team
+
+
+@pytest.fixture(scope="module")
+def four() -> Iterator[Team]:
+    with Team(4) as team:
+        yield team
+
+
+def images() -> ImageSet:
+    """Noisy red, green and blue images, a batch of whose training is not full."""
+    splits = []
+    for seed, count in enumerate((7, 2, 3)):
+        labels = np.arange(3).repeat(count)
+        pixels = np.random.default_rng(seed).integers(0, 100, (3 * count, 3, 8, 8))
+        pixels[np.arange(3 * count), labels] += 120
+        splits.append(whole(pixels.astype(np.uint8), labels))
+    return ImageSet(*splits, ("red", "green", "blue"), "colours", "fingerprint")
+
+
+def evaluator(name: str = "ConvNetD1-w4", **settings: Any) -> Evaluator:
+    data = images()
+    made = EvalSettings(
+        **{"seeds": 3, "epochs": 2, "batch_size": 4, "full_epochs": 2, "full_batch_size": 8, "full_seeds": 3} | settings
+    )
+    parts = (data, Identity(), flat_network(name, data.shape, 3), made, Dsa("flip"), 0, torch.device("cpu"))
+    return Evaluator(*parts)
+
+
+def small(labels: Tensor) -> SmallSet:
+    return SmallSet(torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(1)), labels, torch.arange(3), 0.05, "logits")
+
+
+@contextmanager
+def counted(module: Any, kept: list[Any]) -> Iterator[None]:
+    """Inside the block, the keys of what this process trains are noted."""
+    real = module.train
+
+    def noted(*args: Any, **options: Any) -> Tensor:
+        kept.append(options["key"])
+        return real(*args, **options)
+
+    module.train = noted
+    try:
+        yield
+    finally:
+        module.train = real
+
+
+# Evaluations
+
+
+def evaluated() -> tuple[list[Tensor], float, list[Any]]:
+    found, keys = evaluator(), list[Any]()
+    with together(), counted(trials_module, keys):
+        logits = found.logits(small(torch.eye(3) * 5), seeds=range(10, 13))
+        rate = found.random_step_size(2, 0.03).value
+    return logits, rate, keys
+
+
+def test_seeds_are_spread_and_equal_to_the_bit(two: Team) -> None:
+    logits, rate, keys = evaluated()
+    first, second = two(evaluated)
+    for found in (first, second):
+        assert found[1] == rate and all(torch.equal(*pair) for pair in zip(found[0], logits, strict=True))
+    assert sorted([*first[2], *second[2]], key=str) == sorted(keys, key=str)
+    assert [sum("choose" not in key for key in found[2]) for found in (first, second)] == [2, 1]
+
+
+def by_itself() -> tuple[int, list[int]]:
+    here, asked = Ranks.here(), evaluator()
+    with together():
+        told = here.told(lambda: len(asked.logits(small(torch.eye(3)), seeds=range(2))))
+    if here.first:
+        told += len(asked.logits(small(torch.eye(3)), seeds=range(3)))  # not together with the others
+    return told, here.gathered(lambda: Ranks.sharing().count)
+
+
+def test_what_one_rank_does_by_itself_the_others_know_nothing_of(two: Team) -> None:
+    assert two(by_itself) == [(5, [1, 1]), (2, [1, 1])]
+
+
+# Networks of the full data
+
+
+def full(cache: Path, seeds: int = 3, long: int = 10**9) -> tuple[Tensor, float | None, list[Tensor], list[Any]]:
+    """The logits, the share of the training images, the teacher and what was trained; rank 0 has the cache, the others none."""
+    here, keys = Ranks.here(), list[Any]()
+    os.environ["LIMBECK_CACHE"] = str(cache / str(here.number))
+    trials_module.LONG = long
+    made = evaluator(full_seeds=seeds)
+    with together(), counted(trials_module, keys):
+        found = made.full_data.found(lambda: made.images_of("test"))
+        teacher = made.full_data.teacher(lambda: made.images_of("test"))
+    return found.logits, found.trained, [value.detach() for value in teacher.state_dict().values()], keys
+
+
+def kept(cache: Path) -> list[dict[str, Tensor]]:
+    return [read_tensors(path)[0] for path in sorted(cache.glob("full/*.safetensors"))]
+
+
+def assert_same_tensors(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_networks_of_the_full_data_are_spread_and_only_the_first_rank_keeps_them(two: Team, tmp_path: Path) -> None:
+    logits, trained, teacher, keys = full(tmp_path / "alone")
+    found = two(full, tmp_path / "two")
+    for one in found:
+        assert torch.equal(one[0], logits) and one[1] == trained
+        assert all(torch.equal(*pair) for pair in zip(one[2], teacher, strict=True))
+    assert sorted([*found[0][3], *found[1][3]]) == sorted(keys) and len(found[0][3]) == 2
+    assert_same_tensors(*kept(tmp_path / "two" / "0"), *kept(tmp_path / "alone" / "0"))
+    assert not (tmp_path / "two" / "1" / "full").exists()
+    again = two(full, tmp_path / "two", 4)  # from what is kept, which one of them has
+    assert [one[3] for one in again] == [[("full", 3)], []]
+
+
+def test_one_network_is_trained_by_all_ranks(two: Team, tmp_path: Path) -> None:
+    full(tmp_path / "alone", 2)
+    shutil.copytree(tmp_path / "alone", tmp_path / "two")
+    logits, _, _, keys = full(tmp_path / "alone")
+    found = two(full, tmp_path / "two", 3, 0)
+    for one in found:
+        assert one[3] == keys == [("full", 2)]
+        assert torch.equal(one[0], found[0][0]) and torch.equal(one[0][:2], logits[:2])
+        error = (one[0][2] - logits[2]).abs().max()
+        assert 0 < error < 1e-3 * logits[2].abs().max()  # in single precision
+
+
+def rule(count: int) -> list[bool]:
+    made = evaluator()
+    full_data: FullData = made.full_data
+    trials_module.LONG = 1000
+    trial = trials_module.Trial(made.images_of("test"), None, full_data.how, ())  # type: ignore[arg-type]
+    few = dataclasses.replace(trial, images=TensorImages(torch.zeros(1, 3, 8, 8)))
+    with together():
+        return [full_data.trials.shares([one] * count) for one in (trial, few)]
+
+
+def test_which_networks_all_ranks_share(two: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rule(1) == [False, False]
+    assert two(rule, 1) == [[True, False]] * 2  # a single image a step is little work
+    assert two(rule, 2) == two(rule, 0) == [[False, False]] * 2  # each rank has one of its own
+
+
+# The batches of one network
+
+BATCHED = ("ConvNetD2-w4", "ConvNetD2-w4-batchnorm", "ResNet18-w4-batchnorm")
+
+
+def gradient(name: str, count: int) -> tuple[Tensor, int]:
+    here, draws = Ranks.here(), torch.Generator().manual_seed(5)
+    network = flat_network(name, (3, 16, 16), 4)
+    theta = network.initial(draws).double()
+    x, y = torch.randn(count, 3, 16, 16, generator=draws).double(), torch.randn(count, 4, generator=draws).double().softmax(1)
+    before = here.sent
+    return SharedGradient(Gradient(network, cross_entropy), here)(theta, x, y), here.sent - before
+
+
+@pytest.mark.parametrize("count", [1, 5, 8])
+@pytest.mark.parametrize("name", BATCHED)
+def test_the_gradient_of_a_shared_batch_is_that_of_the_whole(two: Team, name: str, count: int) -> None:
+    check_gradient(two, name, count)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("team", ["three", "four"])
+@pytest.mark.parametrize("count", [1, 3, 7])
+@pytest.mark.parametrize("name", BATCHED)
+def test_on_more_ranks_too(team: str, name: str, count: int, request: pytest.FixtureRequest) -> None:
+    check_gradient(request.getfixturevalue(team), name, count)
+
+
+def check_gradient(team: Team, name: str, count: int) -> None:
+    expected = gradient(name, count)[0]
+    found = team(gradient, name, count)
+    for one, sent in found:
+        assert (one - expected).norm() / expected.norm() < 1e-12
+        assert torch.equal(one, found[0][0])
+        if count >= team.count:
+            least = 2 * one.nbytes * (team.count - 1) // team.count  # and what batch norms have in common
+            assert sent == least if "batchnorm" not in name else sent > least
+
+
+def trained(name: str) -> Tensor:
+    data, network = images(), flat_network(name, (3, 8, 8), 3)
+    how = Training(optimiser=Sgd(0.05, 0.9, 5e-4), loss=cross_entropy, epochs=3, batch_size=8, augment=Dsa("flip"))
+    pixels = torch.from_numpy(np.asarray(data.train.storage)).double() / 255
+    labels = torch.nn.functional.one_hot(torch.from_numpy(data.train.labels), 3).double()
+    theta = network.initial(torch.Generator().manual_seed(0)).double()
+    shared = SharedGradient(Gradient(network, cross_entropy), Ranks.here())
+    return train(network, theta, TensorImages(pixels), labels, how, seed=0, key=("x",), gradient=shared)
+
+
+@pytest.mark.parametrize("name", ["ConvNetD1-w4", "ConvNetD1-w4-batchnorm"])
+def test_a_training_of_shared_batches_ends_where_that_of_whole_ones_does(two: Team, name: str) -> None:
+    expected = trained(name)
+    for found in two(trained, name):
+        assert (found - expected).norm() / expected.norm() < 1e-10
+
+
+# Experts
+
+
+def task(store: Path, count: int, lr: float) -> ExpertTask:
+    data = images()
+    settings = ExpertSettings(num_experts=count, train_epochs=3, expert_lr=lr, batch_size=8, store=str(store))
+    network = flat_network("ConvNetD1-w4", data.shape, 3)
+    return ExpertTask(data, Identity(), network, settings, Dsa("flip"), 0, torch.device("cpu"))
+
+
+def experts(path: Path, count: int = 3, lr: float = 0.05) -> list[int]:
+    """The numbers of those that this process has trained."""
+    keys = list[Any]()
+    with together(), counted(trainer_module, keys):
+        made = task(path, count, lr)
+        store = train_experts(made, [0, 1, 2, 3])
+    assert not store.lacking(want_of(made.settings, [0, 1, 2, 3]))
+    return [key[1] for key in keys]
+
+
+def test_experts_are_spread_and_their_store_is_the_same(two: Team, tmp_path: Path) -> None:
+    assert experts(tmp_path / "alone") == [0, 1, 2]
+    first, second = two(experts, tmp_path / "two")
+    assert sorted([*first, *second]) == [0, 1, 2]
+    assert TrajectoryStore(tmp_path / "two").content == TrajectoryStore(tmp_path / "alone").content
+    assert two(experts, tmp_path / "two") == [[], []]
+
+
+def test_an_expert_that_diverges_ends_all_ranks(two: Team, tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"expert \d diverged in epoch"):
+        two(experts, tmp_path, 3, 1e30)
+
+
+def dies(path: Path) -> str:
+    """One rank is killed in the middle of its expert; what the other one says."""
+    here, real = Ranks.here(), trainer_module.train
+
+    def killed(*args: Any, **options: Any) -> Tensor:
+        if here.number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.2)  # that the other one has an expert to lose
+        return real(*args, **options)
+
+    trainer_module.train = killed
+    try:
+        experts(path, 4)
+    except Failure as error:
+        return str(error)
+    return "nothing was wrong"
+
+
+def test_a_rank_that_dies_loses_its_expert_which_another_trains(tmp_path: Path) -> None:
+    with Team(2) as team:
+        for pipe in team.pipes:
+            pipe.send((dies, (tmp_path / "two",)))
+        began = time.monotonic()
+        said, error = team.pipes[0].recv()
+        assert error is None and "of the 2 ranks has ended" in said
+        assert time.monotonic() - began < 30
+    assert experts(tmp_path / "alone", 4) == [0, 1, 2, 3]
+    assert TrajectoryStore(tmp_path / "two").content == TrajectoryStore(tmp_path / "alone").content
+
+
+# Whole runs, and evaluations
+
+
+def run(folder: Path, recipe: str, more: str) -> tuple[Any, int]:
+    """What a run finds, and how many networks this rank has trained."""
+    keys = list[Any]()
+    os.environ["LIMBECK_CACHE"] = str(folder / "cache")
+    settings = load_recipe(recipe, parse_overrides([*SMALL.split(), *more.split()]))
+    with counted(trainer_module, keys), counted(trials_module, keys):
+        return figures(distill(settings, folder / "run").evaluation.accuracy), len(keys)
+
+
+def figures(found: Accuracies) -> tuple[Any, ...]:
+    assert found.full is not None
+    return found.distilled.values, found.random.values, found.full.values
+
+
+def contents(folder: Path) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+    return read_tensors(folder / "run" / "distilled" / "distilled.safetensors")[0], kept(folder / "cache")
+
+
+def test_a_run_that_makes_its_images_at_once_is_the_same_to_the_bit(two: Team, tmp_path: Path) -> None:
+    accuracy, networks = run(tmp_path / "alone", "scenes/rded-ipc1", "rded.images=4")
+    found = two(run, tmp_path / "two", "scenes/rded-ipc1", "rded.images=4")
+    assert [one[0] for one in found] == [accuracy] * 2
+    assert sum(one[1] for one in found) == networks and min(one[1] for one in found) > networks // 3
+    (images, full_alone), (made, full_two) = contents(tmp_path / "alone"), contents(tmp_path / "two")
+    assert_same_tensors(made, images)
+    for one, other in zip(full_two, full_alone, strict=True):
+        assert_same_tensors(one, other)
+
+
+def test_a_run_of_trajectories_spreads_experts_and_evaluations(two: Team, tmp_path: Path) -> None:
+    accuracy, networks = run(tmp_path / "alone", "scenes", "")
+    found = two(run, tmp_path / "two", "scenes", "")
+    assert sum(one[1] for one in found) == networks and min(one[1] for one in found) > networks // 3
+    for one in found:  # the loop is equal up to rounding, and so is what was learned
+        assert one[0][1:] == accuracy[1:]
+    stores = [TrajectoryStore(next((tmp_path / name / "cache" / "experts").iterdir())) for name in ("alone", "two")]
+    assert stores[0].content == stores[1].content
+
+
+def evaluated_set(folder: Path) -> tuple[Any, int]:
+    keys, path = list[Any](), folder / "run" / "distilled"
+    os.environ["LIMBECK_CACHE"] = str(folder / "cache")
+    settings = load_recipe("scenes/rded-ipc1", parse_overrides([*SMALL.split(), "eval.seeds=4"]))
+    with together(), counted(trials_module, keys):
+        return figures(evaluate(path, settings).sets[0].accuracy), len(keys)
+
+
+def test_an_evaluation_is_spread_and_noted_once(two: Team, tmp_path: Path) -> None:
+    run(tmp_path / "alone", "scenes/rded-ipc1", "rded.images=4")
+    shutil.copytree(tmp_path / "alone", tmp_path / "two")
+    accuracy, networks = evaluated_set(tmp_path / "alone")
+    found = two(evaluated_set, tmp_path / "two")
+    assert all(one[0] == accuracy for one in found) and sum(one[1] for one in found) == networks
+    noted = [DistilledSet.load(tmp_path / name / "run" / "distilled").metadata["evaluations"] for name in ("alone", "two")]
+    assert len(noted[0]) == len(noted[1]) == 1
+
+
+@pytest.mark.slow
+def test_torchrun_starts_experts_and_evaluations(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", "-m", "limbeck"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "LIMBECK_CACHE": str(tmp_path / "ranks")}
+
+    def limbeck(*words: str) -> Any:
+        done = subprocess.run([*torchrun, *words, "--json"], env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)  # which one of them says
+
+    store = TrajectoryStore(Path(limbeck("experts", "scenes", *SMALL.split(), "engine.device=cpu")["paths"]["experts"]))
+    made, _ = run(tmp_path, "scenes", "")  # by one process, in another cache
+    assert store.content == TrajectoryStore(next((tmp_path / "cache" / "experts").iterdir())).content
+    found = limbeck("evaluate", str(tmp_path / "run" / "distilled"), "--seeds", "4")["sets"][0]["accuracy"]
+    assert found["full"]["values"] == list(made[2]) and found["random"]["values"][:2] == list(made[1])
