@@ -14,7 +14,6 @@ from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import on_gpu
 from limbeck.runtime.executor import cores
 
-SHARDED_FROM = 128 * 2**20  # bytes of X
 TRAINED = ("dc", "dsa")  # whose networks are trained between two iterations
 
 
@@ -88,5 +87,5 @@ def over_devices(workspace: Workspace, work: Work, memory: Memory, parts: Mappin
         gpu=on_gpu(workspace.device),
         threads=torch.get_num_threads(),
         cores=world.cores or cores(),
-        sharded=workspace.method.steps and memory.set // 4 >= SHARDED_FROM,
+        sharded=workspace.shards,
     ).plan()

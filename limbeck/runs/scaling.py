@@ -1,11 +1,12 @@
 """What a distillation takes over R processes, foretold from what it takes in one (`limbeck plan --devices`).
 
-    t(R) = crowding(R) · (a + c · s(R)) + talk(R)
+    t(R) = crowding(R) · (a + c · s(R) + talk(R))
     talk(R) = Σ over the sums of an iteration:   2 (R − 1) / R · bytes / bandwidth + 2 (R − 1) · latency
 
 a is the part of an iteration that every process does whole (the update of θ, draws, calls), c what is spread, s(R) the largest
-part of a batch that a process has, and crowding(R) how many threads take turns on a core. A sum is an all-reduce around a ring,
-whose slowest link counts; nothing is taken to go on while the processes talk, so that talk(R) is the most it can take.
+part of a batch that a process has, and crowding(R) how many threads take turns on a core: on CPUs sums need these, too. A sum is an
+all-reduce around a ring, whose slowest link counts; nothing is taken to go on while the processes talk, so that talk(R) is the most
+it can take.
 
 Of X in shards a process computes those images of a batch that it holds. Their number is drawn, with mean b / R and deviation σ, and
 the largest of R such is at most b / R + σ √(2 ln R) in the mean.
@@ -299,7 +300,7 @@ class Planner:
     def row(self, ranks: int) -> Row:
         """What so many devices take."""
         iteration, seconds, speed_up = self.iteration(ranks), self.seconds(ranks), self._speed_up(ranks)
-        talking = talk(self.work, ranks, self.link(ranks), self.sharded)
+        talking = self._crowded(ranks) * talk(self.work, ranks, self.link(ranks), self.sharded)
         return Row(
             devices=ranks,
             nodes=-(-ranks // self.world.devices),
@@ -325,10 +326,12 @@ class Planner:
         """Seconds."""
         if self.work.whole is None or self.work.spread is None:
             return None
-        beside = min(ranks, self.world.devices) if self.world.nodes > 1 else ranks
-        crowded = 1.0 if self.gpu else crowding(beside, self.threads, self.cores)
         computing = self.work.whole + self.work.spread * slowest_share(self.work, ranks, self.sharded)
-        return crowded * computing + talk(self.work, ranks, self.link(ranks), self.sharded)
+        return self._crowded(ranks) * (computing + talk(self.work, ranks, self.link(ranks), self.sharded))
+
+    def _crowded(self, ranks: int) -> float:
+        beside = min(ranks, self.world.devices) if self.world.nodes > 1 else ranks
+        return crowding(beside, self.threads, None if self.gpu else self.cores)
 
     def seconds(self, ranks: int) -> float | None:
         """Of all there is to do: what walks through student steps goes with an iteration, maps of shards with R, the rest stays."""
