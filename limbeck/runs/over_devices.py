@@ -63,11 +63,18 @@ def sums_of(adjoint: Adjoint, steps: int, losses: int) -> float:
 def counted(workspace: Workspace, work: Work, found: Computed) -> Memory:
     """The memory that was counted: what an iteration needs beside X and θ_0 … θ_T is the work on a batch."""
     steps = workspace.settings.match.syn_steps + 3 if workspace.method.steps else 3
-    held = 4 * NUMBER * workspace.settings.ipc * workspace.data.num_classes * math.prod(workspace.data.shape)
-    trajectory = min(NUMBER * steps * work.parameters, found.stages["iterations"])
-    image = (found.stages["iterations"] - trajectory) // work.batch
-    base = max(0, found.peak - held - trajectory - image * work.batch)
-    return Memory(base=base, set=held, trajectory=trajectory, kept=0, image=image, at_once=work.batch)
+    total, iteration = workspace.settings.ipc * workspace.data.num_classes, found.stages["iterations"]
+    held = min(4 * NUMBER * total * math.prod(workspace.data.shape), found.held)
+    image = max(0, iteration - NUMBER * steps * work.parameters) // work.batch
+    return Memory(
+        base=found.held - held,
+        set=held,
+        trajectory=iteration - image * work.batch,
+        kept=0,
+        image=image,
+        at_once=work.batch,
+        beside=max(bytes for stage, bytes in found.stages.items() if stage != "iterations"),
+    )
 
 
 def over_devices(workspace: Workspace, work: Work, memory: Memory, parts: Mapping[str, float], world: World) -> Scaling:

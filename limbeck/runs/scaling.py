@@ -150,6 +150,7 @@ class Memory(Record):
         kept: of steps of a whole batch.
         image: of the work on one.
         at_once: images that are worked on at a time.
+        beside: of maps and evaluations, which no iteration runs beside: they do not shrink.
     """
 
     base: int
@@ -158,13 +159,14 @@ class Memory(Record):
     kept: int
     image: int
     at_once: int
+    beside: int = 0
 
     def of(self, work: Work, ranks: int, sharded: bool) -> int:
         """Bytes of one of so many processes."""
         share = slowest_share(work, ranks, sharded)
         held = self.set * -(-work.images // ranks) / work.images if sharded else self.set
         images = min(self.at_once, math.ceil(share * work.batch))
-        return round(self.base + held + self.trajectory + self.kept * share + self.image * images)
+        return round(self.base + held + max(self.beside, self.trajectory + self.kept * share + self.image * images))
 
 
 @dataclass(frozen=True, kw_only=True)

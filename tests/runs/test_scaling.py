@@ -115,6 +115,8 @@ def test_memory_of_a_device():
     assert MEMORY.of(WORK, 4, False) == 10_000 + 8000 + 500 + 100 + 10 * 20
     half = MEMORY.of(replace(WORK, batch=100), 4, True)
     assert half == 10_000 + 2000 + 500 + 100 + 25 * 20
+    evaluated = replace(MEMORY, beside=1600)
+    assert [evaluated.of(WORK, ranks, False) for ranks in (1, 4)] == [10_000 + 8000 + 1700, 10_000 + 8000 + 1600]
 
 
 def test_threads_that_take_turns():
