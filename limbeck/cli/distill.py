@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_recipe_arguments(parser)
-    parser.add_argument("--output", metavar="DIR", help="the run folder (default: runs/RECIPE); the same as output=DIR")
+    parser.add_argument("--output", metavar="DIR", help="the run folder (default: runs/RECIPE), or s3://…; the same as output=DIR")
     parser.add_argument("--resume", action="store_true", help="continue the run in that folder")
 
 
@@ -33,27 +33,32 @@ def run(arguments: Namespace) -> "RunResult":
 
     overrides = overrides_from(arguments, output=arguments.output)
     settings = _settings(arguments.recipe, overrides, arguments.trust)
-    output = Path(settings.output or default_output(arguments.recipe))
+    output = settings.output or str(default_output(arguments.recipe))
 
     from limbeck.report.html import write_report
     from limbeck.runs.distill import distill
     from limbeck.runs.folder import begun_by_this_job
     from limbeck.runtime.progress import NoProgress, default_progress
+    from limbeck.runtime.published import working
     from limbeck.runtime.ranks import joined
 
-    with joined() as ranks:
-        progress = default_progress() if ranks.first else NoProgress()
-        for remark in remarks(arguments.recipe, overrides, settings):
-            progress.say(remark)
-        resume = arguments.resume or begun_by_this_job(output)
-        result = distill(settings, output, resume=resume, progress=progress, recipe=arguments.recipe)
-    if not ranks.first:
-        return result
-    try:
-        report = write_report(output)
-    except Exception as error:
-        raise Failure(f"the report could not be written ({error}); the distilled set and its results are in {output}") from error
-    return result.at(report=str(report))
+    with working("output", output, resume=arguments.resume) as work:
+        with joined() as ranks:
+            progress = default_progress() if ranks.first else NoProgress()
+            for remark in remarks(arguments.recipe, overrides, settings):
+                progress.say(remark)
+            resume = arguments.resume or begun_by_this_job(work.folder)
+            calls = [work.publish] if work.published else []
+            result = distill(settings, work.folder, resume=resume, progress=progress, recipe=arguments.recipe, callbacks=calls)
+        if not ranks.first:
+            return result
+        try:
+            report = write_report(work.folder)
+        except Exception as error:
+            said = f"the report could not be written ({error}); the distilled set and its results are in {output}"
+            raise Failure(said) from error
+    paths = {**result.paths, "report": str(report)}
+    return result.at(**{name: work.named(path) for name, path in paths.items()})
 
 
 def _settings(recipe: str, overrides: Mapping[str, str], trust: bool) -> "DistillSettings":

@@ -23,6 +23,11 @@ def full_data(workspace: Workspace) -> None:
     evaluator.full_data.found(lambda: evaluator.images_of("test"), workspace.progress)
 
 
+def teacher(workspace: Workspace) -> None:
+    """Have the teacher of the evaluation trained."""
+    workspace.evaluator().trained(workspace.settings.eval.teacher)
+
+
 def step_size(workspace: Workspace, small: SmallSet, also: float) -> StepSize:
     """The step size to train with on a set that has learned none."""
     return workspace.evaluator().decided(workspace.settings.ipc).step_size(small, None, workspace.progress, (also,))

@@ -308,7 +308,7 @@ def _evaluations(workspace: Workspace, count: int) -> tuple[float, float]:
     images = TensorImages(
         workspace.preprocessing.prepare(data.train.images(np.arange(min(FEW, len(data.train))))).to(workspace.device)
     )
-    labels = torch.full((len(images), data.num_classes), 1 / data.num_classes, device=workspace.device)
+    labels = Labels(torch.full((len(images), data.num_classes), 1 / data.num_classes, device=workspace.device))
     batch = min(total, how.batch_size)
     step = step_seconds(workspace.network, images, labels, how, batch) * (ASKING if protocol.labels == "teacher" else 1.0)
     module = workspace.map_network

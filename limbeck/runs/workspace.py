@@ -316,7 +316,7 @@ class Workspace:
         elif not isinstance(init, str) or init in STARTS or (is_foreign(init) and not Path(init).exists()):
             return None
         else:
-            held, notes = read_start(Path(init), s.ipc, s.outer.syn_lr_init, self.data, self.preprocessing)
+            held, notes = read_start(init, s.ipc, s.outer.syn_lr_init, self.data, self.preprocessing)
         for note in notes:
             self.progress.say(f"note: init: {note}")
         return held

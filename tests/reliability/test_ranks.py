@@ -15,6 +15,7 @@ import pytest
 import torch
 from reliability import kills
 from reliability.commands import Commands, Running, commands, parts
+from reliability.disks import disk, fill
 from together import free_port
 
 from limbeck.methods.state import OuterState
@@ -133,6 +134,24 @@ def test_a_sharded_run_that_is_asked_to_end_keeps_its_last_iteration(tmp_path: P
     assert ended(ranks) == [130, 130]
     reached = OuterState.load(run / "checkpoint.safetensors", torch.device("cpu")).iteration
     assert [row["iteration"] for row in rows(run) if row["kind"] == "iteration"] == list(range(reached)) and reached > 3
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_ends_all_ranks_and_the_run_goes_on(tmp_path: Path, started: Commands, kept: Path) -> None:
+    with disk(tmp_path / "disk", "64m") as place:
+        run = place / "run"
+        ranks = together(started, kept, typed := words(run, **LONG))
+        ranks[0].until(lambda: len(rows(run)) > 8)
+        filler = fill(place)
+        assert ended(ranks) == [1, 1]
+        assert "the disk is full" in said(ranks[:1])[0] and said(ranks[:1])[0].endswith("--resume"), said(ranks)
+        filler.unlink()
+        before = OuterState.load(run / "checkpoint.safetensors", torch.device("cpu")).iteration
+        again = together(started, kept, [*typed, "--resume"])
+        again[0].until(lambda: int(str(rows(run)[-1]["iteration"])) > before + 6)
+        for rank in again:
+            rank.send(signal.SIGTERM)
+        assert ended(again) == [143, 143]
 
 
 @pytest.mark.slow

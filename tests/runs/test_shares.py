@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from together import Team
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from limbeck.accuracy import Accuracies
 from limbeck.augmentation import Dsa
+from limbeck.cli.main import main
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Identity
 from limbeck.data.split import whole
@@ -354,8 +356,9 @@ def contents(folder: Path) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
 
 
 def test_a_run_that_makes_its_images_at_once_is_the_same_to_the_bit(two: Team, tmp_path: Path) -> None:
-    accuracy, networks = run(tmp_path / "alone", "scenes/rded-ipc1", "rded.images=4")
-    found = two(run, tmp_path / "two", "scenes/rded-ipc1", "rded.images=4")
+    more = "rded.images=4 eval.protocol=kd-rded view_labels.store=true"
+    accuracy, networks = run(tmp_path / "alone", "scenes/rded-ipc1", more)
+    found = two(run, tmp_path / "two", "scenes/rded-ipc1", more)
     assert [one[0] for one in found] == [accuracy] * 2
     assert sum(one[1] for one in found) == networks and min(one[1] for one in found) > networks // 3
     (images, full_alone), (made, full_two) = contents(tmp_path / "alone"), contents(tmp_path / "two")
@@ -407,3 +410,31 @@ def test_torchrun_starts_experts_and_evaluations(tmp_path: Path) -> None:
     assert store.content == TrajectoryStore(next((tmp_path / "cache" / "experts").iterdir())).content
     found = limbeck("evaluate", str(tmp_path / "run" / "distilled"), "--seeds", "4")["sets"][0]["accuracy"]
     assert found["full"]["values"] == list(made[2]) and found["random"]["values"][:2] == list(made[1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("restarts", [0, 1])
+def test_a_rank_of_torchruns_that_dies_while_experts_are_trained(restarts: int, tmp_path: Path) -> None:
+    start = ["--standalone", "--nproc-per-node", "2", "--max-restarts", str(restarts), "-m", "limbeck"]
+    words = ["experts", "scenes", *SMALL.split(), "engine.device=cpu", "experts.num_experts=4", "experts.train_epochs=150"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "LIMBECK_CACHE": str(tmp_path)}
+    store = f"experts.store={tmp_path / 'store'}"
+    command = [sys.executable, "-m", "torch.distributed.run", *start, *words, store]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as torchrun:
+        while not list((tmp_path / "store").glob("expert-*/epochs-*")):  # two are in the making
+            assert torchrun.poll() is None
+            time.sleep(0.1)
+        (second,) = (one for one in psutil.Process(torchrun.pid).children() if one.environ().get("RANK") == "1")
+        second.kill()
+        began, said = time.monotonic(), torchrun.communicate(timeout=300)[1]
+    if restarts:
+        assert torchrun.returncode == 0, said
+    else:
+        assert torchrun.returncode != 0 and time.monotonic() - began < 30
+        assert "limbeck: failed: rank 1 of 2 has ended, and with it the run" in said
+        assert main([*words, store]) == 0  # goes on with what is there
+    assert main([*words, f"experts.store={tmp_path / 'alone'}"]) == 0
+    found, alone = TrajectoryStore(tmp_path / "store"), TrajectoryStore(tmp_path / "alone")
+    for expert in range(4):
+        assert found.accuracies(expert) == alone.accuracies(expert)
+        assert torch.equal(found.read(expert, 150), alone.read(expert, 150))

@@ -11,6 +11,7 @@ from together import Team
 from torch import Tensor
 
 from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.executor import cores
 from limbeck.runtime.launch import started_together
 from limbeck.runtime.ranks import Ranks, speaks
 
@@ -131,6 +132,7 @@ from limbeck.runtime.errors import Failure
 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which torchrun sends to those that are left
 with joined() as here:
     speaks = here.gathered(speaks)
+    print("cores of each:", os.environ["LOKY_MAX_CPU_COUNT"])
     if here.number == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     try:
@@ -146,3 +148,4 @@ def test_ranks_of_torchrun_meet_one_speaks_and_a_death_is_noticed() -> None:
     found = subprocess.run([*with_torchrun, sys.executable, "-c", JOINS], capture_output=True, text=True, timeout=300)
     said = "[False, True] failed: rank 1 of 2 has ended, and with it the run"
     assert said in found.stdout and found.returncode == 1, found.stderr
+    assert f"cores of each: {max(1, cores() // 2)}\n" in found.stdout
