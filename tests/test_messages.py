@@ -81,7 +81,7 @@ def texts_of(source: str) -> Iterator[tuple[int, str]]:
 
 DRAWN = PACKAGE / "experts" / "look.py"  # as SVG
 
-TORCHRUN = frozenset(("--nnodes", "--nproc-per-node"))  # what is said of it
+OTHERS = frozenset(("--nnodes", "--nproc-per-node", "--head"))  # options of torchrun and of ray that are named
 
 
 @cache
@@ -108,7 +108,7 @@ def commands() -> dict[str, Command]:
 def faults(text: str) -> list[str]:
     """What a text names that is not there or is refused."""
     text = MARKUP.sub("", text)
-    known = frozenset().union(*map(options_of, commands()), {"--version"}, TORCHRUN)
+    known = frozenset().union(*map(options_of, commands()), {"--version"}, OTHERS)
     wrong = [f"no command has {option}" for option in OPTION.findall(text) if option not in known]
     for key, value in KEY.findall(text):
         if key not in key_types() and key not in KEYWORDS and key != "key":

@@ -11,6 +11,10 @@ class Misfit(Worded, TypeError):
     """What JSON holds is something else than it should be."""
 
 
+class Unsound(Worded, ValueError):
+    """What a file holds cannot be."""
+
+
 class _OneLine(Worded):
     """Says itself in one line, whatever names of files and classes have gone into it."""
 

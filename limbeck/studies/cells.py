@@ -24,7 +24,7 @@ from limbeck.runs.folder import RESULTS
 from limbeck.runs.identity import NONE, effects, same_place
 from limbeck.runs.numerics import NUMERICS, otherwise
 from limbeck.runs.settings import DistillSettings
-from limbeck.runtime.errors import Failure, UsageError, reason
+from limbeck.runtime.errors import Failure, Unsound, UsageError, reason
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import encodable, fingerprint
 from limbeck.runtime.metrics import read_metrics
@@ -154,12 +154,12 @@ class CellRecord(Record):
         """From a file.
 
         Raises:
-            ValueError: where it has no accuracy.
+            Unsound: where it has no accuracy.
         """
         known = {one.name for one in fields(cls)}
         found = super().from_dict({key: value for key, value in held.items() if value is not None or key not in known})
         if not 0 <= found.accuracy.distilled.mean <= 1:
-            raise ValueError(f"an accuracy of {held['accuracy']['distilled']['mean']!r}")
+            raise Unsound(f"an accuracy of {held['accuracy']['distilled']['mean']!r}")
         return found
 
     def under(self, network: str) -> Accuracies:
