@@ -25,6 +25,7 @@ from limbeck.runtime.bounded import read_text
 from limbeck.runtime.checked import text_kinds
 from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.fingerprint import plain
+from limbeck.runtime.urls import is_url
 from limbeck.runtime.yaml_text import MOST_YAML, yaml_of
 
 FOLDER = Path(__file__).with_suffix("")
@@ -48,6 +49,10 @@ def recipe_path(recipe: str) -> Path:
     names = recipe_names()
     if recipe in names:
         return FOLDER / f"{recipe}.yaml"
+    if is_url(recipe):
+        from limbeck.runtime.located import here
+
+        recipe = here("recipe", recipe)
     path = Path(recipe).expanduser()
     if path.suffix in (".yaml", ".yml"):
         if not path.is_file():

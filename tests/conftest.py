@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from browser.visits import Visits, visiting
+from buckets import Server, serving
 
 # Where the tests run in the background, or under `nohup`, a shell has these ignored; what is tested is what a terminal has.
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -32,6 +33,19 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("LIMBECK_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def store() -> Iterator[Server]:
+    """A server that speaks the protocol of S3, as long as the tests run."""
+    with serving() as found:
+        yield found
+
+
+@pytest.fixture
+def bucket(store: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a bucket of its own for every test, with keys for it in the environment."""
+    return store.bucket(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ from limbeck.evaluation.statistics import summarise
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import load_recipe, parse_overrides, recipe_text, settings_from_plain
 from limbeck.runtime.executor import local
+from limbeck.runtime.remote import Remote
 from limbeck.studies import matrix
 from limbeck.studies.cells import Cell
 
@@ -77,6 +78,7 @@ FOR = {
     "data.size=224": "data.size=32",
     "data.size=64": "data.size=32",
     "/shared/store": "shared-store",
+    "s3://bucket": "memory://bucket-of-pages",
     "/shared/compare": "shared-compare",
     # A cluster: `tests/runtime/test_ray.py` has one.
     **dict.fromkeys((" --executor ray", " --address auto", " --gpus 0.5", " --cpus 4"), ""),
@@ -218,6 +220,10 @@ def prepare(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         imagenet(root)
         words = "compare --methods edf,random --data scenes:medium --ipc 1,3 --output results/compare-scenes-medium"
         assert main(words.split()) == 0
+    if page == "docs/scaling.md":
+        pytest.importorskip("fsspec")
+        cifar(root)
+        Remote("test", "memory://bucket-of-pages/photos.npz").put((root / "cifar10.npz").read_bytes())
     if page == "docs/compare.md":
         imagenet(root)
         (root / "mine.yaml").write_text(recipe_text("scenes/mtt-ipc1"))

@@ -60,16 +60,20 @@ def run(arguments: Namespace) -> "Recovery | Submission":
     cells, notes = comp_dd.plan(benchmark, parts, arguments.methods, arguments.ipc, arguments.seeds, overrides)
     if benchmark.published and not arguments.show:
         comp_dd.check_root(parts, cells[0].settings.data.root)
-    output, how = Path(arguments.output or (f"{OUTPUT}-scenes" if arguments.scenes else OUTPUT)), running(arguments)
-    if arguments.reuse is not None:
-        taken = take_over(cells, Path(arguments.reuse), output)
-        how.progress.say(f"{len(taken)} cells taken from {arguments.reuse}")
-    found = run_benchmark(benchmark, parts, cells, notes, output, how)
+    output, how = arguments.output or (f"{OUTPUT}-scenes" if arguments.scenes else OUTPUT), running(arguments)
 
     from limbeck.figures.comparisons import recovery_figure
+    from limbeck.runtime.located import here
+    from limbeck.runtime.published import working
 
-    figure = write_figure(recovery_figure(found.tables, found.levels), output / "recovery.png")
-    return conclude(replace(found, paths={**found.paths, **figure}), len(cells), print_lines)
+    with working("output", output, shared=True) as work:
+        if arguments.reuse is not None:
+            taken = take_over(cells, Path(here("--reuse", arguments.reuse)), work.folder)
+            how.progress.say(f"{len(taken)} cells taken from {arguments.reuse}")
+        found = run_benchmark(benchmark, parts, cells, notes, work.folder, how)
+        figure = write_figure(recovery_figure(found.tables, found.levels), work.folder / "recovery.png")
+    paths = {name: work.named(path) for name, path in {**found.paths, **figure}.items()}
+    return conclude(replace(found, paths=paths), len(cells), print_lines)
 
 
 def show(found: "Recovery | Submission") -> None:

@@ -3,7 +3,6 @@
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from limbeck.cli.command import (
@@ -79,14 +78,16 @@ def run(arguments: Namespace) -> "Table":
     made = [replace(one, trust=arguments.trust) for one in varied(entrants(arguments, recipes), arguments.vary, overrides)]
     cells = grid(made, arguments.seeds, overrides, matched=arguments.matched)
     pairs = pairs_of(arguments.pairs, list(dict.fromkeys(cell.facts["method"] for cell in cells)))
-    output = Path(arguments.output)
     title = f"{', '.join(dict.fromkeys(entrant.name for entrant in made))} on {cells[0].settings.data.source}"
-    table = compare_cells(cells, output, pairs=pairs, title=title, running=running(arguments))
 
     from limbeck.figures.comparisons import comparison_figure
+    from limbeck.runtime.published import working
 
-    figure = write_figure(comparison_figure(table.sections), output / "comparison.png")
-    return conclude(replace(table, paths={**table.paths, **figure}), len(cells), print_lines)
+    with working("output", arguments.output, shared=True) as work:
+        table = compare_cells(cells, work.folder, pairs=pairs, title=title, running=running(arguments))
+        figure = write_figure(comparison_figure(table.sections), work.folder / "comparison.png")
+    paths = {name: work.named(path) for name, path in {**table.paths, **figure}.items()}
+    return conclude(replace(table, paths=paths), len(cells), print_lines)
 
 
 def entrants(arguments: Namespace, recipes: Sequence[str]) -> "list[Entrant]":

@@ -1,5 +1,6 @@
 """`limbeck complexity`: how complex images, classes and whole sets are to a network; benchmarks of easy and hard classes."""
 
+import os
 import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
@@ -109,12 +110,15 @@ def run(arguments: Namespace) -> Measured:
             used = "data.*, augment.*, eval.full_*, engine.device, engine.compile and engine.deterministic are"
             raise UsageError(f"{key}: is not used here; {used}")
     distil = settings_from_plain({}, overrides, origin="the command line")
-    output = Path(arguments.output or f"runs/complexity-{_slug(overrides['data.source'])}").expanduser()
+    output = arguments.output or f"runs/complexity-{_slug(overrides['data.source'])}"
 
     from limbeck.runtime.determinism import repeating
+    from limbeck.runtime.published import working
 
-    with repeating(distil.engine.deterministic):
-        return _measured(arguments, settings, distil, build, output)
+    with repeating(distil.engine.deterministic), working("output", os.path.expanduser(output), shared=True) as work:
+        found = _measured(arguments, settings, distil, build, work.folder)
+        sources = {name: source.replace(str(work.folder), work.named(str(work.folder))) for name, source in found.sources.items()}
+        return replace(found, paths={name: work.named(path) for name, path in found.paths.items()}, sources=sources)
 
 
 def _measured(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from limbeck.cli.command import Command, add_recipe_arguments, overrides_from
-from limbeck.runtime.errors import Failure
+from limbeck.runtime.errors import Failure, require
 from limbeck.runtime.tables import duration
 from limbeck.runtime.terminal import console
 
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from limbeck.experts.estimate import Estimate, Forecast
     from limbeck.runs.plan import Plan
     from limbeck.runs.results import RunResult
+    from limbeck.runs.scaling import Scaling, World
     from limbeck.runs.settings import DistillSettings
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     add_recipe_arguments(parser)
-    parser.add_argument("--output", metavar="DIR", help="the run folder (default: runs/RECIPE); the same as output=DIR")
+    parser.add_argument("--output", metavar="DIR", help="the run folder (default: runs/RECIPE), or s3://…; the same as output=DIR")
     parser.add_argument("--resume", action="store_true", help="continue the run in that folder")
 
 
@@ -32,27 +33,32 @@ def run(arguments: Namespace) -> "RunResult":
 
     overrides = overrides_from(arguments, output=arguments.output)
     settings = _settings(arguments.recipe, overrides, arguments.trust)
-    output = Path(settings.output or default_output(arguments.recipe))
+    output = settings.output or str(default_output(arguments.recipe))
 
     from limbeck.report.html import write_report
     from limbeck.runs.distill import distill
     from limbeck.runs.folder import begun_by_this_job
     from limbeck.runtime.progress import NoProgress, default_progress
+    from limbeck.runtime.published import working
     from limbeck.runtime.ranks import joined
 
-    with joined() as ranks:
-        progress = default_progress() if ranks.first else NoProgress()
-        for remark in remarks(arguments.recipe, overrides, settings):
-            progress.say(remark)
-        resume = arguments.resume or begun_by_this_job(output)
-        result = distill(settings, output, resume=resume, progress=progress, recipe=arguments.recipe)
-    if not ranks.first:
-        return result
-    try:
-        report = write_report(output)
-    except Exception as error:
-        raise Failure(f"the report could not be written ({error}); the distilled set and its results are in {output}") from error
-    return result.at(report=str(report))
+    with working("output", output, resume=arguments.resume) as work:
+        with joined() as ranks:
+            progress = default_progress() if ranks.first else NoProgress()
+            for remark in remarks(arguments.recipe, overrides, settings):
+                progress.say(remark)
+            resume = arguments.resume or begun_by_this_job(work.folder)
+            calls = [work.publish] if work.published else []
+            result = distill(settings, work.folder, resume=resume, progress=progress, recipe=arguments.recipe, callbacks=calls)
+        if not ranks.first:
+            return result
+        try:
+            report = write_report(work.folder)
+        except Exception as error:
+            said = f"the report could not be written ({error}); the distilled set and its results are in {output}"
+            raise Failure(said) from error
+    paths = {**result.paths, "report": str(report)}
+    return result.at(**{name: work.named(path) for name, path in paths.items()})
 
 
 def _settings(recipe: str, overrides: Mapping[str, str], trust: bool) -> "DistillSettings":
@@ -82,6 +88,9 @@ COMMAND = Command(
 )
 
 
+OF_WORLD = ("devices", "nodes", "link", "bandwidth", "latency", "cores")
+
+
 @dataclass(frozen=True)
 class Planned:
     """A recipe, and what it will take."""
@@ -96,15 +105,36 @@ class Planned:
 def add_plan_arguments(parser: ArgumentParser) -> None:
     add_recipe_arguments(parser)
     parser.add_argument("--device", help="the same as engine.device=DEVICE; for cuda without one, memory is computed")
+    several = parser.add_argument_group("several devices")
+    several.add_argument("--devices", metavar="N", type=int, help="of a node: one run over them all (torchrun), a process each")
+    several.add_argument("--nodes", metavar="M", type=int, help="that have so many devices each (default: 1)")
+    link = "what is between processes, or between nodes where there are several: nvlink, pcie, 100gbe, 10gbe, loopback"
+    several.add_argument("--link", metavar="NAME", help=link)
+    several.add_argument("--bandwidth", metavar="GB/S", type=float, help="of it, instead of what is assumed")
+    several.add_argument("--latency", metavar="MICROSECONDS", type=float, help="of it, instead of what is assumed")
+    several.add_argument("--cores", metavar="N", type=int, help="of a node, which processes on the CPU share (default: those here)")
 
 
 def plan(arguments: Namespace) -> Planned:
+    world = _world(arguments)
     settings = _settings(arguments.recipe, overrides_from(arguments, **{"engine.device": arguments.device}), arguments.trust)
 
     from limbeck.runs import plan as planning
     from limbeck.runtime.progress import default_progress
 
-    return Planned(arguments.recipe, planning.plan(settings, progress=default_progress()))
+    return Planned(arguments.recipe, planning.plan(settings, progress=default_progress(), world=world))
+
+
+def _world(arguments: Namespace) -> "World | None":
+    """The devices that the options name, if they do."""
+    given = {name: value for name in OF_WORLD if (value := getattr(arguments, name)) is not None}
+    if not given:
+        return None
+    require("devices" in given, f"--{next(iter(given))}", next(iter(given.values())), "of use without --devices N")
+
+    from limbeck.runs.scaling import World
+
+    return World(**given)
 
 
 def show_plan(found: Planned) -> None:
@@ -139,6 +169,39 @@ def show_plan(found: Planned) -> None:
     for sentence in plan.advice:
         out.print(f"advice: {sentence}", markup=False, emoji=False)
     out.print("initial labels and the final evaluation come on top")
+    if plan.scaling:
+        _show_scaling(plan.scaling)
+
+
+def _show_scaling(found: "Scaling") -> None:
+    """A row for every number of devices, and what they rest on."""
+    from limbeck.runs.scaling import useful_sentence
+    from limbeck.runtime.tables import Grid
+
+    times, needs = [], []
+    for row in found.rows:
+        place = (str(row.devices), str(row.nodes))
+        if row.seconds is not None and row.seconds_per_iteration is not None:
+            iteration, share = duration(row.seconds_per_iteration), f"{100 * (row.share or 0):.0f} %"
+            times.append((*place, iteration, duration(row.seconds), f"{row.speed_up:.2f}", f"{100 * (row.efficiency or 0):.0f} %"))
+        else:
+            share = "–"
+        sharded = "–" if row.memory_sharded is None else f"{row.memory_sharded / 2**20:.0f} MiB"
+        sent, whole = (f"{row.sent / 1e6:.1f} MB", f"{1000 * row.talk:.1f} ms", share), f"{row.memory / 2**20:.0f} MiB"
+        needs.append((*place, *sent, whole, sharded))
+    out = console()
+    if times:
+        of_times = ("devices", "nodes", "iteration", "in all", "speed-up", "efficiency")
+        out.print(Grid(of_times, tuple(times), left=0, title="one run over several devices, predicted"))
+    head = ("devices", "nodes", "sent", "takes", "share", "memory", "X in shards")
+    out.print(Grid(head, tuple(needs), left=0, title="what a device sends in an iteration, and holds"))
+    held = "in shards" if found.sharded else "whole on every device"
+    for sentence in (
+        useful_sentence(found),
+        f"time and bytes are those of X {held}",
+        *(f"assumed: {one}" for one in found.assumptions),
+    ):
+        out.print(sentence, markup=False, emoji=False)
 
 
 def _missing(forecast: "Forecast", estimate: "Estimate") -> str:

@@ -71,9 +71,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> "Evaluation":
     from limbeck.recipes import key_types
+    from limbeck.runtime.located import here
 
     words = [word for word in arguments.path if is_setting(word)]
-    paths = [distilled_folder(Path(word)) for word in arguments.path if word not in words]
+    paths = [distilled_folder(Path(here("path", word))) for word in arguments.path if word not in words]
     if not paths:
         raise UsageError("path: is missing; a distilled set, a run folder, a folder of images, an .npz or a .pt file is accepted")
     arguments.overrides = words
@@ -209,8 +210,9 @@ def add_export_arguments(parser: ArgumentParser) -> None:
 def export(arguments: Namespace) -> Done:
     from limbeck.distilled.export import export_folder, export_npz, export_research
     from limbeck.distilled.set import DistilledSet
+    from limbeck.runtime.located import here
 
-    distilled = DistilledSet.load(distilled_folder(Path(arguments.path)))
+    distilled = DistilledSet.load(distilled_folder(Path(here("path", arguments.path))))
     write = {"folder": export_folder, "npz": export_npz, "research": export_research}[arguments.to]
     return Done({"export": str(write(distilled, Path(arguments.output)))})
 

@@ -95,7 +95,7 @@ def run(arguments: Namespace) -> Filled:
     with joined() as ranks, together():
         store = train_experts(settings, progress=default_progress() if ranks.first else NoProgress(), **share)
     held = {name: value for name, value in asdict(store.summary()).items() if name != "path"}
-    return Filled(held, {"experts": str(store.path)})
+    return Filled(held, {"experts": store.place})
 
 
 def add_show_arguments(parser: ArgumentParser) -> None:
@@ -108,7 +108,7 @@ def run_show(arguments: Namespace) -> Shown:
     from limbeck.experts.maintain import describe
 
     store = _store(arguments)
-    found, paths = describe(store), {"experts": str(store.path)}
+    found, paths = describe(store), {"experts": store.place}
     if arguments.plot is not None:
         require(arguments.plot.endswith(".png"), "--plot", arguments.plot, "a file that ends in .png")
         from limbeck.figures.experts import expert_curves
@@ -137,8 +137,8 @@ def run_verify(arguments: Namespace) -> Verified:
         print(problem)
     if problems:
         things = "1 thing is" if len(problems) == 1 else f"{len(problems)} things are"
-        raise Failure(f"{things} broken or missing in {str(store.path)!r}")
-    return Verified(len(store.experts), {"experts": str(store.path)})
+        raise Failure(f"{things} broken or missing in {store.place!r}")
+    return Verified(len(store.experts), {"experts": store.place})
 
 
 def add_prune_arguments(parser: ArgumentParser) -> None:
@@ -241,7 +241,7 @@ def _store(arguments: Namespace) -> "TrajectoryStore":
     paths = [word for word in arguments.overrides if not (arguments.recipes and is_setting(word))]
     if len(paths) != 1:
         raise UsageError(f"PATH: `limbeck experts {arguments.action}` takes the folder of one store, not {len(paths)}")
-    return TrajectoryStore(Path(paths[0]).expanduser())
+    return TrajectoryStore.at(paths[0], "PATH")
 
 
 def _wants(store: "TrajectoryStore", arguments: Namespace) -> "list[Want] | None":

@@ -37,8 +37,17 @@ def run(arguments: Namespace) -> Done:
         said = ",".join(given) if isinstance(given, (list, tuple)) else given
         require(given is None, f"--{option}", said, "accepted without --figures")
     from limbeck.report.write import write_report
+    from limbeck.runtime.published import put_file
+    from limbeck.runtime.urls import is_url
 
-    return Done({"report": str(write_report(*arguments.paths, output=arguments.output))})
+    if not is_url(arguments.output):
+        return Done({"report": str(write_report(*arguments.paths, output=arguments.output))})
+
+    from limbeck.runtime.leftovers import passing_folder
+
+    with passing_folder() as folder:
+        put_file("--output", arguments.output, write_report(*arguments.paths, output=folder / "report.html"))
+    return Done({"report": arguments.output})
 
 
 def _draw(arguments: Namespace) -> dict[str, str]:

@@ -13,6 +13,7 @@ from limbeck.data.classes import Classes
 from limbeck.data.settings import DataSettings
 from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.files import read_json
+from limbeck.runtime.located import here
 from limbeck.runtime.plugins import NAMED
 from limbeck.runtime.sealed import FileKind
 
@@ -36,7 +37,9 @@ def load_benchmark(settings: DataSettings, given: Collection[str] = ()) -> DataS
         UsageError: when there is no such folder or subset, or the benchmark cannot be read.
     """
     folder, _, name = settings.source.removeprefix(PREFIX).rpartition(":")
-    subsets, stored = _read(Path(folder).expanduser(), settings.source) if folder else _without_name(settings.source)
+    subsets, stored = (
+        _read(Path(here("data.source", folder)).expanduser(), settings.source) if folder else _without_name(settings.source)
+    )
     if name not in subsets:
         near = get_close_matches(name, subsets, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""

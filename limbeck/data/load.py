@@ -19,12 +19,14 @@ from limbeck.data.npz import find_npy, load_npy, load_npz
 from limbeck.data.parquet import holds_parquet
 from limbeck.data.scenes import LEVELS, load_scenes
 from limbeck.data.settings import DataSettings
-from limbeck.data.shards import expanded, holds_shards, load_shards
+from limbeck.data.shards import BRACES, expanded, holds_shards, load_shards
 from limbeck.data.split import Wanted
 from limbeck.data.tiny import holds_tiny, load_tiny
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.located import here
 from limbeck.runtime.plugins import NAMED, blamed, imported
 from limbeck.runtime.progress import NoProgress, Progress
+from limbeck.runtime.urls import is_url, local
 
 ARCHIVES = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 DESCRIBED = re.compile(r"[\w.]+:[\w.<>]+\(.*\)")  # what settings say of an object
@@ -66,10 +68,13 @@ def _load(settings: DataSettings, progress: Progress, wanted: Wanted | None) -> 
     if kind == "scenes":
         return load_scenes(settings, progress)
     if kind == "imagenet":
+        settings = replace(settings, root=here("data.root", settings.root)) if settings.root else settings
         return load_imagenet(settings, progress, wanted)
     if kind == "hf" and colon:
         return load_hub(settings, progress, wanted=wanted)
-    path = Path(source).expanduser()
+    if local(source) != source or (is_url(source) and not BRACES.search(source)):
+        return _load_elsewhere(settings, progress, wanted)
+    path = Path(local(source)).expanduser()
     if source and path.is_dir():
         return _load_directory(settings, path.resolve(), progress, wanted)
     if path.is_file():
@@ -84,6 +89,15 @@ def _load(settings: DataSettings, progress: Progress, wanted: Wanted | None) -> 
     if DESCRIBED.fullmatch(source):
         raise UsageError(f"data.source: the images were an object in Python, {source}; name them, on a command with --data SOURCE")
     raise _refusal(source, "not there")
+
+
+def _load_elsewhere(settings: DataSettings, progress: Progress, wanted: Wanted | None) -> ImageSet:
+    """What a URL names, from its copy on this machine."""
+    copy = here("data.source", settings.source)
+    try:
+        return replace(_load(replace(settings, source=copy), progress, wanted), source=settings.source)
+    except UsageError as error:
+        raise UsageError(str(error).replace(copy, settings.source)) from error
 
 
 def _named(source: str) -> Any:
@@ -102,7 +116,7 @@ def decodes_at_any_size(source: str) -> bool:
     """Whether the source's images are files without a size in common; those of CIFAR, arrays and scenes have one of their own."""
     if not isinstance(source, str):
         return False
-    path = Path(source).expanduser()
+    path = Path(here("data.source", source) if is_url(source) and not BRACES.search(source) else local(source)).expanduser()
     kind, colon, _ = source.partition(":")
     if kind in ("scenes", "imagenet") or (kind == "hf" and colon):
         return kind == "imagenet"

@@ -30,6 +30,7 @@ from limbeck.runtime.executor import spread
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import cache_root, if_possible
+from limbeck.runtime.located import here
 from limbeck.runtime.progress import Progress
 from limbeck.runtime.sealed import FileKind
 
@@ -88,7 +89,7 @@ def expanded(source: str) -> list[Path]:
     names = ["".join(words) for words in islice(product(*choices), MOST_SHARDS + 1)]
     if len(names) > MOST_SHARDS:
         raise UsageError(f"data.source: {source!r} names more than {MOST_SHARDS} shards")
-    archives = [Path(name).expanduser().resolve() for name in dict.fromkeys(names)]
+    archives = [Path(here("data.source", name)).expanduser().resolve() for name in dict.fromkeys(names)]
     if absent := [path for path in archives if not path.is_file()]:
         raise UsageError(f"data.source: {source!r} names {len(archives)} shards, of which '{absent[0]}' is not there")
     return archives

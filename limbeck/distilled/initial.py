@@ -36,6 +36,7 @@ from limbeck.experts.store import TrajectoryStore
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
+from limbeck.runtime.located import here
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
 from limbeck.training.images import Images, LazyImages, TensorImages, prepare_split, sample
@@ -249,7 +250,9 @@ class Continued(Initialisation):
 INITIALISATIONS: dict[str, Initialisation] = {"correct": Correct(), "real": Real(), "noise": Noise(), "centre": Centre()}
 
 
-def read_start(path: Path, ipc: int, syn_lr: float, data: ImageSet, preprocessing: Preprocessing) -> tuple[DistilledSet, list[str]]:
+def read_start(
+    path: Path | str, ipc: int, syn_lr: float, data: ImageSet, preprocessing: Preprocessing
+) -> tuple[DistilledSet, list[str]]:
     """The set to start from, and what a reader should know of it, a sentence each; usually nothing.
 
     Args:
@@ -263,7 +266,7 @@ def read_start(path: Path, ipc: int, syn_lr: float, data: ImageSet, preprocessin
         UsageError: when nothing is there, it cannot be read, or its classes, their number of images, the images' shape or their
             preprocessing are others.
     """
-    told, path = str(path), Path(os.path.expanduser(path))
+    told, path = str(path), Path(os.path.expanduser(here("init", str(path))))
     require(os.path.exists(path), "init", told, f"one of {', '.join(STARTS)}, or the path of a distilled set")
     if (path / "distilled").is_dir():
         path = path / "distilled"

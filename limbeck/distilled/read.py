@@ -60,6 +60,7 @@ from limbeck.distilled.view_labels import checksum
 from limbeck.runtime.checked import Checked, Positive, unwritable
 from limbeck.runtime.errors import one_line
 from limbeck.runtime.executor import spread
+from limbeck.runtime.located import here
 
 Normalised = Annotated[Literal["auto", "yes", "no", Name, 255] | Channels, OWN]
 TENSORS = (".pt file", "folder of .pt files")  # as research code writes them
@@ -111,7 +112,7 @@ def read_set(
         UsageError: when the path is none of these, a file is broken, hostile or leaves a doubt, or classes or size are not those of
             the data; the message is one line. Nothing in any file is executed.
     """
-    path = Path(path).expanduser()
+    path = Path(here("path", str(path))).expanduser()
     reading = _Reading(path, data, preprocessing, options)
     files = {".npz": reading.npz, ".pt": reading.pt, ".pth": reading.pt}
     try:

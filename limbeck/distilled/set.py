@@ -37,11 +37,15 @@ from limbeck.runtime.errors import DiskFailure, UsageError, one_line, require
 from limbeck.runtime.files import new_folder, read_header, read_json, restore, write_json, write_tensors, write_text
 from limbeck.runtime.fingerprint import encodable, fingerprint, plain
 from limbeck.runtime.kept import cache_root
+from limbeck.runtime.located import change, here, origin
 from limbeck.runtime.locks import Lock, lock
 from limbeck.runtime.memory import free_memory
+from limbeck.runtime.published import put_folder
 from limbeck.runtime.records import Record
+from limbeck.runtime.remote import forget
 from limbeck.runtime.room import told
 from limbeck.runtime.sealed import CHECKSUM, KIND, OF, Damaged, FileKind
+from limbeck.runtime.urls import is_url
 from limbeck.training.images import TensorImages
 
 FORMAT = 1
@@ -185,14 +189,20 @@ class DistilledSet(NamedSet):
             raise UsageError("views: this set has no labels of views")
         return self.views.batches(TensorImages(self.images), epoch)
 
-    def save(self, path: Path | str) -> Path:
+    def save(self, path: Path | str) -> Path | str:
         """Write the folder `path`, replacing a distilled set that is there; a crash leaves the old one or the new one.
+
+        A URL such as `s3://bucket/set` is a folder, too: it gets a version of its own.
 
         Raises:
             UsageError: when something else is there, or nothing can be written there.
+            Failure: when another process publishes to the same URL at the same time, and was faster.
             DiskFailure: when the disk is full, read-only or gone.
         """
         try:
+            if is_url(str(path)):
+                put_folder("output", str(path), self._save)
+                return str(path)
             return self._save(Path(path))
         except OSError as error:
             if of_disk(error):
@@ -236,7 +246,8 @@ class DistilledSet(NamedSet):
         Raises:
             UsageError: when the folder is no distilled set or not the one that was saved.
         """
-        path = Path(path)
+        forget(str(path))  # what was published since is read
+        path = Path(here("path", str(path)))
         restore(path)
         require(path.is_dir(), "path", str(path), "a folder that holds a distilled set")
         try:
@@ -253,7 +264,8 @@ class DistilledSet(NamedSet):
     @staticmethod
     def is_at(path: Path | str) -> bool:
         """Whether the folder `path` holds a distilled set, sound or not."""
-        return (Path(path) / TENSORS).is_file() and (Path(path) / METADATA).is_file()
+        path = Path(here("path", str(path)))
+        return (path / TENSORS).is_file() and (path / METADATA).is_file()
 
     @classmethod
     def append_evaluation(cls, path: Path | str, evaluation: dict[str, Any]) -> None:
@@ -265,7 +277,10 @@ class DistilledSet(NamedSet):
             UsageError: when there is no sound set.
             OSError: when the folder cannot be written to.
         """
-        path = Path(path)
+        path = Path(here("path", str(path)))
+        if (url := origin(path)) is not None:
+            change("path", url, lambda copy: cls.append_evaluation(copy, evaluation))
+            return
         with _lock(path):
             held = cls.load(path)
             known, found = list(held.metadata.get("evaluations") or ()), plain(evaluation)

@@ -28,6 +28,7 @@ from limbeck.training.images import Images
 
 Metric = Literal["euclidean", "cosine"]
 BLOCK, FETCHED = 2048, 512
+MOST_CLASSES, MOST_ROWS = 4096, 256  # that are compared, each with each, and whose distances are all kept
 TINY = 1e-300
 
 
@@ -128,7 +129,8 @@ def pointwise_distances(
 
 @dataclass(frozen=True, kw_only=True)
 class Distances(Record):
-    """The means off and on the diagonal of what is defined, and their quotient; None without any; the matrix, where it is said."""
+    """The means off and on the diagonal of what is defined, and their quotient; None without any; the matrix, where it is said
+    (`MOST_ROWS` classes)."""
 
     between: float | None
     within: float | None
@@ -221,7 +223,7 @@ def to_json(matrix: Tensor) -> list[list[float | None]]:
 
 def _distances(features: Tensor, classes: Tensor, num_classes: int) -> OfSet:
     def of(matrix: Tensor) -> Distances:
-        return replace(summary(matrix), matrix=tuple(map(tuple, to_json(matrix))))
+        return replace(summary(matrix), matrix=tuple(map(tuple, to_json(matrix))) if num_classes <= MOST_ROWS else ())
 
     def kinds(metric: Metric) -> Kinds:
         means = class_mean_distances(features, classes, num_classes, metric)
@@ -311,6 +313,7 @@ def _checked(features: Tensor, classes: Tensor, num_classes: int, metric: str) -
     """Features and classes, side by side on one device."""
     require(metric in get_args(Metric), "metric", metric, "euclidean or cosine")
     require(num_classes >= 1, "num_classes", num_classes, "at least 1")
+    require(num_classes <= MOST_CLASSES, "num_classes", num_classes, f"at most {MOST_CLASSES}, as each is compared with each")
     good = features.ndim == 2 and features.numel() > 0 and features.is_floating_point()
     require(good, "features", tuple(features.shape), "of floats, of shape (N, D), N ≥ 1 and D ≥ 1")
     require(bool(features.isfinite().all()), "features", "a value that is NaN or infinite", "finite")

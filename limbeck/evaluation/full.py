@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet
@@ -30,7 +29,7 @@ from limbeck.runtime.records import Record
 from limbeck.training.images import Chosen, Counted, Images, prepare_split, sample
 from limbeck.training.optimisers import Sgd
 from limbeck.training.rates import DropAtHalf
-from limbeck.training.targets import Labels
+from limbeck.training.targets import Hard, Labels
 from limbeck.training.train import RETURNS, SMALLER, Training
 
 FORMAT = 2  # raised when a change of the trainer makes cached networks untrue
@@ -157,8 +156,8 @@ class FullData:
         """Train the missing ones."""
         settings, epochs, count = self.settings, self.settings.full_epochs, 0 if held is None else len(held["logits"])
         images, how = self._images(), self.how
-        labels = one_hot(torch.from_numpy(self.data.train.labels), self.data.num_classes).float().to(self.trials.device)
-        trials = [Trial(images, Labels(labels), how, ("full", number)) for number in range(count, settings.full_seeds)]
+        labels = Hard(torch.from_numpy(self.data.train.labels).to(self.trials.device), self.data.num_classes)
+        trials = [Trial(images, labels, how, ("full", number)) for number in range(count, settings.full_seeds)]
         run = self.trials.together if self.trials.shares(trials) else self.trials.run
         some = torch.arange(0, len(images), -(-len(images) // LOOKED_AT))
         classes = torch.from_numpy(self.data.train.labels)[some]

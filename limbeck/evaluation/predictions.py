@@ -29,6 +29,7 @@ from limbeck.evaluation.statistics import summarise
 from limbeck.runtime.records import Record
 
 BINS = 15
+MOST_ROWS = 256  # classes whose confusion is kept, which has as many rows as columns
 TOP = 5
 
 
@@ -60,7 +61,7 @@ def per_class_accuracy(logits: Tensor, labels: Tensor) -> list[float | None]:
     """The share of each class's images that are classified correctly; None for a class without images."""
     logits, labels = _checked(logits, labels)
     images = torch.bincount(labels, minlength=logits.shape[1]).tolist()
-    right = confusion(logits, labels).diagonal().tolist()
+    right = torch.bincount(labels[(logits.argmax(1) == labels) & _finite(logits)], minlength=logits.shape[1]).tolist()
     return [hits / count if count else None for hits, count in zip(right, images, strict=True)]
 
 
@@ -108,7 +109,7 @@ class Predictions(Record):
     Args:
         n: images.
         not_finite: images with a logit that is not finite, over all networks.
-        confusion: its mean, K rows of K numbers.
+        confusion: its mean, K rows of K numbers; nothing of more than `MOST_ROWS` classes.
         accuracy: over the networks.
         top_5: likewise; None where K ≤ 5 (it would say nothing).
         calibration_error: over the networks that have finite logits; None without any, as the next two.
@@ -147,7 +148,7 @@ def describe(networks: Sequence[Tensor], labels: Tensor) -> Predictions:
     return Predictions(
         n=images,
         not_finite=sum(images - int(_finite(logits).sum()) for logits in networks),
-        confusion=tuple(map(tuple, torch.stack([confusion(one, labels) for one in networks]).double().mean(0).tolist())),
+        confusion=_mean_confusion(networks, labels) if classes <= MOST_ROWS else (),
         accuracy=over(accuracy),
         top_5=over(partial(top_k, k=TOP)) if classes > TOP else None,
         calibration_error=over(calibration_error),
@@ -155,6 +156,10 @@ def describe(networks: Sequence[Tensor], labels: Tensor) -> Predictions:
         brier_score=over(brier_score),
         per_class=tuple(map(_summary, zip(*(per_class_accuracy(one, labels) for one in networks), strict=True))),
     )
+
+
+def _mean_confusion(networks: Sequence[Tensor], labels: Tensor) -> tuple[tuple[float, ...], ...]:
+    return tuple(map(tuple, torch.stack([confusion(one, labels) for one in networks]).double().mean(0).tolist()))
 
 
 def _summary(values: Sequence[float | None]) -> Accuracy | None:

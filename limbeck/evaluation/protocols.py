@@ -30,6 +30,7 @@ from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.bounded import read_text
 from limbeck.runtime.checked import Checked, Count, NotNegative, Positive, Rule, Share, kinds_of
 from limbeck.runtime.errors import UsageError, one_line, require
+from limbeck.runtime.urls import is_url
 from limbeck.runtime.yaml_text import MOST_YAML, yaml_of
 from limbeck.training.gradient import Loss
 from limbeck.training.optimisers import AdamW, Optimiser, Sgd, decays
@@ -208,6 +209,10 @@ def find(name: str) -> Protocol:
     """
     if name in PROTOCOLS:
         return PROTOCOLS[name]
+    if is_url(name):
+        from limbeck.runtime.located import here
+
+        name = here("eval.protocol", name)
     path = Path(name).expanduser()
     known = f"{', '.join(PROTOCOLS)} or a .yaml file of your own"
     require(path.suffix in (".yaml", ".yml") and path.is_file(), "eval.protocol", name, f"one of {known}")

@@ -137,6 +137,7 @@ class Block:
         path: of the file.
         first, last, generation: as its name says them.
         of: the expert.
+        fetch: has the file whole where there is its header alone.
     """
 
     path: Path
@@ -144,13 +145,14 @@ class Block:
     last: int
     generation: int
     of: str = ""
+    fetch: Callable[[Path], None] = field(default=lambda path: None, compare=False, repr=False)
     verified: list[tuple[int, ...]] = field(default_factory=list, compare=False, repr=False)  # the file, as it was then
 
     @staticmethod
-    def at(path: Path, of: str = "") -> "Block":
+    def at(path: Path, of: str = "", fetch: Callable[[Path], None] = lambda path: None) -> "Block":
         """The block of that file name."""
         first, last, generation = map(int, path.stem.removeprefix("epochs-").split("-"))
-        return Block(path, first, last, generation, of)
+        return Block(path, first, last, generation, of, fetch)
 
     @cached_property
     def header(self) -> Header:
@@ -171,6 +173,7 @@ class Block:
         row, rows, coding = self.epochs.index(epoch), len(self.epochs), CODINGS[self.header.coding]
 
         def decoded() -> Tensor:
+            self.fetch(self.path)
             # As arrays: of torch's tensors each would leave an object behind (safetensors 0.8.0).
             with safe_open(self.path, framework="np") as file:
                 self._verify(file)
@@ -186,6 +189,7 @@ class Block:
         """All that the file holds, as it is encoded."""
 
         def read() -> dict[str, Tensor]:
+            self.fetch(self.path)
             with safe_open(self.path, framework="np") as file:
                 self._verify(file)
                 return {name: torch.from_numpy(file.get_tensor(name)) for name in self._said.kinds}

@@ -41,7 +41,7 @@ from limbeck.runtime.random import generator
 from limbeck.training.gradient import Loss
 from limbeck.training.images import Images
 from limbeck.training.optimisers import Sgd
-from limbeck.training.targets import Labels
+from limbeck.training.targets import Hard, Labels, Targets
 from limbeck.training.train import AfterEpoch, Pool, Training, train
 
 Measure = Literal["grand_last", "grand", "el2n"]
@@ -111,7 +111,7 @@ def difficulty(
     network: FlatNetwork,
     thetas: Sequence[Tensor],
     images: Images,
-    labels: Tensor,
+    labels: Tensor | Targets,
     loss: Loss,
     measure: Measure,
     batch_size: int = 64,
@@ -122,14 +122,16 @@ def difficulty(
         network: f, taken in training mode, so that a network with batch norm scores an image among those of its batch.
         thetas: after a few epochs of training.
         images: N images, not augmented.
-        labels: probabilities with shape (N, K), one-hot for hard labels.
+        labels: probabilities with shape (N, K), or what gives them by the batch.
         loss: ℓ(logits, labels), a mean over the batch; GraNd takes it of one image at a time.
         measure: `grand_last`, by the parameters of the last module that has any, `grand`, by all, or `el2n`.
         batch_size: images at a time.
     """
     total = torch.zeros(len(images), dtype=torch.float64)
+    targets = Labels(labels) if isinstance(labels, Tensor) else labels
     for index in torch.arange(len(images)).split(batch_size):
-        x, y = images.fetch(index), labels[index.to(labels.device)]
+        x = images.fetch(index)
+        y = targets.of(index, x, lambda y: y)
         for theta in thetas:
             total[index] += _scores(network, theta, x, y, loss, measure).double().cpu() / len(thetas)
     return total.numpy()
@@ -163,7 +165,7 @@ class Scoring:
     Args:
         network: that the scores are taken with.
         images: the training images.
-        labels: one-hot, with shape (N, K).
+        labels: of those.
         measure: `grand_last`, `grand` or `el2n`.
         lr, batch_size, augment: of that SGD.
         identity: what the images are, such as their fingerprint.
@@ -172,7 +174,7 @@ class Scoring:
 
     network: FlatNetwork
     images: Images
-    labels: Tensor
+    labels: Hard
     measure: Measure
     lr: float
     batch_size: int
@@ -217,7 +219,7 @@ class Scoring:
             Failure: when these networks diverge.
         """
         scores = self.kept.get(lambda: {"scores": self._compute(progress)})["scores"]
-        return Curriculum(scores.numpy(), self.labels.argmax(1).cpu().numpy())
+        return Curriculum(scores.numpy(), self.labels.classes.cpu().numpy())
 
     def _compute(self, progress: Progress) -> Tensor:
         thetas = []
@@ -235,7 +237,6 @@ class Scoring:
 
     def train(self, number: int, how: Training, after_epoch: AfterEpoch, pool: Pool | None = None) -> Tensor:
         """The parameters of network `number`, trained as `how` says on the images of `pool` (all); see `train`."""
-        key = ("difficulty", number)
+        key, labels = ("difficulty", number), self.labels
         start = self.network.initial(generator(self.seed, *key, "initial")).to(self.images.device)
-        targets = Labels(self.labels)
-        return train(self.network, start, self.images, targets, how, seed=self.seed, key=key, pool=pool, after_epoch=after_epoch)
+        return train(self.network, start, self.images, labels, how, seed=self.seed, key=key, pool=pool, after_epoch=after_epoch)

@@ -39,7 +39,7 @@ from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.random import generator
 from limbeck.training.compute import TIMED_STEPS, WORKERS_FROM_SECONDS
 from limbeck.training.images import Images, TensorImages
-from limbeck.training.targets import Labels
+from limbeck.training.targets import Targets
 from limbeck.training.train import Training, train
 
 HEADER = 900  # bytes a file
@@ -183,16 +183,15 @@ def forecast(task: ExpertTask, want: Want, store: TrajectoryStore | None, counts
 def difficulty_seconds(scoring: Scoring, count: int) -> float:
     """Seconds of the networks that the scores of so many images are a mean over, and of the scores."""
     network, how, few = scoring.network, scoring.how, TensorImages(scoring.images.fetch(torch.arange(min(2, len(scoring.images)))))
-    theta, labels = network.initial(generator(0, "estimate")).to(few.device), scoring.labels[: len(few)]
+    theta, labels = network.initial(generator(0, "estimate")).to(few.device), scoring.labels
     score = seconds_of(lambda: difficulty(network, [theta], few, labels, how.loss, scoring.measure)) / len(few)
     batch = min(count, how.batch_size)
     step = step_seconds(network, scoring.images, scoring.labels, how, batch)
     return NETWORKS * count * (EPOCHS * step / batch + score)
 
 
-def step_seconds(network: FlatNetwork, images: Images, labels: Tensor, how: Training, batch: int) -> float:
+def step_seconds(network: FlatNetwork, images: Images, targets: Targets, how: Training, batch: int) -> float:
     """Seconds of one step of a training on a batch of that size, uncompiled: as many times those of a few of its images."""
-    targets = Labels(labels)
 
     def of(few: int) -> float:
         clock, part = list[float](), TensorImages(images.fetch(torch.arange(few)))

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from limbeck.experts.blocks import BLOCK, BLOCK_NAME, POINT_NAME, UNREADABLE, Block, Point, broken, write_block, write_point
 from limbeck.experts.coding import CODINGS
+from limbeck.experts.elsewhere import Elsewhere
+from limbeck.runtime.claims import Claim
 from limbeck.runtime.errors import DiskFailure, Failure
 from limbeck.runtime.files import digest, read_json
 from limbeck.runtime.locks import Lock, lock
@@ -81,10 +83,11 @@ class Shelf:
         folder: such as `expert-0003`, of a store.
         num_parameters: P.
         store: what its files say of the store that they belong to.
+        elsewhere: where the store is, when the folder is a copy.
     """
 
-    def __init__(self, folder: Path, num_parameters: int, store: str = "") -> None:
-        self.folder, self.num_parameters = folder, num_parameters
+    def __init__(self, folder: Path, num_parameters: int, store: str = "", elsewhere: Elsewhere | None = None) -> None:
+        self.folder, self.num_parameters, self.elsewhere = folder, num_parameters, elsewhere
         self.of = f"{store} {folder.name}" if store else ""
         self.expert = int(folder.name.removeprefix("expert-"))
         self.blocks: list[Block] = []
@@ -94,9 +97,12 @@ class Shelf:
 
     def look(self) -> None:
         """See what is there now."""
+        if self.elsewhere is not None and self.elsewhere.look(self.folder):
+            self.blocks = []
+        fetch = {} if self.elsewhere is None else {"fetch": self.elsewhere.whole}
         paths = [path for path in sorted(self.folder.glob("[es]*.safetensors")) if self.left.get(path) != _changed(path)]
         known = {block.path: block for block in self.blocks}
-        found = [known.get(path) or Block.at(path, self.of) for path in paths if BLOCK_NAME.fullmatch(path.name)]
+        found = [known.get(path) or Block.at(path, self.of, **fetch) for path in paths if BLOCK_NAME.fullmatch(path.name)]
         self.blocks = sorted(found, key=lambda block: (-block.generation, block.first))
         self.points = [Point.at(path, self.of) for path in paths if POINT_NAME.fullmatch(path.name)]
 
@@ -106,12 +112,21 @@ class Shelf:
         self.blocks = [block for block in self.blocks if block.path != path]
         self.look()
 
-    def lock(self) -> Lock:
+    def lock(self) -> Lock | Claim:
         """Held by whoever writes here; reading needs none."""
-        return lock(self.folder)
+        return lock(self.folder) if self.elsewhere is None else self.elsewhere.claim(self.folder)
+
+    def publish(self) -> None:
+        """Have what was trained where the store is, when the folder is a copy; the caller holds the lock."""
+        if self.elsewhere is not None and not self.elsewhere.publish(self.folder):
+            self.blocks = []
+            self.look()
 
     def tidy(self) -> None:
-        """Remove what a crash has left half written; the caller holds the lock."""
+        """Have all here that training goes on from, without what a crash has left half written; the caller holds the lock."""
+        if self.elsewhere is not None:
+            self.elsewhere.complete(self.folder)
+            self.look()
         for path in self.folder.glob(".*.part"):
             path.unlink(missing_ok=True)
 

@@ -79,7 +79,7 @@ def describe(store: TrajectoryStore) -> Description:
     last = max((epochs[-1] for epochs in held.values()), default=0)
     lists = 4 * store.num_parameters * (last + 1) * len(held)
     return Description(
-        path=str(store.path),
+        path=store.place,
         identity={name: value for name, value in store.metadata.items() if name not in ("format", "about")},
         about=store.metadata.get("about") or {},
         num_experts=len(held),
@@ -119,6 +119,9 @@ def verify(store: TrajectoryStore, wants: Sequence[Want] | None = None, progress
         A line for each thing that is broken or missing; nothing where all is well.
     """
     found: list[str] = []
+    if store.elsewhere is not None:
+        for expert in store.experts:
+            store.elsewhere.complete(store.shelf(expert).folder)
     named = [path for path in sorted(store.path.glob("expert-*/*.safetensors")) if path.parent.name[len("expert-") :].isdigit()]
     files = [path for path in named if BLOCK_NAME.fullmatch(path.name) or POINT_NAME.fullmatch(path.name)]
     broken: set[int] = set()
@@ -183,6 +186,8 @@ def prune(store: TrajectoryStore, wants: Sequence[Want], *, dry_run: bool = Fals
     Raises:
         UsageError: when an expert is being written, or the store cannot be written.
     """
+    if store.elsewhere is not None:
+        raise UsageError(f"PATH: {store.place!r} is no folder; of a store elsewhere nothing is removed")
     pruning = _Pruning(store, wants, dry_run)
     try:
         # What is wanted changes first, so that no moment finds the store lacking something that was asked for.

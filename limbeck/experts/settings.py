@@ -44,7 +44,8 @@ class ExpertSettings(Checked):
         dtype: how checkpoints are kept: `fp32`; `half`, in half the space, which changes no displacement θ*_{t+M} − θ*_t within
             a block of eight epochs by more than 1 %, nor one between blocks unless the trajectory comes back to where it was
             (0.1–0.3 % measured); or `fp16`, plain rounding, which changes it by 0.3–5 %.
-        store: the folder of the trajectory store; None takes the one in the cache that belongs to these settings.
+        store: the folder of the trajectory store, or its URL (`s3://bucket/experts`); None takes the one in the cache that belongs
+            to these settings.
     """
 
     prefix: ClassVar[str] = "experts."

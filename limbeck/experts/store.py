@@ -25,6 +25,7 @@ from torch import Tensor
 from limbeck.accuracy import percent
 from limbeck.experts.blocks import LAST, BrokenFile, blocks_of, text_of, write_block
 from limbeck.experts.coding import CODINGS
+from limbeck.experts.elsewhere import Elsewhere
 from limbeck.experts.files import Job, Shelf
 from limbeck.experts.settings import ExpertSettings
 from limbeck.networks.names import usual_name
@@ -35,6 +36,7 @@ from limbeck.runtime.fingerprint import array_fingerprint, encodable, fingerprin
 from limbeck.runtime.records import Record
 from limbeck.runtime.sealed import Damaged, FileKind
 from limbeck.runtime.tables import table
+from limbeck.runtime.urls import is_url, local
 
 FORMAT = 2
 STORE, WANTED, DIFFICULTY = FileKind("store of experts"), FileKind("wish for experts"), FileKind("difficulty of images")
@@ -156,6 +158,7 @@ class TrajectoryStore:
         identity: what determines the trajectories, with `num_parameters`; the folder is made a store of it where it is none.
             None takes what the folder says.
         about: what else to note when the store is made.
+        elsewhere: where the store is, when the folder is a copy.
 
     Raises:
         UsageError: when the folder is no store, of another format or of another identity.
@@ -167,14 +170,21 @@ class TrajectoryStore:
         ([0, 1, 2], tensor(True))
     """
 
-    def __init__(self, path: Path, identity: Mapping[str, Any] | None = None, about: Mapping[str, Any] | None = None) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        identity: Mapping[str, Any] | None = None,
+        about: Mapping[str, Any] | None = None,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
+        self.path, self.elsewhere = path, elsewhere
         file = path / "metadata.json"
         if identity is not None and not file.exists():
             try:
                 write_json(file, {"format": FORMAT, **plain(dict(identity)), "about": plain(dict(about or {}))}, STORE)
             except OSError as error:
                 raise UsageError(f"experts: the store {str(path)!r} cannot be made ({error.strerror})") from error
+            self._put(file)
         try:
             self.metadata: dict[str, Any] = read_json(file, STORE)
             self.num_parameters = int(self.metadata["num_parameters"])
@@ -188,8 +198,26 @@ class TrajectoryStore:
         self._shelves: dict[int, Shelf] = {}
         self.remake: Callable[[], None] | None = None  # trains what is missing, where somebody knows how
 
+    @staticmethod
+    def at(place: str | Path, key: str = "experts") -> "TrajectoryStore":
+        """The store in a folder or at a URL, which the user calls `key`."""
+        if not is_url(str(place)):
+            return TrajectoryStore(Path(local(str(place))).expanduser())
+        elsewhere = Elsewhere.at(key, str(place))
+        return TrajectoryStore(elsewhere.folder, elsewhere=elsewhere)
+
+    @property
+    def place(self) -> str:
+        """The folder, or the URL of which it is a copy."""
+        return str(self.path) if self.elsewhere is None else self.elsewhere.remote.url
+
+    def _put(self, file: Path) -> None:
+        """Have a new file where the store is, when the folder is a copy."""
+        if self.elsewhere is not None:
+            self.elsewhere.put(file.name)
+
     def __repr__(self) -> str:
-        return f"TrajectoryStore({str(self.path)!r}, {len(self.experts)} experts)"
+        return f"TrajectoryStore({self.place!r}, {len(self.experts)} experts)"
 
     def _repr_html_(self) -> str:
         """What it holds, and the experts' curves, in a notebook."""
@@ -228,12 +256,14 @@ class TrajectoryStore:
     def shelf(self, expert: int) -> Shelf:
         """The files of an expert."""
         if expert not in self._shelves:
-            self._shelves[expert] = Shelf(self.path / f"expert-{expert:04d}", self.num_parameters, self.known)
+            self._shelves[expert] = Shelf(self.path / f"expert-{expert:04d}", self.num_parameters, self.known, self.elsewhere)
         return self._shelves[expert]
 
     @property
     def experts(self) -> list[int]:
         """The experts of which something is held."""
+        if self.elsewhere is not None:
+            return [expert for expert in self.elsewhere.experts() if self.shelf(expert).blocks]
         names = [path.name.removeprefix("expert-") for path in self.path.glob("expert-*") if path.is_dir()]
         return [expert for expert in sorted(int(name) for name in names if name.isdigit()) if self.shelf(expert).blocks]
 
@@ -339,6 +369,7 @@ class TrajectoryStore:
         path = self.path / f"wanted-{fingerprint(want)}.json"
         if not path.exists():
             write_json(path, want, WANTED, self.known)
+            self._put(path)
         for other in self.path.glob("wanted-*.json") if instead else ():
             if other != path:
                 other.unlink()
@@ -348,6 +379,7 @@ class TrajectoryStore:
         path = self.path / f"difficulty-{scores.fingerprint}.json"
         if not path.exists():
             write_json(path, scores, DIFFICULTY, self.known)
+            self._put(path)
 
     def _notes(self, name: str, kind: FileKind, make: Callable[[Any], N]) -> list[N]:
         found = []
@@ -363,8 +395,10 @@ class TrajectoryStore:
         held = {expert: set(self.held(expert)) for expert in self.experts}
         common = sorted(set.intersection(*held.values())) if held else []
         size = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        if self.elsewhere is not None:
+            size = self.elsewhere.size()
         last = [self.accuracies(expert)[-1] if epochs != {0} else None for expert, epochs in held.items()]
-        return Summary(str(self.path), len(held), common, size, last)
+        return Summary(self.place, len(held), common, size, last)
 
 
 def missing_jobs(want: Want, store: TrajectoryStore | None = None, shard: Shard = Shard()) -> dict[int, list[Job]]:

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch.nn.functional import one_hot
 
 from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.experts.blocks import BrokenFile
 from limbeck.experts.curriculum import WINDOWS, Scoring
+from limbeck.experts.elsewhere import Elsewhere
 from limbeck.experts.files import Job, Recorder
 from limbeck.experts.settings import ExpertSettings, unread
 from limbeck.experts.store import FORMAT, TrajectoryStore, Want, missing_jobs, say_lacking, want_of
@@ -40,8 +40,11 @@ from limbeck.runtime.locks import Busy
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.ranks import Ranks
 from limbeck.runtime.records import Record
+from limbeck.runtime.remote import Remote
+from limbeck.runtime.urls import is_url, local
 from limbeck.training.compute import Compile, Compute
 from limbeck.training.images import prepare_split
+from limbeck.training.targets import Hard
 from limbeck.training.train import RETURNS, Training
 
 PATIENCE = 1.0  # seconds between two looks at experts that others train
@@ -105,32 +108,50 @@ class ExpertTask:
             UsageError: when `experts.store` holds other experts, or something else.
         """
         identity, path, place = self.identity().to_dict(), self.path, self.settings.store
+        elsewhere = self.elsewhere
+        if elsewhere is not None:
+            elsewhere.open()
         made = (path / "metadata.json").exists()
-        strange = place is not None and not made and path.exists() and not (path.is_dir() and not any(path.iterdir()))
-        require(not strange, "experts.store", place, "a store, an empty folder or a new one")
+        if not made and place is not None and _is_of_others(path):
+            made = (path / "metadata.json").exists()  # made meanwhile, by a process that shares the work
+            require(made, "experts.store", place, "a store, an empty folder or a new one")
         if not made:
             return None
-        held = TrajectoryStore(path)
+        held = TrajectoryStore(path, elsewhere=elsewhere)
         if same_network(str(held.metadata.get("network")), identity["network"]):
             identity["network"] = held.metadata["network"]
         if held.imported:
             identity = {key: identity[key] for key in ("network", "num_parameters")}  # no more is known of how they were trained
-        return TrajectoryStore(path, identity)
+        return TrajectoryStore(path, identity, elsewhere=elsewhere)
 
     def open_store(self) -> TrajectoryStore:
         """The same, made where there is none."""
-        return self.find_store() or TrajectoryStore(self.path, self.identity().to_dict(), {"source": self.data.source})
+        identity, about = self.identity().to_dict(), {"source": self.data.source}
+        return self.find_store() or TrajectoryStore(self.path, identity, about, self.elsewhere)
 
     @property
     def path(self) -> Path:
         """Where the store of these experts is, or will be."""
         place = self.settings.store
-        return Path(place).expanduser() if place else cache_root() / "experts" / fingerprint(FORMAT, self.identity())
+        if self.elsewhere is not None:
+            return self.elsewhere.folder
+        return Path(local(place)).expanduser() if place else cache_root() / "experts" / fingerprint(FORMAT, self.identity())
+
+    @property
+    def elsewhere(self) -> Elsewhere | None:
+        """Where the store is when `experts.store` is a URL."""
+        place = self.settings.store
+        return Elsewhere(Remote("experts.store", place)) if place and is_url(place) else None
 
     @property
     def augmentation(self) -> Augmentation:
         """The experts' augmentation."""
         return self.augment.cropping(self.settings.crop_ratio)
+
+
+def _is_of_others(path: Path) -> bool:
+    """Whether something is there that is no store; one that another process is just making begins with a hidden file."""
+    return path.exists() and not (path.is_dir() and all(file.name.startswith(".") for file in path.iterdir()))
 
 
 def made_with(network: str, settings: ExpertSettings, augment: Augmentation, seed: int) -> Identity:
@@ -244,6 +265,8 @@ def fill(
             jobs = [job for expert in experts if (job := store.shelf(expert).job(want.of(expert), want.coding))]
             for _, same in groupby(sorted(jobs, key=_span), key=_span):
                 train(list(same))
+            for job in jobs:
+                store.shelf(job.expert).publish()
         for job in jobs:
             store.shelf(job.expert).look()
             if set(job.keep) & set(store.shelf(job.expert).missing(want.of(job.expert), want.coding)):
@@ -285,7 +308,7 @@ def material_of(task: ExpertTask) -> ExpertSetup:
     return ExpertSetup(
         compute=Compute(task.network, task.device, task.compile),
         images=prepare_split(data.train, task.preprocessing, task.device),
-        labels=one_hot(torch.from_numpy(data.train.labels), data.num_classes).float().to(task.device),
+        labels=Hard(torch.from_numpy(data.train.labels).to(task.device), data.num_classes),
         held_out=prepare_split(data.val, task.preprocessing, task.device) if len(data.val) else None,
         held_out_labels=torch.from_numpy(data.val.labels),
         settings=settings,

@@ -26,7 +26,7 @@ from limbeck.training.gradient import Gradient
 from limbeck.training.images import Images, sample
 from limbeck.training.optimisers import Gsam, Optimiser, Sgd
 from limbeck.training.rates import Constant, Cosine, DropAtHalf, Rate, Steps
-from limbeck.training.targets import Labels
+from limbeck.training.targets import Hard
 from limbeck.training.train import RETURNS, SMALLER, Member, Pool, Training, accuracy, train, train_together
 
 
@@ -37,7 +37,7 @@ class ExpertSetup:
     Args:
         compute: where and how.
         images: the training images.
-        labels: one-hot, with shape (N, K).
+        labels: of those.
         held_out: what accuracies are measured on; None: nothing.
         held_out_labels: their classes.
         settings: the keys `experts.*`.
@@ -48,7 +48,7 @@ class ExpertSetup:
 
     compute: Compute
     images: Images
-    labels: Tensor
+    labels: Hard
     held_out: Images | None
     held_out_labels: Tensor
     settings: ExpertSettings
@@ -104,7 +104,7 @@ class ExpertSetup:
         return train_together(
             self.network,
             theta,
-            [Member(self.images, Labels(self.labels), ("expert", job.expert), self.pool) for job in jobs],
+            [Member(self.images, self.labels, ("expert", job.expert), self.pool) for job in jobs],
             self.how,
             seed=self.seed,
             gradient=self.gradient(len(jobs)),
@@ -205,7 +205,7 @@ class Trainer:
         steps = math.ceil(len(material.images) / size) * sum(job.stop - job.start for job in jobs)
         with one_thread():
             gradient = material.gradient()
-        return material.compute.pays_workers(gradient, material.images, Labels(material.labels), size, steps)
+        return material.compute.pays_workers(gradient, material.images, material.labels, size, steps)
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def _train(material: ExpertSetup, work: Sequence[_Work], tick: Tick) -> None:
             material.network,
             theta,
             material.images,
-            Labels(material.labels),
+            material.labels,
             material.how,
             seed=material.seed,
             key=("expert", job.expert),

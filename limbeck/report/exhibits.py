@@ -9,6 +9,7 @@ from limbeck.figures.exhibit import Exhibit
 from limbeck.report.exhibits_of_runs import of_several
 from limbeck.report.kinds import DRAWN, as_usage, kind_of
 from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.located import here
 
 
 def figures_of(*paths: Path | str) -> dict[str, Exhibit]:
@@ -28,7 +29,7 @@ def figures_of(*paths: Path | str) -> dict[str, Exhibit]:
         <Figure size 850x106 with 1 Axes>
     """
     require(len(paths) > 0, "PATH", None, DRAWN)
-    places = [Path(path) for path in paths]
+    places = [Path(here("PATH", str(path))) for path in paths]
     if len(places) > 1:
         found = of_several(places)
     else:

@@ -8,6 +8,7 @@ from limbeck.report.several import page_of
 from limbeck.runtime.disk import of_disk
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import write_text
+from limbeck.runtime.located import here, origin
 
 PAGE = "report.html"
 SEVERAL = "limbeck-report.html"
@@ -23,7 +24,8 @@ def write_report(*paths: Path | str, output: Path | str | None = None) -> Path:
         paths: folders: runs and distilled sets, as many as wanted; or one that `limbeck compare` or `limbeck comp-dd` has written,
             or some of `limbeck complexity`.
         output: the page; None takes `report.html` in the folder of a run or a study, and `limbeck-report.html` in the current
-            folder for several, and for a set alone, to which no file is added. A file that is no page of Limbeck's is kept.
+            folder for several, for a set alone, to which no file is added, and for what a URL names. A file that is no page of
+            Limbeck's is kept.
 
     Raises:
         UsageError: when a folder is none of these, they do not go together, or the page cannot be written there.
@@ -38,7 +40,7 @@ def write_report(*paths: Path | str, output: Path | str | None = None) -> Path:
         limbeck-report.html
     """
     require(len(paths) > 0, "PATH", None, SHOWN)
-    places = [Path(path) for path in paths]
+    places = [Path(here("PATH", str(path))) for path in paths]
     kinds = [kind_of(path) for path in places]
     if twice := next((path for number, path in enumerate(places) if path.resolve() in map(Path.resolve, places[:number])), None):
         raise UsageError(f"PATH: {str(twice)!r} is given twice")
@@ -52,7 +54,7 @@ def write_report(*paths: Path | str, output: Path | str | None = None) -> Path:
                 "go together"
             )
     require(len(places) == 1 or first.several, "PATH", str(places[-1]), f"possible beside another: {first.name} has its own page")
-    alone = len(places) == 1 and first.place
+    alone = len(places) == 1 and first.place and origin(places[0]) is None  # a copy from elsewhere stays what it is
     target = Path(output) if output is not None else places[0] / PAGE if alone else Path(SEVERAL)
     check_target(target)
     try:

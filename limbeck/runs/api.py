@@ -43,9 +43,11 @@ from limbeck.runtime.executor import Executor
 from limbeck.runtime.executor.named import executing
 from limbeck.runtime.kept import elsewhere
 from limbeck.runtime.leftovers import new_passing_folder, passing_folder, remove
+from limbeck.runtime.located import here
 from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import LogProgress, Progress
+from limbeck.runtime.published import Work, working
 from limbeck.runtime.ranks import Ranks
 from limbeck.runtime.room import disks_told
 from limbeck.saliency.maps import Cam
@@ -100,8 +102,8 @@ def distill(
         init: what the loop starts from: `correct`, `real`, `noise`, `centre`, the path of a set, or a `DistilledSet`.
         protocol: of the evaluation.
         experts: what `train_experts` returned; None finds them in the cache or trains them.
-        output: the run folder, which a stopped run goes on from (`resume=True`); None leaves nothing on disk: experts and networks
-            of the full data, too, live only as long as this process.
+        output: the run folder, or a URL such as `s3://bucket/run`, which a stopped run goes on from (`resume=True`); None leaves
+            nothing on disk: experts and networks of the full data, too, live only as long as this process.
         resume: go on with the run in `output`.
         callbacks: each is called with a `Snapshot` at every evaluation of the outer loop.
         progress: where to report; None goes through `logging`, as the logger `limbeck`.
@@ -126,10 +128,11 @@ def distill(
     require(place is not None or not resume, "resume", resume, "possible without output, the folder of the run to go on with")
     called = isinstance(callbacks, Sequence) and all(map(callable, callbacks))
     require(called, "callbacks", callbacks, "a list of functions of a Snapshot")
-    with _folder(place) as folder:
-        result = running.distill(made, folder, resume=resume, progress=_reporting(progress), experts=experts, callbacks=callbacks)
+    with _folder(place, resume) as work:
+        calls = [*callbacks, work.publish] if work.published else callbacks
+        result = running.distill(made, work.folder, resume=resume, progress=_reporting(progress), experts=experts, callbacks=calls)
         if place is not None:
-            return result
+            return result.at(**{name: work.named(path) for name, path in result.paths.items()})
         # The set is taken along before its folder goes, which for several ranks is rank 0's.
         held = result.distilled
         Ranks.here().wait()
@@ -248,6 +251,7 @@ def evaluate(
     """
     several = isinstance(sets, Iterable) and not isinstance(sets, (str, Path, SmallSet, DistilledSet))
     wanted = [one.distilled if isinstance(one, RunResult) else one for one in (sets if several else [sets])]
+    wanted = [here("sets", one) if isinstance(one, str) else one for one in wanted]
     known = all(isinstance(one, (str, PathLike, SmallSet, DistilledSet)) for one in wanted)
     require(
         bool(wanted) and known, "sets", [type(one).__name__ for one in wanted], "one or more of DistilledSet, RunResult and path"
@@ -313,13 +317,14 @@ def _said_by(found: Any) -> Keys:
 
 
 @contextmanager
-def _folder(output: str | None) -> Iterator[Path]:
+def _folder(output: str | None, resume: bool) -> Iterator[Work]:
     """The run folder; a temporary one, and a cache that ends with the process, where nothing is to be left on disk."""
     if output is not None:
-        yield Path(output)
+        with working("output", output, resume=resume) as work:
+            yield work
         return
     with passing_folder() as folder, elsewhere(_passing()):
-        yield folder / "run"
+        yield Work(folder / "run")
 
 
 @cache

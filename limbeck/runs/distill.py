@@ -163,7 +163,7 @@ def _distill(
         require(same_device(here, resolved.device), "engine.device", here, accepted)
         repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
         if (found := folder.results(RunResult.from_dict, workspace.progress.say)) is not None:
-            return found
+            return found.at(run=str(output), distilled=str(output / "distilled"))  # wherever it was made
         torch.set_num_threads(resolved.threads)  # sums over threads round differently: a resumed run keeps the number
         about = About(output, output.resolve().name, "", encodable(settings))
         try:
@@ -220,7 +220,7 @@ def _run(
         experts=_experts_used(workspace.experts, settings) if workspace.needs_experts else None,
     ).at(run=str(folder.path), distilled=str(folder.path / "distilled"))
     if workspace.needs_experts:
-        result = result.at(experts=str(workspace.experts.path))
+        result = result.at(experts=workspace.experts.place)
     save(small, result)
     folder.write_results(result)
     if loop is None:

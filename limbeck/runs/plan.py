@@ -5,7 +5,7 @@
 Every part is timed for a moment, uncompiled and on as many images as that allows, so that a plan takes half a minute however
 large its recipe is. Of images that were not decoded before only a few are, and the others are counted. In the place of experts
 stand fresh networks that have taken a few random steps; what an iteration costs does not depend on them. What their own stage
-takes, `experts/estimate.py` finds out.
+takes, `experts/estimate.py` finds out; what several devices would take, `scaling.py` makes of it.
 """
 
 import dataclasses
@@ -49,6 +49,8 @@ from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import output_sizes
 from limbeck.runs import build
 from limbeck.runs.computed import computed
+from limbeck.runs.over_devices import counted, over_devices, work_of
+from limbeck.runs.scaling import NUMBER, Memory, Scaling, World, timed_apart
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import STAND_IN_MEMORY, device_to_plan, fast_bf16, has_values, repeatable
@@ -66,6 +68,7 @@ FEW = 256  # images that are looked at
 COMPARISON = 0.7  # of an iteration, which a second walk back takes
 ENGINE_COMPILING = 30.0  # seconds
 ASKING = 4 / 3  # what a step takes with a teacher, which passes images forward, over one without
+PARTS, REPEATS = 4, 2  # into which a batch is cut to find what does not shrink with it, and how often both are timed
 WORKING = 6  # copies of a step's activations that its product needs
 
 
@@ -82,6 +85,7 @@ class Plan:
         device: to compute on.
         advice: sentences on what would bring time and memory down.
         notes: sentences on what was estimated, not measured.
+        scaling: what several devices would take; None where nobody asked.
     """
 
     experts: tuple[Forecast, Estimate] | None
@@ -92,6 +96,7 @@ class Plan:
     device: str
     advice: tuple[str, ...]
     notes: tuple[str, ...]
+    scaling: Scaling | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -101,7 +106,8 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """In JSON's types."""
         experts = None if self.experts is None else plain(self.experts[0]) | plain(self.experts[1])
-        return {**plain(self), "experts": experts, "seconds": self.seconds}
+        found = {**plain(self), "experts": experts, "seconds": self.seconds}
+        return found if self.scaling else {key: value for key, value in found.items() if key != "scaling"}
 
 
 class StandIn(TrajectoryStore):
@@ -151,8 +157,8 @@ class Rehearsal(Workspace):
         return self.network.with_parameters(self.experts.read(0, 1, self.device), lambda: sample(images))
 
 
-def plan(settings: DistillSettings, *, progress: Progress | None = None) -> Plan:
-    """Measure what `distill` will take.
+def plan(settings: DistillSettings, *, progress: Progress | None = None, world: World | None = None) -> Plan:
+    """Measure what `distill` will take; over a `world`, too, if there is one.
 
     Raises:
         UsageError: where `distill` would.
@@ -167,14 +173,15 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None) -> Plan
     planned = ", ".join(name for name, method in METHODS.items() if method.kind == "objective")
     require(workspace.method.kind == "objective", "method", settings.method, f"one that has iterations to plan: {planned}")
     if not has_values(workspace.device):
-        return _of_absent_gpu(workspace, counts)
+        return _of_absent_gpu(workspace, counts, world)
     adjoint = build.adjoint_of(settings.engine)
     decided = decide(workspace.problem(), adjoint, settings.engine) if workspace.method.steps else None
     compiled = decided is not None and decided.compiled
-    parts, iteration = _loop(workspace, compiled)
+    parts, iteration, still = _loop(workspace, compiled, apart=world is not None)
     compiling, evaluations = _evaluations(workspace, counts.val)
     parts = {"compile": ENGINE_COMPILING * compiled + compiling, **parts, "evaluations": evaluations}
-    peak = _memory(workspace, decided)
+    memory, work = _memory(workspace, decided), work_of(workspace, iteration, still)
+    peak = memory.of(work, 1, False)
     notes = [f"{len(whole.train.storage)} of {counts.train + counts.val} images were decoded"] if unseen else []
     if compiled or compiling:
         notes.append(f"compiled steps are taken to need {100 * COMPILED:.0f} % of the time of those that were timed")
@@ -187,12 +194,13 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None) -> Plan
         device=str(workspace.device),
         advice=tuple(_advice(workspace, parts, decided is None or decided.compiled, peak)),
         notes=tuple(notes),
+        scaling=over_devices(workspace, work, memory, parts, world) if world else None,
     )
 
 
-def _of_absent_gpu(workspace: Rehearsal, counts: Counts) -> Plan:
-    """Memory alone: there is nothing to time."""
-    found = computed(workspace, counts.val)
+def _of_absent_gpu(workspace: Rehearsal, counts: Counts, world: World | None) -> Plan:
+    """Memory alone, and what is sent: there is nothing to time."""
+    found, work = computed(workspace, counts.val), work_of(workspace)
     notes = [
         "no CUDA device is here: tensors were counted, what libraries take within an operation comes on top; no time is foretold",
         *(f"{name}: {bytes / 2**20:.0f} MiB beside {found.held / 2**20:.0f} MiB" for name, bytes in found.stages.items()),
@@ -201,7 +209,8 @@ def _of_absent_gpu(workspace: Rehearsal, counts: Counts) -> Plan:
         notes.append(f"engine.memory=auto is that of a card of {STAND_IN_MEMORY / 2**30:.0f} GiB, of which it takes half")
     if not workspace.method.steps:
         notes.append("the real images of a batch are counted as far as the plan has looked at them")
-    return Plan(None, {}, None, found.peak, found.engine, "cuda", (), tuple(notes))
+    scaling = over_devices(workspace, work, counted(workspace, work, found), {}, world) if world else None
+    return Plan(None, {}, None, found.peak, found.engine, "cuda", (), tuple(notes), scaling)
 
 
 def _few(whole: ImageSet, ipc: int) -> ImageSet:
@@ -223,8 +232,8 @@ def _experts(workspace: Workspace, counts: Counts, unseen: bool) -> tuple[Foreca
     return forecast(task, want, store, counts), size
 
 
-def _loop(workspace: Workspace, compiled: bool) -> tuple[dict[str, float], float]:
-    """Seconds of the outer loop's parts over all iterations, and of one plain iteration."""
+def _loop(workspace: Workspace, compiled: bool, apart: bool) -> tuple[dict[str, float], float, float]:
+    """Seconds of the outer loop's parts over all iterations, and of one; what share of that goes with no image, if asked."""
     settings, outer, data = workspace.settings, workspace.settings.outer, workspace.data
     index = real_subset(data.train, data.num_classes, settings.ipc, settings.seed, "plan").numpy()
     count = len(index)
@@ -240,7 +249,8 @@ def _loop(workspace: Workspace, compiled: bool) -> tuple[dict[str, float], float
     )
     objective = workspace.method(workspace, classes, engine if workspace.method.steps else None)
     differs = objective.has_criterion or enhancement.active
-    iteration = _iteration(objective, images, labels, outer.syn_lr_init, count, plain=settings.match.match_norm and differs)
+    twice = settings.match.match_norm and differs
+    iteration, whole = _iteration(objective, images, labels, outer.syn_lr_init, count, plain=twice, apart=apart)
     iteration *= COMPILED if compiled else 1.0
 
     def mapped(few: int) -> float:
@@ -259,14 +269,16 @@ def _loop(workspace: Workspace, compiled: bool) -> tuple[dict[str, float], float
         "comparisons": compared * iteration,
         "checkpoints": saving * (math.ceil(outer.iterations / outer.checkpoint_every) + _looks(settings)),
     }
-    return parts, iteration
+    return parts, iteration, whole
 
 
-def _iteration(objective: Objective, images: Tensor, labels: Tensor, syn_lr: float, count: int, *, plain: bool) -> float:
-    """Seconds of the gradient by all `count` images, of which some are here."""
+def _iteration(
+    objective: Objective, images: Tensor, labels: Tensor, syn_lr: float, count: int, *, plain: bool, apart: bool
+) -> tuple[float, float]:
+    """Seconds of the gradient by all `count` images, of which some are here; what share of them goes with no image, if asked."""
     eta = torch.tensor(syn_lr, device=images.device)
     if not isinstance(objective, TrajectoryMatching):
-        return seconds_of(lambda: objective.gradients(objective.init(), images, labels, eta, 1, plain=plain))
+        return seconds_of(lambda: objective.gradients(objective.init(), images, labels, eta, 1, plain=plain)), 0.0
     matching = objective.matching
     batch = min(count, matching.batch_syn or count)
 
@@ -274,10 +286,18 @@ def _iteration(objective: Objective, images: Tensor, labels: Tensor, syn_lr: flo
         shorter = dataclasses.replace(objective, matching=dataclasses.replace(matching, syn_steps=steps, batch_syn=None))
         return seconds_of(lambda: shorter.gradients({}, images[:few], labels[:few], eta, 1, plain=plain))
 
+    def all_steps(few: int) -> float:
+        one, more = of(few), min(matching.syn_steps, 6)
+        step = min(one, max(0.0, (of(few, more) - one) / (more - 1))) if more > 1 and one < 1 else one
+        return one + (matching.syn_steps - 1) * step
+
     few = few_of(of, min(batch, len(images)))
-    one, more = of(few), min(matching.syn_steps, 6)
-    step = min(one, max(0.0, (of(few, more) - one) / (more - 1))) if more > 1 and one < 1 else one
-    return (one + (matching.syn_steps - 1) * step) * batch / few
+    seconds, sizes = all_steps(few), (max(1, few // PARTS), few)
+    if not apart or few == 1:
+        return seconds * batch / few, 0.0
+    return seconds * batch / few, timed_apart(
+        [(size, min(all_steps(size) for _ in range(REPEATS))) for size in sizes]
+    ) * few / batch
 
 
 def _evaluations(workspace: Workspace, count: int) -> tuple[float, float]:
@@ -288,7 +308,7 @@ def _evaluations(workspace: Workspace, count: int) -> tuple[float, float]:
     images = TensorImages(
         workspace.preprocessing.prepare(data.train.images(np.arange(min(FEW, len(data.train))))).to(workspace.device)
     )
-    labels = torch.full((len(images), data.num_classes), 1 / data.num_classes, device=workspace.device)
+    labels = Labels(torch.full((len(images), data.num_classes), 1 / data.num_classes, device=workspace.device))
     batch = min(total, how.batch_size)
     step = step_seconds(workspace.network, images, labels, how, batch) * (ASKING if protocol.labels == "teacher" else 1.0)
     module = workspace.map_network
@@ -307,16 +327,20 @@ def _looks(settings: DistillSettings) -> int:
     return math.ceil(settings.outer.iterations / settings.eval.every) + 1
 
 
-def _memory(workspace: Workspace, decided: Arrangement | None) -> int:
-    """The most bytes: what there is now, X with its gradient, velocity and average, θ_0 … θ_T, and the work of one step."""
+def _memory(workspace: Workspace, decided: Arrangement | None) -> Memory:
+    """Bytes: what there is now, X with its gradient, velocity and average, θ_0 … θ_T, and the work of one step."""
     settings, network = workspace.settings, workspace.network
     total = settings.ipc * workspace.data.num_classes
     batch = min(total, settings.match.batch_syn or total)
     thetas = (settings.match.syn_steps + 3 if decided else 3) * network.num_parameters
-    images = min(batch, decided.lanes * (decided.micro_batch or batch)) if decided else batch
-    work = WORKING * images * sum(output_sizes(network, workspace.data.shape))
-    kept = decided.kept * kept_bytes(workspace.problem(), settings.engine) if decided and decided.kept else 0
-    return peak_memory(workspace.device) + kept + 4 * (4 * total * math.prod(workspace.data.shape) + thetas + work)
+    return Memory(
+        base=peak_memory(workspace.device),
+        set=4 * NUMBER * total * math.prod(workspace.data.shape),
+        trajectory=NUMBER * thetas,
+        kept=decided.kept * kept_bytes(workspace.problem(), settings.engine) if decided and decided.kept else 0,
+        image=NUMBER * WORKING * sum(output_sizes(network, workspace.data.shape)),
+        at_once=min(batch, decided.lanes * (decided.micro_batch or batch)) if decided else batch,
+    )
 
 
 def _advice(workspace: Workspace, parts: Mapping[str, float], compiled: bool, peak: int) -> list[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 from typing_extensions import Self
@@ -118,7 +117,7 @@ class RunResult(Record):
             return self.held
         if "distilled" not in self.paths:
             raise UsageError("path: the result does not say where its set is")
-        return DistilledSet.load(Path(self.paths["distilled"]))
+        return DistilledSet.load(self.paths["distilled"])
 
     def table(self) -> Page:
         """What the command prints; a notebook shows it as a table."""

@@ -14,6 +14,7 @@ from typing import Any
 from limbeck.runs.settings import key_types
 from limbeck.runtime.checked import named_by
 from limbeck.runtime.plugins import NAMED, is_foreign
+from limbeck.runtime.urls import is_url
 from limbeck.tracking.settings import names_of
 
 SOURCES = ("scenes", "imagenet", "hf", "benchmark")  # whose names have a colon, and are no code
@@ -71,6 +72,8 @@ def beyond(keys: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "eval.protocol", f"{protocol!r} is the path of a file"
     if isinstance(source, str) and source.startswith("hf:"):
         yield "data.source", f"{source!r} is to be looked for on the Hugging Face Hub"
+    if isinstance(source, str) and is_url(source):
+        yield "data.source", f"{source!r} is to be fetched"
     for key, most in MOST.items():
         values = keys.get(key) if isinstance(keys.get(key), (list, tuple)) else [keys.get(key)]
         if any(isinstance(value, (int, float)) and not value <= most for value in values or ()):

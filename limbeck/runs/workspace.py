@@ -214,9 +214,14 @@ class Workspace:
     def spread(self) -> Spread:
         """How batches, and X with its labels, lie on the ranks of the run."""
         ranks, total = Ranks.here(), self.data.num_classes * self.settings.ipc
-        asked, large = self.settings.engine.shard, 4 * total * math.prod(self.data.shape) >= SHARDED_FROM
-        sharded = not ranks.alone and (asked == "yes" or (asked == "auto" and large and not self.must_hold_all))
-        return Spread(ranks, total if sharded else None)
+        return Spread(ranks, total if not ranks.alone and self.shards else None)
+
+    @property
+    def shards(self) -> bool:
+        """Whether several ranks hold but a part of X each."""
+        asked, total = self.settings.engine.shard, self.data.num_classes * self.settings.ipc
+        large = 4 * total * math.prod(self.data.shape) >= SHARDED_FROM
+        return asked == "yes" or (asked == "auto" and large and not self.must_hold_all)
 
     @property
     def must_hold_all(self) -> str:
@@ -311,7 +316,7 @@ class Workspace:
         elif not isinstance(init, str) or init in STARTS or (is_foreign(init) and not Path(init).exists()):
             return None
         else:
-            held, notes = read_start(Path(init), s.ipc, s.outer.syn_lr_init, self.data, self.preprocessing)
+            held, notes = read_start(init, s.ipc, s.outer.syn_lr_init, self.data, self.preprocessing)
         for note in notes:
             self.progress.say(f"note: init: {note}")
         return held

@@ -18,7 +18,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-MOST_JSON = 2**28  # bytes: a thousand classes have a million cells of confusion in every evaluation
+MOST_JSON = 2**28  # bytes: a thousand classes had a million cells of confusion in every evaluation of earlier versions
 MOST_VALUES = 2**24
 DEEPEST = 64
 MOST_TEXT = 2**30  # bytes of a list of images

@@ -242,7 +242,7 @@ def new_folder(path: Path) -> Iterator[Path]:
             aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
             os.replace(path, aside / "old")
             os.replace(temporary, path)
-            shutil.rmtree(aside)
+            shutil.rmtree(aside, ignore_errors=True)  # a network file system keeps what somebody has open
 
 
 def exchanged(one: Path, other: Path) -> bool:

@@ -22,8 +22,8 @@ FORM = re.compile(rf"{_NAME}:({_NAME}|[\w.<>]*<[\w.<>]*)(\(.*\))?", re.DOTALL)
 
 
 def is_foreign(name: str) -> bool:
-    """Whether `name` is meant to name something of the user's."""
-    return ":" in name
+    """Whether `name` is meant to name something of the user's, and no place such as `s3://bucket/key`."""
+    return ":" in name and "://" not in name
 
 
 def check_form(key: str, name: str, attribute: str) -> None:

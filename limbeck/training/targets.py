@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from limbeck.training.images import Images
 
@@ -38,6 +39,17 @@ class Labels(Targets):
 
     def of(self, index: Tensor, x: Tensor, mix: Mix) -> Tensor:
         return mix(self.values[index.to(self.values.device)])
+
+
+@dataclass(frozen=True, eq=False)
+class Hard(Targets):
+    """Classes, int64 with shape (N,), as one-hot rows of a batch: those of all images would be N·K numbers."""
+
+    classes: Tensor
+    num_classes: int
+
+    def of(self, index: Tensor, x: Tensor, mix: Mix) -> Tensor:
+        return mix(one_hot(self.classes[index.to(self.classes.device)], self.num_classes).float())
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from limbeck.evaluation import distances as module
-from limbeck.evaluation.distances import class_mean_distances, features_of, pointwise_distances, to_json
+from limbeck.evaluation.distances import MOST_CLASSES, MOST_ROWS, class_mean_distances, features_of, pointwise_distances, to_json
 from limbeck.networks.names import build_network
 from limbeck.runtime.errors import UsageError
 
@@ -342,3 +342,14 @@ def test_what_is_refused(call: Any, message: str) -> None:
     with pytest.raises(UsageError) as error:
         call()
     assert str(error.value) == message
+
+
+def test_of_many_classes_distances_are_not_kept_one_by_one() -> None:
+    classes = torch.arange(MOST_ROWS + 1)
+    features = torch.randn(len(classes), 2, generator=torch.Generator().manual_seed(0))
+    found = module.separation({"a": (features, classes)}, len(classes), network="x").sets["a"]
+    assert found.euclidean.class_means.matrix == () and found.euclidean.class_means.between is not None
+    few = features[:-1], classes[:-1]
+    assert len(module.separation({"a": few}, MOST_ROWS, network="x").sets["a"].cosine.pointwise.matrix) == MOST_ROWS
+    with pytest.raises(UsageError, match=f"num_classes: {MOST_CLASSES + 1} is not at most {MOST_CLASSES}"):
+        module.separation({"a": few}, MOST_CLASSES + 1, network="x")

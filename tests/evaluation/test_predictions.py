@@ -13,6 +13,7 @@ from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
 from torch import Tensor
 
 from limbeck.evaluation.predictions import (
+    MOST_ROWS,
     Predictions,
     accuracy,
     brier_score,
@@ -236,3 +237,13 @@ def test_k_is_checked() -> None:
     for k in (0, 4):
         with pytest.raises(ValueError, match=r"k must be in \[1, 3\]"):
             top_k(torch.zeros(2, 3), torch.tensor([0, 1]), k)
+
+
+def test_of_many_classes_no_confusion_is_kept() -> None:
+    draws = torch.Generator().manual_seed(0)
+    for classes, rows in ((MOST_ROWS, MOST_ROWS), (MOST_ROWS + 1, 0)):
+        logits, labels = torch.randn(20, classes, generator=draws), torch.arange(20)
+        found = describe([logits], labels)
+        assert len(found.confusion) == rows and len(found.per_class) == classes
+        right = [float(logits[k].argmax() == k) for k in range(20)]
+        assert [one and one.mean for one in found.per_class] == [*right, *[None] * (classes - 20)]

@@ -240,7 +240,7 @@ def test_the_shard_is_handed_on(limbeck: Run, monkeypatch: pytest.MonkeyPatch) -
 
     def train_experts(settings: object, **options: object) -> Any:
         asked.append(options.get("shard"))
-        return SimpleNamespace(path=Path("experts"), summary=lambda: Summary("experts", 1, [], 0, []))
+        return SimpleNamespace(place="experts", summary=lambda: Summary("experts", 1, [], 0, []))
 
     monkeypatch.setattr("limbeck.runs.distill.train_experts", train_experts)
     assert limbeck("experts", "scenes", "--shard", "2/3")[:2] == (
@@ -258,7 +258,7 @@ def test_a_recipe_called_like_an_action_is_its_file(limbeck: Run, tmp_path: Path
 
     def train_experts(settings: Any, **options: object) -> Any:
         seen.append(settings.ipc)
-        return SimpleNamespace(path=Path("experts"), summary=lambda: Summary("experts", 0, [], 0, []))
+        return SimpleNamespace(place="experts", summary=lambda: Summary("experts", 0, [], 0, []))
 
     monkeypatch.setattr("limbeck.runs.distill.train_experts", train_experts)
     assert limbeck("experts", "./show.yaml")[0] == 0

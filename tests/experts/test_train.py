@@ -23,6 +23,7 @@ from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.fingerprint import array_fingerprint
+from limbeck.runtime.leftovers import part
 from limbeck.runtime.progress import Progress, Stage
 
 
@@ -198,6 +199,26 @@ def test_a_store_may_lie_anywhere(tmp_path: Path) -> None:
             train_experts(task(store=str(place)), [0])
     (tmp_path / "empty").mkdir()
     assert train_experts(task(store=str(tmp_path / "empty"), num_experts=1), [0]).experts == [0]
+
+
+def test_two_that_begin_one_store_at_once_do_not_refuse_each_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    place = tmp_path / "shared"
+    here = task(store=str(place))
+    with part(place / "metadata.json") as written:  # by the other one, which has come as far as this
+        written.parent.mkdir()
+        written.write_text("{")
+        assert here.find_store() is None
+    looked = Path.iterdir
+
+    def late(path: Path) -> Any:
+        """The other one is done between our two looks."""
+        monkeypatch.setattr(Path, "iterdir", looked)
+        task(store=str(place)).open_store()
+        return looked(path)
+
+    monkeypatch.setattr(Path, "iterdir", late)
+    found = here.open_store()
+    assert found.path == place and found.experts == []
 
 
 def test_experts_that_were_trained_otherwise_are_not_taken_up(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from limbeck.runtime.executor import Local, using
 from limbeck.training import compute
 from limbeck.training.optimisers import Gsam, Sgd
 from limbeck.training.rates import Constant
-from limbeck.training.targets import Labels
 from limbeck.training.train import train
 
 EPOCHS = [0, 1, 2, 3]
@@ -161,7 +160,7 @@ def test_step_sizes_change_as_the_rate_says(name: str, monkeypatch: pytest.Monke
     made = task(**RATES[name], num_experts=1, momentum=0.0)
     monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path))
     store = train_experts(made, EPOCHS)
-    material, labels = material_of(made), Labels(material_of(made).labels)
+    material, labels = material_of(made), material_of(made).labels
     for epoch, factor in enumerate(FACTORS[name]):
         how = dataclasses.replace(material.how, optimiser=Sgd(0.05 * factor), rate=Constant(), epochs=epoch + 1)
         start = store.read(0, epoch)
@@ -198,7 +197,7 @@ def test_momentum_starts_anew_with_the_drop(monkeypatch: pytest.MonkeyPatch, tmp
     train_experts(cut, [0, 2])
     store, material = train_experts(made, EPOCHS), material_of(made)
     how = dataclasses.replace(material.how, optimiser=Sgd(0.05 * 0.1, 0.9), rate=Constant(), epochs=3)
-    targets = Labels(material.labels)
+    targets = material.labels
     expected = train(made.network, store.read(0, 2), material.images, targets, how, seed=0, key=("expert", 0), first_epoch=2)
     assert (store.read(0, 3) - expected).abs().max() < 1e-6 * expected.abs().max()
 

@@ -49,8 +49,12 @@ def test_what_is_held_has_a_closed_form() -> None:
 def test_the_command_plans_for_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     words = [f"{key}={value}" for key, value in OVERRIDES.items()]
-    assert main(["plan", "scenes", "--device", "cuda", "--json", *words]) == 0
+    assert main(["plan", "scenes", "--device", "cuda", "--devices", "4", "--json", *words]) == 0
     found = json.loads(capsys.readouterr().out)
+    one, *_, four = found["scaling"]["rows"]
+    assert (one["memory"], one["seconds"], found["scaling"]["useful"]) == (found["peak_memory"], None, None)
+    assert four["memory_sharded"] < four["memory"] <= one["memory"]
+    assert four["sent"] > 0 and four["talk"] > 0
     assert (found["device"], found["seconds"], found["seconds_per_iteration"], found["parts"]) == ("cuda", None, None, {})
     assert 2**20 < found["peak_memory"] < 2**28
     assert main(["plan", "scenes", "--device", "cuda", *words]) == 0

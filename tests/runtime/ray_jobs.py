@@ -1,4 +1,4 @@
-"""Jobs for the tests of executors, which workers import."""
+"""Jobs for the tests of executors, which workers import: most without torch, so that a worker is soon there again."""
 
 import logging
 import os
@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import Tick
-from limbeck.runtime.files import read_json, write_json
-from limbeck.runtime.kept import Kept, cache_root
+from limbeck.runtime.leftovers import part
 from limbeck.runtime.locks import lock
 
 
@@ -27,6 +25,10 @@ def note(path: Path, line: str) -> None:
 
 def where(shared: int, job: int, tick: Tick) -> tuple[int, str, str, str, int]:
     """A sum, and where and how it was computed."""
+    import torch
+
+    from limbeck.runtime.kept import cache_root
+
     tick()
     if job == 1:
         warnings.warn("a piece 1 is odd", UserWarning, stacklevel=1)
@@ -60,14 +62,16 @@ def total(array: np.ndarray, job: int, tick: Tick) -> tuple[float, bool]:
 def kept(log: Path, job: int, tick: Tick) -> int:
     """What is kept once it is made, as experts and blocks of images are."""
     note(log, f"begun {job} {os.getpid()}")
-    made = Kept.json(cache_root() / "squares" / f"{job}.json")
-    with lock(made.path):
-        if made.held() is None:
+    path = Path(os.environ["LIMBECK_CACHE"]) / f"{job}.txt"
+    with lock(path):
+        if not path.exists():
             time.sleep(0.1)
-            write_json(made.path, {"square": job * job})
+            with part(path) as temporary:
+                temporary.write_text(str(job * job))
+                os.replace(temporary, path)
             note(log, f"made {job} {os.getpid()}")
     tick()
-    return int(read_json(made.path)["square"])
+    return int(path.read_text())
 
 
 def die(log: Path, job: int, tick: Tick) -> int:

@@ -13,7 +13,7 @@ from limbeck.runtime.random import generator
 from limbeck.training.images import TensorImages
 from limbeck.training.optimisers import Optimiser, Sgd
 from limbeck.training.rates import Constant, DropAtHalf, Rate
-from limbeck.training.targets import Labels, Teacher
+from limbeck.training.targets import Hard, Labels, Teacher
 from limbeck.training.train import Member, Training, accuracy, train, train_together
 from limbeck.views import Views
 
@@ -155,3 +155,10 @@ def test_accuracy_counts() -> None:
 
     logits = torch.tensor([[1.0, 0], [0, 1], [1, 0], [0, 1]])[:, :, None, None]
     assert accuracy(First(), TensorImages(logits), torch.tensor([0, 1, 1, 1]), batch_size=3) == 0.75
+
+
+def test_hard_targets_are_one_hot_rows_made_by_the_batch() -> None:
+    classes, index = torch.tensor([2, 0, 1, 2]), torch.tensor([3, 1])
+    rows = torch.eye(3)[classes]
+    x, mix = torch.zeros(2, 3, 4, 4), lambda y: 0.5 * y
+    assert torch.equal(Hard(classes, 3).of(index, x, mix), Labels(rows).of(index, x, mix))
