@@ -335,7 +335,9 @@ def _meeting() -> Any:
     global _store
     if _store is None:
         try:
-            _store = next(iter(rendezvous("env://")))[0]
+            # What is started anew may find the store of the attempt before, with the places of processes that have ended in it.
+            attempt = f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')} of {os.environ['WORLD_SIZE']}"
+            _store = dist.PrefixStore(f"limbeck attempt {attempt}", next(iter(rendezvous("env://")))[0])  # type: ignore[attr-defined]
         except RuntimeError as error:
             raise Failure(f"MASTER_ADDR: nobody answers at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}") from error
     return _store
