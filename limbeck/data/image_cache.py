@@ -8,7 +8,7 @@ whole when it opens it, and makes it anew where it is not what was written. Imag
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
@@ -135,13 +135,12 @@ def usable_place(place_of: Callable[[DataSettings], Path], settings: DataSetting
     return place_of(settings)
 
 
-def _identities(items: Iterable[Item]) -> list[tuple[Any, ...]]:
+def _identities(items: Iterable[Item]) -> Iterator[tuple[Any, ...]]:
     """What tells an image from others and from its own later self: path, size, time of change, and where in an archive."""
-    of, found = cache(identity), list[tuple[Any, ...]]()
+    of = cache(identity)  # of an archive
     for item in items:
         assert not isinstance(item, Bytes), "what is held in memory goes into a cache of its own"
-        found.append(of(item) if isinstance(item, Path) else (*of(item.archive), item.offset, item.size))
-    return found
+        yield identity(item) if isinstance(item, Path) else (*of(item.archive), item.offset, item.size)
 
 
 def identity(path: Path) -> tuple[Any, ...]:

@@ -16,6 +16,7 @@ from itertools import islice, product
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
+from limbeck.data.classes import Classes
 from limbeck.data.decode import SUFFIXES, ArchiveFile, Item, printable
 from limbeck.data.files import Files, load_files
 from limbeck.data.folder import subfolders
@@ -112,25 +113,26 @@ def load_shards(settings: DataSettings, root: Path | Sequence[Path], progress: P
         UsageError: when an archive is damaged or compressed, a sample has no class, or labels are numbers here and text there.
     """
     archives = list(root) if not isinstance(root, Path) else shards_under(root) if root.is_dir() else [root]
-    fields = Fields(settings.image_field, settings.label_field)
+    folder = root if isinstance(root, Path) and root.is_dir() else Path(os.path.commonpath([path.parent for path in archives]))
+    files, classes = _listed(settings, archives, folder, progress)
+    return load_files(settings, files, classes, progress, wanted, folder)
+
+
+def _listed(settings: DataSettings, archives: Sequence[Path], folder: Path, progress: Progress) -> tuple[dict[str, Files], Classes]:
+    """The images of every split; of what the archives say of a million of them only that is left."""
+    fields, by_split = Fields(settings.image_field, settings.label_field), dict[str, tuple[list[Item], list[Label]]]()
     with (
         spread(partial(index, fields=fields), archives, settings.workers) as found,
         progress.stage("shards", len(archives)) as stage,
     ):
-        samples = []
-        for part in found:
-            samples.append(part)
+        for archive, held in zip(archives, found, strict=True):
+            items, labels = by_split.setdefault(split_of(archive.relative_to(folder)), ([], []))
+            items += (ArchiveFile(archive, sample.offset, sample.size, sample.name) for sample in held)
+            labels += (sample.label for sample in held)
             stage.advance()
-    folder = root if isinstance(root, Path) and root.is_dir() else Path(os.path.commonpath([path.parent for path in archives]))
-    by_split: dict[str, list[tuple[Item, Label]]] = {}
-    for archive, held in zip(archives, samples, strict=True):
-        members = [(ArchiveFile(archive, sample.offset, sample.size, sample.name), sample.label) for sample in held]
-        by_split.setdefault(split_of(archive.relative_to(folder)), []).extend(members)
-    parts = _parts({split: held for split, held in by_split.items() if held}, settings.source)
-    told = {part: [label for _, label in held] for part, held in parts.items()}
-    classes, labels = classes_of(told, folder, settings.source, progress)
-    files = {part: Files([item for item, _ in held], labels[part]) for part, held in parts.items()}
-    return load_files(settings, files, classes, progress, wanted, folder)
+    parts = _parts({split: held for split, held in by_split.items() if held[0]}, settings.source)
+    classes, told = classes_of({part: labels for part, (_, labels) in parts.items()}, folder, settings.source, progress)
+    return {part: Files(items, told[part]) for part, (items, _) in parts.items()}, classes
 
 
 def split_of(path: Path) -> str:
@@ -306,7 +308,10 @@ def _compressed(archive: Path) -> bool:
         return False
 
 
-def _parts(by_split: dict[str, list[tuple[Item, Label]]], source: str) -> dict[str, list[tuple[Item, Label]]]:
+Listed = tuple[list[Item], list[Label]]
+
+
+def _parts(by_split: dict[str, Listed], source: str) -> dict[str, Listed]:
     """`train` and, where there are such shards, `test` and `val`; lone `val` shards are tested on."""
     if "train" not in by_split:
         raise UsageError(f"data.source: {source!r} has no shards to train on that hold images")

@@ -6,13 +6,15 @@ import hashlib
 import inspect
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from limbeck.runtime.checked import Checked, is_data, kinds_of, named_by
 
+AT_ONCE = 4096  # items of an iterator
 PIECE = 2**24  # bytes of an array that are looked at together
 
 
@@ -115,9 +117,29 @@ def _spelt(value: Any) -> Any:
 
 
 def fingerprint(*values: Any) -> str:
-    """Sixteen hexadecimal digits that identify `values` (data classes, dictionaries, lists, numbers, strings)."""
-    text = json.dumps([plain(value) for value in values], sort_keys=True, allow_nan=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """Sixteen hexadecimal digits that identify `values` (data classes, dictionaries, lists, numbers, strings).
+
+    An iterator is what a list of all that it gives would be, and of a million items few are ever held.
+    """
+    digest = hashlib.sha256(b"[")
+    for number, value in enumerate(values):
+        digest.update(b", " if number else b"")
+        for text in _texts(value):
+            digest.update(text.encode())
+    digest.update(b"]")
+    return digest.hexdigest()[:16]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if not isinstance(value, Iterator):
+        yield json.dumps(plain(value), sort_keys=True, allow_nan=True)
+        return
+    yield "["
+    between = ""
+    while some := list(islice(value, AT_ONCE)):
+        yield between + json.dumps(plain(some), sort_keys=True, allow_nan=True)[1:-1]
+        between = ", "
+    yield "]"
 
 
 def array_fingerprint(*arrays: np.ndarray) -> str:
