@@ -41,7 +41,6 @@ from limbeck.runtime.devices import environment, on_gpu, repeatable, resolve_dev
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_tensors, write_json
 from limbeck.runtime.memory import measure
-from limbeck.training.targets import Labels
 from limbeck.training.train import train
 
 SECONDS, RESERVED = 530.0, 200.0  # in all, and of them for the stages after `engine`
@@ -216,7 +215,7 @@ def experts(bench: Bench) -> Iterator[dict[str, Any]]:
     settings = ExpertSettings(num_experts=s.experts, train_epochs=2)
     found = material_of(ExpertTask(data, fit_preprocessing(DataSettings(), data.train), network, settings, Dsa(), 0, bench.device))
     jobs = [Job(number, 0, (1,), None) for number in range(s.experts)]
-    held, own = (found.images, Labels(found.labels), found.how), {"seed": 0, "gradient": found.gradient(), "last_epoch": 1}
+    held, own = (found.images, found.labels, found.how), {"seed": 0, "gradient": found.gradient(), "last_epoch": 1}
 
     def alone() -> None:
         for job in jobs:

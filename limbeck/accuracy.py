@@ -109,7 +109,7 @@ class Accuracy(Record):
         if not isinstance(held, Mapping) or not isinstance(held.get("mean"), (int, float)):
             return cls()
         ends = held.get("ci95")
-        return super().from_dict({**held, "ci95": ends if ends and None not in ends else None})
+        return super().from_dict({**held, "ci95": None if isinstance(ends, (list, tuple)) and None in ends else ends})
 
     def __json__(self) -> Any:
         """In the JSON of others; null where it is unknown."""

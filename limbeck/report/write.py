@@ -32,7 +32,7 @@ def write_report(*paths: Path | str, output: Path | str | None = None) -> Path:
 
     Example:
         >>> import torch
-        >>> from limbeck import SmallSet
+        >>> from limbeck import DistilledSet, SmallSet
         >>> from limbeck.data.preprocessing import Identity
         >>> small = SmallSet.of_classes(torch.rand(2, 3, 8, 8), torch.tensor([0, 1]), 2, syn_lr=0.01)
         >>> held = DistilledSet(set=small, preprocessing=Identity(), class_names=("ant", "bee"))

@@ -57,7 +57,8 @@ class Claim:
             held.close()
             raise
         self._held, self._over = held, threading.Event()
-        threading.Thread(target=self._renew, args=(self._number, self._over), daemon=True).start()
+        self._renewing = threading.Thread(target=self._renew, args=(self._number, self._over), daemon=True)
+        self._renewing.start()
         return self
 
     def release(self) -> None:
@@ -65,6 +66,7 @@ class Claim:
         number, self._number = self._number, 0
         self._over.set()
         if number:
+            self._renewing.join()  # or it would claim what has just been given back
             with suppress(UsageError):  # it goes by itself, later
                 self._place(number).put(json.dumps({"free": True}).encode())
                 for lower in self._numbers():

@@ -17,7 +17,7 @@ from limbeck.evaluation.statistics import summarise
 from limbeck.methods.registry import method_of
 from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.settings import DistillSettings
-from limbeck.runtime.errors import UsageError
+from limbeck.runtime.errors import UsageError, one_line, reason
 from limbeck.runtime.files import new_folder, read_json, write_json, write_text
 from limbeck.runtime.fingerprint import encodable, fingerprint, plain
 from limbeck.runtime.records import Record
@@ -272,8 +272,7 @@ def read_submission(folder: Path, benchmarks: Sequence[Benchmark]) -> Submission
         if (folder / CARD).is_file() and (folder / CARD).read_text(encoding="utf-8") != made:
             raise ValueError(f"{CARD} says something else than {FILE}")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        reason = " ".join(str(error).split()) or "nothing"
-        what = reason if isinstance(error, ValueError) else f"it is broken ({type(error).__name__}: {reason})"
+        what = one_line(error) if isinstance(error, ValueError) else f"it is broken ({reason(error)})"
         raise UsageError(f"--check: {str(path)!r} cannot be accepted: {what[:400]}") from error
     return found
 

@@ -43,7 +43,7 @@ class Library:
     def train_experts(self, settings: DistillSettings, **options: Any) -> Any:
         self.calls.append(("train_experts", {"settings": settings, **options}))
         summary = Summary("cache/experts", 3, [0, 1], 1000, [0.5])
-        return SimpleNamespace(path=Path("cache/experts"), summary=lambda: summary)
+        return SimpleNamespace(place="cache/experts", summary=lambda: summary)
 
     def evaluate(self, sets: list[Path], settings: DistillSettings, **options: Any) -> str:
         self.calls.append(("evaluate", {"sets": sets, "settings": settings, **options}))

@@ -109,7 +109,7 @@ def first(held: dict[str, Any]) -> dict[str, Any]:
         (lambda h: h.update(levels=["hard", "easy"]), "levels is .*, the benchmark has"),
         (lambda h: h["subsets"][0].update(source="scenes:hard"), "subsets: scenes-easy.source is 'scenes:hard'"),
         (lambda h: h.update(format=2), "it is of format 2, not 1"),
-        (lambda h: h.pop("tables"), "it is broken .*'tables'"),
+        (lambda h: h.pop("tables"), "it is broken .tables is missing"),
         (lambda h: h.update(cells="none"), "it is broken"),
         (lambda h: first(h).update(best_iteration=float("nan")), "best_iteration: nan is not a whole number"),
     ],
