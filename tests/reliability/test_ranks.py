@@ -92,7 +92,7 @@ def test_a_setting_that_cannot_be_is_said_once(tmp_path: Path, started: Commands
 LONG = {"method": "mtt", "outer__iterations": "100000", "eval__every": "100000", "outer__checkpoint_every": "5"}
 
 
-@pytest.mark.parametrize("dies", [0, 1])
+@pytest.mark.parametrize("dies", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_rank_that_dies_ends_the_run_and_leaves_the_checkpoint(tmp_path: Path, started: Commands, kept: Path, dies: int) -> None:
     run = tmp_path / "run"
     ranks = together(started, kept, typed := words(run, **LONG), TORCHELASTIC_RUN_ID="first")

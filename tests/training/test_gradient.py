@@ -62,7 +62,7 @@ def test_stacked_is_each_alone(name: str) -> None:
 
 
 def test_compiled_and_stacked_equals_plain() -> None:
-    network = flat_network("ConvNetD2-w4", (3, 8, 8), 10)
+    network = flat_network("ConvNetD1-w4", (3, 8, 8), 10)
     draws = torch.Generator().manual_seed(0)
     thetas = torch.stack([network.initial(draws) for _ in range(3)])
     x, y = torch.randn(3, 4, 3, 8, 8, generator=draws), torch.rand(3, 4, 10, generator=draws)
@@ -89,7 +89,7 @@ def test_what_cannot_be_compiled_in_step_runs_uncompiled(monkeypatch: pytest.Mon
 
 
 def test_compiled_equals_plain() -> None:
-    network, theta, x, y = case("ConvNetD2-w4", dtype=torch.float32)
+    network, theta, x, y = case("ConvNetD1-w4", dtype=torch.float32)
     compiled = Gradient(network, soft_cross_entropy, compile=True, micro_batch=4)
     expected = by_autograd(network, soft_cross_entropy, theta, x, y)
     assert (compiled(theta, x, y) - expected).norm() / expected.norm() < 1e-4
