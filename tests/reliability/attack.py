@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections import Counter
@@ -42,11 +43,12 @@ class Watch:
 
     places: tuple[str, ...] = ()
     active: bool = False
+    others: set[int | None] = field(default_factory=set)  # threads that do not count
     seen: list[str] = field(default_factory=list)
 
     def event(self, name: str, arguments: tuple[Any, ...]) -> None:
         """An audit event of the interpreter."""
-        if not self.active:
+        if not self.active or threading.get_ident() in self.others:
             return
         if name in RUNNING or name in REACHING:
             self.seen.append(f"{name} {arguments[:1]!r:.80}")
@@ -83,6 +85,8 @@ sys.addaudithook(_watch.event)
 def watched(*places: Path) -> Iterator[list[str]]:
     """What happens inside the block that must not, with the places that may be written to."""
     own = (Path.home() / ".cache" / "huggingface", os.devnull)  # where the library that reads parquet keeps its locks
+    # What libraries have begun before, such as a cluster's, goes on beside it; what begins inside is its own.
+    _watch.others = {one.ident for one in threading.enumerate()} - {threading.get_ident()}
     _watch.places, _watch.active, _watch.seen = tuple(map(str, (*places, *own))), True, []
     try:
         yield _watch.seen

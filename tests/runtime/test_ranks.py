@@ -132,7 +132,7 @@ from limbeck.runtime.errors import Failure
 signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which torchrun sends to those that are left
 with joined() as here:
     speaks = here.gathered(speaks)
-    print("cores of each:", os.environ["LOKY_MAX_CPU_COUNT"])
+    os.write(1, f"cores of each: {os.environ['LOKY_MAX_CPU_COUNT']}\\n".encode())  # at once, or the other's goes in between
     if here.number == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     try:
