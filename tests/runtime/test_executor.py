@@ -11,9 +11,19 @@ import torch
 from limbeck.runtime.executor import Ticks, cores, side_by_side, ticks
 
 
-def who(job: tuple[int, float]) -> tuple[int, int, int]:
-    time.sleep(job[1])
-    return job[0], os.getpid(), torch.get_num_threads()
+def who(number: int) -> tuple[int, int, int]:
+    return number, os.getpid(), torch.get_num_threads()
+
+
+def who_waits(job: tuple[int, int, Path]) -> tuple[int, int, int]:
+    """As `who`, but the process of that number does nothing before another one has begun, however late that starts."""
+    number, process, begun = job
+    if os.getpid() != process:
+        begun.touch()
+    until = time.monotonic() + 60
+    while not begun.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    return who(number)
 
 
 def total(array: np.ndarray) -> float:
@@ -27,20 +37,20 @@ def refuse(number: int) -> int:
 
 
 def test_results_are_in_order_and_this_process_takes_part() -> None:
-    found = list(side_by_side(who, [(number, 0.3) for number in range(5)], 2))
+    found = list(side_by_side(who, range(5), 2))
     assert [number for number, _, _ in found] == [0, 1, 2, 3, 4]
     assert found[-1][1] == os.getpid()
 
 
-def test_other_processes_compute_on_one_thread() -> None:
-    found = list(side_by_side(who, [(number, 1.0) for number in range(6)], 2))
+def test_other_processes_compute_on_one_thread(tmp_path: Path) -> None:
+    found = list(side_by_side(who_waits, [(number, os.getpid(), tmp_path / "begun") for number in range(6)], 2))
     others = [threads for _, process, threads in found if process != os.getpid()]
     assert others
     assert set(others) == {1}
 
 
 def test_alone_everything_is_done_here() -> None:
-    assert {process for _, process, _ in side_by_side(who, [(0, 0.0), (1, 0.0)], 1)} == {os.getpid()}
+    assert {process for _, process, _ in side_by_side(who, [0, 1], 1)} == {os.getpid()}
 
 
 def test_large_arrays_arrive_whole() -> None:
