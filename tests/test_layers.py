@@ -27,6 +27,7 @@ ROWS = (
     {"image_complexity"},
     {"studies"},
     {"figures"},
+    {"reproduction"},
     {"report"},
     {"watch"},
     {"cli"},
