@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from limbeck.accuracy import Accuracy
+from limbeck.figures.images import Strip, coloured, image_grid, overlaid
 from limbeck.figures.style import BLUE, DASHES, INK, MUTED, ORANGE, SERIES, TEXT, as_written, drawable, dress, new_axes
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ OVER, SPREAD = (
     {"area": "discriminative area", "activation": "mean activation", "separation": "distance between classes, log"},
     "bins",
 )
+
+ENLARGED, FRAME = 6, (51, 230, 120)  # how much images are, so that a frame hides little of them; its colour
 
 Rows = Mapping[str, Mapping[str, Sequence[float]]]
 
@@ -119,3 +124,28 @@ def _key(axes: Axes, across: str, upwards: str) -> None:
     axes.set_ylabel(upwards, color=MUTED, fontsize=TEXT)
     style = {"frameon": False, "fontsize": TEXT, "labelcolor": INK}
     axes.legend(**style)
+
+
+def areas_sheet(
+    names: Sequence[str], columns: Mapping[str, tuple[np.ndarray, np.ndarray]], boxes: np.ndarray | None = None
+) -> Figure:
+    """A row for every class: an image under its activation map in every column, with a frame around the object where it is known.
+
+    Args:
+        names: of the classes.
+        columns: by head, uint8 images (n, H, W, C), one of each class, and their maps (n, H, W) in [0, 1].
+        boxes: of the objects of all columns, with shape (n, 4): top, left, bottom and right, the last two exclusive.
+    """
+    drawn = [_framed(overlaid(coloured(images), maps), boxes) for images, maps in columns.values()]
+    strips = [Strip(name, np.stack([images[k] for images in drawn])) for k, name in enumerate(names)]
+    return image_grid(strips, list(columns))
+
+
+def _framed(images: np.ndarray, boxes: np.ndarray | None) -> np.ndarray:
+    """Images enlarged, each with a frame along its box."""
+    large: np.ndarray = images.repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)
+    for image, (top, left, bottom, right) in zip(large, () if boxes is None else ENLARGED * boxes, strict=False):
+        inside = image[top:bottom, left:right].copy()
+        image[top:bottom, left:right] = FRAME
+        image[top + 1 : bottom - 1, left + 1 : right - 1] = inside[1:-1, 1:-1]
+    return large

@@ -11,10 +11,11 @@ from limbeck.report.sortable import Column, Row, SortableTable, Value, of_accura
 from limbeck.reproduction.claims import Finding
 from limbeck.reproduction.results import ItemResult, Line, Reproduction
 from limbeck.reproduction.values import PLAIN, title_of
-from limbeck.reproduction.write import figure_of
+from limbeck.reproduction.write import figure_of, sheet_of
 from limbeck.runtime.notices import by_kind
 
 IPC = "Images per class"
+BOXES = "Images under the maps of a network of the full data; a frame is the true box of the object that the image began with."
 CONTROL = "The norm of EDF's gradient is that of the plain one: "
 
 
@@ -36,7 +37,7 @@ def reproduction(folder: Path) -> Collection:
         warnings=(*warnings, *_unfinished(found)),
         verdicts=tuple(_verdicts(found)),
         tables=(claims(found), *map(rows_of, found.items), *([cell_table(cells)] if cells else [])),
-        drawings=tuple(_drawings(found)),
+        drawings=tuple(_drawings(found, folder)),
         notes=tuple(dict.fromkeys(note for one in found.items for note in one.notes)),
     )
 
@@ -44,8 +45,13 @@ def reproduction(folder: Path) -> Collection:
 def exhibits(folder: Path) -> list[Exhibit]:
     """The figures of a reproduction, one of every item that has something to draw."""
     caption = "Mean with its 95 % interval over distillation seeds, a pale dot below for every seed; what is published beside it."
-    made = [(one, figure_of(one)) for one in Reproduction.read(folder).items]
-    return [Exhibit(one.item, one.title, caption, figure, wide=True) for one, figure in made if figure is not None]
+    made = []
+    for one in Reproduction.read(folder).items:
+        if (figure := figure_of(one)) is not None:
+            made.append(Exhibit(one.item, one.title, caption, figure, wide=True))
+        if (sheet := sheet_of(one, folder)) is not None:
+            made.append(Exhibit(f"{one.item}-images", f"{one.title}, images", BOXES, sheet, wide=True))
+    return made
 
 
 def claims(found: Reproduction) -> SortableTable:
@@ -130,8 +136,10 @@ def _unfinished(found: Reproduction) -> Iterator[str]:
             yield f"{item.item}: {item.left} cells are to be run yet; the same command goes on"
 
 
-def _drawings(found: Reproduction) -> Iterator[Drawing]:
+def _drawings(found: Reproduction, folder: Path) -> Iterator[Drawing]:
     for item in found.items:
+        title = f"{item.item}: {item.title}"
         if (figure := figure_of(item)) is not None:
-            title = f"{item.item}: {item.title}"
             yield Drawing(f"figure-{item.item}", title, inline_svg(figure, f"figure-{item.item}", title))
+        if (sheet := sheet_of(item, folder)) is not None:
+            yield Drawing(f"images-{item.item}", f"{title}, images", inline_svg(sheet, f"images-{item.item}", title), BOXES)

@@ -29,7 +29,7 @@ from limbeck.runs.build import cam_of
 from limbeck.runs.record import final_seeds
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import Failure, reason
-from limbeck.runtime.files import read_json, read_tensors, write_json
+from limbeck.runtime.files import read_json, read_tensors, write_json, write_tensors
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
 from limbeck.runtime.records import Record
@@ -41,6 +41,8 @@ MEASURED = FileKind("measurement of a cell")
 OTHERS = ("ResNet18", "VGG11", "AlexNet")
 HIGH = 0.5
 BINS = 20
+SHOWN = 5  # classes of which an image is kept
+PICTURES = FileKind("pictures of a cell")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +64,11 @@ class Measured(Record):
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """A cell whose run folder is there."""
+    """A cell whose run folder is there, and the file for pictures of it."""
 
     cell: Cell
     run: Path
+    pictures: Path
     progress: Progress = NoProgress()
 
     @property
@@ -88,13 +91,16 @@ class Judge:
     num_classes: int
     boxes: np.ndarray | None
 
-    def look(self, images: Tensor, index: Tensor) -> dict[str, float]:
-        """What it sees in images, those of a set with these positions."""
-        classes = self.classes[index]
+    def maps(self, images: Tensor, index: Tensor) -> Tensor:
+        """Activation maps, of one kind for all rows."""
         device = next(self.module.parameters()).device
         cam = cam_of(EnhanceSettings())
-        maps = cam(self.module, images.to(device), classes.to(device), generator(0, "areas")).cpu()
-        features = features_of(self.module, images.to(device)).cpu()
+        return cam(self.module, images.to(device), self.classes[index].to(device), generator(0, "areas")).cpu()
+
+    def look(self, images: Tensor, index: Tensor) -> dict[str, float]:
+        """What it sees in images, those of a set with these positions."""
+        classes, maps = self.classes[index], self.maps(images, index)
+        features = features_of(self.module, images.to(next(self.module.parameters()).device)).cpu()
         between = summary(class_mean_distances(features, classes, self.num_classes)).between
         found = {
             "area": float(discriminative_area(maps).mean()),
@@ -118,13 +124,15 @@ def _course(finished: Finished) -> Measured:
     start = read_tensors(paths[0], kind=SNAPSHOT)[0]["X"]
     module = evaluator.full_data.teacher(lambda: evaluator.images_of("test"))
     judge = Judge(module, held.classes.cpu(), held.num_classes, _boxes(workspace, start))
-    rows, iterations, moved = [], [], 0.0
+    rows, iterations, moved, last, index = [], [], 0.0, start, torch.arange(len(start))
     for path in paths:
         tensors, header = read_tensors(path, kind=SNAPSHOT)
         index = torch.tensor(header.get("positions", range(len(tensors["X"]))))
-        rows.append(judge.look(tensors["X"], index))
+        last = tensors["X"]
+        rows.append(judge.look(last, index))
         iterations.append(float(header["iteration"]))
-        moved = float((tensors["X"] - start[index]).square().mean().sqrt())
+        moved = float((last - start[index]).square().mean().sqrt())
+    _draw(finished.pictures, judge, workspace, start, last, index)
     values = {"moved": moved}
     for name in rows[0]:
         if not name.startswith("bin"):
@@ -190,7 +198,7 @@ class Measurements:
 
     Args:
         folder: of the grid.
-        wanted: the measurements that any item of the scale wants of a cell, by its name: they are taken while there is a run folder.
+        wanted: the measurements that any item of the scale wants of a cell, by its name; taken while there is a run folder.
         needed: those of the items that are asked for.
         progress: where to report.
     """
@@ -216,8 +224,9 @@ class Measurements:
             Failure: when the run lacks what it takes.
         """
         for name in self.missing(cell):
-            found = MEASURES[name](Finished(cell, run, self.progress))
-            write_json(self.file(cell.name, name), found, MEASURED, cell.name)
+            file = self.file(cell.name, name)
+            found = MEASURES[name](Finished(cell, run, file.with_suffix(".safetensors"), self.progress))
+            write_json(file, found, MEASURED, cell.name)
 
     def catch_up(self, cell: Cell, again: bool) -> None:
         """Measure what is missing of a cell that was finished before; without its run folder it is distilled again, if need be.
@@ -257,6 +266,20 @@ def _measured(
     finished: Finished, measure: str, values: Mapping[str, float], series: Mapping[str, tuple[float, ...]] = {}
 ) -> Measured:
     return Measured(cell=finished.cell.name, measure=measure, values=values, series=series)
+
+
+def _draw(file: Path, judge: Judge, workspace: Workspace, start: Tensor, last: Tensor, index: Tensor) -> None:
+    """Keep an image of some classes, at the start and at the end, with its maps and, where it is known, the box of its object."""
+    classes = judge.classes[index].tolist()
+    few = torch.tensor([classes.index(k) for k in sorted(set(classes))[:SHOWN]])
+    tensors = {"classes": judge.classes[index[few]]}
+    for name, images in (("start", start[index[few]]), ("end", last[few])):
+        pixels = workspace.preprocessing.inverse(images.cpu()).clamp(0, 1)
+        tensors[name] = (255 * pixels).round().to(torch.uint8)
+        tensors[f"{name}_maps"] = (255 * judge.maps(images, index[few])).round().to(torch.uint8)
+    if judge.boxes is not None:
+        tensors["boxes"] = torch.from_numpy(judge.boxes[index[few].numpy()])
+    write_tensors(file, tensors, {"class_names": list(workspace.data.class_names)}, PICTURES)
 
 
 def _roughness(images: Tensor) -> float:

@@ -1,19 +1,23 @@
 """The files of a reproduction: JSON, Markdown, a figure, and where pyarrow is there the rows as parquet."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from limbeck.figures.reproduction import item_figure
+import numpy as np
+from torch import Tensor
+
+from limbeck.figures.reproduction import areas_sheet, item_figure
 from limbeck.figures.style import png
 from limbeck.reproduction.items import ITEMS
+from limbeck.reproduction.measures import PICTURES
 from limbeck.reproduction.results import FILE, ITEM, REPRODUCTION, ItemResult, Reproduction
 from limbeck.reproduction.values import PLAIN, title_of
-from limbeck.runtime.files import write_bytes, write_json, write_text
+from limbeck.runtime.files import read_tensors, write_bytes, write_json, write_text
 
 
 def write(found: Reproduction, folder: Path) -> Reproduction:
@@ -40,6 +44,32 @@ def figure_of(one: ItemResult) -> Any:
     return item_figure(ours, title_of(main), percent, one.series, theirs)
 
 
+def sheet_of(one: ItemResult, folder: Path) -> Any:
+    """Images of an item under their maps, at the start and at the end of every row; None where no pictures are kept.
+
+    Of the first seed at the most images per class on the first source.
+    """
+    lines = [line for line in one.lines if line.cells and (line.place, line.ipc) == (one.lines[0].place, one.lines[-1].ipc)]
+    files = {line.row: folder / "measured" / f"{line.cells[0]}.course.safetensors" for line in lines}
+    files = {row: file for row, file in files.items() if file.is_file()}
+    if not files or not any(name.startswith("course.") for name in one.shown):
+        return None
+    try:
+        held = {row: read_tensors(file, kind=PICTURES) for row, file in files.items()}
+        (tensors, header), columns = next(iter(held.values())), {}
+        columns["start"] = _column(tensors, "start")
+        columns |= {row: _column(found, "end") for row, (found, _) in held.items()}
+        names = [header["class_names"][k] for k in tensors["classes"].tolist()]
+        return areas_sheet(names, columns, tensors["boxes"].numpy() if "boxes" in tensors else None)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # the tables say all that was measured
+
+
+def _column(tensors: Mapping[str, Tensor], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, H, W, C) and their maps in [0, 1]."""
+    return tensors[name].permute(0, 2, 3, 1).numpy(), tensors[f"{name}_maps"].numpy() / 255
+
+
 def _write_item(one: ItemResult, folder: Path) -> Iterator[tuple[str, Path]]:
     write_json(folder / f"{one.item}.json", one, ITEM)
     yield "json", folder / f"{one.item}.json"
@@ -48,6 +78,9 @@ def _write_item(one: ItemResult, folder: Path) -> Iterator[tuple[str, Path]]:
     if (figure := figure_of(one)) is not None:
         write_bytes(folder / f"{one.item}.png", png(figure))
         yield "figure", folder / f"{one.item}.png"
+    if (sheet := sheet_of(one, folder)) is not None:
+        write_bytes(folder / f"{one.item}-images.png", png(sheet))
+        yield "images", folder / f"{one.item}-images.png"
     if find_spec("pyarrow") is not None and one.lines:
         write_bytes(folder / f"{one.item}.parquet", _parquet(one))
         yield "parquet", folder / f"{one.item}.parquet"

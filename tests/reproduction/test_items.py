@@ -1,8 +1,10 @@
 """The declarations are whole: every item, every claim of the paper with a test, every row that a claim speaks of."""
 
+import numpy as np
 import pytest
 from reproduction.toy import TOY
 
+from limbeck.figures.reproduction import ENLARGED, FRAME, _framed
 from limbeck.reproduction.items import ITEMS, Item, chosen
 from limbeck.reproduction.measures import MEASURES, OTHERS
 from limbeck.reproduction.published import published
@@ -117,3 +119,12 @@ def test_published_figures_are_read() -> None:
     assert table["imagenette", 10, "edf"].mean == 71.0
     assert not published("fig7")
     assert {one.dataset for one in published("fig8")} >= {"bird-easy", "music-hard"}
+
+
+def test_a_frame_lies_along_the_box_and_hides_nothing_else() -> None:
+    images, box = np.zeros((1, 4, 4, 3), dtype=np.uint8), np.array([[1, 0, 3, 2]])
+    framed = _framed(images, box)[0]
+    top, left, bottom, right = ENLARGED * box[0]
+    green = (framed == FRAME).all(axis=2)
+    assert green[top, left:right].all() and green[bottom - 1, left:right].all() and green[top:bottom, left].all()
+    assert green.sum() == 2 * (bottom - top + right - left) - 4

@@ -244,5 +244,6 @@ def test_an_item_of_toy_size_from_images_to_what_is_measured(here: Callable[...,
     assert all(0 < line.values["complexity.complexity"].mean < 1 for line in complexity.lines)
     assert all(one.verdict == "undecided" for one in found.findings)  # one run decides nothing
     assert not Path("out/runs").exists() and not found.left
+    assert Path("out/fig7-images.png").stat().st_size > 1000
     again = here("fig7", "fig8")
     assert again.items == found.items
