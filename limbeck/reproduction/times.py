@@ -24,6 +24,7 @@ from limbeck.studies.cells import Cell, CellFolder, CellRecord
 from limbeck.studies.cost import mean
 
 AGAIN = 0.7  # of an iteration, which the plain gradient takes where the norm is matched
+OF_ROWS = ("match.criterion", "match.drop", "match.match_norm", "enhance.")  # what rows differ in, and no time
 SIDES = 2  # the set and random images, which are evaluated at the end
 
 
@@ -187,7 +188,7 @@ def _representative(cell: Cell) -> DistillSettings:
     if method.kind == "objective" and not method.experts:
         return cell.settings
     assert cell.recipe is not None, "cells of a reproduction have recipes"
-    keys = {key: value for key, value in cell.overrides.items() if not key.startswith(("match.", "enhance."))}
+    keys = {key: value for key, value in cell.overrides.items() if not key.startswith(OF_ROWS)}
     return load_recipe(cell.recipe, {**keys, "method": "edf"})
 
 
