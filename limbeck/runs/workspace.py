@@ -339,11 +339,11 @@ class Workspace:
         rest = (settings.ipc, settings.seed, self.device, self.syn_lr, self.features, self.progress)
         return self.initialisation(Initial(*parts, *rest), self.kind)
 
-    def enhancement(self, classes: torch.Tensor) -> Enhancement:
-        """Maps and weights for images of those classes."""
+    def enhancement(self, classes: torch.Tensor, network: nn.Module | None = None) -> Enhancement:
+        """Maps and weights for images of those classes, by that network or by the maps' own."""
         s = self.settings.enhance
-        cam, weighting = build.cam_of(s), build.weighting_of(s)
-        return Enhancement(self.map_network, classes, self.settings.seed, cam, weighting, s.cam_every)
+        parts = (classes, self.settings.seed, build.cam_of(s), build.weighting_of(s), s.cam_every)
+        return Enhancement(self.map_network if network is None else network, *parts)
 
     def engine(self, arrangement: Arrangement | None = None) -> tuple[StudentStep, Adjoint, Arrangement]:
         """The student's step, the way to the gradient and what was decided about them, or what `arrangement` says again.
