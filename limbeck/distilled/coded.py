@@ -38,8 +38,9 @@ def stored_by(decoder: Decoder, start: SmallSet, held: SmallSet | None = None) -
     """A start as what its images come closest to that can be stored; of a set that is continued, `held`, just what it stores."""
     if decoder.trivial:
         return start
-    if held and held.code and held.code.decoder == decoder and torch.equal(held.images, start.images.to(held.images)):
-        return replace(start, code=held.code.to(start.images.device))
+    code = None if held is None else held.code
+    if held is not None and code is not None and code.decoder == decoder and torch.equal(held.images, start.images.to(held.images)):
+        return replace(start, code=code.to(start.images.device))
     code = Code(decoder, decoder.encoded(start.images))
     return replace(start, images=code.images(), code=code)
 

@@ -59,7 +59,7 @@ class Dct(Parametrisation):
         h, w = images.shape[-2:]
         found = _cosines(h).to(images) @ images @ _cosines(w).to(images).T
         kept: Tensor = found.flatten(-2)[..., _lowest(h, w)[: self._kept(h, w)].to(images.device)]
-        slots: Tensor = kept.unflatten(0, (-1, self.images_per_slot))  # type: ignore[no-untyped-call]
+        slots: Tensor = kept.unflatten(0, (-1, self.images_per_slot))
         return slots
 
     def decode(self, stored: Tensor, shape: Shape) -> Tensor:

@@ -339,7 +339,8 @@ class Workspace:
         labellers = settings.experts.label_experts or settings.experts.num_experts
         parts = (self.data, self.preprocessing, self.network, lambda: self.experts, labellers, settings.experts.train_epochs)
         rest = (self.ipc, settings.seed, self.device, self.syn_lr, self.features, self.progress)
-        return stored_by(self.decoder, self.initialisation(Initial(*parts, *rest), self.kind), self.start and self.start.set)
+        start = self.initialisation(Initial(*parts, *rest), self.kind)
+        return stored_by(self.decoder, start, None if self.start is None else self.start.set)
 
     def enhancement(self, classes: torch.Tensor) -> Enhancement:
         """Maps and weights for images of those classes."""

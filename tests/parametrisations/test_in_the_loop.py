@@ -1,6 +1,7 @@
 """What is stored in the outer loop, in runs and in saved sets."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from limbeck.methods.state import OuterState
 from limbeck.parametrisations.dct import Dct
 from limbeck.parametrisations.multi_formation import MultiFormation
 from limbeck.parametrisations.parametrisation import Code, Decoder, Parametrisation
+from limbeck.runs.needs import output_needs
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError
@@ -56,6 +58,19 @@ QUICK: dict[str, Any] = {
 IMAGES = np.random.default_rng(0).integers(0, 255, (36, 8, 8, 3)).astype(np.uint8), np.repeat(np.arange(3), 12)
 TEST = np.random.default_rng(1).integers(0, 255, (9, 8, 8, 3)).astype(np.uint8), np.repeat(np.arange(3), 3)
 DATA = (*IMAGES, *TEST)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is trained for one test serves the others."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("LIMBECK_CACHE", str(tmp_path_factory.mktemp("shared")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def cache() -> None:
+    """In the place of the one that gives each test its own."""
 
 
 class Pull(Objective):
@@ -228,9 +243,9 @@ def test_frequencies_pass_through_a_run_and_a_set_can_be_continued(tmp_path: Pat
     started, _ = read_tensors(tmp_path / "second" / "snapshots" / "iteration-000000.safetensors")
     assert torch.equal(started["P"], code.stored)
     found = limbeck.evaluate(
-        set_at, DATA, networks=["ConvNetD1-w4"], epochs=1, seeds=1, full_epochs=1, full_seeds=2, random_lr=0.01
+        set_at, DATA, networks=["ConvNetD1-w4"], epochs=1, seeds=2, full_epochs=1, full_seeds=2, random_lr=0.01
     )
-    assert found.accuracy.distilled.n == 1
+    assert found.accuracy.distilled.n == 2
     limbeck.write_report(tmp_path / "first")
 
 
@@ -243,6 +258,17 @@ def test_slots_begin_as_real_images_shrunk() -> None:
     start, plain = made.initial(), workspace(method="dm", ipc=8, init="real", network="ConvNetD1-w4").initial()
     assert torch.equal(start.stored, made.decoder.encoded(plain.images)) and torch.equal(start.classes, plain.classes)
     assert (start.ipc, start.real_ipc, made.ipc) == (8, 2, 8)
+
+
+def test_plans_count_the_images_that_are_decoded(tmp_path: Path) -> None:
+    """A run of few slots takes the memory and the steps of its images, and between both on the disk."""
+    common = {"method": "mtt", "network": "ConvNetD1-w4", "init": "real", "match.batch_syn": 7}
+    stored = workspace(ipc=2, **{"parametrisation.kind": "multi"}, **common)
+    slots, images = (workspace(ipc=ipc, **common) for ipc in (2, 8))
+    assert stored.problem().shape == images.problem().shape and stored.problem().batches == images.problem().batches
+    sizes = [output_needs(one, tmp_path / "run")[0].size for one in (slots, stored, images)]
+    assert sizes == sorted(sizes) and sizes[0] < sizes[1]
+    assert not stored.shards and "parametrisation.kind='multi'" in stored.must_hold_all
 
 
 @pytest.mark.parametrize(
