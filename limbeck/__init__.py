@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from limbeck.runs.api import evaluate as evaluate
     from limbeck.runs.api import load_data as load_data
     from limbeck.runs.api import train_experts as train_experts
+    from limbeck.runs.api import tune as tune
     from limbeck.runs.results import RunResult as RunResult
     from limbeck.runs.settings import DistillSettings as DistillSettings
     from limbeck.runtime.errors import Failure as Failure
@@ -102,7 +103,7 @@ _HOMES = {
     "report.exhibits": ("figures_of",),
     "report.notebook": ("film",),
     "report.write": ("write_report",),
-    "runs.api": ("distill", "evaluate", "load_data", "train_experts"),
+    "runs.api": ("distill", "evaluate", "load_data", "train_experts", "tune"),
     "runs.results": ("RunResult",),
     "runs.settings": ("DistillSettings",),
     "runtime.errors": ("Failure", "UsageError"),

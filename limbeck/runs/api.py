@@ -37,6 +37,8 @@ from limbeck.runs.evaluate import evaluate as evaluate_sets
 from limbeck.runs.results import RunResult
 from limbeck.runs.settings import DistillSettings, Keys, check_keys, dotted, flat
 from limbeck.runs.strangers import beyond
+from limbeck.runs.tuning import Tuned
+from limbeck.runs.tuning import tune as find_settings
 from limbeck.runtime.checked import FolderPath, checked, shown
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import UsageError, require
@@ -209,6 +211,50 @@ def train_experts(
     made = settings_of(data, "datm", given)
     with executing(executor):
         return running.train_experts(made, progress=_reporting(progress))
+
+
+@gathered(logged)
+@disks_told()
+@undisturbed()
+def tune(
+    data: Any,
+    method: Method | str = "edf",
+    *,
+    network: Network = "ConvNetD3",
+    ipc: int = 1,
+    seed: int = 0,
+    experts: TrajectoryStore | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Tuned:
+    """Settings of trajectory matching for these images, read from experts and start images: T, M, start epochs and step sizes.
+
+    Nothing is tried, and no validation or test image is looked at; `limbeck.distill(…, **found.keys)` takes what is found.
+
+    Args:
+        data: as `distill` takes it.
+        method: one that matches trajectories.
+        network: as `distill` takes it.
+        ipc: synthetic images per class.
+        seed: of the draws.
+        experts: what `train_experts` returned; None finds them in the cache or trains them.
+        progress: where to report; None goes through `logging`.
+        **settings: any other key, as `distill` takes it.
+
+    Raises:
+        UsageError: for data, a network, a method or settings that do not fit, and for experts of fewer than three epochs.
+        Failure: when experts or students do not move, or diverge.
+
+    Example:
+        >>> import limbeck
+        >>> tiny = {"size": 16, "per_class": 12, "num_experts": 1, "train_epochs": 3}
+        >>> found = limbeck.tune("scenes:easy", "mtt", network="ConvNetD2-w4", **tiny)
+        >>> found.keys["match.syn_steps"], found.keys["outer.lr_img"] > 0
+        (20, True)
+    """
+    looked_for = {"expert_epochs": 1, "first_max_start_epoch": 1, "max_start_epoch": 1}  # that fit experts of any length
+    made = settings_of(data, method, {"network": network, "ipc": ipc, "seed": seed, **looked_for, **settings})
+    return find_settings(made, progress=_reporting(progress), store=experts)
 
 
 @gathered(logged)

@@ -95,4 +95,5 @@ def over_devices(workspace: Workspace, work: Work, memory: Memory, parts: Mappin
         threads=torch.get_num_threads(),
         cores=world.cores or cores(),
         sharded=workspace.shards,
+        whole=bool(workspace.must_hold_all),
     ).plan()

@@ -58,7 +58,7 @@ def test_of_slots_what_is_stored_is_held() -> None:
 
 def test_the_command_plans_for_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    words = [f"{key}={value}" for key, value in OVERRIDES.items()]
+    words = [f"{key}={value}" for key, value in {**OVERRIDES, "enhance.cam": "gradcam"}.items()]
     assert main(["plan", "scenes", "--device", "cuda", "--devices", "4", "--json", *words]) == 0
     found = json.loads(capsys.readouterr().out)
     one, *_, four = found["scaling"]["rows"]
