@@ -128,10 +128,10 @@ class _Tuning:
         first, last = start_epochs(displacement, ahead)
         steps = max(FEWEST_STEPS, STEPS_AN_EPOCH * ahead)
         small = self.workspace.initial()
-        student = _Students(self.workspace, self.store, small.images, small.labels, ahead, last, steps)
+        student = _Students(self.workspace, self.store, small.images, small.stored, small.labels, ahead, last, steps)
         eta = rounded(student.step_size())
         gradient = student.gradient(eta)
-        lr_img = rounded(UPDATE * float(small.images.std()) / gradient)
+        lr_img = rounded(UPDATE * float(small.stored.std()) / gradient)
         said = f"successive epochs of the experts have a cosine of {coherence:.2f}, in the mean over the first half"
         shown = ", ".join(f"{one:.3g}" for one in displacement)
         values = {
@@ -160,6 +160,7 @@ class _Students:
     workspace: Workspace
     store: TrajectoryStore
     images: Tensor
+    stored: Tensor
     labels: Tensor
     ahead: int
     last: int
@@ -195,13 +196,14 @@ class _Students:
         return sum(shares) / len(shares) if all(map(math.isfinite, shares)) else math.inf
 
     def gradient(self, eta: float) -> float:
-        """The root mean square of ∇X."""
+        """The root mean square of ∇X, or of what it is for what X is decoded from."""
         step, layers, sizes = self._step, layers_of(self.workspace.network.slices), []
         for start, target, draws in self._drawn():
             loss = MatchingLoss(start, target, KeepAll(), SquaredError(), layers)
             inner = InnerLoop(step, start, list(draws))
             found = Exact()(inner, self.images, self.labels, torch.tensor(eta, device=start.device), loss)[0]
-            sizes.append(float(found.images.square().mean().sqrt()))
+            moved = self.workspace.decoder.carried(self.stored, found.images)
+            sizes.append(float(moved.square().mean().sqrt()))
         mean = sum(sizes) / len(sizes)
         if not 0 < mean < math.inf:
             raise Failure(f"the gradient of the start images is {mean:g}: the images, or the experts, are no use")
