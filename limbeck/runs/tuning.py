@@ -132,12 +132,12 @@ class _Tuning:
         first, last = start_epochs(displacement, ahead)
         steps = max(FEWEST_STEPS, STEPS_AN_EPOCH * ahead)
         small = self.workspace.initial()
-        student = _Students(self.workspace, self.store, small.images, small.labels, ahead, last, steps)
+        student = _Students(self.workspace, self.store, small.images, small.stored, small.labels, ahead, last, steps)
         eta = rounded(student.step_size())
         gradients = student.gradients(eta)
         earliest = first_to_start_from(gradients)
         first, gradient = max(first, earliest + 1), statistics.median(gradients[earliest:])
-        lr_img = rounded(UPDATE * float(small.images.std()) / gradient)
+        lr_img = rounded(UPDATE * float(small.stored.std()) / gradient)
         said = f"successive epochs of the experts have a cosine of {coherence:.2f}, in the mean over the first half"
         shown = ", ".join(f"{one:.3g}" for one in displacement)
         values = {
@@ -167,6 +167,7 @@ class _Students:
     workspace: Workspace
     store: TrajectoryStore
     images: Tensor
+    stored: Tensor
     labels: Tensor
     ahead: int
     last: int
@@ -202,13 +203,14 @@ class _Students:
         return statistics.median(one if math.isfinite(one) else math.inf for one in shares)
 
     def gradients(self, eta: float) -> list[float]:
-        """The root mean square of ∇X for each start epoch."""
+        """The root mean square of ∇X, or of what it is for what X is decoded from, for each start epoch."""
         step, layers, sizes = self._step, layers_of(self.workspace.network.slices), [list[float]() for _ in range(self.last)]
         for epoch, start, target, draws in self._drawn():
             loss = MatchingLoss(start, target, KeepAll(), SquaredError(), layers)
             inner = InnerLoop(step, start, list(draws))
             found = Exact()(inner, self.images, self.labels, torch.tensor(eta, device=start.device), loss)[0]
-            sizes[epoch].append(float(found.images.square().mean().sqrt()))
+            moved = self.workspace.decoder.carried(self.stored, found.images)
+            sizes[epoch].append(float(moved.square().mean().sqrt()))
         middle = [statistics.median(one if math.isfinite(one) else math.inf for one in of_epoch) for of_epoch in sizes]
         if not 0 < statistics.median(middle) < math.inf:
             typical = statistics.median(middle)

@@ -43,6 +43,8 @@ def _patterns(s: DistillSettings) -> list[str]:
     found += [f"experts.{key}" for key in sorted(unread(s.experts))]
     if method.kind != "objective":
         return [*found, *LOOP]
+    kind = s.parametrisation.kind
+    found += {"pixels": ["parametrisation.factor", "parametrisation.keep"], "multi": ["parametrisation.keep"]}.get(str(kind), [])
     if called == "dm":
         found.append("real.[!b]*")  # its networks are never trained
     found += ["real.*"] if method.steps else STUDENT

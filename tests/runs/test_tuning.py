@@ -88,6 +88,7 @@ def test_displacement_and_coherence_have_closed_forms(settings: Any, monkeypatch
 
 class Start:
     images = torch.linspace(-2, 2, 10 * 3 * 16 * 16).reshape(10, 3, 16, 16)
+    stored = images
     labels = torch.eye(10)
 
 
