@@ -48,6 +48,10 @@ if TYPE_CHECKING:
     from limbeck.methods.snapshot import Snapshot as Snapshot
     from limbeck.networks.flat import FlatNetwork as FlatNetwork
     from limbeck.networks.flat import flat_network as flat_network
+    from limbeck.parametrisations.dct import Dct as Dct
+    from limbeck.parametrisations.multi_formation import MultiFormation as MultiFormation
+    from limbeck.parametrisations.parametrisation import Parametrisation as Parametrisation
+    from limbeck.parametrisations.parametrisation import Pixels as Pixels
     from limbeck.report.exhibits import figures_of as figures_of
     from limbeck.report.notebook import film as film
     from limbeck.report.write import write_report as write_report
@@ -93,6 +97,9 @@ _HOMES = {
     "methods.objective": ("Objective",),
     "methods.snapshot": ("Snapshot",),
     "networks.flat": ("FlatNetwork", "flat_network"),
+    "parametrisations.dct": ("Dct",),
+    "parametrisations.multi_formation": ("MultiFormation",),
+    "parametrisations.parametrisation": ("Parametrisation", "Pixels"),
     "report.exhibits": ("figures_of",),
     "report.notebook": ("film",),
     "report.write": ("write_report",),

@@ -73,7 +73,7 @@ class Materials(Protocol):
 
     @property
     def ipc(self) -> int:
-        """Images of every class."""
+        """Images of every class, as networks see them; where they are decoded from slots, those of all of them."""
 
     @property
     def seed(self) -> int:

@@ -30,6 +30,7 @@ from limbeck.methods.presets import PARTS
 from limbeck.methods.registry import METHODS
 from limbeck.methods.snapshot import Callback
 from limbeck.networks.factory import Factory
+from limbeck.parametrisations.parametrisation import Parametrisation
 from limbeck.runs import distill as running
 from limbeck.runs.evaluate import EvaluationOptions
 from limbeck.runs.evaluate import evaluate as evaluate_sets
@@ -77,6 +78,7 @@ def distill(
     adjoint: Adjoint | str | None = None,
     augmentation: Augmentation | str | None = None,
     init: Any = None,
+    parametrisation: Parametrisation | str | None = None,
     protocol: Protocol | str | None = None,
     experts: TrajectoryStore | None = None,
     output: Path | str | None = None,
@@ -91,7 +93,7 @@ def distill(
         data: an `ImageSet`, a path or name (`scenes:easy`), a torch `Dataset`, a `datasets.Dataset` or a tuple of arrays.
         method: a name, or what a function of `limbeck.methods` gives; settings given here go before its own.
         network: to distil for: a name, a module, or a function of (channels, height, width, num_classes) or of (num_classes).
-        ipc: synthetic images per class.
+        ipc: synthetic images per class; slots, where a parametrisation decodes several from each.
         seed: of every draw.
         iterations: of the outer loop.
         criterion: which parameters the matching loss keeps.
@@ -102,6 +104,7 @@ def distill(
         adjoint: the way to the gradient.
         augmentation: of student steps, experts and evaluation.
         init: what the loop starts from: `correct`, `real`, `noise`, `centre`, the path of a set, or a `DistilledSet`.
+        parametrisation: what the set stores of its images: `pixels`, `multi`, `dct`, or such as `limbeck.MultiFormation(2)`.
         protocol: of the evaluation.
         experts: what `train_experts` returned; None finds them in the cache or trains them.
         output: the run folder, or a URL such as `s3://bucket/run`, which a stopped run goes on from (`resume=True`); None leaves
@@ -124,7 +127,7 @@ def distill(
         >>> len(run.distilled), 0 <= run.accuracy.distilled.mean <= 1
         (10, True)
     """
-    parts = zip(PARTS, (criterion, distance, schedule, weighting, cam, adjoint, augmentation, init), strict=True)
+    parts = zip(PARTS, (criterion, distance, schedule, weighting, cam, adjoint, augmentation, init, parametrisation), strict=True)
     named = {"network": network, "ipc": ipc, "seed": seed, "iterations": iterations, **dict(parts), "protocol": protocol}
     made, place = settings_of(data, method, {**named, **settings}), checked("output", FolderPath | None, output)
     require(place is not None or not resume, "resume", resume, "possible without output, the folder of the run to go on with")

@@ -48,6 +48,8 @@ def _patterns(s: DistillSettings) -> list[str]:
         found += ["enhance.beta", "enhance.cam_every"]  # maps are drawn all the same
     if method.kind != "objective":
         return [*found, *(pattern for pattern in LOOP if not (recovers and pattern == "enhance.*"))]
+    kind = s.parametrisation.kind
+    found += {"pixels": ["parametrisation.factor", "parametrisation.keep"], "multi": ["parametrisation.keep"]}.get(str(kind), [])
     if called == "dm":
         found.append("real.[!b]*")  # its networks are never trained
     found += ["real.*"] if method.steps else STUDENT

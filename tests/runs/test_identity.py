@@ -30,6 +30,7 @@ TABLE: dict[Effect, str] = {
         eval.seeds eval.networks eval.full_epochs eval.full_seeds eval.full_lr eval.full_batch_size eval.random_lr""",
     "result": """
         data.normalise data.zca augment.strategy augment.crop_ratio augment.flip augment.rotate ipc seed method labels
+        parametrisation.kind parametrisation.factor parametrisation.keep
         experts.num_experts experts.train_epochs experts.expert_lr experts.rate experts.rate_epochs experts.rate_milestones
         experts.rate_factor experts.lr_min experts.momentum experts.weight_decay experts.batch_size experts.optimiser
         experts.rho_min experts.rho_max experts.alpha experts.curriculum experts.difficulty experts.crop_ratio

@@ -1,6 +1,7 @@
 """Settings that are read from experts and start images."""
 
 import math
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def test_displacement_and_coherence_have_closed_forms(settings: Any, monkeypatch
     moves[:, :, :2] = plane
     written(monkeypatch, moves)
     monkeypatch.setattr(tuning._Students, "step_size", lambda self: 0.01)
-    monkeypatch.setattr(tuning._Students, "gradient", lambda self, eta: 0.5)
+    monkeypatch.setattr(tuning._Students, "gradients", lambda self, eta: [0.5, 0.5])
     monkeypatch.setattr("limbeck.runs.workspace.Workspace.initial", lambda self: Start())
     found = tune(settings)
     assert found.displacement == pytest.approx((4, 3, 2, 1), rel=1e-5)
@@ -87,6 +88,7 @@ def test_displacement_and_coherence_have_closed_forms(settings: Any, monkeypatch
 
 class Start:
     images = torch.linspace(-2, 2, 10 * 3 * 16 * 16).reshape(10, 3, 16, 16)
+    stored = images
     labels = torch.eye(10)
 
 
@@ -117,11 +119,11 @@ def test_students_walk_half_of_the_way(found: tuple[Tuned, tuning._Students]) ->
 def test_a_gradient_twice_as_large_has_half_the_step_size(
     found: tuple[Tuned, tuning._Students], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In float64 and by the slow way: L differentiated through all steps."""
+    """By the slow way: L differentiated through all steps."""
     tuned, students = found
-    eta, total = tuned.keys["outer.syn_lr_init"], []
+    eta, sizes = tuned.keys["outer.syn_lr_init"], dict[int, list[float]]()
     network, loss = students.workspace.network, students._step.loss
-    for start, target, draws in students._drawn():
+    for epoch, start, target, draws in students._drawn():
         x = students.images.clone().requires_grad_()
         theta = start
         for draw in draws:
@@ -129,9 +131,10 @@ def test_a_gradient_twice_as_large_has_half_the_step_size(
             value = loss(network(theta, draw.augmentation(x[draw.index])), students.labels[draw.index])
             theta = theta - eta * torch.autograd.grad(value, theta, create_graph=True)[0]
         end = (theta - target).square().sum() / (start - target).square().sum()
-        total.append(float(torch.autograd.grad(end, x)[0].square().mean().sqrt()))
-    assert tuned.gradient == pytest.approx(sum(total) / len(total), rel=1e-3)
-    assert tuned.keys["outer.lr_img"] == pytest.approx(0.35 * float(students.images.std()) / tuned.gradient, rel=0.05)
+        sizes.setdefault(epoch, []).append(float(torch.autograd.grad(end, x)[0].square().mean().sqrt()))
+    assert tuned.gradients == pytest.approx([statistics.median(of_epoch) for of_epoch in sizes.values()], rel=1e-3)
+    middle = statistics.median(tuned.gradients)
+    assert tuned.keys["outer.lr_img"] == pytest.approx(0.35 * float(students.images.std()) / middle, rel=0.05)
 
 
 def test_what_is_found_is_taken_by_a_distillation(found: tuple[Tuned, tuning._Students]) -> None:
@@ -173,6 +176,16 @@ def test_the_command_shows_reasons_and_writes_a_recipe(
 def test_what_cannot_be_tuned_is_said(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
     assert main(["tune", *words]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_start_epochs_that_no_step_size_fits_are_left_out() -> None:
+    assert [tuning.first_to_start_from(one) for one in ([1.0], [9.9, 1.0, 1.0], [10.0, 1.0, 1.0], [50.0, 1.0, 30.0, 1.0, 1.0])] == [
+        0,
+        0,
+        1,
+        3,
+    ]
+    assert tuning.first_to_start_from([math.inf, 1.0, 1.0]) == 1
 
 
 def test_experts_that_stand_still_are_a_failure(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

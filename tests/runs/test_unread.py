@@ -27,6 +27,8 @@ def test_what_makes_its_set_at_once_has_no_loop(method: str) -> None:
     [
         ("edf", ("enhance.beta=2", "match.drop_ratio=0.1", "experts.num_experts=4", "schedule.iterations=5"), []),
         ("edf", ("real.batch=3", "sre2l.lr=1", "rded.crops=2", "engine.last_steps=4"), None),
+        ("dm", ("parametrisation.factor=3", "parametrisation.keep=0.1"), None),
+        ("dm", ("parametrisation.kind=dct", "parametrisation.factor=3", "parametrisation.keep=0.1"), []),
         ("edf", ("engine.kind=truncated", "engine.last_steps=4"), []),
         ("edf", ("match.criterion=none", "match.drop_ratio=0.5"), ["match.drop_ratio"]),
         ("datm", ("match.drop_ratio=0.5", "enhance.beta=2"), None),
