@@ -1,20 +1,47 @@
 """The methods, the outer loop and its state; `limbeck.methods.edf(…)` and its like give a method."""
 
 from limbeck.methods.presets import (
+    ccs,
     datm,
     dc,
     dm,
     dsa,
     edf,
+    el2n,
+    forgetting,
     ftd,
     herding,
     k_center,
+    k_means,
+    moderate,
     mtt,
     pad,
     random,
     rded,
+    rded_hard,
     sre2l,
     tesla,
 )
 
-__all__ = ["datm", "dc", "dm", "dsa", "edf", "ftd", "herding", "k_center", "mtt", "pad", "random", "rded", "sre2l", "tesla"]
+__all__ = [
+    "ccs",
+    "datm",
+    "dc",
+    "dm",
+    "dsa",
+    "edf",
+    "el2n",
+    "forgetting",
+    "ftd",
+    "herding",
+    "k_center",
+    "k_means",
+    "moderate",
+    "mtt",
+    "pad",
+    "random",
+    "rded",
+    "rded_hard",
+    "sre2l",
+    "tesla",
+]

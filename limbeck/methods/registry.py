@@ -13,8 +13,10 @@ A trajectory method is a composition of the same parts:
     edf     datm with Common Pattern Dropout and Discriminative Area
             Enhancement                                                      Wang et al., 2025, arXiv:2410.17193
 
-The others match gradients (`dc`, `dsa`) or features (`dm`) of the real images, select some (`random`, `herding`, `k-center`), or
-make images that a teacher labels: from its batch norms (`sre2l`), from crops (`rded`). `docs/add-a-method.md` adds one.
+The others match gradients (`dc`, `dsa`) or features (`dm`) of the real images, or make images that a teacher labels: from its batch
+norms (`sre2l`), from crops (`rded`). Coresets are real images, with hard labels: random ones, ones chosen by features (`herding`,
+`k-center`, `k-means`, `moderate`) or by difficulty (`el2n`, `forgetting`, `ccs`), and RDED's crops (`rded-hard`).
+`docs/add-a-method.md` adds one.
 """
 
 from collections.abc import Mapping
@@ -47,6 +49,11 @@ def labelled(module: str, protocol: str) -> Method:
     return Method(make=f"{module}:make", check=f"{module}:check", preset=preset, kind="images", labels="soft")
 
 
+def selection(name: str, difficulties: bool = False) -> Method:
+    """Real images as they are."""
+    return Method(make=f"limbeck.methods.subsets:{name}", preset=REAL, kind="selection", difficulties=difficulties)
+
+
 METHODS: Mapping[str, Method] = {
     "edf": trajectories({}),
     "pad": trajectories(PAD),
@@ -59,10 +66,17 @@ METHODS: Mapping[str, Method] = {
     "dm": Method(make="limbeck.methods.distribution_matching:make", preset={**REAL, "outer.lr_img": 1.0}),
     "sre2l": labelled("limbeck.methods.sre2l", "kd-sre2l"),
     "rded": labelled("limbeck.methods.rded", "kd-rded"),
-    "k-center": Method(make="limbeck.methods.subsets:k_center", preset=REAL, kind="selection"),
-    "herding": Method(make="limbeck.methods.subsets:herding", preset=REAL, kind="selection"),
-    "random": Method(make="limbeck.methods.subsets:random", preset=REAL, kind="selection"),
+    "rded-hard": Method(make="limbeck.methods.rded:make", check="limbeck.methods.rded:check", preset=REAL, kind="images"),
+    "ccs": selection("ccs", difficulties=True),
+    "forgetting": selection("forgetting", difficulties=True),
+    "el2n": selection("el2n", difficulties=True),
+    "moderate": selection("moderate"),
+    "k-means": selection("k_means"),
+    "k-center": selection("k_center"),
+    "herding": selection("herding"),
+    "random": selection("random"),
 }
+CORESETS = ("herding", "k-center", "k-means", "moderate", "el2n", "forgetting", "ccs", "rded-hard")  # beside a figure on request
 
 
 def known(method: str | Method) -> Method | None:
