@@ -15,7 +15,7 @@ from typing import Any, Literal
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.methods.registry import known
 from limbeck.runs.settings import DistillSettings, coresets_of
-from limbeck.runs.unread import idle_keys, unread_but_for_baselines
+from limbeck.runs.unread import OF_CORESETS, idle_keys, unread_but_for_baselines
 from limbeck.runtime.plugins import is_foreign
 
 Effect = Literal["result", "content", "late", "none"]
@@ -41,7 +41,7 @@ def effect_of(key: str, settings: DistillSettings) -> Effect:
 
 def _of_baselines(key: str, settings: DistillSettings) -> bool:
     """Whether nothing but coresets beside the figure depends on the key."""
-    return bool(coresets_of(settings)) and key in unread_but_for_baselines(settings, [key])
+    return key.startswith(OF_CORESETS) and bool(coresets_of(settings)) and key in unread_but_for_baselines(settings, [key])
 
 
 def effects(keys: Iterable[str], settings: DistillSettings) -> dict[str, Effect]:
