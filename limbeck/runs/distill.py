@@ -59,6 +59,7 @@ IN_METADATA = (
         "lossless",
         "compression",
         "gain",
+        "coresets",
         "best_iteration",
         "protocol",
         "network",

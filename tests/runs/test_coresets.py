@@ -124,7 +124,7 @@ def test_what_is_asked_for_otherwise_is_measured_again_and_nothing_else(run: Run
 def test_names_that_are_none_are_refused_with_those_that_are(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     accepted = "all, or some of herding, k-center, k-means, moderate, el2n, forgetting, ccs, rded-hard, joined by commas"
-    assert capsys.readouterr().err.strip() == f"limbeck: --baselines: 'el2m,herding' is not {accepted}"
+    assert capsys.readouterr().err.strip() == f"limbeck: error: --baselines: 'el2m,herding' is not {accepted}"
     with pytest.raises(UsageError, match=r"^eval\.baselines: 'random' is not all, or some of herding, "):
         settings(eval__baselines="random")
 
