@@ -2,12 +2,14 @@
 
 from limbeck.methods.presets import (
     ccs,
+    cda,
     datm,
     dc,
     dm,
     dsa,
     edf,
     el2n,
+    fadrm,
     forgetting,
     ftd,
     herding,
@@ -20,17 +22,20 @@ from limbeck.methods.presets import (
     rded,
     rded_hard,
     sre2l,
+    sre2l_plus_plus,
     tesla,
 )
 
 __all__ = [
     "ccs",
+    "cda",
     "datm",
     "dc",
     "dm",
     "dsa",
     "edf",
     "el2n",
+    "fadrm",
     "forgetting",
     "ftd",
     "herding",
@@ -43,5 +48,6 @@ __all__ = [
     "rded",
     "rded_hard",
     "sre2l",
+    "sre2l_plus_plus",
     "tesla",
 ]

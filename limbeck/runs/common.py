@@ -31,7 +31,7 @@ def teacher(workspace: Workspace) -> None:
 
 def step_size(workspace: Workspace, small: SmallSet, also: float) -> StepSize:
     """The step size to train with on a set that has learned none."""
-    return workspace.evaluator().decided(workspace.settings.ipc).step_size(small, None, workspace.progress, (also,))
+    return workspace.evaluator().decided(workspace.ipc).step_size(small, None, workspace.progress, (also,))
 
 
 def measured(workspace: Workspace, small: SmallSet, step: StepSize | None, start: SmallSet | None) -> SetResult:
@@ -44,10 +44,10 @@ def measured(workspace: Workspace, small: SmallSet, step: StepSize | None, start
         start: what it began as.
     """
     settings, progress = workspace.settings, workspace.progress
-    evaluator = workspace.evaluator().decided(settings.ipc)
+    evaluator = workspace.evaluator().decided(workspace.ipc)
     seeds = final_seeds(settings.eval.seeds)
     rates = Rates.of(evaluator, small, step, progress)
-    sets = coresets.coresets(workspace, small.ipc)
+    sets = coresets.coresets(workspace, small.real_ipc)
     rows = coresets.measured(evaluator, workspace, sets, small.syn_lr, seeds, progress)
     found = record(evaluator, small, measure(evaluator, small, rates, seeds, progress), progress, rows)
     if start is not None:

@@ -1,6 +1,7 @@
 """Coresets beside a figure, on request (`eval.baselines`): other ways to choose real images, under the very same protocol.
 
-    the set     that `method=NAME` makes of the same data, network, number of images and seed: hard labels, `coreset.*` as they are
+    the set     that `method=NAME` makes of the same data, network and seed: hard labels, `coreset.*` as they are; as many images as
+                there are random ones beside a set, which is as many as take its bytes
     step size   the protocol's, or the best on images that are not tested, as random images have theirs
     networks    of the same seeds as the set's
 
@@ -15,15 +16,15 @@ from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.coresets import Coreset
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.runs.built import built
-from limbeck.runs.settings import DistillSettings, coresets_of
+from limbeck.runs.settings import DistillSettings, as_coreset, coresets_of
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.progress import Progress
 
 
 def settings_of(settings: DistillSettings, name: str, ipc: int) -> DistillSettings:
     """Those of the run that makes the coreset of that name."""
-    outer, evaluation = replace(settings.outer, lr_label=0.0), replace(settings.eval, baselines=None)
-    return replace(settings, method=name, laid=name, ipc=ipc, labels="hard", init="real", outer=outer, eval=evaluation)
+    real = replace(as_coreset(settings, name), ipc=ipc)
+    return replace(real, outer=replace(settings.outer, lr_label=0.0), eval=replace(settings.eval, baselines=None))
 
 
 def check(workspace: Workspace, ipc: int) -> None:

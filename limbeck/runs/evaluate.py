@@ -117,7 +117,7 @@ def _evaluate(
     _say_notes(under, workspace.progress)
     for one in under:
         one.check_views(workspace)
-        coresets.check(workspace, one.held.set.ipc)
+        coresets.check(workspace, one.held.set.real_ipc)
     check_full(workspace.evaluator_of(network) for network in flat)
     for network in flat:
         for one in under:
@@ -128,9 +128,11 @@ def _evaluate(
         one.label_views(flat[0].name, workspace, options)
         one.choose_rates(flat[0].name, workspace.progress)
     found = {network.name: _measured(under, network.name, options, workspace) for network in flat}
-    beside = {ipc: coresets.coresets(workspace, ipc) for ipc in dict.fromkeys(one.held.set.ipc for one in under)}
+    beside = {ipc: coresets.coresets(workspace, ipc) for ipc in dict.fromkeys(one.held.set.real_ipc for one in under)}
     results = [
-        one.result({network: measured[number] for network, measured in found.items()}, options, workspace, beside[one.held.set.ipc])
+        one.result(
+            {network: measured[number] for network, measured in found.items()}, options, workspace, beside[one.held.set.real_ipc]
+        )
         for number, one in enumerate(under)
     ]
     if options.keep and Ranks.sharing().first:
@@ -220,6 +222,9 @@ class _Set:
         for key in ("dtype", "top"):
             kept, wanted = getattr(views.about.coding, key), getattr(s.view_labels, key)
             require(kept == wanted, f"view_labels.{key}", wanted, f"{kept!r}, as in the labels that {self.name!r} has")
+        all_of_them = s.view_labels.pool is None or s.view_labels.pool >= views.epochs
+        same = all_of_them if views.pool is None else s.view_labels.pool == views.pool
+        require(same, "view_labels.pool", s.view_labels.pool, f"{views.pool!r}, as in the labels that {self.name!r} has")
 
     def label_views(self, network: str, workspace: Workspace, options: EvaluationOptions) -> None:
         """Ask the teacher of that network about the views, where labels are to be stored and the set has none."""
