@@ -27,7 +27,8 @@ TABLE: dict[Effect, str] = {
         data.skip_bad data.val_fraction data.seed network init experts.store engine.micro_batch engine.device""",
     "none": "data.workers output track features outer.checkpoint_every engine.memory engine.shard",
     "late": """
-        eval.seeds eval.networks eval.baselines eval.full_epochs eval.full_seeds eval.full_lr eval.full_batch_size eval.random_lr""",
+        eval.seeds eval.networks eval.baselines
+        eval.full_epochs eval.full_seeds eval.full_lr eval.full_batch_size eval.random_lr""",
     "result": """
         data.normalise data.zca augment.strategy augment.crop_ratio augment.flip augment.rotate ipc seed method labels
         parametrisation.kind parametrisation.factor parametrisation.keep
