@@ -21,7 +21,7 @@ from limbeck.accuracy import Comparison
 from limbeck.evaluation.statistics import compare, holm, seeds_needed
 from limbeck.runtime.records import Record
 from limbeck.studies.compare import MATCHED
-from limbeck.studies.table import LEVEL
+from limbeck.studies.judging import LEVEL
 
 LEAST = 3  # seeds; fewer decide nothing
 Verdict = Literal["confirmed", "contradicted", "undecided"]
