@@ -270,7 +270,7 @@ def epochs_ahead(coherence: float, epochs: int) -> int:
 def start_epochs(displacement: Sequence[float], ahead: int) -> tuple[int, int]:
     """The first and the last upper end (exclusive) of the start epochs.
 
-    The largest displacement, which is the first epoch's where networks have to leave their initial values, says nothing of the rest.
+    The largest displacement, which is the first epoch's where networks have to leave their initial values, tells nothing of others.
 
     Example:
         >>> start_epochs([0.8, 0.6, 0.6, 0.5, 0.5, 0.4, 0.3, 0.2], 2), start_epochs([5.0, 1.0, 0.6, 0.4, 0.4, 0.4, 0.4], 1)
