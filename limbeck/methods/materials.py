@@ -12,12 +12,14 @@ from torch import nn
 from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
+from limbeck.evaluation.difficulty import Difficulties
 from limbeck.experts.store import TrajectoryStore
 from limbeck.matching.criteria import Criterion, KeepAll
 from limbeck.matching.distances import Distance, SquaredError
 from limbeck.matching.schedules import Schedule, Sequential
 from limbeck.matching.settings import SmallChunk
 from limbeck.matching.spread import Spread
+from limbeck.methods.enhance import Enhancement
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.progress import Progress
 from limbeck.training.compute import Compile
@@ -123,5 +125,11 @@ class Materials(Protocol):
     def teacher(self, name: str | None = None) -> nn.Module:
         """The network of that name (None: the one distilled for), trained on the full data, frozen, in evaluation mode."""
 
+    def enhancement(self, classes: torch.Tensor, network: nn.Module | None = None) -> Enhancement:
+        """Maps and weights for images of those classes, by that network or by that of `enhance.cam_network`."""
+
     def features(self) -> torch.Tensor:
         """What a trained network makes of all training images before its last layer, with shape (N, D), on the CPU."""
+
+    def difficulties(self) -> Difficulties:
+        """How difficult every training image was to networks while they learned, as `coreset.*` has it."""

@@ -13,8 +13,16 @@ A trajectory method is a composition of the same parts:
     edf     datm with Common Pattern Dropout and Discriminative Area
             Enhancement                                                      Wang et al., 2025, arXiv:2410.17193
 
-The others match gradients (`dc`, `dsa`) or features (`dm`) of the real images, select some (`random`, `herding`, `k-center`), or
-make images that a teacher labels: from its batch norms (`sre2l`), from crops (`rded`). `docs/add-a-method.md` adds one.
+The others match gradients (`dc`, `dsa`) or features (`dm`) of the real images. Coresets are real images, with hard labels: random
+ones, ones chosen by features (`herding`, `k-center`, `k-means`, `moderate`) or by difficulty (`el2n`, `forgetting`, `ccs`), and
+RDED's crops (`rded-hard`). Or a teacher labels images that are made from its batch norms (`sre2l`), crops (`rded`), or from both:
+
+    cda     sre2l with crops from whole images to small ones                 Yin and Shen, 2023, arXiv:2311.18838
+    sre2l++ cda from RDED's crops instead of noise                           ours, of the two
+    fadrm   sre2l from RDED's crops, in stages at two resolutions, with
+            the crops blended in between                                     Cui et al., 2025, arXiv:2506.24125
+
+`docs/add-a-method.md` adds one.
 """
 
 from collections.abc import Mapping
@@ -33,6 +41,7 @@ REAL: dict[str, Any] = {**PLAIN, **HARD, "init": "real", "outer.lr_lr": 0.0, "ou
 PAD: dict[str, Any] = {**ITSELF, "enhance.weighting": "none", "match.drop_ratio": 0.25, "experts.curriculum": "pad"}
 MTT: dict[str, Any] = {**PLAIN, **HARD, "schedule.kind": "uniform", "init": "real"}
 FTD: dict[str, Any] = {**MTT, "experts.optimiser": "gsam", "experts.alpha": 0.4, "outer.ema_decay": 0.999}
+RECOVERED = "limbeck.methods.recovered"
 DC: dict[str, Any] = {**REAL, "outer.lr_img": 0.1, "init": "noise", "eval.protocol": "none", "eval.epochs": 300}
 
 
@@ -41,10 +50,15 @@ def trajectories(preset: Mapping[str, Any]) -> Method:
     return Method(make="limbeck.methods.trajectory:make", preset=preset, experts=True, steps=True, shards=True, labels="soft")
 
 
-def labelled(module: str, protocol: str) -> Method:
-    """Images that a teacher labels, evaluated by a protocol of their own."""
-    preset = {**PLAIN, "eval.protocol": protocol}
+def labelled(module: str, protocol: str, **own: Any) -> Method:
+    """Images that a teacher labels, evaluated by a protocol of their own; `own` keys of `sre2l.*`."""
+    preset = {**PLAIN, "eval.protocol": protocol, **{f"sre2l.{name}": value for name, value in own.items()}}
     return Method(make=f"{module}:make", check=f"{module}:check", preset=preset, kind="images", labels="soft")
+
+
+def selection(name: str, difficulties: bool = False) -> Method:
+    """Real images as they are."""
+    return Method(make=f"limbeck.methods.subsets:{name}", preset=REAL, kind="selection", difficulties=difficulties)
 
 
 METHODS: Mapping[str, Method] = {
@@ -57,12 +71,22 @@ METHODS: Mapping[str, Method] = {
     "dsa": Method(make="limbeck.methods.gradient_matching:dsa", preset={**REAL, "outer.lr_img": 0.1}),
     "dc": Method(make="limbeck.methods.gradient_matching:dc", preset=DC),
     "dm": Method(make="limbeck.methods.distribution_matching:make", preset={**REAL, "outer.lr_img": 1.0}),
-    "sre2l": labelled("limbeck.methods.sre2l", "kd-sre2l"),
+    "sre2l": labelled(RECOVERED, "kd-sre2l"),
+    "cda": labelled(RECOVERED, "kd-sre2l", crop_curriculum="cosine"),
+    "sre2l++": labelled(RECOVERED, "kd-sre2l", crop_curriculum="cosine", start="patches"),
+    "fadrm": labelled(RECOVERED, "kd-sre2l", iterations=2000, start="patches", stages=4, residual=0.5, low_resolution=200 / 224),
     "rded": labelled("limbeck.methods.rded", "kd-rded"),
-    "k-center": Method(make="limbeck.methods.subsets:k_center", preset=REAL, kind="selection"),
-    "herding": Method(make="limbeck.methods.subsets:herding", preset=REAL, kind="selection"),
-    "random": Method(make="limbeck.methods.subsets:random", preset=REAL, kind="selection"),
+    "rded-hard": Method(make="limbeck.methods.rded:make", check="limbeck.methods.rded:check", preset=REAL, kind="images"),
+    "ccs": selection("ccs", difficulties=True),
+    "forgetting": selection("forgetting", difficulties=True),
+    "el2n": selection("el2n", difficulties=True),
+    "moderate": selection("moderate"),
+    "k-means": selection("k_means"),
+    "k-center": selection("k_center"),
+    "herding": selection("herding"),
+    "random": selection("random"),
 }
+CORESETS = ("herding", "k-center", "k-means", "moderate", "el2n", "forgetting", "ccs", "rded-hard")  # beside a figure on request
 
 
 def known(method: str | Method) -> Method | None:

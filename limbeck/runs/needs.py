@@ -153,7 +153,8 @@ def _check_block(workspace: Workspace) -> None:
 
 def _epochs(workspace: Workspace) -> int:
     """Of which views are labelled."""
-    return resolve_protocol(workspace.settings.eval).epochs
+    epochs = resolve_protocol(workspace.settings.eval).epochs
+    return min(epochs, workspace.settings.view_labels.pool or epochs)
 
 
 def _label_bytes(workspace: Workspace) -> int:

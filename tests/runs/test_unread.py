@@ -15,7 +15,7 @@ def idle(method: str, *words: str) -> list[str]:
     return idle_keys(load_recipe("scenes", {"method": method, **given}), given)
 
 
-@pytest.mark.parametrize("method", ["sre2l", "rded", "random", "herding", "k-center"])
+@pytest.mark.parametrize("method", ["sre2l", "rded", "rded-hard", "random", "herding", "k-means", "el2n"])
 def test_what_makes_its_set_at_once_has_no_loop(method: str) -> None:
     words = ("enhance.beta=2", "match.syn_steps=5", "outer.lr_img=3", "outer.iterations=9", "experts.num_experts=4", "init=noise")
     assert idle(method, *words) == [word.partition("=")[0] for word in words]
@@ -46,6 +46,11 @@ def test_what_makes_its_set_at_once_has_no_loop(method: str) -> None:
         ("mtt", ("experts.optimiser=gsam", "experts.rho_min=0.001", "experts.rho_max=0.1"), []),
         ("sre2l", ("sre2l.lr=1", "labels=hard"), []),
         ("rded", ("rded.crops=2",), []),
+        ("sre2l", ("enhance.weighting=activation", "enhance.beta=2", "enhance.cam=layercam"), []),
+        ("sre2l", ("rded.crops=2", "sre2l.residual=0.5", "sre2l.low_resolution=0.5", "sre2l.crop_milestone=0.5"), None),
+        ("cda", ("sre2l.crop_milestone=0.5", "sre2l.lr=1"), []),
+        ("fadrm", ("rded.crops=2", "rded.images=9", "sre2l.residual=0.1", "sre2l.low_resolution=0.5"), []),
+        ("fadrm", ("rded.factor=2", "rded.fit=resize", "rded.teacher=ConvNetD3"), None),
         ("edf", ("rded.factor=2", "rded.fit=pad"), None),
         ("edf", ("eval.protocol=kd-rded", "rded.factor=2"), []),
         ("edf", ("eval.protocol=kd-rded", "rded.fit=pad", "rded.crops=3"), None),
