@@ -13,6 +13,7 @@ Each image is changed on its own, then images are mixed in pairs, in this order:
              cutmix   x_i with a box of x_i' pasted in: sides √(1 − λ) of the image's, centred anywhere, cut off at the borders;
                       λ is then 1 − the pasted share of the area
              targets  λ p_i + (1 − λ) p_i'
+             of batches only a share `mix_share`, drawn for each, where that is not 1 (NCFM)
 
 Boxes have real borders in pixels; between pixels images are bilinear, and beyond the outermost pixels' centres constant. Every
 view is linear in x.
@@ -23,15 +24,17 @@ arXiv:1905.04899; Zhang, Cisse, Dauphin and Lopez-Paz, "mixup", 2018, arXiv:1710
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from limbeck.runtime.checked import Checked, Count, Positive, Rule, at_least
+from limbeck.augmentation import Applied, Augmentation
+from limbeck.runtime.checked import Checked, Count, Positive, Rule, at_least, within
 from limbeck.runtime.errors import require
 from limbeck.runtime.records import Record
 
@@ -49,6 +52,7 @@ class Views(Checked, Record):
         patches: k; the k columns and the k rows of an image are shuffled, where k is not 1.
         mix: how pairs of images are mixed.
         alpha: α of the distribution of λ, above 0.
+        mix_share: the share of batches that are mixed.
         roll: the greatest shift, in pixels.
 
     Raises:
@@ -68,7 +72,21 @@ class Views(Checked, Record):
     patches: Count = 1
     mix: Literal["none", "cutmix", "mixup"] = "none"
     alpha: Positive = 1.0
+    mix_share: Annotated[float, within("[0, 1]")] = 1.0
     roll: Annotated[int, at_least(0)] = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layers:
+    """Views with something between the change of each image on its own and the mixture in pairs.
+
+    Args:
+        views: what is drawn first and last.
+        between: augmentations, one after the other.
+    """
+
+    views: Views
+    between: tuple[Augmentation, ...]
 
 
 class ViewDraw(NamedTuple):
@@ -136,11 +154,35 @@ def draw(views: Views, generator: torch.Generator, shape: Sequence[int]) -> View
     each = ViewDraw(order, boxes, flipped, shifts)
     if views.mix == "none":
         return each
+    if views.mix_share < 1 and float(torch.rand((), generator=generator)) >= views.mix_share:
+        return each
     partner, weight = torch.randperm(number, generator=generator), _beta(views.alpha, generator)
     if views.mix == "mixup":
         return each._replace(partner=partner, weight=weight)
     pasted, weight = _pasted(weight, generator, height, width)
     return each._replace(partner=partner, weight=weight, pasted=pasted)
+
+
+def drawn(
+    augment: Augmentation | Views | Layers, generator: torch.Generator, shape: Sequence[int]
+) -> tuple[Applied, Callable[[Tensor], Tensor]]:
+    """How a batch of `shape` (B, C, H, W) is changed, and how labels of its images are mixed as the images are."""
+    if isinstance(augment, Augmentation):
+        return augment.draw(generator, shape), lambda labels: labels
+    if isinstance(augment, Views):
+        own = draw(augment, generator, shape)
+        return partial(apply, own), partial(mix_targets, own)
+    first = draw(replace(augment.views, mix="none"), generator, shape)
+    between = [one.draw(generator, shape) for one in augment.between]
+    last = draw(replace(augment.views, crop_scale=None, flip=False, patches=1, roll=0), generator, shape)
+
+    def change(x: Tensor) -> Tensor:
+        x = apply(first, x)
+        for one in between:
+            x = one(x)
+        return apply(last, x)
+
+    return change, partial(mix_targets, last)
 
 
 def apply(draw: ViewDraw, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ The full data come first, because a network trained on them notices labels that 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from torch import Tensor, nn
+from torch import nn
 
 from limbeck.accuracy import Accuracies, StepSize
 from limbeck.distilled.small_set import SmallSet
@@ -17,6 +17,7 @@ from limbeck.evaluation import predictions, scores
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.results import SetResult
 from limbeck.evaluation.statistics import compare
+from limbeck.evaluation.trials import Answers
 from limbeck.networks.factory import Factory
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
@@ -46,8 +47,8 @@ class Measured:
     """What networks, trained on a set and on random images with those step sizes, say of the test images, each (n, K)."""
 
     seeds: range
-    distilled: list[Tensor]
-    random: list[Tensor]
+    distilled: Answers
+    random: Answers
     rates: Rates
 
     def joined(self, other: "Measured") -> "Measured":
