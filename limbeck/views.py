@@ -24,16 +24,14 @@ arXiv:1905.04899; Zhang, Cisse, Dauphin and Lopez-Paz, "mixup", 2018, arXiv:1710
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from limbeck.augmentation import Applied, Augmentation
 from limbeck.runtime.checked import Checked, Count, Positive, Rule, at_least, within
 from limbeck.runtime.errors import require
 from limbeck.runtime.records import Record
@@ -74,19 +72,6 @@ class Views(Checked, Record):
     alpha: Positive = 1.0
     mix_share: Annotated[float, within("[0, 1]")] = 1.0
     roll: Annotated[int, at_least(0)] = 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Layers:
-    """Views with something between the change of each image on its own and the mixture in pairs.
-
-    Args:
-        views: what is drawn first and last.
-        between: augmentations, one after the other.
-    """
-
-    views: Views
-    between: tuple[Augmentation, ...]
 
 
 class ViewDraw(NamedTuple):
@@ -161,28 +146,6 @@ def draw(views: Views, generator: torch.Generator, shape: Sequence[int]) -> View
         return each._replace(partner=partner, weight=weight)
     pasted, weight = _pasted(weight, generator, height, width)
     return each._replace(partner=partner, weight=weight, pasted=pasted)
-
-
-def drawn(
-    augment: Augmentation | Views | Layers, generator: torch.Generator, shape: Sequence[int]
-) -> tuple[Applied, Callable[[Tensor], Tensor]]:
-    """How a batch of `shape` (B, C, H, W) is changed, and how labels of its images are mixed as the images are."""
-    if isinstance(augment, Augmentation):
-        return augment.draw(generator, shape), lambda labels: labels
-    if isinstance(augment, Views):
-        own = draw(augment, generator, shape)
-        return partial(apply, own), partial(mix_targets, own)
-    first = draw(replace(augment.views, mix="none"), generator, shape)
-    between = [one.draw(generator, shape) for one in augment.between]
-    last = draw(replace(augment.views, crop_scale=None, flip=False, patches=1, roll=0), generator, shape)
-
-    def change(x: Tensor) -> Tensor:
-        x = apply(first, x)
-        for one in between:
-            x = one(x)
-        return apply(last, x)
-
-    return change, partial(mix_targets, last)
 
 
 def apply(draw: ViewDraw, x: Tensor) -> Tensor:

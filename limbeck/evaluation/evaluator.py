@@ -247,7 +247,7 @@ class Evaluator:
         return Trial(TensorImages(small.images.to(self.device)), targets, self._training(small, kind), key)
 
     def _training(self, small: SmallSet, kind: Kind) -> Training:
-        return self.protocol.training(self.network, self.augment, small.syn_lr, small.ipc, kind)
+        return self.protocol.training(self.network, self.augment, small.syn_lr, small.ipc, kind, self.preprocessing)
 
     def _targets(self, small: SmallSet) -> tuple[Targets, Kind]:
         """What the protocol trains towards, and what these are."""

@@ -38,20 +38,24 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from limbeck.augmentation import NO_AUGMENTATION, Augmentation
+from limbeck.data.preprocessing import Identity, Preprocessing
 from limbeck.distilled.small_set import Kind
+from limbeck.evaluation.policies import STRONGEST, policy_of
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.losses import Divergence, cross_entropy, soft_cross_entropy
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.bounded import read_text
 from limbeck.runtime.checked import Checked, Count, NotNegative, Positive, Rule, Share, kinds_of, within
 from limbeck.runtime.errors import UsageError, one_line, require
+from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.urls import is_url
 from limbeck.runtime.yaml_text import MOST_YAML, yaml_of
 from limbeck.training.gradient import Loss
+from limbeck.training.layers import Layers
 from limbeck.training.optimisers import AdamW, Optimiser, Sgd, decays
 from limbeck.training.rates import Constant, Cosine, DropAtHalf, Rate, Steps
 from limbeck.training.train import Training
-from limbeck.views import Layers, Views
+from limbeck.views import Views
 
 RATES: dict[str, Rate] = {
     "constant": Constant(),
@@ -63,6 +67,18 @@ RATES: dict[str, Rate] = {
     "halved_by_fifths": Steps((0.2, 0.4, 0.6, 0.8), by=0.5),
 }
 
+
+# Of these results of earlier versions say nothing.
+POLICY = ("policy", "policy_operations", "policy_magnitude")
+LATER = (
+    "decay_all",
+    "flip",
+    "mix_share",
+    "best",
+    "look_every",
+    "look_from",
+    *POLICY,
+)
 
 Factors = Annotated[
     tuple[tuple[str, float], ...],
@@ -98,6 +114,10 @@ class Protocol(Checked):
         flip: whether views are mirrored, where the distillation's augmentation may mirror.
         mix: `cutmix`, `mixup` or `none`, of views.
         mix_share: the share of batches that are mixed.
+        policy: what is done to the pixels of every image, after crops and before other augmentation: `randaugment`,
+            `autoaugment-imagenet`, `autoaugment-cifar10` or `none` (`policies.py`).
+        policy_operations: how many RandAugment draws.
+        policy_magnitude: their strength, of 30.
         validation: whether a part of the training images is kept apart to choose the checkpoint on; otherwise the last counts.
         best: which best accuracy on the test images is measured beside the figure that counts: `none`; `epoch`, of the looks at
             each network while it is trained, of which validation images choose the one that counts; `checkpoint`, of the
@@ -136,6 +156,9 @@ class Protocol(Checked):
     flip: bool = True
     mix: Literal["none", "cutmix", "mixup"] = "none"
     mix_share: Annotated[float, within("[0, 1]")] = 1.0
+    policy: Literal["none", "randaugment", "autoaugment-imagenet", "autoaugment-cifar10"] = "none"
+    policy_operations: Count = 2
+    policy_magnitude: Annotated[int, Rule(f"in 0 … {STRONGEST}", lambda value: 0 <= value <= STRONGEST)] = 9
     validation: bool = True
     best: Literal["none", "epoch", "checkpoint"] = "none"
     look_every: Count = 10
@@ -149,7 +172,15 @@ class Protocol(Checked):
         """The same for images of which a side has so many parts, where `patches` leaves that open."""
         return self if self.patches is not None else dataclasses.replace(self, patches=factor)
 
-    def training(self, network: FlatNetwork, augment: Augmentation, syn_lr: float | None, ipc: int, kind: Kind) -> Training:
+    def training(
+        self,
+        network: FlatNetwork,
+        augment: Augmentation,
+        syn_lr: float | None,
+        ipc: int,
+        kind: Kind,
+        preprocessing: Preprocessing = Identity(),
+    ) -> Training:
         """How `network` is trained on a set.
 
         Args:
@@ -158,13 +189,14 @@ class Protocol(Checked):
             syn_lr: the set's η; None is enough where the protocol has a step size of its own.
             ipc: its images per class.
             kind: what the labels are that the network is given.
+            preprocessing: of its images, of which a `policy` changes the pixels.
         """
         return Training(
             optimiser=self._optimiser(network, self.step_size(network.name, syn_lr)),
             loss=self._loss(kind),
             epochs=self.epochs,
             batch_size=self.batch_size or (10 if ipc < 10 else 50 if ipc < 50 else 100),
-            augment=self._augmentation(augment),
+            augment=self._augmentation(augment, preprocessing),
             rate=RATES[self.rate],
         )
 
@@ -175,6 +207,12 @@ class Protocol(Checked):
         if lr is None:
             raise UsageError(f"syn_lr: {syn_lr!r} is not a step size, which eval.protocol={self.name} takes from the set")
         return lr * factor
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a result says of it: all keys; of those that have come later, such as are not what they are by default."""
+        usual = {field.name: field.default for field in dataclasses.fields(self) if field.name in LATER}
+        return {key: value for key, value in plain(self).items() if key not in usual or value != usual[key]}
 
     @property
     def looks(self) -> tuple[int, ...]:
@@ -200,14 +238,19 @@ class Protocol(Checked):
             return Divergence(self.temperature)
         return soft_cross_entropy if kind == "logits" else cross_entropy
 
-    def _augmentation(self, augment: Augmentation) -> Augmentation | Views | Layers:
+    def _augmentation(self, augment: Augmentation, preprocessing: Preprocessing) -> Augmentation | Views | Layers:
+        between: tuple[Augmentation, ...] = (augment,) if self.augment in ("set", "views+set") else ()
+        if self.policy != "none":
+            between = (policy_of(self.policy, preprocessing, self.policy_operations, self.policy_magnitude), *between)
         if self.augment not in ("views", "views+set"):
-            return augment if self.augment == "set" else NO_AUGMENTATION
+            if len(between) > 1:
+                return Layers(views=Views(crop_scale=None, flip=False), between=between)
+            return between[0] if between else NO_AUGMENTATION
         patches = self.patches or 1
         scale = self.crop_scale or ((1 / patches, 1.0) if patches > 1 else None)
         flip = self.flip and augment.flip
         views = Views(crop_scale=scale, patches=patches, mix=self.mix, mix_share=self.mix_share, flip=flip)
-        return views if self.augment == "views" else Layers(views=views, between=(augment,))
+        return Layers(views=views, between=between) if between else views
 
 
 _KD: dict[str, Any] = {

@@ -22,7 +22,6 @@ from limbeck.networks.factory import Factory
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import environment
-from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.progress import Progress
 
 FIRST_SEED = 1000  # not those that chose the checkpoint
@@ -89,7 +88,7 @@ def record(evaluator: Evaluator, small: SmallSet, measured: Measured, progress: 
         compression=scores.compression((len(small), *data.shape), small.num_classes, len(data.train), data.shape),
         gain=compare(distilled.values, random.values),
         predictions=predictions.describe(measured.distilled, evaluator.labels_of("test")),
-        protocol={**plain(evaluator.protocol), "seeds": list(measured.seeds), "full": of_full},
+        protocol={**evaluator.protocol.facts, "seeds": list(measured.seeds), "full": of_full},
         network=evaluator.network.name,
         data={"source": data.source, "fingerprint": data.fingerprint, "split": "test"},
         environment=environment(evaluator.device),

@@ -23,10 +23,11 @@ from limbeck.runtime.devices import all_true, has_values
 from limbeck.runtime.random import Key, generator
 from limbeck.training.gradient import Descent, Gradient, Loss
 from limbeck.training.images import Images
+from limbeck.training.layers import Layers, drawn
 from limbeck.training.optimisers import Optimiser
 from limbeck.training.rates import Constant, Rate
 from limbeck.training.targets import Labels, Targets
-from limbeck.views import Layers, Views, drawn
+from limbeck.views import Views
 
 RETURNS, SMALLER = 3, 0.25  # as of the outer loop
 
