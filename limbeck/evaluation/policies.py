@@ -160,7 +160,7 @@ def applied(image: "Image", step: Step) -> "Image":
         case "Rotate":
             return image.rotate(30 * s, fillcolor=grey)
         case "Solarize":
-            return ImageOps.solarize(image, int(255 * (1 - s)))
+            return ImageOps.solarize(image, 255 * (1 - s))  # type: ignore[arg-type]
         case "Posterize":
             return ImageOps.posterize(image, 8 - round(4 * s))
         case "AutoContrast":
