@@ -232,7 +232,7 @@ def test_published_settings_are_loaded_key_by_key(row: dict[str, str]) -> None:
 @pytest.mark.parametrize("folder", ["scenes", "cifar10", "imagenette"])
 def test_small_recipes_differ_in_their_methods_alone(folder: str) -> None:
     """Data, network, augmentation and evaluation are the same; so are the experts of methods that need no others."""
-    names = [name for name in recipe_names() if re.fullmatch(rf"{folder}/[a-z0-9-]+-ipc1", name)]
+    names = [name for name in recipe_names() if re.fullmatch(rf"{folder}/[a-z0-9+-]+-ipc1", name)]
     found = {load_recipe(name).method: load_recipe(name) for name in names}
     assert found.keys() == METHODS.keys()
     base = found["edf"]
