@@ -134,7 +134,7 @@ def _with_plain_norms(module: nn.Module) -> nn.Module:
             if type(child).__name__ == "BatchNormAct2d" and isinstance(child, _BatchNorm):
                 norm = nn.BatchNorm2d(child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats)
                 norm.load_state_dict(child.state_dict())
-                setattr(parent, key, nn.Sequential(norm, child.drop, child.act))
+                setattr(parent, key, nn.Sequential(norm, child.get_submodule("drop"), child.get_submodule("act")))
     return module
 
 
