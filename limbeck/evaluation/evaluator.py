@@ -34,7 +34,7 @@ from limbeck.evaluation.predictions import accuracy
 from limbeck.evaluation.protocols import Protocol, resolve
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.evaluation.statistics import summarise
-from limbeck.evaluation.trials import Answers, Trial, Trials, Watch
+from limbeck.evaluation.trials import Answers, Outcome, Trial, Trials, Watch
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.networks.names import same_network
 from limbeck.runtime.progress import NoProgress, Progress
@@ -108,11 +108,21 @@ class Evaluator:
         trials = [self._trial(small, ("evaluation", seed)) for seed in seeds]
         return self._run(trials, self.images_of(split), name, progress, self._watch if split == "test" else None)
 
+    def on_splits(
+        self, small: SmallSet, seeds: Sequence[int], splits: Sequence[str], progress: Progress | None = None, name: str = "evaluate"
+    ) -> list[Answers]:
+        """For each of `splits`, what the networks of `logits` say of its images; looked at on the way where the first is `test`."""
+        trials = [self._trial(small, ("evaluation", seed)) for seed in seeds]
+        watch = self._watch if splits[0] == "test" else None
+        found = self._outcomes(trials, [self.images_of(split) for split in splits], name, progress, watch)
+        return [Answers.of(found, number) for number in range(len(splits))]
+
     def looked_at(self, small: SmallSet, seeds: Sequence[int]) -> Accuracy:
         """Accuracy on `val` of such networks, and beside it that of the same networks on `test`, as the best on test so far."""
-        asked = [self.images_of("val"), self.images_of("test")]
-        found = list(self.trials.run([self._trial(small, ("evaluation", seed)) for seed in seeds], asked))
-        val, test = (self.accuracies([one.logits[k] for one in found], split) for k, split in enumerate(("val", "test")))
+        splits = ("val", "test")
+        val, test = (
+            self.accuracies(found, split) for found, split in zip(self.on_splits(small, seeds, splits), splits, strict=True)
+        )
         return replace(val, best_on_test=test)
 
     def live_logits(self, small: SmallSet, seeds: Sequence[int], split: str = "test", progress: Progress | None = None) -> Answers:
@@ -264,9 +274,14 @@ class Evaluator:
     def _run(
         self, trials: Sequence[Trial], asked: Images, name: str, progress: Progress | None, watch: Watch | None = None
     ) -> Answers:
+        return Answers.of(self._outcomes(trials, [asked], name, progress, watch))
+
+    def _outcomes(
+        self, trials: Sequence[Trial], asked: Sequence[Images], name: str, progress: Progress | None, watch: Watch | None
+    ) -> list[Outcome]:
         epochs = sum(trial.how.epochs for trial in trials)
         with (progress or NoProgress()).stage(name, epochs) as stage:
-            return Answers.of(list(self.trials.run(trials, [asked], stage.advance, watch)))
+            return list(self.trials.run(trials, asked, stage.advance, watch))
 
     @property
     def _watch(self) -> Watch | None:

@@ -79,10 +79,10 @@ class Answers(Sequence[Tensor]):
     best: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, outcomes: Sequence[Outcome]) -> "Answers":
-        """What they say of the first images asked about."""
+    def of(cls, outcomes: Sequence[Outcome], number: int = 0) -> "Answers":
+        """What they say of the images that they were asked about under that number; looks are at the first."""
         best = tuple(outcome.best for outcome in outcomes if outcome.best is not None)
-        return cls(tuple(outcome.logits[0] for outcome in outcomes), best)
+        return cls(tuple(outcome.logits[number] for outcome in outcomes), () if number else best)
 
     @overload
     def __getitem__(self, at: int) -> Tensor: ...

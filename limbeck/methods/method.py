@@ -33,6 +33,7 @@ class Method:
         kind: which row of the table it is.
         experts: whether it reads experts, at the epochs of `schedule.*`, so that they are trained before.
         steps: whether it walks through student steps, so that an engine is set up.
+        difficulties: whether it asks how difficult training images are, of whom `coreset.judges` says.
         shards: whether what `make` gives goes by `materials.spread` where each rank holds but a part of X.
         labels: `soft` where they may be; else the setting `labels: hard` is asked for.
         check: called with the materials, or where that function lies, before anything is trained or written; it raises `UsageError`
@@ -52,6 +53,7 @@ class Method:
     kind: Kind = "objective"
     experts: bool = False
     steps: bool = False
+    difficulties: bool = False
     shards: bool = False
     labels: Literal["soft", "hard"] = "hard"
     check: "Callable[[Materials], None] | str | None" = None

@@ -188,6 +188,18 @@ def test_start_epochs_that_no_step_size_fits_are_left_out() -> None:
     assert tuning.first_to_start_from([math.inf, 1.0, 1.0]) == 1
 
 
+def test_step_sizes_that_make_students_chaotic_are_halved(
+    found: tuple[Tuned, tuning._Students], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gradient that grows by (1 + 100 η)² from one step to the next: from T / 2 to T by (1 + 100 η)^T."""
+    students = found[1]
+    monkeypatch.setattr(tuning._Students, "step_size", lambda self: 0.0312)
+    monkeypatch.setattr(tuning._Students, "gradients", lambda self, eta: [1e-6 * (1 + 100 * eta) ** (2 * self.steps)] * 2)
+    eta, _, said = students.stable()
+    assert (1 + 100 * eta) ** students.steps <= 8 < (1 + 200 * eta) ** students.steps
+    assert "with 0.031 gradients grow without bounds" in said
+
+
 def test_experts_that_stand_still_are_a_failure(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     written(monkeypatch, torch.zeros(2, 4, settings_network(settings).num_parameters))
     with pytest.raises(Failure, match="experts.expert_lr is too small"):
