@@ -2,7 +2,7 @@
 
     python benchmarks/coresets.py [--ipc 1,10] [--seeds 0,1,2] [--folder runs/coresets] [--show]
 
-The cells are kept in the folder, seed by seed: the same command goes on with those that are missing. What is finished is written after
+The cells are kept in the folder: the same command goes on with those that are missing. What is finished is written after
 each number of images per class, and by `--show` at once. Random images are the first row, with which all others are compared.
 """
 
