@@ -1,7 +1,7 @@
 """Settings of trajectory matching for new data, from what its experts and start images say, without trying.
 
     of the experts:         d_t = |θ*_{t+1} − θ*_t|,  c = mean cos(θ*_{t+1} − θ*_t, θ*_{t+2} − θ*_{t+1}) over their first half
-                            M = 1 + ln ½ / ln c,  T = max(20, 10 M),  t < min(last t of d_t ≥ ½ max d, half of the epochs)
+                            M = 1 + ln ½ / ln c,  T = max(20, 10 M),  t ≤ last of d_t ≥ ½ second largest, t < half of the epochs
     of the start images:    η_0 with |θ_T − θ*_t| / |θ*_{t+M} − θ*_t| = ½,  lr_img = 0.35 σ(X) / rms ∇X  (medians over t)
 
 A target that lies as far ahead as experts keep their direction: c^k has halved after k epochs. A student that walks half the
@@ -270,11 +270,13 @@ def epochs_ahead(coherence: float, epochs: int) -> int:
 def start_epochs(displacement: Sequence[float], ahead: int) -> tuple[int, int]:
     """The first and the last upper end (exclusive) of the start epochs.
 
+    The largest displacement, which is the first epoch's where networks have to leave their initial values, tells nothing of others.
+
     Example:
-        >>> start_epochs([0.8, 0.6, 0.6, 0.5, 0.5, 0.4, 0.3, 0.2], 2), start_epochs([1.0, 0.4, 0.3, 0.2], 1)
-        ((1, 4), (1, 1))
+        >>> start_epochs([0.8, 0.6, 0.6, 0.5, 0.5, 0.4, 0.3, 0.2], 2), start_epochs([5.0, 1.0, 0.6, 0.4, 0.4, 0.4, 0.4], 1)
+        ((1, 4), (1, 3))
     """
-    moving = 1 + max(epoch for epoch, size in enumerate(displacement) if size >= max(displacement) / 2)
+    moving = 1 + max(epoch for epoch, size in enumerate(displacement) if size >= sorted(displacement)[-2] / 2)
     last = max(1, min(moving, -(-len(displacement) // 2), len(displacement) - ahead + 1))
     return max(1, round(last / 3)), last
 

@@ -65,6 +65,7 @@ def test_what_is_chosen_can_be_read(displacement: list[float], coherence: float)
 
 def test_experts_that_hardly_move_any_more_are_left_out() -> None:
     assert start_epochs([1.0, 0.9, 0.8, 0.4, 0.4, 0.3, 0.2, 0.1], 1) == (1, 3)
+    assert start_epochs([9.0, *[1.0] * 11], 1) == (2, 6)
     assert start_epochs([1.0] * 12, 2) == (2, 6)
 
 
