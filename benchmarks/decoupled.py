@@ -3,7 +3,7 @@
     python benchmarks/decoupled.py --output benchmarks/results/decoupled.json
 
 One image per class, ConvNetD3-w32 as student and teacher (with batch norm where images are recovered), 300 iterations of each
-recovery, `kd` with its 300 epochs of the teacher's logits on views, two networks a seed. What is compared are the means of the seeds,
+recovery, `kd` with its 300 epochs of the teacher's logits on views, two networks a seed. What is compared are means of the seeds,
 paired. A finished cell is kept in the output file and not run again. Prints the table of `docs/frontier.md`.
 """
 
