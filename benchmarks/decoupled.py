@@ -2,9 +2,9 @@
 
     python benchmarks/decoupled.py --output benchmarks/results/decoupled.json
 
-One image per class, ConvNetD3-w8 as student and teacher (with batch norm where images are recovered), 300 iterations of a recovery,
-`kd` with 100 epochs of the teacher's logits on views, two networks a seed. What is compared are the means of the seeds, paired. A
-finished cell is kept in the output file and not run again. Prints the table of `docs/frontier.md`.
+One image per class, ConvNetD3-w32 as student and teacher (with batch norm where images are recovered), 300 iterations of each
+recovery, `kd` with its 300 epochs of the teacher's logits on views, two networks a seed. What is compared are means of the seeds,
+paired. A finished cell is kept in the output file and not run again. Prints the table of `docs/frontier.md`.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from limbeck.runtime.fingerprint import plain
 
 METHODS = ("random", "rded", "sre2l", "cda", "sre2l++", "fadrm", "fadrm, enhanced")
 SETTINGS = {
-    "network": "ConvNetD3-w8",
+    "network": "ConvNetD3-w32",
     "sre2l.iterations": "300",
-    "sre2l.teacher": "ConvNetD3-w8-batchnorm",
+    "sre2l.teacher": "ConvNetD3-w32-batchnorm",
     "eval.protocol": "kd",
-    "eval.teacher": "ConvNetD3-w8",
-    "eval.epochs": "100",
+    "eval.teacher": "ConvNetD3-w32",
+    "eval.epochs": "300",
     "eval.seeds": "2",
     "eval.full_seeds": "2",
     "eval.full_epochs": "20",

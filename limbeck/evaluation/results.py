@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from limbeck.accuracy import MINUS, TITLES, Accuracies, Comparison, percent, protocol_name
+from limbeck.accuracy import MINUS, TITLES, Accuracies, Accuracy, Comparison, percent, protocol_name
 from limbeck.distilled.view_labels import ViewsSummary
 from limbeck.evaluation.coresets import Coresets
 from limbeck.evaluation.predictions import Predictions
@@ -86,6 +86,7 @@ class SetResult(Record):
         held = [(TITLES[name], one) for name, one in self.accuracy.items()]
         if self.coresets is not None:
             held += [(f"Coreset: {name}", row.accuracy) for name, row in self.coresets.rows.items()]
+        held = [pair for title, one in held for pair in _with_best(title, one)]
         rows = tuple((title, str(one), one.interval, str(one.n or "–")) for title, one in held)
         found: list[str | Grid] = [Grid(("images", "test accuracy", "95 % interval", "networks"), rows)]
         if self.protocol:
@@ -185,6 +186,13 @@ def _networks(sets: Sequence[SetResult]) -> Grid:
     columns = ("", "network", "distilled (%)", "random (%)", "full (%)", "recovery")
     several = len(sets) > 1
     return Grid(columns, tuple(rows), 2) if several else Grid(columns[1:], tuple(row[1:] for row in rows))
+
+
+def _with_best(title: str, found: Accuracy) -> Iterator[tuple[str, Accuracy]]:
+    """A row of the table, and one below it for what was best on the test images themselves."""
+    yield title, found
+    if found.best_on_test is not None:
+        yield f"{title}, best on test", found.best_on_test
 
 
 def _best(rows: Iterable[tuple[str, SetResult]]) -> Iterator[str]:
