@@ -21,6 +21,7 @@ METHODS = {
     "dsa": "DSA (Differentiable Siamese Augmentation)",
     "dc": "DC (gradient matching)",
     "dm": "DM (distribution matching)",
+    "ncfm": "NCFM (Neural Characteristic Function Matching)",
     "sre2l": "SRe2L (Squeeze, Recover and Relabel)",
     "rded": "RDED (Realistic, Diverse and Efficient Dataset Distillation)",
     "k-center": "k-center selection",

@@ -10,6 +10,7 @@ from limbeck.methods.presets import (
     herding,
     k_center,
     mtt,
+    ncfm,
     pad,
     random,
     rded,
@@ -17,4 +18,4 @@ from limbeck.methods.presets import (
     tesla,
 )
 
-__all__ = ["datm", "dc", "dm", "dsa", "edf", "ftd", "herding", "k_center", "mtt", "pad", "random", "rded", "sre2l", "tesla"]
+__all__ = ["datm", "dc", "dm", "dsa", "edf", "ftd", "herding", "k_center", "mtt", "ncfm", "pad", "random", "rded", "sre2l", "tesla"]

@@ -74,5 +74,5 @@ class Preset:
 
 
 edf, pad, datm, tesla, ftd, mtt = map(Preset, ("edf", "pad", "datm", "tesla", "ftd", "mtt"))
-dsa, dc, dm, sre2l, rded = map(Preset, ("dsa", "dc", "dm", "sre2l", "rded"))
+dsa, dc, dm, ncfm, sre2l, rded = map(Preset, ("dsa", "dc", "dm", "ncfm", "sre2l", "rded"))
 k_center, herding, random = map(Preset, ("k-center", "herding", "random"))

@@ -13,8 +13,9 @@ A trajectory method is a composition of the same parts:
     edf     datm with Common Pattern Dropout and Discriminative Area
             Enhancement                                                      Wang et al., 2025, arXiv:2410.17193
 
-The others match gradients (`dc`, `dsa`) or features (`dm`) of the real images, select some (`random`, `herding`, `k-center`), or
-make images that a teacher labels: from its batch norms (`sre2l`), from crops (`rded`). `docs/add-a-method.md` adds one.
+The others match gradients (`dc`, `dsa`) or features (`dm`, `ncfm`) of the real images, select some (`random`, `herding`,
+`k-center`), or make images that a teacher labels: from its batch norms (`sre2l`), from crops (`rded`). `docs/add-a-method.md` adds
+one.
 """
 
 from collections.abc import Mapping
@@ -33,6 +34,7 @@ REAL: dict[str, Any] = {**PLAIN, **HARD, "init": "real", "outer.lr_lr": 0.0, "ou
 PAD: dict[str, Any] = {**ITSELF, "enhance.weighting": "none", "match.drop_ratio": 0.25, "experts.curriculum": "pad"}
 MTT: dict[str, Any] = {**PLAIN, **HARD, "schedule.kind": "uniform", "init": "real"}
 FTD: dict[str, Any] = {**MTT, "experts.optimiser": "gsam", "experts.alpha": 0.4, "outer.ema_decay": 0.999}
+NCFM: dict[str, Any] = {**REAL, "outer.img_optimiser": "adamw", "outer.lr_img": 0.001, "real.batch": 1024}
 DC: dict[str, Any] = {**REAL, "outer.lr_img": 0.1, "init": "noise", "eval.protocol": "none", "eval.epochs": 300}
 
 
@@ -57,6 +59,13 @@ METHODS: Mapping[str, Method] = {
     "dsa": Method(make="limbeck.methods.gradient_matching:dsa", preset={**REAL, "outer.lr_img": 0.1}),
     "dc": Method(make="limbeck.methods.gradient_matching:dc", preset=DC),
     "dm": Method(make="limbeck.methods.distribution_matching:make", preset={**REAL, "outer.lr_img": 1.0}),
+    "ncfm": Method(
+        make="limbeck.methods.characteristic_matching:make",
+        check="limbeck.methods.characteristic_matching:check",
+        preset=NCFM,
+        experts=True,
+        ends=True,
+    ),
     "sre2l": labelled("limbeck.methods.sre2l", "kd-sre2l"),
     "rded": labelled("limbeck.methods.rded", "kd-rded"),
     "k-center": Method(make="limbeck.methods.subsets:k_center", preset=REAL, kind="selection"),

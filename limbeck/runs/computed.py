@@ -76,7 +76,7 @@ def computed(workspace: Workspace, validation_images: int = 0, arrangement: Arra
         folder=Path(),
     )
     x, y = (torch.empty(total, *shape, device=device) for shape in (data.shape, (data.num_classes,)))
-    state, taken = measure(lambda: OuterState.start(x, y, workspace.syn_lr, objective.init()), device)
+    state, taken = measure(lambda: OuterState.start(x, y, workspace.syn_lr, objective.init(), adamw=loop.adamw), device)
     state.iteration = COMPARE_EVERY  # where the plain gradient is computed, too
 
     def iteration(steps: int | None) -> int:

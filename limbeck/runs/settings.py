@@ -14,7 +14,7 @@ from limbeck.experts.settings import ExpertSettings
 from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSettings
 from limbeck.methods.method import Method
 from limbeck.methods.registry import METHODS, known, method_of, name_of
-from limbeck.methods.settings import OuterSettings, RdedSettings, RealSettings, Sre2lSettings
+from limbeck.methods.settings import NcfmSettings, OuterSettings, RdedSettings, RealSettings, Sre2lSettings
 from limbeck.runtime.checked import Checked, Chosen, Count, Named, Rule, kinds_of, shown, typed
 from limbeck.runtime.errors import UsageError, require
 from limbeck.saliency.settings import EnhanceSettings
@@ -91,6 +91,7 @@ class DistillSettings(Checked):
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     enhance: EnhanceSettings = field(default_factory=EnhanceSettings)
     real: RealSettings = field(default_factory=RealSettings)
+    ncfm: NcfmSettings = field(default_factory=NcfmSettings)
     rded: RdedSettings = field(default_factory=RdedSettings)
     sre2l: Sre2lSettings = field(default_factory=Sre2lSettings)
     view_labels: ViewLabelSettings = field(default_factory=ViewLabelSettings)
@@ -170,7 +171,7 @@ class DistillSettings(Checked):
         epochs = None if isinstance(kind, (str, type)) else getattr(kind, "epochs", None)
         reached = max(epochs(ahead)) if epochs else self.schedule.max_start_epoch - 1 + ahead
         accepted = f"at least schedule.max_start_epoch − 1 + match.expert_epochs ({reached})"
-        enough = not method.experts or self.experts.train_epochs >= reached
+        enough = not method.experts or method.ends or self.experts.train_epochs >= reached
         require(enough, "experts.train_epochs", self.experts.train_epochs, accepted)
         require(self.labels in ("hard", method.labels), "labels", self.labels, f"hard, which {name} needs")
 

@@ -36,6 +36,10 @@ def _patterns(s: DistillSettings) -> list[str]:
     if called not in METHODS or method is None:
         return []
     found = ["sre2l.*"] if called != "sre2l" else []
+    if called != "ncfm":
+        found.append("ncfm.*")
+    elif s.ncfm.sampling == "normal":
+        found.append("ncfm.sampling_lr")
     if called != "rded":
         found += ["rded.[!f]*", "rded.fit"] if _shuffles_parts(s) else ["rded.*"]
     if not may_read_experts(s, method):
@@ -43,8 +47,9 @@ def _patterns(s: DistillSettings) -> list[str]:
     found += [f"experts.{key}" for key in sorted(unread(s.experts))]
     if method.kind != "objective":
         return [*found, *LOOP]
-    if called == "dm":
-        found.append("real.[!b]*")  # its networks are never trained
+    if called in ("dm", "ncfm"):
+        found.append("real.[!b]*")  # their networks are never trained
+    found.append("outer.img_momentum" if s.outer.img_optimiser == "adamw" else "outer.img_[bw]*")
     found += ["real.*"] if method.steps else STUDENT
     if s.schedule.kind == "uniform":
         found += ["schedule.first_max_start_epoch", "schedule.iterations"]

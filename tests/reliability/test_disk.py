@@ -324,7 +324,9 @@ def test_places_of_files_have_keys(cache: Path) -> None:
 def total(array: np.ndarray) -> float:
     until = time.monotonic() + 60
     while any("collect" in thread.name for thread in threading.enumerate()) and time.monotonic() < until:
-        time.sleep(0.02)  # this process does nothing before the other one has come to its end, or there would be nothing left to share
+        time.sleep(
+            0.02
+        )  # this process does nothing before the other one has come to its end, or there would be nothing left to share
     return float(array.sum())
 
 

@@ -41,6 +41,8 @@ TABLE: dict[Effect, str] = {
         rded.factor rded.images rded.crops rded.crop_scale rded.fit rded.teacher sre2l.iterations sre2l.lr sre2l.betas
         sre2l.batch_size sre2l.bn_weight sre2l.first_multiplier sre2l.crop_scale sre2l.roll sre2l.same_view sre2l.teacher
         view_labels.store view_labels.dtype view_labels.top outer.iterations outer.lr_img outer.img_momentum outer.lr_label
+        outer.img_optimiser outer.img_betas outer.img_weight_decay ncfm.frequencies ncfm.sampling ncfm.sampling_lr ncfm.amplitude
+        ncfm.phase ncfm.scale ncfm.calibration
         outer.label_momentum outer.lr_lr outer.lr_momentum outer.syn_lr_init outer.max_match_loss outer.ema_decay engine.kind
         engine.last_steps engine.precision engine.compile engine.deterministic eval.protocol eval.every eval.epochs eval.batch_size
         eval.every_seeds eval.teacher eval.view_labels""",
