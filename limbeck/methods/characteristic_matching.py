@@ -139,12 +139,9 @@ class CharacteristicMatching(Objective):
 
     def broken(self, state: State, images: Tensor, iteration: int) -> str:
         expert, _ = self._drawn(iteration)
-        good = all(bool(self.store.read(expert, epoch).isfinite().all()) for epoch in (0, self.last))
-        return (
-            ""
-            if good
-            else f"expert {expert} in {str(self.store.path)!r} holds numbers that are not finite, and is to be trained anew"
-        )
+        if all(bool(self.store.read(expert, epoch).isfinite().all()) for epoch in (0, self.last)):
+            return ""
+        return f"expert {expert} in {str(self.store.path)!r} holds numbers that are not finite, and is to be trained anew"
 
     def _drawn(self, iteration: int) -> tuple[int, float]:
         """The expert of an iteration, and u."""
