@@ -50,6 +50,8 @@ def settings(row: dict[str, str]) -> dict[str, Any]:
         "ncfm.amplitude": float(row["condense.alpha_for_loss"]),
         "ncfm.phase": float(row["condense.beta_for_loss"]),
         "ncfm.calibration": float(row["condense.calib_weight"]),
+        "parametrisation.kind": "multi" if int(row["condense.factor"]) > 1 else "pixels",
+        "parametrisation.factor": int(row["condense.factor"]),
         "outer.iterations": int(row["condense.niter"]),
         "outer.lr_img": lr * float(row["optimization.lr_scale_adam"]) if adamw else lr,
         "outer.img_momentum": float(row["optimization.mom_img"]),
@@ -74,16 +76,15 @@ def recipes() -> dict[str, str]:
 def _header(name: str, row: dict[str, str], figure: str) -> str:
     root = "" if row["dataset"] in SOURCES else " data.root=/data/imagenet"
     side, data = row["dataset.size"], row["dataset"]
-    factor = int(row["condense.factor"])
     lines = [
         f"NCFM with its published settings on {data}, {IMAGES[row['condense.ipc']]} per class at {side}×{side}.",
         "",
         f"Paper:    {PAPER}",
         f"Expected: the paper's {figure} %; not run here",
-        f"Differs:  the paper has {factor**2} images a slot (factor {factor}), and distils with colours, crops and cutouts alone;",
-        "          it evaluates by AdamW at 0.001 with CutMix and random resized crops and prints the best look at the test",
-        "          images, here the last iterate counts. How its pretrained networks change their step size, AdamW's betas and",
-        "          decay and what images are normalised by are in no table: a constant step, torch's, and the usual numbers",
+        "Differs:  the paper distils with colours, crops and cutouts alone; it evaluates by AdamW at 0.001 with CutMix and random",
+        "          resized crops and prints the best look at the test images, here the last iterate counts. How its pretrained",
+        "          networks change their step size, AdamW's betas and decay and what images are normalised by are in no table: a",
+        "          constant step, torch's, and the usual numbers",
         "Time:     not run here; `limbeck plan` predicts it",
         "Hardware: a CUDA GPU; the paper used an A100",
         f"Command:  limbeck distill {name}{root}",

@@ -48,6 +48,10 @@ if TYPE_CHECKING:
     from limbeck.methods.snapshot import Snapshot as Snapshot
     from limbeck.networks.flat import FlatNetwork as FlatNetwork
     from limbeck.networks.flat import flat_network as flat_network
+    from limbeck.parametrisations.dct import Dct as Dct
+    from limbeck.parametrisations.multi_formation import MultiFormation as MultiFormation
+    from limbeck.parametrisations.parametrisation import Parametrisation as Parametrisation
+    from limbeck.parametrisations.parametrisation import Pixels as Pixels
     from limbeck.report.exhibits import figures_of as figures_of
     from limbeck.report.notebook import film as film
     from limbeck.report.write import write_report as write_report
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
     from limbeck.runs.api import evaluate as evaluate
     from limbeck.runs.api import load_data as load_data
     from limbeck.runs.api import train_experts as train_experts
+    from limbeck.runs.api import tune as tune
     from limbeck.runs.results import RunResult as RunResult
     from limbeck.runs.settings import DistillSettings as DistillSettings
     from limbeck.runtime.errors import Failure as Failure
@@ -92,10 +97,13 @@ _HOMES = {
     "methods.objective": ("Objective",),
     "methods.snapshot": ("Snapshot",),
     "networks.flat": ("FlatNetwork", "flat_network"),
+    "parametrisations.dct": ("Dct",),
+    "parametrisations.multi_formation": ("MultiFormation",),
+    "parametrisations.parametrisation": ("Parametrisation", "Pixels"),
     "report.exhibits": ("figures_of",),
     "report.notebook": ("film",),
     "report.write": ("write_report",),
-    "runs.api": ("distill", "evaluate", "load_data", "train_experts"),
+    "runs.api": ("distill", "evaluate", "load_data", "train_experts", "tune"),
     "runs.results": ("RunResult",),
     "runs.settings": ("DistillSettings",),
     "runtime.errors": ("Failure", "UsageError"),

@@ -177,6 +177,8 @@ def _switched(held: Mapping[str, Any], old: str, new: str, beside: Mapping[str, 
     """What a recipe for `old` holds with the method `new`, of which a recipe `beside` may say more, to lie over its preset."""
     was, now = method_of(old), method_of(new)
     gone = {"method", *was.preset, *now.preset, *(() if _share_a_loss(was, now) else OF_THE_LOSS)}
+    if now.kind != "objective":  # which makes pixels
+        gone |= {key for key in held if key.startswith("parametrisation.")}
     # A preset may say how its method is evaluated: here everything is as it was.
     evaluation = [key for key in {*was.preset, *now.preset} if _is_measured(key)]
     measured = {key: was.preset.get(key, value_of(DistillSettings(), key)) for key in evaluation}

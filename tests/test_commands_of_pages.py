@@ -57,6 +57,7 @@ DISTIL = """
 SHORT = {
     "distill": DISTIL,
     "plan": DISTIL,
+    "tune": DISTIL,
     "experts": DISTIL,
     "evaluate": "eval.epochs=1 eval.full_epochs=1 eval.full_seeds=2 eval.random_lr=0.01 eval.seeds=2",
     "complexity": "data.size=32 eval.full_epochs=1 --per-class 3 --workers 1",
@@ -198,7 +199,7 @@ def prepare(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a reader of the page has."""
     fake_cells(monkeypatch)
     monkeypatch.setattr("limbeck.runs.doctor.compiler", lambda: None)  # to compile a step takes long, and has a test of its own
-    if page in ("README.md", "docs/complexity.md"):
+    if page in ("README.md", "docs/complexity.md", "docs/tuning.md"):
         photos(root)
     if page == "README.md":
         theirs(root, 16)

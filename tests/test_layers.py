@@ -18,6 +18,7 @@ ROWS = (
     {"saliency"},
     {"matching"},
     {"experts"},
+    {"parametrisations"},
     {"distilled"},
     {"evaluation"},
     {"methods"},

@@ -161,6 +161,7 @@ def test_published_settings_of_ncfm_are_loaded_key_by_key(row: dict[str, str]) -
     ]
     assert outer.lr_img == {"adamw": 0.001, "sgd": 0.01}[row["optimization.optimizer"]]  # the former is scaled by a tenth
     assert (own.frequencies, own.amplitude, own.phase, own.scale, own.calibration) == (4096, 0.5, 0.5, 300.0, 1.0)
+    assert (s.parametrisation.kind, str(s.parametrisation.factor)) == ("multi", row["condense.factor"])
     assert (own.sampling, own.sampling_lr, s.labels, s.method) == ("normal", 1e-3, "hard", "ncfm")
     assert (experts.num_experts, experts.train_epochs) == (20, int(row["train.pertrain_epochs"]))
     assert (experts.expert_lr, experts.momentum, experts.weight_decay, experts.batch_size) == (0.01, 0.9, 5e-4, 128)
@@ -265,7 +266,7 @@ def test_published_settings_are_loaded_key_by_key(row: dict[str, str]) -> None:
 @pytest.mark.parametrize("folder", ["scenes", "cifar10", "imagenette"])
 def test_small_recipes_differ_in_their_methods_alone(folder: str) -> None:
     """Data, network, augmentation and evaluation are the same; so are the experts of methods that need no others."""
-    names = [name for name in recipe_names() if re.fullmatch(rf"{folder}/[a-z0-9-]+-ipc1", name)]
+    names = [name for name in recipe_names() if re.fullmatch(rf"{folder}/[a-z0-9+-]+-ipc1", name)]
     found = {load_recipe(name).method: load_recipe(name) for name in names}
     assert found.keys() == METHODS.keys()
     base = found["edf"]

@@ -13,7 +13,7 @@ from contextlib import suppress
 from io import TextIOWrapper
 from typing import Any
 
-from limbeck.cli import comp_dd, compare, complexity, distill, doctor, evaluate, experts, recipes, report, watch
+from limbeck.cli import comp_dd, compare, complexity, distill, doctor, evaluate, experts, recipes, report, tune, watch
 from limbeck.cli.command import Command, Parser, executing, listing
 from limbeck.cli.output import print_json, stdout_to_stderr
 from limbeck.runtime.disk import of_disk
@@ -32,6 +32,7 @@ COMMANDS: dict[str, Command] = {
     "complexity": complexity.COMMAND,
     "export": evaluate.EXPORT,
     "plan": distill.PLAN,
+    "tune": tune.COMMAND,
     "recipes": recipes.COMMAND,
     "report": report.COMMAND,
     "watch": watch.COMMAND,

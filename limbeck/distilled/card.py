@@ -7,6 +7,7 @@ from typing import Any
 
 from limbeck.accuracy import TITLES, Accuracies, percent, protocol_name
 from limbeck.data.preprocessing import describe
+from limbeck.distilled import coded
 from limbeck.distilled.small_set import NamedSet
 from limbeck.runtime.fingerprint import encodable
 from limbeck.runtime.tables import markdown_code, markdown_text
@@ -23,6 +24,9 @@ METHODS = {
     "dm": "DM (distribution matching)",
     "ncfm": "NCFM (Neural Characteristic Function Matching)",
     "sre2l": "SRe2L (Squeeze, Recover and Relabel)",
+    "cda": "CDA (Curriculum Data Augmentation of SRe2L)",
+    "sre2l++": "SRe2L++ (SRe2L from real patches, with crops from large to small)",
+    "fadrm": "FADRM (Fast and Accurate Data Residual Matching)",
     "rded": "RDED (Realistic, Diverse and Efficient Dataset Distillation)",
     "k-center": "k-center selection",
     "herding": "herding selection",
@@ -53,7 +57,7 @@ def card(held: NamedSet) -> str:
         "![The distilled images, a row for each class](preview.png)",
         _table([("", ""), *_facts(held, method)]),
         results_of(held),
-        _LOADING.format(values=f"(N, C, H, W) = {tuple(held.set.images.shape)}", labels=_LABELS[held.set.kind]),
+        _loading(held).format(values=f"(N, C, H, W) = {tuple(held.set.images.shape)}", labels=_LABELS[held.set.kind]),
         "## Classes\n\n" + "\n".join(f"{k}. {markdown_text(name)}" for k, name in enumerate(held.class_names)),
         _details(held),
     ]
@@ -90,6 +94,13 @@ tensors = load_file("distilled.safetensors")  # images, labels, classes, syn_lr 
 ```"""
 
 
+def _loading(held: NamedSet) -> str:
+    """How to read the files; of decoded images only what they are decoded from is there."""
+    if coded.described(held.set) is None:
+        return _LOADING
+    return _LOADING.replace("# images, labels", "# stored (of which Limbeck decodes the images), labels")
+
+
 def _facts(held: NamedSet, method: Any) -> list[tuple[str, str]]:
     channels, height, width = held.set.shape
     network = _setting(held, "network")
@@ -99,6 +110,7 @@ def _facts(held: NamedSet, method: Any) -> list[tuple[str, str]]:
         ("Images", f"{len(held.set)}, {_amount(held)}"),
         ("Size", f"{height} × {width} pixels, {channels} channel{'s' * (channels > 1)}"),
         ("Labels", {"logits": "soft (logits)", "hard": "hard"}[held.set.kind]),
+        *([("Stored", markdown_text(held.set.code))] if held.set.code else []),
         *_views(held),
         ("Step size η to train with", f"{held.set.syn_lr:.6g}"),
         ("Preprocessing", describe(held.preprocessing)),

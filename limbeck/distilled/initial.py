@@ -251,16 +251,17 @@ INITIALISATIONS: dict[str, Initialisation] = {"correct": Correct(), "real": Real
 
 
 def read_start(
-    path: Path | str, ipc: int, syn_lr: float, data: ImageSet, preprocessing: Preprocessing
+    path: Path | str, ipc: int, syn_lr: float, data: ImageSet, preprocessing: Preprocessing, per_slot: int = 1
 ) -> tuple[DistilledSet, list[str]]:
     """The set to start from, and what a reader should know of it, a sentence each; usually nothing.
 
     Args:
         path: whatever `read_set` reads, or the folder of a run.
-        ipc: images per class.
+        ipc: slots per class, as a rule images.
         syn_lr: η where the files do not say it.
         data: the images to distil.
         preprocessing: of its training split.
+        per_slot: images of a slot.
 
     Raises:
         UsageError: when nothing is there, it cannot be read, or its classes, their number of images, the images' shape or their
@@ -276,7 +277,7 @@ def read_start(
         held = read_set(path, data, preprocessing, options=ForeignOptions(syn_lr=syn_lr))
     except UsageError as error:
         raise UsageError(f"init: {_without_options(str(error), told)}") from error
-    held, notes = check_start(held, told, ipc, data, preprocessing)
+    held, notes = check_start(held, told, ipc, data, preprocessing, per_slot)
     assumed = held.metadata.get("assumed")
     # That a file's η goes before `outer.syn_lr_init` is how it is meant here.
     assumptions = [str(note) for note in assumed if "step size" not in str(note)] if isinstance(assumed, list) else []
@@ -284,7 +285,7 @@ def read_start(
 
 
 def check_start(
-    held: DistilledSet, told: str, ipc: int, data: ImageSet, preprocessing: Preprocessing
+    held: DistilledSet, told: str, ipc: int, data: ImageSet, preprocessing: Preprocessing, per_slot: int = 1
 ) -> tuple[DistilledSet, list[str]]:
     """The set to start from, called `told`, prepared as the data are, and what a reader should know of it.
 
@@ -298,12 +299,15 @@ def check_start(
     counts = torch.bincount(held.classes, minlength=held.num_classes)
     low, high = int(counts.min()), int(counts.max())
     found = str(low) if low == high else f"{low} … {high}"
-    require(low == high == ipc, "ipc", ipc, f"{found}, the number of images of a class in {told!r}, which init starts from")
+    accepted = f"{found}, the number of images of a class in {told!r}, which init starts from"
+    if per_slot > 1:
+        accepted = f"such that ipc · {per_slot}, the images of its slots, is {accepted}"
+    require(low == high == ipc * per_slot, "ipc", ipc, accepted)
     known = LEAST_SYN_LR <= held.syn_lr <= GREATEST_SYN_LR
     require(known, "init", told, f"a set with a step size in [{LEAST_SYN_LR:g}, {GREATEST_SYN_LR:g}]: it has {held.syn_lr:g}")
     if any(note.endswith(OWN_NUMBERS) for note in notes):  # the same pixels by the numbers of this run
         images = preprocessing.forward(held.preprocessing.inverse(held.images))
-        held = replace(held, set=replace(held.set, images=images), preprocessing=preprocessing)
+        held = replace(held, set=replace(held.set, images=images, code=None), preprocessing=preprocessing)
         notes = [note.replace(OWN_NUMBERS, "; its pixels are prepared anew") for note in notes]
     return held, notes
 
@@ -321,11 +325,15 @@ def _without_options(message: str, path: str) -> str:
     return message.removeprefix("path: ") if message.startswith("path: ") else f"{path!r}: {message}"
 
 
-def check_ipc(data: ImageSet, ipc: int) -> None:
-    """Raise `UsageError` when a class has fewer than `ipc` training images."""
+def check_ipc(data: ImageSet, ipc: int, per_slot: int = 1) -> None:
+    """Raise `UsageError` when a class has fewer training images than `ipc` slots of `per_slot` images begin as."""
     for k, name in enumerate(data.class_names):
         count = len(data.train.of_class(k))
-        require(ipc <= count, "ipc", ipc, f"at most the {count} training images of class {name!r} (validation images kept apart)")
+        images = f"the {count} training images of class {name!r} (validation images kept apart)"
+        accepted = (
+            f"at most {images}" if per_slot == 1 else f"at most {count // per_slot}: each slot begins as {per_slot} of {images}"
+        )
+        require(ipc * per_slot <= count, "ipc", ipc, accepted)
 
 
 def class_orders(split: Split, num_classes: int, seed: int, use: str) -> list[Tensor]:

@@ -2,7 +2,7 @@
 
 On disk it is a folder, written whole or not at all:
 
-    distilled.safetensors   images, labels, classes, syn_lr, preprocessing.*
+    distilled.safetensors   images (or `stored`, see `coded`), labels, classes, syn_lr, preprocessing.*
     metadata.json           "set": the tensors' checksum, shapes and names; beside it method, settings, seeds, versions,
                             fingerprints, evaluation, and a checksum of all that it says
     views.safetensors       labels of augmented views, where there are any, see `view_labels`
@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from safetensors import SafetensorError
@@ -28,6 +28,7 @@ from torch.utils.data import TensorDataset
 
 from limbeck.accuracy import TITLES, Accuracies
 from limbeck.data.preprocessing import preprocessing_from
+from limbeck.distilled import coded
 from limbeck.distilled.small_set import Kind, NamedSet, SmallSet
 from limbeck.distilled.view_labels import StoredViews, ViewsFile, checksum
 from limbeck.runtime.bounded import inside, json_of, read_bytes
@@ -48,7 +49,7 @@ from limbeck.runtime.sealed import CHECKSUM, KIND, OF, Damaged, FileKind
 from limbeck.runtime.urls import is_url
 from limbeck.training.images import TensorImages
 
-FORMAT = 1
+FORMAT, CODED = 1, 2  # of images as they are, and of what they are decoded from
 SET = FileKind("distilled set")
 TENSORS, METADATA, CARD, PREVIEW = "distilled.safetensors", "metadata.json", "README.md", "preview.png"
 _PREFIX, VIEWS_KEY = "preprocessing.", "views"
@@ -66,6 +67,9 @@ class Description(Record):
     preprocessing: str
     syn_lr: float
     class_names: tuple[str, ...]
+    parametrisation: Mapping[str, Any] | None = None
+
+    LEFT_OUT: ClassVar = ("parametrisation",)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -216,16 +220,18 @@ class DistilledSet(NamedSet):
         free = not path.exists() or (path / TENSORS).exists() or (path.is_dir() and not any(path.iterdir()))
         require(free, "output", str(path), "a new folder, an empty one or a distilled set")
         with new_folder(path) as folder:
+            decoded_by = coded.described(self.set)
             about = Description(
-                FORMAT,
+                FORMAT if decoded_by is None else CODED,
                 tuple(self.images.shape),
                 tuple(self.labels.shape),
                 self.label_kind,
                 self.preprocessing.kind,
                 self.syn_lr,
                 self.class_names,
+                decoded_by,
             ).to_dict()
-            tensors = {"images": self.images, "labels": self.labels, "classes": self.classes}
+            tensors = {**coded.tensors_of(self.set), "labels": self.labels, "classes": self.classes}
             tensors["syn_lr"] = torch.tensor(self.syn_lr, dtype=torch.float64)
             tensors |= {_PREFIX + name: tensor for name, tensor in self.preprocessing.tensors().items()}
             write_tensors(folder / TENSORS, tensors, about)
@@ -323,8 +329,8 @@ def _note(path: Path, held: DistilledSet, described: Mapping[str, Any] = {}) -> 
 def _assemble(metadata: dict[str, Any], content: bytes, views: StoredViews | None) -> DistilledSet:
     """The set in the bytes of the two files; any error means that they are not sound."""
     described = metadata.pop("set")
-    if described["format"] != FORMAT:
-        raise ValueError(f"its format is {described['format']!r}, this version of Limbeck reads {FORMAT}")
+    if described["format"] != (FORMAT if described.get("parametrisation") is None else CODED):
+        raise ValueError(f"its format is {described['format']!r}, this version of Limbeck reads {FORMAT} and {CODED}")
     if hashlib.sha256(content).hexdigest() != described.pop("sha256"):
         raise ValueError(f"{TENSORS} does not match the checksum in {METADATA}")
     tensors, length = deserialise(content), int.from_bytes(content[:8], "little")
@@ -332,13 +338,14 @@ def _assemble(metadata: dict[str, Any], content: bytes, views: StoredViews | Non
     for name in sorted(header.keys() | described.keys()):
         if header.get(name) != described.get(name):
             raise ValueError(f"{METADATA} says set.{name} = {described.get(name)!r}, {TENSORS} {header.get(name)!r}")
-    for name in ("images", "labels"):
-        if list(tensors[name].shape) != described[name]:
-            raise ValueError(f"{name} has shape {list(tensors[name].shape)}, {METADATA} says {described[name]}")
+    images, code = coded.images_of(tensors, described["images"], described.get("parametrisation"))
+    for name, tensor in (("images", images), ("labels", tensors["labels"])):
+        if list(tensor.shape) != described[name]:
+            raise ValueError(f"{name} has shape {list(tensor.shape)}, {METADATA} says {described[name]}")
     held = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(_PREFIX)}
-    parts = (tensors["images"], tensors["labels"], tensors["classes"], float(tensors["syn_lr"]), described["label_kind"], views)
+    rest = (tensors["labels"], tensors["classes"], float(tensors["syn_lr"]), described["label_kind"], views, code)
     distilled = DistilledSet(
-        set=SmallSet(*parts),
+        set=SmallSet(images, *rest),
         preprocessing=preprocessing_from(described["preprocessing"], held),
         class_names=tuple(described["class_names"]),
         metadata=cast(dict[str, Any], _unspelled(metadata)),

@@ -18,9 +18,12 @@ class ViewLabelSettings(Checked):
             networks are then trained on the kept labels, without the teacher.
         dtype: of the kept logits: `bf16`, `fp16`, or `fp32`, which with all classes loses nothing.
         top: how many of the likeliest classes are kept, the rest of the probability being spread evenly; None keeps all.
+        pool: of how many epochs the views are labelled and kept; epoch e of a training takes those of epoch e mod `pool`. None, or
+            as many as the protocol has, keeps all epochs.
     """
 
     prefix: ClassVar[str] = "view_labels."
     store: bool = False
     dtype: Literal["fp32", "bf16", "fp16"] = "bf16"
     top: Count | None = None
+    pool: Count | None = None

@@ -18,6 +18,7 @@ from torch.nn.functional import one_hot
 
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.distilled.view_labels import StoredViews
+from limbeck.parametrisations.parametrisation import Code
 from limbeck.runtime.finite import first_infinite
 
 Kind = Literal["logits", "probabilities", "hard"]
@@ -36,6 +37,7 @@ class SmallSet:
         syn_lr: η, above 0; None where nothing says it.
         kind: what `labels` are, as above.
         views: a teacher's labels of augmented views of these images, beside `labels`; None where there are none.
+        code: what the images are decoded from, where that is stored in their place (`parametrisations/`).
 
     Raises:
         ValueError: when these do not fit together, or a number is not finite.
@@ -55,6 +57,7 @@ class SmallSet:
     syn_lr: float | None
     kind: Kind
     views: StoredViews | None = None
+    code: Code | None = None
 
     def __post_init__(self) -> None:
         if problem := _problem(self):
@@ -105,6 +108,18 @@ class SmallSet:
         """The greatest number of images that a class has."""
         return int(torch.bincount(self.classes).max())
 
+    @property
+    def stored(self) -> Tensor:
+        """What is stored of the images: themselves, or what they are decoded from."""
+        return self.images if self.code is None else self.code.stored
+
+    @property
+    def real_ipc(self) -> int:
+        """Real images per class that take as many bytes as those of the class that has most, rounded, at least one."""
+        if self.code is None:
+            return self.ipc
+        return max(1, round(self.ipc * self.stored.numel() / self.images.numel()))
+
     def probabilities(self) -> Tensor:
         """p, with shape (N, K)."""
         return self.labels.softmax(dim=1) if self.kind == "logits" else self.labels
@@ -115,7 +130,8 @@ class SmallSet:
 
     def to(self, device: torch.device | str) -> "SmallSet":
         """The same with images and labels on that device."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+        code = None if self.code is None else self.code.to(device)
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device), code=code)
 
 
 def _problem(small: SmallSet) -> str | None:
@@ -140,6 +156,8 @@ def _problem(small: SmallSet) -> str | None:
         return "probabilities must be rows ≥ 0 that sum to 1"
     if small.syn_lr is not None and not (math.isfinite(small.syn_lr) and small.syn_lr > 0):
         return f"syn_lr must be finite and above 0, not {small.syn_lr}"
+    if small.code is not None and (wrong := small.code.problem(images)) is not None:
+        return wrong
     return None if small.views is None else small.views.problem(images, labels.shape[1])
 
 

@@ -11,16 +11,19 @@
 
 It is written epoch by epoch beside its place, so that a run that was killed goes on, and an epoch is read alone. It may be large:
 in the folder of a set it is linked from where it lies, or copied where that cannot be, and to load a set only its header is read.
+It may be a pool: E epochs for a training of more, whose epoch e takes those of epoch e mod E.
 
 Yin, Xing and Shen, "Squeeze, Recover and Relabel" (SRe2L), 2023, arXiv:2306.13092; Shen and Xing, "A Fast Knowledge Distillation
-Framework for Visual Recognition", 2022, arXiv:2112.01528.
+Framework for Visual Recognition", 2022, arXiv:2112.01528; Xiao and He, "Are Large-scale Soft Labels Necessary for Large-scale
+Dataset Distillation?", 2024, arXiv:2410.15919, who keep a pool at random where this goes round.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,7 +31,8 @@ from torch import Tensor, nn
 
 from limbeck import views
 from limbeck.distilled.epoch_file import EpochFile, digest_of
-from limbeck.distilled.label_coding import LabelCoding, decode, encode, label_error, smallest_integers
+from limbeck.distilled.label_coding import LabelCoding, decode, encode, label_error
+from limbeck.distilled.view_packing import labels_of, named, pack, unpacked
 from limbeck.runtime.bounded import check_ordinary, inside
 from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.files import put_copy, read_tensor_header
@@ -43,7 +47,6 @@ from limbeck.views import ViewDraw, Views
 FORMAT, FORMATS = 2, (1, 2)
 VIEW_LABELS = FileKind("labels of views")
 VIEWS = "views.safetensors"
-_BY_IMAGE, _BY_BATCH = ("order", "boxes", "flipped", "shifts", "partner"), ("weight", "pasted")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +61,10 @@ class ViewsHeader(Record):
         draws: seed and key.
         images, teacher: their fingerprints.
         teacher_name: what the teacher is called.
+        trained: epochs of the training that a pool is for; None without a pool.
     """
 
+    LEFT_OUT: ClassVar = ("trained",)
     format: int
     count: int
     shape: tuple[int, ...]
@@ -72,6 +77,7 @@ class ViewsHeader(Record):
     images: str
     teacher: str
     teacher_name: str = ""
+    trained: int | None = None
 
 
 @dataclass(frozen=True)
@@ -85,13 +91,15 @@ class ViewsFile(Record):
 
 @dataclass(frozen=True)
 class ViewsSummary(Record):
-    """What a reader of a result wants to know of the views."""
+    """What a reader of a result wants to know of the views; `pool`, of how many epochs they are kept, where it is not all."""
 
+    LEFT_OUT: ClassVar = ("pool",)
     epochs: int
     batch_size: int
     coding: LabelCoding
     teacher: str
     bytes_per_view: dict[str, float]
+    pool: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +131,7 @@ class StoredViews(Targets):
                 complete = bool(file.get_tensor("written").all())
                 counts = [about.epochs, about.count, about.batch_size, about.num_classes]
                 known = about.format in FORMATS and all(type(count) is int and count >= 1 for count in counts)
+                known = known and (about.trained is None or (type(about.trained) is int and about.trained > about.epochs))
                 known = known and list(file.get_slice("index").get_shape()) == counts[:2]
         except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(f"path: {str(path)!r} is not a sound file of labelled views ({one_line(error)})") from error
@@ -131,8 +140,13 @@ class StoredViews(Targets):
 
     @property
     def epochs(self) -> int:
-        """E."""
-        return self.about.epochs
+        """Of a training: E, or for a pool those that it is for."""
+        return self.about.trained or self.about.epochs
+
+    @property
+    def pool(self) -> int | None:
+        """E, where these are fewer than `epochs`."""
+        return self.about.epochs if self.about.trained else None
 
     @property
     def bytes_per_view(self) -> dict[str, float]:
@@ -186,7 +200,7 @@ class StoredViews(Targets):
     def summary(self) -> ViewsSummary:
         """What a reader of a result wants to know."""
         about = self.about
-        return ViewsSummary(about.epochs, about.batch_size, about.coding, about.teacher_name, self.bytes_per_view)
+        return ViewsSummary(self.epochs, about.batch_size, about.coding, about.teacher_name, self.bytes_per_view, self.pool)
 
     def problem(self, images: Tensor, num_classes: int) -> str | None:
         """What is wrong with these as views of images (N, C, H, W) of so many classes, or None."""
@@ -195,11 +209,11 @@ class StoredViews(Targets):
 
     def draws(self, epoch: int) -> list[tuple[Tensor, ViewDraw]]:
         """Of every batch of an epoch, from 0, which images (int64 with shape (B,)) and how they are seen."""
-        return _unpacked(self._read(epoch), self.about.batch_size)
+        return unpacked(self._read(epoch), self.about.batch_size)
 
     def labels(self, epoch: int) -> Tensor:
         """The logits of every view of an epoch, in the order of `draws`, float32 with shape (N, K)."""
-        return decode(_labels_of(self._read(epoch)), self.about.num_classes)
+        return decode(labels_of(self._read(epoch)), self.about.num_classes)
 
     def batches(self, images: Images, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The views (B, C, H, W) of an epoch and their logits (B, K), batch by batch, on the images' device.
@@ -209,8 +223,8 @@ class StoredViews(Targets):
         """
         self._check_shape(images)
         held = self._read(epoch)
-        labels, done = _labels_of(held), 0
-        for index, draw in _unpacked(held, self.about.batch_size):
+        labels, done = labels_of(held), 0
+        for index, draw in unpacked(held, self.about.batch_size):
             part = {name: value[done : done + len(index)].to(images.device) for name, value in labels.items()}
             done += len(index)
             yield views.apply(draw, images.fetch(index)), decode(part, self.about.num_classes)
@@ -238,7 +252,7 @@ class StoredViews(Targets):
         accepted = f"below the {self.epochs} epochs whose views {str(self.path)!r} has"
         require(0 <= epoch < self.epochs, "epoch", epoch, accepted)
         with safe_open(self.path, framework="pt") as file:
-            held = {name: file.get_slice(name)[epoch] for name in file.keys() if name != "written"}  # noqa: SIM118 (no dict)
+            held = {name: file.get_slice(name)[epoch % self.about.epochs] for name in file.keys() if name != "written"}  # noqa: SIM118 (no dict)
         known = held.pop("digests", None)  # of the first format there are none
         same = self.about.format == 1 if known is None else torch.equal(known, digest_of(held))
         require(same, "path", str(self.path), f"what was written: epoch {epoch} has changed")
@@ -257,6 +271,7 @@ def label_views(
     seed: int,
     key: tuple[Key, ...],
     coding: LabelCoding = LabelCoding(),
+    pool: int | None = None,
     name: str = "",
     after_epoch: Callable[[int], None] = lambda count: None,
 ) -> StoredViews:
@@ -274,6 +289,7 @@ def label_views(
         batch_size: views per batch; the last batch of an epoch may be smaller.
         seed, key: name the draws.
         coding: of the labels.
+        pool: of how many epochs the views are kept, to be used again for the others; None, or E or more, keeps all.
         name: the teacher's, noted in the file.
         after_epoch: told how many epochs are complete.
 
@@ -285,11 +301,12 @@ def label_views(
         require(value >= 1, what, value, "at least 1")
     with evaluating(teacher), torch.no_grad():
         num_classes = teacher(images.fetch(torch.zeros(1, dtype=torch.int64))).shape[1]
+        kept = min(epochs, pool or epochs)
         about = ViewsHeader(
             format=FORMAT,
             count=len(images),
             shape=tuple(images.shape),
-            epochs=epochs,
+            epochs=kept,
             batch_size=batch_size,
             num_classes=num_classes,
             views=how,
@@ -298,6 +315,7 @@ def label_views(
             images=_images_fingerprint(images),
             teacher=_module_fingerprint(teacher),
             teacher_name=name,
+            trained=epochs if kept < epochs else None,
         )
         with suppress(UsageError):  # nothing is there, or nothing sound
             if replace((stored := StoredViews.open(path)).about, format=FORMAT) == about:
@@ -308,17 +326,17 @@ def label_views(
             order = torch.randperm(len(images), generator=generator(seed, *key, "order", epoch))
             draws, shape = generator(seed, *key, "augment", epoch), images.shape
             drawn = [views.draw(how, draws, (len(index), *shape)) for index in order.split(batch_size)]
-            return _packed(order, drawn, batch_size, coding.exact)
+            return pack(order, drawn, batch_size, coding.exact)
 
         one = encode(torch.zeros(1, num_classes), coding)
-        blank = packed(0) | _named({name: value.expand(len(images), *value.shape[1:]) for name, value in one.items()})
+        blank = packed(0) | named({name: value.expand(len(images), *value.shape[1:]) for name, value in one.items()})
         with EpochFile(path, blank, about.to_dict(), VIEW_LABELS) as file:
             for epoch in file.missing():
                 held = packed(epoch)
                 labels = [
-                    encode(teacher(views.apply(draw, images.fetch(index))), coding) for index, draw in _unpacked(held, batch_size)
+                    encode(teacher(views.apply(draw, images.fetch(index))), coding) for index, draw in unpacked(held, batch_size)
                 ]
-                held |= _named({part: torch.cat([label[part] for label in labels]) for part in labels[0]})
+                held |= named({part: torch.cat([label[part] for label in labels]) for part in labels[0]})
                 file.write(epoch, held)
                 after_epoch(epoch + 1)
     return StoredViews.open(path)
@@ -338,7 +356,7 @@ def stored_error(
     """
     with evaluating(teacher), torch.no_grad():
         logits = [teacher(views.apply(draw, images.fetch(index))).cpu() for index, draw in stored.draws(epoch)]
-    return label_error(torch.cat(logits), _labels_of(stored._read(epoch)), temperature)
+    return label_error(torch.cat(logits), labels_of(stored._read(epoch)), temperature)
 
 
 @contextmanager
@@ -351,49 +369,6 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes:
             part.training = training
-
-
-def _packed(order: Tensor, draws: Sequence[ViewDraw], batch_size: int, exact: bool) -> dict[str, Tensor]:
-    """An epoch's draws in few bytes: by image (N, …), by batch (N / B, …)."""
-    packed = {"index": order.to(torch.int32)}
-    for name in (*_BY_IMAGE, *_BY_BATCH):
-        values = [value for draw in draws if (value := getattr(draw, name)) is not None]
-        if values:
-            whole = torch.cat(values) if name in _BY_IMAGE else torch.stack(values)
-            packed[f"draw.{name}"] = whole.to(_kept_as(name, whole, batch_size, exact))
-    return packed
-
-
-def _kept_as(name: str, values: Tensor, batch_size: int, exact: bool) -> torch.dtype:
-    if name == "order":
-        return smallest_integers(values.shape[1] - 1)
-    if name == "partner":
-        return smallest_integers(batch_size - 1)
-    kinds = {"boxes": torch.float64 if exact else torch.float32, "shifts": torch.int16, "pasted": torch.int16}
-    return kinds.get(name, values.dtype)
-
-
-def _unpacked(held: Mapping[str, Tensor], batch_size: int) -> list[tuple[Tensor, ViewDraw]]:
-    """The batches of an epoch."""
-    wide = {}
-    for name, value in held.items():
-        if name.startswith("draw."):
-            kind = torch.bool if value.dtype == torch.bool else torch.float64 if value.is_floating_point() else torch.int64
-            wide[name.removeprefix("draw.")] = value.to(kind)
-    batches = []
-    for number, index in enumerate(held["index"].long().split(batch_size)):
-        here = slice(number * batch_size, number * batch_size + len(index))
-        values = {name: value[here] if name in _BY_IMAGE else value[number] for name, value in wide.items()}
-        batches.append((index, ViewDraw.from_tensors(values)))
-    return batches
-
-
-def _named(labels: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"label.{name}": value for name, value in labels.items()}
-
-
-def _labels_of(held: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix("label."): value for name, value in held.items() if name.startswith("label.")}
 
 
 def checksum(path: Path) -> str:

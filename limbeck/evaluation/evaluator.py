@@ -136,7 +136,7 @@ class Evaluator:
         # The teacher's answers have no step size, which a set may lack yet.
         how, held = self._training(replace(small, syn_lr=SYN_LR), "logits"), TensorImages(small.images.to(self.device))
         assert isinstance(how.augment, Views), "checked above"
-        with (progress or NoProgress()).stage("label views", how.epochs) as stage:
+        with (progress or NoProgress()).stage("label views", min(how.epochs, settings.pool or how.epochs)) as stage:
             return label_views(
                 path,
                 teacher,
@@ -147,6 +147,7 @@ class Evaluator:
                 seed=self.seed,
                 key=view_labels.DRAWS,
                 coding=view_labels.coding_of(settings, self.protocol),
+                pool=settings.pool,
                 name=self.settings.teacher or self.network.name,
                 after_epoch=lambda count: stage.advance(),
             )

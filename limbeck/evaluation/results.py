@@ -34,6 +34,7 @@ class SetResult(Record):
         data: source, fingerprint and split of the images measured on.
         environment: versions and device.
         view_labels: what the set holds of a teacher's labels, where it was trained on them.
+        stored: what the images are decoded from, and how many random images take as many bytes; None of pixels.
         networks: accuracies, recovery ratio, losslessness and gain with other networks, by name.
         paths: where things lie.
         notes: what a reader must know.
@@ -52,12 +53,13 @@ class SetResult(Record):
     data: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     view_labels: ViewsSummary | None = None
+    stored: str | None = None
     networks: Mapping[str, "SetResult"] = field(default_factory=dict)
     paths: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     measurements: Mapping[str, Any] = field(default_factory=dict)
 
-    LEFT_OUT: ClassVar = ("doubts", "view_labels", "networks", "paths")
+    LEFT_OUT: ClassVar = ("doubts", "view_labels", "stored", "networks", "paths")
     CALLED: ClassVar = {"measurements": "further"}
     BRIEF: ClassVar = ("accuracy", "recovery_ratio", "doubts", "lossless", "gain")
 
@@ -82,6 +84,8 @@ class SetResult(Record):
         found: list[str | Grid] = [Grid(("images", "test accuracy", "95 % interval", "networks"), rows)]
         if self.protocol:
             found.append(f"protocol: {protocol_name(self.protocol)}, network {self.network or '–'}")
+        if self.stored is not None:
+            found.append(wrapped(f"stored: {self.stored}"))
         if self.recovery_ratio is not None:
             found.append(f"recovery ratio: {percent(self.recovery_ratio)} of the full data's accuracy")
         if said := self.accuracy.step_sizes:

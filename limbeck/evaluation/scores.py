@@ -180,15 +180,20 @@ class Compression(Record):
 
 
 def compression(
-    shape: tuple[int, int, int, int], label_numbers: int, real_images: int, real_shape: tuple[int, int, int]
+    shape: tuple[int, int, int, int],
+    label_numbers: int,
+    real_images: int,
+    real_shape: tuple[int, int, int],
+    stored: int | None = None,
 ) -> Compression:
     """The sizes of a distilled set and of the real images.
 
     Args:
-        shape: N, C, H, W of the distilled images, stored as float32.
+        shape: N, C, H, W of the distilled images, stored as float32 unless `stored` says otherwise.
         label_numbers: numbers stored as the label of one image, float32 as well: K for logits; 0 leaves labels out.
         real_images: how many.
         real_shape: C, H, W of those, stored as uint8; their labels are not counted.
+        stored: bytes that the images are decoded from; None where they are stored as they are.
 
     Raises:
         ValueError: when a size is below 1, or `label_numbers` below 0.
@@ -196,7 +201,7 @@ def compression(
     if min(*shape, real_images, *real_shape) < 1 or label_numbers < 0:
         raise ValueError(f"sizes must be at least 1: {shape}, {label_numbers}, {real_images}, {real_shape}")
     labels = FLOAT32 * shape[0] * label_numbers
-    size, real = FLOAT32 * math.prod(shape) + labels, UINT8 * real_images * math.prod(real_shape)
+    size, real = (FLOAT32 * math.prod(shape) if stored is None else stored) + labels, UINT8 * real_images * math.prod(real_shape)
     return Compression(
         images=Amount(distilled=shape[0], real=real_images, ratio=shape[0] / real_images),
         bytes=Amount(distilled=size, labels=labels, real=real, ratio=size / real),

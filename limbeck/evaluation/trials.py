@@ -15,7 +15,7 @@ from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import output_sizes
 from limbeck.runtime.determinism import deterministic
 from limbeck.runtime.devices import on_gpu, one_thread
-from limbeck.runtime.executor import Tick, cores, current
+from limbeck.runtime.executor import Cluster, Tick, cores, current
 from limbeck.runtime.memory import reuse_freed_memory
 from limbeck.runtime.random import Key, generator
 from limbeck.runtime.ranks import Ranks
@@ -135,7 +135,7 @@ class Trials:
         group = self._in_step(trials)
         in_step = group > 1 and len(trials) > 1
         size = executor.in_step(group) if in_step else 1
-        spread = len(trials) > 1 and not in_step and not executor.remote and self._long(trials)
+        spread = len(trials) > 1 and not in_step and not isinstance(executor, Cluster) and self._long(trials)
         common = first.images if all(trial.images is first.images for trial in trials) else None
         if common is not None:
             trials = [replace(trial, images=Counted(len(common))) for trial in trials]

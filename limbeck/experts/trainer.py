@@ -18,7 +18,7 @@ from limbeck.experts.settings import ExpertSettings
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.devices import on_gpu, one_thread
 from limbeck.runtime.errors import Failure
-from limbeck.runtime.executor import Tick, cores, current
+from limbeck.runtime.executor import Cluster, Tick, cores, current
 from limbeck.runtime.memory import free_memory, reuse_freed_memory
 from limbeck.runtime.random import generator
 from limbeck.training.compute import Compute
@@ -172,7 +172,7 @@ class Trainer:
     def group(self) -> int:
         """How many experts to take at once."""
         material, together = self.material, self._together
-        if current().remote:  # whoever computes takes as many of them as there is room for
+        if isinstance(current(), Cluster):  # whoever computes takes as many of them as there is room for
             return material.settings.num_experts
         return together if together > 1 else 1 if on_gpu(material.compute.device) else max(1, cores())
 
@@ -180,9 +180,9 @@ class Trainer:
         """Train the experts of jobs with equal start and stop."""
         executor, work, size = current(), [_Work(job, self.recorder(job)) for job in jobs], 1
         if on_gpu(self.material.compute.device):
-            size = executor.in_step(self._together) if executor.remote else len(work)
+            size = executor.in_step(self._together) if isinstance(executor, Cluster) else len(work)
         groups = [work[begin : begin + size] for begin in range(0, len(work), size)]
-        spread = len(groups) > 1 and not executor.remote and self._pays(jobs)
+        spread = len(groups) > 1 and not isinstance(executor, Cluster) and self._pays(jobs)
         at_once = min(cores(), len(groups), self._fitting) if spread else 1
         done = executor.run(_train, self.material, groups, at_once=at_once, told=self.epoch_done, writes=self.folder)
         deque(done, maxlen=0)  # what they say is in the store

@@ -21,7 +21,7 @@ from limbeck.image_complexity.maps import blend, class_means, complexity, look
 from limbeck.image_complexity.settings import ComplexitySettings
 from limbeck.runtime.devices import on_gpu, one_thread
 from limbeck.runtime.errors import UsageError
-from limbeck.runtime.executor import Shard, Tick, cores, current
+from limbeck.runtime.executor import Cluster, Shard, Tick, cores, current
 from limbeck.runtime.files import write_json
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.kept import Kept, cache_root
@@ -288,7 +288,9 @@ def fill(measurement: Measurement, shard: Shard = Shard(), progress: Progress = 
     executor, alone = current(), on_gpu(measurement.judge.device)
     workers = max(1, min(measurement.settings.workers or (1 if alone else cores()), len(missing)))
     # Where the measurement is sent once, a block is a job; else it goes with every job, and a process has one.
-    jobs = [[first] for first in missing] if executor.remote else [missing[number::workers] for number in range(workers)]
+    jobs = (
+        [[first] for first in missing] if isinstance(executor, Cluster) else [missing[number::workers] for number in range(workers)]
+    )
     with progress.stage(f"maps, blocks of {BLOCK} images", len(mine), len(mine) - len(missing)) as stage:
         done = executor.run(_run, measurement, jobs, at_once=workers, told=stage.advance, writes=measurement.folder)
         deque(done, maxlen=0)  # what they say is in the cache

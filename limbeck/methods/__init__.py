@@ -1,11 +1,13 @@
 """The methods, the outer loop and its state; `limbeck.methods.edf(…)` and its like give a method."""
 
 from limbeck.methods.presets import (
+    cda,
     datm,
     dc,
     dm,
     dsa,
     edf,
+    fadrm,
     ftd,
     herding,
     k_center,
@@ -15,7 +17,27 @@ from limbeck.methods.presets import (
     random,
     rded,
     sre2l,
+    sre2l_plus_plus,
     tesla,
 )
 
-__all__ = ["datm", "dc", "dm", "dsa", "edf", "ftd", "herding", "k_center", "mtt", "ncfm", "pad", "random", "rded", "sre2l", "tesla"]
+__all__ = [
+    "cda",
+    "datm",
+    "dc",
+    "dm",
+    "dsa",
+    "edf",
+    "fadrm",
+    "ftd",
+    "herding",
+    "k_center",
+    "mtt",
+    "ncfm",
+    "pad",
+    "random",
+    "rded",
+    "sre2l",
+    "sre2l_plus_plus",
+    "tesla",
+]

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from limbeck.methods.state import CHECKPOINT, Best, OuterState, Reached
+from limbeck.parametrisations.parametrisation import Decoder
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import put_copy, read_tensor_header
 from limbeck.runtime.sealed import Damaged
@@ -27,10 +28,11 @@ class Checkpoints:
         folder: of the run.
         of: the run, as its files name it.
         say: takes a note for people.
+        decoder: what leads from what is stored to images.
     """
 
-    def __init__(self, folder: Path, of: str, say: Callable[[str], None]) -> None:
-        self.of, self.say = of, say
+    def __init__(self, folder: Path, of: str, say: Callable[[str], None], decoder: Decoder = Decoder()) -> None:
+        self.of, self.say, self.decoder = of, say, decoder
         self.last, self.before, self.best = (folder / f"checkpoint{which}.safetensors" for which in ("", "-before", "-best"))
         self.written: int | None = None  # the iteration of `last`, once it is known to be sound
         self.loaded = False  # and nothing has been written since
@@ -44,7 +46,7 @@ class Checkpoints:
         reasons = dict[Path, str]()
         for path in (self.last, self.before, self.best):
             try:
-                state = OuterState.load(path, device, self.of)
+                state = OuterState.load(path, device, self.of, self.decoder)
             except FileNotFoundError:
                 continue
             except (OSError, Damaged) as error:
@@ -85,7 +87,7 @@ class Checkpoints:
             OSError: when there is none.
             Damaged: when it is not that.
         """
-        state = OuterState.load(self.best, device, self.of)
+        state = OuterState.load(self.best, device, self.of, self.decoder)
         if state.iteration != iteration:
             raise Damaged(f"it is of iteration {state.iteration}, not {iteration}")
         return state

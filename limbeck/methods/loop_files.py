@@ -14,8 +14,9 @@ from limbeck.distilled.small_set import SmallSet
 from limbeck.matching.spread import Spread
 from limbeck.methods.checkpoints import Checkpoints
 from limbeck.methods.holding import collected
-from limbeck.methods.snapshots import Snapshots
+from limbeck.methods.snapshots import STORED, Snapshots
 from limbeck.methods.state import OuterState
+from limbeck.parametrisations.parametrisation import Code, Decoder
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.metrics import MetricsLog
 from limbeck.runtime.room import vanished
@@ -31,6 +32,7 @@ class LoopFiles:
         of: the run, as its files name it.
         say: takes a note for people.
         spread: how X lies on the ranks of the run.
+        decoder: what leads from what is stored to X.
         heard: called with each row of `metrics.jsonl`, once it is written.
     """
 
@@ -39,11 +41,12 @@ class LoopFiles:
     say: Callable[[str], None]
     spread: Spread = Spread()
     heard: Callable[[dict[str, Any]], None] | None = None
+    decoder: Decoder = Decoder()
 
     @cached_property
     def checkpoints(self) -> Checkpoints:
         """From which a stopped run goes on."""
-        return Checkpoints(self.folder, self.of, self.say)
+        return Checkpoints(self.folder, self.of, self.say, self.decoder)
 
     @cached_property
     def snapshots(self) -> Snapshots:
@@ -72,7 +75,7 @@ class LoopFiles:
             raise vanished(self.folder)  # to make it anew would hide that all else is lost
         self.metrics.sync()
         self.checkpoints.save(held)
-        self.thin(held.images, self.checkpoints.needed())
+        self.thin(held.decoded, self.checkpoints.needed())
 
     def thin(self, images: Tensor, needed: set[int]) -> None:
         """Leave of snapshots of sets as large as that a few images, but for the first and those after that many iterations."""
@@ -92,12 +95,23 @@ class LoopFiles:
             UsageError: when it is not what was written.
         """
         try:
-            found = self.snapshots.read(iteration, state.images.device)
+            found = self._read(iteration, state.images.device)
         except FileNotFoundError as error:
             raise vanished(self.snapshots.path(iteration)) from error
         except Damaged as error:
             raise self._broken(self.snapshots.path(iteration), error) from error
-        return {name: found[name] for name in ("X", "Y", "syn_lr", "weights")}
+        return {name: found[name] for name in ("X", "Y", "syn_lr", "weights", STORED) if name in found}
+
+    def _read(self, iteration: int, device: torch.device) -> Mapping[str, Tensor]:
+        """The tensors of a snapshot, among them what X is decoded from."""
+        found = self.snapshots.read(iteration, device)
+        if self.decoder.trivial:
+            return found
+        if STORED not in found:
+            raise Damaged(f"it lacks {STORED}")
+        if (wrong := self.decoder.problem(found[STORED])) is not None:
+            raise Damaged(wrong)
+        return found
 
     def best(self, state: OuterState, start: SmallSet) -> SmallSet:
         """What has become of `start`: X, Y and η of the best evaluation, from its snapshot or, where that is lost, its checkpoint.
@@ -108,8 +122,8 @@ class LoopFiles:
         assert state.best is not None, "a loop that has ended has been evaluated"
         iteration, path = state.best.iteration, self.snapshots.path(state.best.iteration)
         try:
-            held = self.snapshots.read(iteration, state.images.device)
-            x, y, eta = (held[name] for name in ("X", "Y", "syn_lr"))
+            held = self._read(iteration, state.images.device)
+            x, y, eta, stored = held["X"], held["Y"], held["syn_lr"], held.get(STORED)
         except (OSError, Damaged) as error:
             try:
                 best = self.checkpoints.load_best(iteration, state.images.device)
@@ -117,8 +131,10 @@ class LoopFiles:
                 raise self._broken(path, error) from error
             what = "is gone" if isinstance(error, FileNotFoundError) else f"is broken ({error})"
             self.say(f"warning: {str(path)!r} {what}; its images are taken from {self.checkpoints.best.name}")
-            x, y, eta = best.average, best.labels, best.syn_lr
-        return replace(start, images=x, labels=y, syn_lr=eta.item())
+            stored, y, eta = best.average, best.labels, best.syn_lr
+            x = self.decoder(stored)
+        code = None if self.decoder.trivial or stored is None else Code(self.decoder, stored)
+        return replace(start, images=x, labels=y, syn_lr=eta.item(), code=code)
 
     def best_is_lost(self, state: OuterState) -> bool:
         """Whether neither the best snapshot nor its checkpoint is there."""

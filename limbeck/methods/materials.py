@@ -18,6 +18,7 @@ from limbeck.matching.distances import Distance, SquaredError
 from limbeck.matching.schedules import Schedule, Sequential
 from limbeck.matching.settings import SmallChunk
 from limbeck.matching.spread import Spread
+from limbeck.methods.enhance import Enhancement
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.progress import Progress
 from limbeck.training.compute import Compile
@@ -72,7 +73,7 @@ class Materials(Protocol):
 
     @property
     def ipc(self) -> int:
-        """Images of every class."""
+        """Images of every class, as networks see them; where they are decoded from slots, those of all of them."""
 
     @property
     def seed(self) -> int:
@@ -122,6 +123,9 @@ class Materials(Protocol):
 
     def teacher(self, name: str | None = None) -> nn.Module:
         """The network of that name (None: the one distilled for), trained on the full data, frozen, in evaluation mode."""
+
+    def enhancement(self, classes: torch.Tensor, network: nn.Module | None = None) -> Enhancement:
+        """Maps and weights for images of those classes, by that network or by that of `enhance.cam_network`."""
 
     def features(self) -> torch.Tensor:
         """What a trained network makes of all training images before its last layer, with shape (N, D), on the CPU."""

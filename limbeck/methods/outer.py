@@ -1,8 +1,10 @@
 """The one outer loop: from gradients of L to changes of X, Y and η (PAPER § 6).
 
-    v_X ← μ_X v_X + ∇X ∘ F      X ← X − lr_img v_X
-    v_Y ← μ_Y v_Y + ∇Y          Y ← Y − lr_label v_Y
-    v_η ← μ_η v_η + ∂L/∂η       η ← max(η − lr_lr v_η, 10⁻⁶)
+    v_P ← μ_P v_P + J_Dᵀ (∇X ∘ F)      P ← P − lr_img v_P        X = D(P)
+    v_Y ← μ_Y v_Y + ∇Y                 Y ← Y − lr_label v_Y
+    v_η ← μ_η v_η + ∂L/∂η              η ← max(η − lr_lr v_η, 10⁻⁶)
+
+P is what a set stores of its images X (`parametrisations/`), as a rule X itself.
 
 An iteration whose loss exceeds `max_match_loss`, or is not finite, changes nothing; where too many do, the loop returns to an
 earlier state with smaller steps, and at last fails (`health.py`). Every `eval.every` iterations the set is evaluated on the
@@ -50,7 +52,9 @@ from limbeck.methods.loop_files import LoopFiles
 from limbeck.methods.objective import Objective, Update
 from limbeck.methods.settings import OuterSettings
 from limbeck.methods.snapshot import Callback, Snapshot
+from limbeck.methods.snapshots import STORED
 from limbeck.methods.state import Best, OuterState
+from limbeck.parametrisations.parametrisation import Decoder
 from limbeck.runtime.errors import Failure, RankLost, UsageError
 from limbeck.runtime.interruption import asked, finishing, stop, stoppable
 from limbeck.runtime.progress import NoProgress, NoStage, Progress, Stage
@@ -80,6 +84,7 @@ class OuterLoop:
         run_id: what the files say that they belong to.
         heard: called with each row of `metrics.jsonl`, once it is written.
         spread: how batches, and X with its labels, lie on the ranks of the run.
+        decoder: D.
     """
 
     objective: Objective
@@ -94,16 +99,12 @@ class OuterLoop:
     run_id: str = ""
     heard: Callable[[dict[str, Any]], None] | None = None
     spread: Spread = Spread()
+    decoder: Decoder = Decoder()
 
     @cached_property
     def files(self) -> LoopFiles:
         """What is written."""
-        return LoopFiles(self.folder, self.run_id, self.progress.say, self.spread, self.heard)
-
-    @property
-    def adamw(self) -> bool:
-        """Whether X goes down by AdamW."""
-        return self.settings.img_optimiser == "adamw"
+        return LoopFiles(self.folder, self.run_id, self.progress.say, self.spread, self.heard, self.decoder)
 
     @property
     def first(self) -> bool:
@@ -111,10 +112,10 @@ class OuterLoop:
         return self.spread.ranks.first
 
     def run(self, images: Tensor, labels: Tensor, syn_lr: float) -> OuterState:
-        """Go on from the checkpoint, or start from X, Y and η; return the final state, its `best` naming the snapshot to take.
+        """Go on from the checkpoint, or start from P, Y and η; return the final state, its `best` naming the snapshot to take.
 
         Args:
-            images: X, on the device; of ranks other than 0 only the device counts.
+            images: P, on the device; of ranks other than 0 only the device counts.
             labels: Y.
             syn_lr: η.
 
@@ -143,7 +144,7 @@ class OuterLoop:
             self.files.save(state)
             with self._saved_when_stopped(state):
                 self._evaluate(state, stage)
-            self.files.thin(state.images, {state.best.iteration} if state.best else set())  # there is nothing more to return for
+            self.files.thin(state.decoded, {state.best.iteration} if state.best else set())  # there is nothing more to return for
         return state
 
     def _begun(self, images: Tensor, labels: Tensor, syn_lr: float) -> OuterState:
@@ -151,7 +152,7 @@ class OuterLoop:
         if (state := self.files.begun(images.device)) is not None:
             return state
         check_start(images, labels)
-        return OuterState.start(images, labels, syn_lr, self.objective.init(), adamw=self.adamw)
+        return OuterState.start(images, labels, syn_lr, self.objective.init(), self.decoder, adamw=self.settings.adamw)
 
     def best(self, state: OuterState, start: SmallSet) -> SmallSet:
         """What has become of `start`: X, Y and η of the best evaluation.
@@ -229,27 +230,33 @@ class OuterLoop:
         stage.advance(loss=update.gradients.loss.item(), skipped=state.skipped)
 
     def gradients(self, state: OuterState) -> tuple[Update, Tensor, Tensor]:
-        """What the objective says, ∇X ∘ F, and the latter as X is moved by it; only shapes are looked at, no values."""
+        """What the objective says, J_Dᵀ (∇X ∘ F), and the latter as P is moved by it; only shapes are looked at, no values.
+
+        What a criterion and weights change is compared where it counts, in what is moved: `plain` comes back as J_Dᵀ of it.
+        """
+        x = state.decoded
         if state.iteration % self.enhancement.every == 0:
-            state.weights = self._weights(state)
-        compare, at = self._compares(state.iteration), (state.images, state.labels, state.syn_lr, state.iteration)
+            state.weights = self._weights(x, state.iteration)
+        compare, at = self._compares(state.iteration), (x, state.labels, state.syn_lr, state.iteration)
         update = self.objective.gradients(state.objective, *at, plain=compare)
-        _check_shapes(update.gradients, state)
+        _check_shapes(update.gradients, x, state)
         if not self.objective.shared:
             update = _of_rank_0(update, self.spread)
-        weighted = update.gradients.images * state.weights
+        weighted = self.decoder.carried(state.images, update.gradients.images * state.weights)
+        if update.plain is not None:
+            update = replace(update, plain=self.decoder.carried(state.images, update.plain))
         return update, weighted, rescaled(self.spread, weighted, update.plain) if self.match_norm and compare else weighted
 
-    def _weights(self, state: OuterState) -> Tensor:
+    def _weights(self, x: Tensor, iteration: int) -> Tensor:
         """F: computed once, or by each rank of the images that it holds."""
         ranks, enhancement = self.spread.ranks, self.enhancement
         if self.spread.sharded:
             enhancement = replace(enhancement, classes=enhancement.classes[self.spread.rows])
         elif enhancement.active and not ranks.alone:
-            weights = enhancement.weights(state.images, state.iteration) if ranks.first else state.images[:, :1].clone()
+            weights = enhancement.weights(x, iteration) if ranks.first else x[:, :1].clone()
             ranks.broadcast_(weights := weights.contiguous())
             return weights
-        return enhancement.weights(state.images, state.iteration)
+        return enhancement.weights(x, iteration)
 
     def _compares(self, iteration: int) -> bool:
         """Whether the plain gradient is asked for too."""
@@ -263,7 +270,7 @@ class OuterLoop:
         if any(broken := infinite(self.spread, *looked_at)):
             causes = [cause for cause, found in zip(BY.values(), broken[2:], strict=True) if found]
             cause = [LOSS] if broken[0] else causes or [WEIGHTED]
-            return self.objective.broken(state.objective, state.images, state.iteration) or cause[0]
+            return self.objective.broken(state.objective, state.decoded, state.iteration) or cause[0]
         return FILTERED if gradients.loss.item() > self.settings.max_match_loss else ""
 
     def _judged(self, state: OuterState, update: Update, cause: str) -> Health:
@@ -316,9 +323,9 @@ class OuterLoop:
         )
 
     def apply(self, state: OuterState, update: Update, d_images: Tensor) -> None:
-        """Change X by that gradient, Y, η and the objective's state by what the objective says."""
+        """Change P by that gradient, Y, η and the objective's state by what the objective says."""
         s, step = self.settings, state.health.step
-        if self.adamw:
+        if s.adamw:
             adamw(state.images, state.images_moments, d_images, step * s.lr_img, s.img_betas, s.img_weight_decay)
         else:
             sgd(state.images, state.images_velocity, d_images, step * s.lr_img, s.img_momentum)
@@ -335,7 +342,8 @@ class OuterLoop:
 
     def _evaluate(self, state: OuterState, stage: Stage = NoStage()) -> None:
         held, device = collected(state, self.spread), state.images.device
-        found = self.spread.ranks.told(lambda: self.evaluate(held.average.to(device), held.labels.to(device), state.syn_lr.item()))
+        decoded = self.decoder(held.average)
+        found = self.spread.ranks.told(lambda: self.evaluate(decoded.to(device), held.labels.to(device), state.syn_lr.item()))
         accuracy, before = None if found is None else found.mean, None if state.best is None else state.best.accuracy
         best = accuracy is None or before is None or accuracy > before
         if best:
@@ -345,8 +353,10 @@ class OuterLoop:
         state.health = state.health.looked(state.iteration)
         if not self.first:
             return
-        tensors = {"X": held.average, "Y": held.labels, "syn_lr": held.syn_lr, "weights": held.weights}
-        tensors["maps"] = self.enhancement.maps(held.average.to(device), state.iteration)
+        tensors = {"X": decoded, "Y": held.labels, "syn_lr": held.syn_lr, "weights": held.weights}
+        tensors["maps"] = self.enhancement.maps(decoded.to(device), state.iteration)
+        if not self.decoder.trivial:
+            tensors[STORED] = held.average
         header = {"iteration": state.iteration, "accuracy": found, "kept_share": state.kept_share, "loss": state.last_loss}
         self.files.snapshots.write(state.iteration, tensors, header, whole=best or state.iteration in (0, state.health.good))
         self.files.note(kind="evaluation", iteration=state.iteration, accuracy=found, best=best)
@@ -354,16 +364,16 @@ class OuterLoop:
             stage.advance(0, accuracy=percent(accuracy))
         if self.callbacks:
             # Copies, because the loop goes on in place.
-            x, y, f = held.average.clone(), held.labels.clone(), held.weights.clone()
+            x, y, f = decoded.clone(), held.labels.clone(), held.weights.clone()
             rest = (tensors["maps"], f, accuracy, best, state.last_loss, state.skipped)
             for callback in self.callbacks:
                 callback(Snapshot(state.iteration, x, y, state.syn_lr.item(), *rest))
 
 
-def _check_shapes(gradients: Gradients, state: OuterState) -> None:
+def _check_shapes(gradients: Gradients, x: Tensor, state: OuterState) -> None:
     """Raise `UsageError` for a gradient of another shape, which would be spread over all that it is subtracted from."""
-    for name in ("images", "labels", "syn_lr"):
-        found, wanted = (tuple(getattr(owner, name).shape) for owner in (gradients, state))
+    for name, value in (("images", x), ("labels", state.labels), ("syn_lr", state.syn_lr)):
+        found, wanted = tuple(getattr(gradients, name).shape), tuple(value.shape)
         if found != wanted:
             raise UsageError(f"method: the gradient by {name} has shape {found}, not {wanted}")
 

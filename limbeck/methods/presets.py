@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from limbeck.matching.criteria import Criterion
     from limbeck.matching.distances import Distance
     from limbeck.matching.schedules import Schedule
+    from limbeck.parametrisations.parametrisation import Parametrisation
     from limbeck.saliency.maps import Cam
     from limbeck.saliency.weights import Weighting
 
 # What may be an object, by the keyword that takes it.
-PARTS = ("criterion", "distance", "schedule", "weighting", "cam", "adjoint", "augmentation", "init")
+PARTS = ("criterion", "distance", "schedule", "weighting", "cam", "adjoint", "augmentation", "init", "parametrisation")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Preset:
         adjoint: "Adjoint | str | None" = None,
         augmentation: "Augmentation | str | None" = None,
         init: Any = None,
+        parametrisation: "Parametrisation | str | None" = None,
         labels: str | None = None,
         **settings: Any,
     ) -> Method:
@@ -63,11 +65,14 @@ class Preset:
             adjoint: the way to the gradient.
             augmentation: of synthetic images in student steps, of experts and of evaluation.
             init: what the loop starts from: `correct`, `real`, `noise`, `centre`, or a set.
+            parametrisation: what is stored of images: `pixels`, `multi`, `dct`, or an object such as `limbeck.MultiFormation(2)`.
             labels: `soft` or `hard`.
             **settings: any other key by its last word (`lr_img=100`, `syn_steps=20`) or in full (`**{"experts.momentum": 0.9}`);
                 they are checked when the method is run.
         """
-        parts = zip(PARTS, (criterion, distance, schedule, weighting, cam, adjoint, augmentation, init), strict=True)
+        parts = zip(
+            PARTS, (criterion, distance, schedule, weighting, cam, adjoint, augmentation, init, parametrisation), strict=True
+        )
         named = {"drop_ratio": drop_ratio, "beta": beta, **dict(parts), "labels": labels}
         given = {key: value for key, value in named.items() if value is not None}
         return replace(METHODS[self.name], name=self.name, given={**given, **settings})
@@ -75,4 +80,5 @@ class Preset:
 
 edf, pad, datm, tesla, ftd, mtt = map(Preset, ("edf", "pad", "datm", "tesla", "ftd", "mtt"))
 dsa, dc, dm, ncfm, sre2l, rded = map(Preset, ("dsa", "dc", "dm", "ncfm", "sre2l", "rded"))
+cda, sre2l_plus_plus, fadrm = map(Preset, ("cda", "sre2l++", "fadrm"))
 k_center, herding, random = map(Preset, ("k-center", "herding", "random"))

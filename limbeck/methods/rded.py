@@ -29,6 +29,7 @@ from limbeck.methods.settings import RdedSettings
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.random import generator
 from limbeck.runtime.ranks import Ranks
+from limbeck.saliency.settings import EnhanceSettings
 from limbeck.views import Views
 
 AT_ONCE = 512 * 32 * 32  # pixels that the teacher sees at a time
@@ -198,7 +199,8 @@ def make(materials: Materials, folder: Path) -> tuple[Tensor, Tensor, nn.Module]
 
 def check(materials: Materials) -> None:
     """Raise `UsageError` when a class has too few images, or there is no such teacher."""
-    data, own = materials.data, materials.own(RdedSettings)
+    data, own, weighting = materials.data, materials.own(RdedSettings), materials.own(EnhanceSettings).weighting
+    require(weighting == "none", "enhance.weighting", weighting, "none: rded optimises nothing, and has no gradient to weight")
     _check_ipc(data.train, data.num_classes, materials.ipc, own.factor_for(*data.shape[1:]))
     if own.teacher is not None:
         try:

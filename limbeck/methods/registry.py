@@ -14,8 +14,14 @@ A trajectory method is a composition of the same parts:
             Enhancement                                                      Wang et al., 2025, arXiv:2410.17193
 
 The others match gradients (`dc`, `dsa`) or features (`dm`, `ncfm`) of the real images, select some (`random`, `herding`,
-`k-center`), or make images that a teacher labels: from its batch norms (`sre2l`), from crops (`rded`). `docs/add-a-method.md` adds
-one.
+`k-center`), or make images that a teacher labels: from its batch norms (`sre2l`), from crops (`rded`), or from both:
+
+    cda     sre2l with crops from whole images to small ones                 Yin and Shen, 2023, arXiv:2311.18838
+    sre2l++ cda from RDED's crops instead of noise                           ours, of the two
+    fadrm   sre2l from RDED's crops, in stages at two resolutions, with
+            the crops blended in between                                     Cui et al., 2025, arXiv:2506.24125
+
+`docs/add-a-method.md` adds one.
 """
 
 from collections.abc import Mapping
@@ -35,6 +41,7 @@ PAD: dict[str, Any] = {**ITSELF, "enhance.weighting": "none", "match.drop_ratio"
 MTT: dict[str, Any] = {**PLAIN, **HARD, "schedule.kind": "uniform", "init": "real"}
 FTD: dict[str, Any] = {**MTT, "experts.optimiser": "gsam", "experts.alpha": 0.4, "outer.ema_decay": 0.999}
 NCFM: dict[str, Any] = {**REAL, "outer.img_optimiser": "adamw", "outer.lr_img": 0.001, "real.batch": 1024}
+RECOVERED = "limbeck.methods.recovered"
 DC: dict[str, Any] = {**REAL, "outer.lr_img": 0.1, "init": "noise", "eval.protocol": "none", "eval.epochs": 300}
 
 
@@ -43,9 +50,9 @@ def trajectories(preset: Mapping[str, Any]) -> Method:
     return Method(make="limbeck.methods.trajectory:make", preset=preset, experts=True, steps=True, shards=True, labels="soft")
 
 
-def labelled(module: str, protocol: str) -> Method:
-    """Images that a teacher labels, evaluated by a protocol of their own."""
-    preset = {**PLAIN, "eval.protocol": protocol}
+def labelled(module: str, protocol: str, **own: Any) -> Method:
+    """Images that a teacher labels, evaluated by a protocol of their own; `own` keys of `sre2l.*`."""
+    preset = {**PLAIN, "eval.protocol": protocol, **{f"sre2l.{name}": value for name, value in own.items()}}
     return Method(make=f"{module}:make", check=f"{module}:check", preset=preset, kind="images", labels="soft")
 
 
@@ -66,7 +73,10 @@ METHODS: Mapping[str, Method] = {
         experts=True,
         ends=True,
     ),
-    "sre2l": labelled("limbeck.methods.sre2l", "kd-sre2l"),
+    "sre2l": labelled(RECOVERED, "kd-sre2l"),
+    "cda": labelled(RECOVERED, "kd-sre2l", crop_curriculum="cosine"),
+    "sre2l++": labelled(RECOVERED, "kd-sre2l", crop_curriculum="cosine", start="patches"),
+    "fadrm": labelled(RECOVERED, "kd-sre2l", iterations=2000, start="patches", stages=4, residual=0.5, low_resolution=200 / 224),
     "rded": labelled("limbeck.methods.rded", "kd-rded"),
     "k-center": Method(make="limbeck.methods.subsets:k_center", preset=REAL, kind="selection"),
     "herding": Method(make="limbeck.methods.subsets:herding", preset=REAL, kind="selection"),

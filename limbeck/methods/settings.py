@@ -11,6 +11,7 @@ AreaShares = Annotated[
     tuple[float, float],
     Rule("two shares in (0, 1], the smaller first", lambda shares: 0 < shares[0] <= shares[1] <= 1),
 ]
+CropCurriculum = Literal["none", "step", "linear", "cosine"]
 Betas = Annotated[tuple[float, float], Rule("two numbers in [0, 1)", lambda betas: all(0 <= beta < 1 for beta in betas))]
 
 
@@ -51,6 +52,11 @@ class OuterSettings(Checked):
     max_match_loss: Annotated[float, Rule("above 0", lambda loss: loss > 0)] = float("inf")
     ema_decay: Annotated[float, within("(0, 1)")] | None = None
     checkpoint_every: Count = 100
+
+    @property
+    def adamw(self) -> bool:
+        """Whether X goes down by AdamW."""
+        return self.img_optimiser == "adamw"
 
 
 ROLL, AT_SIDE = 32, 224  # SRe2L's published shift, of images of that side
@@ -172,6 +178,15 @@ class Sre2lSettings(Checked):
         same_view: whether all images of a batch get the same crop, flip and shift, as in the published runs.
         teacher: name of the teacher's network, which must have batch norms; None takes the one distilled for, or where that has
             none, the same with batch norm.
+        start: `noise`, or `patches`: of real images the crops that RDED would take with `rded.factor=1` (`rded.images`,
+            `rded.crops`, `rded.crop_scale`), as the recovery's teacher scores them.
+        crop_curriculum: how the least share of a crop falls from the greatest one to that of `crop_scale` over the iterations of a
+            batch (`crop_curriculum.py`): at once, along a line, or along a cosine; `none` leaves it.
+        crop_milestone: the share of the iterations after which it has fallen.
+        stages: into so many equal parts the iterations of a batch are cut, each with Adam's moments and its cosine anew
+            (`residual.py`).
+        residual: α in X ← α X + (1 − α) P between two stages, with P the real patches; 1 leaves X alone.
+        low_resolution: share of the sides of X in every other stage, counted back from the last, which has the whole sides.
     """
 
     prefix: ClassVar[str] = "sre2l."
@@ -185,6 +200,21 @@ class Sre2lSettings(Checked):
     roll: Annotated[int, at_least(0)] | None = None
     same_view: bool = True
     teacher: str | None = None
+    start: Literal["noise", "patches"] = "noise"
+    crop_curriculum: CropCurriculum = "none"
+    crop_milestone: Annotated[float, within("(0, 1]")] = 1.0
+    stages: Count = 1
+    residual: Annotated[float, within("[0, 1]")] = 1.0
+    low_resolution: Annotated[float, within("(0, 1]")] = 1.0
+
+    def check_together(self) -> None:
+        accepted = f"at most sre2l.iterations ({self.iterations})"
+        require(self.stages <= self.iterations, "sre2l.stages", self.stages, accepted)
+
+    @property
+    def takes_patches(self) -> bool:
+        """Whether real patches are asked for."""
+        return self.start == "patches" or (self.stages > 1 and self.residual < 1)
 
     def roll_for(self, height: int, width: int) -> int:
         """The greatest shift, in pixels, of images of that size."""

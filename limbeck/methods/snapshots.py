@@ -1,4 +1,4 @@
-"""The snapshots of an outer loop: X, Y, η, maps and weights at every evaluation, a file each."""
+"""The snapshots of an outer loop: X, Y, η, maps and weights at every evaluation, a file each; and P where X is decoded from it."""
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -14,6 +14,7 @@ from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.sealed import Damaged, FileKind
 
 SNAPSHOT = FileKind("snapshot")
+STORED = "P"
 # A snapshot that is neither the first nor the best is there to be looked at, and holds at most so many bytes of X.
 LOOKED_AT = 8 * 2**20
 

@@ -6,6 +6,11 @@ over the batch norms l in the order in which they are run, with μ_l and σ²_l 
 the batch that comes in; m_l = 10 for the first and 1 for the others, w = 0.01. A is a random crop, flip and cyclic shift of every
 iteration. Adam's step size falls along a cosine; after every step X is clipped to what pixels in [0, 1] can be.
 
+X starts from noise or from real patches; crops may shrink as the iterations go on (`crop_curriculum.py`), and patches be blended in
+between stages, some at a lower resolution (`residual.py`). Discriminative Area Enhancement weights the step that Adam makes of the
+gradient, X ← X + F ∘ ΔX, because of weights on the gradient itself Adam would leave nothing: it divides every pixel's gradients by
+their own root mean square. F is made from the teacher's maps of X every `enhance.cam_every` iterations of a stage.
+
 An iteration whose L or gradient is not finite changes nothing. After twenty in a row a batch goes on with a quarter of the step
 size and Adam's moments anew; X stays as it is, for it is always what pixels can be. After three such times it fails, and at once
 where no iteration of the batch has changed anything.
@@ -18,11 +23,11 @@ arXiv:2306.13092.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -32,27 +37,22 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from limbeck import views
 from limbeck.data.preprocessing import Preprocessing, Whiten
 from limbeck.distilled.view_labels import evaluating
+from limbeck.methods.crop_curriculum import least_share
+from limbeck.methods.enhance import Enhancement
 from limbeck.methods.health import IN_A_ROW
-from limbeck.methods.materials import Materials
-from limbeck.methods.settings import OuterSettings, Sre2lSettings
+from limbeck.methods.residual import Stages, blend, resized
+from limbeck.methods.settings import Sre2lSettings
 from limbeck.networks.batch_norm import BatchNorm
-from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.errors import Failure, UsageError, require
-from limbeck.runtime.files import put_copy, read_tensors, write_tensors
-from limbeck.runtime.fingerprint import fingerprint
-from limbeck.runtime.interruption import finishing, stoppable
+from limbeck.runtime.interruption import finishing
 from limbeck.runtime.random import generator
-from limbeck.runtime.ranks import Ranks
-from limbeck.runtime.sealed import Damaged, FileKind
 from limbeck.training.optimisers import AdamW
 from limbeck.training.rates import Cosine
 from limbeck.training.train import RETURNS, SMALLER
 from limbeck.views import ViewDraw, Views
 
 State = dict[str, Tensor]
-RECOVERY = FileKind("recovery")
 CLIPPED = 0.95  # of the numbers of a batch, from which on its images are no images
-OTHER_NORMS = ("instancenorm", "groupnorm", "nonorm")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Recovery:
 
     Its state is tensors: `images` with shape (ipc · K, C, H, W), of all batches; `mean`, `square` and `steps` of Adam for the
     batch under way; `lost`, of its iterations those lost in a row and in all, and how often its step size was made smaller; `done`,
-    the number of finished iterations of all batches together. Draws are keyed by batch and iteration, so
+    the number of finished iterations of all batches together; `small`, of the batch under way, X at a low resolution; `weights` its
+    F, where steps are weighted. Draws are keyed by batch and iteration, so
     that a state that was written to a file goes on to the same bits.
 
     Args:
@@ -74,6 +75,8 @@ class Recovery:
         seed: of the draws.
         device: to compute on.
         flip: whether half of the views are mirrored (not for digits and letters).
+        patches: P, a real patch for every image, with the shape and in the order of `images`; asked for by some settings.
+        enhancement: gives F, of whatever classes it is asked for; None weights no steps.
 
     Raises:
         UsageError: when the teacher has no batch norm.
@@ -88,9 +91,12 @@ class Recovery:
     seed: int
     device: torch.device
     flip: bool = True
+    patches: Tensor | None = None
+    enhancement: Enhancement | None = None
 
     def __post_init__(self) -> None:
         check_teacher(self.teacher, self.settings.teacher or type(self.teacher).__name__)
+        assert self.patches is not None or not self.settings.takes_patches, "what asks for patches is given them"
 
     @property
     def iterations(self) -> int:
@@ -98,18 +104,39 @@ class Recovery:
         return len(self._batches) * self.settings.iterations
 
     def start(self) -> State:
-        """The state before the first iteration: noise, N(0, 1) where the network sees it."""
-        noise = [
-            torch.randn(len(index), *self.shape, generator=generator(self.seed, "sre2l noise", number))
-            for number, index in enumerate(self._batches)
-        ]
-        images = torch.cat(noise).to(self.device)
+        """The state before the first iteration: patches, or noise, N(0, 1) where the network sees it."""
+        images = (self._noise() if self.settings.start == "noise" or self.patches is None else self.patches.clone()).to(self.device)
         return {
             "images": images,
             "done": torch.tensor(0),
             "lost": torch.zeros(3, dtype=torch.int64),
             **self._fresh(images[self._part(0)]),
         }
+
+    def _noise(self) -> Tensor:
+        noise = [
+            torch.randn(len(index), *self.shape, generator=generator(self.seed, "sre2l noise", number))
+            for number, index in enumerate(self._batches)
+        ]
+        return torch.cat(noise)
+
+    def fits(self, state: State) -> bool:
+        """Whether that may be a state of this recovery."""
+        done, count = int(state["done"]), self.ipc * self.num_classes
+        if state["images"].shape != (count, *self.shape) or not 0 <= done <= self.iterations:
+            return False
+        number, iteration = divmod(done, self.settings.iterations)
+        within, _ = self._stages.place(iteration)
+        if within == 0:  # what belongs to a stage is made anew
+            return True
+        low, batch = self._stages.is_low(self._stages.of(iteration)), len(self._batches[number])
+        sides = self._stages.low_size(*self.shape[1:]) if low else self.shape[1:]
+        wanted = {
+            "small": (batch, self.shape[0], *sides) if low else None,
+            "weights": (batch, 1, *sides) if self._weighted else None,
+        }
+        found = {name: tuple(state[name].shape) if name in state else None for name in wanted}
+        return found == wanted
 
     def run(
         self,
@@ -134,10 +161,9 @@ class Recovery:
                 number, iteration = divmod(done, self.settings.iterations)
                 try:
                     with finishing():
-                        if iteration == 0:
-                            fresh = self._fresh(state["images"][self._part(number)])
-                            state.update(fresh, lost=torch.zeros(3, dtype=torch.int64))
+                        self._begin(state, number, iteration)
                         loss = self._step(state, number, iteration)
+                        self._end(state, number, iteration)
                         state["done"] += 1
                 except (KeyboardInterrupt, SystemExit):
                     if int(state["done"]) > done:
@@ -151,6 +177,38 @@ class Recovery:
         by_class = state["images"].view(self.ipc, self.num_classes, *self.shape).transpose(0, 1)
         return by_class.flatten(0, 1).clone(), torch.arange(self.num_classes).repeat_interleave(self.ipc)
 
+    def _begin(self, state: State, number: int, iteration: int) -> None:
+        """What an iteration that is the first of a batch or of a stage makes anew, and F, where it is its turn."""
+        within, _ = self._stages.place(iteration)
+        if iteration == 0:
+            state["lost"] = torch.zeros(3, dtype=torch.int64)
+        if within == 0:
+            state.pop("small", None)
+            if self._stages.is_low(self._stages.of(iteration)):
+                state["small"] = resized(state["images"][self._part(number)], self._stages.low_size(*self.shape[1:]))
+            state.update(self._fresh(self._x(state, number)))
+        if self.enhancement is not None and self._weighted and within % self.enhancement.every == 0:
+            x, (_, height, width) = self._x(state, number), self.shape
+            weights = replace(self.enhancement, classes=self._classes(number)).weights(
+                resized(x, (height, width)), number * self.settings.iterations + iteration
+            )
+            state["weights"] = resized(weights, (x.shape[2], x.shape[3])).contiguous()
+
+    def _end(self, state: State, number: int, iteration: int) -> None:
+        """After the last iteration of a stage, unless it is that of the batch: X whole again, and the patches blended in."""
+        stage = self._stages.of(iteration)
+        if iteration + 1 == self.settings.iterations or iteration + 1 < self._stages.first(stage + 1):
+            return
+        whole, (_, height, width) = state["images"][self._part(number)], self.shape
+        x = resized(state.pop("small", whole), (height, width))
+        if self.patches is not None:
+            x = blend(x, self.patches[self._part(number)].to(x), self.settings.residual)
+        whole.copy_(self._clipped(x))
+
+    def _x(self, state: State, number: int) -> Tensor:
+        """X of a batch, at the resolution that it has now."""
+        return state["small"] if "small" in state else state["images"][self._part(number)]
+
     def _step(self, state: State, number: int, iteration: int) -> Tensor:
         """L of a batch in an iteration, whose step has been taken, or which was lost."""
         loss, gradient = self._gradient(state, number, iteration)
@@ -162,7 +220,7 @@ class Recovery:
             in_a_row, lost = in_a_row + 1, lost + 1
         if in_a_row == IN_A_ROW:
             self._check_lost(number, iteration, lost, smaller)
-            state.update(self._fresh(state["images"][self._part(number)]))
+            state.update(self._fresh(self._x(state, number)))
             in_a_row, smaller = 0, smaller + 1
             said = f"sre2l: {IN_A_ROW} iterations of batch {number} in a row were not finite"
             warnings.warn(f"{said}; it goes on with {SMALLER**smaller:g} of sre2l.lr", stacklevel=2)
@@ -199,30 +257,34 @@ class Recovery:
 
     def _gradient(self, state: State, number: int, iteration: int) -> tuple[Tensor, Tensor]:
         """L and its gradient by the images of a batch."""
-        s, x = self.settings, state["images"][self._part(number)]
-        drawn = self._draw(number, iteration, len(x))
-        classes = (self._batches[number] % self.num_classes).to(self.device)
-        leaf = x.detach().requires_grad_()
+        s, (_, height, width) = self.settings, self.shape
+        leaf = self._x(state, number).detach().requires_grad_()
         with torch.enable_grad():
-            loss = recovery_loss(self.teacher, views.apply(drawn, leaf), classes, s.bn_weight, s.first_multiplier)
+            x = leaf if "small" not in state or self._takes_small else resized(leaf, (height, width))
+            seen = views.apply(self._draw(number, iteration, len(x), (x.shape[2], x.shape[3])), x)
+            loss = recovery_loss(self.teacher, seen, self._classes(number), s.bn_weight, s.first_multiplier)
             (gradient,) = torch.autograd.grad(loss, leaf)
         return loss.detach(), gradient
 
     def _take(self, state: State, number: int, iteration: int, gradient: Tensor, smaller: float = 1.0) -> None:
         """The step along a gradient."""
-        x, factor = state["images"][self._part(number)], smaller * Cosine().factor(iteration, self.settings.iterations)
-        moments = (state["mean"], state["square"], state["steps"])
+        x, factor = self._x(state, number), smaller * Cosine().factor(*self._stages.place(iteration))
+        moments, before = (state["mean"], state["square"], state["steps"]), x.clone() if self._weighted else x
         self._adam.step(x.view(-1), moments, lambda at: gradient.reshape(-1), factor)
+        if self._weighted:
+            x.copy_(before + state["weights"] * (x - before))
         x.copy_(self._clipped(x))
 
-    def _draw(self, number: int, iteration: int, count: int) -> ViewDraw:
-        """The views of a batch."""
-        s = self.settings
-        how = Views(crop_scale=s.crop_scale, flip=self.flip, roll=s.roll_for(*self.shape[1:]))
-        draws = generator(self.seed, "sre2l view", number, iteration)
+    def _draw(self, number: int, iteration: int, count: int, size: tuple[int, int] | None = None) -> ViewDraw:
+        """The views of a batch of images of that size, or of whole ones."""
+        s, (channels, *whole) = self.settings, self.shape
+        height, width = size or whole
+        least = least_share(s.crop_curriculum, s.crop_scale, iteration, s.iterations, s.crop_milestone)
+        how = Views(crop_scale=(least, s.crop_scale[1]), flip=self.flip, roll=s.roll_for(height, width))
+        draws, shape = generator(self.seed, "sre2l view", number, iteration), (channels, height, width)
         if not s.same_view:
-            return views.draw(how, draws, (count, *self.shape))
-        one = views.draw(how, draws, (1, *self.shape))
+            return views.draw(how, draws, (count, *shape))
+        one = views.draw(how, draws, (1, *shape))
         return ViewDraw.from_tensors({name: value.expand(count, *value.shape[1:]) for name, value in one.tensors().items()})
 
     def _clipped(self, x: Tensor) -> Tensor:
@@ -240,6 +302,30 @@ class Recovery:
 
     def _fresh(self, x: Tensor) -> State:
         return dict(zip(("mean", "square", "steps"), self._adam.state(x.reshape(-1)), strict=True))
+
+    @cached_property
+    def _stages(self) -> Stages:
+        return Stages(self.settings.iterations, self.settings.stages, self.settings.low_resolution)
+
+    @property
+    def _weighted(self) -> bool:
+        return self.enhancement is not None and self.enhancement.active
+
+    @cached_property
+    def _takes_small(self) -> bool:
+        """Whether the teacher takes images of the low resolution, as those with global pooling do."""
+        held = next(chain(self.teacher.parameters(), self.teacher.buffers()))
+        one = held.new_zeros(1, self.shape[0], *self._stages.low_size(*self.shape[1:]))
+        try:
+            with torch.no_grad():
+                self.teacher(one)
+        except (RuntimeError, UsageError):
+            return False
+        return True
+
+    def _classes(self, number: int) -> Tensor:
+        """Those of a batch."""
+        return (self._batches[number] % self.num_classes).to(self.device)
 
     def _part(self, number: int) -> slice:
         begin = number * self.settings.batch_size
@@ -309,81 +395,3 @@ def _statistics(part: nn.Module) -> tuple[Tensor, Tensor] | None:
     if isinstance(part, _BatchNorm) and part.running_mean is not None and part.running_var is not None:
         return part.running_mean, part.running_var
     return None
-
-
-def make(materials: Materials, folder: Path) -> tuple[Tensor, Tensor, nn.Module]:
-    """X, the classes and the teacher of a run; one that was stopped goes on.
-
-    All ranks of a run train the teacher; the first one recovers the images and tells the others.
-    """
-    teacher = materials.teacher(_teacher(materials).name)
-    images, classes = Ranks.sharing().told(lambda: _recovered(materials, folder, teacher))
-    return images.to(materials.device), classes, teacher
-
-
-def _recovered(materials: Materials, folder: Path, teacher: nn.Module) -> tuple[Tensor, Tensor]:
-    """X and the classes."""
-    m, data, path = materials, materials.data, folder / "recovery.safetensors"
-    before = folder / "recovery-before.safetensors"
-    flip = getattr(m.augmentation, "flip", True)  # an augmentation that does not speak of flips does not forbid them
-    parts = (data.shape, data.num_classes, m.ipc, m.own(Sre2lSettings), m.seed, m.device, flip)
-    recovery = Recovery(teacher, materials.preprocessing, *parts)
-    own = (m.own(Sre2lSettings), data.fingerprint, m.ipc, m.seed, _teacher(materials).name)
-    of = fingerprint(*own)
-    state = _begun((path, before), recovery, of, m.progress.say) or recovery.start()
-
-    def save(state: State) -> None:
-        if path.exists():
-            put_copy(path, before)
-        write_tensors(path, state, kind=RECOVERY, of=of)
-
-    with stoppable(), materials.progress.stage("sre2l", recovery.iterations, int(state["done"])) as stage:
-
-        def after(state: State, loss: Tensor) -> None:
-            if int(state["done"]) % m.own(OuterSettings).checkpoint_every == 0:
-                save(state)
-            stage.advance(loss=loss.item())
-
-        state = recovery.run(state, after, save)
-    write_tensors(path, state, kind=RECOVERY, of=of)
-    return recovery.result(state)
-
-
-def _begun(paths: Sequence[Path], recovery: Recovery, of: str, say: Callable[[str], None]) -> State | None:
-    """The state in the first of the files that is sound; None where there is none, which is said unless there are no files."""
-    for path in paths:
-        try:
-            state, _ = read_tensors(path, kind=RECOVERY, of=of)
-            fits = state["images"].shape == recovery.start()["images"].shape and 0 <= int(state["done"]) <= recovery.iterations
-            if not fits or not all(bool(tensor.isfinite().all()) for tensor in state.values()):
-                raise Damaged("it is no state of this recovery")
-            return state
-        except FileNotFoundError:
-            continue
-        except (OSError, Damaged, LookupError, RuntimeError) as error:
-            say(f"warning: {str(path)!r} is broken ({error}); what it held is made anew")
-    return None
-
-
-def check(materials: Materials) -> None:
-    """Raise `UsageError` when there is no teacher with batch norm."""
-    network = _teacher(materials)
-    check_teacher(network.module, network.name)
-
-
-def _teacher(materials: Materials) -> FlatNetwork:
-    """The teacher's network, not trained: the one named, or the one distilled for, with batch norm where that is to be had."""
-    named, own = materials.own(Sre2lSettings).teacher, materials.network
-    if named is None and own.has_batch_norm:
-        return own
-    try:
-        return materials.network_of(named or with_batch_norm(own.name))
-    except UsageError as error:
-        if named is None:
-            return own
-        raise UsageError(f"sre2l.teacher: {str(error).removeprefix('network: ')}") from error
-
-
-def with_batch_norm(name: str) -> str:
-    """The name of a network with batch norm instead of another one: ConvNetD3-w32-batchnorm for ConvNetD3-w32."""
-    return "-".join([*(word for word in name.split("-") if word not in OTHER_NORMS), "batchnorm"])

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from limbeck.methods.health import Health, sizes
 from limbeck.methods.objective import State
+from limbeck.methods.snapshots import STORED
+from limbeck.parametrisations.parametrisation import Decoder
 from limbeck.runtime.files import read_tensors, write_tensors
 from limbeck.runtime.records import Record
 from limbeck.runtime.sealed import Damaged, FileKind
@@ -44,12 +46,12 @@ class OuterState:
     """The state after `iteration` finished iterations.
 
     Args:
-        images: X with shape (N, C, H, W).
-        labels: Y with shape (N, K).
+        images: P, what is stored of X (`parametrisations/`): X itself with shape (N, C, H, W), or N slots.
+        labels: Y with shape (M, K), of the M images that P decodes to.
         syn_lr: η, a scalar.
-        images_velocity: of SGD on X, of AdamW the first moments; likewise for Y and η.
-        average: the running average of X (X itself where none is kept).
-        weights: F with shape (N, 1, H, W).
+        images_velocity: of SGD on P, of AdamW the first moments; likewise for Y and η.
+        average: the running average of P (P itself where none is kept).
+        weights: F with shape (M, 1, H, W).
         objective: the objective's state.
         iteration: finished iterations.
         skipped: how many of them changed nothing.
@@ -58,8 +60,9 @@ class OuterState:
         last_loss: of the last iteration.
         health: whether the loop gets on; without sizes before it runs.
         whole: whether all of it is of one iteration; not while one changes it.
-        images_second: of AdamW on X, the second moments; None with SGD.
-        images_steps: of AdamW on X, how many steps it has made, a scalar.
+        decoder: what leads from P to X; no checkpoint holds it.
+        images_second: of AdamW on P, the second moments; None with SGD.
+        images_steps: of AdamW on P, how many steps it has made, a scalar.
     """
 
     images: Tensor
@@ -78,34 +81,43 @@ class OuterState:
     last_loss: float | None = None
     health: Health = Health()
     whole: bool = True
+    decoder: Decoder = Decoder()
     images_second: Tensor | None = None
     images_steps: Tensor | None = None
 
     @property
     def sizes(self) -> tuple[float, float, float]:
-        """Of X, Y and η."""
+        """Of P, Y and η."""
         return sizes(self.images, self.labels, self.syn_lr)
 
     @classmethod
-    def start(cls, images: Tensor, labels: Tensor, syn_lr: float, objective: State, *, adamw: bool = False) -> "OuterState":
+    def start(
+        cls, images: Tensor, labels: Tensor, syn_lr: float, objective: State, decoder: Decoder = Decoder(), *, adamw: bool = False
+    ) -> "OuterState":
         """The state before the first iteration."""
         eta = torch.tensor(syn_lr, device=images.device, dtype=images.dtype)
         zeros = (torch.zeros_like(images), torch.zeros_like(labels), torch.zeros_like(eta))
-        weights = torch.ones_like(images[:, :1])
-        state = cls(images.clone(), labels.clone(), eta, *zeros, images.clone(), weights, objective)
+        held = (images.clone(), labels.clone(), eta, *zeros, images.clone(), _no_weights(images, decoder))
+        state = cls(*held, objective, decoder=decoder)
         if adamw:
             state.images_second, state.images_steps = torch.zeros_like(images), torch.zeros_like(eta)
         return state
 
     @property
+    def decoded(self) -> Tensor:
+        """X."""
+        return self.decoder(self.images)
+
+    @property
     def images_moments(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of AdamW on X."""
+        """Of AdamW on P."""
         assert self.images_second is not None and self.images_steps is not None, "the state is one of SGD"
         return self.images_velocity, self.images_second, self.images_steps
 
     def back_to(self, snapshot: Mapping[str, Tensor], objective: State, *, averaged: bool) -> None:
-        """Take X, Y, η and the weights of a snapshot, the objective's state before its first iteration, and no velocities."""
-        self.images, self.labels, self.syn_lr, self.weights = (snapshot[name] for name in ("X", "Y", "syn_lr", "weights"))
+        """Take P, Y, η and the weights of a snapshot, the objective's state before its first iteration, and no velocities."""
+        self.images = snapshot["X"] if self.decoder.trivial else snapshot[STORED]
+        self.labels, self.syn_lr, self.weights = (snapshot[name] for name in ("Y", "syn_lr", "weights"))
         self.average = self.images.clone() if averaged else self.images
         self.images_velocity, self.labels_velocity = torch.zeros_like(self.images), torch.zeros_like(self.labels)
         self.syn_lr_velocity, self.objective = torch.zeros_like(self.syn_lr), objective
@@ -113,7 +125,7 @@ class OuterState:
             self.images_second, self.images_steps = torch.zeros_like(self.images), torch.zeros_like(self.syn_lr)
 
     def save(self, path: Path, of: str = "") -> None:
-        """Write the checkpoint of the run `of`, atomically; what is X itself, or has no effect, is not written."""
+        """Write the checkpoint of the run `of`, atomically; what is P itself, or has no effect, is not written."""
         tensors = {name: getattr(self, name) for name in (*_TENSORS, *_OF_ADAMW) if getattr(self, name) is not None}
         if self.average is self.images:
             del tensors["average"]
@@ -131,8 +143,8 @@ class OuterState:
         write_tensors(path, tensors, reached.to_dict(), CHECKPOINT, of)
 
     @classmethod
-    def load(cls, path: Path, device: torch.device, of: str = "") -> "OuterState":
-        """Read a checkpoint of the run `of`.
+    def load(cls, path: Path, device: torch.device, of: str = "", decoder: Decoder = Decoder()) -> "OuterState":
+        """Read a checkpoint of the run `of`, whose images `decoder` decodes.
 
         Raises:
             OSError: when there is none.
@@ -142,31 +154,34 @@ class OuterState:
         try:
             reached = Reached.from_dict(metadata)
             tensors.setdefault("average", tensors["images"])
-            tensors.setdefault("weights", torch.ones_like(tensors["images"][:, :1]))
+            if (wrong := decoder.problem(tensors["images"])) is not None:
+                raise Damaged(wrong)
+            tensors.setdefault("weights", _no_weights(tensors["images"], decoder))
             held: dict[str, Any] = {name: tensors[name] for name in (*_TENSORS, *(tensors.keys() & {*_OF_ADAMW}))}
         except (TypeError, LookupError) as error:
             raise Damaged(f"its content is no checkpoint's: {error}") from error
         objective = {name.removeprefix("objective."): one for name, one in tensors.items() if name.startswith("objective.")}
-        state = cls(**held, objective=objective, **{one.name: getattr(reached, one.name) for one in fields(reached)})
+        rest = {one.name: getattr(reached, one.name) for one in fields(reached)}
+        state = cls(**held, objective=objective, decoder=decoder, **rest)
         if problem := state.problem():
             raise Damaged(problem)
         return state
 
     def problem(self) -> str | None:
         """What cannot be so of a state, or None."""
-        shape = self.images.shape
+        shape, (count, _, *sides) = self.images.shape, self.decoder.decoded_shape(self.images)
         shapes = {
             "images_velocity": shape,
             "average": shape,
             "labels_velocity": self.labels.shape,
-            "weights": (shape[0], 1, *shape[2:]),
+            "weights": (count, 1, *sides),
         }
         if (self.images_second is None) != (self.images_steps is None):
             return "of the moments of X some are missing"
         names: tuple[str, ...] = _TENSORS
         if self.images_second is not None:
             shapes, names = shapes | {"images_second": shape, "images_steps": ()}, (*_TENSORS, *_OF_ADAMW)
-        shapes |= {"syn_lr": (), "syn_lr_velocity": (), "labels": (shape[0], *self.labels.shape[1:])}
+        shapes |= {"syn_lr": (), "syn_lr_velocity": (), "labels": (count, *self.labels.shape[1:])}
         for name, wanted in shapes.items():
             if (found := getattr(self, name)).shape != wanted:
                 return f"{name} has shape {tuple(found.shape)}, not {tuple(wanted)}"
@@ -177,3 +192,9 @@ class OuterState:
         if self.best is not None and not 0 <= self.best.iteration <= self.iteration:
             return f"the best of {self.iteration} iterations is number {self.best.iteration}"
         return None
+
+
+def _no_weights(stored: Tensor, decoder: Decoder) -> Tensor:
+    """F of ones, for the images that `stored` decodes to."""
+    count, _, *sides = decoder.decoded_shape(stored)
+    return stored.new_ones(count, 1, *sides)

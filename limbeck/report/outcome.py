@@ -78,6 +78,7 @@ def measured(run: Run) -> list[tuple[str, str]]:
     if result.compression is not None:
         size = result.compression.images
         pairs.append(("Images", f"{size.distilled} instead of {size.real} ({percent(size.ratio)})"))
+    pairs += [("Stored", result.stored)] if result.stored else []
     if result.predictions is not None and (error := result.predictions.calibration_error) is not None:
         pairs.append(("Expected calibration error", percent(error.mean)))
     for name, row in result.networks.items():

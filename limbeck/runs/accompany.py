@@ -126,6 +126,7 @@ def accompany(settings: DistillSettings, output: Path, store: TrajectoryStore | 
             match_norm=settings.match.match_norm,
             folder=output,
             spread=workspace.spread,
+            decoder=workspace.decoder,
         )
         nothing = torch.empty(0, device=workspace.device)
         one.run(nothing, nothing, 0.0)

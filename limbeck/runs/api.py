@@ -30,12 +30,15 @@ from limbeck.methods.presets import PARTS
 from limbeck.methods.registry import METHODS
 from limbeck.methods.snapshot import Callback
 from limbeck.networks.factory import Factory
+from limbeck.parametrisations.parametrisation import Parametrisation
 from limbeck.runs import distill as running
 from limbeck.runs.evaluate import EvaluationOptions
 from limbeck.runs.evaluate import evaluate as evaluate_sets
 from limbeck.runs.results import RunResult
 from limbeck.runs.settings import DistillSettings, Keys, check_keys, dotted, flat
 from limbeck.runs.strangers import beyond
+from limbeck.runs.tuning import Tuned
+from limbeck.runs.tuning import tune as find_settings
 from limbeck.runtime.checked import FolderPath, checked, shown
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import UsageError, require
@@ -75,6 +78,7 @@ def distill(
     adjoint: Adjoint | str | None = None,
     augmentation: Augmentation | str | None = None,
     init: Any = None,
+    parametrisation: Parametrisation | str | None = None,
     protocol: Protocol | str | None = None,
     experts: TrajectoryStore | None = None,
     output: Path | str | None = None,
@@ -89,7 +93,7 @@ def distill(
         data: an `ImageSet`, a path or name (`scenes:easy`), a torch `Dataset`, a `datasets.Dataset` or a tuple of arrays.
         method: a name, or what a function of `limbeck.methods` gives; settings given here go before its own.
         network: to distil for: a name, a module, or a function of (channels, height, width, num_classes) or of (num_classes).
-        ipc: synthetic images per class.
+        ipc: synthetic images per class; slots, where a parametrisation decodes several from each.
         seed: of every draw.
         iterations: of the outer loop.
         criterion: which parameters the matching loss keeps.
@@ -100,6 +104,7 @@ def distill(
         adjoint: the way to the gradient.
         augmentation: of student steps, experts and evaluation.
         init: what the loop starts from: `correct`, `real`, `noise`, `centre`, the path of a set, or a `DistilledSet`.
+        parametrisation: what the set stores of its images: `pixels`, `multi`, `dct`, or such as `limbeck.MultiFormation(2)`.
         protocol: of the evaluation.
         experts: what `train_experts` returned; None finds them in the cache or trains them.
         output: the run folder, or a URL such as `s3://bucket/run`, which a stopped run goes on from (`resume=True`); None leaves
@@ -122,7 +127,7 @@ def distill(
         >>> len(run.distilled), 0 <= run.accuracy.distilled.mean <= 1
         (10, True)
     """
-    parts = zip(PARTS, (criterion, distance, schedule, weighting, cam, adjoint, augmentation, init), strict=True)
+    parts = zip(PARTS, (criterion, distance, schedule, weighting, cam, adjoint, augmentation, init, parametrisation), strict=True)
     named = {"network": network, "ipc": ipc, "seed": seed, "iterations": iterations, **dict(parts), "protocol": protocol}
     made, place = settings_of(data, method, {**named, **settings}), checked("output", FolderPath | None, output)
     require(place is not None or not resume, "resume", resume, "possible without output, the folder of the run to go on with")
@@ -206,6 +211,50 @@ def train_experts(
     made = settings_of(data, "datm", given)
     with executing(executor):
         return running.train_experts(made, progress=_reporting(progress))
+
+
+@gathered(logged)
+@disks_told()
+@undisturbed()
+def tune(
+    data: Any,
+    method: Method | str = "edf",
+    *,
+    network: Network = "ConvNetD3",
+    ipc: int = 1,
+    seed: int = 0,
+    experts: TrajectoryStore | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Tuned:
+    """Settings of trajectory matching for these images, read from experts and start images: T, M, start epochs and step sizes.
+
+    Nothing is tried, and no validation or test image is looked at; `limbeck.distill(…, **found.keys)` takes what is found.
+
+    Args:
+        data: as `distill` takes it.
+        method: one that matches trajectories.
+        network: as `distill` takes it.
+        ipc: synthetic images per class.
+        seed: of the draws.
+        experts: what `train_experts` returned; None finds them in the cache or trains them.
+        progress: where to report; None goes through `logging`.
+        **settings: any other key, as `distill` takes it.
+
+    Raises:
+        UsageError: for data, a network, a method or settings that do not fit, and for experts of fewer than three epochs.
+        Failure: when experts or students do not move, or diverge.
+
+    Example:
+        >>> import limbeck
+        >>> tiny = {"size": 16, "per_class": 12, "num_experts": 1, "train_epochs": 3}
+        >>> found = limbeck.tune("scenes:easy", "mtt", network="ConvNetD2-w4", **tiny)
+        >>> found.keys["match.syn_steps"], found.keys["outer.lr_img"] > 0
+        (20, True)
+    """
+    looked_for = {"expert_epochs": 1, "first_max_start_epoch": 1, "max_start_epoch": 1}  # that fit experts of any length
+    made = settings_of(data, method, {"network": network, "ipc": ipc, "seed": seed, **looked_for, **settings})
+    return find_settings(made, progress=_reporting(progress), store=experts)
 
 
 @gathered(logged)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
+import torch
+
 from limbeck.augmentation import Augmentation, Dsa
 from limbeck.augmentation_settings import AugmentSettings
 from limbeck.distilled.initial import INITIALISATIONS, Initialisation
@@ -30,6 +32,9 @@ from limbeck.matching.schedules import Schedule, Sequential, Uniform
 from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSettings
 from limbeck.methods.materials import Matching
 from limbeck.methods.registry import method_of
+from limbeck.parametrisations import registry as parametrisations
+from limbeck.parametrisations.parametrisation import Parametrisation
+from limbeck.parametrisations.settings import ParametrisationSettings
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import require
 from limbeck.runtime.plugins import blamed, imported, is_foreign
@@ -145,6 +150,23 @@ def loss_of(settings: DistillSettings) -> Loss:
         loss: Loss = found
         return loss
     return soft_cross_entropy if settings.labels == "soft" else cross_entropy
+
+
+def check_loss(settings: DistillSettings, classes: int) -> None:
+    """Raise `UsageError` for a student's loss that cannot be called, or gives no scalar."""
+    loss, labels = loss_of(settings), torch.eye(classes)
+    name = getattr(loss, "__name__", type(loss).__name__)
+    with blamed("match.loss", name, "raised"):
+        value = loss(torch.zeros_like(labels), labels)
+    good = isinstance(value, torch.Tensor) and value.ndim == 0
+    require(good, "match.loss", name, "a function of logits and labels, both (N, K), that gives a scalar")
+
+
+def parametrisation_of(settings: ParametrisationSettings) -> Parametrisation:
+    """What a set stores."""
+    if _is_own(settings.kind):
+        return _object("parametrisation.kind", settings.kind, Parametrisation, {"factor": settings.factor, "keep": settings.keep})
+    return parametrisations.parametrisation_of(settings.kind, settings.factor, settings.keep)
 
 
 def _is_own(value: Any) -> bool:

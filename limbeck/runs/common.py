@@ -30,7 +30,7 @@ def teacher(workspace: Workspace) -> None:
 
 def step_size(workspace: Workspace, small: SmallSet, also: float) -> StepSize:
     """The step size to train with on a set that has learned none."""
-    return workspace.evaluator().decided(workspace.settings.ipc).step_size(small, None, workspace.progress, (also,))
+    return workspace.evaluator().decided(workspace.ipc).step_size(small, None, workspace.progress, (also,))
 
 
 def measured(workspace: Workspace, small: SmallSet, step: StepSize | None, start: SmallSet | None) -> SetResult:
@@ -43,7 +43,7 @@ def measured(workspace: Workspace, small: SmallSet, step: StepSize | None, start
         start: what it began as.
     """
     settings, progress = workspace.settings, workspace.progress
-    evaluator = workspace.evaluator().decided(settings.ipc)
+    evaluator = workspace.evaluator().decided(workspace.ipc)
     seeds = final_seeds(settings.eval.seeds)
     rates = Rates.of(evaluator, small, step, progress)
     found = record(evaluator, small, measure(evaluator, small, rates, seeds, progress), progress)

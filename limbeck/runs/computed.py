@@ -1,6 +1,6 @@
 """The memory of a GPU that a distillation will take, computed without one: its tensors are counted on the stand-in.
 
-    peak = X, Y, their velocities and average + the most of (an iteration, maps, an evaluation)
+    peak = P, Y, their velocities and average + the most of (an iteration, maps, an evaluation)
 
 An iteration is counted with few steps; a walk back holds a θ for every one more, and other ways grow along a line. What a library
 needs within one operation is not counted, nor the context of the driver; compiled passes hold less in between than the closed form
@@ -61,8 +61,8 @@ def computed(workspace: Workspace, validation_images: int = 0, arrangement: Arra
         arrangement: of the engine; None decides.
     """
     settings, data, device = workspace.settings, workspace.data, workspace.device
-    total = settings.ipc * data.num_classes
-    classes, networks = torch.arange(data.num_classes).repeat_interleave(settings.ipc), 8 * workspace.network.num_parameters
+    total = workspace.ipc * data.num_classes
+    classes, networks = torch.arange(data.num_classes).repeat_interleave(workspace.ipc), 8 * workspace.network.num_parameters
     engine = workspace.engine(arrangement) if workspace.method.steps else None
     objective = workspace.method(workspace, classes, engine and engine[:2])
     enhancement = workspace.enhancement(classes)
@@ -74,9 +74,14 @@ def computed(workspace: Workspace, validation_images: int = 0, arrangement: Arra
         every=settings.eval.every,
         match_norm=settings.match.match_norm,
         folder=Path(),
+        decoder=workspace.decoder,
     )
-    x, y = (torch.empty(total, *shape, device=device) for shape in (data.shape, (data.num_classes,)))
-    state, taken = measure(lambda: OuterState.start(x, y, workspace.syn_lr, objective.init(), adamw=loop.adamw), device)
+    slots = settings.ipc * data.num_classes
+    x, y = (torch.empty(n, *shape, device=device) for n, shape in ((total, data.shape), (total, (data.num_classes,))))
+    p = x if workspace.decoder.trivial else torch.empty(slots, *workspace.decoder.slot_shape, device=device)
+    state, taken = measure(
+        lambda: OuterState.start(p, y, workspace.syn_lr, objective.init(), workspace.decoder, adamw=settings.outer.adamw), device
+    )
     state.iteration = COMPARE_EVERY  # where the plain gradient is computed, too
 
     def iteration(steps: int | None) -> int:
@@ -109,7 +114,7 @@ def computed(workspace: Workspace, validation_images: int = 0, arrangement: Arra
         "maps": _along(weighed, FEW_IMAGES, total) if enhancement.active else 0,
         "evaluations": _evaluation(workspace, total) + min(HELD_BYTES, 4 * math.prod(data.shape) * validation_images),
     }
-    return Computed(engine[2] if engine else None, taken.held + x.nbytes + y.nbytes + networks, stages)
+    return Computed(engine[2] if engine else None, taken.held + p.nbytes + y.nbytes + networks, stages)
 
 
 def _along(bytes_of: Callable[[int], int], few: tuple[int, int], number: int) -> int:
@@ -132,8 +137,8 @@ def _kept(workspace: Workspace, arrangement: Arrangement | None) -> int:
 
 def _evaluation(workspace: Workspace, total: int) -> int:
     """Bytes of the training of one network on a batch, and of a look at some images."""
-    evaluator, settings, data = workspace.evaluator(), workspace.settings, workspace.data
-    how = evaluator.protocol.training(workspace.network, workspace.augmentation, workspace.syn_lr, settings.ipc, workspace.kind)
+    evaluator, data = workspace.evaluator(), workspace.data
+    how = evaluator.protocol.training(workspace.network, workspace.augmentation, workspace.syn_lr, workspace.ipc, workspace.kind)
 
     def some(count: int, *shape: int) -> Tensor:
         return torch.empty(count, *shape, device=workspace.device)

@@ -183,7 +183,7 @@ def _run(
     tracker: Tracker,
     leader: Leader,
 ) -> RunResult:
-    settings, evaluator = workspace.settings, workspace.evaluator().decided(workspace.settings.ipc)
+    settings, evaluator = workspace.settings, workspace.evaluator().decided(workspace.ipc)
     reuse_freed_memory()
     DataCard.of(workspace.data, workspace.preprocessing, pictures=settings.features != "none").write(folder.path, folder.run_id)
     if workspace.method.kind != "objective":
@@ -250,7 +250,7 @@ def _grown(small: SmallSet, loop: OuterState) -> dict[str, float]:
     """How many times as large as at the start X, Y and η are, those that have grown beyond what is usual."""
     eta = torch.tensor(small.syn_lr or 0.0)
     return {
-        name: times for name, times in growth(loop.health.sizes, sizes(small.images, small.labels, eta)).items() if times > GROWN
+        name: times for name, times in growth(loop.health.sizes, sizes(small.stored, small.labels, eta)).items() if times > GROWN
     }
 
 
@@ -303,7 +303,7 @@ def _distilled(
             step, adjoint, arrangement = workspace.engine(resolved.engine)
             folder.note(resolved=replace(resolved, engine=arrangement))
         engine = (step, adjoint)
-    tracker.named = _named(workspace, start)
+    tracker.named = _named(workspace, replace(start, code=None))
     enhancement = workspace.enhancement(start.classes)
     place, resolved = workspace.experts.path if workspace.needs_experts else None, folder.state.resolved
     leader.enter(Loop(start.classes, resolved, resolved.engine, place))
@@ -320,9 +320,10 @@ def _distilled(
         run_id=folder.run_id,
         heard=tracker.row if tracker.feeds else None,
         spread=workspace.spread,
+        decoder=workspace.decoder,
     )
     with folder.stage("distil"):
-        state = loop.run(start.images, start.labels, workspace.syn_lr)
+        state = loop.run(start.stored, start.labels, workspace.syn_lr)
         leader.left()
         small = loop.best(state, start)
         if workspace.method.steps or settings.outer.lr_lr > 0:  # students were trained with it, or it was learned
@@ -339,7 +340,7 @@ def _look(evaluator: Evaluator, start: SmallSet, x: Tensor, y: Tensor, eta: floa
     """A periodic evaluation, where there are images to choose a checkpoint on."""
     if not evaluator.protocol.validation:
         return None
-    small = replace(start, images=x, labels=y, syn_lr=eta)
+    small = replace(start, images=x, labels=y, syn_lr=eta, code=None)
     return evaluator.distilled(small, seeds=range(evaluator.settings.every_seeds), split="val")
 
 

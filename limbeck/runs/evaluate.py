@@ -217,6 +217,9 @@ class _Set:
         for key in ("dtype", "top"):
             kept, wanted = getattr(views.about.coding, key), getattr(s.view_labels, key)
             require(kept == wanted, f"view_labels.{key}", wanted, f"{kept!r}, as in the labels that {self.name!r} has")
+        all_of_them = s.view_labels.pool is None or s.view_labels.pool >= views.epochs
+        same = all_of_them if views.pool is None else s.view_labels.pool == views.pool
+        require(same, "view_labels.pool", s.view_labels.pool, f"{views.pool!r}, as in the labels that {self.name!r} has")
 
     def label_views(self, network: str, workspace: Workspace, options: EvaluationOptions) -> None:
         """Ask the teacher of that network about the views, where labels are to be stored and the set has none."""

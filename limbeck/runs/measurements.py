@@ -70,9 +70,9 @@ class Subject:
         return evaluator.accuracies(evaluator.logits(replace(self.small, syn_lr=step.value), self.seeds)).mean
 
     def random(self, evaluator: Evaluator) -> float:
-        """Mean accuracy of networks trained on as many random images."""
-        step = evaluator.random_step_size(self.small.ipc, self.small.syn_lr)
-        return evaluator.accuracies(evaluator.random_logits(self.small.ipc, step.value, self.seeds)).mean
+        """Mean accuracy of networks trained on random images of as many bytes."""
+        step = evaluator.random_step_size(self.small.real_ipc, self.small.syn_lr)
+        return evaluator.accuracies(evaluator.random_logits(self.small.real_ipc, step.value, self.seeds)).mean
 
 
 def _ranking(material: Subject) -> scores.Ranking:
@@ -126,7 +126,7 @@ def _distances(material: Subject) -> distances.Separation:
     evaluator, held = material.evaluator, material.held
     module = evaluator.full_data.teacher(lambda: evaluator.images_of("test"))
     before, kind = _initial(material)
-    random = evaluator.random_subset(held.ipc, held.syn_lr, "distances")
+    random = evaluator.random_subset(held.set.real_ipc, held.syn_lr, "distances")
     sets: dict[str, tuple[Images, Tensor]] = {
         kind: (TensorImages(before.to(evaluator.device)), held.classes),
         "distilled": (TensorImages(held.images.to(evaluator.device)), held.classes),
@@ -144,7 +144,7 @@ def _distances(material: Subject) -> distances.Separation:
 def _search(material: Subject) -> architecture_search.Search:
     """Do the architectures of a small space rank alike?"""
     evaluator, small = material.evaluator, material.small
-    random = evaluator.random_subset(small.ipc, None, "search")
+    random = evaluator.random_subset(small.real_ipc, None, "search")
     sets = {"distilled": small, "random": random, "full": training_images(evaluator)}
     choose = (evaluator.images_of("val"), evaluator.labels_of("val")) if len(evaluator.data.val) else None
     depths = [depth for depth in (1, 2, 3) if min(evaluator.data.shape[1:]) >= 2**depth]
@@ -159,7 +159,7 @@ def _continual(material: Subject) -> continual.Continual:
     evaluator, small = material.evaluator, material.small
     seeds = list(material.seeds)
     memories = {"distilled": [small]}
-    memories["random"] = [evaluator.random_subset(small.ipc, None, f"continual {seed}") for seed in seeds]
+    memories["random"] = [evaluator.random_subset(small.real_ipc, None, f"continual {seed}") for seed in seeds]
     test = evaluator.images_of("test"), evaluator.labels_of("test")
     steps = min(5, evaluator.data.num_classes)
     fit, cells = _fit(material), _cells(material, "continual")
@@ -172,7 +172,7 @@ def _membership(material: Subject) -> dict[str, membership.Attacks]:
     train = prepare_split(evaluator.data.train, evaluator.preprocessing, evaluator.device)
     labels = torch.from_numpy(evaluator.data.train.labels)
     seeds = list(material.seeds)
-    subsets = [evaluator.random_index(small.ipc, f"membership {seed}") for seed in seeds]
+    subsets = [evaluator.random_index(small.real_ipc, f"membership {seed}") for seed in seeds]
     test = evaluator.images_of("test"), evaluator.labels_of("test")
     fit, cells = _fit(material), _cells(material, "membership")
     return membership.membership(fit, evaluator.network.name, small, subsets, train, labels, *test, seeds=seeds, cells=cells)
@@ -180,7 +180,7 @@ def _membership(material: Subject) -> dict[str, membership.Attacks]:
 
 def _fit(material: Subject) -> ProtocolFit:
     evaluator, small = material.evaluator, material.small
-    return ProtocolFit(evaluator, evaluator.random_step_size(small.ipc, small.syn_lr).value)
+    return ProtocolFit(evaluator, evaluator.random_step_size(small.real_ipc, small.syn_lr).value)
 
 
 def _cells(material: Subject, study: str) -> Cells:

@@ -70,9 +70,10 @@ def _check_writable(needs: Iterable[Need]) -> None:
 def output_needs(workspace: Workspace, output: Path) -> list[Need]:
     """What the run folder will take beside what is in it."""
     s, data, method = workspace.settings, workspace.data, workspace.method
-    channels, total = data.shape[0], s.ipc * data.num_classes
+    channels, total = data.shape[0], workspace.ipc * data.num_classes
     x, y = 4 * total * math.prod(data.shape), 4 * total * data.num_classes
-    size = 2 * (x + y)
+    p = 4 * s.ipc * data.num_classes * math.prod(workspace.decoder.slot_shape)  # X itself, where pixels are stored
+    size = 2 * (p + y)
     if s.data.zca:
         size += 2 * 2 * 4 * math.prod(data.shape) ** 2  # two matrices, in the card and in the set
     if s.features != "none":
@@ -81,12 +82,13 @@ def output_needs(workspace: Workspace, output: Path) -> list[Need]:
             count = min(count, len(data.train))
             size += count * channels * math.prod(data_card.small(data.shape, count, budget))
     if method.kind == "objective":
-        averaged, adamw = s.outer.ema_decay is not None, s.outer.img_optimiser == "adamw"
+        averaged, adamw = s.outer.ema_decay is not None, s.outer.adamw
         maps = x // channels
-        whole, looks = x + y + 2 * maps, math.ceil(s.outer.iterations / s.eval.every) + 1
+        decoded = 0 if workspace.decoder.trivial else x
+        whole, looks = p + decoded + y + 2 * maps, math.ceil(s.outer.iterations / s.eval.every) + 1
         part = min(1.0, LOOKED_AT / x) * whole
         checkpoints = 4  # the last two, the best one's, and one that is being written
-        size += checkpoints * ((2 + averaged + adamw) * x + 2 * y) + min(2, looks) * whole + int(max(0, looks - 2) * part)
+        size += checkpoints * ((2 + averaged + adamw) * p + 2 * y) + min(2, looks) * whole + int(max(0, looks - 2) * part)
         size += LINE * s.outer.iterations
     if s.view_labels.store:
         size += _epochs(workspace) * total * (_label_bytes(workspace) + DRAWN)
@@ -124,10 +126,10 @@ def _evaluators(workspace: Workspace) -> Iterable[Evaluator]:
 def check_held(workspace: Workspace) -> None:
     """Raise `UsageError` where something that will be held at once is more than the memory that is free."""
     s, data, device = workspace.settings, workspace.data, workspace.device
-    total = s.ipc * data.num_classes
+    total = workspace.ipc * data.num_classes
     rows = 4 * (math.prod(data.shape) + data.num_classes)
     spread = workspace.spread  # where X is sharded, rank 0 has of all images but the start
-    held = HELD + (s.outer.img_optimiser == "adamw")
+    held = HELD + s.outer.adamw
     size = (held * len(range(total)[spread.rows]) + (total if spread.sharded else 0)) * rows
     check_memory(size, device, f"ipc: {s.ipc}", f"distilling {total} images", "a lower ipc or a smaller data.size takes less")
     if workspace.method.steps and isinstance(build.adjoint_of(s.engine), Unroll):
@@ -152,7 +154,8 @@ def _check_block(workspace: Workspace) -> None:
 
 def _epochs(workspace: Workspace) -> int:
     """Of which views are labelled."""
-    return resolve_protocol(workspace.settings.eval).epochs
+    epochs = resolve_protocol(workspace.settings.eval).epochs
+    return min(epochs, workspace.settings.view_labels.pool or epochs)
 
 
 def _label_bytes(workspace: Workspace) -> int:

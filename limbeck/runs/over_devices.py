@@ -26,14 +26,14 @@ def work_of(workspace: Workspace, seconds: float | None = None, whole: float = 0
         whole: the share of them that goes with no image.
     """
     settings, shape, classes = workspace.settings, workspace.data.shape, workspace.data.num_classes
-    match, real, total, steps = settings.match, settings.real, settings.ipc * classes, workspace.method.steps
+    match, real, total, steps = settings.match, settings.real, workspace.ipc * classes, workspace.method.steps
     sums, ends = 0.0, 0
     if steps:
         adjoint = build.adjoint_of(settings.engine)
         ends = 2 if match.match_norm and match.criterion != "none" else 1
         sums, whole = sums_of(adjoint, match.syn_steps, ends), whole if isinstance(adjoint, (WalkBack, Unroll)) else 1.0
     elif name_of(settings.method) in TRAINED:
-        outer, inner = real.loops(settings.ipc)
+        outer, inner = real.loops(workspace.ipc)
         sums = inner * math.ceil(total / real.network_batch) * (outer - 1) / outer
     return Work(
         parameters=workspace.network.num_parameters,
@@ -63,7 +63,7 @@ def sums_of(adjoint: Adjoint, steps: int, losses: int) -> float:
 def counted(workspace: Workspace, work: Work, found: Computed) -> Memory:
     """The memory that was counted: what an iteration needs beside X and θ_0 … θ_T is the work on a batch."""
     steps = workspace.settings.match.syn_steps + 3 if workspace.method.steps else 3
-    total, iteration = workspace.settings.ipc * workspace.data.num_classes, found.stages["iterations"]
+    total, iteration = workspace.ipc * workspace.data.num_classes, found.stages["iterations"]
     held = min(4 * NUMBER * total * math.prod(workspace.data.shape), found.held)
     image = max(0, iteration - NUMBER * steps * work.parameters) // work.batch
     return Memory(
@@ -95,4 +95,5 @@ def over_devices(workspace: Workspace, work: Work, memory: Memory, parts: Mappin
         threads=torch.get_num_threads(),
         cores=world.cores or cores(),
         sharded=workspace.shards,
+        whole=bool(workspace.must_hold_all),
     ).plan()

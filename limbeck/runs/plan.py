@@ -145,7 +145,8 @@ class Rehearsal(Workspace):
 
     @cached_property
     def data(self) -> ImageSet:
-        return _few(self.whole, self.settings.ipc)
+        per_slot = build.parametrisation_of(self.settings.parametrisation).images_per_slot
+        return _few(self.whole, self.settings.ipc * per_slot)
 
     @cached_property
     def experts(self) -> TrajectoryStore:
@@ -165,7 +166,7 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None, world: 
     """
     workspace = Rehearsal(settings, progress or NoProgress())
     whole = workspace.whole
-    check_ipc(whole, settings.ipc)
+    check_ipc(whole, settings.ipc, workspace.decoder.images_per_slot)
     counts, unseen = Counts(len(whole.train), len(whole.val)), len(whole.train.storage) < len(whole.train)
     workspace.check()
     repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
@@ -235,7 +236,7 @@ def _experts(workspace: Workspace, counts: Counts, unseen: bool) -> tuple[Foreca
 def _loop(workspace: Workspace, compiled: bool, apart: bool) -> tuple[dict[str, float], float, float]:
     """Seconds of the outer loop's parts over all iterations, and of one; what share of that goes with no image, if asked."""
     settings, outer, data = workspace.settings, workspace.settings.outer, workspace.data
-    index = real_subset(data.train, data.num_classes, settings.ipc, settings.seed, "plan").numpy()
+    index = real_subset(data.train, data.num_classes, workspace.ipc, settings.seed, "plan").numpy()
     count = len(index)
     if workspace.method.steps and count > FEW:
         index = index[np.arange(FEW) * count // FEW]
@@ -259,9 +260,10 @@ def _loop(workspace: Workspace, compiled: bool, apart: bool) -> tuple[dict[str, 
 
     few = few_of(mapped, len(images)) if enhancement.active else 1
     maps = mapped(few) * count / few if enhancement.active else 0.0
-    state = OuterState.start(images, labels, outer.syn_lr_init, objective.init(), adamw=outer.img_optimiser == "adamw")
+    state = OuterState.start(images, labels, outer.syn_lr_init, objective.init(), adamw=outer.adamw)
     with passing_folder() as folder:
         saving = seconds_of(lambda: state.save(folder / "checkpoint.safetensors")) * count / len(images)
+        saving *= settings.ipc * math.prod(workspace.decoder.slot_shape) / (workspace.ipc * math.prod(data.shape))
     compared = COMPARISON * math.ceil(outer.iterations / COMPARE_EVERY) if differs and not settings.match.match_norm else 0.0
     parts = {
         "iterations": iteration * outer.iterations,
@@ -303,8 +305,8 @@ def _iteration(
 def _evaluations(workspace: Workspace, count: int) -> tuple[float, float]:
     """Seconds of compilation, and of all evaluations within the outer loop on so many validation images."""
     settings, data, evaluator = workspace.settings, workspace.data, workspace.evaluator()
-    protocol, total = evaluator.protocol, settings.ipc * data.num_classes
-    how = protocol.training(workspace.network, workspace.augmentation, workspace.syn_lr, settings.ipc, workspace.kind)
+    protocol, total = evaluator.protocol, workspace.ipc * data.num_classes
+    how = protocol.training(workspace.network, workspace.augmentation, workspace.syn_lr, workspace.ipc, workspace.kind)
     images = TensorImages(
         workspace.preprocessing.prepare(data.train.images(np.arange(min(FEW, len(data.train))))).to(workspace.device)
     )
@@ -330,7 +332,7 @@ def _looks(settings: DistillSettings) -> int:
 def _memory(workspace: Workspace, decided: Arrangement | None) -> Memory:
     """Bytes: what there is now, X with its gradient, velocity and average, θ_0 … θ_T, and the work of one step."""
     settings, network = workspace.settings, workspace.network
-    total = settings.ipc * workspace.data.num_classes
+    total = workspace.ipc * workspace.data.num_classes
     batch = min(total, settings.match.batch_syn or total)
     thetas = (settings.match.syn_steps + 3 if decided else 3) * network.num_parameters
     return Memory(

@@ -1,7 +1,7 @@
 """What is measured of a small set, and of several side by side.
 
-    full data → the set → as many random real images, all under one protocol and on the same seeds, the last two with step sizes
-                                                      that were come by in the same way (`evaluation/evaluator.py`)
+    full data → the set → random real images of as many bytes, all under one protocol and on the same seeds,
+                          the last two with step sizes that were come by in the same way (`evaluation/evaluator.py`)
 
 The full data come first, because a network trained on them notices labels that are permuted, which no metadata show.
 """
@@ -37,7 +37,7 @@ class Rates:
     @classmethod
     def of(cls, evaluator: Evaluator, small: SmallSet, own: StepSize | None, progress: Progress) -> "Rates":
         """Those of a set that has its `own` there, or none."""
-        random = evaluator.random_step_size(small.ipc, small.syn_lr, progress)
+        random = evaluator.random_step_size(small.real_ipc, small.syn_lr, progress)
         return cls(evaluator.step_size(small, own, progress), random)
 
 
@@ -64,7 +64,7 @@ def final_seeds(count: int) -> range:
 def measure(evaluator: Evaluator, small: SmallSet, rates: Rates, seeds: range, progress: Progress) -> Measured:
     """Train the networks of one evaluation."""
     distilled = evaluator.logits(replace(small, syn_lr=rates.distilled.value), seeds, progress=progress)
-    return Measured(seeds, distilled, evaluator.random_logits(small.ipc, rates.random.value, seeds, progress), rates)
+    return Measured(seeds, distilled, evaluator.random_logits(small.real_ipc, rates.random.value, seeds, progress), rates)
 
 
 def record(evaluator: Evaluator, small: SmallSet, measured: Measured, progress: Progress) -> SetResult:
@@ -85,15 +85,27 @@ def record(evaluator: Evaluator, small: SmallSet, measured: Measured, progress: 
         recovery_ratio=scores.recovery_ratio(distilled.mean, full.mean),
         doubts=scores.doubts(found, data.num_classes),
         lossless=scores.lossless(distilled, full),
-        compression=scores.compression((len(small), *data.shape), small.num_classes, len(data.train), data.shape),
+        compression=scores.compression(
+            (len(small), *data.shape),
+            small.num_classes,
+            len(data.train),
+            data.shape,
+            None if small.code is None else small.code.bytes,
+        ),
         gain=compare(distilled.values, random.values),
         predictions=predictions.describe(measured.distilled, evaluator.labels_of("test")),
         protocol={**plain(evaluator.protocol), "seeds": list(measured.seeds), "full": of_full},
         network=evaluator.network.name,
         data={"source": data.source, "fingerprint": data.fingerprint, "split": "test"},
         environment=environment(evaluator.device),
+        stored=None if small.code is None else _stored(small),
         view_labels=None if (stored := evaluator.stored_views(small)) is None else stored.summary(),
     )
+
+
+def _stored(small: SmallSet) -> str:
+    """What a set of slots is compared by."""
+    return f"{small.code}; the random images beside them take as many: {small.real_ipc} of every class"
 
 
 def networks_of(settings: DistillSettings) -> list[str]:

@@ -184,7 +184,7 @@ class Row(Record):
         talk: seconds that it takes in one.
         share: of the iteration.
         memory: bytes of a device that holds all of X.
-        memory_sharded: bytes of one that holds its share; None for methods that look at whole classes.
+        memory_sharded: bytes of one that holds its share; None where every device has to hold all of X.
     """
 
     devices: int
@@ -274,6 +274,7 @@ class Planner:
         threads: of a process, as it was timed.
         cores: of a node.
         sharded: whether X is.
+        whole: whether every device has to hold all of X.
     """
 
     work: Work
@@ -284,6 +285,7 @@ class Planner:
     threads: int
     cores: int
     sharded: bool
+    whole: bool = False
 
     def plan(self) -> Scaling:
         """The rows, and beyond how many devices more do not help."""
@@ -315,7 +317,7 @@ class Planner:
             talk=talking,
             share=talking / iteration if iteration else None,
             memory=self.memory.of(self.work, ranks, False),
-            memory_sharded=self.memory.of(self.work, ranks, True) if self.work.ends else None,
+            memory_sharded=self.memory.of(self.work, ranks, True) if not self.whole else None,
         )
 
     def link(self, ranks: int) -> Link:

@@ -15,6 +15,7 @@ from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSet
 from limbeck.methods.method import Method
 from limbeck.methods.registry import METHODS, known, method_of, name_of
 from limbeck.methods.settings import NcfmSettings, OuterSettings, RdedSettings, RealSettings, Sre2lSettings
+from limbeck.parametrisations.settings import ParametrisationSettings
 from limbeck.runtime.checked import Checked, Chosen, Count, Named, Rule, kinds_of, shown, typed
 from limbeck.runtime.errors import UsageError, require
 from limbeck.saliency.settings import EnhanceSettings
@@ -23,6 +24,7 @@ from limbeck.tracking.settings import Track
 DEFAULT = "edf"
 # What Python calls the keys that name objects, and of those that share a last word the one that is meant by it.
 SHORT = {
+    "parametrisation": "parametrisation.kind",
     "schedule": "schedule.kind",
     "adjoint": "engine.kind",
     "augmentation": "augment.strategy",
@@ -59,7 +61,7 @@ class DistillSettings(Checked):
         method: the name of a method; it stands for settings too, under those of the recipe (`methods/registry.py`).
             `package.module:METHOD` is one of the user's (docs/add-a-method.md).
         network: the network to distil for, such as `ConvNetD3-w32`.
-        ipc: synthetic images per class.
+        ipc: synthetic images per class; where `parametrisation.kind` is not `pixels`, slots, of which each holds several.
         init: what the outer loop starts from: `correct`, `real`, `noise` or `centre` (`distilled/initial.py`), or the path of a
             distilled set, ours or another program's, or of a run that made one: its images, labels and η, instead of
             `outer.syn_lr_init`, are taken up. Methods without that loop start from nothing; a name, which a recipe may say for
@@ -86,6 +88,7 @@ class DistillSettings(Checked):
     features: Literal["auto", "pca", "none"] = "auto"
     method: Named[str] = DEFAULT
     labels: Literal["soft", "hard"] = "soft"
+    parametrisation: ParametrisationSettings = field(default_factory=ParametrisationSettings)
     experts: ExpertSettings = field(default_factory=ExpertSettings)
     match: MatchSettings = field(default_factory=MatchSettings)
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
@@ -166,6 +169,9 @@ class DistillSettings(Checked):
         accepted = f"one of {', '.join(STARTS)}: {name} makes its set at once, and cannot go on from another"
         named = isinstance(self.init, str) and self.init in STARTS
         require(named or method.kind == "objective", "init", self.init, accepted)
+        kind = self.parametrisation.kind
+        stored = method.kind == "objective" or kind == "pixels"
+        require(stored, "parametrisation.kind", kind, f"pixels, which is all that {name} makes")
         kind, ahead = self.schedule.kind, self.match.expert_epochs
         # A schedule that is an object knows itself which epochs it reaches; a name, and what makes one, is given the keys.
         epochs = None if isinstance(kind, (str, type)) else getattr(kind, "epochs", None)

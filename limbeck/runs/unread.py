@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from limbeck.experts.settings import unread
 from limbeck.methods.method import Method
 from limbeck.methods.registry import METHODS, known, name_of
+from limbeck.methods.settings import Sre2lSettings
 from limbeck.runs.settings import DistillSettings
 
 OF_STEPS = ("syn_steps", "expert_epochs", "batch_syn", "small_chunk", "distance", "loss", "relabel")
@@ -35,21 +36,27 @@ def _patterns(s: DistillSettings) -> list[str]:
     method, called = known(s.method), name_of(s.method)
     if called not in METHODS or method is None:
         return []
-    found = ["sre2l.*"] if called != "sre2l" else []
+    recovers = method.make == METHODS["sre2l"].make
+    found = _idle_in_recovery(s.sre2l) if recovers else ["sre2l.*"]
     if called != "ncfm":
         found.append("ncfm.*")
     elif s.ncfm.sampling == "normal":
         found.append("ncfm.sampling_lr")
     if called != "rded":
-        found += ["rded.[!f]*", "rded.fit"] if _shuffles_parts(s) else ["rded.*"]
+        crops = [] if recovers and s.sre2l.takes_patches else ["rded.[!f]*"]
+        found += [*crops, "rded.fit", "rded.teacher", *([] if _shuffles_parts(s) else ["rded.factor"])]
     if not may_read_experts(s, method):
         found.append("experts.*")
     found += [f"experts.{key}" for key in sorted(unread(s.experts))]
+    if s.enhance.weighting == "none":
+        found += ["enhance.beta", "enhance.cam_every"]  # maps are drawn all the same
     if method.kind != "objective":
-        return [*found, *LOOP]
+        return [*found, *(pattern for pattern in LOOP if not (recovers and pattern == "enhance.*"))]
+    kind = s.parametrisation.kind
+    found += {"pixels": ["parametrisation.factor", "parametrisation.keep"], "multi": ["parametrisation.keep"]}.get(str(kind), [])
     if called in ("dm", "ncfm"):
         found.append("real.[!b]*")  # their networks are never trained
-    found.append("outer.img_momentum" if s.outer.img_optimiser == "adamw" else "outer.img_[bw]*")
+    found.append("outer.img_momentum" if s.outer.adamw else "outer.img_[bw]*")
     found += ["real.*"] if method.steps else STUDENT
     if s.schedule.kind == "uniform":
         found += ["schedule.first_max_start_epoch", "schedule.iterations"]
@@ -59,9 +66,13 @@ def _patterns(s: DistillSettings) -> list[str]:
         found.append("match.relabel")
     if s.match.criterion == "none":
         found += ["match.drop_ratio", "match.drop_side"]
-    if s.enhance.weighting == "none":
-        found += ["enhance.beta", "enhance.cam_every"]  # maps are drawn all the same
     return found
+
+
+def _idle_in_recovery(s: Sre2lSettings) -> list[str]:
+    """What a recovery without a curriculum, or in one stage, does not read."""
+    found = ["sre2l.crop_milestone"] if s.crop_curriculum == "none" else []
+    return found + (["sre2l.residual", "sre2l.low_resolution"] if s.stages == 1 else [])
 
 
 def _shuffles_parts(s: DistillSettings) -> bool:

@@ -16,6 +16,7 @@ from limbeck.augmentation import Augmentation, Dsa
 from limbeck.data.imageset import ImageSet
 from limbeck.data.load import load_data
 from limbeck.data.preprocessing import Normalise, Preprocessing, fit_preprocessing
+from limbeck.distilled.coded import stored_by
 from limbeck.distilled.initial import Centre, Continued, Initial, Initialisation, check_ipc, check_start, content_of, read_start
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.settings import STARTS
@@ -38,12 +39,13 @@ from limbeck.methods.registry import method_of, name_of
 from limbeck.networks.factory import Factory
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.networks.names import same_network
+from limbeck.parametrisations.parametrisation import Decoder
 from limbeck.runs import build
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.devices import on_gpu, resolve_device
 from limbeck.runtime.errors import Failure, require
 from limbeck.runtime.executor import Shard
-from limbeck.runtime.plugins import blamed, is_foreign
+from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import Progress
 from limbeck.runtime.ranks import Ranks
 from limbeck.runtime.records import Record
@@ -133,7 +135,8 @@ class Workspace:
     def check(self) -> None:
         """Load the data, build the network and raise `UsageError` for whatever does not fit, before anything is written."""
         self.settings.check_method(self.method)
-        check_ipc(self.data, self.settings.ipc)
+        self.decoder.check()
+        check_ipc(self.data, self.settings.ipc, self.decoder.images_per_slot)
         if self.settings.data.normalise != "fitted":
             self.preprocessing  # noqa: B018 (numbers for other channels are refused now)
         check_storable(self.settings.view_labels, resolve_protocol(self.settings.eval), self.data.num_classes)
@@ -143,7 +146,7 @@ class Workspace:
         if not isinstance(build.weighting_of(self.settings.enhance), NoWeighting):
             build.cam_of(self.settings.enhance).check(self.network.module, torch.zeros(1, *self.data.shape, device=self.device))
         if self.method.steps:
-            self._check_loss()
+            build.check_loss(self.settings, self.data.num_classes)
         if self.method.kind == "objective" and isinstance(self.initialisation, Centre):
             features_of(self.network.module, torch.zeros(1, *self.data.shape, device=self.device))
         self.start  # noqa: B018 (read now, so that one that does not fit is refused)
@@ -159,15 +162,6 @@ class Workspace:
             require(ranks.on_this_machine <= torch.cuda.device_count(), "--nproc-per-node", ranks.on_this_machine, accepted)
         why = self.settings.engine.shard == "yes" and self.must_hold_all
         require(not why, "engine.shard", "yes", f"auto or no: {why}")
-
-    def _check_loss(self) -> None:
-        """Raise `UsageError` for a student's loss that cannot be called, or gives no scalar."""
-        loss, labels = build.loss_of(self.settings), torch.eye(self.data.num_classes)
-        name = getattr(loss, "__name__", type(loss).__name__)
-        with blamed("match.loss", name, "raised"):
-            value = loss(torch.zeros_like(labels), labels)
-        good = isinstance(value, torch.Tensor) and value.ndim == 0
-        require(good, "match.loss", name, "a function of logits and labels, both (N, K), that gives a scalar")
 
     @cached_property
     def experts(self) -> TrajectoryStore:
@@ -213,13 +207,13 @@ class Workspace:
     @cached_property
     def spread(self) -> Spread:
         """How batches, and X with its labels, lie on the ranks of the run."""
-        ranks, total = Ranks.here(), self.data.num_classes * self.settings.ipc
+        ranks, total = Ranks.here(), self.data.num_classes * self.ipc
         return Spread(ranks, total if not ranks.alone and self.shards else None)
 
     @property
     def shards(self) -> bool:
         """Whether several ranks hold but a part of X each."""
-        asked, total = self.settings.engine.shard, self.data.num_classes * self.settings.ipc
+        asked, total = self.settings.engine.shard, self.data.num_classes * self.ipc
         large = 4 * total * math.prod(self.data.shape) >= SHARDED_FROM
         return asked == "yes" or (asked == "auto" and large and not self.must_hold_all)
 
@@ -227,6 +221,8 @@ class Workspace:
     def must_hold_all(self) -> str:
         """Why every rank has to hold all of X, in words; empty where it need not."""
         s = self.settings
+        if not self.decoder.trivial:
+            return f"the images are decoded from what parametrisation.kind={s.parametrisation.kind!r} stores"
         if not self.method.shards:
             return f"method {name_of(s.method)} looks at all images of a class at once"
         if self.network.has_batch_norm:
@@ -253,8 +249,13 @@ class Workspace:
 
     @property
     def ipc(self) -> int:
-        """Images of every class."""
-        return self.settings.ipc
+        """Images of every class, of each slot as many as are decoded from it."""
+        return self.settings.ipc * self.decoder.images_per_slot
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        """What leads from what is stored to images."""
+        return Decoder(build.parametrisation_of(self.settings.parametrisation), self.data.shape)
 
     @property
     def seed(self) -> int:
@@ -312,11 +313,12 @@ class Workspace:
         """The set that `init` is or whose path it is; None where it is another kind of start."""
         s, init = self.settings, cast(Any, self.settings.init)
         if isinstance(init, DistilledSet):
-            held, notes = check_start(init, "the given set", s.ipc, self.data, self.preprocessing)
+            held, notes = check_start(init, "the given set", s.ipc, self.data, self.preprocessing, self.decoder.images_per_slot)
         elif not isinstance(init, str) or init in STARTS or (is_foreign(init) and not Path(init).exists()):
             return None
         else:
-            held, notes = read_start(init, s.ipc, s.outer.syn_lr_init, self.data, self.preprocessing)
+            parts = (s.outer.syn_lr_init, self.data, self.preprocessing, self.decoder.images_per_slot)
+            held, notes = read_start(init, s.ipc, *parts)
         for note in notes:
             self.progress.say(f"note: init: {note}")
         return held
@@ -332,18 +334,19 @@ class Workspace:
         return self.settings.outer.syn_lr_init if self.start is None else self.start.syn_lr
 
     def initial(self) -> SmallSet:
-        """The set to start from."""
+        """The set to start from, with what its images are decoded from."""
         settings = self.settings
         labellers = settings.experts.label_experts or settings.experts.num_experts
         parts = (self.data, self.preprocessing, self.network, lambda: self.experts, labellers, settings.experts.train_epochs)
-        rest = (settings.ipc, settings.seed, self.device, self.syn_lr, self.features, self.progress)
-        return self.initialisation(Initial(*parts, *rest), self.kind)
+        rest = (self.ipc, settings.seed, self.device, self.syn_lr, self.features, self.progress)
+        start = self.initialisation(Initial(*parts, *rest), self.kind)
+        return stored_by(self.decoder, start, None if self.start is None else self.start.set)
 
-    def enhancement(self, classes: torch.Tensor) -> Enhancement:
-        """Maps and weights for images of those classes."""
+    def enhancement(self, classes: torch.Tensor, network: nn.Module | None = None) -> Enhancement:
+        """Maps and weights for images of those classes, by that network or by the maps' own."""
         s = self.settings.enhance
-        cam, weighting = build.cam_of(s), build.weighting_of(s)
-        return Enhancement(self.map_network, classes, self.settings.seed, cam, weighting, s.cam_every)
+        parts = (classes, self.settings.seed, build.cam_of(s), build.weighting_of(s), s.cam_every)
+        return Enhancement(self.map_network if network is None else network, *parts)
 
     def engine(self, arrangement: Arrangement | None = None) -> tuple[StudentStep, Adjoint, Arrangement]:
         """The student's step, the way to the gradient and what was decided about them, or what `arrangement` says again.
@@ -361,7 +364,7 @@ class Workspace:
     def problem(self) -> Problem:
         """What the engine is set up for."""
         settings, match = self.settings, self.settings.match
-        shape = (self.data.num_classes * settings.ipc, *self.data.shape)
+        shape = (self.data.num_classes * self.ipc, *self.data.shape)
         draws = draw_steps(shape, match.batch_syn, match.syn_steps, self.augmentation, 0, 0, match.small_chunk)
         whole, spread, loss = self.network.has_batch_norm, self.spread, build.loss_of(settings)
         # Of a rank's part; one without images computes nothing.

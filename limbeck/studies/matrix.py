@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from limbeck.runtime.errors import Failure, UsageError, require
-from limbeck.runtime.executor import Process, Shard, Tick, current
+from limbeck.runtime.executor import Cluster, Process, Shard, Tick, current
 from limbeck.runtime.locks import Busy, Lock, lock
 from limbeck.runtime.notices import kind_of
 from limbeck.runtime.progress import NoProgress, Progress, Stage
@@ -153,12 +153,13 @@ class _Runner:
             self._take_over(cell)
             return
         path, run, executor = self.folder.log_file(cell), self.folder.run_folder(cell), current()
-        if cell.recipe is None and not executor.remote:
+        if cell.recipe is None and not isinstance(executor, Cluster):
             with held:
                 self._make(cell)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         if cell.recipe is None:
+            assert isinstance(executor, Cluster), "others compute it, or it was made above"
             process = executor.apart(_make, (cell, run), path)
         else:
             process = executor.start(distill_command(cell, run), path, self.how.jobs or 1)

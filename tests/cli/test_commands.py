@@ -371,17 +371,17 @@ results = {"accuracy": {"distilled": {"mean": 0.5, "std": 0.1, "ci95": [0.4, 0.6
 sys.modules["limbeck.runs.distill"] = types.SimpleNamespace(distill=lambda *_, **__: RunResult.from_dict(results))
 sys.modules["limbeck.report.html"] = types.SimpleNamespace(write_report=lambda run: Path("report.html"))
 from limbeck.cli.main import main
-sys.exit(main(["distill", "scenes", *sys.argv[1:]]))
+status = main(["distill", "scenes", "--json"])
+print("====", flush=True)
+sys.exit(status or main(["distill", "scenes"]))
 """
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8"])
 def test_a_poor_terminal_costs_no_results(tmp_path: Path, encoding: str) -> None:
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
-    outputs = []
-    for words in (["--json"], []):
-        done = subprocess.run([sys.executable, "-c", POOR, *words], capture_output=True, cwd=tmp_path, env=environment)
-        assert done.returncode == 0, done.stderr
-        outputs.append(done.stdout)
-    assert json.loads(outputs[0])["paths"]["run"] == "runs/\u732b\udcff"
-    assert b"50.0 " in outputs[1]
+    done = subprocess.run([sys.executable, "-c", POOR], capture_output=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    data, shown = done.stdout.split(b"====")
+    assert json.loads(data)["paths"]["run"] == "runs/\u732b\udcff"
+    assert b"50.0 " in shown

@@ -17,6 +17,7 @@ from limbeck.runtime.fingerprint import plain
 WORK = {
     "distill": (["scenes"], "limbeck.runs.distill.distill"),
     "plan": (["scenes"], "limbeck.runs.plan.plan"),
+    "tune": (["scenes"], "limbeck.runs.tuning.tune"),
     "experts": (["scenes"], "limbeck.runs.distill.train_experts"),
     "evaluate": (["theirs.npz"], "limbeck.runs.evaluate.evaluate"),
     "compare": (["--methods", "random", "--seeds", "0"], "limbeck.studies.compare.compare_cells"),

@@ -236,6 +236,52 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, done: int) -> No
     assert sorted(file.name for file in tmp_path.iterdir()) == ["views.safetensors", "whole.safetensors"]
 
 
+def test_a_pool_of_all_epochs_is_what_is_kept_without_one(tmp_path: Path) -> None:
+    whole, pool = tmp_path / "whole.safetensors", tmp_path / "pool.safetensors"
+    label(whole)
+    for count in (3, 5):
+        teacher = Asked()
+        stored = label(pool, teacher, pool=count)
+        assert stored.pool is None and stored.epochs == 3
+        assert pool.read_bytes() == whole.read_bytes()
+        pool.unlink()
+
+
+def test_a_pool_goes_round(tmp_path: Path) -> None:
+    path, teacher = tmp_path / "pool.safetensors", Asked()
+    whole, pool = label(tmp_path / "whole.safetensors", epochs=5), label(path, teacher, epochs=5, pool=2)
+    assert teacher.asked == 1 + 2 * 7
+    assert (pool.epochs, pool.pool) == (5, 2) and pool.summary().to_dict()["pool"] == 2
+    assert pool.bytes_per_view == whole.bytes_per_view
+    for epoch in range(5):
+        pairs = zip(pool.batches(images(), epoch), whole.batches(images(), epoch % 2), strict=True)
+        assert all(torch.equal(x, own_x) and torch.equal(y, own_y) for (x, y), (own_x, own_y) in pairs)
+    held, tensors = load_file(path), load_file(tmp_path / "whole.safetensors")
+    assert all(torch.equal(held[name], value[:2]) for name, value in tensors.items())
+    sizes = [sum(value.numel() * value.element_size() for value in of.values()) for of in (held, tensors)]
+    assert 5 * sizes[0] == 2 * sizes[1]
+    label(path, teacher, epochs=5, pool=2)
+    assert teacher.asked == 1 + 2 * 7 + 1
+    with pytest.raises(UsageError, match="below the 5 epochs"):
+        next(pool.batches(images(), 5))
+    assert label(path, epochs=4, pool=2).epochs == 4
+
+
+def test_a_pool_for_no_more_epochs_than_it_has_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pool.safetensors"
+    label(path, epochs=5, pool=2)
+    tensors = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        about = json.loads(file.metadata()["json"])
+    for trained in (4, 2, 0):
+        path.write_bytes(serialise(tensors, {"json": json.dumps(about | {"trained": trained})}))
+        if trained == 4:
+            assert StoredViews.open(path).epochs == 4
+            continue
+        with pytest.raises(UsageError, match="a complete file of labelled views"):
+            StoredViews.open(path)
+
+
 def test_what_is_there_is_not_made_again_unless_it_is_other(tmp_path: Path) -> None:
     path, teacher = tmp_path / "views.safetensors", Asked()
     label(path, teacher)

@@ -19,7 +19,7 @@ from limbeck.experts.settings import ExpertSettings
 from limbeck.experts.train import ExpertTask, material_of, train_experts
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import UsageError
-from limbeck.runtime.executor import Local, using
+from limbeck.runtime.executor import Cluster, Local, Process, using
 from limbeck.training import compute
 from limbeck.training.optimisers import Gsam, Sgd
 from limbeck.training.rates import Constant
@@ -66,13 +66,14 @@ def test_in_step_is_alone_up_to_rounding(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert not torch.allclose(together[0], together[1], atol=1e-3)
 
 
-class Elsewhere(Local):
+class Elsewhere(Local, Cluster):
     """As a cluster whose devices hold three experts in step, of which a job's share holds two."""
-
-    remote = True
 
     def __init__(self) -> None:
         self.sizes: list[list[int]] = []
+
+    def apart(self, function: Any, job: Any, log: Path) -> Process:
+        raise AssertionError("no expert is a command of its own")
 
     def in_step(self, most: int) -> int:
         return most - 1

@@ -23,6 +23,7 @@ from limbeck.runtime.progress import NoProgress, NoStage, Stage
 OWN = "methods.own:METHOD"
 ALL = (*METHODS, OWN)
 LOOPS = tuple(name for name in ALL if method_of(name).kind == "objective")
+RECOVERED = tuple(name for name in METHODS if METHODS[name].make == METHODS["sre2l"].make)
 SOFT = tuple(name for name in ALL if method_of(name).labels == "soft")
 COUNTS = (12, 12, 7)
 SMALL = {
@@ -121,7 +122,7 @@ def test_a_run_is_seeded_and_a_stopped_one_ends_with_the_same_bits(
 ) -> None:
     asked, made, trained = settings(method, source), list[DistilledSet](), list[object]()
     monkeypatch.setattr("limbeck.runs.workspace.train_experts", lambda *parts: trained.append(parts) or train_experts(*parts))
-    stop = Stopping(*(("sre2l", 3) if method == "sre2l" else WHERE[method_of(method).kind]))
+    stop = Stopping(*(("sre2l", 3) if method in RECOVERED else WHERE[method_of(method).kind]))
     results = []
     for number, name in enumerate(("whole", "again", "stopped")):
         torch.manual_seed(number)
@@ -190,13 +191,32 @@ def test_a_loop_goes_on_from_another_set_and_what_has_none_refuses_it(tmp_path: 
 
 @pytest.mark.parametrize("method", ALL)
 def test_a_key_that_is_not_read_is_said_and_one_that_is_not_there_refused(source: str, method: str) -> None:
-    unread = {"rded.crops": "2"} if method != "rded" else {"sre2l.lr": "0.5"}
+    unread = {"rded.fit": "resize"} if method != "rded" else {"sre2l.lr": "0.5"}
     given = SMALL | {"data.source": source, "method": method} | unread
     said = [line for line in remarks("scenes", given, load_recipe("scenes", given)) if "does not read" in line]
     key = next(iter(unread))
     assert (len(said), key in "".join(said)) == ((0, False) if method == OWN else (1, True))
     with pytest.raises(UsageError, match=r"^outer\.lr_imgs: is not a key"):
         settings(method, source, outer__lr_imgs="1")
+
+
+def images_of(run: Path) -> torch.Tensor:
+    """X after the last iteration."""
+    snapshots = sorted((run / "snapshots").glob("*.safetensors"))
+    return read_tensors(snapshots[-1])[0]["X"] if snapshots else DistilledSet.load(run / "distilled").images
+
+
+@pytest.mark.parametrize("method", (*(name for name in LOOPS if not method_of(name).steps), "mtt", "sre2l", "fadrm"))
+def test_what_goes_down_a_gradient_can_be_emphasised(tmp_path: Path, source: str, method: str) -> None:
+    """Any method with any emphasis, which is off by default but in EDF; where it is on X is another."""
+    short = {"outer__iterations": "2", "sre2l__iterations": "4", "eval__every": "2", "enhance__cam_every": "1"}
+    kinds = ("activation", "constant", "shuffled") if method in ("dm", "fadrm") else ("activation",)
+    found = []
+    for kind in ("none", *kinds):
+        distill(settings(method, source, enhance__weighting=kind, **short), tmp_path / kind)
+        found.append(images_of(tmp_path / kind))
+    assert not any(torch.equal(one, other) for number, one in enumerate(found) for other in found[:number])
+    assert settings(method, source).enhance.weighting == "none"
 
 
 def test_a_class_with_too_few_images_is_refused(tmp_path: Path, source: str) -> None:

@@ -23,6 +23,7 @@ from limbeck.runtime.fingerprint import encodable
 from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.progress import NoProgress
 
+TEACHERS = ("sre2l", "cda", "sre2l++", "fadrm", "rded")  # label what they make
 OVERRIDES = SETTINGS | {
     "match.syn_steps": "2",
     "outer.checkpoint_every": "2",
@@ -42,7 +43,7 @@ def test_every_method_has_a_preset_of_known_keys() -> None:
     reading = {name for name, method in METHODS.items() if method.experts}
     walking = {name for name, method in METHODS.items() if method.steps}
     assert walking == {"edf", "pad", "datm", "tesla", "ftd", "mtt"} == reading - {"ncfm"}
-    assert {name for name, method in METHODS.items() if method.labels == "soft"} == {*walking, "sre2l", "rded"}
+    assert {name for name, method in METHODS.items() if method.labels == "soft"} == {*walking, *TEACHERS}
 
 
 def test_a_preset_lies_under_the_recipe_and_is_stored_whole() -> None:
@@ -107,6 +108,21 @@ def test_teslas_hard_labels_are_the_classes(tmp_path: Path) -> None:
     [
         ("sre2l", {"network": "MLP-w8"}, "sre2l.teacher: 'MLP-w8' is not a network with batch norm"),
         ("sre2l", {"sre2l__teacher": "ConvNetD2-w8"}, "sre2l.teacher: 'ConvNetD2-w8' is not a network with batch norm"),
+        (
+            "fadrm",
+            {"data__zca": "true", "sre2l__iterations": "8"},
+            "sre2l.low_resolution: 0.8928571428571429 is not 1 with data.zca=true",
+        ),
+        (
+            "sre2l",
+            {"enhance__weighting": "activation", "enhance__cam_layer": "blocks.7"},
+            "enhance.cam_layer: 'blocks.7' is not last",
+        ),
+        (
+            "rded",
+            {"enhance__weighting": "activation"},
+            "enhance.weighting: 'activation' is not none: rded optimises nothing, and has",
+        ),
         ("sre2l", {"sre2l__teacher": "ConvNetDD"}, "sre2l.teacher: 'ConvNetDD' is not a name such as"),
         ("rded", {"rded__factor": "2", "ipc": "3"}, "ipc: 3 is not at most 2: class 0 has 9 training images, 4 of which make one"),
         ("rded", {"rded__teacher": "ConvNetD9"}, "rded.teacher: 'ConvNetD9' is not a name such as"),

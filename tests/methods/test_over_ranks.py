@@ -23,6 +23,8 @@ from limbeck.methods.registry import METHODS
 from limbeck.methods.state import OuterState
 from limbeck.methods.trajectory import TrajectoryMatching
 from limbeck.networks.flat import FlatNetwork, flat_network
+from limbeck.parametrisations.multi_formation import MultiFormation
+from limbeck.parametrisations.parametrisation import Decoder
 from limbeck.runs import build
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.ranks import Ranks
@@ -104,6 +106,7 @@ def loop(folder: Path, method: str, sharded: bool = False, network: str = "ConvN
         match_norm=settings.match.match_norm,
         folder=folder,
         spread=spread,
+        decoder=Decoder(build.parametrisation_of(settings.parametrisation), SHAPE),
     )
 
 
@@ -116,7 +119,8 @@ def found(state: OuterState) -> dict[str, Tensor]:
 
 def run(*case: Any, **changes: Any) -> dict[str, Tensor]:
     """X, Y, η, what goes with them, and the objective's state after the loop."""
-    return found(loop(*case, **changes).run(X, 3 * Y, 0.05))
+    made = loop(*case, **changes)
+    return found(made.run(made.decoder.encoded(X), 3 * Y, 0.05))
 
 
 def run_with(case: tuple[Any, ...], changes: dict[str, Any]) -> dict[str, Tensor]:
@@ -129,7 +133,8 @@ def same(team: Team, wanted: dict[str, Tensor], on_ranks: list[dict[str, Tensor]
         every = [rank[name] for rank in on_ranks]
         together = [torch.cat(every)] if sharded and value.ndim and len(value) == K * IPC else every
         assert all(((one - value).abs().max() < 1e-10 * max(1.0, value.abs().max())) for one in together), name
-    moved = (wanted["images"] - X).abs().max()
+    start = X if wanted["images"].shape == X.shape else Decoder(MultiFormation(3), SHAPE).encoded(X)
+    moved = (wanted["images"] - start).abs().max()
     assert moved > 1e-4
 
 
@@ -160,6 +165,10 @@ def test_a_sharded_set_ends_the_same(team: Team, tmp_path: Path, method: str) ->
 
 def test_moments_of_adamw_go_with_their_images(team: Team, tmp_path: Path) -> None:
     check(team, tmp_path, "mtt", sharded=True, outer__img_optimiser="adamw", outer__lr_img=0.01)
+
+
+def test_what_images_are_decoded_from_ends_the_same(team: Team, tmp_path: Path) -> None:
+    check(team, tmp_path, "edf", parametrisation__kind="multi", parametrisation__factor=3)
 
 
 @pytest.mark.parametrize("criterion", ["random", "uniform", "first", "none"])

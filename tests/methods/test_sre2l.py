@@ -11,8 +11,9 @@ from reference import recovery as oracle
 from torch import Tensor, nn
 
 from limbeck.data.preprocessing import Identity, Normalise, Preprocessing, Whiten
+from limbeck.methods.recovered import with_batch_norm
 from limbeck.methods.settings import Sre2lSettings
-from limbeck.methods.sre2l import Recovery, State, check_teacher, recovery_loss, statistics_distances, with_batch_norm
+from limbeck.methods.sre2l import Recovery, State, check_teacher, recovery_loss, statistics_distances
 from limbeck.networks.batch_norm import BatchNorm
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import Failure, UsageError
@@ -118,7 +119,7 @@ def test_steps_are_those_of_adam_along_a_cosine() -> None:
 
 
 def test_weights_on_the_gradient_cancel_in_adam() -> None:
-    """Why Discriminative Area Enhancement has no place here: Adam divides a pixel's gradients by their own root mean square."""
+    """Why Discriminative Area Enhancement weights steps here: Adam divides a pixel's gradients by their own root mean square."""
     adam, x = AdamW(0.25, (0.5, 0.9), weight_decay=0.0), noise(50)
     weights = 1 + torch.rand(50, generator=generator(0, "weights"))
     plain, weighted = x.clone(), x.clone()

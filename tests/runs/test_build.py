@@ -30,6 +30,10 @@ from limbeck.matching.criteria import (
 from limbeck.matching.distances import Distance, LayerCosine, SquaredError
 from limbeck.matching.schedules import Schedule, Sequential, Uniform
 from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSettings
+from limbeck.parametrisations.dct import Dct
+from limbeck.parametrisations.multi_formation import MultiFormation
+from limbeck.parametrisations.parametrisation import Parametrisation, Pixels
+from limbeck.parametrisations.settings import ParametrisationSettings
 from limbeck.runs import build
 from limbeck.runs.settings import DistillSettings, key_types
 from limbeck.runtime.checked import named_by, options_of
@@ -85,6 +89,12 @@ KEYS = [
         lambda v, **k: build.augmentation_of(AugmentSettings(strategy=v, **k)),
         ("flip",) * 2 + (False,),
     ),
+    Key(
+        "parametrisation.kind",
+        Parametrisation,
+        lambda v, **k: build.parametrisation_of(ParametrisationSettings(kind=v, **k)),
+        ("factor",) * 2 + (3,),
+    ),
     Key("init", Initialisation, lambda v: build.initialisation_of(v)),
 ]
 each_key = pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
@@ -115,6 +125,7 @@ def names_of(key: str) -> set[str]:
             "enhance.weighting",
             {"activation": Activation(2.5), "constant": Constant(2.5), "shuffled": Shuffled(2.5), "none": NoWeighting()},
         ),
+        ("parametrisation.kind", {"pixels": Pixels(), "multi": MultiFormation(3), "dct": Dct(3)}),
         ("engine.kind", {"exact": Exact(), "unroll": Unroll(), "tesla": Tesla(), "truncated": Truncated(steps=4)}),
     ],
 )

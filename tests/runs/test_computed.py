@@ -46,9 +46,19 @@ def test_what_is_held_has_a_closed_form() -> None:
     assert found.stages["evaluations"] > 100 * 4 * 3 * 16 * 16
 
 
+def test_of_slots_what_is_stored_is_held() -> None:
+    """P in the place of X; Y and F are of the images, of which there are four times as many."""
+    stored = {"parametrisation.kind": "multi"}
+    found = computed(rehearsed(STAND_IN, "edf", **stored))
+    p, y, f, grain = 4 * 8 * 3 * 16 * 16, 4 * 32 * 4, 4 * 32 * 16 * 16, 512
+    networks = 8 * rehearsed(STAND_IN, "edf").network.num_parameters
+    assert found.held == p + y + networks + 3 * p + f + 3 * grain
+    assert found.stages["iterations"] > computed(rehearsed(STAND_IN, "edf")).stages["iterations"]
+
+
 def test_the_command_plans_for_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    words = [f"{key}={value}" for key, value in OVERRIDES.items()]
+    words = [f"{key}={value}" for key, value in {**OVERRIDES, "enhance.cam": "gradcam"}.items()]
     assert main(["plan", "scenes", "--device", "cuda", "--devices", "4", "--json", *words]) == 0
     found = json.loads(capsys.readouterr().out)
     one, *_, four = found["scaling"]["rows"]

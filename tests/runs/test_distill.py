@@ -424,7 +424,6 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     lines = tmp_path / "killed" / "metrics.jsonl"
     killed.kill_when(lambda: any((tmp_path / "cache-killed" / "experts").glob("*/expert-0000/*.safetensors")))
     killed.kill_when(lambda: len(read_metrics(lines)) >= 12, "--resume")
-    killed.kill_when(lambda: (tmp_path / "killed" / "snapshots" / "iteration-000030.safetensors").exists(), "--resume")
     killed.finish()
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
@@ -438,6 +437,7 @@ def test_a_compiled_run_killed_at_many_moments_ends_with_the_same_bits(tmp_path:
     killed.kill_when(lambda: any((tmp_path / "cache-killed" / "experts").glob("*/expert-0000/*.safetensors")))
     for count in (1, 9, 17):  # a loop of a few milliseconds an iteration runs on until the kill arrives
         killed.kill_when(lambda count=count: len(read_metrics(lines)) >= count, "--resume")  # type: ignore[misc]
+    killed.kill_when(lambda: (tmp_path / "killed" / "snapshots" / "iteration-000030.safetensors").exists(), "--resume")
     killed.kill_when(lambda: (tmp_path / "killed" / "distilled" / "preview.png").exists(), "--resume")
     killed.finish()
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")

@@ -30,6 +30,7 @@ TABLE: dict[Effect, str] = {
         eval.seeds eval.networks eval.full_epochs eval.full_seeds eval.full_lr eval.full_batch_size eval.random_lr""",
     "result": """
         data.normalise data.zca augment.strategy augment.crop_ratio augment.flip augment.rotate ipc seed method labels
+        parametrisation.kind parametrisation.factor parametrisation.keep
         experts.num_experts experts.train_epochs experts.expert_lr experts.rate experts.rate_epochs experts.rate_milestones
         experts.rate_factor experts.lr_min experts.momentum experts.weight_decay experts.batch_size experts.optimiser
         experts.rho_min experts.rho_max experts.alpha experts.curriculum experts.difficulty experts.crop_ratio
@@ -40,7 +41,9 @@ TABLE: dict[Effect, str] = {
         real.outer_loops real.inner_loops real.network_lr real.network_momentum real.network_weight_decay real.network_batch
         rded.factor rded.images rded.crops rded.crop_scale rded.fit rded.teacher sre2l.iterations sre2l.lr sre2l.betas
         sre2l.batch_size sre2l.bn_weight sre2l.first_multiplier sre2l.crop_scale sre2l.roll sre2l.same_view sre2l.teacher
-        view_labels.store view_labels.dtype view_labels.top outer.iterations outer.lr_img outer.img_momentum outer.lr_label
+        sre2l.start sre2l.crop_curriculum sre2l.crop_milestone sre2l.stages sre2l.residual sre2l.low_resolution
+        view_labels.store view_labels.dtype view_labels.top view_labels.pool
+        outer.iterations outer.lr_img outer.img_momentum outer.lr_label
         outer.img_optimiser outer.img_betas outer.img_weight_decay ncfm.frequencies ncfm.sampling ncfm.sampling_lr ncfm.amplitude
         ncfm.phase ncfm.scale ncfm.calibration
         outer.label_momentum outer.lr_lr outer.lr_momentum outer.syn_lr_init outer.max_match_loss outer.ema_decay engine.kind

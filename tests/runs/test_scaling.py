@@ -52,7 +52,7 @@ works = st.builds(
 links = st.builds(Link, st.just("wire"), st.floats(1e6, 1e12), st.floats(0, 1e-2))
 
 
-def planner(sharded: bool = False, gpu: bool = True, work: Work = WORK, **world: object) -> Planner:
+def planner(sharded: bool = False, gpu: bool = True, work: Work = WORK, whole: bool = False, **world: object) -> Planner:
     return Planner(
         work=work,
         memory=MEMORY,
@@ -62,6 +62,7 @@ def planner(sharded: bool = False, gpu: bool = True, work: Work = WORK, **world:
         threads=1,
         cores=2,
         sharded=sharded,  # type: ignore[arg-type]
+        whole=whole,
     )
 
 
@@ -256,3 +257,8 @@ def test_links_that_are_assumed_are_said():
     assert list(map(str, LINKS.values()))[:2] == ["nvlink, 300 GB/s and 5 µs", "pcie, 20 GB/s and 10 µs"]
     with pytest.raises(UsageError, match="--link"):
         World(link="string")  # type: ignore[arg-type]
+
+
+def test_where_every_device_holds_all_nothing_is_said_of_shards():
+    assert [row.memory_sharded for row in planner(devices=2, whole=True).plan().rows] == [None, None]
+    assert all(row.memory_sharded for row in planner(devices=2).plan().rows)

@@ -179,6 +179,7 @@ def test_keys_that_name_objects_take_and_describe_them() -> None:
     assert named == {
         "data.source", "network", "augment.strategy", "init", "method", "match.criterion", "match.distance", "match.loss",
         "schedule.kind", "enhance.weighting", "enhance.cam", "engine.kind", "eval.protocol",
+        "parametrisation.kind",
     }  # fmt: skip
     made = DistillSettings.of({key: LowLossDropout(0.5) for key in named - {"method"}})
     for key in named - {"method"}:

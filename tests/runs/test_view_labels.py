@@ -102,6 +102,19 @@ def test_a_run_stores_them_and_its_set_is_evaluated_from_them(tmp_path: Path, mo
     assert same(path, copy_of(path, tmp_path / "copy"))
 
 
+def test_a_pool_serves_all_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = distill(settings(view_labels__store="true", view_labels__pool="2"), tmp_path / "run")
+    path = tmp_path / "run" / "distilled"
+    assert (results.evaluation.view_labels.epochs, results.evaluation.view_labels.pool) == (3, 2)
+    monkeypatch.setattr(view_labels, "encode", never)
+    again = evaluate(path, settings(view_labels__store="true", view_labels__pool="2"))
+    assert again.accuracy.distilled == results.accuracy.distilled
+    for asked in (None, "1"):
+        changes = {} if asked is None else {"view_labels__pool": asked}
+        with pytest.raises(UsageError, match=f"view_labels.pool: {asked} is not 2, as in the labels that"):
+            evaluate(path, settings(view_labels__store="true", **changes))
+
+
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = settings(view_labels__store="true")
     whole = distill(made, tmp_path / "whole")

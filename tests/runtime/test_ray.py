@@ -150,22 +150,28 @@ def test_evaluations_and_complexities_are_the_same(cluster: Ray, tmp_path: Path,
     assert len(list((tmp_path / "1").rglob("*.safetensors"))) == len(list((tmp_path / "0").rglob("*.safetensors"))) > 2
 
 
-def test_a_comparison_is_the_same(cluster: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three methods with two seeds each, whose objects no command line can name."""
+@pytest.mark.parametrize(
+    ("names", "seeds"), [(("mtt", "centres"), 1), pytest.param(("mtt", "random", "centres"), 2, marks=pytest.mark.slow)]
+)
+def test_a_comparison_is_the_same(
+    cluster: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], seeds: int
+) -> None:
+    """Methods whose objects no command line can name."""
+    known = {"mtt": mtt(), "random": random(), "centres": "k-center"}
+    methods, cells = {name: known[name] for name in names}, len(names) * seeds
     tables = []
     without_pages(monkeypatch)  # here; workers draw them
     for executor in ("local", cluster):
         monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / f"cache{len(tables)}"))
         output = tmp_path / str(len(tables))
-        methods = {"mtt": mtt(), "random": random(), "centres": "k-center"}
         compared = limbeck.compare(
-            methods, "scenes:easy", seeds=range(2), settings={**TINY, **FEW, **SHORT}, output=output, executor=executor
+            methods, "scenes:easy", seeds=range(seeds), settings={**TINY, **FEW, **SHORT}, output=output, executor=executor
         )
         assert not compared.failed and not compared.left
         tables.append([(row.method, row.accuracy, row.recovery_ratio) for row in compared.rows])
-    assert tables[0] == tables[1] and {accuracy.n for _, accuracy, _ in tables[0]} == {2} and len(tables[0]) == 3
-    names = [sorted(path.name for path in (tmp_path / str(number) / "cells").iterdir()) for number in range(2)]
-    assert names[0] == names[1] and len(names[0]) == 6
+    assert tables[0] == tables[1] and {accuracy.n for _, accuracy, _ in tables[0]} == {seeds} and len(tables[0]) == len(names)
+    kept = [sorted(path.name for path in (tmp_path / str(number) / "cells").iterdir()) for number in range(2)]
+    assert kept[0] == kept[1] and len(kept[0]) == cells
     assert not (tmp_path / "1" / "runs").exists()
 
 
@@ -329,8 +335,8 @@ def test_an_address_that_never_answers_is_not_waited_for(monkeypatch: pytest.Mon
     ("words", "said"),
     [
         (["--executor", "slurm"], "argument --executor: invalid choice: 'slurm'"),
-        (["--address", "auto"], "--address: 'auto' is not an option without --executor ray"),
-        (["--gpus", "0.5"], "--gpus: 0.5 is not an option without --executor ray"),
+        (["--address", "auto"], "--address: 'auto' is not accepted without --executor ray"),
+        (["--gpus", "0.5"], "--gpus: 0.5 is not accepted without --executor ray"),
         (["--executor", "ray", "--gpus", "1.5"], "--gpus: 1.5 is not at least 0, and a whole number above 1"),
         (["--executor", "ray", "--gpus", "many"], "--gpus: 'many' is not a number of GPUs"),
         (["--executor", "ray", "--cpus", "0"], "--cpus: '0' is not one or more"),

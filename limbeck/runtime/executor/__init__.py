@@ -10,6 +10,7 @@ from limbeck.runtime.executor.current import using as using
 from limbeck.runtime.executor.environment import PLACES as PLACES
 from limbeck.runtime.executor.environment import cores as cores
 from limbeck.runtime.executor.environment import put_environment as put_environment
+from limbeck.runtime.executor.interface import Cluster as Cluster
 from limbeck.runtime.executor.interface import Executor as Executor
 from limbeck.runtime.executor.interface import Process as Process
 from limbeck.runtime.executor.interface import Tick as Tick

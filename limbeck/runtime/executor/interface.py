@@ -37,8 +37,6 @@ class Executor(ABC):
     Whatever runs where, results are the same to the bit on processors of one kind, and lie in the same places.
     """
 
-    remote = False  # whether jobs are all for others to do, however short they are
-
     def __enter__(self) -> Self:
         return self
 
@@ -84,16 +82,6 @@ class Executor(ABC):
             at_once: how many run at a time here, and share the cores.
         """
 
-    def apart(self, function: Callable[[None, J, Tick], int], job: J, log: Path) -> Process:
-        """The same for a function, whose result is the status, where jobs are all for others to do.
-
-        Args:
-            function: of a module's top level.
-            job: what it is called with, beside nothing that is shared.
-            log: where it is said why it failed.
-        """
-        raise NotImplementedError
-
     def in_step(self, most: int) -> int:
         """How many networks a job trains in step, where a whole device has room for `most`."""
         return most
@@ -101,3 +89,17 @@ class Executor(ABC):
     def commands(self, asked: int | None, total: int) -> int:
         """How many of `total` commands to start at a time, where so many were asked for; None: nobody said."""
         return asked or 1
+
+
+class Cluster(Executor):
+    """One whose jobs are all for others to do, however short they are."""
+
+    @abstractmethod
+    def apart(self, function: Callable[[None, J, Tick], int], job: J, log: Path) -> Process:
+        """As `start`, for a function, whose result is the status.
+
+        Args:
+            function: of a module's top level.
+            job: what it is called with, beside nothing that is shared.
+            log: where it is said why it failed.
+        """

@@ -27,7 +27,7 @@ def executor_of(name: str, address: str | None = None, cpus: int | None = None, 
     if name == "ray":
         return Ray(address, cpus or 1, gpus or 0.0)
     for option, value in (("--address", address), ("--cpus", cpus), ("--gpus", gpus)):
-        require(value is None, option, value, "an option without --executor ray")
+        require(value is None, option, value, "accepted without --executor ray")
     return Local()
 
 

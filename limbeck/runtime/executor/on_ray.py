@@ -23,7 +23,7 @@ from typing import Any
 
 from limbeck.runtime.errors import Failure, UsageError, one_line, require
 from limbeck.runtime.executor.environment import cores, places, put_environment
-from limbeck.runtime.executor.interface import Executor, J, Process, R, S, Tick
+from limbeck.runtime.executor.interface import Cluster, J, Process, R, S, Tick
 from limbeck.runtime.executor.packing import packed
 from limbeck.runtime.executor.ray_worker import Call, Command, Counter, Outcome, entry, flags_of_gpu, run_command, versions
 from limbeck.runtime.interruption import KINDS
@@ -44,7 +44,7 @@ QUIET = {
 
 
 @dataclass(eq=False)
-class Ray(Executor):
+class Ray(Cluster):
     """A cluster.
 
     Args:
@@ -73,8 +73,6 @@ class Ray(Executor):
     _stack: ExitStack = field(default_factory=ExitStack)
     _depth: int = 0
     _here: bool = False  # whether the processes were started here
-
-    remote = True
 
     def __post_init__(self) -> None:
         require(isinstance(self.cpus, int) and self.cpus >= 1, "--cpus", self.cpus, "a whole number from 1")
@@ -138,7 +136,7 @@ class Ray(Executor):
         return self._apart(run_command, command, log)
 
     def apart(self, function: Callable[[None, J, Tick], int], job: J, log: Path) -> Process:
-        """See `Executor`."""
+        """See `Cluster`."""
         log = log.absolute()
         log.write_bytes(b"")
         return self._apart(function, job, log)

@@ -1,0 +1,73 @@
+"""`limbeck tune`: settings of trajectory matching for new data, from its experts and start images."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from limbeck.cli.command import Command, add_recipe_arguments, overrides_from
+from limbeck.cli.output import print_paths
+from limbeck.runtime.errors import require
+from limbeck.runtime.terminal import console
+
+if TYPE_CHECKING:
+    from limbeck.runs.tuning import Tuned
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found, and where the recipe with it lies."""
+
+    command: str
+    tuned: "Tuned"
+    paths: Mapping[str, str] = field(default_factory=dict)
+
+    def __json__(self) -> Any:
+        return {**self.tuned.to_dict(), "settings": self.tuned.keys, "command": self.command, "paths": self.paths}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    add_recipe_arguments(parser)
+    parser.add_argument("--output", metavar="FILE.yaml", help="write the recipe with what was found")
+
+
+def run(arguments: Namespace) -> Found:
+    from limbeck.recipes import load_recipe, settings_yaml
+    from limbeck.runs.tuning import tune
+    from limbeck.runtime.files import write_text
+    from limbeck.runtime.progress import default_progress
+
+    place = None if arguments.output is None else Path(arguments.output).expanduser()
+    fits = place is None or (place.suffix in (".yaml", ".yml") and not place.exists() and place.parent.is_dir())
+    require(fits, "--output", arguments.output, "a new file that ends in .yaml, in a folder that is there")
+    overrides = overrides_from(arguments)
+    settings = load_recipe(arguments.recipe, overrides, trust=arguments.trust)
+    tuned = tune(settings, progress=default_progress())
+    if place is None:
+        given = " ".join(f"{key}={value}" for key, value in overrides.items() if key not in tuned.keys)
+        return Found(" ".join(filter(None, ["limbeck distill", arguments.recipe, given, tuned.words])), tuned)
+    found = {**overrides, **{key: f"{value:g}" for key, value in tuned.keys.items()}}
+    write_text(place, settings_yaml(load_recipe(arguments.recipe, found, trust=arguments.trust)))
+    return Found(f"limbeck distill {place}", tuned, {"recipe": str(place)})
+
+
+def show(found: Found) -> None:
+    """The settings with their reasons, and the command that takes them."""
+    from limbeck.runtime.tables import Grid
+
+    rows = [(one.key, f"{one.before:g}", f"{one.value:g}") for one in found.tuned.choices]
+    out = console()
+    out.print(Grid(("setting", "was", "is"), tuple(rows)))
+    for one in found.tuned.choices:
+        out.print(f"{one.key.rpartition('.')[2]}: {one.reason}", markup=False, emoji=False, highlight=False)
+    out.print(f"distil with: {found.command}", markup=False, emoji=False)
+    print_paths(found)
+
+
+COMMAND = Command(
+    help="read settings of trajectory matching for new data from its experts and start images, without trying",
+    add_arguments=add_arguments,
+    run=run,
+    show=show,
+)
