@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from limbeck.report.exhibits import figures_of as figures_of
     from limbeck.report.notebook import film as film
     from limbeck.report.write import write_report as write_report
+    from limbeck.reproduction.results import Reproduction as Reproduction
+    from limbeck.reproduction.run import reproduce as reproduce
     from limbeck.runs.api import distill as distill
     from limbeck.runs.api import evaluate as evaluate
     from limbeck.runs.api import load_data as load_data
@@ -103,6 +105,8 @@ _HOMES = {
     "report.exhibits": ("figures_of",),
     "report.notebook": ("film",),
     "report.write": ("write_report",),
+    "reproduction.results": ("Reproduction",),
+    "reproduction.run": ("reproduce",),
     "runs.api": ("distill", "evaluate", "load_data", "train_experts", "tune"),
     "runs.results": ("RunResult",),
     "runs.settings": ("DistillSettings",),

@@ -28,6 +28,7 @@ ROWS = (
     {"image_complexity"},
     {"studies"},
     {"figures"},
+    {"reproduction"},
     {"report"},
     {"watch"},
     {"cli"},

@@ -104,6 +104,18 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trust", action="store_true", help="run code, package.module:Name, that a recipe's file names")
 
 
+def add_baselines(parser: argparse.ArgumentParser) -> None:
+    """The option of every command that measures sets."""
+    said = "coresets beside every figure, and whether the set beats the best of them: all, or NAME,…; the same as eval.baselines=…"
+    parser.add_argument("--baselines", metavar="NAME,…", nargs="?", const="all", action=Read, read=_coresets, help=said)
+
+
+def _coresets(option: str, text: str) -> str:
+    from limbeck.runs.settings import named_coresets
+
+    return ",".join(named_coresets(option, text))
+
+
 def add_skip_bad(parser: argparse.ArgumentParser) -> None:
     """The option that goes with `--data`."""
     parser.add_argument(
@@ -137,7 +149,8 @@ def overrides_from(arguments: argparse.Namespace, **options: str | None) -> dict
     from limbeck.recipes import parse_overrides
 
     typed = parse_overrides(arguments.overrides)
-    wanted = {"data.source": getattr(arguments, "data", None), **switched(arguments), **options}
+    baselines = {"eval.baselines": getattr(arguments, "baselines", None)}
+    wanted = {"data.source": getattr(arguments, "data", None), **baselines, **switched(arguments), **options}
     given = {key: value for key, value in wanted.items() if value is not None}
     for key in typed.keys() & given.keys():
         option = "--data" if key == "data.source" else f"--{key.rpartition('.')[2].replace('_', '-')}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from limbeck.cli.command import (
     Command,
     Read,
+    add_baselines,
     add_deterministic,
     add_grid_arguments,
     add_seeds,
@@ -67,6 +68,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--pairs", metavar="A:B,…", help="also say whether A is better than B, such as mtt:dm, adjusted for these pairs alone"
     )
+    add_baselines(parser)
     parser.add_argument("--output", metavar="DIR", default="runs/compare", help="where results lie (default: runs/compare)")
     add_grid_arguments(parser)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.command import Command, add_recipe_arguments, overrides_from
+from limbeck.cli.command import Command, add_baselines, add_recipe_arguments, overrides_from
 from limbeck.runtime.errors import Failure, require
 from limbeck.runtime.tables import duration
 from limbeck.runtime.terminal import console
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: ArgumentParser) -> None:
     add_recipe_arguments(parser)
     parser.add_argument("--output", metavar="DIR", help="the run folder (default: runs/RECIPE), or s3://…; the same as output=DIR")
+    add_baselines(parser)
     parser.add_argument("--resume", action="store_true", help="continue the run in that folder")
 
 

@@ -6,7 +6,16 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.cli.command import Command, Done, add_deterministic, add_executor, add_skip_bad, is_setting, overrides_from
+from limbeck.cli.command import (
+    Command,
+    Done,
+    add_baselines,
+    add_deterministic,
+    add_executor,
+    add_skip_bad,
+    is_setting,
+    overrides_from,
+)
 from limbeck.cli.output import print_paths
 from limbeck.runtime.bounded import json_of
 from limbeck.runtime.errors import UsageError
@@ -35,6 +44,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--protocol", metavar="NAME", help="the same as eval.protocol=NAME: dd, kd, … or a .yaml file of your own")
     parser.add_argument("--networks", metavar="NAME,…", help="the same as eval.networks=NAME,…")
     parser.add_argument("--seeds", metavar="N", help="the same as eval.seeds=N")
+    add_baselines(parser)
     parser.add_argument("--data", metavar="SOURCE", help="where the real images are; the same as data.source=SOURCE")
     add_skip_bad(parser)
     add_deterministic(parser)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from io import TextIOWrapper
 from typing import Any
 
-from limbeck.cli import comp_dd, compare, complexity, distill, doctor, evaluate, experts, recipes, report, tune, watch
+from limbeck.cli import comp_dd, compare, complexity, distill, doctor, evaluate, experts, recipes, report, reproduce, tune, watch
 from limbeck.cli.command import Command, Parser, executing, listing
 from limbeck.cli.output import print_json, stdout_to_stderr
 from limbeck.runtime.disk import of_disk
@@ -30,6 +30,7 @@ COMMANDS: dict[str, Command] = {
     "compare": compare.COMMAND,
     "comp-dd": comp_dd.COMMAND,
     "complexity": complexity.COMMAND,
+    "reproduce": reproduce.COMMAND,
     "export": evaluate.EXPORT,
     "plan": distill.PLAN,
     "tune": tune.COMMAND,

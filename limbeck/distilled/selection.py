@@ -6,14 +6,17 @@
     k-center   first the image nearest μ, then always the one farthest from those chosen:
                    x_{t+1} = argmax_x min_{s ≤ t} ‖φ(x) − φ(x_s)‖
     centres    for each of `ipc` centres of k-means, the largest cluster's first, the nearest image that is not taken
+    moderate   with d = ‖φ(x) − μ‖, the images whose d is nearest to the median of d in the class, of an even number of images the
+               lower of the two in the middle: neither typical nor far off
 
-All but the last are sequences: a larger `ipc` holds a smaller one's images. Equal distances are decided for the image that comes
+All but k-means are sequences: a larger `ipc` holds a smaller one's images. Equal distances are decided for the image that comes
 first. Distances are summed in float64, to one point at a time and in pieces, so that beside the features only those of one class
 are held, and a few pieces; k-means holds them in float64.
 
 Welling, "Herding Dynamical Weights to Learn", 2009; Rebuffi, Kolesnikov, Sperl and Lampert, "iCaRL", 2017, arXiv:1611.07725.
 Gonzalez, "Clustering to Minimize the Maximum Intercluster Distance", 1985; Sener and Savarese, "Active Learning for Convolutional
-Neural Networks: A Core-Set Approach", 2018, arXiv:1708.00489.
+Neural Networks: A Core-Set Approach", 2018, arXiv:1708.00489. Xia et al., "Moderate Coreset: A Universal
+Method of Data Selection for Real-world Data-efficient Deep Learning", 2023 (ICLR).
 """
 
 import math
@@ -45,7 +48,7 @@ def random_subset(labels: Tensor, ipc: int, seed: int) -> Tensor:
         UsageError: when a class has fewer than `ipc` images.
     """
     chosen = []
-    for k, members in enumerate(_classes(labels, ipc)):
+    for k, members in enumerate(classes_of(labels, ipc)):
         chosen.append(members[torch.randperm(len(members), generator=generator(seed, "random selection", k))[:ipc]])
     return torch.cat(chosen)
 
@@ -75,6 +78,11 @@ def centres(features: Tensor, labels: Tensor, ipc: int, seed: int) -> Tensor:
         seed: of the centres that k-means starts from.
     """
     return _class_by_class(features, labels, ipc, lambda cloud, k: _central(cloud, ipc, derived_seed(seed, "k-means", k)))
+
+
+def moderate(features: Tensor, labels: Tensor, ipc: int) -> Tensor:
+    """The images at a moderate distance from the mean of their class; arguments, result and errors as for `herding`."""
+    return _class_by_class(features, labels, ipc, lambda cloud, k: _moderate(cloud, ipc))
 
 
 class _Cloud:
@@ -111,13 +119,13 @@ def _class_by_class(features: Tensor, labels: Tensor, ipc: int, choose: Callable
     )
     require(features.is_floating_point() and bool(features.isfinite().all()), "features", str(features.dtype), "finite numbers")
     chosen = []
-    for k, members in enumerate(_classes(labels, ipc)):
+    for k, members in enumerate(classes_of(labels, ipc)):
         cloud = _Cloud(features[members.to(features.device)])
         chosen.append(members[torch.tensor(choose(cloud, k))])
     return torch.cat(chosen)
 
 
-def _classes(labels: Tensor, ipc: int) -> list[Tensor]:
+def classes_of(labels: Tensor, ipc: int) -> list[Tensor]:
     """The positions of every class's images, ascending."""
     require(labels.ndim == 1 and len(labels) > 0, "labels", tuple(labels.shape), "of shape (N,), N ≥ 1")
     require(ipc >= 1, "ipc", ipc, "at least 1")
@@ -144,6 +152,13 @@ def _covering(cloud: _Cloud, ipc: int) -> list[int]:
         chosen.append(_first(-nearest, chosen))
         nearest = torch.minimum(nearest, cloud.distances(cloud.row(chosen[-1])))
     return chosen
+
+
+def _moderate(cloud: _Cloud, ipc: int) -> list[int]:
+    distances = cloud.distances(cloud.mean()).sqrt()
+    off = (distances - distances.median()).abs()
+    found: list[int] = off.sort(stable=True).indices[:ipc].tolist()
+    return found
 
 
 def _central(cloud: _Cloud, ipc: int, seed: int) -> list[int]:

@@ -34,7 +34,7 @@ from limbeck.evaluation.predictions import accuracy
 from limbeck.evaluation.protocols import Protocol, resolve
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.evaluation.statistics import summarise
-from limbeck.evaluation.trials import Trial, Trials
+from limbeck.evaluation.trials import Outcome, Trial, Trials
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.networks.names import same_network
 from limbeck.runtime.progress import NoProgress, Progress
@@ -103,6 +103,14 @@ class Evaluator:
             how = self._training(small, "logits")
             view_labels.check_fit(stored, TensorImages(small.images), how, self.protocol, self.settings.teacher)
         return self._run([self._trial(small, ("evaluation", seed)) for seed in seeds], self.images_of(split), name, progress)
+
+    def on_splits(
+        self, small: SmallSet, seeds: Sequence[int], splits: Sequence[str], progress: Progress | None = None, name: str = "evaluate"
+    ) -> list[list[Tensor]]:
+        """For each of `splits`, what the networks of `logits` say of its images."""
+        trials = [self._trial(small, ("evaluation", seed)) for seed in seeds]
+        found = self._outcomes(trials, [self.images_of(split) for split in splits], name, progress)
+        return [[outcome.logits[number] for outcome in found] for number in range(len(splits))]
 
     def live_logits(
         self, small: SmallSet, seeds: Sequence[int], split: str = "test", progress: Progress | None = None
@@ -252,9 +260,12 @@ class Evaluator:
         return Labels(small.labels.to(self.device)), small.kind
 
     def _run(self, trials: Sequence[Trial], asked: Images, name: str, progress: Progress | None) -> list[Tensor]:
+        return [outcome.logits[0] for outcome in self._outcomes(trials, [asked], name, progress)]
+
+    def _outcomes(self, trials: Sequence[Trial], asked: Sequence[Images], name: str, progress: Progress | None) -> list[Outcome]:
         epochs = sum(trial.how.epochs for trial in trials)
         with (progress or NoProgress()).stage(name, epochs) as stage:
-            return [outcome.logits[0] for outcome in self.trials.run(trials, [asked], stage.advance)]
+            return list(self.trials.run(trials, asked, stage.advance))
 
     def step_size(
         self, small: SmallSet, own: StepSize | None = None, progress: Progress | None = None, also: Sequence[float] = ()

@@ -152,12 +152,20 @@ class FullData:
             compile=self.trials.compiles(Trial(Counted(len(self.data.train)), Labels(torch.empty(0)), self.how, ())),
         )
 
+    def trial(self, number: int) -> Trial:
+        """The training of one of these networks."""
+        return self._trials(range(number, number + 1))[0]
+
+    def _trials(self, numbers: range) -> list[Trial]:
+        images, how = self._images(), self.how
+        labels = Hard(torch.from_numpy(self.data.train.labels).to(self.trials.device), self.data.num_classes)
+        return [Trial(images, labels, how, ("full", number)) for number in numbers]
+
     def _more(self, held: dict[str, Tensor] | None, test: Images, progress: Progress) -> Iterator[dict[str, Tensor]]:
         """Train the missing ones."""
         settings, epochs, count = self.settings, self.settings.full_epochs, 0 if held is None else len(held["logits"])
-        images, how = self._images(), self.how
-        labels = Hard(torch.from_numpy(self.data.train.labels).to(self.trials.device), self.data.num_classes)
-        trials = [Trial(images, labels, how, ("full", number)) for number in range(count, settings.full_seeds)]
+        trials = self._trials(range(count, settings.full_seeds))
+        images = trials[0].images
         run = self.trials.together if self.trials.shares(trials) else self.trials.run
         some = torch.arange(0, len(images), -(-len(images) // LOOKED_AT))
         classes = torch.from_numpy(self.data.train.labels)[some]

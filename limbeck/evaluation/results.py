@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from limbeck.accuracy import MINUS, TITLES, Accuracies, Comparison, percent, protocol_name
 from limbeck.distilled.view_labels import ViewsSummary
+from limbeck.evaluation.coresets import Coresets
 from limbeck.evaluation.predictions import Predictions
 from limbeck.evaluation.scores import Compression, Doubt, Lossless, joined, told
 from limbeck.runtime.fingerprint import plain
@@ -28,6 +29,7 @@ class SetResult(Record):
         lossless: whether it is as good, to one standard deviation.
         compression: how much smaller the set is.
         gain: the set against random images, paired by seed.
+        coresets: the set beside these, where they were asked for.
         predictions: per class, calibration.
         protocol: how networks were trained, `seeds`, and `full`, how those of the full data were.
         network: its name.
@@ -35,7 +37,7 @@ class SetResult(Record):
         environment: versions and device.
         view_labels: what the set holds of a teacher's labels, where it was trained on them.
         stored: what the images are decoded from, and how many random images take as many bytes; None of pixels.
-        networks: accuracies, recovery ratio, losslessness and gain with other networks, by name.
+        networks: accuracies, recovery ratio, losslessness, gain and coresets with other networks, by name.
         paths: where things lie.
         notes: what a reader must know.
         measurements: by name, what else was asked for.
@@ -47,6 +49,7 @@ class SetResult(Record):
     lossless: Lossless | None = None
     compression: Compression | None = None
     gain: Comparison | None = None
+    coresets: Coresets | None = None
     predictions: Predictions | None = None
     protocol: Mapping[str, Any] = field(default_factory=dict)
     network: str = ""
@@ -59,9 +62,9 @@ class SetResult(Record):
     notes: tuple[str, ...] = ()
     measurements: Mapping[str, Any] = field(default_factory=dict)
 
-    LEFT_OUT: ClassVar = ("doubts", "view_labels", "stored", "networks", "paths")
+    LEFT_OUT: ClassVar = ("doubts", "coresets", "view_labels", "stored", "networks", "paths")
     CALLED: ClassVar = {"measurements": "further"}
-    BRIEF: ClassVar = ("accuracy", "recovery_ratio", "doubts", "lossless", "gain")
+    BRIEF: ClassVar = ("accuracy", "recovery_ratio", "doubts", "lossless", "gain", "coresets")
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON object, in which of other networks there are the figures alone."""
@@ -80,7 +83,10 @@ class SetResult(Record):
     @property
     def parts(self) -> tuple[str | Grid, ...]:
         """The accuracies, the protocol and the recovery ratio, to be shown."""
-        rows = tuple((TITLES[name], str(one), one.interval, str(one.n or "–")) for name, one in self.accuracy.items())
+        held = [(TITLES[name], one) for name, one in self.accuracy.items()]
+        if self.coresets is not None:
+            held += [(f"Coreset: {name}", row.accuracy) for name, row in self.coresets.rows.items()]
+        rows = tuple((title, str(one), one.interval, str(one.n or "–")) for title, one in held)
         found: list[str | Grid] = [Grid(("images", "test accuracy", "95 % interval", "networks"), rows)]
         if self.protocol:
             found.append(f"protocol: {protocol_name(self.protocol)}, network {self.network or '–'}")
@@ -90,6 +96,8 @@ class SetResult(Record):
             found.append(f"recovery ratio: {percent(self.recovery_ratio)} of the full data's accuracy")
         if said := self.accuracy.step_sizes:
             found.append(wrapped(f"step sizes: {said}"))
+        if self.coresets is not None:
+            found += [wrapped(" ".join(pair)) for pair in self.coresets.verdicts]
         return (*found, *(wrapped(f"warning: {one}") for one in (*self.accuracy.failures, *told(self.doubts))))
 
     def measured(self, title: str = "") -> list[str]:
@@ -138,7 +146,7 @@ class Evaluation(Record):
             parts: list[str | Grid] = [*(f"note: {note}" for note in only.notes), *only.parts, *self._time]
             parts += [paths_text(only.paths)] if only.paths else []
             others = only.networks.items()
-            parts += [_networks(self.sets), *_step_sizes(others), *_doubts(others)] if only.networks else []
+            parts += [_networks(self.sets), *_step_sizes(others), *_verdicts(others), *_doubts(others)] if only.networks else []
             return Page((*parts, *only.measured()))
         legend = []
         for letter, one in _lettered(self.sets):
@@ -146,7 +154,7 @@ class Evaluation(Record):
         compared = [_compared(self.sets, self.comparisons)] if self.comparisons else []
         measured = [line for one in self.sets for line in one.measured(f" of {one.paths.get('distilled', '–')}")]
         each = [(f"{letter}, {name}", row) for letter, one in _lettered(self.sets) for name, row in one.by_network.items()]
-        said = (*_step_sizes(each), *_doubts(each))
+        said = (*_step_sizes(each), *_verdicts(each), *_doubts(each))
         return Page((*legend, _networks(self.sets), *said, *compared, *self._time, *measured))
 
     @property
@@ -183,6 +191,12 @@ def _step_sizes(rows: Iterable[tuple[str, SetResult]]) -> Iterator[str]:
         if said := row.accuracy.step_sizes:
             of.setdefault(said, []).append(name)
     return (wrapped(f"step sizes ({'; '.join(names)}): {said}") for said, names in of.items())
+
+
+def _verdicts(rows: Iterable[tuple[str, SetResult]]) -> Iterator[str]:
+    """Whether each beats random images and the best coreset, where coresets were asked for."""
+    asked = ((name, row.coresets) for name, row in rows if row.coresets is not None)
+    return (wrapped(f"{name}: {' '.join(pair)}") for name, found in asked for pair in found.verdicts)
 
 
 def _doubts(rows: Iterable[tuple[str, SetResult]]) -> Iterator[str]:

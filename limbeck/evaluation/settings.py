@@ -22,6 +22,8 @@ class EvalSettings(Checked):
         batch_size: of each of them; None takes the protocol's.
         every_seeds: fresh networks of a periodic evaluation.
         networks: names of the networks to evaluate with, joined by commas; None takes the one distilled for.
+        baselines: names of coresets that stand beside every figure under the same protocol, joined by commas, or `all`: herding,
+            k-center, k-means, moderate, el2n, forgetting, ccs, rded-hard; None has none.
         teacher: name of the teacher's network; None takes the student's own.
         view_labels: where a protocol asks a teacher about augmented views: `stored` takes the labels that the set holds, if it
             does, `live` asks the teacher in every step.
@@ -41,6 +43,7 @@ class EvalSettings(Checked):
     batch_size: OfProtocol | None = None
     every_seeds: Count = 1
     networks: str | None = None
+    baselines: str | None = None
     teacher: str | None = None
     view_labels: Literal["stored", "live"] = "stored"
     full_epochs: Count = 100

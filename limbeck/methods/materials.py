@@ -12,6 +12,7 @@ from torch import nn
 from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
+from limbeck.evaluation.difficulty import Difficulties
 from limbeck.experts.store import TrajectoryStore
 from limbeck.matching.criteria import Criterion, KeepAll
 from limbeck.matching.distances import Distance, SquaredError
@@ -129,3 +130,6 @@ class Materials(Protocol):
 
     def features(self) -> torch.Tensor:
         """What a trained network makes of all training images before its last layer, with shape (N, D), on the CPU."""
+
+    def difficulties(self) -> Difficulties:
+        """How difficult every training image was to networks while they learned, as `coreset.*` has it."""

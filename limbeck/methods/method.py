@@ -34,6 +34,7 @@ class Method:
         experts: whether it reads experts, at the epochs of `schedule.*`, so that they are trained before.
         ends: whether it reads of each expert the first and the last epoch instead, fresh and trained parameters.
         steps: whether it walks through student steps, so that an engine is set up.
+        difficulties: whether it asks how difficult training images are, of whom `coreset.judges` says.
         shards: whether what `make` gives goes by `materials.spread` where each rank holds but a part of X.
         labels: `soft` where they may be; else the setting `labels: hard` is asked for.
         check: called with the materials, or where that function lies, before anything is trained or written; it raises `UsageError`
@@ -54,6 +55,7 @@ class Method:
     experts: bool = False
     ends: bool = False
     steps: bool = False
+    difficulties: bool = False
     shards: bool = False
     labels: Literal["soft", "hard"] = "hard"
     check: "Callable[[Materials], None] | str | None" = None

@@ -13,8 +13,9 @@ A trajectory method is a composition of the same parts:
     edf     datm with Common Pattern Dropout and Discriminative Area
             Enhancement                                                      Wang et al., 2025, arXiv:2410.17193
 
-The others match gradients (`dc`, `dsa`) or features (`dm`, `ncfm`) of the real images, select some (`random`, `herding`,
-`k-center`), or make images that a teacher labels: from its batch norms (`sre2l`), from crops (`rded`), or from both:
+The others match gradients (`dc`, `dsa`) or features (`dm`, `ncfm`) of the real images. Coresets are real images, with hard labels:
+random ones, ones chosen by features (`herding`, `k-center`, `k-means`, `moderate`) or by difficulty (`el2n`, `forgetting`, `ccs`),
+and RDED's crops (`rded-hard`). Or a teacher labels images that are made from its batch norms (`sre2l`), crops (`rded`), or from both:
 
     cda     sre2l with crops from whole images to small ones                 Yin and Shen, 2023, arXiv:2311.18838
     sre2l++ cda from RDED's crops instead of noise                           ours, of the two
@@ -56,6 +57,11 @@ def labelled(module: str, protocol: str, **own: Any) -> Method:
     return Method(make=f"{module}:make", check=f"{module}:check", preset=preset, kind="images", labels="soft")
 
 
+def selection(name: str, difficulties: bool = False) -> Method:
+    """Real images as they are."""
+    return Method(make=f"limbeck.methods.subsets:{name}", preset=REAL, kind="selection", difficulties=difficulties)
+
+
 METHODS: Mapping[str, Method] = {
     "edf": trajectories({}),
     "pad": trajectories(PAD),
@@ -78,10 +84,17 @@ METHODS: Mapping[str, Method] = {
     "sre2l++": labelled(RECOVERED, "kd-sre2l", crop_curriculum="cosine", start="patches"),
     "fadrm": labelled(RECOVERED, "kd-sre2l", iterations=2000, start="patches", stages=4, residual=0.5, low_resolution=200 / 224),
     "rded": labelled("limbeck.methods.rded", "kd-rded"),
-    "k-center": Method(make="limbeck.methods.subsets:k_center", preset=REAL, kind="selection"),
-    "herding": Method(make="limbeck.methods.subsets:herding", preset=REAL, kind="selection"),
-    "random": Method(make="limbeck.methods.subsets:random", preset=REAL, kind="selection"),
+    "rded-hard": Method(make="limbeck.methods.rded:make", check="limbeck.methods.rded:check", preset=REAL, kind="images"),
+    "ccs": selection("ccs", difficulties=True),
+    "forgetting": selection("forgetting", difficulties=True),
+    "el2n": selection("el2n", difficulties=True),
+    "moderate": selection("moderate"),
+    "k-means": selection("k_means"),
+    "k-center": selection("k_center"),
+    "herding": selection("herding"),
+    "random": selection("random"),
 }
+CORESETS = ("herding", "k-center", "k-means", "moderate", "el2n", "forgetting", "ccs", "rded-hard")  # beside a figure on request
 
 
 def known(method: str | Method) -> Method | None:

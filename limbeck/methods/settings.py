@@ -1,4 +1,4 @@
-"""What a user may say about the outer loop and single methods: the keys `outer.*`, `real.*`, `ncfm.*`, `rded.*`, `sre2l.*`."""
+"""What a user may say about the outer loop and methods: keys `outer.*`, `real.*`, `ncfm.*`, `rded.*`, `sre2l.*`, `coreset.*`."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -219,3 +219,26 @@ class Sre2lSettings(Checked):
     def roll_for(self, height: int, width: int) -> int:
         """The greatest shift, in pixels, of images of that size."""
         return round(ROLL * min(height, width) / AT_SIDE) if self.roll is None else self.roll
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CoresetSettings(Checked):
+    """Real images chosen by how difficult they are: `el2n`, `forgetting` and `ccs`.
+
+    Args:
+        judges: whose difficulties: `full` of the `eval.full_seeds` networks of the full data, or `experts`, of all experts at the
+            epochs that the schedule reaches.
+        epoch: after which EL2N is taken; where networks are not trained for as long, the last before it.
+        keep: the `hardest` images, as the papers keep them, or the `easiest`, which of few images per class are better ones.
+        score: that CCS goes by.
+        cut: β, the share of a class's hardest images that CCS never takes; as many as leave `ipc`.
+        bins: of CCS.
+    """
+
+    prefix: ClassVar[str] = "coreset."
+    judges: Literal["full", "experts"] = "full"
+    epoch: Count = 10
+    keep: Literal["hardest", "easiest"] = "hardest"
+    score: Literal["el2n", "forgetting"] = "el2n"
+    cut: Annotated[float, within("[0, 1)")] = 0.3
+    bins: Count = 50

@@ -35,6 +35,12 @@ def _of_benchmark(paths: Sequence[Path]) -> Collection:
     return comp_dd(paths[0])
 
 
+def _of_reproduction(paths: Sequence[Path]) -> Collection:
+    from limbeck.report.of_reproduction import reproduction
+
+    return reproduction(paths[0])
+
+
 def _of_complexity(paths: Sequence[Path]) -> Collection:
     from limbeck.report.of_complexity import complexities
 
@@ -64,6 +70,12 @@ def _figures_of_benchmark(path: Path) -> list[Exhibit]:
     from limbeck.report.exhibits_of_studies import of_benchmark
 
     return of_benchmark(path)
+
+
+def _figures_of_reproduction(path: Path) -> list[Exhibit]:
+    from limbeck.report.of_reproduction import exhibits
+
+    return exhibits(path)
 
 
 def _figures_of_complexity(path: Path) -> list[Exhibit]:
@@ -120,6 +132,7 @@ def _has_experts(path: Path) -> bool:
 RUN = "a run"
 COMP_DD, COMPARED = (_of_benchmark, _figures_of_benchmark), (_of_comparison, _figures_of_comparison)
 KINDS = (
+    Kind("a reproduction", partial(_has, "reproduction.json"), _of_reproduction, _figures_of_reproduction),
     Kind("a benchmark of comp-dd", partial(_has, "comp-dd.json"), *COMP_DD),
     Kind("a comparison", partial(_has, "comparison.json"), *COMPARED),
     Kind("a result of complexity", partial(_has, "complexity.json"), _of_complexity, _figures_of_complexity, several=True),
@@ -129,8 +142,8 @@ KINDS = (
     Kind("a store of experts", _has_experts, None, _figures_of_experts),
     Kind(RUN, is_run, _of_runs, _figures_of_run, several=True),
 )
-SHOWN = "a run folder, a distilled set, or the folder of a comparison, of comp-dd or of complexity"
-DRAWN = "a run folder, a distilled set, or the folder of a comparison, of comp-dd, of complexity or of experts"
+SHOWN = "a run folder, a distilled set, or the folder of a comparison, of comp-dd, of a reproduction or of complexity"
+DRAWN = "a run folder, a distilled set, or the folder of a comparison, of comp-dd, of a reproduction, of complexity or of experts"
 
 
 def kind_of(path: Path, accepted: str = SHOWN) -> Kind:

@@ -57,6 +57,7 @@ def comparison(folder: Path) -> Collection:
     verdicts = []
     for section in table.sections:
         verdicts += differences_told(section)
+        verdicts += [Verdict(said, section.title, {"ipc": str(section.ipc)}) for said in section.against_coresets]
         verdicts += [Verdict(f"asked for by name: {one}", section.title, {"ipc": str(section.ipc)}) for one in section.pairs]
     return _page(
         folder,
@@ -158,8 +159,8 @@ def methods(sections: Sequence[Section]) -> SortableTable:
                 _memory(row.cost),
             )
             rows.append(Row(cells, {"method": row.method, **facts}))
-        for kind, one in section.reference.items():
-            known = (of_words(REFERENCES[kind]), *place, *_beside(kind, one))
+        for name, one in section.standing.items():
+            known = (of_words(name), *place, *_beside("full" if name == REFERENCES["full"] else "", one))
             rows.append(Row((*known, *[Value()] * (len(columns) - len(known))), facts))
     return brief(SortableTable("methods", "Methods", columns, tuple(rows), SEEDS), "Network", IPC)
 

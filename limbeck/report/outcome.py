@@ -72,6 +72,11 @@ def measured(run: Run) -> list[tuple[str, str]]:
         pairs.append(("Step sizes", said))
     if (gain := result.gain) is not None and gain.ci95 is not None:
         pairs.append(("Over random images, paired by seed", f"{gain.points} points, 95 % interval, p = {gain.p:.2g}"))
+    if result.coresets is not None:
+        for name, one in result.coresets.rows.items():
+            on = f"; {one.validation} on validation images" if one.validation.known else ""
+            pairs.append((f"Coreset {name}", f"{one.accuracy}{on}; step size {one.accuracy.lr:.3g}, {one.accuracy.origin}"))
+        pairs += [(question[0].upper() + question[1:], answer) for question, answer in result.coresets.verdicts]
     if (lossless := result.lossless) is not None and lossless.lossless is not None:
         floor = f" ({percent(lossless.floor)} would be)" if lossless.floor is not None else ""
         pairs.append(("Lossless, to one standard deviation", "yes" if lossless.lossless else f"no{floor}"))
@@ -82,7 +87,8 @@ def measured(run: Run) -> list[tuple[str, str]]:
     if result.predictions is not None and (error := result.predictions.calibration_error) is not None:
         pairs.append(("Expected calibration error", percent(error.mean)))
     for name, row in result.networks.items():
-        beside = [row.accuracy.step_sizes, *told(row.doubts)]
+        judged = [] if row.coresets is None else [" ".join(pair) for pair in row.coresets.verdicts]
+        beside = [row.accuracy.step_sizes, *judged, *told(row.doubts)]
         shown = f"{row.accuracy.distilled} (random {row.accuracy.random})"
         pairs.append((f"With {name}", "; ".join([shown, *filter(None, beside)])))
     return pairs

@@ -8,6 +8,7 @@ from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.results import SetResult
 from limbeck.experts.store import TrajectoryStore
+from limbeck.runs import coresets
 from limbeck.runs.record import Rates, across, final_seeds, measure, networks_of, record
 from limbeck.runs.workspace import Workspace
 
@@ -46,12 +47,14 @@ def measured(workspace: Workspace, small: SmallSet, step: StepSize | None, start
     evaluator = workspace.evaluator().decided(workspace.ipc)
     seeds = final_seeds(settings.eval.seeds)
     rates = Rates.of(evaluator, small, step, progress)
-    found = record(evaluator, small, measure(evaluator, small, rates, seeds, progress), progress)
+    sets = coresets.coresets(workspace, small.real_ipc)
+    rows = coresets.measured(evaluator, workspace, sets, small.syn_lr, seeds, progress)
+    found = record(evaluator, small, measure(evaluator, small, rates, seeds, progress), progress, rows)
     if start is not None:
         initial = _initial(workspace, evaluator, small, start, seeds)
         found = replace(found, accuracy=replace(found.accuracy, initial=initial))
     others = [network for network in networks_of(settings) if network is not settings.network and network != settings.network]
-    return replace(found, networks=across(workspace, small, others, seeds))
+    return replace(found, networks=across(workspace, small, others, seeds, sets))
 
 
 def _initial(workspace: Workspace, evaluator: Evaluator, small: SmallSet, start: SmallSet, seeds: range) -> Accuracy:

@@ -27,8 +27,9 @@ from limbeck.methods.outer import OuterLoop
 from limbeck.methods.registry import name_of
 from limbeck.methods.snapshot import Callback
 from limbeck.methods.state import OuterState
-from limbeck.runs import common, feature_map
+from limbeck.runs import common, coresets, feature_map
 from limbeck.runs.accompany import Leader, Loop, accompany, same_number
+from limbeck.runs.built import built
 from limbeck.runs.data_card import DataCard
 from limbeck.runs.feature_map import FeatureMap
 from limbeck.runs.folder import RunFolder, alone
@@ -48,8 +49,6 @@ from limbeck.tracking.libraries import check_sinks
 from limbeck.tracking.settings import names_of
 from limbeck.tracking.sink import About
 from limbeck.tracking.tracker import Tracker, tracked
-from limbeck.training.images import TensorImages
-from limbeck.training.train import logits_of
 
 # What of a result goes into the set's metadata.
 IN_METADATA = (
@@ -60,6 +59,7 @@ IN_METADATA = (
         "lossless",
         "compression",
         "gain",
+        "coresets",
         "best_iteration",
         "protocol",
         "network",
@@ -150,6 +150,7 @@ def _distill(
         workspace.progress.say(note)
     workspace.check()
     if not ended:
+        coresets.check(workspace, settings.ipc)
         check_run(workspace, output)
     with alone(output, ENDING if resume else 0.0):
         folder = RunFolder(output, settings, resume)
@@ -189,11 +190,11 @@ def _run(
     if workspace.method.kind != "objective":
         with folder.stage("build"):
             if str(workspace.method.make).startswith("limbeck."):
-                built = leader.with_all(workspace, _built, folder.path)
+                made = leader.with_all(workspace, built, folder.path)
             else:  # of one's own: nothing is known of what it writes, or draws
-                built = _built(workspace, folder.path)
-        chosen = leader.with_all(workspace, common.step_size, built.to("cpu"), settings.outer.syn_lr_init)
-        start, small, eta, loop = None, replace(built, syn_lr=chosen.value), Eta(chosen), None
+                made = built(workspace, folder.path)
+        chosen = leader.with_all(workspace, common.step_size, made.to("cpu"), settings.outer.syn_lr_init)
+        start, small, eta, loop = None, replace(made, syn_lr=chosen.value), Eta(chosen), None
     else:
         start, small, eta, loop = _distilled(workspace, folder, evaluator, callbacks, tracker, leader)
     save = partial(_save, workspace, folder, recipe, eta)
@@ -252,31 +253,6 @@ def _grown(small: SmallSet, loop: OuterState) -> dict[str, float]:
     return {
         name: times for name, times in growth(loop.health.sizes, sizes(small.stored, small.labels, eta)).items() if times > GROWN
     }
-
-
-def _built(workspace: Workspace, folder: Path) -> SmallSet:
-    """What a method makes at once: images that its teacher labels, or real images that it has chosen, with their classes."""
-    train, teacher = workspace.data.train, None
-    if workspace.method.kind == "images":
-        images, classes, teacher = workspace.method(workspace, folder)
-    else:
-        index = torch.as_tensor(workspace.method(workspace)).cpu()
-        classes = torch.from_numpy(train.labels)[index]
-        images = workspace.preprocessing.prepare(train.images(index.numpy())).to(workspace.device)
-    _check_built(workspace, images, classes)
-    if teacher is not None and workspace.kind == "logits":
-        return SmallSet(images, logits_of(teacher, TensorImages(images)), classes, None, "logits")
-    return SmallSet.of_classes(images, classes, workspace.data.num_classes)
-
-
-def _check_built(workspace: Workspace, images: Tensor, classes: Tensor) -> None:
-    """Raise `UsageError` for a user's method that makes something else than `ipc` images of every class."""
-    name, data, ipc = name_of(workspace.settings.method), workspace.data, workspace.settings.ipc
-    shape, found = (data.num_classes * ipc, *data.shape), tuple(images.shape)
-    require(found == shape, "method", name, f"one that gives images with shape {shape}: it gives {found}")
-    require(bool(images.isfinite().all()), "method", name, "one that gives finite images")
-    counts = torch.bincount(classes.cpu(), minlength=data.num_classes)
-    require(bool((counts == ipc).all()), "method", name, f"one that gives {ipc} (ipc) images of every class: {counts.tolist()}")
 
 
 def _distilled(

@@ -29,6 +29,7 @@ from limbeck.evaluation.statistics import Looks, compare, decide, differences, h
 from limbeck.evaluation.view_labels import asks, check_storable
 from limbeck.networks.factory import Factory
 from limbeck.networks.flat import FlatNetwork
+from limbeck.runs import coresets
 from limbeck.runs.measurements import FURTHER, Subject
 from limbeck.runs.needs import check_full
 from limbeck.runs.record import Measured, Rates, final_seeds, measure, networks_of, record
@@ -116,6 +117,7 @@ def _evaluate(
     _say_notes(under, workspace.progress)
     for one in under:
         one.check_views(workspace)
+        coresets.check(workspace, one.held.set.real_ipc)
     check_full(workspace.evaluator_of(network) for network in flat)
     for network in flat:
         for one in under:
@@ -126,8 +128,11 @@ def _evaluate(
         one.label_views(flat[0].name, workspace, options)
         one.choose_rates(flat[0].name, workspace.progress)
     found = {network.name: _measured(under, network.name, options, workspace) for network in flat}
+    beside = {ipc: coresets.coresets(workspace, ipc) for ipc in dict.fromkeys(one.held.set.real_ipc for one in under)}
     results = [
-        one.result({network: measured[number] for network, measured in found.items()}, options, workspace)
+        one.result(
+            {network: measured[number] for network, measured in found.items()}, options, workspace, beside[one.held.set.real_ipc]
+        )
         for number, one in enumerate(under)
     ]
     if options.keep and Ranks.sharing().first:
@@ -255,10 +260,23 @@ class _Set:
         if why := powerless(self.held, module):
             self.unchecked[network] = Doubt(kind="labels unchecked", text=f"not checked: whether labels are permuted, for {why}")
 
-    def result(self, measured: Mapping[str, Measured], options: EvaluationOptions, workspace: Workspace) -> SetResult:
-        """The result of this set: of the first network, the others beside it."""
+    def result(
+        self,
+        measured: Mapping[str, Measured],
+        options: EvaluationOptions,
+        workspace: Workspace,
+        beside: Mapping[str, SmallSet],
+    ) -> SetResult:
+        """The result of this set beside coresets: of the first network, the others beside it."""
         first, *others = (
-            record(self.evaluators[network], self.held.set, found, workspace.progress) for network, found in measured.items()
+            record(
+                self.evaluators[network],
+                self.held.set,
+                found,
+                workspace.progress,
+                coresets.measured(self.evaluators[network], workspace, beside, self.small.syn_lr, found.seeds, workspace.progress),
+            )
+            for network, found in measured.items()
         )
         # One network that can tell is enough.
         unchecked = tuple(self.unchecked.values())[:1] if len(self.unchecked) == len(measured) else ()

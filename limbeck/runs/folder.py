@@ -198,7 +198,8 @@ class RunFolder:
     def _values(self, effect: Effect) -> dict[str, Any]:
         """The settings that have that effect."""
         keys = FlatSettings.of(self.settings).keys
-        return {key: keys[key] for key, found in effects(keys, self.settings).items() if found == effect}
+        found = {key: keys[key] for key, found in effects(keys, self.settings).items() if found == effect}
+        return {key: value for key, value in found.items() if (key, value) != ("eval.baselines", None)}  # as before there were any
 
     def hold_start(self, content: str) -> None:
         """Note what the set that the run starts from holds, or refuse to go on when that is no longer so."""

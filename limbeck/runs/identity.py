@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.methods.registry import known
-from limbeck.runs.settings import DistillSettings
-from limbeck.runs.unread import idle_keys
+from limbeck.runs.settings import DistillSettings, coresets_of
+from limbeck.runs.unread import OF_CORESETS, idle_keys, unread_but_for_baselines
 from limbeck.runtime.plugins import is_foreign
 
 Effect = Literal["result", "content", "late", "none"]
@@ -25,7 +25,7 @@ NONE = frozenset(("output", "track", "features", "data.workers", "outer.checkpoi
 CONTENT = frozenset(("network", "init", "experts.store", "engine.device", "engine.micro_batch"))
 SEEN = frozenset(("data.normalise", "data.zca"))
 FULL = frozenset(f"eval.full_{name}" for name in ("epochs", "seeds", "lr", "batch_size"))
-LATE = frozenset(("eval.seeds", "eval.networks", "eval.random_lr"))
+LATE = frozenset(("eval.seeds", "eval.networks", "eval.random_lr", "eval.baselines"))
 
 
 def effect_of(key: str, settings: DistillSettings) -> Effect:
@@ -34,9 +34,14 @@ def effect_of(key: str, settings: DistillSettings) -> Effect:
         return "none"
     if key in CONTENT or (key.startswith("data.") and key not in SEEN):
         return "content"
-    if key in LATE or (key in FULL and not reads_full(settings)):
+    if key in LATE or _of_baselines(key, settings) or (key in FULL and not reads_full(settings)):
         return "late"
     return "result"
+
+
+def _of_baselines(key: str, settings: DistillSettings) -> bool:
+    """Whether nothing but coresets beside the figure depends on the key."""
+    return key.startswith(OF_CORESETS) and bool(coresets_of(settings)) and key in unread_but_for_baselines(settings, [key])
 
 
 def effects(keys: Iterable[str], settings: DistillSettings) -> dict[str, Effect]:

@@ -6,7 +6,7 @@
 The full data come first, because a network trained on them notices labels that are permuted, which no metadata show.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from limbeck.accuracy import Accuracies, StepSize
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation import predictions, scores
+from limbeck.evaluation.coresets import Coreset, beside
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.results import SetResult
 from limbeck.evaluation.statistics import compare
 from limbeck.networks.factory import Factory
+from limbeck.runs import coresets
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import environment
@@ -67,8 +69,10 @@ def measure(evaluator: Evaluator, small: SmallSet, rates: Rates, seeds: range, p
     return Measured(seeds, distilled, evaluator.random_logits(small.real_ipc, rates.random.value, seeds, progress), rates)
 
 
-def record(evaluator: Evaluator, small: SmallSet, measured: Measured, progress: Progress) -> SetResult:
-    """One evaluation with one network."""
+def record(
+    evaluator: Evaluator, small: SmallSet, measured: Measured, progress: Progress, rows: Mapping[str, Coreset] | None = None
+) -> SetResult:
+    """One evaluation with one network, beside it the coresets, where there are any."""
     s, data = evaluator.settings, evaluator.data
     distilled, full = evaluator.accuracies(measured.distilled).at(measured.rates.distilled), evaluator.full(progress)
     random = evaluator.accuracies(measured.random).at(measured.rates.random)
@@ -93,6 +97,7 @@ def record(evaluator: Evaluator, small: SmallSet, measured: Measured, progress: 
             None if small.code is None else small.code.bytes,
         ),
         gain=compare(distilled.values, random.values),
+        coresets=beside(distilled, random, rows) if rows else None,
         predictions=predictions.describe(measured.distilled, evaluator.labels_of("test")),
         protocol={**plain(evaluator.protocol), "seeds": list(measured.seeds), "full": of_full},
         network=evaluator.network.name,
@@ -114,13 +119,18 @@ def networks_of(settings: DistillSettings) -> list[str]:
 
 
 def across(
-    workspace: Workspace, small: SmallSet, networks: Sequence[str | nn.Module | Factory], seeds: range
+    workspace: Workspace,
+    small: SmallSet,
+    networks: Sequence[str | nn.Module | Factory],
+    seeds: range,
+    sets: Mapping[str, SmallSet] | None = None,
 ) -> dict[str, SetResult]:
-    """The results with each of these architectures, by name; none is the one that the set was distilled for."""
+    """The results with each of these architectures, by name, beside coresets; none is the one that the set was distilled for."""
     found, progress = {}, workspace.progress
     for network in networks:
         evaluator = workspace.evaluator_of(workspace.network_of(network)).decided(small.ipc)
         rates = Rates.of(evaluator, small, None, progress)
-        result = record(evaluator, small, measure(evaluator, small, rates, seeds, progress), progress)
+        rows = coresets.measured(evaluator, workspace, sets or {}, small.syn_lr, seeds, progress)
+        result = record(evaluator, small, measure(evaluator, small, rates, seeds, progress), progress, rows)
         found[network if isinstance(network, str) else result.network] = result
     return found

@@ -13,8 +13,8 @@ from limbeck.evaluation.settings import EvalSettings
 from limbeck.experts.settings import ExpertSettings
 from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSettings
 from limbeck.methods.method import Method
-from limbeck.methods.registry import METHODS, known, method_of, name_of
-from limbeck.methods.settings import NcfmSettings, OuterSettings, RdedSettings, RealSettings, Sre2lSettings
+from limbeck.methods.registry import CORESETS, METHODS, known, method_of, name_of
+from limbeck.methods.settings import CoresetSettings, NcfmSettings, OuterSettings, RdedSettings, RealSettings, Sre2lSettings
 from limbeck.parametrisations.settings import ParametrisationSettings
 from limbeck.runtime.checked import Checked, Chosen, Count, Named, Rule, kinds_of, shown, typed
 from limbeck.runtime.errors import UsageError, require
@@ -97,6 +97,7 @@ class DistillSettings(Checked):
     ncfm: NcfmSettings = field(default_factory=NcfmSettings)
     rded: RdedSettings = field(default_factory=RdedSettings)
     sre2l: Sre2lSettings = field(default_factory=Sre2lSettings)
+    coreset: CoresetSettings = field(default_factory=CoresetSettings)
     view_labels: ViewLabelSettings = field(default_factory=ViewLabelSettings)
     outer: OuterSettings = field(default_factory=OuterSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
@@ -124,6 +125,7 @@ class DistillSettings(Checked):
 
     def check_together(self) -> None:
         method = known(self.method)
+        coresets_of(self)
         if self.laid != self.method:
             self._refuse_contradictions(method)
         if isinstance(self.match.drop_ratio, Chosen):
@@ -177,9 +179,39 @@ class DistillSettings(Checked):
         epochs = None if isinstance(kind, (str, type)) else getattr(kind, "epochs", None)
         reached = max(epochs(ahead)) if epochs else self.schedule.max_start_epoch - 1 + ahead
         accepted = f"at least schedule.max_start_epoch − 1 + match.expert_epochs ({reached})"
-        enough = not method.experts or method.ends or self.experts.train_epochs >= reached
+        read = method.experts or (method.difficulties and self.coreset.judges == "experts")
+        enough = not read or method.ends or self.experts.train_epochs >= reached
         require(enough, "experts.train_epochs", self.experts.train_epochs, accepted)
         require(self.labels in ("hard", method.labels), "labels", self.labels, f"hard, which {name} needs")
+
+
+def coresets_of(settings: DistillSettings) -> tuple[str, ...]:
+    """The names of `eval.baselines`.
+
+    Raises:
+        UsageError: for one that is none.
+    """
+    asked = settings.eval.baselines
+    return () if asked is None else named_coresets("eval.baselines", asked)
+
+
+def as_coreset(settings: DistillSettings, name: str) -> DistillSettings:
+    """The same settings of the method of that name, which takes real images as they are."""
+    enhance, stored = replace(settings.enhance, weighting="none"), ParametrisationSettings()
+    return replace(settings, method=name, laid=name, labels="hard", init="real", enhance=enhance, parametrisation=stored)
+
+
+def named_coresets(key: str, text: str) -> tuple[str, ...]:
+    """The names of coresets in a text, each once.
+
+    Raises:
+        UsageError: for one that is none, by that key.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if names == ("all",):
+        return CORESETS
+    require(set(names) <= set(CORESETS), key, text, f"all, or some of {', '.join(CORESETS)}, joined by commas")
+    return names
 
 
 def nearest(ipc: int) -> int:

@@ -4,30 +4,47 @@ Only what the method, or another key, certainly never reads is named: of a metho
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from limbeck.experts.settings import unread
 from limbeck.methods.method import Method
 from limbeck.methods.registry import METHODS, known, name_of
 from limbeck.methods.settings import Sre2lSettings
-from limbeck.runs.settings import DistillSettings
+from limbeck.runs.settings import DistillSettings, as_coreset, coresets_of
 
 OF_STEPS = ("syn_steps", "expert_epochs", "batch_syn", "small_chunk", "distance", "loss", "relabel")
 STUDENT = ("schedule.*", *(f"match.{name}" for name in OF_STEPS), "engine.kind", "engine.last_steps")
 # Of the outer loop's keys a method without it reads two: a step size to try on random images, and when a stopped run is written.
-LOOP = ("outer.[!sc]*", "init", "match.*", "enhance.*", "schedule.*", "real.*", "engine.kind", "engine.last_steps")
+LOOP = ("outer.[!sc]*", "init", "match.*", "enhance.*", "schedule.*", "real.*", "parametrisation.*", "engine.kind")
+LOOP += ("engine.last_steps",)
+OF_EXPERTS = tuple(key for key in LOOP if key not in ("match.*", "schedule.*"))  # of one that reads experts by the schedule
+OF_CORESETS = ("coreset.", "rded.", "experts.", "schedule.", "match.")
 
 
 def idle_keys(settings: DistillSettings, given: Iterable[str]) -> list[str]:
     """Those of the dotted keys `given` that change nothing under these settings, in their order."""
     patterns = _patterns(settings)
-    return [key for key in given if any(fnmatchcase(key, pattern) for pattern in patterns) and not _says_none(settings, key)]
+    idle = [key for key in given if any(fnmatchcase(key, pattern) for pattern in patterns) and not _says_none(settings, key)]
+    if not idle or not (names := coresets_of(settings)):
+        return idle
+    beside = [_patterns(as_coreset(settings, name)) for name in names]
+    read = [key for key in idle if key.startswith(OF_CORESETS)]
+    still = [key for key in read if all(any(fnmatchcase(key, one) for one in patterns) for patterns in beside)]
+    return [key for key in idle if key not in read or key in still]
+
+
+def unread_but_for_baselines(settings: DistillSettings, given: Iterable[str]) -> list[str]:
+    """Those that nothing reads but the coresets of `eval.baselines`."""
+    alone = replace(settings, eval=replace(settings.eval, baselines=None))
+    read = idle_keys(settings, given := list(given))
+    return [key for key in idle_keys(alone, given) if key not in read]
 
 
 def may_read_experts(settings: DistillSettings, method: Method) -> bool:
     """Whether experts are read, as far as settings tell: soft labels of a set to start from can make them needless."""
     if method.experts or method.kind != "objective":
-        return method.experts
+        return method.experts or (method.difficulties and settings.coreset.judges == "experts")
     return settings.labels == "soft" or settings.init == "correct"
 
 
@@ -42,16 +59,18 @@ def _patterns(s: DistillSettings) -> list[str]:
         found.append("ncfm.*")
     elif s.ncfm.sampling == "normal":
         found.append("ncfm.sampling_lr")
-    if called != "rded":
+    if called not in ("rded", "rded-hard"):
         crops = [] if recovers and s.sre2l.takes_patches else ["rded.[!f]*"]
         found += [*crops, "rded.fit", "rded.teacher", *([] if _shuffles_parts(s) else ["rded.factor"])]
+    found += ["coreset.*"] if not method.difficulties else [f"coreset.{key}" for key in _unread_coreset(s, called)]
     if not may_read_experts(s, method):
         found.append("experts.*")
     found += [f"experts.{key}" for key in sorted(unread(s.experts))]
     if s.enhance.weighting == "none":
         found += ["enhance.beta", "enhance.cam_every"]  # maps are drawn all the same
     if method.kind != "objective":
-        return [*found, *(pattern for pattern in LOOP if not (recovers and pattern == "enhance.*"))]
+        loop = LOOP if not may_read_experts(s, method) else OF_EXPERTS
+        return [*found, *(pattern for pattern in loop if not (recovers and pattern == "enhance.*"))]
     kind = s.parametrisation.kind
     found += {"pixels": ["parametrisation.factor", "parametrisation.keep"], "multi": ["parametrisation.keep"]}.get(str(kind), [])
     if called in ("dm", "ncfm"):
@@ -67,6 +86,13 @@ def _patterns(s: DistillSettings) -> list[str]:
     if s.match.criterion == "none":
         found += ["match.drop_ratio", "match.drop_side"]
     return found
+
+
+def _unread_coreset(s: DistillSettings, called: str) -> tuple[str, ...]:
+    """The last words of `coreset.*` that a method which goes by difficulties does not read."""
+    if called == "ccs":
+        return ("keep",) if s.coreset.score == "el2n" else ("keep", "epoch")
+    return ("score", "cut", "bins") if called == "el2n" else ("score", "cut", "bins", "epoch")
 
 
 def _idle_in_recovery(s: Sre2lSettings) -> list[str]:

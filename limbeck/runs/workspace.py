@@ -21,6 +21,7 @@ from limbeck.distilled.initial import Centre, Continued, Initial, Initialisation
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.settings import STARTS
 from limbeck.distilled.small_set import Kind, SmallSet
+from limbeck.evaluation.difficulty import Difficulties, of_experts, watched
 from limbeck.evaluation.distances import features_in_parts, features_of
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import resolve as resolve_protocol
@@ -308,6 +309,14 @@ class Workspace:
         images = LazyImages(self.data.train, self.preprocessing, self.device)
         return features_in_parts(self.map_network, images, f"init: {self.settings.init!r}")
 
+    def difficulties(self) -> Difficulties:
+        """How difficult every training image was to networks while they learned, as `coreset.*` has it."""
+        own, labels = self.settings.coreset, torch.from_numpy(self.data.train.labels)
+        if own.judges == "full":
+            return watched(self.evaluator().full_data, own.epoch, self.progress)
+        parts = (self.experts, self.num_experts, self.reachable_epochs, self.network, self.train_images)
+        return of_experts(*parts, labels, own.epoch)
+
     @cached_property
     def start(self) -> DistilledSet | None:
         """The set that `init` is or whose path it is; None where it is another kind of start."""
@@ -383,7 +392,7 @@ class Workspace:
     def needs_experts(self) -> bool:
         """Whether anything of the run reads experts."""
         if self.method.experts or self.method.kind != "objective":
-            return self.method.experts
+            return self.method.experts or (self.method.difficulties and self.settings.coreset.judges == "experts")
         return self.initialisation.reads_experts(self.kind)
 
     @cached_property

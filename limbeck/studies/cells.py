@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from typing_extensions import Self
 
 from limbeck.accuracy import Accuracies
+from limbeck.evaluation.coresets import Coresets
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.scores import Doubt, joined
 from limbeck.methods.registry import method_of
@@ -41,6 +42,7 @@ KEPT = (
     "recovery_ratio",
     "doubts",
     "lossless",
+    "coresets",
     "best_iteration",
     "skipped_share",
     "experts",
@@ -113,6 +115,7 @@ class CellRecord(Record):
         network: the name of that.
         networks: what was found under others, by name, in JSON's types.
         doubts: what speaks against the accuracy of the full data as a measure.
+        coresets: those beside it, where they were asked for.
         settings: those that are not the defaults, by dotted keys.
         skipped_share: of its iterations.
         seconds: by stage.
@@ -131,6 +134,7 @@ class CellRecord(Record):
     network: str = ""
     networks: Mapping[str, Any] = field(default_factory=dict)
     doubts: tuple[Doubt, ...] = ()
+    coresets: Coresets | None = None
     best_iteration: int | None = None
     skipped_share: float | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -144,7 +148,7 @@ class CellRecord(Record):
     more: Mapping[str, Any] = field(default_factory=dict)
 
     LEFT_OUT: ClassVar = (
-        *("facts", "recipe", "overrides", "networks", "doubts", "best_iteration", "skipped_share"),
+        *("facts", "recipe", "overrides", "networks", "doubts", "coresets", "best_iteration", "skipped_share"),
         *("seconds", "cpu_seconds", "peak_memory", "data", "environment"),
     )
     AMONG: ClassVar = ("more",)
@@ -167,6 +171,13 @@ class CellRecord(Record):
         if network in ("", self.network):
             return self.accuracy
         return Accuracies.from_dict(self.networks[network]["accuracy"])
+
+    def coresets_under(self, network: str) -> Coresets | None:
+        """The coresets under that network, likewise."""
+        if network in ("", self.network):
+            return self.coresets
+        found = self.networks[network].get("coresets")
+        return None if found is None else Coresets.from_dict(found)
 
 
 def doubts_of(records: Mapping[str, CellRecord]) -> tuple[Doubt, ...]:

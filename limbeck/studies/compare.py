@@ -30,8 +30,9 @@ from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.progress import LogProgress, Progress
 from limbeck.runtime.room import disks_told
 from limbeck.studies.cells import Cell, doubts_of
+from limbeck.studies.judging import Pair
 from limbeck.studies.matrix import Running, run_matrix
-from limbeck.studies.table import COMPARISON, Pair, Table, tabulate
+from limbeck.studies.table import COMPARISON, Table, tabulate
 
 MATCHED = " (norm matched)"  # without a comma, so that --pairs can name it
 OWN_KEYS = {"ipc": "--ipc", "seed": "--seeds", "output": "--output"}

@@ -6,7 +6,7 @@ back.
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class Running:
             at what is finished.
         keep: whether the run folders of finished cells stay.
         progress: where to report.
+        measure: what is called with a finished cell and its run folder before that goes; the cell counts as failed where it fails.
 
     Raises:
         UsageError: for a number out of range.
@@ -50,6 +51,7 @@ class Running:
     max_seconds: float | None = None
     keep: bool = False
     progress: Progress = NoProgress()
+    measure: Callable[[Cell, Path], object] | None = None
 
     def __post_init__(self) -> None:
         require(self.jobs is None or self.jobs >= 1, "--jobs", self.jobs, "at least 1")
@@ -169,8 +171,7 @@ class _Runner:
         """Take what another process has finished."""
         found = self.folder.read(cell)
         assert found is not None, "it was there"
-        self.folder.clear(cell, self.how.keep)
-        self._finished(cell, found)
+        self._keep(cell, found)
 
     def _make(self, cell: Cell) -> None:
         """Distil a cell of objects in this process."""
@@ -200,6 +201,17 @@ class _Runner:
         try:
             found = self.folder.collect(cell)
         except Failure as error:
+            self._failed(cell, error)
+        else:
+            self._keep(cell, found)
+
+    def _keep(self, cell: Cell, found: CellRecord) -> None:
+        """Measure what else is wanted of a finished cell, and clear what it has left."""
+        run = self.folder.run_folder(cell)
+        try:
+            if self.how.measure is not None and (run / "settings.json").exists():
+                self.how.measure(cell, run)
+        except (Failure, UsageError) as error:
             self._failed(cell, error)
         else:
             self.folder.clear(cell, self.how.keep)

@@ -24,7 +24,8 @@ from limbeck.runtime.records import Record
 from limbeck.runtime.sealed import FileKind
 from limbeck.runtime.tables import Grid, Page
 from limbeck.studies.cells import CellRecord
-from limbeck.studies.table import LEVEL, REFERENCES, ending, images_text, remarks
+from limbeck.studies.judging import LEVEL
+from limbeck.studies.table import REFERENCES, ending, images_text, remarks
 
 RECOVERY = FileKind("recovery ratios")
 

@@ -2,6 +2,8 @@
 
     a_s   accuracy at distillation seed s, itself the mean over the evaluation's seeds
     row   ā ± t_{0.975, n−1} · std(a) / √n over the n distillation seeds
+    c_s   likewise of the best coreset, where coresets were asked for: that of highest mean accuracy on validation images beside the
+          method; a_s − c_s is adjusted for the number of methods
     d_s   a_s − b_s to the first method, from the seeds that both have: interval, p of the paired t-test, adjusted by Holm for the
           number of differences in the section; where it does not decide, how many seeds would, at the level divided by that
 
@@ -16,8 +18,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from limbeck.accuracy import Accuracy, Comparison
+from limbeck.evaluation.coresets import SAID
 from limbeck.evaluation.scores import Doubt, told
-from limbeck.evaluation.statistics import compare, holm, seeds_needed, summarise
+from limbeck.evaluation.statistics import summarise
 from limbeck.runtime.errors import UsageError, reason
 from limbeck.runtime.files import read_json
 from limbeck.runtime.notices import by_kind
@@ -26,15 +29,12 @@ from limbeck.runtime.sealed import FileKind
 from limbeck.runtime.tables import Grid, Page
 from limbeck.studies.cells import COMPARED, CellRecord
 from limbeck.studies.cost import Cost, mean
+from limbeck.studies.judging import Held, Pair, coresets, differences, to_coresets
 
-LEVEL = 0.05
 REFERENCES = {"random": "random real images", "full": "full data"}
 COMPARISON = FileKind("comparison")
 HEAD = ("method", "accuracy, %", "seeds", "to the first, points", "p (Holm)", "", "cosine, norm", "skipped", "distil", "memory")
 SHORT = (0, 1, 2, 6, 7, 8, 9)  # which of these a terminal shows; differences follow in lines of their own
-
-Pair = tuple[str, str]
-Held = Mapping[str, Mapping[int, CellRecord]]  # records by method and seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +92,8 @@ class Section(Record):
         reference: accuracies of `random` real images and of the `full` data, from the first method's cells.
         differences: of every other method to the first.
         pairs: those asked for by name, adjusted for their own number only.
+        coresets: accuracies by name, from the first method's cells.
+        beside: of every method to the coreset that is best beside it, chosen on validation images.
     """
 
     ipc: int
@@ -100,6 +102,21 @@ class Section(Record):
     reference: Mapping[str, Accuracy] = field(default_factory=dict)
     differences: tuple[Comparison, ...] = ()
     pairs: tuple[Comparison, ...] = ()
+    coresets: Mapping[str, Accuracy] = field(default_factory=dict)
+    beside: tuple[Comparison, ...] = ()
+
+    LEFT_OUT: ClassVar = ("coresets", "beside")
+
+    @property
+    def against_coresets(self) -> tuple[str, ...]:
+        """Whether every method beats the best coreset, a sentence each."""
+        return tuple(f"beats the best coreset? {SAID[one.verdict or 'undecided']}: {one}" for one in self.beside)
+
+    @property
+    def standing(self) -> dict[str, Accuracy]:
+        """What stands beside the methods, in words."""
+        coresets = {f"coreset: {name}": found for name, found in self.coresets.items()}
+        return {**{REFERENCES[kind]: found for kind, found in self.reference.items()}, **coresets}
 
     @property
     def title(self) -> str:
@@ -123,9 +140,7 @@ class Section(Record):
         """A head, a row for every method, and those that stand beside."""
         to_first = {one.a: one for one in self.differences}
         rows = [row.words(to_first.get(row.method)) for row in self.rows]
-        beside = [
-            (REFERENCES[kind], found.with_margin, str(found.n), *[""] * (len(HEAD) - 3)) for kind, found in self.reference.items()
-        ]
+        beside = [(kind, found.with_margin, str(found.n), *[""] * (len(HEAD) - 3)) for kind, found in self.standing.items()]
         return [HEAD, *rows, *beside]
 
 
@@ -222,7 +237,7 @@ class Table(Record):
         lines = [f"# {self.title}", ""]
         for section in self.sections:
             lines += [f"## {section.title}", "", *Grid.of(section.words()).markdown, ""]
-            said = [*map(str, section.pairs), *section.step_sizes]
+            said = [*map(str, section.pairs), *section.against_coresets, *section.step_sizes]
             lines += [f"- {one}" for one in said] + ([""] if said else [])
         return "\n".join([*lines, *ending(self.notes, self.failed, self.left, self.doubts)]).rstrip() + "\n"
 
@@ -233,6 +248,7 @@ class Table(Record):
             yield Grid.of(rows, section.title)
             yield from (str(one) for one in section.differences)
             yield from (f"asked for: {one}" for one in section.pairs)
+            yield from section.against_coresets
             yield from section.step_sizes
         yield from remarks(self.notes, self.failed, self.left, self.doubts)
 
@@ -244,7 +260,7 @@ class Table(Record):
         """For a notebook."""
         parts: list[str | Grid] = []
         for one in self.sections:
-            parts += [Grid.of(one.words(), one.title), *map(str, one.pairs), *one.step_sizes]
+            parts += [Grid.of(one.words(), one.title), *map(str, one.pairs), *one.against_coresets, *one.step_sizes]
         return Page((*parts, *remarks(self.notes, self.failed, self.left, self.doubts)))._repr_html_()
 
 
@@ -303,8 +319,10 @@ def _section(ipc: int, network: str, held: Held, pairs: Sequence[Pair]) -> Secti
         network=network,
         rows=tuple(_row(method, network, cells) for method, cells in held.items()),
         reference=reference,
-        differences=_differences([(method, first) for method in held if method != first], network, held),
-        pairs=_differences([pair for pair in pairs if held.keys() >= set(pair)], network, held),
+        differences=differences([(method, first) for method in held if method != first], network, held),
+        pairs=differences([pair for pair in pairs if held.keys() >= set(pair)], network, held),
+        coresets=coresets(network, held[first]),
+        beside=to_coresets(network, held),
     )
 
 
@@ -323,35 +341,6 @@ def _row(method: str, network: str, cells: Mapping[int, CellRecord]) -> Row:
         skipped_share=mean([record.skipped_share for record in records if record.skipped_share is not None]),
         step_sizes=tuple(dict.fromkeys(one.distilled.origin for one in shown if one.distilled.lr_from)),
     )
-
-
-def _differences(pairs: Sequence[Pair], network: str, held: Held) -> tuple[Comparison, ...]:
-    """a − b of every pair that shares a seed, with verdicts at a level that holds for all of them together."""
-    shared = [(a, b, tuple(sorted(held[a].keys() & held[b].keys()))) for a, b in pairs]
-    tests = sum(len(seeds) > 1 for _, _, seeds in shared)
-    # The level that each of so many tests has by itself, in the worst case.
-    level = LEVEL / max(tests, 1)
-    found = [_difference(a, b, seeds, network, held, level) for a, b, seeds in shared if seeds]
-    # One seed has no p: it neither counts among the tests nor is decided. Differences that are all equal, as coarse accuracies can
-    # be by chance, leave the t-test no doubt; the sign flips keep theirs.
-    ps = [None if one.p is None else one.p if one.std else one.p_exact for one in found]
-    adjusted = iter(holm([p for p in ps if p is not None]))
-    return tuple(one if p is None else _judged(one, next(adjusted)) for one, p in zip(found, ps, strict=True))
-
-
-def _difference(a: str, b: str, seeds: tuple[int, ...], network: str, held: Held, level: float) -> Comparison:
-    """a − b on the seeds that both have, undecided, and how many would decide at that level."""
-    one, other = ([held[name][seed].under(network).distilled.mean for seed in seeds] for name in (a, b))
-    found = compare(one, other)
-    # Without any spread the t-test needs no more seeds, but it is not the one that decides then.
-    needed = seeds_needed(one, other, level=level) if found.std else None
-    return replace(found, a=a, b=b, seeds=seeds, verdict="undecided", seeds_needed=needed)
-
-
-def _judged(found: Comparison, p: float) -> Comparison:
-    if p > LEVEL:
-        return replace(found, p_adjusted=p)
-    return replace(found, p_adjusted=p, verdict="better" if found.mean > 0 else "worse", seeds_needed=None)
 
 
 def _networks(records: Sequence[CellRecord]) -> list[str]:

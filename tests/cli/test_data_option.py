@@ -21,6 +21,7 @@ WORK = {
     "experts": (["scenes"], "limbeck.runs.distill.train_experts"),
     "evaluate": (["theirs.npz"], "limbeck.runs.evaluate.evaluate"),
     "compare": (["--methods", "random", "--seeds", "0"], "limbeck.studies.compare.compare_cells"),
+    "reproduce": (["fig5", "--seeds", "0"], "limbeck.reproduction.run.run"),
     "complexity": ([], "limbeck.image_complexity.run.measure_complexity"),
     "experts import": (["replay_buffer_0.pt", "--network", "ConvNetD1", "--output", "new"], "limbeck.data.load.load_data"),
     "experts verify": (["store", "--recipe", "scenes"], "limbeck.experts.maintain.verify"),
@@ -69,7 +70,11 @@ def test_both_ask_for_the_same(command: str, monkeypatch: pytest.MonkeyPatch, ca
         assert "scenes:hard" in option
 
 
-@pytest.mark.parametrize("command", [command for command in WORK if WORK[command][0][:1] != ["store"] and command != "compare"])
+# Cells of a grid are processes of their own.
+ALONE = [command for command in WORK if WORK[command][0][:1] != ["store"] and command not in ("compare", "reproduce")]
+
+
+@pytest.mark.parametrize("command", ALONE)
 def test_both_refuse_the_same(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     said = []
     for words in (["--data", "scenes:nowhere"], ["data.source=scenes:nowhere"]):

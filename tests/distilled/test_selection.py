@@ -8,7 +8,7 @@ from reference import selection as oracle
 from torch import Tensor
 
 from limbeck.distilled import selection
-from limbeck.distilled.selection import centres, herding, k_center, random_subset
+from limbeck.distilled.selection import centres, herding, k_center, moderate, random_subset
 from limbeck.runtime.errors import UsageError
 
 
@@ -138,3 +138,26 @@ def test_what_is_refused(features: Tensor, labels: Tensor, ipc: int, message: st
     for take in (herding, k_center, lambda f, y, n: centres(f, y, n, 0)):
         with pytest.raises(UsageError, match=message):
             take(features, labels, ipc)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), count=st.integers(3, 9), ipc=st.integers(1, 9), piece=st.integers(1, 40))
+def test_moderate_is_the_brute_force(seed: int, count: int, ipc: int, piece: int) -> None:
+    features, ipc = cloud(count, 3, seed), min(count, ipc)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "PIECE", piece)
+        found = moderate(features, torch.zeros(count, dtype=torch.int64), ipc)
+    assert found.tolist() == oracle.moderate(features.tolist(), ipc)
+
+
+def test_moderate_leaves_what_is_typical_and_what_is_far_off() -> None:
+    # Mean 0; distances 0, 1, 1, 2, 2, 3, 3, 16, 16, of which 2 is the median: those at 2, then those at 1 and 3, the outliers last.
+    features = torch.tensor([[-16.0], [0.0], [1.0], [-1.0], [2.0], [-2.0], [3.0], [-3.0], [16.0]])
+    found = moderate(features, torch.zeros(9, dtype=torch.int64), 9).tolist()
+    assert found == [4, 5, 2, 3, 6, 7, 1, 0, 8]  # of equal ones the first
+
+
+def test_the_centres_of_separated_clusters_are_their_middles() -> None:
+    spots = [(0.0, 2), (100.0, 1), (200.0, 0)]  # of 5, 3 and 1 images
+    features = torch.tensor([[at + step] for at, reach in spots for step in range(-reach, reach + 1)])
+    assert centres(features, torch.zeros(9, dtype=torch.int64), 3, seed=0).tolist() == [2, 6, 8]

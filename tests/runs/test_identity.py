@@ -27,7 +27,8 @@ TABLE: dict[Effect, str] = {
         data.skip_bad data.val_fraction data.seed network init experts.store engine.micro_batch engine.device""",
     "none": "data.workers output track features outer.checkpoint_every engine.memory engine.shard",
     "late": """
-        eval.seeds eval.networks eval.full_epochs eval.full_seeds eval.full_lr eval.full_batch_size eval.random_lr""",
+        eval.seeds eval.networks eval.baselines
+        eval.full_epochs eval.full_seeds eval.full_lr eval.full_batch_size eval.random_lr""",
     "result": """
         data.normalise data.zca augment.strategy augment.crop_ratio augment.flip augment.rotate ipc seed method labels
         parametrisation.kind parametrisation.factor parametrisation.keep
@@ -41,6 +42,7 @@ TABLE: dict[Effect, str] = {
         real.outer_loops real.inner_loops real.network_lr real.network_momentum real.network_weight_decay real.network_batch
         rded.factor rded.images rded.crops rded.crop_scale rded.fit rded.teacher sre2l.iterations sre2l.lr sre2l.betas
         sre2l.batch_size sre2l.bn_weight sre2l.first_multiplier sre2l.crop_scale sre2l.roll sre2l.same_view sre2l.teacher
+        coreset.judges coreset.epoch coreset.keep coreset.score coreset.cut coreset.bins
         sre2l.start sre2l.crop_curriculum sre2l.crop_milestone sre2l.stages sre2l.residual sre2l.low_resolution
         view_labels.store view_labels.dtype view_labels.top view_labels.pool
         outer.iterations outer.lr_img outer.img_momentum outer.lr_label

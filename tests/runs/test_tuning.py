@@ -65,6 +65,7 @@ def test_what_is_chosen_can_be_read(displacement: list[float], coherence: float)
 
 def test_experts_that_hardly_move_any_more_are_left_out() -> None:
     assert start_epochs([1.0, 0.9, 0.8, 0.4, 0.4, 0.3, 0.2, 0.1], 1) == (1, 3)
+    assert start_epochs([9.0, *[1.0] * 11], 1) == (2, 6)
     assert start_epochs([1.0] * 12, 2) == (2, 6)
 
 
@@ -186,6 +187,18 @@ def test_start_epochs_that_no_step_size_fits_are_left_out() -> None:
         3,
     ]
     assert tuning.first_to_start_from([math.inf, 1.0, 1.0]) == 1
+
+
+def test_step_sizes_that_make_students_chaotic_are_halved(
+    found: tuple[Tuned, tuning._Students], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gradient that grows by (1 + 100 η)² from one step to the next: from T / 2 to T by (1 + 100 η)^T."""
+    students = found[1]
+    monkeypatch.setattr(tuning._Students, "step_size", lambda self: 0.0312)
+    monkeypatch.setattr(tuning._Students, "gradients", lambda self, eta: [1e-6 * (1 + 100 * eta) ** (2 * self.steps)] * 2)
+    eta, _, said = students.stable()
+    assert (1 + 100 * eta) ** students.steps <= 8 < (1 + 200 * eta) ** students.steps
+    assert "with 0.031 gradients grow without bounds" in said
 
 
 def test_experts_that_stand_still_are_a_failure(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ def idle(method: str, *words: str) -> list[str]:
     return idle_keys(load_recipe("scenes", {"method": method, **given}), given)
 
 
-@pytest.mark.parametrize("method", ["sre2l", "rded", "random", "herding", "k-center"])
+@pytest.mark.parametrize("method", ["sre2l", "rded", "rded-hard", "random", "herding", "k-means", "el2n"])
 def test_what_makes_its_set_at_once_has_no_loop(method: str) -> None:
     words = ("enhance.beta=2", "match.syn_steps=5", "outer.lr_img=3", "outer.iterations=9", "experts.num_experts=4", "init=noise")
     assert idle(method, *words) == [word.partition("=")[0] for word in words]

@@ -1,0 +1,73 @@
+"""`limbeck reproduce`: the tables and figures of the paper, run anew, and a verdict on each of its claims."""
+
+from argparse import ArgumentParser, Namespace
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from limbeck.cli.command import Command, Read, add_grid_arguments, conclude, is_setting, numbers, overrides_from, running, words
+from limbeck.cli.output import print_lines
+from limbeck.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from limbeck.reproduction.results import Reproduction
+    from limbeck.reproduction.times import Listing
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "items",
+        metavar="ITEM",
+        nargs="*",
+        default=[],
+        help="tables and figures, such as table4 fig7, or all; settings for all distillations, key=value, may stand anywhere",
+    )
+    parser.add_argument("--scale", metavar="NAME", default="cpu", help="cpu, gpu or paper (default: cpu)")
+    parser.add_argument("--only", metavar="NAME,…", help="of all items only these")
+    listed = "run nothing; list the items with their cells and the time that these are estimated to take here"
+    parser.add_argument("--list", action="store_true", help=listed)
+    parser.add_argument("--data", metavar="SOURCE", help="images in the place of the scale's, such as cifar10 or a folder")
+    read = partial(numbers, least=None)
+    parser.add_argument("--seeds", metavar="N,…", action=Read, read=read, help="distillation seeds (default: the scale's)")
+    reuse = "first take what another grid in DIR has measured under equal settings; may be given again"
+    parser.add_argument("--reuse", metavar="DIR", action="append", default=[], help=reuse)
+    parser.add_argument("--output", metavar="DIR", help="where results lie (default: runs/reproduction-SCALE)")
+    add_grid_arguments(parser)
+
+
+def run(arguments: Namespace) -> "Reproduction | Listing":
+    from limbeck.reproduction.items import ALL
+    from limbeck.reproduction.run import Asked, default_output
+    from limbeck.reproduction.run import run as run_items
+    from limbeck.runtime.published import working
+
+    arguments.overrides = [word for word in arguments.items if is_setting(word)]
+    overrides = overrides_from(arguments)
+    data = overrides.pop("data.source", None)
+    items = [word for word in arguments.items if not is_setting(word)]
+    if arguments.only is not None:
+        if items not in ([], [ALL]):
+            raise UsageError(f"--only: goes with {ALL}, not beside {items[0]!r}")
+        items = words(arguments.only)
+    if not items and arguments.list:
+        items = [ALL]
+    asked = Asked.of(items, arguments.scale, seeds=arguments.seeds, data=data, settings=overrides)
+    output, how = arguments.output or str(default_output(asked.scale)), running(arguments)
+    if arguments.list:
+        from limbeck.reproduction.times import listing
+
+        return listing(asked, Path(output), how.progress)
+    with working("output", output, shared=True) as work:
+        found = run_items(asked, work.folder, running=how, reuse=arguments.reuse)
+    paths = {name: work.named(path) for name, path in found.paths.items()}
+    return conclude(replace(found, paths=paths), found.cells, print_lines)
+
+
+COMMAND = Command(
+    help="run the paper's tables and figures anew, and judge its claims",
+    add_arguments=add_arguments,
+    run=run,
+    show=print_lines,
+    resume=(),  # finished cells are taken from the folder, others go on
+)

@@ -1,0 +1,306 @@
+"""What is measured of a cell beside its accuracy, once, while its run folder is there; kept as `measured/CELL.MEASUREMENT.json`.
+
+course      how the images change over the snapshots: their activation maps under a network of the full data, the distance between
+            classes in its features, their roughness, and how far pixels have moved
+kd          accuracy with knowledge distillation, as RDED does it
+networks    accuracy of other architectures, with the set's own step size, as published
+complexity  of the cell's images: nothing of a distillation, but of a network trained on them from the cell's seed
+
+    area      share of pixels above their map's mean     high  share of pixels at 0.5 or more     activation  mean of the map
+    distance  log of the mean distance between class means; roughness  log of the mean |difference| of neighbouring pixels
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from limbeck.distilled.set import DistilledSet
+from limbeck.evaluation.areas import discriminative_area, energy_inside, mean_activation
+from limbeck.evaluation.distances import class_mean_distances, features_of, summary
+from limbeck.image_complexity.run import measure_complexity
+from limbeck.image_complexity.settings import ComplexitySettings
+from limbeck.methods.snapshots import SNAPSHOT
+from limbeck.runs.build import cam_of
+from limbeck.runs.record import final_seeds
+from limbeck.runs.workspace import Workspace
+from limbeck.runtime.errors import Failure, reason
+from limbeck.runtime.files import read_json, read_tensors, write_json, write_tensors
+from limbeck.runtime.progress import NoProgress, Progress
+from limbeck.runtime.random import generator
+from limbeck.runtime.records import Record
+from limbeck.runtime.sealed import FileKind
+from limbeck.saliency.settings import EnhanceSettings
+from limbeck.studies.cells import Cell, CellFolder
+
+MEASURED = FileKind("measurement of a cell")
+OTHERS = ("ResNet18", "VGG11", "AlexNet")
+HIGH = 0.5
+BINS = 20
+SHOWN = 5  # classes of which an image is kept
+PICTURES = FileKind("pictures of a cell")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured(Record):
+    """What was measured of a cell.
+
+    Args:
+        cell: its name.
+        measure: of `MEASURES`.
+        values: figures by name.
+        series: rows of figures by name.
+    """
+
+    cell: str
+    measure: str
+    values: Mapping[str, float]
+    series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A cell whose run folder is there, and the file for pictures of it."""
+
+    cell: Cell
+    run: Path
+    pictures: Path
+    progress: Progress = NoProgress()
+
+    @property
+    def workspace(self) -> Workspace:
+        """Of its settings."""
+        return Workspace(self.cell.settings, self.progress)
+
+    @property
+    def held(self) -> DistilledSet:
+        """The set that was made."""
+        return DistilledSet.load(self.run / "distilled")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A network of the full data, what it makes maps with, and the boxes of the objects where they are known."""
+
+    module: nn.Module
+    classes: Tensor
+    num_classes: int
+    boxes: np.ndarray | None
+
+    def maps(self, images: Tensor, index: Tensor) -> Tensor:
+        """Activation maps, of one kind for all rows."""
+        device = next(self.module.parameters()).device
+        cam = cam_of(EnhanceSettings())
+        return cam(self.module, images.to(device), self.classes[index].to(device), generator(0, "areas")).cpu()
+
+    def look(self, images: Tensor, index: Tensor) -> dict[str, float]:
+        """What it sees in images, those of a set with these positions."""
+        classes, maps = self.classes[index], self.maps(images, index)
+        features = features_of(self.module, images.to(next(self.module.parameters()).device)).cpu()
+        between = summary(class_mean_distances(features, classes, self.num_classes)).between
+        found = {
+            "area": float(discriminative_area(maps).mean()),
+            "activation": float(mean_activation(maps).mean()),
+            "high": float((maps >= HIGH).double().mean()),
+            "separation": math.log(between) if between else math.nan,
+            "roughness": math.log(max(_roughness(images), 1e-12)),
+        }
+        if self.boxes is not None:
+            found["inside"] = float(energy_inside(maps, self.boxes[index.numpy()]).mean())
+        return found | {f"bin{k}": float(share) for k, share in enumerate(_histogram(maps))}
+
+
+def _course(finished: Finished) -> Measured:
+    """The snapshots, one after another."""
+    paths = sorted((finished.run / "snapshots").glob("iteration-*.safetensors"))
+    if not paths:
+        raise Failure(f"{finished.run} holds no snapshots to measure the course of its images on")
+    workspace, held = finished.workspace, finished.held
+    evaluator = workspace.evaluator()
+    start = read_tensors(paths[0], kind=SNAPSHOT)[0]["X"]
+    module = evaluator.full_data.teacher(lambda: evaluator.images_of("test"))
+    judge = Judge(module, held.classes.cpu(), held.num_classes, _boxes(workspace, start))
+    rows, iterations, moved, last, index = [], [], 0.0, start, torch.arange(len(start))
+    for path in paths:
+        tensors, header = read_tensors(path, kind=SNAPSHOT)
+        index = torch.tensor(header.get("positions", range(len(tensors["X"]))))
+        last = tensors["X"]
+        rows.append(judge.look(last, index))
+        iterations.append(float(header["iteration"]))
+        moved = float((last - start[index]).square().mean().sqrt())
+    _draw(finished.pictures, judge, workspace, start, last, index)
+    values = {"moved": moved}
+    for name in rows[0]:
+        if not name.startswith("bin"):
+            values |= {name: rows[-1][name], f"{name}_start": rows[0][name], f"{name}_growth": rows[-1][name] - rows[0][name]}
+    series = {name: tuple(row[name] for row in rows) for name in rows[0] if not name.startswith("bin")}
+    bins = {name: tuple(row[f"bin{k}"] for k in range(BINS)) for name, row in (("bins_start", rows[0]), ("bins", rows[-1]))}
+    return _measured(finished, "course", values, {"iterations": tuple(iterations), **series, **bins})
+
+
+def _kd(finished: Finished) -> Measured:
+    """Networks that a teacher trains on views of the set."""
+    held, evaluator = finished.held, finished.workspace.evaluator()
+    settings = replace(evaluator.settings, protocol="kd-rded", networks=None)
+    under = replace(evaluator, settings=settings, preprocessing=held.preprocessing)
+    rate = under.step_size(held.set).value
+    logits = under.logits(replace(held.set, syn_lr=rate), final_seeds(settings.seeds))
+    return _measured(finished, "kd", {"accuracy": under.accuracies(logits).mean})
+
+
+def _networks(finished: Finished) -> Measured:
+    """Other architectures; a set that has no step size takes the best one of the network that it was made for."""
+    workspace, held = finished.workspace, finished.held
+    rate = held.set.syn_lr or workspace.evaluator().step_size(held.set).value
+    values = {}
+    for name in OTHERS:
+        evaluator = workspace.evaluator_of(workspace.network_of(name)).decided(held.set.ipc)
+        under = replace(evaluator, preprocessing=held.preprocessing)
+        logits = under.logits(replace(held.set, syn_lr=rate), final_seeds(evaluator.settings.seeds))
+        values[name] = under.accuracies(logits).mean
+    return _measured(finished, "networks", values)
+
+
+def _complexity(finished: Finished) -> Measured:
+    """The images, to a network trained on them from the cell's seed."""
+    s = finished.cell.settings
+    look = ComplexitySettings(network=str(s.network), thresholds=(HIGH,), seed=s.seed, workers=1)
+    found = measure_complexity(look, s, progress=finished.progress)
+    assert found is not None, "there is one share only"
+    results = found.results
+    classes = tuple(row.complexity / 100 for row in results.classes if row.complexity is not None)
+    values = {
+        "complexity": results.complexity / 100,
+        "high": 1 - results.complexity / 100,
+        "activation": (results.mean_activation or math.nan) / 100,
+        "area": (results.area or math.nan) / 100,
+        "least": min(classes),
+        "most": max(classes),
+    }
+    return _measured(finished, "complexity", values, {"classes": classes})
+
+
+MEASURES: Mapping[str, Callable[[Finished], Measured]] = {
+    "course": _course,
+    "kd": _kd,
+    "networks": _networks,
+    "complexity": _complexity,
+}
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What has been measured in the folder of a reproduction.
+
+    Args:
+        folder: of the grid.
+        wanted: the measurements that any item of the scale wants of a cell, by its name; taken while there is a run folder.
+        needed: those of the items that are asked for.
+        progress: where to report.
+    """
+
+    folder: Path
+    wanted: Mapping[str, frozenset[str]]
+    needed: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    progress: Progress = NoProgress()
+
+    def file(self, cell: str, measure: str) -> Path:
+        """Where a measurement lies."""
+        return self.folder / "measured" / f"{cell}.{measure}.json"
+
+    def missing(self, cell: Cell, of: Mapping[str, frozenset[str]] | None = None) -> list[str]:
+        """What is wanted of a cell, or in `of`, and not there."""
+        names = (self.wanted if of is None else of).get(cell.name, frozenset())
+        return [name for name in sorted(names) if not self.file(cell.name, name).exists()]
+
+    def take(self, cell: Cell, run: Path) -> None:
+        """Measure what is missing of a finished cell, whose run folder is there.
+
+        Raises:
+            Failure: when the run lacks what it takes.
+        """
+        for name in self.missing(cell):
+            file = self.file(cell.name, name)
+            found = MEASURES[name](Finished(cell, run, file.with_suffix(".safetensors"), self.progress))
+            write_json(file, found, MEASURED, cell.name)
+
+    def catch_up(self, cell: Cell, again: bool) -> None:
+        """Measure what is missing of a cell that was finished before; without its run folder it is distilled again, if need be.
+
+        Args:
+            cell: of the grid.
+            again: whether it may be.
+        """
+        held = CellFolder(self.folder)
+        if not held.result_file(cell).exists() or not self.missing(cell):
+            return
+        run = held.run_folder(cell)
+        if DistilledSet.is_at(run / "distilled"):
+            self.take(cell, run)
+        elif again and self.missing(cell, self.needed):
+            held.result_file(cell).unlink()
+
+    def of(self, cell: str) -> dict[str, Measured]:
+        """What was measured of a cell.
+
+        Raises:
+            Failure: when a file is not what was written.
+        """
+        found = {}
+        for name in sorted(self.wanted.get(cell, ())):
+            file = self.file(cell, name)
+            try:
+                found[name] = Measured.from_dict(read_json(file, MEASURED, cell))
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError, TypeError) as error:
+                raise Failure(f"{file} cannot be read ({reason(error)}); delete it, and it is measured again") from error
+        return found
+
+
+def _measured(
+    finished: Finished, measure: str, values: Mapping[str, float], series: Mapping[str, tuple[float, ...]] = {}
+) -> Measured:
+    return Measured(cell=finished.cell.name, measure=measure, values=values, series=series)
+
+
+def _draw(file: Path, judge: Judge, workspace: Workspace, start: Tensor, last: Tensor, index: Tensor) -> None:
+    """Keep an image of some classes, at the start and at the end, with its maps and, where it is known, the box of its object."""
+    classes = judge.classes[index].tolist()
+    few = torch.tensor([classes.index(k) for k in sorted(set(classes))[:SHOWN]])
+    tensors = {"classes": judge.classes[index[few]]}
+    for name, images in (("start", start[index[few]]), ("end", last[few])):
+        pixels = workspace.preprocessing.inverse(images.cpu()).clamp(0, 1)
+        tensors[name] = (255 * pixels).round().to(torch.uint8)
+        tensors[f"{name}_maps"] = (255 * judge.maps(images, index[few])).round().to(torch.uint8)
+    if judge.boxes is not None:
+        tensors["boxes"] = torch.from_numpy(judge.boxes[index[few].numpy()])
+    write_tensors(file, tensors, {"class_names": list(workspace.data.class_names)}, PICTURES)
+
+
+def _roughness(images: Tensor) -> float:
+    """The mean absolute difference of neighbouring pixels."""
+    steps = [(images[..., 1:, :] - images[..., :-1, :]).abs().mean(), (images[..., 1:] - images[..., :-1]).abs().mean()]
+    return float(sum(steps) / 2)
+
+
+def _histogram(maps: Tensor) -> list[float]:
+    """The shares of values in equal bins of [0, 1]."""
+    counts = torch.histc(maps.double(), BINS, 0.0, 1.0)
+    return [float(share) for share in counts / counts.sum()]
+
+
+def _boxes(workspace: Workspace, start: Tensor) -> np.ndarray | None:
+    """The boxes of the objects of the training images that a set began as; None where they are not known, or it did not."""
+    train = workspace.data.train
+    if train.boxes is None:
+        return None
+    known = train.images(np.arange(len(train)))
+    places = {image.numpy().tobytes(): number for number, image in enumerate(known)}
+    pixels = (255 * workspace.preprocessing.inverse(start)).round().clamp(0, 255).to(torch.uint8)
+    found = [places.get(image.numpy().tobytes()) for image in pixels]
+    return None if None in found else train.boxes[[number for number in found if number is not None]]

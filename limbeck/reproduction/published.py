@@ -1,0 +1,53 @@
+"""What is published of an item: the figures of K. Wang et al., "Emphasizing Discriminative Features for Dataset Distillation in
+Complex Scenarios", 2024, arXiv:2410.17193, as far as they are printed; of subsets of ImageNet at 128×128.
+"""
+
+import csv
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from limbeck.runtime.records import Record
+
+FILE = Path(__file__).with_suffix(".csv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published(Record):
+    """A printed figure.
+
+    Args:
+        dataset: the subset of ImageNet.
+        ipc: images per class; None where there are none.
+        row: what it is of.
+        figure: in percent, as printed, with its deviation where there is one.
+    """
+
+    dataset: str
+    ipc: int | None
+    row: str
+    figure: str
+
+    @property
+    def mean(self) -> float:
+        """Without its deviation."""
+        return float(self.figure.partition(" ")[0])
+
+
+def published(item: str) -> tuple[Published, ...]:
+    """The printed figures of an item; none where the paper has a picture."""
+    return tuple(one for name, one in _all() if name == item)
+
+
+@lru_cache(maxsize=1)
+def _all() -> tuple[tuple[str, Published], ...]:
+    with FILE.open(encoding="utf-8", newline="") as file:
+        return tuple(
+            (
+                row["item"],
+                Published(
+                    dataset=row["dataset"], ipc=int(row["ipc"]) if row["ipc"] else None, row=row["row"], figure=row["figure"]
+                ),
+            )
+            for row in csv.DictReader(file)
+        )

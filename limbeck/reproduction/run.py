@@ -1,0 +1,340 @@
+"""`reproduce`: the cells of all items that are asked for, as one grid; then the table, the verdicts and the files of each.
+
+    cells/     what every distillation measured, whichever items it belongs to
+    measured/  what was measured of it besides
+    ITEM.json, ITEM.md, ITEM.png, ITEM.parquet, reproduction.json
+
+A cell that several items share is run once, and everything that any item of the scale wants of it is measured while its run folder
+is there, so that an item that is asked for later finds it.
+"""
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from limbeck.accuracy import Accuracy
+from limbeck.evaluation.statistics import summarise
+from limbeck.reproduction.claims import At, Claim, Sums, judge, with_control
+from limbeck.reproduction.items import ITEMS, Item, chosen
+from limbeck.reproduction.measures import Measured, Measurements
+from limbeck.reproduction.published import published
+from limbeck.reproduction.results import ItemResult, Line, Reproduction
+from limbeck.reproduction.scales import Scale, Spot, overrides_of, scale_of, spots
+from limbeck.reproduction.values import value_of
+from limbeck.reproduction.write import write
+from limbeck.runtime.devices import undisturbed
+from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.executor import Executor
+from limbeck.runtime.executor.named import executing
+from limbeck.runtime.located import here
+from limbeck.runtime.notices import gathered, logged
+from limbeck.runtime.progress import LogProgress, Progress
+from limbeck.runtime.room import disks_told
+from limbeck.studies.cells import COMPARED, Cell, CellRecord, take_over
+from limbeck.studies.compare import check_alike
+from limbeck.studies.cost import mean
+from limbeck.studies.matrix import Matrix, Running, run_matrix
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be reproduced.
+
+    Args:
+        items: in the paper's order.
+        scale: how large.
+        seeds: of the distillations.
+        overrides: settings for all cells, as typed.
+        data: what replaces the scale's images; None keeps them.
+    """
+
+    items: tuple[Item, ...]
+    scale: Scale
+    seeds: tuple[int, ...]
+    overrides: Mapping[str, str]
+    data: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        items: Sequence[str],
+        scale: str | Scale = "cpu",
+        *,
+        seeds: Iterable[int] | None = None,
+        data: str | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> "Asked":
+        """From words.
+
+        Raises:
+            UsageError: for an unknown item or scale, or settings that a reproduction runs over itself.
+        """
+        found = scale if isinstance(scale, Scale) else scale_of(scale, data)
+        many = found.seeds if seeds is None else tuple(seeds)
+        require(len(set(many)) == len(many) > 0, "--seeds", list(many), "one seed or more, each once")
+        made = chosen(items)
+        with_levels = [one.name for one in made if one.places not in found.places]
+        if with_levels and len(made) > len(with_levels):  # of all items, those that these images can be asked about
+            made = [one for one in made if one.name not in with_levels]
+        return cls(tuple(made), found, many, overrides_of(settings or {}), data)
+
+    def grid(self, item: Item) -> list[Spot]:
+        """That of an item."""
+        return spots(item, self.scale, self.seeds, self.overrides)
+
+    def command(self, item: str) -> str:
+        """The words that run one of them."""
+        seeds = [] if self.seeds == self.scale.seeds else ["--seeds", ",".join(map(str, self.seeds))]
+        data = [] if self.data is None else ["--data", self.data]
+        words = [f"{key}={value}" for key, value in self.overrides.items()]
+        return shlex.join(["limbeck", "reproduce", item, "--scale", self.scale.name, *data, *seeds, *words])
+
+
+@gathered(logged)
+@disks_told()
+@undisturbed()
+def reproduce(
+    *items: str,
+    scale: str | Scale = "cpu",
+    output: Path | str | None = None,
+    seeds: Iterable[int] | None = None,
+    data: str | None = None,
+    settings: Mapping[str, object] | None = None,
+    reuse: Sequence[Path | str] = (),
+    jobs: int | None = None,
+    max_seconds: float | None = None,
+    executor: Executor | str | None = None,
+    progress: Progress | None = None,
+) -> Reproduction:
+    """Run items of the paper and judge its claims; finished cells are found again.
+
+    Args:
+        *items: such as `table4`; `all` is all of them.
+        scale: `cpu`, `gpu` or `paper`; or a `Scale`.
+        output: the folder; None takes `runs/reproduction-SCALE`.
+        seeds: of the distillations; None takes the scale's.
+        data: a source of images in the place of the scale's; items on levels of difficulty cannot be run then.
+        settings: for all distillations, by dotted keys.
+        reuse: folders of other grids, from which what was measured under equal settings is taken first.
+        jobs: distillations at a time; None: one, or as many as a cluster has room for.
+        max_seconds: after which running cells are stopped; 0 only looks at what is finished.
+        executor: where distillations run, as for `compare`.
+        progress: where to report; None goes through `logging`.
+
+    Raises:
+        UsageError: for an unknown item or scale, and when a cell cannot be run as it is asked for.
+
+    Example:
+        >>> found = reproduce("table4", output="reproduction", max_seconds=0)
+        >>> [one.verdict for one in found.findings], len(found.left)
+        (['undecided', 'undecided', 'undecided'], 21)
+    """
+    words = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in (settings or {}).items()}
+    asked = Asked.of(items, scale, seeds=seeds, data=data, settings=words)
+    how = Running(jobs=jobs, max_seconds=max_seconds, progress=progress or LogProgress())
+    with ExitStack() as stack:
+        stack.enter_context(executing(executor))
+        return run(asked, Path(output or default_output(asked.scale)), running=how, reuse=reuse)
+
+
+def default_output(scale: Scale) -> Path:
+    """Where a reproduction lies that is not said another place."""
+    return Path("runs") / f"reproduction-{scale.name}"
+
+
+def run(asked: Asked, folder: Path, *, running: Running = Running(), reuse: Sequence[Path | str] = ()) -> Reproduction:
+    """Run the cells of what is asked for, and write what was found so far.
+
+    Args:
+        asked: the items.
+        folder: of the reproduction.
+        running: how.
+        reuse: folders of other grids.
+
+    Raises:
+        UsageError: when cells cannot be run as they are asked for; nothing is run then.
+    """
+    grids = {item.name: asked.grid(item) for item in asked.items}
+    cells = _unique(grids.values())
+    measurements = Measurements(folder, _wanted(asked, ITEMS.values()), _wanted(asked, asked.items), running.progress)
+    for place in reuse:
+        plain = [cell for cell in cells if cell.name not in measurements.needed]  # there are no run folders to measure
+        taken = take_over(plain, Path(here("--reuse", str(place))), folder)
+        running.progress.say(f"{len(taken)} cells taken from {place}")
+    for cell in cells:
+        measurements.catch_up(cell, again=running.max_seconds != 0)
+    matrix = run_matrix(cells, folder, replace(running, measure=measurements.take))
+    found = tuple(_found(asked, item, grids[item.name], matrix, measurements) for item in asked.items)
+    whole = Reproduction(
+        scale=asked.scale.name,
+        seeds=asked.seeds,
+        items=found,
+        cells=len(cells),
+        failed=matrix.failed,
+        left=tuple(matrix.left),
+    )
+    return write(whole, folder)
+
+
+def _unique(grids: Iterable[Sequence[Spot]]) -> list[Cell]:
+    """The cells of all grids, each once, seed by seed."""
+    cells = {spot.cell.name: spot.cell for grid in grids for spot in grid}
+    order = {seed: number for number, seed in enumerate(dict.fromkeys(cell.facts["seed"] for cell in cells.values()))}
+    return sorted(cells.values(), key=lambda cell: order[cell.facts["seed"]])
+
+
+def _wanted(asked: Asked, items: Iterable[Item]) -> dict[str, frozenset[str]]:
+    """The measurements that items want of a cell, by its name."""
+    found: dict[str, frozenset[str]] = {}
+    for item in items:
+        if not item.measures or item.places not in asked.scale.places:
+            continue
+        with suppress(UsageError):  # settings that this item cannot be run with; it is not asked for, or has said so
+            for spot in asked.grid(item):
+                found[spot.cell.name] = found.get(spot.cell.name, frozenset()) | {*item.measures}
+    return found
+
+
+def _found(asked: Asked, item: Item, grid: Sequence[Spot], matrix: Matrix, measurements: Measurements) -> ItemResult:
+    """The table and the verdicts of an item."""
+    results = {spot.cell.name: matrix.results[spot.cell.name] for spot in grid if spot.cell.name in matrix.results}
+    measured = {name: measurements.of(name) for name in results}
+    read = _Read(asked.scale, item, grid, results, measured)
+    claims = [(claim, read.sums(claim)) for claim in item.claims]
+    rows = {spot.control: spot.row for spot in grid if spot.control}
+    controls = [(claim, read.sums(claim)) for one in item.claims if (claim := with_control(one, rows)) is not None]
+    full = {
+        spot.place.name: result.accuracy.full.mean
+        for spot in grid
+        if (result := results.get(spot.cell.name)) and result.accuracy.full.known
+    }
+    return ItemResult(
+        item=item.name,
+        title=item.title,
+        scale=asked.scale.name,
+        shown=item.shown,
+        lines=tuple(read.lines()),
+        findings=(*judge(claims), *judge(controls, control=True)),
+        full=full,
+        series=read.series(),
+        published=published(item.name),
+        notes=tuple(_notes(grid)),
+        left=len({spot.cell.name for spot in grid} - results.keys()),
+        failed={name: said for name, said in matrix.failed.items() if any(spot.cell.name == name for spot in grid)},
+        command=asked.command(item.name),
+    )
+
+
+def _notes(grid: Sequence[Spot]) -> list[str]:
+    """How settings of rows differ that should not, and what is known of the sources, a sentence each."""
+    notes: dict[str, None] = {}
+    for place in dict.fromkeys(spot.place.name for spot in grid):
+        here = [spot for spot in grid if spot.place.name == place]
+        cells = [replace(spot.cell, facts={"method": spot.row, "ipc": spot.ipc, "seed": spot.seed}) for spot in here]
+        notes |= dict.fromkeys([f"{place}: {here[0].place.note}"] if here[0].place.note else [])
+        notes |= dict.fromkeys(check_alike(cells))
+    return list(notes)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The finished cells of an item, and what is read of them."""
+
+    scale: Scale
+    item: Item
+    grid: Sequence[Spot]
+    results: Mapping[str, CellRecord]
+    measured: Mapping[str, Mapping[str, Measured]]
+
+    def value(self, spot: Spot, name: str) -> float | None:
+        """A value of a cell; None where it is not known."""
+        record = self.results.get(spot.cell.name)
+        return None if record is None else value_of(name, record, self.measured[spot.cell.name])
+
+    def by_seed(self, at: At, place: str, ipc: int) -> dict[int, float]:
+        """A value of a row, by seed."""
+        rows = (one for one in self.grid if (one.row, one.place.name, one.ipc) == (at.row, place, ipc))
+        return {spot.seed: value for spot in rows if (value := self.value(spot, at.value)) is not None}
+
+    def sums(self, claim: Claim) -> list[tuple[str, Sums]]:
+        """The sums of a claim's parts, at every size and place that it is claimed for."""
+        found: list[tuple[str, Sums]] = []
+        sizes = self.scale.sizes_of(self.item)
+        groups = self.scale.places[self.item.places]
+        for part in claim.parts:
+            wide = any(at.place == "each" for _, at in part.terms)
+            for group in groups:
+                for place in group if wide else group[:1]:
+                    tall = any(at.size == "each" for _, at in part.terms)
+                    for ipc in sizes if tall else sizes[:1]:
+                        terms = [
+                            (weight, self.by_seed(at, _place(at, place.name, group), _size(at, ipc, sizes)))
+                            for weight, at in part.terms
+                        ]
+                        seeds = set.intersection(*(set(values) for _, values in terms))
+                        where = [place.name] if wide else [place.category] if len(groups) > 1 else []
+                        said = ", ".join([part.said, *where, *([f"ipc {ipc}"] if tall else [])])
+                        found.append(
+                            (said, {seed: sum(weight * values[seed] for weight, values in terms) for seed in sorted(seeds)})
+                        )
+        return found
+
+    def lines(self) -> Iterator[Line]:
+        """The rows of the table."""
+        held: dict[tuple[str, str, int], list[Spot]] = {}
+        for spot in self.grid:
+            held.setdefault((spot.row, spot.place.name, spot.ipc), [])
+            if spot.cell.name in self.results:
+                held[spot.row, spot.place.name, spot.ipc].append(spot)
+        for (row, place, ipc), own in held.items():
+            records = [self.results[spot.cell.name] for spot in own]
+            compared = {name: mean([one.comparison[name] for one in records if name in one.comparison]) for name in COMPARED}
+            yield Line(
+                row=row,
+                place=place,
+                ipc=ipc,
+                seeds=tuple(spot.seed for spot in own),
+                cells=tuple(spot.cell.name for spot in own),
+                values={name: self._summary(own, name) for name in dict.fromkeys(("accuracy", *self.item.shown))},
+                cosine=compared["cosine"],
+                norm_ratio=compared["norm_ratio"],
+                skipped_share=mean([one.skipped_share for one in records if one.skipped_share is not None]),
+            )
+
+    def series(self) -> dict[str, dict[str, tuple[float, ...]]]:
+        """Rows of figures, a mean over the seeds, by row and place at the last size."""
+        found: dict[str, dict[str, tuple[float, ...]]] = {}
+        for row, place in dict.fromkeys((spot.row, spot.place.name) for spot in self.grid):
+            cells = [
+                spot.cell.name
+                for spot in self.grid
+                if (spot.row, spot.place.name) == (row, place) and spot.ipc == self.scale.sizes_of(self.item)[-1]
+            ]
+            held = [
+                one.series
+                for name in cells
+                for measure, one in self.measured.get(name, {}).items()
+                if measure in self.item.measures
+            ]
+            for name in held[0] if held else ():
+                rows = [one[name] for one in held if name in one and len(one[name]) == len(held[0][name])]
+                means = tuple(sum(values) / len(values) for values in zip(*rows, strict=True))
+                found.setdefault(f"{row}, {place}", {})[name] = means
+        return found
+
+    def _summary(self, own: Sequence[Spot], name: str) -> Accuracy:
+        values = [value for spot in own if (value := self.value(spot, name)) is not None]
+        return summarise(values) if values else Accuracy()
+
+
+def _place(at: At, each: str, group: Sequence[object]) -> str:
+    """The source that a term is read on."""
+    levels = {getattr(one, "level", ""): getattr(one, "name", "") for one in group}
+    return each if at.place == "each" else str(levels[at.place])
+
+
+def _size(at: At, each: int, sizes: Sequence[int]) -> int:
+    """The number of images per class that a term is read at."""
+    return {"each": each, "first": sizes[0], "last": sizes[-1]}[at.size]

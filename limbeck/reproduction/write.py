@@ -1,0 +1,126 @@
+"""The files of a reproduction: JSON, Markdown, a figure, and where pyarrow is there the rows as parquet."""
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from limbeck.figures.reproduction import areas_sheet, item_figure
+from limbeck.figures.style import png
+from limbeck.reproduction.items import ITEMS
+from limbeck.reproduction.measures import PICTURES
+from limbeck.reproduction.results import FILE, ITEM, REPRODUCTION, ItemResult, Reproduction
+from limbeck.reproduction.values import PLAIN, title_of
+from limbeck.runtime.files import read_tensors, write_bytes, write_json, write_text
+
+
+def write(found: Reproduction, folder: Path) -> Reproduction:
+    """Write the files of what was found; the same with their paths.
+
+    Items that were written before and are not among those stay in `reproduction.json`, so that it tells of the whole folder.
+    """
+    paths = {"cells": str(folder / "cells")}
+    for one in found.items:
+        for name, path in _write_item(one, folder):
+            paths[f"{one.item} {name}" if len(found.items) > 1 else name] = str(path)
+    whole = _with_earlier(found, folder)
+    write_json(folder / FILE, whole, REPRODUCTION)
+    write_text(folder / "reproduction.md", whole.markdown)
+    return replace(found, paths={**paths, "reproduction": str(folder / FILE)})
+
+
+def figure_of(one: ItemResult) -> Any:
+    """The figure of an item, ours beside what is published; None where nothing is known of it."""
+    main = one.shown[0]
+    percent = 1.0 if main in PLAIN else 100.0
+    ours = {f"{line.row}, {line.place}, ipc {line.ipc}": line.values[main] for line in one.lines if line.values[main].known}
+    theirs = {f"{row.row}, {row.dataset}" + (f", ipc {row.ipc}" if row.ipc else ""): row.mean for row in one.published}
+    return item_figure(ours, title_of(main), percent, one.series, theirs)
+
+
+def sheet_of(one: ItemResult, folder: Path) -> Any:
+    """Images of an item under their maps, at the start and at the end of every row; None where no pictures are kept.
+
+    Of the first seed at the most images per class on the first source.
+    """
+    lines = [line for line in one.lines if line.cells and (line.place, line.ipc) == (one.lines[0].place, one.lines[-1].ipc)]
+    files = {line.row: folder / "measured" / f"{line.cells[0]}.course.safetensors" for line in lines}
+    files = {row: file for row, file in files.items() if file.is_file()}
+    if not files or not any(name.startswith("course.") for name in one.shown):
+        return None
+    try:
+        held = {row: read_tensors(file, kind=PICTURES) for row, file in files.items()}
+        (tensors, header), columns = next(iter(held.values())), {}
+        columns["start"] = _column(tensors, "start")
+        columns |= {row: _column(found, "end") for row, (found, _) in held.items()}
+        names = [header["class_names"][k] for k in tensors["classes"].tolist()]
+        return areas_sheet(names, columns, tensors["boxes"].numpy() if "boxes" in tensors else None)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None  # the tables say all that was measured
+
+
+def _column(tensors: Mapping[str, Tensor], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, H, W, C) and their maps in [0, 1]."""
+    return tensors[name].permute(0, 2, 3, 1).numpy(), tensors[f"{name}_maps"].numpy() / 255
+
+
+def _write_item(one: ItemResult, folder: Path) -> Iterator[tuple[str, Path]]:
+    write_json(folder / f"{one.item}.json", one, ITEM)
+    yield "json", folder / f"{one.item}.json"
+    write_text(folder / f"{one.item}.md", one.markdown)
+    yield "md", folder / f"{one.item}.md"
+    if (figure := figure_of(one)) is not None:
+        write_bytes(folder / f"{one.item}.png", png(figure))
+        yield "figure", folder / f"{one.item}.png"
+    if (sheet := sheet_of(one, folder)) is not None:
+        write_bytes(folder / f"{one.item}-images.png", png(sheet))
+        yield "images", folder / f"{one.item}-images.png"
+    if find_spec("pyarrow") is not None and one.lines:
+        write_bytes(folder / f"{one.item}.parquet", _parquet(one))
+        yield "parquet", folder / f"{one.item}.parquet"
+
+
+def _parquet(one: ItemResult) -> bytes:
+    """A row for every line and value of the table."""
+    arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    text, count, number = arrow.string(), arrow.int64(), arrow.float64()
+    kinds = {
+        **dict.fromkeys(("item", "scale", "row", "place"), text),
+        "ipc": count,
+        "value": text,
+        **dict.fromkeys(("mean", "std"), number),
+        "seeds": count,
+        **dict.fromkeys(("low", "high", "cosine", "norm_ratio", "skipped_share"), number),
+    }
+    rows = [
+        (
+            *(one.item, one.scale, line.row, line.place, line.ipc, name, found.mean, found.std, len(found.values)),
+            *(found.ci95 or (None, None)),
+            *(line.cosine, line.norm_ratio, line.skipped_share),
+        )
+        for line in one.lines
+        for name, found in line.values.items()
+        if found.known
+    ]
+    named, schema = [dict(zip(kinds, row, strict=True)) for row in rows], arrow.schema(list(kinds.items()))
+    buffer = io.BytesIO()
+    parquet.write_table(arrow.Table.from_pylist(named, schema=schema), buffer)
+    return buffer.getvalue()
+
+
+def _with_earlier(found: Reproduction, folder: Path) -> Reproduction:
+    """With the items of the same scale that the folder has from before."""
+    if not (folder / FILE).is_file():
+        return found
+    before = Reproduction.read(folder)
+    held = {one.item: one for one in before.items if before.scale == found.scale} | {one.item: one for one in found.items}
+    order = list(ITEMS)
+    return replace(
+        found, items=tuple(sorted(held.values(), key=lambda one: order.index(one.item) if one.item in order else len(order)))
+    )

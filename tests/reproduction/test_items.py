@@ -1,0 +1,133 @@
+"""The declarations are whole: every item, every claim of the paper with a test, every row that a claim speaks of."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from reproduction.toy import TOY
+
+from limbeck.figures.reproduction import ENLARGED, FRAME, _framed
+from limbeck.reproduction.items import ITEMS, Item, chosen
+from limbeck.reproduction.measures import MEASURES, OTHERS
+from limbeck.reproduction.published import published
+from limbeck.reproduction.run import Asked
+from limbeck.reproduction.scales import SCALES, Spot, spots
+from limbeck.reproduction.values import OF_RECORD, title_of
+from limbeck.runtime.errors import UsageError
+
+NAMES = "fig1a fig1b fig2 table1 table2 table3 fig4 table4 table5a table5b table6a table6b fig5 table7 table9 table10 fig6 fig7"
+SECTIONS = set("abcdefghijkl")
+
+
+def test_all_items_are_there_in_the_papers_order() -> None:
+    assert list(ITEMS) == [*NAMES.split(), "fig8", "fig9", "fig10"]
+    assert {claim.section for item in ITEMS.values() for claim in item.claims} >= SECTIONS
+
+
+@pytest.mark.parametrize("item", ITEMS.values(), ids=ITEMS)
+def test_an_item_is_whole(item: Item) -> None:
+    rows = {row.label for row in item.rows}
+    assert item.claims and len(rows) == len(item.rows)
+    assert len({claim.name for claim in item.claims}) == len(item.claims)
+    assert {*item.measures} <= MEASURES.keys()
+    for claim in item.claims:
+        assert claim.text.endswith(".") and claim.parts
+        for part in claim.parts:
+            assert {at.row for _, at in part.terms} <= rows, part
+            for _, at in part.terms:
+                assert at.value in OF_RECORD or at.value.partition(".")[0] in item.measures, at
+                assert item.places == "levels" or at.place == "each"
+            if len(part.terms) > 1:  # of one a growth or an excess is claimed, which has its own zero
+                assert sum(weight for weight, _ in part.terms) == pytest.approx(0)
+    for name in item.shown:
+        assert name in OF_RECORD or name.partition(".")[0] in item.measures
+        assert title_of(name)
+
+
+def test_the_other_architectures_are_those_that_are_measured() -> None:
+    assert {f"networks.{name}" for name in OTHERS} < {*ITEMS["table9"].shown}
+
+
+@pytest.fixture(scope="module")
+def grids() -> dict[str, list[Spot]]:
+    """The grids at CPU scale, of one seed."""
+    asked = Asked.of(["all"], "cpu", seeds=[0])
+    return {item.name: asked.grid(item) for item in asked.items}
+
+
+def test_every_row_of_edf_that_changes_the_gradient_has_its_control(grids: dict[str, list[Spot]]) -> None:
+    for grid in grids.values():
+        controls = {(spot.control, spot.ipc, spot.place): spot.cell.settings for spot in grid if spot.control}
+        for spot in grid:
+            s = spot.cell.settings
+            changes = s.method == "edf" and (
+                s.enhance.weighting != "none" or (s.match.criterion != "none" and s.match.drop_ratio > 0)
+            )
+            if changes and not spot.control:
+                control = controls.pop((spot.row, spot.ipc, spot.place))
+                assert control.match.match_norm and not s.match.match_norm
+        assert not controls
+
+
+def test_equal_settings_are_one_cell_whichever_item_asks(grids: dict[str, list[Spot]]) -> None:
+    by_name = {spot.cell.name: spot.cell for grid in grids.values() for spot in grid}
+    for grid in grids.values():
+        for spot in grid:
+            assert spot.cell.changed == by_name[spot.cell.name].changed
+    one = {spot.cell.name for spot in grids["table1"] if spot.row == "edf"}
+    assert one <= {spot.cell.name for spot in grids["table5a"]} & {spot.cell.name for spot in grids["fig5"]}
+    assert len(by_name) < sum(map(len, grids.values()))
+
+
+def test_cells_are_named_alike_whatever_the_seed_and_the_words() -> None:
+    item = ITEMS["table6a"]
+    zero, one = spots(item, TOY, [0, 1])[:2], spots(item, TOY, [1])[:2]
+    assert {spot.cell.name for spot in one} <= {spot.cell.name for spot in spots(item, TOY, [0, 1])}
+    assert len({spot.cell.name for spot in (*zero, *one)}) == 4
+    assert zero[0].cell.overrides["seed"] == "0" and zero[0].cell.settings.seed == 0
+
+
+@pytest.mark.parametrize("scale", ["gpu", "paper"])
+def test_the_published_settings_are_those_of_the_subset(scale: str) -> None:
+    whole = SCALES[scale]()
+    made = replace(whole, places={"main": whole.places["main"][:1]})
+    found = [spot for spot in spots(ITEMS["fig5"], made, [0]) if spot.row == "edf" and spot.place.name == "imagenette"]
+    assert [spot.cell.recipe for spot in found] == [f"imagenette/ConvNetD5/edf-ipc{spot.ipc}" for spot in found]
+    assert {spot.cell.settings.data.source for spot in found} == {"imagenet:imagenette"}
+
+
+def test_other_images_stand_for_all_that_have_no_levels() -> None:
+    asked = Asked.of(["all"], "cpu", data="cifar10.npz")
+    names = {item.name for item in asked.items}
+    assert "table1" in names and "fig4" not in names
+    (first, *_) = asked.grid(ITEMS["table6b"])
+    assert (first.cell.recipe, first.cell.settings.data.source) == ("cifar10/edf-ipc1", "cifar10.npz")
+    with pytest.raises(UsageError, match="fig4 runs over images of different levels"):
+        one = Asked.of(["fig4"], "cpu", data="cifar10.npz")
+        one.grid(one.items[0])
+
+
+def test_what_is_not_accepted_is_said_in_a_line_with_what_is() -> None:
+    with pytest.raises(UsageError, match=r"ITEM: 'table8' is not one of all, fig1a, .*fig10$"):
+        chosen(["table8"])
+    with pytest.raises(UsageError, match="--scale: 'huge' is not one of cpu, gpu, paper"):
+        Asked.of(["fig5"], "huge")
+    with pytest.raises(UsageError, match="ipc: is what a reproduction runs over"):
+        Asked.of(["fig5"], settings={"ipc": "3"})
+
+
+def test_published_figures_are_read() -> None:
+    table = {(one.dataset, one.ipc, one.row): one for one in published("table1")}
+    assert table["imagenette", 10, "edf"].figure == "71.0 ± 0.8"
+    assert table["imagenette", 10, "edf"].mean == 71.0
+    assert not published("fig7")
+    assert {one.dataset for one in published("fig8")} >= {"bird-easy", "music-hard"}
+
+
+def test_a_frame_lies_along_the_box_and_hides_nothing_else() -> None:
+    images, box = np.zeros((1, 4, 4, 3), dtype=np.uint8), np.array([[1, 0, 3, 2]])
+    framed = _framed(images, box)[0]
+    top, left, bottom, right = ENLARGED * box[0]
+    green = (framed == FRAME).all(axis=2)
+    assert green[top, left:right].all() and green[bottom - 1, left:right].all() and green[top:bottom, left].all()
+    assert green.sum() == 2 * (bottom - top + right - left) - 4
