@@ -15,7 +15,8 @@ A trajectory method is a composition of the same parts:
 
 The others match gradients (`dc`, `dsa`) or features (`dm`, `ncfm`) of the real images. Coresets are real images, with hard labels:
 random ones, ones chosen by features (`herding`, `k-center`, `k-means`, `moderate`) or by difficulty (`el2n`, `forgetting`, `ccs`),
-and RDED's crops (`rded-hard`). Or a teacher labels images that are made from its batch norms (`sre2l`), crops (`rded`), or from both:
+and RDED's crops (`rded-hard`). Or a teacher labels images that are made from its batch norms (`sre2l`), from crops (`rded`), or
+from both:
 
     cda     sre2l with crops from whole images to small ones                 Yin and Shen, 2023, arXiv:2311.18838
     sre2l++ cda from RDED's crops instead of noise                           ours, of the two
