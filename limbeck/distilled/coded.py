@@ -63,7 +63,8 @@ def images_of(
         return tensors[DECODED], None
     if len(shape) != 4 or not all(isinstance(side, int) and side > 0 for side in shape):
         raise ValueError(f"its images are said to have shape {shape}")
-    if 4 * math.prod(shape) > free_memory(torch.device("cpu")):
+    sides = sum(side**2 for side in shape[2:])  # of decoders that are matrices
+    if 4 * math.prod(shape) + 16 * sides > free_memory(torch.device("cpu")):
         raise MemoryError
     code = Code(Decoder(from_dict(parametrisation), cast(Shape, tuple(shape[1:]))), tensors[STORED])
     if (wrong := code.decoder.problem(code.stored)) is not None:

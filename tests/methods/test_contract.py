@@ -190,6 +190,31 @@ def test_a_loop_goes_on_from_another_set_and_what_has_none_refuses_it(tmp_path: 
 
 
 @pytest.mark.parametrize("method", ALL)
+def test_slots_are_stored_in_the_place_of_images(tmp_path: Path, source: str, method: str) -> None:
+    """A slot of every class, each of which four images are decoded from; a stopped run ends with the same bits."""
+    if method not in LOOPS:
+        with pytest.raises(UsageError, match=r"^parametrisation\.kind: 'multi' is not pixels, which is all that "):
+            settings(method, source, parametrisation__kind="multi")
+        return
+    asked = settings(method, source, parametrisation__kind="multi", ipc="1", init="real")
+    run = distill(asked, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        distill(asked, tmp_path / "stopped", progress=Stopping("distil", 4))
+    distill(asked, tmp_path / "stopped", resume=True)
+    held, other = (DistilledSet.load(tmp_path / name / "distilled") for name in ("whole", "stopped"))
+    assert held.set.code is not None and other.set.code is not None
+    assert torch.equal(held.set.code.stored, other.set.code.stored) and torch.equal(held.labels, other.labels)
+    assert held.set.code.stored.shape == (3, 3, 8, 8) and torch.equal(held.images, held.set.code.images())
+    assert held.classes.tolist() == [0] * 4 + [1] * 4 + [2] * 4 and held.labels.shape == (12, 3)
+    first, last = (read_tensors(tmp_path / "whole" / "snapshots" / f"iteration-{n:06d}.safetensors")[0] for n in (0, 5))
+    assert first["P"].shape == (3, 3, 8, 8) and first["X"].shape == last["X"].shape == (12, 3, 8, 8)
+    assert not torch.equal(first["P"], last["P"]) and first["maps"].shape == (12, 8, 8)
+    size, said = run.evaluation.compression, str(run.evaluation.stored)
+    assert size is not None and (size.images.distilled, size.bytes.distilled) == (12, 4 * (3 * 3 * 8 * 8 + 12 * 3))
+    assert said.endswith("2304 bytes; the random images beside them take as many: 1 of every class")
+
+
+@pytest.mark.parametrize("method", ALL)
 def test_a_key_that_is_not_read_is_said_and_one_that_is_not_there_refused(source: str, method: str) -> None:
     unread = {"rded.fit": "resize"} if method not in ("rded", "rded-hard") else {"sre2l.lr": "0.5"}
     given = SMALL | {"data.source": source, "method": method} | unread

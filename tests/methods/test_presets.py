@@ -31,7 +31,16 @@ NOT_OF_A_METHOD = (
     "experts.store",
 )
 NOT_OF_A_METHOD += ("match.loss", "match.match_norm", "outer.checkpoint_every", "eval.seeds", "eval.networks", "eval.teacher")
-NOT_OF_A_METHOD += ("features", "track", "eval.baselines", "eval.view_labels", "eval.full_", "eval.random_lr", "eval.every")
+NOT_OF_A_METHOD += (
+    "parametrisation.",
+    "features",
+    "track",
+    "eval.baselines",
+    "eval.view_labels",
+    "eval.full_",
+    "eval.random_lr",
+    "eval.every",
+)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['key']}={row['value']}")

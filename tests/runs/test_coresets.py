@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from limbeck.cli.main import main
+from limbeck.distilled.scored import ranked
 from limbeck.distilled.set import DistilledSet
+from limbeck.evaluation.difficulty import of_experts
 from limbeck.methods.registry import CORESETS, METHODS
 from limbeck.recipes import load_recipe
 from limbeck.runs import coresets
@@ -57,6 +59,17 @@ def test_a_coreset_beside_a_figure_is_what_its_method_makes(tmp_path: Path) -> N
         distill(settings(method=name, coreset__epoch="2"), tmp_path / name)
         held = DistilledSet.load(tmp_path / name / "distilled")
         assert torch.equal(held.images, made[name].images) and torch.equal(held.labels, made[name].labels), name
+
+
+def test_experts_judge_where_they_are_asked_to(tmp_path: Path) -> None:
+    few = {"experts__num_experts": "2", "experts__train_epochs": "3", "schedule__max_start_epoch": "2", "match__expert_epochs": "1"}
+    asked = settings(method="el2n", coreset__judges="experts", schedule__kind="uniform", coreset__epoch="2", **few)
+    result, workspace = distill(asked, tmp_path / "run"), Workspace(asked, NoProgress())
+    labels = torch.from_numpy(workspace.data.train.labels)
+    scores = of_experts(workspace.experts, 2, [1, 2], workspace.network, workspace.train_images, labels, 2).el2n
+    index = ranked(scores, labels, 2, 0)
+    assert torch.equal(result.distilled.images, workspace.preprocessing.prepare(workspace.data.train.images(index.numpy())))
+    assert result.experts is not None and result.experts.num_experts == 2
 
 
 def test_figures_and_verdicts_are_those_of_the_same_protocol_and_seeds(run: RunResult) -> None:
