@@ -225,7 +225,7 @@ def distilled(device: torch.device, method: str, **keys: Any) -> None:
         folder=None,  # type: ignore[arg-type]  # nothing is written
     )
     x, y = filled(device, len(classes), *SHAPE), filled(device, len(classes), CLASSES)
-    state = OuterState.start(x, y, 0.01, loop.objective.init())
+    state = OuterState.start(x, y, 0.01, loop.objective.init(), adamw=loop.settings.adamw)
     for iteration in range(2):
         state.iteration = iteration
         update, _, d_images = loop.gradients(state)
