@@ -31,7 +31,18 @@ from limbeck.runtime.yaml_text import MOST_YAML, yaml_of
 FOLDER = Path(__file__).with_suffix("")
 # What a method is measured on and by; teachers, because they go with the network.
 MEASURED = ("data.", "network", "augment.", "eval.", "ipc", "seed", "output", "rded.teacher", "sre2l.teacher")
-RATES = ("lr_img", "img_momentum", "lr_label", "label_momentum", "lr_lr", "lr_momentum", "max_match_loss")
+RATES = (
+    "lr_img",
+    "img_momentum",
+    "img_optimiser",
+    "img_betas",
+    "img_weight_decay",
+    "lr_label",
+    "label_momentum",
+    "lr_lr",
+    "lr_momentum",
+    "max_match_loss",
+)
 OF_THE_LOSS = tuple(f"outer.{name}" for name in RATES)
 
 

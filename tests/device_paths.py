@@ -225,7 +225,7 @@ def distilled(device: torch.device, method: str, **keys: Any) -> None:
         folder=None,  # type: ignore[arg-type]  # nothing is written
     )
     x, y = filled(device, len(classes), *SHAPE), filled(device, len(classes), CLASSES)
-    state = OuterState.start(x, y, 0.01, loop.objective.init())
+    state = OuterState.start(x, y, 0.01, loop.objective.init(), adamw=loop.settings.adamw)
     for iteration in range(2):
         state.iteration = iteration
         update, _, d_images = loop.gradients(state)
@@ -235,9 +235,10 @@ def distilled(device: torch.device, method: str, **keys: Any) -> None:
 
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{name: (name, {}) for name in ("edf", "datm", "pad", "ftd", "mtt", "tesla", "dc", "dsa", "dm")},
+    **{name: (name, {}) for name in ("edf", "datm", "pad", "ftd", "mtt", "tesla", "dc", "dsa", "dm", "ncfm")},
     "edf, norm matched": ("edf", {"match.match_norm": True, "match.drop_ratio": 0.25, "outer.ema_decay": 0.9}),
     "dsa, criterion": ("dsa", {"match.criterion": "loss", "match.drop_ratio": 0.25}),
+    "ncfm, learned": ("ncfm", {"ncfm.sampling": "learned", "ncfm.frequencies": 20}),
     "dm, criterion, batch norm": (
         "dm",
         {"match.criterion": "random", "match.drop_ratio": 0.25, "network": "ConvNetD2-w8-batchnorm"},

@@ -133,6 +133,40 @@ def test_every_published_setting_has_its_recipe() -> None:
         assert recipe_text(name) == text, f"{name}: benchmarks/make_published_recipes.py writes it anew"
 
 
+def test_every_published_setting_of_ncfm_has_its_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    made = runpy.run_path(str(BENCHMARKS / "make_ncfm_recipes.py"))["recipes"]()
+    assert len(made) == 21
+    for name, text in made.items():
+        assert recipe_text(name) == text, f"{name}: benchmarks/make_ncfm_recipes.py writes it anew"
+
+
+@pytest.mark.parametrize(
+    "row",
+    list(csv.DictReader((BENCHMARKS / "published" / "ncfm_settings.csv").open(encoding="utf-8"))),
+    ids=lambda row: f"{row['dataset']}-{row['condense.ipc']}",
+)
+def test_published_settings_of_ncfm_are_loaded_key_by_key(row: dict[str, str]) -> None:
+    s = load_recipe(f"ncfm/{row['dataset']}-ipc{row['condense.ipc']}")
+    outer, own, experts = s.outer, s.ncfm, s.experts
+    found = (outer.iterations, outer.img_optimiser, outer.img_momentum, s.real.batch, s.ipc, s.network, s.eval.epochs)
+    assert [str(one) for one in found] == [
+        row["condense.niter"],
+        row["optimization.optimizer"],
+        row["optimization.mom_img"],
+        row["dataset.batch_real"],
+        row["condense.ipc"],
+        f"ConvNetD{row['network.depth']}",
+        row["train.evaluation_epochs"],
+    ]
+    assert outer.lr_img == {"adamw": 0.001, "sgd": 0.01}[row["optimization.optimizer"]]  # the former is scaled by a tenth
+    assert (own.frequencies, own.amplitude, own.phase, own.scale, own.calibration) == (4096, 0.5, 0.5, 300.0, 1.0)
+    assert (s.parametrisation.kind, str(s.parametrisation.factor)) == ("multi", row["condense.factor"])
+    assert (own.sampling, own.sampling_lr, s.labels, s.method) == ("normal", 1e-3, "hard", "ncfm")
+    assert (experts.num_experts, experts.train_epochs) == (20, int(row["train.pertrain_epochs"]))
+    assert (experts.expert_lr, experts.momentum, experts.weight_decay, experts.batch_size) == (0.01, 0.9, 5e-4, 128)
+
+
 # The released settings of EDF, column by column: the key, and how its value comes from the text.
 COLUMNS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "dataset": ("data.source", "imagenet:{}".format),

@@ -27,6 +27,7 @@ OWN += ("outer.lr_img", "outer.img_momentum", "outer.lr_label", "outer.lr_lr", "
         ("dsa", (1.0, math.inf, None, "real", "hard", "sequential")),
         ("dc", (1.0, math.inf, None, "noise", "hard", "sequential")),
         ("dm", (3.0, math.inf, None, "real", "hard", "sequential")),
+        ("ncfm", (0.01, math.inf, None, "real", "hard", "sequential")),
     ],
 )
 def test_the_line_of_the_readme(method: str, own: tuple[object, ...]) -> None:

@@ -250,14 +250,14 @@ def _wants(store: "TrajectoryStore", arguments: Namespace) -> "list[Want] | None
         return None
     from limbeck.experts.store import want_of
     from limbeck.recipes import load_recipe
-    from limbeck.runs.build import schedule_of
+    from limbeck.runs.build import epochs_of
 
     overrides = overrides_from(Namespace(overrides=[word for word in arguments.overrides if is_setting(word)], data=arguments.data))
     wants = []
     for recipe in arguments.recipes:
         settings = load_recipe(recipe, overrides, trust=arguments.trust)
         _refuse_other(store, recipe, settings)
-        wants.append(want_of(settings.experts, schedule_of(settings.schedule).epochs(settings.match.expert_epochs)))
+        wants.append(want_of(settings.experts, epochs_of(settings)))
     return wants
 
 

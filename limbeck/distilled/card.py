@@ -22,6 +22,7 @@ METHODS = {
     "dsa": "DSA (Differentiable Siamese Augmentation)",
     "dc": "DC (gradient matching)",
     "dm": "DM (distribution matching)",
+    "ncfm": "NCFM (Neural Characteristic Function Matching)",
     "sre2l": "SRe2L (Squeeze, Recover and Relabel)",
     "cda": "CDA (Curriculum Data Augmentation of SRe2L)",
     "sre2l++": "SRe2L++ (SRe2L from real patches, with crops from large to small)",

@@ -78,7 +78,7 @@ class DistributionMatching(Objective):
         draws = ClassDraws(self.images, self.labels, self.classes, self.real.batch, self.augmentation, self.seed)
         object.__setattr__(self, "_draws", draws)
         object.__setattr__(self, "_features", FlatNetwork(Features(self.network.module), self.network.name))
-        object.__setattr__(self, "_at_once", _images_at_once(self.network, self.images))
+        object.__setattr__(self, "_at_once", images_at_once(self.network, self.images))
 
     @property
     def shared(self) -> bool:
@@ -96,7 +96,7 @@ class DistributionMatching(Objective):
         real = dict(zip((draw.class_id for draw in own), self._real_means(theta, own, images), strict=True))
         total, by_images, by_images_plain = images.new_zeros(()), torch.zeros_like(images), torch.zeros_like(images)
         kept = torch.zeros((), dtype=torch.float64, device=images.device)
-        for group in self._groups(own, lambda draw: len(draw.synthetic)):
+        for group in grouped(own, lambda draw: len(draw.synthetic), self._at_once):
             index = torch.cat([draw.synthetic for draw in group])
             x = images.detach()[index].requires_grad_()
             target = torch.stack([real[draw.class_id] for draw in group])
@@ -122,7 +122,7 @@ class DistributionMatching(Objective):
     def _real_means(self, theta: Tensor, draws: Sequence[ClassDraw], like: Tensor) -> list[Tensor]:
         """The mean features of A_k(R_k), with shape (D,), class by class."""
         means: list[Tensor] = []
-        for group in self._groups(draws, lambda draw: len(draw.real)):
+        for group in grouped(draws, lambda draw: len(draw.real), self._at_once):
             x = torch.cat([self._draws.real(draw, like) for draw in group])
             # One class alone may be more than is taken at once.
             features = torch.cat([self._features(theta, part) for part in x.split(self._at_once)])
@@ -134,17 +134,6 @@ class DistributionMatching(Objective):
         sizes = [len(draw.synthetic) for draw in group]
         parts = [draw.augmentation(own) for draw, own in zip(group, x.split(sizes), strict=True)]
         return torch.stack([own.mean(0) for own in self._features(theta, torch.cat(parts)).split(sizes)])
-
-    def _groups(self, draws: Sequence[ClassDraw], images: Callable[[ClassDraw], int]) -> Iterator[list[ClassDraw]]:
-        """Classes whose images go through the network together: as many as are taken at once, and at least one."""
-        group: list[ClassDraw] = []
-        for draw in draws:
-            if group and sum(map(images, group)) + images(draw) > self._at_once:
-                yield group
-                group = []
-            group.append(draw)
-        if group:
-            yield group
 
     def _keep(self, losses: Tensor, draw: ClassDraw, iteration: int) -> Tensor:
         return self.criterion.keep(losses, layers=(), generator=generator(self.seed, "criterion", iteration, draw.class_id))
@@ -184,7 +173,19 @@ class Features(nn.Module):
         return seen[0]
 
 
-def _images_at_once(network: FlatNetwork, images: Images) -> int:
+def grouped(draws: Sequence[ClassDraw], images: Callable[[ClassDraw], int], at_once: int) -> Iterator[list[ClassDraw]]:
+    """Classes whose images go through the network together: as many as are taken at once, and at least one."""
+    group: list[ClassDraw] = []
+    for draw in draws:
+        if group and sum(map(images, group)) + images(draw) > at_once:
+            yield group
+            group = []
+        group.append(draw)
+    if group:
+        yield group
+
+
+def images_at_once(network: FlatNetwork, images: Images) -> int:
     """Images that go through the network together; all where batch norm is to see them together."""
     if network.has_batch_norm:
         return 2**62

@@ -16,7 +16,7 @@ from limbeck.matching.spread import Spread
 from limbeck.methods.health import sizes
 from limbeck.methods.state import OuterState
 
-BY_IMAGE = ("images", "labels", "images_velocity", "labels_velocity", "average", "weights")
+BY_IMAGE = ("images", "labels", "images_velocity", "images_second", "labels_velocity", "average", "weights")
 SNAPSHOT_BY_IMAGE = ("X", "Y", "weights")
 
 
@@ -60,10 +60,12 @@ def collected(state: OuterState, spread: Spread) -> OuterState:
     if spread.total is None:
         return state
     total, ranks = spread.total, spread.ranks
-    whole: dict[str, Any] = {name: ranks.collected(getattr(state, name), total) for name in BY_IMAGE if name != "average"}
+    here = {name: getattr(state, name) for name in BY_IMAGE if name != "average"}
+    whole: dict[str, Any] = {name: ranks.collected(one, total) for name, one in here.items() if one is not None}
     same = state.average is state.images
     average = whole["images"] if same else ranks.collected(state.average, total)
     whole |= {name: getattr(state, name).cpu() for name in ("syn_lr", "syn_lr_velocity")}
+    whole |= {} if state.images_steps is None else {"images_steps": state.images_steps.cpu()}
     return replace(state, **whole, average=average)
 
 

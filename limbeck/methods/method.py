@@ -32,6 +32,7 @@ class Method:
         preset: settings that the method stands for, by dotted keys; they lie under those of a recipe.
         kind: which row of the table it is.
         experts: whether it reads experts, at the epochs of `schedule.*`, so that they are trained before.
+        ends: whether it reads of each expert the first and the last epoch instead, fresh and trained parameters.
         steps: whether it walks through student steps, so that an engine is set up.
         difficulties: whether it asks how difficult training images are, of whom `coreset.judges` says.
         shards: whether what `make` gives goes by `materials.spread` where each rank holds but a part of X.
@@ -52,6 +53,7 @@ class Method:
     preset: Mapping[str, Any] = field(default_factory=dict)
     kind: Kind = "objective"
     experts: bool = False
+    ends: bool = False
     steps: bool = False
     difficulties: bool = False
     shards: bool = False

@@ -29,6 +29,7 @@ from limbeck.accuracy import Accuracy, percent
 from limbeck.distilled.small_set import SmallSet
 from limbeck.matching.adjoint import Gradients
 from limbeck.matching.spread import Spread
+from limbeck.methods.descent import adamw, sgd
 from limbeck.methods.enhance import Enhancement
 from limbeck.methods.health import (
     BY,
@@ -151,7 +152,7 @@ class OuterLoop:
         if (state := self.files.begun(images.device)) is not None:
             return state
         check_start(images, labels)
-        return OuterState.start(images, labels, syn_lr, self.objective.init(), self.decoder)
+        return OuterState.start(images, labels, syn_lr, self.objective.init(), self.decoder, adamw=self.settings.adamw)
 
     def best(self, state: OuterState, start: SmallSet) -> SmallSet:
         """What has become of `start`: X, Y and η of the best evaluation.
@@ -324,11 +325,14 @@ class OuterLoop:
     def apply(self, state: OuterState, update: Update, d_images: Tensor) -> None:
         """Change P by that gradient, Y, η and the objective's state by what the objective says."""
         s, step = self.settings, state.health.step
-        _sgd(state.images, state.images_velocity, d_images, step * s.lr_img, s.img_momentum)
+        if s.adamw:
+            adamw(state.images, state.images_moments, d_images, step * s.lr_img, s.img_betas, s.img_weight_decay)
+        else:
+            sgd(state.images, state.images_velocity, d_images, step * s.lr_img, s.img_momentum)
         if update.labels is not None:
             state.labels = update.labels
-        _sgd(state.labels, state.labels_velocity, update.gradients.labels, step * s.lr_label, s.label_momentum)
-        _sgd(state.syn_lr, state.syn_lr_velocity, update.gradients.syn_lr, step * s.lr_lr, s.lr_momentum)
+        sgd(state.labels, state.labels_velocity, update.gradients.labels, step * s.lr_label, s.label_momentum)
+        sgd(state.syn_lr, state.syn_lr_velocity, update.gradients.syn_lr, step * s.lr_lr, s.lr_momentum)
         state.syn_lr.clamp_min_(LEAST_SYN_LR)
         state.objective = update.state
         if s.ema_decay is None:
@@ -372,11 +376,6 @@ def _check_shapes(gradients: Gradients, x: Tensor, state: OuterState) -> None:
         found, wanted = tuple(getattr(gradients, name).shape), tuple(value.shape)
         if found != wanted:
             raise UsageError(f"method: the gradient by {name} has shape {found}, not {wanted}")
-
-
-def _sgd(value: Tensor, velocity: Tensor, gradient: Tensor, lr: float, momentum: float) -> None:
-    velocity.mul_(momentum).add_(gradient)
-    value.sub_(velocity, alpha=lr)
 
 
 def _of_rank_0(update: Update, spread: Spread) -> Update:

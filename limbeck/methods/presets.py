@@ -79,7 +79,7 @@ class Preset:
 
 
 edf, pad, datm, tesla, ftd, mtt = map(Preset, ("edf", "pad", "datm", "tesla", "ftd", "mtt"))
-dsa, dc, dm, sre2l, rded = map(Preset, ("dsa", "dc", "dm", "sre2l", "rded"))
+dsa, dc, dm, ncfm, sre2l, rded = map(Preset, ("dsa", "dc", "dm", "ncfm", "sre2l", "rded"))
 cda, sre2l_plus_plus, fadrm = map(Preset, ("cda", "sre2l++", "fadrm"))
 k_center, k_means, herding, moderate = map(Preset, ("k-center", "k-means", "herding", "moderate"))
 el2n, forgetting, ccs, rded_hard, random = map(Preset, ("el2n", "forgetting", "ccs", "rded-hard", "random"))

@@ -13,9 +13,10 @@ A trajectory method is a composition of the same parts:
     edf     datm with Common Pattern Dropout and Discriminative Area
             Enhancement                                                      Wang et al., 2025, arXiv:2410.17193
 
-The others match gradients (`dc`, `dsa`) or features (`dm`) of the real images. Coresets are real images, with hard labels: random
-ones, ones chosen by features (`herding`, `k-center`, `k-means`, `moderate`) or by difficulty (`el2n`, `forgetting`, `ccs`), and
-RDED's crops (`rded-hard`). Or a teacher labels images that are made from its batch norms (`sre2l`), crops (`rded`), or from both:
+The others match gradients (`dc`, `dsa`) or features (`dm`, `ncfm`) of the real images. Coresets are real images, with hard labels:
+random ones, ones chosen by features (`herding`, `k-center`, `k-means`, `moderate`) or by difficulty (`el2n`, `forgetting`, `ccs`),
+and RDED's crops (`rded-hard`). Or a teacher labels images that are made from its batch norms (`sre2l`), from crops (`rded`), or
+from both:
 
     cda     sre2l with crops from whole images to small ones                 Yin and Shen, 2023, arXiv:2311.18838
     sre2l++ cda from RDED's crops instead of noise                           ours, of the two
@@ -41,6 +42,7 @@ REAL: dict[str, Any] = {**PLAIN, **HARD, "init": "real", "outer.lr_lr": 0.0, "ou
 PAD: dict[str, Any] = {**ITSELF, "enhance.weighting": "none", "match.drop_ratio": 0.25, "experts.curriculum": "pad"}
 MTT: dict[str, Any] = {**PLAIN, **HARD, "schedule.kind": "uniform", "init": "real"}
 FTD: dict[str, Any] = {**MTT, "experts.optimiser": "gsam", "experts.alpha": 0.4, "outer.ema_decay": 0.999}
+NCFM: dict[str, Any] = {**REAL, "outer.img_optimiser": "adamw", "outer.lr_img": 0.001, "real.batch": 1024}
 RECOVERED = "limbeck.methods.recovered"
 DC: dict[str, Any] = {**REAL, "outer.lr_img": 0.1, "init": "noise", "eval.protocol": "none", "eval.epochs": 300}
 
@@ -71,6 +73,13 @@ METHODS: Mapping[str, Method] = {
     "dsa": Method(make="limbeck.methods.gradient_matching:dsa", preset={**REAL, "outer.lr_img": 0.1}),
     "dc": Method(make="limbeck.methods.gradient_matching:dc", preset=DC),
     "dm": Method(make="limbeck.methods.distribution_matching:make", preset={**REAL, "outer.lr_img": 1.0}),
+    "ncfm": Method(
+        make="limbeck.methods.characteristic_matching:make",
+        check="limbeck.methods.characteristic_matching:check",
+        preset=NCFM,
+        experts=True,
+        ends=True,
+    ),
     "sre2l": labelled(RECOVERED, "kd-sre2l"),
     "cda": labelled(RECOVERED, "kd-sre2l", crop_curriculum="cosine"),
     "sre2l++": labelled(RECOVERED, "kd-sre2l", crop_curriculum="cosine", start="patches"),

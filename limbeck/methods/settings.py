@@ -1,4 +1,4 @@
-"""What a user may say about the outer loop and single methods: keys `outer.*`, `real.*`, `rded.*`, `sre2l.*`, `coreset.*`."""
+"""What a user may say about the outer loop and methods: keys `outer.*`, `real.*`, `ncfm.*`, `rded.*`, `sre2l.*`, `coreset.*`."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -24,6 +24,9 @@ class OuterSettings(Checked):
         lr_img: step size on the images X as networks take them, which are normalised: where the deviation of a channel is s, pixels
             move by s² times as much. A published step size belongs to the published deviations (`data.normalise`).
         img_momentum: of that SGD.
+        img_optimiser: of X: `sgd` with momentum, or `adamw`, whose steps do not depend on the size of L; Y and η have SGD always.
+        img_betas: of AdamW.
+        img_weight_decay: of AdamW, by which X is drawn to 0 apart from its gradient.
         lr_label: step size on the soft labels Y; 0 keeps them.
         label_momentum: of that SGD.
         lr_lr: step size on the learned inner step size η; 0 keeps it.
@@ -38,6 +41,9 @@ class OuterSettings(Checked):
     iterations: Count = 10_000
     lr_img: StepSize = 1000.0
     img_momentum: Share = 0.5
+    img_optimiser: Literal["sgd", "adamw"] = "sgd"
+    img_betas: Betas = (0.9, 0.999)
+    img_weight_decay: NotNegative = 0.01
     lr_label: StepSize = 2.0
     label_momentum: Share = 0.9
     lr_lr: StepSize = 1e-5
@@ -46,6 +52,11 @@ class OuterSettings(Checked):
     max_match_loss: Annotated[float, Rule("above 0", lambda loss: loss > 0)] = float("inf")
     ema_decay: Annotated[float, within("(0, 1)")] | None = None
     checkpoint_every: Count = 100
+
+    @property
+    def adamw(self) -> bool:
+        """Whether X goes down by AdamW."""
+        return self.img_optimiser == "adamw"
 
 
 ROLL, AT_SIDE = 32, 224  # SRe2L's published shift, of images of that side
@@ -56,7 +67,7 @@ PUBLISHED_LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40,
 class RealSettings(Checked):
     """Batches of real images, and the networks that gradients are matched in (PAPER § 9: DC, DSA, DM).
 
-    DM draws a new network for every iteration and never trains it: of these keys it has only `batch`.
+    DM and NCFM take a new network for every iteration and never train it: of these keys they have only `batch`.
 
     Args:
         batch: real images of a class in an iteration; a class that has fewer gives them all.
@@ -84,6 +95,34 @@ class RealSettings(Checked):
         """`outer_loops` and `inner_loops` for so many images per class, at least 1."""
         outer, inner = PUBLISHED_LOOPS[min(PUBLISHED_LOOPS, key=lambda known: max(known / ipc, ipc / known))]
         return (outer if self.outer_loops is None else self.outer_loops, inner if self.inner_loops is None else self.inner_loops)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NcfmSettings(Checked):
+    """Characteristic functions of features (PAPER § 12: NCFM).
+
+    Args:
+        frequencies: N_t, points at which the characteristic functions are compared, drawn anew in each iteration.
+        sampling: what they are drawn from: `normal`, N(0, I), as in all published runs, or `learned`, a mixture of normals whose
+            scales ψ go up the same loss that X goes down.
+        sampling_lr: of `learned`, the step size of Adam on ψ.
+        amplitude: α, the weight of the difference of amplitudes.
+        phase: β, that of the difference of phases.
+        scale: what the discrepancy is multiplied by beside the calibration.
+        calibration: weight of the cross-entropy of X under a trained network; 0 leaves it out.
+    """
+
+    prefix: ClassVar[str] = "ncfm."
+    frequencies: Count = 4096
+    sampling: Literal["normal", "learned"] = "normal"
+    sampling_lr: Positive = 1e-3
+    amplitude: NotNegative = 0.5
+    phase: NotNegative = 0.5
+    scale: Positive = 300.0
+    calibration: NotNegative = 1.0
+
+    def check_together(self) -> None:
+        require(self.amplitude + self.phase > 0, "ncfm.phase", self.phase, "above 0 where ncfm.amplitude is 0: nothing is compared")
 
 
 FROM_SIDE = 128  # the factor is 2 from here on: CIFAR and Tiny ImageNet have 1, ImageNet 2

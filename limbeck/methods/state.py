@@ -18,6 +18,7 @@ from limbeck.runtime.sealed import Damaged, FileKind
 
 CHECKPOINT = FileKind("checkpoint")
 _TENSORS = ("images", "labels", "syn_lr", "images_velocity", "labels_velocity", "syn_lr_velocity", "average", "weights")
+_OF_ADAMW = ("images_second", "images_steps")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class OuterState:
         images: P, what is stored of X (`parametrisations/`): X itself with shape (N, C, H, W), or N slots.
         labels: Y with shape (M, K), of the M images that P decodes to.
         syn_lr: η, a scalar.
-        images_velocity: of SGD on P; likewise for Y and η.
+        images_velocity: of SGD on P, of AdamW the first moments; likewise for Y and η.
         average: the running average of P (P itself where none is kept).
         weights: F with shape (M, 1, H, W).
         objective: the objective's state.
@@ -60,6 +61,8 @@ class OuterState:
         health: whether the loop gets on; without sizes before it runs.
         whole: whether all of it is of one iteration; not while one changes it.
         decoder: what leads from P to X; no checkpoint holds it.
+        images_second: of AdamW on P, the second moments; None with SGD.
+        images_steps: of AdamW on P, how many steps it has made, a scalar.
     """
 
     images: Tensor
@@ -79,6 +82,8 @@ class OuterState:
     health: Health = Health()
     whole: bool = True
     decoder: Decoder = Decoder()
+    images_second: Tensor | None = None
+    images_steps: Tensor | None = None
 
     @property
     def sizes(self) -> tuple[float, float, float]:
@@ -86,17 +91,28 @@ class OuterState:
         return sizes(self.images, self.labels, self.syn_lr)
 
     @classmethod
-    def start(cls, images: Tensor, labels: Tensor, syn_lr: float, objective: State, decoder: Decoder = Decoder()) -> "OuterState":
+    def start(
+        cls, images: Tensor, labels: Tensor, syn_lr: float, objective: State, decoder: Decoder = Decoder(), *, adamw: bool = False
+    ) -> "OuterState":
         """The state before the first iteration."""
         eta = torch.tensor(syn_lr, device=images.device, dtype=images.dtype)
         zeros = (torch.zeros_like(images), torch.zeros_like(labels), torch.zeros_like(eta))
         held = (images.clone(), labels.clone(), eta, *zeros, images.clone(), _no_weights(images, decoder))
-        return cls(*held, objective, decoder=decoder)
+        state = cls(*held, objective, decoder=decoder)
+        if adamw:
+            state.images_second, state.images_steps = torch.zeros_like(images), torch.zeros_like(eta)
+        return state
 
     @property
     def decoded(self) -> Tensor:
         """X."""
         return self.decoder(self.images)
+
+    @property
+    def images_moments(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of AdamW on P."""
+        assert self.images_second is not None and self.images_steps is not None, "the state is one of SGD"
+        return self.images_velocity, self.images_second, self.images_steps
 
     def back_to(self, snapshot: Mapping[str, Tensor], objective: State, *, averaged: bool) -> None:
         """Take P, Y, η and the weights of a snapshot, the objective's state before its first iteration, and no velocities."""
@@ -105,10 +121,12 @@ class OuterState:
         self.average = self.images.clone() if averaged else self.images
         self.images_velocity, self.labels_velocity = torch.zeros_like(self.images), torch.zeros_like(self.labels)
         self.syn_lr_velocity, self.objective = torch.zeros_like(self.syn_lr), objective
+        if self.images_second is not None:
+            self.images_second, self.images_steps = torch.zeros_like(self.images), torch.zeros_like(self.syn_lr)
 
     def save(self, path: Path, of: str = "") -> None:
         """Write the checkpoint of the run `of`, atomically; what is P itself, or has no effect, is not written."""
-        tensors = {name: getattr(self, name) for name in _TENSORS}
+        tensors = {name: getattr(self, name) for name in (*_TENSORS, *_OF_ADAMW) if getattr(self, name) is not None}
         if self.average is self.images:
             del tensors["average"]
         if bool((self.weights == 1).all()):
@@ -139,7 +157,7 @@ class OuterState:
             if (wrong := decoder.problem(tensors["images"])) is not None:
                 raise Damaged(wrong)
             tensors.setdefault("weights", _no_weights(tensors["images"], decoder))
-            held: dict[str, Any] = {name: tensors[name] for name in _TENSORS}
+            held: dict[str, Any] = {name: tensors[name] for name in (*_TENSORS, *(tensors.keys() & {*_OF_ADAMW}))}
         except (TypeError, LookupError) as error:
             raise Damaged(f"its content is no checkpoint's: {error}") from error
         objective = {name.removeprefix("objective."): one for name, one in tensors.items() if name.startswith("objective.")}
@@ -158,11 +176,16 @@ class OuterState:
             "labels_velocity": self.labels.shape,
             "weights": (count, 1, *sides),
         }
+        if (self.images_second is None) != (self.images_steps is None):
+            return "of the moments of X some are missing"
+        names: tuple[str, ...] = _TENSORS
+        if self.images_second is not None:
+            shapes, names = shapes | {"images_second": shape, "images_steps": ()}, (*_TENSORS, *_OF_ADAMW)
         shapes |= {"syn_lr": (), "syn_lr_velocity": (), "labels": (count, *self.labels.shape[1:])}
         for name, wanted in shapes.items():
             if (found := getattr(self, name)).shape != wanted:
                 return f"{name} has shape {tuple(found.shape)}, not {tuple(wanted)}"
-        if broken := [name for name in _TENSORS if not bool(getattr(self, name).isfinite().all())]:
+        if broken := [name for name in names if not bool(getattr(self, name).isfinite().all())]:
             return f"{broken[0]} has numbers that are not finite"
         if not 0 <= self.skipped <= self.iteration:
             return f"{self.skipped} of {self.iteration} iterations skipped"

@@ -31,6 +31,7 @@ from limbeck.matching.distances import Distance, LayerCosine, SquaredError
 from limbeck.matching.schedules import Schedule, Sequential, Uniform
 from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSettings
 from limbeck.methods.materials import Matching
+from limbeck.methods.registry import method_of
 from limbeck.parametrisations import registry as parametrisations
 from limbeck.parametrisations.parametrisation import Parametrisation
 from limbeck.parametrisations.settings import ParametrisationSettings
@@ -89,6 +90,13 @@ def schedule_of(settings: ScheduleSettings) -> Schedule:
         given = {"min_start_epoch": low, "first_max_start_epoch": first, "max_start_epoch": high, "iterations": settings.iterations}
         return _object("schedule.kind", settings.kind, Schedule, given)
     return Uniform(low, high) if settings.kind == "uniform" else Sequential(low, first, high, settings.iterations)
+
+
+def epochs_of(settings: DistillSettings) -> list[int]:
+    """The epochs of the experts that an iteration can read."""
+    if method_of(settings.method).ends:
+        return [0, settings.experts.train_epochs]
+    return schedule_of(settings.schedule).epochs(settings.match.expert_epochs)
 
 
 def weighting_of(settings: EnhanceSettings) -> Weighting:

@@ -79,7 +79,9 @@ def computed(workspace: Workspace, validation_images: int = 0, arrangement: Arra
     slots = settings.ipc * data.num_classes
     x, y = (torch.empty(n, *shape, device=device) for n, shape in ((total, data.shape), (total, (data.num_classes,))))
     p = x if workspace.decoder.trivial else torch.empty(slots, *workspace.decoder.slot_shape, device=device)
-    state, taken = measure(lambda: OuterState.start(p, y, workspace.syn_lr, objective.init(), workspace.decoder), device)
+    state, taken = measure(
+        lambda: OuterState.start(p, y, workspace.syn_lr, objective.init(), workspace.decoder, adamw=settings.outer.adamw), device
+    )
     state.iteration = COMPARE_EVERY  # where the plain gradient is computed, too
 
     def iteration(steps: int | None) -> int:

@@ -31,7 +31,7 @@ from limbeck.runtime.room import Need, check_cache, check_place, check_room
 
 LINE = 200  # bytes of metrics an iteration
 DRAWN = 20  # bytes of how a view is seen: which image, and its box
-HELD = 4  # times X: itself, its gradient and velocity, and what is evaluated or written
+HELD = 4  # times X: itself, its gradient and velocity, and what is evaluated or written; AdamW has second moments, too
 CACHE = "LIMBECK_CACHE"
 
 
@@ -82,13 +82,13 @@ def output_needs(workspace: Workspace, output: Path) -> list[Need]:
             count = min(count, len(data.train))
             size += count * channels * math.prod(data_card.small(data.shape, count, budget))
     if method.kind == "objective":
-        averaged = s.outer.ema_decay is not None
+        averaged, adamw = s.outer.ema_decay is not None, s.outer.adamw
         maps = x // channels
         decoded = 0 if workspace.decoder.trivial else x
         whole, looks = p + decoded + y + 2 * maps, math.ceil(s.outer.iterations / s.eval.every) + 1
         part = min(1.0, LOOKED_AT / x) * whole
         checkpoints = 4  # the last two, the best one's, and one that is being written
-        size += checkpoints * ((2 + averaged) * p + 2 * y) + min(2, looks) * whole + int(max(0, looks - 2) * part)
+        size += checkpoints * ((2 + averaged + adamw) * p + 2 * y) + min(2, looks) * whole + int(max(0, looks - 2) * part)
         size += LINE * s.outer.iterations
     if s.view_labels.store:
         size += _epochs(workspace) * total * (_label_bytes(workspace) + DRAWN)
@@ -129,7 +129,8 @@ def check_held(workspace: Workspace) -> None:
     total = workspace.ipc * data.num_classes
     rows = 4 * (math.prod(data.shape) + data.num_classes)
     spread = workspace.spread  # where X is sharded, rank 0 has of all images but the start
-    size = (HELD * len(range(total)[spread.rows]) + (total if spread.sharded else 0)) * rows
+    held = HELD + s.outer.adamw
+    size = (held * len(range(total)[spread.rows]) + (total if spread.sharded else 0)) * rows
     check_memory(size, device, f"ipc: {s.ipc}", f"distilling {total} images", "a lower ipc or a smaller data.size takes less")
     if workspace.method.steps and isinstance(build.adjoint_of(s.engine), Unroll):
         what = f"the graph of {s.match.syn_steps} student steps"

@@ -260,7 +260,7 @@ def _loop(workspace: Workspace, compiled: bool, apart: bool) -> tuple[dict[str, 
 
     few = few_of(mapped, len(images)) if enhancement.active else 1
     maps = mapped(few) * count / few if enhancement.active else 0.0
-    state = OuterState.start(images, labels, outer.syn_lr_init, objective.init())
+    state = OuterState.start(images, labels, outer.syn_lr_init, objective.init(), adamw=outer.adamw)
     with passing_folder() as folder:
         saving = seconds_of(lambda: state.save(folder / "checkpoint.safetensors")) * count / len(images)
         saving *= settings.ipc * math.prod(workspace.decoder.slot_shape) / (workspace.ipc * math.prod(data.shape))

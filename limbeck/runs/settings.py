@@ -14,7 +14,7 @@ from limbeck.experts.settings import ExpertSettings
 from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSettings
 from limbeck.methods.method import Method
 from limbeck.methods.registry import CORESETS, METHODS, known, method_of, name_of
-from limbeck.methods.settings import CoresetSettings, OuterSettings, RdedSettings, RealSettings, Sre2lSettings
+from limbeck.methods.settings import CoresetSettings, NcfmSettings, OuterSettings, RdedSettings, RealSettings, Sre2lSettings
 from limbeck.parametrisations.settings import ParametrisationSettings
 from limbeck.runtime.checked import Checked, Chosen, Count, Named, Rule, kinds_of, shown, typed
 from limbeck.runtime.errors import UsageError, require
@@ -94,6 +94,7 @@ class DistillSettings(Checked):
     schedule: ScheduleSettings = field(default_factory=ScheduleSettings)
     enhance: EnhanceSettings = field(default_factory=EnhanceSettings)
     real: RealSettings = field(default_factory=RealSettings)
+    ncfm: NcfmSettings = field(default_factory=NcfmSettings)
     rded: RdedSettings = field(default_factory=RdedSettings)
     sre2l: Sre2lSettings = field(default_factory=Sre2lSettings)
     coreset: CoresetSettings = field(default_factory=CoresetSettings)
@@ -179,7 +180,7 @@ class DistillSettings(Checked):
         reached = max(epochs(ahead)) if epochs else self.schedule.max_start_epoch - 1 + ahead
         accepted = f"at least schedule.max_start_epoch − 1 + match.expert_epochs ({reached})"
         read = method.experts or (method.difficulties and self.coreset.judges == "experts")
-        enough = not read or self.experts.train_epochs >= reached
+        enough = not read or method.ends or self.experts.train_epochs >= reached
         require(enough, "experts.train_epochs", self.experts.train_epochs, accepted)
         require(self.labels in ("hard", method.labels), "labels", self.labels, f"hard, which {name} needs")
 

@@ -65,6 +65,10 @@ def _patterns(s: DistillSettings) -> list[str]:
         return []
     recovers = method.make == METHODS["sre2l"].make
     found = _idle_in_recovery(s.sre2l) if recovers else ["sre2l.*"]
+    if called != "ncfm":
+        found.append("ncfm.*")
+    elif s.ncfm.sampling == "normal":
+        found.append("ncfm.sampling_lr")
     if called not in ("rded", "rded-hard"):
         crops = [] if recovers and s.sre2l.takes_patches else ["rded.[!f]*"]
         found += [*crops, "rded.fit", "rded.teacher", *([] if _shuffles_parts(s) else ["rded.factor"])]
@@ -79,8 +83,9 @@ def _patterns(s: DistillSettings) -> list[str]:
         return [*found, *(pattern for pattern in loop if not (recovers and pattern == "enhance.*"))]
     kind = s.parametrisation.kind
     found += {"pixels": ["parametrisation.factor", "parametrisation.keep"], "multi": ["parametrisation.keep"]}.get(str(kind), [])
-    if called == "dm":
-        found.append("real.[!b]*")  # its networks are never trained
+    if called in ("dm", "ncfm"):
+        found.append("real.[!b]*")  # their networks are never trained
+    found.append("outer.img_momentum" if s.outer.adamw else "outer.img_[bw]*")
     found += ["real.*"] if method.steps else STUDENT
     if s.schedule.kind == "uniform":
         found += ["schedule.first_max_start_epoch", "schedule.iterations"]

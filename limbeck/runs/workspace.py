@@ -203,7 +203,7 @@ class Workspace:
     @property
     def reachable_epochs(self) -> list[int]:
         """The epochs of the experts that an iteration can read."""
-        return self.matching.schedule.epochs(self.matching.expert_epochs)
+        return build.epochs_of(self.settings)
 
     @cached_property
     def spread(self) -> Spread:

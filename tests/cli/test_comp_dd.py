@@ -122,7 +122,7 @@ def test_another_method_is_itself_on_settings_of_edf(method: str) -> None:
             held = getattr(other.settings, group) if group else other.settings
             assert group in ("eval", "augment") or getattr(held, name) == value, key
         skips = other.settings.outer.max_match_loss < float("inf")
-        assert skips == (METHODS[method].experts or METHODS[method].kind != "objective")
+        assert skips == (METHODS[method].steps or METHODS[method].kind != "objective")
 
 
 def test_what_differs_is_noted() -> None:

@@ -98,6 +98,29 @@ def test_updates_equal_torch(tmp_path: Path) -> None:
     assert state.objective["calls"] == 12
 
 
+def test_adamw_on_images_is_torchs_and_its_moments_are_kept(tmp_path: Path) -> None:
+    own = {"img_optimiser": "adamw", "img_betas": (0.8, 0.95), "img_weight_decay": 0.1, "ema_decay": 0.9}
+    lost = Bowl(losses={4: float("nan")})
+    loop(tmp_path / "stopped", lost, **own, iterations=6).run(X, LABELS, 0.01)
+    resumed = loop(tmp_path / "stopped", lost, **own).run(torch.zeros_like(X), LABELS, 9.0)
+    x = X.clone().requires_grad_()
+    optimiser = torch.optim.AdamW([x], lr=0.05, betas=(0.8, 0.95), weight_decay=0.1)
+    for iteration in range(12):
+        if iteration != 4:
+            x.grad = (1.0 + iteration // 3 * 3) * x.detach()
+            optimiser.step()
+    assert torch.allclose(resumed.images, x.detach(), rtol=1e-12)
+    assert torch.allclose(resumed.labels, by_torch(12, skipped=(4,))[1], rtol=1e-12)  # by SGD as ever
+    whole = loop(tmp_path / "whole", lost, **own).run(X, LABELS, 0.01)
+    for name in ("images", "images_velocity", "images_second", "images_steps", "average"):
+        assert torch.equal(getattr(whole, name), getattr(resumed, name)), name
+    assert whole.images_steps == 11 and whole.problem() is None
+    assert replace(whole, images_second=None).problem() == "of the moments of X some are missing"
+    assert replace(whole, images_second=X[:1]).problem() == "images_second has shape (1, 3, 5, 6), not (4, 3, 5, 6)"
+    whole.back_to({"X": X, "Y": LABELS, "syn_lr": whole.syn_lr, "weights": whole.weights}, {}, averaged=True)
+    assert not any(moment.any() for moment in whole.images_moments)
+
+
 @pytest.mark.parametrize("loss", [5.001, float("nan"), float("inf")])
 def test_an_iteration_above_the_cap_changes_nothing(tmp_path: Path, loss: float) -> None:
     objective = Bowl(losses=dict.fromkeys(range(12), 5.0) | {0: loss, 6: loss})
@@ -203,7 +226,7 @@ def test_a_checkpoint_holds_nothing_twice(tmp_path: Path) -> None:
     object.__setattr__(one.enhancement, "weights", lambda images, iteration: torch.ones_like(images[:, :1]))
     state = one.run(X, LABELS, 0.01)
     names = read_tensors(one.files.checkpoints.last)[0].keys()
-    assert not names & {"average", "weights"} and "images_velocity" in names
+    assert not names & {"average", "weights", "images_second", "images_steps"} and "images_velocity" in names
     again = OuterState.load(one.files.checkpoints.last, evaluated)
     assert torch.equal(again.average, state.images) and torch.equal(again.weights, state.weights)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from limbeck.matching.spread import Spread
 from limbeck.matching.steps import StudentStep
+from limbeck.methods.characteristic_matching import CharacteristicMatching
 from limbeck.methods.distribution_matching import DistributionMatching
 from limbeck.methods.enhance import Enhancement
 from limbeck.methods.gradient_matching import GradientMatching
@@ -48,6 +49,8 @@ SMALL: dict[str, Any] = {
     "real.outer_loops": 2,
     "real.inner_loops": 1,
     "real.network_batch": 5,
+    "ncfm.frequencies": 20,
+    "ncfm.sampling": "learned",
 }
 
 
@@ -83,6 +86,9 @@ def loop(folder: Path, method: str, sharded: bool = False, network: str = "ConvN
     made: Objective
     if method == "dm":
         made = DistributionMatching(*real, matching.criterion, augmentation, ranks=ranks)
+    elif method == "ncfm":
+        own = (Experts(f), 2, 3, settings.real, settings.ncfm, augmentation)
+        made = CharacteristicMatching(*real[:-1], *own, ranks=ranks)  # type: ignore[arg-type]
     elif not METHODS[method].steps:
         change = augmentation if method == "dsa" else replace(augmentation, strategy="none")
         made = GradientMatching(*real, matching.criterion, change, ranks=ranks)
@@ -106,6 +112,8 @@ def loop(folder: Path, method: str, sharded: bool = False, network: str = "ConvN
 
 def found(state: OuterState) -> dict[str, Tensor]:
     names = ("images", "labels", "syn_lr", "images_velocity", "labels_velocity", "syn_lr_velocity", "average", "weights")
+    if state.images_second is not None:
+        names += ("images_second",)
     return {name: getattr(state, name) for name in names} | state.objective
 
 
@@ -155,6 +163,10 @@ def test_a_sharded_set_ends_the_same(team: Team, tmp_path: Path, method: str) ->
     check(team, tmp_path, method, sharded=True, match__match_norm=True)
 
 
+def test_moments_of_adamw_go_with_their_images(team: Team, tmp_path: Path) -> None:
+    check(team, tmp_path, "mtt", sharded=True, outer__img_optimiser="adamw", outer__lr_img=0.01)
+
+
 def test_what_images_are_decoded_from_ends_the_same(team: Team, tmp_path: Path) -> None:
     check(team, tmp_path, "edf", parametrisation__kind="multi", parametrisation__factor=3)
 
@@ -164,7 +176,7 @@ def test_every_criterion_drops_the_same(team: Team, tmp_path: Path, criterion: s
     check(team, tmp_path, "edf", match__criterion=criterion, match__drop_ratio=0.25)
 
 
-@pytest.mark.parametrize("method", ["mtt", "dc", "dm"])
+@pytest.mark.parametrize("method", ["mtt", "dc", "dm", "ncfm"])
 def test_batch_norm_is_of_whole_batches(team: Team, tmp_path: Path, method: str) -> None:
     check(team, tmp_path, method, network="ConvNetD2-w4-batchnorm")
 

@@ -46,6 +46,8 @@ TABLE: dict[Effect, str] = {
         sre2l.start sre2l.crop_curriculum sre2l.crop_milestone sre2l.stages sre2l.residual sre2l.low_resolution
         view_labels.store view_labels.dtype view_labels.top view_labels.pool
         outer.iterations outer.lr_img outer.img_momentum outer.lr_label
+        outer.img_optimiser outer.img_betas outer.img_weight_decay ncfm.frequencies ncfm.sampling ncfm.sampling_lr ncfm.amplitude
+        ncfm.phase ncfm.scale ncfm.calibration
         outer.label_momentum outer.lr_lr outer.lr_momentum outer.syn_lr_init outer.max_match_loss outer.ema_decay engine.kind
         engine.last_steps engine.precision engine.compile engine.deterministic eval.protocol eval.every eval.epochs eval.batch_size
         eval.every_seeds eval.teacher eval.view_labels""",

@@ -49,6 +49,7 @@ SETTINGS = {
     "real.batch": "8",
     "real.outer_loops": "3",
     "real.inner_loops": "1",
+    "ncfm.frequencies": "40",
     "engine.compile": "no",
     "eval.every": "3",
     "eval.every_seeds": "1",
@@ -57,7 +58,7 @@ SETTINGS = {
     "eval.full_epochs": "5",
     "features": "none",  # for the eyes alone
 }
-METHODS = ("edf", "pad", "datm", "tesla", "ftd", "mtt", "dsa", "dc", "dm", "sre2l", "rded", "k-center", "herding", "random")
+METHODS = ("edf", "pad", "datm", "tesla", "ftd", "mtt", "dsa", "dc", "dm", "ncfm", "sre2l", "rded", "k-center", "herding", "random")
 EDF = {"match.drop_ratio": "0.25"}
 VARIANTS: dict[str, dict[str, str]] = {
     "edf random layers": {**EDF, "match.criterion": "random", "enhance.weighting": "shuffled", "enhance.cam": "average"},
@@ -69,6 +70,8 @@ VARIANTS: dict[str, dict[str, str]] = {
     "mtt gsam, steps": {"method": "mtt", "experts.optimiser": "gsam", "experts.rate": "cosine", "eval.protocol": "kd"},
     "k-center, three": {"method": "k-center", "ipc": "3"},
     "herding, three": {"method": "herding", "ipc": "3"},
+    "ncfm learned": {"method": "ncfm", "ncfm.sampling": "learned", "ncfm.sampling_lr": "0.1", "ipc": "2"},
+    "mtt adamw": {"method": "mtt", "outer.img_optimiser": "adamw", "outer.lr_img": "0.01"},
     "dm resnet": {"method": "dm", "network": "ResNet18-w4", "ipc": "2"},
 }
 VOLATILE = {"seconds", "cpu_seconds", "peak_memory", "environment", "paths", "date", "time", "kept", "versions", "fingerprint"}

@@ -1,0 +1,118 @@
+"""Write the recipes with NCFM's published settings: nine data sets at 1, 10 and, where there are such, 50 images per class.
+
+    python benchmarks/make_ncfm_recipes.py
+
+`benchmarks/published/ncfm_settings.csv` holds the settings of the released runs, `ncfm_results.csv` the paper's tables. A recipe
+holds what differs from the method's preset, so that these recipes are to be written again when that changes; a test compares.
+"""
+
+from typing import Any
+
+from make_published_recipes import RECIPES, rows
+
+from limbeck.recipes import settings_from_plain
+from limbeck.runs.settings import flat
+from limbeck.runtime.files import write_text
+from limbeck.runtime.fingerprint import plain
+
+PAPER = (
+    'Wang et al., "Dataset Distillation with Neural Characteristic Function: A Minmax Perspective" (CVPR 2025, arXiv:2502.20653)'
+)
+SOURCES = {
+    "cifar10": ("cifar-10-batches-py/", "cifar10"),
+    "cifar100": ("cifar-100-python/", "cifar10"),
+    "tinyimagenet": ("tiny-imagenet-200/", "imagenet"),
+}
+IMAGES = {"1": "one image", "10": "ten images", "50": "fifty images"}
+
+
+def settings(row: dict[str, str]) -> dict[str, Any]:
+    """The published settings as dotted keys of Limbeck's."""
+    source, normalised = SOURCES.get(row["dataset"], (f"imagenet:{row['dataset']}", "imagenet"))
+    adamw, lr = row["optimization.optimizer"] == "adamw", float(row["optimization.lr_img"])
+    return {
+        "data.source": source,
+        "data.size": int(row["dataset.size"]) if source.startswith("imagenet:") else None,
+        "data.normalise": normalised,
+        "network": f"ConvNetD{row['network.depth']}",
+        "ipc": int(row["condense.ipc"]),
+        "method": "ncfm",
+        "experts.num_experts": int(row["condense.num_premodel"]),
+        "experts.train_epochs": int(row["train.pertrain_epochs"]),
+        "experts.expert_lr": float(row["train.lr"]),
+        "experts.momentum": float(row["train.momentum"]),
+        "experts.weight_decay": float(row["train.weight_decay"]),
+        "experts.batch_size": int(row["train.batch_size"]),
+        "real.batch": int(row["dataset.batch_real"]),
+        "ncfm.frequencies": int(row["condense.num_freqs"]),
+        "ncfm.sampling": {"False": "normal", "True": "learned"}[row["condense.sampling_net"]],
+        "ncfm.sampling_lr": float(row["optimization.lr_sampling_net"]),
+        "ncfm.amplitude": float(row["condense.alpha_for_loss"]),
+        "ncfm.phase": float(row["condense.beta_for_loss"]),
+        "ncfm.calibration": float(row["condense.calib_weight"]),
+        "parametrisation.kind": "multi" if int(row["condense.factor"]) > 1 else "pixels",
+        "parametrisation.factor": int(row["condense.factor"]),
+        "outer.iterations": int(row["condense.niter"]),
+        "outer.lr_img": lr * float(row["optimization.lr_scale_adam"]) if adamw else lr,
+        "outer.img_momentum": float(row["optimization.mom_img"]),
+        "outer.img_optimiser": row["optimization.optimizer"],
+        "eval.protocol": "dd-published",
+        "eval.epochs": int(row["train.evaluation_epochs"]),
+    }
+
+
+def recipes() -> dict[str, str]:
+    """The texts of all recipes by name."""
+    printed = {(row["dataset"], row["note"].partition(";")[0]): row for row in rows("ncfm_results.csv")}
+    made = {}
+    for row in rows("ncfm_settings.csv"):
+        name = f"ncfm/{row['dataset']}-ipc{row['condense.ipc']}"
+        table = "table 1" if row["dataset"] in SOURCES else "table 2"
+        figure = printed[row["dataset"], table][f"ipc{row['condense.ipc']}"]
+        made[name] = f"{_header(name, row, figure)}\n{_yaml(settings(row))}"
+    return made
+
+
+def _header(name: str, row: dict[str, str], figure: str) -> str:
+    root = "" if row["dataset"] in SOURCES else " data.root=/data/imagenet"
+    side, data = row["dataset.size"], row["dataset"]
+    lines = [
+        f"NCFM with its published settings on {data}, {IMAGES[row['condense.ipc']]} per class at {side}×{side}.",
+        "",
+        f"Paper:    {PAPER}",
+        f"Expected: the paper's {figure} %; not run here",
+        "Differs:  the paper distils with colours, crops and cutouts alone; it evaluates by AdamW at 0.001 with CutMix and random",
+        "          resized crops and prints the best look at the test images, here the last iterate counts. How its pretrained",
+        "          networks change their step size, AdamW's betas and decay and what images are normalised by are in no table: a",
+        "          constant step, torch's, and the usual numbers",
+        "Time:     not run here; `limbeck plan` predicts it",
+        "Hardware: a CUDA GPU; the paper used an A100",
+        f"Command:  limbeck distill {name}{root}",
+    ]
+    return "\n".join(f"# {line}".rstrip() for line in lines) + "\n"
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    """What differs from the method's own, group by group."""
+    own = flat(plain(settings_from_plain({"method": values["method"]})))
+    lines: list[str] = []
+    open_group = ""
+    for key, value in values.items():
+        if own[key] == value and key != "method":
+            continue
+        group, dot, name = key.rpartition(".")
+        if dot and group != open_group:
+            lines.append(f"{group}:")
+        open_group = group
+        lines.append(f"{'  ' if dot else ''}{name}: {value}")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    for name, text in recipes().items():
+        write_text(RECIPES / f"{name}.yaml", text)
+    print(f"{len(recipes())} recipes written to {RECIPES}")
+
+
+if __name__ == "__main__":
+    main()
