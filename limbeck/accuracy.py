@@ -20,6 +20,8 @@ TITLES = {
     "full": "Full training data",
 }
 
+BEST_ON_TEST = "best on test (optimistic: chosen on the images that it is measured on)"
+
 # How a step size was come by; {of} says of how many.
 ORIGINS = {
     "own": "its own",
@@ -82,6 +84,8 @@ class Accuracy(Record):
         lr_tried: those of which it is the best.
         trained: of networks of the full data, their mean accuracy on images that they were trained on.
         failed: how many of the networks diverged while they were trained and say nothing finite, whose accuracy counts as 0.
+        best_on_test: where the protocol is one whose authors print that, the best accuracy on the test images themselves, of each
+            network at any look or of any checkpoint: optimistic, for it was chosen on what it is measured on.
 
     Example:
         >>> from limbeck.evaluation.statistics import summarise
@@ -100,8 +104,9 @@ class Accuracy(Record):
     lr_tried: tuple[float, ...] = ()
     trained: float | None = None
     failed: int | None = None
+    best_on_test: "Accuracy | None" = None
 
-    LEFT_OUT: ClassVar[tuple[str, ...]] = ("epochs", "lr", "lr_from", "lr_tried", "trained", "failed")
+    LEFT_OUT: ClassVar[tuple[str, ...]] = ("epochs", "lr", "lr_from", "lr_tried", "trained", "failed", "best_on_test")
 
     @classmethod
     def from_dict(cls, held: Any) -> Self:
@@ -148,6 +153,11 @@ class Accuracy(Record):
             return "–"
         low, high = (min(max(100 * end, 0.0), 100.0) for end in self.ci95)  # of two networks it may end where no accuracy does
         return f"{low:.1f} … {high:.1f} %"
+
+    @property
+    def test_mean(self) -> float | None:
+        """The mean of the best on the test images, where it is known."""
+        return None if self.best_on_test is None else self.best_on_test.mean
 
     @property
     def with_margin(self) -> str:
@@ -198,6 +208,12 @@ class Accuracies(Record):
         """With which step sizes the networks were trained and how they were come by, in a line; empty where that is not said."""
         said = {name: f"{one.lr:.3g} ({one.origin})" for name, one in self.items() if one.lr is not None and one.lr_from}
         return ", ".join(f"{name} {text}" for name, text in said.items())
+
+    @property
+    def best_on_test(self) -> str:
+        """The best figures on the test images themselves, as they are printed elsewhere, in a line; empty where there are none."""
+        said = {name: str(one.best_on_test) for name, one in self.items() if one.best_on_test is not None}
+        return f"{BEST_ON_TEST}: " + ", ".join(f"{name} {text}" for name, text in said.items()) if said else ""
 
     def __getitem__(self, name: str) -> Accuracy:
         """The accuracy of that name.

@@ -13,6 +13,7 @@ Each image is changed on its own, then images are mixed in pairs, in this order:
              cutmix   x_i with a box of x_i' pasted in: sides √(1 − λ) of the image's, centred anywhere, cut off at the borders;
                       λ is then 1 − the pasted share of the area
              targets  λ p_i + (1 − λ) p_i'
+             of batches only a share `mix_share`, drawn for each, where that is not 1 (NCFM)
 
 Boxes have real borders in pixels; between pixels images are bilinear, and beyond the outermost pixels' centres constant. Every
 view is linear in x.
@@ -31,7 +32,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from limbeck.runtime.checked import Checked, Count, Positive, Rule, at_least
+from limbeck.runtime.checked import Checked, Count, Positive, Rule, at_least, within
 from limbeck.runtime.errors import require
 from limbeck.runtime.records import Record
 
@@ -49,6 +50,7 @@ class Views(Checked, Record):
         patches: k; the k columns and the k rows of an image are shuffled, where k is not 1.
         mix: how pairs of images are mixed.
         alpha: α of the distribution of λ, above 0.
+        mix_share: the share of batches that are mixed.
         roll: the greatest shift, in pixels.
 
     Raises:
@@ -68,6 +70,7 @@ class Views(Checked, Record):
     patches: Count = 1
     mix: Literal["none", "cutmix", "mixup"] = "none"
     alpha: Positive = 1.0
+    mix_share: Annotated[float, within("[0, 1]")] = 1.0
     roll: Annotated[int, at_least(0)] = 0
 
 
@@ -135,6 +138,8 @@ def draw(views: Views, generator: torch.Generator, shape: Sequence[int]) -> View
     shifts = torch.randint(-views.roll, views.roll + 1, (number, 2), generator=generator) if views.roll else None
     each = ViewDraw(order, boxes, flipped, shifts)
     if views.mix == "none":
+        return each
+    if views.mix_share < 1 and float(torch.rand((), generator=generator)) >= views.mix_share:
         return each
     partner, weight = torch.randperm(number, generator=generator), _beta(views.alpha, generator)
     if views.mix == "mixup":

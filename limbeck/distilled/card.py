@@ -154,6 +154,8 @@ def results_of(held: NamedSet) -> str:
         parts.append(_table([("Trained on", "Accuracy", "95 % interval", "n"), *rows]))
     if isinstance(ratio := results.get("recovery_ratio"), (int, float)):
         parts.append(f"Recovery ratio (distilled / full): **{percent(ratio)}**.")
+    if said := accuracies.best_on_test:
+        parts.append(f"{markdown_text(said)}.")
     if said := accuracies.step_sizes:
         parts.append(f"Step sizes: {markdown_text(said)}.")
     parts += [f"Warning: {markdown_text(one.get('text'))}." for one in results.get("doubts") or ()]

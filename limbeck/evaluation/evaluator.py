@@ -34,7 +34,7 @@ from limbeck.evaluation.predictions import accuracy
 from limbeck.evaluation.protocols import Protocol, resolve
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.evaluation.statistics import summarise
-from limbeck.evaluation.trials import Outcome, Trial, Trials
+from limbeck.evaluation.trials import Answers, Outcome, Trial, Trials, Watch
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.networks.names import same_network
 from limbeck.runtime.progress import NoProgress, Progress
@@ -93,8 +93,11 @@ class Evaluator:
 
     def logits(
         self, small: SmallSet, seeds: Sequence[int], split: str = "test", progress: Progress | None = None, name: str = "evaluate"
-    ) -> list[Tensor]:
+    ) -> Answers:
         """What a network of every seed, trained on the set, says of the images of `split`, each with shape (n, K).
+
+        Where the protocol looks at networks on the way and the split is `test`, they are those of the look that validation chooses,
+        with the best accuracy of all looks beside them.
 
         Raises:
             UsageError: when the set's labels of views are not those that the protocol needs.
@@ -102,23 +105,31 @@ class Evaluator:
         if (stored := self.stored_views(small)) is not None:
             how = self._training(small, "logits")
             view_labels.check_fit(stored, TensorImages(small.images), how, self.protocol, self.settings.teacher)
-        return self._run([self._trial(small, ("evaluation", seed)) for seed in seeds], self.images_of(split), name, progress)
+        trials = [self._trial(small, ("evaluation", seed)) for seed in seeds]
+        return self._run(trials, self.images_of(split), name, progress, self._watch if split == "test" else None)
 
     def on_splits(
         self, small: SmallSet, seeds: Sequence[int], splits: Sequence[str], progress: Progress | None = None, name: str = "evaluate"
-    ) -> list[list[Tensor]]:
-        """For each of `splits`, what the networks of `logits` say of its images."""
+    ) -> list[Answers]:
+        """For each of `splits`, what the networks of `logits` say of its images; looked at on the way where the first is `test`."""
         trials = [self._trial(small, ("evaluation", seed)) for seed in seeds]
-        found = self._outcomes(trials, [self.images_of(split) for split in splits], name, progress)
-        return [[outcome.logits[number] for outcome in found] for number in range(len(splits))]
+        watch = self._watch if splits[0] == "test" else None
+        found = self._outcomes(trials, [self.images_of(split) for split in splits], name, progress, watch)
+        return [Answers.of(found, number) for number in range(len(splits))]
 
-    def live_logits(
-        self, small: SmallSet, seeds: Sequence[int], split: str = "test", progress: Progress | None = None
-    ) -> list[Tensor]:
+    def looked_at(self, small: SmallSet, seeds: Sequence[int]) -> Accuracy:
+        """Accuracy on `val` of such networks, and beside it that of the same networks on `test`, as the best on test so far."""
+        splits = ("val", "test")
+        val, test = (
+            self.accuracies(found, split) for found, split in zip(self.on_splits(small, seeds, splits), splits, strict=True)
+        )
+        return replace(val, best_on_test=test)
+
+    def live_logits(self, small: SmallSet, seeds: Sequence[int], split: str = "test", progress: Progress | None = None) -> Answers:
         """The same with a live teacher, asked about the views whose labels `label_views` keeps: what these lose shows beside it."""
         live = replace(small, views=None)
         trials = [replace(self._trial(live, ("evaluation", seed)), draws=view_labels.DRAWS) for seed in seeds]
-        return self._run(trials, self.images_of(split), "live teacher", progress)
+        return self._run(trials, self.images_of(split), "live teacher", progress, self._watch if split == "test" else None)
 
     def stored_views(self, small: SmallSet) -> StoredViews | None:
         """The labels of views that networks are trained on; None where the protocol, `eval.view_labels` or the set have none."""
@@ -162,9 +173,10 @@ class Evaluator:
 
     def accuracies(self, logits: Sequence[Tensor], split: str = "test") -> Accuracy:
         """The accuracies of such logits on `split`; what is not finite is wrong."""
-        labels = self.labels_of(split)
+        labels, best = self.labels_of(split), logits.best if isinstance(logits, Answers) else ()
         failed = sum(not bool(found.isfinite().all(1).any()) for found in logits)
-        return replace(summarise([accuracy(found, labels) for found in logits]), failed=failed or None)
+        found = replace(summarise([accuracy(found, labels) for found in logits]), failed=failed or None)
+        return replace(found, best_on_test=summarise(best)) if best else found
 
     def random(self, ipc: int, syn_lr: float | None, progress: Progress | None = None) -> Accuracy:
         """Accuracy of random real subsets of `ipc` images per class under the same protocol, on the test split.
@@ -177,10 +189,10 @@ class Evaluator:
         step = self.random_step_size(ipc, syn_lr, progress)
         return self.accuracies(self.random_logits(ipc, step.value, range(self.settings.seeds), progress)).at(step)
 
-    def random_logits(self, ipc: int, rate: float, seeds: Sequence[int], progress: Progress | None = None) -> list[Tensor]:
+    def random_logits(self, ipc: int, rate: float, seeds: Sequence[int], progress: Progress | None = None) -> Answers:
         """What networks trained on random real subsets with that step size, one for every seed, say of the test images."""
         trials = [self._trial(self.random_subset(ipc, rate, seed), ("evaluation", seed)) for seed in seeds]
-        return self._run(trials, self.images_of("test"), "random subset", progress)
+        return self._run(trials, self.images_of("test"), "random subset", progress, self._watch)
 
     def random_subset(self, ipc: int, syn_lr: float | None, number: int | str) -> SmallSet:
         """Random real images with hard labels; a larger `ipc` holds all of a smaller one's."""
@@ -246,7 +258,7 @@ class Evaluator:
         return Trial(TensorImages(small.images.to(self.device)), targets, self._training(small, kind), key)
 
     def _training(self, small: SmallSet, kind: Kind) -> Training:
-        return self.protocol.training(self.network, self.augment, small.syn_lr, small.ipc, kind)
+        return self.protocol.training(self.network, self.augment, small.syn_lr, small.ipc, kind, self.preprocessing)
 
     def _targets(self, small: SmallSet) -> tuple[Targets, Kind]:
         """What the protocol trains towards, and what these are."""
@@ -259,13 +271,23 @@ class Evaluator:
             return Labels(small.probabilities().to(self.device)), "probabilities"
         return Labels(small.labels.to(self.device)), small.kind
 
-    def _run(self, trials: Sequence[Trial], asked: Images, name: str, progress: Progress | None) -> list[Tensor]:
-        return [outcome.logits[0] for outcome in self._outcomes(trials, [asked], name, progress)]
+    def _run(
+        self, trials: Sequence[Trial], asked: Images, name: str, progress: Progress | None, watch: Watch | None = None
+    ) -> Answers:
+        return Answers.of(self._outcomes(trials, [asked], name, progress, watch))
 
-    def _outcomes(self, trials: Sequence[Trial], asked: Sequence[Images], name: str, progress: Progress | None) -> list[Outcome]:
+    def _outcomes(
+        self, trials: Sequence[Trial], asked: Sequence[Images], name: str, progress: Progress | None, watch: Watch | None
+    ) -> list[Outcome]:
         epochs = sum(trial.how.epochs for trial in trials)
         with (progress or NoProgress()).stage(name, epochs) as stage:
-            return list(self.trials.run(trials, asked, stage.advance))
+            return list(self.trials.run(trials, asked, stage.advance, watch))
+
+    @property
+    def _watch(self) -> Watch | None:
+        """How networks are looked at while they are trained, where the protocol says so."""
+        choose = (self.images_of("val"), self.labels_of("val")) if len(self.data.val) else None
+        return Watch(looks, self.labels_of("test"), choose) if (looks := self.protocol.looks) else None
 
     def step_size(
         self, small: SmallSet, own: StepSize | None = None, progress: Progress | None = None, also: Sequence[float] = ()

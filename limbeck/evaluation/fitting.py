@@ -129,7 +129,7 @@ class ProtocolFit:
             ipc, rate = -(-len(small) // small.num_classes), small.syn_lr or self.random_lr
             if kind == "logits" and self.protocol.mixes:
                 labels, kind = small.probabilities(), "probabilities"
-            how = self.protocol.training(flat, evaluator.augment, rate, ipc, kind)
+            how = self.protocol.training(flat, evaluator.augment, rate, ipc, kind, evaluator.preprocessing)
         images = TensorImages(small.images.to(evaluator.device))
         trial = Trial(images, Labels(labels.float().to(evaluator.device)), how, ("fit", seed))
         (outcome,) = trials.run([trial], measure)

@@ -12,8 +12,23 @@
     kd-sre2l       `kd` as SRe2L does it: batch 1024
     soft-ce        `kd` without the teacher: cross-entropy on the set's own soft labels
 
-Yin, Xing and Shen, "Squeeze, Recover and Relabel" (SRe2L), 2023, arXiv:2306.13092. Sun et al., "On the Diversity and Realism of
-Distilled Dataset" (RDED), 2023, arXiv:2312.03526.
+and those that repeat how others evaluate, who print the best accuracy on the test images. That figure is measured too, and said to
+be optimistic; the one that counts is the same networks' at the look, or the checkpoint, that validation images choose.
+
+    edf-2024       `dd` as the releases of MTT … EDF have it: 1001 epochs, of which 502 at η; the best of the checkpoints that the
+                   distillation looks at (`eval.every`)
+    ncfm-2025      hard labels; AdamW 1e-3, halved after every fifth of 2000 epochs; crops of half of the area or more, DSA, and
+                   CutMix of every other batch; the best of looks every 100 epochs
+    rded           `kd-rded`; the best of looks every 10 epochs in the last fifth
+    sre2l          `kd-sre2l`; the best of looks every 10 epochs
+    dd-ranking     hard labels; SGD at the set's η, ×0.1 after half of 300 epochs, batch 256, CutMix; the best of looks every 10
+                   epochs in the last fifth: the defaults of DD-Ranking's evaluation with hard labels
+
+Wang et al., "Emphasizing Discriminative Features for Dataset Distillation in Complex Scenarios" (EDF), 2024, arXiv:2410.17193. Wang
+et al., "Dataset Distillation with Neural Characteristic Function: A Minmax Perspective" (NCFM), 2025, arXiv:2502.20653. Li et al.,
+"DD-Ranking: Rethinking the Evaluation of Dataset Distillation", 2025, arXiv:2505.13300. Yin, Xing and Shen, "Squeeze, Recover and
+Relabel" (SRe2L), 2023, arXiv:2306.13092. Sun et al., "On the Diversity and Realism of Distilled Dataset" (RDED), 2023,
+arXiv:2312.03526.
 """
 
 import dataclasses
@@ -23,18 +38,22 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from limbeck.augmentation import NO_AUGMENTATION, Augmentation
+from limbeck.data.preprocessing import Identity, Preprocessing
 from limbeck.distilled.small_set import Kind
+from limbeck.evaluation.policies import STRONGEST, policy_of
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.losses import Divergence, cross_entropy, soft_cross_entropy
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.bounded import read_text
-from limbeck.runtime.checked import Checked, Count, NotNegative, Positive, Rule, Share, kinds_of
+from limbeck.runtime.checked import Checked, Count, NotNegative, Positive, Rule, Share, kinds_of, within
 from limbeck.runtime.errors import UsageError, one_line, require
+from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.urls import is_url
 from limbeck.runtime.yaml_text import MOST_YAML, yaml_of
 from limbeck.training.gradient import Loss
+from limbeck.training.layers import Layers
 from limbeck.training.optimisers import AdamW, Optimiser, Sgd, decays
-from limbeck.training.rates import Constant, Cosine, DropAtHalf, Rate
+from limbeck.training.rates import Constant, Cosine, DropAtHalf, Rate, Steps
 from limbeck.training.train import Training
 from limbeck.views import Views
 
@@ -43,8 +62,23 @@ RATES: dict[str, Rate] = {
     "drop_at_half": DropAtHalf(),
     "cosine": Cosine(),
     "cosine_to_half": Cosine(over=2.0),
+    "drop_past_half": DropAtHalf(delay=1),
+    "step_at_half": Steps((0.5,)),
+    "halved_by_fifths": Steps((0.2, 0.4, 0.6, 0.8), by=0.5),
 }
 
+
+# Of these results of earlier versions say nothing.
+POLICY = ("policy", "policy_operations", "policy_magnitude")
+LATER = (
+    "decay_all",
+    "flip",
+    "mix_share",
+    "best",
+    "look_every",
+    "look_from",
+    *POLICY,
+)
 
 Factors = Annotated[
     tuple[tuple[str, float], ...],
@@ -65,17 +99,31 @@ class Protocol(Checked):
         lr: step size; None takes the set's learned η.
         lr_factors: factors on it for networks whose name begins so, as text such as `AlexNet: 0.1`.
         momentum: of SGD.
-        weight_decay: of either; AdamW's leaves parameters of one dimension alone.
-        rate: `constant`, `drop_at_half` (to a tenth, momentum starting anew), `cosine` (to 0), `cosine_to_half`.
+        weight_decay: of either.
+        decay_all: whether AdamW's decay touches parameters of one dimension, too.
+        rate: `constant`, `drop_at_half` (to a tenth, momentum starting anew), `drop_past_half` (an epoch later), `step_at_half`
+            (momentum going on), `halved_by_fifths`, `cosine` (to 0), `cosine_to_half`.
         epochs: of every network.
         batch_size: of every network; None takes 10, 50 or 100 for ipc below 10, below 50, and above.
-        augment: `set` is the distillation's, `views` random resized crops with flips, `none` nothing.
+        augment: `set` is the distillation's, `views` random resized crops with flips, `views+set` crops, then the distillation's,
+            `none` nothing.
         crop_scale: least and greatest area of these crops, as shares; None takes 1/`patches` and 1, and crops nothing where
             `patches` is 1.
         patches: sides are cut into so many, and columns, then rows shuffled; 1 shuffles nothing. None takes the parts that RDED
             stitches a side from, `rded.factor`: 2 from 128 pixels on, else 1.
+        flip: whether views are mirrored, where the distillation's augmentation may mirror.
         mix: `cutmix`, `mixup` or `none`, of views.
+        mix_share: the share of batches that are mixed.
+        policy: what is done to the pixels of every image, after crops and before other augmentation: `randaugment`,
+            `autoaugment-imagenet`, `autoaugment-cifar10` or `none` (`policies.py`).
+        policy_operations: how many RandAugment draws.
+        policy_magnitude: their strength, of 30.
         validation: whether a part of the training images is kept apart to choose the checkpoint on; otherwise the last counts.
+        best: which best accuracy on the test images is measured beside the figure that counts: `none`; `epoch`, of the looks at
+            each network while it is trained, of which validation images choose the one that counts; `checkpoint`, of the
+            checkpoints that a distillation looks at.
+        look_every: epochs between two looks; the last epoch is one.
+        look_from: the share of the epochs before which nobody looks.
 
     Example:
         >>> import dataclasses
@@ -93,27 +141,46 @@ class Protocol(Checked):
     lr_factors: Factors = ()
     momentum: Share = 0.9
     weight_decay: NotNegative = 5e-4
-    rate: Literal["constant", "drop_at_half", "cosine", "cosine_to_half"] = "drop_at_half"
+    decay_all: bool = False
+    rate: Literal["constant", "drop_at_half", "drop_past_half", "step_at_half", "halved_by_fifths", "cosine", "cosine_to_half"] = (
+        "drop_at_half"
+    )
     epochs: Count = 1000
     batch_size: Count | None = 128
-    augment: Literal["set", "views", "none"] = "set"
+    augment: Literal["set", "views", "views+set", "none"] = "set"
     crop_scale: Annotated[
         tuple[float, float] | None,
         Rule("two shares in (0, 1], the smaller first, or null", lambda ends: ends is None or 0 < ends[0] <= ends[1] <= 1),
     ] = (0.08, 1.0)
     patches: Count | None = 1
+    flip: bool = True
     mix: Literal["none", "cutmix", "mixup"] = "none"
+    mix_share: Annotated[float, within("[0, 1]")] = 1.0
+    policy: Literal["none", "randaugment", "autoaugment-imagenet", "autoaugment-cifar10"] = "none"
+    policy_operations: Count = 2
+    policy_magnitude: Annotated[int, Rule(f"in 0 … {STRONGEST}", lambda value: 0 <= value <= STRONGEST)] = 9
     validation: bool = True
+    best: Literal["none", "epoch", "checkpoint"] = "none"
+    look_every: Count = 10
+    look_from: Share = 0.0
 
     def check_together(self) -> None:
-        plain = self.augment == "views" or (self.mix == "none" and self.patches == 1)
+        plain = self.augment in ("views", "views+set") or (self.mix == "none" and self.patches == 1)
         require(plain, "protocol.augment", self.augment, "views, which protocol.mix and protocol.patches belong to")
 
     def of_parts(self, factor: int) -> "Protocol":
         """The same for images of which a side has so many parts, where `patches` leaves that open."""
         return self if self.patches is not None else dataclasses.replace(self, patches=factor)
 
-    def training(self, network: FlatNetwork, augment: Augmentation, syn_lr: float | None, ipc: int, kind: Kind) -> Training:
+    def training(
+        self,
+        network: FlatNetwork,
+        augment: Augmentation,
+        syn_lr: float | None,
+        ipc: int,
+        kind: Kind,
+        preprocessing: Preprocessing = Identity(),
+    ) -> Training:
         """How `network` is trained on a set.
 
         Args:
@@ -122,13 +189,14 @@ class Protocol(Checked):
             syn_lr: the set's η; None is enough where the protocol has a step size of its own.
             ipc: its images per class.
             kind: what the labels are that the network is given.
+            preprocessing: of its images, of which a `policy` changes the pixels.
         """
         return Training(
             optimiser=self._optimiser(network, self.step_size(network.name, syn_lr)),
             loss=self._loss(kind),
             epochs=self.epochs,
             batch_size=self.batch_size or (10 if ipc < 10 else 50 if ipc < 50 else 100),
-            augment=self._augmentation(augment),
+            augment=self._augmentation(augment, preprocessing),
             rate=RATES[self.rate],
         )
 
@@ -141,6 +209,20 @@ class Protocol(Checked):
         return lr * factor
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What a result says of it: all keys; of those that have come later, such as are not what they are by default."""
+        usual = {field.name: field.default for field in dataclasses.fields(self) if field.name in LATER}
+        return {key: value for key, value in plain(self).items() if key not in usual or value != usual[key]}
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """After which epochs networks are looked at while they are trained; empty where they are not."""
+        if self.best != "epoch":
+            return ()
+        between = range(self.look_every, self.epochs, self.look_every)
+        return (*(epoch for epoch in between if epoch - 1 > self.look_from * self.epochs or not self.look_from), self.epochs)
+
+    @property
     def mixes(self) -> bool:
         """Whether views are mixed, so that labels must be probabilities, which can be mixed alike."""
         return self.mix != "none"
@@ -148,19 +230,27 @@ class Protocol(Checked):
     def _optimiser(self, network: FlatNetwork, lr: float) -> Optimiser:
         if self.optimiser == "sgd":
             return Sgd(lr, self.momentum, self.weight_decay)
-        return AdamW(lr, weight_decay=self.weight_decay, decayed=decays(network.shapes.values()))
+        decayed = None if self.decay_all else decays(network.shapes.values())
+        return AdamW(lr, weight_decay=self.weight_decay, decayed=decayed)
 
     def _loss(self, kind: Kind) -> Loss:
         if self.labels == "teacher":
             return Divergence(self.temperature)
         return soft_cross_entropy if kind == "logits" else cross_entropy
 
-    def _augmentation(self, augment: Augmentation) -> Augmentation | Views:
-        if self.augment == "views":
-            patches = self.patches or 1
-            scale = self.crop_scale or ((1 / patches, 1.0) if patches > 1 else None)
-            return Views(crop_scale=scale, patches=patches, mix=self.mix, flip=augment.flip)
-        return augment if self.augment == "set" else NO_AUGMENTATION
+    def _augmentation(self, augment: Augmentation, preprocessing: Preprocessing) -> Augmentation | Views | Layers:
+        between: tuple[Augmentation, ...] = (augment,) if self.augment in ("set", "views+set") else ()
+        if self.policy != "none":
+            between = (policy_of(self.policy, preprocessing, self.policy_operations, self.policy_magnitude), *between)
+        if self.augment not in ("views", "views+set"):
+            if len(between) > 1:
+                return Layers(views=Views(crop_scale=None, flip=False), between=between)
+            return between[0] if between else NO_AUGMENTATION
+        patches = self.patches or 1
+        scale = self.crop_scale or ((1 / patches, 1.0) if patches > 1 else None)
+        flip = self.flip and augment.flip
+        views = Views(crop_scale=scale, patches=patches, mix=self.mix, mix_share=self.mix_share, flip=flip)
+        return Layers(views=views, between=between) if between else views
 
 
 _KD: dict[str, Any] = {
@@ -174,6 +264,36 @@ _KD: dict[str, Any] = {
     "mix": "cutmix",
 }
 _RDED: dict[str, Any] = {"version": 2, "crop_scale": None, "patches": None, "rate": "cosine_to_half", "batch_size": None}
+_SMALLER = (("AlexNet", 0.1), ("VGG11", 0.5))
+_LAST_FIFTH: dict[str, Any] = {"best": "epoch", "look_from": 0.8}
+_NCFM: dict[str, Any] = {
+    "labels": "hard",
+    "optimiser": "adamw",
+    "lr": 1e-3,
+    # The release hands its AdamW no decay, so that it is torch's, of all parameters.
+    "weight_decay": 0.01,
+    "decay_all": True,
+    "rate": "halved_by_fifths",
+    "epochs": 2000,
+    "augment": "views+set",
+    "crop_scale": (0.5, 1.0),
+    "flip": False,
+    "mix": "cutmix",
+    "mix_share": 0.5,
+    "best": "epoch",
+    "look_every": 100,
+}
+_DD_RANKING: dict[str, Any] = {
+    "labels": "hard",
+    "rate": "step_at_half",
+    "epochs": 300,
+    "batch_size": 256,
+    "augment": "views",
+    "crop_scale": None,
+    "flip": False,
+    "mix": "cutmix",
+    **_LAST_FIFTH,
+}
 
 PROTOCOLS = {
     protocol.name: protocol
@@ -183,9 +303,14 @@ PROTOCOLS = {
         Protocol(name="dd-hard", labels="hard"),
         Protocol(name="none", augment="none"),
         Protocol(name="kd", **_KD),
-        Protocol(name="kd-rded", **_KD | _RDED, lr_factors=(("AlexNet", 0.1), ("VGG11", 0.5))),
+        Protocol(name="kd-rded", **_KD | _RDED, lr_factors=_SMALLER),
         Protocol(name="kd-sre2l", **_KD, batch_size=1024),
         Protocol(name="soft-ce", **_KD | {"labels": "stored"}),
+        Protocol(name="edf-2024", rate="drop_past_half", epochs=1001, best="checkpoint"),
+        Protocol(name="ncfm-2025", **_NCFM),
+        Protocol(name="rded", **_KD | _RDED, **_LAST_FIFTH, lr_factors=_SMALLER),
+        Protocol(name="sre2l", **_KD, batch_size=1024, best="epoch"),
+        Protocol(name="dd-ranking", **_DD_RANKING),
     )
 }
 

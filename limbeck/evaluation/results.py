@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from limbeck.accuracy import MINUS, TITLES, Accuracies, Comparison, percent, protocol_name
+from limbeck.accuracy import MINUS, TITLES, Accuracies, Accuracy, Comparison, percent, protocol_name
 from limbeck.distilled.view_labels import ViewsSummary
 from limbeck.evaluation.coresets import Coresets
 from limbeck.evaluation.predictions import Predictions
@@ -86,6 +86,7 @@ class SetResult(Record):
         held = [(TITLES[name], one) for name, one in self.accuracy.items()]
         if self.coresets is not None:
             held += [(f"Coreset: {name}", row.accuracy) for name, row in self.coresets.rows.items()]
+        held = [pair for title, one in held for pair in _with_best(title, one)]
         rows = tuple((title, str(one), one.interval, str(one.n or "–")) for title, one in held)
         found: list[str | Grid] = [Grid(("images", "test accuracy", "95 % interval", "networks"), rows)]
         if self.protocol:
@@ -94,6 +95,8 @@ class SetResult(Record):
             found.append(wrapped(f"stored: {self.stored}"))
         if self.recovery_ratio is not None:
             found.append(f"recovery ratio: {percent(self.recovery_ratio)} of the full data's accuracy")
+        if said := self.accuracy.best_on_test:
+            found.append(wrapped(f"{said}; above, chosen on validation"))
         if said := self.accuracy.step_sizes:
             found.append(wrapped(f"step sizes: {said}"))
         if self.coresets is not None:
@@ -146,7 +149,8 @@ class Evaluation(Record):
             parts: list[str | Grid] = [*(f"note: {note}" for note in only.notes), *only.parts, *self._time]
             parts += [paths_text(only.paths)] if only.paths else []
             others = only.networks.items()
-            parts += [_networks(self.sets), *_step_sizes(others), *_verdicts(others), *_doubts(others)] if only.networks else []
+            said = (*_best(others), *_step_sizes(others), *_verdicts(others), *_doubts(others))
+            parts += [_networks(self.sets), *said] if only.networks else []
             return Page((*parts, *only.measured()))
         legend = []
         for letter, one in _lettered(self.sets):
@@ -154,7 +158,7 @@ class Evaluation(Record):
         compared = [_compared(self.sets, self.comparisons)] if self.comparisons else []
         measured = [line for one in self.sets for line in one.measured(f" of {one.paths.get('distilled', '–')}")]
         each = [(f"{letter}, {name}", row) for letter, one in _lettered(self.sets) for name, row in one.by_network.items()]
-        said = (*_step_sizes(each), *_verdicts(each), *_doubts(each))
+        said = (*_best(each), *_step_sizes(each), *_verdicts(each), *_doubts(each))
         return Page((*legend, _networks(self.sets), *said, *compared, *self._time, *measured))
 
     @property
@@ -182,6 +186,18 @@ def _networks(sets: Sequence[SetResult]) -> Grid:
     columns = ("", "network", "distilled (%)", "random (%)", "full (%)", "recovery")
     several = len(sets) > 1
     return Grid(columns, tuple(rows), 2) if several else Grid(columns[1:], tuple(row[1:] for row in rows))
+
+
+def _with_best(title: str, found: Accuracy) -> Iterator[tuple[str, Accuracy]]:
+    """A row of the table, and one below it for what was best on the test images themselves."""
+    yield title, found
+    if found.best_on_test is not None:
+        yield f"{title}, best on test", found.best_on_test
+
+
+def _best(rows: Iterable[tuple[str, SetResult]]) -> Iterator[str]:
+    """What was best on the test images themselves, a line for each that says so."""
+    return (wrapped(f"{name}: {said}") for name, row in rows if (said := row.accuracy.best_on_test))
 
 
 def _step_sizes(rows: Iterable[tuple[str, SetResult]]) -> Iterator[str]:

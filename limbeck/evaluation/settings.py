@@ -15,7 +15,8 @@ class EvalSettings(Checked):
 
     Args:
         protocol: how fresh networks are trained on a small set: `dd`, `dd-published`, `dd-hard`, `none`, `kd`, `kd-rded`,
-            `kd-sre2l`, `soft-ce` (`evaluation/protocols.py`), or a .yaml file with a protocol of your own, or a `Protocol`.
+            `kd-sre2l`, `soft-ce`, or those that repeat others' evaluations, `edf-2024`, `ncfm-2025`, `rded`, `sre2l`, `dd-ranking`
+            (`evaluation/protocols.py`); or a .yaml file with a protocol of your own, or a `Protocol`.
         every: iterations between two evaluations on the validation split.
         seeds: fresh networks of the final evaluation on the test split.
         epochs: of each of them; None takes the protocol's.

@@ -7,10 +7,12 @@ network of the full data that takes long is trained by all of them together (`Tr
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import overload
 
 import torch
 from torch import Tensor
 
+from limbeck.evaluation.predictions import accuracy
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import output_sizes
 from limbeck.runtime.determinism import deterministic
@@ -54,10 +56,64 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """θ with shape (P,) and the logits (n, K) for each collection of images asked about, on the CPU."""
+    """θ with shape (P,) and the logits (n, K) for each collection of images asked about, on the CPU.
+
+    `best` is the best accuracy at any look, of networks that are looked at while they are trained.
+    """
 
     theta: Tensor
     logits: list[Tensor]
+    best: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Answers(Sequence[Tensor]):
+    """The logits (n, K) of several networks, in order.
+
+    Args:
+        each: those.
+        best: of each network the best accuracy at any look, where they were looked at while they were trained.
+    """
+
+    each: tuple[Tensor, ...]
+    best: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, outcomes: Sequence[Outcome], number: int = 0) -> "Answers":
+        """What they say of the images that they were asked about under that number; looks are at the first."""
+        best = tuple(outcome.best for outcome in outcomes if outcome.best is not None)
+        return cls(tuple(outcome.logits[number] for outcome in outcomes), () if number else best)
+
+    @overload
+    def __getitem__(self, at: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Tensor, ...]: ...
+    def __getitem__(self, at: int | slice) -> Tensor | tuple[Tensor, ...]:
+        return self.each[at]
+
+    def __len__(self) -> int:
+        return len(self.each)
+
+    def __add__(self, other: "Answers") -> "Answers":
+        return Answers(self.each + other.each, self.best + other.best)
+
+
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """How networks are looked at while they are trained.
+
+    The look with the best accuracy on the images to choose on, of equal ones the first, is the one that counts; without such
+    images the last. The best accuracy on the images asked about, at any look, is noted beside it and chooses nothing.
+
+    Args:
+        epochs: after which there is a look, the last epoch among them.
+        labels: of the images asked about, int64 with shape (n,).
+        choose: images to choose on with their labels; None where there are none.
+    """
+
+    epochs: tuple[int, ...]
+    labels: Tensor
+    choose: tuple[Images, Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +133,11 @@ class Trials:
     compile: Compile = "auto"
 
     def run(
-        self, trials: Sequence[Trial], asked: Sequence[Images], epoch_done: Callable[[int], None] = lambda count: None
+        self,
+        trials: Sequence[Trial],
+        asked: Sequence[Images],
+        epoch_done: Callable[[int], None] = lambda count: None,
+        watch: Watch | None = None,
     ) -> Iterator[Outcome]:
         """The outcome of every trial, in order; all ranks of a run ask for the same ones, and all get all of them.
 
@@ -85,16 +145,17 @@ class Trials:
             trials: what to train.
             asked: what to ask every trained network about.
             epoch_done: told how many epochs more have been trained, from time to time and perhaps in another thread.
+            watch: how they are looked at on the way; None asks at the end alone.
         """
         here = Ranks.sharing()
         if here.alone or not trials:
-            yield from self._run(trials, asked, epoch_done)
+            yield from self._run(trials, asked, epoch_done, watch)
             return
         at_once = here.count * (self._in_step(trials) if on_gpu(self.device) else cores())
         for begin in range(0, len(trials), at_once):
             some = trials[begin : begin + at_once]
             mine = some[here.share(len(some))]
-            found = here.gathered(lambda mine=mine: list(self._run(mine, asked, epoch_done)))  # type: ignore[misc]
+            found = here.gathered(lambda mine=mine: list(self._run(mine, asked, epoch_done, watch)))  # type: ignore[misc]
             epoch_done(sum(trial.how.epochs for trial in some) - sum(trial.how.epochs for trial in mine))
             yield from (outcome for part in found for outcome in part)
 
@@ -127,7 +188,9 @@ class Trials:
         alike = all(trial.how == first.how and len(trial.images) == len(first.images) for trial in trials)
         return self.compute.together(first.images.shape, min(len(first.images), first.how.batch_size)) if alike else 1
 
-    def _run(self, trials: Sequence[Trial], asked: Sequence[Images], epoch_done: Callable[[int], None]) -> Iterator[Outcome]:
+    def _run(
+        self, trials: Sequence[Trial], asked: Sequence[Images], epoch_done: Callable[[int], None], watch: Watch | None
+    ) -> Iterator[Outcome]:
         """The outcomes, all of this process's making."""
         if not trials:
             return
@@ -140,7 +203,7 @@ class Trials:
         if common is not None:
             trials = [replace(trial, images=Counted(len(common))) for trial in trials]
         jobs = [trials[begin : begin + size] for begin in range(0, len(trials), size)]
-        shared, at_once = _Shared(self, tuple(asked), common, in_step), min(cores(), len(jobs)) if spread else 1
+        shared, at_once = _Shared(self, tuple(asked), common, in_step, watch), min(cores(), len(jobs)) if spread else 1
         for outcomes in executor.run(_run, shared, jobs, at_once=at_once, told=epoch_done):
             yield from outcomes
 
@@ -189,18 +252,18 @@ class Trials:
             after_epoch=after_epoch,
         )
 
-    def in_step(self, trials: Sequence[Trial], tick: Tick = lambda: None) -> Tensor:
+    def in_step(self, trials: Sequence[Trial], after: Sequence[AfterEpoch] = ()) -> Tensor:
         """The trained networks of trials with equal numbers of images, vectorised over their parameters, with shape (S, P).
 
         Args:
             trials: what to train.
-            tick: called for each of them and every epoch.
+            after: for each of them what `train` would call after every epoch; none calls nothing.
         """
         first = trials[0]
 
         def after_epoch(epoch: int, theta: Tensor) -> None:
-            for _ in trials:
-                tick()
+            for called, own in zip(after, theta, strict=False):
+                called(epoch, own)
 
         return train_together(
             self.network,
@@ -228,15 +291,52 @@ class _Shared:
     asked: tuple[Images, ...]
     images: Images | None
     in_step: bool
+    watch: Watch | None
+
+
+class _Looks:
+    """What is seen of one network while it is trained; called after every epoch, as `train` does."""
+
+    def __init__(self, shared: _Shared, trial: Trial, tick: Tick) -> None:
+        self.shared, self.trial, self.tick = shared, trial, tick
+        self.chosen: tuple[float, Outcome] | None = None
+        self.best = 0.0
+
+    def __call__(self, epoch: int, theta: Tensor) -> None:
+        self.tick()
+        watch = self.shared.watch
+        if watch is not None and epoch in watch.epochs:
+            self._look(watch, theta)
+
+    def outcome(self, theta: Tensor) -> Outcome:
+        """Of the look that counts; of the trained network where there is none, as where it has diverged before."""
+        if self.chosen is None:
+            if self.shared.watch is None:
+                return self.shared.trials.outcome(self.trial, theta, self.shared.asked)
+            self._look(self.shared.watch, theta)
+        assert self.chosen is not None, "looked at just now"
+        return replace(self.chosen[1], best=self.best)
+
+    def _look(self, watch: Watch, theta: Tensor) -> None:
+        trials, trial = self.shared.trials, self.trial
+        found, score = trials.outcome(trial, theta.clone(), self.shared.asked), 0.0  # θ itself goes on being changed
+        self.best = max(self.best, accuracy(found.logits[0], watch.labels))
+        if watch.choose is not None:
+            images, labels = watch.choose
+            (logits,) = trials.answers(trial, theta, [images])
+            score = accuracy(logits.cpu(), labels)
+        if self.chosen is None or watch.choose is None or score > self.chosen[0]:
+            self.chosen = (score, found)
 
 
 def _run(shared: _Shared, some: Sequence[Trial], tick: Tick) -> list[Outcome]:
     """One trial on one thread, or on the GPU; several of them there in step."""
     trials = shared.trials
     some = some if shared.images is None else [replace(trial, images=shared.images) for trial in some]
+    looks = [_Looks(shared, trial, tick) for trial in some]
     if shared.in_step:
-        thetas = trials.in_step(some, tick)
-        return [trials.outcome(trial, theta, shared.asked) for trial, theta in zip(some, thetas, strict=True)]
+        thetas = trials.in_step(some, looks)
+        return [one.outcome(theta) for one, theta in zip(looks, thetas, strict=True)]
     reuse_freed_memory()
     with one_thread():
-        return [trials.outcome(trial, trials.trained(trial, lambda *_: tick()), shared.asked) for trial in some]
+        return [one.outcome(trials.trained(trial, one)) for one, trial in zip(looks, some, strict=True)]

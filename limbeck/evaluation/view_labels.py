@@ -24,7 +24,7 @@ DRAWS = ("evaluation", "views")  # the key of the draws that all networks share
 
 def asks(protocol: Protocol) -> bool:
     """Whether the protocol trains on what a teacher says of views."""
-    return protocol.labels == "teacher" and protocol.augment == "views"
+    return protocol.labels == "teacher" and protocol.augment == "views" and protocol.mix_share == 1 and protocol.policy == "none"
 
 
 def check_storable(settings: ViewLabelSettings, protocol: Protocol, num_classes: int) -> None:

@@ -21,7 +21,7 @@ from limbeck.runs.workspace import Workspace
 from limbeck.runtime.checked import Count
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import new_folder, read_json, read_tensors, write_json, write_tensors
-from limbeck.runtime.plugins import is_foreign
+from limbeck.runtime.plugins import is_code
 from limbeck.runtime.sealed import FileKind
 from limbeck.training.images import Images, prepare_split
 
@@ -133,7 +133,7 @@ def load_network(folder: Path) -> Classifier:
         require(record["format"] == 1, "format", record["format"], "1")
         channels, height, width = (int(side) for side in record["shape"])
         names = tuple(str(name) for name in record["class_names"])
-        if is_foreign(str(record["network"])):
+        if is_code(str(record["network"])):
             raise ValueError(f"{record['network']!r} is code, which a folder may not name; --network takes it")
         # By way of `FlatNetwork`, which is what puts its own norms in the place of torch's.
         module = flat_network(str(record["network"]), (channels, height, width), len(names)).module

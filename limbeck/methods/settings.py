@@ -229,7 +229,7 @@ class CoresetSettings(Checked):
         judges: whose difficulties: `full` of the `eval.full_seeds` networks of the full data, or `experts`, of all experts at the
             epochs that the schedule reaches.
         epoch: after which EL2N is taken; where networks are not trained for as long, the last before it.
-        keep: the `hardest` images, as the papers keep them, or the `easiest`, which of few images per class are better ones.
+        keep: the `hardest` images, as the papers keep them, or the `easiest`.
         score: that CCS goes by.
         cut: β, the share of a class's hardest images that CCS never takes; as many as leave `ipc`.
         bins: of CCS.

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from limbeck.networks.batch_norm import convert_batch_norms, is_statistic
 from limbeck.networks.initial import global_draws
+from limbeck.networks.libraries import is_own, maker
 from limbeck.runtime import plugins
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.fingerprint import array_fingerprint, described, fingerprint, source_of
-from limbeck.runtime.plugins import blamed
+from limbeck.runtime.plugins import blamed, library_of
 from limbeck.runtime.plugins import is_foreign as is_foreign
 
 Factory = Callable[..., nn.Module]
@@ -27,7 +28,7 @@ def build_foreign(name: str, shape: tuple[int, int, int], num_classes: int, seed
     """The module that the factory makes, in training mode on the CPU, with pure batch norms.
 
     Args:
-        name: of the form `package.module:factory`.
+        name: of the form `package.module:factory`, or of a network of another library (`libraries.py`).
         shape: (C, H, W) of the images.
         num_classes: K.
         seed: of what the factory draws from torch's global CPU generator, which is afterwards what it was.
@@ -35,6 +36,8 @@ def build_foreign(name: str, shape: tuple[int, int, int], num_classes: int, seed
     Raises:
         UsageError: when there is no such factory, when it or its module raise, or when logits have not the shape (N, K).
     """
+    if library_of(name) is not None:
+        return made_by(maker(name), shape, num_classes, seed, name)
     found = plugins.imported("network", name, "factory")
     callable_ = callable(found) and not isinstance(found, nn.Module)
     require(callable_, "network", name, f"a factory, it is a {type(found).__name__}")
@@ -71,7 +74,7 @@ def structure(module: nn.Module) -> str | None:
     That is its parts, the source of their classes, what these hold beside modules, which parameters are trained, and the values of
     those that are not and of buffers.
     """
-    if type(module).__module__.startswith("limbeck."):
+    if is_own(module):
         return None
     own = {name: part for name, part in module.named_modules() if _is_own(type(part))}
     kinds = {base for part in own.values() for base in type(part).__mro__ if _is_own(base)}

@@ -20,6 +20,7 @@ from torch.nn.parameter import is_lazy
 from limbeck.networks.batch_norm import BatchNorm, convert_batch_norms, is_statistic, measure_statistics
 from limbeck.networks.factory import Factory, build_foreign, check_logits, is_foreign, made_by, structure
 from limbeck.networks.initial import draw_seed, initial_values
+from limbeck.networks.libraries import is_own
 from limbeck.networks.names import build_network
 from limbeck.networks.stages import NetworkStage
 from limbeck.runtime.errors import UsageError, require
@@ -104,8 +105,7 @@ class FlatNetwork:
     def __call__(self, theta: Tensor, x: Tensor) -> Tensor:
         """Logits with shape (N, K) of images x with shape (N, C, H, W) under θ with shape (P,)."""
         # Torch's fused attention has no second derivatives. Networks found by name do not attend.
-        named = type(self.module).__module__.startswith("limbeck.")
-        with nullcontext() if named else sdpa_kernel(SDPBackend.MATH):
+        with nullcontext() if is_own(self.module) else sdpa_kernel(SDPBackend.MATH):
             logits: Tensor = functional_call(self.module, {**self._constants(theta), **self.parameters(theta)}, (x,))
         return logits
 

@@ -7,6 +7,7 @@
     MLP[-w<width>]
     LeNet
     package.module:factory                                                  a network of the user's, see `factory`
+    timm:NAME, torchvision:NAME, transformers:FOLDER                        one of another library, see `libraries`
 
 with norm `instancenorm` (the default, but `nonorm` for AlexNet), `groupnorm`, `batchnorm`, `nonorm`; pooling `avgpool` (the
 default), `maxpool`, `nopool`; activation `relu` (the default), `leaky`, `sigmoid`; width, that of the first layer, 128 unless
@@ -27,7 +28,7 @@ from limbeck.networks.classic import MLP, VGG11, AlexNet, LeNet
 from limbeck.networks.convnet import ConvNet, first_padding
 from limbeck.networks.factory import build_foreign
 from limbeck.runtime.errors import UsageError, require
-from limbeck.runtime.plugins import check_form, is_foreign
+from limbeck.runtime.plugins import check_form, is_foreign, library_of
 from limbeck.runtime.random import derived_seed
 
 _PARTS: dict[str, dict[str, str]] = {
@@ -69,7 +70,8 @@ _NETWORKS = {
 }
 _ACCEPTED = (
     "a name such as ConvNetD3, ConvNetD3-w32 or ConvNetD5-batchnorm-maxpool-leaky (depth 1–8), "
-    "ResNet18, ResNet18-batchnorm, VGG11, AlexNet, MLP, LeNet or package.module:factory"
+    "ResNet18, ResNet18-batchnorm, VGG11, AlexNet, MLP, LeNet, package.module:factory, "
+    "timm:NAME, torchvision:NAME or transformers:FOLDER"
 )
 
 
@@ -93,7 +95,9 @@ def build_network(name: str, channels: int, height: int, width: int, num_classes
 
 
 def check_network_name(name: str) -> None:
-    """Raise `UsageError` unless `name` is the name of a network; of `package.module:factory` only the form is checked."""
+    """Raise `UsageError` unless `name` is the name of a network; of those that are not Limbeck's only the form is checked."""
+    if library_of(name) is not None:
+        return
     if is_foreign(name):
         check_form("network", name, "factory")
     else:

@@ -13,7 +13,7 @@ from limbeck.figures.comparisons import recovery_figure
 from limbeck.figures.style import inline_svg
 from limbeck.report.collection import Collection, Drawing, Verdict, brief, common
 from limbeck.report.differences import differences
-from limbeck.report.of_runs import IPC, Entry, curves, differences_told, entry
+from limbeck.report.of_runs import BEST, IPC, Entry, curves, differences_told, entry
 from limbeck.report.side_by_side import shelves
 from limbeck.report.sortable import (
     Column,
@@ -66,7 +66,7 @@ def comparison(folder: Path) -> Collection:
         verdicts,
         [methods(table.sections)],
         cells,
-        notes=[*table.notes, *(said for section in table.sections for said in section.step_sizes)],
+        notes=[*table.notes, *(said for section in table.sections for said in section.said)],
     )
 
 
@@ -137,7 +137,7 @@ def methods(sections: Sequence[Section]) -> SortableTable:
     first = f"Difference to {firsts.pop() if len(firsts) == 1 else 'the first'}, points"
     columns = (
         *(Column("Method", words=True), Column(IPC), Column("Network", words=True)),
-        *(Column("Accuracy, %", drawn=True), Column("Seeds"), Column(first, drawn=True, zero=True)),
+        *(Column("Accuracy, %", drawn=True), Column("Seeds"), Column(BEST), Column(first, drawn=True, zero=True)),
         *(Column("p (Holm)"), Column("Verdict", words=True), Column("Seeds that would decide"), Column("Recovered, %")),
         *(Column("Cosine to plain gradient"), Column("Its norm, ×"), Column("Iterations skipped, %")),
         *(Column("Distilling, s"), Column("of CPU, s"), Column("Memory, MiB")),
@@ -151,6 +151,7 @@ def methods(sections: Sequence[Section]) -> SortableTable:
             found, spent = against.get(row.method), row.cost.seconds
             cells = (
                 *(of_words(row.method), *place, of_accuracy(row.accuracy), of_number(row.accuracy.n, "d")),
+                of_share(row.accuracy.test_mean),
                 *(of_difference(found), of_number(found.p_adjusted if found else None, ".3g")),
                 of_words(found.verdict if found else None),
                 *(of_number(found.seeds_needed if found else None, "d"), of_share(row.recovery_ratio)),
@@ -160,7 +161,7 @@ def methods(sections: Sequence[Section]) -> SortableTable:
             )
             rows.append(Row(cells, {"method": row.method, **facts}))
         for name, one in section.standing.items():
-            known = (of_words(name), *place, *_beside("full" if name == REFERENCES["full"] else "", one))
+            known = (of_words(name), *place, *_beside("full" if name == REFERENCES["full"] else "", one), of_share(one.test_mean))
             rows.append(Row((*known, *[Value()] * (len(columns) - len(known))), facts))
     return brief(SortableTable("methods", "Methods", columns, tuple(rows), SEEDS), "Network", IPC)
 
@@ -197,7 +198,7 @@ def cell_table(cells: Mapping[str, CellRecord]) -> SortableTable:
     """A row for every distillation."""
     columns = (
         *(Column("Cell", words=True), Column("Method", words=True), Column("Subset", words=True)),
-        *(Column(IPC), Column("Seed"), Column("Network", words=True), Column("Accuracy, %", drawn=True)),
+        *(Column(IPC), Column("Seed"), Column("Network", words=True), Column("Accuracy, %", drawn=True), Column(BEST)),
         *(Column("Random real images, %"), Column("Initial images, %"), Column("Full data, %"), Column("Recovered, %")),
         *(Column("Best iteration"), Column("Iterations skipped, %"), Column("Distilling, s"), Column("Memory, MiB")),
     )
@@ -207,6 +208,7 @@ def cell_table(cells: Mapping[str, CellRecord]) -> SortableTable:
         cells_of = (
             *(of_words(name), of_words(facts.get("method")), of_words(facts.get("subset"))),
             *(_number(facts.get("ipc")), _number(facts.get("seed")), of_words(one.network), of_accuracy(found.distilled)),
+            of_share(found.distilled.test_mean),
             *(of_share(kind.mean) for kind in (found.random, found.initial, found.full)),
             *(of_share(_recovered(one)), of_number(one.best_iteration, "d"), of_share(one.skipped_share)),
             *(of_number(cost.seconds.distil, ".0f"), _memory(cost)),

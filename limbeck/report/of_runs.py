@@ -30,6 +30,7 @@ from limbeck.studies.table import Section, images_text, tabulate
 
 MOST_ROWS = 2000
 IPC = "Images per class"
+BEST = "Best on test (optimistic), %"
 COMMON: Mapping[str, Callable[[str], str]] = {"ipc": lambda ipc: images_text(int(ipc)) if ipc.isdecimal() else ipc, "network": str}
 UNEQUAL = "Runs of one method differ in their settings: they are no repetitions, and no method is compared with another."
 NOT_COMPARED = "their accuracies answer different questions"
@@ -140,7 +141,7 @@ def figures(entries: Sequence[Entry]) -> SortableTable:
     columns = (
         *(Column("Run", words=True), Column("Method", words=True), Column(IPC), Column("Seed")),
         *(Column("Images", words=True), Column("Network", words=True)),
-        *(Column("Accuracy, %", drawn=True), Column("Random real images, %"), Column("Initial images, %")),
+        *(Column("Accuracy, %", drawn=True), Column(BEST), Column("Random real images, %"), Column("Initial images, %")),
         *(Column("Full data, %"), Column("Recovered, %"), Column("Best iteration"), Column("Iterations skipped, %")),
         *(Column("Time, s"), Column("Memory, MiB")),
     )
@@ -153,7 +154,7 @@ def figures(entries: Sequence[Entry]) -> SortableTable:
         cells = (
             *(of_words(one.name), of_words(facts.get("method")), _whole(facts.get("ipc")), _whole(facts.get("seed"))),
             *(of_words(facts.get("source")), of_words(facts.get("network"))),
-            of_accuracy(found.distilled),
+            *(of_accuracy(found.distilled), of_share(found.distilled.test_mean)),
             *(of_share(kind.mean) for kind in (found.random, found.initial, found.full)),
             of_share(one.result.recovery_ratio if one.result else None),
             *(of_number(loop.best_iteration, "d"), of_share(loop.skipped_share)),
@@ -170,15 +171,16 @@ def figures(entries: Sequence[Entry]) -> SortableTable:
 def networks(entries: Sequence[Entry]) -> SortableTable:
     """Accuracies with other networks than the one distilled for."""
     columns = (
-        *(Column("Run", words=True), Column("Trained network", words=True), Column("Accuracy, %", drawn=True)),
+        *(Column("Run", words=True), Column("Trained network", words=True), Column("Accuracy, %", drawn=True), Column(BEST)),
         *(Column("Random real images, %"), Column("Full data, %"), Column("Recovered, %")),
     )
     rows = []
     for one in entries:
         for name, result in (one.result.networks if one.result else {}).items():
             found = result.accuracy
-            cells = (of_words(one.name), of_words(name), of_accuracy(found.distilled), of_share(found.random.mean))
-            rows.append(Row((*cells, of_share(found.full.mean), of_share(result.recovery_ratio)), one.facts))
+            own = (of_accuracy(found.distilled), of_share(found.distilled.test_mean), of_share(found.random.mean))
+            rest = (of_share(found.full.mean), of_share(result.recovery_ratio))
+            rows.append(Row((of_words(one.name), of_words(name), *own, *rest), one.facts))
     return brief(SortableTable("networks", "With other networks", columns, tuple(rows)))
 
 

@@ -37,8 +37,13 @@ class Bars:
 
 def accuracies(run: Run) -> Bars | None:
     """The accuracies of a run; None where none is known."""
-    if (result := run.result) is None or not (rows := tuple(Bar(name, row) for name, row in result.accuracy.items())):
+    if (result := run.result) is None or not (known := dict(result.accuracy.items())):
         return None
+    rows = tuple(
+        bar
+        for name, row in known.items()
+        for bar in (Bar(name, row), *([Bar(name, row.best_on_test, True)] if row.best_on_test is not None else []))
+    )
     return Bars(rows, result.accuracy.step_sizes)
 
 
@@ -48,11 +53,12 @@ class Bar:
 
     name: str
     accuracy: Accuracy
+    best: bool = False
 
     @property
     def title(self) -> str:
-        """What networks were trained on."""
-        return TITLES[self.name]
+        """What networks were trained on; of what was chosen on the test images, that it is optimistic."""
+        return TITLES[self.name] + (", best on test (optimistic)" if self.best else "")
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -68,6 +74,8 @@ def measured(run: Run) -> list[tuple[str, str]]:
     result, pairs = run.result.evaluation, list[tuple[str, str]]()
     if "name" in result.protocol:
         pairs.append(("Protocol", f"{protocol_name(result.protocol)}, network {result.network}"))
+    if said := result.accuracy.best_on_test:
+        pairs.append(("As printed elsewhere", said))
     if said := result.accuracy.step_sizes:
         pairs.append(("Step sizes", said))
     if (gain := result.gain) is not None and gain.ci95 is not None:
@@ -88,7 +96,7 @@ def measured(run: Run) -> list[tuple[str, str]]:
         pairs.append(("Expected calibration error", percent(error.mean)))
     for name, row in result.networks.items():
         judged = [] if row.coresets is None else [" ".join(pair) for pair in row.coresets.verdicts]
-        beside = [row.accuracy.step_sizes, *judged, *told(row.doubts)]
+        beside = [row.accuracy.best_on_test, row.accuracy.step_sizes, *judged, *told(row.doubts)]
         shown = f"{row.accuracy.distilled} (random {row.accuracy.random})"
         pairs.append((f"With {name}", "; ".join([shown, *filter(None, beside)])))
     return pairs

@@ -6,7 +6,7 @@ A run folder holds everything that the run did; `resume` goes on from what is th
 several ranks, this is what rank 0 does (`accompany.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import NamedSet, SmallSet
 from limbeck.distilled.view_labels import VIEWS
 from limbeck.evaluation.evaluator import Evaluator
+from limbeck.evaluation.results import SetResult
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.health import GROWN, growth, sizes
 from limbeck.methods.outer import OuterLoop
@@ -43,6 +44,7 @@ from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.fingerprint import encodable, plain
 from limbeck.runtime.memory import reuse_freed_memory
+from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.room import check_place, vanished
 from limbeck.tracking.libraries import check_sinks
@@ -206,6 +208,8 @@ def _run(
         small = replace(small, views=stored)
     with folder.stage("evaluate"):
         measured = leader.with_all(workspace, common.measured, small.to("cpu"), eta.own, start and start.to("cpu"))
+    if loop is not None and evaluator.protocol.best == "checkpoint":
+        measured = _with_best(measured, folder.path / "metrics.jsonl")
     _keep_map(workspace, folder, evaluator, small, loop)
     state = folder.state
     result = RunResult(
@@ -317,7 +321,18 @@ def _look(evaluator: Evaluator, start: SmallSet, x: Tensor, y: Tensor, eta: floa
     if not evaluator.protocol.validation:
         return None
     small = replace(start, images=x, labels=y, syn_lr=eta, code=None)
+    if evaluator.protocol.best == "checkpoint":
+        return evaluator.looked_at(small, range(evaluator.settings.every_seeds))
     return evaluator.distilled(small, seeds=range(evaluator.settings.every_seeds), split="val")
+
+
+def _with_best(measured: SetResult, metrics: Path) -> SetResult:
+    """The result with the best test accuracy of all checkpoints that were looked at, the final figure among them."""
+    looks = [row["accuracy"] for row in read_metrics(metrics) if row.get("kind") == "evaluation"]
+    tested = [Accuracy.from_dict(one["best_on_test"]) for one in looks if isinstance(one, Mapping) and "best_on_test" in one]
+    own = measured.accuracy.distilled
+    best = max([*tested, own], key=lambda one: one.mean)
+    return replace(measured, accuracy=replace(measured.accuracy, distilled=replace(own, best_on_test=best)))
 
 
 def _experts_used(store: TrajectoryStore, settings: DistillSettings) -> ExpertsUsed:

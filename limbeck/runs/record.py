@@ -9,7 +9,7 @@ The full data come first, because a network trained on them notices labels that 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from torch import Tensor, nn
+from torch import nn
 
 from limbeck.accuracy import Accuracies, StepSize
 from limbeck.distilled.small_set import SmallSet
@@ -18,12 +18,12 @@ from limbeck.evaluation.coresets import Coreset, beside
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.results import SetResult
 from limbeck.evaluation.statistics import compare
+from limbeck.evaluation.trials import Answers
 from limbeck.networks.factory import Factory
 from limbeck.runs import coresets
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import environment
-from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.progress import Progress
 
 FIRST_SEED = 1000  # not those that chose the checkpoint
@@ -48,8 +48,8 @@ class Measured:
     """What networks, trained on a set and on random images with those step sizes, say of the test images, each (n, K)."""
 
     seeds: range
-    distilled: list[Tensor]
-    random: list[Tensor]
+    distilled: Answers
+    random: Answers
     rates: Rates
 
     def joined(self, other: "Measured") -> "Measured":
@@ -99,7 +99,7 @@ def record(
         gain=compare(distilled.values, random.values),
         coresets=beside(distilled, random, rows) if rows else None,
         predictions=predictions.describe(measured.distilled, evaluator.labels_of("test")),
-        protocol={**plain(evaluator.protocol), "seeds": list(measured.seeds), "full": of_full},
+        protocol={**evaluator.protocol.facts, "seeds": list(measured.seeds), "full": of_full},
         network=evaluator.network.name,
         data={"source": data.source, "fingerprint": data.fingerprint, "split": "test"},
         environment=environment(evaluator.device),

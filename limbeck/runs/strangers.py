@@ -13,7 +13,7 @@ from typing import Any
 
 from limbeck.runs.settings import key_types
 from limbeck.runtime.checked import named_by
-from limbeck.runtime.plugins import NAMED, is_foreign
+from limbeck.runtime.plugins import NAMED, is_code, is_foreign
 from limbeck.runtime.urls import is_url
 from limbeck.tracking.settings import names_of
 
@@ -51,7 +51,8 @@ def code_in(keys: Mapping[str, Any]) -> dict[str, str]:
 def _is_code(key: str, name: str) -> bool:
     if key == "data.source":
         return NAMED.fullmatch(name) is not None and name.partition(":")[0] not in SOURCES and not _is_there(name)
-    return is_foreign(name) and not (key == "init" and _is_there(name))
+    code = is_code(name) if key in NETWORKS else is_foreign(name)
+    return code and not (key == "init" and _is_there(name))
 
 
 def _is_there(name: str) -> bool:

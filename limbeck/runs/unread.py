@@ -16,7 +16,18 @@ from limbeck.runs.settings import DistillSettings, as_coreset, coresets_of
 OF_STEPS = ("syn_steps", "expert_epochs", "batch_syn", "small_chunk", "distance", "loss", "relabel")
 STUDENT = ("schedule.*", *(f"match.{name}" for name in OF_STEPS), "engine.kind", "engine.last_steps")
 # Of the outer loop's keys a method without it reads two: a step size to try on random images, and when a stopped run is written.
-LOOP = ("outer.[!sc]*", "init", "match.*", "enhance.*", "schedule.*", "real.*", "engine.kind", "engine.last_steps")
+LOOP = (
+    "outer.[!sc]*",
+    "init",
+    "match.*",
+    "enhance.*",
+    "schedule.*",
+    "real.*",
+    "engine.kind",
+    "engine.last_steps",
+    "parametrisation.factor",
+    "parametrisation.keep",
+)
 OF_EXPERTS = tuple(key for key in LOOP if key not in ("match.*", "schedule.*"))  # of one that reads experts by the schedule
 OF_CORESETS = ("coreset.", "rded.", "experts.", "schedule.", "match.")
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from limbeck.runtime.errors import UsageError, require
 
+LIBRARIES = ("timm", "torchvision", "transformers")  # that have networks (`networks/libraries.py`)
 _NAME = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 NAMED = re.compile(f"{_NAME}:{_NAME}")
 _typed: ContextVar[Collection[str] | None] = ContextVar("typed", default=None)
@@ -24,6 +25,17 @@ FORM = re.compile(rf"{_NAME}:({_NAME}|[\w.<>]*<[\w.<>]*)(\(.*\))?", re.DOTALL)
 def is_foreign(name: str) -> bool:
     """Whether `name` is meant to name something of the user's, and no place such as `s3://bucket/key`."""
     return ":" in name and "://" not in name
+
+
+def library_of(name: str) -> str | None:
+    """Which of `LIBRARIES` a network is to come from, as in `timm:resnet18`; None where it names something else."""
+    library, _, own = name.partition(":")
+    return library if library in LIBRARIES and own else None
+
+
+def is_code(name: str) -> bool:
+    """Whether `name` is meant to name code of the user's, or a folder of theirs, and no network of an installed library."""
+    return is_foreign(name) and library_of(name) in (None, "transformers")
 
 
 def check_form(key: str, name: str, attribute: str) -> None:

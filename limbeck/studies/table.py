@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-from limbeck.accuracy import Accuracy, Comparison
+from limbeck.accuracy import BEST_ON_TEST, Accuracy, Comparison
 from limbeck.evaluation.coresets import SAID
 from limbeck.evaluation.scores import Doubt, told
 from limbeck.evaluation.statistics import summarise
@@ -122,6 +122,13 @@ class Section(Record):
     def title(self) -> str:
         """Such as `1 image per class, ConvNetD3`."""
         return images_text(self.ipc) + (f", {self.network}" if self.network else "")
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What must be said of the accuracies: those that are best on the test images themselves, and step sizes."""
+        shown = {**{row.method: row.accuracy for row in self.rows}, **self.standing}
+        best = ", ".join(f"{name} {one.best_on_test.with_margin}" for name, one in shown.items() if one.best_on_test is not None)
+        return (*([f"{BEST_ON_TEST}, %: {best}"] if best else []), *self.step_sizes)
 
     @property
     def step_sizes(self) -> tuple[str, ...]:
@@ -237,7 +244,7 @@ class Table(Record):
         lines = [f"# {self.title}", ""]
         for section in self.sections:
             lines += [f"## {section.title}", "", *Grid.of(section.words()).markdown, ""]
-            said = [*map(str, section.pairs), *section.against_coresets, *section.step_sizes]
+            said = [*map(str, section.pairs), *section.against_coresets, *section.said]
             lines += [f"- {one}" for one in said] + ([""] if said else [])
         return "\n".join([*lines, *ending(self.notes, self.failed, self.left, self.doubts)]).rstrip() + "\n"
 
@@ -249,7 +256,7 @@ class Table(Record):
             yield from (str(one) for one in section.differences)
             yield from (f"asked for: {one}" for one in section.pairs)
             yield from section.against_coresets
-            yield from section.step_sizes
+            yield from section.said
         yield from remarks(self.notes, self.failed, self.left, self.doubts)
 
     def __str__(self) -> str:
@@ -260,7 +267,7 @@ class Table(Record):
         """For a notebook."""
         parts: list[str | Grid] = []
         for one in self.sections:
-            parts += [Grid.of(one.words(), one.title), *map(str, one.pairs), *one.against_coresets, *one.step_sizes]
+            parts += [Grid.of(one.words(), one.title), *map(str, one.pairs), *one.against_coresets, *one.said]
         return Page((*parts, *remarks(self.notes, self.failed, self.left, self.doubts)))._repr_html_()
 
 
@@ -313,7 +320,8 @@ def _section(ipc: int, network: str, held: Held, pairs: Sequence[Pair]) -> Secti
         if found := [one.mean for one in known]:
             # The networks of the full data are the same for all seeds: one measurement, however often it is read.
             measured = summarise(found if kind == "random" else list(dict.fromkeys(found)))
-            reference[kind] = replace(measured, lr_from=known[0].lr_from, lr_tried=known[0].lr_tried)
+            measured = replace(measured, lr_from=known[0].lr_from, lr_tried=known[0].lr_tried)
+            reference[kind] = replace(measured, best_on_test=_best_of(known))
     return Section(
         ipc=ipc,
         network=network,
@@ -333,7 +341,7 @@ def _row(method: str, network: str, cells: Mapping[int, CellRecord]) -> Row:
     return Row(
         method=method,
         recipe=records[0].recipe,
-        accuracy=summarise([one.distilled.mean for one in shown]),
+        accuracy=replace(summarise([one.distilled.mean for one in shown]), best_on_test=_best_of([one.distilled for one in shown])),
         seeds=tuple(sorted(cells)),
         recovery_ratio=mean([one.distilled.mean / one.full.mean for one in shown if one.full.known and one.full.mean]),
         cost=Cost.of(records),
@@ -341,6 +349,12 @@ def _row(method: str, network: str, cells: Mapping[int, CellRecord]) -> Row:
         skipped_share=mean([record.skipped_share for record in records if record.skipped_share is not None]),
         step_sizes=tuple(dict.fromkeys(one.distilled.origin for one in shown if one.distilled.lr_from)),
     )
+
+
+def _best_of(found: Sequence[Accuracy]) -> Accuracy | None:
+    """Over distillation seeds, what was best on the test images; None unless all of them say it."""
+    means = [one.test_mean for one in found if one.test_mean is not None]
+    return summarise(means) if means and len(means) == len(found) else None
 
 
 def _networks(records: Sequence[CellRecord]) -> list[str]:

@@ -1,7 +1,7 @@
 """How the step size changes over the epochs: the factor on it in epoch e of E, counted from 0 (PAPER § 8).
 
 Constant     1
-DropAtHalf   1, from e = E / 2 on 0.1
+DropAtHalf   1, from e = E / 2 + d on 0.1
 Steps        by^k, k the number of milestones m with e ≥ m E
 Cosine       a + (1 − a) · ½ (1 + cos(π min(1, e / (o E))))
 """
@@ -44,13 +44,19 @@ class Constant(Rate):
 
 @dataclass(frozen=True)
 class DropAtHalf(Rate):
-    """1, and 0.1 from half of the epochs on, where momentum starts anew."""
+    """1, and 0.1 from half of the epochs on, where momentum starts anew.
+
+    Args:
+        delay: d, how many epochs later the drop comes. With 1, of 1001 epochs 502 come before it and 499 after, as in the releases
+            of the trajectory-matching papers.
+    """
 
     restarts: ClassVar[bool] = True
     least: ClassVar[float] = 0.1
+    delay: int = 0
 
     def factor(self, epoch: int, epochs: int) -> float:
-        return 1.0 if 2 * epoch < epochs else self.least
+        return 1.0 if 2 * (epoch - self.delay) < epochs else self.least
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from limbeck import views
 from limbeck.augmentation import Augmentation
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.devices import all_true, has_values
 from limbeck.runtime.random import Key, generator
 from limbeck.training.gradient import Descent, Gradient, Loss
 from limbeck.training.images import Images
+from limbeck.training.layers import Layers, drawn
 from limbeck.training.optimisers import Optimiser
 from limbeck.training.rates import Constant, Rate
 from limbeck.training.targets import Labels, Targets
@@ -44,7 +44,7 @@ class Training:
         loss: ℓ(logits, targets), a mean over the batch.
         epochs: passes over the images.
         batch_size: images per step; the last batch of an epoch may be smaller.
-        augment: what is drawn anew at every step: an augmentation, or views.
+        augment: what is drawn anew at every step: an augmentation, views, or both.
         rate: how the step size changes; momentum starts anew where the rate says so.
         returns: how often an epoch that diverges is begun again; never where the step size is part of what is measured.
     """
@@ -53,7 +53,7 @@ class Training:
     loss: Loss
     epochs: int
     batch_size: int
-    augment: Augmentation | Views
+    augment: Augmentation | Views | Layers
     rate: Rate = field(default_factory=Constant)
     returns: int = 0
 
@@ -207,14 +207,9 @@ def _batches(member: Member, how: Training, seed: int, epoch: int) -> Iterator[t
         order = pool[torch.randperm(len(pool), generator=draws_order)]
     draws = generator(seed, *member.key, "augment", epoch)
     for index in order.split(how.batch_size):
-        shape, x = (len(index), *images.shape), images.fetch(index)
-        if isinstance(how.augment, Views):
-            drawn = views.draw(how.augment, draws, shape)
-            x = views.apply(drawn, x)
-            yield x, member.targets.of(index, x, lambda y, drawn=drawn: views.mix_targets(drawn, y))  # type: ignore[misc]
-        else:
-            x = how.augment.draw(draws, shape)(x)
-            yield x, member.targets.of(index, x, lambda y: y)
+        change, mix = drawn(how.augment, draws, (len(index), *images.shape))
+        x = change(images.fetch(index))
+        yield x, member.targets.of(index, x, mix)
 
 
 @torch.no_grad()

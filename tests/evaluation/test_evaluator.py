@@ -16,6 +16,8 @@ from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation import evaluator as evaluator_module
 from limbeck.evaluation import trials as trials_module
 from limbeck.evaluation.evaluator import Evaluator
+from limbeck.evaluation.predictions import accuracy
+from limbeck.evaluation.protocols import PROTOCOLS
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import Failure, UsageError
@@ -127,6 +129,71 @@ def test_seeds_are_trained_in_step_where_that_pays(evaluator: Evaluator, monkeyp
     assert together == [2, 1]
     for ours, theirs in zip(found, alone, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def of_looks(evaluator: Evaluator, **changes: object) -> Evaluator:
+    """Under a protocol that looks at networks after every epoch."""
+    protocol = dataclasses.replace(PROTOCOLS["dd"], name="looked at", best="epoch", look_every=1, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(evaluator, settings=dataclasses.replace(evaluator.settings, protocol=protocol, epochs=6))
+
+
+def test_validation_chooses_the_look_that_counts_and_the_best_on_test_stands_beside(evaluator: Evaluator) -> None:
+    looked, subset = of_looks(evaluator), evaluator.random_subset(2, 0.05, 0)
+    found = looked.accuracies(looked.logits(subset, range(3)))
+    for seed in range(3):
+        network, trial = looked.trials, looked._trial(subset, ("evaluation", seed))
+        curve: list[tuple[float, float]] = []
+
+        def look(epoch: int, theta: torch.Tensor) -> None:
+            answers = network.answers(trial, theta, [looked.images_of("val"), looked.images_of("test")])  # noqa: B023
+            labels = looked.labels_of("val"), looked.labels_of("test")
+            val, test = (accuracy(logits, of) for logits, of in zip(answers, labels, strict=True))
+            curve.append((val, test))  # noqa: B023
+
+        network.trained(trial, look)
+        val, test = zip(*curve, strict=True)
+        assert found.values[seed] == test[val.index(max(val))]
+        assert found.best_on_test is not None and found.best_on_test.values[seed] == max(test)
+    # The test labels are all wrong, so that what is good on validation images is bad here, and the beginning was the best.
+    assert found.best_on_test is not None and found.best_on_test.mean > found.mean
+    assert looked.accuracies(looked.logits(subset, range(3), "val"), "val").best_on_test is None
+
+
+def test_without_validation_images_the_last_look_counts(evaluator: Evaluator) -> None:
+    data = dataclasses.replace(evaluator.data, val=evaluator.data.val.take(np.arange(0)))
+    bare, subset = of_looks(dataclasses.replace(evaluator, data=data)), evaluator.random_subset(2, 0.05, 0)
+    plain = dataclasses.replace(bare, settings=dataclasses.replace(bare.settings, protocol="dd"))
+    found, last = bare.logits(subset, range(2)), plain.logits(subset, range(2))
+    assert all(torch.equal(a, b) for a, b in zip(found, last, strict=True))
+    assert last.best == ()
+    best = bare.accuracies(found)
+    assert best.best_on_test is not None
+    assert all(most >= own for most, own in zip(best.best_on_test.values, best.values, strict=True))
+
+
+def test_looks_in_step_are_those_of_each_network(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = of_looks(evaluator)
+    subset = SmallSet(torch.rand(6, 3, 8, 8), torch.randn(6, 3), torch.arange(3).repeat_interleave(2), 0.01, "logits")
+    alone = looked.logits(subset, range(3))
+    monkeypatch.setattr(compute.Compute, "together", lambda self, shape, batch: 2)  # as on a GPU with room for two
+    together = looked.logits(subset, range(3))
+    assert together.best == pytest.approx(alone.best, abs=0.05)
+    for ours, theirs in zip(together, alone, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_a_network_that_diverges_before_it_is_looked_at_is_wrong(evaluator: Evaluator) -> None:
+    looked = of_looks(evaluator, look_from=0.9, lr=1e20)
+    found = looked.accuracies(looked.logits(evaluator.random_subset(2, None, 0), range(2)))
+    assert found.failed == 2
+    assert found.best_on_test is not None and found.best_on_test.mean == found.mean == 0
+
+
+def test_checkpoints_are_looked_at_on_both_splits_by_the_same_networks(evaluator: Evaluator) -> None:
+    subset = evaluator.random_subset(2, 0.05, 0)
+    found = evaluator.looked_at(subset, range(2))
+    assert found.values == evaluator.distilled(subset, seeds=range(2), split="val").values
+    assert found.best_on_test == evaluator.distilled(subset, seeds=range(2))
 
 
 def test_threads_of_the_caller_change_nothing_and_are_left_as_they_were(evaluator: Evaluator) -> None:

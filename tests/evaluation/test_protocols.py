@@ -1,5 +1,6 @@
 """The named protocols against the published settings (PAPER § 8), and protocols from files."""
 
+import csv
 import dataclasses
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from limbeck.losses import Divergence, cross_entropy, soft_cross_entropy
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.fingerprint import plain
+from limbeck.training.layers import Layers
 from limbeck.training.optimisers import AdamW, Sgd
 from limbeck.training.train import Training
 from limbeck.views import Views
@@ -140,3 +142,71 @@ def test_a_bad_file_is_one_line(tmp_path: Path, text: str, message: str) -> None
 def test_an_unknown_protocol_lists_the_known() -> None:
     with pytest.raises(UsageError, match=r"eval.protocol: 'best' is not one of dd, dd-published, .* or a .yaml file of your own"):
         find("best")
+
+
+# The columns of the releases' settings of NCFM that concern evaluation; they are the same for the ImageNet subsets and CIFAR.
+NCFM = {
+    "evaluation_epochs": 2000,
+    "epoch_eval_interval": 100,
+    "batch_size": 128,
+    "adamw_lr": 0.001,
+    "eval_optimizer": "adamw",
+    "mixup": "cut",
+    "beta": 1.0,
+    "mix_p": 0.5,
+    "dsa_strategy": "color_crop_cutout_flip_scale_rotate",
+}
+
+
+def test_ncfm_is_the_published_protocol() -> None:
+    protocol = PROTOCOLS["ncfm-2025"]
+    strategy = Dsa(str(NCFM["dsa_strategy"]))
+    how = protocol.training(NETWORK, strategy, None, 10, "hard")
+    assert (how.epochs, how.batch_size) == (NCFM["evaluation_epochs"], NCFM["batch_size"])
+    assert how.optimiser == AdamW(float(str(NCFM["adamw_lr"])), weight_decay=0.01)  # that of torch, whose others are ours, too
+    assert isinstance(how.optimiser, AdamW) and how.optimiser.decayed is None
+    assert (protocol.labels, how.loss) == ("hard", cross_entropy)
+    assert isinstance(how.augment, Layers)
+    views = how.augment.views
+    assert (views.mix, views.alpha, views.mix_share) == ("cutmix", NCFM["beta"], NCFM["mix_p"])
+    assert (views.crop_scale, views.flip) == ((0.5, 1.0), False)  # DSA mirrors already
+    assert how.augment.between == (strategy,)
+    assert protocol.looks == tuple(range(int(str(NCFM["epoch_eval_interval"])), 2001, 100))
+    assert factors(how, 10) == [1, 1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125, 0.0625, 0.0625]
+
+
+def test_edf_takes_the_best_of_checkpoints() -> None:
+    protocol, dd = PROTOCOLS["edf-2024"], PROTOCOLS["dd"]
+    how = training(protocol)
+    assert factors(how, 1001) == [1.0] * 502 + [0.1] * 499
+    assert how.rate.restarts
+    assert (protocol.best, protocol.looks) == ("checkpoint", ())
+    with (Path(__file__).parents[2] / "benchmarks" / "published" / "edf_settings.csv").open(newline="") as file:
+        released = {(int(row["eval_every"]), int(row["eval_batch_size"])) for row in csv.DictReader(file)}
+    assert released == {(EvalSettings().every, how.batch_size)}
+    changed = [key for key in Protocol.__dataclass_fields__ if getattr(protocol, key) != getattr(dd, key)]
+    assert changed == ["name", "rate", "epochs", "best"]
+
+
+def test_rded_and_sre2l_are_theirs_with_looks() -> None:
+    for name, base, looks in (("rded", "kd-rded", range(250, 301, 10)), ("sre2l", "kd-sre2l", range(10, 301, 10))):
+        found = PROTOCOLS[name]
+        assert dataclasses.replace(found, name=base, best="none", look_from=0.0) == PROTOCOLS[base]
+        assert found.looks == tuple(looks)
+    assert dataclasses.replace(PROTOCOLS["rded"], epochs=7).looks == (7,)
+
+
+def test_dd_ranking_is_its_defaults() -> None:
+    protocol = PROTOCOLS["dd-ranking"]
+    how = training(protocol, kind="hard")
+    assert how.optimiser == Sgd(0.02, 0.9, 5e-4)
+    assert (how.epochs, how.batch_size, how.loss, protocol.labels) == (300, 256, cross_entropy, "hard")
+    assert how.augment == Views(crop_scale=None, mix="cutmix", flip=False)
+    assert factors(how, 4) == [1, 1, 0.1, 0.1]
+    assert not how.rate.restarts
+    assert protocol.looks == tuple(range(250, 301, 10))
+
+
+@pytest.mark.parametrize("name", [name for name, one in PROTOCOLS.items() if one.best != "none"])
+def test_who_chooses_on_the_test_images_has_validation_images_to_choose_on(name: str) -> None:
+    assert PROTOCOLS[name].validation

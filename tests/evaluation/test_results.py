@@ -5,6 +5,8 @@ import json
 import pytest
 
 from limbeck.accuracy import Accuracies, Accuracy, Comparison, points
+from limbeck.evaluation.coresets import Coreset, Coresets
+from limbeck.evaluation.results import Evaluation, SetResult
 from limbeck.evaluation.statistics import compare, summarise
 
 
@@ -39,6 +41,17 @@ def test_accuracies_side_by_side() -> None:
     assert "lr" not in found.to_dict()["distilled"]
     with pytest.raises(KeyError):
         found["other"]
+
+
+def test_the_best_on_test_has_a_row_of_its_own_and_a_sentence() -> None:
+    found = Accuracy(mean=0.5, n=3, best_on_test=Accuracy(mean=0.6, n=3))
+    assert Accuracy.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+    gain = compare([0.6, 0.7, 0.8], [0.5, 0.6, 0.6])
+    coresets = Coresets(rows={"herding": Coreset(accuracy=found)}, best="herding", chosen_on="none", gain=gain, random=gain)
+    text = " ".join(str(Evaluation(sets=(SetResult(accuracy=Accuracies(distilled=found), coresets=coresets),))).split())
+    assert "Distilled images │ 50.0 %" in text and "Distilled images, best on test │ 60.0 %" in text
+    assert "Coreset: herding, best on test │ 60.0 %" in text
+    assert "best on test (optimistic: chosen on the images that it is measured on): distilled 60.0 %" in text
 
 
 def test_a_comparison_goes_through_json() -> None:

@@ -29,6 +29,7 @@ from limbeck.methods.materials import Matching
 from limbeck.methods.trajectory import TrajectoryMatching
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import load_recipe, settings_from_plain
+from limbeck.report.write import write_report
 from limbeck.runs import distill as running
 from limbeck.runs.distill import distill, train_experts
 from limbeck.runs.evaluate import evaluate
@@ -133,6 +134,22 @@ def test_a_run_leaves_everything_behind(tmp_path: Path) -> None:
     assert again.accuracy.distilled == results.accuracy.distilled
     assert again.accuracy.random == results.accuracy.random
     assert train_experts(made).path == store.path
+
+
+def test_the_best_checkpoint_on_test_stands_beside_the_one_that_validation_chooses(tmp_path: Path) -> None:
+    made = settings(method="dm", outer__iterations="6", eval__every="2", eval__protocol="edf-2024", features="none")
+    results = distill(made, tmp_path / "run")
+    rows = [row["accuracy"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if row["kind"] == "evaluation"]
+    tested, own = [row["best_on_test"]["mean"] for row in rows], results.accuracy.distilled
+    assert len(tested) == 4
+    assert own.best_on_test is not None and own.best_on_test.mean == max([*tested, own.mean])
+    assert results.accuracy.random.best_on_test is None
+    assert read_json(tmp_path / "run" / "results.json")["accuracy"]["distilled"]["best_on_test"] == own.best_on_test.to_dict()
+    said = f"best on test (optimistic: chosen on the images that it is measured on): distilled {own.best_on_test}"
+    assert said in " ".join(str(results.table()).split())
+    page = write_report(tmp_path / "run").read_text()
+    assert said in page and "Distilled images, best on test (optimistic)" in page
+    assert said in (tmp_path / "run" / "distilled" / "README.md").read_text().replace("\\", "")
 
 
 @pytest.mark.parametrize("engine", ["exact", "unroll"])

@@ -17,7 +17,15 @@ def idle(method: str, *words: str) -> list[str]:
 
 @pytest.mark.parametrize("method", ["sre2l", "rded", "rded-hard", "random", "herding", "k-means", "el2n"])
 def test_what_makes_its_set_at_once_has_no_loop(method: str) -> None:
-    words = ("enhance.beta=2", "match.syn_steps=5", "outer.lr_img=3", "outer.iterations=9", "experts.num_experts=4", "init=noise")
+    words = (
+        "enhance.beta=2",
+        "match.syn_steps=5",
+        "outer.lr_img=3",
+        "outer.iterations=9",
+        "experts.num_experts=4",
+        "init=noise",
+        "parametrisation.factor=3",
+    )
     assert idle(method, *words) == [word.partition("=")[0] for word in words]
     assert idle(method, "eval.epochs=5", "outer.syn_lr_init=0.1", "outer.checkpoint_every=9", "data.size=16", "labels=hard") == []
 

@@ -18,6 +18,8 @@ from limbeck.evaluation.settings import EvalSettings
 from limbeck.figures.comparisons import comparison_figure
 from limbeck.figures.style import BLUE, GREEN
 from limbeck.matching.settings import MatchSettings
+from limbeck.report.of_grids import methods
+from limbeck.report.of_runs import BEST
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
 from limbeck.saliency.settings import EnhanceSettings
@@ -206,6 +208,33 @@ def test_tables_say_how_step_sizes_were_come_by_and_what_is_no_measure(tmp_path:
     assert f"- {said}" in table.markdown and said in " ".join(str(table).split())
     assert "- warning: chance 0 (dm0, dm1 and 2 more)" in table.markdown and "warning: chance 0 (dm0, dm1 and 2 more)" in str(table)
     assert Table.from_dict(json.loads(json.dumps(table.to_dict()))) == table
+
+
+def test_what_is_best_on_test_is_said_and_decides_nothing() -> None:
+    def measured(method: str, seed: int, mean: float, best: float | None) -> CellRecord:
+        one = {"mean": mean, "n": 2, **({} if best is None else {"best_on_test": {"mean": best, "n": 2}})}
+        held = results(accuracy={"distilled": one, "random": {"mean": 0.2, "best_on_test": {"mean": 0.25}}, "full": {"mean": 0.8}})
+        return CellRecord.from_dict({**held, "facts": {"method": method, "ipc": 1, "seed": seed}})
+
+    shown = [
+        measured("ncfm", 0, 0.5, 0.7),
+        measured("ncfm", 1, 0.5, 0.9),
+        measured("edf", 0, 0.6, 0.6),
+        measured("edf", 1, 0.6, None),
+    ]
+    (section,) = tables_of.tabulate(shown)
+    ncfm, edf = section.rows
+    assert ncfm.accuracy.mean == 0.5 and ncfm.accuracy.best_on_test is not None
+    assert ncfm.accuracy.best_on_test.mean == pytest.approx(0.8) and edf.accuracy.best_on_test is None
+    assert section.differences[0].mean == pytest.approx(0.1)
+    (said,) = [one for one in section.said if one.startswith("best on test (optimistic")]
+    assert "ncfm 80.0 ± 127.1, random real images 25.0" in said and "edf" not in said
+    table = Table(title="x", data="y", sections=(section,))
+    assert said in table.markdown and said in " ".join(str(table).split()) and said in table._repr_html_()
+    assert Table.from_dict(json.loads(json.dumps(table.to_dict()))) == table
+    cells = methods((section,))
+    (at,) = [k for k, column in enumerate(cells.columns) if column.title == BEST]
+    assert [row.cells[at].text for row in cells.rows] == ["80.0", "–", "25.0", "–"]
 
 
 def test_cells_that_fail_for_one_reason_are_one_line() -> None:
