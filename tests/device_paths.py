@@ -40,10 +40,10 @@ from limbeck.matching.engine import Problem, prepare
 from limbeck.matching.settings import EngineSettings
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.methods.outer import OuterLoop
-from limbeck.methods.rded import crop_losses, cut, draw_boxes, stitch
+from limbeck.methods.realistic_patches import crop_losses, cut, draw_boxes, stitch
 from limbeck.methods.settings import RdedSettings, Sre2lSettings
-from limbeck.methods.sre2l import Recovery
 from limbeck.methods.state import OuterState
+from limbeck.methods.statistics_matching import Recovery
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runs.plan import Rehearsal
 from limbeck.runs.settings import DistillSettings, settle

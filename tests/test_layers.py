@@ -164,3 +164,18 @@ def test_each_wrong_import_is_found(tmp_path: Path) -> None:
         "limbeck.runtime.random imports limbeck.data.load, which is not above it",
         "cycle: limbeck.training.a → limbeck.training.b → limbeck.training.c → limbeck.training.a",
     ]
+
+
+def test_no_name_of_a_package_is_one_of_its_modules_too() -> None:
+    """What a package gives by a module's name would be the module as soon as anybody has imported that."""
+    for init in PACKAGE.rglob("__init__.py"):
+        inside = {path.stem for path in init.parent.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+        package = ".".join(("limbeck", *init.parent.relative_to(PACKAGE).parts))
+        given = {
+            alias.asname or alias.name
+            for node in ast.walk(ast.parse(init.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom) and node.module != package
+            for alias in node.names
+            if node.module != f"{package}.{alias.name}"  # which is imported by then, and so is not bound again
+        }
+        assert not given & inside, (package, given & inside)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from limbeck.data.settings import DataSettings
 from limbeck.methods.materials import Materials
-from limbeck.methods.rded import build as realistic_crops
+from limbeck.methods.realistic_patches import build as realistic_crops
 from limbeck.methods.settings import OuterSettings, RdedSettings, Sre2lSettings
-from limbeck.methods.sre2l import Recovery, State, check_teacher
+from limbeck.methods.statistics_matching import Recovery, State, check_teacher
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import put_copy, read_tensors, write_tensors

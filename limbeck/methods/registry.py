@@ -84,8 +84,10 @@ METHODS: Mapping[str, Method] = {
     "cda": labelled(RECOVERED, "kd-sre2l", crop_curriculum="cosine"),
     "sre2l++": labelled(RECOVERED, "kd-sre2l", crop_curriculum="cosine", start="patches"),
     "fadrm": labelled(RECOVERED, "kd-sre2l", iterations=2000, start="patches", stages=4, residual=0.5, low_resolution=200 / 224),
-    "rded": labelled("limbeck.methods.rded", "kd-rded"),
-    "rded-hard": Method(make="limbeck.methods.rded:make", check="limbeck.methods.rded:check", preset=REAL, kind="images"),
+    "rded": labelled("limbeck.methods.realistic_patches", "kd-rded"),
+    "rded-hard": Method(
+        make="limbeck.methods.realistic_patches:make", check="limbeck.methods.realistic_patches:check", preset=REAL, kind="images"
+    ),
     "ccs": selection("ccs", difficulties=True),
     "forgetting": selection("forgetting", difficulties=True),
     "el2n": selection("el2n", difficulties=True),

@@ -18,7 +18,7 @@ from limbeck.methods.crop_curriculum import least_share
 from limbeck.methods.enhance import Enhancement
 from limbeck.methods.residual import Stages, blend, resized
 from limbeck.methods.settings import CropCurriculum, Sre2lSettings
-from limbeck.methods.sre2l import Recovery, State, recovery_loss
+from limbeck.methods.statistics_matching import Recovery, State, recovery_loss
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_tensors, write_tensors

@@ -27,7 +27,7 @@ from limbeck.experts.settings import ExpertSettings
 from limbeck.experts.train import ExpertTask, train_experts
 from limbeck.losses import cross_entropy
 from limbeck.methods.settings import Sre2lSettings
-from limbeck.methods.sre2l import Recovery, State
+from limbeck.methods.statistics_matching import Recovery, State
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.random import generator

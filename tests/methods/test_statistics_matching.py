@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from limbeck.data.preprocessing import Identity, Normalise, Preprocessing, Whiten
 from limbeck.methods.recovered import with_batch_norm
 from limbeck.methods.settings import Sre2lSettings
-from limbeck.methods.sre2l import Recovery, State, check_teacher, recovery_loss, statistics_distances
+from limbeck.methods.statistics_matching import Recovery, State, check_teacher, recovery_loss, statistics_distances
 from limbeck.networks.batch_norm import BatchNorm
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import Failure, UsageError

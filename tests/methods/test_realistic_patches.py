@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate
 from limbeck.data.preprocessing import Identity, Normalise, Preprocessing
 from limbeck.data.split import Split, whole
 from limbeck.distilled.initial import class_orders
-from limbeck.methods.rded import build, cut, draw_boxes, stitch
+from limbeck.methods.realistic_patches import build, cut, draw_boxes, stitch
 from limbeck.methods.settings import RdedSettings
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.random import generator
