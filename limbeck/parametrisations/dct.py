@@ -32,6 +32,11 @@ class Dct(Parametrisation):
 
     Raises:
         UsageError: for a value that is none of these.
+
+    Example:
+        >>> kept = Dct(2, keep=0.25)
+        >>> kept.images_per_slot, kept.slot_shape((3, 32, 32))  # four images, of each channel a quarter of its numbers
+        (4, (4, 3, 256))
     """
 
     factor: int = 2

@@ -29,6 +29,11 @@ class MultiFormation(Parametrisation):
 
     Raises:
         UsageError: for another factor.
+
+    Example:
+        >>> slots = torch.arange(4.0).reshape(1, 1, 2, 2)
+        >>> MultiFormation(2).decode(slots, (1, 2, 2))[:, 0, 0, 0]  # every number is an image of its own here
+        tensor([0., 1., 2., 3.])
     """
 
     factor: int = 2

@@ -70,7 +70,13 @@ class Parametrisation(ABC):
 
 @dataclass(frozen=True)
 class Pixels(Parametrisation):
-    """X = P."""
+    """X = P.
+
+    Example:
+        >>> x = torch.zeros(10, 3, 32, 32)
+        >>> Pixels().decode(x, (3, 32, 32)) is x
+        True
+    """
 
     def slot_shape(self, shape: Shape) -> tuple[int, ...]:
         return shape
