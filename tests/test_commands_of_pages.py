@@ -254,7 +254,7 @@ def test_blocks_hold_commands_and_every_page_with_some_is_tried() -> None:
 
 
 OF_PAGES = ("docs/report.md",)  # what a distillation leaves to be looked at is its own
-LONG = ("docs/complexity.md",)  # it draws four figures a command; README.md has one of them
+LONG = ("docs/complexity.md", "docs/comp-dd.md")  # figures, and cells, of which other tests have one
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, marks=[pytest.mark.slow] * (page in LONG)) for page in WITH_COMMANDS])
@@ -301,6 +301,8 @@ def names_for(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
         }
     if page == "docs/complexity.md":
         return {"settings": settings_from_plain({"data.source": "scenes:easy"}, parse_overrides(DISTIL.split()))}
+    if page == "docs/tuning.md":
+        return {"small_scenes": "scenes:easy"}
     if page == "docs/compare.md":
         fake_cells(monkeypatch)
     if page == "docs/figures.md":
@@ -321,7 +323,7 @@ def names_for(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
     return {}
 
 
-WITH_PYTHON = ["docs/compare.md", "docs/complexity.md", "docs/data.md", "docs/evaluation.md", "docs/figures.md"]
+WITH_PYTHON = ["docs/compare.md", "docs/complexity.md", "docs/data.md", "docs/evaluation.md", "docs/figures.md", "docs/tuning.md"]
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON)

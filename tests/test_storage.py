@@ -135,6 +135,7 @@ def test_experts_in_a_bucket(bucket: str, run: Run, cache: Path, tmp_path: Path,
     assert f'"store": "{store}"' in Path("a/settings.json").read_text()
 
 
+@pytest.mark.slow  # `docs/scaling.md` has one that its test runs
 def test_a_comparison_in_a_bucket(bucket: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place, words = f"{bucket}/compare", ["--methods", "random,herding", "--data", "scenes:easy", "--seeds", "0", *QUICK]
     status, out, err = run("compare", *words, "--output", place, "--shard", "1/2")

@@ -285,20 +285,32 @@ def test_a_cell_is_a_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert json.loads(Path("runs/comp-dd-scenes/comp-dd.json").read_text())["left"] == []
 
 
-def test_three_levels_end_to_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("ipcs", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_three_levels_end_to_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], ipcs: int
+) -> None:
     in_this_process(monkeypatch)
     monkeypatch.chdir(tmp_path)
     small = "network=MLP-w8 data.per_class=10 eval.seeds=2 eval.epochs=1 eval.every=2 eval.random_lr=0.01 eval.full_epochs=1"
     few = "experts.num_experts=1 experts.train_epochs=2 match.expert_epochs=1 match.syn_steps=2 outer.iterations=2"
     start = "schedule.first_max_start_epoch=1 schedule.max_start_epoch=2 engine.compile=no"
-    words = ["--scenes", "--methods", "datm,random", "--ipc", "1,2", "--seeds", "0,1", *f"{small} {few} {start}".split()]
+    words = [
+        "--scenes",
+        "--methods",
+        "datm,random",
+        "--ipc",
+        "2,1"[: 2 * ipcs - 1],
+        "--seeds",
+        "0,1",
+        *f"{small} {few} {start}".split(),
+    ]
     assert main(["comp-dd", *words, "--jobs", "1", "--output", "out"]) == 0
     out = capsys.readouterr().out
     assert "2 images per class: recovery ratio, %" in out
-    assert out.count("scenes, datm: recovery ratio easy > medium > hard: ") == 2
+    assert out.count("scenes, datm: recovery ratio easy > medium > hard: ") == ipcs
     assert (tmp_path / "out" / "recovery.png").read_bytes().startswith(b"\x89PNG")
     assert main(["comp-dd", "--check", "out/submission"]) == 0
-    assert "24 cells" in capsys.readouterr().out
+    assert f"{12 * ipcs} cells" in capsys.readouterr().out
     held = json.loads((tmp_path / "out" / "submission" / "submission.json").read_text())
     assert {len(cell["accuracy"]["distilled"]["values"]) for cell in held["cells"]} == {2}
     datm, random = held["cells"][0], held["cells"][1]

@@ -260,7 +260,10 @@ def test_bn_behind_a_name_means_batch_norm(name: str, synonym: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("ResNet", "is not a name such as .*ResNet18.*VGG11, AlexNet, MLP, LeNet or package.module:factory"),
+        (
+            "ResNet",
+            "is not a name such as .*ResNet18.*VGG11, AlexNet, MLP, LeNet, package.module:factory, timm:NAME, torchvision:NAME or transformers:FOLDER",
+        ),
         ("resnet18", "is not a name such as"),
         ("BN", "is not a name such as"),
         ("", "is not a name such as"),

@@ -20,7 +20,7 @@ from tests.runs.test_distill import OVERRIDES
         {},
         {"engine.kind": "unroll"},
         {"match.batch_syn": 3, "engine.micro_batch": 2},
-        {"match.batch_syn": 3, "match.small_chunk": "first"},
+        pytest.param({"match.batch_syn": 3, "match.small_chunk": "first"}, marks=pytest.mark.slow),
         {"match.relabel": True, "outer.lr_label": 0.0},
     ],
 )

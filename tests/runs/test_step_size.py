@@ -54,9 +54,9 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> Tried:
     found: Tried = []
     run = Evaluator._run
 
-    def liking(self: Evaluator, trials: Any, asked: Any, name: str, progress: Any) -> list[torch.Tensor]:
+    def liking(self: Evaluator, trials: Any, asked: Any, name: str, *more: Any) -> Any:
         if "step sizes" not in name:
-            return run(self, trials, asked, name, progress)
+            return run(self, trials, asked, name, *more)
         rates = tuple(trial.how.optimiser.lr for trial in trials)
         found.append((name, rates, len(asked)))
         splits = [part for part in (self.data.val, self.data.train) if len(part)]

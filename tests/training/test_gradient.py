@@ -61,6 +61,7 @@ def test_stacked_is_each_alone(name: str) -> None:
         assert (row - expected).norm() / expected.norm() < 1e-12
 
 
+@pytest.mark.slow  # stacks are for a GPU, whose tests are `make gpu`
 def test_compiled_and_stacked_equals_plain() -> None:
     network = flat_network("ConvNetD1-w4", (3, 8, 8), 10)
     draws = torch.Generator().manual_seed(0)
