@@ -5,94 +5,18 @@ row of EDF with a criterion or with weights has a control beside it, the same wi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from limbeck.reproduction.claims import At, Claim, Part, above, above_all, first, gains_more, last
+from limbeck.reproduction.item import Item, Row, better, easy, hard, of_edf, of_value, own, rows_at
 from limbeck.runtime.errors import require
 
-Size = Literal["small", "middle", "large", "huge"]
-Places = Literal["main", "parts", "levels", "easy"]
 ALONE = {"enhance.weighting": "none"}
 NETWORKS = ("ResNet18", "VGG11", "AlexNet")
 RATIOS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75)
 CRITERIA = ("random", "uniform", "first", "middle", "last")
 
 
-@dataclass(frozen=True)
-class Row:
-    """A method with what replaces its settings.
-
-    Args:
-        label: what it is called in tables and claims.
-        method: its name.
-        overrides: settings by dotted keys, as typed.
-    """
-
-    label: str
-    method: str
-    overrides: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Item:
-    """A table or a figure of the paper.
-
-    Args:
-        name: as it is asked for.
-        title: in a few words.
-        rows: of its grid.
-        claims: with their tests.
-        sizes: numbers of images per class, as a scale calls them; empty takes its main ones.
-        places: the sources that it runs on, as a scale calls them.
-        measures: of its cells, beside their accuracy (`measures.py`).
-        shown: values that stand in its table, in this order.
-    """
-
-    name: str
-    title: str
-    rows: tuple[Row, ...]
-    claims: tuple[Claim, ...]
-    sizes: tuple[Size, ...] = ()
-    places: Places = "main"
-    measures: tuple[str, ...] = ()
-    shown: tuple[str, ...] = ("accuracy",)
-
-
-def own(*methods: str) -> tuple[Row, ...]:
-    """Methods as they are."""
-    return tuple(Row(name, name) for name in methods)
-
-
-def of_edf(said: str, key: str, values: Sequence[object]) -> tuple[Row, ...]:
-    """EDF with every value of one key."""
-    return tuple(Row(f"{said}={value}", "edf", {key: str(value)}) for value in values)
-
-
-def rows_at(said: str, values: Sequence[object]) -> list[At]:
-    """Where the accuracies of those lie."""
-    return [At(f"{said}={value}") for value in values]
-
-
 EDF, DATM, FTD, MTT, RANDOM = map(At, ("edf", "datm", "ftd", "mtt", "random"))
-
-
-def _value(one: At, value: str) -> At:
-    return replace(one, value=value)
-
-
-def _easy(one: At) -> At:
-    return replace(one, place="easy")
-
-
-def _hard(one: At) -> At:
-    return replace(one, place="hard")
-
-
-def _better(a: At, b: At, text: str = "", section: str = "a") -> Claim:
-    said = text or f"{a.row.upper()} is better than {b.row.upper()}."
-    return Claim(f"{a.row}-above-{b.row}", section, said, (above(a, b),))
-
 
 FIG1A = Item(
     "fig1a",
@@ -104,7 +28,7 @@ FIG1A = Item(
                 f"falls-{one.row}",
                 "g",
                 f"The recovery ratio of {one.row.upper()} is lower on hard images than on easy ones.",
-                (above(_easy(_value(one, "recovery")), _hard(_value(one, "recovery")), f"{one.row}, easy − hard"),),
+                (above(easy(of_value(one, "recovery")), hard(of_value(one, "recovery")), f"{one.row}, easy − hard"),),
             )
             for one in (MTT, DATM, EDF)
         ),
@@ -122,7 +46,7 @@ FIG1B = Item(
             f"less-{value}",
             "figure 1b",
             f"{text} of hard images is lower than that of easy ones.",
-            (above(_easy(_value(SEEN, f"complexity.{value}")), _hard(_value(SEEN, f"complexity.{value}")), "easy − hard"),),
+            (above(easy(of_value(SEEN, f"complexity.{value}")), hard(of_value(SEEN, f"complexity.{value}")), "easy − hard"),),
         )
         for value, text in (("activation", "The mean activation"), ("high", "The share of high activation"))
     ),
@@ -166,10 +90,10 @@ TABLE1 = Item(
     "Methods by images per class, with and without knowledge distillation",
     own("random", "mtt", "ftd", "datm", "edf", "sre2l", "rded"),
     (
-        _better(EDF, DATM),
-        _better(DATM, FTD),
-        _better(FTD, MTT),
-        _better(MTT, RANDOM),
+        better(EDF, DATM),
+        better(DATM, FTD),
+        better(FTD, MTT),
+        better(MTT, RANDOM),
         Claim(
             "gain-grows",
             "a",
@@ -180,13 +104,13 @@ TABLE1 = Item(
             "kd-loses-few",
             "k",
             "With one image per class EDF is worse under knowledge distillation than without.",
-            (above(first(EDF), first(_value(EDF, "kd.accuracy")), "edf without − with"),),
+            (above(first(EDF), first(of_value(EDF, "kd.accuracy")), "edf without − with"),),
         ),
         Claim(
             "kd-wins-many",
             "k",
             "With the most images per class EDF is better under knowledge distillation than without.",
-            (above(last(_value(EDF, "kd.accuracy")), last(EDF), "edf with − without"),),
+            (above(last(of_value(EDF, "kd.accuracy")), last(EDF), "edf with − without"),),
         ),
     ),
     measures=("kd",),
@@ -201,9 +125,9 @@ TABLE2 = Item(
             "lossless",
             "table 2",
             "With many images per class EDF loses nothing: its accuracy is above that of the full data less one deviation.",
-            (Part("edf − (full − std)", ((1.0, last(_value(EDF, "above_full"))),)),),
+            (Part("edf − (full − std)", ((1.0, last(of_value(EDF, "above_full"))),)),),
         ),
-        _better(EDF, DATM, "With many images per class EDF is better than DATM.", "table 2"),
+        better(EDF, DATM, "With many images per class EDF is better than DATM.", "table 2"),
     ),
     sizes=("large", "huge"),
     places="easy",
@@ -213,7 +137,7 @@ TABLE3 = Item(
     "table3",
     "Comp-DD: methods on easy and on hard subsets",
     own("random", "ftd", "datm", "edf"),
-    (_better(EDF, DATM, section="table 3"), _better(DATM, FTD, section="table 3"), _better(FTD, RANDOM, section="table 3")),
+    (better(EDF, DATM, section="table 3"), better(DATM, FTD, section="table 3"), better(FTD, RANDOM, section="table 3")),
     places="levels",
     shown=("accuracy", "recovery"),
 )
@@ -227,7 +151,7 @@ FIG4 = Item(
             "g",
             "Easy subsets have higher recovery ratios than hard ones.",
             tuple(
-                above(_easy(_value(one, "recovery")), _hard(_value(one, "recovery")), f"{one.row}, easy − hard")
+                above(easy(of_value(one, "recovery")), hard(of_value(one, "recovery")), f"{one.row}, easy − hard")
                 for one in (DATM, EDF)
             ),
         ),
@@ -235,7 +159,7 @@ FIG4 = Item(
             "edf-recovers-more",
             "figure 4",
             "EDF recovers more than DATM on hard subsets.",
-            (above(_hard(_value(EDF, "recovery")), _hard(_value(DATM, "recovery"))),),
+            (above(hard(of_value(EDF, "recovery")), hard(of_value(DATM, "recovery"))),),
         ),
     ),
     places="levels",
@@ -332,13 +256,13 @@ FIG5 = Item(
             "grows",
             "h",
             "The discriminative area of EDF's images is larger than that of the images they began as.",
-            (Part("edf, end − start", ((1.0, _value(EDF, "course.area_growth")),)),),
+            (Part("edf, end − start", ((1.0, of_value(EDF, "course.area_growth")),)),),
         ),
         Claim(
             "more-than-datm",
             "h",
             "The discriminative area of EDF's images is larger than that of DATM's.",
-            (above(_value(EDF, "course.area"), _value(DATM, "course.area")),),
+            (above(of_value(EDF, "course.area"), of_value(DATM, "course.area")),),
         ),
     ),
     measures=("course",),
@@ -370,7 +294,7 @@ TABLE9 = Item(
             "j",
             f"EDF's images train other architectures better than {other.row.upper()}'s.",
             tuple(
-                above(_value(EDF, f"networks.{name}"), _value(other, f"networks.{name}"), f"{name}: edf − {other.row}")
+                above(of_value(EDF, f"networks.{name}"), of_value(other, f"networks.{name}"), f"{name}: edf − {other.row}")
                 for name in NETWORKS
             ),
         )
@@ -385,7 +309,7 @@ TABLE10 = Item(
     "SRe2L and RDED without knowledge distillation",
     own("sre2l", "rded", "edf"),
     tuple(
-        _better(EDF, At(name), f"Without knowledge distillation EDF is better than {said}.", "l")
+        better(EDF, At(name), f"Without knowledge distillation EDF is better than {said}.", "l")
         for name, said in (("sre2l", "SRe2L"), ("rded", "RDED"))
     ),
 )
@@ -414,13 +338,13 @@ FIG7 = Item(
             "grows-more",
             "h",
             "Over the iterations the discriminative area grows more under EDF than under DATM.",
-            (above(_value(EDF, "course.area_growth"), _value(DATM, "course.area_growth")),),
+            (above(of_value(EDF, "course.area_growth"), of_value(DATM, "course.area_growth")),),
         ),
         Claim(
             "higher-maps",
             "figure 7",
             "More of EDF's maps is high than of the maps of the images they began as.",
-            (Part("edf, end − start", ((1.0, _value(EDF, "course.high_growth")),)),),
+            (Part("edf, end − start", ((1.0, of_value(EDF, "course.high_growth")),)),),
         ),
     ),
     measures=("course",),
@@ -434,7 +358,7 @@ def _distribution(name: str, which: str, value: str, text: str) -> Item:
         name,
         f"Complexity by class: {which}",
         own("random"),
-        (Claim("harder", "§ 10", text, (above(_hard(seen), _easy(seen), "hard − easy"),)),),
+        (Claim("harder", "§ 10", text, (above(hard(seen), easy(seen), "hard − easy"),)),),
         sizes=("small",),
         places="levels",
         measures=("complexity",),

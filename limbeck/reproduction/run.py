@@ -17,7 +17,8 @@ from pathlib import Path
 from limbeck.accuracy import Accuracy
 from limbeck.evaluation.statistics import summarise
 from limbeck.reproduction.claims import At, Claim, Sums, judge, with_control
-from limbeck.reproduction.items import ITEMS, Item, chosen
+from limbeck.reproduction.item import Item
+from limbeck.reproduction.items import ITEMS, chosen
 from limbeck.reproduction.measures import Measured, Measurements
 from limbeck.reproduction.published import published
 from limbeck.reproduction.results import ItemResult, Line, Reproduction

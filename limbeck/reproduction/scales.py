@@ -15,7 +15,7 @@ from pathlib import Path
 
 from limbeck.recipes import load_recipe, parse_overrides, recipe_names
 from limbeck.reproduction.claims import control_of
-from limbeck.reproduction.items import Item, Places, Row, Size
+from limbeck.reproduction.item import Item, Places, Row, Size
 from limbeck.runs.identity import NONE
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError, require

@@ -7,7 +7,8 @@ import pytest
 from reproduction.toy import TOY
 
 from limbeck.figures.reproduction import ENLARGED, FRAME, _framed
-from limbeck.reproduction.items import ITEMS, Item, chosen
+from limbeck.reproduction.item import Item
+from limbeck.reproduction.items import ITEMS, chosen
 from limbeck.reproduction.measures import MEASURES, OTHERS
 from limbeck.reproduction.published import published
 from limbeck.reproduction.run import Asked
