@@ -314,8 +314,10 @@ def check_start(
 
 def content_of(held: DistilledSet) -> str:
     """Sixteen hexadecimal digits that identify what is taken from a set to start from."""
-    arrays = (held.images, held.labels, held.classes)
-    return fingerprint(array_fingerprint(*(array.cpu().numpy() for array in arrays)), held.label_kind, held.syn_lr)
+    # Of what is stored: images that are decoded anew elsewhere are the same up to rounding only.
+    arrays = (held.set.stored, held.labels, held.classes)
+    decoded = [] if held.set.code is None else [str(held.set.code)]
+    return fingerprint(array_fingerprint(*(array.cpu().numpy() for array in arrays)), held.label_kind, held.syn_lr, *decoded)
 
 
 def _without_options(message: str, path: str) -> str:

@@ -115,10 +115,10 @@ class SmallSet:
 
     @property
     def real_ipc(self) -> int:
-        """Real images per class that take as many bytes as those of the class that has most, rounded, at least one."""
+        """Real images per class that take as many bytes as those of the class that has most, rounded up."""
         if self.code is None:
             return self.ipc
-        return max(1, round(self.ipc * self.stored.numel() / self.images.numel()))
+        return -(-self.ipc * self.stored.numel() // self.images.numel())
 
     def probabilities(self) -> Tensor:
         """p, with shape (N, K)."""

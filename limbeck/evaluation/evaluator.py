@@ -325,7 +325,8 @@ class Evaluator:
             origin: how η was come by.
         """
         labels = self.protocol.labels == "stored" or (self.protocol.labels == "hard" and small.kind == "hard")
-        augmented = self.protocol.augment == "set" or self.augment.identity() == NO_AUGMENTATION.identity()
+        p, plain = self.protocol, self.augment.identity() == NO_AUGMENTATION.identity()
+        augmented = p.policy == "none" and (p.augment == "set" or (p.augment == "none" and plain))
         alike = same_network(network, self.network.name) and labels and augmented
         return StepSize(small.syn_lr, origin) if alike and small.syn_lr is not None else None
 

@@ -266,7 +266,8 @@ class OuterLoop:
     def _cause(self, state: OuterState, update: Update, d_images: Tensor) -> str:
         """Why an iteration changes nothing, in words; empty where it may."""
         gradients = update.gradients
-        looked_at = (gradients.loss, d_images, *(getattr(gradients, name) for name in BY))
+        moved = d_images.square() if self.settings.adamw else d_images  # which AdamW keeps the mean of
+        looked_at = (gradients.loss, moved, *(getattr(gradients, name) for name in BY))
         if any(broken := infinite(self.spread, *looked_at)):
             causes = [cause for cause, found in zip(BY.values(), broken[2:], strict=True) if found]
             cause = [LOSS] if broken[0] else causes or [WEIGHTED]

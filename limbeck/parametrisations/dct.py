@@ -81,6 +81,7 @@ class Dct(Parametrisation):
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # it is kept, and a later call may go back through it
 def _cosines(n: int) -> Tensor:
     """C_n, float64."""
     x = torch.arange(n, dtype=torch.float64)
@@ -90,6 +91,7 @@ def _cosines(n: int) -> Tensor:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)
 def _lowest(h: int, w: int) -> Tensor:
     """The frequencies of h × w in order, as positions row by row; of equal ones the first row first."""
     u, v = torch.arange(h).unsqueeze(1), torch.arange(w)

@@ -93,6 +93,7 @@ def _length(part: slice) -> int:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # it is kept, and a later call may go back through it
 def _enlarging(few: int, many: int) -> Tensor:
     """The matrix (many × few) of linear interpolation, float64."""
     basis = torch.eye(few, dtype=torch.float64).unsqueeze(0)

@@ -330,14 +330,14 @@ def _looks(settings: DistillSettings) -> int:
 
 
 def _memory(workspace: Workspace, decided: Arrangement | None) -> Memory:
-    """Bytes: what there is now, X with its gradient, velocity and average, θ_0 … θ_T, and the work of one step."""
+    """Bytes: what there is now, X with its gradient, moments and average, θ_0 … θ_T, and the work of one step."""
     settings, network = workspace.settings, workspace.network
     total = workspace.ipc * workspace.data.num_classes
     batch = min(total, settings.match.batch_syn or total)
     thetas = (settings.match.syn_steps + 3 if decided else 3) * network.num_parameters
     return Memory(
         base=peak_memory(workspace.device),
-        set=4 * NUMBER * total * math.prod(workspace.data.shape),
+        set=(4 + settings.outer.adamw) * NUMBER * total * math.prod(workspace.data.shape),
         trajectory=NUMBER * thetas,
         kept=decided.kept * kept_bytes(workspace.problem(), settings.engine) if decided and decided.kept else 0,
         image=NUMBER * WORKING * sum(output_sizes(network, workspace.data.shape)),

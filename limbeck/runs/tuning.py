@@ -108,6 +108,13 @@ def tune(settings: DistillSettings, *, progress: Progress | None = None, store: 
         Failure: when experts or students do not move.
     """
     workspace = Workspace(settings, progress or NoProgress(), store)
+    optimiser = settings.outer.img_optimiser
+    require(
+        optimiser == "sgd",
+        "outer.img_optimiser",
+        optimiser,
+        "sgd for tuning: a step of AdamW does not depend on the gradient's size",
+    )
     accepted = "one that matches trajectories, such as edf, datm, mtt or tesla"
     require(workspace.method.steps and workspace.needs_experts, "method", name_of(settings.method), accepted)
     require(settings.experts.train_epochs >= 3, "experts.train_epochs", settings.experts.train_epochs, "at least 3 for tuning")
@@ -198,9 +205,10 @@ class _Students:
         wanted, way = eta, WAY
         while True:
             gradients, halfway = self.gradients(eta), replace(self, steps=self.steps // 2).gradients(eta)
-            growth = statistics.median(whole / half for whole, half in zip(gradients, halfway, strict=True))
-            if growth <= MOST_GROWTH or eta / 2 < SMALLEST:
+            if _growth(gradients, halfway) <= MOST_GROWTH:
                 break
+            if eta / 2 < SMALLEST:
+                raise Failure("the gradient of the start images grows without bounds with every step size")
             eta = rounded(eta / 2)
             way = self._way(eta)
         said = f"students then walk {way:.0%} of the way that the experts do"
@@ -228,9 +236,8 @@ class _Students:
             moved = self.workspace.decoder.carried(self.stored, found.images)
             sizes[epoch].append(float(moved.square().mean().sqrt()))
         middle = [statistics.median(one if math.isfinite(one) else math.inf for one in of_epoch) for of_epoch in sizes]
-        typical = statistics.median(middle)
-        if not 0 < typical < math.inf:
-            raise Failure(f"the gradient of the start images is {typical:g}: the images, or the experts, are no use")
+        if not any(middle):
+            raise Failure("the gradient of the start images is 0: the images, or the experts, are no use")
         return middle
 
     @property
@@ -279,6 +286,13 @@ def start_epochs(displacement: Sequence[float], ahead: int) -> tuple[int, int]:
     moving = 1 + max(epoch for epoch, size in enumerate(displacement) if size >= sorted(displacement)[-2] / 2)
     last = max(1, min(moving, -(-len(displacement) // 2), len(displacement) - ahead + 1))
     return max(1, round(last / 3)), last
+
+
+def _growth(whole: Sequence[float], half: Sequence[float]) -> float:
+    """By how much gradients are larger than those of half of the steps, the median; infinite where one of them is."""
+    if not math.isfinite(statistics.median(whole)):
+        return math.inf
+    return statistics.median(after / before if before > 0 else math.inf for after, before in zip(whole, half, strict=True))
 
 
 def first_to_start_from(gradients: Sequence[float]) -> int:

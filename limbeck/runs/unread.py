@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
+from limbeck.evaluation.protocols import PROTOCOLS
 from limbeck.experts.settings import unread
 from limbeck.methods.method import Method
 from limbeck.methods.registry import METHODS, known, name_of
@@ -114,7 +115,9 @@ def _idle_in_recovery(s: Sre2lSettings) -> list[str]:
 def _shuffles_parts(s: DistillSettings) -> bool:
     """Whether the protocol is or may be one that takes the parts of an image from `rded.factor`."""
     protocol = s.eval.protocol
-    return not isinstance(protocol, str) or protocol == "kd-rded" or protocol.endswith((".yaml", ".yml"))
+    if not isinstance(protocol, str) or protocol.endswith((".yaml", ".yml")):
+        return True
+    return protocol not in PROTOCOLS or PROTOCOLS[protocol].patches is None
 
 
 def _says_none(s: DistillSettings, key: str) -> bool:

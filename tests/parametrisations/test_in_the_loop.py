@@ -1,6 +1,7 @@
 """What is stored in the outer loop, in runs and in saved sets."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -173,7 +174,7 @@ def test_a_saved_set_holds_what_is_stored_and_loads_as_its_images(tmp_path: Path
     again = DistilledSet.load(tmp_path / "set")
     assert torch.equal(again.images, held.images) and again.set.code is not None
     assert again.set.code.bytes == held.set.code.bytes and again.set.code.decoder == held.set.code.decoder
-    assert again.set.real_ipc == max(1, round(4 * held.set.stored.numel() / held.images.numel()))
+    assert again.set.real_ipc == math.ceil(4 * held.set.stored.numel() / held.images.numel())
 
 
 def test_sets_of_pixels_are_written_as_ever(tmp_path: Path) -> None:

@@ -166,3 +166,13 @@ def test_images_that_are_another_codes_are_noticed() -> None:
     assert code.problem(code.images() + 1) == "the images are not those that what is stored decodes to"
     assert "decodes to [8, 3, 8, 8]" in str(code.problem(torch.zeros(2, 3, 8, 8)))
     assert "has shape (2, 3, 4, 8)" in str(Code(decoder, torch.zeros(2, 3, 4, 8)).problem(code.images()))
+
+
+def test_what_was_decoded_without_gradients_first_has_them_later() -> None:
+    """Matrices are kept between calls."""
+    decoders = [Decoder(Dct(2), (1, 6, 10)), Decoder(MultiFormation(2), (1, 6, 10))]
+    for decoder in decoders:
+        stored = torch.zeros(1, *decoder.slot_shape, dtype=torch.float64)
+        with torch.inference_mode():
+            decoder(stored)
+        decoder(stored.clone().requires_grad_()).sum().backward()

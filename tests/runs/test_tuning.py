@@ -210,3 +210,21 @@ def test_experts_that_stand_still_are_a_failure(settings: Any, monkeypatch: pyte
 def test_a_method_is_refused_in_python_too() -> None:
     with pytest.raises(UsageError, match="method: 'dc' is not one that matches trajectories"):
         limbeck.tune("scenes:easy", "dc", **TINY)
+
+
+def test_students_whose_gradients_overflow_take_smaller_steps(
+    found: tuple[Tuned, tuning._Students], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    students = found[1]
+    monkeypatch.setattr(tuning._Students, "step_size", lambda self: 0.1)
+    monkeypatch.setattr(tuning._Students, "gradients", lambda self, eta: [math.inf if eta > 0.06 else 1e-4] * 2)
+    assert students.stable()[0] == 0.05
+    monkeypatch.setattr(tuning._Students, "gradients", lambda self, eta: [math.inf, math.inf])
+    with pytest.raises(Failure, match="grows without bounds with every step size"):
+        students.stable()
+
+
+def test_adamw_is_refused() -> None:
+    made = load_recipe("scenes", {"outer.img_optimiser": "adamw"})
+    with pytest.raises(UsageError, match="outer.img_optimiser: 'adamw' is not sgd for tuning"):
+        tune(made)

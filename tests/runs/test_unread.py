@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from limbeck.cli.main import main
+from limbeck.evaluation.protocols import PROTOCOLS
 from limbeck.methods.registry import METHODS
 from limbeck.recipes import load_recipe, remarks
 from limbeck.runs.unread import idle_keys
@@ -105,3 +106,9 @@ def test_the_command_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(words) == 0
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if line.startswith("warning")] == ["warning: random does not read enhance.beta, outer.lr_img"]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_factor_is_read_where_a_protocol_cuts_images_into_parts(protocol: str) -> None:
+    settings = load_recipe("scenes", {"eval.protocol": protocol, "rded.factor": "3"})
+    assert ("rded.factor" in idle_keys(settings, ["rded.factor"])) == (PROTOCOLS[protocol].patches is not None)
