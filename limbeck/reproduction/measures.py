@@ -228,12 +228,11 @@ class Measurements:
             found = MEASURES[name](Finished(cell, run, file.with_suffix(".safetensors"), self.progress))
             write_json(file, found, MEASURED, cell.name)
 
-    def catch_up(self, cell: Cell, again: bool) -> None:
+    def catch_up(self, cell: Cell) -> None:
         """Measure what is missing of a cell that was finished before; without its run folder it is distilled again, if need be.
 
-        Args:
-            cell: of the grid.
-            again: whether it may be.
+        Raises:
+            Failure: when the run lacks what it takes.
         """
         held = CellFolder(self.folder)
         if not held.result_file(cell).exists() or not self.missing(cell):
@@ -241,7 +240,7 @@ class Measurements:
         run = held.run_folder(cell)
         if DistilledSet.is_at(run / "distilled"):
             self.take(cell, run)
-        elif again and self.missing(cell, self.needed):
+        elif self.missing(cell, self.needed):
             held.result_file(cell).unlink()
 
     def of(self, cell: str) -> dict[str, Measured]:
