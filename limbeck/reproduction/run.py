@@ -167,7 +167,10 @@ def run(asked: Asked, folder: Path, *, running: Running = Running(), reuse: Sequ
         taken = take_over(plain, Path(here("--reuse", str(place))), folder)
         running.progress.say(f"{len(taken)} cells taken from {place}")
     unmeasured = _caught_up(cells, measurements) if running.max_seconds != 0 else {}  # who only looks computes nothing
-    matrix = run_matrix(cells, folder, replace(running, measure=measurements.take))
+    how = replace(running, measure=measurements.take)
+    if running.max_seconds != 0:  # what could not be measured on a run folder would not be on another
+        how = replace(how, again=lambda cell: cell.name not in unmeasured and measurements.lacks(cell))
+    matrix = run_matrix(cells, folder, how)
     matrix = replace(matrix, failed={**unmeasured, **matrix.failed})
     found = tuple(_found(asked, item, grids[item.name], matrix, measurements) for item in asked.items)
     whole = Reproduction(

@@ -162,8 +162,13 @@ def test_a_cell_without_its_measurement_is_made_again(started: Path, monkeypatch
     before = len(starts(started))
     assert main(["reproduce", "fig5", "--output", "out", "--show"]) == 0
     assert len(starts(started)) == before
+    monkeypatch.setattr(matrix, "distill_command", lambda cell, run: ["false"])
+    assert main(["reproduce", "fig5", "--output", "out", "--json"]) == 1
+    kept = Reproduction.read(Path("out"))
+    assert len(kept.failed) == 3 and all(line.seeds for line in kept["fig5"].lines)  # results stay until others replace them
+    monkeypatch.setattr(matrix, "distill_command", with_settings)
     assert main(["reproduce", "fig5", "--output", "out", "--json"]) == 0
-    assert len(starts(started)) == before + 3
+    assert len(starts(started)) == before + 3 and not Reproduction.read(Path("out")).failed
 
 
 def test_a_measurement_that_fails_keeps_nothing_else_from_being_found(
