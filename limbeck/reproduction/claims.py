@@ -6,7 +6,7 @@
     claim all of its parts, which must hold together: p = max over the parts (R. L. Berger, "Multiparameter hypothesis testing
           and acceptance sampling", 1982) where every mean is above 0; where one is not, p = min(1, k · min over the parts that
           point the other way) of k parts, the chance that any of them would do so (Bonferroni)
-    item  the claims' p, adjusted by Holm for their number
+    item  the claims' p, adjusted by Holm for their number; one that has no p yet counts with p = 1
 
 At p ≤ 0.05 a claim is `confirmed` where all means are above 0, and else `contradicted`; otherwise, and where a part has fewer than
 three seeds, it is `undecided`. A claim on EDF is judged a second time with the norm of its gradient matched to the plain one: these
@@ -34,14 +34,14 @@ class At:
     Args:
         row: its label.
         value: of `values.py`; those of a measurement are called `MEASUREMENT.NAME`.
-        size: `each` number of images per class by itself, or the `first` or `last` of them.
-        place: `each` source by itself, or the `easy` or the `hard` one of a category.
+        size: `each` number of images per class by itself, the `first` or `last` of them, or the `mean` of all.
+        place: `each` source by itself, the `easy` or the `hard` one of a category, or the `mean` of all sources.
     """
 
     row: str
     value: str = "accuracy"
-    size: Literal["each", "first", "last"] = "each"
-    place: Literal["each", "easy", "hard"] = "each"
+    size: Literal["each", "first", "last", "mean"] = "each"
+    place: Literal["each", "easy", "hard", "mean"] = "each"
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,16 @@ def first(one: At) -> At:
 def last(one: At) -> At:
     """At the highest number of images per class."""
     return replace(one, size="last")
+
+
+def over_places(one: At) -> At:
+    """The mean of all sources, for what the paper says of most of them."""
+    return replace(one, place="mean")
+
+
+def over_all(one: At) -> At:
+    """The mean of all sources and numbers of images per class."""
+    return replace(one, size="mean", place="mean")
 
 
 def _named(one: At, beside: At) -> str:
@@ -221,8 +231,8 @@ def judge(claims: Sequence[tuple[Claim, Sequence[tuple[str, Sums]]]], *, control
     """
     level = LEVEL / max(1, len(claims))
     found = [_finding(claim, sums, level, control) for claim, sums in claims]
-    adjusted = iter(holm([one.p for one in found if one.p is not None]))
-    return tuple(one if one.p is None else _judged(one, next(adjusted)) for one in found)
+    adjusted = holm([1.0 if one.p is None else one.p for one in found])  # no verdict may wait for others to be run
+    return tuple(one if one.p is None else _judged(one, p) for one, p in zip(found, adjusted, strict=True))
 
 
 def _finding(claim: Claim, sums: Sequence[tuple[str, Sums]], level: float, control: bool) -> Finding:

@@ -6,7 +6,7 @@ row of EDF with a criterion or with weights has a control beside it, the same wi
 
 from collections.abc import Mapping, Sequence
 
-from limbeck.reproduction.claims import At, Claim, Part, above, above_all, first, gains_more, last
+from limbeck.reproduction.claims import At, Claim, Part, above, above_all, first, gains_more, last, over_all, over_places
 from limbeck.reproduction.item import Item, Row, better, easy, hard, of_edf, of_value, own, rows_at
 from limbeck.runtime.errors import require
 
@@ -109,8 +109,8 @@ TABLE1 = Item(
         Claim(
             "kd-wins-many",
             "k",
-            "With the most images per class EDF is better under knowledge distillation than without.",
-            (above(last(of_value(EDF, "kd.accuracy")), last(EDF), "edf with − without"),),
+            "With the most images per class EDF is on average better under knowledge distillation than without.",
+            (above(over_places(last(of_value(EDF, "kd.accuracy"))), over_places(last(EDF)), "edf with − without"),),
         ),
     ),
     measures=("kd",),
@@ -308,9 +308,9 @@ TABLE10 = Item(
     "table10",
     "SRe2L and RDED without knowledge distillation",
     own("sre2l", "rded", "edf"),
-    tuple(
-        better(EDF, At(name), f"Without knowledge distillation EDF is better than {said}.", "l")
-        for name, said in (("sre2l", "SRe2L"), ("rded", "RDED"))
+    (
+        better(EDF, At("sre2l"), "Without knowledge distillation EDF is better than SRe2L.", "l"),
+        better(over_all(EDF), over_all(At("rded")), "Without knowledge distillation EDF is on average better than RDED.", "l"),
     ),
 )
 FIG6 = Item(

@@ -228,12 +228,11 @@ class Measurements:
             found = MEASURES[name](Finished(cell, run, file.with_suffix(".safetensors"), self.progress))
             write_json(file, found, MEASURED, cell.name)
 
-    def catch_up(self, cell: Cell, again: bool) -> None:
-        """Measure what is missing of a cell that was finished before; without its run folder it is distilled again, if need be.
+    def catch_up(self, cell: Cell) -> None:
+        """Measure what is missing of a cell that was finished before, where its run folder is there still.
 
-        Args:
-            cell: of the grid.
-            again: whether it may be.
+        Raises:
+            Failure: when the run lacks what it takes.
         """
         held = CellFolder(self.folder)
         if not held.result_file(cell).exists() or not self.missing(cell):
@@ -241,8 +240,10 @@ class Measurements:
         run = held.run_folder(cell)
         if DistilledSet.is_at(run / "distilled"):
             self.take(cell, run)
-        elif again and self.missing(cell, self.needed):
-            held.result_file(cell).unlink()
+
+    def lacks(self, cell: Cell) -> bool:
+        """Whether an item that is asked for misses something of a finished cell, which has to be distilled again for it."""
+        return bool(self.missing(cell, self.needed))
 
     def of(self, cell: str) -> dict[str, Measured]:
         """What was measured of a cell.

@@ -162,6 +162,8 @@ class Reproduction(Record):
         failed: the last words of cells that failed, by name.
         left: the names of those that are to be run yet.
         paths: of the files written.
+        data: what replaced the scale's images; None where they were kept.
+        overrides: settings for all cells, as typed.
 
     Example:
         >>> empty = Reproduction(scale="cpu", seeds=(0, 1, 2), items=())
@@ -176,6 +178,8 @@ class Reproduction(Record):
     failed: Mapping[str, str] = field(default_factory=dict)
     left: tuple[str, ...] = ()
     paths: Mapping[str, str] = field(default_factory=dict)
+    data: str | None = None
+    overrides: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, item: str) -> ItemResult:
         """The item of that name."""

@@ -8,6 +8,7 @@ A cell that several items share is run once, and everything that any item of the
 is there, so that an item that is asked for later finds it.
 """
 
+import math
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -26,14 +27,15 @@ from limbeck.reproduction.scales import Scale, Spot, overrides_of, scale_of, spo
 from limbeck.reproduction.values import value_of
 from limbeck.reproduction.write import write
 from limbeck.runtime.devices import undisturbed
-from limbeck.runtime.errors import UsageError, require
+from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.executor import Executor
 from limbeck.runtime.executor.named import executing
 from limbeck.runtime.located import here
-from limbeck.runtime.notices import gathered, logged
+from limbeck.runtime.notices import gathered, kind_of, logged
 from limbeck.runtime.progress import LogProgress, Progress
 from limbeck.runtime.room import disks_told
 from limbeck.studies.cells import COMPARED, Cell, CellRecord, take_over
+from limbeck.studies.comp_dd import Part
 from limbeck.studies.compare import check_alike
 from limbeck.studies.cost import mean
 from limbeck.studies.matrix import Matrix, Running, run_matrix
@@ -164,9 +166,12 @@ def run(asked: Asked, folder: Path, *, running: Running = Running(), reuse: Sequ
         plain = [cell for cell in cells if cell.name not in measurements.needed]  # there are no run folders to measure
         taken = take_over(plain, Path(here("--reuse", str(place))), folder)
         running.progress.say(f"{len(taken)} cells taken from {place}")
-    for cell in cells:
-        measurements.catch_up(cell, again=running.max_seconds != 0)
-    matrix = run_matrix(cells, folder, replace(running, measure=measurements.take))
+    unmeasured = _caught_up(cells, measurements) if running.max_seconds != 0 else {}  # who only looks computes nothing
+    how = replace(running, measure=measurements.take)
+    if running.max_seconds != 0:  # what could not be measured on a run folder would not be on another
+        how = replace(how, again=lambda cell: cell.name not in unmeasured and measurements.lacks(cell))
+    matrix = run_matrix(cells, folder, how)
+    matrix = replace(matrix, failed={**unmeasured, **matrix.failed})
     found = tuple(_found(asked, item, grids[item.name], matrix, measurements) for item in asked.items)
     whole = Reproduction(
         scale=asked.scale.name,
@@ -175,8 +180,24 @@ def run(asked: Asked, folder: Path, *, running: Running = Running(), reuse: Sequ
         cells=len(cells),
         failed=matrix.failed,
         left=tuple(matrix.left),
+        data=asked.data,
+        overrides=asked.overrides,
     )
     return write(whole, folder)
+
+
+def _caught_up(cells: Sequence[Cell], measurements: Measurements) -> dict[str, str]:
+    """Measure what is missing of finished cells; why that failed, by the cells' names. Each kind of failure is said once."""
+    failed: dict[str, str] = {}
+    for cell in cells:
+        try:
+            measurements.catch_up(cell)
+        except (Failure, UsageError) as error:  # one cell is no reason to keep the others from being found
+            known = {kind_of(said) for said in failed.values()}
+            failed[cell.name] = str(error)
+            if kind_of(str(error)) not in known:
+                measurements.progress.say(f"{cell.name} could not be measured: {error}")
+    return failed
 
 
 def _unique(grids: Iterable[Sequence[Spot]]) -> list[Cell]:
@@ -259,6 +280,11 @@ class _Read:
         rows = (one for one in self.grid if (one.row, one.place.name, one.ipc) == (at.row, place, ipc))
         return {spot.seed: value for spot in rows if (value := self.value(spot, at.value)) is not None}
 
+    def values(self, at: At, places: Sequence[str], sizes: Sequence[int]) -> dict[int, float]:
+        """What a term is, by seed: a mean over these, of the seeds that have all of them."""
+        held = [self.by_seed(at, place, ipc) for place in places for ipc in sizes]
+        return {seed: math.fsum(one[seed] for one in held) / len(held) for seed in held[0] if all(seed in one for one in held)}
+
     def sums(self, claim: Claim) -> list[tuple[str, Sums]]:
         """The sums of a claim's parts, at every size and place that it is claimed for."""
         found: list[tuple[str, Sums]] = []
@@ -266,19 +292,21 @@ class _Read:
         groups = self.scale.places[self.item.places]
         for part in claim.parts:
             wide = any(at.place == "each" for _, at in part.terms)
-            for group in groups:
+            pooled = any("mean" in (at.size, at.place) for _, at in part.terms)
+            for group in groups[:1] if pooled and not wide else groups:
                 for place in group if wide else group[:1]:
                     tall = any(at.size == "each" for _, at in part.terms)
                     for ipc in sizes if tall else sizes[:1]:
                         terms = [
-                            (weight, self.by_seed(at, _place(at, place.name, group), _size(at, ipc, sizes)))
+                            (weight, self.values(at, _places(at, place.name, group, groups), _sizes(at, ipc, sizes)))
                             for weight, at in part.terms
                         ]
                         seeds = set.intersection(*(set(values) for _, values in terms))
-                        where = [place.name] if wide else [place.category] if len(groups) > 1 else []
+                        at_all = ["mean"] if pooled else [place.category] if len(groups) > 1 else []
+                        where = [place.name] if wide else at_all
                         said = ", ".join([part.said, *where, *([f"ipc {ipc}"] if tall else [])])
                         found.append(
-                            (said, {seed: sum(weight * values[seed] for weight, values in terms) for seed in sorted(seeds)})
+                            (said, {seed: _sum([weight * values[seed] for weight, values in terms]) for seed in sorted(seeds)})
                         )
         return found
 
@@ -330,12 +358,19 @@ class _Read:
         return summarise(values) if values else Accuracy()
 
 
-def _place(at: At, each: str, group: Sequence[object]) -> str:
-    """The source that a term is read on."""
-    levels = {getattr(one, "level", ""): getattr(one, "name", "") for one in group}
-    return each if at.place == "each" else str(levels[at.place])
+def _sum(terms: Sequence[float]) -> float:
+    """Of a part; what rounding leaves of values that are equal is nothing, and would have a sign."""
+    total = sum(terms)
+    return 0.0 if abs(total) < 1e-12 * sum(map(abs, terms)) else total
 
 
-def _size(at: At, each: int, sizes: Sequence[int]) -> int:
-    """The number of images per class that a term is read at."""
-    return {"each": each, "first": sizes[0], "last": sizes[-1]}[at.size]
+def _places(at: At, each: str, group: Sequence[Part], groups: Sequence[Sequence[Part]]) -> list[str]:
+    """The sources that a term is read on."""
+    if at.place == "mean":
+        return [one.name for members in groups for one in members]
+    return [each] if at.place == "each" else [{one.level: one.name for one in group}[at.place]]
+
+
+def _sizes(at: At, each: int, sizes: Sequence[int]) -> list[int]:
+    """The numbers of images per class that a term is read at."""
+    return {"each": [each], "first": [sizes[0]], "last": [sizes[-1]], "mean": [*sizes]}[at.size]

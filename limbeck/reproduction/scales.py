@@ -167,8 +167,9 @@ def spots(item: Item, scale: Scale, seeds: Sequence[int], overrides: Mapping[str
         overrides: settings for all cells, as typed.
 
     Raises:
-        UsageError: when the scale has no such places, or settings cannot be used.
+        UsageError: when the scale has no such places, or settings cannot be used, or are what the item's rows set.
     """
+    _refuse_of_rows(item, overrides)
     if item.places not in scale.places:
         raise UsageError(f"--data: {item.name} runs over images of different levels, which this scale has; leave --data out")
     found: list[Spot] = []
@@ -179,6 +180,14 @@ def spots(item: Item, scale: Scale, seeds: Sequence[int], overrides: Mapping[str
                     for row in item.rows:
                         found += _row(item, scale, place, ipc, row, seed, overrides)
     return found
+
+
+def _refuse_of_rows(item: Item, overrides: Mapping[str, str]) -> None:
+    """Rows are called by what they set: under another value their labels would lie."""
+    set_by_rows = sorted({key for row in item.rows for key in row.overrides})
+    for key in set_by_rows:
+        said = f"accepted by {item.name}, whose rows set {', '.join(set_by_rows)} themselves; other keys are"
+        require(key not in overrides, key, overrides.get(key), said)
 
 
 def _row(item: Item, scale: Scale, place: Part, ipc: int, row: Row, seed: int, overrides: Mapping[str, str]) -> Iterator[Spot]:

@@ -41,6 +41,7 @@ class Running:
         keep: whether the run folders of finished cells stay.
         progress: where to report.
         measure: what is called with a finished cell and its run folder before that goes; the cell counts as failed where it fails.
+        again: of a finished cell, whether it is to be distilled again all the same; what it measured stays until it is replaced.
 
     Raises:
         UsageError: for a number out of range.
@@ -52,6 +53,7 @@ class Running:
     keep: bool = False
     progress: Progress = NoProgress()
     measure: Callable[[Cell, Path], object] | None = None
+    again: Callable[[Cell], bool] = lambda cell: False
 
     def __post_init__(self) -> None:
         require(self.jobs is None or self.jobs >= 1, "--jobs", self.jobs, "at least 1")
@@ -87,7 +89,8 @@ def run_matrix(cells: Sequence[Cell], folder: Path, how: Running = Running()) ->
     """
     assert len({cell.name for cell in cells}) == len(cells), "two cells of one name"
     held = CellFolder(Path(folder))
-    results = {cell.name: found for cell in cells if (found := held.read(cell)) is not None}
+    before = {cell.name: found for cell in cells if (found := held.read(cell)) is not None}
+    results = {cell.name: before[cell.name] for cell in cells if cell.name in before and not how.again(cell)}
     mine = [cell for number, cell in enumerate(cells) if how.shard.takes(number)]
     open_cells = [cell for cell in mine if cell.name not in results]
     deadline = None if how.max_seconds is None else time.monotonic() + how.max_seconds
@@ -96,7 +99,8 @@ def run_matrix(cells: Sequence[Cell], folder: Path, how: Running = Running()) ->
         check_place(held.path, "output")
         with how.progress.stage("cells", len(mine), len(mine) - len(open_cells)) as stage:
             _Runner(held, how, stage, results, failed).run(open_cells, deadline)
-    ordered = {cell.name: results[cell.name] for cell in cells if cell.name in results}
+    there = before | results
+    ordered = {cell.name: there[cell.name] for cell in cells if cell.name in there}
     return Matrix(ordered, failed, [cell.name for cell in cells if cell.name not in results and cell.name not in failed])
 
 
@@ -136,7 +140,9 @@ class _Runner:
         """Start a cell that no other process is at, rather one that need not wait for experts another one is training."""
         training = {job.cell.experts for job in self.running} - self.trained
         for cell in sorted(waiting, key=lambda cell: cell.experts in training):
-            if (found := self.folder.read(cell)) is not None:  # another process has finished it meanwhile
+            if (found := self.folder.read(cell)) is not None and not self.how.again(
+                cell
+            ):  # another process has finished it meanwhile
                 waiting.remove(cell)
                 self._finished(cell, found)
                 return True
@@ -150,7 +156,7 @@ class _Runner:
         return False
 
     def _start(self, cell: Cell, held: Lock) -> None:
-        if self.folder.result_file(cell).exists():  # finished between the look and the lock
+        if self.folder.result_file(cell).exists() and not self.how.again(cell):  # finished between the look and the lock
             held.release()
             self._take_over(cell)
             return

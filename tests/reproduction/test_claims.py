@@ -67,7 +67,12 @@ def test_claims_of_an_item_are_adjusted_together_and_controls_apart() -> None:
     two = judge([(claim("one"), [("part", sums)]), (claim("two"), [("part", sums)])])
     assert [one.p_adjusted for one in two] == [pytest.approx(2 * alone.p)] * 2
     with_unknown = judge([(claim("one"), [("part", sums)]), (claim("two"), [("part", {})])])
-    assert with_unknown[0].p_adjusted == pytest.approx(alone.p)
+    assert with_unknown[0].p_adjusted == pytest.approx(2 * alone.p)  # it will be two
+    assert (with_unknown[1].p, with_unknown[1].p_adjusted) == (None, None)
+    wider = {0: 0.02, 1: 0.03, 2: 0.04}
+    assert 0.025 < float(ttest_1samp(list(wider.values()), 0).pvalue) < 0.05
+    beside = [judge([(claim("one"), [("part", wider)]), *more])[0].verdict for more in ([], [(claim("two"), [("part", {})])])]
+    assert beside == ["confirmed", "undecided"]
     assert judge([(claim(), [("part", sums)])], control=True)[0].control
 
 

@@ -37,7 +37,7 @@ def test_an_item_is_whole(item: Item) -> None:
             assert {at.row for _, at in part.terms} <= rows, part
             for _, at in part.terms:
                 assert at.value in OF_RECORD or at.value.partition(".")[0] in item.measures, at
-                assert item.places == "levels" or at.place == "each"
+                assert item.places == "levels" or at.place in ("each", "mean")
             if len(part.terms) > 1:  # of one a growth or an excess is claimed, which has its own zero
                 assert sum(weight for weight, _ in part.terms) == pytest.approx(0)
     for name in item.shown:
@@ -113,6 +113,8 @@ def test_what_is_not_accepted_is_said_in_a_line_with_what_is() -> None:
         chosen(["table8"])
     with pytest.raises(UsageError, match="--scale: 'huge' is not one of cpu, gpu, paper"):
         Asked.of(["fig5"], "huge")
+    with pytest.raises(UsageError, match=r"match.drop_ratio: '0.3' is not accepted by table5a, whose rows set match.drop_ratio"):
+        Asked.of(["table5a"], settings={"match.drop_ratio": "0.3"}).grid(ITEMS["table5a"])
     with pytest.raises(UsageError, match="ipc: is what a reproduction runs over"):
         Asked.of(["fig5"], settings={"ipc": "3"})
 

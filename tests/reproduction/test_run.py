@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from reproduction.toy import TOY
+from reproduction.toy import EASY, HARD, TOY
 from studies.fake_cells import accuracy, command, results, starts
 from studies.here import in_this_process
 
@@ -17,6 +17,8 @@ from limbeck.cli.main import main
 from limbeck.reproduction import measures, scales
 from limbeck.reproduction.measures import Finished, Measured
 from limbeck.reproduction.results import Reproduction
+from limbeck.reproduction.run import _sum
+from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_json
 from limbeck.studies import matrix
 from limbeck.studies.cells import Cell
@@ -160,8 +162,59 @@ def test_a_cell_without_its_measurement_is_made_again(started: Path, monkeypatch
     before = len(starts(started))
     assert main(["reproduce", "fig5", "--output", "out", "--show"]) == 0
     assert len(starts(started)) == before
+    monkeypatch.setattr(matrix, "distill_command", lambda cell, run: ["false"])
+    assert main(["reproduce", "fig5", "--output", "out", "--json"]) == 1
+    kept = Reproduction.read(Path("out"))
+    assert len(kept.failed) == 3 and all(line.seeds for line in kept["fig5"].lines)  # results stay until others replace them
+    monkeypatch.setattr(matrix, "distill_command", with_settings)
     assert main(["reproduce", "fig5", "--output", "out", "--json"]) == 0
-    assert len(starts(started)) == before + 3
+    assert len(starts(started)) == before + 3 and not Reproduction.read(Path("out")).failed
+
+
+def test_a_measurement_that_fails_keeps_nothing_else_from_being_found(
+    started: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reproduce", "fig4", "--output", "out", "--seeds", "0", "--json"]) == 0
+    seen: list[str] = []
+
+    def catch_up(self: measures.Measurements, cell: Cell) -> None:
+        seen.append(cell.name)
+        raise (Failure, UsageError)[len(seen) % 2]("there is no course")
+
+    monkeypatch.setattr(measures.Measurements, "catch_up", catch_up)
+    found = limbeck.reproduce("fig4", scale="cpu", output="out", seeds=[0])
+    assert len(seen) == len(found.failed) == 6 and set(found.failed.values()) == {"there is no course"}
+    assert found["fig4"].failed == found.failed and all(line.seeds for line in found["fig4"].lines)
+    assert not limbeck.reproduce("fig4", scale="cpu", output="out", seeds=[0], max_seconds=0).failed  # nothing is measured
+    assert len(seen) == 6
+
+
+def test_the_file_of_a_reproduction_holds_what_was_run_alike_and_is_healed(started: Path) -> None:
+    def items(*words: str) -> list[str]:
+        assert main(["reproduce", *words, "--output", "out", "--show"]) == 0
+        return [one.item for one in Reproduction.read(Path("out")).items]
+
+    assert items("fig4") == ["fig4"]
+    assert items("table3") == ["table3", "fig4"]
+    assert items("table3", "eval.epochs=2") == ["table3"]
+    assert items("fig4") == ["fig4"]
+    assert items("table3", "--seeds", "0,1") == ["table3"]
+    Path("out/reproduction.json").write_text("{")
+    assert items("fig4") == ["fig4"]
+
+
+def test_a_claim_on_most_sources_is_judged_by_its_mean(started: Path) -> None:
+    places = {**TOY.places, "main": ((EASY,), (HARD,))}
+    wide = replace(TOY, seeds=(0,), main=("small", "middle"), places=places)
+    sre2l, rded = limbeck.reproduce("table10", scale=wide, output="out")["table10"].verdicts
+    assert len(sre2l.parts) == 2 * 2  # sources and numbers of images
+    (one,) = rded.parts
+    assert one.said == "edf − rded, mean" and one.effect is not None and one.effect.mean == pytest.approx(0.3)
+
+
+def test_what_rounding_leaves_of_equal_values_is_nothing() -> None:
+    assert sum([0.1, 0.2, -0.3]) > 0 == _sum([0.1, 0.2, -0.3])
+    assert _sum([0.1, 0.2, -0.2]) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
