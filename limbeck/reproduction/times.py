@@ -71,6 +71,13 @@ class Listed(Record):
     finished: int
     seconds: float | None
 
+    @property
+    def left(self) -> str:
+        """The time in words."""
+        if self.seconds == 0:
+            return "nothing" if self.finished == self.cells else "shared"
+        return "–" if self.seconds is None else duration(self.seconds)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Listing(Record):
@@ -100,7 +107,7 @@ class Listing(Record):
                 str(one.claims),
                 str(one.cells),
                 str(one.finished),
-                "–" if one.seconds is None else duration(one.seconds),
+                one.left,
             )
             for one in self.items
         ]
