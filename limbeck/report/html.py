@@ -99,7 +99,8 @@ def _facts(run: Run) -> list[str]:
     if run.distilled is not None:
         facts.append(f"{run.distilled.num_classes} classes")
     if ipc is not None:
-        facts.append(f"{ipc} image{'s' * (ipc != 1)} per class")
+        unit = "image" if _setting(run, "parametrisation", "kind") in (None, "pixels") else "slot"
+        facts.append(f"{ipc} {unit}{'s' * (ipc != 1)} per class")
     return [*facts, str(network)] if network else facts
 
 

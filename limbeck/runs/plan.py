@@ -186,6 +186,11 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None, world: 
     notes = [f"{len(whole.train.storage)} of {counts.train + counts.val} images were decoded"] if unseen else []
     if compiled or compiling:
         notes.append(f"compiled steps are taken to need {100 * COMPILED:.0f} % of the time of those that were timed")
+    looked_at = len(workspace.data.train) // workspace.data.num_classes
+    if workspace.method.kind == "objective" and not workspace.method.steps and settings.real.batch > looked_at:
+        notes.append(
+            f"a batch has {looked_at} real images of a class here, in the place of real.batch={settings.real.batch}: it takes more"
+        )
     return Plan(
         experts=_experts(workspace, counts, unseen) if workspace.needs_experts else None,
         parts=parts,

@@ -129,3 +129,10 @@ def test_a_large_recipe_is_planned_within_half_a_minute(tmp_path: Path, cache: P
     assert taken < 30
     assert result.notes[0] == f"{FEW} of 1100 images were decoded"
     assert {path for path in cache.rglob("*") if path.is_file()} == before
+
+
+def test_real_images_that_a_plan_does_not_look_at_are_said():
+    batch = {"method": "dm", "outer.iterations": "2", "eval.every": "2"}
+    assert not any("real.batch" in note for note in plan(settings(**batch, **{"real.batch": "4"})).notes)
+    notes = plan(settings(**batch, **{"real.batch": "500"})).notes
+    assert any("in the place of real.batch=500: it takes more" in note for note in notes)
