@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from limbeck.evaluation.protocols import PROTOCOLS
 from limbeck.experts.settings import unread
 from limbeck.methods.method import Method
 from limbeck.methods.registry import METHODS, known, name_of
@@ -114,6 +113,8 @@ def _idle_in_recovery(s: Sre2lSettings) -> list[str]:
 
 def _shuffles_parts(s: DistillSettings) -> bool:
     """Whether the protocol is or may be one that takes the parts of an image from `rded.factor`."""
+    from limbeck.evaluation.protocols import PROTOCOLS  # which needs torch, that recipes are listed without
+
     protocol = s.eval.protocol
     if not isinstance(protocol, str) or protocol.endswith((".yaml", ".yml")):
         return True
