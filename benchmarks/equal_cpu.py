@@ -1,0 +1,148 @@
+"""Comparisons at equal CPU seconds: the images, the entrants' settings, and how many iterations each may make.
+
+An entrant's iterations are as many as fit into the seconds of one core that it is given, by short runs of it which are timed
+once and kept, so that a comparison can be made again with the same bits. A set is distilled once and evaluated under every
+protocol, by `limbeck compare` in a folder a protocol: the run folders of the first are handed to the next, which finds that
+only the evaluation is another. `cifar10.npz` and `imagenette/` lie in the working directory.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Recipe = Callable[[int], dict[str, Any]]  # its settings by the number of iterations
+TIMED = (10, 30)  # iterations of the two runs whose difference is timed
+
+# What all methods have in common, as the recipes of `limbeck recipes` have it.
+DATA: dict[str, dict[str, Any]] = {
+    **{
+        f"scenes-{level}": {
+            "data": {"source": f"scenes:{level}"},
+            "network": "ConvNetD3-w16",
+            "augment": {"strategy": "crop_scale", "crop_ratio": 0.125, "flip": False},
+            "eval": {"full_epochs": 60, "full_lr": 0.1},
+        }
+        for level in ("medium", "hard")
+    },
+    "cifar10": {
+        "data": {"source": "cifar10.npz", "per_class": 500},
+        "network": "ConvNetD3-w32",
+        "augment": {"crop_ratio": 0.25},
+        "eval": {"full_epochs": 30},
+    },
+    "imagenette": {
+        "data": {"source": "imagenette", "size": 48, "per_class": 300},
+        "network": "ConvNetD3-w32",
+        "augment": {"crop_ratio": 0.25},
+        "eval": {"full_epochs": 20},
+    },
+}
+_SCENES = {"num_experts": 6, "train_epochs": 6, "expert_lr": 0.1}
+EXPERTS: dict[str, dict[str, Any]] = {
+    "scenes-medium": _SCENES,
+    "scenes-hard": _SCENES,
+    "cifar10": {"num_experts": 5, "train_epochs": 10, "expert_lr": 0.1},
+    "imagenette": {"num_experts": 3, "train_epochs": 8, "expert_lr": 0.1, "batch_size": 128},
+}
+
+
+def trajectory(data: str, ipc: int, iterations: int) -> dict[str, Any]:
+    """What the trajectory methods have in common."""
+    scenes = data.startswith("scenes")
+    match: dict[str, Any] = {"syn_steps": 30, "expert_epochs": 3} if scenes else {"syn_steps": 20}
+    ranges = {"cifar10": ((2, 5), (4, 8)), "imagenette": ((2, 6), (3, 6))}.get(data, ((1, 3), (2, 4)))
+    first, last = ranges[ipc > 1]
+    if ipc > 3:
+        match["batch_syn"] = 50
+    return {
+        "experts": EXPERTS[data],
+        "match": match,
+        "schedule": {"first_max_start_epoch": first, "max_start_epoch": last, "iterations": max(int(0.7 * iterations), 1)},
+        "outer": {
+            "lr_img": 1500.0 if scenes else 5000.0 if ipc == 1 else 2000.0,
+            "syn_lr_init": 0.05,
+            "max_match_loss": 3.0 if scenes else 2.0,
+        },
+    }
+
+
+def common(data: str, ipc: int, iterations: int, epochs: int, networks: int) -> dict[str, Any]:
+    """The images, and the evaluation of all: four looks on the way, and that many networks at the end."""
+    looks = {"seeds": networks, "every_seeds": 2, "epochs": epochs, "every": max(iterations // 4, 1)}
+    return {**DATA[data], "ipc": ipc, "eval": {**DATA[data]["eval"], **looks}}
+
+
+def laid(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of which later ones lie over earlier ones."""
+    found: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            found[key] = laid(found.get(key, {}), value) if isinstance(value, Mapping) else value
+    return found
+
+
+def limbeck(*words: str) -> None:
+    """Run the command on one core; end with it where it fails."""
+    done = subprocess.run([sys.executable, "-m", "limbeck", *words], env={**os.environ, "OMP_NUM_THREADS": "1"})
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def write(path: Path, settings: Mapping[str, Any]) -> str:
+    """The settings as a recipe's file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(laid(settings), sort_keys=False))
+    return str(path)
+
+
+def iterations_of(entrants: Mapping[str, Recipe], seconds: float, kept: Path) -> dict[str, int]:
+    """How many iterations of each entrant take those seconds of CPU, timed where they have not been."""
+    known = json.loads(kept.read_text()) if kept.exists() else {}
+    for name, recipe in entrants.items():
+        if name in known:
+            continue
+        spent = []
+        for count in (TIMED[0], *TIMED):  # the first finds nothing compiled
+            with tempfile.TemporaryDirectory() as folder:
+                short = {"eval": {"seeds": 1, "epochs": 1, "every": 1000, "full_epochs": 1, "full_seeds": 1}}
+                limbeck("distill", write(Path(folder) / "timed.yaml", laid(recipe(count), short)), "--output", f"{folder}/run")
+                results = json.loads((Path(folder) / "run" / "results.json").read_text())
+                spent.append(results["cpu_seconds"]["distil"])
+        each = (spent[2] - spent[1]) / (TIMED[1] - TIMED[0])
+        known[name] = {"seconds": round(each, 4), "iterations": max(round(seconds / each), 1)}
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(known, indent=1) + "\n")
+    return {name: known[name]["iterations"] for name in entrants}
+
+
+def compare(
+    entrants: Mapping[str, Recipe],
+    folder: Path,
+    seconds: float,
+    seeds: int,
+    protocols: Sequence[str],
+    pairs: str,
+    show: bool = False,
+) -> None:
+    """A comparison for each protocol in `folder`, seed after seed, so that what there is is balanced; `show` runs nothing."""
+    counts = iterations_of(entrants, seconds, folder / "iterations.json")
+    recipes = [write(folder / "recipes" / f"{name}.yaml", recipe(counts[name])) for name, recipe in entrants.items()]
+    runs = folder / protocols[0] / "runs"
+    for count in (seeds,) if show else range(1, seeds + 1):
+        words = ["compare", *recipes, "--no-matched", f"--pairs={pairs}", "--seeds", ",".join(map(str, range(count)))]
+        for protocol in protocols:
+            place = folder / protocol
+            if protocol != protocols[0] and runs.is_dir() and not show:
+                for run in runs.iterdir():
+                    if not (place / "cells" / f"{run.name}.json").exists() and not (place / "runs" / run.name).exists():
+                        shutil.copytree(run, place / "runs" / run.name)
+            more = ["--show"] if show else ["--keep"] if protocol == protocols[0] and len(protocols) > 1 else []
+            limbeck(*words, f"eval.protocol={protocol}", "--output", str(place), *more)
