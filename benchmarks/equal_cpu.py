@@ -1,18 +1,18 @@
 """Comparisons at equal CPU seconds: the images, the entrants' settings, and how many iterations each may make.
 
 An entrant's iterations are as many as fit into the seconds of one core that it is given, by short runs of it which are timed
-once and kept, so that a comparison can be made again with the same bits. A set is distilled once and evaluated under every
-protocol, by `limbeck compare` in a folder a protocol: the run folders of the first are handed to the next, which finds that
-only the evaluation is another. `cifar10.npz` and `imagenette/` lie in the working directory.
+once and kept, so that a comparison can be made again with the same bits. A set is distilled once, by `limbeck compare` under the
+first protocol, which also chooses the checkpoint, and evaluated under the others by `limbeck evaluate`; `limbeck compare --show`
+makes the tables of both. `cifar10.npz` and `imagenette/` lie in the working directory.
 """
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +89,15 @@ def laid(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def limbeck(*words: str) -> None:
-    """Run the command on one core; end with it where it fails."""
-    done = subprocess.run([sys.executable, "-m", "limbeck", *words], env={**os.environ, "OMP_NUM_THREADS": "1"})
+def limbeck(*words: str, shown: bool = False) -> str:
+    """Run the command on one core, and give its standard output back where it is not `shown`; end with it where it fails."""
+    where = None if shown else subprocess.PIPE
+    done = subprocess.run(
+        [sys.executable, "-m", "limbeck", *words], stdout=where, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     if done.returncode:
         sys.exit(done.returncode)
+    return done.stdout or ""
 
 
 def write(path: Path, settings: Mapping[str, Any]) -> str:
@@ -112,7 +116,7 @@ def iterations_of(entrants: Mapping[str, Recipe], seconds: float, kept: Path) ->
         spent = []
         for count in (TIMED[0], *TIMED):  # the first finds nothing compiled
             with tempfile.TemporaryDirectory() as folder:
-                short = {"eval": {"seeds": 1, "epochs": 1, "every": 1000, "full_epochs": 1, "full_seeds": 1}}
+                short = {"eval": {"seeds": 1, "epochs": 1, "every": 1000, "full_epochs": 1}}
                 limbeck("distill", write(Path(folder) / "timed.yaml", laid(recipe(count), short)), "--output", f"{folder}/run")
                 results = json.loads((Path(folder) / "run" / "results.json").read_text())
                 spent.append(results["cpu_seconds"]["distil"])
@@ -121,6 +125,23 @@ def iterations_of(entrants: Mapping[str, Recipe], seconds: float, kept: Path) ->
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(known, indent=1) + "\n")
     return {name: known[name]["iterations"] for name in entrants}
+
+
+def evaluate_kept(recipes: Sequence[str], seeds: int, first: Path, place: Path, protocol: str) -> None:
+    """Cells in `place` of the sets whose runs lie in `first`: as they were measured there, with accuracies under `protocol`."""
+    from limbeck.evaluation.results import Evaluation
+    from limbeck.studies.cells import CellFolder
+    from limbeck.studies.compare import grid, recipe_entrants
+
+    made = recipe_entrants(recipes, None, None)
+    pairs = [grid(made, range(seeds), {"eval.protocol": each}) for each in (first.name, protocol)]
+    for measured, cell in zip(*pairs, strict=True):
+        folder, record = CellFolder(place), CellFolder(first).read(measured)
+        if record is None or folder.read(cell) is not None:
+            continue
+        run = CellFolder(first).run_folder(measured)
+        found = Evaluation.from_dict(json.loads(limbeck("evaluate", str(run), "--protocol", protocol, "--no-record", "--json")))
+        folder.write(cell, replace(record, accuracy=found.accuracy, doubts=found.doubts))
 
 
 def compare(
@@ -135,14 +156,12 @@ def compare(
     """A comparison for each protocol in `folder`, seed after seed, so that what there is is balanced; `show` runs nothing."""
     counts = iterations_of(entrants, seconds, folder / "iterations.json")
     recipes = [write(folder / "recipes" / f"{name}.yaml", recipe(counts[name])) for name, recipe in entrants.items()]
-    runs = folder / protocols[0] / "runs"
+    first, *others = (folder / protocol for protocol in protocols)
     for count in (seeds,) if show else range(1, seeds + 1):
         words = ["compare", *recipes, "--no-matched", f"--pairs={pairs}", "--seeds", ",".join(map(str, range(count)))]
-        for protocol in protocols:
-            place = folder / protocol
-            if protocol != protocols[0] and runs.is_dir() and not show:
-                for run in runs.iterdir():
-                    if not (place / "cells" / f"{run.name}.json").exists() and not (place / "runs" / run.name).exists():
-                        shutil.copytree(run, place / "runs" / run.name)
-            more = ["--show"] if show else ["--keep"] if protocol == protocols[0] and len(protocols) > 1 else []
-            limbeck(*words, f"eval.protocol={protocol}", "--output", str(place), *more)
+        more = ["--show"] if show else ["--keep"] if others else []
+        limbeck(*words, f"eval.protocol={first.name}", "--output", str(first), *more, shown=True)
+        for place in others:
+            if not show:
+                evaluate_kept(recipes, count, first, place, place.name)
+            limbeck(*words, f"eval.protocol={place.name}", "--output", str(place), "--show", shown=True)
