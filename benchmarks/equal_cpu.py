@@ -116,7 +116,7 @@ def iterations_of(entrants: Mapping[str, Recipe], seconds: float, kept: Path) ->
         spent = []
         for count in (TIMED[0], *TIMED):  # the first finds nothing compiled
             with tempfile.TemporaryDirectory() as folder:
-                short = {"eval": {"seeds": 1, "epochs": 1, "every": 1000, "full_epochs": 1}}
+                short = {"eval": {"seeds": 2, "epochs": 1, "every": 1000, "full_epochs": 1}}
                 limbeck("distill", write(Path(folder) / "timed.yaml", laid(recipe(count), short)), "--output", f"{folder}/run")
                 results = json.loads((Path(folder) / "run" / "results.json").read_text())
                 spent.append(results["cpu_seconds"]["distil"])
