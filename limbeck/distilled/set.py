@@ -307,7 +307,7 @@ class DistilledSet(NamedSet):
         with _lock(path):
             held = cls.load(path)
             require(held.views is None, "path", str(path), "a set without labels of views")
-            views.check(TensorImages(held.images))
+            views.check(TensorImages(held.images), held.set.code)
             _note(path, replace(held, set=replace(held.set, views=views)), {VIEWS_KEY: views.put(path)})
 
 

@@ -114,11 +114,14 @@ class SmallSet:
         return self.images if self.code is None else self.code.stored
 
     @property
+    def slots(self) -> int:
+        """The greatest number of slots that a class has: of images, where these are stored themselves."""
+        return self.ipc if self.code is None else -(-self.ipc // self.code.decoder.images_per_slot)
+
+    @property
     def real_ipc(self) -> int:
         """Real images per class that take as many bytes as those of the class that has most, rounded up."""
-        if self.code is None:
-            return self.ipc
-        return -(-self.ipc * self.stored.numel() // self.images.numel())
+        return self.ipc if self.code is None else self.code.decoder.real_images(self.slots)
 
     def probabilities(self) -> Tensor:
         """p, with shape (N, K)."""

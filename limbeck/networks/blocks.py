@@ -6,6 +6,7 @@ Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching", 2020, arX
 Distillation via Difficulty-Aligned Trajectory Matching", 2023, arXiv:2310.05773, give first layers a stride of 2.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -19,14 +20,14 @@ GROUPS = 4
 GREY_PADDING = 2
 
 
-class LinearHead(nn.Module):
+class LinearHead(nn.Module, ABC):
     """What the networks share: logits are a linear layer of `features`."""
 
     classifier: nn.Linear
 
+    @abstractmethod
     def features(self, x: Tensor) -> Tensor:
         """The input of the classifier, with shape (N, D), for images with shape (N, C, H, W)."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits with shape (N, K) for images with shape (N, C, H, W)."""

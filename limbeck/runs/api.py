@@ -109,7 +109,7 @@ def distill(
         experts: what `train_experts` returned; None finds them in the cache or trains them.
         output: the run folder, or a URL such as `s3://bucket/run`, which a stopped run goes on from (`resume=True`); None leaves
             nothing on disk: experts and networks of the full data, too, live only as long as this process.
-        resume: go on with the run in `output`.
+        resume: go on with the run in `output`; where there is none, one begins, which is said.
         callbacks: each is called with a `Snapshot` at every evaluation of the outer loop.
         progress: where to report; None goes through `logging`, as the logger `limbeck`.
         **settings: any other key, by its last word (`lr_img=100.0`, `syn_steps=20`) or in full (`**{"experts.momentum": 0.9}`).

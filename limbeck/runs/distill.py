@@ -113,7 +113,7 @@ def distill(
     Args:
         settings: of the run.
         output: the run folder, absent or empty unless `resume`.
-        resume: go on with the run in `output`.
+        resume: go on with the run in `output`; where there is none, one begins, which is said.
         progress: where to report.
         recipe: the name of the recipe, noted in the result.
         experts: the experts, instead of those of the cache.
@@ -152,10 +152,12 @@ def _distill(
         workspace.progress.say(note)
     workspace.check()
     if not ended:
-        coresets.check(workspace, settings.ipc)
+        coresets.check(workspace, workspace.decoder.real_images(settings.ipc))
         check_run(workspace, output)
     with alone(output, ENDING if resume else 0.0):
         folder = RunFolder(output, settings, resume)
+        if resume and not folder.state_file.exists():
+            progress.say(f"note: output: there is no run in {str(output)!r} to go on with; a new one begins")
         for note in folder.open(workspace.data.fingerprint, workspace.network):
             workspace.progress.say(note)
         if workspace.start is not None:

@@ -12,10 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+from limbeck.evaluation.protocols import PROTOCOLS, find
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.methods.registry import known
 from limbeck.runs.settings import DistillSettings, coresets_of
 from limbeck.runs.unread import OF_CORESETS, idle_keys, unread_but_for_baselines
+from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.plugins import is_foreign
 
 Effect = Literal["result", "content", "late", "none"]
@@ -32,7 +34,11 @@ def effect_of(key: str, settings: DistillSettings) -> Effect:
     """What of a run with those settings depends on the dotted key."""
     if key in NONE:
         return "none"
-    if key in CONTENT or (key.startswith("data.") and key not in SEEN):
+    if (
+        key in CONTENT
+        or (key.startswith("data.") and key not in SEEN)
+        or (key == "eval.protocol" and is_file_of_protocol(settings))
+    ):
         return "content"
     if key in LATE or _of_baselines(key, settings) or (key in FULL and not reads_full(settings)):
         return "late"
@@ -56,6 +62,23 @@ def reads_full(settings: DistillSettings) -> bool:
     method = known(settings.method)
     trained = method is not None and method.kind == "objective" and method.experts
     return not trained or resolve_protocol(settings.eval).labels == "teacher"
+
+
+def is_file_of_protocol(settings: DistillSettings) -> bool:
+    """Whether the protocol is a file of the user's, which stands for what it says."""
+    return isinstance(settings.eval.protocol, str) and settings.eval.protocol not in PROTOCOLS
+
+
+def protocol_in_file(settings: DistillSettings) -> str | None:
+    """The fingerprint of what the file says that the protocol is; None where it is no file."""
+    named = settings.eval.protocol
+    return fingerprint(find(named).facts) if isinstance(named, str) and is_file_of_protocol(settings) else None
+
+
+def protocol_chooses(settings: DistillSettings) -> bool:
+    """Whether an iteration is chosen by the protocol, so that the set depends on it, and not its figures alone."""
+    method = known(settings.method)
+    return (method is None or method.kind == "objective") and resolve_protocol(settings.eval).validation
 
 
 def same_place(one: Any, other: Any) -> bool:

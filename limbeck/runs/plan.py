@@ -24,7 +24,6 @@ from limbeck.data.load import load_data
 from limbeck.data.split import Split, Wanted, cap
 from limbeck.distilled.initial import check_ipc, real_subset
 from limbeck.evaluation.protocols import resolve as resolve_protocol
-from limbeck.evaluation.trials import Trial
 from limbeck.experts.estimate import (
     COMPILED,
     COMPILING,
@@ -60,7 +59,7 @@ from limbeck.runtime.leftovers import passing_folder
 from limbeck.runtime.memory import free_memory, peak_memory, reuse_freed_memory, total_memory
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
-from limbeck.training.images import Counted, TensorImages, sample
+from limbeck.training.images import TensorImages, sample
 from limbeck.training.targets import Labels
 from limbeck.training.train import logits_of
 
@@ -324,7 +323,7 @@ def _evaluations(workspace: Workspace, count: int) -> tuple[float, float]:
         return seconds_of(lambda: logits_of(module, TensorImages(images.images[:few])))
 
     few = few_of(seen, len(images))
-    compiled = evaluator.trials.compiles(Trial(Counted(total), Labels(torch.empty(0)), how, ()))
+    compiled = evaluator.trials.compiles(how, total)
     one = how.epochs * total / batch * step * (COMPILED if compiled else 1.0) + seen(few) * count / few
     return COMPILING * compiled, one * settings.eval.every_seeds * _looks(settings)
 

@@ -99,13 +99,20 @@ def record(
         gain=compare(distilled.values, random.values),
         coresets=beside(distilled, random, rows) if rows else None,
         predictions=predictions.describe(measured.distilled, evaluator.labels_of("test")),
-        protocol={**evaluator.protocol.facts, "seeds": list(measured.seeds), "full": of_full},
+        protocol={**evaluator.protocol.facts, **_chosen_on(evaluator), "seeds": list(measured.seeds), "full": of_full},
         network=evaluator.network.name,
         data={"source": data.source, "fingerprint": data.fingerprint, "split": "test"},
         environment=environment(evaluator.device),
         stored=None if small.code is None else _stored(small),
         view_labels=None if (stored := evaluator.stored_views(small)) is None else stored.summary(),
     )
+
+
+def _chosen_on(evaluator: Evaluator) -> dict[str, str]:
+    """What the look or the checkpoint that counts was chosen on, where there is a best one on the test images beside it."""
+    if evaluator.protocol.best == "none":
+        return {}
+    return {"chosen_on": "validation" if len(evaluator.data.val) else "none"}
 
 
 def _stored(small: SmallSet) -> str:

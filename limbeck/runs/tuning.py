@@ -33,6 +33,7 @@ from limbeck.matching.steps import StepDraw, StudentStep, draw_steps
 from limbeck.methods.registry import name_of
 from limbeck.runs import build
 from limbeck.runs.settings import DistillSettings, value_of
+from limbeck.runs.unread import idle_keys
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import Failure, require
 from limbeck.runtime.progress import NoProgress, Progress
@@ -157,7 +158,8 @@ class _Tuning:
             "outer.lr_img": (lr_img, f"the gradient of the start images is {gradient:.2g} (root mean square, median)"),
             "outer.syn_lr_init": (eta, walked),
         }
-        choices = (Choice(key, value_of(settings, key), value, why) for key, (value, why) in values.items())
+        read = [key for key in values if key not in idle_keys(settings, values)]  # a uniform schedule has no first upper end
+        choices = (Choice(key, value_of(settings, key), *values[key]) for key in read)
         return Tuned(tuple(choices), displacement, coherence, tuple(gradients))
 
     def _paths(self) -> Iterator[Tensor]:
