@@ -220,16 +220,14 @@ def _planned(settings: DistillSettings, progress: Progress) -> Kind:
     from limbeck.runs.plan import plan
 
     found = plan(settings, progress=progress)
-    if found.seconds is None:
+    if found.seconds is None or found.evaluation is None:
         raise Failure("the GPU that it is for is not here")
-    looks = math.ceil(settings.outer.iterations / settings.eval.every) + 1
-    one = found.parts["evaluations"] / (looks * settings.eval.every_seeds)
     iterations = found.parts["iterations"]
     experts = found.experts[0].seconds if found.experts else 0.0
     return Kind(
         iterations=iterations,
         rest=found.seconds - iterations,
-        evaluation=one * settings.eval.seeds * SIDES,
+        evaluation=found.evaluation * settings.eval.seeds * SIDES,
         experts=experts,
     )
 

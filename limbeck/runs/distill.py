@@ -21,6 +21,7 @@ from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import NamedSet, SmallSet
 from limbeck.distilled.view_labels import VIEWS
 from limbeck.evaluation.evaluator import Evaluator
+from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.results import SetResult
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.health import GROWN, growth, sizes
@@ -152,6 +153,7 @@ def _distill(
         workspace.progress.say(note)
     workspace.check()
     if not ended:
+        _check_checkpoints(workspace)
         coresets.check(workspace, workspace.decoder.real_images(settings.ipc))
         check_run(workspace, output)
     with alone(output, ENDING if resume else 0.0):
@@ -178,6 +180,14 @@ def _distill(
             if folder.state_file.exists():
                 raise
             raise vanished(output) from error
+
+
+def _check_checkpoints(workspace: Workspace) -> None:
+    """Raise `UsageError` for a protocol that chooses among checkpoints where there are no images to choose on."""
+    protocol = resolve_protocol(workspace.settings.eval)
+    chooses = workspace.method.kind == "objective" and protocol.best == "checkpoint"
+    accepted = "one for a run without validation images: it chooses a checkpoint on them (data.val_fraction above 0)"
+    require(not chooses or len(workspace.data.val) > 0, "eval.protocol", protocol.name, accepted)
 
 
 def _run(
@@ -320,7 +330,7 @@ def _named(workspace: Workspace, small: SmallSet) -> NamedSet:
 
 def _look(evaluator: Evaluator, start: SmallSet, x: Tensor, y: Tensor, eta: float) -> Accuracy | None:
     """A periodic evaluation, where there are images to choose a checkpoint on."""
-    if not evaluator.protocol.validation:
+    if not len(evaluator.data.val):
         return None
     small = replace(start, images=x, labels=y, syn_lr=eta, code=None)
     if evaluator.protocol.best == "checkpoint":

@@ -85,6 +85,7 @@ class Plan:
         advice: sentences on what would bring time and memory down.
         notes: sentences on what was estimated, not measured.
         scaling: what several devices would take; None where nobody asked.
+        evaluation: seconds that one network of an evaluation takes; None for a GPU that is not here.
     """
 
     experts: tuple[Forecast, Estimate] | None
@@ -96,6 +97,7 @@ class Plan:
     advice: tuple[str, ...]
     notes: tuple[str, ...]
     scaling: Scaling | None = None
+    evaluation: float | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -178,8 +180,10 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None, world: 
     decided = decide(workspace.problem(), adjoint, settings.engine) if workspace.method.steps else None
     compiled = decided is not None and decided.compiled
     parts, iteration, still = _loop(workspace, compiled, apart=world is not None)
-    compiling, evaluations = _evaluations(workspace, counts.val)
-    parts = {"compile": ENGINE_COMPILING * compiled + compiling, **parts, "evaluations": evaluations}
+    compiling, one = _evaluation(workspace, counts.val)
+    looks = settings.eval.every_seeds * _looks(settings) if counts.val else 0  # without validation images nobody looks
+    compiling = COMPILING * (compiling and looks > 0)
+    parts = {"compile": ENGINE_COMPILING * compiled + compiling, **parts, "evaluations": one * looks}
     memory, work = _memory(workspace, decided), work_of(workspace, iteration, still)
     peak = memory.of(work, 1, False)
     notes = [f"{len(whole.train.storage)} of {counts.train + counts.val} images were decoded"] if unseen else []
@@ -200,6 +204,7 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None, world: 
         advice=tuple(_advice(workspace, parts, decided is None or decided.compiled, peak)),
         notes=tuple(notes),
         scaling=over_devices(workspace, work, memory, parts, world) if world else None,
+        evaluation=one,
     )
 
 
@@ -306,9 +311,9 @@ def _iteration(
     ) * few / batch
 
 
-def _evaluations(workspace: Workspace, count: int) -> tuple[float, float]:
-    """Seconds of compilation, and of all evaluations within the outer loop on so many validation images."""
-    settings, data, evaluator = workspace.settings, workspace.data, workspace.evaluator()
+def _evaluation(workspace: Workspace, count: int) -> tuple[bool, float]:
+    """Whether networks of an evaluation are compiled, and seconds of each, which is asked about so many images."""
+    data, evaluator = workspace.data, workspace.evaluator()
     protocol, total = evaluator.protocol, workspace.ipc * data.num_classes
     how = protocol.training(workspace.network, workspace.augmentation, workspace.syn_lr, workspace.ipc, workspace.kind)
     images = TensorImages(
@@ -325,7 +330,7 @@ def _evaluations(workspace: Workspace, count: int) -> tuple[float, float]:
     few = few_of(seen, len(images))
     compiled = evaluator.trials.compiles(how, total)
     one = how.epochs * total / batch * step * (COMPILED if compiled else 1.0) + seen(few) * count / few
-    return COMPILING * compiled, one * settings.eval.every_seeds * _looks(settings)
+    return compiled, one
 
 
 def _looks(settings: DistillSettings) -> int:
