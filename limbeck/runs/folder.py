@@ -210,17 +210,20 @@ class RunFolder:
     @property
     def _of_results(self) -> str:
         """The run, and how it was evaluated."""
-        return fingerprint(self.run_id, self._values("late")) if self.run_id else ""
+        return fingerprint(self.run_id, self._values("late").keys) if self.run_id else ""
 
     def _identity(self, data: str) -> str:
         """The same for runs that have the same result."""
-        return fingerprint(data, self._values("result"), str(self.settings.init), *filter(None, [protocol_in_file(self.settings)]))
+        return fingerprint(
+            data, self._values("result").keys, str(self.settings.init), *filter(None, [protocol_in_file(self.settings)])
+        )
 
-    def _values(self, effect: Effect) -> dict[str, Any]:
+    def _values(self, effect: Effect) -> FlatSettings:
         """The settings that have that effect."""
         keys = FlatSettings.of(self.settings).keys
         found = {key: keys[key] for key, found in effects(keys, self.settings).items() if found == effect}
-        return {key: value for key, value in found.items() if (key, value) != ("eval.baselines", None)}  # as before there were any
+        # As before there were any baselines.
+        return FlatSettings({key: value for key, value in found.items() if (key, value) != ("eval.baselines", None)})
 
     def hold_start(self, content: str) -> None:
         """Note what the set that the run starts from holds, or refuse to go on when that is no longer so."""

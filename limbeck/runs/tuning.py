@@ -18,7 +18,6 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,7 +83,7 @@ class Tuned(Record):
     gradients: tuple[float, ...]
 
     @property
-    def keys(self) -> dict[str, Any]:
+    def keys(self) -> dict[str, float]:
         """The settings by dotted key, as `distill` takes them."""
         return {choice.key: choice.value for choice in self.choices}
 
