@@ -22,7 +22,8 @@ from limbeck.runtime.terminal import console
 
 if TYPE_CHECKING:
     from limbeck.experts.maintain import Description, Removal
-    from limbeck.experts.store import Difficulty, TrajectoryStore, Want
+    from limbeck.experts.notes import Difficulty, Want
+    from limbeck.experts.store import TrajectoryStore
     from limbeck.runs.settings import DistillSettings
 
 MOST_CLASSES = 20  # in a table of difficulties
@@ -150,7 +151,7 @@ def add_prune_arguments(parser: ArgumentParser) -> None:
 def run_prune(arguments: Namespace) -> Removed:
     from limbeck.experts.blocks import parse_epochs
     from limbeck.experts.maintain import prune
-    from limbeck.experts.store import Want
+    from limbeck.experts.notes import Want
 
     if (arguments.keep is None) == (arguments.recipes is None):
         raise UsageError("prune: takes either --keep EPOCHS or --recipe RECIPE")
@@ -248,7 +249,7 @@ def _wants(store: "TrajectoryStore", arguments: Namespace) -> "list[Want] | None
     """What the recipes of --recipe read; None without any."""
     if arguments.recipes is None:
         return None
-    from limbeck.experts.store import want_of
+    from limbeck.experts.notes import want_of
     from limbeck.recipes import load_recipe
     from limbeck.runs.build import epochs_of
 

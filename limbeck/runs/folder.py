@@ -214,9 +214,8 @@ class RunFolder:
 
     def _identity(self, data: str) -> str:
         """The same for runs that have the same result."""
-        return fingerprint(
-            data, self._values("result").keys, str(self.settings.init), *filter(None, [protocol_in_file(self.settings)])
-        )
+        said = protocol_in_file(self.settings)
+        return fingerprint(data, self._values("result").keys, str(self.settings.init), *([] if said is None else [said]))
 
     def _values(self, effect: Effect) -> FlatSettings:
         """The settings that have that effect."""

@@ -36,7 +36,8 @@ from limbeck.experts.estimate import (
     seconds_of,
     step_seconds,
 )
-from limbeck.experts.store import TrajectoryStore, want_of
+from limbeck.experts.notes import want_of
+from limbeck.experts.store import TrajectoryStore
 from limbeck.matching.engine import Arrangement, decide, kept_bytes, precision_of
 from limbeck.matching.steps import StudentStep
 from limbeck.methods.objective import Objective

@@ -26,8 +26,9 @@ from limbeck.evaluation.distances import features_in_parts, features_of
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.view_labels import check_storable
+from limbeck.experts.notes import want_of
 from limbeck.experts.settings import ExpertSettings
-from limbeck.experts.store import TrajectoryStore, say_lacking, want_of
+from limbeck.experts.store import TrajectoryStore, say_lacking
 from limbeck.experts.train import ExpertTask, train_experts
 from limbeck.matching.adjoint import Adjoint, Unroll, WalkBack
 from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
