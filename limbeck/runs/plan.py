@@ -181,9 +181,9 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None, world: 
     decided = decide(workspace.problem(), adjoint, settings.engine) if workspace.method.steps else None
     compiled = decided is not None and decided.compiled
     parts, iteration, still = _loop(workspace, compiled, apart=world is not None)
-    compiling, one = _evaluation(workspace, counts.val)
+    long, one = _evaluation(workspace, counts.val)
     looks = settings.eval.every_seeds * _looks(settings) if counts.val else 0  # without validation images nobody looks
-    compiling = COMPILING * (compiling and looks > 0)
+    compiling = COMPILING * (long and looks > 0)
     parts = {"compile": ENGINE_COMPILING * compiled + compiling, **parts, "evaluations": one * looks}
     memory, work = _memory(workspace, decided), work_of(workspace, iteration, still)
     peak = memory.of(work, 1, False)
