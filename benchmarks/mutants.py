@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "mutants"
 REASONS = RESULTS / "reasons.json"
 # What belongs to the outer loop: the loop, its state, what it does about divergence, what gives it gradients and weights.
-OUTER = ("outer", "state", "health", "snapshot", "objective", "enhance", "trajectory", "subsets")
+OUTER = ("outer", "state", "health", "snapshots", "objective", "enhance", "trajectory", "subsets")
 AREAS: dict[str, tuple[list[Path], list[str]]] = {
     "matching": (sorted((ROOT / "limbeck/matching").glob("*.py")), ["tests/matching"]),
     "saliency": (sorted((ROOT / "limbeck/saliency").glob("*.py")), ["tests/saliency"]),

@@ -19,7 +19,6 @@ from torch.nn.functional import one_hot
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.distilled.view_labels import StoredViews
 from limbeck.parametrisations.parametrisation import Code
-from limbeck.runtime.finite import first_infinite
 
 Kind = Literal["logits", "probabilities", "hard"]
 SHOWN = 10  # classes, and images of each, in a notebook
@@ -186,3 +185,10 @@ class NamedSet:
     def to_pixels(self) -> Tensor:
         """The images without their preprocessing, with shape (N, C, H, W), clamped to [0, 1]."""
         return self.preprocessing.inverse(self.set.images).clamp(0, 1)
+
+
+def first_infinite(values: Tensor) -> int | None:
+    """The first position along the first dimension with a number that is NaN or infinite; None where all are finite."""
+    if bool(values.isfinite().all()):
+        return None
+    return int((~values.isfinite()).flatten(1).any(1).to(torch.uint8).argmax())

@@ -28,7 +28,7 @@ from limbeck.matching.schedules import Schedule
 from limbeck.methods.method import Method
 from limbeck.methods.presets import PARTS
 from limbeck.methods.registry import METHODS
-from limbeck.methods.snapshot import Callback
+from limbeck.methods.snapshots import Callback
 from limbeck.networks.factory import Factory
 from limbeck.parametrisations.parametrisation import Parametrisation
 from limbeck.runs import distill as running
@@ -43,7 +43,7 @@ from limbeck.runtime.checked import FolderPath, checked, shown
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.executor import Executor
-from limbeck.runtime.executor.named import executing
+from limbeck.runtime.executor.current import executing
 from limbeck.runtime.kept import elsewhere
 from limbeck.runtime.leftovers import new_passing_folder, passing_folder, remove
 from limbeck.runtime.located import here

@@ -27,11 +27,11 @@ from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.health import GROWN, growth, sizes
 from limbeck.methods.outer import OuterLoop
 from limbeck.methods.registry import name_of
-from limbeck.methods.snapshot import Callback
+from limbeck.methods.snapshots import Callback
 from limbeck.methods.state import OuterState
 from limbeck.runs import common, coresets, feature_map
 from limbeck.runs.accompany import Leader, Loop, accompany, same_number
-from limbeck.runs.built import built
+from limbeck.runs.coresets import built
 from limbeck.runs.data_card import DataCard
 from limbeck.runs.feature_map import FeatureMap
 from limbeck.runs.folder import RunFolder, alone

@@ -16,8 +16,7 @@ from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.names import same_network
 from limbeck.runs.data_card import FILE as DATA_CARD
 from limbeck.runs.flat_settings import FlatSettings
-from limbeck.runs.identity import Effect, effect_of, effects, protocol_chooses, protocol_in_file
-from limbeck.runs.numerics import NUMERICS, otherwise
+from limbeck.runs.identity import NUMERICS, Effect, effect_of, effects, otherwise, protocol_chooses, protocol_in_file
 from limbeck.runs.settings import DistillSettings, flat
 from limbeck.runs.workspace import Resolved, resolve
 from limbeck.runtime.errors import UsageError

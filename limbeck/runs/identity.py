@@ -6,6 +6,11 @@
     none      no result depends on it
 
 What a method never reads is `none`, whatever it is.
+
+Of what earlier versions computed otherwise from the same settings nothing is taken for what is computed now:
+
+    1   the first
+    2   ConvNets pad images of 28×28 pixels; PAD's windows end with epochs 40 and 60; the protocol `kd-rded` as RDED has it
 """
 
 from collections.abc import Iterable
@@ -15,6 +20,7 @@ from typing import Any, Literal
 from limbeck.evaluation.protocols import PROTOCOLS, find
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.methods.registry import known
+from limbeck.networks.convnet import PADDED
 from limbeck.runs.settings import DistillSettings, coresets_of
 from limbeck.runs.unread import OF_CORESETS, idle_keys, unread_but_for_baselines
 from limbeck.runtime.fingerprint import fingerprint
@@ -22,6 +28,7 @@ from limbeck.runtime.plugins import is_foreign
 
 Effect = Literal["result", "content", "late", "none"]
 
+NUMERICS = 2
 NONE = frozenset(("output", "track", "features", "data.workers", "outer.checkpoint_every", "engine.memory", "engine.shard"))
 # Of what the images are the fingerprint says everything but how networks see them; `init` and the experts have fingerprints, too.
 CONTENT = frozenset(("network", "init", "experts.store", "engine.device", "engine.micro_batch"))
@@ -90,3 +97,23 @@ def same_place(one: Any, other: Any) -> bool:
         return False
     here, there = (Path(value).expanduser() for value in (one, other))
     return here.exists() and there.exists() and here.resolve() == there.resolve()
+
+
+def otherwise(numerics: int, settings: DistillSettings, *, padded: bool) -> str | None:
+    """What a version computed otherwise under these settings, as the beginning of a sentence; None where nothing.
+
+    Args:
+        numerics: of that version.
+        settings: of a run.
+        padded: whether its network is a ConvNet that pads the images.
+    """
+    if numerics >= NUMERICS:
+        return None
+    method = known(settings.method)
+    if padded:
+        return f"network: {settings.network!r} did not pad images of {PADDED}×{PADDED} pixels"
+    if settings.experts.curriculum == "pad" and (method is None or method.experts):
+        return "experts.curriculum: 'pad' took other images in some epochs"
+    if settings.eval.protocol == "kd-rded":
+        return "eval.protocol: 'kd-rded' shuffled and cropped images otherwise"
+    return None

@@ -22,8 +22,7 @@ from limbeck.methods.registry import method_of
 from limbeck.networks.convnet import PADDED
 from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.folder import RESULTS
-from limbeck.runs.identity import NONE, effects, protocol_in_file, same_place
-from limbeck.runs.numerics import NUMERICS, otherwise
+from limbeck.runs.identity import NONE, NUMERICS, effects, otherwise, protocol_in_file, same_place
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import Failure, Unsound, UsageError, reason
 from limbeck.runtime.files import read_json, write_json

@@ -20,7 +20,7 @@ from limbeck.runs.settings import DistillSettings, dotted, value_of
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.executor import Executor
-from limbeck.runtime.executor.named import executing
+from limbeck.runtime.executor.current import executing
 from limbeck.runtime.files import write_json, write_text
 from limbeck.runtime.fingerprint import described
 from limbeck.runtime.kept import elsewhere

@@ -17,11 +17,10 @@ from limbeck.distilled.small_set import SmallSet
 from limbeck.parametrisations.multi_formation import MultiFormation
 from limbeck.parametrisations.parametrisation import Code, Decoder
 from limbeck.report import of_runs
-from limbeck.report.collection import Collection, Verdict
+from limbeck.report.collection import Collection, Verdict, page_of
 from limbeck.report.of_complexity import complexities
 from limbeck.report.of_grids import comp_dd, comparison
 from limbeck.report.of_runs import names, runs
-from limbeck.report.several import page_of
 from limbeck.report.sortable import SortableTable, Value
 from limbeck.runs.folder import RESULTS, SETTINGS
 from limbeck.runtime.errors import UsageError
