@@ -188,7 +188,10 @@ def _cosine(cell: Mapping[str, Any]) -> float | None:
 def main() -> None:
     here = Path(__file__).parent
     results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((here / "results" / "engine").glob("*.json"))]
-    all_cells = {"cells": [cell for one in results for cell in one["cells"]], "memory_limit_bytes": results[0]["memory_limit_bytes"]}
+    all_cells = {
+        "cells": [cell for one in results for cell in one["cells"]],
+        "memory_limit_bytes": results[0]["memory_limit_bytes"],
+    }
     for name, figure in engine_figures(all_cells).items():
         picture = Image.open(io.BytesIO(png(figure))).convert("RGB").quantize(256, dither=Image.Dither.NONE)
         picture.save(here.parent / "docs" / "images" / f"engine-{name}.png", optimize=True)
