@@ -15,9 +15,8 @@ takes it when it is run again. In the output folder:
 
 import argparse
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +51,18 @@ def numbers(text: str) -> tuple[int, ...]:
     return found
 
 
-def names(known: Collection[str], text: str) -> tuple[str, ...]:
-    """Different ones out of `known`, joined by commas."""
+def instructions(text: str) -> tuple[str, ...]:
+    """Different names out of `ISA`, joined by commas."""
     found = tuple(text.split(","))
-    if len(set(found)) < len(found) or not set(found) <= set(known):
+    if len(set(found)) < len(found) or not set(found) <= set(ISA):
+        raise ValueError
+    return found
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Different names out of `VARIANTS`, joined by commas."""
+    found = tuple(text.split(","))
+    if len(set(found)) < len(found) or not set(found) <= set(VARIANTS):
         raise ValueError
     return found
 
@@ -151,15 +158,12 @@ def main() -> None:
         "classes": (int, "number of classes"),
         "steps": (numbers, "numbers of student steps: T,T,…"),
         "ipc": (numbers, "images per class: N,N,…; above 100 images a step takes 100 of them"),
-        "variants": (partial(names, VARIANTS), f"out of {','.join(VARIANTS)} (default: all that the device can do)"),
+        "variants": (names, f"out of {','.join(VARIANTS)} (default: all that the device can do)"),
         "device": (str, "auto, cpu, cuda, cuda:1, …"),
         "repeats": (int, "timed iterations, after one that is not"),
         "threads": (int, "of the CPU (default: as torch chooses)"),
         "reference_seconds": (float, "compute no float64 gradient that takes longer: errors stay unknown"),
-        "isa": (
-            partial(names, ISA),
-            f"of the CPU, out of {','.join(ISA)}: all it has, AVX2 at most; both joined measure side by side",
-        ),
+        "isa": (instructions, f"of the CPU, out of {','.join(ISA)}: all it has, AVX2 at most; both joined measure side by side"),
     }
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for one in fields(own):
