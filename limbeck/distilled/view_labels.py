@@ -34,6 +34,7 @@ from limbeck.distilled.epoch_file import EpochFile, digest_of
 from limbeck.distilled.label_coding import LabelCoding, decode, encode, label_error
 from limbeck.distilled.view_packing import labels_of, named, pack, unpacked
 from limbeck.parametrisations.parametrisation import Code
+from limbeck.parametrisations.registry import to_dict
 from limbeck.runtime.bounded import check_ordinary, inside
 from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.files import put_copy, read_tensor_header
@@ -382,8 +383,8 @@ def checksum(path: Path) -> str:
 
 
 def _identity(images: Images, code: Code | None = None) -> str:
-    """Of the images, by what is stored of them: a decoder rounds as the machine does."""
-    if code is not None:
+    """Of the images, by what a set's file has of them (`coded.py`): a decoder rounds as the machine does."""
+    if code is not None and to_dict(code.decoder.parametrisation) is not None:
         return code.fingerprint
     parts = torch.arange(len(images)).split(256)
     return fingerprint([array_fingerprint(images.fetch(index).cpu().numpy()) for index in parts])

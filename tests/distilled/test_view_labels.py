@@ -385,6 +385,10 @@ def test_views_of_other_images_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "none.safetensors").exists()
 
 
+class Own(MultiFormation):
+    """One of somebody's own."""
+
+
 def test_decoded_images_are_those_of_what_is_stored_however_a_machine_rounds(tmp_path: Path) -> None:
     decoder = Decoder(MultiFormation(2), (1, 8, 8))
     code, other = (Code(decoder, torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(seed))) for seed in (0, 1))
@@ -400,6 +404,10 @@ def test_decoded_images_are_those_of_what_is_stored_however_a_machine_rounds(tmp
         stored.check(elsewhere, other)
     before = label_views(tmp_path / "before.safetensors", asked, TensorImages(code.images()), Views(), **values)
     before.check(TensorImages(code.images()), code)  # an earlier version went by pixels
+    # Of a parametrisation that no file can say, a set stores the images.
+    own = Code(Decoder(Own(2), (1, 8, 8)), code.stored)
+    made = label_views(tmp_path / "own.safetensors", asked, TensorImages(own.images()), Views(), **values, code=own)
+    made.check(TensorImages(own.images()))
 
 
 def test_modes_come_back() -> None:
