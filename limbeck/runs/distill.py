@@ -33,12 +33,13 @@ from limbeck.runs import common, coresets, feature_map
 from limbeck.runs.accompany import Leader, Loop, accompany, same_number
 from limbeck.runs.coresets import built
 from limbeck.runs.data_card import DataCard
+from limbeck.runs.decided import resolve
 from limbeck.runs.feature_map import FeatureMap
 from limbeck.runs.folder import RunFolder, alone
 from limbeck.runs.needs import check_experts, check_run
 from limbeck.runs.results import ExpertsUsed, RunResult
 from limbeck.runs.settings import DistillSettings
-from limbeck.runs.workspace import Workspace, resolve
+from limbeck.runs.workspace import Workspace
 from limbeck.runtime.determinism import repeating, statement
 from limbeck.runtime.devices import environment, repeatable, same_device
 from limbeck.runtime.errors import UsageError, require

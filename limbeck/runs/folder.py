@@ -15,10 +15,10 @@ from limbeck.networks.convnet import ConvNet
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.names import same_network
 from limbeck.runs.data_card import FILE as DATA_CARD
+from limbeck.runs.decided import Resolved, resolve
 from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.identity import NUMERICS, Effect, effect_of, effects, otherwise, protocol_chooses, protocol_in_file
 from limbeck.runs.settings import DistillSettings, flat
-from limbeck.runs.workspace import Resolved, resolve
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import fingerprint
