@@ -1,5 +1,6 @@
 """How Sphinx makes the site of these pages: `make docs`. Nothing is fetched while it is made, and nothing when it is read."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,12 @@ def public(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.T
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", f"limbeck.{name}", node, text)  # type: ignore[no-any-return]
 
 
+def letters(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """A sentence that is one letter (`K.`) is no item of a list."""
+    lines[:] = [re.sub(r"(^\s*|: )([A-Z])\.(?=\s|$)", r"\1\\\2.", line) for line in lines]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("missing-reference", public)
+    app.connect("autodoc-process-docstring", letters, priority=600)  # after napoleon
     return {"parallel_read_safe": True}
