@@ -11,6 +11,7 @@ import pytest
 
 from limbeck.cli.main import COMMANDS, main
 from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.version import VERSION
 
 Outcome = tuple[int, str, str]
 
@@ -83,9 +84,7 @@ def test_help_of_a_command(limbeck: Any, command: str) -> None:
 
 
 def test_version(limbeck: Any) -> None:
-    from importlib.metadata import version
-
-    assert limbeck("--version") == (0, f"limbeck {version('limbeck')}\n", "")
+    assert limbeck("--version") == (0, f"limbeck {VERSION}\n", "")
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
