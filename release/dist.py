@@ -28,7 +28,7 @@ TINY = """
     data.size=16 data.per_class=12 network=ConvNetD2-w8 experts.num_experts=2 experts.train_epochs=3 match.syn_steps=2
     match.expert_epochs=1 schedule.min_start_epoch=0 schedule.first_max_start_epoch=1 schedule.max_start_epoch=2
     outer.iterations=3 engine.compile=no eval.every=3 eval.epochs=1 eval.seeds=2 eval.full_epochs=1 eval.random_lr=0.01
-""".split()
+"""
 FACTS = """
 import importlib.resources as r, limbeck, torch
 print(limbeck.__version__, torch.__version__)
@@ -100,7 +100,7 @@ def smoke() -> int:
         limbeck = str(own / "limbeck")
         for words in (
             (limbeck, "--version"),
-            (limbeck, "distill", "scenes", *TINY, "--output", "run"),
+            (limbeck, "distill", "scenes", *TINY.split(), "--output", "run"),
             (limbeck, "evaluate", "run", "--seeds", "2"),
             (limbeck, "report", "run", "--output", "page.html"),
             (limbeck, "cite", "run"),

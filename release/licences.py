@@ -5,10 +5,11 @@ that is not installed where this runs is named, without a licence.
 """
 
 import re
-import tomllib
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, metadata, requires
 from pathlib import Path
+
+import tomllib
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "licences.md"

@@ -9,39 +9,13 @@ import os
 from argparse import Action, ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 from limbeck.cli.command import Command, parser_of
 
-SCRIPTS = {
-    "bash": """_limbeck() {
-    local IFS=$'\\n' line="${COMP_LINE:0:COMP_POINT}"
-    local word="${line##* }"
-    COMPREPLY=($(LIMBECK_COMPLETE="$line" limbeck completion bash 2>/dev/null))
-    # Bash takes what stands behind = and : for a word of its own.
-    COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*[=:]}"}"}")
-    [[ "${COMPREPLY[0]}" == *= ]] && compopt -o nospace
-}
-complete -o default -o bashdefault -F _limbeck limbeck
-""",
-    "zsh": """#compdef limbeck
-_limbeck() {
-    local -a found
-    found=(${(f)"$(LIMBECK_COMPLETE="${(j: :)words[1,CURRENT]}" limbeck completion zsh 2>/dev/null)"})
-    (( ${#found} )) || { _files; return }
-    compadd -S '' -- ${(M)found:#*=}
-    compadd -- ${found:#*=}
-}
-(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
-compdef _limbeck limbeck
-""",
-    "fish": """function __limbeck_complete
-    set -lx LIMBECK_COMPLETE (commandline -cp)
-    limbeck completion fish 2>/dev/null
-end
-complete -c limbeck -a '(__limbeck_complete)'
-""",
-}
+SHELLS = ("bash", "zsh", "fish")
+SCRIPTS = Path(__file__).with_name("scripts")
 INSTALLS = {
     'eval "$(limbeck completion bash)"': "in ~/.bashrc",
     'eval "$(limbeck completion zsh)"': "in ~/.zshrc",
@@ -64,7 +38,7 @@ def command(commands: Mapping[str, Command]) -> Command:
 
     def run(arguments: Namespace) -> Script:
         line = os.environ.get("LIMBECK_COMPLETE")
-        return Script(SCRIPTS[arguments.shell] if line is None else "\n".join(candidates(line, commands)))
+        return Script(script_of(arguments.shell) if line is None else "\n".join(candidates(line, commands)))
 
     return Command(
         help="print a script by which bash, zsh or fish complete commands, options and settings",
@@ -75,8 +49,13 @@ def command(commands: Mapping[str, Command]) -> Command:
     )
 
 
+def script_of(shell: str) -> str:
+    """What that shell runs once, so that it asks from then on."""
+    return (SCRIPTS / f"complete.{shell}").read_text(encoding="utf-8")
+
+
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("shell", metavar="SHELL", choices=tuple(SCRIPTS), help="bash, zsh or fish")
+    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
 
 
 def candidates(line: str, commands: Mapping[str, Command]) -> list[str]:

@@ -333,9 +333,7 @@ COMMAND = Command(
             add_arguments=add_import_arguments,
             run=run_import,
             show=show,
-            examples={
-                "limbeck experts import replay_buffer_0.pt --network ConvNetD3 --output experts/": "what published code has trained"
-            },
+            examples={"limbeck experts import buffer.pt --network ConvNetD3 --output experts/": "what published code has trained"},
         ),
     },
 )

@@ -144,7 +144,7 @@ def _top_parser() -> Parser:
     parser = Parser(
         prog="limbeck",
         usage="limbeck COMMAND …",
-        description="Distil a large image data set into a tiny synthetic one that trains a network almost as well.",
+        description="Distil a large image data set into a tiny synthetic one that trains a network\nalmost as well.",
         epilog=f"commands:\n{listing(COMMANDS)}\n\n`limbeck COMMAND --help` explains one of them.\n"
         "`limbeck distill scenes` is a first try.",
         formatter_class=RawDescriptionHelpFormatter,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from limbeck.cli.completion import SCRIPTS, candidates
+from limbeck.cli.completion import SHELLS, candidates, script_of
 from limbeck.cli.main import COMMANDS
 from limbeck.evaluation.protocols import PROTOCOLS
 from limbeck.methods.registry import METHODS
@@ -74,18 +74,18 @@ PRESSED = {
 
 
 @pytest.mark.parametrize(
-    "shell", [pytest.param(name, marks=pytest.mark.skipif(not shutil.which(name), reason=f"no {name} is here")) for name in SCRIPTS]
+    "shell", [pytest.param(name, marks=pytest.mark.skipif(not shutil.which(name), reason=f"no {name} is here")) for name in SHELLS]
 )
 def test_shells_run_the_script(shell: str, path: str, tmp_path: Path) -> None:
     line = "limbeck distill scenes/dm"
     script = tmp_path / "script"
     before = "compdef() { : }\n" if shell == "zsh" else ""
-    script.write_text(before + SCRIPTS[shell] + PRESSED[shell].format(line=line, length=len(line)) + "\n")
+    script.write_text(before + script_of(shell) + PRESSED[shell].format(line=line, length=len(line)) + "\n")
     env = {**os.environ, "PATH": path, "HOME": str(tmp_path)}
     done = subprocess.run([shell, str(script)], capture_output=True, text=True, env=env, cwd=tmp_path)
     assert done.stdout.split() == ["scenes/dm-ipc1", "scenes/dm-ipc3"], done.stderr
     if shell == "bash":  # which takes what stands behind = for a word of its own
         line += "-ipc1 method=herd"
-        script.write_text(SCRIPTS[shell] + PRESSED[shell].format(line=line, length=len(line)) + "\n")
+        script.write_text(script_of(shell) + PRESSED[shell].format(line=line, length=len(line)) + "\n")
         done = subprocess.run([shell, str(script)], capture_output=True, text=True, env=env, cwd=tmp_path)
         assert done.stdout.split() == ["herding"], done.stderr

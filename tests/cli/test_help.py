@@ -43,7 +43,7 @@ def test_examples_are_taken(name: str) -> None:
         assert own == name or own.startswith(f"{name} "), line
         assert said and not said.endswith(".")
         recipe = getattr(arguments, "recipe", None)
-        settings = [word for word in shlex.split(line) if is_setting(word)]
+        settings = [word for word in shlex.split(line.replace("--vary ", "--vary=")) if is_setting(word)]
         load_recipe(recipe or "scenes", parse_overrides(settings))
 
 

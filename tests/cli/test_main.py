@@ -71,8 +71,9 @@ def test_usage_errors(limbeck: Any, line: str, message: str, tmp_path: Path) -> 
 def test_help_names_every_command(limbeck: Any) -> None:
     status, out, err = limbeck("--help")
     assert (status, err) == (0, "")
+    listed = " ".join(out.split())
     for name, command in COMMANDS.items():
-        assert f"  {name:<10} {command.help}" in out
+        assert f" {name} {command.help}" in listed
 
 
 @pytest.mark.parametrize("command", COMMANDS)
