@@ -7,15 +7,9 @@ from limbeck.distilled.read import STEP_SIZE
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.results import SetResult
-from limbeck.experts.store import TrajectoryStore
 from limbeck.runs import coresets
 from limbeck.runs.record import Rates, across, final_seeds, measure, networks_of, record
 from limbeck.runs.workspace import Workspace
-
-
-def experts(workspace: Workspace) -> TrajectoryStore:
-    """The experts, trained by now."""
-    return workspace.experts
 
 
 def full_data(workspace: Workspace) -> None:

@@ -9,6 +9,7 @@ several ranks, this is what rank 0 does (`accompany.py`).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -284,7 +285,8 @@ def _distilled(
     settings, engine = workspace.settings, None
     if workspace.needs_experts:
         with folder.stage("experts"):
-            store = leader.with_all(workspace, common.experts)  # trained now, that their time counts here
+            # Trained now, that their time counts here.
+            store: TrajectoryStore = leader.with_all(workspace, attrgetter("experts"))
         folder.hold_experts(store.content)
     elif not leader.ranks.alone:
         leader.with_all(workspace, common.full_data)  # of the first of which maps are made
