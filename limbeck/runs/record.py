@@ -109,10 +109,8 @@ def record(
 
 
 def _chosen_on(evaluator: Evaluator) -> dict[str, str]:
-    """What the look or the checkpoint that counts was chosen on, where there is a best one on the test images beside it."""
-    if evaluator.protocol.best == "none":
-        return {}
-    return {"chosen_on": "validation" if len(evaluator.data.val) else "none"}
+    """That the look that counts was chosen on nothing, where there is a best one on the test images beside it."""
+    return {} if evaluator.protocol.best == "none" or len(evaluator.data.val) else {"chosen_on": "none"}
 
 
 def _stored(small: SmallSet) -> str:
