@@ -31,8 +31,8 @@ class SetResult(Record):
         gain: the set against random images, paired by seed.
         coresets: the set beside these, where they were asked for.
         predictions: per class, calibration.
-        protocol: how networks were trained, `seeds`, and `full`, how those of the full data were; where networks are looked at on the
-            way and there are no validation images, so that the last look counts, `chosen_on` is `none`.
+        protocol: how networks were trained, `seeds`, and `full`, how those of the full data were; where networks are looked at on
+            the way and there are no validation images, so that the last look counts, `chosen_on` is `none`.
         network: its name.
         data: source, fingerprint and split of the images measured on.
         environment: versions and device.
