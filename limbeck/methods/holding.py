@@ -48,7 +48,7 @@ def spread_out(
         own = None if tensors is None else tensors[name].to(device)
         if spread.sharded and name in by_image:
             like = torch.empty(0, *shape[1:], dtype=dtype, device=device)
-            found[name] = ranks.handed_out(own, like, shape[0])
+            found[name] = ranks.handed_out(own, like, shape[0], spread.whole)
         else:
             found[name] = torch.empty(shape, dtype=dtype, device=device) if own is None else own.contiguous()
             ranks.broadcast_(found[name])
@@ -61,9 +61,9 @@ def collected(state: OuterState, spread: Spread) -> OuterState:
         return state
     total, ranks = spread.total, spread.ranks
     here = {name: getattr(state, name) for name in BY_IMAGE if name != "average"}
-    whole: dict[str, Any] = {name: ranks.collected(one, total) for name, one in here.items() if one is not None}
+    whole: dict[str, Any] = {name: ranks.collected(one, total, spread.whole) for name, one in here.items() if one is not None}
     same = state.average is state.images
-    average = whole["images"] if same else ranks.collected(state.average, total)
+    average = whole["images"] if same else ranks.collected(state.average, total, spread.whole)
     whole |= {name: getattr(state, name).cpu() for name in ("syn_lr", "syn_lr_velocity")}
     whole |= {} if state.images_steps is None else {"images_steps": state.images_steps.cpu()}
     return replace(state, **whole, average=average)

@@ -65,6 +65,8 @@ class Ranks:
         Ranks(number=0, count=1)
         >>> [Ranks(number, 3).share(7) for number in range(3)]
         [slice(0, 3, None), slice(3, 5, None), slice(5, 7, None)]
+        >>> [Ranks(number, 3).share(8, whole=2) for number in range(3)]
+        [slice(0, 4, None), slice(4, 6, None), slice(6, 8, None)]
     """
 
     number: int = 0
@@ -97,11 +99,14 @@ class Ranks:
         """How many of them share this machine, as far as its starter says."""
         return 1 if self.alone else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
-    def share(self, total: int) -> slice:
-        """The part of `total` things that is this rank's; empty for the last ones where there are fewer things than ranks."""
-        each, more = divmod(total, self.count)
+    def share(self, total: int, whole: int = 1) -> slice:
+        """The part of `total` things that is this rank's; empty for the last ones where there are fewer things than ranks.
+
+        Of every `whole` things that follow each other, such as the images of a class, none is parted from the others.
+        """
+        each, more = divmod(total // whole, self.count)
         start = self.number * each + min(self.number, more)
-        return slice(start, start + each + (self.number < more))
+        return slice(whole * start, whole * (start + each + (self.number < more)))
 
     def sum_(self, *tensors: Tensor) -> None:
         """Put the sums over all ranks in the place of tensors of one kind, together in one flat buffer."""
@@ -129,26 +134,27 @@ class Ranks:
             with noticed():
                 dist.broadcast(tensor, 0)
 
-    def handed_out(self, tensor: Tensor | None, like: Tensor, total: int) -> Tensor:
+    def handed_out(self, tensor: Tensor | None, like: Tensor, total: int, whole: int = 1) -> Tensor:
         """This rank's share of the rows of a tensor that rank 0 has.
 
         Args:
             tensor: all rows, on rank 0; None elsewhere.
             like: some such rows, on the device on which they are to be.
             total: how many rows there are.
+            whole: how many of them stay together.
         """
-        own = like.new_empty(len(range(total)[self.share(total)]), *like.shape[1:])
+        own = like.new_empty(len(range(total)[self.share(total, whole)]), *like.shape[1:])
         if tensor is not None:
             for number in range(1, self.count):
-                _count((part := tensor[Ranks(number, self.count).share(total)].to(like).contiguous()).nbytes)
+                _count((part := tensor[Ranks(number, self.count).share(total, whole)].to(like).contiguous()).nbytes)
                 with noticed():
                     dist.send(part, number)
-            return own.copy_(tensor[self.share(total)])
+            return own.copy_(tensor[self.share(total, whole)])
         with noticed():
             dist.recv(own, 0)
         return own
 
-    def collected(self, tensor: Tensor, total: int) -> Tensor:
+    def collected(self, tensor: Tensor, total: int, whole: int = 1) -> Tensor:
         """On rank 0 all `total` rows of what every rank has its share of, in the memory of the host; elsewhere just those."""
         host = tensor.detach().cpu().contiguous()
         if not self.first:
@@ -156,13 +162,13 @@ class Ranks:
             with noticed():
                 dist.send(host, 0, group=_waiting())
             return host
-        whole = host.new_empty(total, *host.shape[1:])
-        whole[self.share(total)] = host
+        found = host.new_empty(total, *host.shape[1:])
+        found[self.share(total, whole)] = host
         for number in range(1, self.count):
-            part = whole[Ranks(number, self.count).share(total)]
+            part = found[Ranks(number, self.count).share(total, whole)]
             with noticed():
                 dist.recv(part, number, group=_waiting())  # rows, which are contiguous
-        return whole
+        return found
 
     def any(self, *flags: bool) -> bool:
         """Whether one of them is so on some rank."""
