@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from limbeck.matching.adjoint import Gradients
 from limbeck.matching.spread import Spread
 from limbeck.methods.health import sizes
+from limbeck.methods.objective import Update
 from limbeck.methods.state import OuterState
 
 BY_IMAGE = ("images", "labels", "images_velocity", "images_second", "labels_velocity", "average", "weights")
@@ -67,6 +69,14 @@ def collected(state: OuterState, spread: Spread) -> OuterState:
     whole |= {name: getattr(state, name).cpu() for name in ("syn_lr", "syn_lr_velocity")}
     whole |= {} if state.images_steps is None else {"images_steps": state.images_steps.cpu()}
     return replace(state, **whole, average=average)
+
+
+def of_rank_0(update: Update, spread: Spread) -> Update:
+    """The same on every rank, of what each has computed for itself."""
+    g, plain = update.gradients, update.plain
+    parts = [tensor.contiguous() for tensor in (g.loss, g.images, g.labels, g.syn_lr, *([] if plain is None else [plain]))]
+    spread.ranks.broadcast_(*parts)
+    return replace(update, gradients=Gradients(*parts[:4]), plain=None if plain is None else parts[4])
 
 
 def tensors_of(state: OuterState) -> dict[str, Tensor]:

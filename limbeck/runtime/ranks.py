@@ -28,6 +28,7 @@ from torch.distributed.rendezvous import rendezvous
 from limbeck.runtime.errors import Failure, RankLost, UsageError, one_line
 from limbeck.runtime.executor import cores
 from limbeck.runtime.launch import started_together
+from limbeck.runtime.notices import received, watched
 
 T = TypeVar("T")
 
@@ -201,18 +202,19 @@ class Ranks:
         """What `work` gives every rank, in their order, on all of them; an error of any is raised on all.
 
         Args:
-            work: called on every rank, which shares nothing of it, and may take each its own time; what it returns is pickled.
+            work: called on every rank, which shares nothing of it, and may take each its own time; what it returns is pickled, and
+                what it warns of the first rank says.
         """
         if self.alone:
             return [work()]
-        value, own = _attempt(work)
+        value, own = _attempt(lambda: watched(lambda job: job(), work))
         found: list[Any] = [None] * self.count
         self.wait()
         with noticed():
             dist.all_gather_object(found, (value, own and _portable(own)), group=_waiting())
         if errors := [error for error in (own, *(error for _, error in found)) if error is not None]:
             raise errors[0]
-        return [value for value, _ in found]
+        return [received(each) if self.first else each[0] for each, _ in found]
 
     def wait(self) -> None:
         """Wait until all ranks are here, however long that takes; signals are heard meanwhile."""
