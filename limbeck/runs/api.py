@@ -369,7 +369,7 @@ def _said_by(found: Any) -> Keys:
 def _folder(output: str | None, resume: bool) -> Iterator[Work]:
     """The run folder; a temporary one, and a cache that ends with the process, where nothing is to be left on disk."""
     if output is not None:
-        with working("output", output, resume=resume) as work:
+        with working("output", output, resume=resume, ranks=Ranks.here()) as work:
             yield work
         return
     with passing_folder() as folder, elsewhere(_passing()):

@@ -44,7 +44,7 @@ from limbeck.methods.statistics_matching import Recovery
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import load_recipe, parse_overrides
 from limbeck.runs.distill import distill
-from limbeck.runs.evaluate import evaluate
+from limbeck.runs.evaluate import EvaluationOptions, evaluate
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.metrics import read_metrics
@@ -138,6 +138,22 @@ def test_seeds_are_spread_and_equal_to_the_bit(two: Team) -> None:
         assert found[1] == rate and all(torch.equal(*pair) for pair in zip(found[0], logits, strict=True))
     assert sorted([*first[2], *second[2]], key=str) == sorted(keys, key=str)
     assert [sum("choose" not in key for key in found[2]) for found in (first, second)] == [2, 1]
+
+
+def evaluated_with_cores(*counts: str) -> list[Tensor]:
+    before = os.environ.get("LOKY_MAX_CPU_COUNT", "")
+    os.environ["LOKY_MAX_CPU_COUNT"] = counts[Ranks.here().number]
+    try:
+        with together():
+            return list(evaluator().logits(small(torch.eye(3) * 5), seeds=range(5)))
+    finally:
+        os.environ["LOKY_MAX_CPU_COUNT"] = before
+
+
+def test_machines_with_other_numbers_of_cores_train_the_same_networks(two: Team) -> None:
+    wanted = evaluated_with_cores("1")
+    for found in two(evaluated_with_cores, "1", "2"):
+        assert len(found) == 5 and all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))
 
 
 def by_itself() -> tuple[int, list[int]]:
@@ -425,7 +441,9 @@ def evaluated_set(folder: Path) -> tuple[Any, int]:
     os.environ["LIMBECK_CACHE"] = str(folder / "cache")
     settings = load_recipe("scenes/rded-ipc1", parse_overrides([*SMALL.split(), "eval.seeds=4"]))
     with together(), counted(trials_module, keys):
-        return figures(evaluate(path, settings).sets[0].accuracy), len(keys)
+        found = evaluate(path, settings, options=EvaluationOptions(further=("continual", "robustness", "distances"))).sets[0]
+    further = {name: one.to_dict() for name, one in found.measurements.items()}
+    return (*figures(found.accuracy), further), len(keys)
 
 
 def test_an_evaluation_is_spread_and_noted_once(two: Team, tmp_path: Path) -> None:
@@ -434,6 +452,7 @@ def test_an_evaluation_is_spread_and_noted_once(two: Team, tmp_path: Path) -> No
     accuracy, networks = evaluated_set(tmp_path / "alone")
     found = two(evaluated_set, tmp_path / "two")
     assert all(one[0] == accuracy for one in found) and sum(one[1] for one in found) == networks
+    assert min(one[1] for one in found) > networks // 3
     noted = [DistilledSet.load(tmp_path / name / "run" / "distilled").metadata["evaluations"] for name in ("alone", "two")]
     assert len(noted[0]) == len(noted[1]) == 1
 
