@@ -51,7 +51,7 @@ from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import LogProgress, Progress
 from limbeck.runtime.published import Work, working
-from limbeck.runtime.ranks import Ranks
+from limbeck.runtime.ranks import Ranks, leaving
 from limbeck.runtime.room import disks_told
 from limbeck.saliency.maps import Cam
 from limbeck.saliency.weights import Weighting
@@ -62,6 +62,7 @@ Network = str | nn.Module | Factory
 @gathered(logged)
 @disks_told()
 @undisturbed()
+@leaving()
 def distill(
     data: Any,
     method: Method | str = "edf",

@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 SAID = "limbeck/said"
 PATIENCE = 0.5  # seconds that a process may take to end once its connections have, and others to ask whether they are to speak
+RAISED_BY_ALL = "raised_by_all"  # an attribute of errors that all ranks raise at the same time
 FOREVER = timedelta(days=365)
 LOOK_EVERY = 0.02  # seconds between two looks at whether what is waited for has come, at most: a signal is heard meanwhile
 
@@ -194,7 +195,7 @@ class Ranks:
         with noticed():
             dist.broadcast_object_list(found, 0, group=_waiting())
         if (error := error or found[0][1]) is not None:
-            raise error
+            raise _raised_by_all(error)
         result: Any = value if self.first else found[0][0]
         return result  # type: ignore[no-any-return]
 
@@ -213,7 +214,7 @@ class Ranks:
         with noticed():
             dist.all_gather_object(found, (value, own and _portable(own)), group=_waiting())
         if errors := [error for error in (own, *(error for _, error in found)) if error is not None]:
-            raise errors[0]
+            raise _raised_by_all(errors[0])
         return [received(each) if self.first else each[0] for each, _ in found]
 
     def wait(self) -> None:
@@ -263,6 +264,29 @@ def joined() -> Iterator[Ranks]:
     _places[:] = Ranks.here().gathered(lambda: (socket.gethostname(), os.getpid()))
     yield Ranks.here()
     dist.destroy_process_group()  # not after an error: the others may wait for what only the end of this process tells them
+
+
+@contextmanager
+def leaving() -> Iterator[None]:
+    """A block that all ranks enter: where it raises, the others, who may wait for this one, which lives on, are told.
+
+    They raise `RankLost`; nobody need be told of what all raise.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not hasattr(error, RAISED_BY_ALL):
+            _leave()
+        raise
+
+
+def _leave() -> None:
+    """Close this process's ends of what the second group waits by; the next who wait make another one."""
+    global _second
+    held, _second = _second, None
+    if held is not None and held[0] is dist.group.WORLD and Ranks.here().count > 1:
+        with suppress(RuntimeError, ValueError):
+            dist.destroy_process_group(held[1])
 
 
 def speaks() -> bool:
@@ -365,6 +389,11 @@ def _attempt(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
             return work(), None
     except Exception as error:  # noqa: BLE001 (it travels, and is raised once all know)
         return None, error
+
+
+def _raised_by_all(error: Exception) -> Exception:
+    setattr(error, RAISED_BY_ALL, True)
+    return error
 
 
 def _portable(error: Exception) -> Exception:
