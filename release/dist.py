@@ -2,7 +2,8 @@
 
 What is built is the last commit, from a fresh copy without history. Times in the archives are that of the commit
 (SOURCE_DATE_EPOCH); of the source distribution, into which setuptools writes the time of day and whoever builds, the tar is written
-once more. Two builds, in different folders and with other hashes of Python's, must have the same SHA-256; one lies in `dist/` with these.
+once more. Two builds, in different folders and with other hashes of Python's, must have the same SHA-256; one lies in `dist/` with
+these.
 
     python release/dist.py           build
     python release/dist.py smoke     install the wheel of `dist/` into a clean environment, and try it: version, a tiny
