@@ -218,10 +218,7 @@ def test_nothing_is_there_that_nobody_names() -> None:
     files = [path for kind in ("*.py", "*.j2") for path in PACKAGE.rglob(kind)]
     counts = Counter(word for path in files for word in re.findall(r"\b[^\W\d]\w*\b", path.read_text(encoding="utf-8")))
     named = {
-        name: module
-        for module, path in modules_of(PACKAGE).items()
-        for node in ast.walk(tree_of(path))
-        for name in _given(node)
+        name: module for module, path in modules_of(PACKAGE).items() for node in ast.walk(tree_of(path)) for name in _given(node)
     }
     unused = {name: module for name, module in named.items() if counts[name] == 1 and not re.fullmatch("__.*__", name)}
     assert unused.keys() == FOR_OTHERS, unused
