@@ -118,7 +118,7 @@ def test_a_set_alone_says_what_its_metadata_say(tmp_path: Path) -> None:
     code = Code(Decoder(MultiFormation(2), (3, 8, 8)), torch.rand(3, 3, 8, 8))
     small = SmallSet.of_classes(code.images(), torch.arange(3).repeat_interleave(4), 3, 0.01)
     coded = replace(sample_set(shape=(3, 8, 8)), set=replace(small, code=code)).save(tmp_path / "z")
-    assert [one.number for one in cells(table(runs([coded]), "runs"), "Images per class")] == [1]  # slots, as ipc counts them
+    assert of_runs.entry(Path(coded), "z").facts == {"ipc": "1"}  # slots, as ipc counts them
 
 
 def test_runs_that_were_measured_otherwise_are_not_compared(two: tuple[Path, Path], tmp_path: Path) -> None:
