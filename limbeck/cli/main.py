@@ -13,7 +13,22 @@ from contextlib import suppress
 from io import TextIOWrapper
 from typing import Any
 
-from limbeck.cli import comp_dd, compare, complexity, distill, doctor, evaluate, experts, recipes, report, reproduce, tune, watch
+from limbeck.cli import (
+    comp_dd,
+    compare,
+    complexity,
+    distill,
+    doctor,
+    evaluate,
+    experts,
+    hub,
+    recipes,
+    report,
+    reproduce,
+    tune,
+    watch,
+    zoo,
+)
 from limbeck.cli.command import Command, Parser, executing, listing
 from limbeck.cli.output import print_json, stdout_to_stderr
 from limbeck.runtime.disk import of_disk
@@ -32,6 +47,9 @@ COMMANDS: dict[str, Command] = {
     "complexity": complexity.COMMAND,
     "reproduce": reproduce.COMMAND,
     "export": evaluate.EXPORT,
+    "push": hub.PUSH,
+    "pull": hub.PULL,
+    "zoo": zoo.COMMAND,
     "plan": distill.PLAN,
     "tune": tune.COMMAND,
     "recipes": recipes.COMMAND,

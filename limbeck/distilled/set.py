@@ -319,11 +319,12 @@ def _lock(path: Path) -> Lock:
 def _note(path: Path, held: DistilledSet, described: Mapping[str, Any] = {}) -> None:
     """Write the metadata of `held` and its card into its folder; what they say of the files stays, but for `described`."""
     from limbeck.distilled.card import card
+    from limbeck.distilled.rows import ROWS
 
     stored = read_json(path / METADATA, SET)
     kept = {key: stored[key] for key in ("set", VIEWS_KEY) if key in stored}
     write_json(path / METADATA, {**kept, **described, **held.metadata}, SET)
-    write_text(path / CARD, card(held))
+    write_text(path / CARD, card(held, with_rows=(path / ROWS).is_file()))
 
 
 def _assemble(metadata: dict[str, Any], content: bytes, views: StoredViews | None) -> DistilledSet:
@@ -357,7 +358,7 @@ def _assemble(metadata: dict[str, Any], content: bytes, views: StoredViews | Non
 
 def _check_said(held: DistilledSet) -> None:
     """Raise `ValueError` where metadata that are read have another form, before anything is computed that they are to hold."""
-    from limbeck.distilled.card import results_of
+    from limbeck.distilled.card import figure_of, results_of
 
     said = held.metadata
     for key, kind in (("settings", dict), ("evaluation", dict), ("evaluations", list), ("assumed", list)):
@@ -369,6 +370,7 @@ def _check_said(held: DistilledSet) -> None:
         raise ValueError(f"{METADATA} holds text that is no Unicode text")
     try:
         results_of(held)
+        figure_of(held)
     except Exception as error:
         raise ValueError(f"{METADATA} holds evaluations that are none ({type(error).__name__}: {one_line(error, 80)})") from error
 
