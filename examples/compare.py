@@ -20,7 +20,7 @@ settings |= {"augment.strategy": "crop_scale", "augment.flip": False, "eval.seed
 seeds, data = range(5), "scenes:medium"
 if "--small" in sys.argv:
     settings |= {"network": "ConvNetD2-w4", "size": 16, "per_class": 12, "epochs": 1, "full_epochs": 1, "eval.seeds": 2}
-    settings |= {"random_lr": 0.01}
+    settings |= {"random_lr": 0.01, "compile": "no"}
     methods["dm"] = limbeck.methods.dm(batch=8, iterations=2, lr_img=3.0)
     seeds = range(2)
 

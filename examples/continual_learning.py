@@ -25,7 +25,7 @@ training = {"epochs": 150, "full_epochs": 30, "full_lr": 0.1, "random_lr": 0.01}
 if "--small" in sys.argv:
     network, seeds, sizes = "ConvNetD2-w4", 2, {"size": 16, "per_class": 12}
     making |= {"ipc": 1, "batch": 8, "iterations": 2, "every": 2}
-    training |= {"epochs": 1, "full_epochs": 1}
+    training |= {"epochs": 1, "full_epochs": 1, "compile": "no"}
 
 data = limbeck.load_data("scenes:medium", **sizes)
 run = limbeck.distill(data, "dm", network=network, augmentation=limbeck.Dsa("crop_scale", crop_ratio=0.125), **making, **training)

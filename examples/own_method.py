@@ -17,7 +17,9 @@ from torch.nn.functional import avg_pool2d
 
 import limbeck
 from limbeck.matching.adjoint import Gradients
+from limbeck.methods.materials import Materials
 from limbeck.methods.objective import Engine, Objective, State, Update
+from limbeck.methods.registry import REAL
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,17 +39,18 @@ class Means(Objective):
         return Update(gradients, plain=by_images if plain else None)
 
 
-def make(materials: "limbeck.methods.Materials", classes: Tensor, engine: Engine | None) -> Objective:
+def make(materials: Materials, classes: Tensor, engine: Engine | None) -> Objective:
     train = materials.data.train
     means = [materials.train_images.fetch(torch.from_numpy(train.of_class(k))).mean(0) for k in range(materials.data.num_classes)]
     return Means(torch.stack(means).cpu(), classes)
 
 
-method = limbeck.Method(make=make, preset={"labels": "hard", "outer.lr_label": 0.0, "outer.lr_img": 0.1}, name="means")
+# `REAL`: real images to start from, hard labels, and nothing of other methods: no dropout, no weights on the gradient.
+method = limbeck.Method(make=make, preset={**REAL, "outer.lr_img": 0.1}, name="means")
 settings = {"network": "ConvNetD3-w16", "iterations": 200, "every": 100, "epochs": 300, "full_epochs": 60, "full_lr": 0.1}
 if "--small" in sys.argv:
     settings |= {"network": "ConvNetD2-w4", "size": 16, "per_class": 12, "iterations": 3, "epochs": 1, "full_epochs": 1}
-    settings |= {"eval.seeds": 2, "random_lr": 0.01}
+    settings |= {"eval.seeds": 2, "random_lr": 0.01, "compile": "no"}
 
 run = limbeck.distill("scenes:easy", method, ipc=1, **settings)
 print(run.distilled)
