@@ -27,7 +27,11 @@ def my_network(channels: int, height: int, width: int, classes: int) -> nn.Modul
     return nn.Sequential(features, nn.Linear(32 * (height // 2) * (width // 2), classes))
 
 
-sizes = {"iterations": 3, "epochs": 2, "full_epochs": 1, "eval.seeds": 2, "compile": "no"} if small else {"iterations": 300, "every": 100}
+sizes = (
+    {"iterations": 3, "epochs": 2, "full_epochs": 1, "eval.seeds": 2, "compile": "no"}
+    if small
+    else {"iterations": 300, "every": 100}
+)
 run = limbeck.distill(data, "dm", network=my_network, ipc=2, augmentation="none", batch=64, random_lr=0.01, **sizes)
 print(f"distilled {run.accuracy.distilled}, random images {run.accuracy.random}, all images {run.accuracy.full}")
 
