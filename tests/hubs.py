@@ -89,7 +89,7 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, hub: Hub, home: Any, token:
     constants = pytest.importorskip("huggingface_hub.constants", reason="the Hub needs the extra hub")
     monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # whose protocol is a compiled client's
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)  # whose protocol is a compiled client's
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     for name in ("HUGGING_FACE_HUB_TOKEN", "HF_OIDC_RESOURCE", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
