@@ -27,6 +27,7 @@ from limbeck.data.imageset import ImageSet
 from limbeck.data.load import load_data
 from limbeck.data.preprocessing import fit_whiten
 from limbeck.data.registry import find_subset
+from limbeck.distilled.hub import push
 from limbeck.distilled.read import read_set
 from limbeck.recipes import load_recipe, parse_overrides, remarks, settings_from_plain
 from limbeck.recipes_import.translate import import_values
@@ -48,6 +49,7 @@ KEYWORDS = {
     "class_names": ImageSet.from_arrays,
     "layout": ImageSet.from_arrays,
     "method": DistillSettings.of,
+    "replace_other": push,
 }
 # What is in a text but is no text for people.
 MARKUP = re.compile(r"```python.*?```|<[^>]*>", re.DOTALL)
