@@ -103,25 +103,24 @@ def check(names: list[str], keys: list[str]) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    actions = parser.add_subparsers(dest="action", required=True)
-    adding, checking = actions.add_parser("add"), actions.add_parser("check")
-    adding.add_argument("run", metavar="RUN_FOLDER", type=Path)
-    adding.add_argument("name", metavar="NAME")
-    adding.add_argument("--licence", required=True)
-    adding.add_argument("keys", metavar="key=value", nargs="*")
-    checking.add_argument("names", metavar="NAME", nargs="*", help="(default: all)")
-    words = parser.parse_args()
+    parser.add_argument("action", choices=("add", "check"))
+    parser.add_argument("words", metavar="WORD", nargs="*", help="as above")
+    parser.add_argument("--licence", help="of the images, for the card")
+    given = parser.parse_intermixed_args()
+    keys = [word for word in given.words if "=" in word]
+    words = [word for word in given.words if word not in keys]
+    if given.action == "add" and (len(words) != 2 or given.licence is None):
+        parser.error("add takes RUN_FOLDER NAME --licence TEXT")
     if zoo.PLACE not in os.environ:
         (ROOT / "zoo").mkdir(exist_ok=True)
     try:
-        if words.action == "check":
-            keys = [word for word in words.names if "=" in word]
-            return 0 if check([word for word in words.names if word not in keys], keys) else 1
-        figure = add(words.run, words.name, words.licence, words.keys)
+        if given.action == "check":
+            return 0 if check(words, keys) else 1
+        figure = add(Path(words[0]), words[1], given.licence, keys)
     except UsageError as error:
         print(f"zoo: {error}", file=sys.stderr)
         return 2
-    print(f"{words.name}: {figure.accuracy} ({figure.accuracy.interval})")
+    print(f"{words[1]}: {figure.accuracy} ({figure.accuracy.interval})")
     return 0
 
 
