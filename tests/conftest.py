@@ -16,6 +16,8 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
 torch.set_num_threads(1)  # the tests run in two processes on two cores; more threads would only wait for each other
+if os.environ.get("LIMBECK_TESTS_DTYPE") == "float64":  # a leg of noxfile.py
+    torch.set_default_dtype(torch.float64)
 
 
 def pytest_configure(config: pytest.Config) -> None:

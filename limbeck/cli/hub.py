@@ -49,6 +49,11 @@ PUSH = Command(
     run=push,
     show=print_paths,
     resume=(),
+    examples={
+        "limbeck push runs/scenes me/scenes-edf": "the set of a run, into a new repository",
+        "limbeck push set me/mine --private --licence cc-by-4.0": "for its owner alone",
+        "limbeck push set me/mine --replace": "in the place of another one",
+    },
 )
 PULL = Command(
     help="fetch a distilled set from the Hugging Face Hub, the same to the bit",
@@ -56,4 +61,8 @@ PULL = Command(
     run=pull,
     show=print_paths,
     resume=(),
+    examples={
+        "limbeck pull me/scenes-edf": "into the folder scenes-edf",
+        "limbeck pull me/scenes-edf theirs --revision main": "into another one",
+    },
 )

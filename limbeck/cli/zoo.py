@@ -82,4 +82,10 @@ def show(found: Zoo) -> None:
     console(emoji=False, markup=False).print(Grid.of([COLUMNS, *((name, *one.row) for name, one in found.sets.items())]))
 
 
-COMMAND = Command(help="list the distilled sets of the zoo", add_arguments=add_arguments, run=run, show=show)
+COMMAND = Command(
+    help="list the distilled sets of the zoo",
+    add_arguments=add_arguments,
+    run=run,
+    show=show,
+    examples={"limbeck zoo": "names, figures and licences; limbeck evaluate zoo:NAME finds a figure again"},
+)

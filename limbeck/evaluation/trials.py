@@ -151,7 +151,8 @@ class Trials:
         if here.alone or not trials:
             yield from self._run(trials, asked, epoch_done, watch)
             return
-        at_once = here.count * (self._in_step(trials) if on_gpu(self.device) else cores())
+        # What one of them decides: their machines may have other numbers of cores, or less memory free.
+        at_once = here.told(lambda: here.count * (self._in_step(trials) if on_gpu(self.device) else cores()))
         for begin in range(0, len(trials), at_once):
             some = trials[begin : begin + at_once]
             mine = some[here.share(len(some))]

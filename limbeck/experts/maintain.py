@@ -187,7 +187,8 @@ def prune(store: TrajectoryStore, wants: Sequence[Want], *, dry_run: bool = Fals
         UsageError: when an expert is being written, or the store cannot be written.
     """
     if store.elsewhere is not None:
-        raise UsageError(f"PATH: {store.place!r} is no folder; of a store elsewhere nothing is removed")
+        advice = "fill another one with what is needed, and remove this one with the tools of its server"
+        raise UsageError(f"PATH: {store.place!r} is no folder; of a store elsewhere nothing is removed: {advice}")
     pruning = _Pruning(store, wants, dry_run)
     try:
         # What is wanted changes first, so that no moment finds the store lacking something that was asked for.

@@ -51,7 +51,7 @@ from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import LogProgress, Progress
 from limbeck.runtime.published import Work, working
-from limbeck.runtime.ranks import Ranks
+from limbeck.runtime.ranks import Ranks, leaving
 from limbeck.runtime.room import disks_told
 from limbeck.saliency.maps import Cam
 from limbeck.saliency.weights import Weighting
@@ -62,6 +62,7 @@ Network = str | nn.Module | Factory
 @gathered(logged)
 @disks_told()
 @undisturbed()
+@leaving()
 def distill(
     data: Any,
     method: Method | str = "edf",
@@ -369,7 +370,7 @@ def _said_by(found: Any) -> Keys:
 def _folder(output: str | None, resume: bool) -> Iterator[Work]:
     """The run folder; a temporary one, and a cache that ends with the process, where nothing is to be left on disk."""
     if output is not None:
-        with working("output", output, resume=resume) as work:
+        with working("output", output, resume=resume, ranks=Ranks.here()) as work:
             yield work
         return
     with passing_folder() as folder, elsewhere(_passing()):

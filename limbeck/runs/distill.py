@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from limbeck.accuracy import Accuracy, StepSize
 from limbeck.distilled.initial import content_of
@@ -286,12 +285,12 @@ def _distilled(
     tracker.named = _named(workspace, replace(start, code=None))
     enhancement = workspace.enhancement(start.classes)
     place, resolved = workspace.experts.path if workspace.needs_experts else None, folder.state.resolved
-    leader.enter(Loop(start.classes, resolved, resolved.engine, place))
+    leader.enter(Loop(start.classes, start.kind, resolved, resolved.engine, place))
     loop = OuterLoop(
         objective=workspace.method(workspace, start.classes, engine),
         enhancement=enhancement,
         settings=settings.outer,
-        evaluate=partial(_look, evaluator, start),
+        evaluate=common.look(evaluator, start.classes, start.kind),
         every=settings.eval.every,
         match_norm=settings.match.match_norm,
         folder=folder.path,
@@ -314,16 +313,6 @@ def _distilled(
 
 def _named(workspace: Workspace, small: SmallSet) -> NamedSet:
     return NamedSet(set=small, preprocessing=workspace.preprocessing, class_names=workspace.data.class_names)
-
-
-def _look(evaluator: Evaluator, start: SmallSet, x: Tensor, y: Tensor, eta: float) -> Accuracy | None:
-    """A periodic evaluation, where there are images to choose a checkpoint on."""
-    if not evaluator.protocol.validation:
-        return None
-    small = replace(start, images=x, labels=y, syn_lr=eta, code=None)
-    if evaluator.protocol.best == "checkpoint":
-        return evaluator.looked_at(small, range(evaluator.settings.every_seeds))
-    return evaluator.distilled(small, seeds=range(evaluator.settings.every_seeds), split="val")
 
 
 def _with_best(measured: SetResult, metrics: Path) -> SetResult:

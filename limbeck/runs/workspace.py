@@ -209,7 +209,8 @@ class Workspace:
     def spread(self) -> Spread:
         """How batches, and X with its labels, lie on the ranks of the run."""
         ranks, total = Ranks.here(), self.data.num_classes * self.ipc
-        return Spread(ranks, total if not ranks.alone and self.shards else None)
+        whole = self.ipc if self.method.shards == "classes" else 1
+        return Spread(ranks, total if not ranks.alone and self.shards else None, whole)
 
     @property
     def shards(self) -> bool:
@@ -224,13 +225,15 @@ class Workspace:
         s = self.settings
         if not self.decoder.trivial:
             return f"the images are decoded from what parametrisation.kind={s.parametrisation.kind!r} stores"
-        if not self.method.shards:
-            return f"method {name_of(s.method)} looks at all images of a class at once"
-        if self.network.has_batch_norm:
+        if self.method.shards == "no":
+            return f"nothing is known of which images method {name_of(s.method)} looks at together"
+        if self.network.has_batch_norm and not self.method.norms:
             return f"{self.network.name} has batch norm, whose statistics are those of a whole batch"
-        if not isinstance(self.augmentation, Dsa):
+        if self.method.shards == "classes" and self.data.num_classes < (count := Ranks.here().count):
+            return f"{count} processes cannot each hold some of {self.data.num_classes} classes"
+        if self.method.steps and not isinstance(self.augmentation, Dsa):
             return "the augmentation may mix images"
-        if not isinstance(build.adjoint_of(s.engine), (WalkBack, Unroll)):
+        if self.method.steps and not isinstance(build.adjoint_of(s.engine), (WalkBack, Unroll)):
             return "the adjoint is not one of Limbeck's"
         cam, weighting = build.cam_of(s.enhance), build.weighting_of(s.enhance)
         by_itself = isinstance(weighting, NoWeighting) or (
