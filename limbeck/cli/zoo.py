@@ -60,7 +60,7 @@ def run(_: Namespace) -> Zoo:
 def _shown(name: str) -> Shown:
     """What the metadata of a set say; its tensors are not read."""
     from limbeck.distilled.card import FIGURE, LICENCE, Figure
-    from limbeck.distilled.set import METADATA, SET
+    from limbeck.distilled.contents import METADATA, SET
     from limbeck.runtime.files import read_json
     from limbeck.runtime.zoo import place
 

@@ -17,8 +17,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from limbeck.distilled.card import LICENCE, card
+from limbeck.distilled.contents import CARD, METADATA, PREVIEW, SET, TENSORS
 from limbeck.distilled.rows import ROWS, write_rows
-from limbeck.distilled.set import CARD, METADATA, PREVIEW, SET, TENSORS, DistilledSet
+from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.view_labels import VIEWS
 from limbeck.runtime.bounded import inside
 from limbeck.runtime.errors import Failure, UsageError, Worded, require

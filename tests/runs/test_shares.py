@@ -36,8 +36,9 @@ from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.full import FullData
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.experts import trainer as trainer_module
+from limbeck.experts.notes import want_of
 from limbeck.experts.settings import ExpertSettings
-from limbeck.experts.store import TrajectoryStore, want_of
+from limbeck.experts.store import TrajectoryStore
 from limbeck.experts.train import ExpertTask, train_experts
 from limbeck.losses import cross_entropy
 from limbeck.methods.statistics_matching import Recovery
