@@ -17,7 +17,7 @@ import psutil
 SERVER = """
 import errno, fcntl, json, os, signal, sys
 
-import joblib, torch
+import joblib, torch, torch._dynamo
 import limbeck.evaluation.trials, limbeck.experts.trainer, limbeck.training.compute
 import limbeck.image_complexity.run, limbeck.report.html, limbeck.runs.distill, limbeck.runs.evaluate
 from limbeck.cli.main import main

@@ -7,14 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 from reliability import kills
-from reliability.commands import Commands, Running, commands, parts
+from reliability.commands import Commands, Running, parts
 from reliability.disks import disk, fill
 from together import free_port
 
@@ -22,12 +21,6 @@ from limbeck.methods.state import OuterState
 from limbeck.runtime.files import read_tensors
 
 WITHIN = 30.0  # seconds
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
-    with commands(tmp_path_factory.mktemp("commands")) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

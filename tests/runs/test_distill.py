@@ -396,27 +396,24 @@ def test_nothing_is_written_for_an_impossible_run(tmp_path: Path) -> None:
 class Killed:
     """Runs of the command that are killed when something has happened, and resumed."""
 
-    def __init__(self, output: Path, cache: Path, **changes: str) -> None:
+    def __init__(self, started: Commands, output: Path, cache: Path, **changes: str) -> None:
         overrides = OVERRIDES | {key.replace("__", "."): value for key, value in changes.items()}
         words = [f"{key}={value}" for key, value in overrides.items()]
-        self.command = [sys.executable, "-m", "limbeck", "distill", "scenes", "--output", str(output), *words]
-        self.output, self.environment = output, {**os.environ, "LIMBECK_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+        self.commands, self.cache = started, cache
+        self.words = ["distill", "scenes", "--output", str(output), *words]
 
-    def start(self, *words: str) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen([*self.command, *words], env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    def start(self, *words: str) -> Running:
+        return self.commands.start([*self.words, *words], self.cache)
 
     def kill_when(self, happened: Callable[[], bool], *words: str) -> None:
-        process = self.start(*words)
-        deadline = time.monotonic() + 120
-        while not happened() and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+        command = self.start(*words)
+        command.until(happened, 120)
+        command.send(signal.SIGKILL)
+        assert command.wait() == -signal.SIGKILL, "the run ended before it could be killed"
 
-    def finish(self) -> None:
-        process = self.start("--resume")
-        assert process.wait(180) == 0, process.stderr.read().decode()  # type: ignore[union-attr]
+    def finish(self, *words: str) -> None:
+        command = self.start(*words)
+        assert command.wait() == 0, command.said
 
 
 def outcome(run: Path) -> tuple[Any, ...]:
@@ -433,28 +430,25 @@ def outcome(run: Path) -> tuple[Any, ...]:
     )
 
 
-def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
-    whole = Killed(tmp_path / "whole", tmp_path / "cache-whole")
-    process = whole.start()
-    assert process.wait(180) == 0
-    killed = Killed(tmp_path / "killed", tmp_path / "cache-killed")
+def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path, started: Commands) -> None:
+    Killed(started, tmp_path / "whole", tmp_path / "cache-whole").finish()
+    killed = Killed(started, tmp_path / "killed", tmp_path / "cache-killed")
     lines = tmp_path / "killed" / "metrics.jsonl"
     killed.kill_when(lambda: any((tmp_path / "cache-killed" / "experts").glob("*/expert-0000/*.safetensors")))
     killed.kill_when(lambda: len(read_metrics(lines)) >= 12, "--resume")
-    killed.finish()
+    killed.finish("--resume")
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
 
 
 @pytest.mark.slow
-def test_a_compiled_run_killed_at_many_moments_ends_with_the_same_bits(tmp_path: Path) -> None:
-    whole = Killed(tmp_path / "whole", tmp_path / "cache-whole", engine__compile="yes")
-    assert whole.start().wait(300) == 0
-    killed = Killed(tmp_path / "killed", tmp_path / "cache-killed", engine__compile="yes")
+def test_a_compiled_run_killed_at_many_moments_ends_with_the_same_bits(tmp_path: Path, started: Commands) -> None:
+    Killed(started, tmp_path / "whole", tmp_path / "cache-whole", engine__compile="yes").finish()
+    killed = Killed(started, tmp_path / "killed", tmp_path / "cache-killed", engine__compile="yes")
     lines = tmp_path / "killed" / "metrics.jsonl"
     killed.kill_when(lambda: any((tmp_path / "cache-killed" / "experts").glob("*/expert-0000/*.safetensors")))
     for count in (1, 9, 17):  # a loop of a few milliseconds an iteration runs on until the kill arrives
         killed.kill_when(lambda count=count: len(read_metrics(lines)) >= count, "--resume")  # type: ignore[misc]
     killed.kill_when(lambda: (tmp_path / "killed" / "snapshots" / "iteration-000030.safetensors").exists(), "--resume")
     killed.kill_when(lambda: (tmp_path / "killed" / "distilled" / "preview.png").exists(), "--resume")
-    killed.finish()
+    killed.finish("--resume")
     assert outcome(tmp_path / "killed") == outcome(tmp_path / "whole")
