@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint coverage mutants fake-cuda gpu clean
+.PHONY: help setup setup-dev demo test lint docs coverage mutants fake-cuda gpu clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -24,6 +24,9 @@ test: setup-dev ## run the default tests
 lint: setup-dev ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.setup-docs ## build the site of the documentation, build/docs/index.html
+	$(BIN)/python -m sphinx -b html -n -W --keep-going docs build/docs
 
 coverage: $(VENV)/.setup-reliability ## which lines the default tests reach, by room: 90 % at least
 	rm -f .coverage .coverage.*
@@ -50,6 +53,10 @@ $(VENV)/.setup: pyproject.toml constraints.txt | $(VENV)/.made
 
 $(VENV)/.setup-dev: pyproject.toml constraints.txt | $(VENV)/.made
 	$(PIP) --editable '.[dev]'
+	touch $(VENV)/.setup $@
+
+$(VENV)/.setup-docs: pyproject.toml constraints.txt | $(VENV)/.made
+	$(PIP) --editable '.[docs]'
 	touch $(VENV)/.setup $@
 
 $(VENV)/.setup-reliability: pyproject.toml constraints.txt | $(VENV)/.made

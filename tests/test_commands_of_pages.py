@@ -41,7 +41,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DRAWING = re.compile("[│▼►]")
 # Of other programs: tests of their own run what they start.
 PROGRAMS = {
-    "make": ("demo", "test", "gpu", "fake-cuda"),
+    "make": ("demo", "test", "docs", "gpu", "fake-cuda"),
     "ray": ("up",),
     "kubectl": ("apply",),
     "sbatch": ("--array=1-8", "--nodes=2"),

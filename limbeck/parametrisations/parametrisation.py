@@ -65,7 +65,7 @@ class Parametrisation(ABC):
 
     @abstractmethod
     def decode(self, stored: Tensor, shape: Shape) -> Tensor:
-        """X with shape (M, C, H, W), of `stored` (N, *slot_shape); differentiable, and the same for a slot whatever others do."""
+        """X with shape (M, C, H, W), of `stored` (N, …), slots of `slot_shape`; differentiable, and each slot by itself."""
 
 
 @dataclass(frozen=True)
