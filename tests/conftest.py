@@ -19,6 +19,7 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
 torch.set_num_threads(1)  # the tests run in two processes on two cores; more threads would only wait for each other
+os.fsync = lambda descriptor: None  # no test looks at what is left when the power fails, and each call waits for the disk
 # Where the environment says that no bytecode is to be written, each of hundreds of processes would translate everything anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
@@ -30,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     place = tempfile.TemporaryDirectory(prefix="limbeck-tests-compiled-")
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = place.name
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # more would import torch in processes that have no core
     config.add_cleanup(place.cleanup)
 
 

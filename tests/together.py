@@ -14,9 +14,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-
 # What a process imports once, from which all others are forked: torch alone takes longer than most cases.
-IMPORTED = ["torch.distributed", "torch._dynamo", "limbeck.runs.distill", "limbeck.runs.evaluate", "limbeck.matching.spread", "pytest"]
+IMPORTED = [
+    "torch.distributed",
+    "torch._dynamo",
+    "limbeck.runs.distill",
+    "limbeck.runs.evaluate",
+    "limbeck.matching.spread",
+    "pytest",
+]
 
 
 class Team:

@@ -30,7 +30,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def words(run: Path, *more: str, **changes: str) -> list[str]:
-    return ["distill", "scenes", "--output", str(run), *kills.words(**changes), *more]
+    return ["distill", "scenes", "--output", str(run), *kills.words(features="none", **changes), *more]
 
 
 def together(started: Commands, cache: Path, typed: list[str], count: int = 2, **environment: str) -> list[Running]:

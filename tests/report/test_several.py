@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from distilled.samples import sample_set
 from report.fake_run import make_run
-from report.test_report import Page
+from report.page import Page
 
 from limbeck.report import of_runs
 from limbeck.report.collection import Collection, Verdict
