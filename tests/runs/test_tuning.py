@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ class Written(TrajectoryStore):
 
     def read(self, expert: int, epoch: int, device: torch.device | None = None) -> Tensor:
         return self.paths[expert, epoch].to(device or "cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "DRAWS", 4)
+        yield
 
 
 @pytest.fixture
