@@ -1,5 +1,6 @@
 """How Sphinx makes the site of these pages: `make docs`. Nothing is fetched while it is made, and nothing when it is read."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ html_theme = "furo"
 html_title = "Limbeck"
 html_static_path = ["_static"]
 html_css_files = ["limbeck.css"]
+html_show_search_summary = False  # a page that is opened as a file may not fetch others
 html_copy_source = html_show_sourcelink = html_show_copyright = False
 
 
@@ -52,6 +54,20 @@ def public(app: Sphinx, env: BuildEnvironment, node: pending_xref, text: nodes.T
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", f"limbeck.{name}", node, text)  # type: ignore[no-any-return]
 
 
+def letters(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """A sentence that is one letter (`K.`) is no item of a list."""
+    lines[:] = [re.sub(r"(^\s*|: )([A-Z])\.(?=\s|$)", r"\1\\\2.", line) for line in lines]
+
+
+def accessible(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """What scrolls can be reached by keys, and what is called a heading has a level."""
+    body = re.sub(r'<(pre|div class="(?:table-wrapper|equation)[^"]*")', r'<\1 tabindex="0"', context.get("body", ""))
+    tree = context.get("furo_navigation_tree", "")
+    context |= {"body": body, "furo_navigation_tree": tree.replace('role="heading"', 'role="heading" aria-level="2"')}
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("missing-reference", public)
+    app.connect("autodoc-process-docstring", letters, priority=600)  # after napoleon
+    app.connect("html-page-context", accessible, priority=900)  # after furo
     return {"parallel_read_safe": True}

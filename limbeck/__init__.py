@@ -6,6 +6,9 @@ within a major version (semantic versions); whatever else the package holds may 
 
 from typing import TYPE_CHECKING, Any
 
+from limbeck.runtime.missing import say_what_is_missing
+from limbeck.runtime.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from limbeck import figures as figures
     from limbeck import methods as methods
@@ -76,8 +79,6 @@ if TYPE_CHECKING:
     from limbeck.studies.compare import compare as compare
     from limbeck.studies.table import Table as Table
 
-    __version__: str
-
 _HOMES = {
     "augmentation": ("Augmentation", "Dsa"),
     "data.imageset": ("ImageSet",),
@@ -120,6 +121,8 @@ _HOMES = {
 }
 _HOME_OF = {name: f"limbeck.{home}" for home, names in _HOMES.items() for name in names}
 
+say_what_is_missing()
+
 __all__ = ["__version__", "figures", "methods", *_HOME_OF]
 
 
@@ -127,12 +130,8 @@ def __getattr__(name: str) -> Any:
     """The public object of that name, imported now and kept (PEP 562)."""
     from importlib import import_module
 
-    if name == "__version__":
-        from importlib.metadata import version
-
-        value: Any = version("limbeck")
-    elif name in ("figures", "methods"):
-        value = import_module(f"limbeck.{name}")
+    if name in ("figures", "methods"):
+        value: Any = import_module(f"limbeck.{name}")
     elif name in _HOME_OF:
         value = getattr(import_module(_HOME_OF[name]), name)
     else:

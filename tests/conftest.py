@@ -7,12 +7,15 @@ import tempfile
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from browser.visits import Visits, visiting
 from buckets import Server, serving
-from reliability.commands import Commands, commands
+
+if TYPE_CHECKING:
+    from reliability.commands import Commands
 
 # Where the tests run in the background, or under `nohup`, a shell has these ignored; what is tested is what a terminal has.
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
@@ -23,6 +26,8 @@ os.fsync = lambda descriptor: None  # no test looks at what is left when the pow
 # Where the environment says that no bytecode is to be written, each of hundreds of processes would translate everything anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+if os.environ.get("LIMBECK_TESTS_DTYPE") == "float64":  # a leg of noxfile.py
+    torch.set_default_dtype(torch.float64)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -52,8 +57,10 @@ def cache(caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+def started(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Commands]":
     """Starts commands, as processes that have imported everything already."""
+    from reliability.commands import commands  # which needs psutil
+
     with commands(tmp_path_factory.mktemp("commands")) as made:
         yield made
 

@@ -299,6 +299,17 @@ def linear(channels: int, height: int, width: int, classes: int) -> torch.nn.Mod
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(channels * height * width, classes))
 
 
+SMALL_CALL = {
+    "num_experts": 1,
+    "train_epochs": 3,
+    "max_start_epoch": 2,
+    "first_max_start_epoch": 1,
+    "expert_epochs": 1,
+    "syn_steps": 2,
+}
+SMALL_CALL |= {"iterations": 1, "every": 1, "epochs": 1, "full_epochs": 1, "random_lr": 0.01, "eval.seeds": 2}
+
+
 def small_recipe(name: str) -> Any:
     return load_recipe(name, parse_overrides(DISTIL.split()))
 
@@ -321,6 +332,12 @@ def names_for(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
         return {"small_scenes": "scenes:easy"}
     if page == "docs/compare.md":
         fake_cells(monkeypatch)
+    if page == "docs/own-network.md":
+        monkeypatch.setattr(limbeck, "distill", partial(limbeck.distill, **SMALL_CALL))
+        monkeypatch.setattr(limbeck, "evaluate", partial(limbeck.evaluate, epochs=1, full_epochs=1, seeds=2, random_lr=0.01))
+        return {"small_scenes": limbeck.load_data("scenes:easy", size=16, per_class=12)}
+    if page == "docs/tutorial.md":
+        make_run(root / "runs" / "scenes")
     if page == "docs/figures.md":
         make_run(root / "runs" / "scenes")
         sizes = {"iterations": 1, "every": 1, "epochs": 1, "full_epochs": 1, "random_lr": 0.01}
@@ -339,7 +356,8 @@ def names_for(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
     return {}
 
 
-WITH_PYTHON = ["docs/compare.md", "docs/complexity.md", "docs/data.md", "docs/evaluation.md", "docs/figures.md", "docs/tuning.md"]
+WITH_PYTHON = ["compare", "complexity", "data", "engine", "evaluation", "figures", "own-network", "tuning", "tutorial"]
+WITH_PYTHON = [f"docs/{page}.md" for page in WITH_PYTHON]
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON)
@@ -356,5 +374,5 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytes
 
 def test_no_other_page_has_python() -> None:
     pages = {page for page in PAGES if any(language == "python" for language, _ in BLOCK.findall(PAGES[page]))}
-    own = {page for page in pages if page == "README.md" or page.startswith("docs/add-a-")}
+    own = {page for page in pages if page in ("README.md", "docs/use-a-set.md") or page.startswith("docs/add-a-")}
     assert pages - own == set(WITH_PYTHON)

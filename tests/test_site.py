@@ -1,4 +1,4 @@
-"""The pages as a site: each is in the tables of contents, links lead somewhere, every picture says what makes it.
+"""The pages as a site: each is in a table of contents, links lead somewhere, pictures say what makes them, what is named exists.
 
 `make docs` builds it, with warnings as errors; what is held here needs no Sphinx.
 """
@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import limbeck
+from limbeck.runs.flat_settings import FlatSettings
+from limbeck.runs.settings import DistillSettings
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -76,3 +78,20 @@ def test_every_public_name_is_documented_once() -> None:
     directive = r"^\.\. auto(?:function|class|exception|module):: limbeck\.(\w+)$"
     named = [name for text in PAGES.values() for name in re.findall(directive, text, re.MULTILINE)]
     assert Counter(named) == Counter(set(limbeck.__all__) - {"__version__"})
+
+
+@pytest.mark.parametrize("page", ["../README.md", *sorted(PAGES)])
+def test_settings_and_files_that_are_named_exist(page: str) -> None:
+    keys = FlatSettings.of(DistillSettings()).keys.keys()
+    groups = {group for group, _, rest in (key.partition(".") for key in keys) if rest}
+    for code in re.findall(r"`([^`\n]+)`", (DOCS / page).read_text(encoding="utf-8")):
+        for key in re.findall(r"(?<![\w./-])[a-z_]+\.[a-z_]+(?![\w(/])", code):
+            assert key.partition(".")[0] not in groups or key.endswith(".py") or key in keys, code
+        for name in re.findall(r"(?<![\w/.-])(?:\w+/)+\w+\.py\b", code):
+            assert (ROOT / name).is_file() or (ROOT / "limbeck" / name).is_file(), code
+
+
+def test_every_method_by_name_is_in_the_reference() -> None:
+    section = PAGES["reference-methods.md"].partition("## Methods by name")[2].partition("~~~")[0]
+    named = re.findall(r"`(\w+)`", section.partition("|---|---|")[2])
+    assert Counter(named) == Counter(limbeck.methods.__all__)

@@ -106,4 +106,9 @@ COMMAND = Command(
     run=run,
     show=show,
     resume=(),  # finished cells are taken from the folder, others go on
+    examples={
+        "limbeck comp-dd --scenes --methods edf,datm,random": "on the built-in images",
+        "limbeck comp-dd --methods edf --subsets bird-easy --data-root /data/imagenet": "on one of its subsets",
+        "limbeck comp-dd --check runs/comp-dd": "whether a submission agrees with itself",
+    },
 )

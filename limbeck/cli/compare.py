@@ -152,4 +152,10 @@ COMMAND = Command(
     run=run,
     show=print_lines,
     resume=(),  # finished cells are taken from the folder, others go on
+    examples={
+        "limbeck compare --methods edf,datm,random --data scenes": "methods on the same data",
+        "limbeck compare scenes mine.yaml --seeds 0,1,2,3,4": "recipes, over five seeds",
+        "limbeck compare scenes --vary enhance.beta=0,1,2": "values of a setting",
+        "limbeck compare --methods edf,datm --data scenes --show": "what is finished so far",
+    },
 )

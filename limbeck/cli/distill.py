@@ -86,6 +86,12 @@ COMMAND = Command(
     run=run,
     show=print,
     resume=("--resume",),
+    examples={
+        "limbeck distill scenes": "the built-in images, in a few minutes",
+        "limbeck distill scenes ipc=10 --output runs/ten": "with another setting, into another folder",
+        "limbeck distill scenes --data photos/": "images of your own: photos/train/CLASS/*.jpg and photos/test/CLASS/*.jpg",
+        "limbeck distill scenes method=datm --resume": "another method; go on with a run that was stopped",
+    },
 )
 
 
@@ -219,4 +225,9 @@ PLAN = Command(
     add_arguments=add_plan_arguments,
     run=plan,
     show=show_plan,
+    examples={
+        "limbeck plan scenes ipc=10": "how long it would take here",
+        "limbeck plan imagenette/edf-ipc1 --device cuda": "the memory of a GPU, also where there is none",
+        "limbeck plan scenes --devices 8 --nodes 2 --link 100gbe": "over several machines",
+    },
 )

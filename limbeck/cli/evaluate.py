@@ -208,6 +208,12 @@ COMMAND = Command(
     run=run,
     show=print,
     resume=(),  # the networks of the full data are in the cache
+    examples={
+        "limbeck evaluate runs/scenes --seeds 10": "more networks of the kind that the set was made for",
+        "limbeck evaluate runs/scenes --networks ResNet18,VGG11": "other networks",
+        "limbeck evaluate runs/a theirs.pt --until-significant": "two sets, until they can be told apart",
+        "limbeck evaluate theirs.pt --data cifar10": "a set of another program",
+    },
 )
 
 
@@ -232,4 +238,8 @@ EXPORT = Command(
     add_arguments=add_export_arguments,
     run=export,
     show=print_paths,
+    examples={
+        "limbeck export runs/scenes --to folder --output images/": "a folder of PNG files for each class",
+        "limbeck export runs/scenes --to npz --output set.npz": "arrays",
+    },
 )

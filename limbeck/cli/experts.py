@@ -17,15 +17,14 @@ from limbeck.cli.command import (
     overrides_from,
 )
 from limbeck.cli.output import print_paths
+from limbeck.cli.store import print_store
+from limbeck.runtime.disk import in_words
 from limbeck.runtime.errors import Failure, UsageError, require
-from limbeck.runtime.terminal import console
 
 if TYPE_CHECKING:
     from limbeck.experts.maintain import Description, Removal
-    from limbeck.experts.store import Difficulty, TrajectoryStore, Want
+    from limbeck.experts.store import TrajectoryStore, Want
     from limbeck.runs.settings import DistillSettings
-
-MOST_CLASSES = 20  # in a table of difficulties
 
 
 @dataclass(frozen=True)
@@ -280,7 +279,7 @@ def show(found: Filled) -> None:
 
 
 def show_store(found: Shown) -> None:
-    _print_store(found.store)
+    print_store(found.store)
     print_paths(found)
 
 
@@ -291,81 +290,9 @@ def show_verified(found: Verified) -> None:
 
 def show_removed(found: Removed) -> None:
     for action in found.removed:
-        print(f"{action.path}: {action.what} ({_size(action.bytes)})")
-    print(f"{'would free' if found.dry_run else 'freed'} {_size(found.bytes)}")
+        print(f"{action.path}: {action.what} ({in_words(action.bytes)})")
+    print(f"{'would free' if found.dry_run else 'freed'} {in_words(found.bytes)}")
     print_paths(found)
-
-
-def _print_store(store: "Description") -> None:
-    from limbeck.experts.maintain import over_experts
-
-    identity = store.identity
-    print(f"network: {identity.get('network')}, {identity['num_parameters']} parameters")
-    for name, value in identity.items():
-        if name not in ("network", "num_parameters"):
-            print(f"{name}: {_flat(value)}")
-    for name, value in store.about.items():
-        print(f"{name} (not part of its identity): {value}")
-    print(f"experts: {store.num_experts}")
-    for epochs, count in store.epochs.items():
-        print(f"epochs: {epochs} of {count} experts")
-    codings = ", ".join(f"{count} in {name}" for name, count in store.codings.items())
-    if codings:
-        print(f"checkpoints: {codings}; at most {100 * store.step_error:.2g} % of an epoch's step lost")
-    share = "" if store.list_share is None else f", {100 * store.list_share:.1f} % of what lists of all epochs take"
-    print(f"size: {_size(store.bytes)}{share}")
-    rows = over_experts(list(store.accuracy.values()))
-    for epoch, mean, low, high in _spread(rows, 6):
-        print(f"accuracy after epoch {epoch}: {100 * mean:.1f} % ({100 * low:.1f} … {100 * high:.1f})")
-    for asked in store.wanted:
-        last = "" if asked.last is None else f", epoch {asked.last} of {asked.label_experts}"
-        state = "complete" if not asked.lacking else f"{asked.lacking} experts lack something"
-        print(f"asked for: epochs {asked.epochs} of {asked.num_experts} experts{last}, as {asked.dtype}: {state}")
-    for record in store.difficulty:
-        _print_difficulty(record)
-    if len(store.difficulty) > 1:
-        print("warning: the scores were computed anew between two trainings and differ, so that some experts follow others")
-
-
-def _print_difficulty(record: "Difficulty") -> None:
-    """The scores of a curriculum, a line a class; of many classes the easiest and the hardest."""
-    from rich.table import Table
-    from rich.text import Text
-
-    rows = sorted(record.classes, key=lambda row: row.mean)
-    shown = rows if len(rows) <= MOST_CLASSES else rows[: MOST_CLASSES // 2] + rows[-MOST_CLASSES // 2 :]
-    after = f"{record.networks} networks after {record.epochs} epochs, fingerprint {record.fingerprint}"
-    print(f"difficulty of {record.images} training images: {record.measure}, the mean over {after}")
-    table = Table("class", "images", "mean", "least", "quarter", "median", "three quarters", "most")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in shown:
-        table.add_row(Text(row.name), str(row.images), *(f"{value:.3g}" for value in (row.mean, *row.quantiles)))
-    console().print(table)
-    if len(shown) < len(rows):
-        print(f"the easiest and the hardest {MOST_CLASSES // 2} of {len(rows)} classes; --json has all")
-    for kind in ("easiest", "hardest"):
-        print(f"{kind} training images: {', '.join(map(str, getattr(record, kind)))}")
-
-
-def _spread(rows: Sequence[Any], most: int) -> list[Any]:
-    """At most `most` of them, evenly, with the first and the last."""
-    if len(rows) <= most:
-        return list(rows)
-    return [rows[round(number * (len(rows) - 1) / (most - 1))] for number in range(most)]
-
-
-def _flat(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {part}" for name, part in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _size(size: int) -> str:
-    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} B"
 
 
 COMMAND = Command(
@@ -374,25 +301,39 @@ COMMAND = Command(
     run=run,
     show=show,
     resume=(),
+    examples={
+        "limbeck experts scenes": "all that this recipe needs",
+        "limbeck experts scenes --shard 1/2": "the first half, beside another process that trains the second",
+        "limbeck experts show experts/": "what a store holds",
+    },
     actions={
-        "show": Command(help="what a store holds", add_arguments=add_show_arguments, run=run_show, show=show_store),
+        "show": Command(
+            help="what a store holds",
+            add_arguments=add_show_arguments,
+            run=run_show,
+            show=show_store,
+            examples={"limbeck experts show experts/ --plot experts.png": "with the accuracy of every expert as curves"},
+        ),
         "verify": Command(
             help="read everything, and say what is broken or missing",
             add_arguments=add_verify_arguments,
             run=run_verify,
             show=show_verified,
+            examples={"limbeck experts verify experts/ --recipe scenes": "whether all that this recipe reads is there and sound"},
         ),
         "prune": Command(
             help="remove what nobody reads: --keep EPOCHS or --recipe RECIPE says what stays",
             add_arguments=add_prune_arguments,
             run=run_prune,
             show=show_removed,
+            examples={"limbeck experts prune experts/ --keep 0-21 --dry-run": "what would go, and how much room it takes"},
         ),
         "import": Command(
             help="make a store of files of the research code",
             add_arguments=add_import_arguments,
             run=run_import,
             show=show,
+            examples={"limbeck experts import buffer.pt --network ConvNetD3 --output experts/": "what published code has trained"},
         ),
     },
 )

@@ -87,4 +87,9 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     show=print_paths,
+    examples={
+        "limbeck report runs/scenes": "the page of a run, again",
+        "limbeck report runs/a runs/b": "two runs side by side",
+        "limbeck report runs/scenes --figures figures/ --formats pdf": "figures for a paper",
+    },
 )

@@ -27,7 +27,8 @@ def plain(value: Any) -> Any:
     if type(value) in AS_THEY_ARE:  # by far the most
         return value
     if isinstance(value, Checked):
-        named, held = _named(type(value)), dict(value.items())
+        owner: Any = type(value)
+        named, held = _named(owner), dict(value.items())
         groups = {name for name, item in held.items() if isinstance(item, Checked)} - named
         return {name: plain(item) if name in groups or is_data(item) else described(item) for name, item in held.items()}
     if hasattr(type(value), "__json__"):
@@ -46,7 +47,7 @@ def plain(value: Any) -> Any:
 
 
 @functools.cache
-def _named(owner: type[Checked]) -> frozenset[str]:
+def _named(owner: type) -> frozenset[str]:
     """The settings of a class that name objects: of these an object is described, settings too."""
     return frozenset(name for name, kind in kinds_of(owner).items() if named_by(kind))
 
