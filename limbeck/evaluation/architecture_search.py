@@ -273,18 +273,17 @@ def _correlations(a: np.ndarray, b: np.ndarray, draws: int, chance: torch.Genera
         return Correlations(n=n, reason=f"all architectures are equal by the {'proxy' if _constant(a) else 'truth'}")
     again = torch.randint(n, (draws, n), generator=chance).numpy()
     orders = torch.rand(draws, n, generator=chance).argsort(1).numpy()
-
     return Correlations(n=n, spearman=_measure(_spearman, a, b, again, orders), kendall=_measure(_kendall, a, b, again, orders))
 
 
 def _measure(
-    correlations: Callable[[np.ndarray, np.ndarray], np.ndarray], a: np.ndarray, b: np.ndarray, again: np.ndarray, orders: np.ndarray
+    of_rows: Callable[[np.ndarray, np.ndarray], np.ndarray], a: np.ndarray, b: np.ndarray, again: np.ndarray, orders: np.ndarray
 ) -> Correlation:
     # A resample in which all are equal has no correlation.
     again = again[~(_constant(a[again]) | _constant(b[again]))]
-    value = float(correlations(a[None], b[None])[0])
-    interval = tuple(percentiles(torch.from_numpy(correlations(a[again], b[again])))) if len(again) else None
-    drawn = correlations(a[orders], np.broadcast_to(b, orders.shape))
+    value = float(of_rows(a[None], b[None])[0])
+    interval = tuple(percentiles(torch.from_numpy(of_rows(a[again], b[again])))) if len(again) else None
+    drawn = of_rows(a[orders], np.broadcast_to(b, orders.shape))
     extreme = int((np.abs(drawn) >= abs(value) - 1e-12).sum())
     return Correlation(value=value, ci95=interval, p=(1 + extreme) / (1 + len(orders)))
 
