@@ -185,13 +185,15 @@ def named_by(kind: Any) -> bool:
     return _AlsoObjects in _marks(kind)[1]
 
 
-@cache
-def options_of(kind: Any) -> tuple[tuple[Any, list[Rule]], ...]:
+def options_of(kind: Any) -> Iterator[tuple[Any, list[Rule]]]:
     """The types of a union, each with the rules that are its own."""
     bare, marks = _marks(kind)
     if get_origin(bare) in (Union, UnionType):
-        return tuple(one for option in get_args(bare) if option is not Any for one in options_of(option))
-    return ((bare, [mark for mark in marks if isinstance(mark, Rule)]),)
+        for option in get_args(bare):
+            if option is not Any:
+                yield from options_of(option)
+    else:
+        yield bare, [mark for mark in marks if isinstance(mark, Rule)]
 
 
 def _marks(kind: Any) -> tuple[Any, tuple[Any, ...]]:
@@ -201,7 +203,7 @@ def _marks(kind: Any) -> tuple[Any, tuple[Any, ...]]:
 def _fitted(kind: Any, value: Any) -> tuple[Any, str]:
     """The value as one of the types, or `_UNFIT`, and in words what is accepted where that is not the types alone."""
     bare, marks = _marks(kind)
-    options, rules = options_of(kind), [mark for mark in marks if isinstance(mark, Rule)]
+    options, rules = list(options_of(kind)), [mark for mark in marks if isinstance(mark, Rule)]
     if named_by(kind):
         if not isinstance(value, (str, os.PathLike)):
             return (_UNFIT if is_data(value) else value), ""
