@@ -64,9 +64,8 @@ def iteration() -> Iteration:
     return Iteration(losses, way, x, pixels, found.images, y.argmax(1), network, judge)
 
 
-def dropped() -> Any:
+def dropped(found: Iteration) -> Any:
     """Shares of the loss by parameters of lowest loss, and of each layer what a drop ratio of a quarter leaves out."""
-    found = iteration()
     order = found.losses.sort().indices
     count = len(order)
     held = {name: values[order].double().cumsum(0) / values.sum() for name, values in (("loss", found.losses), ("way", found.way))}
@@ -102,9 +101,8 @@ def dropped() -> Any:
     return figure
 
 
-def areas() -> Any:
+def areas(found: Iteration) -> Any:
     """Images, maps, weights, and how long the pixel gradient is with and without them."""
-    found = iteration()
     maps = limbeck.TorchCam()(found.judge, found.images, found.classes, torch.Generator().manual_seed(0))
     weights = limbeck.Activation(beta=1.0)(maps, torch.Generator())
     plain, weighted = (gradient.norm(dim=1) for gradient in (found.gradient, found.gradient * weights))
@@ -175,7 +173,11 @@ def walk() -> Any:
 
 def main() -> None:
     name = sys.argv[1] if len(sys.argv) == 2 else ""
-    drawings = {"walk": ("engine-walk", walk), "dropped": ("emphasis-dropped", dropped), "areas": ("emphasis-areas", areas)}
+    drawings = {
+        "walk": ("engine-walk", walk),
+        "dropped": ("emphasis-dropped", lambda: dropped(iteration())),
+        "areas": ("emphasis-areas", lambda: areas(iteration())),
+    }
     if name not in drawings:
         sys.exit(__doc__)
     file, draw = drawings[name]

@@ -2,8 +2,8 @@
 
 What is built is the last commit, from a fresh copy without history. Times in the archives are that of the commit
 (SOURCE_DATE_EPOCH); of the source distribution, into which setuptools writes the time of day and whoever builds, the tar is written
-once more. Two builds, in different folders and under different masks for new files, must have the same SHA-256; they lie in `dist/`
-with these.
+once more. Two builds, in different folders and with other hashes of Python's, must have the same SHA-256; one lies in `dist/` with
+these.
 
     python release/dist.py           build
     python release/dist.py smoke     install the wheel of `dist/` into a clean environment, and try it: version, a tiny
@@ -56,15 +56,17 @@ def rewritten(archive: Path, when: int) -> None:
         packed.write(buffer.getvalue())
 
 
-def build(out: Path, when: int, mask: int) -> dict[str, str]:
+def build(out: Path, when: int, seed: int) -> dict[str, str]:
     """The archives of the last commit in `out`: their SHA-256 by name."""
     with tempfile.TemporaryDirectory() as folder:
         tree = subprocess.run(("git", "archive", "HEAD"), check=True, capture_output=True, cwd=ROOT).stdout
         with tarfile.open(fileobj=io.BytesIO(tree)) as held:
             held.extractall(folder, filter="data")
-        env = {**os.environ, "SOURCE_DATE_EPOCH": str(when), "PYTHONHASHSEED": str(mask)}
+        env = {**os.environ, "SOURCE_DATE_EPOCH": str(when), "PYTHONHASHSEED": str(seed)}
         words = (sys.executable, "-c", BUILD.format(out=str(out)))
-        subprocess.run(words, check=True, cwd=folder, env=env, umask=mask, stdout=subprocess.DEVNULL)
+        done = subprocess.run(words, cwd=folder, env=env, umask=0o022, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        raise SystemExit(f"the build failed:\n{done.stdout}")
     for archive in out.glob("*.tar.gz"):
         rewritten(archive, when)
     return {one.name: hashlib.sha256(one.read_bytes()).hexdigest() for one in sorted(out.iterdir())}
@@ -76,7 +78,7 @@ def dist() -> int:
         print("what is not committed is not in it", file=sys.stderr)
     when = int(os.environ.get("SOURCE_DATE_EPOCH") or said("git", "log", "-1", "--format=%ct"))
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        first, second = build(Path(one), when, 0o022), build(Path(other), when, 0o077)
+        first, second = build(Path(one), when, 1), build(Path(other), when, 2)
         if first != second:
             print(f"two builds differ: {first} and {second}", file=sys.stderr)
             return 1

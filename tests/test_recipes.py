@@ -129,6 +129,7 @@ def test_published_settings_of_ncfm_are_loaded_key_by_key(row: dict[str, str]) -
     assert (own.sampling, own.sampling_lr, s.labels, s.method) == ("normal", 1e-3, "hard", "ncfm")
     assert (experts.num_experts, experts.train_epochs) == (20, int(row["train.pertrain_epochs"]))
     assert (experts.expert_lr, experts.momentum, experts.weight_decay, experts.batch_size) == (0.01, 0.9, 5e-4, 128)
+    assert (s.eval.protocol, s.data.val_fraction) == ("ncfm-2025", 0.0)
 
 
 # The released settings of EDF, column by column: the key, and how its value comes from the text.

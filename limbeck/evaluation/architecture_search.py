@@ -195,10 +195,8 @@ def search(
         chosen = right_share(found[1], choose[1]) if choose else None
         return {"accuracy": right_share(found[0], labels), "choice": chosen, "seconds": seconds}
 
-    rows = {
-        key: {name: [cells.get(f"{key}/{name}/{seed}", partial(cell, key, name, seed)) for seed in seeds] for name in names}
-        for key in sets
-    }
+    found = cells.all({"/".join(map(str, one)): partial(cell, *one) for one in product(sets, names, seeds)})
+    rows = {key: {name: [found[f"{key}/{name}/{seed}"] for seed in seeds] for name in names} for key in sets}
     accuracy = _column(rows, "accuracy")
     choice = _column(rows, "choice") if choose else None
     return Search(

@@ -27,7 +27,7 @@ from limbeck.data.settings import DataSettings
 from limbeck.distilled.epoch_file import EpochFile
 from limbeck.distilled.view_labels import VIEW_LABELS
 from limbeck.experts.files import NotHeld
-from limbeck.methods.snapshot import Snapshot
+from limbeck.methods.snapshots import Snapshot
 from limbeck.runs import needs
 from limbeck.runs.api import settings_of
 from limbeck.runs.distill import train_experts

@@ -74,11 +74,16 @@ def test_two_ranks_end_with_what_one_process_ends_with(tmp_path: Path, started: 
 
 
 def test_a_setting_that_cannot_be_is_said_once(tmp_path: Path, started: Commands, kept: Path) -> None:
-    for typed in (words(tmp_path / "a", match__drop_ratio="2"), words(tmp_path / "b", method="dm", engine__shard="yes")):
+    for typed in (
+        words(tmp_path / "a", match__drop_ratio="2"),
+        words(tmp_path / "b", network="ConvNetD2-w8-batchnorm", engine__shard="yes"),
+    ):
         ranks = together(started, kept, typed)
         assert 2 in ended(ranks)
         assert len(said(ranks)) == 1 and "error: " in said(ranks)[0]
-    why = "engine.shard: 'yes' is not auto or no: method dm looks at all images of a class at once"
+    why = (
+        "engine.shard: 'yes' is not auto or no: ConvNetD2-w8-batchnorm has batch norm, whose statistics are those of a whole batch"
+    )
     assert said(ranks) == [f"limbeck: error: {why}"] and not (tmp_path / "b").exists()
 
 

@@ -122,7 +122,8 @@ def test_nothing_is_removed_where_a_link_leads(tmp_path: Path) -> None:
     from experts.walks import IDENTITY, walk
 
     from limbeck.experts.maintain import prune
-    from limbeck.experts.store import TrajectoryStore, Want
+    from limbeck.experts.notes import Want
+    from limbeck.experts.store import TrajectoryStore
 
     for name in ("mine", "theirs"):
         TrajectoryStore(tmp_path / name, IDENTITY).write(0, dict(enumerate(walk(0, 3))))

@@ -24,7 +24,7 @@ from limbeck.methods.trajectory import TrajectoryMatching
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import load_recipe, settings_from_plain
 from limbeck.report.write import write_report
-from limbeck.runs import distill as running
+from limbeck.runs import common
 from limbeck.runs.distill import distill, train_experts
 from limbeck.runs.evaluate import evaluate
 from limbeck.runs.workspace import Workspace
@@ -64,7 +64,8 @@ def test_a_periodic_evaluation_takes_the_classes_that_the_images_were_made_for(m
     monkeypatch.setattr(Evaluator, "distilled", lambda self, small, **words: seen.append(small) or Accuracy(mean=0.5))
     evaluator = Workspace(settings(), NoProgress()).evaluator()
     start = SmallSet(torch.zeros(2, 3, 16, 16), torch.eye(2), torch.tensor([0, 1]), 0.1, "logits")
-    found = running._look(evaluator, start, start.images + 1, start.labels.flip(0), 0.2)
+    look = common.look(evaluator, start.classes, start.kind)
+    found = look and look(start.images + 1, start.labels.flip(0), 0.2)
     assert found == Accuracy(mean=0.5)
     assert seen[0].classes.tolist() == [0, 1] and seen[0].labels.argmax(1).tolist() == [1, 0] and seen[0].syn_lr == 0.2
 

@@ -31,15 +31,18 @@ from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.full import FullData
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.experts import trainer as trainer_module
+from limbeck.experts.notes import want_of
 from limbeck.experts.settings import ExpertSettings
-from limbeck.experts.store import TrajectoryStore, want_of
+from limbeck.experts.store import TrajectoryStore
 from limbeck.experts.train import ExpertTask, train_experts
+from limbeck.methods.statistics_matching import Recovery
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import load_recipe, parse_overrides
 from limbeck.runs.distill import distill
-from limbeck.runs.evaluate import evaluate
+from limbeck.runs.evaluate import EvaluationOptions, evaluate
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.files import read_tensors
+from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.ranks import Ranks, together
 from limbeck.training.images import TensorImages
 
@@ -98,6 +101,22 @@ def test_seeds_are_spread_and_equal_to_the_bit(two: Team) -> None:
         assert found[1] == rate and all(torch.equal(*pair) for pair in zip(found[0], logits, strict=True))
     assert sorted([*first[2], *second[2]], key=str) == sorted(keys, key=str)
     assert [sum("choose" not in key for key in found[2]) for found in (first, second)] == [2, 1]
+
+
+def evaluated_with_cores(*counts: str) -> list[Tensor]:
+    before = os.environ.get("LOKY_MAX_CPU_COUNT", "")
+    os.environ["LOKY_MAX_CPU_COUNT"] = counts[Ranks.here().number]
+    try:
+        with together():
+            return list(evaluator().logits(small(torch.eye(3) * 5), seeds=range(5)))
+    finally:
+        os.environ["LOKY_MAX_CPU_COUNT"] = before
+
+
+def test_machines_with_other_numbers_of_cores_train_the_same_networks(two: Team) -> None:
+    wanted = evaluated_with_cores("1")
+    for found in two(evaluated_with_cores, "1", "2"):
+        assert len(found) == 5 and all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))
 
 
 def by_itself() -> tuple[int, list[int]]:
@@ -273,14 +292,55 @@ def test_a_run_that_makes_its_images_at_once_is_the_same_to_the_bit(two: Team, t
         assert_same_tensors(one, other)
 
 
+def recovered(folder: Path, stops: int) -> Path | None:
+    """The folder of a run that goes on until a rank has asked for so many gradients; None where it has not come to its end."""
+    more = "sre2l.iterations=8 sre2l.batch_size=4 sre2l.teacher=ConvNetD2-w4-batchnorm outer.checkpoint_every=2"
+    os.environ["LIMBECK_CACHE"] = str(folder / "cache")
+    settings = load_recipe("scenes/fadrm-ipc1", parse_overrides([*SMALL.split(), *more.split()]))
+    gradient, asked = Recovery._gradient, list[int]()
+
+    def counted(self: Recovery, *arguments: Any) -> Any:
+        asked.append(1)
+        if len(asked) == stops:
+            raise Failure("stopped")
+        return gradient(self, *arguments)
+
+    Recovery._gradient = counted  # type: ignore[method-assign]
+    try:
+        distill(settings, folder / "run", resume=True)
+    except Failure as error:
+        assert str(error) == "stopped"
+        return None
+    finally:
+        Recovery._gradient = gradient  # type: ignore[method-assign]
+    return folder / "run"
+
+
+def test_batches_that_are_recovered_are_spread_and_whoever_goes_on_ends_with_the_same_bits(two: Team, tmp_path: Path) -> None:
+    wanted = recovered(tmp_path / "alone", 0)
+    assert wanted is not None
+    assert recovered(tmp_path / "changing", 12) is None  # in the second of three batches
+    assert two(recovered, tmp_path / "changing", 3) == [None, None]
+    assert len(list((tmp_path / "changing" / "run" / "recovery").glob("batch-*"))) > 1
+    for team in (None, two):
+        found = tmp_path / ("changing" if team is None else "two")
+        assert (recovered(found, 0) if team is None else team(recovered, found, 0)[0]) == found / "run"
+        for name in ("recovery.safetensors", "distilled/distilled.safetensors"):
+            assert_same_tensors(read_tensors(found / "run" / name)[0], read_tensors(wanted / name)[0])
+        assert not (found / "run" / "recovery").exists()
+
+
 def test_a_run_of_trajectories_spreads_experts_and_evaluations(two: Team, tmp_path: Path) -> None:
-    accuracy, networks = run(tmp_path / "alone", "scenes", "")
-    found = two(run, tmp_path / "two", "scenes", "")
+    accuracy, networks = run(tmp_path / "alone", "scenes", "eval.every_seeds=4")
+    found = two(run, tmp_path / "two", "scenes", "eval.every_seeds=4")
     assert sum(one[1] for one in found) == networks and min(one[1] for one in found) > networks // 3
     for one in found:  # the loop is equal up to rounding, and so is what was learned
         assert one[0][1:] == accuracy[1:]
     stores = [TrajectoryStore(next((tmp_path / name / "cache" / "experts").iterdir())) for name in ("alone", "two")]
     assert stores[0].content == stores[1].content
+    looks = [read_metrics(tmp_path / name / "run" / "metrics.jsonl") for name in ("alone", "two")]
+    first = [next(row["accuracy"] for row in rows if row["kind"] == "evaluation") for rows in looks]  # of the images as they began
+    assert first[0] == first[1] and len(first[0]["values"]) == 4
 
 
 def evaluated_set(folder: Path) -> tuple[Any, int]:
@@ -288,7 +348,9 @@ def evaluated_set(folder: Path) -> tuple[Any, int]:
     os.environ["LIMBECK_CACHE"] = str(folder / "cache")
     settings = load_recipe("scenes/rded-ipc1", parse_overrides([*SMALL.split(), "eval.seeds=4"]))
     with together(), counted(trials_module, keys):
-        return figures(evaluate(path, settings).sets[0].accuracy), len(keys)
+        found = evaluate(path, settings, options=EvaluationOptions(further=("continual", "robustness", "distances"))).sets[0]
+    further = {name: one.to_dict() for name, one in found.measurements.items()}
+    return (*figures(found.accuracy), further), len(keys)
 
 
 def test_an_evaluation_is_spread_and_noted_once(two: Team, tmp_path: Path) -> None:
@@ -297,6 +359,7 @@ def test_an_evaluation_is_spread_and_noted_once(two: Team, tmp_path: Path) -> No
     accuracy, networks = evaluated_set(tmp_path / "alone")
     found = two(evaluated_set, tmp_path / "two")
     assert all(one[0] == accuracy for one in found) and sum(one[1] for one in found) == networks
+    assert min(one[1] for one in found) > networks // 3
     noted = [DistilledSet.load(tmp_path / name / "run" / "distilled").metadata["evaluations"] for name in ("alone", "two")]
     assert len(noted[0]) == len(noted[1]) == 1
 

@@ -3,6 +3,7 @@
 import math
 import statistics
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,9 @@ def test_displacement_and_coherence_have_closed_forms(settings: Any, monkeypatch
     assert found.coherence == pytest.approx(0.5, abs=1e-4)
     assert (found.keys["match.expert_epochs"], found.keys["match.syn_steps"]) == (2, 20)
     assert found.keys["outer.lr_img"] == pytest.approx(0.35 * float(Start.images.std()) / 0.5, rel=0.05)
+    assert "schedule.first_max_start_epoch" not in found.keys and found.keys["schedule.max_start_epoch"] == 2  # it is uniform
+    with_a_first = tune(replace(settings, schedule=replace(settings.schedule, kind="sequential"), laid=settings.method))
+    assert with_a_first.keys == {**found.keys, "schedule.first_max_start_epoch": 1}
 
 
 class Start:

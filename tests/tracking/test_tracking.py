@@ -12,7 +12,7 @@ from data.pictures import Said
 from distilled.samples import sample_set
 from safetensors.torch import load_file
 
-from limbeck.methods.snapshot import Snapshot
+from limbeck.methods.snapshots import Snapshot
 from limbeck.recipes import load_recipe
 from limbeck.runs.distill import distill
 from limbeck.runs.settings import DistillSettings
