@@ -16,7 +16,7 @@ from buckets import Server, serving
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
-hypothesis.settings.register_profile("untimed", deadline=None)  # no test fails because a machine is busy
+hypothesis.settings.register_profile("untimed", hypothesis.settings(), deadline=None)  # no test fails because a machine is busy
 hypothesis.settings.load_profile("untimed")
 torch.set_num_threads(1)  # the tests run in two processes on two cores; more threads would only wait for each other
 if os.environ.get("LIMBECK_TESTS_DTYPE") == "float64":  # a leg of noxfile.py
