@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_recipe_arguments(parser)
     parser.add_argument("--output", metavar="DIR", help="the run folder (default: runs/RECIPE), or s3://…; the same as output=DIR")
     add_baselines(parser)
-    parser.add_argument("--resume", action="store_true", help="continue the run in that folder")
+    parser.add_argument("--resume", action="store_true", help="continue the run in that folder; where there is none, one begins")
 
 
 def run(arguments: Namespace) -> "RunResult":

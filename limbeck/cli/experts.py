@@ -24,7 +24,8 @@ from limbeck.runtime.errors import Failure, UsageError, require
 
 if TYPE_CHECKING:
     from limbeck.experts.maintain import Description, Removal
-    from limbeck.experts.store import TrajectoryStore, Want
+    from limbeck.experts.notes import Want
+    from limbeck.experts.store import TrajectoryStore
     from limbeck.runs.settings import DistillSettings
 
 
@@ -155,7 +156,7 @@ def add_prune_arguments(parser: ArgumentParser) -> None:
 def run_prune(arguments: Namespace) -> Removed:
     from limbeck.experts.blocks import parse_epochs
     from limbeck.experts.maintain import prune
-    from limbeck.experts.store import Want
+    from limbeck.experts.notes import Want
 
     if (arguments.keep is None) == (arguments.recipes is None):
         raise UsageError("prune: takes either --keep EPOCHS or --recipe RECIPE")
@@ -258,7 +259,7 @@ def _wants(store: "TrajectoryStore", arguments: Namespace) -> "list[Want] | None
     """What the recipes of --recipe read; None without any."""
     if arguments.recipes is None:
         return None
-    from limbeck.experts.store import want_of
+    from limbeck.experts.notes import want_of
     from limbeck.recipes import load_recipe
     from limbeck.runs.build import epochs_of
 

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from limbeck.experts.blocks import text_of
 from limbeck.experts.elsewhere import METADATA
-from limbeck.experts.store import TrajectoryStore, Want
+from limbeck.experts.notes import Want
+from limbeck.experts.store import TrajectoryStore
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.bounded import check_sums, opened
 from limbeck.runtime.errors import UsageError, require

@@ -16,7 +16,8 @@ from typing import Any
 from limbeck.experts.blocks import BLOCK_NAME, POINT_NAME, Block, problems_of, text_of, write_rows
 from limbeck.experts.coding import CODINGS
 from limbeck.experts.files import ACCURACIES, ACCURACY, Shelf
-from limbeck.experts.store import Curve, Difficulty, TrajectoryStore, Want
+from limbeck.experts.notes import Difficulty, Want
+from limbeck.experts.store import Curve, TrajectoryStore
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import digest, write_json
 from limbeck.runtime.locks import Busy

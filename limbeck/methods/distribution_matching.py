@@ -10,7 +10,6 @@ Zhao and Bilen, "Dataset Condensation with Distribution Matching" (DM), 2021, ar
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from limbeck.methods.class_draws import ClassDraw, ClassDraws
 from limbeck.methods.materials import Materials
 from limbeck.methods.objective import Engine, Objective, State, Update
 from limbeck.methods.settings import RealSettings
+from limbeck.networks.blocks import before_head
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_micro_batch, largest_activation
 from limbeck.runtime.errors import require
@@ -147,29 +147,10 @@ class Features(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The features, with shape (N, D), of images with shape (N, C, H, W)."""
-        own = getattr(self.module, "features", None)
-        # VGG and AlexNet as others build them have a part of that name: their convolutions, whose output is no vector.
-        found: Tensor = own(x) if callable(own) and not isinstance(own, nn.Module) else self._head_input(x)
+        found = before_head(self.module, x)
         good = found.ndim == 2 and len(found) == len(x)
         require(good, "network", type(self.module).__name__, "a network whose features have shape (N, D)")
         return found
-
-    def _head_input(self, x: Tensor) -> Tensor:
-        """What the linear layer that runs last is given."""
-        seen: list[Tensor] = []
-
-        def record(part: nn.Module, inputs: tuple[Any, ...]) -> None:
-            seen[:] = inputs[:1]
-
-        hooks = [part.register_forward_pre_hook(record) for part in self.module.modules() if isinstance(part, nn.Linear)]
-        try:
-            self.module(x)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        name = type(self.module).__name__
-        require(len(seen) == 1, "network", name, "a network with a method `features` or with a linear layer")
-        return seen[0]
 
 
 def grouped(draws: Sequence[ClassDraw], images: Callable[[ClassDraw], int], at_once: int) -> Iterator[list[ClassDraw]]:

@@ -53,8 +53,7 @@ from limbeck.methods.holding import collected, comparison, handed_out, infinite,
 from limbeck.methods.loop_files import LoopFiles
 from limbeck.methods.objective import Objective, Update
 from limbeck.methods.settings import OuterSettings
-from limbeck.methods.snapshot import Callback, Snapshot
-from limbeck.methods.snapshots import STORED
+from limbeck.methods.snapshots import STORED, Callback, Snapshot
 from limbeck.methods.state import Best, OuterState
 from limbeck.parametrisations.parametrisation import Decoder
 from limbeck.runtime.errors import Failure, RankLost, UsageError

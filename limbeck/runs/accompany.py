@@ -25,9 +25,10 @@ from limbeck.matching.engine import Arrangement
 from limbeck.methods.enhance import Enhancement
 from limbeck.methods.outer import OuterLoop
 from limbeck.runs import build, common
+from limbeck.runs.decided import Resolved
 from limbeck.runs.results import RunResult
 from limbeck.runs.settings import DistillSettings
-from limbeck.runs.workspace import Resolved, Workspace
+from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import repeatable
 from limbeck.runtime.progress import NoProgress
 from limbeck.runtime.ranks import Ranks, together

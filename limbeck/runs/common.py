@@ -10,15 +10,9 @@ from limbeck.distilled.read import STEP_SIZE
 from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.results import SetResult
-from limbeck.experts.store import TrajectoryStore
 from limbeck.runs import coresets
 from limbeck.runs.record import Rates, across, final_seeds, measure, networks_of, record
 from limbeck.runs.workspace import Workspace
-
-
-def experts(workspace: Workspace) -> TrajectoryStore:
-    """The experts, trained by now."""
-    return workspace.experts
 
 
 def full_data(workspace: Workspace) -> None:
@@ -40,7 +34,7 @@ def step_size(workspace: Workspace, small: SmallSet, also: float) -> StepSize:
 def look(evaluator: Evaluator, classes: Tensor, kind: Kind) -> Callable[[Tensor, Tensor, float], Accuracy] | None:
     """Gives the accuracy of (X, Y, η) on the way, where there are images to choose a checkpoint on."""
     protocol, seeds = evaluator.protocol, range(evaluator.settings.every_seeds)
-    if not protocol.validation:
+    if not len(evaluator.data.val):
         return None
 
     def found(x: Tensor, y: Tensor, eta: float) -> Accuracy:

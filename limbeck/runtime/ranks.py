@@ -31,7 +31,6 @@ from limbeck.runtime.launch import started_together
 from limbeck.runtime.notices import received, watched
 
 T = TypeVar("T")
-
 SAID = "limbeck/said"
 PATIENCE = 0.5  # seconds that a process may take to end once its connections have, and others to ask whether they are to speak
 RAISED_BY_ALL = "raised_by_all"  # an attribute of errors that all ranks raise at the same time
