@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from limbeck.matching.steps import draw_steps as draw_steps
     from limbeck.methods.method import Method as Method
     from limbeck.methods.objective import Objective as Objective
-    from limbeck.methods.snapshot import Snapshot as Snapshot
+    from limbeck.methods.snapshots import Snapshot as Snapshot
     from limbeck.networks.flat import FlatNetwork as FlatNetwork
     from limbeck.networks.flat import flat_network as flat_network
     from limbeck.parametrisations.dct import Dct as Dct
@@ -98,7 +98,7 @@ _HOMES = {
     "matching.steps": ("StudentStep", "draw_steps"),
     "methods.method": ("Method",),
     "methods.objective": ("Objective",),
-    "methods.snapshot": ("Snapshot",),
+    "methods.snapshots": ("Snapshot",),
     "networks.flat": ("FlatNetwork", "flat_network"),
     "parametrisations.dct": ("Dct",),
     "parametrisations.multi_formation": ("MultiFormation",),

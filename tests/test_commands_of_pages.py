@@ -9,6 +9,7 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -201,6 +202,8 @@ def prepare(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("limbeck.runs.doctor.compiler", lambda: None)  # to compile a step takes long, and has a test of its own
     if page in ("README.md", "docs/complexity.md", "docs/tuning.md"):
         photos(root)
+    for name, few in {"DRAWS": 2, "STEPS_AN_EPOCH": 2, "FEWEST_STEPS": 4}.items():
+        monkeypatch.setattr(f"limbeck.runs.tuning.{name}", few)
     if page == "README.md":
         theirs(root, 16)
     if page == "docs/evaluation.md":
@@ -237,6 +240,19 @@ def resnet(folder: Path) -> None:
     sizes = {"embedding_size": 8, "hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}
     config = transformers.ResNetConfig(layer_type="basic", num_labels=1000, **sizes)
     transformers.ResNetForImageClassification(config).save_pretrained(folder, safe_serialization=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is trained for one page serves the others."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("LIMBECK_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def cache() -> None:
+    """Instead of the empty cache that every other test has."""
 
 
 WITH_COMMANDS = [page for page in PAGES if any(words[0] == "limbeck" for words in commands(page))]

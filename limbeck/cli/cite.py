@@ -54,7 +54,7 @@ def run(arguments: Namespace) -> Bibliography:
 
 def _stored(path: Path, word: str) -> tuple[Mapping[str, Any], str | None]:
     """The settings that lie in a folder, and the version that made the set in it, as far as that is said."""
-    from limbeck.distilled.set import METADATA, SET
+    from limbeck.distilled.contents import METADATA, SET
     from limbeck.runs.folder import SETTINGS
     from limbeck.runtime.files import read_json
 
@@ -69,7 +69,7 @@ def _stored(path: Path, word: str) -> tuple[Mapping[str, Any], str | None]:
 
 
 def _version(metadata: Path) -> str | None:
-    from limbeck.distilled.set import SET
+    from limbeck.distilled.contents import SET
     from limbeck.runtime.files import read_json
 
     versions = read_json(metadata, SET).get("versions") if metadata.is_file() else None

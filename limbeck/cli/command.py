@@ -218,8 +218,8 @@ def executing(arguments: argparse.Namespace) -> Iterator[None]:
     if (named == "local" and more == [None] * 3) or getattr(arguments, "show", False):
         yield
         return
-    from limbeck.runtime.executor.named import executing as using
-    from limbeck.runtime.executor.named import executor_of
+    from limbeck.runtime.executor.current import executing as using
+    from limbeck.runtime.executor.current import executor_of
 
     with using(executor_of(named, *more)):
         yield

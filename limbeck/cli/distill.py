@@ -5,6 +5,7 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_recipe_arguments(parser)
     parser.add_argument("--output", metavar="DIR", help="the run folder (default: runs/RECIPE), or s3://…; the same as output=DIR")
     add_baselines(parser)
-    parser.add_argument("--resume", action="store_true", help="continue the run in that folder")
+    parser.add_argument("--resume", action="store_true", help="continue the run in that folder; where there is none, one begins")
 
 
 def run(arguments: Namespace) -> "RunResult":
@@ -40,15 +41,16 @@ def run(arguments: Namespace) -> "RunResult":
     from limbeck.runs.distill import distill
     from limbeck.runs.folder import begun_by_this_job
     from limbeck.runtime.progress import NoProgress, default_progress
-    from limbeck.runtime.published import working
+    from limbeck.runtime.published import folder_of, working
     from limbeck.runtime.ranks import joined
 
-    with working("output", output, resume=arguments.resume) as work:
+    with ExitStack() as kept:
         with joined() as ranks:
             progress = default_progress() if ranks.first else NoProgress()
             for remark in remarks(arguments.recipe, overrides, settings):
                 progress.say(remark)
-            resume = arguments.resume or begun_by_this_job(work.folder)
+            resume = arguments.resume or begun_by_this_job(folder_of("output", output))
+            work = kept.enter_context(working("output", output, resume=resume, ranks=ranks))
             calls = [work.publish] if work.published else []
             result = distill(settings, work.folder, resume=resume, progress=progress, recipe=arguments.recipe, callbacks=calls)
         if not ranks.first:

@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ from limbeck.runtime.errors import Failure, UsageError, require
 
 if TYPE_CHECKING:
     from limbeck.experts.maintain import Description, Removal
-    from limbeck.experts.store import TrajectoryStore, Want
+    from limbeck.experts.notes import Want
+    from limbeck.experts.store import TrajectoryStore
     from limbeck.runs.settings import DistillSettings
 
 
@@ -113,11 +115,16 @@ def run_show(arguments: Namespace) -> Shown:
         from limbeck.figures.experts import expert_curves
         from limbeck.figures.style import png
         from limbeck.runtime.files import write_bytes
+        from limbeck.runtime.remote import Remote
+        from limbeck.runtime.urls import is_url
 
         curves = {int(expert): curve for expert, curve in found.accuracy.items()}
         held = {expert: store.held(expert) for expert in store.experts}
         figure = expert_curves(curves, held, store.difficulties())
-        write_bytes(Path(arguments.plot), png(figure))
+        if is_url(arguments.plot):
+            Remote("--plot", arguments.plot).put(png(figure))
+        else:
+            write_bytes(Path(arguments.plot), png(figure))
         paths["plot"] = arguments.plot
     return Shown(found, paths)
 
@@ -149,7 +156,7 @@ def add_prune_arguments(parser: ArgumentParser) -> None:
 def run_prune(arguments: Namespace) -> Removed:
     from limbeck.experts.blocks import parse_epochs
     from limbeck.experts.maintain import prune
-    from limbeck.experts.store import Want
+    from limbeck.experts.notes import Want
 
     if (arguments.keep is None) == (arguments.recipes is None):
         raise UsageError("prune: takes either --keep EPOCHS or --recipe RECIPE")
@@ -179,24 +186,28 @@ def add_import_arguments(parser: ArgumentParser) -> None:
 
 def run_import(arguments: Namespace) -> Filled:
     from limbeck.recipes import settings_from_plain
+    from limbeck.runtime.located import here
+    from limbeck.runtime.urls import is_url, local
 
     words: Sequence[str] = arguments.overrides
-    files = [Path(word).expanduser() for word in words if not is_setting(word)]
+    files = [Path(here("FILE", word)).expanduser() for word in words if not is_setting(word)]
     arguments.overrides = [word for word in words if is_setting(word)]
     given = overrides_from(arguments)
     settings = settings_from_plain({"network": arguments.network}, given, origin="the command line")
 
     from limbeck.data.load import load_data
     from limbeck.experts.blocks import parse_epochs
-    from limbeck.experts.imported import import_lists, network_of
+    from limbeck.experts.imported import import_lists, network_of, put_store
     from limbeck.networks.flat import flat_network
     from limbeck.networks.names import check_network_name
     from limbeck.runtime.progress import default_progress
 
     keep = None if arguments.keep is None else parse_epochs("--keep", arguments.keep)
-    output, progress = Path(arguments.output).expanduser(), default_progress()
+    place, progress = arguments.output, default_progress()
     require(bool(files), "FILE", [], "at least one file")
-    require(not output.exists(), "--output", str(output), "a new folder")
+    if not is_url(place):
+        place = str(Path(local(place)).expanduser())
+        require(not Path(place).exists(), "--output", place, "a new folder")
     for file in files:
         require(file.is_file(), "FILE", str(file), "a file that exists")
     check_network_name(settings.network)  # before the data, which may take long to load
@@ -208,9 +219,10 @@ def run_import(arguments: Namespace) -> Filled:
         )
     else:
         network, about = network_of(settings.network, files[0]), {}
-    store = import_lists(files, output, network, dtype=settings.experts.dtype, keep=keep, about=about, progress=progress)
+    make = partial(import_lists, files, network=network, dtype=settings.experts.dtype, keep=keep, about=about, progress=progress)
+    store = put_store("--output", place, make) if is_url(place) else make(Path(place))
     held = {name: value for name, value in asdict(store.summary()).items() if name not in ("path", "last_epoch_accuracy")}
-    return Filled(held, {"experts.store": str(store.path)})
+    return Filled(held, {"experts.store": store.place})
 
 
 def _add_store(parser: ArgumentParser, action: str) -> None:
@@ -247,7 +259,7 @@ def _wants(store: "TrajectoryStore", arguments: Namespace) -> "list[Want] | None
     """What the recipes of --recipe read; None without any."""
     if arguments.recipes is None:
         return None
-    from limbeck.experts.store import want_of
+    from limbeck.experts.notes import want_of
     from limbeck.recipes import load_recipe
     from limbeck.runs.build import epochs_of
 

@@ -8,7 +8,7 @@ from limbeck.runtime.terminal import console
 
 if TYPE_CHECKING:
     from limbeck.experts.maintain import Description
-    from limbeck.experts.store import Difficulty
+    from limbeck.experts.notes import Difficulty
 
 MOST_CLASSES = 20  # in a table of difficulties
 

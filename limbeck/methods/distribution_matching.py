@@ -10,7 +10,6 @@ Zhao and Bilen, "Dataset Condensation with Distribution Matching" (DM), 2021, ar
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +17,16 @@ from torch import Tensor, nn
 from limbeck.augmentation import Augmentation, Dsa
 from limbeck.matching.adjoint import Gradients
 from limbeck.matching.criteria import Criterion, KeepAll
+from limbeck.matching.spread import Spread
 from limbeck.methods.class_draws import ClassDraw, ClassDraws
 from limbeck.methods.materials import Materials
 from limbeck.methods.objective import Engine, Objective, State, Update
 from limbeck.methods.settings import RealSettings
+from limbeck.networks.blocks import before_head
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_micro_batch, largest_activation
 from limbeck.runtime.errors import require
 from limbeck.runtime.random import generator
-from limbeck.runtime.ranks import Ranks
 from limbeck.training.images import Images
 
 # Of the largest activation on an accelerator, in bytes; a graph holds some ten of that size.
@@ -53,7 +53,7 @@ class DistributionMatching(Objective):
         criterion: chooses among the features.
         augmentation: gives A_k.
         seed: of the draws.
-        ranks: that share the classes, but for batch norm, which lets each compute all of them.
+        spread: over which ranks the classes are shared, but for batch norm, which lets each compute all of them.
 
     Raises:
         UsageError: for a criterion of layers, and, at the first call, a network without such features.
@@ -67,7 +67,7 @@ class DistributionMatching(Objective):
     criterion: Criterion = KeepAll()
     augmentation: Augmentation = Dsa()
     seed: int = 0
-    ranks: Ranks = Ranks()
+    spread: Spread = Spread()
     _draws: ClassDraws = field(init=False, repr=False)
     _features: FlatNetwork = field(init=False, repr=False)
     _at_once: int = field(init=False, repr=False)
@@ -75,7 +75,8 @@ class DistributionMatching(Objective):
     def __post_init__(self) -> None:
         accepted = "loss, random or none: features have no layers"
         require(not self.criterion.layered, "match.criterion", self.criterion, accepted)
-        draws = ClassDraws(self.images, self.labels, self.classes, self.real.batch, self.augmentation, self.seed)
+        spread = self.spread if self.shared else Spread()
+        draws = ClassDraws(self.images, self.labels, self.classes, self.real.batch, self.augmentation, self.seed, spread)
         object.__setattr__(self, "_draws", draws)
         object.__setattr__(self, "_features", FlatNetwork(Features(self.network.module), self.network.name))
         object.__setattr__(self, "_at_once", images_at_once(self.network, self.images))
@@ -90,9 +91,7 @@ class DistributionMatching(Objective):
 
     def gradients(self, state: State, images: Tensor, labels: Tensor, syn_lr: Tensor, iteration: int, *, plain: bool) -> Update:
         theta = self.network.initial(generator(self.seed, "matched network", iteration)).to(images)
-        draws, both = self._draws.draws(iteration), plain and self.has_criterion
-        ranks = self.ranks if self.shared else Ranks()
-        own = draws[ranks.share(len(draws))]
+        own, both = self._draws.draws(iteration), plain and self.has_criterion
         real = dict(zip((draw.class_id for draw in own), self._real_means(theta, own, images), strict=True))
         total, by_images, by_images_plain = images.new_zeros(()), torch.zeros_like(images), torch.zeros_like(images)
         kept = torch.zeros((), dtype=torch.float64, device=images.device)
@@ -108,9 +107,9 @@ class DistributionMatching(Objective):
                 (by_images_plain[index],) = torch.autograd.grad(squares.sum(), x)
             kept += mask.double().mean(1).sum()
             total += loss.detach()
-        ranks.sum_(total, by_images, *([by_images_plain] if both else []))
-        ranks.sum_(kept)
-        count = len(draws)
+        self._draws.sum_([by_images, *([by_images_plain] if both else [])], total)
+        self._draws.sum_([], kept)
+        count = len(self._draws)
         return Update(
             gradients=Gradients(total, by_images, torch.zeros_like(labels), torch.zeros_like(syn_lr)),
             plain=(by_images_plain if both else by_images) if plain else None,
@@ -148,29 +147,10 @@ class Features(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The features, with shape (N, D), of images with shape (N, C, H, W)."""
-        own = getattr(self.module, "features", None)
-        # VGG and AlexNet as others build them have a part of that name: their convolutions, whose output is no vector.
-        found: Tensor = own(x) if callable(own) and not isinstance(own, nn.Module) else self._head_input(x)
+        found = before_head(self.module, x)
         good = found.ndim == 2 and len(found) == len(x)
         require(good, "network", type(self.module).__name__, "a network whose features have shape (N, D)")
         return found
-
-    def _head_input(self, x: Tensor) -> Tensor:
-        """What the linear layer that runs last is given."""
-        seen: list[Tensor] = []
-
-        def record(part: nn.Module, inputs: tuple[Any, ...]) -> None:
-            seen[:] = inputs[:1]
-
-        hooks = [part.register_forward_pre_hook(record) for part in self.module.modules() if isinstance(part, nn.Linear)]
-        try:
-            self.module(x)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        name = type(self.module).__name__
-        require(len(seen) == 1, "network", name, "a network with a method `features` or with a linear layer")
-        return seen[0]
 
 
 def grouped(draws: Sequence[ClassDraw], images: Callable[[ClassDraw], int], at_once: int) -> Iterator[list[ClassDraw]]:
@@ -196,5 +176,5 @@ def images_at_once(network: FlatNetwork, images: Images) -> int:
 def make(materials: Materials, classes: Tensor, engine: Engine | None) -> Objective:
     """The objective of a run."""
     m, real = materials, (materials.train_images, torch.from_numpy(materials.data.train.labels))
-    own, criterion, ranks = m.own(RealSettings), m.matching.criterion, m.spread.ranks
-    return DistributionMatching(*real, classes, m.network, own, criterion, m.augmentation, m.seed, ranks)
+    own, criterion = m.own(RealSettings), m.matching.criterion
+    return DistributionMatching(*real, classes, m.network, own, criterion, m.augmentation, m.seed, m.spread)

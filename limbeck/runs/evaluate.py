@@ -1,7 +1,7 @@
 """`evaluate`: one small set or several, of our own or anybody's, measured under one protocol and compared on the same seeds.
 
 A set is refused where its classes, its preprocessing or its labels do not fit the images to test on: a figure of chance would say
-nothing about it. The ranks of a run share the networks; what is written, and further measurements, are the first one's.
+nothing about it. The ranks of a run share the networks, those of further measurements, too; what is written is the first one's.
 """
 
 import os
@@ -286,7 +286,7 @@ class _Set:
             first,
             doubts=(*first.doubts, *unchecked),
             networks={one.network: one for one in others},
-            measurements=Ranks.sharing().told(lambda: {name: FURTHER[name](subject) for name in options.further}),
+            measurements={name: FURTHER[name](subject) for name in options.further},
             paths={} if self.path is None else {"distilled": self.name},
             notes=tuple(self.notes),
         )

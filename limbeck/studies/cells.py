@@ -22,8 +22,7 @@ from limbeck.methods.registry import method_of
 from limbeck.networks.convnet import PADDED
 from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.folder import RESULTS
-from limbeck.runs.identity import NONE, effects, same_place
-from limbeck.runs.numerics import NUMERICS, otherwise
+from limbeck.runs.identity import NONE, NUMERICS, effects, otherwise, protocol_in_file, same_place
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import Failure, Unsound, UsageError, reason
 from limbeck.runtime.files import read_json, write_json
@@ -123,6 +122,7 @@ class CellRecord(Record):
         peak_memory: bytes, likewise.
         comparison: means of `COMPARED` over the run; empty where nothing was compared.
         numerics: `NUMERICS` of the version that measured it.
+        protocol_in_file: the fingerprint of what the file of a protocol said; None where the protocol is no file.
         more: what else the file says.
     """
 
@@ -145,11 +145,12 @@ class CellRecord(Record):
     comparison: Mapping[str, float] = field(default_factory=dict)
     accuracy: Accuracies = Accuracies()
     numerics: int = 1
+    protocol_in_file: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     LEFT_OUT: ClassVar = (
         *("facts", "recipe", "overrides", "networks", "doubts", "coresets", "best_iteration", "skipped_share"),
-        *("seconds", "cpu_seconds", "peak_memory", "data", "environment"),
+        *("seconds", "cpu_seconds", "peak_memory", "data", "environment", "protocol_in_file"),
     )
     AMONG: ClassVar = ("more",)
 
@@ -232,6 +233,9 @@ class CellFolder:
             pairs = zip((before, now), values, strict=True)
             was, asked = (repr(value) if key in row.keys else "the default" for row, value in pairs)
             raise UsageError(f"output: {str(path)!r} was measured with {key} {was}, not {asked}; name another folder with --output")
+        if held.protocol_in_file not in (None, protocol_in_file(cell.settings)):
+            said = f"what eval.protocol {cell.settings.eval.protocol!r} said then; name another folder with --output"
+            raise UsageError(f"output: {str(path)!r} was measured with {said}")
         if old := otherwise(held.numerics, cell.settings, padded=_pads(cell.settings)):
             raise UsageError(f"output: {str(path)!r} was measured by an earlier version: {old}; name another folder with --output")
         return replace(held, facts=cell.facts)
@@ -256,7 +260,7 @@ class CellFolder:
         """Write what was measured as the cell's result, and return it."""
         more = {**found.more, "fingerprint": fingerprint(cell.changed)}
         named = replace(found, name=cell.name, facts=cell.facts, recipe=cell.recipe, overrides=cell.overrides)
-        record = replace(named, settings=cell.changed, more=more)
+        record = replace(named, settings=cell.changed, protocol_in_file=protocol_in_file(cell.settings), more=more)
         write_json(self.result_file(cell), record, CELL)
         return record
 
@@ -274,6 +278,8 @@ def _stands_for_the_same(key: str, values: Sequence[Any], held: CellRecord, cell
     """Whether the two values of a key whose content counts mean the same: the images that the cell was measured on, one place."""
     if key.startswith("data."):
         return held.data.get("fingerprint") == _images_of(cell)
+    if key == "eval.protocol":
+        return held.protocol_in_file is not None and held.protocol_in_file == protocol_in_file(cell.settings)
     if key == "network":
         from limbeck.networks.names import same_network
 
@@ -341,6 +347,8 @@ def take_over(cells: Sequence[Cell], source: Path, folder: Path) -> list[str]:
         if found is None or own.result_file(cell).exists():
             continue
         if otherwise(found.numerics, cell.settings, padded=_pads(cell.settings)):
+            continue
+        if found.protocol_in_file not in (None, protocol_in_file(cell.settings)):
             continue
         try:
             own.write(cell, found)
