@@ -3,7 +3,8 @@
 import importlib.util
 import io
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 import limbeck
 from limbeck.cli.main import main
-from limbeck.distilled.card import Figure
+from limbeck.distilled.card import FIGURE, Figure
 from limbeck.distilled.set import DistilledSet
 from limbeck.runtime import zoo
 from limbeck.runtime.errors import UsageError
@@ -71,8 +72,48 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "zoo"
 
 
+@pytest.fixture
+def command(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    def called(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["zoo.py", *words])
+        status: int = script.main()
+        return status
+
+    return called
+
+
 def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_set_has_the_figure_of_its_card(
+    command: Callable[..., int], script: ModuleType, run: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("add", str(run), "scenes-random", "--licence", "made by a program", "eval.seeds=3") == 0
+    held = DistilledSet.load(place / "scenes-random")
+    known = Figure.from_dict(held.metadata[FIGURE])
+    assert known.command == "limbeck evaluate zoo:scenes-random eval.seeds=3" and known.accuracy.n == 3
+    assert known.processor == script.processor() and known.processor.keys() >= {"name", "instructions", "torch"}
+    card = (place / "scenes-random" / "README.md").read_text(encoding="utf-8")
+    assert f"**{known.accuracy}**" in card and "`limbeck evaluate zoo:scenes-random eval.seeds=3`" in card
+    assert f"instructions {known.processor['instructions']}".replace("_", r"\_") in card
+    assert "| Licence | made by a program |" in card
+
+    before = content(place / "scenes-random")
+    capsys.readouterr()
+    assert main(["evaluate", "zoo:scenes-random", "eval.seeds=3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["sets"][0]
+    assert tuple(found["accuracy"]["distilled"]["values"]) == known.accuracy.values
+    assert found["environment"]["determinism"]["asked"] is True
+    assert content(place / "scenes-random") == before  # nothing is noted in it
+
+    assert command("check") == 0
+    assert "the same bits" in capsys.readouterr().out
+    moved = replace(known.accuracy, values=(*known.accuracy.values[:-1], 0.999))
+    wrong = replace(known, accuracy=moved)
+    replace(held, metadata={**held.metadata, FIGURE: wrong.to_dict()}).save(place / "scenes-random")
+    assert command("check", "scenes-random") == 1
+    assert "OTHER BITS" in capsys.readouterr().out
 
 
 def test_elsewhere_the_interval_counts(script: ModuleType) -> None:
@@ -85,6 +126,20 @@ def test_elsewhere_the_interval_counts(script: ModuleType) -> None:
     )
     assert script.verdict(known, replace(accuracy, mean=0.521), other)[0] is False
     assert script.verdict(known, replace(accuracy, values=(0.49, 0.5, 0.52)), {"name": "a", "torch": "2"})[0] is False
+
+
+def test_what_cannot_be_added_is_said(
+    command: Callable[..., int], run: Path, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("add", str(tmp_path / "none"), "a", "--licence", "x") == 2
+    assert command("add", str(run), "../a", "--licence", "x") == 2
+    (place / "taken").mkdir()
+    assert command("add", str(run), "taken", "--licence", "x") == 2
+    with pytest.raises(SystemExit, match="status 2"):
+        command("add", str(run), "b", "--licence", "x", "data.source=nowhere")
+    assert [path.name for path in place.iterdir()] == ["taken"]
+    assert command("check", "b") == 2
+    assert "'b' is not in the zoo, which holds nothing yet" in capsys.readouterr().err
 
 
 def test_sets_of_the_zoo_are_found_wherever_a_set_is_read(
