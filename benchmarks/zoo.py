@@ -44,7 +44,7 @@ def processor() -> dict[str, str]:
     return {
         **(said or {"name": platform.processor() or platform.machine()}),
         "instructions": instructions,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
     }
 
 
