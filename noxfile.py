@@ -27,6 +27,7 @@ SUBSET = (
     "tests/test_startup.py",
     "tests/test_parts.py",
     "tests/test_recipes.py",
+    "tests/test_recipe_values.py",
     "tests/test_losses.py",
     "tests/matching",
     "tests/networks",

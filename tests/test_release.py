@@ -100,6 +100,8 @@ def test_the_workflow_calls_targets_that_are_there() -> None:
     legs = legs - {"tests", "pinned", "lowest_versions"} | {"lowest"}
     [listed] = re.findall(r"leg: \[(.*)\]", workflow)
     assert set(listed.split(", ")) | {"pythons"} == legs
+    listed = re.findall(r'^    "(tests/[^"]+)",$', (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(listed) > 20 and all((ROOT / path).exists() for path in listed), "what they run"
     contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     assert all(f"`{leg}`" in contributing for leg in legs), "which of them have been run"
 
