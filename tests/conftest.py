@@ -9,6 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 import torch
 from browser.visits import Visits, visiting
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, usual)
+hypothesis.settings.register_profile("untimed", hypothesis.settings(), deadline=None)  # no test fails because a machine is busy
+hypothesis.settings.load_profile("untimed")
 torch.set_num_threads(1)  # the tests run in two processes on two cores; more threads would only wait for each other
 os.fsync = lambda descriptor: None  # no test looks at what is left when the power fails, and each call waits for the disk
 # Where the environment says that no bytecode is to be written, each of hundreds of processes would translate everything anew.

@@ -18,6 +18,7 @@ from advice import KEY, OPTION
 from limbeck.cli.command import Command, Parser
 from limbeck.cli.main import COMMANDS
 from limbeck.data.imageset import ImageSet
+from limbeck.distilled.hub import push
 from limbeck.recipes import settings_from_plain
 from limbeck.runs.settings import DistillSettings, key_types
 from limbeck.runtime.errors import UsageError
@@ -33,6 +34,7 @@ KEYWORDS = {
     "class_names": ImageSet.from_arrays,
     "layout": ImageSet.from_arrays,
     "method": DistillSettings.of,
+    "replace_other": push,
 }
 # What is in a text but is no text for people.
 MARKUP = re.compile(r"```python.*?```|<[^>]*>", re.DOTALL)
