@@ -107,7 +107,7 @@ def test_every_published_setting_of_ncfm_has_its_recipe(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     "row",
-    list(csv.DictReader((BENCHMARKS / "published" / "ncfm_settings.csv").open(encoding="utf-8"))),
+    list(csv.DictReader((BENCHMARKS / "published" / "ncfm_settings.csv").read_text(encoding="utf-8").splitlines())),
     ids=lambda row: f"{row['dataset']}-{row['condense.ipc']}",
 )
 def test_published_settings_of_ncfm_are_loaded_key_by_key(row: dict[str, str]) -> None:
@@ -207,7 +207,7 @@ ALIKE = {
 
 @pytest.mark.parametrize(
     "row",
-    list(csv.DictReader((BENCHMARKS / "published" / "edf_settings.csv").open(encoding="utf-8"))),
+    list(csv.DictReader((BENCHMARKS / "published" / "edf_settings.csv").read_text(encoding="utf-8").splitlines())),
     ids=lambda row: f"{row['dataset']}-{row['ipc']}",
 )
 def test_published_settings_are_loaded_key_by_key(row: dict[str, str]) -> None:
