@@ -20,7 +20,7 @@ demo: setup ## distil the built-in scenes and evaluate them: a few minutes on tw
 	$(BIN)/limbeck distill scenes --output $(DEMO)
 
 test: setup-dev ## run the default tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: setup-dev ## check style and types
 	$(BIN)/ruff check .
@@ -31,7 +31,7 @@ docs: $(VENV)/.setup-docs ## build the site of the documentation, build/docs/ind
 
 coverage: $(VENV)/.setup-reliability ## which lines the default tests reach, by room: 90 % at least
 	rm -f .coverage .coverage.*
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report= --cov-fail-under=0
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report= --cov-fail-under=0
 	$(BIN)/python benchmarks/coverage_by_room.py
 
 mutants: $(VENV)/.setup-reliability ## go on with the sample of mutants, and tell how many the tests kill

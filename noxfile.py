@@ -6,7 +6,7 @@
     lowest          the lowest version of every dependency but torch
     no_extras       without any extra
     parts           torch, numpy and safetensors alone, for the parts of `tests/test_parts.py` and what tests them
-    float64         torch's default type is float64
+    float64         torch's default type is float64, for what takes images and networks of any type
     warnings        warnings are errors, but for those of others that are listed here
     random_order    tests in an order that is drawn anew
 
@@ -27,6 +27,7 @@ SUBSET = (
     "tests/test_startup.py",
     "tests/test_parts.py",
     "tests/test_recipes.py",
+    "tests/test_recipe_values.py",
     "tests/test_losses.py",
     "tests/matching",
     "tests/networks",
@@ -42,6 +43,16 @@ SUBSET = (
     "tests/runs/test_api.py",
     "tests/report/test_report.py",
     "tests/cli",
+)
+# What takes images and networks of any type; sets and files are in single precision by their own word.
+OF_TYPES = (
+    "tests/test_losses.py",
+    "tests/test_augmentation.py",
+    "tests/matching",
+    "tests/networks",
+    "tests/saliency",
+    "tests/training/test_optimisers.py",
+    "tests/data/test_preprocessing.py",
 )
 OF_PARTS = (
     "tests/test_losses.py",
@@ -116,8 +127,8 @@ def parts(session: nox.Session) -> None:
 
 @nox.session
 def float64(session: nox.Session) -> None:
-    pinned(session, ".", *TOOLS)
-    tests(session, LIMBECK_TESTS_DTYPE="float64")
+    pinned(session, ".", *TOOLS, "kornia", "pytorch-optimizer")  # oracles
+    tests(session, among=OF_TYPES, LIMBECK_TESTS_DTYPE="float64")
 
 
 @nox.session

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from limbeck.augmentation import Dsa as Dsa
     from limbeck.data.imageset import ImageSet as ImageSet
     from limbeck.data.preprocessing import fit_normalise as fit_normalise
+    from limbeck.distilled.hub import pull as pull
+    from limbeck.distilled.hub import push as push
     from limbeck.distilled.set import DistilledSet as DistilledSet
     from limbeck.distilled.small_set import SmallSet as SmallSet
     from limbeck.evaluation.protocols import Protocol as Protocol
@@ -83,6 +85,7 @@ _HOMES = {
     "augmentation": ("Augmentation", "Dsa"),
     "data.imageset": ("ImageSet",),
     "data.preprocessing": ("fit_normalise",),
+    "distilled.hub": ("pull", "push"),
     "distilled.set": ("DistilledSet",),
     "distilled.small_set": ("SmallSet",),
     "evaluation.protocols": ("Protocol",),

@@ -33,6 +33,10 @@ def test_the_version_is_said_once() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", VERSION)
     assert 'dynamic = ["version"]' in PROJECT and '{ attr = "limbeck.runtime.version.VERSION" }' in PROJECT
     assert f"\nversion: {VERSION}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    sections = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sections[0] == VERSION, "the newest section of the changelog"
+    upgrades = re.findall(r"^## From (\S+) to (\S+)$", (ROOT / "docs" / "upgrading.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert upgrades[0] == (sections[1], VERSION)
 
 
 def test_every_dependency_has_a_lower_bound() -> None:
@@ -91,11 +95,13 @@ def test_the_workflow_calls_targets_that_are_there() -> None:
     workflow = (ROOT / ".github" / "workflows" / "checks.yml").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     called = re.findall(r"- run: make ([a-z-]+)", workflow)
-    assert {"test", "lint", "dist", "smoke", "legs"} <= set(called) <= targets
+    assert {"test", "lint", "docs", "dist", "smoke", "legs"} <= set(called) <= targets
     legs = set(re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE))
     legs = legs - {"tests", "pinned", "lowest_versions"} | {"lowest"}
     [listed] = re.findall(r"leg: \[(.*)\]", workflow)
     assert set(listed.split(", ")) | {"pythons"} == legs
+    listed = re.findall(r'^    "(tests/[^"]+)",$', (ROOT / "noxfile.py").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(listed) > 20 and all((ROOT / path).exists() for path in listed), "what they run"
     contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     assert all(f"`{leg}`" in contributing for leg in legs), "which of them have been run"
 

@@ -22,11 +22,13 @@ from limbeck.cli import (
     doctor,
     evaluate,
     experts,
+    hub,
     recipes,
     report,
     reproduce,
     tune,
     watch,
+    zoo,
 )
 from limbeck.cli.command import Command, Parser, executing, listing, parser_of
 from limbeck.cli.output import print_json, stdout_to_stderr
@@ -47,6 +49,9 @@ COMMANDS: dict[str, Command] = {
     "complexity": complexity.COMMAND,
     "reproduce": reproduce.COMMAND,
     "export": evaluate.EXPORT,
+    "push": hub.PUSH,
+    "pull": hub.PULL,
+    "zoo": zoo.COMMAND,
     "plan": distill.PLAN,
     "tune": tune.COMMAND,
     "recipes": recipes.COMMAND,

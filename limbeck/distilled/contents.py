@@ -72,7 +72,7 @@ def assembled(metadata: dict[str, Any], content: bytes, views: StoredViews | Non
 
 def check_said(held: NamedSet) -> None:
     """Raise `ValueError` where metadata that are read have another form, before anything is computed that they are to hold."""
-    from limbeck.distilled.card import results_of
+    from limbeck.distilled.card import figure_of, results_of
 
     said = held.metadata
     for key, kind in (("settings", dict), ("evaluation", dict), ("evaluations", list), ("assumed", list)):
@@ -84,6 +84,7 @@ def check_said(held: NamedSet) -> None:
         raise ValueError(f"{METADATA} holds text that is no Unicode text")
     try:
         results_of(held)
+        figure_of(held)
     except Exception as error:
         raise ValueError(f"{METADATA} holds evaluations that are none ({type(error).__name__}: {one_line(error, 80)})") from error
 

@@ -310,11 +310,12 @@ def _lock(path: Path) -> Lock:
 def _note(path: Path, held: DistilledSet, described: Mapping[str, Any] = {}) -> None:
     """Write the metadata of `held` and its card into its folder; what they say of the files stays, but for `described`."""
     from limbeck.distilled.card import card
+    from limbeck.distilled.rows import ROWS
 
     stored = read_json(path / METADATA, SET)
     kept = {key: stored[key] for key in ("set", VIEWS_KEY) if key in stored}
     write_json(path / METADATA, {**kept, **described, **held.metadata}, SET)
-    write_text(path / CARD, card(held))
+    write_text(path / CARD, card(held, with_rows=(path / ROWS).is_file()))
 
 
 def _problem(held: DistilledSet) -> str | None:

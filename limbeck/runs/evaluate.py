@@ -35,6 +35,7 @@ from limbeck.runs.needs import check_full
 from limbeck.runs.record import Measured, Rates, final_seeds, measure, networks_of, record
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
+from limbeck.runtime import zoo
 from limbeck.runtime.checked import shown
 from limbeck.runtime.determinism import repeating
 from limbeck.runtime.disk import why
@@ -241,7 +242,7 @@ class _Set:
         s, place = workspace.settings, cache_root() / "views" / f"{content_of(self.held)}.safetensors"
         with lock(place):
             views = evaluator.label_views(self.held.set, place, s.view_labels, workspace.progress)
-            if options.keep:
+            if options.keep and not zoo.holds(self.path):
                 try:
                     DistilledSet.add_views(self.path, views)
                     place.unlink()
@@ -293,7 +294,7 @@ class _Set:
 
     def keep(self, result: SetResult, progress: Progress) -> None:
         """Note the result in the set's own metadata."""
-        if self.path is None or not DistilledSet.is_at(self.path):
+        if self.path is None or not DistilledSet.is_at(self.path) or zoo.holds(self.path):  # whose sets stay as they are
             return
         kept = {key: value for key, value in result.to_dict().items() if key not in ("paths", "notes")}
         try:

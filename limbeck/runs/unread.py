@@ -3,9 +3,11 @@
 Only what the method, or another key, certainly never reads is named: of a method of the user's own, nothing.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import cache
 
 from limbeck.experts.settings import unread
 from limbeck.methods.method import Method
@@ -35,13 +37,13 @@ OF_CORESETS = ("coreset.", "rded.", "experts.", "schedule.", "match.")
 
 def idle_keys(settings: DistillSettings, given: Iterable[str]) -> list[str]:
     """Those of the dotted keys `given` that change nothing under these settings, in their order."""
-    patterns = _patterns(settings)
-    idle = [key for key in given if any(fnmatchcase(key, pattern) for pattern in patterns) and not _says_none(settings, key)]
+    never = _matching(settings)
+    idle = [key for key in given if never.match(key) and not _says_none(settings, key)]
     if not idle or not (names := coresets_of(settings)):
         return idle
-    beside = [_patterns(as_coreset(settings, name)) for name in names]
+    beside = [_matching(as_coreset(settings, name)) for name in names]
     read = [key for key in idle if key.startswith(OF_CORESETS)]
-    still = [key for key in read if all(any(fnmatchcase(key, one) for one in patterns) for patterns in beside)]
+    still = [key for key in read if all(one.match(key) for one in beside)]
     return [key for key in idle if key not in read or key in still]
 
 
@@ -57,6 +59,16 @@ def may_read_experts(settings: DistillSettings, method: Method) -> bool:
     if method.experts or method.kind != "objective":
         return method.experts or (method.difficulties and settings.coreset.judges == "experts")
     return settings.labels == "soft" or settings.init == "correct"
+
+
+def _matching(settings: DistillSettings) -> re.Pattern[str]:
+    """Matches keys that are not read."""
+    return _one_of(tuple(_patterns(settings)))
+
+
+@cache
+def _one_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(translate, patterns)) or r"(?!)")
 
 
 def _patterns(s: DistillSettings) -> list[str]:

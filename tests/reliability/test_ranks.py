@@ -7,14 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 from reliability import kills
-from reliability.commands import Commands, Running, commands, parts
+from reliability.commands import Commands, Running, parts
 from reliability.disks import disk, fill
 from together import free_port
 
@@ -25,19 +24,13 @@ WITHIN = 30.0  # seconds
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
-    with commands(tmp_path_factory.mktemp("commands")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache for all tests here: experts are trained once."""
     return tmp_path_factory.mktemp("cache")
 
 
 def words(run: Path, *more: str, **changes: str) -> list[str]:
-    return ["distill", "scenes", "--output", str(run), *kills.words(**changes), *more]
+    return ["distill", "scenes", "--output", str(run), *kills.words(features="none", **changes), *more]
 
 
 def together(started: Commands, cache: Path, typed: list[str], count: int = 2, **environment: str) -> list[Running]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from distilled.samples import sample_set
 from report.fake_run import make_run
-from report.test_report import Page
+from report.page import Page
 
 from limbeck.distilled.small_set import SmallSet
 from limbeck.parametrisations.multi_formation import MultiFormation

@@ -1,7 +1,6 @@
 """A run over ranks from Python: all call `limbeck.distill` alike, and all get what rank 0 has found."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,8 @@ from limbeck.methods.objective import Engine, Objective
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.ranks import Ranks
 
-SMALL = {"size": 16, "per_class": 12, "epochs": 1, "full_epochs": 1, "random_lr": 0.01, "seeds": 2}
+SMALL = {"size": 16, "per_class": 12, "epochs": 1, "full_epochs": 1, "random_lr": 0.01, "seeds": 2, "features": "none"}
 WALKS = {"num_experts": 1, "train_epochs": 2, "max_start_epoch": 1, "first_max_start_epoch": 1, "syn_steps": 2, "expert_epochs": 1}
-
-
-@pytest.fixture(scope="module")
-def two() -> Iterator[Team]:
-    with Team(2) as team:
-        yield team
 
 
 def distilled(cache: str, method: Method | str, output: str | None, **settings: Any) -> tuple[Any, torch.Tensor]:

@@ -97,6 +97,7 @@ TINY = {
     "eval.every": "1",
     "eval.epochs": "1",
     "eval.seeds": "2",
+    "features": "none",
     "eval.full_epochs": "1",
     "eval.random_lr": "0.01",
 }

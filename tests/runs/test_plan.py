@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from runs.small_run import OVERRIDES, settings
 
 from limbeck.cli.main import main
 from limbeck.matching.engine import Arrangement
@@ -16,7 +17,6 @@ from limbeck.recipes import settings_from_plain
 from limbeck.runs.distill import distill, train_experts
 from limbeck.runs.plan import FEW, StandIn, plan
 from limbeck.runtime.errors import UsageError
-from tests.runs.test_distill import OVERRIDES, settings
 
 
 def test_a_plan_is_the_sum_of_its_parts():

@@ -1,7 +1,4 @@
-"""What the ranks of one run share: experts, networks of an evaluation and of the full data, and the batches of one network.
-
-Independent networks are equal to one process's to the bit; a batch that is shared, up to rounding, which float64 shows.
-"""
+"""What the ranks of one run share: experts, and networks of an evaluation and of the full data, to the bit."""
 
 import dataclasses
 import json
@@ -16,19 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 import torch
+from runs.colours import images
 from together import Team
 from torch import Tensor
 
 from limbeck.accuracy import Accuracies
 from limbeck.augmentation import Dsa
 from limbeck.cli.main import main
-from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Identity
-from limbeck.data.split import whole
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation import trials as trials_module
@@ -40,7 +35,6 @@ from limbeck.experts.notes import want_of
 from limbeck.experts.settings import ExpertSettings
 from limbeck.experts.store import TrajectoryStore
 from limbeck.experts.train import ExpertTask, train_experts
-from limbeck.losses import cross_entropy
 from limbeck.methods.statistics_matching import Recovery
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import load_recipe, parse_overrides
@@ -50,10 +44,7 @@ from limbeck.runtime.errors import Failure
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.ranks import Ranks, together
-from limbeck.training.gradient import Gradient, SharedGradient
 from limbeck.training.images import TensorImages
-from limbeck.training.optimisers import Sgd
-from limbeck.training.train import Training, train
 
 SMALL = """
     data.size=16 data.per_class=12 network=ConvNetD2-w4 experts.num_experts=3 experts.train_epochs=2 experts.batch_size=32
@@ -61,35 +52,6 @@ SMALL = """
     outer.iterations=1 engine.compile=no eval.every=1 eval.every_seeds=1 eval.epochs=1 eval.full_epochs=1 eval.full_seeds=2
     eval.random_lr=0.01 eval.seeds=2 features=none
 """
-
-
-@pytest.fixture(scope="module")
-def two() -> Iterator[Team]:
-    with Team(2) as team:
-        yield team
-
-
-@pytest.fixture(scope="module")
-def three() -> Iterator[Team]:
-    with Team(3) as team:
-        yield team
-
-
-@pytest.fixture(scope="module")
-def four() -> Iterator[Team]:
-    with Team(4) as team:
-        yield team
-
-
-def images() -> ImageSet:
-    """Noisy red, green and blue images, a batch of whose training is not full."""
-    splits = []
-    for seed, count in enumerate((7, 2, 3)):
-        labels = np.arange(3).repeat(count)
-        pixels = np.random.default_rng(seed).integers(0, 100, (3 * count, 3, 8, 8))
-        pixels[np.arange(3 * count), labels] += 120
-        splits.append(whole(pixels.astype(np.uint8), labels))
-    return ImageSet(*splits, ("red", "green", "blue"), "colours", "fingerprint")
 
 
 def evaluator(name: str = "ConvNetD1-w4", **settings: Any) -> Evaluator:
@@ -232,62 +194,6 @@ def test_which_networks_all_ranks_share(two: Team, monkeypatch: pytest.MonkeyPat
     assert rule(1) == [False, False]
     assert two(rule, 1) == [[True, False]] * 2  # a single image a step is little work
     assert two(rule, 2) == two(rule, 0) == [[False, False]] * 2  # each rank has one of its own
-
-
-# The batches of one network
-
-BATCHED = ("ConvNetD2-w4", "ConvNetD2-w4-batchnorm", "ResNet18-w4-batchnorm")
-
-
-def gradient(name: str, count: int) -> tuple[Tensor, int]:
-    here, draws = Ranks.here(), torch.Generator().manual_seed(5)
-    network = flat_network(name, (3, 16, 16), 4)
-    theta = network.initial(draws).double()
-    x, y = torch.randn(count, 3, 16, 16, generator=draws).double(), torch.randn(count, 4, generator=draws).double().softmax(1)
-    before = here.sent
-    return SharedGradient(Gradient(network, cross_entropy), here)(theta, x, y), here.sent - before
-
-
-@pytest.mark.parametrize("count", [1, 5, 8])
-@pytest.mark.parametrize("name", BATCHED)
-def test_the_gradient_of_a_shared_batch_is_that_of_the_whole(two: Team, name: str, count: int) -> None:
-    check_gradient(two, name, count)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("team", ["three", "four"])
-@pytest.mark.parametrize("count", [1, 3, 7])
-@pytest.mark.parametrize("name", BATCHED)
-def test_on_more_ranks_too(team: str, name: str, count: int, request: pytest.FixtureRequest) -> None:
-    check_gradient(request.getfixturevalue(team), name, count)
-
-
-def check_gradient(team: Team, name: str, count: int) -> None:
-    expected = gradient(name, count)[0]
-    found = team(gradient, name, count)
-    for one, sent in found:
-        assert (one - expected).norm() / expected.norm() < 1e-12
-        assert torch.equal(one, found[0][0])
-        if count >= team.count:
-            least = 2 * one.nbytes * (team.count - 1) // team.count  # and what batch norms have in common
-            assert sent == least if "batchnorm" not in name else sent > least
-
-
-def trained(name: str) -> Tensor:
-    data, network = images(), flat_network(name, (3, 8, 8), 3)
-    how = Training(optimiser=Sgd(0.05, 0.9, 5e-4), loss=cross_entropy, epochs=3, batch_size=8, augment=Dsa("flip"))
-    pixels = torch.from_numpy(np.asarray(data.train.storage)).double() / 255
-    labels = torch.nn.functional.one_hot(torch.from_numpy(data.train.labels), 3).double()
-    theta = network.initial(torch.Generator().manual_seed(0)).double()
-    shared = SharedGradient(Gradient(network, cross_entropy), Ranks.here())
-    return train(network, theta, TensorImages(pixels), labels, how, seed=0, key=("x",), gradient=shared)
-
-
-@pytest.mark.parametrize("name", ["ConvNetD1-w4", "ConvNetD1-w4-batchnorm"])
-def test_a_training_of_shared_batches_ends_where_that_of_whole_ones_does(two: Team, name: str) -> None:
-    expected = trained(name)
-    for found in two(trained, name):
-        assert (found - expected).norm() / expected.norm() < 1e-10
 
 
 # Experts

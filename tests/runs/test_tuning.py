@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,13 @@ class Written(TrajectoryStore):
 
     def read(self, expert: int, epoch: int, device: torch.device | None = None) -> Tensor:
         return self.paths[expert, epoch].to(device or "cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "DRAWS", 4)
+        yield
 
 
 @pytest.fixture
@@ -143,7 +151,7 @@ def test_a_gradient_twice_as_large_has_half_the_step_size(
 
 
 def test_what_is_found_is_taken_by_a_distillation(found: tuple[Tuned, tuning._Students]) -> None:
-    quick = {"epochs": 1, "full_epochs": 1, "random_lr": 0.01, "iterations": 1, "seeds": 2}
+    quick = {"epochs": 1, "full_epochs": 1, "random_lr": 0.01, "iterations": 1, "seeds": 2, "features": "none"}
     run = limbeck.distill("scenes:easy", "mtt", **TINY, **quick, **{**found[0].keys, "match.syn_steps": 2})
     assert len(run.distilled) == 10
     assert Tuned.from_dict(found[0].to_dict()) == found[0]

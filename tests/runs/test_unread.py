@@ -121,6 +121,7 @@ def test_a_file_of_ones_own_gives_what_it_says(tmp_path: Path) -> None:
 
 def test_the_command_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = "data.size=16 data.per_class=4 network=ConvNetD1-w4 eval.epochs=1 eval.seeds=2 eval.full_epochs=1 eval.random_lr=0.01"
+    small += " features=none"
     words = [
         "distill",
         "scenes",
