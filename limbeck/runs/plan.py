@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.data.imageset import ImageSet
@@ -65,6 +66,7 @@ from limbeck.training.targets import Labels
 from limbeck.training.train import logits_of
 
 FEW = 256  # images that are looked at
+LOOKED_AT = 2**18  # numbers in images that are compared class by class, of one class at least
 COMPARISON = 0.7  # of an iteration, which a second walk back takes
 ENGINE_COMPILING = 30.0  # seconds
 ASKING = 4 / 3  # what a step takes with a teacher, which passes images forward, over one without
@@ -248,7 +250,9 @@ def _loop(workspace: Workspace, compiled: bool, apart: bool) -> tuple[dict[str, 
     settings, outer, data = workspace.settings, workspace.settings.outer, workspace.data
     index = real_subset(data.train, data.num_classes, workspace.ipc, settings.seed, "plan").numpy()
     count = len(index)
-    if workspace.method.steps and count > FEW:
+    if not workspace.method.steps:
+        index = index[_few_classes(data.train.labels[index], math.prod(data.shape))]
+    elif count > FEW:
         index = index[np.arange(FEW) * count // FEW]
     images = workspace.preprocessing.prepare(data.train.images(index)).to(workspace.device)
     labels = torch.full((len(index), data.num_classes), 1 / data.num_classes, device=workspace.device)
@@ -284,13 +288,21 @@ def _loop(workspace: Workspace, compiled: bool, apart: bool) -> tuple[dict[str, 
     return parts, iteration, whole
 
 
+def _few_classes(labels: NDArray[np.integer[Any]], size: int) -> NDArray[np.bool_]:
+    """Which images of that many numbers each to look at: those of whole classes, for a class takes what every other one takes."""
+    names, counts = np.unique(labels, return_counts=True)
+    within = max(1, int((counts.cumsum() * size <= LOOKED_AT).sum()))
+    return np.isin(labels, names[:within])
+
+
 def _iteration(
     objective: Objective, images: Tensor, labels: Tensor, syn_lr: float, count: int, *, plain: bool, apart: bool
 ) -> tuple[float, float]:
     """Seconds of the gradient by all `count` images, of which some are here; what share of them goes with no image, if asked."""
     eta = torch.tensor(syn_lr, device=images.device)
     if not isinstance(objective, TrajectoryMatching):
-        return seconds_of(lambda: objective.gradients(objective.init(), images, labels, eta, 1, plain=plain)), 0.0
+        seconds = seconds_of(lambda: objective.gradients(objective.init(), images, labels, eta, 1, plain=plain))
+        return seconds * count / len(images), 0.0
     matching = objective.matching
     batch = min(count, matching.batch_syn or count)
 
