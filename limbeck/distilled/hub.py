@@ -32,7 +32,7 @@ KIND = "dataset"  # what the Hub calls such a repository
 ENDPOINT = "HF_ENDPOINT"
 _PART = r"[A-Za-z0-9][\w.-]{0,95}"
 _NAME = re.compile(f"{_PART}/{_PART}", re.ASCII)
-_PATH = re.compile(r"[/~\\]|[A-Za-z]:[/\\]|\.\.?[/\\]")  # how a path of somebody's machine begins
+_PATH = re.compile(r"([A-Za-z][\w+.-]*:(//)?)?([/~\\]|[A-Za-z]:[/\\]|\.\.?[/\\])")  # how a path of somebody's machine begins
 _UNREACHED = ("ConnectionError", "ConnectError", "NetworkError", "OfflineModeIsEnabled", "Timeout", "ProtocolError")
 
 
@@ -221,4 +221,6 @@ def _said(error: Exception, cannot: str, revision: str | None) -> Exception:
         return Failure(f"{cannot}: somebody else has changed it meanwhile; look at it, and try again")
     if status is None and any(word in kind for kind in kinds for word in _UNREACHED):
         return Failure(f"{cannot}: the Hub cannot be reached, or has broken off; try again")
+    if status is None and type(error).__module__.partition(".")[0] in ("builtins", "numpy", "pyarrow", "PIL"):
+        return error  # of the set, not of the Hub
     return Failure(f"{cannot}: the Hub, or the library that asks it, said {status or kinds[0]}; try again")

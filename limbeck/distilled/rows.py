@@ -74,8 +74,9 @@ def _vectors(held: NamedSet) -> list[str]:
 
 def _names(held: NamedSet) -> list[str]:
     """The names of the classes, with their numbers where two have the same, which `datasets` refuses."""
-    twice = {name for name, count in Counter(held.class_names).items() if count > 1}
-    return [f"{name} ({k})" if name in twice else name for k, name in enumerate(held.class_names)]
+    numbered, counts = [f"{name} ({k})" for k, name in enumerate(held.class_names)], Counter(held.class_names)
+    names = [own if counts[name] > 1 else name for name, own in zip(held.class_names, numbered, strict=True)]
+    return numbered if len(set(names)) < len(names) else names
 
 
 def _png(levels: Any) -> bytes:

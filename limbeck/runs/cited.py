@@ -85,12 +85,12 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     r"imagenette|imagewoof": ("howard2019imagenette", IMAGENET),
     r"comp-?dd|^imagenet:(in1k-cifar10|[\w-]+-(easy|hard))": (EDF, IMAGENET),
     r"imagemeow|imagesquawk|imagefruit|imageyellow": (MTT, IMAGENET),
-    r"tiny-?imagenet": ("le2015tiny", IMAGENET),
+    r"tiny[-_]?imagenet": ("le2015tiny", IMAGENET),
     r"imagenet|ilsvrc": (IMAGENET,),
-    r"cifar": ("krizhevsky2009cifar",),
-    r"fashion-?mnist": ("xiao2017fashion",),
+    r"cifar[-_]?100?\b": ("krizhevsky2009cifar",),
+    r"fashion[-_]?mnist": ("xiao2017fashion",),
     r"medmnist|(blood|derma|path|oct|pneumonia|retina|breast|tissue)mnist|organ[acs]mnist": ("yang2023medmnist",),
-    r"mnist": ("lecun1998mnist",),
+    r"(?<![a-z])mnist": ("lecun1998mnist",),
     r"svhn": ("netzer2011svhn",),
 }
 

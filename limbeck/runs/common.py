@@ -34,7 +34,7 @@ def step_size(workspace: Workspace, small: SmallSet, also: float) -> StepSize:
 def look(evaluator: Evaluator, classes: Tensor, kind: Kind) -> Callable[[Tensor, Tensor, float], Accuracy] | None:
     """Gives the accuracy of (X, Y, η) on the way, where there are images to choose a checkpoint on."""
     protocol, seeds = evaluator.protocol, range(evaluator.settings.every_seeds)
-    if not len(evaluator.data.val):
+    if not (protocol.validation and len(evaluator.data.val)):  # a source may have validation images of its own
         return None
 
     def found(x: Tensor, y: Tensor, eta: float) -> Accuracy:

@@ -161,11 +161,12 @@ class RunFolder:
             advice = "`limbeck evaluate` measures its set under another"
             what = f"the protocol in {self.settings.eval.protocol!r} has changed since the run in {str(self.path)!r} was started"
             raise UsageError(f"eval.protocol: {what}; {advice}")
+        if changed:  # before what it was is forgotten
+            self.results_file.unlink(missing_ok=True)
         if said != held:
             self.note(protocol=said)
         if not changed:
             return []
-        self.results_file.unlink(missing_ok=True)
         return [f"note: eval.protocol: {self.settings.eval.protocol!r} has changed; the final evaluation is made again"]
 
     def _refuse_images(self, different: Sequence[tuple[str, Any, Any]]) -> NoReturn:

@@ -85,8 +85,7 @@ def protocol_in_file(settings: DistillSettings) -> str | None:
 def protocol_chooses(settings: DistillSettings) -> bool:
     """Whether an iteration is chosen by the protocol, so that the set depends on it, and not its figures alone."""
     method = known(settings.method)
-    looks = settings.data.val_fraction > 0 and resolve_protocol(settings.eval).validation
-    return looks and (method is None or method.kind == "objective")
+    return resolve_protocol(settings.eval).validation and (method is None or method.kind == "objective")
 
 
 def same_place(one: Any, other: Any) -> bool:

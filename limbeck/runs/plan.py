@@ -184,7 +184,8 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None, world: 
     compiled = decided is not None and decided.compiled
     parts, iteration, still = _loop(workspace, compiled, apart=world is not None)
     long, one = _evaluation(workspace, counts.val)
-    looks = settings.eval.every_seeds * _looks(settings) if counts.val else 0  # without validation images nobody looks
+    seen = counts.val and resolve_protocol(settings.eval).validation  # without validation images nobody looks
+    looks = settings.eval.every_seeds * _looks(settings) if seen else 0
     compiling = COMPILING * (long and looks > 0)
     parts = {"compile": ENGINE_COMPILING * compiled + compiling, **parts, "evaluations": one * looks}
     memory, work = _memory(workspace, decided), work_of(workspace, iteration, still)

@@ -21,7 +21,7 @@ from limbeck.evaluation.scores import Doubt, joined
 from limbeck.methods.registry import method_of
 from limbeck.networks.convnet import PADDED
 from limbeck.runs.flat_settings import FlatSettings
-from limbeck.runs.folder import RESULTS
+from limbeck.runs.folder import RESULTS, STATE, State
 from limbeck.runs.identity import NONE, NUMERICS, effects, otherwise, protocol_in_file, same_place
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import Failure, Unsound, UsageError, reason
@@ -233,7 +233,7 @@ class CellFolder:
             pairs = zip((before, now), values, strict=True)
             was, asked = (repr(value) if key in row.keys else "the default" for row, value in pairs)
             raise UsageError(f"output: {str(path)!r} was measured with {key} {was}, not {asked}; name another folder with --output")
-        if held.protocol_in_file not in (None, protocol_in_file(cell.settings)):
+        if _under_another_protocol(held, cell):
             said = f"what eval.protocol {cell.settings.eval.protocol!r} said then; name another folder with --output"
             raise UsageError(f"output: {str(path)!r} was measured with {said}")
         if old := otherwise(held.numerics, cell.settings, padded=_pads(cell.settings)):
@@ -250,17 +250,19 @@ class CellFolder:
         try:
             results = read_json(run / "results.json", RESULTS)
             found = CellRecord.from_dict({key: results[key] for key in KEPT if key in results})
+            protocol = State.from_dict(read_json(run / "state.json", STATE)).protocol
         except FileNotFoundError as error:
             raise Failure(f"{run} holds no results") from error
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise Failure(f"{run} holds no results ({reason(error)})") from error
-        return self.write(cell, replace(found, numerics=NUMERICS, comparison=comparison(run / "metrics.jsonl")))
+        compared = comparison(run / "metrics.jsonl")
+        return self.write(cell, replace(found, numerics=NUMERICS, comparison=compared, protocol_in_file=protocol))
 
     def write(self, cell: Cell, found: CellRecord) -> CellRecord:
         """Write what was measured as the cell's result, and return it."""
         more = {**found.more, "fingerprint": fingerprint(cell.changed)}
         named = replace(found, name=cell.name, facts=cell.facts, recipe=cell.recipe, overrides=cell.overrides)
-        record = replace(named, settings=cell.changed, protocol_in_file=protocol_in_file(cell.settings), more=more)
+        record = replace(named, settings=cell.changed, more=more)
         write_json(self.result_file(cell), record, CELL)
         return record
 
@@ -348,7 +350,7 @@ def take_over(cells: Sequence[Cell], source: Path, folder: Path) -> list[str]:
             continue
         if otherwise(found.numerics, cell.settings, padded=_pads(cell.settings)):
             continue
-        if found.protocol_in_file not in (None, protocol_in_file(cell.settings)):
+        if _under_another_protocol(found, cell):
             continue
         try:
             own.write(cell, found)
@@ -356,6 +358,13 @@ def take_over(cells: Sequence[Cell], source: Path, folder: Path) -> list[str]:
             raise UsageError(f"output: {str(folder)!r} cannot be written: {error.strerror}") from error
         taken.append(cell.name)
     return taken
+
+
+def _under_another_protocol(held: CellRecord, cell: Cell) -> bool:
+    """Whether the file of the protocol says something else than when the cell was measured; one that is gone says nothing."""
+    with suppress(UsageError):
+        return held.protocol_in_file not in (None, protocol_in_file(cell.settings))
+    return False
 
 
 def _pads(settings: DistillSettings) -> bool:
