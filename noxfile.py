@@ -7,7 +7,7 @@
     no_extras       without any extra
     parts           torch, numpy and safetensors alone, for the parts of `tests/test_parts.py` and what tests them
     float64         torch's default type is float64, for what takes images and networks of any type
-    warnings        warnings are errors, but for those of others that are listed here
+    warnings        warnings are errors
     random_order    tests in an order that is drawn anew
 
 Each runs `SUBSET`, what depends on versions, types and order most, in about five minutes; words behind `--` are given to pytest

@@ -27,7 +27,8 @@ settings = {
     "max_match_loss": 3.0,
     "every": 120,
     "eval.seeds": 5,
-    "full_epochs": 60,
+    "epochs": 100,
+    "full_epochs": 12,
     "full_lr": 0.1,
 }
 if "--small" in sys.argv:

@@ -283,7 +283,7 @@ def test_blocks_hold_commands_and_every_page_with_some_is_tried() -> None:
     assert len(WITH_COMMANDS) >= 6
 
 
-WITH_HUB = ("docs/publish.md",)
+WITH_HUB = ("README.md", "docs/publish.md")
 OF_PAGES = ("docs/report.md",)  # what a distillation leaves to be looked at is its own
 LONG = ("docs/complexity.md", "docs/comp-dd.md")  # figures, and cells, of which other tests have one
 

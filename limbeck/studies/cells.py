@@ -250,12 +250,11 @@ class CellFolder:
         try:
             results = read_json(run / "results.json", RESULTS)
             found = CellRecord.from_dict({key: results[key] for key in KEPT if key in results})
-            protocol = State.from_dict(read_json(run / "state.json", STATE)).protocol
         except FileNotFoundError as error:
             raise Failure(f"{run} holds no results") from error
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise Failure(f"{run} holds no results ({reason(error)})") from error
-        compared = comparison(run / "metrics.jsonl")
+        compared, protocol = comparison(run / "metrics.jsonl"), _protocol_of(run)
         return self.write(cell, replace(found, numerics=NUMERICS, comparison=compared, protocol_in_file=protocol))
 
     def write(self, cell: Cell, found: CellRecord) -> CellRecord:
@@ -358,6 +357,14 @@ def take_over(cells: Sequence[Cell], source: Path, folder: Path) -> list[str]:
             raise UsageError(f"output: {str(folder)!r} cannot be written: {error.strerror}") from error
         taken.append(cell.name)
     return taken
+
+
+def _protocol_of(run: Path) -> str | None:
+    """What the file of its protocol said when the run was made; None where the protocol is no file."""
+    try:
+        return State.from_dict(read_json(run / "state.json", STATE)).protocol
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def _under_another_protocol(held: CellRecord, cell: Cell) -> bool:

@@ -91,12 +91,14 @@ def test_what_is_off_or_not_read_is_not_cited() -> None:
         ("FashionMNIST/raw", "xiao2017fashion"),
         ("pathmnist.npz", "yang2023medmnist"),
         ("mnist", "lecun1998mnist"),
+        ("hf:zalando-datasets/fashion_mnist", "xiao2017fashion"),
+        ("hf:zh-plus/tiny_imagenet", "le2015tiny"),
         ("scenes:hard", "alpaydin1998digits"),
     ],
 )
 def test_data_sets_that_are_known(source: str, key: str) -> None:
     assert data_of(source)[0] == key
-    assert data_of("photos/") == ()
+    assert data_of("photos/") == data_of("kmnist.npz") == data_of("/home/cifarelli/photos") == ()
 
 
 def test_published_subsets_have_their_publisher() -> None:

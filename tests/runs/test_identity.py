@@ -1,6 +1,7 @@
 """Which settings a run's result depends on, and that identity is what they stand for, not how it is spelt or where it lies."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from limbeck.evaluation.evaluator import Evaluator
 from limbeck.recipes import load_recipe
 from limbeck.runs.distill import distill
 from limbeck.runs.evaluate import EvaluationOptions, evaluate
-from limbeck.runs.identity import Effect, effect_of, effects, same_place
+from limbeck.runs.identity import Effect, effect_of, effects, protocol_in_file, same_place
 from limbeck.runs.settings import DistillSettings, key_types
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
@@ -222,7 +223,7 @@ def test_a_cell_was_measured_under_what_its_protocol_said(photos: Path, tmp_path
     mine, grid = tmp_path / "mine.yaml", CellFolder(tmp_path / "grid")
     mine.write_text("base: dd\nmomentum: 0.5\n")
     made = cell("a", settings=tiny(photos, eval__protocol=str(mine)))
-    grid.write(made, CellRecord.from_dict(results()))
+    grid.write(made, replace(CellRecord.from_dict(results()), protocol_in_file=protocol_in_file(made.settings)))
     (tmp_path / "there").mkdir()
     moved = cell("a", settings=tiny(photos, eval__protocol=shutil.copy(mine, tmp_path / "there" / "mine.yaml")))
     assert grid.read(made) is not None and grid.read(moved) is not None
@@ -230,6 +231,8 @@ def test_a_cell_was_measured_under_what_its_protocol_said(photos: Path, tmp_path
     with pytest.raises(UsageError, match=r"was measured with what eval.protocol '.*mine.yaml' said then; name another folder"):
         grid.read(made)
     assert take_over([made], grid.path, tmp_path / "new") == []
+    mine.unlink()
+    assert grid.read(made) is not None  # what a file that is gone said, nobody can compare
 
 
 def test_labels_of_views_belong_to_a_set_and_not_to_its_path(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,7 @@ def test_a_large_recipe_is_planned_within_half_a_minute(tmp_path: Path, cache: P
     assert {path for path in cache.rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize(("looked_at", "seconds"), [(1, 3.0), (10**9, 1.0)])
+@pytest.mark.parametrize(("looked_at", "seconds"), [(1, 10.0), (10**9, 1.0)])
 def test_methods_that_go_class_by_class_are_timed_on_few_classes(monkeypatch, looked_at, seconds):
     monkeypatch.setattr("limbeck.runs.plan.LOOKED_AT", looked_at)
     monkeypatch.setattr("limbeck.runs.plan.seconds_of", lambda work: 1.0)

@@ -104,13 +104,13 @@ def test_seeds_are_spread_and_equal_to_the_bit(two: Team) -> None:
 
 
 def evaluated_with_cores(*counts: str) -> list[Tensor]:
-    before = os.environ.get("LOKY_MAX_CPU_COUNT", "")
+    before = os.environ.get("LOKY_MAX_CPU_COUNT")
     os.environ["LOKY_MAX_CPU_COUNT"] = counts[Ranks.here().number]
     try:
         with together():
             return list(evaluator().logits(small(torch.eye(3) * 5), seeds=range(5)))
     finally:
-        os.environ["LOKY_MAX_CPU_COUNT"] = before
+        os.environ.pop("LOKY_MAX_CPU_COUNT") if before is None else os.environ.update(LOKY_MAX_CPU_COUNT=before)
 
 
 def test_machines_with_other_numbers_of_cores_train_the_same_networks(two: Team) -> None:

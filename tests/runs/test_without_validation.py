@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from limbeck.recipes import load_recipe
@@ -42,6 +43,15 @@ def test_the_last_iterate_is_the_result_and_the_last_look_counts(tmp_path: Path)
     assert own.best_on_test is not None and own.best_on_test.mean >= own.mean
     assert found.evaluation.protocol["chosen_on"] == "none"
     assert "; above, the last one" in " ".join(" ".join(map(str, found.evaluation.parts)).split())
+
+
+def test_a_protocol_without_validation_chooses_by_no_images_of_the_source_either(tmp_path: Path) -> None:
+    x, y = np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3), np.uint8), np.arange(24) % 2
+    np.savez(tmp_path / "photos.npz", x_train=x, y_train=y, x_val=x[:6], y_val=y[:6], x_test=x[:8], y_test=y[:8])
+    asked = settings(data__source=str(tmp_path / "photos.npz"), data__per_class="null", eval__protocol="dd-published")
+    distill(asked, tmp_path / "run")
+    looks = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if row["kind"] == "evaluation"]
+    assert [row["accuracy"] for row in looks] == [None] * 4
 
 
 def test_a_protocol_that_chooses_a_checkpoint_is_refused(tmp_path: Path) -> None:
