@@ -1,17 +1,23 @@
 """Time, memory and error of the ways to the pixel gradient over the number of student steps: `benchmarks/engine.py`.
 
+    python benchmarks/engine_figures.py    # docs/images/engine-*.png, from benchmarks/results/engine
+
 A figure has a panel for every number of images per class, all on the same axes. What does not fit into the memory is drawn
 hollow where it was foretold, and has no time.
 """
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from limbeck.figures.style import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, RED, TEXT, dress, new_axes
+from limbeck.figures.style import BLUE, GREEN, INK, MUTED, ORANGE, PAPER, RED, TEXT, dress, new_axes, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -177,3 +183,19 @@ def _legend(figure: Figure, panels: Sequence[tuple[Axes, Cells]]) -> None:
 def _cosine(cell: Mapping[str, Any]) -> float | None:
     value = ((cell.get("errors") or {}).get("images") or {}).get("cosine")
     return float(value) if isinstance(value, (int, float)) and np.isfinite(value) else None
+
+
+def main() -> None:
+    here = Path(__file__).parent
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((here / "results" / "engine").glob("*.json"))]
+    all_cells = {
+        "cells": [cell for one in results for cell in one["cells"]],
+        "memory_limit_bytes": results[0]["memory_limit_bytes"],
+    }
+    for name, figure in engine_figures(all_cells).items():
+        picture = Image.open(io.BytesIO(png(figure))).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+        picture.save(here.parent / "docs" / "images" / f"engine-{name}.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -27,7 +27,8 @@ from torch import Tensor
 from limbeck.experts.blocks import blocks_of, runs_of
 from limbeck.experts.coding import CODINGS, encode
 from limbeck.experts.estimate import estimate
-from limbeck.experts.store import TrajectoryStore, Want
+from limbeck.experts.notes import Want
+from limbeck.experts.store import TrajectoryStore
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.files import write_json
 from limbeck.runtime.progress import default_progress

@@ -34,7 +34,8 @@ from limbeck.data.load import load_data
 from limbeck.data.preprocessing import fit_preprocessing
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import Split
-from limbeck.methods.distribution_matching import DistributionMatching, Features
+from limbeck.methods.class_features import Features
+from limbeck.methods.distribution_matching import DistributionMatching
 from limbeck.methods.enhance import Enhancement
 from limbeck.methods.gradient_matching import GradientMatching
 from limbeck.methods.outer import OuterLoop

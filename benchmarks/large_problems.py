@@ -18,7 +18,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from limbeck.experts.estimate import Estimate, estimate
-from limbeck.experts.store import Want
+from limbeck.experts.notes import Want
 from limbeck.methods.snapshots import LOOKED_AT
 from limbeck.networks.flat import flat_network
 from limbeck.runs.scaling import LINKS, Planner, Work, World

@@ -7,6 +7,7 @@ what differs from Limbeck's defaults, so that these recipes are to be written ag
 """
 
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ RECIPES = HERE.parent / "limbeck" / "recipes"
 PAPER = (
     'Wang et al., "Emphasizing Discriminative Features for Dataset Distillation in Complex Scenarios" (CVPR 2025, arXiv:2410.17193)'
 )
+IMAGES = {"1": "one image", "10": "ten images", "50": "fifty images"}
 INIT = {"samples_predicted_correctly": "correct", "real": "real", "noise": "noise"}
 # Of all rows alike, and not in the file: the fixed means and deviations of ImageNet, by which the release normalises every subset
 # (step sizes on images are in their units), the crops of its distillation and evaluation, which chunk of a permutation is smaller
@@ -77,12 +79,12 @@ def recipes() -> dict[str, str]:
     made = {}
     for row in rows("edf_settings.csv"):
         name = f"{row['dataset']}/{row['network']}/edf-ipc{row['ipc']}"
-        made[name] = f"{_header(name, row, printed.get((row['dataset'], row['ipc'])))}\n{_yaml(settings(row))}"
+        header = _header(name, row, printed.get((row["dataset"], row["ipc"])))
+        made[name] = text_of(header, settings(row), flat(plain(DistillSettings())))
     return made
 
 
-def _header(name: str, row: dict[str, str], printed: dict[str, str] | None) -> str:
-    images = {"1": "one image", "10": "ten images", "50": "fifty images"}[row["ipc"]]
+def _header(name: str, row: dict[str, str], printed: dict[str, str] | None) -> list[str]:
     expected = f"the paper has no figure for {row['dataset']}"
     if printed is not None:
         titles = {"datm": "DATM", "random": "random", "full": "full data"}
@@ -96,8 +98,9 @@ def _header(name: str, row: dict[str, str], printed: dict[str, str] | None) -> s
         differs.append("(the release has beta 1 and cam_every 100, as here; the paper's table 2 and 200)")
     if row["dataset"] == "imagefruit" and row["ipc"] != "50":
         differs.append("(the release's file says ipc 50 by mistake; all else is as in it)")
-    lines = [
-        f"EDF with its published settings on {row['dataset']}, {images} per class at {row['resolution']}×{row['resolution']}.",
+    images, side = IMAGES[row["ipc"]], row["resolution"]
+    return [
+        f"EDF with its published settings on {row['dataset']}, {images} per class at {side}×{side}.",
         "",
         f"Paper:    {PAPER}",
         f"Expected: {expected}; not run here",
@@ -107,13 +110,11 @@ def _header(name: str, row: dict[str, str], printed: dict[str, str] | None) -> s
         "Hardware: a CUDA GPU; what the paper used is not known here",
         f"Command:  limbeck distill {name} data.root=/data/imagenet",
     ]
-    return "\n".join(f"# {line}".rstrip() for line in lines) + "\n"
 
 
-def _yaml(values: dict[str, Any]) -> str:
-    """What differs from the defaults, group by group; keys that Limbeck does not know are written for it to refuse."""
-    defaults = flat(plain(DistillSettings()))
-    lines: list[str] = []
+def text_of(header: Sequence[str], values: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """A recipe: its header, and what differs from the defaults, group by group; unknown keys are written for Limbeck to refuse."""
+    lines = [*(f"# {line}".rstrip() for line in header), ""]
     open_group = ""
     for key, value in values.items():
         if key in defaults and defaults[key] == value:
@@ -126,11 +127,12 @@ def _yaml(values: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    for name, text in recipes().items():
+def write(made: Mapping[str, str]) -> None:
+    """Write the recipes, by name."""
+    for name, text in made.items():
         write_text(RECIPES / f"{name}.yaml", text)
-    print(f"{len(recipes())} recipes written to {RECIPES}")
+    print(f"{len(made)} recipes written to {RECIPES}")
 
 
 if __name__ == "__main__":
-    main()
+    write(recipes())

@@ -6,6 +6,9 @@ within a major version (semantic versions); whatever else the package holds may 
 
 from typing import TYPE_CHECKING, Any
 
+from limbeck.runtime.missing import say_what_is_missing
+from limbeck.runtime.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from limbeck import figures as figures
     from limbeck import methods as methods
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from limbeck.augmentation import Dsa as Dsa
     from limbeck.data.imageset import ImageSet as ImageSet
     from limbeck.data.preprocessing import fit_normalise as fit_normalise
+    from limbeck.distilled.hub import pull as pull
+    from limbeck.distilled.hub import push as push
     from limbeck.distilled.set import DistilledSet as DistilledSet
     from limbeck.distilled.small_set import SmallSet as SmallSet
     from limbeck.evaluation.protocols import Protocol as Protocol
@@ -45,7 +50,7 @@ if TYPE_CHECKING:
     from limbeck.matching.steps import draw_steps as draw_steps
     from limbeck.methods.method import Method as Method
     from limbeck.methods.objective import Objective as Objective
-    from limbeck.methods.snapshot import Snapshot as Snapshot
+    from limbeck.methods.snapshots import Snapshot as Snapshot
     from limbeck.networks.flat import FlatNetwork as FlatNetwork
     from limbeck.networks.flat import flat_network as flat_network
     from limbeck.parametrisations.dct import Dct as Dct
@@ -76,12 +81,11 @@ if TYPE_CHECKING:
     from limbeck.studies.compare import compare as compare
     from limbeck.studies.table import Table as Table
 
-    __version__: str
-
 _HOMES = {
     "augmentation": ("Augmentation", "Dsa"),
     "data.imageset": ("ImageSet",),
     "data.preprocessing": ("fit_normalise",),
+    "distilled.hub": ("pull", "push"),
     "distilled.set": ("DistilledSet",),
     "distilled.small_set": ("SmallSet",),
     "evaluation.protocols": ("Protocol",),
@@ -97,7 +101,7 @@ _HOMES = {
     "matching.steps": ("StudentStep", "draw_steps"),
     "methods.method": ("Method",),
     "methods.objective": ("Objective",),
-    "methods.snapshot": ("Snapshot",),
+    "methods.snapshots": ("Snapshot",),
     "networks.flat": ("FlatNetwork", "flat_network"),
     "parametrisations.dct": ("Dct",),
     "parametrisations.multi_formation": ("MultiFormation",),
@@ -120,6 +124,8 @@ _HOMES = {
 }
 _HOME_OF = {name: f"limbeck.{home}" for home, names in _HOMES.items() for name in names}
 
+say_what_is_missing()
+
 __all__ = ["__version__", "figures", "methods", *_HOME_OF]
 
 
@@ -127,12 +133,8 @@ def __getattr__(name: str) -> Any:
     """The public object of that name, imported now and kept (PEP 562)."""
     from importlib import import_module
 
-    if name == "__version__":
-        from importlib.metadata import version
-
-        value: Any = version("limbeck")
-    elif name in ("figures", "methods"):
-        value = import_module(f"limbeck.{name}")
+    if name in ("figures", "methods"):
+        value: Any = import_module(f"limbeck.{name}")
     elif name in _HOME_OF:
         value = getattr(import_module(_HOME_OF[name]), name)
     else:

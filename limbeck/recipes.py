@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, Union
 
@@ -253,13 +254,21 @@ def _read(kind: Any, value: Any) -> Any:
         return value
     if float in options and re.fullmatch(r"[-+]?\.?inf(inity)?", value.strip().lower()):
         return -math.inf if value.strip().startswith("-") else math.inf
-    # Plain `argparse` abbreviates and exits; this parser knows one key and is asked for one value.
-    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
-    parser.add_argument("--value", type=Union[tuple(options)])  # noqa: UP007
     try:
-        return parser.parse_object({"value": value}, defaults=False).value
+        return _parser(tuple(options), repr(options)).parse_object({"value": value}, defaults=False).value
     except ArgumentError:
         return value
+
+
+@cache
+def _parser(options: tuple[Any, ...], in_order: str) -> ArgumentParser:
+    """Plain `argparse` abbreviates and exits; this parser knows one key and is asked for one value of some types.
+
+    Unions that are equal may have their types in another order, in which they are tried: `in_order` tells them apart.
+    """
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False, add_help=False)
+    parser.add_argument("--value", type=Union[options])  # noqa: UP007
+    return parser
 
 
 def _read_yaml(recipe: str) -> Any:

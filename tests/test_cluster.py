@@ -225,7 +225,7 @@ VOLUME = {
 POD = record("spec", spec=record("containers", containers=many(CONTAINER), volumes=many(VOLUME)))
 PARAMETERS = {"type": "object", "additionalProperties": {"type": "string"}}  # of `ray start`, all of them strings
 WORKERS = record(
-    "groupName minReplicas maxReplicas template",
+    "groupName minReplicas maxReplicas rayStartParams template",
     **dict.fromkeys(("replicas", "minReplicas", "maxReplicas"), COUNT),
     groupName=NAME,
     rayStartParams=PARAMETERS,

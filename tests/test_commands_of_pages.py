@@ -9,15 +9,18 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import hubs
 import numpy as np
 import pytest
 import torch
 from data.pictures import png
+from distilled.samples import sample_set
 from report.fake_run import make_run
 from studies.fake_cells import results
 from studies.here import without_pages
@@ -41,7 +44,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DRAWING = re.compile("[│▼►]")
 # Of other programs: tests of their own run what they start.
 PROGRAMS = {
-    "make": ("demo", "test", "gpu", "fake-cuda"),
+    "make": ("demo", "test", "docs", "gpu", "fake-cuda"),
     "ray": ("up",),
     "kubectl": ("apply",),
     "sbatch": ("--array=1-8", "--nodes=2"),
@@ -195,12 +198,22 @@ def fake_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "subprocess", SimpleNamespace(Popen=Ended, DEVNULL=None))
 
 
+@pytest.fixture
+def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A stand-in of the Hugging Face Hub, and a token for it."""
+    with hubs.serving() as found:
+        hubs.set_environment(monkeypatch, found, tmp_path_factory.mktemp("home"))
+        yield
+
+
 def prepare(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a reader of the page has."""
     fake_cells(monkeypatch)
     monkeypatch.setattr("limbeck.runs.doctor.compiler", lambda: None)  # to compile a step takes long, and has a test of its own
     if page in ("README.md", "docs/complexity.md", "docs/tuning.md"):
         photos(root)
+    for name, few in {"DRAWS": 2, "STEPS_AN_EPOCH": 2, "FEWEST_STEPS": 4}.items():
+        monkeypatch.setattr(f"limbeck.runs.tuning.{name}", few)
     if page == "README.md":
         theirs(root, 16)
     if page == "docs/evaluation.md":
@@ -210,6 +223,10 @@ def prepare(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             assert main(short(["limbeck", "distill", recipe])) == 0
         for name in ("a", "b"):
             shutil.copytree(root / "runs" / "scenes", root / "runs" / name)
+    if page == "docs/publish.md":
+        assert main(short(["limbeck", "distill", "scenes"])) == 0
+        shutil.copytree(root / "runs" / "scenes" / "distilled", root / "zoo" / "scenes-edf-ipc1")
+        monkeypatch.setenv("LIMBECK_ZOO", str(root / "zoo"))
     if page == "docs/experts.md":
         buffers(root)
         assert main(short(["limbeck", "experts", "scenes", "experts.store=store-of-scenes"])) == 0
@@ -239,6 +256,19 @@ def resnet(folder: Path) -> None:
     transformers.ResNetForImageClassification(config).save_pretrained(folder, safe_serialization=True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cache_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is trained for one page serves the others."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("LIMBECK_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def cache() -> None:
+    """Instead of the empty cache that every other test has."""
+
+
 WITH_COMMANDS = [page for page in PAGES if any(words[0] == "limbeck" for words in commands(page))]
 
 
@@ -253,14 +283,17 @@ def test_blocks_hold_commands_and_every_page_with_some_is_tried() -> None:
     assert len(WITH_COMMANDS) >= 6
 
 
+WITH_HUB = ("README.md", "docs/publish.md")
 OF_PAGES = ("docs/report.md",)  # what a distillation leaves to be looked at is its own
 LONG = ("docs/complexity.md", "docs/comp-dd.md")  # figures, and cells, of which other tests have one
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, marks=[pytest.mark.slow] * (page in LONG)) for page in WITH_COMMANDS])
 def test_the_commands_of_a_page_run(
-    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
+    if page in WITH_HUB:
+        request.getfixturevalue("hub")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     if page not in OF_PAGES:
@@ -276,11 +309,22 @@ def test_the_commands_of_a_page_run(
         assert main(typed) == 0, (shlex.join(typed), capsys.readouterr().err)
 
 
-# Python's blocks; those of the README and of docs/add-a-*.md have tests of their own.
+# Python's blocks; those of the README, of docs/use-a-set.md and docs/add-a-*.md have tests of their own.
 
 
 def linear(channels: int, height: int, width: int, classes: int) -> torch.nn.Module:
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(channels * height * width, classes))
+
+
+SMALL_CALL = {
+    "num_experts": 1,
+    "train_epochs": 3,
+    "max_start_epoch": 2,
+    "first_max_start_epoch": 1,
+    "expert_epochs": 1,
+    "syn_steps": 2,
+}
+SMALL_CALL |= {"iterations": 1, "every": 1, "epochs": 1, "full_epochs": 1, "random_lr": 0.01, "eval.seeds": 2}
 
 
 def small_recipe(name: str) -> Any:
@@ -303,8 +347,17 @@ def names_for(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
         return {"settings": settings_from_plain({"data.source": "scenes:easy"}, parse_overrides(DISTIL.split()))}
     if page == "docs/tuning.md":
         return {"small_scenes": "scenes:easy"}
+    if page == "docs/publish.md":
+        pytest.importorskip("datasets")
+        return {"run": SimpleNamespace(distilled=sample_set())}
     if page == "docs/compare.md":
         fake_cells(monkeypatch)
+    if page == "docs/own-network.md":
+        monkeypatch.setattr(limbeck, "distill", partial(limbeck.distill, **SMALL_CALL))
+        monkeypatch.setattr(limbeck, "evaluate", partial(limbeck.evaluate, epochs=1, full_epochs=1, seeds=2, random_lr=0.01))
+        return {"small_scenes": limbeck.load_data("scenes:easy", size=16, per_class=12)}
+    if page == "docs/tutorial.md":
+        make_run(root / "runs" / "scenes")
     if page == "docs/figures.md":
         make_run(root / "runs" / "scenes")
         sizes = {"iterations": 1, "every": 1, "epochs": 1, "full_epochs": 1, "random_lr": 0.01}
@@ -323,11 +376,16 @@ def names_for(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> dict[st
     return {}
 
 
-WITH_PYTHON = ["docs/compare.md", "docs/complexity.md", "docs/data.md", "docs/evaluation.md", "docs/figures.md", "docs/tuning.md"]
+WITH_PYTHON = ["compare", "complexity", "data", "engine", "evaluation", "figures", "own-network", "publish", "tuning", "tutorial"]
+WITH_PYTHON = [f"docs/{page}.md" for page in WITH_PYTHON]
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON)
-def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_of_a_page_runs(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if page in WITH_HUB:
+        request.getfixturevalue("hub")
     monkeypatch.chdir(tmp_path)
     names = names_for(page, tmp_path, monkeypatch)
     blocks = [block for language, block in BLOCK.findall(PAGES[page]) if language == "python"]
@@ -340,5 +398,6 @@ def test_the_python_of_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytes
 
 def test_no_other_page_has_python() -> None:
     pages = {page for page in PAGES if any(language == "python" for language, _ in BLOCK.findall(PAGES[page]))}
-    own = {page for page in pages if page == "README.md" or page.startswith("docs/add-a-")}
+    own = {page for page in pages if page in ("README.md", "docs/use-a-set.md") or page.startswith("docs/add-a-")}
+    own.add("docs/upgrading.md")  # what earlier versions had does not run
     assert pages - own == set(WITH_PYTHON)

@@ -1,9 +1,12 @@
-"""A module imports only from the rows above its own, and there is no cycle anywhere.
+"""A module imports only from the rows above its own, and there is no cycle anywhere; functions are short, and all is used.
 
 Imports inside functions count too, and imports for type checkers alone (`if TYPE_CHECKING:`).
 """
 
 import ast
+import re
+from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import limbeck
@@ -37,6 +40,12 @@ ROW = {room: row for row, rooms in enumerate(ROWS) for room in rooms}
 PACKAGE = Path(limbeck.__file__).parent
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """A module's syntax, read once."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def modules_of(package: Path) -> dict[str, Path]:
     """Every module under `package` by its dotted name."""
     names = {}
@@ -50,7 +59,7 @@ def imports_of(name: str, path: Path, known: set[str]) -> set[str]:
     """The modules of the same package that the file imports, anywhere in it; of `from a import b` a.b where that is a module."""
     package = name.partition(".")[0]
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -120,7 +129,7 @@ def test_rooms_hold_only_a_docstring() -> None:
     for path in PACKAGE.glob("*/__init__.py"):
         if path.parent.name in ("figures", "methods"):
             continue  # `limbeck.methods.edf` and `limbeck.figures.save` are what people write
-        body = ast.parse(path.read_text(encoding="utf-8")).body
+        body = tree_of(path).body
         assert len(body) == 1, path
         assert isinstance(body[0], ast.Expr), path
         assert isinstance(body[0].value, ast.Constant), path
@@ -173,9 +182,51 @@ def test_no_name_of_a_package_is_one_of_its_modules_too() -> None:
         package = ".".join(("limbeck", *init.parent.relative_to(PACKAGE).parts))
         given = {
             alias.asname or alias.name
-            for node in ast.walk(ast.parse(init.read_text(encoding="utf-8")))
+            for node in ast.walk(tree_of(init))
             if isinstance(node, ast.ImportFrom) and node.module != package
             for alias in node.names
             if node.module != f"{package}.{alias.name}"  # which is imported by then, and so is not bound again
         }
         assert not given & inside, (package, given & inside)
+
+
+LINES = 60
+# What others call by these names: Python's and PyYAML's own machinery, Jupyter, Ray's packing, and users.
+FOR_OTHERS = {"find_class", "persistent_load", "yaml_implicit_resolvers", "_repr_png_", "emit", "from_hub", "stored_error"}
+
+
+def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Its lines, those of its docstring left out."""
+    first = function.body[0]
+    text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    said = (first.end_lineno or 0) - first.lineno + 1 if text else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - said
+
+
+def test_functions_are_short() -> None:
+    long = {
+        f"{name}: {node.name}": length(node)
+        for name, path in modules_of(PACKAGE).items()
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and length(node) > LINES
+    }
+    assert long == {}
+
+
+def test_nothing_is_there_that_nobody_names() -> None:
+    """A function, class or constant whose name stands nowhere else in the package, nor in its templates, is not used."""
+    files = [path for kind in ("*.py", "*.j2") for path in PACKAGE.rglob(kind)]
+    counts = Counter(word for path in files for word in re.findall(r"\b[^\W\d]\w*\b", path.read_text(encoding="utf-8")))
+    named = {
+        name: module for module, path in modules_of(PACKAGE).items() for node in ast.walk(tree_of(path)) for name in _given(node)
+    }
+    unused = {name: module for name, module in named.items() if counts[name] == 1 and not re.fullmatch("__.*__", name)}
+    assert unused.keys() == FOR_OTHERS, unused
+
+
+def _given(node: ast.AST) -> list[str]:
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return [node.name]
+    if isinstance(node, ast.Assign) and node.col_offset == 0:
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return [node.target.id] if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) else []

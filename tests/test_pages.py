@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from studies.here import without_pages
 
 import limbeck
 from limbeck.cli.main import main
@@ -23,7 +24,7 @@ QUICK = """
     data.size=16 data.per_class=12 network=ConvNetD2-w8 experts.num_experts=2 experts.train_epochs=3 experts.batch_size=32
     match.syn_steps=2 match.expert_epochs=1 schedule.min_start_epoch=0 schedule.first_max_start_epoch=1 schedule.max_start_epoch=2
     outer.iterations=3 engine.compile=no eval.every=3 eval.every_seeds=1 eval.epochs=1 eval.seeds=2 eval.full_epochs=1
-    eval.full_seeds=2 eval.random_lr=0.01
+    eval.full_seeds=2 eval.random_lr=0.01 features=none
 """
 SMALL = parse_overrides(QUICK.split())
 
@@ -72,6 +73,7 @@ def test_the_test_of_a_page_passes(page: str, folder: Path) -> None:
 def test_the_commands_of_a_page_run_and_python_does_the_same(
     page: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    without_pages(monkeypatch)
     assert commands(page)
     for number, command in enumerate(commands(page)):
         words = shlex.split(command)[1:]

@@ -18,6 +18,7 @@ SIZES = {
     "eval.seeds": 2,
     "full_epochs": 1,
     "random_lr": 0.01,
+    "features": "none",
     "max_start_epoch": 2,
     "first_max_start_epoch": 1,
 }

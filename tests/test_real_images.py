@@ -73,6 +73,7 @@ def test_photographs_are_distilled(tmp_path: Path, photographs: tuple[np.ndarray
         "outer.iterations": "3",
         "eval.epochs": "2",
         "eval.seeds": "2",
+        "features": "none",
         "eval.full_epochs": "1",
         "engine.compile": "no",
     }

@@ -45,12 +45,6 @@ def test_lazy_names_are_what_they_say(name: str) -> None:
     assert name in dir(limbeck)
 
 
-def test_version_is_the_installed_one() -> None:
-    from importlib.metadata import version
-
-    assert limbeck.__version__ == version("limbeck")
-
-
 def test_unknown_name() -> None:
     with pytest.raises(AttributeError, match="no attribute 'distil'"):
         limbeck.distil  # noqa: B018

@@ -17,9 +17,11 @@ from limbeck.data.settings import DataSettings
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.experts.store import TrajectoryStore
+from limbeck.networks.flat import flat_network
 from limbeck.runtime import files as run_files
 from limbeck.runtime import locks
 from limbeck.runtime.located import here
+from limbeck.runtime.published import put_file
 from limbeck.runtime.remote import Remote, forget
 
 TINY = ["data.size=16", "data.per_class=12", "network=ConvNetD2-w4", "eval.epochs=1", "eval.full_epochs=1", "eval.random_lr=0.01"]
@@ -127,12 +129,33 @@ def test_experts_in_a_bucket(bucket: str, run: Run, cache: Path, tmp_path: Path,
     status, out, err = run("experts", "show", store)
     assert status == 0 and "experts: 2" in out, err
     assert TrajectoryStore.at(store).experts == [0, 1]
+    status, more, err = run("experts", "show", store, "--plot", f"{bucket}/experts.png")
+    assert status == 0 and Remote("test", f"{bucket}/experts.png").read().startswith(b"\x89PNG"), err
+    status, more, err = run("report", store, "--figures", f"{bucket}/figures", "--formats", "png")
+    assert status == 0 and f"figures: {bucket}/figures" in more, err
+    assert any(path.suffix == ".png" for path in Path(here("path", f"{bucket}/figures")).rglob("*"))
     status, out, err = run(
         "distill", "scenes", f"experts.store={store}", "outer.iterations=1", "match.syn_steps=1", "--output", "a", *tiny
     )
     assert status == 0, err
     _assert_secret(said + out + err, bucket, cache, tmp_path)
     assert f'"store": "{store}"' in Path("a/settings.json").read_text()
+
+
+def test_experts_of_research_code_go_from_a_bucket_to_a_bucket(bucket: str, run: Run, tmp_path: Path) -> None:
+    network = flat_network("ConvNetD2-w4", (3, 16, 16), 3)
+    thetas = [network.initial(torch.Generator().manual_seed(seed)) for seed in range(3)]
+    torch.save([[list(network.parameters(theta).values()) for theta in thetas]], tmp_path / "buffer.pt")
+    put_file("test", f"{bucket}/buffer.pt", tmp_path / "buffer.pt")
+    typed = ("experts", "import", f"{bucket}/buffer.pt", "--network", "ConvNetD2-w4", "--output", f"{bucket}/imported")
+    status, out, err = run(*typed)
+    assert status == 0 and f"experts.store: {bucket}/imported" in out, err
+    held = TrajectoryStore.at(f"{bucket}/imported")
+    assert all(torch.equal(held.read(0, epoch), theta) for epoch, theta in enumerate(thetas))
+    status, out, err = run(*typed)
+    assert status == 2 and "is not a new place; something is there" in err
+    status, out, err = run("experts", "prune", f"{bucket}/imported", "--keep", "0")
+    assert status == 2 and "of a store elsewhere nothing is removed: fill another one" in err
 
 
 @pytest.mark.slow  # `docs/scaling.md` has one that its test runs

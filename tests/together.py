@@ -5,13 +5,24 @@ with Team(2) as team:
 """
 
 import multiprocessing
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# What a process imports once, from which all others are forked: torch alone takes longer than most cases.
+IMPORTED = [
+    "torch.distributed",
+    "torch._dynamo",
+    "limbeck.runs.distill",
+    "limbeck.runs.evaluate",
+    "limbeck.matching.spread",
+    "pytest",
+]
 
 
 class Team:
@@ -21,11 +32,13 @@ class Team:
         self.count = count
 
     def __enter__(self) -> "Team":
-        start, port = multiprocessing.get_context("spawn"), free_port()
+        start, port = multiprocessing.get_context("forkserver"), free_port()
+        start.set_forkserver_preload(IMPORTED)
         pairs = [start.Pipe() for _ in range(self.count)]
         self.pipes = [pair[0] for pair in pairs]
         self.processes = [
-            start.Process(target=_serve, args=(pair[1], number, self.count, port), daemon=True) for number, pair in enumerate(pairs)
+            start.Process(target=_serve, args=(pair[1], number, self.count, port, dict(os.environ)), daemon=True)
+            for number, pair in enumerate(pairs)
         ]
         for process, (_, pipe) in zip(self.processes, pairs, strict=True):
             process.start()
@@ -50,7 +63,9 @@ class Team:
         return [value for value, _ in found]
 
 
-def _serve(pipe: Connection, number: int, count: int, port: int) -> None:
+def _serve(pipe: Connection, number: int, count: int, port: int, environment: Mapping[str, str]) -> None:
+    os.environ.clear()  # of whoever was the first to want processes
+    os.environ.update(environment)
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=number, world_size=count)
     while True:

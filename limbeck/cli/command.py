@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from limbeck.runtime.errors import Failure, UsageError, require
@@ -28,6 +29,7 @@ class Grid(Protocol):
 
 
 Found = TypeVar("Found", bound=Grid)
+WIDTH = 79  # of what --help prints
 
 
 class Read(argparse.Action):
@@ -73,6 +75,7 @@ class Command:
         resume: what to add to an interrupted command line in order to go on; None when it starts anew anyway.
         actions: commands of its own, by the word behind its name: `limbeck experts show`.
         status: the exit status of what was found.
+        examples: command lines, and what they do.
     """
 
     help: str
@@ -82,11 +85,30 @@ class Command:
     resume: tuple[str, ...] | None = None
     actions: Mapping[str, "Command"] = field(default_factory=dict)
     status: Callable[[Any], int] = lambda found: 0
+    examples: Mapping[str, str] = field(default_factory=dict)
 
 
 def listing(commands: Mapping[str, Command]) -> str:
     """Names and help, a line each."""
-    return "\n".join(f"  {name:<10} {command.help}" for name, command in commands.items())
+    lines = (fill(f"  {name:<10} {command.help}", WIDTH, subsequent_indent=" " * 13) for name, command in commands.items())
+    return "\n".join(lines)
+
+
+def parser_of(command: Command, name: str) -> Parser:
+    """What reads the words behind `limbeck COMMAND`, and explains them within 80 columns."""
+    # No subparsers of argparse: those cannot take settings, key=value, between options, and all would be made for each command.
+    parser = Parser(prog=name, description=fill(command.help, WIDTH), formatter_class=argparse.RawDescriptionHelpFormatter)
+    shown = [
+        f"  {line}\n{fill(said, WIDTH, initial_indent=' ' * 6, subsequent_indent=' ' * 6)}"
+        for line, said in command.examples.items()
+    ]
+    parts = ["examples:\n" + "\n".join(shown)] if shown else []
+    if command.actions:
+        parts.append(f"also:\n{listing(command.actions)}\n\n`{name} ACTION --help` explains one of them.")
+    parser.epilog = "\n\n".join(parts) or None
+    command.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output, all else on standard error")
+    return parser
 
 
 def add_recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -196,8 +218,8 @@ def executing(arguments: argparse.Namespace) -> Iterator[None]:
     if (named == "local" and more == [None] * 3) or getattr(arguments, "show", False):
         yield
         return
-    from limbeck.runtime.executor.named import executing as using
-    from limbeck.runtime.executor.named import executor_of
+    from limbeck.runtime.executor.current import executing as using
+    from limbeck.runtime.executor.current import executor_of
 
     with using(executor_of(named, *more)):
         yield

@@ -47,8 +47,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> "Recovery | Submission":
     from limbeck.studies import comp_dd
+    from limbeck.studies.acceptance import read_submission
     from limbeck.studies.cells import take_over
-    from limbeck.studies.submission import read_submission, run_benchmark
+    from limbeck.studies.submission import run_benchmark
 
     if arguments.check is not None:
         return read_submission(Path(arguments.check), (comp_dd.comp_dd(), comp_dd.scenes()))
@@ -88,7 +89,7 @@ def show(found: "Recovery | Submission") -> None:
 def _overrides(arguments: Namespace) -> dict[str, str]:
     """Settings for all cells, as typed."""
     from limbeck.recipes import parse_overrides
-    from limbeck.studies.compare import OWN_KEYS, refuse_own_keys
+    from limbeck.studies.entrants import OWN_KEYS, refuse_own_keys
 
     overrides = parse_overrides(arguments.overrides)
     refuse_own_keys(overrides, {**OWN_KEYS, "method": "--methods", "data.source": "--subsets"}, "the benchmark")
@@ -106,4 +107,9 @@ COMMAND = Command(
     run=run,
     show=show,
     resume=(),  # finished cells are taken from the folder, others go on
+    examples={
+        "limbeck comp-dd --scenes --methods edf,datm,random": "on the built-in images",
+        "limbeck comp-dd --methods edf --subsets bird-easy --data-root /data/imagenet": "on one of its subsets",
+        "limbeck comp-dd --check runs/comp-dd": "whether a submission agrees with itself",
+    },
 )

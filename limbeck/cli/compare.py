@@ -27,7 +27,7 @@ from limbeck.cli.output import print_lines
 from limbeck.runtime.errors import UsageError, require
 
 if TYPE_CHECKING:
-    from limbeck.studies.compare import Entrant
+    from limbeck.studies.entrants import Entrant
     from limbeck.studies.table import Table
 
 
@@ -74,7 +74,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> "Table":
-    from limbeck.studies.compare import compare_cells, grid, varied
+    from limbeck.studies.compare import compare_cells
+    from limbeck.studies.entrants import grid, varied
 
     overrides, recipes = _split(arguments)
     made = [replace(one, trust=arguments.trust) for one in varied(entrants(arguments, recipes), arguments.vary, overrides)]
@@ -98,7 +99,7 @@ def entrants(arguments: Namespace, recipes: Sequence[str]) -> "list[Entrant]":
     Raises:
         UsageError: when it asks for recipes and methods, or neither, or for one thing twice.
     """
-    from limbeck.studies.compare import method_recipe, recipe_entrants
+    from limbeck.studies.entrants import method_recipe, recipe_entrants
 
     if bool(recipes) == (arguments.methods is not None):
         raise UsageError("RECIPE: give either recipes to compare, or --methods NAME,… with --data SOURCE")
@@ -137,7 +138,7 @@ def pairs_of(text: str | None, methods: Sequence[str]) -> list[tuple[str, str]]:
 
 def _split(arguments: Namespace) -> tuple[dict[str, str], list[str]]:
     """The overrides, and the recipes among the positional words."""
-    from limbeck.studies.compare import OWN_KEYS, refuse_own_keys
+    from limbeck.studies.entrants import OWN_KEYS, refuse_own_keys
 
     arguments.overrides = [word for word in arguments.recipes if is_setting(word)]
     overrides = overrides_from(arguments)
@@ -152,4 +153,10 @@ COMMAND = Command(
     run=run,
     show=print_lines,
     resume=(),  # finished cells are taken from the folder, others go on
+    examples={
+        "limbeck compare --methods edf,datm,random --data scenes": "methods on the same data",
+        "limbeck compare scenes mine.yaml --seeds 0,1,2,3,4": "recipes, over five seeds",
+        "limbeck compare scenes --vary enhance.beta=0,1,2": "values of a setting",
+        "limbeck compare --methods edf,datm --data scenes --show": "what is finished so far",
+    },
 )

@@ -249,4 +249,9 @@ COMMAND = Command(
     run=run,
     show=show,
     resume=(),  # the blocks that are done are in the cache
+    examples={
+        "limbeck complexity photos/": "of every image and class, with plots",
+        "limbeck complexity photos/ --network microsoft/resnet-18": "to a network that is there already",
+        "limbeck complexity photos/ --build-subsets --categories cluster:4": "easy and hard classes of four categories",
+    },
 )

@@ -5,6 +5,7 @@
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_recipe_arguments(parser)
     parser.add_argument("--output", metavar="DIR", help="the run folder (default: runs/RECIPE), or s3://…; the same as output=DIR")
     add_baselines(parser)
-    parser.add_argument("--resume", action="store_true", help="continue the run in that folder")
+    parser.add_argument("--resume", action="store_true", help="continue the run in that folder; where there is none, one begins")
 
 
 def run(arguments: Namespace) -> "RunResult":
@@ -40,15 +41,16 @@ def run(arguments: Namespace) -> "RunResult":
     from limbeck.runs.distill import distill
     from limbeck.runs.folder import begun_by_this_job
     from limbeck.runtime.progress import NoProgress, default_progress
-    from limbeck.runtime.published import working
+    from limbeck.runtime.published import folder_of, working
     from limbeck.runtime.ranks import joined
 
-    with working("output", output, resume=arguments.resume) as work:
+    with ExitStack() as kept:
         with joined() as ranks:
             progress = default_progress() if ranks.first else NoProgress()
             for remark in remarks(arguments.recipe, overrides, settings):
                 progress.say(remark)
-            resume = arguments.resume or begun_by_this_job(work.folder)
+            resume = arguments.resume or begun_by_this_job(folder_of("output", output))
+            work = kept.enter_context(working("output", output, resume=resume, ranks=ranks))
             calls = [work.publish] if work.published else []
             result = distill(settings, work.folder, resume=resume, progress=progress, recipe=arguments.recipe, callbacks=calls)
         if not ranks.first:
@@ -86,6 +88,12 @@ COMMAND = Command(
     run=run,
     show=print,
     resume=("--resume",),
+    examples={
+        "limbeck distill scenes": "the built-in images, in a few minutes",
+        "limbeck distill scenes ipc=10 --output runs/ten": "with another setting, into another folder",
+        "limbeck distill scenes --data photos/": "images of your own: photos/train/CLASS/*.jpg and photos/test/CLASS/*.jpg",
+        "limbeck distill scenes method=datm --resume": "another method; go on with a run that was stopped",
+    },
 )
 
 
@@ -219,4 +227,9 @@ PLAN = Command(
     add_arguments=add_plan_arguments,
     run=plan,
     show=show_plan,
+    examples={
+        "limbeck plan scenes ipc=10": "how long it would take here",
+        "limbeck plan imagenette/edf-ipc1 --device cuda": "the memory of a GPU, also where there is none",
+        "limbeck plan scenes --devices 8 --nodes 2 --link 100gbe": "over several machines",
+    },
 )

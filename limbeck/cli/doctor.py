@@ -63,4 +63,8 @@ COMMAND = Command(
     run=run,
     show=print,
     status=status,
+    examples={
+        "limbeck doctor": "what is here, and whether the gradient is right",
+        "limbeck doctor --clean images,full": "remove decoded images and networks of full data from the cache",
+    },
 )

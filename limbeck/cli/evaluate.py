@@ -17,6 +17,7 @@ from limbeck.cli.command import (
     overrides_from,
 )
 from limbeck.cli.output import print_paths
+from limbeck.runtime import zoo
 from limbeck.runtime.bounded import json_of
 from limbeck.runtime.errors import UsageError
 
@@ -30,6 +31,7 @@ CHANGEABLE = ("eval.", "engine.", "view_labels.", "network", *(f"data.{key}" for
 OF_OTHERS = ("data.", "augment.", "method")  # besides, where the set is another program's and does not say how it was made
 READ = ("eval.", "data.", "network", "augment.")  # of a set's settings, by an evaluation
 LOOKS = (5, 30)
+AS_ON_CARDS = {"engine.deterministic": "true", "engine.compile": "no"}  # so that sets of the zoo have the figures of their cards
 EXPORTS = "image files, one file of arrays, or images_best.pt, labels_best.pt and lr_best.pt as research code writes them"
 
 
@@ -38,8 +40,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "path",
         metavar="PATH",
         nargs="+",
-        help="a distilled set, the run folder that holds one, a folder of images, an .npz or a .pt file; several are compared "
-        "(settings, key=value, may stand anywhere)",
+        help="a distilled set, the run folder that holds one, zoo:NAME, a folder of images, an .npz or a .pt file; several are "
+        "compared (settings, key=value, may stand anywhere)",
     )
     parser.add_argument("--protocol", metavar="NAME", help="the same as eval.protocol=NAME: dd, kd, … or a .yaml file of your own")
     parser.add_argument("--networks", metavar="NAME,…", help="the same as eval.networks=NAME,…")
@@ -90,6 +92,8 @@ def run(arguments: Namespace) -> "Evaluation":
     arguments.overrides = words
     options = {f"eval.{name}": getattr(arguments, name) for name in ("protocol", "networks", "seeds")}
     overrides = overrides_from(arguments, **options)
+    if any(word.startswith(zoo.PREFIX) for word in arguments.path):
+        overrides = {**AS_ON_CARDS, **overrides}
     more = () if _says_how_it_was_made(arguments, paths[0]) else OF_OTHERS
     for key in overrides:
         if key in key_types() and not key.startswith(CHANGEABLE + more):
@@ -208,6 +212,12 @@ COMMAND = Command(
     run=run,
     show=print,
     resume=(),  # the networks of the full data are in the cache
+    examples={
+        "limbeck evaluate runs/scenes --seeds 10": "more networks of the kind that the set was made for",
+        "limbeck evaluate runs/scenes --networks ResNet18,VGG11": "other networks",
+        "limbeck evaluate runs/a theirs.pt --until-significant": "two sets, until they can be told apart",
+        "limbeck evaluate theirs.pt --data cifar10": "a set of another program",
+    },
 )
 
 
@@ -232,4 +242,8 @@ EXPORT = Command(
     add_arguments=add_export_arguments,
     run=export,
     show=print_paths,
+    examples={
+        "limbeck export runs/scenes --to folder --output images/": "a folder of PNG files for each class",
+        "limbeck export runs/scenes --to npz --output set.npz": "arrays",
+    },
 )

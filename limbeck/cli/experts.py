@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +18,15 @@ from limbeck.cli.command import (
     overrides_from,
 )
 from limbeck.cli.output import print_paths
+from limbeck.cli.store import print_store
+from limbeck.runtime.disk import in_words
 from limbeck.runtime.errors import Failure, UsageError, require
-from limbeck.runtime.terminal import console
 
 if TYPE_CHECKING:
     from limbeck.experts.maintain import Description, Removal
-    from limbeck.experts.store import Difficulty, TrajectoryStore, Want
+    from limbeck.experts.notes import Want
+    from limbeck.experts.store import TrajectoryStore
     from limbeck.runs.settings import DistillSettings
-
-MOST_CLASSES = 20  # in a table of difficulties
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,16 @@ def run_show(arguments: Namespace) -> Shown:
         from limbeck.figures.experts import expert_curves
         from limbeck.figures.style import png
         from limbeck.runtime.files import write_bytes
+        from limbeck.runtime.remote import Remote
+        from limbeck.runtime.urls import is_url
 
         curves = {int(expert): curve for expert, curve in found.accuracy.items()}
         held = {expert: store.held(expert) for expert in store.experts}
         figure = expert_curves(curves, held, store.difficulties())
-        write_bytes(Path(arguments.plot), png(figure))
+        if is_url(arguments.plot):
+            Remote("--plot", arguments.plot).put(png(figure))
+        else:
+            write_bytes(Path(arguments.plot), png(figure))
         paths["plot"] = arguments.plot
     return Shown(found, paths)
 
@@ -150,7 +156,7 @@ def add_prune_arguments(parser: ArgumentParser) -> None:
 def run_prune(arguments: Namespace) -> Removed:
     from limbeck.experts.blocks import parse_epochs
     from limbeck.experts.maintain import prune
-    from limbeck.experts.store import Want
+    from limbeck.experts.notes import Want
 
     if (arguments.keep is None) == (arguments.recipes is None):
         raise UsageError("prune: takes either --keep EPOCHS or --recipe RECIPE")
@@ -180,24 +186,28 @@ def add_import_arguments(parser: ArgumentParser) -> None:
 
 def run_import(arguments: Namespace) -> Filled:
     from limbeck.recipes import settings_from_plain
+    from limbeck.runtime.located import here
+    from limbeck.runtime.urls import is_url, local
 
     words: Sequence[str] = arguments.overrides
-    files = [Path(word).expanduser() for word in words if not is_setting(word)]
+    files = [Path(here("FILE", word)).expanduser() for word in words if not is_setting(word)]
     arguments.overrides = [word for word in words if is_setting(word)]
     given = overrides_from(arguments)
     settings = settings_from_plain({"network": arguments.network}, given, origin="the command line")
 
     from limbeck.data.load import load_data
     from limbeck.experts.blocks import parse_epochs
-    from limbeck.experts.imported import import_lists, network_of
+    from limbeck.experts.imported import import_lists, network_of, put_store
     from limbeck.networks.flat import flat_network
     from limbeck.networks.names import check_network_name
     from limbeck.runtime.progress import default_progress
 
     keep = None if arguments.keep is None else parse_epochs("--keep", arguments.keep)
-    output, progress = Path(arguments.output).expanduser(), default_progress()
+    place, progress = arguments.output, default_progress()
     require(bool(files), "FILE", [], "at least one file")
-    require(not output.exists(), "--output", str(output), "a new folder")
+    if not is_url(place):
+        place = str(Path(local(place)).expanduser())
+        require(not Path(place).exists(), "--output", place, "a new folder")
     for file in files:
         require(file.is_file(), "FILE", str(file), "a file that exists")
     check_network_name(settings.network)  # before the data, which may take long to load
@@ -209,9 +219,10 @@ def run_import(arguments: Namespace) -> Filled:
         )
     else:
         network, about = network_of(settings.network, files[0]), {}
-    store = import_lists(files, output, network, dtype=settings.experts.dtype, keep=keep, about=about, progress=progress)
+    make = partial(import_lists, files, network=network, dtype=settings.experts.dtype, keep=keep, about=about, progress=progress)
+    store = put_store("--output", place, make) if is_url(place) else make(Path(place))
     held = {name: value for name, value in asdict(store.summary()).items() if name not in ("path", "last_epoch_accuracy")}
-    return Filled(held, {"experts.store": str(store.path)})
+    return Filled(held, {"experts.store": store.place})
 
 
 def _add_store(parser: ArgumentParser, action: str) -> None:
@@ -248,7 +259,7 @@ def _wants(store: "TrajectoryStore", arguments: Namespace) -> "list[Want] | None
     """What the recipes of --recipe read; None without any."""
     if arguments.recipes is None:
         return None
-    from limbeck.experts.store import want_of
+    from limbeck.experts.notes import want_of
     from limbeck.recipes import load_recipe
     from limbeck.runs.build import epochs_of
 
@@ -280,7 +291,7 @@ def show(found: Filled) -> None:
 
 
 def show_store(found: Shown) -> None:
-    _print_store(found.store)
+    print_store(found.store)
     print_paths(found)
 
 
@@ -291,81 +302,9 @@ def show_verified(found: Verified) -> None:
 
 def show_removed(found: Removed) -> None:
     for action in found.removed:
-        print(f"{action.path}: {action.what} ({_size(action.bytes)})")
-    print(f"{'would free' if found.dry_run else 'freed'} {_size(found.bytes)}")
+        print(f"{action.path}: {action.what} ({in_words(action.bytes)})")
+    print(f"{'would free' if found.dry_run else 'freed'} {in_words(found.bytes)}")
     print_paths(found)
-
-
-def _print_store(store: "Description") -> None:
-    from limbeck.experts.maintain import over_experts
-
-    identity = store.identity
-    print(f"network: {identity.get('network')}, {identity['num_parameters']} parameters")
-    for name, value in identity.items():
-        if name not in ("network", "num_parameters"):
-            print(f"{name}: {_flat(value)}")
-    for name, value in store.about.items():
-        print(f"{name} (not part of its identity): {value}")
-    print(f"experts: {store.num_experts}")
-    for epochs, count in store.epochs.items():
-        print(f"epochs: {epochs} of {count} experts")
-    codings = ", ".join(f"{count} in {name}" for name, count in store.codings.items())
-    if codings:
-        print(f"checkpoints: {codings}; at most {100 * store.step_error:.2g} % of an epoch's step lost")
-    share = "" if store.list_share is None else f", {100 * store.list_share:.1f} % of what lists of all epochs take"
-    print(f"size: {_size(store.bytes)}{share}")
-    rows = over_experts(list(store.accuracy.values()))
-    for epoch, mean, low, high in _spread(rows, 6):
-        print(f"accuracy after epoch {epoch}: {100 * mean:.1f} % ({100 * low:.1f} … {100 * high:.1f})")
-    for asked in store.wanted:
-        last = "" if asked.last is None else f", epoch {asked.last} of {asked.label_experts}"
-        state = "complete" if not asked.lacking else f"{asked.lacking} experts lack something"
-        print(f"asked for: epochs {asked.epochs} of {asked.num_experts} experts{last}, as {asked.dtype}: {state}")
-    for record in store.difficulty:
-        _print_difficulty(record)
-    if len(store.difficulty) > 1:
-        print("warning: the scores were computed anew between two trainings and differ, so that some experts follow others")
-
-
-def _print_difficulty(record: "Difficulty") -> None:
-    """The scores of a curriculum, a line a class; of many classes the easiest and the hardest."""
-    from rich.table import Table
-    from rich.text import Text
-
-    rows = sorted(record.classes, key=lambda row: row.mean)
-    shown = rows if len(rows) <= MOST_CLASSES else rows[: MOST_CLASSES // 2] + rows[-MOST_CLASSES // 2 :]
-    after = f"{record.networks} networks after {record.epochs} epochs, fingerprint {record.fingerprint}"
-    print(f"difficulty of {record.images} training images: {record.measure}, the mean over {after}")
-    table = Table("class", "images", "mean", "least", "quarter", "median", "three quarters", "most")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in shown:
-        table.add_row(Text(row.name), str(row.images), *(f"{value:.3g}" for value in (row.mean, *row.quantiles)))
-    console().print(table)
-    if len(shown) < len(rows):
-        print(f"the easiest and the hardest {MOST_CLASSES // 2} of {len(rows)} classes; --json has all")
-    for kind in ("easiest", "hardest"):
-        print(f"{kind} training images: {', '.join(map(str, getattr(record, kind)))}")
-
-
-def _spread(rows: Sequence[Any], most: int) -> list[Any]:
-    """At most `most` of them, evenly, with the first and the last."""
-    if len(rows) <= most:
-        return list(rows)
-    return [rows[round(number * (len(rows) - 1) / (most - 1))] for number in range(most)]
-
-
-def _flat(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {part}" for name, part in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _size(size: int) -> str:
-    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} B"
 
 
 COMMAND = Command(
@@ -374,25 +313,39 @@ COMMAND = Command(
     run=run,
     show=show,
     resume=(),
+    examples={
+        "limbeck experts scenes": "all that this recipe needs",
+        "limbeck experts scenes --shard 1/2": "the first half, beside another process that trains the second",
+        "limbeck experts show experts/": "what a store holds",
+    },
     actions={
-        "show": Command(help="what a store holds", add_arguments=add_show_arguments, run=run_show, show=show_store),
+        "show": Command(
+            help="what a store holds",
+            add_arguments=add_show_arguments,
+            run=run_show,
+            show=show_store,
+            examples={"limbeck experts show experts/ --plot experts.png": "with the accuracy of every expert as curves"},
+        ),
         "verify": Command(
             help="read everything, and say what is broken or missing",
             add_arguments=add_verify_arguments,
             run=run_verify,
             show=show_verified,
+            examples={"limbeck experts verify experts/ --recipe scenes": "whether all that this recipe reads is there and sound"},
         ),
         "prune": Command(
             help="remove what nobody reads: --keep EPOCHS or --recipe RECIPE says what stays",
             add_arguments=add_prune_arguments,
             run=run_prune,
             show=show_removed,
+            examples={"limbeck experts prune experts/ --keep 0-21 --dry-run": "what would go, and how much room it takes"},
         ),
         "import": Command(
             help="make a store of files of the research code",
             add_arguments=add_import_arguments,
             run=run_import,
             show=show,
+            examples={"limbeck experts import buffer.pt --network ConvNetD3 --output experts/": "what published code has trained"},
         ),
     },
 )

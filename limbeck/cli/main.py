@@ -7,14 +7,30 @@ import os
 import shlex
 import signal
 import sys
-from argparse import REMAINDER, SUPPRESS, Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import REMAINDER, SUPPRESS, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
-from typing import Any
 
-from limbeck.cli import comp_dd, compare, complexity, distill, doctor, evaluate, experts, recipes, report, reproduce, tune, watch
-from limbeck.cli.command import Command, Parser, executing, listing
+from limbeck.cli import (
+    cite,
+    comp_dd,
+    compare,
+    completion,
+    complexity,
+    distill,
+    doctor,
+    evaluate,
+    experts,
+    hub,
+    recipes,
+    report,
+    reproduce,
+    tune,
+    watch,
+    zoo,
+)
+from limbeck.cli.command import Command, Parser, executing, listing, parser_of
 from limbeck.cli.output import print_json, stdout_to_stderr
 from limbeck.runtime.disk import of_disk
 from limbeck.runtime.errors import DiskFailure, Failure, RankLost, UsageError
@@ -22,6 +38,7 @@ from limbeck.runtime.interruption import ENDS_WITH, Interrupted, end_children, e
 from limbeck.runtime.launch import silent, started_together, starter
 from limbeck.runtime.notices import gathered
 from limbeck.runtime.terminal import harmless_streams
+from limbeck.runtime.version import VERSION
 
 COMMANDS: dict[str, Command] = {
     "distill": distill.COMMAND,
@@ -32,13 +49,18 @@ COMMANDS: dict[str, Command] = {
     "complexity": complexity.COMMAND,
     "reproduce": reproduce.COMMAND,
     "export": evaluate.EXPORT,
+    "push": hub.PUSH,
+    "pull": hub.PULL,
+    "zoo": zoo.COMMAND,
     "plan": distill.PLAN,
     "tune": tune.COMMAND,
     "recipes": recipes.COMMAND,
     "report": report.COMMAND,
     "watch": watch.COMMAND,
+    "cite": cite.COMMAND,
     "doctor": doctor.COMMAND,
 }
+COMMANDS["completion"] = completion.command(COMMANDS)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -111,13 +133,7 @@ def _run(words: list[str]) -> int:
     command, name, rest = COMMANDS[chosen.command], f"limbeck {chosen.command}", list(chosen.rest)
     if rest and rest[0] in command.actions:
         command, name = command.actions[rest[0]], f"{name} {rest.pop(0)}"
-    # No subparsers of argparse: those cannot take settings, key=value, between options, and all would be made for each command.
-    parser = Parser(prog=name, description=command.help, formatter_class=RawDescriptionHelpFormatter)
-    if command.actions:
-        parser.epilog = f"also:\n{listing(command.actions)}\n\n`{name} ACTION --help` explains one of them."
-    command.add_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output, all else on standard error")
-    arguments: Namespace = parser.parse_intermixed_args(rest)
+    arguments = parser_of(command, name).parse_intermixed_args(rest)
     if not arguments.json:
         with executing(arguments):
             found = command.run(arguments)
@@ -133,25 +149,15 @@ def _top_parser() -> Parser:
     parser = Parser(
         prog="limbeck",
         usage="limbeck COMMAND …",
-        description="Distil a large image data set into a tiny synthetic one that trains a network almost as well.",
+        description="Distil a large image data set into a tiny synthetic one that trains a network\nalmost as well.",
         epilog=f"commands:\n{listing(COMMANDS)}\n\n`limbeck COMMAND --help` explains one of them.\n"
         "`limbeck distill scenes` is a first try.",
         formatter_class=RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    parser.add_argument("--version", action="version", version=f"limbeck {VERSION}", help="show the version and exit")
     parser.add_argument("command", metavar="COMMAND", choices=COMMANDS, help=SUPPRESS)
     parser.add_argument("rest", nargs=REMAINDER, help=SUPPRESS).required = False
     return parser
-
-
-class _Version(Action):
-    """Looks the version up when it is asked for, not whenever a command starts."""
-
-    def __call__(self, parser: ArgumentParser, *_: Any) -> None:
-        from importlib.metadata import version
-
-        print("limbeck", version("limbeck"))
-        parser.exit()
 
 
 def _continuation(words: list[str]) -> str:

@@ -167,12 +167,18 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     show=show,
+    examples={
+        "limbeck recipes": "all names",
+        "limbeck recipes scenes --full": "one, with every setting that there is",
+        "limbeck recipes --subsets": "the published subsets of ImageNet",
+    },
     actions={
         "import": Command(
             help="make a recipe of a file of the research code",
             add_arguments=add_import_arguments,
             run=run_import,
             show=show_import,
+            examples={"limbeck recipes import ConvD3_IPC10.yaml --output mine.yaml": "a recipe that says the same, with notes"},
         )
     },
 )

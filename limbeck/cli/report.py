@@ -1,7 +1,6 @@
 """`limbeck report`: pages of what is on disk, from nothing but the files that are there; figures of it for papers."""
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from limbeck.cli.command import Command, Done, Read, words
 from limbeck.cli.output import print_paths
@@ -56,6 +55,7 @@ def _draw(arguments: Namespace) -> dict[str, str]:
     from limbeck.figures.paper import check_formats, check_width
     from limbeck.figures.style import COLUMN, FORMATS, PAGE
     from limbeck.report.exhibits import figures_of
+    from limbeck.runtime.published import working
 
     require(arguments.output is None, "--output", arguments.output, "accepted beside --figures, which writes no page")
     formats = FORMATS if arguments.formats is None else arguments.formats
@@ -66,13 +66,13 @@ def _draw(arguments: Namespace) -> dict[str, str]:
     check_formats("--formats", formats)
     for name, width in widths.items():
         check_width(f"--{name}", width)
-    folder = Path(arguments.figures)
-    require(not folder.exists() or folder.is_dir(), "--figures", arguments.figures, "a folder")
-    try:
-        write_exhibits(list(figures_of(*arguments.paths).values()), folder, formats=formats, **widths)
-    except OSError as error:
-        raise Failure(f"the figures could not be written ({error})") from error
-    return {"figures": str(folder)}
+    with working("--figures", arguments.figures, shared=True) as work:
+        require(not work.folder.exists() or work.folder.is_dir(), "--figures", arguments.figures, "a folder")
+        try:
+            write_exhibits(list(figures_of(*arguments.paths).values()), work.folder, formats=formats, **widths)
+        except OSError as error:
+            raise Failure(f"the figures could not be written ({error})") from error
+    return {"figures": work.named(str(work.folder))}
 
 
 def _inches(option: str, text: str) -> float:
@@ -87,4 +87,9 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     show=print_paths,
+    examples={
+        "limbeck report runs/scenes": "the page of a run, again",
+        "limbeck report runs/a runs/b": "two runs side by side",
+        "limbeck report runs/scenes --figures figures/ --formats pdf": "figures for a paper",
+    },
 )

@@ -70,4 +70,9 @@ COMMAND = Command(
     run=run,
     show=print_lines,
     resume=(),  # finished cells are taken from the folder, others go on
+    examples={
+        "limbeck reproduce all --list": "what there is, and how long each item would take here",
+        "limbeck reproduce table4 fig7": "two items at the size of a CPU",
+        "limbeck reproduce all --scale paper --data cifar10": "everything, as large as published",
+    },
 )

@@ -34,4 +34,10 @@ def show(found: Done) -> None:
     print("the watch has ended")
 
 
-COMMAND = Command(help="show runs in a browser while they are made", add_arguments=add_arguments, run=run, show=show)
+COMMAND = Command(
+    help="show runs in a browser while they are made",
+    add_arguments=add_arguments,
+    run=run,
+    show=show,
+    examples={"limbeck watch runs/scenes": "print an address; Ctrl-C ends the watch, and no run"},
+)

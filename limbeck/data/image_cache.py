@@ -8,9 +8,9 @@ whole when it opens it, and makes it anew where it is not what was written. Imag
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +43,7 @@ from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.kept import cache_root, elsewhere, get, say_damaged, unusable_cache
 from limbeck.runtime.leftovers import passing_folder
 from limbeck.runtime.progress import Progress
+from limbeck.runtime.records import Record
 from limbeck.runtime.sealed import Damaged, FileKind
 
 CONTENT = FileKind("content of decoded images")
@@ -158,11 +159,9 @@ def _open(place: Path, count: int, *, whole: bool = True) -> Decoded | None:
     Not `whole`, pixels are only verified where the file's size or time of change is another one than it was.
     """
     try:
-        described = read_content(place)
+        described = Content.of(place)
         if described is None:
             return None
-        content, bad = str(described["content"]), [Unreadable(*row) for row in described["bad"]]
-        levels, notes = described["levels"] and Levels(*described["levels"]), [str(note) for note in described["notes"]]
         images = mapped(place / "images.npy")
         fits = images.dtype == np.uint8 and images.ndim == 4 and len(images) == count
         if not fits or not is_sound(place, described, images, whole=whole):
@@ -170,29 +169,55 @@ def _open(place: Path, count: int, *, whole: bool = True) -> Decoded | None:
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
         say_damaged(place)
         return None
-    return Decoded(images, content, bad, levels, notes)
+    return Decoded(images, described.content, described.unreadable, described.range, described.notes)
 
 
-def read_content(place: Path) -> dict[str, Any] | None:
-    """What `content.json` says of the images in a folder; None where there is no such folder."""
-    if not place.exists():
-        return None
-    found: dict[str, Any] = read_json(place / "content.json", CONTENT, place.name)
-    return found
+@dataclass(frozen=True)
+class Content(Record):
+    """What `content.json` says of the images in a folder.
+
+    Args:
+        content: their `array_fingerprint`.
+        file: size and time of change of the array's file.
+        bad: rows of `Unreadable`.
+        levels: what is black and white; None where no image has more than eight bits.
+        notes: what is to be said of them.
+    """
+
+    content: str
+    file: tuple[int, int]
+    bad: tuple[tuple[int, str, str], ...]
+    levels: tuple[float, float] | None
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, place: Path) -> "Content | None":
+        """What the file there says; None where there is no such folder."""
+        return cls.from_dict(read_json(place / "content.json", CONTENT, place.name)) if place.exists() else None
+
+    @property
+    def unreadable(self) -> list[Unreadable]:
+        """Those that cannot be read."""
+        return [Unreadable(*row) for row in self.bad]
+
+    @property
+    def range(self) -> Levels | None:
+        """What is black and white."""
+        return None if self.levels is None else Levels(*self.levels)
 
 
-def is_sound(place: Path, described: Mapping[str, Any], images: np.ndarray, *, whole: bool = True) -> bool:
+def is_sound(place: Path, described: Content, images: np.ndarray, *, whole: bool = True) -> bool:
     """Whether the array there is the one that `content.json` describes: all its bytes are looked at, once by a process."""
-    size, changed = file_state(place)
-    now = (str(place), size, changed)
-    if now in _sound or (not whole and described["file"] == [size, changed]):
+    state = file_state(place)
+    now = (str(place), *state)
+    if now in _sound or (not whole and described.file == state):
         return True
-    if array_fingerprint(images) != described["content"]:
+    if array_fingerprint(images) != described.content:
         return False
     _sound.add(now)
-    if described["file"] != [size, changed]:
+    if described.file != state:
         with suppress(OSError):  # a cache that others own is read all the same
-            write_json(place / "content.json", {**described, "file": file_state(place)}, CONTENT, place.name)
+            write_json(place / "content.json", replace(described, file=state), CONTENT, place.name)
     return True
 
 
@@ -215,10 +240,10 @@ def mapped(path: Path) -> np.ndarray:
     return found
 
 
-def file_state(place: Path) -> list[int]:
+def file_state(place: Path) -> tuple[int, int]:
     """Size and time of change of the array's file, by which it is known to be the one that was verified."""
     state = (place / "images.npy").stat()
-    return [state.st_size, state.st_mtime_ns]
+    return state.st_size, state.st_mtime_ns
 
 
 def _fill(place: Path, items: Sequence[Item], settings: DataSettings, progress: Progress) -> None:
@@ -264,7 +289,7 @@ def finish(part: Path, place: Path, bad: Sequence[Unreadable], levels: Levels | 
     with (part / "images.npy").open("rb") as file:
         os.fsync(file.fileno())
     content = array_fingerprint(np.load(part / "images.npy", mmap_mode="r"))
-    described = {"content": content, "file": file_state(part), "bad": bad, "levels": levels, "notes": notes}
+    described = Content(content, file_state(part), tuple(bad), levels, tuple(notes))
     write_json(part / "content.json", described, CONTENT, place.name)
     (part / "blocks.jsonl").unlink()
     shutil.rmtree(place, ignore_errors=True)  # it is damaged, and nobody else is here: the lock is held

@@ -18,10 +18,10 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from limbeck.data.annotations import read_text
+from limbeck.data.classes import Label, classes_of
 from limbeck.data.files import Files, load_files
 from limbeck.data.folder import images_under, subfolders
 from limbeck.data.imageset import ImageSet
-from limbeck.data.listed import Label, classes_of
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import SPLITS, Wanted
 from limbeck.runtime.bounded import json_of

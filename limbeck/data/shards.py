@@ -16,13 +16,12 @@ from itertools import islice, product
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
-from limbeck.data.classes import Classes
+from limbeck.data.classes import Classes, Label, classes_of
 from limbeck.data.decode import SUFFIXES, ArchiveFile, Item, printable
 from limbeck.data.files import Files, load_files
 from limbeck.data.folder import subfolders
 from limbeck.data.image_cache import identity
 from limbeck.data.imageset import ImageSet
-from limbeck.data.listed import Label, classes_of
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import SPLITS, Wanted
 from limbeck.runtime.bounded import json_of, opened

@@ -20,12 +20,12 @@ import numpy as np
 
 from limbeck.data.decode import CHUNK, Bytes, Lost, Unreadable, Whole, checksum, decode_all, notes_on, row_shape, together
 from limbeck.data.image_cache import (
+    Content,
     check_room,
     finish,
     is_sound,
     journal_line,
     mapped,
-    read_content,
     read_journal,
     report,
     usable_place,
@@ -147,20 +147,17 @@ def _place(stream: Stream, settings: DataSettings) -> Path:
 
 def _open(place: Path) -> Streamed | None:
     try:
-        described = read_content(place)
+        described = Content.of(place)
         if described is None:
             return None
         rows, images = read_json(place / "rows.json", ROWS, place.name), mapped(place / "images.npy")
-        bad = [Unreadable(*row) for row in described["bad"]]
         fits = len(images) == len(rows["labels"]) == len(rows["positions"]) == sum(rows["parts"].values())
         if not fits or not is_sound(place, described, images):
             raise Damaged("it is not what was written")
         ends = np.cumsum(list(rows["parts"].values()))
         parts = {part: np.arange(end - count, end) for (part, count), end in zip(rows["parts"].items(), ends, strict=True)}
-        levels = described["levels"] and Levels(*described["levels"])
-        return Streamed(
-            images, described["content"], rows["labels"], parts, bad, rows["positions"], levels, list(described["notes"])
-        )
+        of_images = (images, described.content, rows["labels"], parts, described.unreadable, rows["positions"])
+        return Streamed(*of_images, described.range, list(described.notes))
     except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
         say_damaged(place)
         return None

@@ -1,15 +1,19 @@
 """`README.md`: a card that tells a person what a distilled set is, and the Hugging Face Hub where to file it."""
 
 import json
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
-from limbeck.accuracy import TITLES, Accuracies, percent, protocol_name
+from limbeck.accuracy import TITLES, Accuracies, Accuracy, percent, protocol_name
 from limbeck.data.preprocessing import describe
 from limbeck.distilled import coded
+from limbeck.distilled.rows import head as head_of_rows
 from limbeck.distilled.small_set import NamedSet
 from limbeck.runtime.fingerprint import encodable
+from limbeck.runtime.records import Record
 from limbeck.runtime.tables import markdown_code, markdown_text
 
 METHODS = {
@@ -41,8 +45,28 @@ METHODS = {
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def card(held: NamedSet) -> str:
-    """The card of a distilled set, Markdown with a YAML head."""
+# Of the metadata: what whoever publishes a set says of it, and how well one of the zoo does.
+LICENCE, FIGURE = "licence", "figure"
+_IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure(Record):
+    """What the card of a set of the zoo promises.
+
+    Args:
+        accuracy: of networks trained on the set.
+        command: that measures it.
+        processor: what kind of one has the same bits: what it is, and torch's instructions and version.
+    """
+
+    accuracy: Accuracy
+    command: str
+    processor: Mapping[str, str]
+
+
+def card(held: NamedSet, with_rows: bool = False) -> str:
+    """The card of a distilled set, Markdown with a YAML head; `with_rows` lie beside it (`distilled.rows`)."""
     import yaml
 
     source = PurePath(str(_setting(held, "data", "source") or "")).name  # of a path the last part: the rest is nobody's business
@@ -52,7 +76,8 @@ def card(held: NamedSet) -> str:
         "tags": ["dataset-distillation", "dataset-condensation", "limbeck"],
         "task_categories": ["image-classification"],
         "size_categories": [next((size for limit, size in _SIZES if len(held.set) < limit), "n>1M")],
-        "viewer": False,  # the Hub would take preview.png for the data
+        **_licence(held),
+        **(head_of_rows(held) if with_rows else {"viewer": False}),  # the Hub would take preview.png for the data
     }
     parts = [
         "---\n" + yaml.safe_dump(head, allow_unicode=True, sort_keys=False) + "---",
@@ -61,9 +86,11 @@ def card(held: NamedSet) -> str:
         + (f" of `{markdown_code(source)}`" if source else "")
         + ": a network trained on them alone is meant to come close to one trained on the images they were distilled from.",
         "![The distilled images, a row for each class](preview.png)",
-        _table([("", ""), *_facts(held, method)]),
+        _table([("", ""), *_facts(held, method, source)]),
+        figure_of(held),
         results_of(held),
         _loading(held).format(values=f"(N, C, H, W) = {tuple(held.set.images.shape)}", labels=_LABELS[held.set.kind]),
+        _AS_ROWS if with_rows else "",
         "## Classes\n\n" + "\n".join(f"{k}. {markdown_text(name)}" for k, name in enumerate(held.class_names)),
         _details(held),
     ]
@@ -100,6 +127,35 @@ tensors = load_file("distilled.safetensors")  # images, labels, classes, syn_lr 
 ```"""
 
 
+_AS_ROWS = """As rows, with the images as 8-bit copies, rounded and cut to what can be seen:
+
+```python
+from datasets import load_dataset
+
+rows = load_dataset(".", split="train")  # this folder, or the name of its repository on the Hub
+rows[0]["image"], rows[0]["label"], rows[0]["probabilities"]
+```"""
+
+
+def _licence(held: NamedSet) -> dict[str, str]:
+    """The licence as the Hub's head has it: `unknown` unless somebody has given one."""
+    given = str(held.metadata.get(LICENCE) or "unknown")
+    return {"license": given if _IDENTIFIER.fullmatch(given) else "other"}
+
+
+def figure_of(held: NamedSet) -> str:
+    """The figure of a set of the zoo, and where an evaluation finds it again."""
+    if (noted := held.metadata.get(FIGURE)) is None:
+        return ""
+    figure = Figure.from_dict(noted)
+    kind = ", ".join(f"{key} {value}" for key, value in figure.processor.items())
+    return (
+        f"## Figure\n\n**{markdown_text(figure.accuracy)}**, 95 % interval {markdown_text(figure.accuracy.interval)}, "
+        f"{markdown_text(figure.accuracy.n or '–')} networks, which `{markdown_code(figure.command)}` finds again: to the bit on "
+        f"the same kind of processor ({markdown_text(kind)}), within the interval elsewhere."
+    )
+
+
 def _loading(held: NamedSet) -> str:
     """How to read the files; of decoded images only what they are decoded from is there."""
     if coded.described(held.set) is None:
@@ -107,11 +163,12 @@ def _loading(held: NamedSet) -> str:
     return _LOADING.replace("# images, labels", "# stored (of which Limbeck decodes the images), labels")
 
 
-def _facts(held: NamedSet, method: Any) -> list[tuple[str, str]]:
+def _facts(held: NamedSet, method: Any, source: str) -> list[tuple[str, str]]:
     channels, height, width = held.set.shape
     network = _setting(held, "network")
     return [
         ("Method", markdown_text(method or "unknown")),
+        ("Data it was distilled from", f"`{markdown_code(source)}`" if source else "unknown"),
         ("Network it was made for", markdown_text(network or "unknown")),
         ("Images", f"{len(held.set)}, {_amount(held)}"),
         ("Size", f"{height} × {width} pixels, {channels} channel{'s' * (channels > 1)}"),
@@ -120,6 +177,7 @@ def _facts(held: NamedSet, method: Any) -> list[tuple[str, str]]:
         *_views(held),
         ("Step size η to train with", f"{held.set.syn_lr:.6g}"),
         ("Preprocessing", describe(held.preprocessing)),
+        ("Licence", markdown_text(held.metadata.get(LICENCE) or "unknown")),
     ]
 
 
@@ -150,7 +208,8 @@ def results_of(held: NamedSet) -> str:
     ]
     parts = []
     if rows:
-        parts.append("Test accuracy of fresh networks, mean ± standard deviation over n of them:")
+        under = f" under the protocol {markdown_text(protocol_name(results['protocol']))}" if results.get("protocol") else ""
+        parts.append(f"Test accuracy of fresh networks, mean ± standard deviation over n of them{under}:")
         parts.append(_table([("Trained on", "Accuracy", "95 % interval", "n"), *rows]))
     if isinstance(ratio := results.get("recovery_ratio"), (int, float)):
         parts.append(f"Recovery ratio (distilled / full): **{percent(ratio)}**.")
@@ -182,7 +241,7 @@ def _later(held: NamedSet) -> list[tuple[str, ...]]:
 
 def _details(held: NamedSet) -> str:
     """Everything else that is known, as JSON."""
-    known = {key: value for key, value in encodable(held.metadata).items() if key not in ("evaluation", "evaluations")}
+    known = {key: value for key, value in encodable(held.metadata).items() if key not in ("evaluation", "evaluations", FIGURE)}
     if not known:
         return ""
     content = json.dumps(known, indent=2, ensure_ascii=False)

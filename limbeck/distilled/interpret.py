@@ -19,8 +19,7 @@ from torch.nn.functional import interpolate, one_hot
 from limbeck.data.preprocessing import Identity, Preprocessing, Whiten
 from limbeck.distilled import normalised as normalisation
 from limbeck.distilled.formats import FLOATS, refusal, shown
-from limbeck.distilled.small_set import Kind, are_probabilities, is_one_hot
-from limbeck.runtime.finite import first_infinite
+from limbeck.distilled.small_set import Kind, are_probabilities, first_infinite, is_one_hot
 
 LEAST = 1e-12
 WIDER = (torch.int16, torch.int32, torch.int64)

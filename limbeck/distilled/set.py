@@ -12,64 +12,50 @@ On disk it is a folder, written whole or not at all:
 Nothing in it is ever unpickled.
 """
 
-import hashlib
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as deserialise
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from limbeck.accuracy import TITLES, Accuracies
-from limbeck.data.preprocessing import preprocessing_from
 from limbeck.distilled import coded
-from limbeck.distilled.small_set import Kind, NamedSet, SmallSet
+from limbeck.distilled.contents import (
+    CARD,
+    CODED,
+    FORMAT,
+    METADATA,
+    PREFIX,
+    PREVIEW,
+    SET,
+    TENSORS,
+    VIEWS_KEY,
+    Description,
+    assembled,
+    check_said,
+    reason,
+)
+from limbeck.distilled.small_set import Kind, NamedSet
 from limbeck.distilled.view_labels import StoredViews, ViewsFile, checksum
-from limbeck.runtime.bounded import inside, json_of, read_bytes
-from limbeck.runtime.checked import shown, unwritable
+from limbeck.runtime.bounded import inside, read_bytes
 from limbeck.runtime.disk import naming, of_disk
-from limbeck.runtime.errors import DiskFailure, UsageError, one_line, require
-from limbeck.runtime.files import new_folder, read_header, read_json, restore, write_json, write_tensors, write_text
+from limbeck.runtime.errors import DiskFailure, UsageError, require
+from limbeck.runtime.files import new_folder, read_json, restore, write_json, write_tensors, write_text
 from limbeck.runtime.fingerprint import encodable, fingerprint, plain
 from limbeck.runtime.kept import cache_root
 from limbeck.runtime.located import change, here, origin
 from limbeck.runtime.locks import Lock, lock
 from limbeck.runtime.memory import free_memory
 from limbeck.runtime.published import put_folder
-from limbeck.runtime.records import Record
 from limbeck.runtime.remote import forget
 from limbeck.runtime.room import told
-from limbeck.runtime.sealed import CHECKSUM, KIND, OF, Damaged, FileKind
+from limbeck.runtime.sealed import CHECKSUM, KIND, OF
 from limbeck.runtime.urls import is_url
 from limbeck.training.images import TensorImages
-
-FORMAT, CODED = 1, 2  # of images as they are, and of what they are decoded from
-SET = FileKind("distilled set")
-TENSORS, METADATA, CARD, PREVIEW = "distilled.safetensors", "metadata.json", "README.md", "preview.png"
-_PREFIX, VIEWS_KEY = "preprocessing.", "views"
-_WORDS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
-
-
-@dataclass(frozen=True)
-class Description(Record):
-    """What the header of the tensors and `metadata.json` both say, so that the checksum covers it."""
-
-    format: int
-    images: tuple[int, ...]
-    labels: tuple[int, ...]
-    label_kind: Kind
-    preprocessing: str
-    syn_lr: float
-    class_names: tuple[str, ...]
-    parametrisation: Mapping[str, Any] | None = None
-
-    LEFT_OUT: ClassVar = ("parametrisation",)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -87,6 +73,7 @@ class DistilledSet(NamedSet):
     Raises:
         ValueError: when these do not fit together, or a number is not finite.
 
+    >>> from limbeck import SmallSet
     >>> from limbeck.data.preprocessing import Identity
     >>> small = SmallSet.of_classes(torch.rand(4, 3, 8, 8), torch.tensor([0, 0, 1, 1]), 2, syn_lr=0.01)
     >>> held = DistilledSet(set=small, preprocessing=Identity(), class_names=("ant", "bee"))
@@ -233,7 +220,7 @@ class DistilledSet(NamedSet):
             ).to_dict()
             tensors = {**coded.tensors_of(self.set), "labels": self.labels, "classes": self.classes}
             tensors["syn_lr"] = torch.tensor(self.syn_lr, dtype=torch.float64)
-            tensors |= {_PREFIX + name: tensor for name, tensor in self.preprocessing.tensors().items()}
+            tensors |= {PREFIX + name: tensor for name, tensor in self.preprocessing.tensors().items()}
             write_tensors(folder / TENSORS, tensors, about)
             described: dict[str, Any] = {"set": {"sha256": checksum(folder / TENSORS), **about}}
             if self.views is not None:
@@ -261,11 +248,15 @@ class DistilledSet(NamedSet):
             described = metadata.pop(VIEWS_KEY, None)
             views = None if described is None else StoredViews.take(path, ViewsFile.from_dict(described))
             content = read_bytes(inside(path, TENSORS), free_memory(torch.device("cpu")))
-            return _assemble(metadata, content, views)
+            found = assembled(metadata, content, views)
+            held = cls(set=found.set, preprocessing=found.preprocessing, class_names=found.class_names, metadata=found.metadata)
+            held.try_inverse()
+            check_said(held)
+            return held
         except MemoryError as error:
             raise UsageError(f"path: {str(path)!r} needs more memory than there is") from error
         except Exception as error:  # a file that is no good leads to whatever its bytes lead to
-            raise UsageError(f"path: {str(path)!r} is not a sound distilled set: {_reason(error)}") from error
+            raise UsageError(f"path: {str(path)!r} is not a sound distilled set: {reason(error)}") from error
 
     @staticmethod
     def is_at(path: Path | str) -> bool:
@@ -307,7 +298,7 @@ class DistilledSet(NamedSet):
         with _lock(path):
             held = cls.load(path)
             require(held.views is None, "path", str(path), "a set without labels of views")
-            views.check(TensorImages(held.images))
+            views.check(TensorImages(held.images), held.set.code)
             _note(path, replace(held, set=replace(held.set, views=views)), {VIEWS_KEY: views.put(path)})
 
 
@@ -319,73 +310,12 @@ def _lock(path: Path) -> Lock:
 def _note(path: Path, held: DistilledSet, described: Mapping[str, Any] = {}) -> None:
     """Write the metadata of `held` and its card into its folder; what they say of the files stays, but for `described`."""
     from limbeck.distilled.card import card
+    from limbeck.distilled.rows import ROWS
 
     stored = read_json(path / METADATA, SET)
     kept = {key: stored[key] for key in ("set", VIEWS_KEY) if key in stored}
     write_json(path / METADATA, {**kept, **described, **held.metadata}, SET)
-    write_text(path / CARD, card(held))
-
-
-def _assemble(metadata: dict[str, Any], content: bytes, views: StoredViews | None) -> DistilledSet:
-    """The set in the bytes of the two files; any error means that they are not sound."""
-    described = metadata.pop("set")
-    if described["format"] != (FORMAT if described.get("parametrisation") is None else CODED):
-        raise ValueError(f"its format is {described['format']!r}, this version of Limbeck reads {FORMAT} and {CODED}")
-    if hashlib.sha256(content).hexdigest() != described.pop("sha256"):
-        raise ValueError(f"{TENSORS} does not match the checksum in {METADATA}")
-    tensors, length = deserialise(content), int.from_bytes(content[:8], "little")
-    header = read_header(json_of(content[8 : 8 + length])["__metadata__"])
-    for name in sorted(header.keys() | described.keys()):
-        if header.get(name) != described.get(name):
-            raise ValueError(f"{METADATA} says set.{name} = {described.get(name)!r}, {TENSORS} {header.get(name)!r}")
-    images, code = coded.images_of(tensors, described["images"], described.get("parametrisation"))
-    for name, tensor in (("images", images), ("labels", tensors["labels"])):
-        if list(tensor.shape) != described[name]:
-            raise ValueError(f"{name} has shape {list(tensor.shape)}, {METADATA} says {described[name]}")
-    held = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(_PREFIX)}
-    rest = (tensors["labels"], tensors["classes"], float(tensors["syn_lr"]), described["label_kind"], views, code)
-    distilled = DistilledSet(
-        set=SmallSet(images, *rest),
-        preprocessing=preprocessing_from(described["preprocessing"], held),
-        class_names=tuple(described["class_names"]),
-        metadata=cast(dict[str, Any], _unspelled(metadata)),
-    )
-    distilled.try_inverse()
-    _check_said(distilled)
-    return distilled
-
-
-def _check_said(held: DistilledSet) -> None:
-    """Raise `ValueError` where metadata that are read have another form, before anything is computed that they are to hold."""
-    from limbeck.distilled.card import results_of
-
-    said = held.metadata
-    for key, kind in (("settings", dict), ("evaluation", dict), ("evaluations", list), ("assumed", list)):
-        if said.get(key) is not None and not isinstance(said[key], kind):
-            raise ValueError(f"{METADATA} holds {shown(said[key])} as {key}, which is no {'object' if kind is dict else 'list'}")
-    if not all(isinstance(note, str) for note in said.get("assumed") or ()):
-        raise ValueError(f"{METADATA} holds something else than sentences as assumed")
-    if _has_lone(said):
-        raise ValueError(f"{METADATA} holds text that is no Unicode text")
-    try:
-        results_of(held)
-    except Exception as error:
-        raise ValueError(f"{METADATA} holds evaluations that are none ({type(error).__name__}: {one_line(error, 80)})") from error
-
-
-def _has_lone(value: Any) -> bool:
-    """Whether something in it could not be written as UTF-8 again."""
-    left = [value]
-    while left:
-        one = left.pop()
-        if isinstance(one, str) and unwritable(one):
-            return True
-        if isinstance(one, dict):
-            left += one
-            left += one.values()
-        elif isinstance(one, list):
-            left += (item for item in one if not isinstance(item, float))
-    return False
+    write_text(path / CARD, card(held, with_rows=(path / ROWS).is_file()))
 
 
 def _problem(held: DistilledSet) -> str | None:
@@ -403,28 +333,3 @@ def _problem(held: DistilledSet) -> str | None:
         return "syn_lr is missing"
     taken = sorted({"set", VIEWS_KEY, KIND, OF, CHECKSUM} & held.metadata.keys())
     return f"metadata must not use the key {taken[0]!r}" if taken else None
-
-
-def _reason(error: Exception) -> str:
-    """One line about what went wrong."""
-    if isinstance(error, FileNotFoundError):
-        return f"it has no {Path(str(error.filename)).name}"
-    if isinstance(error, SafetensorError):
-        return f"{TENSORS} cannot be read"
-    if isinstance(error, Damaged):
-        advice = f"; without its keys {KIND} and {CHECKSUM} it is read as it is" if "changed" in str(error) else ""
-        return f"{METADATA} cannot be taken: {error}{advice}"
-    if isinstance(error, KeyError):
-        return f"{error} is missing"
-    if isinstance(error, (TypeError, AttributeError)):
-        return f"{METADATA} does not have the form of one"
-    return one_line(error)
-
-
-def _unspelled(value: Any) -> Any:
-    """Metadata as they were before `runtime.fingerprint.encodable` put words for the numbers that JSON has none for."""
-    if isinstance(value, str):
-        return _WORDS.get(value, value)
-    if isinstance(value, list):
-        return [_unspelled(item) for item in value]
-    return {key: _unspelled(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -19,7 +19,6 @@ from torch.nn.functional import one_hot
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.distilled.view_labels import StoredViews
 from limbeck.parametrisations.parametrisation import Code
-from limbeck.runtime.finite import first_infinite
 
 Kind = Literal["logits", "probabilities", "hard"]
 SHOWN = 10  # classes, and images of each, in a notebook
@@ -114,11 +113,14 @@ class SmallSet:
         return self.images if self.code is None else self.code.stored
 
     @property
+    def slots(self) -> int:
+        """The greatest number of slots that a class has: of images, where these are stored themselves."""
+        return self.ipc if self.code is None else -(-self.ipc // self.code.decoder.images_per_slot)
+
+    @property
     def real_ipc(self) -> int:
         """Real images per class that take as many bytes as those of the class that has most, rounded up."""
-        if self.code is None:
-            return self.ipc
-        return -(-self.ipc * self.stored.numel() // self.images.numel())
+        return self.ipc if self.code is None else self.code.decoder.real_images(self.slots)
 
     def probabilities(self) -> Tensor:
         """p, with shape (N, K)."""
@@ -183,3 +185,10 @@ class NamedSet:
     def to_pixels(self) -> Tensor:
         """The images without their preprocessing, with shape (N, C, H, W), clamped to [0, 1]."""
         return self.preprocessing.inverse(self.set.images).clamp(0, 1)
+
+
+def first_infinite(values: Tensor) -> int | None:
+    """The first position along the first dimension with a number that is NaN or infinite; None where all are finite."""
+    if bool(values.isfinite().all()):
+        return None
+    return int((~values.isfinite()).flatten(1).any(1).to(torch.uint8).argmax())

@@ -33,6 +33,8 @@ from limbeck import views
 from limbeck.distilled.epoch_file import EpochFile, digest_of
 from limbeck.distilled.label_coding import LabelCoding, decode, encode, label_error
 from limbeck.distilled.view_packing import labels_of, named, pack, unpacked
+from limbeck.parametrisations.parametrisation import Code
+from limbeck.parametrisations.registry import to_dict
 from limbeck.runtime.bounded import check_ordinary, inside
 from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.files import put_copy, read_tensor_header
@@ -41,7 +43,7 @@ from limbeck.runtime.random import Key, generator
 from limbeck.runtime.records import Record
 from limbeck.runtime.sealed import FileKind
 from limbeck.training.images import Images
-from limbeck.training.targets import Mix, Targets
+from limbeck.training.targets import TargetsWithViews
 from limbeck.views import ViewDraw, Views
 
 FORMAT, FORMATS = 2, (1, 2)
@@ -59,7 +61,7 @@ class ViewsHeader(Record):
         epochs, batch_size, num_classes: E, B and K.
         views, coding: how the views were drawn, and how their labels are kept.
         draws: seed and key.
-        images, teacher: their fingerprints.
+        images, teacher: their fingerprints; of images that are decoded, that of what is stored.
         teacher_name: what the teacher is called.
         trained: epochs of the training that a pool is for; None without a pool.
     """
@@ -103,7 +105,7 @@ class ViewsSummary(Record):
 
 
 @dataclass(frozen=True, eq=False)
-class StoredViews(Targets):
+class StoredViews(TargetsWithViews):
     """Views with labels in a file: targets that come with views of their own.
 
     Args:
@@ -161,10 +163,11 @@ class StoredViews(Targets):
         same = self.sha256 in (None, checksum(self.path))
         require(same, "path", str(self.path), "what was saved: its checksum is another")
 
-    def check(self, images: Images) -> None:
-        """Raise `UsageError` unless these are the very images whose views are labelled."""
+    def check(self, images: Images, code: Code | None = None) -> None:
+        """Raise `UsageError` unless these are the very images whose views are labelled, or are decoded from the same."""
         self._check_shape(images)
-        same = _images_fingerprint(images) == self.about.images
+        # Before they went by what is stored, they went by the pixels that one machine had decoded from that.
+        same = self.about.images in (_identity(images, code), _identity(images))
         require(same, "path", str(self.path), "made for these images: their pixels differ")
 
     @classmethod
@@ -229,9 +232,6 @@ class StoredViews(Targets):
             done += len(index)
             yield views.apply(draw, images.fetch(index)), decode(part, self.about.num_classes)
 
-    def of(self, index: Tensor, x: Tensor, mix: Mix) -> Tensor:
-        raise NotImplementedError("stored labels belong to views of their own: see `batches`")
-
     def _check_shape(self, images: Images) -> None:
         found, wanted = [len(images), *images.shape], [self.about.count, *self.about.shape]
         require(found == wanted, "path", str(self.path), f"made for images with shape {found}, but for {wanted}")
@@ -274,6 +274,7 @@ def label_views(
     pool: int | None = None,
     name: str = "",
     after_epoch: Callable[[int], None] = lambda count: None,
+    code: Code | None = None,
 ) -> StoredViews:
     """Draw the views that a training would draw, ask the teacher about them, and keep both in the file `path`.
 
@@ -292,6 +293,7 @@ def label_views(
         pool: of how many epochs the views are kept, to be used again for the others; None, or E or more, keeps all.
         name: the teacher's, noted in the file.
         after_epoch: told how many epochs are complete.
+        code: what the images are decoded from, where that is stored in their place.
 
     Raises:
         UsageError: for values that are not accepted, see `Views`, `LabelCoding` and `encode`.
@@ -312,7 +314,7 @@ def label_views(
             views=how,
             coding=coding,
             draws=(seed, *key),
-            images=_images_fingerprint(images),
+            images=_identity(images, code),
             teacher=_module_fingerprint(teacher),
             teacher_name=name,
             trained=epochs if kept < epochs else None,
@@ -380,7 +382,10 @@ def checksum(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _images_fingerprint(images: Images) -> str:
+def _identity(images: Images, code: Code | None = None) -> str:
+    """Of the images, by what a set's file has of them (`coded.py`): a decoder rounds as the machine does."""
+    if code is not None and to_dict(code.decoder.parametrisation) is not None:
+        return code.fingerprint
     parts = torch.arange(len(images)).split(256)
     return fingerprint([array_fingerprint(images.fetch(index).cpu().numpy()) for index in parts])
 

@@ -45,6 +45,7 @@ PUBLISHED: dict[str, Any] = {
     "activations": ("sigmoid", "relu", "leaky"),
 }
 LEAST_TOP = 5
+PAIRS = 2**21  # of architectures, of all draws that are looked at together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,10 +195,8 @@ def search(
         chosen = right_share(found[1], choose[1]) if choose else None
         return {"accuracy": right_share(found[0], labels), "choice": chosen, "seconds": seconds}
 
-    rows = {
-        key: {name: [cells.get(f"{key}/{name}/{seed}", partial(cell, key, name, seed)) for seed in seeds] for name in names}
-        for key in sets
-    }
+    found = cells.all({"/".join(map(str, one)): partial(cell, *one) for one in product(sets, names, seeds)})
+    rows = {key: {name: [found[f"{key}/{name}/{seed}"] for seed in seeds] for name in names} for key in sets}
     accuracy = _column(rows, "accuracy")
     choice = _column(rows, "choice") if choose else None
     return Search(
@@ -265,8 +264,6 @@ def _means(table: Mapping[str, Sequence[float]], names: Sequence[str]) -> np.nda
 
 def _correlations(a: np.ndarray, b: np.ndarray, draws: int, chance: torch.Generator) -> Correlations:
     """ρ and τ_b of a and b, with intervals and p."""
-    from scipy.stats import kendalltau, spearmanr
-
     n = len(a)
     if n < 3:
         return Correlations(n=n, reason=f"{n} architectures are fewer than 3")
@@ -274,24 +271,39 @@ def _correlations(a: np.ndarray, b: np.ndarray, draws: int, chance: torch.Genera
         return Correlations(n=n, reason=f"all architectures are equal by the {'proxy' if _constant(a) else 'truth'}")
     again = torch.randint(n, (draws, n), generator=chance).numpy()
     orders = torch.rand(draws, n, generator=chance).argsort(1).numpy()
-
-    def kendall(x: np.ndarray, y: np.ndarray) -> float:
-        return float(kendalltau(x, y, method="asymptotic").statistic)
-
-    spearman = _measure(lambda x, y: float(spearmanr(x, y).statistic), a, b, again, orders)
-    return Correlations(n=n, spearman=spearman, kendall=_measure(kendall, a, b, again, orders))
+    return Correlations(n=n, spearman=_measure(_spearman, a, b, again, orders), kendall=_measure(_kendall, a, b, again, orders))
 
 
 def _measure(
-    correlation: Callable[[np.ndarray, np.ndarray], float], a: np.ndarray, b: np.ndarray, again: np.ndarray, orders: np.ndarray
+    of_rows: Callable[[np.ndarray, np.ndarray], np.ndarray], a: np.ndarray, b: np.ndarray, again: np.ndarray, orders: np.ndarray
 ) -> Correlation:
     # A resample in which all are equal has no correlation.
     again = again[~(_constant(a[again]) | _constant(b[again]))]
-    drawn = torch.tensor([correlation(a[index], b[index]) for index in again], dtype=torch.float64)
-    value = correlation(a, b)
-    extreme = sum(abs(correlation(a[order], b)) >= abs(value) - 1e-12 for order in orders)
-    interval = tuple(percentiles(drawn)) if len(again) else None
+    value = float(of_rows(a[None], b[None])[0])
+    interval = tuple(percentiles(torch.from_numpy(of_rows(a[again], b[again])))) if len(again) else None
+    drawn = of_rows(a[orders], np.broadcast_to(b, orders.shape))
+    extreme = int((np.abs(drawn) >= abs(value) - 1e-12).sum())
     return Correlation(value=value, ci95=interval, p=(1 + extreme) / (1 + len(orders)))
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """ρ of every row of x with that of y."""
+    from scipy.stats import rankdata
+
+    x, y = (ranks - ranks.mean(1, keepdims=True) for ranks in (rankdata(x, axis=1), rankdata(y, axis=1)))
+    found: np.ndarray = (x * y).sum(1) / np.sqrt((x * x).sum(1) * (y * y).sum(1))
+    return found.clip(-1, 1)
+
+
+def _kendall(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """τ_b of every row of x with that of y."""
+    i, j = np.triu_indices(x.shape[1], 1)
+    rows = max(1, PAIRS // len(i))
+    found = []
+    for start in range(0, len(x), rows):
+        s, t = (np.sign(one[start : start + rows, i] - one[start : start + rows, j]) for one in (x, y))
+        found.append((s * t).sum(1) / np.sqrt(np.abs(s).sum(1)) / np.sqrt(np.abs(t).sum(1)))
+    return np.concatenate(found).clip(-1, 1)
 
 
 def _constant(rows: np.ndarray) -> np.ndarray:

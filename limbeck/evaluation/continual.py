@@ -130,13 +130,15 @@ def continual(
         (logits,) = fit(network, restricted(memory, seen), seed=derived_seed(seed, "continual", step), measure=measure)
         return {"accuracy": right_share(logits, place[labels.cpu()[asked]])}
 
-    rows: dict[str, list[list[float]]] = {}
-    for name, drawn in memories.items():
-        rows[name] = []
-        for number, seed in enumerate(seeds):
-            memory = drawn[number % len(drawn)]
-            found = [cells.get(f"{name}/{seed}/{step}", partial(cell, memory, seed, step)) for step in range(steps)]
-            rows[name].append([one["accuracy"] for one in found])
+    found = cells.all(
+        {
+            f"{name}/{seed}/{step}": partial(cell, drawn[number % len(drawn)], seed, step)
+            for name, drawn in memories.items()
+            for number, seed in enumerate(seeds)
+            for step in range(steps)
+        }
+    )
+    rows = {name: [[found[f"{name}/{seed}/{step}"]["accuracy"] for step in range(steps)] for seed in seeds] for name in memories}
     first, *others = memories
     return Continual(
         tasks={str(seed): tuple(map(tuple, found)) for seed, found in tasks.items()},

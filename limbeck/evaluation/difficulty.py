@@ -74,7 +74,7 @@ class Forgetting:
 
 
 @dataclass
-class Watch:
+class Tally:
     """One network while it learns: EL2N after `epoch`, or the last one before it that is seen, and forgetting over all."""
 
     images: Images
@@ -139,7 +139,7 @@ def of_experts(
         labels: of those, int64 with shape (N,).
         epoch: e; where it is not among `epochs`, the last before it, or else the first.
     """
-    watches = [Watch(images, labels, epoch) for _ in range(count)]
+    watches = [Tally(images, labels, epoch) for _ in range(count)]
     for expert, watch in enumerate(watches):
         for done in sorted({*epochs} - {0}):
             theta = store.read(expert, done, images.device)
@@ -148,9 +148,9 @@ def of_experts(
     return Difficulties(held["el2n"], held["forgetting"])
 
 
-def _watch(full: FullData, number: int, epoch: int, tick: Callable[[], None]) -> Watch:
+def _watch(full: FullData, number: int, epoch: int, tick: Callable[[], None]) -> Tally:
     trials, trial = full.trials, full.trial(number)
-    found = Watch(trial.images, torch.from_numpy(full.data.train.labels), epoch)
+    found = Tally(trial.images, torch.from_numpy(full.data.train.labels), epoch)
 
     def after_epoch(done: int, theta: Tensor) -> None:
         found.see(done, trials.network.with_parameters(theta, lambda: sample(trial.images)))
@@ -160,6 +160,6 @@ def _watch(full: FullData, number: int, epoch: int, tick: Callable[[], None]) ->
     return found
 
 
-def _means(watches: Iterable[Watch]) -> dict[str, Tensor]:
+def _means(watches: Iterable[Tally]) -> dict[str, Tensor]:
     errors, events = zip(*((watch.el2n, watch.forgetting.events) for watch in watches), strict=True)
     return {"el2n": torch.stack(errors).mean(0), "forgetting": torch.stack(events).mean(0)}

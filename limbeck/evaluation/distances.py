@@ -15,12 +15,13 @@ K. Wang et al., "Emphasizing Discriminative Features for Dataset Distillation in
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from limbeck.distilled.view_labels import evaluating
+from limbeck.networks.blocks import before_head
 from limbeck.runtime.errors import require
 from limbeck.runtime.memory import check_memory
 from limbeck.runtime.records import Record
@@ -46,11 +47,8 @@ def features_of(module: nn.Module, x: Tensor, batch_size: int = 256) -> Tensor:
         UsageError: when the module has neither.
     """
     require(len(x) > 0, "x", tuple(x.shape), "one image or more")
-    own = getattr(module, "features", None)
-    # VGG and AlexNet as others build them have a part of that name: their convolutions, whose output is no vector.
-    take = own if callable(own) and not isinstance(own, nn.Module) else lambda batch: _head_input(module, batch)
     with evaluating(module), torch.no_grad():
-        found = torch.cat([take(batch) for batch in x.detach().split(batch_size)])
+        found = torch.cat([before_head(module, batch) for batch in x.detach().split(batch_size)])
     accepted = f"of a network whose features have shape ({len(x)}, D)"
     require(found.ndim == 2 and len(found) == len(x), "features", tuple(found.shape), accepted)
     return found
@@ -290,23 +288,6 @@ def _scale(features: Tensor) -> Tensor:
 def _mean(values: Tensor) -> float | None:
     defined = values[~values.isnan()]
     return float(defined.mean()) if len(defined) else None
-
-
-def _head_input(module: nn.Module, x: Tensor) -> Tensor:
-    """What the linear layer that runs last is given."""
-    seen: list[Tensor] = []
-
-    def record(part: nn.Module, inputs: tuple[Any, ...]) -> None:
-        seen[:] = inputs[:1]
-
-    hooks = [part.register_forward_pre_hook(record) for part in module.modules() if isinstance(part, nn.Linear)]
-    try:
-        module(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    require(len(seen) == 1, "network", type(module).__name__, "a network with a method `features` or with a linear layer")
-    return seen[0]
 
 
 def _checked(features: Tensor, classes: Tensor, num_classes: int, metric: str) -> tuple[Tensor, Tensor]:

@@ -41,8 +41,8 @@ from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
 from limbeck.runtime.ranks import Ranks
 from limbeck.training.compute import Compile
-from limbeck.training.images import Counted, Images, TensorImages, prepare_split
-from limbeck.training.targets import Labels, Targets, Teacher
+from limbeck.training.images import Images, TensorImages, prepare_split
+from limbeck.training.targets import AnyTargets, Labels, Teacher
 from limbeck.training.train import Training
 from limbeck.views import Views
 
@@ -104,7 +104,7 @@ class Evaluator:
         """
         if (stored := self.stored_views(small)) is not None:
             how = self._training(small, "logits")
-            view_labels.check_fit(stored, TensorImages(small.images), how, self.protocol, self.settings.teacher)
+            view_labels.check_fit(stored, small, how, self.protocol, self.settings.teacher)
         trials = [self._trial(small, ("evaluation", seed)) for seed in seeds]
         return self._run(trials, self.images_of(split), name, progress, self._watch if split == "test" else None)
 
@@ -169,6 +169,7 @@ class Evaluator:
                 pool=settings.pool,
                 name=self.settings.teacher or self.network.name,
                 after_epoch=lambda count: stage.advance(),
+                code=small.code,
             )
 
     def accuracies(self, logits: Sequence[Tensor], split: str = "test") -> Accuracy:
@@ -210,7 +211,7 @@ class Evaluator:
         """The same, with whether training is compiled decided for so many images per class, whatever else is changed later."""
         protocol, count = self.protocol, ipc * self.data.num_classes
         how = protocol.training(self.network, self.augment, SYN_LR, ipc, "logits")
-        compiled = self.trials.compiles(Trial(Counted(count), Labels(torch.empty(0)), how, ()))
+        compiled = self.trials.compiles(how, count)
         # The networks of the full data are shared by sets of every size, and decide for themselves.
         return replace(self, compile="yes" if compiled else "no", compile_full=self.compile_full or self.compile)
 
@@ -260,7 +261,7 @@ class Evaluator:
     def _training(self, small: SmallSet, kind: Kind) -> Training:
         return self.protocol.training(self.network, self.augment, small.syn_lr, small.ipc, kind, self.preprocessing)
 
-    def _targets(self, small: SmallSet) -> tuple[Targets, Kind]:
+    def _targets(self, small: SmallSet) -> tuple[AnyTargets, Kind]:
         """What the protocol trains towards, and what these are."""
         asked = self.protocol.labels
         if asked == "teacher":

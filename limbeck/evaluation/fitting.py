@@ -19,6 +19,7 @@ from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.trials import Trial, Trials
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import require
+from limbeck.runtime.ranks import Ranks
 from limbeck.training.images import Images, TensorImages
 from limbeck.training.targets import Labels
 
@@ -52,13 +53,17 @@ class Cells:
     done: Mapping[str, Cell] = field(default_factory=dict)
     after: Callable[[str, Cell], None] = lambda key, cell: None
 
-    def get(self, key: str, make: Callable[[], Cell]) -> Cell:
-        """The result of that key: the one that is done, or else a new one."""
-        if key in self.done:
-            return self.done[key]
-        cell = make()
-        self.after(key, cell)
-        return cell
+    def all(self, makers: Mapping[str, Callable[[], Cell]]) -> dict[str, Cell]:
+        """The results of all keys: those that are done, and new ones, of which the ranks of a run make one each at a time."""
+        here, found = Ranks.sharing(), {key: self.done[key] for key in makers if key in self.done}
+        missing = [key for key in makers if key not in found]
+        for begin in range(0, len(missing), here.count):
+            some = missing[begin : begin + here.count]
+            made = here.gathered(lambda some=some: [makers[key]() for key in some[here.number : here.number + 1]])  # type: ignore[misc]
+            for key, cell in zip(some, (cell for part in made for cell in part), strict=True):
+                self.after(key, cell)
+                found[key] = cell
+        return found
 
 
 def right_share(logits: Tensor, labels: Tensor) -> float:

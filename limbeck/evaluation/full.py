@@ -26,10 +26,10 @@ from limbeck.runtime.kept import Kept, place
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.ranks import Ranks
 from limbeck.runtime.records import Record
-from limbeck.training.images import Chosen, Counted, Images, prepare_split, sample
+from limbeck.training.images import Chosen, Images, prepare_split, sample
 from limbeck.training.optimisers import Sgd
 from limbeck.training.rates import DropAtHalf
-from limbeck.training.targets import Hard, Labels
+from limbeck.training.targets import Hard
 from limbeck.training.train import RETURNS, SMALLER, Training
 
 FORMAT = 2  # raised when a change of the trainer makes cached networks untrue
@@ -149,7 +149,7 @@ class FullData:
             batch_size=settings.full_batch_size,
             augment=self.augment.identity(),
             seed=self.trials.seed,
-            compile=self.trials.compiles(Trial(Counted(len(self.data.train)), Labels(torch.empty(0)), self.how, ())),
+            compile=self.trials.compiles(self.how, len(self.data.train)),
         )
 
     def trial(self, number: int) -> Trial:

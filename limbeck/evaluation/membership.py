@@ -156,12 +156,9 @@ def membership(
             for (name, positions), logits in zip(members.items(), found, strict=True)
         }
 
-    rows: list[Cell] = []
-    for seed, subset in zip(seeds, subsets, strict=True):
-        row: Cell = {}
-        for kind in ("distilled", "random", "full"):
-            row |= cells.get(f"{kind}/{seed}", partial(cell, kind, seed, subset.cpu()))
-        rows.append(row)
+    kinds, pairs = ("distilled", "random", "full"), list(zip(seeds, subsets, strict=True))
+    each = cells.all({f"{kind}/{seed}": partial(cell, kind, seed, subset.cpu()) for seed, subset in pairs for kind in kinds})
+    rows = [{name: one for kind in kinds for name, one in each[f"{kind}/{seed}"].items()} for seed in seeds]
     models = {name: [Attack.from_dict(row[name]) for row in rows] for name in rows[0]}
     return {
         name: Attacks(seeds=tuple(found), **{key: summarise([getattr(one, key).value for one in found]) for key in FIGURES})

@@ -49,7 +49,6 @@ from limbeck.runtime.checked import Checked, Count, NotNegative, Positive, Rule,
 from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.urls import is_url
-from limbeck.runtime.yaml_text import MOST_YAML, yaml_of
 from limbeck.training.gradient import Loss
 from limbeck.training.layers import Layers
 from limbeck.training.optimisers import AdamW, Optimiser, Sgd, decays
@@ -339,6 +338,8 @@ def find(name: str) -> Protocol:
 
         name = here("eval.protocol", name)
     path = Path(name).expanduser()
+    from limbeck.runtime.yaml_text import MOST_YAML, yaml_of
+
     known = f"{', '.join(PROTOCOLS)} or a .yaml file of your own"
     require(path.suffix in (".yaml", ".yml") and path.is_file(), "eval.protocol", name, f"one of {known}")
     try:

@@ -31,7 +31,8 @@ class SetResult(Record):
         gain: the set against random images, paired by seed.
         coresets: the set beside these, where they were asked for.
         predictions: per class, calibration.
-        protocol: how networks were trained, `seeds`, and `full`, how those of the full data were.
+        protocol: how networks were trained, `seeds`, and `full`, how those of the full data were; where networks are looked at on
+            the way and there are no validation images, so that the last look counts, `chosen_on` is `none`.
         network: its name.
         data: source, fingerprint and split of the images measured on.
         environment: versions and device.
@@ -96,7 +97,8 @@ class SetResult(Record):
         if self.recovery_ratio is not None:
             found.append(f"recovery ratio: {percent(self.recovery_ratio)} of the full data's accuracy")
         if said := self.accuracy.best_on_test:
-            found.append(wrapped(f"{said}; above, chosen on validation"))
+            last = self.protocol.get("chosen_on") == "none"
+            found.append(wrapped(f"{said}; above, {'the last one' if last else 'chosen on validation images'}"))
         if said := self.accuracy.step_sizes:
             found.append(wrapped(f"step sizes: {said}"))
         if self.coresets is not None:

@@ -23,8 +23,8 @@ from limbeck.runtime.random import Key, generator
 from limbeck.runtime.ranks import Ranks
 from limbeck.training.compute import Compile, Compute
 from limbeck.training.gradient import Descent, Gradient, SharedGradient
-from limbeck.training.images import Counted, Images, sample
-from limbeck.training.targets import Targets
+from limbeck.training.images import Images, sample
+from limbeck.training.targets import AnyTargets
 from limbeck.training.train import AfterEpoch, Member, Training, logits_of, train, train_together
 
 LONG = 10_000_000  # numbers that a step computes, in the outputs of the modules, from which on ranks share its batch
@@ -43,7 +43,7 @@ class Trial:
     """
 
     images: Images
-    targets: Targets
+    targets: AnyTargets
     how: Training
     key: tuple[Key, ...]
     draws: tuple[Key, ...] | None = None
@@ -51,7 +51,7 @@ class Trial:
     @property
     def steps(self) -> int:
         """How many steps the training has."""
-        return self.how.epochs * -(-len(self.images) // self.how.batch_size)
+        return self.how.steps(len(self.images))
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +151,8 @@ class Trials:
         if here.alone or not trials:
             yield from self._run(trials, asked, epoch_done, watch)
             return
-        at_once = here.count * (self._in_step(trials) if on_gpu(self.device) else cores())
+        # What one of them decides: their machines may have other numbers of cores, or less memory free.
+        at_once = here.told(lambda: here.count * (self._in_step(trials) if on_gpu(self.device) else cores()))
         for begin in range(0, len(trials), at_once):
             some = trials[begin : begin + at_once]
             mine = some[here.share(len(some))]
@@ -200,9 +201,8 @@ class Trials:
         size = executor.in_step(group) if in_step else 1
         spread = len(trials) > 1 and not in_step and not isinstance(executor, Cluster) and self._long(trials)
         common = first.images if all(trial.images is first.images for trial in trials) else None
-        if common is not None:
-            trials = [replace(trial, images=Counted(len(common))) for trial in trials]
-        jobs = [trials[begin : begin + size] for begin in range(0, len(trials), size)]
+        parts = [_Job(None if common is not None else one.images, one.targets, one.how, one.key, one.draws) for one in trials]
+        jobs = [parts[begin : begin + size] for begin in range(0, len(parts), size)]
         shared, at_once = _Shared(self, tuple(asked), common, in_step, watch), min(cores(), len(jobs)) if spread else 1
         for outcomes in executor.run(_run, shared, jobs, at_once=at_once, told=epoch_done):
             yield from outcomes
@@ -212,9 +212,9 @@ class Trials:
         """Where and how."""
         return Compute(self.network, self.device, self.compile)
 
-    def compiles(self, trial: Trial) -> bool:
-        """Whether the gradient of that trial is compiled."""
-        return self.compute.compiles(trial.steps)
+    def compiles(self, how: Training, count: int) -> bool:
+        """Whether the gradient of such a training on so many images is compiled."""
+        return self.compute.compiles(how.steps(count))
 
     def gradient(self, trial: Trial, count: int | None = None, ranks: Ranks = Ranks()) -> Gradient:
         """The gradient that a trial descends along, `count` of them in step; of this rank's share of the batches."""
@@ -294,6 +294,23 @@ class _Shared:
     watch: Watch | None
 
 
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A trial as a process gets it, without the images that it has in common with the others."""
+
+    images: Images | None
+    targets: AnyTargets
+    how: Training
+    key: tuple[Key, ...]
+    draws: tuple[Key, ...] | None
+
+    def trial(self, common: Images | None) -> Trial:
+        """The trial."""
+        images = self.images if common is None else common
+        assert images is not None, "its own, or those of all"
+        return Trial(images, self.targets, self.how, self.key, self.draws)
+
+
 class _Looks:
     """What is seen of one network while it is trained; called after every epoch, as `train` does."""
 
@@ -329,10 +346,9 @@ class _Looks:
             self.chosen = (score, found)
 
 
-def _run(shared: _Shared, some: Sequence[Trial], tick: Tick) -> list[Outcome]:
+def _run(shared: _Shared, jobs: Sequence[_Job], tick: Tick) -> list[Outcome]:
     """One trial on one thread, or on the GPU; several of them there in step."""
-    trials = shared.trials
-    some = some if shared.images is None else [replace(trial, images=shared.images) for trial in some]
+    trials, some = shared.trials, [job.trial(shared.images) for job in jobs]
     looks = [_Looks(shared, trial, tick) for trial in some]
     if shared.in_step:
         thetas = trials.in_step(some, looks)

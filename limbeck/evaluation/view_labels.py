@@ -12,10 +12,11 @@ from typing import Any
 
 from limbeck.distilled.label_coding import LabelCoding
 from limbeck.distilled.settings import ViewLabelSettings
+from limbeck.distilled.small_set import SmallSet
 from limbeck.distilled.view_labels import StoredViews
 from limbeck.evaluation.protocols import PROTOCOLS, Protocol
 from limbeck.runtime.errors import UsageError, require
-from limbeck.training.images import Images
+from limbeck.training.images import TensorImages
 from limbeck.training.train import Training
 from limbeck.views import Views
 
@@ -43,12 +44,12 @@ def coding_of(settings: ViewLabelSettings, protocol: Protocol) -> LabelCoding:
     return LabelCoding(dtype=settings.dtype, top=settings.top, temperature=protocol.temperature)
 
 
-def check_fit(stored: StoredViews, images: Images, how: Training, protocol: Protocol, teacher: str | None) -> None:
+def check_fit(stored: StoredViews, small: SmallSet, how: Training, protocol: Protocol, teacher: str | None) -> None:
     """Raise `UsageError` unless a training on these labels is the one that the protocol means.
 
     Args:
         stored: the labels.
-        images: those of the set.
+        small: the set.
         how: the training.
         protocol: that it follows.
         teacher: the name of the teacher who is asked for, where one is (`eval.teacher`).
@@ -56,7 +57,7 @@ def check_fit(stored: StoredViews, images: Images, how: Training, protocol: Prot
     about = stored.about
     _same(how.epochs <= stored.epochs, "eval.epochs", how.epochs, f"at most {stored.epochs}, for which the set has labels of views")
     # Batches that hold all images are the same, however large they could be.
-    wanted, found = (min(size, len(images)) for size in (how.batch_size, about.batch_size))
+    wanted, found = (min(size, len(small)) for size in (how.batch_size, about.batch_size))
     _same(wanted == found, "eval.batch_size", how.batch_size, f"{about.batch_size}, as in the set's labels of views")
     assert isinstance(how.augment, Views), "only protocols with views ask about them"
     kept = about.views.to_dict()
@@ -66,7 +67,7 @@ def check_fit(stored: StoredViews, images: Images, how: Training, protocol: Prot
     _same(spread, "protocol.temperature", protocol.temperature, f"{about.coding.temperature}, for which the set's labels are kept")
     name = about.teacher_name
     _same(teacher in (None, name), "eval.teacher", teacher, f"{name!r}, who gave the set's labels of views")
-    stored.check(images)
+    stored.check(TensorImages(small.images), small.code)
 
 
 def _same(holds: bool, key: str, value: Any, accepted: str) -> None:

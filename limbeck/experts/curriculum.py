@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from limbeck.augmentation import Augmentation
-from limbeck.experts.store import ClassScores, Difficulty
+from limbeck.experts.notes import ClassScores, Difficulty
 from limbeck.losses import cross_entropy
 from limbeck.matching.criteria import layers_of
 from limbeck.networks.flat import FlatNetwork

@@ -28,7 +28,8 @@ from limbeck.experts.blocks import BLOCK, blocks_of
 from limbeck.experts.coding import CODINGS
 from limbeck.experts.curriculum import EPOCHS, NETWORKS, Scoring, difficulty, window
 from limbeck.experts.files import Job, Recorder, Shelf
-from limbeck.experts.store import TrajectoryStore, Want, missing_jobs
+from limbeck.experts.notes import Want
+from limbeck.experts.store import TrajectoryStore, missing_jobs
 from limbeck.experts.train import ExpertTask, material_of, scoring_of
 from limbeck.experts.trainer import ExpertSetup, Trainer
 from limbeck.networks.flat import FlatNetwork

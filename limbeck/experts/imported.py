@@ -6,7 +6,7 @@ Such a file is a pickled list of experts, each a list of epochs from 0 on, each 
 
 import pickle
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,17 @@ import torch
 from torch import Tensor
 
 from limbeck.experts.blocks import text_of
-from limbeck.experts.store import TrajectoryStore, Want
+from limbeck.experts.elsewhere import METADATA
+from limbeck.experts.notes import Want
+from limbeck.experts.store import TrajectoryStore
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.bounded import check_sums, opened
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import new_folder
+from limbeck.runtime.leftovers import passing_folder
 from limbeck.runtime.progress import NoProgress, Progress
+from limbeck.runtime.published import Published, Version
+from limbeck.runtime.remote import Remote
 
 
 def import_lists(
@@ -66,6 +71,27 @@ def import_lists(
         common = tuple(sorted(set.intersection(*map(set, held))))
         store.note(Want(len(held), common, None, 0, dtype))
     return TrajectoryStore(output)
+
+
+def put_store(key: str, url: str, make: Callable[[Path], TrajectoryStore]) -> TrajectoryStore:
+    """The store that `make` writes to a new folder, at a URL where nothing is.
+
+    Raises:
+        UsageError: where something is, or nothing can be written.
+    """
+    remote = Remote(key, url)
+    remote.check_writable()
+    require(not remote.names(), key, url, "a new place; something is there")
+    with passing_folder() as folder:
+        made = folder / remote.name
+        make(made)
+        for expert in sorted(made.glob("expert-*")):
+            Published(remote / expert.name).publish(expert, Version())
+        for file in sorted(
+            made.glob("*.json"), key=lambda file: file.name == METADATA
+        ):  # which makes a store of it, and is the last
+            require((remote / file.name).put_new(file.read_bytes()), key, url, "a new place; something is there")
+    return TrajectoryStore.at(url, key)
 
 
 SIDES = (32, 64, 128, 28, 96, 224, 16, 48, 256, 8)

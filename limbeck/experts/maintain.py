@@ -16,7 +16,8 @@ from typing import Any
 from limbeck.experts.blocks import BLOCK_NAME, POINT_NAME, Block, problems_of, text_of, write_rows
 from limbeck.experts.coding import CODINGS
 from limbeck.experts.files import ACCURACIES, ACCURACY, Shelf
-from limbeck.experts.store import Curve, Difficulty, TrajectoryStore, Want
+from limbeck.experts.notes import Difficulty, Want
+from limbeck.experts.store import Curve, TrajectoryStore
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import digest, write_json
 from limbeck.runtime.locks import Busy
@@ -187,7 +188,8 @@ def prune(store: TrajectoryStore, wants: Sequence[Want], *, dry_run: bool = Fals
         UsageError: when an expert is being written, or the store cannot be written.
     """
     if store.elsewhere is not None:
-        raise UsageError(f"PATH: {store.place!r} is no folder; of a store elsewhere nothing is removed")
+        advice = "fill another one with what is needed, and remove this one with the tools of its server"
+        raise UsageError(f"PATH: {store.place!r} is no folder; of a store elsewhere nothing is removed: {advice}")
     pruning = _Pruning(store, wants, dry_run)
     try:
         # What is wanted changes first, so that no moment finds the store lacking something that was asked for.

@@ -17,112 +17,29 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from limbeck.accuracy import percent
-from limbeck.experts.blocks import LAST, BrokenFile, blocks_of, text_of, write_block
-from limbeck.experts.coding import CODINGS
+from limbeck.experts.blocks import BrokenFile, blocks_of, text_of, write_block
 from limbeck.experts.elsewhere import Elsewhere
 from limbeck.experts.files import Job, Shelf
-from limbeck.experts.settings import ExpertSettings
+from limbeck.experts.notes import DIFFICULTY, WANTED, Difficulty, Want, sound_want
 from limbeck.networks.names import usual_name
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import array_fingerprint, encodable, fingerprint, plain
-from limbeck.runtime.records import Record
 from limbeck.runtime.sealed import Damaged, FileKind
 from limbeck.runtime.tables import table
 from limbeck.runtime.urls import is_url, local
 
 FORMAT = 2
-STORE, WANTED, DIFFICULTY = FileKind("store of experts"), FileKind("wish for experts"), FileKind("difficulty of images")
+STORE = FileKind("store of experts")
 N = TypeVar("N")
 Curve = list[float | None]
-
-
-@dataclass(frozen=True)
-class Want(Record):
-    """What a recipe reads.
-
-    Args:
-        num_experts: S.
-        epochs: of every expert.
-        last: an epoch more of the experts that give labels; None: no more.
-        label_experts: how many those are; the first ones.
-        coding: the least exact coding that will do.
-    """
-
-    num_experts: int
-    epochs: tuple[int, ...]
-    last: int | None
-    label_experts: int
-    coding: str
-
-    def of(self, expert: int) -> tuple[int, ...]:
-        """The epochs of `expert`, in order."""
-        if expert >= self.num_experts:
-            return ()
-        if self.last is None or expert >= self.label_experts:
-            return self.epochs
-        return tuple(sorted({*self.epochs, self.last}))
-
-
-def _sound(held: Any) -> Want:
-    """What a note says.
-
-    Raises:
-        ValueError: when nobody can have asked for that.
-    """
-    found = Want.from_dict(held)
-    numbers = (found.num_experts, found.label_experts, *found.epochs, 0 if found.last is None else found.last)
-    if found.coding not in CODINGS or not all(type(number) is int and 0 <= number <= LAST for number in numbers):
-        raise ValueError(f"{found} is no sound note")
-    return found
-
-
-def want_of(settings: ExpertSettings, epochs: Sequence[int]) -> Want:
-    """`epochs`, which the schedule can reach, of every expert, and the last epoch of those that give labels."""
-    labels = settings.label_experts or settings.num_experts
-    return Want(settings.num_experts, tuple(sorted(set(epochs))), settings.train_epochs, labels, settings.dtype)
-
-
-@dataclass(frozen=True)
-class ClassScores(Record):
-    """How difficult the images of a class are: their mean score and the least, a quarter, the median, three quarters, the most."""
-
-    k: int
-    name: str
-    images: int
-    mean: float
-    quantiles: tuple[float, ...]
-
-    CALLED: ClassVar = {"k": "class"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difficulty(Record):
-    """What a store notes of the scores that its experts' curriculum goes by.
-
-    Args:
-        measure, networks, epochs: what they are a mean over.
-        fingerprint: of the scores.
-        images: N.
-        classes: those that have images.
-        easiest, hardest: the numbers of at most ten images each, the most extreme first.
-    """
-
-    measure: str
-    networks: int
-    epochs: int
-    fingerprint: str
-    images: int
-    classes: tuple[ClassScores, ...]
-    easiest: tuple[int, ...]
-    hardest: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -355,7 +272,7 @@ class TrajectoryStore:
 
     def wanted(self) -> list[Want]:
         """What those asked for who filled the store."""
-        return self._notes("wanted", WANTED, _sound)
+        return self._notes("wanted", WANTED, sound_want)
 
     def difficulties(self) -> list[Difficulty]:
         """What was noted of the scores that the experts' curriculum goes by; nothing without a curriculum.

@@ -25,8 +25,9 @@ from limbeck.experts.blocks import BrokenFile
 from limbeck.experts.curriculum import WINDOWS, Scoring
 from limbeck.experts.elsewhere import Elsewhere
 from limbeck.experts.files import Job, Recorder
+from limbeck.experts.notes import Want, want_of
 from limbeck.experts.settings import ExpertSettings, unread
-from limbeck.experts.store import FORMAT, TrajectoryStore, Want, missing_jobs, say_lacking, want_of
+from limbeck.experts.store import FORMAT, TrajectoryStore, missing_jobs, say_lacking
 from limbeck.experts.trainer import ExpertSetup, Trainer, optimiser_of, rate_of
 from limbeck.losses import cross_entropy
 from limbeck.networks.factory import is_foreign

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from limbeck.experts.store import Difficulty
+    from limbeck.experts.notes import Difficulty
 
 Curve = Sequence[float | None]
 

@@ -22,7 +22,7 @@ from limbeck.runtime.determinism import repeating
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.executor import Executor, Shard
-from limbeck.runtime.executor.named import executing
+from limbeck.runtime.executor.current import executing
 from limbeck.runtime.files import write_json
 from limbeck.runtime.progress import LogProgress, NoProgress, Progress
 from limbeck.runtime.room import check_place, disks_told

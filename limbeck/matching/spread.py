@@ -4,6 +4,8 @@
 
 Where every rank holds all of X, rank r takes the r-th slice of a batch; where X is sharded, those images of the batch that it
 holds, however many these are. What is drawn is drawn whole, as one process draws it, and applied to the part.
+
+What looks at all images of a class at once is shared by classes; where X is sharded, each rank then holds those of whole classes.
 """
 
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from torch import Tensor
 from limbeck.augmentation import Applied
 from limbeck.matching.steps import StepDraw
 from limbeck.runtime.ranks import Ranks
+from limbeck.training.images import Images
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class Spread:
     Args:
         ranks: of the run.
         total: N, where X is sharded: rank r holds its share of the images with all that goes with them; None where all hold all.
+        whole: how many images, those of a class, stay on one rank where X is sharded.
 
     Example:
         >>> import torch
@@ -55,6 +59,7 @@ class Spread:
 
     ranks: Ranks = Ranks()
     total: int | None = None
+    whole: int = 1
 
     @property
     def sharded(self) -> bool:
@@ -64,7 +69,7 @@ class Spread:
     @property
     def rows(self) -> slice:
         """The images, of all of them, that this rank holds."""
-        return slice(None) if self.total is None else self.ranks.share(self.total)
+        return slice(None) if self.total is None else self.ranks.share(self.total, self.whole)
 
     def count(self, images: Tensor) -> int:
         """N, where this rank holds those."""
@@ -92,3 +97,31 @@ class Spread:
     def sum_(self, images: Tensor, labels: Tensor, syn_lr: Tensor) -> None:
         """Add up over ranks what each has found of a gradient by X, Y and η; where X is sharded, its own part is whole already."""
         self.ranks.sum_(*((images, labels) if not self.sharded else ()), syn_lr)
+
+
+class SpreadImages(Images):
+    """X on ranks of which each may hold but a part: all fetch the same images at the same time, and all get them.
+
+    A batch is the sum of what the ranks have of it, zeros elsewhere, and so what one process would have fetched, to the bit.
+
+    Args:
+        spread: how X lies on the ranks.
+        images: those that this rank holds.
+    """
+
+    def __init__(self, spread: Spread, images: Tensor) -> None:
+        self.spread, self.images, self.device = spread, images, images.device
+        self.shape = (images.shape[1], images.shape[2], images.shape[3])
+
+    def __len__(self) -> int:
+        return self.spread.count(self.images)
+
+    def fetch(self, index: Tensor) -> Tensor:
+        if not self.spread.sharded:
+            return self.images[index.to(self.device)]
+        rows = self.spread.rows
+        own = ((index >= rows.start) & (index < rows.stop)).nonzero()[:, 0]
+        found = self.images.new_zeros(len(index), *self.shape)
+        found[own.to(self.device)] = self.images[(index[own] - rows.start).to(self.device)]
+        self.spread.ranks.sum_(found)
+        return found

@@ -30,16 +30,16 @@ from limbeck.experts.store import TrajectoryStore
 from limbeck.matching.adjoint import Gradients
 from limbeck.matching.characteristic import characteristic, discrepancy
 from limbeck.matching.criteria import KeepAll
+from limbeck.matching.spread import Spread
 from limbeck.methods.class_draws import ClassDraw, ClassDraws
+from limbeck.methods.class_features import ClassFeatures, augmented
 from limbeck.methods.descent import adamw
-from limbeck.methods.distribution_matching import Features, grouped, images_at_once
 from limbeck.methods.materials import Materials
 from limbeck.methods.objective import Engine, Objective, State, Update
 from limbeck.methods.settings import NcfmSettings, RealSettings
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.errors import require
 from limbeck.runtime.random import generator
-from limbeck.runtime.ranks import Ranks
 from limbeck.training.images import Images
 
 OF_A_COMPONENT = 16  # frequencies
@@ -67,7 +67,7 @@ class CharacteristicMatching(Objective):
         ncfm: the keys `ncfm.*`.
         augmentation: gives A_k.
         seed: of the draws.
-        ranks: that share the classes, but for batch norm, which lets each compute all of them.
+        spread: over which ranks the classes are shared, but for batch norm, which lets each compute all of them.
     """
 
     images: Images
@@ -81,16 +81,13 @@ class CharacteristicMatching(Objective):
     ncfm: NcfmSettings = NcfmSettings()
     augmentation: Augmentation = Dsa()
     seed: int = 0
-    ranks: Ranks = Ranks()
-    _draws: ClassDraws = field(init=False, repr=False)
-    _features: FlatNetwork = field(init=False, repr=False)
-    _at_once: int = field(init=False, repr=False)
+    spread: Spread = Spread()
+    _by_class: ClassFeatures = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        draws = ClassDraws(self.images, self.labels, self.classes, self.real.batch, self.augmentation, self.seed)
-        object.__setattr__(self, "_draws", draws)
-        object.__setattr__(self, "_features", FlatNetwork(Features(self.network.module), self.network.name))
-        object.__setattr__(self, "_at_once", images_at_once(self.network, self.images))
+        spread = self.spread if self.shared else Spread()
+        draws = ClassDraws(self.images, self.labels, self.classes, self.real.batch, self.augmentation, self.seed, spread)
+        object.__setattr__(self, "_by_class", ClassFeatures.of(draws, self.network))
 
     @property
     def shared(self) -> bool:
@@ -104,13 +101,12 @@ class CharacteristicMatching(Objective):
         return {"psi": psi, "first": psi.clone(), "second": psi.clone(), "steps": psi.new_zeros(())}
 
     def gradients(self, state: State, images: Tensor, labels: Tensor, syn_lr: Tensor, iteration: int, *, plain: bool) -> Update:
-        (theta, trained), draws = self._networks(iteration, images), self._draws.draws(iteration)
-        ranks = self.ranks if self.shared else Ranks()
+        (theta, trained), own = self._networks(iteration, images), self._by_class.draws.draws(iteration)
         psi = state["psi"].to(images, copy=True).requires_grad_() if state else None
         t: Tensor | None = None
         by_images, found = torch.zeros_like(images), torch.zeros(2, dtype=torch.float64, device=images.device)
         total, by_t = images.new_zeros(()), images.new_zeros(())
-        for group in grouped(draws[ranks.share(len(draws))], lambda draw: len(draw.real) + len(draw.synthetic), self._at_once):
+        for group in self._by_class.groups(own, lambda draw: len(draw.real) + len(draw.synthetic)):
             real = self._real(theta, group, images)
             if t is None:  # not before the number of features is known
                 t = self._frequencies(psi, iteration, real[0])
@@ -127,8 +123,9 @@ class CharacteristicMatching(Objective):
         by_psi = None
         if psi is not None:
             by_psi = torch.zeros_like(psi) if t is None else torch.autograd.grad(t, psi, by_t)[0]
-        ranks.sum_(total, by_images, *([] if by_psi is None else [by_psi]))
-        ranks.sum_(found)
+        draws = self._by_class.draws
+        draws.sum_([by_images], total, *([] if by_psi is None else [by_psi]))
+        draws.sum_([], found)
         distance, calibration = found / len(draws)
         return Update(
             gradients=Gradients(total, by_images, torch.zeros_like(labels), torch.zeros_like(syn_lr)),
@@ -162,12 +159,9 @@ class CharacteristicMatching(Objective):
             return drawn
         return drawn * psi.exp()[torch.arange(count, device=psi.device) % len(psi)]
 
-    @torch.no_grad()
     def _real(self, theta: Tensor, group: Sequence[ClassDraw], like: Tensor) -> list[Tensor]:
         """f(A_k(R_k)), with shape (images, D), class by class."""
-        x = torch.cat([self._draws.real(draw, like) for draw in group])
-        # One class alone may be more than is taken at once.
-        features = torch.cat([self._features(theta, part) for part in x.split(self._at_once)])
+        features = self._by_class.real(theta, group, like)
         return list(_of_length_1(features).split([len(draw.real) for draw in group]))
 
     def _losses(
@@ -175,8 +169,8 @@ class CharacteristicMatching(Objective):
     ) -> tuple[Tensor, Tensor]:
         """Σ D over the classes of the group, and Σ of their mean cross-entropies, of their synthetic images x, class by class."""
         own, sizes = self.ncfm, [len(draw.synthetic) for draw in group]
-        seen = torch.cat([draw.augmentation(part) for draw, part in zip(group, x.split(sizes), strict=True)])
-        synthetic = _of_length_1(self._features(theta, seen)).split(sizes)
+        seen = augmented(group, x)
+        synthetic = _of_length_1(self._by_class.network(theta, seen)).split(sizes)
         pairs = [(characteristic(ours, t), characteristic(theirs, t)) for ours, theirs in zip(real, synthetic, strict=True)]
         apart = torch.stack([discrepancy(ours, theirs, own.amplitude, own.phase) for ours, theirs in pairs]).sum()
         if not own.calibration:
@@ -221,6 +215,4 @@ def make(materials: Materials, classes: Tensor, engine: Engine | None) -> Object
     """The objective of a run."""
     m, real = materials, (materials.train_images, torch.from_numpy(materials.data.train.labels))
     last, own = m.own(ExpertSettings).train_epochs, (m.own(RealSettings), m.own(NcfmSettings))
-    return CharacteristicMatching(
-        *real, classes, m.network, m.experts, m.num_experts, last, *own, m.augmentation, m.seed, m.spread.ranks
-    )
+    return CharacteristicMatching(*real, classes, m.network, m.experts, m.num_experts, last, *own, m.augmentation, m.seed, m.spread)

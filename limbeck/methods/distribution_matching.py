@@ -8,29 +8,25 @@ iteration and never trained, and A_k one augmentation, shared by all images of t
 Zhao and Bilen, "Dataset Condensation with Distribution Matching" (DM), 2021, arXiv:2110.04181.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from limbeck.augmentation import Augmentation, Dsa
 from limbeck.matching.adjoint import Gradients
 from limbeck.matching.criteria import Criterion, KeepAll
+from limbeck.matching.spread import Spread
 from limbeck.methods.class_draws import ClassDraw, ClassDraws
+from limbeck.methods.class_features import ClassFeatures, augmented
 from limbeck.methods.materials import Materials
 from limbeck.methods.objective import Engine, Objective, State, Update
 from limbeck.methods.settings import RealSettings
 from limbeck.networks.flat import FlatNetwork
-from limbeck.networks.micro_batches import automatic_micro_batch, largest_activation
 from limbeck.runtime.errors import require
 from limbeck.runtime.random import generator
-from limbeck.runtime.ranks import Ranks
 from limbeck.training.images import Images
-
-# Of the largest activation on an accelerator, in bytes; a graph holds some ten of that size.
-AT_ONCE = 512 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +49,7 @@ class DistributionMatching(Objective):
         criterion: chooses among the features.
         augmentation: gives A_k.
         seed: of the draws.
-        ranks: that share the classes, but for batch norm, which lets each compute all of them.
+        spread: over which ranks the classes are shared, but for batch norm, which lets each compute all of them.
 
     Raises:
         UsageError: for a criterion of layers, and, at the first call, a network without such features.
@@ -67,18 +63,15 @@ class DistributionMatching(Objective):
     criterion: Criterion = KeepAll()
     augmentation: Augmentation = Dsa()
     seed: int = 0
-    ranks: Ranks = Ranks()
-    _draws: ClassDraws = field(init=False, repr=False)
-    _features: FlatNetwork = field(init=False, repr=False)
-    _at_once: int = field(init=False, repr=False)
+    spread: Spread = Spread()
+    _by_class: ClassFeatures = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         accepted = "loss, random or none: features have no layers"
         require(not self.criterion.layered, "match.criterion", self.criterion, accepted)
-        draws = ClassDraws(self.images, self.labels, self.classes, self.real.batch, self.augmentation, self.seed)
-        object.__setattr__(self, "_draws", draws)
-        object.__setattr__(self, "_features", FlatNetwork(Features(self.network.module), self.network.name))
-        object.__setattr__(self, "_at_once", images_at_once(self.network, self.images))
+        spread = self.spread if self.shared else Spread()
+        draws = ClassDraws(self.images, self.labels, self.classes, self.real.batch, self.augmentation, self.seed, spread)
+        object.__setattr__(self, "_by_class", ClassFeatures.of(draws, self.network))
 
     @property
     def shared(self) -> bool:
@@ -90,13 +83,11 @@ class DistributionMatching(Objective):
 
     def gradients(self, state: State, images: Tensor, labels: Tensor, syn_lr: Tensor, iteration: int, *, plain: bool) -> Update:
         theta = self.network.initial(generator(self.seed, "matched network", iteration)).to(images)
-        draws, both = self._draws.draws(iteration), plain and self.has_criterion
-        ranks = self.ranks if self.shared else Ranks()
-        own = draws[ranks.share(len(draws))]
+        own, both = self._by_class.draws.draws(iteration), plain and self.has_criterion
         real = dict(zip((draw.class_id for draw in own), self._real_means(theta, own, images), strict=True))
         total, by_images, by_images_plain = images.new_zeros(()), torch.zeros_like(images), torch.zeros_like(images)
         kept = torch.zeros((), dtype=torch.float64, device=images.device)
-        for group in grouped(own, lambda draw: len(draw.synthetic), self._at_once):
+        for group in self._by_class.groups(own, lambda draw: len(draw.synthetic)):
             index = torch.cat([draw.synthetic for draw in group])
             x = images.detach()[index].requires_grad_()
             target = torch.stack([real[draw.class_id] for draw in group])
@@ -108,8 +99,9 @@ class DistributionMatching(Objective):
                 (by_images_plain[index],) = torch.autograd.grad(squares.sum(), x)
             kept += mask.double().mean(1).sum()
             total += loss.detach()
-        ranks.sum_(total, by_images, *([by_images_plain] if both else []))
-        ranks.sum_(kept)
+        draws = self._by_class.draws
+        draws.sum_([by_images, *([by_images_plain] if both else [])], total)
+        draws.sum_([], kept)
         count = len(draws)
         return Update(
             gradients=Gradients(total, by_images, torch.zeros_like(labels), torch.zeros_like(syn_lr)),
@@ -118,83 +110,25 @@ class DistributionMatching(Objective):
             kept_share={"features": kept / count},
         )
 
-    @torch.no_grad()
     def _real_means(self, theta: Tensor, draws: Sequence[ClassDraw], like: Tensor) -> list[Tensor]:
         """The mean features of A_k(R_k), with shape (D,), class by class."""
         means: list[Tensor] = []
-        for group in grouped(draws, lambda draw: len(draw.real), self._at_once):
-            x = torch.cat([self._draws.real(draw, like) for draw in group])
-            # One class alone may be more than is taken at once.
-            features = torch.cat([self._features(theta, part) for part in x.split(self._at_once)])
+        for group in self._by_class.groups(draws, lambda draw: len(draw.real)):
+            features = self._by_class.real(theta, group, like)
             means += [part.mean(0) for part in features.split([len(draw.real) for draw in group])]
         return means
 
     def _synthetic_means(self, theta: Tensor, group: Sequence[ClassDraw], x: Tensor) -> Tensor:
         """The mean features of A_k(X_k), with shape (classes of the group, D), of their images x, class by class."""
-        sizes = [len(draw.synthetic) for draw in group]
-        parts = [draw.augmentation(own) for draw, own in zip(group, x.split(sizes), strict=True)]
-        return torch.stack([own.mean(0) for own in self._features(theta, torch.cat(parts)).split(sizes)])
+        features = self._by_class.network(theta, augmented(group, x))
+        return torch.stack([own.mean(0) for own in features.split([len(draw.synthetic) for draw in group])])
 
     def _keep(self, losses: Tensor, draw: ClassDraw, iteration: int) -> Tensor:
         return self.criterion.keep(losses, layers=(), generator=generator(self.seed, "criterion", iteration, draw.class_id))
 
 
-class Features(nn.Module):
-    """φ: a classifier up to its last layer. It has the classifier's parameters, in the same order."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The features, with shape (N, D), of images with shape (N, C, H, W)."""
-        own = getattr(self.module, "features", None)
-        # VGG and AlexNet as others build them have a part of that name: their convolutions, whose output is no vector.
-        found: Tensor = own(x) if callable(own) and not isinstance(own, nn.Module) else self._head_input(x)
-        good = found.ndim == 2 and len(found) == len(x)
-        require(good, "network", type(self.module).__name__, "a network whose features have shape (N, D)")
-        return found
-
-    def _head_input(self, x: Tensor) -> Tensor:
-        """What the linear layer that runs last is given."""
-        seen: list[Tensor] = []
-
-        def record(part: nn.Module, inputs: tuple[Any, ...]) -> None:
-            seen[:] = inputs[:1]
-
-        hooks = [part.register_forward_pre_hook(record) for part in self.module.modules() if isinstance(part, nn.Linear)]
-        try:
-            self.module(x)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        name = type(self.module).__name__
-        require(len(seen) == 1, "network", name, "a network with a method `features` or with a linear layer")
-        return seen[0]
-
-
-def grouped(draws: Sequence[ClassDraw], images: Callable[[ClassDraw], int], at_once: int) -> Iterator[list[ClassDraw]]:
-    """Classes whose images go through the network together: as many as are taken at once, and at least one."""
-    group: list[ClassDraw] = []
-    for draw in draws:
-        if group and sum(map(images, group)) + images(draw) > at_once:
-            yield group
-            group = []
-        group.append(draw)
-    if group:
-        yield group
-
-
-def images_at_once(network: FlatNetwork, images: Images) -> int:
-    """Images that go through the network together; all where batch norm is to see them together."""
-    if network.has_batch_norm:
-        return 2**62
-    cached = automatic_micro_batch(network, images.shape, images.device)
-    return cached or max(1, AT_ONCE // largest_activation(network, images.shape))
-
-
 def make(materials: Materials, classes: Tensor, engine: Engine | None) -> Objective:
     """The objective of a run."""
     m, real = materials, (materials.train_images, torch.from_numpy(materials.data.train.labels))
-    own, criterion, ranks = m.own(RealSettings), m.matching.criterion, m.spread.ranks
-    return DistributionMatching(*real, classes, m.network, own, criterion, m.augmentation, m.seed, ranks)
+    own, criterion = m.own(RealSettings), m.matching.criterion
+    return DistributionMatching(*real, classes, m.network, own, criterion, m.augmentation, m.seed, m.spread)

@@ -26,6 +26,7 @@ from limbeck.augmentation import NO_AUGMENTATION, Augmentation
 from limbeck.losses import cross_entropy
 from limbeck.matching.adjoint import Gradients
 from limbeck.matching.criteria import Criterion, KeepAll, layers_of
+from limbeck.matching.spread import Spread, SpreadImages
 from limbeck.methods.class_draws import ClassDraw, ClassDraws
 from limbeck.methods.materials import Materials
 from limbeck.methods.objective import Engine, Objective, State, Update
@@ -33,10 +34,9 @@ from limbeck.methods.settings import OuterSettings, RealSettings
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import automatic_micro_batch
 from limbeck.runtime.random import generator
-from limbeck.runtime.ranks import Ranks
 from limbeck.training.compute import Compute
 from limbeck.training.gradient import Descent, Gradient, SharedGradient
-from limbeck.training.images import Images, TensorImages
+from limbeck.training.images import Images
 from limbeck.training.optimisers import Sgd
 from limbeck.training.train import Training, train
 
@@ -70,7 +70,7 @@ class GradientMatching(Objective):
         augmentation: A_k, and (each image for itself) that of the network's training; none is DC.
         seed: of the draws.
         gradient: how g of real batches and of the training is computed, for label probabilities; None: uncompiled.
-        ranks: that share the classes, and the batches of the training.
+        spread: over which ranks the classes are shared, and the batches of the training.
     """
 
     images: Images
@@ -82,19 +82,20 @@ class GradientMatching(Objective):
     augmentation: Augmentation = NO_AUGMENTATION
     seed: int = 0
     gradient: Gradient | None = None
-    ranks: Ranks = Ranks()
+    spread: Spread = Spread()
     _draws: ClassDraws = field(init=False, repr=False)
     _gradient: Gradient = field(init=False, repr=False)
     _shared_gradient: Descent = field(init=False, repr=False)
     _weights: "Weights" = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        draws = ClassDraws(self.images, self.labels, self.classes, self.real.batch, self.augmentation, self.seed)
+        draws = ClassDraws(self.images, self.labels, self.classes, self.real.batch, self.augmentation, self.seed, self.spread)
         size = automatic_micro_batch(self.network, self.images.shape, self.images.device)
         object.__setattr__(self, "_draws", draws)
         gradient = self.gradient or Gradient(self.network, cross_entropy, micro_batch=size)
         object.__setattr__(self, "_gradient", gradient)
-        object.__setattr__(self, "_shared_gradient", gradient if self.ranks.alone else SharedGradient(gradient, self.ranks))
+        ranks = self.spread.ranks
+        object.__setattr__(self, "_shared_gradient", gradient if ranks.alone else SharedGradient(gradient, ranks))
         object.__setattr__(self, "_weights", Weights(self.network))
 
     @property
@@ -116,7 +117,7 @@ class GradientMatching(Objective):
         total, by_images, by_images_plain = images.new_zeros(()), torch.zeros_like(images), torch.zeros_like(images)
         kept = torch.zeros(self._weights.count, dtype=torch.float64, device=images.device)
         draws, both = self._draws.draws(iteration), plain and self.has_criterion
-        for draw in draws[self.ranks.share(len(draws))]:
+        for draw in draws:
             x = images.detach()[draw.synthetic].requires_grad_()
             pair = self._pair(theta, x, draw, labels.shape[1])
             mask = self._keep((pair[0] - pair[1].detach()).square(), iteration, draw)
@@ -126,9 +127,9 @@ class GradientMatching(Objective):
             if both:
                 (by_images_plain[draw.synthetic],) = torch.autograd.grad(self._weights.distance(*pair), x)
             total += loss.detach()
-        self.ranks.sum_(total, by_images, *([by_images_plain] if both else []))
-        self.ranks.sum_(kept)
-        count = len(draws)
+        self._draws.sum_([by_images, *([by_images_plain] if both else [])], total)
+        self._draws.sum_([], kept)
+        count = len(self._draws)
         going_on = {"theta": theta, "velocity": velocity, "network": torch.tensor(number)}
         return Update(
             gradients=Gradients(total, by_images, torch.zeros_like(labels), torch.zeros_like(syn_lr)),
@@ -170,7 +171,7 @@ class GradientMatching(Objective):
         theta = train(
             self.network,
             state["theta"],
-            TensorImages(images.detach()),
+            SpreadImages(self.spread, images.detach()),
             one_hot(self.classes, num_classes).to(images),
             Training(
                 optimiser=Sgd(s.network_lr, s.network_momentum, s.network_weight_decay),
@@ -243,8 +244,8 @@ def dsa(materials: Materials, classes: Tensor, engine: Engine | None) -> Objecti
 def _make(materials: Materials, classes: Tensor, augmentation: Augmentation) -> Objective:
     m, real = materials, (materials.train_images, torch.from_numpy(materials.data.train.labels))
     criterion, gradient = m.matching.criterion, _gradient(m, classes)
-    own, ranks = m.own(RealSettings), m.spread.ranks
-    return GradientMatching(*real, classes, m.network, own, criterion, augmentation, m.seed, gradient, ranks)
+    own = m.own(RealSettings)
+    return GradientMatching(*real, classes, m.network, own, criterion, augmentation, m.seed, gradient, m.spread)
 
 
 def _gradient(materials: Materials, classes: Tensor) -> Gradient | None:

@@ -27,9 +27,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from limbeck.distilled.small_set import first_infinite
 from limbeck.methods.settings import OuterSettings
 from limbeck.runtime.errors import require
-from limbeck.runtime.finite import first_infinite
 from limbeck.runtime.records import Record
 from limbeck.training.train import SMALLER
 

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from limbeck.matching.adjoint import Gradients
 from limbeck.matching.spread import Spread
 from limbeck.methods.health import sizes
+from limbeck.methods.objective import Update
 from limbeck.methods.state import OuterState
 
 BY_IMAGE = ("images", "labels", "images_velocity", "images_second", "labels_velocity", "average", "weights")
@@ -48,7 +50,7 @@ def spread_out(
         own = None if tensors is None else tensors[name].to(device)
         if spread.sharded and name in by_image:
             like = torch.empty(0, *shape[1:], dtype=dtype, device=device)
-            found[name] = ranks.handed_out(own, like, shape[0])
+            found[name] = ranks.handed_out(own, like, shape[0], spread.whole)
         else:
             found[name] = torch.empty(shape, dtype=dtype, device=device) if own is None else own.contiguous()
             ranks.broadcast_(found[name])
@@ -61,12 +63,20 @@ def collected(state: OuterState, spread: Spread) -> OuterState:
         return state
     total, ranks = spread.total, spread.ranks
     here = {name: getattr(state, name) for name in BY_IMAGE if name != "average"}
-    whole: dict[str, Any] = {name: ranks.collected(one, total) for name, one in here.items() if one is not None}
+    whole: dict[str, Any] = {name: ranks.collected(one, total, spread.whole) for name, one in here.items() if one is not None}
     same = state.average is state.images
-    average = whole["images"] if same else ranks.collected(state.average, total)
+    average = whole["images"] if same else ranks.collected(state.average, total, spread.whole)
     whole |= {name: getattr(state, name).cpu() for name in ("syn_lr", "syn_lr_velocity")}
     whole |= {} if state.images_steps is None else {"images_steps": state.images_steps.cpu()}
     return replace(state, **whole, average=average)
+
+
+def of_rank_0(update: Update, spread: Spread) -> Update:
+    """The same on every rank, of what each has computed for itself."""
+    g, plain = update.gradients, update.plain
+    parts = [tensor.contiguous() for tensor in (g.loss, g.images, g.labels, g.syn_lr, *([] if plain is None else [plain]))]
+    spread.ranks.broadcast_(*parts)
+    return replace(update, gradients=Gradients(*parts[:4]), plain=None if plain is None else parts[4])
 
 
 def tensors_of(state: OuterState) -> dict[str, Tensor]:

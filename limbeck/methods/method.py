@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from limbeck.methods.materials import Materials
 
 Kind = Literal["objective", "images", "selection"]
+Shards = Literal["no", "images", "classes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,9 @@ class Method:
         ends: whether it reads of each expert the first and the last epoch instead, fresh and trained parameters.
         steps: whether it walks through student steps, so that an engine is set up.
         difficulties: whether it asks how difficult training images are, of whom `coreset.judges` says.
-        shards: whether what `make` gives goes by `materials.spread` where each rank holds but a part of X.
+        shards: whether what `make` gives goes by `materials.spread` where each rank holds but a part of X: `images`, any of them;
+            `classes`, all images of some classes, and then networks without batch norm, or with it where `norms`; `no`.
+        norms: whether batch norms see nothing but a class, or batches that all ranks have together, so that they do not matter.
         labels: `soft` where they may be; else the setting `labels: hard` is asked for.
         check: called with the materials, or where that function lies, before anything is trained or written; it raises `UsageError`
             for settings or data that `make` would refuse. None where there are none.
@@ -56,7 +59,8 @@ class Method:
     ends: bool = False
     steps: bool = False
     difficulties: bool = False
-    shards: bool = False
+    shards: Shards = "no"
+    norms: bool = False
     labels: Literal["soft", "hard"] = "hard"
     check: "Callable[[Materials], None] | str | None" = None
     name: str = ""
@@ -65,6 +69,8 @@ class Method:
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind: {self.kind!r} is not one of {', '.join(get_args(Kind))}")
+        if self.shards not in get_args(Shards):
+            raise ValueError(f"shards: {self.shards!r} is not one of {', '.join(get_args(Shards))}")
 
     def __call__(self, *arguments: Any) -> Any:
         """What `make` returns for these arguments.

@@ -10,8 +10,9 @@ An iteration whose loss exceeds `max_match_loss`, or is not finite, changes noth
 earlier state with smaller steps, and at last fails (`health.py`). Every `eval.every` iterations the set is evaluated on the
 validation split and a snapshot written; the best one is the result.
 
-On several ranks all go through the loop, with the same X, Y and η or each with its images (`holding.py`); rank 0 alone evaluates,
-reads and writes, and says what has come of it. An iteration ends on all of them with the question whether anybody is to stop.
+On several ranks all go through the loop, with the same X, Y and η or each with its images (`holding.py`), and share the networks
+of an evaluation; rank 0 alone reads and writes, and says what has come of it. An iteration ends on all of them with the question
+whether anybody is to stop.
 """
 
 import math
@@ -23,6 +24,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from limbeck.accuracy import Accuracy, percent
@@ -47,17 +49,17 @@ from limbeck.methods.health import (
     growth,
     told,
 )
-from limbeck.methods.holding import collected, comparison, handed_out, infinite, norm, rescaled, sizes_of, spread_out
+from limbeck.methods.holding import collected, comparison, handed_out, infinite, norm, of_rank_0, rescaled, sizes_of, spread_out
 from limbeck.methods.loop_files import LoopFiles
 from limbeck.methods.objective import Objective, Update
 from limbeck.methods.settings import OuterSettings
-from limbeck.methods.snapshot import Callback, Snapshot
-from limbeck.methods.snapshots import STORED
+from limbeck.methods.snapshots import STORED, Callback, Snapshot
 from limbeck.methods.state import Best, OuterState
 from limbeck.parametrisations.parametrisation import Decoder
 from limbeck.runtime.errors import Failure, RankLost, UsageError
 from limbeck.runtime.interruption import asked, finishing, stop, stoppable
 from limbeck.runtime.progress import NoProgress, NoStage, Progress, Stage
+from limbeck.runtime.ranks import together
 from limbeck.training.train import RETURNS
 
 LEAST_SYN_LR = 1e-6
@@ -75,7 +77,8 @@ class OuterLoop:
         objective: gives the gradients.
         enhancement: gives the weights F.
         settings: the keys `outer.*`.
-        evaluate: accuracy on the validation split of (X, Y, η); None where nothing is to be chosen: the last iterate is the result.
+        evaluate: accuracy on the validation split of (X, Y, η), asked of all ranks together; None, or what returns it, where
+            nothing is to be chosen: the last iterate is the result.
         every: iterations between two evaluations.
         match_norm: rescale ∇X to the norm it has without criterion and weights.
         folder: where checkpoints, snapshots and metrics are written.
@@ -90,7 +93,7 @@ class OuterLoop:
     objective: Objective
     enhancement: Enhancement
     settings: OuterSettings
-    evaluate: Evaluate
+    evaluate: Evaluate | None
     every: int
     match_norm: bool
     folder: Path
@@ -127,8 +130,8 @@ class OuterLoop:
         if not state.health.sizes:
             state.health = replace(state.health, sizes=sizes_of(state, self.spread))
         self._look_for_best(state)
-        together = nullcontext() if self.spread.ranks.alone else finishing()  # who ends by itself leaves the others waiting
-        with stoppable(), together, self.progress.stage("distil", self.settings.iterations, state.iteration) as stage:
+        in_common = nullcontext() if self.spread.ranks.alone else finishing()  # who ends by itself leaves the others waiting
+        with stoppable(), in_common, self.progress.stage("distil", self.settings.iterations, state.iteration) as stage:
             while state.iteration < self.settings.iterations:
                 if state.iteration % self.settings.checkpoint_every == 0:
                     self.files.save(state)
@@ -241,7 +244,7 @@ class OuterLoop:
         update = self.objective.gradients(state.objective, *at, plain=compare)
         _check_shapes(update.gradients, x, state)
         if not self.objective.shared:
-            update = _of_rank_0(update, self.spread)
+            update = of_rank_0(update, self.spread)
         weighted = self.decoder.carried(state.images, update.gradients.images * state.weights)
         if update.plain is not None:
             update = replace(update, plain=self.decoder.carried(state.images, update.plain))
@@ -344,7 +347,7 @@ class OuterLoop:
     def _evaluate(self, state: OuterState, stage: Stage = NoStage()) -> None:
         held, device = collected(state, self.spread), state.images.device
         decoded = self.decoder(held.average)
-        found = self.spread.ranks.told(lambda: self.evaluate(decoded.to(device), held.labels.to(device), state.syn_lr.item()))
+        found = None if self.evaluate is None else self._accuracy(self.evaluate, decoded, held, device)
         accuracy, before = None if found is None else found.mean, None if state.best is None else state.best.accuracy
         best = accuracy is None or before is None or accuracy > before
         if best:
@@ -370,6 +373,13 @@ class OuterLoop:
             for callback in self.callbacks:
                 callback(Snapshot(state.iteration, x, y, state.syn_lr.item(), *rest))
 
+    def _accuracy(self, evaluate: Evaluate, decoded: Tensor, held: OuterState, device: torch.device) -> Accuracy | None:
+        """What all ranks find of the set that rank 0 has as a whole."""
+        own = {"X": decoded, "Y": held.labels, "syn_lr": held.syn_lr}
+        found = spread_out(own if self.first else None, Spread(self.spread.ranks), device)
+        with together():
+            return evaluate(found["X"].to(device), found["Y"].to(device), found["syn_lr"].item())
+
 
 def _check_shapes(gradients: Gradients, x: Tensor, state: OuterState) -> None:
     """Raise `UsageError` for a gradient of another shape, which would be spread over all that it is subtracted from."""
@@ -377,14 +387,6 @@ def _check_shapes(gradients: Gradients, x: Tensor, state: OuterState) -> None:
         found, wanted = tuple(getattr(gradients, name).shape), tuple(value.shape)
         if found != wanted:
             raise UsageError(f"method: the gradient by {name} has shape {found}, not {wanted}")
-
-
-def _of_rank_0(update: Update, spread: Spread) -> Update:
-    """The same on every rank, of what each has computed for itself."""
-    g, plain = update.gradients, update.plain
-    parts = [tensor.contiguous() for tensor in (g.loss, g.images, g.labels, g.syn_lr, *([] if plain is None else [plain]))]
-    spread.ranks.broadcast_(*parts)
-    return replace(update, gradients=Gradients(*parts[:4]), plain=None if plain is None else parts[4])
 
 
 def _read(values: Mapping[str, float | Tensor]) -> dict[str, float]:

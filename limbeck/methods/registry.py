@@ -49,7 +49,12 @@ DC: dict[str, Any] = {**REAL, "outer.lr_img": 0.1, "init": "noise", "eval.protoc
 
 def trajectories(preset: Mapping[str, Any]) -> Method:
     """A way to match trajectories."""
-    return Method(make="limbeck.methods.trajectory:make", preset=preset, experts=True, steps=True, shards=True, labels="soft")
+    return Method(make="limbeck.methods.trajectory:make", preset=preset, experts=True, steps=True, shards="images", labels="soft")
+
+
+def classes(make: str, preset: Mapping[str, Any], **more: Any) -> Method:
+    """A way to match classes with the real images of each."""
+    return Method(make=f"limbeck.methods.{make}", preset=preset, shards="classes", **more)
 
 
 def labelled(module: str, protocol: str, **own: Any) -> Method:
@@ -70,15 +75,11 @@ METHODS: Mapping[str, Method] = {
     "tesla": trajectories({**MTT, "engine.kind": "tesla", "match.relabel": True}),
     "ftd": trajectories(FTD),
     "mtt": trajectories(MTT),
-    "dsa": Method(make="limbeck.methods.gradient_matching:dsa", preset={**REAL, "outer.lr_img": 0.1}),
-    "dc": Method(make="limbeck.methods.gradient_matching:dc", preset=DC),
-    "dm": Method(make="limbeck.methods.distribution_matching:make", preset={**REAL, "outer.lr_img": 1.0}),
-    "ncfm": Method(
-        make="limbeck.methods.characteristic_matching:make",
-        check="limbeck.methods.characteristic_matching:check",
-        preset=NCFM,
-        experts=True,
-        ends=True,
+    "dsa": classes("gradient_matching:dsa", {**REAL, "outer.lr_img": 0.1}, norms=True),
+    "dc": classes("gradient_matching:dc", DC, norms=True),
+    "dm": classes("distribution_matching:make", {**REAL, "outer.lr_img": 1.0}),
+    "ncfm": classes(
+        "characteristic_matching:make", NCFM, experts=True, ends=True, check="limbeck.methods.characteristic_matching:check"
     ),
     "sre2l": labelled(RECOVERED, "kd-sre2l"),
     "cda": labelled(RECOVERED, "kd-sre2l", crop_curriculum="cosine"),

@@ -16,23 +16,20 @@ size and Adam's moments anew; X stays as it is, for it is always what pixels can
 where no iteration of the batch has changed anything.
 
 Images are recovered in batches of many classes, one of each class after the other, each from noise of its own; nothing passes from
-batch to batch. Labels are the teacher's on views (`distilled.view_labels`).
+batch to batch, so that several processes may each recover some. Labels are the teacher's on views (`distilled.view_labels`).
 
 Yin, Xing and Shen, "Squeeze, Recover and Relabel: Dataset Condensation at ImageNet Scale From A New Perspective" (SRe2L), 2023,
 arXiv:2306.13092.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from limbeck import views
 from limbeck.data.preprocessing import Preprocessing, Whiten
@@ -40,10 +37,10 @@ from limbeck.distilled.view_labels import evaluating
 from limbeck.methods.crop_curriculum import least_share
 from limbeck.methods.enhance import Enhancement
 from limbeck.methods.health import IN_A_ROW
+from limbeck.methods.norm_statistics import check_teacher, recovery_loss
 from limbeck.methods.residual import Stages, blend, resized
 from limbeck.methods.settings import Sre2lSettings
-from limbeck.networks.batch_norm import BatchNorm
-from limbeck.runtime.errors import Failure, UsageError, require
+from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.interruption import finishing
 from limbeck.runtime.random import generator
 from limbeck.training.optimisers import AdamW
@@ -62,8 +59,8 @@ class Recovery:
     Its state is tensors: `images` with shape (ipc · K, C, H, W), of all batches; `mean`, `square` and `steps` of Adam for the
     batch under way; `lost`, of its iterations those lost in a row and in all, and how often its step size was made smaller; `done`,
     the number of finished iterations of all batches together; `small`, of the batch under way, X at a low resolution; `weights` its
-    F, where steps are weighted. Draws are keyed by batch and iteration, so
-    that a state that was written to a file goes on to the same bits.
+    F, where steps are weighted. Draws are keyed by batch and iteration, so that a state that was written to a file goes on to the
+    same bits, and so does one of some batches alone (`of_batch`), of which a whole one is made again (`joined`).
 
     Args:
         teacher: a classifier with batch norms, on `device`; used in evaluation mode and left as it was.
@@ -77,6 +74,7 @@ class Recovery:
         flip: whether half of the views are mirrored (not for digits and letters).
         patches: P, a real patch for every image, with the shape and in the order of `images`; asked for by some settings.
         enhancement: gives F, of whatever classes it is asked for; None weights no steps.
+        only: the number of the only batch to recover, of whose images alone the state then is; None: all of them.
 
     Raises:
         UsageError: when the teacher has no batch norm.
@@ -93,39 +91,67 @@ class Recovery:
     flip: bool = True
     patches: Tensor | None = None
     enhancement: Enhancement | None = None
+    only: int | None = None
 
     def __post_init__(self) -> None:
         check_teacher(self.teacher, self.settings.teacher or type(self.teacher).__name__)
         assert self.patches is not None or not self.settings.takes_patches, "what asks for patches is given them"
 
     @property
+    def batches(self) -> int:
+        """How many there are."""
+        return len(self._batches)
+
+    @property
+    def numbers(self) -> range:
+        """Of the batches that are recovered."""
+        return range(self.batches) if self.only is None else range(self.only, self.only + 1)
+
+    @property
     def iterations(self) -> int:
-        """Of all batches together."""
-        return len(self._batches) * self.settings.iterations
+        """Of all batches that are recovered together."""
+        return len(self.numbers) * self.settings.iterations
 
     def start(self) -> State:
         """The state before the first iteration: patches, or noise, N(0, 1) where the network sees it."""
-        images = (self._noise() if self.settings.start == "noise" or self.patches is None else self.patches.clone()).to(self.device)
+        parts = [self._noise(number) if self.settings.start == "noise" else self._patches(number) for number in self.numbers]
+        images = torch.cat(parts).to(self.device)
         return {
             "images": images,
             "done": torch.tensor(0),
             "lost": torch.zeros(3, dtype=torch.int64),
-            **self._fresh(images[self._part(0)]),
+            **self._fresh(images[self._part(self.numbers[0])]),
         }
 
-    def _noise(self) -> Tensor:
-        noise = [
-            torch.randn(len(index), *self.shape, generator=generator(self.seed, "sre2l noise", number))
-            for number, index in enumerate(self._batches)
-        ]
-        return torch.cat(noise)
+    def of_batch(self, state: State, number: int) -> State | None:
+        """The state of a batch alone, in that of all; None where it has not begun."""
+        s, done = self.settings, int(state["done"]) - number * self.settings.iterations
+        if done <= 0:
+            return None
+        found = {"images": state["images"][self._part(number)].clone(), "done": torch.tensor(min(done, s.iterations))}
+        last = done <= s.iterations  # else what is of the batch under way is another's
+        return found | ({name: value for name, value in state.items() if name not in found} if last else {})
+
+    def joined(self, states: Sequence[State]) -> State:
+        """The state of all batches of those of each alone, all of them finished."""
+        assert len(states) == self.batches, "one of every batch"
+        images = torch.cat([state["images"].to(self.device) for state in states])
+        return {**states[-1], "images": images, "done": torch.tensor(self.batches * self.settings.iterations)}
+
+    def _noise(self, number: int) -> Tensor:
+        draws = generator(self.seed, "sre2l noise", number)
+        return torch.randn(len(self._batches[number]), *self.shape, generator=draws)
+
+    def _patches(self, number: int) -> Tensor:
+        assert self.patches is not None, "checked when they are asked for"
+        return self.patches[self._batches[number]]
 
     def fits(self, state: State) -> bool:
         """Whether that may be a state of this recovery."""
-        done, count = int(state["done"]), self.ipc * self.num_classes
+        done, count = int(state["done"]), sum(len(self._batches[number]) for number in self.numbers)
         if state["images"].shape != (count, *self.shape) or not 0 <= done <= self.iterations:
             return False
-        number, iteration = divmod(done, self.settings.iterations)
+        number, iteration = self._place(done)
         within, _ = self._stages.place(iteration)
         if within == 0:  # what belongs to a stage is made anew
             return True
@@ -158,7 +184,7 @@ class Recovery:
         state.setdefault("lost", torch.zeros(3, dtype=torch.int64))  # files of earlier versions have none
         with evaluating(self.teacher):
             while (done := int(state["done"])) < self.iterations:
-                number, iteration = divmod(done, self.settings.iterations)
+                number, iteration = self._place(done)
                 try:
                     with finishing():
                         self._begin(state, number, iteration)
@@ -174,6 +200,7 @@ class Recovery:
 
     def result(self, state: State) -> tuple[Tensor, Tensor]:
         """X with shape (K · ipc, C, H, W) and the classes, int64 with shape (K · ipc,), class by class."""
+        assert self.only is None, "of all batches"
         by_class = state["images"].view(self.ipc, self.num_classes, *self.shape).transpose(0, 1)
         return by_class.flatten(0, 1).clone(), torch.arange(self.num_classes).repeat_interleave(self.ipc)
 
@@ -202,7 +229,7 @@ class Recovery:
         whole, (_, height, width) = state["images"][self._part(number)], self.shape
         x = resized(state.pop("small", whole), (height, width))
         if self.patches is not None:
-            x = blend(x, self.patches[self._part(number)].to(x), self.settings.residual)
+            x = blend(x, self._patches(number).to(x), self.settings.residual)
         whole.copy_(self._clipped(x))
 
     def _x(self, state: State, number: int) -> Tensor:
@@ -327,8 +354,14 @@ class Recovery:
         """Those of a batch."""
         return (self._batches[number] % self.num_classes).to(self.device)
 
+    def _place(self, done: int) -> tuple[int, int]:
+        """The batch and its iteration that come after so many."""
+        passed, iteration = divmod(done, self.settings.iterations)
+        return self.numbers.start + passed, iteration
+
     def _part(self, number: int) -> slice:
-        begin = number * self.settings.batch_size
+        """Of a batch, in the images of a state."""
+        begin = (number - self.numbers.start) * self.settings.batch_size
         return slice(begin, begin + self.settings.batch_size)
 
     @cached_property
@@ -340,58 +373,3 @@ class Recovery:
     @cached_property
     def _adam(self) -> AdamW:
         return AdamW(self.settings.lr, self.settings.betas, weight_decay=0.0)
-
-
-def check_teacher(teacher: nn.Module, name: str) -> None:
-    """Raise `UsageError` unless the teacher has batch norms with statistics; `name` is for the message."""
-    known = any(_statistics(part) is not None for part in teacher.modules())
-    require(known, "sre2l.teacher", name, "a network with batch norm, such as ConvNetD3-batchnorm or ResNet18-batchnorm")
-
-
-def recovery_loss(
-    teacher: nn.Module, x: Tensor, classes: Tensor, bn_weight: float = 0.01, first_multiplier: float = 10.0
-) -> Tensor:
-    """L, a scalar.
-
-    Args:
-        teacher: a classifier with batch norms, in evaluation mode.
-        x: A(X), with shape (B, C, H, W).
-        classes: int64 with shape (B,).
-        bn_weight: w.
-        first_multiplier: m of the first batch norm.
-    """
-    with statistics_distances(teacher) as distances:
-        loss = cross_entropy(teacher(x), classes)
-    if not distances:
-        raise UsageError("sre2l.teacher: none of the teacher's batch norms is run")
-    first, *others = distances
-    return loss + bn_weight * (first_multiplier * first + sum(others))
-
-
-@contextmanager
-def statistics_distances(module: nn.Module) -> Iterator[list[Tensor]]:
-    """A list that gets, whenever a batch norm of `module` is run in the block, ‖μ(x) − μ‖₂ + ‖σ²(x) − σ²‖₂ of its input x."""
-    found: list[Tensor] = []
-
-    def measure(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        x, held = inputs[0], _statistics(norm)
-        assert held is not None, "only batch norms with statistics are asked"
-        others = (0, *range(2, x.ndim))
-        mean, variance = x.mean(others), x.var(others, unbiased=False)
-        found.append(torch.linalg.vector_norm(mean - held[0]) + torch.linalg.vector_norm(variance - held[1]))
-
-    hooks = [part.register_forward_pre_hook(measure) for part in module.modules() if _statistics(part) is not None]
-    try:
-        yield found
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _statistics(part: nn.Module) -> tuple[Tensor, Tensor] | None:
-    """μ and σ² of a batch norm, ours or torch's."""
-    if isinstance(part, BatchNorm):
-        return part.mean, part.variance
-    if isinstance(part, _BatchNorm) and part.running_mean is not None and part.running_var is not None:
-        return part.running_mean, part.running_var
-    return None

@@ -6,6 +6,7 @@ Zhao, Mopuri and Bilen, "Dataset Condensation with Gradient Matching", 2020, arX
 Distillation via Difficulty-Aligned Trajectory Matching", 2023, arXiv:2310.05773, give first layers a stride of 2.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -14,19 +15,20 @@ from torch import Tensor, nn
 
 from limbeck.networks.batch_norm import BatchNorm
 from limbeck.networks.stages import Activation, Norm
+from limbeck.runtime.errors import require
 
 GROUPS = 4
 GREY_PADDING = 2
 
 
-class LinearHead(nn.Module):
+class LinearHead(nn.Module, ABC):
     """What the networks share: logits are a linear layer of `features`."""
 
     classifier: nn.Linear
 
+    @abstractmethod
     def features(self, x: Tensor) -> Tensor:
         """The input of the classifier, with shape (N, D), for images with shape (N, C, H, W)."""
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits with shape (N, K) for images with shape (N, C, H, W)."""
@@ -93,3 +95,30 @@ def run_watched(module: nn.Module, x: Tensor, hooks: Mapping[nn.Module, Callable
     finally:
         for one in held:
             one.remove()
+
+
+def before_head(module: nn.Module, x: Tensor) -> Tensor:
+    """What a classifier has of images before its last layer: what its method `features` gives, else what the linear layer that
+    runs last is given.
+
+    Raises:
+        UsageError: when the module has neither.
+    """
+    own = getattr(module, "features", None)
+    # VGG and AlexNet as others build them have a part of that name: their convolutions, whose output is no vector.
+    if callable(own) and not isinstance(own, nn.Module):
+        found: Tensor = own(x)
+        return found
+    seen: list[Tensor] = []
+
+    def record(part: nn.Module, inputs: tuple[Any, ...]) -> None:
+        seen[:] = inputs[:1]
+
+    hooks = [part.register_forward_pre_hook(record) for part in module.modules() if isinstance(part, nn.Linear)]
+    try:
+        module(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    require(len(seen) == 1, "network", type(module).__name__, "a network with a method `features` or with a linear layer")
+    return seen[0]

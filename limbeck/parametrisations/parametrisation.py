@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from limbeck.runtime.errors import require
+from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.plugins import blamed
 
 Shape = tuple[int, int, int]
@@ -65,7 +66,7 @@ class Parametrisation(ABC):
 
     @abstractmethod
     def decode(self, stored: Tensor, shape: Shape) -> Tensor:
-        """X with shape (M, C, H, W), of `stored` (N, *slot_shape); differentiable, and the same for a slot whatever others do."""
+        """X with shape (M, C, H, W), of `stored` (N, …), slots of `slot_shape`; differentiable, and each slot by itself."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,10 @@ class Decoder:
             found: Tensor = torch.autograd.grad(self(p), p, gradient)[0]
         return found
 
+    def real_images(self, slots: int) -> int:
+        """As many images as take the bytes of so many slots, rounded up."""
+        return slots if self.trivial else -(-slots * math.prod(self.slot_shape) // math.prod(self.shape))
+
     def encoded(self, images: Tensor) -> Tensor:
         """P of `images` (M, C, H, W), slot by slot."""
         return self.parametrisation.encode(images)
@@ -179,6 +184,11 @@ class Code:
     def bytes(self) -> int:
         """Of P."""
         return FLOAT32 * self.stored.numel()
+
+    @property
+    def fingerprint(self) -> str:
+        """The same wherever it is decoded."""
+        return fingerprint(str(self.decoder), self.decoder.shape, array_fingerprint(self.stored.cpu().numpy()))
 
     def images(self) -> Tensor:
         """X."""

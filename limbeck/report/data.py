@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from limbeck.report.contents import Run
-from limbeck.runs.data_card import FILE, About, DataCard
+from limbeck.runs.data_card import FILE, CardAbout, DataCard
 from limbeck.runtime.tables import uri
 
 SPLITS = {"train": "training", "val": "validation", "test": "test"}
@@ -27,7 +27,7 @@ class OfClass:
 class Data:
     """The card for the page; `height` of a strip of examples, and its width for each of them, in pixels."""
 
-    about: About
+    about: CardAbout
     facts: str
     rows: tuple[OfClass, ...]
     height: int

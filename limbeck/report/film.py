@@ -23,7 +23,7 @@ LOSSY = 31_000_000  # bytes of pixels, where they are kept with a loss: about th
 
 
 @dataclass(frozen=True)
-class Frame(Record):
+class Shot(Record):
     """One snapshot for the page: data URIs of the images, their maps, and the weights on their gradient, None without these."""
 
     iteration: int
@@ -59,7 +59,7 @@ class Sheets(Record):
     weights: tuple[int, int]
     positions: tuple[int, ...]
     start: int
-    frames: tuple[Frame, ...]
+    frames: tuple[Shot, ...]
 
     @property
     def outline(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Sheets(Record):
 
 
 @dataclass(frozen=True)
-class Film:
+class Footage:
     """The snapshots for the page.
 
     Args:
@@ -101,7 +101,7 @@ class _Plan:
     lossy: bool
 
 
-def film(run: Run) -> Film | None:
+def film(run: Run) -> Footage | None:
     """The snapshots of a run; None where there are none."""
     if not run.snapshots:
         return None
@@ -115,7 +115,7 @@ def film(run: Run) -> Film | None:
     pictures = tuple(_frame(snapshot, sheet, look, plan.lossy, run) for snapshot in plan.frames)
     shown = run.images.snapshot if run.images is not None else None
     start = next((k for k, one in enumerate(plan.frames) if shown is not None and one.path == shown.path), len(pictures) - 1)
-    return Film(
+    return Footage(
         groups=tuple((name, len(row)) for name, row in zip(plan.shown.names, plan.shown.positions, strict=True)),
         note=" ".join(_notes(run, plan, count, look)),
         side=plan.shown.side,
@@ -209,13 +209,13 @@ def _spread(run: Run, most: int) -> list[Snapshot]:
     return [run.snapshots[k] for k in sorted(chosen)]
 
 
-def _frame(snapshot: Snapshot, sheet: Sheet, look: _Look, with_loss: bool, run: Run) -> Frame:
+def _frame(snapshot: Snapshot, sheet: Sheet, look: _Look, with_loss: bool, run: Run) -> Shot:
     tensors = read_tensors(snapshot.path).tensors
     chosen = torch.tensor(snapshot.rows(sheet.positions, len(tensors["X"])))
     tiles = [resized(levels, sheet.size) for levels in look.levels(tensors["X"][chosen])]
     small = replace(sheet, size=within(*sheet.size, LARGEST_WEIGHTS))
     laid, maps, loss = sheet.lay(tiles, tiles[0].mode), tensors.get("maps"), snapshot.header.get("loss")
-    return Frame(
+    return Shot(
         iteration=snapshot.iteration,
         accuracy=snapshot.accuracy,
         loss=loss if isinstance(loss, (int, float)) else None,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from limbeck.report.contents import Images, Run, Snapshot
 from limbeck.report.sheets import Sheet, heat, lossy, quick, resized, signed, weighted, within
-from limbeck.runs.feature_map import About, FeatureMap
+from limbeck.runs.feature_map import FeatureMap, MapAbout
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.records import Record
 from limbeck.runtime.sealed import Damaged
@@ -184,7 +184,7 @@ def _near(run: Run, positions: Sequence[int]) -> Near | None:
     )
 
 
-def _nearness(about: About) -> str:
+def _nearness(about: MapAbout) -> str:
     """What near means, in sentences."""
     among = f"all {about.real}" if about.searched == about.real else f"{about.searched} of {about.real}"
     words = f"By the distance of their features, among {among} training images; the features are those of {about.network}."

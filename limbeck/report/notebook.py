@@ -19,7 +19,7 @@ from limbeck.accuracy import percent
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.distilled.contrast import Contrast
 from limbeck.distilled.set import DistilledSet
-from limbeck.methods.snapshot import Snapshot
+from limbeck.methods.snapshots import Snapshot
 from limbeck.report.contents import read_run
 from limbeck.report.sheets import resized, within
 from limbeck.runs.results import RunResult

@@ -65,7 +65,7 @@ class Entry:
         named = {"source": Path(source).name if isinstance(source, str) else None, "network": held.get("network")}
         known = {key: held.get(key) for key in ("method", "ipc", "seed")} | named
         if known["ipc"] is None and self.held is not None:
-            known["ipc"] = self.held.ipc
+            known["ipc"] = self.held.set.slots
         return {key: str(value) for key, value in known.items() if value is not None}
 
     @property

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from limbeck.report.collection import page_of
 from limbeck.report.html import write_report as write_run
 from limbeck.report.kinds import RUN, SHOWN, as_usage, kind_of
-from limbeck.report.several import page_of
 from limbeck.runtime.disk import of_disk
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import write_text

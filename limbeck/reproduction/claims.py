@@ -20,7 +20,7 @@ from typing import ClassVar, Literal
 from limbeck.accuracy import Comparison
 from limbeck.evaluation.statistics import compare, holm, seeds_needed
 from limbeck.runtime.records import Record
-from limbeck.studies.compare import MATCHED
+from limbeck.studies.entrants import MATCHED
 from limbeck.studies.judging import LEVEL
 
 LEAST = 3  # seeds; fewer decide nothing

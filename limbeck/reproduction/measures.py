@@ -28,7 +28,7 @@ from limbeck.methods.snapshots import SNAPSHOT
 from limbeck.runs.build import cam_of
 from limbeck.runs.record import final_seeds
 from limbeck.runs.workspace import Workspace
-from limbeck.runtime.errors import Failure, reason
+from limbeck.runtime.errors import Failure, UsageError, reason
 from limbeck.runtime.files import read_json, read_tensors, write_json, write_tensors
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
@@ -207,6 +207,7 @@ class Measurements:
     wanted: Mapping[str, frozenset[str]]
     needed: Mapping[str, frozenset[str]] = field(default_factory=dict)
     progress: Progress = NoProgress()
+    _damaged: set[Path] = field(default_factory=set)
 
     def file(self, cell: str, measure: str) -> Path:
         """Where a measurement lies."""
@@ -215,24 +216,31 @@ class Measurements:
     def missing(self, cell: Cell, of: Mapping[str, frozenset[str]] | None = None) -> list[str]:
         """What is wanted of a cell, or in `of`, and not there."""
         names = (self.wanted if of is None else of).get(cell.name, frozenset())
-        return [name for name in sorted(names) if not self.file(cell.name, name).exists()]
+        return [name for name in sorted(names) if self.read(cell.name, name) is None]
 
     def take(self, cell: Cell, run: Path) -> None:
-        """Measure what is missing of a finished cell, whose run folder is there.
+        """Measure what is missing of a finished cell, whose run folder is there; what cannot be keeps nothing else from it.
 
         Raises:
-            Failure: when the run lacks what it takes.
+            Failure, UsageError: when the run lacks what one of them takes, once the others are there.
         """
+        failed: list[Failure | UsageError] = []
         for name in self.missing(cell):
             file = self.file(cell.name, name)
-            found = MEASURES[name](Finished(cell, run, file.with_suffix(".safetensors"), self.progress))
+            try:
+                found = MEASURES[name](Finished(cell, run, file.with_suffix(".safetensors"), self.progress))
+            except (Failure, UsageError) as error:
+                failed.append(error)
+                continue
             write_json(file, found, MEASURED, cell.name)
+        if failed:
+            raise failed[0]
 
     def catch_up(self, cell: Cell) -> None:
         """Measure what is missing of a cell that was finished before, where its run folder is there still.
 
         Raises:
-            Failure: when the run lacks what it takes.
+            Failure, UsageError: as `take` does.
         """
         held = CellFolder(self.folder)
         if not held.result_file(cell).exists() or not self.missing(cell):
@@ -245,22 +253,23 @@ class Measurements:
         """Whether an item that is asked for misses something of a finished cell, which has to be distilled again for it."""
         return bool(self.missing(cell, self.needed))
 
-    def of(self, cell: str) -> dict[str, Measured]:
-        """What was measured of a cell.
+    def read(self, cell: str, measure: str) -> Measured | None:
+        """A measurement of a cell; None where there is none, or a damaged one, which is said once and counts as none."""
+        file = self.file(cell, measure)
+        try:
+            return Measured.from_dict(read_json(file, MEASURED, cell))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            if file not in self._damaged:
+                self.progress.say(f"warning: {str(file)!r} is broken ({reason(error)}); it is measured again where it is asked for")
+            self._damaged.add(file)
+            return None
 
-        Raises:
-            Failure: when a file is not what was written.
-        """
-        found = {}
-        for name in sorted(self.wanted.get(cell, ())):
-            file = self.file(cell, name)
-            try:
-                found[name] = Measured.from_dict(read_json(file, MEASURED, cell))
-            except FileNotFoundError:
-                continue
-            except (OSError, ValueError, TypeError) as error:
-                raise Failure(f"{file} cannot be read ({reason(error)}); delete it, and it is measured again") from error
-        return found
+    def of(self, cell: str) -> dict[str, Measured]:
+        """What was measured of a cell."""
+        found = {name: self.read(cell, name) for name in sorted(self.wanted.get(cell, ()))}
+        return {name: one for name, one in found.items() if one is not None}
 
 
 def _measured(

@@ -29,7 +29,7 @@ from limbeck.reproduction.write import write
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.executor import Executor
-from limbeck.runtime.executor.named import executing
+from limbeck.runtime.executor.current import executing
 from limbeck.runtime.located import here
 from limbeck.runtime.notices import gathered, kind_of, logged
 from limbeck.runtime.progress import LogProgress, Progress

@@ -22,7 +22,7 @@ from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.studies.cells import Cell
 from limbeck.studies.comp_dd import Part, comp_dd, published_recipe, scenes
-from limbeck.studies.compare import Entrant, file_name, has_parts, method_recipe, nearest, refuse_own_keys
+from limbeck.studies.entrants import Entrant, file_name, has_parts, method_recipe, nearest, refuse_own_keys
 
 ALONE: tuple[Places, ...] = ("main", "parts", "easy")
 PUBLISHED = ("imagenette", "imagewoof", "imagemeow", "imageyellow", "imagefruit", "imagesquawk")

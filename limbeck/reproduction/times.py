@@ -1,13 +1,14 @@
 """What items will take here, before they are run: `limbeck plan`'s estimators for every kind of cell, and what finished cells took.
 
-A kind of cell is what its time depends on: the network, the images' size, how many there are per class, steps, iterations and the
-evaluation, not which parameters are dropped. Each is planned once, which is kept in the cache. Methods that match trajectories
-count as EDF does, a method without iterations by its evaluation alone. What is measured of cells besides comes on top.
+A kind of cell is what its time depends on: the network, the images, their size and classes, how many there are per class, steps,
+iterations and the evaluation, not which parameters are dropped. Each is planned once, which is kept in the cache. Methods that
+match trajectories count as EDF does, a method without iterations by its evaluation alone. What is measured of cells besides comes
+on top.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from limbeck.methods.registry import method_of
@@ -202,7 +203,10 @@ def _representative(cell: Cell) -> DistillSettings:
 def _decisive(settings: DistillSettings) -> list[object]:
     """What the time of a distillation depends on."""
     s = settings
-    size = [s.network, s.data.size, s.data.per_class, s.ipc]
+    # Scenes of all levels are equally many and large, and of other images it counts neither where they lie nor how they are split.
+    source = "scenes" if str(s.data.source).partition(":")[0] == "scenes" else s.data.source
+    of_images = replace(s.data, source=source, seed=0, root=None, workers=None)
+    size = [s.network, of_images, s.ipc]
     loop = [s.method, s.match.syn_steps, s.match.batch_syn, s.outer.iterations, s.enhance.cam, s.engine]
     return [*size, *loop, s.experts, s.eval.every, s.eval.every_seeds, s.eval.seeds, s.eval.epochs, s.eval.protocol]
 
@@ -216,16 +220,14 @@ def _planned(settings: DistillSettings, progress: Progress) -> Kind:
     from limbeck.runs.plan import plan
 
     found = plan(settings, progress=progress)
-    if found.seconds is None:
+    if found.seconds is None or found.evaluation is None:
         raise Failure("the GPU that it is for is not here")
-    looks = math.ceil(settings.outer.iterations / settings.eval.every) + 1
-    one = found.parts["evaluations"] / (looks * settings.eval.every_seeds)
     iterations = found.parts["iterations"]
     experts = found.experts[0].seconds if found.experts else 0.0
     return Kind(
         iterations=iterations,
         rest=found.seconds - iterations,
-        evaluation=one * settings.eval.seeds * SIDES,
+        evaluation=found.evaluation * settings.eval.seeds * SIDES,
         experts=experts,
     )
 

@@ -3,7 +3,7 @@
     rank 0     data ─┬─► experts ─┬─► start, engine ─┬─► outer loop ─┬─┬─► evaluation ─┬─► DistilledSet
     others     wait  └─► experts ─┘   wait           └─► outer loop ─┘ └─► evaluation ─┘   wait
 
-Experts, teachers and networks of evaluations are spread over all of them (`Leader.with_all`).
+Experts, teachers and networks of evaluations are spread over all of them (`Leader.with_all`), in the loop by the loop itself.
 
 What is decided automatically rank 0 decides, and tells the others; they write nothing, and say nothing. They wait as long as it
 takes, and raise what rank 0 raises while they do.
@@ -19,14 +19,16 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from limbeck.distilled.small_set import Kind
 from limbeck.experts.store import TrajectoryStore
 from limbeck.matching.engine import Arrangement
 from limbeck.methods.enhance import Enhancement
 from limbeck.methods.outer import OuterLoop
-from limbeck.runs import build
+from limbeck.runs import build, common
+from limbeck.runs.decided import Resolved
 from limbeck.runs.results import RunResult
 from limbeck.runs.settings import DistillSettings
-from limbeck.runs.workspace import Resolved, Workspace
+from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import repeatable
 from limbeck.runtime.progress import NoProgress
 from limbeck.runtime.ranks import Ranks, together
@@ -40,12 +42,14 @@ class Loop:
 
     Args:
         classes: of the images, int64 with shape (N,).
+        kind: what their labels are.
         resolved: what was decided automatically.
         engine: how the engine works, where there is one.
         experts: where they lie, where any are read.
     """
 
     classes: Tensor
+    kind: Kind
     resolved: Resolved
     engine: Arrangement | None
     experts: Path | None
@@ -121,7 +125,7 @@ def accompany(settings: DistillSettings, output: Path, store: TrajectoryStore | 
             objective=workspace.method(workspace, loop.classes, engine),
             enhancement=_enhancement(workspace, loop.classes),
             settings=settings.outer,
-            evaluate=lambda x, y, eta: None,
+            evaluate=common.look(workspace.evaluator().decided(workspace.ipc), loop.classes, loop.kind),
             every=settings.eval.every,
             match_norm=settings.match.match_norm,
             folder=output,

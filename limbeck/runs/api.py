@@ -28,7 +28,7 @@ from limbeck.matching.schedules import Schedule
 from limbeck.methods.method import Method
 from limbeck.methods.presets import PARTS
 from limbeck.methods.registry import METHODS
-from limbeck.methods.snapshot import Callback
+from limbeck.methods.snapshots import Callback
 from limbeck.networks.factory import Factory
 from limbeck.parametrisations.parametrisation import Parametrisation
 from limbeck.runs import distill as running
@@ -43,7 +43,7 @@ from limbeck.runtime.checked import FolderPath, checked, shown
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.executor import Executor
-from limbeck.runtime.executor.named import executing
+from limbeck.runtime.executor.current import executing
 from limbeck.runtime.kept import elsewhere
 from limbeck.runtime.leftovers import new_passing_folder, passing_folder, remove
 from limbeck.runtime.located import here
@@ -51,7 +51,7 @@ from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import LogProgress, Progress
 from limbeck.runtime.published import Work, working
-from limbeck.runtime.ranks import Ranks
+from limbeck.runtime.ranks import Ranks, leaving
 from limbeck.runtime.room import disks_told
 from limbeck.saliency.maps import Cam
 from limbeck.saliency.weights import Weighting
@@ -62,6 +62,7 @@ Network = str | nn.Module | Factory
 @gathered(logged)
 @disks_told()
 @undisturbed()
+@leaving()
 def distill(
     data: Any,
     method: Method | str = "edf",
@@ -109,7 +110,7 @@ def distill(
         experts: what `train_experts` returned; None finds them in the cache or trains them.
         output: the run folder, or a URL such as `s3://bucket/run`, which a stopped run goes on from (`resume=True`); None leaves
             nothing on disk: experts and networks of the full data, too, live only as long as this process.
-        resume: go on with the run in `output`.
+        resume: go on with the run in `output`; where there is none, one begins, which is said.
         callbacks: each is called with a `Snapshot` at every evaluation of the outer loop.
         progress: where to report; None goes through `logging`, as the logger `limbeck`.
         **settings: any other key, by its last word (`lr_img=100.0`, `syn_steps=20`) or in full (`**{"experts.momentum": 0.9}`).
@@ -369,7 +370,7 @@ def _said_by(found: Any) -> Keys:
 def _folder(output: str | None, resume: bool) -> Iterator[Work]:
     """The run folder; a temporary one, and a cache that ends with the process, where nothing is to be left on disk."""
     if output is not None:
-        with working("output", output, resume=resume) as work:
+        with working("output", output, resume=resume, ranks=Ranks.here()) as work:
             yield work
         return
     with passing_folder() as folder, elsewhere(_passing()):

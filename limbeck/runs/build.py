@@ -7,7 +7,6 @@ parameters for, such as `drop_ratio`.
 
 import inspect
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -37,7 +36,7 @@ from limbeck.parametrisations.parametrisation import Parametrisation
 from limbeck.parametrisations.settings import ParametrisationSettings
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import require
-from limbeck.runtime.plugins import blamed, imported, is_foreign
+from limbeck.runtime.plugins import blamed, imported, is_foreign, makes
 from limbeck.saliency.maps import Cam, FunctionCam, TorchCam
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.saliency.weights import Activation, Constant, NoWeighting, Shuffled, Weighting
@@ -182,7 +181,7 @@ def _object(key: str, value: Any, kind: type[T], given: Mapping[str, Any]) -> T:
     """
     found = imported(key, value, kind.__name__) if isinstance(value, str) else value
     shown = value if isinstance(value, str) else getattr(value, "__qualname__", type(value).__name__)
-    if isinstance(found, (type, partial)) or inspect.isroutine(found):
+    if makes(found):
         with blamed(key, shown, "raised"):
             found = FunctionCam(found) if kind is Cam and _makes_maps(found) else _made(found, given)
     article = "an" if kind.__name__[0] in "AEIOU" else "a"

@@ -1,21 +1,18 @@
 """What all ranks of a run do together, each with a workspace of its own (`Leader.with_all`): functions that are sent by name."""
 
+from collections.abc import Callable
 from dataclasses import replace
+
+from torch import Tensor
 
 from limbeck.accuracy import Accuracy, StepSize
 from limbeck.distilled.read import STEP_SIZE
-from limbeck.distilled.small_set import SmallSet
+from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.results import SetResult
-from limbeck.experts.store import TrajectoryStore
 from limbeck.runs import coresets
 from limbeck.runs.record import Rates, across, final_seeds, measure, networks_of, record
 from limbeck.runs.workspace import Workspace
-
-
-def experts(workspace: Workspace) -> TrajectoryStore:
-    """The experts, trained by now."""
-    return workspace.experts
 
 
 def full_data(workspace: Workspace) -> None:
@@ -32,6 +29,21 @@ def teacher(workspace: Workspace) -> None:
 def step_size(workspace: Workspace, small: SmallSet, also: float) -> StepSize:
     """The step size to train with on a set that has learned none."""
     return workspace.evaluator().decided(workspace.ipc).step_size(small, None, workspace.progress, (also,))
+
+
+def look(evaluator: Evaluator, classes: Tensor, kind: Kind) -> Callable[[Tensor, Tensor, float], Accuracy] | None:
+    """Gives the accuracy of (X, Y, η) on the way, where there are images to choose a checkpoint on."""
+    protocol, seeds = evaluator.protocol, range(evaluator.settings.every_seeds)
+    if not (protocol.validation and len(evaluator.data.val)):  # a source may have validation images of its own
+        return None
+
+    def found(x: Tensor, y: Tensor, eta: float) -> Accuracy:
+        small = SmallSet(x, y, classes, eta, kind)
+        if protocol.best == "checkpoint":
+            return evaluator.looked_at(small, seeds)
+        return evaluator.distilled(small, seeds=seeds, split="val")
+
+    return found
 
 
 def measured(workspace: Workspace, small: SmallSet, step: StepSize | None, start: SmallSet | None) -> SetResult:

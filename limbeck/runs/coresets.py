@@ -1,4 +1,5 @@
-"""Coresets beside a figure, on request (`eval.baselines`): other ways to choose real images, under the very same protocol.
+"""What a method without an outer loop makes at once; and coresets beside a figure, on request (`eval.baselines`): other ways to
+choose real images, under the very same protocol.
 
     the set     that `method=NAME` makes of the same data, network and seed: hard labels, `coreset.*` as they are; as many images as
                 there are random ones beside a set, which is as many as take its bytes
@@ -12,13 +13,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.coresets import Coreset
 from limbeck.evaluation.evaluator import Evaluator
-from limbeck.runs.built import built
+from limbeck.methods.registry import name_of
 from limbeck.runs.settings import DistillSettings, as_coreset, coresets_of
 from limbeck.runs.workspace import Workspace
+from limbeck.runtime.errors import require
 from limbeck.runtime.progress import Progress
+from limbeck.training.images import TensorImages
+from limbeck.training.train import logits_of
 
 
 def settings_of(settings: DistillSettings, name: str, ipc: int) -> DistillSettings:
@@ -80,3 +87,28 @@ def _beside(workspace: Workspace, name: str, ipc: int) -> Workspace:
     one = Workspace(settings_of(workspace.settings, name, ipc), workspace.progress, workspace.store)
     one.__dict__["data"] = workspace.data  # a cached property: not loaded again
     return one
+
+
+def built(workspace: Workspace, folder: Path) -> SmallSet:
+    """What a method makes at once: images that its teacher labels, or real images that it has chosen, with their classes."""
+    train, teacher = workspace.data.train, None
+    if workspace.method.kind == "images":
+        images, classes, teacher = workspace.method(workspace, folder)
+    else:
+        index = torch.as_tensor(workspace.method(workspace)).cpu()
+        classes = torch.from_numpy(train.labels)[index]
+        images = workspace.preprocessing.prepare(train.images(index.numpy())).to(workspace.device)
+    _check(workspace, images, classes)
+    if teacher is not None and workspace.kind == "logits":
+        return SmallSet(images, logits_of(teacher, TensorImages(images)), classes, None, "logits")
+    return SmallSet.of_classes(images, classes, workspace.data.num_classes)
+
+
+def _check(workspace: Workspace, images: Tensor, classes: Tensor) -> None:
+    """Raise `UsageError` for a user's method that makes something else than `ipc` images of every class."""
+    name, data, ipc = name_of(workspace.settings.method), workspace.data, workspace.settings.ipc
+    shape, found = (data.num_classes * ipc, *data.shape), tuple(images.shape)
+    require(found == shape, "method", name, f"one that gives images with shape {shape}: it gives {found}")
+    require(bool(images.isfinite().all()), "method", name, "one that gives finite images")
+    counts = torch.bincount(classes.cpu(), minlength=data.num_classes)
+    require(bool((counts == ipc).all()), "method", name, f"one that gives {ipc} (ipc) images of every class: {counts.tolist()}")

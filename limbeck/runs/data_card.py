@@ -32,7 +32,7 @@ BUDGET = 2**21  # bytes of pictures
 
 
 @dataclass(frozen=True, kw_only=True)
-class About(Record):
+class CardAbout(Record):
     """What a run's images are.
 
     Args:
@@ -69,7 +69,7 @@ class DataCard:
             earlier versions.
     """
 
-    about: About
+    about: CardAbout
     examples: Tensor
     classes: Tensor
     preprocessing: Preprocessing | None = None
@@ -81,7 +81,7 @@ class DataCard:
         some = evenly(data.train.labels, min(EXAMPLES * count, MOST_EXAMPLES)) if pictures else np.arange(0)
         some = some[np.argsort(data.train.labels[some], kind="stable")]
         counts = {name: tuple(np.bincount(one.labels, minlength=count).tolist()) for name, one in splits.items()}
-        about = About(
+        about = CardAbout(
             source=data.source,
             class_names=data.class_names,
             counts=counts,
@@ -106,7 +106,7 @@ class DataCard:
             OSError: when there is none, as in folders of earlier versions.
             Damaged: when it is not what was written, or what no run can have written.
         """
-        about, tensors = read_kept(folder / FILE, DATA_CARD, About, ("examples", "classes"))
+        about, tensors = read_kept(folder / FILE, DATA_CARD, CardAbout, ("examples", "classes"))
         way = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
         try:
             preprocessing = None if about.preprocessing is None else preprocessing_from(about.preprocessing, way)

@@ -9,10 +9,10 @@ several ranks, this is what rank 0 does (`accompany.py`).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from limbeck.accuracy import Accuracy, StepSize
 from limbeck.distilled.initial import content_of
@@ -21,23 +21,25 @@ from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import NamedSet, SmallSet
 from limbeck.distilled.view_labels import VIEWS
 from limbeck.evaluation.evaluator import Evaluator
+from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.results import SetResult
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.health import GROWN, growth, sizes
 from limbeck.methods.outer import OuterLoop
 from limbeck.methods.registry import name_of
-from limbeck.methods.snapshot import Callback
+from limbeck.methods.snapshots import Callback
 from limbeck.methods.state import OuterState
 from limbeck.runs import common, coresets, feature_map
 from limbeck.runs.accompany import Leader, Loop, accompany, same_number
-from limbeck.runs.built import built
+from limbeck.runs.coresets import built
 from limbeck.runs.data_card import DataCard
+from limbeck.runs.decided import resolve
 from limbeck.runs.feature_map import FeatureMap
 from limbeck.runs.folder import RunFolder, alone
 from limbeck.runs.needs import check_experts, check_run
 from limbeck.runs.results import ExpertsUsed, RunResult
 from limbeck.runs.settings import DistillSettings
-from limbeck.runs.workspace import Workspace, resolve
+from limbeck.runs.workspace import Workspace
 from limbeck.runtime.determinism import repeating, statement
 from limbeck.runtime.devices import environment, repeatable, same_device
 from limbeck.runtime.errors import UsageError, require
@@ -113,7 +115,7 @@ def distill(
     Args:
         settings: of the run.
         output: the run folder, absent or empty unless `resume`.
-        resume: go on with the run in `output`.
+        resume: go on with the run in `output`; where there is none, one begins, which is said.
         progress: where to report.
         recipe: the name of the recipe, noted in the result.
         experts: the experts, instead of those of the cache.
@@ -152,10 +154,13 @@ def _distill(
         workspace.progress.say(note)
     workspace.check()
     if not ended:
-        coresets.check(workspace, settings.ipc)
+        _check_checkpoints(workspace)
+        coresets.check(workspace, workspace.decoder.real_images(settings.ipc))
         check_run(workspace, output)
     with alone(output, ENDING if resume else 0.0):
         folder = RunFolder(output, settings, resume)
+        if resume and not folder.state_file.exists():
+            progress.say(f"note: output: there is no run in {str(output)!r} to go on with; a new one begins")
         for note in folder.open(workspace.data.fingerprint, workspace.network):
             workspace.progress.say(note)
         if workspace.start is not None:
@@ -176,6 +181,14 @@ def _distill(
             if folder.state_file.exists():
                 raise
             raise vanished(output) from error
+
+
+def _check_checkpoints(workspace: Workspace) -> None:
+    """Raise `UsageError` for a protocol that chooses among checkpoints where there are no images to choose on."""
+    protocol = resolve_protocol(workspace.settings.eval)
+    chooses = workspace.method.kind == "objective" and protocol.best == "checkpoint"
+    accepted = "one for a run without validation images: it chooses a checkpoint on them (data.val_fraction above 0)"
+    require(not chooses or len(workspace.data.val) > 0, "eval.protocol", protocol.name, accepted)
 
 
 def _run(
@@ -271,7 +284,8 @@ def _distilled(
     settings, engine = workspace.settings, None
     if workspace.needs_experts:
         with folder.stage("experts"):
-            store = leader.with_all(workspace, common.experts)  # trained now, that their time counts here
+            # Trained now, that their time counts here.
+            store: TrajectoryStore = leader.with_all(workspace, attrgetter("experts"))
         folder.hold_experts(store.content)
     elif not leader.ranks.alone:
         leader.with_all(workspace, common.full_data)  # of the first of which maps are made
@@ -286,12 +300,12 @@ def _distilled(
     tracker.named = _named(workspace, replace(start, code=None))
     enhancement = workspace.enhancement(start.classes)
     place, resolved = workspace.experts.path if workspace.needs_experts else None, folder.state.resolved
-    leader.enter(Loop(start.classes, resolved, resolved.engine, place))
+    leader.enter(Loop(start.classes, start.kind, resolved, resolved.engine, place))
     loop = OuterLoop(
         objective=workspace.method(workspace, start.classes, engine),
         enhancement=enhancement,
         settings=settings.outer,
-        evaluate=partial(_look, evaluator, start),
+        evaluate=common.look(evaluator, start.classes, start.kind),
         every=settings.eval.every,
         match_norm=settings.match.match_norm,
         folder=folder.path,
@@ -314,16 +328,6 @@ def _distilled(
 
 def _named(workspace: Workspace, small: SmallSet) -> NamedSet:
     return NamedSet(set=small, preprocessing=workspace.preprocessing, class_names=workspace.data.class_names)
-
-
-def _look(evaluator: Evaluator, start: SmallSet, x: Tensor, y: Tensor, eta: float) -> Accuracy | None:
-    """A periodic evaluation, where there are images to choose a checkpoint on."""
-    if not evaluator.protocol.validation:
-        return None
-    small = replace(start, images=x, labels=y, syn_lr=eta, code=None)
-    if evaluator.protocol.best == "checkpoint":
-        return evaluator.looked_at(small, range(evaluator.settings.every_seeds))
-    return evaluator.distilled(small, seeds=range(evaluator.settings.every_seeds), split="val")
 
 
 def _with_best(measured: SetResult, metrics: Path) -> SetResult:

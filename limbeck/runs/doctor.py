@@ -36,8 +36,9 @@ from limbeck.runtime.executor import cores
 from limbeck.runtime.kept import cache_root
 from limbeck.runtime.records import Record
 from limbeck.runtime.tables import Grid, Page, duration
+from limbeck.runtime.version import VERSION
 
-PACKAGES = ("limbeck", "torch", "numpy", "scipy", "safetensors", "pillow", "scikit-learn", "joblib", "psutil")
+PACKAGES = ("torch", "numpy", "scipy", "safetensors", "pillow", "scikit-learn", "joblib", "psutil")
 EXACT, COMPILED = 1e-9, 1e-4  # deviations that are rounding: in double precision over four steps, in single over one
 LITTLE = 10**9  # bytes
 
@@ -227,7 +228,7 @@ def deviation(found: Tensor, wanted: Tensor) -> float:
 
 def _versions() -> tuple[dict[str, str], list[str]]:
     """Of what is there, and what is missing."""
-    found, missing = dict[str, str](), list[str]()
+    found, missing = {"limbeck": VERSION}, list[str]()
     for name in PACKAGES:
         try:
             found[name] = version(name)

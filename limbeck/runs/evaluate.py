@@ -1,7 +1,7 @@
 """`evaluate`: one small set or several, of our own or anybody's, measured under one protocol and compared on the same seeds.
 
 A set is refused where its classes, its preprocessing or its labels do not fit the images to test on: a figure of chance would say
-nothing about it. The ranks of a run share the networks; what is written, and further measurements, are the first one's.
+nothing about it. The ranks of a run share the networks, those of further measurements, too; what is written is the first one's.
 """
 
 import os
@@ -35,6 +35,7 @@ from limbeck.runs.needs import check_full
 from limbeck.runs.record import Measured, Rates, final_seeds, measure, networks_of, record
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
+from limbeck.runtime import zoo
 from limbeck.runtime.checked import shown
 from limbeck.runtime.determinism import repeating
 from limbeck.runtime.disk import why
@@ -241,7 +242,7 @@ class _Set:
         s, place = workspace.settings, cache_root() / "views" / f"{content_of(self.held)}.safetensors"
         with lock(place):
             views = evaluator.label_views(self.held.set, place, s.view_labels, workspace.progress)
-            if options.keep:
+            if options.keep and not zoo.holds(self.path):
                 try:
                     DistilledSet.add_views(self.path, views)
                     place.unlink()
@@ -286,14 +287,14 @@ class _Set:
             first,
             doubts=(*first.doubts, *unchecked),
             networks={one.network: one for one in others},
-            measurements=Ranks.sharing().told(lambda: {name: FURTHER[name](subject) for name in options.further}),
+            measurements={name: FURTHER[name](subject) for name in options.further},
             paths={} if self.path is None else {"distilled": self.name},
             notes=tuple(self.notes),
         )
 
     def keep(self, result: SetResult, progress: Progress) -> None:
         """Note the result in the set's own metadata."""
-        if self.path is None or not DistilledSet.is_at(self.path):
+        if self.path is None or not DistilledSet.is_at(self.path) or zoo.holds(self.path):  # whose sets stay as they are
             return
         kept = {key: value for key, value in result.to_dict().items() if key not in ("paths", "notes")}
         try:

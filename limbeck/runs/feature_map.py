@@ -41,7 +41,7 @@ NEAR, MANY = (5, 3), 100  # near ones of each, and of each of more than so many
 
 
 @dataclass(frozen=True, kw_only=True)
-class About(Record):
+class MapAbout(Record):
     """What a map was made of.
 
     Args:
@@ -85,7 +85,7 @@ class FeatureMap:
         picture_positions: of these in the training split, with shape (U,).
     """
 
-    about: About
+    about: MapAbout
     real: Tensor
     real_classes: Tensor
     paths: Tensor
@@ -125,7 +125,7 @@ class FeatureMap:
         points = embedded.points.split([len(shown), len(positions) * len(looks)])
         pictured, near = found.positions.unique(return_inverse=True)
         rows = searched[pictured]
-        about = About(
+        about = MapAbout(
             network=f"{evaluator.network.name}, trained on the full data",
             dimensions=own.shape[1],
             way=embedded.way,
@@ -168,7 +168,7 @@ class FeatureMap:
             OSError: when there is none, as in folders of earlier versions.
             Damaged: when it is not what was written, or what no run can have written.
         """
-        about, tensors = read_kept(folder / FILE, FEATURES, About, TENSORS)
+        about, tensors = read_kept(folder / FILE, FEATURES, MapAbout, TENSORS)
         held = cls(about=about, **{name: tensors[name] for name in TENSORS})
         if not held._is_sound():
             raise Damaged("its parts do not go together")

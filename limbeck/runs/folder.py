@@ -10,15 +10,15 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 import torch
 
 from limbeck.distilled.settings import STARTS
+from limbeck.evaluation.protocols import PROTOCOLS
 from limbeck.networks.convnet import ConvNet
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.names import same_network
 from limbeck.runs.data_card import FILE as DATA_CARD
+from limbeck.runs.decided import Resolved, resolve
 from limbeck.runs.flat_settings import FlatSettings
-from limbeck.runs.identity import Effect, effect_of, effects
-from limbeck.runs.numerics import NUMERICS, otherwise
+from limbeck.runs.identity import NUMERICS, Effect, effect_of, effects, otherwise, protocol_chooses, protocol_in_file
 from limbeck.runs.settings import DistillSettings, flat
-from limbeck.runs.workspace import Resolved, resolve
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import fingerprint
@@ -43,6 +43,7 @@ class State(Record):
         stages: seconds of every stage, over all starts of the run.
         init: the content of the set that the run started from.
         experts: that of the experts.
+        protocol: that of the file of the user's that the protocol is; None where it is none.
         cpu_seconds: of the CPU that this process took for every stage, all threads together, over all starts of the run.
         peak_memory: bytes: the most until the end of every stage, of the process or, on CUDA, of its tensors on the device.
         numerics: `NUMERICS` of the version that started the run.
@@ -56,6 +57,7 @@ class State(Record):
     stages: Mapping[str, float] = field(default_factory=dict)
     init: str | None = None
     experts: str | None = None
+    protocol: str | None = None
     cpu_seconds: Mapping[str, float] = field(default_factory=dict)
     peak_memory: Mapping[str, int] = field(default_factory=dict)
     numerics: int = 1
@@ -63,7 +65,7 @@ class State(Record):
     job: str | None = None
     now: str | None = None
 
-    LEFT_OUT: ClassVar = ("init", "experts", "cpu_seconds", "peak_memory", "run", "job", "now")
+    LEFT_OUT: ClassVar = ("init", "experts", "protocol", "cpu_seconds", "peak_memory", "run", "job", "now")
 
 
 class RunFolder:
@@ -110,6 +112,8 @@ class RunFolder:
             return same_network(asked, held)
         if key == "init":  # two sets, and no way to make one
             return asked not in STARTS and held not in STARTS
+        if key == "eval.protocol":  # two files
+            return self.state.protocol is not None and isinstance(held, str) and held not in PROTOCOLS
         if key == "engine.micro_batch":
             decided = self.state.resolved.engine
             return asked == "auto" or decided is None or decided.micro_batch == asked
@@ -132,7 +136,8 @@ class RunFolder:
             write_json(self.state_file, State(data, resolve(self.settings), numerics=NUMERICS, run=self._identity(data)), STATE)
         if self.state.job != job():
             self.note(job=job())
-        different, notes = self._differences(), list[str]()
+        different = self._differences()
+        notes = self._hold_protocol(data)
         if self.state.data != data:
             self._refuse_images(different)
         padded = isinstance(network.module, ConvNet) and network.module.padding > 1
@@ -147,6 +152,22 @@ class RunFolder:
             if "engine.memory" in found and self.state.resolved.engine is not None:
                 notes.append("note: engine.memory: how the engine works was decided when the run was started, and stays so")
         return notes
+
+    def _hold_protocol(self, data: str) -> list[str]:
+        """Note what a file of a protocol says, or refuse another that would have chosen another iteration, or other images."""
+        held, said = self.state.protocol, protocol_in_file(self.settings)
+        changed = held is not None and said is not None and said != held
+        if changed and (protocol_chooses(self.settings) or self.state.data != data):
+            advice = "`limbeck evaluate` measures its set under another"
+            what = f"the protocol in {self.settings.eval.protocol!r} has changed since the run in {str(self.path)!r} was started"
+            raise UsageError(f"eval.protocol: {what}; {advice}")
+        if changed:  # before what it was is forgotten
+            self.results_file.unlink(missing_ok=True)
+        if said != held:
+            self.note(protocol=said)
+        if not changed:
+            return []
+        return [f"note: eval.protocol: {self.settings.eval.protocol!r} has changed; the final evaluation is made again"]
 
     def _refuse_images(self, different: Sequence[tuple[str, Any, Any]]) -> NoReturn:
         """Refuse other images, by the keys that may make them others, the source first."""
@@ -189,17 +210,19 @@ class RunFolder:
     @property
     def _of_results(self) -> str:
         """The run, and how it was evaluated."""
-        return fingerprint(self.run_id, self._values("late")) if self.run_id else ""
+        return fingerprint(self.run_id, self._values("late").keys) if self.run_id else ""
 
     def _identity(self, data: str) -> str:
         """The same for runs that have the same result."""
-        return fingerprint(data, self._values("result"), str(self.settings.init))
+        said = protocol_in_file(self.settings)
+        return fingerprint(data, self._values("result").keys, str(self.settings.init), *([] if said is None else [said]))
 
-    def _values(self, effect: Effect) -> dict[str, Any]:
+    def _values(self, effect: Effect) -> FlatSettings:
         """The settings that have that effect."""
         keys = FlatSettings.of(self.settings).keys
         found = {key: keys[key] for key, found in effects(keys, self.settings).items() if found == effect}
-        return {key: value for key, value in found.items() if (key, value) != ("eval.baselines", None)}  # as before there were any
+        # As before there were any baselines.
+        return FlatSettings({key: value for key, value in found.items() if (key, value) != ("eval.baselines", None)})
 
     def hold_start(self, content: str) -> None:
         """Note what the set that the run starts from holds, or refuse to go on when that is no longer so."""

@@ -6,20 +6,29 @@
     none      no result depends on it
 
 What a method never reads is `none`, whatever it is.
+
+Of what earlier versions computed otherwise from the same settings nothing is taken for what is computed now:
+
+    1   the first
+    2   ConvNets pad images of 28×28 pixels; PAD's windows end with epochs 40 and 60; the protocol `kd-rded` as RDED has it
 """
 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+from limbeck.evaluation.protocols import PROTOCOLS, find
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.methods.registry import known
+from limbeck.networks.convnet import PADDED
 from limbeck.runs.settings import DistillSettings, coresets_of
 from limbeck.runs.unread import OF_CORESETS, idle_keys, unread_but_for_baselines
+from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.plugins import is_foreign
 
 Effect = Literal["result", "content", "late", "none"]
 
+NUMERICS = 2
 NONE = frozenset(("output", "track", "features", "data.workers", "outer.checkpoint_every", "engine.memory", "engine.shard"))
 # Of what the images are the fingerprint says everything but how networks see them; `init` and the experts have fingerprints, too.
 CONTENT = frozenset(("network", "init", "experts.store", "engine.device", "engine.micro_batch"))
@@ -32,7 +41,11 @@ def effect_of(key: str, settings: DistillSettings) -> Effect:
     """What of a run with those settings depends on the dotted key."""
     if key in NONE:
         return "none"
-    if key in CONTENT or (key.startswith("data.") and key not in SEEN):
+    if (
+        key in CONTENT
+        or (key.startswith("data.") and key not in SEEN)
+        or (key == "eval.protocol" and is_file_of_protocol(settings))
+    ):
         return "content"
     if key in LATE or _of_baselines(key, settings) or (key in FULL and not reads_full(settings)):
         return "late"
@@ -58,6 +71,23 @@ def reads_full(settings: DistillSettings) -> bool:
     return not trained or resolve_protocol(settings.eval).labels == "teacher"
 
 
+def is_file_of_protocol(settings: DistillSettings) -> bool:
+    """Whether the protocol is a file of the user's, which stands for what it says."""
+    return isinstance(settings.eval.protocol, str) and settings.eval.protocol not in PROTOCOLS
+
+
+def protocol_in_file(settings: DistillSettings) -> str | None:
+    """The fingerprint of what the file says that the protocol is; None where it is no file."""
+    named = settings.eval.protocol
+    return fingerprint(find(named).facts) if isinstance(named, str) and is_file_of_protocol(settings) else None
+
+
+def protocol_chooses(settings: DistillSettings) -> bool:
+    """Whether an iteration is chosen by the protocol, so that the set depends on it, and not its figures alone."""
+    method = known(settings.method)
+    return resolve_protocol(settings.eval).validation and (method is None or method.kind == "objective")
+
+
 def same_place(one: Any, other: Any) -> bool:
     """Whether two values are paths of one place, or the same."""
     if one == other:
@@ -66,3 +96,23 @@ def same_place(one: Any, other: Any) -> bool:
         return False
     here, there = (Path(value).expanduser() for value in (one, other))
     return here.exists() and there.exists() and here.resolve() == there.resolve()
+
+
+def otherwise(numerics: int, settings: DistillSettings, *, padded: bool) -> str | None:
+    """What a version computed otherwise under these settings, as the beginning of a sentence; None where nothing.
+
+    Args:
+        numerics: of that version.
+        settings: of a run.
+        padded: whether its network is a ConvNet that pads the images.
+    """
+    if numerics >= NUMERICS:
+        return None
+    method = known(settings.method)
+    if padded:
+        return f"network: {settings.network!r} did not pad images of {PADDED}×{PADDED} pixels"
+    if settings.experts.curriculum == "pad" and (method is None or method.experts):
+        return "experts.curriculum: 'pad' took other images in some epochs"
+    if settings.eval.protocol == "kd-rded":
+        return "eval.protocol: 'kd-rded' shuffled and cropped images otherwise"
+    return None

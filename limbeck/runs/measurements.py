@@ -1,5 +1,7 @@
 """Further measurements of a small set, each by name: what `limbeck evaluate --also` takes.
 
+All ranks of a run make them together, and share the networks that are trained for them.
+
 ranking      DD-Ranking: hard-label recovery, improvement over random, the label-robust score
 robustness   how far the figure moves with the kind of labels and without augmentation, and DD-Ranking's augmentation-robust score
 areas        what share of the images decides the class, against the initial images
@@ -31,6 +33,7 @@ from limbeck.runtime.files import read_tensors
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.kept import Kept, cache_root
 from limbeck.runtime.random import generator
+from limbeck.runtime.ranks import Ranks
 from limbeck.runtime.records import Record
 from limbeck.runtime.sealed import Damaged
 from limbeck.training.images import Images, TensorImages, prepare_split
@@ -193,12 +196,13 @@ def _cells(material: Subject, study: str) -> Cells:
         [evaluator.protocol, evaluator.augment, evaluator.full_data.made_with],
         _fit(material).random_lr,
     )
-    kept = Kept.json(cache_root() / "further" / f"{study}-{key}.json")
-    done = kept.held() or {}
+    kept, here = Kept.json(cache_root() / "further" / f"{study}-{key}.json"), Ranks.sharing()
+    done = here.told(lambda: kept.held() or {})
 
     def after(name: str, cell: dict[str, Any]) -> None:
         done[name] = cell
-        kept.write(kept.path, done)
+        if here.first:
+            kept.write(kept.path, done)
 
     return Cells(dict(done), after)
 
@@ -221,8 +225,8 @@ def _initial(material: Subject) -> tuple[Tensor, str]:
 FURTHER: Mapping[str, Callable[[Subject], Any]] = {
     "ranking": _ranking,
     "robustness": _robustness,
-    "areas": _areas,
-    "distances": _distances,
+    "areas": lambda material: Ranks.sharing().told(lambda: _areas(material)),
+    "distances": lambda material: Ranks.sharing().told(lambda: _distances(material)),
     "search": _search,
     "continual": _continual,
     "membership": _membership,

@@ -18,7 +18,7 @@ from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.experts.estimate import estimate
 from limbeck.experts.files import held_bytes
-from limbeck.experts.store import want_of
+from limbeck.experts.notes import want_of
 from limbeck.matching.adjoint import Unroll
 from limbeck.matching.engine import unrolled_bytes
 from limbeck.methods.snapshots import LOOKED_AT

@@ -27,19 +27,20 @@ def work_of(workspace: Workspace, seconds: float | None = None, whole: float = 0
     """
     settings, shape, classes = workspace.settings, workspace.data.shape, workspace.data.num_classes
     match, real, total, steps = settings.match, settings.real, workspace.ipc * classes, workspace.method.steps
-    sums, ends = 0.0, 0
+    sums, ends, fetched = 0.0, 0, 0
     if steps:
         adjoint = build.adjoint_of(settings.engine)
         ends = 2 if match.match_norm and match.criterion != "none" else 1
         sums, whole = sums_of(adjoint, match.syn_steps, ends), whole if isinstance(adjoint, (WalkBack, Unroll)) else 1.0
     elif name_of(settings.method) in TRAINED:
-        outer, inner = real.loops(workspace.ipc)
-        sums = inner * math.ceil(total / real.network_batch) * (outer - 1) / outer
+        (outer, inner), batches = real.loops(workspace.ipc), math.ceil(total / real.network_batch)
+        sums, fetched = inner * batches * (outer - 1) / outer, total * math.prod(shape) // batches
     return Work(
         parameters=workspace.network.num_parameters,
         sums=sums,
         ends=ends,
         set_numbers=total * (math.prod(shape) + classes * steps),
+        fetched=fetched,
         images=total if steps else classes,
         batch=min(total, match.batch_syn or total) if steps else classes,
         whole=None if seconds is None else whole * seconds,

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from limbeck.data.imageset import ImageSet
@@ -24,7 +25,6 @@ from limbeck.data.load import load_data
 from limbeck.data.split import Split, Wanted, cap
 from limbeck.distilled.initial import check_ipc, real_subset
 from limbeck.evaluation.protocols import resolve as resolve_protocol
-from limbeck.evaluation.trials import Trial
 from limbeck.experts.estimate import (
     COMPILED,
     COMPILING,
@@ -37,7 +37,8 @@ from limbeck.experts.estimate import (
     seconds_of,
     step_seconds,
 )
-from limbeck.experts.store import TrajectoryStore, want_of
+from limbeck.experts.notes import want_of
+from limbeck.experts.store import TrajectoryStore
 from limbeck.matching.engine import Arrangement, decide, kept_bytes, precision_of
 from limbeck.matching.steps import StudentStep
 from limbeck.methods.objective import Objective
@@ -60,11 +61,12 @@ from limbeck.runtime.leftovers import passing_folder
 from limbeck.runtime.memory import free_memory, peak_memory, reuse_freed_memory, total_memory
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
-from limbeck.training.images import Counted, TensorImages, sample
+from limbeck.training.images import TensorImages, sample
 from limbeck.training.targets import Labels
 from limbeck.training.train import logits_of
 
 FEW = 256  # images that are looked at
+LOOKED_AT = 2**18  # numbers in images that are compared class by class, of one class at least
 COMPARISON = 0.7  # of an iteration, which a second walk back takes
 ENGINE_COMPILING = 30.0  # seconds
 ASKING = 4 / 3  # what a step takes with a teacher, which passes images forward, over one without
@@ -86,6 +88,7 @@ class Plan:
         advice: sentences on what would bring time and memory down.
         notes: sentences on what was estimated, not measured.
         scaling: what several devices would take; None where nobody asked.
+        evaluation: seconds that one network of an evaluation takes; None for a GPU that is not here.
     """
 
     experts: tuple[Forecast, Estimate] | None
@@ -97,6 +100,7 @@ class Plan:
     advice: tuple[str, ...]
     notes: tuple[str, ...]
     scaling: Scaling | None = None
+    evaluation: float | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -179,8 +183,11 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None, world: 
     decided = decide(workspace.problem(), adjoint, settings.engine) if workspace.method.steps else None
     compiled = decided is not None and decided.compiled
     parts, iteration, still = _loop(workspace, compiled, apart=world is not None)
-    compiling, evaluations = _evaluations(workspace, counts.val)
-    parts = {"compile": ENGINE_COMPILING * compiled + compiling, **parts, "evaluations": evaluations}
+    long, one = _evaluation(workspace, counts.val)
+    seen = counts.val and resolve_protocol(settings.eval).validation  # without validation images nobody looks
+    looks = settings.eval.every_seeds * _looks(settings) if seen else 0
+    compiling = COMPILING * (long and looks > 0)
+    parts = {"compile": ENGINE_COMPILING * compiled + compiling, **parts, "evaluations": one * looks}
     memory, work = _memory(workspace, decided), work_of(workspace, iteration, still)
     peak = memory.of(work, 1, False)
     notes = [f"{len(whole.train.storage)} of {counts.train + counts.val} images were decoded"] if unseen else []
@@ -201,6 +208,7 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None, world: 
         advice=tuple(_advice(workspace, parts, decided is None or decided.compiled, peak)),
         notes=tuple(notes),
         scaling=over_devices(workspace, work, memory, parts, world) if world else None,
+        evaluation=one,
     )
 
 
@@ -243,7 +251,9 @@ def _loop(workspace: Workspace, compiled: bool, apart: bool) -> tuple[dict[str, 
     settings, outer, data = workspace.settings, workspace.settings.outer, workspace.data
     index = real_subset(data.train, data.num_classes, workspace.ipc, settings.seed, "plan").numpy()
     count = len(index)
-    if workspace.method.steps and count > FEW:
+    if not workspace.method.steps:
+        index = index[_few_classes(data.train.labels[index], math.prod(data.shape))]
+    elif count > FEW:
         index = index[np.arange(FEW) * count // FEW]
     images = workspace.preprocessing.prepare(data.train.images(index)).to(workspace.device)
     labels = torch.full((len(index), data.num_classes), 1 / data.num_classes, device=workspace.device)
@@ -279,13 +289,21 @@ def _loop(workspace: Workspace, compiled: bool, apart: bool) -> tuple[dict[str, 
     return parts, iteration, whole
 
 
+def _few_classes(labels: NDArray[np.integer[Any]], size: int) -> NDArray[np.bool_]:
+    """Which images of that many numbers each to look at: those of whole classes, for a class takes what every other one takes."""
+    names, counts = np.unique(labels, return_counts=True)
+    within = max(1, int((counts.cumsum() * size <= LOOKED_AT).sum()))
+    return np.isin(labels, names[:within])
+
+
 def _iteration(
     objective: Objective, images: Tensor, labels: Tensor, syn_lr: float, count: int, *, plain: bool, apart: bool
 ) -> tuple[float, float]:
     """Seconds of the gradient by all `count` images, of which some are here; what share of them goes with no image, if asked."""
     eta = torch.tensor(syn_lr, device=images.device)
     if not isinstance(objective, TrajectoryMatching):
-        return seconds_of(lambda: objective.gradients(objective.init(), images, labels, eta, 1, plain=plain)), 0.0
+        seconds = seconds_of(lambda: objective.gradients(objective.init(), images, labels, eta, 1, plain=plain))
+        return seconds * count / len(images), 0.0
     matching = objective.matching
     batch = min(count, matching.batch_syn or count)
 
@@ -307,9 +325,9 @@ def _iteration(
     ) * few / batch
 
 
-def _evaluations(workspace: Workspace, count: int) -> tuple[float, float]:
-    """Seconds of compilation, and of all evaluations within the outer loop on so many validation images."""
-    settings, data, evaluator = workspace.settings, workspace.data, workspace.evaluator()
+def _evaluation(workspace: Workspace, count: int) -> tuple[bool, float]:
+    """Whether networks of an evaluation are compiled, and seconds of each, which is asked about so many images."""
+    data, evaluator = workspace.data, workspace.evaluator()
     protocol, total = evaluator.protocol, workspace.ipc * data.num_classes
     how = protocol.training(workspace.network, workspace.augmentation, workspace.syn_lr, workspace.ipc, workspace.kind)
     images = TensorImages(
@@ -324,9 +342,9 @@ def _evaluations(workspace: Workspace, count: int) -> tuple[float, float]:
         return seconds_of(lambda: logits_of(module, TensorImages(images.images[:few])))
 
     few = few_of(seen, len(images))
-    compiled = evaluator.trials.compiles(Trial(Counted(total), Labels(torch.empty(0)), how, ()))
+    compiled = evaluator.trials.compiles(how, total)
     one = how.epochs * total / batch * step * (COMPILED if compiled else 1.0) + seen(few) * count / few
-    return COMPILING * compiled, one * settings.eval.every_seeds * _looks(settings)
+    return compiled, one
 
 
 def _looks(settings: DistillSettings) -> int:

@@ -99,13 +99,18 @@ def record(
         gain=compare(distilled.values, random.values),
         coresets=beside(distilled, random, rows) if rows else None,
         predictions=predictions.describe(measured.distilled, evaluator.labels_of("test")),
-        protocol={**evaluator.protocol.facts, "seeds": list(measured.seeds), "full": of_full},
+        protocol={**evaluator.protocol.facts, **_chosen_on(evaluator), "seeds": list(measured.seeds), "full": of_full},
         network=evaluator.network.name,
         data={"source": data.source, "fingerprint": data.fingerprint, "split": "test"},
         environment=environment(evaluator.device),
         stored=None if small.code is None else _stored(small),
         view_labels=None if (stored := evaluator.stored_views(small)) is None else stored.summary(),
     )
+
+
+def _chosen_on(evaluator: Evaluator) -> dict[str, str]:
+    """That the look that counts was chosen on nothing, where there is a best one on the test images beside it."""
+    return {} if evaluator.protocol.best == "none" or len(evaluator.data.val) else {"chosen_on": "none"}
 
 
 def _stored(small: SmallSet) -> str:

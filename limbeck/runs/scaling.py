@@ -111,6 +111,7 @@ class Work(Record):
         sums: how often P numbers are summed over processes.
         ends: how often λ_T is told to all; 0 where no student walks.
         set_numbers: N (C·H·W + K), the numbers of a gradient by X and Y, which are summed once where X is not in shards.
+        fetched: numbers of a batch that a network is trained on, which are summed, too, where X is in shards.
         images: N.
         batch: images that a step, or an iteration without steps, shares out.
         whole: seconds of what every process does; None where nothing could be timed.
@@ -121,6 +122,7 @@ class Work(Record):
     sums: float
     ends: int
     set_numbers: int
+    fetched: int = 0
     images: int
     batch: int
     whole: float | None = None
@@ -129,7 +131,8 @@ class Work(Record):
     def messages(self, sharded: bool) -> list[tuple[float, int]]:
         """How many sums of how many bytes each."""
         once = 1 if sharded else self.set_numbers + 1
-        return [(self.sums, NUMBER * self.parameters), (max(1, self.ends), NUMBER * once)]
+        fetched = [(self.sums, NUMBER * self.fetched)] if sharded and self.fetched else []
+        return [(self.sums, NUMBER * self.parameters), *fetched, (max(1, self.ends), NUMBER * once)]
 
     def sent(self, ranks: int, sharded: bool) -> int:
         """Bytes that rank 0 sends in an iteration, the most that any does."""

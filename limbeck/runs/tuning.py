@@ -18,7 +18,6 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +32,7 @@ from limbeck.matching.steps import StepDraw, StudentStep, draw_steps
 from limbeck.methods.registry import name_of
 from limbeck.runs import build
 from limbeck.runs.settings import DistillSettings, value_of
+from limbeck.runs.unread import idle_keys
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import Failure, require
 from limbeck.runtime.progress import NoProgress, Progress
@@ -83,7 +83,7 @@ class Tuned(Record):
     gradients: tuple[float, ...]
 
     @property
-    def keys(self) -> dict[str, Any]:
+    def keys(self) -> dict[str, float]:
         """The settings by dotted key, as `distill` takes them."""
         return {choice.key: choice.value for choice in self.choices}
 
@@ -157,7 +157,8 @@ class _Tuning:
             "outer.lr_img": (lr_img, f"the gradient of the start images is {gradient:.2g} (root mean square, median)"),
             "outer.syn_lr_init": (eta, walked),
         }
-        choices = (Choice(key, value_of(settings, key), value, why) for key, (value, why) in values.items())
+        read = [key for key in values if key not in idle_keys(settings, values)]  # a uniform schedule has no first upper end
+        choices = (Choice(key, value_of(settings, key), *values[key]) for key in read)
         return Tuned(tuple(choices), displacement, coherence, tuple(gradients))
 
     def _paths(self) -> Iterator[Tensor]:

@@ -3,15 +3,18 @@
 Only what the method, or another key, certainly never reads is named: of a method of the user's own, nothing.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import cache
 
 from limbeck.experts.settings import unread
 from limbeck.methods.method import Method
 from limbeck.methods.registry import METHODS, known, name_of
 from limbeck.methods.settings import Sre2lSettings
 from limbeck.runs.settings import DistillSettings, as_coreset, coresets_of
+from limbeck.runtime.plugins import makes
 
 OF_STEPS = ("syn_steps", "expert_epochs", "batch_syn", "small_chunk", "distance", "loss", "relabel")
 STUDENT = ("schedule.*", *(f"match.{name}" for name in OF_STEPS), "engine.kind", "engine.last_steps")
@@ -34,13 +37,13 @@ OF_CORESETS = ("coreset.", "rded.", "experts.", "schedule.", "match.")
 
 def idle_keys(settings: DistillSettings, given: Iterable[str]) -> list[str]:
     """Those of the dotted keys `given` that change nothing under these settings, in their order."""
-    patterns = _patterns(settings)
-    idle = [key for key in given if any(fnmatchcase(key, pattern) for pattern in patterns) and not _says_none(settings, key)]
+    never = _matching(settings)
+    idle = [key for key in given if never.match(key) and not _says_none(settings, key)]
     if not idle or not (names := coresets_of(settings)):
         return idle
-    beside = [_patterns(as_coreset(settings, name)) for name in names]
+    beside = [_matching(as_coreset(settings, name)) for name in names]
     read = [key for key in idle if key.startswith(OF_CORESETS)]
-    still = [key for key in read if all(any(fnmatchcase(key, one) for one in patterns) for patterns in beside)]
+    still = [key for key in read if all(one.match(key) for one in beside)]
     return [key for key in idle if key not in read or key in still]
 
 
@@ -56,6 +59,16 @@ def may_read_experts(settings: DistillSettings, method: Method) -> bool:
     if method.experts or method.kind != "objective":
         return method.experts or (method.difficulties and settings.coreset.judges == "experts")
     return settings.labels == "soft" or settings.init == "correct"
+
+
+def _matching(settings: DistillSettings) -> re.Pattern[str]:
+    """Matches keys that are not read."""
+    return _one_of(tuple(_patterns(settings)))
+
+
+@cache
+def _one_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(translate, patterns)) or r"(?!)")
 
 
 def _patterns(s: DistillSettings) -> list[str]:
@@ -77,25 +90,40 @@ def _patterns(s: DistillSettings) -> list[str]:
         found.append("experts.*")
     found += [f"experts.{key}" for key in sorted(unread(s.experts))]
     if s.enhance.weighting == "none":
-        found += ["enhance.beta", "enhance.cam_every"]  # maps are drawn all the same
+        found += ["enhance.beta", "enhance.cam_every", "enhance.cam_threshold"]  # maps are drawn all the same
     if method.kind != "objective":
         loop = LOOP if not may_read_experts(s, method) else OF_EXPERTS
-        return [*found, *(pattern for pattern in loop if not (recovers and pattern == "enhance.*"))]
-    kind = s.parametrisation.kind
-    found += {"pixels": ["parametrisation.factor", "parametrisation.keep"], "multi": ["parametrisation.keep"]}.get(str(kind), [])
+        weighted = recovers and s.enhance.weighting != "none"  # of a recovery no maps are drawn that weight nothing
+        return [*found, *(pattern for pattern in loop if not (weighted and pattern == "enhance.*"))]
+    found += {"pixels": ["parametrisation.factor", "parametrisation.keep"], "multi": ["parametrisation.keep"]}.get(
+        str(s.parametrisation.kind), []
+    )
     if called in ("dm", "ncfm"):
         found.append("real.[!b]*")  # their networks are never trained
     found.append("outer.img_momentum" if s.outer.adamw else "outer.img_[bw]*")
     found += ["real.*"] if method.steps else STUDENT
     if s.schedule.kind == "uniform":
         found += ["schedule.first_max_start_epoch", "schedule.iterations"]
-    if s.engine.kind != "truncated":
+    if s.engine.kind in ("exact", "tesla", "unroll"):
         found.append("engine.last_steps")
     if s.labels == "hard":
         found.append("match.relabel")
     if s.match.criterion == "none":
         found += ["match.drop_ratio", "match.drop_side"]
-    return found
+    return [*found, *_beside_objects(s)]
+
+
+def _beside_objects(s: DistillSettings) -> list[str]:
+    """What says how to make an object that is there; a class or a function that makes one is given it."""
+    held: tuple[tuple[object, tuple[str, ...]], ...] = (
+        (s.match.criterion, ("match.drop_ratio", "match.drop_side")),
+        (s.schedule.kind, ("schedule.[!k]*",)),
+        (s.enhance.weighting, ("enhance.beta", "enhance.cam_threshold")),
+        (s.enhance.cam, ("enhance.cam_layer",)),
+        (s.engine.kind, ("engine.last_steps",)),
+        (s.parametrisation.kind, ("parametrisation.factor", "parametrisation.keep")),
+    )
+    return [key for value, keys in held if not (isinstance(value, str) or makes(value)) for key in keys]
 
 
 def _unread_coreset(s: DistillSettings, called: str) -> tuple[str, ...]:

@@ -1,13 +1,13 @@
 """What a method may ask for: images, experts, map network, evaluation — made when they are missing, kept in the cache.
 
-What is decided automatically (device, threads, compiled or not) is decided once, in `resolve`, and stored with the run.
+What is decided automatically (device, threads, compiled or not) is decided once (`decided.py`), and stored with the run.
 """
 
 import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -26,8 +26,8 @@ from limbeck.evaluation.distances import features_in_parts, features_of
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.view_labels import check_storable
-from limbeck.experts.settings import ExpertSettings
-from limbeck.experts.store import TrajectoryStore, say_lacking, want_of
+from limbeck.experts.notes import want_of
+from limbeck.experts.store import TrajectoryStore, say_lacking
 from limbeck.experts.train import ExpertTask, train_experts
 from limbeck.matching.adjoint import Adjoint, Unroll, WalkBack
 from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
@@ -42,6 +42,7 @@ from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.networks.names import same_network
 from limbeck.parametrisations.parametrisation import Decoder
 from limbeck.runs import build
+from limbeck.runs.decided import Fingerprints
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.devices import on_gpu, resolve_device
 from limbeck.runtime.errors import Failure, require
@@ -49,44 +50,12 @@ from limbeck.runtime.executor import Shard
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import Progress
 from limbeck.runtime.ranks import Ranks
-from limbeck.runtime.records import Record
 from limbeck.saliency.maps import NOISELESS, TorchCam
 from limbeck.saliency.weights import Activation, Constant, NoWeighting
 from limbeck.training.compute import Compile
 from limbeck.training.images import Images, LazyImages, prepare_split, sample
 
 SHARDED_FROM = 128 * 2**20  # bytes of X: of 50 000 images of MNIST and more
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved(Record):
-    """What was decided automatically: the device, the number of threads, and, once it is set up, how the engine works.
-
-    The threads were decided for so many ranks.
-    """
-
-    device: str
-    threads: int
-    engine: Arrangement | None = None
-    ranks: int = 1
-
-
-@dataclass(frozen=True)
-class Fingerprints(Record):
-    """Of the images, of the set that the run started from, and of the experts; and the settings that these were made with."""
-
-    data: str
-    init: str | None = None
-    experts: str | None = None
-    experts_made_with: ExpertSettings | None = None
-
-    LEFT_OUT: ClassVar = ("init", "experts", "experts_made_with")
-
-
-def resolve(settings: DistillSettings) -> Resolved:
-    """Decide what can be decided before anything is computed."""
-    device, ranks = str(resolve_device(settings.engine.device)), Ranks.here()
-    return Resolved(device, torch.get_num_threads(), ranks=ranks.count)
 
 
 @dataclass
@@ -209,7 +178,8 @@ class Workspace:
     def spread(self) -> Spread:
         """How batches, and X with its labels, lie on the ranks of the run."""
         ranks, total = Ranks.here(), self.data.num_classes * self.ipc
-        return Spread(ranks, total if not ranks.alone and self.shards else None)
+        whole = self.ipc if self.method.shards == "classes" else 1
+        return Spread(ranks, total if not ranks.alone and self.shards else None, whole)
 
     @property
     def shards(self) -> bool:
@@ -224,13 +194,15 @@ class Workspace:
         s = self.settings
         if not self.decoder.trivial:
             return f"the images are decoded from what parametrisation.kind={s.parametrisation.kind!r} stores"
-        if not self.method.shards:
-            return f"method {name_of(s.method)} looks at all images of a class at once"
-        if self.network.has_batch_norm:
+        if self.method.shards == "no":
+            return f"nothing is known of which images method {name_of(s.method)} looks at together"
+        if self.network.has_batch_norm and not self.method.norms:
             return f"{self.network.name} has batch norm, whose statistics are those of a whole batch"
-        if not isinstance(self.augmentation, Dsa):
+        if self.method.shards == "classes" and self.data.num_classes < (count := Ranks.here().count):
+            return f"{count} processes cannot each hold some of {self.data.num_classes} classes"
+        if self.method.steps and not isinstance(self.augmentation, Dsa):
             return "the augmentation may mix images"
-        if not isinstance(build.adjoint_of(s.engine), (WalkBack, Unroll)):
+        if self.method.steps and not isinstance(build.adjoint_of(s.engine), (WalkBack, Unroll)):
             return "the adjoint is not one of Limbeck's"
         cam, weighting = build.cam_of(s.enhance), build.weighting_of(s.enhance)
         by_itself = isinstance(weighting, NoWeighting) or (

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch._dynamo
 
 from limbeck.runtime.disk import try_folder
 from limbeck.runtime.fingerprint import fingerprint
@@ -31,6 +30,8 @@ def compiled(function: Callable[..., Any], cuda_graphs: bool = True, side_by_sid
         cuda_graphs: whether it may become one.
         side_by_side: for the CPU, so that several threads can be in it at once: outside Python's lock.
     """
+    import torch._dynamo  # as slow to import as torch, and most processes compile nothing
+
     keep_compiled_code()
     # Eight graphs of one function are torch's limit, and one function here serves all networks and sizes of a process.
     for limit in ("recompile_limit", "cache_size_limit"):  # its name since torch 2.7, and before

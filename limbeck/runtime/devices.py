@@ -17,6 +17,8 @@ from torch import Tensor
 from limbeck.runtime.cgroup import memory_left
 from limbeck.runtime.determinism import statement
 from limbeck.runtime.errors import require
+from limbeck.runtime.missing import NotInstalled
+from limbeck.runtime.version import VERSION
 
 # What convolutions in bf16 take of the time of single precision, measured: on AVX2, and on an Intel Xeon with AVX-512's
 # instructions for bf16 and no AMX (family 6, model 207), which multiplies pairs at half of the rate of single numbers.
@@ -70,11 +72,21 @@ def memory_of(device: torch.device) -> tuple[int, int]:
         return torch.cuda.mem_get_info(device)
     if not has_values(device):
         return STAND_IN_MEMORY, STAND_IN_MEMORY
-    import psutil
+    free, total = _memory_of_machine()
+    left, most = memory_left() or (free, total)
+    return min(free, left), min(total, most)
 
-    memory, limited = psutil.virtual_memory(), memory_left()
-    left, most = limited or (memory.available, memory.total)
-    return min(int(memory.available), left), min(int(memory.total), most)
+
+def _memory_of_machine() -> tuple[int, int]:
+    """The same of the machine's memory; without psutil, which the parts do not need, what caches hold counts as taken."""
+    try:
+        import psutil
+
+        memory = psutil.virtual_memory()
+        return int(memory.available), int(memory.total)
+    except NotInstalled:
+        page = os.sysconf("SC_PAGE_SIZE")
+        return page * os.sysconf("SC_AVPHYS_PAGES"), page * os.sysconf("SC_PHYS_PAGES")
 
 
 def allocated(device: torch.device, anew: bool = False) -> tuple[int, int]:
@@ -184,10 +196,8 @@ def one_thread() -> Iterator[None]:
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Versions and hardware, to be stored beside every result."""
-    from importlib.metadata import version
-
     return {
-        "limbeck": version("limbeck"),
+        "limbeck": VERSION,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine(),

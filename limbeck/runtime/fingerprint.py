@@ -16,6 +16,7 @@ from limbeck.runtime.checked import Checked, is_data, kinds_of, named_by
 
 AT_ONCE = 4096  # items of an iterator
 PIECE = 2**24  # bytes of an array that are looked at together
+AS_THEY_ARE = frozenset((str, int, float, bool, type(None)))
 
 
 def plain(value: Any) -> Any:
@@ -23,10 +24,11 @@ def plain(value: Any) -> Any:
 
     What else a setting holds becomes a description.
     """
+    if type(value) in AS_THEY_ARE:  # by far the most
+        return value
     if isinstance(value, Checked):
         owner: Any = type(value)
-        named = {name for name, kind in kinds_of(owner).items() if named_by(kind)}  # of these an object is described, settings too
-        held = dict(value.items())
+        named, held = _named(owner), dict(value.items())
         groups = {name for name, item in held.items() if isinstance(item, Checked)} - named
         return {name: plain(item) if name in groups or is_data(item) else described(item) for name, item in held.items()}
     if hasattr(type(value), "__json__"):
@@ -42,6 +44,12 @@ def plain(value: Any) -> Any:
     if callable(value):
         return described(value)
     return float(value) if isinstance(value, float) else value
+
+
+@functools.cache
+def _named(owner: type) -> frozenset[str]:
+    """The settings of a class that name objects: of these an object is described, settings too."""
+    return frozenset(name for name, kind in kinds_of(owner).items() if named_by(kind))
 
 
 def described(value: Any) -> str:

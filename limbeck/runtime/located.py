@@ -1,4 +1,4 @@
-"""What commands and calls are given to read, on this machine: paths as they are, and what URLs name fetched into the cache.
+"""What commands and calls are given to read, on this machine: paths as they are, sets of the zoo, what URLs name in the cache.
 
 A copy lies under the fingerprint of all that the store says of its files (checksum, etag, size, time), so that everything is
 fetched once, and another version is another copy. In one process a URL stays what it was when it was first asked for.
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from limbeck.runtime import zoo
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import new_folder
 from limbeck.runtime.fingerprint import fingerprint
@@ -27,11 +28,13 @@ def here(key: str, place: str) -> str:
 
     Args:
         key: what the user calls it.
-        place: a URL or a path.
+        place: a URL, a path, or `zoo:NAME`.
 
     Raises:
         UsageError: when there is nothing, or it cannot be fetched.
     """
+    if place.startswith(zoo.PREFIX) and not os.path.lexists(place):
+        return str(zoo.place(key, place))
     if not is_url(place):
         return local(place)
     remote = Remote(key, place)

@@ -3,12 +3,14 @@
 The module is imported, from the environment or the current folder. Whoever names such a thing has its code run.
 """
 
+import inspect
 import os
 import re
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -25,6 +27,11 @@ FORM = re.compile(rf"{_NAME}:({_NAME}|[\w.<>]*<[\w.<>]*)(\(.*\))?", re.DOTALL)
 def is_foreign(name: str) -> bool:
     """Whether `name` is meant to name something of the user's, and no place such as `s3://bucket/key`."""
     return ":" in name and "://" not in name
+
+
+def makes(value: object) -> bool:
+    """Whether `value` is a class or a function, which makes what is wanted, and not that itself."""
+    return isinstance(value, (type, partial)) or inspect.isroutine(value)
 
 
 def library_of(name: str) -> str | None:

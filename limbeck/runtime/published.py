@@ -13,10 +13,10 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.files import read_json, write_json
@@ -27,6 +27,9 @@ from limbeck.runtime.locks import Busy, lock
 from limbeck.runtime.remote import Remote, Unreachable, forget, is_name
 from limbeck.runtime.sealed import Damaged, FileKind, sealed, unsealed
 from limbeck.runtime.urls import is_url, local
+
+if TYPE_CHECKING:
+    from limbeck.runtime.ranks import Ranks
 
 VERSION, NOTE = FileKind("published folder"), FileKind("note of a published folder")
 LIST, PIECES, NOTED = "limbeck-", "pieces", ".published.json"
@@ -224,8 +227,18 @@ class Work:
         return self.published.remote.url if inner == "." else f"{self.published.remote.url}/{inner}"
 
 
+def folder_of(key: str, place: str | Path) -> Path:
+    """The folder on this machine in which what is to be at a path or a URL is made."""
+    if not is_url(str(place)):
+        return Path(local(str(place)))
+    remote = Remote(key, str(place))
+    return cache_root() / "work" / fingerprint(remote.url) / remote.name
+
+
 @contextmanager
-def working(key: str, place: str | Path, *, resume: bool = False, shared: bool = False) -> Iterator[Work]:
+def working(
+    key: str, place: str | Path, *, resume: bool = False, shared: bool = False, ranks: "Ranks | None" = None
+) -> Iterator[Work]:
     """A folder on this machine that becomes what is at `place`: that folder itself, or what is published there at the end.
 
     What a stopped process has made is published too, so that another machine goes on from there.
@@ -235,19 +248,32 @@ def working(key: str, place: str | Path, *, resume: bool = False, shared: bool =
         place: a path or a URL.
         resume: go on with what is there; without, nothing may be there.
         shared: several processes write there, each what is its own.
+        ranks: of the run whose folder it is, which all enter the block: the first one alone publishes.
 
     Raises:
         UsageError: when it cannot be written to, holds something, or another process on this machine writes there.
         Failure: when another process has taken the place over meanwhile.
     """
+    folder = folder_of(key, place)
     if not is_url(str(place)):
-        yield Work(Path(local(str(place))))
+        yield Work(folder)
         return
-    several = int(os.environ.get("WORLD_SIZE") or 1) > 1
-    require(not several, key, str(place), "a folder, which the processes of one run share (torchrun)")
-    remote = Remote(key, str(place))
+    several = ranks is None and int(os.environ.get("WORLD_SIZE") or 1) > 1
+    require(not several, key, str(place), "a folder where torchrun starts the command; begun once, it may be a URL")
+    with ExitStack() as kept:
+        begun: list[Work] = []  # of the first rank alone, whom the others wait for
+
+        def begin() -> None:
+            begun.append(kept.enter_context(_taken(key, Remote(key, str(place)), folder, resume, shared)))
+
+        begin() if ranks is None else ranks.told(begin)
+        yield begun[0] if begun else Work(folder)
+
+
+@contextmanager
+def _taken(key: str, remote: Remote, folder: Path, resume: bool, shared: bool) -> Iterator[Work]:
+    """The folder, held against others, of what is to be at a place elsewhere."""
     remote.try_writing()
-    folder = cache_root() / "work" / fingerprint(remote.url) / remote.name
     try:
         held = lock(folder).acquire(timeout=0.0)
     except Busy as error:

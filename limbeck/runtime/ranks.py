@@ -28,11 +28,12 @@ from torch.distributed.rendezvous import rendezvous
 from limbeck.runtime.errors import Failure, RankLost, UsageError, one_line
 from limbeck.runtime.executor import cores
 from limbeck.runtime.launch import started_together
+from limbeck.runtime.notices import received, watched
 
 T = TypeVar("T")
-
 SAID = "limbeck/said"
 PATIENCE = 0.5  # seconds that a process may take to end once its connections have, and others to ask whether they are to speak
+RAISED_BY_ALL = "raised_by_all"  # an attribute of errors that all ranks raise at the same time
 FOREVER = timedelta(days=365)
 LOOK_EVERY = 0.02  # seconds between two looks at whether what is waited for has come, at most: a signal is heard meanwhile
 
@@ -65,6 +66,8 @@ class Ranks:
         Ranks(number=0, count=1)
         >>> [Ranks(number, 3).share(7) for number in range(3)]
         [slice(0, 3, None), slice(3, 5, None), slice(5, 7, None)]
+        >>> [Ranks(number, 3).share(8, whole=2) for number in range(3)]
+        [slice(0, 4, None), slice(4, 6, None), slice(6, 8, None)]
     """
 
     number: int = 0
@@ -97,11 +100,14 @@ class Ranks:
         """How many of them share this machine, as far as its starter says."""
         return 1 if self.alone else int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
-    def share(self, total: int) -> slice:
-        """The part of `total` things that is this rank's; empty for the last ones where there are fewer things than ranks."""
-        each, more = divmod(total, self.count)
+    def share(self, total: int, whole: int = 1) -> slice:
+        """The part of `total` things that is this rank's; empty for the last ones where there are fewer things than ranks.
+
+        Of every `whole` things that follow each other, such as the images of a class, none is parted from the others.
+        """
+        each, more = divmod(total // whole, self.count)
         start = self.number * each + min(self.number, more)
-        return slice(start, start + each + (self.number < more))
+        return slice(whole * start, whole * (start + each + (self.number < more)))
 
     def sum_(self, *tensors: Tensor) -> None:
         """Put the sums over all ranks in the place of tensors of one kind, together in one flat buffer."""
@@ -129,26 +135,27 @@ class Ranks:
             with noticed():
                 dist.broadcast(tensor, 0)
 
-    def handed_out(self, tensor: Tensor | None, like: Tensor, total: int) -> Tensor:
+    def handed_out(self, tensor: Tensor | None, like: Tensor, total: int, whole: int = 1) -> Tensor:
         """This rank's share of the rows of a tensor that rank 0 has.
 
         Args:
             tensor: all rows, on rank 0; None elsewhere.
             like: some such rows, on the device on which they are to be.
             total: how many rows there are.
+            whole: how many of them stay together.
         """
-        own = like.new_empty(len(range(total)[self.share(total)]), *like.shape[1:])
+        own = like.new_empty(len(range(total)[self.share(total, whole)]), *like.shape[1:])
         if tensor is not None:
             for number in range(1, self.count):
-                _count((part := tensor[Ranks(number, self.count).share(total)].to(like).contiguous()).nbytes)
+                _count((part := tensor[Ranks(number, self.count).share(total, whole)].to(like).contiguous()).nbytes)
                 with noticed():
                     dist.send(part, number)
-            return own.copy_(tensor[self.share(total)])
+            return own.copy_(tensor[self.share(total, whole)])
         with noticed():
             dist.recv(own, 0)
         return own
 
-    def collected(self, tensor: Tensor, total: int) -> Tensor:
+    def collected(self, tensor: Tensor, total: int, whole: int = 1) -> Tensor:
         """On rank 0 all `total` rows of what every rank has its share of, in the memory of the host; elsewhere just those."""
         host = tensor.detach().cpu().contiguous()
         if not self.first:
@@ -156,13 +163,13 @@ class Ranks:
             with noticed():
                 dist.send(host, 0, group=_waiting())
             return host
-        whole = host.new_empty(total, *host.shape[1:])
-        whole[self.share(total)] = host
+        found = host.new_empty(total, *host.shape[1:])
+        found[self.share(total, whole)] = host
         for number in range(1, self.count):
-            part = whole[Ranks(number, self.count).share(total)]
+            part = found[Ranks(number, self.count).share(total, whole)]
             with noticed():
                 dist.recv(part, number, group=_waiting())  # rows, which are contiguous
-        return whole
+        return found
 
     def any(self, *flags: bool) -> bool:
         """Whether one of them is so on some rank."""
@@ -187,7 +194,7 @@ class Ranks:
         with noticed():
             dist.broadcast_object_list(found, 0, group=_waiting())
         if (error := error or found[0][1]) is not None:
-            raise error
+            raise _raised_by_all(error)
         result: Any = value if self.first else found[0][0]
         return result  # type: ignore[no-any-return]
 
@@ -195,18 +202,19 @@ class Ranks:
         """What `work` gives every rank, in their order, on all of them; an error of any is raised on all.
 
         Args:
-            work: called on every rank, which shares nothing of it, and may take each its own time; what it returns is pickled.
+            work: called on every rank, which shares nothing of it, and may take each its own time; what it returns is pickled, and
+                what it warns of the first rank says.
         """
         if self.alone:
             return [work()]
-        value, own = _attempt(work)
+        value, own = _attempt(lambda: watched(lambda job: job(), work))
         found: list[Any] = [None] * self.count
         self.wait()
         with noticed():
             dist.all_gather_object(found, (value, own and _portable(own)), group=_waiting())
         if errors := [error for error in (own, *(error for _, error in found)) if error is not None]:
-            raise errors[0]
-        return [value for value, _ in found]
+            raise _raised_by_all(errors[0])
+        return [received(each) if self.first else each[0] for each, _ in found]
 
     def wait(self) -> None:
         """Wait until all ranks are here, however long that takes; signals are heard meanwhile."""
@@ -255,6 +263,29 @@ def joined() -> Iterator[Ranks]:
     _places[:] = Ranks.here().gathered(lambda: (socket.gethostname(), os.getpid()))
     yield Ranks.here()
     dist.destroy_process_group()  # not after an error: the others may wait for what only the end of this process tells them
+
+
+@contextmanager
+def leaving() -> Iterator[None]:
+    """A block that all ranks enter: where it raises, the others, who may wait for this one, which lives on, are told.
+
+    They raise `RankLost`; nobody need be told of what all raise.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not hasattr(error, RAISED_BY_ALL):
+            _leave()
+        raise
+
+
+def _leave() -> None:
+    """Close this process's ends of what the second group waits by; the next who wait make another one."""
+    global _second
+    held, _second = _second, None
+    if held is not None and held[0] is dist.group.WORLD and Ranks.here().count > 1:
+        with suppress(RuntimeError, ValueError):
+            dist.destroy_process_group(held[1])
 
 
 def speaks() -> bool:
@@ -357,6 +388,11 @@ def _attempt(work: Callable[[], T]) -> tuple[T | None, Exception | None]:
             return work(), None
     except Exception as error:  # noqa: BLE001 (it travels, and is raised once all know)
         return None, error
+
+
+def _raised_by_all(error: Exception) -> Exception:
+    setattr(error, RAISED_BY_ALL, True)
+    return error
 
 
 def _portable(error: Exception) -> Exception:

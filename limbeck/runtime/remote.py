@@ -22,7 +22,7 @@ from limbeck.runtime.leftovers import part
 from limbeck.runtime.urls import URL
 
 KEYS = re.compile(r"[^/]*@|[^/]*:.*@", re.DOTALL)  # key@…, or key:secret@…, as secrets may have slashes
-SAID = ("ETag", "etag", "md5Hash", "VersionId", "LastModified", "mtime", "created")  # by stores of different kinds
+SAID = ("ETag", "etag", "md5Hash", "VersionId", "LastModified", "mtime", "created", "blob_id")  # by stores of different kinds
 # Where to write what is not there already is one request of which at most one process has success.
 WRITABLE = ("s3", "s3a", "gs", "gcs", "memory")
 EXTRA = "pip install 'limbeck[remote]'"

@@ -199,7 +199,7 @@ def _layer_maps(
     x = x.detach().requires_grad_()
     # Not normalised by torch-cam, which adds 1e-8 to the greatest value: maps of small gradients would not reach 1.
     if kind == "smooth_gradcam_pp":
-        with methods.SmoothGradCAMpp(module, targets, NOISY_PASSES, NOISE) as smooth, _global_noise_from(generator):
+        with _global_noise_from(generator), methods.SmoothGradCAMpp(module, targets, NOISY_PASSES, NOISE) as smooth:
             # torch-cam takes the image from this pass, and its last noisy pass also for the A_l and ∂y^c/∂A_l outside the means.
             module(x)
             maps: list[Tensor] = smooth(classes, normalized=False)
@@ -213,7 +213,7 @@ def _layer_maps(
     require(kind in known, "enhance.cam", kind, f"one of {', '.join(KINDS)} or of torch-cam's {', '.join(known)}")
     assert isinstance(found, type), "checked above"
     what = f"makes no maps of {type(module).__name__} at {'+'.join(layers)}: torch-cam raised"
-    with blamed("enhance.cam", kind, what), found(module, targets) as extractor, _global_noise_from(generator):
+    with blamed("enhance.cam", kind, what), _global_noise_from(generator), found(module, targets) as extractor:
         return [one.detach() for one in extractor(classes, module(x), normalized=False)]
 
 
@@ -254,13 +254,17 @@ def _borrowed(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _global_noise_from(generator: torch.Generator) -> Iterator[None]:
-    """Torch's global CPU generator follows `generator` inside and is afterwards what it was.
+    """Torch's global CPU generator follows `generator` inside and is afterwards what it was; so is the default type float32.
 
-    torch-cam draws its noise from the global generator, on the CPU, and accepts no other; without this the maps would
-    depend on whatever was drawn before, and a resumed run would differ.
+    torch-cam draws its noise from the global generator, on the CPU, in the default type, and accepts no other; without this the
+    maps would depend on whatever was drawn before, and a resumed run would differ.
     """
-    seed = int(torch.randint(2**63 - 1, (), generator=generator))
+    seed, usual = int(torch.randint(2**63 - 1, (), generator=generator)), torch.get_default_dtype()
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would seed the accelerators too, and those are not forked.
         torch.default_generator.manual_seed(seed)
-        yield
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(usual)

@@ -21,9 +21,8 @@ from limbeck.evaluation.scores import Doubt, joined
 from limbeck.methods.registry import method_of
 from limbeck.networks.convnet import PADDED
 from limbeck.runs.flat_settings import FlatSettings
-from limbeck.runs.folder import RESULTS
-from limbeck.runs.identity import NONE, effects, same_place
-from limbeck.runs.numerics import NUMERICS, otherwise
+from limbeck.runs.folder import RESULTS, STATE, State
+from limbeck.runs.identity import NONE, NUMERICS, effects, otherwise, protocol_in_file, same_place
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import Failure, Unsound, UsageError, reason
 from limbeck.runtime.files import read_json, write_json
@@ -123,6 +122,7 @@ class CellRecord(Record):
         peak_memory: bytes, likewise.
         comparison: means of `COMPARED` over the run; empty where nothing was compared.
         numerics: `NUMERICS` of the version that measured it.
+        protocol_in_file: the fingerprint of what the file of a protocol said; None where the protocol is no file.
         more: what else the file says.
     """
 
@@ -145,11 +145,12 @@ class CellRecord(Record):
     comparison: Mapping[str, float] = field(default_factory=dict)
     accuracy: Accuracies = Accuracies()
     numerics: int = 1
+    protocol_in_file: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     LEFT_OUT: ClassVar = (
         *("facts", "recipe", "overrides", "networks", "doubts", "coresets", "best_iteration", "skipped_share"),
-        *("seconds", "cpu_seconds", "peak_memory", "data", "environment"),
+        *("seconds", "cpu_seconds", "peak_memory", "data", "environment", "protocol_in_file"),
     )
     AMONG: ClassVar = ("more",)
 
@@ -232,6 +233,9 @@ class CellFolder:
             pairs = zip((before, now), values, strict=True)
             was, asked = (repr(value) if key in row.keys else "the default" for row, value in pairs)
             raise UsageError(f"output: {str(path)!r} was measured with {key} {was}, not {asked}; name another folder with --output")
+        if _under_another_protocol(held, cell):
+            said = f"what eval.protocol {cell.settings.eval.protocol!r} said then; name another folder with --output"
+            raise UsageError(f"output: {str(path)!r} was measured with {said}")
         if old := otherwise(held.numerics, cell.settings, padded=_pads(cell.settings)):
             raise UsageError(f"output: {str(path)!r} was measured by an earlier version: {old}; name another folder with --output")
         return replace(held, facts=cell.facts)
@@ -250,7 +254,8 @@ class CellFolder:
             raise Failure(f"{run} holds no results") from error
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise Failure(f"{run} holds no results ({reason(error)})") from error
-        return self.write(cell, replace(found, numerics=NUMERICS, comparison=comparison(run / "metrics.jsonl")))
+        compared, protocol = comparison(run / "metrics.jsonl"), _protocol_of(run)
+        return self.write(cell, replace(found, numerics=NUMERICS, comparison=compared, protocol_in_file=protocol))
 
     def write(self, cell: Cell, found: CellRecord) -> CellRecord:
         """Write what was measured as the cell's result, and return it."""
@@ -274,6 +279,8 @@ def _stands_for_the_same(key: str, values: Sequence[Any], held: CellRecord, cell
     """Whether the two values of a key whose content counts mean the same: the images that the cell was measured on, one place."""
     if key.startswith("data."):
         return held.data.get("fingerprint") == _images_of(cell)
+    if key == "eval.protocol":
+        return held.protocol_in_file is not None and held.protocol_in_file == protocol_in_file(cell.settings)
     if key == "network":
         from limbeck.networks.names import same_network
 
@@ -342,12 +349,29 @@ def take_over(cells: Sequence[Cell], source: Path, folder: Path) -> list[str]:
             continue
         if otherwise(found.numerics, cell.settings, padded=_pads(cell.settings)):
             continue
+        if _under_another_protocol(found, cell):
+            continue
         try:
             own.write(cell, found)
         except OSError as error:
             raise UsageError(f"output: {str(folder)!r} cannot be written: {error.strerror}") from error
         taken.append(cell.name)
     return taken
+
+
+def _protocol_of(run: Path) -> str | None:
+    """What the file of its protocol said when the run was made; None where the protocol is no file."""
+    try:
+        return State.from_dict(read_json(run / "state.json", STATE)).protocol
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _under_another_protocol(held: CellRecord, cell: Cell) -> bool:
+    """Whether the file of the protocol says something else than when the cell was measured; one that is gone says nothing."""
+    with suppress(UsageError):
+        return held.protocol_in_file not in (None, protocol_in_file(cell.settings))
+    return False
 
 
 def _pads(settings: DistillSettings) -> bool:

@@ -18,7 +18,8 @@ from limbeck.recipes import load_recipe, recipe_names
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.records import Record
 from limbeck.studies.cells import Cell
-from limbeck.studies.compare import Entrant, check_alike, grid, method_recipe, nearest
+from limbeck.studies.compare import check_alike
+from limbeck.studies.entrants import Entrant, grid, method_recipe, nearest
 
 PREFIX = "comp-dd/"
 SHOWN = 5  # missing folders that are named

@@ -4,24 +4,23 @@ An entrant is a recipe with what replaces its own settings, run in processes of 
 takes as a method, run in this one.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from limbeck.methods.method import Method
 from limbeck.methods.registry import METHODS, method_of
-from limbeck.recipes import load_recipe, parse_overrides, recipe_names
+from limbeck.recipes import load_recipe, recipe_names
 from limbeck.runs.api import loaded, settings_of
 from limbeck.runs.identity import NONE, same_place
 from limbeck.runs.settings import DistillSettings, dotted, value_of
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.executor import Executor
-from limbeck.runtime.executor.named import executing
+from limbeck.runtime.executor.current import executing
 from limbeck.runtime.files import write_json, write_text
 from limbeck.runtime.fingerprint import described
 from limbeck.runtime.kept import elsewhere
@@ -30,31 +29,15 @@ from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.progress import LogProgress, Progress
 from limbeck.runtime.room import disks_told
 from limbeck.studies.cells import Cell, doubts_of
+from limbeck.studies.entrants import cell_name, file_name
 from limbeck.studies.judging import Pair
 from limbeck.studies.matrix import Running, run_matrix
 from limbeck.studies.table import COMPARISON, Table, tabulate
 
-MATCHED = " (norm matched)"  # without a comma, so that --pairs can name it
-OWN_KEYS = {"ipc": "--ipc", "seed": "--seeds", "output": "--output"}
 # What must agree, or figures would answer different questions; and what should, or they answer one question more.
 SAME, LIKE = ("data.", "eval."), ("network", "augment.", "experts.", "engine.precision")
 MEASURED = ("augment.", "eval.")  # what presets may say of these gives way to the first method's
 FREE = ("data.root", *NONE, "eval.networks", "eval.every", "eval.every_seeds")
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """What is compared: a name for it, the recipe, what replaces the recipe's own settings, and whether its code may run."""
-
-    name: str
-    recipe: str
-    ipc: int
-    overrides: Mapping[str, str]
-    trust: bool = False
-
-    def settings(self, overrides: Mapping[str, str]) -> DistillSettings:
-        """Those of the recipe under these."""
-        return load_recipe(self.recipe, overrides, trust=self.trust)
 
 
 @gathered(logged)
@@ -223,173 +206,6 @@ def compare_cells(
         write_text(output / "comparison.md", table.markdown)
         write_json(output / "comparison.json", table, COMPARISON)
     return table
-
-
-def grid(
-    made: Sequence[Entrant],
-    seeds: Sequence[int],
-    overrides: Mapping[str, str],
-    *,
-    matched: bool | None = False,
-    prefix: str = "",
-    facts: Mapping[str, Any] | None = None,
-) -> list[Cell]:
-    """The cells of a comparison, seed by seed, so that what is finished first can be compared.
-
-    Args:
-        made: what is compared.
-        seeds: of the distillations.
-        overrides: settings for all, as typed.
-        matched: whether methods that change the gradient are run with its norm as if they did not, too; None: EDF is, where DATM,
-            which is EDF without its parts, is compared at the same number of images.
-        prefix: of the cells' names.
-        facts: to be found beside every result, under `method`, `ipc` and `seed`.
-    """
-    beside_datm: set[int] = set()
-    if matched is None:
-        beside_datm = {one.ipc for one in made if one.settings({**one.overrides, **overrides}).method == "datm"}
-    cells = []
-    for seed in seeds:
-        for entrant in made:
-            own = {**entrant.overrides, "ipc": str(entrant.ipc), "seed": str(seed), **overrides}
-            settings = entrant.settings(own)
-            ways = [("", "", own, settings)]
-            wanted = matched if matched is not None else settings.method == "edf" and entrant.ipc in beside_datm
-            if wanted and has_parts(settings) and not settings.match.match_norm:
-                own = {**own, "match.match_norm": "true"}
-                ways.append(("+matched", MATCHED, own, entrant.settings(own)))
-            for mark, said, given, made_of in ways:
-                known = {**(facts or {}), "method": f"{entrant.name}{said}", "ipc": entrant.ipc, "seed": seed}
-                name = cell_name(f"{prefix}{file_name(entrant.name)}{mark}", entrant.ipc, seed)
-                cells.append(Cell(name, entrant.recipe, given, made_of, known, entrant.trust))
-    return cells
-
-
-def file_name(name: str) -> str:
-    """A name as part of a file's."""
-    return re.sub(r"[^A-Za-z0-9_.+-]+", "-", name).lstrip(".")
-
-
-def cell_name(name: str, ipc: int, seed: int) -> str:
-    """What a cell is called."""
-    return f"{name}-ipc{ipc}-seed{seed}"
-
-
-def varied(made: Sequence[Entrant], vary: Sequence[str], overrides: Mapping[str, str]) -> list[Entrant]:
-    """Each of them with every combination of values.
-
-    Args:
-        made: what is compared.
-        vary: of the form `key=value,…`, as typed; the first values first.
-        overrides: settings for all.
-
-    Raises:
-        UsageError: for a key that is set otherwise too, or a value given twice.
-    """
-    found = list(made)
-    for number, word in enumerate(vary):
-        ((key, text),) = parse_overrides([word]).items()
-        refuse_own_keys({key: text}, {**OWN_KEYS, "method": "--methods"}, "a comparison")
-        others = {*overrides, *parse_overrides(vary[:number])}
-        require(key not in others, "--vary", word, f"of a key that is set once; {key} is set elsewhere too")
-        values = values_of(text)
-        require(0 < len(set(values)) == len(values), "--vary", word, "of the form key=value,… with different values")
-        ways = [(f"{key.rpartition('.')[2]}={value}", {key: value}) for value in values]
-        # What all have in common need not be said.
-        told = number > 0 or len({one.name for one in found}) > 1
-        found = [
-            replace(one, name=f"{one.name} {name}" if told else name, overrides={**one.overrides, **way})
-            for one in found
-            for name, way in ways
-        ]
-    return found
-
-
-def values_of(text: str) -> list[str]:
-    """The values between commas, of which those inside of brackets or quotes belong to a value: `[0,1],[2,3]` are two."""
-    found = re.findall(r"""(?:\[[^\]]*\]|"[^"]*"|'[^']*'|[^,])+""", text)
-    return [value.strip() for value in found if value.strip()]
-
-
-def refuse_own_keys(overrides: Mapping[str, str], options: Mapping[str, str], what: str) -> None:
-    """Refuse settings that are what the grid runs over.
-
-    Args:
-        overrides: as typed.
-        options: what to use instead, by key.
-        what: the grid, such as `a comparison`.
-
-    Raises:
-        UsageError: when one of the keys is set.
-    """
-    for key, option in options.items():
-        if key in overrides:
-            raise UsageError(f"{key}: is what {what} runs over; use {option}")
-
-
-def recipe_entrants(recipes: Sequence[str], ipcs: Sequence[int] | None, source: str | None) -> list[Entrant]:
-    """Recipes as they are, or with other numbers of images per class, or images."""
-    data = {} if source is None else {"data.source": source}
-    made = []
-    for recipe in recipes:
-        path = Path(recipe)
-        name = path.stem if path.suffix in (".yaml", ".yml") else recipe
-        made += [Entrant(name, recipe, ipc, data) for ipc in ipcs or [load_recipe(recipe, imports=False).ipc]]
-    # `scenes/edf-ipc1` and `scenes/edf-ipc3` are one method at two sizes, unless both are asked for at the same size.
-    short = [(re.sub(r"-ipc\d+$", "", one.name), one.ipc) for one in made]
-    if len(set(short)) < len(short):
-        return made
-    return [replace(one, name=name) for (name, _), one in zip(short, made, strict=True)]
-
-
-def method_recipe(method: str, source: str | None, ipc: int, base: str | None) -> Entrant:
-    """The recipe of a method on some data: its own, of the nearest number of images per class, or else EDF's with its name.
-
-    Args:
-        method: its name.
-        source: of the images; None takes those of `base`.
-        ipc: images per class.
-        base: what to start from instead; where it is EDF's, with the method's own settings in place of those.
-
-    Raises:
-        UsageError: when there is none to start from.
-    """
-    data = {} if source is None else {"data.source": source}
-    if base is not None:
-        own = {} if load_recipe(base, imports=False).method == method else {"method": method}
-        return Entrant(method, base, ipc, {**own, **data})
-    if source is None:
-        raise UsageError("--data: is missing; --methods needs a source of images, or a recipe to start from (--base)")
-    names = recipe_names()
-    folder = data_folder(source, names)
-    for wanted in (method, "edf"):
-        sized = {int(found[1]): name for name in names if (found := re.fullmatch(rf"{folder}/{re.escape(wanted)}-ipc(\d+)", name))}
-        if folder is not None and sized:
-            return Entrant(method, sized[nearest(sized, ipc)], ipc, data if wanted == method else {"method": method, **data})
-    raise UsageError(f"--data: there is no recipe for {method!r} on {source!r}; name one to start from with --base RECIPE")
-
-
-def nearest(held: Mapping[int, Any], ipc: int) -> int:
-    """The number of images per class that is nearest to `ipc`; of two the lower."""
-    return min(held, key=lambda one: (abs(one - ipc), one))
-
-
-def data_folder(source: str, names: Sequence[str]) -> str | None:
-    """The folder of recipes for a source of images, by its name: `scenes` for scenes:hard, `imagenette` for imagenette2-160/."""
-    folders = {name.split("/")[0] for name in names if re.fullmatch(r"[^/]+/[^/]+-ipc\d+", name)}
-    for part in reversed(re.split(r"[/\\:]+", source.rstrip("/\\"))):
-        word = re.sub(r"[^a-z0-9]", "", part.lower())
-        for folder in sorted(folders, key=len, reverse=True):
-            rest = word.removeprefix(folder)
-            # cifar100 is not cifar10.
-            if word.startswith(folder) and not (folder[-1].isdigit() and rest[:1].isdigit()):
-                return folder
-    return None
-
-
-def has_parts(settings: DistillSettings) -> bool:
-    """Whether the gradient differs from the plain one by a criterion or by weights, so that its norm can be matched."""
-    return (settings.match.criterion != "none" and settings.match.drop_ratio > 0) or settings.enhance.weighting != "none"
 
 
 def check_alike(cells: Sequence[Cell]) -> list[str]:

@@ -184,7 +184,8 @@ class _Runner:
         from limbeck.runs.distill import distill
 
         try:
-            distill(cell.settings, self.folder.run_folder(cell), resume=True, progress=self.how.progress)
+            run = self.folder.run_folder(cell)
+            distill(cell.settings, run, resume=run.exists(), progress=self.how.progress)
         except (Failure, UsageError) as error:
             self._failed(cell, error)
         else:
@@ -252,7 +253,7 @@ def _make(shared: None, made: tuple[Cell, Path], tick: Tick) -> int:
     """Distil a cell of objects in a process that is there for it."""
     from limbeck.runs.distill import distill
 
-    distill(made[0].settings, made[1], resume=True)
+    distill(made[0].settings, made[1], resume=made[1].exists())
     return 0
 
 

@@ -16,7 +16,7 @@ import torch
 from limbeck.accuracy import Accuracies
 from limbeck.distilled.preview import preview
 from limbeck.distilled.small_set import NamedSet, SmallSet
-from limbeck.methods.snapshot import Callback, Snapshot
+from limbeck.methods.snapshots import Callback, Snapshot
 from limbeck.runtime.errors import UsageError, one_line
 from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.records import Record

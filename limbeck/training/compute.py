@@ -21,7 +21,7 @@ from limbeck.runtime.executor import cores
 from limbeck.runtime.memory import free_memory
 from limbeck.training.gradient import Gradient, Loss
 from limbeck.training.images import Images
-from limbeck.training.targets import Targets
+from limbeck.training.targets import AnyTargets, TargetsWithViews
 
 Compile = Literal["auto", "yes", "no"]
 
@@ -80,15 +80,15 @@ class Compute:
         # Kept for the next trainings of the process: a function compiled anew is traced anew.
         return _compiled(_Same.of(self.network, shape), loss, micro_batch, tuple(sorted(set(batches))), count)
 
-    def pays_workers(self, gradient: Gradient, images: Images, targets: Targets, batch: int, steps: int) -> bool:
+    def pays_workers(self, gradient: Gradient, images: Images, targets: AnyTargets, batch: int, steps: int) -> bool:
         """Whether trainings of so many steps in all take long enough for workers, by the time of a few of them."""
         if on_gpu(self.device) or cores() == 1:
             return False
         with one_thread():
             theta = self.network.initial(torch.Generator().manual_seed(0))
             index = torch.arange(min(len(images), batch))
-            if (own := targets.batches(images, 0)) is not None:
-                x, y = next(own)
+            if isinstance(targets, TargetsWithViews):
+                x, y = next(targets.batches(images, 0))
             else:
                 x = images.fetch(index)
                 y = targets.of(index, x, lambda y: y)

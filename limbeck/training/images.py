@@ -87,19 +87,6 @@ class Chosen(Images):
         return self.images.fetch(self.positions[index])
 
 
-class Counted(Images):
-    """So many images, which nobody fetches: for what depends on their number alone."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def fetch(self, index: Tensor) -> Tensor:
-        raise NotImplementedError("these images are a number only")
-
-
 def prepare_split(split: Split, preprocessing: Preprocessing, device: torch.device) -> Images:
     """The images of `split`, held as one tensor on `device` where they fit in 2 GiB, and in the memory that is free.
 

@@ -14,11 +14,7 @@ Mix = Callable[[Tensor], Tensor]
 
 
 class Targets(ABC):
-    """Gives the targets of a batch."""
-
-    def batches(self, images: Images, epoch: int) -> Iterator[tuple[Tensor, Tensor]] | None:
-        """Views with their targets, batch by batch, of targets that come with views of their own; None: the trainer draws them."""
-        return None
+    """Gives the targets of a batch of views that the trainer draws."""
 
     @abstractmethod
     def of(self, index: Tensor, x: Tensor, mix: Mix) -> Tensor:
@@ -29,6 +25,17 @@ class Targets(ABC):
             x: their views, as the network sees them, with shape (B, C, H, W).
             mix: how the views were mixed, for targets that are linear in the images: (B, K) ↦ (B, K).
         """
+
+
+class TargetsWithViews(ABC):
+    """Targets that come with views of their own."""
+
+    @abstractmethod
+    def batches(self, images: Images, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The views (B, C, H, W) of an epoch, from 0, and their targets, with first dimension B, batch by batch."""
+
+
+AnyTargets = Targets | TargetsWithViews
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ from limbeck.training.images import Images
 from limbeck.training.layers import Layers, drawn
 from limbeck.training.optimisers import Optimiser
 from limbeck.training.rates import Constant, Rate
-from limbeck.training.targets import Labels, Targets
+from limbeck.training.targets import AnyTargets, Labels, TargetsWithViews
 from limbeck.views import Views
 
 RETURNS, SMALLER = 3, 0.25  # as of the outer loop
@@ -57,13 +57,17 @@ class Training:
     rate: Rate = field(default_factory=Constant)
     returns: int = 0
 
+    def steps(self, count: int) -> int:
+        """How many it takes on so many images."""
+        return self.epochs * -(-count // self.batch_size)
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
     """What one network is trained on: N images, their targets, the key of its draws, and which images an epoch takes (all)."""
 
     images: Images
-    targets: Targets
+    targets: AnyTargets
     key: tuple[Key, ...]
     pool: Pool | None = None
 
@@ -72,7 +76,7 @@ def train(
     network: FlatNetwork,
     theta: Tensor,
     images: Images,
-    targets: Targets | Tensor,
+    targets: AnyTargets | Tensor,
     how: Training,
     *,
     seed: int,
@@ -196,8 +200,8 @@ def _epoch(
 def _batches(member: Member, how: Training, seed: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The views and targets of an epoch, batch by batch."""
     images = member.images
-    if (own := member.targets.batches(images, epoch)) is not None:
-        yield from own
+    if isinstance(member.targets, TargetsWithViews):
+        yield from member.targets.batches(images, epoch)
         return
     draws_order = generator(seed, *member.key, "order", epoch)
     if member.pool is None:

@@ -279,7 +279,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_a_cell_is_a_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    small = "network=MLP-w8 data.per_class=10 eval.seeds=2 eval.epochs=1 eval.random_lr=0.01 eval.full_epochs=1"
+    small = "network=MLP-w8 data.per_class=10 eval.seeds=2 eval.epochs=1 eval.random_lr=0.01 eval.full_epochs=1 features=none"
     assert main(["comp-dd", "--scenes", "--subsets", "easy", "--methods", "random", "--seeds", "0", *small.split()]) == 0
     assert [path.name for path in Path("runs/comp-dd-scenes/cells").iterdir()] == ["scenes-easy-random-ipc1-seed0.json"]
     assert json.loads(Path("runs/comp-dd-scenes/comp-dd.json").read_text())["left"] == []
@@ -292,7 +292,7 @@ def test_three_levels_end_to_end(
     in_this_process(monkeypatch)
     monkeypatch.chdir(tmp_path)
     small = "network=MLP-w8 data.per_class=10 eval.seeds=2 eval.epochs=1 eval.every=2 eval.random_lr=0.01 eval.full_epochs=1"
-    few = "experts.num_experts=1 experts.train_epochs=2 match.expert_epochs=1 match.syn_steps=2 outer.iterations=2"
+    few = "features=none experts.num_experts=1 experts.train_epochs=2 match.expert_epochs=1 match.syn_steps=2 outer.iterations=2"
     start = "schedule.first_max_start_epoch=1 schedule.max_start_epoch=2 engine.compile=no"
     words = [
         "--scenes",

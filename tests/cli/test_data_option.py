@@ -28,7 +28,10 @@ WORK = {
     "experts prune": (["store", "--recipe", "scenes"], "limbeck.experts.maintain.prune"),
 }
 # What takes no images by name: it has them in its files, or in a list of its own.
-OTHERS = {"comp-dd", "doctor", "export", "recipes", "report", "watch", "recipes import", "experts show"}
+OTHERS = {
+    *("comp-dd", "doctor", "export", "recipes", "report", "watch", "recipes import", "experts show"),
+    *("cite", "completion", "pull", "push", "zoo"),
+}
 
 
 @pytest.fixture(autouse=True)

@@ -193,7 +193,7 @@ def test_a_cache_that_was_moved_is_verified_and_taken(tmp_path: Path, cache: Pat
     os.utime(noted.parent / "images.npy")
     monkeypatch.setattr(image_cache, "_fill", lambda *_: pytest.fail("it is decoded already"))
     assert decoded(paths, ONE, NoProgress()).content == before.content
-    assert json.loads(noted.read_text())["file"] == image_cache.file_state(noted.parent)
+    assert json.loads(noted.read_text())["file"] == list(image_cache.file_state(noted.parent))
     monkeypatch.setattr(image_cache, "array_fingerprint", lambda *_: pytest.fail("it is verified already"))
     assert decoded(paths, ONE, NoProgress()).content == before.content
     os.utime(noted.parent / "images.npy")

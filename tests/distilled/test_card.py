@@ -35,6 +35,7 @@ def test_head_is_what_the_hub_accepts() -> None:
         "tags": ["dataset-distillation", "dataset-condensation", "limbeck"],
         "task_categories": ["image-classification"],
         "size_categories": ["n<1K"],
+        "license": "unknown",
         "viewer": False,
     }
 

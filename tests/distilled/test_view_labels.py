@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from limbeck.distilled.label_coding import LabelCoding, decode, encode, label_error
 from limbeck.distilled.view_labels import StoredViews, evaluating, label_views, stored_error
 from limbeck.losses import Divergence
+from limbeck.parametrisations.multi_formation import MultiFormation
+from limbeck.parametrisations.parametrisation import Code, Decoder
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.training.images import TensorImages
 from limbeck.training.optimisers import Sgd
@@ -375,14 +377,37 @@ def test_views_of_other_images_are_refused(tmp_path: Path) -> None:
     for epoch in (-1, 3):
         with pytest.raises(UsageError, match="below the 3 epochs"):
             next(stored.batches(images(), epoch))
-    with pytest.raises(NotImplementedError):
-        stored.of(torch.tensor([0]), torch.zeros(1, *SHAPE), lambda y: y)
     for changes in ({"epochs": 0}, {"batch_size": 0}):
         with pytest.raises(UsageError, match="at least 1"):
             label(tmp_path / "none.safetensors", **changes)
     with pytest.raises(UsageError, match="labels.top: 4"):
         label(tmp_path / "none.safetensors", coding=LabelCoding(top=4))
     assert not (tmp_path / "none.safetensors").exists()
+
+
+class Own(MultiFormation):
+    """One of somebody's own."""
+
+
+def test_decoded_images_are_those_of_what_is_stored_however_a_machine_rounds(tmp_path: Path) -> None:
+    decoder = Decoder(MultiFormation(2), (1, 8, 8))
+    code, other = (Code(decoder, torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(seed))) for seed in (0, 1))
+    asked = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    values: dict[str, Any] = {"epochs": 1, "batch_size": 8, "seed": 0, "key": ("run",)}
+    stored = label_views(tmp_path / "views.safetensors", asked, TensorImages(code.images()), Views(), **values, code=code)
+    assert stored.about.images == code.fingerprint == code.to("cpu").fingerprint
+    elsewhere = TensorImages(code.images() * (1 + 1e-6))
+    stored.check(elsewhere, code)
+    with pytest.raises(UsageError, match="their pixels differ"):
+        stored.check(elsewhere)
+    with pytest.raises(UsageError, match="their pixels differ"):
+        stored.check(elsewhere, other)
+    before = label_views(tmp_path / "before.safetensors", asked, TensorImages(code.images()), Views(), **values)
+    before.check(TensorImages(code.images()), code)  # an earlier version went by pixels
+    # Of a parametrisation that no file can say, a set stores the images.
+    own = Code(Decoder(Own(2), (1, 8, 8)), code.stored)
+    made = label_views(tmp_path / "own.safetensors", asked, TensorImages(own.images()), Views(), **values, code=own)
+    made.check(TensorImages(own.images()))
 
 
 def test_modes_come_back() -> None:

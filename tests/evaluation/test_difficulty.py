@@ -6,7 +6,7 @@ import pytest
 import torch
 from reference import selection as oracle
 
-from limbeck.evaluation.difficulty import Difficulties, Forgetting, Watch, el2n, of_experts, watched
+from limbeck.evaluation.difficulty import Difficulties, Forgetting, Tally, el2n, of_experts, watched
 from limbeck.evaluation.full import FullData
 from limbeck.experts.store import TrajectoryStore
 from limbeck.recipes import load_recipe
@@ -93,7 +93,7 @@ def test_experts_tell_the_same_of_the_epochs_that_are_held(workspace: Workspace,
 
 
 def test_a_network_that_diverged_is_no_judge(workspace: Workspace) -> None:
-    watch = Watch(workspace.train_images, torch.from_numpy(workspace.data.train.labels), 1)
+    watch = Tally(workspace.train_images, torch.from_numpy(workspace.data.train.labels), 1)
     theta = torch.full((workspace.network.num_parameters,), float("nan"))
     with pytest.raises(Failure, match="a network diverged while images were scored"):
         watch.see(1, workspace.network.with_parameters(theta))

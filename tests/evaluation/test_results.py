@@ -51,7 +51,9 @@ def test_the_best_on_test_has_a_row_of_its_own_and_a_sentence() -> None:
     text = " ".join(str(Evaluation(sets=(SetResult(accuracy=Accuracies(distilled=found), coresets=coresets),))).split())
     assert "Distilled images │ 50.0 %" in text and "Distilled images, best on test │ 60.0 %" in text
     assert "Coreset: herding, best on test │ 60.0 %" in text
-    assert "best on test (optimistic: chosen on the images that it is measured on): distilled 60.0 %" in text
+    assert "best on test (optimistic: chosen on the images that it is measured on): distilled 60.0 %; above, chosen on val" in text
+    last = SetResult(accuracy=Accuracies(distilled=found), protocol={"name": "rded", "chosen_on": "none"})
+    assert "distilled 60.0 %; above, the last one" in " ".join(str(Evaluation(sets=(last,))).split())
 
 
 def test_a_comparison_goes_through_json() -> None:

@@ -10,7 +10,8 @@ import torch
 from experts.test_store import RECORD
 
 from limbeck.cli.main import main
-from limbeck.experts.store import Difficulty, Summary, TrajectoryStore, want_of
+from limbeck.experts.notes import Difficulty, want_of
+from limbeck.experts.store import Summary, TrajectoryStore
 from limbeck.experts.train import made_with
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import load_recipe

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from limbeck.experts.curriculum import Curriculum, Measure, difficulty, window
-from limbeck.experts.store import ClassScores
+from limbeck.experts.notes import ClassScores
 from limbeck.losses import cross_entropy
 from limbeck.networks.flat import flat_network
 from limbeck.training.images import TensorImages

@@ -13,7 +13,8 @@ from experts.walks import IDENTITY, Walker, step, walk
 
 from limbeck.experts.elsewhere import Elsewhere
 from limbeck.experts.maintain import describe, prune, verify
-from limbeck.experts.store import TrajectoryStore, Want
+from limbeck.experts.notes import Want
+from limbeck.experts.store import TrajectoryStore
 from limbeck.experts.train import fill
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.owner import Owner

@@ -14,7 +14,8 @@ from limbeck.experts import trainer
 from limbeck.experts.estimate import STARTING, Counts, Forecast, Pace, _sets, difficulty_seconds, estimate, few_of, forecast
 from limbeck.experts.files import Job
 from limbeck.experts.imported import import_lists
-from limbeck.experts.store import TrajectoryStore, Want, missing_jobs, want_of
+from limbeck.experts.notes import Want, want_of
+from limbeck.experts.store import TrajectoryStore, missing_jobs
 from limbeck.experts.train import ExpertTask, fill, material_of, scoring_of, train_experts
 from limbeck.experts.trainer import ExpertSetup
 from limbeck.networks.flat import flat_network

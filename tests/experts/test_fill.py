@@ -19,7 +19,8 @@ from experts.walks import IDENTITY, Walker, walk
 from limbeck.experts import files as expert_files
 from limbeck.experts.blocks import BLOCK, Point
 from limbeck.experts.maintain import verify
-from limbeck.experts.store import TrajectoryStore, Want, say_lacking
+from limbeck.experts.notes import Want
+from limbeck.experts.store import TrajectoryStore, say_lacking
 from limbeck.experts.train import fill
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.executor import Shard
@@ -172,7 +173,8 @@ torch.set_num_threads(1)
 from experts.walks import IDENTITY, Walker
 from limbeck.experts import train as filling
 from limbeck.runtime.executor import Shard
-from limbeck.experts.store import TrajectoryStore, Want
+from limbeck.experts.notes import Want
+from limbeck.experts.store import TrajectoryStore
 filling.PATIENCE = 0.02
 
 def work(path, want, shard):

@@ -8,7 +8,8 @@ from experts.walks import IDENTITY, Walker, filled, snapshot, walk
 
 from limbeck.experts.files import Recorder
 from limbeck.experts.maintain import prune, verify
-from limbeck.experts.store import TrajectoryStore, Want
+from limbeck.experts.notes import Want
+from limbeck.experts.store import TrajectoryStore
 from limbeck.experts.train import fill
 from limbeck.runtime.errors import UsageError
 

@@ -7,7 +7,8 @@ import torch
 from experts.walks import IDENTITY, filled, walk
 
 from limbeck.experts.files import Recorder, Shelf
-from limbeck.experts.store import TrajectoryStore, Want
+from limbeck.experts.notes import Want
+from limbeck.experts.store import TrajectoryStore
 from limbeck.runtime.errors import Failure, UsageError
 
 

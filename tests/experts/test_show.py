@@ -10,7 +10,8 @@ from experts.walks import IDENTITY, filled, snapshot
 from matplotlib.colors import to_hex
 
 from limbeck.experts.maintain import Asked, describe, over_experts
-from limbeck.experts.store import ClassScores, Difficulty, TrajectoryStore, Want
+from limbeck.experts.notes import ClassScores, Difficulty, Want
+from limbeck.experts.store import TrajectoryStore
 from limbeck.figures.experts import expert_curves
 from limbeck.figures.style import BLUE, ORANGE, png
 

@@ -8,7 +8,8 @@ import torch
 from experts.walks import IDENTITY, walk
 
 from limbeck.experts.blocks import blocks_of, parse_epochs, text_of
-from limbeck.experts.store import Difficulty, TrajectoryStore, difference
+from limbeck.experts.notes import Difficulty
+from limbeck.experts.store import TrajectoryStore, difference
 from limbeck.runtime.errors import UsageError
 
 SMALL = {"network": "ConvNetD1-w4", "num_parameters": 5, "seed": 0}

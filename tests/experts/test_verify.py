@@ -7,7 +7,8 @@ from experts.walks import IDENTITY, filled
 
 from limbeck.experts.blocks import Header, write_rows
 from limbeck.experts.maintain import verify
-from limbeck.experts.store import TrajectoryStore, Want
+from limbeck.experts.notes import Want
+from limbeck.experts.store import TrajectoryStore
 from limbeck.runtime.files import digest
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from limbeck.experts.files import Job, Recorder
-from limbeck.experts.store import TrajectoryStore, Want
+from limbeck.experts.notes import Want
+from limbeck.experts.store import TrajectoryStore
 from limbeck.experts.train import fill
 
 IDENTITY = {"network": "walk", "num_parameters": 700, "seed": 0}

@@ -117,7 +117,8 @@ def test_a_key_is_no_wider_than_the_column(tmp_path: Path, names: tuple[str, ...
 
     def look(event: object) -> None:
         key, texts = figure.legends[0].get_window_extent(), figure.legends[0].get_texts()
-        seen.append((key.x0 >= 0 and key.x1 <= figure.bbox.width, len({round(text.get_window_extent().y0) for text in texts})))
+        # Matplotlib measures words a pixel wider or less, from version to version; around them is a margin of several.
+        seen.append((key.x0 >= -2 and key.x1 <= figure.bbox.width + 2, len({round(text.get_window_extent().y0) for text in texts})))
 
     figure.canvas.mpl_connect("draw_event", look)
     save(figure, tmp_path / "a.png", width=COLUMN)

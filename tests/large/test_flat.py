@@ -14,8 +14,8 @@ pytestmark = pytest.mark.slow
 COUNTS = (6400, 12800, 25600)
 STREAMED = ("load", "experts", "edf", "report")
 # Bytes of an image, beyond the mapped file: its entry in the index of the shards while they are read, its name, row and class, its
-# place in a permutation and in the orders by class. Measured: 1200, 700 and 2100; its prepared pixels alone would be 3072 more, its
-# one-hot label 4000, and both grow with the size of images and the number of classes.
+# place in a permutation and in the orders by class. Measured: 1000, 640, 1120 and 1080, and up to 1200, 700 and 2100 before; its
+# prepared pixels alone would be 3072 more, its one-hot label 4000, and both grow with the size of images and the number of classes.
 MOST_AN_IMAGE = {"load": 1700, "experts": 1400, "edf": 2900, "report": 2900}
 
 

@@ -38,6 +38,7 @@ SMALL = {
     "eval.every": "3",
     "eval.epochs": "2",
     "eval.seeds": "2",
+    "features": "none",
     "eval.every_seeds": "1",
     "eval.full_epochs": "1",
     "eval.random_lr": "0.01",

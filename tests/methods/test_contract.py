@@ -49,6 +49,7 @@ SMALL = {
     "eval.every_seeds": "1",
     "eval.epochs": "2",
     "eval.seeds": "2",
+    "features": "none",
     "eval.full_epochs": "1",
     "eval.full_seeds": "2",
     "eval.random_lr": "0.01",

@@ -16,9 +16,10 @@ from torch.nn.functional import interpolate
 from limbeck.data.preprocessing import Normalise
 from limbeck.methods.crop_curriculum import least_share
 from limbeck.methods.enhance import Enhancement
+from limbeck.methods.norm_statistics import recovery_loss
 from limbeck.methods.residual import Stages, blend, resized
 from limbeck.methods.settings import CropCurriculum, Sre2lSettings
-from limbeck.methods.statistics_matching import Recovery, State, recovery_loss
+from limbeck.methods.statistics_matching import Recovery, State
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_tensors, write_tensors
@@ -216,6 +217,23 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, killed_after: int
     held = read_tensors(file)[0]
     assert job.fits(held) and torch.equal(job.run(held)["images"], whole["images"])
     assert not whole.keys() & {"small"} and ("weights" in whole) == (every > 0)
+
+
+@pytest.mark.parametrize("begun", [0, 5, 9, 14, 18])
+def test_batches_that_are_recovered_apart_are_the_same_to_the_bit(begun: int) -> None:
+    """Of what one process has begun, each goes on from its own."""
+    job, states = recovery(None, enhancement(2), crop_curriculum="linear", **FADRM), list[State]()
+    first = job.start()
+    whole = job.run(job.start(), lambda state, loss: states.append({name: value.clone() for name, value in state.items()}))
+    held, apart = (first, *states)[begun], list[State]()
+    for number in reversed(range(job.batches)):
+        alone = replace(job, only=number)
+        state = job.of_batch(held, number)
+        assert (state is None) == (begun <= 9 * number) and (state is None or alone.fits(state))
+        apart.insert(0, alone.run(alone.start() if state is None else state))
+    found = job.joined(apart)
+    assert found.keys() == whole.keys() and all(torch.equal(found[name], whole[name]) for name in whole)
+    assert job.fits(found)
 
 
 def test_a_state_of_another_stage_does_not_fit() -> None:

@@ -1,5 +1,6 @@
 """DM against a plain restatement."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from limbeck.augmentation import NO_AUGMENTATION, Dsa
 from limbeck.matching.criteria import Criterion, LayerDropout, LowLossDropout, RandomDropout, UniformDropout
 from limbeck.methods.class_draws import ClassDraws
-from limbeck.methods.distribution_matching import DistributionMatching, Features
+from limbeck.methods.class_features import Features
+from limbeck.methods.distribution_matching import DistributionMatching
 from limbeck.methods.objective import Update
 from limbeck.methods.settings import RealSettings
 from limbeck.networks.flat import FlatNetwork, flat_network
@@ -103,7 +105,7 @@ def test_random_features_are_keyed_by_the_iteration() -> None:
 @pytest.mark.parametrize("at_once", [1, 2, 3, 4, 7, 100])
 def test_classes_that_go_through_the_network_together_change_nothing(at_once: int) -> None:
     whole, parts = objective(criterion=LowLossDropout(0.25)), objective(criterion=LowLossDropout(0.25))
-    object.__setattr__(parts, "_at_once", at_once)
+    object.__setattr__(parts, "_by_class", replace(parts._by_class, at_once=at_once))
     first, second = call(whole, 0, asked=True), call(parts, 0, asked=True)
     assert first.plain is not None and second.plain is not None
     close(second.gradients.images, first.gradients.images)

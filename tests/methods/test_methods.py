@@ -30,6 +30,7 @@ OVERRIDES = SETTINGS | {
     "eval.epochs": "2",
     "eval.full_epochs": "1",
     "eval.random_lr": "0.01",
+    "features": "none",
 }
 
 

@@ -17,8 +17,7 @@ from limbeck.methods.health import LEAST_SYN_LR
 from limbeck.methods.objective import Objective, State, Update
 from limbeck.methods.outer import OuterLoop
 from limbeck.methods.settings import OuterSettings
-from limbeck.methods.snapshot import Snapshot
-from limbeck.methods.snapshots import thinned
+from limbeck.methods.snapshots import Snapshot, thinned
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.progress import Progress, Stage

@@ -11,9 +11,10 @@ from reference import recovery as oracle
 from torch import Tensor, nn
 
 from limbeck.data.preprocessing import Identity, Normalise, Preprocessing, Whiten
+from limbeck.methods.norm_statistics import check_teacher, recovery_loss, statistics_distances
 from limbeck.methods.recovered import with_batch_norm
 from limbeck.methods.settings import Sre2lSettings
-from limbeck.methods.statistics_matching import Recovery, State, check_teacher, recovery_loss, statistics_distances
+from limbeck.methods.statistics_matching import Recovery, State
 from limbeck.networks.batch_norm import BatchNorm
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import Failure, UsageError

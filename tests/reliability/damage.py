@@ -1,7 +1,9 @@
 """What happens to files: bits that flip, ends that are lost, bytes that come, go or are blank, and files in each other's place."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,3 +29,8 @@ def swapped(one: Path, other: Path) -> None:
     first, second = one.read_bytes(), other.read_bytes()
     one.write_bytes(second)
     other.write_bytes(first)
+
+
+def open_to_change(file: Path) -> dict[str, Any]:
+    """What a file holds without its checksum, as whoever alters it on purpose would have it."""
+    return {key: value for key, value in json.loads(file.read_text()).items() if key not in ("limbeck", "checksum")}

@@ -12,7 +12,15 @@ import pytest
 
 TINY: dict[str, Any] = {"size": 16, "per_class": 12, "num_experts": 1, "train_epochs": 2, "max_start_epoch": 1, "syn_steps": 2}
 TINY |= {"first_max_start_epoch": 1, "expert_epochs": 1, "epochs": 1, "full_epochs": 1, "random_lr": 0.01, "seeds": 2}
-TINY |= {"network": "ConvNetD2-w4", "iterations": 4, "every": 2, "checkpoint_every": 1, "lr_img": 1.0, "lr_lr": 0.0}
+TINY |= {
+    "network": "ConvNetD2-w4",
+    "iterations": 4,
+    "every": 2,
+    "checkpoint_every": 1,
+    "lr_img": 1.0,
+    "lr_lr": 0.0,
+    "features": "none",
+}
 
 
 @contextmanager

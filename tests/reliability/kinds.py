@@ -294,8 +294,8 @@ def submission(folder: Path) -> None:
 
 
 def read_handed(folder: Path) -> str:
+    from limbeck.studies.acceptance import read_submission
     from limbeck.studies.comp_dd import comp_dd, scenes
-    from limbeck.studies.submission import read_submission
 
     return fingerprint(read_submission(folder / "in", (comp_dd(), scenes())).to_dict())
 

@@ -185,9 +185,10 @@ def hostile_card() -> str:
 def test_the_head_of_a_card_holds_what_it_should() -> None:
     _, head, body = hostile_card().split("---\n", 2)
     held = yaml.safe_load(head)
-    assert set(held) == {"pretty_name", "tags", "task_categories", "size_categories", "viewer"} and held["viewer"] is False
+    assert set(held) == {"pretty_name", "license", "tags", "task_categories", "size_categories", "viewer"}
+    assert held["viewer"] is False and held["license"] == "unknown"
     assert "\n" not in held["pretty_name"]
-    assert "license" not in held and body.startswith("\n#")
+    assert body.startswith("\n#")
 
 
 def test_nothing_in_a_card_is_html_but_what_is_ours() -> None:

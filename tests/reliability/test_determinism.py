@@ -37,6 +37,7 @@ TINY = {
     "eval.every_seeds": "1",
     "eval.epochs": "2",
     "eval.seeds": "2",
+    "features": "none",
     "eval.random_lr": "0.01",
     "eval.full_epochs": "1",
 }

@@ -27,7 +27,7 @@ from limbeck.data.settings import DataSettings
 from limbeck.distilled.epoch_file import EpochFile
 from limbeck.distilled.view_labels import VIEW_LABELS
 from limbeck.experts.files import NotHeld
-from limbeck.methods.snapshot import Snapshot
+from limbeck.methods.snapshots import Snapshot
 from limbeck.runs import needs
 from limbeck.runs.api import settings_of
 from limbeck.runs.distill import train_experts
@@ -154,7 +154,7 @@ def test_places_on_one_disk_share_what_is_free(tmp_path: Path, monkeypatch: pyte
 
 
 def test_estimates_are_what_a_run_then_writes(tmp_path: Path, cache: Path) -> None:
-    larger: dict[str, Any] = {"ipc": 10, "per_class": 14, "iterations": 4, "size": 32}
+    larger: dict[str, Any] = {"ipc": 10, "per_class": 14, "iterations": 4, "size": 32, "features": "auto"}
     settings = settings_of("scenes:easy", "mtt", {**TINY, **larger})
     workspace, output = Workspace(settings, NoProgress()), tmp_path / "run"
     (results,) = needs.output_needs(workspace, output)

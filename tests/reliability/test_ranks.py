@@ -7,14 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
 from reliability import kills
-from reliability.commands import Commands, Running, commands, parts
+from reliability.commands import Commands, Running, parts
 from reliability.disks import disk, fill
 from together import free_port
 
@@ -25,19 +24,13 @@ WITHIN = 30.0  # seconds
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
-    with commands(tmp_path_factory.mktemp("commands")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache for all tests here: experts are trained once."""
     return tmp_path_factory.mktemp("cache")
 
 
 def words(run: Path, *more: str, **changes: str) -> list[str]:
-    return ["distill", "scenes", "--output", str(run), *kills.words(**changes), *more]
+    return ["distill", "scenes", "--output", str(run), *kills.words(features="none", **changes), *more]
 
 
 def together(started: Commands, cache: Path, typed: list[str], count: int = 2, **environment: str) -> list[Running]:
@@ -81,11 +74,16 @@ def test_two_ranks_end_with_what_one_process_ends_with(tmp_path: Path, started: 
 
 
 def test_a_setting_that_cannot_be_is_said_once(tmp_path: Path, started: Commands, kept: Path) -> None:
-    for typed in (words(tmp_path / "a", match__drop_ratio="2"), words(tmp_path / "b", method="dm", engine__shard="yes")):
+    for typed in (
+        words(tmp_path / "a", match__drop_ratio="2"),
+        words(tmp_path / "b", network="ConvNetD2-w8-batchnorm", engine__shard="yes"),
+    ):
         ranks = together(started, kept, typed)
         assert 2 in ended(ranks)
         assert len(said(ranks)) == 1 and "error: " in said(ranks)[0]
-    why = "engine.shard: 'yes' is not auto or no: method dm looks at all images of a class at once"
+    why = (
+        "engine.shard: 'yes' is not auto or no: ConvNetD2-w8-batchnorm has batch norm, whose statistics are those of a whole batch"
+    )
     assert said(ranks) == [f"limbeck: error: {why}"] and not (tmp_path / "b").exists()
 
 

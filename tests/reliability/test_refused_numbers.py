@@ -9,9 +9,8 @@ import torch
 
 import limbeck
 from limbeck.data.imageset import ImageSet
-from limbeck.distilled.small_set import SmallSet
+from limbeck.distilled.small_set import SmallSet, first_infinite
 from limbeck.runtime.errors import UsageError
-from limbeck.runtime.finite import first_infinite
 
 COUNT = 2600  # more than are looked at together
 LABELS = np.arange(COUNT) % 3

@@ -48,6 +48,7 @@ TINY = {
     "eval.every_seeds": "1",
     "eval.epochs": "2",
     "eval.seeds": "2",
+    "features": "none",
     "eval.full_epochs": "1",
     "eval.random_lr": "0.01",
 }

@@ -12,7 +12,7 @@ def a_card(
 ) -> DataCard:
     nothing = (0,) * len(names)
     counts = {"train": train, "val": nothing, "test": tuple(reversed(train))}
-    about = data_card.About(source="photos", class_names=names, counts=counts, shape=shape, fingerprint="f")
+    about = data_card.CardAbout(source="photos", class_names=names, counts=counts, shape=shape, fingerprint="f")
     pictures = torch.arange(len(examples), dtype=torch.uint8)[:, None, None, None].expand(-1, *shape)
     return DataCard(about, pictures.contiguous(), torch.tensor(examples, dtype=torch.int64))
 
@@ -22,7 +22,7 @@ def a_map(way: str = "t-SNE", iterations: tuple[int, ...] = (0, 200, 400), best:
     looks, own = max(1, len(iterations)), torch.arange(classes)
     real = torch.stack([100.0 * own, 0.0 * own], 1)
     paths = real + 10 * torch.arange(looks)[:, None, None]
-    about = feature_map.About(
+    about = feature_map.MapAbout(
         network="ConvNetD3, trained on the full data",
         dimensions=64,
         way=way,  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from limbeck.evaluation.areas import discriminative_area
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.snapshots import SNAPSHOT
 from limbeck.report.exhibits import figures_of
-from limbeck.runs.feature_map import TENSORS, About, FeatureMap
+from limbeck.runs.feature_map import TENSORS, FeatureMap, MapAbout
 from limbeck.runtime.files import read_tensors, write_json, write_tensors
 from limbeck.studies.recovery import RECOVERY, Column, Levels, MethodCells, Recovery, SubsetCell
 from limbeck.studies.table import COMPARISON, Row, Section, Table
@@ -66,7 +66,7 @@ def test_thinned_snapshots_are_shown_where_they_go_together(tmp_path: Path) -> N
 
 def test_features_are_drawn_where_a_run_keeps_them(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    about = About(
+    about = MapAbout(
         network="ConvNetD3-w32, trained on the full data",
         dimensions=512,
         way="PCA",

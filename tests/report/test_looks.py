@@ -28,7 +28,7 @@ from limbeck.report.html import page_of
 from limbeck.report.looks import Layers, looks
 from limbeck.report.pictures import gallery
 from limbeck.report.sheets import Sheet, signed
-from limbeck.runs.feature_map import FILE, About, FeatureMap
+from limbeck.runs.feature_map import FILE, FeatureMap, MapAbout
 from limbeck.runtime.files import read_tensors, write_tensors
 
 NAMES = ("owl", "mole", "newt")
@@ -163,7 +163,7 @@ def near_file(path: Path) -> None:
         "picture_classes": torch.tensor([0, 1, 2, 2]),
         "picture_positions": torch.tensor([5, 6, 7, 8]),
     }
-    about = About(
+    about = MapAbout(
         network="ConvNet, trained on the full data",
         dimensions=8,
         way="PCA",

@@ -3,20 +3,24 @@
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from distilled.samples import sample_set
 from report.fake_run import make_run
-from report.test_report import Page
+from report.page import Page
 
+from limbeck.distilled.small_set import SmallSet
+from limbeck.parametrisations.multi_formation import MultiFormation
+from limbeck.parametrisations.parametrisation import Code, Decoder
 from limbeck.report import of_runs
-from limbeck.report.collection import Collection, Verdict
+from limbeck.report.collection import Collection, Verdict, page_of
 from limbeck.report.of_complexity import complexities
 from limbeck.report.of_grids import comp_dd, comparison
 from limbeck.report.of_runs import names, runs
-from limbeck.report.several import page_of
 from limbeck.report.sortable import SortableTable, Value
 from limbeck.runs.folder import RESULTS, SETTINGS
 from limbeck.runtime.errors import UsageError
@@ -111,6 +115,10 @@ def test_a_set_alone_says_what_its_metadata_say(tmp_path: Path) -> None:
     assert [one.number for one in cells(held, "Accuracy, %")] == [75.0, 50.0]
     assert [one.number for one in cells(held, "Images per class")] == [2, 1]
     assert shown.title == "DM · cats" and shown.facts == ("2 distilled sets",) and shown.charts == ()
+    code = Code(Decoder(MultiFormation(2), (3, 8, 8)), torch.rand(3, 3, 8, 8))
+    small = SmallSet.of_classes(code.images(), torch.arange(3).repeat_interleave(4), 3, 0.01)
+    coded = replace(sample_set(shape=(3, 8, 8)), set=replace(small, code=code)).save(tmp_path / "z")
+    assert of_runs.entry(Path(coded), "z").facts == {"ipc": "1"}  # slots, as ipc counts them
 
 
 def test_runs_that_were_measured_otherwise_are_not_compared(two: tuple[Path, Path], tmp_path: Path) -> None:

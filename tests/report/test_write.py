@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from distilled.samples import sample_set
 from report.fake_run import make_run
-from report.test_report import Page
+from report.page import Page
 from report.test_several import CIFAR, MEASURED, SCENES, measured
 
 from limbeck.cli.main import main

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data.pictures import Said
 from jsonschema import Draft202012Validator
 from reproduction.toy import EASY, HARD, TOY
-from studies.fake_cells import accuracy, command, results, starts
+from studies.fake_cells import accuracy, cell, command, results, starts
 from studies.here import in_this_process
 
 import limbeck
@@ -20,6 +21,7 @@ from limbeck.reproduction.results import Reproduction
 from limbeck.reproduction.run import _sum
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_json
+from limbeck.runtime.fingerprint import encodable
 from limbeck.studies import matrix
 from limbeck.studies.cells import Cell
 
@@ -187,6 +189,41 @@ def test_a_measurement_that_fails_keeps_nothing_else_from_being_found(
     assert found["fig4"].failed == found.failed and all(line.seeds for line in found["fig4"].lines)
     assert not limbeck.reproduce("fig4", scale="cpu", output="out", seeds=[0], max_seconds=0).failed  # nothing is measured
     assert len(seen) == 6
+
+
+def test_a_measurement_that_fails_keeps_no_other_from_being_taken_and_a_damaged_one_is_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(finished: Finished) -> Measured:
+        raise Failure("there are no snapshots")
+
+    good = lambda finished: Measured(cell=finished.cell.name, measure="kd", values={"accuracy": 0.5})  # noqa: E731
+    monkeypatch.setattr(measures, "MEASURES", {"course": fails, "kd": good})
+    said, one = Said(), cell("a")
+    found = measures.Measurements(tmp_path, {"a": frozenset(("course", "kd"))}, progress=said)
+    with pytest.raises(Failure, match="there are no snapshots"):
+        found.take(one, tmp_path)
+    assert {name: held.values for name, held in found.of("a").items()} == {"kd": {"accuracy": 0.5}}
+    found.file("a", "kd").write_text(found.file("a", "kd").read_text().replace("0.5", "0.75"))
+    assert found.missing(one) == ["course", "kd"] and found.of("a") == {}
+    assert len(said.lines) == 1 and "a.kd.json' is broken (" in said.lines[0] and "it is measured again" in said.lines[0]
+    with pytest.raises(Failure, match="there are no snapshots"):
+        found.take(one, tmp_path)
+    assert found.of("a")["kd"].values == {"accuracy": 0.5}
+
+
+def test_a_kind_of_cell_is_the_images_too() -> None:
+    from limbeck.reproduction.times import _decisive
+
+    def kind(**data: object) -> object:
+        return encodable(
+            _decisive(limbeck.DistillSettings.of({"data.source": "photos", **{f"data.{k}": v for k, v in data.items()}}))
+        )
+
+    assert kind(seed=3, root="/there", workers=2) == kind()
+    other = {"classes": [0, 1], "source": "paintings", "size": 16, "per_class": 4, "crop": "centre", "val_fraction": 0.2}
+    assert all(kind(**{name: value}) != kind() for name, value in other.items())
+    assert kind(source="scenes:easy") == kind(source="scenes:hard") == kind(source="scenes") != kind()
 
 
 def test_the_file_of_a_reproduction_holds_what_was_run_alike_and_is_healed(started: Path) -> None:

@@ -1,29 +1,27 @@
 """A run over ranks from Python: all call `limbeck.distill` alike, and all get what rank 0 has found."""
 
 import os
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from methods.own import METHOD, make
 from together import Team
 
 import limbeck
-from limbeck.runtime.errors import UsageError
+from limbeck.methods.materials import Materials
+from limbeck.methods.method import Method
+from limbeck.methods.objective import Engine, Objective
+from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.ranks import Ranks
 
-SMALL = {"size": 16, "per_class": 12, "epochs": 1, "full_epochs": 1, "random_lr": 0.01, "seeds": 2}
+SMALL = {"size": 16, "per_class": 12, "epochs": 1, "full_epochs": 1, "random_lr": 0.01, "seeds": 2, "features": "none"}
 WALKS = {"num_experts": 1, "train_epochs": 2, "max_start_epoch": 1, "first_max_start_epoch": 1, "syn_steps": 2, "expert_epochs": 1}
 
 
-@pytest.fixture(scope="module")
-def two() -> Iterator[Team]:
-    with Team(2) as team:
-        yield team
-
-
-def distilled(cache: str, method: str, output: str | None, **settings: Any) -> tuple[Any, torch.Tensor]:
+def distilled(cache: str, method: Method | str, output: str | None, **settings: Any) -> tuple[Any, torch.Tensor]:
     os.environ["LIMBECK_CACHE"] = cache
     seen: list[int] = []
     given = {**SMALL, **(WALKS if method == "mtt" else {}), **settings, "callbacks": [lambda one: seen.append(one.iteration)]}
@@ -58,5 +56,24 @@ def refused(cache: str, settings: dict[str, Any]) -> str:
 
 
 def test_what_rank_0_refuses_all_refuse(two: Team, tmp_path: Path) -> None:
-    said = two(refused, str(tmp_path / "cache"), {"shard": "yes"})
-    assert said == ["engine.shard: 'yes' is not auto or no: method dm looks at all images of a class at once"] * 2
+    said = two(refused, str(tmp_path / "cache"), {"shard": "yes", "parametrisation": "multi"})
+    why = "the images are decoded from what parametrisation.kind='multi' stores"
+    assert said == [f"engine.shard: 'yes' is not auto or no: {why}"] * 2
+
+
+def made_by_rank_0_alone(materials: Materials, classes: torch.Tensor, engine: Engine | None) -> Objective:
+    require(Ranks.here().first, "data", "the images", "on this machine")
+    return make(materials, classes, engine)
+
+
+def alone(cache: str) -> str:
+    """What this rank, which lives on, ends with where one of them cannot begin."""
+    with pytest.raises(Failure if Ranks.here().first else UsageError) as caught:
+        distilled(cache, replace(METHOD, make=made_by_rank_0_alone), None, iterations=1)
+    return str(caught.value)
+
+
+def test_a_rank_that_raises_and_lives_on_does_not_leave_the_others_waiting(two: Team, tmp_path: Path) -> None:
+    for _ in range(2):  # and all may begin anew
+        first, second = two(alone, str(tmp_path / "cache"))
+        assert "one of the 2 ranks has ended or cannot be reached" in first and "'the images' is not on this machine" in second

@@ -26,6 +26,7 @@ SIZES: dict[str, Any] = {
     "eval.seeds": 2,
     "full_epochs": 1,
     "random_lr": 0.01,
+    "features": "none",
     "compile": "no",
 }
 FEW = {"epochs": 2, "full_epochs": 1, "seeds": 2, "random_lr": 0.01}

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runs.small_run import OVERRIDES
 
 from limbeck.cli.main import main
 from limbeck.runs.computed import computed
 from limbeck.runtime.devices import STAND_IN
 from tests.device_paths import rehearsed
-from tests.runs.test_distill import OVERRIDES
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,7 @@ from tests.runs.test_distill import OVERRIDES
     ],
 )
 def test_few_steps_tell_what_many_take(keys: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("limbeck.runs.computed._evaluation", lambda *_: 0)  # which has no steps
     workspace = rehearsed(STAND_IN, "edf", **{"match.syn_steps": 9, **keys})
     told = computed(workspace).stages["iterations"]
     longer = computed(rehearsed(STAND_IN, "edf", **{"match.syn_steps": 12, **keys})).stages["iterations"]

@@ -145,6 +145,10 @@ def test_names_that_are_none_are_refused_with_those_that_are(words: list[str], c
 def test_what_cannot_be_made_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^ipc: 2 is not at most 1: class 0 has 6 training images, 4 of which make one$"):
         distill(settings(eval__baselines="all", rded__factor="2"), tmp_path / "run")
+    # Of a slot that takes the bytes of two images, two.
+    slots = {"method": "dm", "ipc": "1", "parametrisation__kind": "dct", "parametrisation__keep": "0.5"}
+    with pytest.raises(UsageError, match=r"^ipc: 2 is not at most 1: class 0 has 6 training images, 4 of which make one$"):
+        distill(settings(eval__baselines="all", rded__factor="2", **slots), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

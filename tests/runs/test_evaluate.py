@@ -33,6 +33,7 @@ OVERRIDES = {
     "network": "ConvNetD2-w16",
     "eval.epochs": "30",
     "eval.seeds": "2",
+    "features": "none",
     "eval.full_epochs": "20",
     "eval.full_lr": "0.05",
     "eval.full_batch_size": "40",

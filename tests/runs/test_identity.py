@@ -1,6 +1,7 @@
 """Which settings a run's result depends on, and that identity is what they stand for, not how it is spelt or where it lies."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from limbeck.evaluation.evaluator import Evaluator
 from limbeck.recipes import load_recipe
 from limbeck.runs.distill import distill
 from limbeck.runs.evaluate import EvaluationOptions, evaluate
-from limbeck.runs.identity import Effect, effect_of, effects, same_place
+from limbeck.runs.identity import Effect, effect_of, effects, protocol_in_file, same_place
 from limbeck.runs.settings import DistillSettings, key_types
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
@@ -97,6 +98,7 @@ TINY = {
     "eval.every": "1",
     "eval.epochs": "1",
     "eval.seeds": "2",
+    "features": "none",
     "eval.full_epochs": "1",
     "eval.random_lr": "0.01",
 }
@@ -191,6 +193,46 @@ def test_a_start_is_what_it_holds(photos: Path, tmp_path: Path) -> None:
     distill(tiny(photos, method="random", seed="5"), tmp_path / "second").distilled.save(tmp_path / "other")
     with pytest.raises(UsageError, match="^init: the set in '.*other' has changed since"):
         distill(tiny(photos, init=str(tmp_path / "other")), tmp_path / "run", resume=True)
+
+
+def test_a_protocol_in_a_file_is_what_it_says(photos: Path, tmp_path: Path) -> None:
+    mine, moved, said = tmp_path / "mine.yaml", tmp_path / "there" / "mine.yaml", Said()
+    mine.write_text("base: dd\nmomentum: 0.5\n")
+    moved.parent.mkdir()
+    random = lambda path: tiny(photos, method="random", eval__protocol=str(path))  # noqa: E731
+    first = distill(random(mine), tmp_path / "run", resume=True, progress=said)
+    assert said.lines == [f"note: output: there is no run in {str(tmp_path / 'run')!r} to go on with; a new one begins"]
+    before = (tmp_path / "run" / "results.json").stat().st_mtime_ns
+    shutil.copy(mine, moved)
+    assert distill(random(moved), tmp_path / "run", resume=True, progress=said) == first and len(said.lines) == 1
+    assert (tmp_path / "run" / "results.json").stat().st_mtime_ns == before
+    moved.write_text("base: dd\nmomentum: 0.25\n")
+    again = distill(random(moved), tmp_path / "run", resume=True, progress=said)
+    assert (first.evaluation.protocol["momentum"], again.evaluation.protocol["momentum"]) == (0.5, 0.25)
+    assert said.lines[1:] == [f"note: eval.protocol: {str(moved)!r} has changed; the final evaluation is made again"]
+    # Where it chooses among iterations, another protocol would have chosen another set.
+    distill(tiny(photos, eval__protocol=str(mine)), tmp_path / "mtt")
+    mine.write_text("base: dd\nmomentum: 0.25\n")
+    with pytest.raises(UsageError, match=r"^eval.protocol: the protocol in '.*mine.yaml' has changed since the run in '.*mtt' was"):
+        distill(tiny(photos, eval__protocol=str(mine)), tmp_path / "mtt", resume=True)
+    with pytest.raises(UsageError, match=r"^eval.protocol: 'dd' is not '.*mine.yaml'"):
+        distill(tiny(photos), tmp_path / "mtt", resume=True)
+
+
+def test_a_cell_was_measured_under_what_its_protocol_said(photos: Path, tmp_path: Path) -> None:
+    mine, grid = tmp_path / "mine.yaml", CellFolder(tmp_path / "grid")
+    mine.write_text("base: dd\nmomentum: 0.5\n")
+    made = cell("a", settings=tiny(photos, eval__protocol=str(mine)))
+    grid.write(made, replace(CellRecord.from_dict(results()), protocol_in_file=protocol_in_file(made.settings)))
+    (tmp_path / "there").mkdir()
+    moved = cell("a", settings=tiny(photos, eval__protocol=shutil.copy(mine, tmp_path / "there" / "mine.yaml")))
+    assert grid.read(made) is not None and grid.read(moved) is not None
+    mine.write_text("base: dd\nmomentum: 0.25\n")
+    with pytest.raises(UsageError, match=r"was measured with what eval.protocol '.*mine.yaml' said then; name another folder"):
+        grid.read(made)
+    assert take_over([made], grid.path, tmp_path / "new") == []
+    mine.unlink()
+    assert grid.read(made) is not None  # what a file that is gone said, nobody can compare
 
 
 def test_labels_of_views_belong_to_a_set_and_not_to_its_path(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from runs.small_run import OVERRIDES, settings
 
 from limbeck.cli.main import main
 from limbeck.matching.engine import Arrangement
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import settings_from_plain
 from limbeck.runs.distill import distill, train_experts
-from limbeck.runs.plan import FEW, StandIn, plan
+from limbeck.runs.plan import FEW, StandIn, _few_classes, plan
 from limbeck.runtime.errors import UsageError
-from tests.runs.test_distill import OVERRIDES, settings
 
 
 def test_a_plan_is_the_sum_of_its_parts():
@@ -129,6 +129,21 @@ def test_a_large_recipe_is_planned_within_half_a_minute(tmp_path: Path, cache: P
     assert taken < 30
     assert result.notes[0] == f"{FEW} of 1100 images were decoded"
     assert {path for path in cache.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(("looked_at", "seconds"), [(1, 10.0), (10**9, 1.0)])
+def test_methods_that_go_class_by_class_are_timed_on_few_classes(monkeypatch, looked_at, seconds):
+    monkeypatch.setattr("limbeck.runs.plan.LOOKED_AT", looked_at)
+    monkeypatch.setattr("limbeck.runs.plan.seconds_of", lambda work: 1.0)
+    found = plan(settings(method="dm", **{"outer.iterations": "2", "eval.every": "2"}))
+    assert found.seconds_per_iteration == seconds
+
+
+def test_few_classes_are_whole_ones():
+    labels = np.array([2, 0, 0, 1, 2, 1, 1])
+    assert _few_classes(labels, 2**17).tolist() == [False, True, True, False, False, False, False]
+    assert _few_classes(labels, 2**18).tolist() == [False, True, True, False, False, False, False]
+    assert _few_classes(labels, 2**15).all()
 
 
 def test_real_images_that_a_plan_does_not_look_at_are_said():

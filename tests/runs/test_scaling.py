@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from runs.small_run import settings
 
 from limbeck.cli import distill
 from limbeck.cli.main import main
@@ -31,7 +32,6 @@ from limbeck.runs.scaling import (
 from limbeck.runtime.devices import STAND_IN
 from limbeck.runtime.errors import UsageError
 from tests.device_paths import rehearsed
-from tests.runs.test_distill import settings
 
 WORK = Work(parameters=1000, sums=7, ends=1, set_numbers=500, images=100, batch=40, whole=0.1, spread=0.9)
 MEMORY = Memory(base=10_000, set=8000, trajectory=500, kept=400, image=20, at_once=40)

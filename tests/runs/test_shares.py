@@ -1,7 +1,4 @@
-"""What the ranks of one run share: experts, networks of an evaluation and of the full data, and the batches of one network.
-
-Independent networks are equal to one process's to the bit; a batch that is shared, up to rounding, which float64 shows.
-"""
+"""What the ranks of one run share: experts, and networks of an evaluation and of the full data, to the bit."""
 
 import dataclasses
 import json
@@ -16,19 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 import torch
+from runs.colours import images
 from together import Team
 from torch import Tensor
 
 from limbeck.accuracy import Accuracies
 from limbeck.augmentation import Dsa
 from limbeck.cli.main import main
-from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Identity
-from limbeck.data.split import whole
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation import trials as trials_module
@@ -36,21 +31,20 @@ from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.full import FullData
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.experts import trainer as trainer_module
+from limbeck.experts.notes import want_of
 from limbeck.experts.settings import ExpertSettings
-from limbeck.experts.store import TrajectoryStore, want_of
+from limbeck.experts.store import TrajectoryStore
 from limbeck.experts.train import ExpertTask, train_experts
-from limbeck.losses import cross_entropy
+from limbeck.methods.statistics_matching import Recovery
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import load_recipe, parse_overrides
 from limbeck.runs.distill import distill
-from limbeck.runs.evaluate import evaluate
+from limbeck.runs.evaluate import EvaluationOptions, evaluate
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.files import read_tensors
+from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.ranks import Ranks, together
-from limbeck.training.gradient import Gradient, SharedGradient
 from limbeck.training.images import TensorImages
-from limbeck.training.optimisers import Sgd
-from limbeck.training.train import Training, train
 
 SMALL = """
     data.size=16 data.per_class=12 network=ConvNetD2-w4 experts.num_experts=3 experts.train_epochs=2 experts.batch_size=32
@@ -58,35 +52,6 @@ SMALL = """
     outer.iterations=1 engine.compile=no eval.every=1 eval.every_seeds=1 eval.epochs=1 eval.full_epochs=1 eval.full_seeds=2
     eval.random_lr=0.01 eval.seeds=2 features=none
 """
-
-
-@pytest.fixture(scope="module")
-def two() -> Iterator[Team]:
-    with Team(2) as team:
-        yield team
-
-
-@pytest.fixture(scope="module")
-def three() -> Iterator[Team]:
-    with Team(3) as team:
-        yield team
-
-
-@pytest.fixture(scope="module")
-def four() -> Iterator[Team]:
-    with Team(4) as team:
-        yield team
-
-
-def images() -> ImageSet:
-    """Noisy red, green and blue images, a batch of whose training is not full."""
-    splits = []
-    for seed, count in enumerate((7, 2, 3)):
-        labels = np.arange(3).repeat(count)
-        pixels = np.random.default_rng(seed).integers(0, 100, (3 * count, 3, 8, 8))
-        pixels[np.arange(3 * count), labels] += 120
-        splits.append(whole(pixels.astype(np.uint8), labels))
-    return ImageSet(*splits, ("red", "green", "blue"), "colours", "fingerprint")
 
 
 def evaluator(name: str = "ConvNetD1-w4", **settings: Any) -> Evaluator:
@@ -136,6 +101,22 @@ def test_seeds_are_spread_and_equal_to_the_bit(two: Team) -> None:
         assert found[1] == rate and all(torch.equal(*pair) for pair in zip(found[0], logits, strict=True))
     assert sorted([*first[2], *second[2]], key=str) == sorted(keys, key=str)
     assert [sum("choose" not in key for key in found[2]) for found in (first, second)] == [2, 1]
+
+
+def evaluated_with_cores(*counts: str) -> list[Tensor]:
+    before = os.environ.get("LOKY_MAX_CPU_COUNT")
+    os.environ["LOKY_MAX_CPU_COUNT"] = counts[Ranks.here().number]
+    try:
+        with together():
+            return list(evaluator().logits(small(torch.eye(3) * 5), seeds=range(5)))
+    finally:
+        os.environ.pop("LOKY_MAX_CPU_COUNT") if before is None else os.environ.update(LOKY_MAX_CPU_COUNT=before)
+
+
+def test_machines_with_other_numbers_of_cores_train_the_same_networks(two: Team) -> None:
+    wanted = evaluated_with_cores("1")
+    for found in two(evaluated_with_cores, "1", "2"):
+        assert len(found) == 5 and all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))
 
 
 def by_itself() -> tuple[int, list[int]]:
@@ -213,62 +194,6 @@ def test_which_networks_all_ranks_share(two: Team, monkeypatch: pytest.MonkeyPat
     assert rule(1) == [False, False]
     assert two(rule, 1) == [[True, False]] * 2  # a single image a step is little work
     assert two(rule, 2) == two(rule, 0) == [[False, False]] * 2  # each rank has one of its own
-
-
-# The batches of one network
-
-BATCHED = ("ConvNetD2-w4", "ConvNetD2-w4-batchnorm", "ResNet18-w4-batchnorm")
-
-
-def gradient(name: str, count: int) -> tuple[Tensor, int]:
-    here, draws = Ranks.here(), torch.Generator().manual_seed(5)
-    network = flat_network(name, (3, 16, 16), 4)
-    theta = network.initial(draws).double()
-    x, y = torch.randn(count, 3, 16, 16, generator=draws).double(), torch.randn(count, 4, generator=draws).double().softmax(1)
-    before = here.sent
-    return SharedGradient(Gradient(network, cross_entropy), here)(theta, x, y), here.sent - before
-
-
-@pytest.mark.parametrize("count", [1, 5, 8])
-@pytest.mark.parametrize("name", BATCHED)
-def test_the_gradient_of_a_shared_batch_is_that_of_the_whole(two: Team, name: str, count: int) -> None:
-    check_gradient(two, name, count)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("team", ["three", "four"])
-@pytest.mark.parametrize("count", [1, 3, 7])
-@pytest.mark.parametrize("name", BATCHED)
-def test_on_more_ranks_too(team: str, name: str, count: int, request: pytest.FixtureRequest) -> None:
-    check_gradient(request.getfixturevalue(team), name, count)
-
-
-def check_gradient(team: Team, name: str, count: int) -> None:
-    expected = gradient(name, count)[0]
-    found = team(gradient, name, count)
-    for one, sent in found:
-        assert (one - expected).norm() / expected.norm() < 1e-12
-        assert torch.equal(one, found[0][0])
-        if count >= team.count:
-            least = 2 * one.nbytes * (team.count - 1) // team.count  # and what batch norms have in common
-            assert sent == least if "batchnorm" not in name else sent > least
-
-
-def trained(name: str) -> Tensor:
-    data, network = images(), flat_network(name, (3, 8, 8), 3)
-    how = Training(optimiser=Sgd(0.05, 0.9, 5e-4), loss=cross_entropy, epochs=3, batch_size=8, augment=Dsa("flip"))
-    pixels = torch.from_numpy(np.asarray(data.train.storage)).double() / 255
-    labels = torch.nn.functional.one_hot(torch.from_numpy(data.train.labels), 3).double()
-    theta = network.initial(torch.Generator().manual_seed(0)).double()
-    shared = SharedGradient(Gradient(network, cross_entropy), Ranks.here())
-    return train(network, theta, TensorImages(pixels), labels, how, seed=0, key=("x",), gradient=shared)
-
-
-@pytest.mark.parametrize("name", ["ConvNetD1-w4", "ConvNetD1-w4-batchnorm"])
-def test_a_training_of_shared_batches_ends_where_that_of_whole_ones_does(two: Team, name: str) -> None:
-    expected = trained(name)
-    for found in two(trained, name):
-        assert (found - expected).norm() / expected.norm() < 1e-10
 
 
 # Experts
@@ -367,14 +292,55 @@ def test_a_run_that_makes_its_images_at_once_is_the_same_to_the_bit(two: Team, t
         assert_same_tensors(one, other)
 
 
+def recovered(folder: Path, stops: int) -> Path | None:
+    """The folder of a run that goes on until a rank has asked for so many gradients; None where it has not come to its end."""
+    more = "sre2l.iterations=8 sre2l.batch_size=4 sre2l.teacher=ConvNetD2-w4-batchnorm outer.checkpoint_every=2"
+    os.environ["LIMBECK_CACHE"] = str(folder / "cache")
+    settings = load_recipe("scenes/fadrm-ipc1", parse_overrides([*SMALL.split(), *more.split()]))
+    gradient, asked = Recovery._gradient, list[int]()
+
+    def counted(self: Recovery, *arguments: Any) -> Any:
+        asked.append(1)
+        if len(asked) == stops:
+            raise Failure("stopped")
+        return gradient(self, *arguments)
+
+    Recovery._gradient = counted  # type: ignore[method-assign]
+    try:
+        distill(settings, folder / "run", resume=True)
+    except Failure as error:
+        assert str(error) == "stopped"
+        return None
+    finally:
+        Recovery._gradient = gradient  # type: ignore[method-assign]
+    return folder / "run"
+
+
+def test_batches_that_are_recovered_are_spread_and_whoever_goes_on_ends_with_the_same_bits(two: Team, tmp_path: Path) -> None:
+    wanted = recovered(tmp_path / "alone", 0)
+    assert wanted is not None
+    assert recovered(tmp_path / "changing", 12) is None  # in the second of three batches
+    assert two(recovered, tmp_path / "changing", 3) == [None, None]
+    assert len(list((tmp_path / "changing" / "run" / "recovery").glob("batch-*"))) > 1
+    for team in (None, two):
+        found = tmp_path / ("changing" if team is None else "two")
+        assert (recovered(found, 0) if team is None else team(recovered, found, 0)[0]) == found / "run"
+        for name in ("recovery.safetensors", "distilled/distilled.safetensors"):
+            assert_same_tensors(read_tensors(found / "run" / name)[0], read_tensors(wanted / name)[0])
+        assert not (found / "run" / "recovery").exists()
+
+
 def test_a_run_of_trajectories_spreads_experts_and_evaluations(two: Team, tmp_path: Path) -> None:
-    accuracy, networks = run(tmp_path / "alone", "scenes", "")
-    found = two(run, tmp_path / "two", "scenes", "")
+    accuracy, networks = run(tmp_path / "alone", "scenes", "eval.every_seeds=4")
+    found = two(run, tmp_path / "two", "scenes", "eval.every_seeds=4")
     assert sum(one[1] for one in found) == networks and min(one[1] for one in found) > networks // 3
     for one in found:  # the loop is equal up to rounding, and so is what was learned
         assert one[0][1:] == accuracy[1:]
     stores = [TrajectoryStore(next((tmp_path / name / "cache" / "experts").iterdir())) for name in ("alone", "two")]
     assert stores[0].content == stores[1].content
+    looks = [read_metrics(tmp_path / name / "run" / "metrics.jsonl") for name in ("alone", "two")]
+    first = [next(row["accuracy"] for row in rows if row["kind"] == "evaluation") for rows in looks]  # of the images as they began
+    assert first[0] == first[1] and len(first[0]["values"]) == 4
 
 
 def evaluated_set(folder: Path) -> tuple[Any, int]:
@@ -382,7 +348,9 @@ def evaluated_set(folder: Path) -> tuple[Any, int]:
     os.environ["LIMBECK_CACHE"] = str(folder / "cache")
     settings = load_recipe("scenes/rded-ipc1", parse_overrides([*SMALL.split(), "eval.seeds=4"]))
     with together(), counted(trials_module, keys):
-        return figures(evaluate(path, settings).sets[0].accuracy), len(keys)
+        found = evaluate(path, settings, options=EvaluationOptions(further=("continual", "robustness", "distances"))).sets[0]
+    further = {name: one.to_dict() for name, one in found.measurements.items()}
+    return (*figures(found.accuracy), further), len(keys)
 
 
 def test_an_evaluation_is_spread_and_noted_once(two: Team, tmp_path: Path) -> None:
@@ -391,6 +359,7 @@ def test_an_evaluation_is_spread_and_noted_once(two: Team, tmp_path: Path) -> No
     accuracy, networks = evaluated_set(tmp_path / "alone")
     found = two(evaluated_set, tmp_path / "two")
     assert all(one[0] == accuracy for one in found) and sum(one[1] for one in found) == networks
+    assert min(one[1] for one in found) > networks // 3
     noted = [DistilledSet.load(tmp_path / name / "run" / "distilled").metadata["evaluations"] for name in ("alone", "two")]
     assert len(noted[0]) == len(noted[1]) == 1
 

@@ -42,6 +42,7 @@ SMALL = {
     "eval.every_seeds": "1",
     "eval.epochs": "1",
     "eval.seeds": "2",
+    "features": "none",
     "eval.full_epochs": "1",
 }
 LIKES = 0.05  # the step size that the evaluation is made to like

@@ -2,6 +2,8 @@
 
 import math
 import statistics
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,13 @@ class Written(TrajectoryStore):
 
     def read(self, expert: int, epoch: int, device: torch.device | None = None) -> Tensor:
         return self.paths[expert, epoch].to(device or "cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tuning, "DRAWS", 4)
+        yield
 
 
 @pytest.fixture
@@ -85,6 +94,9 @@ def test_displacement_and_coherence_have_closed_forms(settings: Any, monkeypatch
     assert found.coherence == pytest.approx(0.5, abs=1e-4)
     assert (found.keys["match.expert_epochs"], found.keys["match.syn_steps"]) == (2, 20)
     assert found.keys["outer.lr_img"] == pytest.approx(0.35 * float(Start.images.std()) / 0.5, rel=0.05)
+    assert "schedule.first_max_start_epoch" not in found.keys and found.keys["schedule.max_start_epoch"] == 2  # it is uniform
+    with_a_first = tune(replace(settings, schedule=replace(settings.schedule, kind="sequential"), laid=settings.method))
+    assert with_a_first.keys == {**found.keys, "schedule.first_max_start_epoch": 1}
 
 
 class Start:
@@ -139,7 +151,7 @@ def test_a_gradient_twice_as_large_has_half_the_step_size(
 
 
 def test_what_is_found_is_taken_by_a_distillation(found: tuple[Tuned, tuning._Students]) -> None:
-    quick = {"epochs": 1, "full_epochs": 1, "random_lr": 0.01, "iterations": 1, "seeds": 2}
+    quick = {"epochs": 1, "full_epochs": 1, "random_lr": 0.01, "iterations": 1, "seeds": 2, "features": "none"}
     run = limbeck.distill("scenes:easy", "mtt", **TINY, **quick, **{**found[0].keys, "match.syn_steps": 2})
     assert len(run.distilled) == 10
     assert Tuned.from_dict(found[0].to_dict()) == found[0]

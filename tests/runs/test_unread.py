@@ -6,9 +6,16 @@ import pytest
 
 from limbeck.cli.main import main
 from limbeck.evaluation.protocols import PROTOCOLS
+from limbeck.matching.adjoint import Truncated
+from limbeck.matching.criteria import LowLossDropout
+from limbeck.matching.schedules import Uniform
 from limbeck.methods.registry import METHODS
+from limbeck.parametrisations.multi_formation import MultiFormation
 from limbeck.recipes import load_recipe, remarks
+from limbeck.runs.settings import DistillSettings
 from limbeck.runs.unread import idle_keys
+from limbeck.saliency.maps import TorchCam
+from limbeck.saliency.weights import Activation
 
 
 def idle(method: str, *words: str) -> list[str]:
@@ -58,6 +65,7 @@ def test_what_makes_its_set_at_once_has_no_loop(method: str) -> None:
         ("mtt", ("experts.rate=cosine", "experts.lr_min=0.001", "experts.rate_factor=0.5"), ["experts.rate_factor"]),
         ("mtt", ("experts.optimiser=gsam", "experts.rho_min=0.001", "experts.rho_max=0.1"), []),
         ("sre2l", ("sre2l.lr=1", "labels=hard"), []),
+        ("sre2l", ("enhance.cam=layercam", "enhance.cam_layer=blocks.0", "enhance.beta=2"), None),
         ("rded", ("rded.crops=2",), []),
         ("sre2l", ("enhance.weighting=activation", "enhance.beta=2", "enhance.cam=layercam"), []),
         ("sre2l", ("rded.crops=2", "sre2l.residual=0.5", "sre2l.low_resolution=0.5", "sre2l.crop_milestone=0.5"), None),
@@ -73,6 +81,26 @@ def test_what_a_method_reads(method: str, words: tuple[str, ...], named: list[st
     assert idle(method, *words) == (
         [word.partition("=")[0] for word in words if "protocol" not in word] if named is None else named
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "beside"),
+    [
+        ("parametrisation.kind", MultiFormation(2), ("parametrisation.factor", "parametrisation.keep")),
+        ("match.criterion", LowLossDropout(0.2), ("match.drop_ratio", "match.drop_side")),
+        ("enhance.weighting", Activation(2.0), ("enhance.beta", "enhance.cam_threshold")),
+        ("enhance.cam", TorchCam("layercam"), ("enhance.cam_layer",)),
+        ("engine.kind", Truncated(steps=2), ("engine.last_steps",)),
+        (
+            "schedule.kind",
+            Uniform(0, 2),
+            tuple(f"schedule.{name}" for name in ("min_start_epoch", "first_max_start_epoch", "max_start_epoch", "iterations")),
+        ),
+    ],
+)
+def test_beside_an_object_nothing_is_read_that_says_how_to_make_one(key: str, value: object, beside: tuple[str, ...]) -> None:
+    assert idle_keys(DistillSettings.of({"method": "edf", key: value}), [key, *beside]) == [*beside]
+    assert idle_keys(DistillSettings.of({"method": "edf", key: type(value)}), [key, *beside]) == []  # it is made with them
 
 
 def test_recipes_that_are_shipped_give_nothing() -> None:
@@ -93,6 +121,7 @@ def test_a_file_of_ones_own_gives_what_it_says(tmp_path: Path) -> None:
 
 def test_the_command_says_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = "data.size=16 data.per_class=4 network=ConvNetD1-w4 eval.epochs=1 eval.seeds=2 eval.full_epochs=1 eval.random_lr=0.01"
+    small += " features=none"
     words = [
         "distill",
         "scenes",

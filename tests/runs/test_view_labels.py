@@ -31,6 +31,7 @@ OVERRIDES = {
     "eval.protocol": "kd-rded",
     "eval.epochs": "3",
     "eval.seeds": "2",
+    "features": "none",
     "eval.full_epochs": "1",
 }
 

@@ -22,7 +22,7 @@ from limbeck.distilled.preview import preview
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.experts.store import TrajectoryStore
-from limbeck.methods.snapshot import Snapshot
+from limbeck.methods.snapshots import Snapshot
 from limbeck.runs.results import RunResult
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "distil.ipynb"

@@ -264,9 +264,9 @@ def test_whoever_goes_on_takes_the_place_over(place: str, tmp_path: Path, monkey
     assert _at(place) == {"a": "2"}
 
 
-def test_ranks_of_one_run_share_a_folder(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_are_no_ranks_of_one_run_are_not_started_together(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="is not a folder, which the processes of one run share"), working("output", place):
+    with pytest.raises(UsageError, match="is not a folder where torchrun starts the command"), working("output", place):
         pass
 
 

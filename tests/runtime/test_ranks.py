@@ -1,9 +1,11 @@
 """The processes of one run: shares, sums, what one does while others wait, and errors that all of them raise."""
 
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +15,9 @@ from torch import Tensor
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.executor import cores
 from limbeck.runtime.launch import started_together
+from limbeck.runtime.published import Published, working
 from limbeck.runtime.ranks import Ranks, speaks
+from limbeck.runtime.remote import Remote
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +118,26 @@ def test_what_goes_wrong_on_one_rank_is_raised_on_all(two: Team) -> None:
     assert two(failed, UsageError, 1, True) == ["went well"] * 2
     own, other = two(failed, ZeroDivisionError, 0, False)  # its class may be one that others cannot import
     assert (own, other) == ("ZeroDivisionError: it went wrong", "Failure: ZeroDivisionError: it went wrong")
+
+
+def published(cache: Path, name: str) -> tuple[bool, list[str]]:
+    """Whether this rank publishes, and what is there then; or what went wrong."""
+    os.environ["LIMBECK_CACHE"], here, place = str(cache), Ranks.here(), f"memory://ranks/{name}"
+    try:
+        with working("output", place, ranks=here) as work:
+            here.told(lambda: (work.folder / "a").write_text("1"))
+            assert (work.folder / "a").read_text() == "1"
+            publishes = work.published is not None
+    except UsageError as error:
+        return False, [str(error)]
+    return publishes, sorted(Published(Remote("output", place)).newest().files) if here.first else []
+
+
+def test_one_of_the_ranks_publishes_what_all_have_made(two: Team, tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    assert two(published, tmp_path, "folder") == [(True, ["a"]), (False, [])]
+    said = "output: 'memory://ranks/folder' is not empty; go on with --resume, or name another place"
+    assert two(published, tmp_path, "folder") == [(False, [said])] * 2
 
 
 def test_only_processes_that_were_started_together_join(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ from limbeck.cli.main import main
 from limbeck.methods import mtt, random
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.executor import Local, Shard, current, on_ray, using
-from limbeck.runtime.executor.named import executing, executor_of
+from limbeck.runtime.executor.current import executing, executor_of
 from limbeck.runtime.executor.on_ray import Ray
 from limbeck.runtime.executor.ray_worker import versions
 

@@ -121,6 +121,13 @@ def _said(call: Any) -> str:
     return str(error.value)
 
 
+def test_stores_of_every_kind_say_what_tells_a_content_from_another_one() -> None:
+    """Such as the Hugging Face Hub's, which has neither etags nor times for a file."""
+    for name in remote.SAID:
+        one, other = (remote._stored({"size": 3, "type": "file", name: value}) for value in ("a", "b"))
+        assert one.version != other.version and one.size == other.size == 3, name
+
+
 def test_no_such_bucket(bucket: str) -> None:
     place = Remote("data.source", "s3://no-such-bucket-here/x")
     wanted = "data.source: 's3://no-such-bucket-here/x' cannot be {}: there is no such bucket"

@@ -94,7 +94,7 @@ def noises(x: Tensor) -> Tensor:
     drawn, found = generator(7), []
     for images in x.split(2):
         noise = torch.Generator().manual_seed(int(torch.randint(2**63 - 1, (), generator=drawn)))
-        zeros = torch.zeros(images.shape)
+        zeros = torch.zeros(images.shape, dtype=torch.float32)  # as torch-cam draws it
         found.append(torch.stack([torch.normal(zeros, 0.3, generator=noise) for _ in range(4)], 1).double())
     return torch.cat(found)
 
@@ -147,6 +147,20 @@ def test_maps_are_values_between_0_and_1_of_the_images_type(cam):
     assert maps.shape == (5, HEIGHT, WIDTH)
     assert maps.dtype == torch.float32 and not maps.requires_grad
     assert maps.amin() >= 0 and maps.amax() <= 1
+
+
+def test_torchs_default_type_changes_nothing():
+    """In which torch-cam draws its noise: a network in single precision could not take it in double."""
+    network, (x, classes), usual = small().float(), some_images(), torch.get_default_dtype()
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        torch.set_default_dtype(dtype)
+        try:
+            found.append(TorchCam("smooth_gradcam_pp")(network, x.float(), classes, generator(0)))
+            assert torch.get_default_dtype() == dtype
+        finally:
+            torch.set_default_dtype(usual)
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize("cam", CAMS)

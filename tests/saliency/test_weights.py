@@ -37,9 +37,9 @@ def test_the_mean_is_that_of_each_image():
 @pytest.mark.parametrize("value", [0.0, 0.1, 0.3, 1.0])
 def test_a_flat_map_is_not_below_its_mean(value):
     """In float32 the mean of many equal numbers can exceed them: that of 0.1 does."""
-    maps = torch.full((2, 32, 32), value)
+    maps = torch.full((2, 32, 32), value, dtype=torch.float32)
     weights = Activation(2)(maps, generator(0))
-    assert torch.equal(weights, torch.full((2, 1, 32, 32), 2 + value))
+    assert torch.equal(weights, torch.full((2, 1, 32, 32), 2 + value, dtype=torch.float32))
     assert weights.dtype == torch.float32
 
 

@@ -25,8 +25,9 @@ from limbeck.runtime.errors import UsageError
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.studies import table as tables_of
 from limbeck.studies.cells import Cell, CellFolder, CellRecord, doubts_of
-from limbeck.studies.compare import check_alike, has_parts
+from limbeck.studies.compare import check_alike
 from limbeck.studies.cost import Cost
+from limbeck.studies.entrants import has_parts
 from limbeck.studies.table import Section, Table
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"

@@ -16,7 +16,7 @@ from limbeck.recipes import load_recipe, recipe_names, settings_from_plain
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.studies import matrix
 from limbeck.studies.cells import Cell
-from limbeck.studies.compare import Entrant, data_folder, method_recipe, values_of
+from limbeck.studies.entrants import Entrant, data_folder, method_recipe, values_of
 
 
 def parsed(*words: str) -> Namespace:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from studies.fake_cells import cell, command, results, run_matrix, starts
 
-from limbeck.runs.numerics import NUMERICS
+from limbeck.runs.identity import NUMERICS
 from limbeck.runs.settings import DistillSettings, settle
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.executor import Shard, local

@@ -10,9 +10,10 @@ import pytest
 from limbeck.evaluation.statistics import summarise
 from limbeck.recipes import load_recipe
 from limbeck.runtime.errors import UsageError
+from limbeck.studies.acceptance import read_submission
 from limbeck.studies.cells import Cell, CellFolder, CellRecord, take_over
 from limbeck.studies.comp_dd import comp_dd, scenes
-from limbeck.studies.submission import checksum, read_submission, write_submission
+from limbeck.studies.submission import checksum, write_submission
 
 
 def cell(part: Any, seed: int, prefix: str = "", **overrides: str) -> Cell:

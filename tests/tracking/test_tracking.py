@@ -12,7 +12,7 @@ from data.pictures import Said
 from distilled.samples import sample_set
 from safetensors.torch import load_file
 
-from limbeck.methods.snapshot import Snapshot
+from limbeck.methods.snapshots import Snapshot
 from limbeck.recipes import load_recipe
 from limbeck.runs.distill import distill
 from limbeck.runs.settings import DistillSettings
@@ -254,7 +254,7 @@ def test_trackio_keeps_one_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 TINY = {"data.size": "16", "data.per_class": "12", "data.val_fraction": "0.25", "network": "ConvNetD1-w4", "method": "dm"}
 TINY |= {"outer.iterations": "4", "outer.checkpoint_every": "2", "eval.every": "2", "eval.epochs": "1", "eval.seeds": "2"}
-TINY |= {"eval.full_epochs": "1", "eval.random_lr": "0.01", "data.workers": "1", "data.source": "scenes:easy"}
+TINY |= {"eval.full_epochs": "1", "eval.random_lr": "0.01", "features": "none", "data.workers": "1", "data.source": "scenes:easy"}
 
 
 def settings(**changes: str) -> DistillSettings:

@@ -104,7 +104,7 @@ def test_adamw_is_torchs(masked: bool) -> None:
 def test_adamw_is_exact_enough_in_single_precision() -> None:
     """1 − β₂ᵗ in float32 would be wrong by 5e-5 at the first step, and that step by half of it."""
     g = vector(1).float()
-    theta = torch.zeros(P)
+    theta = torch.zeros(P, dtype=torch.float32)
     optimiser = AdamW(0.1, weight_decay=0.0)
     optimiser.step(theta, optimiser.state(theta), lambda _: g)
     torch.testing.assert_close(theta, -0.1 * g / (g.abs() + 1e-8), rtol=1e-6, atol=0)

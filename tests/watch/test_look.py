@@ -6,9 +6,9 @@ import pytest
 from report.fake_run import make_run
 from watch.runs import at_work, begins, goes_on, going, killed
 
+from limbeck.runs.decided import Resolved, resolve
 from limbeck.runs.folder import SETTINGS, STATE, RunFolder, State
 from limbeck.runs.settings import DistillSettings
-from limbeck.runs.workspace import Resolved, resolve
 from limbeck.runtime.files import read_json, write_json
 from limbeck.watch import look as looking
 from limbeck.watch.look import Line, Looks, Watched

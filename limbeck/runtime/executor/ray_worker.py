@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import blake2b
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from limbeck.runtime.executor.interface import Tick
 from limbeck.runtime.executor.packing import NotThere, unpacked
 from limbeck.runtime.interruption import KINDS
 from limbeck.runtime.notices import Notice, received, watched
+from limbeck.runtime.version import VERSION
 
 GRACE = 7.0  # seconds that a command has to end when it is asked to; it takes fewer
 LOOK_EVERY = 0.1
@@ -39,14 +40,7 @@ def versions() -> Versions:
     root = Path(__file__).parents[2]
     for path in sorted(root.rglob("*.py")):
         code.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return ("limbeck", f"{_version('limbeck')} (code {code.hexdigest()})"), ("torch", _version("torch"))
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "of no known version"
+    return ("limbeck", f"{VERSION} (code {code.hexdigest()})"), ("torch", version("torch"))
 
 
 def entry() -> Callable[..., Any]:
