@@ -63,6 +63,7 @@ def trajectory(data: str, ipc: int, iterations: int) -> dict[str, Any]:
     if ipc > 3:
         match["batch_syn"] = 50
     return {
+        "engine": {"compile": "yes"},  # a short run would not, and be timed so
         "experts": EXPERTS[data],
         "match": match,
         "schedule": {"first_max_start_epoch": first, "max_start_epoch": last, "iterations": max(int(0.7 * iterations), 1)},
@@ -107,11 +108,14 @@ def write(path: Path, settings: Mapping[str, Any]) -> str:
     return str(path)
 
 
-def iterations_of(entrants: Mapping[str, Recipe], seconds: float, kept: Path) -> dict[str, int]:
-    """How many iterations of each entrant take those seconds of CPU, timed where they have not been."""
+def iterations_of(entrants: Mapping[str, Recipe], seconds: float, kept: Path, alike: Mapping[str, str]) -> dict[str, int]:
+    """How many iterations of each entrant take those seconds of CPU, timed where they have not been.
+
+    Those that are `alike` make as many as the one that is named: what they do besides is nothing to the noise of a timing.
+    """
     known = json.loads(kept.read_text()) if kept.exists() else {}
     for name, recipe in entrants.items():
-        if name in known:
+        if alike.get(name, name) in known:
             continue
         spent = []
         for count in (TIMED[0], *TIMED):  # the first finds nothing compiled
@@ -124,7 +128,7 @@ def iterations_of(entrants: Mapping[str, Recipe], seconds: float, kept: Path) ->
         known[name] = {"seconds": round(each, 4), "iterations": max(round(seconds / each), 1)}
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(known, indent=1) + "\n")
-    return {name: known[name]["iterations"] for name in entrants}
+    return {name: known[alike.get(name, name)]["iterations"] for name in entrants}
 
 
 def evaluate_kept(recipes: Sequence[str], seeds: int, first: Path, place: Path, protocol: str) -> None:
@@ -151,10 +155,11 @@ def compare(
     seeds: int,
     protocols: Sequence[str],
     pairs: str,
+    alike: Mapping[str, str],
     show: bool = False,
 ) -> None:
     """A comparison for each protocol in `folder`, seed after seed, so that what there is is balanced; `show` runs nothing."""
-    counts = iterations_of(entrants, seconds, folder / "iterations.json")
+    counts = iterations_of(entrants, seconds, folder / "iterations.json", alike)
     recipes = [write(folder / "recipes" / f"{name}.yaml", recipe(counts[name])) for name, recipe in entrants.items()]
     first, *others = (folder / protocol for protocol in protocols)
     for count in (seeds,) if show else range(1, seeds + 1):

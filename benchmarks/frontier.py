@@ -20,6 +20,7 @@ FACTORS = (1, 2)
 SECONDS = {1: 45, 5: 90, 10: 90}  # of CPU for the outer loop, by images per class
 PROTOCOLS = ("dd", "ncfm-2025")
 EPOCHS = 300  # of both protocols; NCFM's has 2000 where it is published
+ALIKE = {"datm": "edf", "datm-x4": "edf-x4"}
 PAIRS = "edf:datm,ncfm:dm,edf:ncfm,edf-x4:edf,datm-x4:datm,ncfm-x4:ncfm,dm-x4:dm,edf-x4:ncfm-x4,edf-x4:datm-x4"
 
 
@@ -54,7 +55,7 @@ def main() -> None:
     for data in given.data:
         for ipc in given.ipc or (1, 5 if data == "imagenette" else 10):
             entrants = {entrant(m, factor): partial(recipe, data, m, factor, ipc) for m in METHODS for factor in FACTORS}
-            compare(entrants, KEPT / f"{data}-ipc{ipc}", SECONDS[ipc], given.seeds, PROTOCOLS, PAIRS, given.show)
+            compare(entrants, KEPT / f"{data}-ipc{ipc}", SECONDS[ipc], given.seeds, PROTOCOLS, PAIRS, ALIKE, given.show)
 
 
 if __name__ == "__main__":
