@@ -3,7 +3,7 @@
 An entrant's iterations are as many as fit into the seconds of one core that it is given, by short runs of it which are timed
 once and kept, so that a comparison can be made again with the same bits. A set is distilled once, by `limbeck compare` under the
 first protocol, which also chooses the checkpoint, and evaluated under the others by `limbeck evaluate`; `limbeck compare --show`
-makes the tables of both. `cifar10.npz` and `imagenette/` lie in the working directory.
+makes the tables of both. `cifar10.npz` and `imagenette/` lie in the working directory, the root of the repository.
 """
 
 import json
