@@ -44,7 +44,7 @@ def write_rows(held: NamedSet, folder: Path) -> None:
     }
     if held.set.kind == "logits":
         columns["logits"] = arrow.array(held.set.labels.cpu().tolist(), floats)
-    table = arrow.table(columns).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": _features(held)}})})
+    table = arrow.table(columns).replace_schema_metadata({"huggingface": _features(held)})
     stream = io.BytesIO()
     parquet.write_table(table, stream)
     write_bytes(folder / ROWS, stream.getvalue())
@@ -61,11 +61,12 @@ def head(held: NamedSet) -> dict[str, Any]:
     }
 
 
-def _features(held: NamedSet) -> dict[str, Any]:
-    """The same as the parquet file says it."""
+def _features(held: NamedSet) -> str:
+    """The same as the parquet file says it, in JSON."""
     vector = {"feature": {"dtype": "float32", "_type": "Value"}, "_type": "Sequence"}
     label = {"names": _names(held), "_type": "ClassLabel"}
-    return {"image": {"_type": "Image"}, "label": label, **dict.fromkeys(_vectors(held), vector)}
+    columns = {"image": {"_type": "Image"}, "label": label, **dict.fromkeys(_vectors(held), vector)}
+    return json.dumps({"info": {"features": columns}})
 
 
 def _vectors(held: NamedSet) -> list[str]:
