@@ -290,8 +290,7 @@ def test_a_run_that_makes_its_images_at_once_is_the_same_to_the_bit(two: Team, t
     assert sum(one[1] for one in found) == networks and min(one[1] for one in found) > networks // 3
     (images, full_alone), (made, full_two) = contents(tmp_path / "alone"), contents(tmp_path / "two")
     assert_same_tensors(made, images)
-    views, made_views = (read_tensors(tmp_path / name / "run" / VIEWS)[0] for name in ("alone", "two"))
-    assert_same_tensors(made_views, views)
+    assert (tmp_path / "two" / "run" / VIEWS).read_bytes() == (tmp_path / "alone" / "run" / VIEWS).read_bytes()
     for one, other in zip(full_two, full_alone, strict=True):
         assert_same_tensors(one, other)
 

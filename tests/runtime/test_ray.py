@@ -22,10 +22,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from runtime import ray_jobs
 from runtime.ray_jobs import lines
 from studies.fake_cells import cell, command, run_matrix, starts
 from studies.here import without_pages
+from torch import Tensor
 
 import limbeck
 from limbeck.cli.main import main
@@ -177,7 +179,7 @@ def test_a_comparison_is_the_same(
     assert not (tmp_path / "1" / "runs").exists()
 
 
-TIMES = ("seconds", "cpu_seconds", "peak_memory", "checksum")  # and what is told of a file with these in it
+TIMES = ("seconds", "cpu_seconds", "peak_memory", "checksum")  # and the checksum of what has these in it
 
 
 def timeless(value: Any) -> Any:
@@ -186,11 +188,15 @@ def timeless(value: Any) -> Any:
     return [timeless(one) for one in value] if isinstance(value, list) else value
 
 
+def bits(value: Tensor) -> tuple[Any, ...]:
+    return value.dtype, tuple(value.shape), value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
 def kept_in(folder: Path) -> dict[str, Any]:
     """Tensors of all files there, and cells without how long they took."""
     found: dict[str, Any] = {}
     for path in folder.rglob("*.safetensors"):
-        found |= {f"{path.relative_to(folder)} {name}": one.tolist() for name, one in read_tensors(path)[0].items()}
+        found |= {f"{path.relative_to(folder)} {name}": bits(one) for name, one in read_tensors(path)[0].items()}
     return found | {path.name: timeless(json.loads(path.read_text())) for path in folder.glob("cells/*.json")}
 
 
@@ -399,6 +405,17 @@ def test_gpus_that_nobody_has(here: bool, caplog: pytest.LogCaptureFixture) -> N
     caplog.clear()
     made._check_room()
     assert not caplog.text
+
+
+def test_processes_of_rays_that_do_not_come_are_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**how: Any) -> None:
+        raise Exception("The current node timed out during startup. This could happen because …\nsome of the raylet")
+
+    made = SimpleNamespace(is_initialized=lambda: False, shutdown=lambda: None, init=init)
+    monkeypatch.setattr(on_ray, "_library", lambda: made)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(Failure, match=r"^--executor ray: Ray could not be started here: The current node timed out"), Ray():
+        pass
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
