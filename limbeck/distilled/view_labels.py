@@ -341,23 +341,7 @@ def label_views(
 
         one = encode(torch.zeros(1, num_classes), coding)
         blank = packed(0) | named({name: value.expand(len(images), *value.shape[1:]) for name, value in one.items()})
-
-        with ExitStack() as closed:
-            files = list[EpochFile]()
-
-            def begin() -> list[int]:
-                files.append(closed.enter_context(EpochFile(path, blank, about.to_dict(), VIEW_LABELS)))
-                return files[0].missing()
-
-            def write(made: Mapping[int, Mapping[str, Tensor]]) -> None:
-                for epoch, held in made.items():
-                    files[0].write(epoch, held)
-                    after_epoch(epoch + 1)
-
-            left = ranks.told(begin)
-            while left:
-                under_way, left = left[: ranks.count], left[ranks.count :]
-                ranks.told(partial(write, _by_ranks(ranks, under_way, labelled, blank)))
+        _write(path, about, blank, labelled, after_epoch, ranks)
     return ranks.told(lambda: StoredViews.open(path))
 
 
@@ -367,6 +351,33 @@ def _made(path: Path, about: ViewsHeader) -> StoredViews | None:
         if replace((stored := StoredViews.open(path)).about, format=FORMAT) == about:
             return stored
     return None
+
+
+def _write(
+    path: Path,
+    about: ViewsHeader,
+    blank: Mapping[str, Tensor],
+    labelled: Callable[[int], dict[str, Tensor]],
+    after_epoch: Callable[[int], None],
+    ranks: Ranks,
+) -> None:
+    """Have the epochs that are missing made by all ranks, and written by the first; what goes wrong there all raise."""
+    with ExitStack() as closed:
+        files = list[EpochFile]()
+
+        def begin() -> list[int]:
+            files.append(closed.enter_context(EpochFile(path, blank, about.to_dict(), VIEW_LABELS)))
+            return files[0].missing()
+
+        def write(made: Mapping[int, Mapping[str, Tensor]]) -> None:
+            for epoch, held in made.items():
+                files[0].write(epoch, held)
+                after_epoch(epoch + 1)
+
+        left = ranks.told(begin)
+        while left:
+            under_way, left = left[: ranks.count], left[ranks.count :]
+            ranks.told(partial(write, _by_ranks(ranks, under_way, labelled, blank)))
 
 
 def _by_ranks(
