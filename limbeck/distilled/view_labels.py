@@ -19,9 +19,10 @@ Dataset Distillation?", 2024, arXiv:2410.15919, who keep a pool at random where 
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -40,6 +41,7 @@ from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.files import put_copy, read_tensor_header
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.random import Key, generator
+from limbeck.runtime.ranks import Ranks
 from limbeck.runtime.records import Record
 from limbeck.runtime.sealed import FileKind
 from limbeck.training.images import Images
@@ -275,11 +277,13 @@ def label_views(
     name: str = "",
     after_epoch: Callable[[int], None] = lambda count: None,
     code: Code | None = None,
+    ranks: Ranks = Ranks(),
 ) -> StoredViews:
     """Draw the views that a training would draw, ask the teacher about them, and keep both in the file `path`.
 
     The views are those of `train` with the same seed, key and batch size, so that stored labels can take a teacher's place. What
-    an earlier call with equal arguments has written is not made again.
+    an earlier call with equal arguments has written is not made again. Of several ranks each asks about an epoch of its own, and
+    the first one writes.
 
     Args:
         path: where; another file there is replaced.
@@ -294,6 +298,7 @@ def label_views(
         name: the teacher's, noted in the file.
         after_epoch: told how many epochs are complete.
         code: what the images are decoded from, where that is stored in their place.
+        ranks: that all call this alike.
 
     Raises:
         UsageError: for values that are not accepted, see `Views`, `LabelCoding` and `encode`.
@@ -319,9 +324,8 @@ def label_views(
             teacher_name=name,
             trained=epochs if kept < epochs else None,
         )
-        with suppress(UsageError):  # nothing is there, or nothing sound
-            if replace((stored := StoredViews.open(path)).about, format=FORMAT) == about:
-                return stored
+        if (stored := ranks.told(lambda: _made(path, about))) is not None:
+            return stored
 
         def packed(epoch: int) -> dict[str, Tensor]:
             """The order of an epoch's images and the views of its batches, keyed as the trainer's are."""
@@ -330,18 +334,65 @@ def label_views(
             drawn = [views.draw(how, draws, (len(index), *shape)) for index in order.split(batch_size)]
             return pack(order, drawn, batch_size, coding.exact)
 
+        def labelled(epoch: int) -> dict[str, Tensor]:
+            held = packed(epoch)
+            labels = [encode(teacher(views.apply(draw, images.fetch(index))), coding) for index, draw in unpacked(held, batch_size)]
+            return held | named({part: torch.cat([label[part] for label in labels]) for part in labels[0]})
+
         one = encode(torch.zeros(1, num_classes), coding)
         blank = packed(0) | named({name: value.expand(len(images), *value.shape[1:]) for name, value in one.items()})
-        with EpochFile(path, blank, about.to_dict(), VIEW_LABELS) as file:
-            for epoch in file.missing():
-                held = packed(epoch)
-                labels = [
-                    encode(teacher(views.apply(draw, images.fetch(index))), coding) for index, draw in unpacked(held, batch_size)
-                ]
-                held |= named({part: torch.cat([label[part] for label in labels]) for part in labels[0]})
-                file.write(epoch, held)
+        _write(path, about, blank, labelled, after_epoch, ranks)
+    return ranks.told(lambda: StoredViews.open(path))
+
+
+def _made(path: Path, about: ViewsHeader) -> StoredViews | None:
+    """What is there already; None where nothing is, nothing sound or something else."""
+    with suppress(UsageError):
+        if replace((stored := StoredViews.open(path)).about, format=FORMAT) == about:
+            return stored
+    return None
+
+
+def _write(
+    path: Path,
+    about: ViewsHeader,
+    blank: Mapping[str, Tensor],
+    labelled: Callable[[int], dict[str, Tensor]],
+    after_epoch: Callable[[int], None],
+    ranks: Ranks,
+) -> None:
+    """Have the epochs that are missing made by all ranks, and written by the first; what goes wrong there all raise."""
+    with ExitStack() as closed:
+        files = list[EpochFile]()
+
+        def begin() -> list[int]:
+            files.append(closed.enter_context(EpochFile(path, blank, about.to_dict(), VIEW_LABELS)))
+            return files[0].missing()
+
+        def write(made: Mapping[int, Mapping[str, Tensor]]) -> None:
+            for epoch, held in made.items():
+                files[0].write(epoch, held)
                 after_epoch(epoch + 1)
-    return StoredViews.open(path)
+
+        left = ranks.told(begin)
+        while left:
+            under_way, left = left[: ranks.count], left[ranks.count :]
+            ranks.told(partial(write, _by_ranks(ranks, under_way, labelled, blank)))
+
+
+def _by_ranks(
+    ranks: Ranks, epochs: Sequence[int], labelled: Callable[[int], dict[str, Tensor]], blank: Mapping[str, Tensor]
+) -> dict[int, dict[str, Tensor]]:
+    """On the first rank the tensors of at most as many epochs as there are ranks, each made by one of them; elsewhere nothing."""
+    own = {name: value.new_empty(0, *value.shape) for name, value in blank.items()}
+
+    def work() -> None:
+        for epoch in epochs[ranks.share(len(epochs))]:
+            own.update({name: value.unsqueeze(0) for name, value in labelled(epoch).items()})
+
+    ranks.gathered(work)  # what is wrong on one of them all raise
+    whole = {name: ranks.collected(value, len(epochs)) for name, value in own.items()}
+    return {epoch: {name: value[k] for name, value in whole.items()} for k, epoch in enumerate(epochs)} if ranks.first else {}
 
 
 def stored_error(

@@ -140,18 +140,13 @@ class Evaluator:
     ) -> StoredViews:
         """Ask the teacher about the views of all epochs of the protocol and keep what it says in the file `path`.
 
-        What was written before, even by a call that was stopped, is not asked again.
+        What was written before, even by a call that was stopped, is not asked again. All ranks of a run ask, the first one writes.
 
         Raises:
             UsageError: when the protocol asks no teacher about views, or `view_labels.top` is not below the number of classes.
         """
         view_labels.check_storable(replace(settings, store=True), self.protocol, self.data.num_classes)
-        teacher = self.teacher  # which all ranks of a run train, and the first one asks
-        return Ranks.sharing().told(lambda: self._label_views(teacher, small, path, settings, progress))
-
-    def _label_views(
-        self, teacher: nn.Module, small: SmallSet, path: Path, settings: ViewLabelSettings, progress: Progress | None
-    ) -> StoredViews:
+        teacher = self.teacher
         # The teacher's answers have no step size, which a set may lack yet.
         how, held = self._training(replace(small, syn_lr=SYN_LR), "logits"), TensorImages(small.images.to(self.device))
         assert isinstance(how.augment, Views), "checked above"
@@ -170,6 +165,7 @@ class Evaluator:
                 name=self.settings.teacher or self.network.name,
                 after_epoch=lambda count: stage.advance(),
                 code=small.code,
+                ranks=Ranks.sharing(),
             )
 
     def accuracies(self, logits: Sequence[Tensor], split: str = "test") -> Accuracy:

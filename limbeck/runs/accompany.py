@@ -116,6 +116,7 @@ def accompany(settings: DistillSettings, output: Path, store: TrajectoryStore | 
     ranks, workspace = Ranks.here(), Workspace(settings, NoProgress(), store)
     loop = _asked(ranks, workspace)
     if loop is not None:
+        workspace.lay_out(loop.classes)
         torch.set_num_threads(loop.resolved.threads)
         repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
         if loop.experts is not None and store is None:

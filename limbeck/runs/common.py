@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from torch import Tensor
 
 from limbeck.accuracy import Accuracy, StepSize
 from limbeck.distilled.read import STEP_SIZE
 from limbeck.distilled.small_set import Kind, SmallSet
+from limbeck.distilled.view_labels import StoredViews
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.results import SetResult
 from limbeck.runs import coresets
@@ -21,9 +23,10 @@ def full_data(workspace: Workspace) -> None:
     evaluator.full_data.found(lambda: evaluator.images_of("test"), workspace.progress)
 
 
-def teacher(workspace: Workspace) -> None:
-    """Have the teacher of the evaluation trained."""
-    workspace.evaluator().trained(workspace.settings.eval.teacher)
+def view_labels(workspace: Workspace, small: SmallSet, path: Path) -> StoredViews:
+    """What the teacher of the evaluation says of the views of all epochs, kept in that file."""
+    evaluator = workspace.evaluator().decided(workspace.ipc)
+    return evaluator.label_views(small, path, workspace.settings.view_labels, workspace.progress)
 
 
 def step_size(workspace: Workspace, small: SmallSet, also: float) -> StepSize:

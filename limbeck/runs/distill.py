@@ -216,8 +216,7 @@ def _run(
     save(small)  # what is distilled is there whatever becomes of its evaluation
     if settings.view_labels.store:
         with folder.stage("label views"):
-            leader.with_all(workspace, common.teacher)
-            stored = evaluator.label_views(small, folder.path / VIEWS, settings.view_labels, workspace.progress)
+            stored = leader.with_all(workspace, common.view_labels, small.to("cpu"), folder.path / VIEWS)
         small = replace(small, views=stored)
     with folder.stage("evaluate"):
         measured = leader.with_all(workspace, common.measured, small.to("cpu"), eta.own, start and start.to("cpu"))

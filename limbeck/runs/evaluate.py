@@ -7,6 +7,7 @@ nothing about it. The ranks of a run share the networks, those of further measur
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -232,24 +233,25 @@ class _Set:
         s, evaluator = workspace.settings, self.evaluators[network]
         if self.path is None or self.held.views is not None or not s.view_labels.store or not asks(evaluator.protocol):
             return
-        evaluator.teacher  # noqa: B018 (which all ranks train)
-        views = Ranks.sharing().told(lambda: self._labelled(workspace, evaluator, options))
+        views = self._labelled(workspace, evaluator, options)
         self.held = replace(self.held, set=replace(self.held.set, views=views))
 
     def _labelled(self, workspace: Workspace, evaluator: Evaluator, options: EvaluationOptions) -> StoredViews:
         """The labels of views, kept beside the set where that can be."""
+        ranks, place = Ranks.sharing(), cache_root() / "views" / f"{content_of(self.held)}.safetensors"
+        with lock(place) if ranks.first else nullcontext():
+            views = evaluator.label_views(self.held.set, place, workspace.settings.view_labels, workspace.progress)
+            return ranks.told(lambda: self._beside(views, options, workspace.progress))
+
+    def _beside(self, views: StoredViews, options: EvaluationOptions, progress: Progress) -> StoredViews:
         assert self.path is not None, "checked"
-        s, place = workspace.settings, cache_root() / "views" / f"{content_of(self.held)}.safetensors"
-        with lock(place):
-            views = evaluator.label_views(self.held.set, place, s.view_labels, workspace.progress)
-            if options.keep and not zoo.holds(self.path):
-                try:
-                    DistilledSet.add_views(self.path, views)
-                    place.unlink()
-                    views = replace(views, path=self.path / VIEWS)
-                except OSError as error:
-                    message = f"warning: {_unwritable(self.path, error)}; labels of views lie in {place}"
-                    workspace.progress.say(message)
+        if options.keep and not zoo.holds(self.path):
+            try:
+                DistilledSet.add_views(self.path, views)
+                views.path.unlink()
+                views = replace(views, path=self.path / VIEWS)
+            except OSError as error:
+                progress.say(f"warning: {_unwritable(self.path, error)}; labels of views lie in {views.path}")
         return views
 
     def refuse_permuted(self, network: str, progress: Progress) -> None:

@@ -66,11 +66,13 @@ class Workspace:
         settings: of the run.
         progress: where to report.
         store: the experts, instead of those of the cache.
+        classes: of the images of the start, int64 with shape (N,), once they are known (`lay_out`).
     """
 
     settings: DistillSettings
     progress: Progress
     store: TrajectoryStore | None = None
+    classes: torch.Tensor | None = None
 
     @cached_property
     def device(self) -> torch.device:
@@ -130,6 +132,9 @@ class Workspace:
             require(":" not in named, "engine.device", named, accepted)
             accepted = f"at most {torch.cuda.device_count()}, the GPUs of this machine; engine.device=cpu takes none"
             require(ranks.on_this_machine <= torch.cuda.device_count(), "--nproc-per-node", ranks.on_this_machine, accepted)
+        self._check_shards()
+
+    def _check_shards(self) -> None:
         why = self.settings.engine.shard == "yes" and self.must_hold_all
         require(not why, "engine.shard", "yes", f"auto or no: {why}")
 
@@ -174,10 +179,22 @@ class Workspace:
         """The epochs of the experts that an iteration can read."""
         return build.epochs_of(self.settings)
 
-    @cached_property
+    def lay_out(self, classes: torch.Tensor) -> None:
+        """Take note of the classes of the start, with which all ranks may have to hold all of X after all.
+
+        Raises:
+            UsageError: where engine.shard=yes has it otherwise.
+        """
+        sharded, self.classes = self.spread.sharded, classes.cpu()
+        if sharded:
+            self._check_shards()
+        if sharded and not self.spread.sharded:
+            self.progress.say(f"note: engine.shard: each process holds all of X: {self.must_hold_all}")
+
+    @property
     def spread(self) -> Spread:
-        """How batches, and X with its labels, lie on the ranks of the run."""
-        ranks, total = Ranks.here(), self.data.num_classes * self.ipc
+        """How batches, and X with its labels, lie on the ranks of the run; the start may yet change it (`lay_out`)."""
+        ranks, total = Ranks.here(), self.data.num_classes * self.ipc if self.classes is None else len(self.classes)
         whole = self.ipc if self.method.shards == "classes" else 1
         return Spread(ranks, total if not ranks.alone and self.shards else None, whole)
 
@@ -200,6 +217,10 @@ class Workspace:
             return f"{self.network.name} has batch norm, whose statistics are those of a whole batch"
         if self.method.shards == "classes" and self.data.num_classes < (count := Ranks.here().count):
             return f"{count} processes cannot each hold some of {self.data.num_classes} classes"
+        if self.method.shards == "classes" and self.classes is not None:
+            in_order = torch.arange(self.data.num_classes).repeat_interleave(self.ipc)
+            if not torch.equal(self.classes, in_order):
+                return f"the start does not give {self.ipc} images of every class, class by class"
         if self.method.steps and not isinstance(self.augmentation, Dsa):
             return "the augmentation may mix images"
         if self.method.steps and not isinstance(build.adjoint_of(s.engine), (WalkBack, Unroll)):
@@ -315,12 +336,17 @@ class Workspace:
         return self.settings.outer.syn_lr_init if self.start is None else self.start.syn_lr
 
     def initial(self) -> SmallSet:
-        """The set to start from, with what its images are decoded from."""
+        """The set to start from, with what its images are decoded from; `spread` is then how it lies.
+
+        Raises:
+            UsageError: where it cannot be made, or not lie as it is asked for.
+        """
         settings = self.settings
         labellers = settings.experts.label_experts or settings.experts.num_experts
         parts = (self.data, self.preprocessing, self.network, lambda: self.experts, labellers, settings.experts.train_epochs)
         rest = (self.ipc, settings.seed, self.device, self.syn_lr, self.features, self.progress)
         start = self.initialisation(Initial(*parts, *rest), self.kind)
+        self.lay_out(start.classes)
         return stored_by(self.decoder, start, None if self.start is None else self.start.set)
 
     def enhancement(self, classes: torch.Tensor, network: nn.Module | None = None) -> Enhancement:

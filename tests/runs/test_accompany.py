@@ -11,10 +11,13 @@ from methods.own import METHOD, make
 from together import Team
 
 import limbeck
+from limbeck.distilled.initial import Initial, Initialisation, Noise
+from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.methods.materials import Materials
 from limbeck.methods.method import Method
 from limbeck.methods.objective import Engine, Objective
 from limbeck.runtime.errors import Failure, UsageError, require
+from limbeck.runtime.progress import NoProgress
 from limbeck.runtime.ranks import Ranks
 
 SMALL = {"size": 16, "per_class": 12, "epochs": 1, "full_epochs": 1, "random_lr": 0.01, "seeds": 2, "features": "none"}
@@ -59,6 +62,51 @@ def test_what_rank_0_refuses_all_refuse(two: Team, tmp_path: Path) -> None:
     said = two(refused, str(tmp_path / "cache"), {"shard": "yes", "parametrisation": "multi"})
     why = "the images are decoded from what parametrisation.kind='multi' stores"
     assert said == [f"engine.shard: 'yes' is not auto or no: {why}"] * 2
+
+
+class Backwards(Initialisation):
+    """One of the user's, with the last class first."""
+
+    def __call__(self, initial: Initial, kind: Kind) -> SmallSet:
+        made = Noise()(initial, kind)
+        return SmallSet(made.images, made.labels.flip(0), made.classes.flip(0), made.syn_lr, made.kind)
+
+
+class Kept(NoProgress):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+
+def backwards(cache: str, method: str) -> tuple[torch.Tensor, list[str]]:
+    """X, where it counts as large enough for shards, and what was said of these."""
+    progress = Kept()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("limbeck.runs.workspace.SHARDED_FROM", 0)
+        _, images = distilled(cache, method, None, init=Backwards(), iterations=2, ipc=2, progress=progress)
+    return images, [line for line in progress.said if "engine.shard" in line]
+
+
+OUT_OF_ORDER = "the start does not give 2 images of every class, class by class"
+
+
+@pytest.mark.parametrize("method", ["dm", "mtt"])
+def test_a_start_whose_classes_are_in_another_order(two: Team, tmp_path: Path, method: str) -> None:
+    """What is shared by classes every process then holds whole."""
+    (wanted, nothing), (first, said), (second, silent) = (
+        backwards(str(tmp_path / "cache"), method),
+        *two(backwards, str(tmp_path / "cache"), method),
+    )
+    torch.testing.assert_close(first, wanted, rtol=0, atol=1e-4)
+    assert torch.equal(first, second) and nothing == silent == []
+    assert said == ([f"note: engine.shard: each process holds all of X: {OUT_OF_ORDER}"] if method == "dm" else [])
+
+
+def test_a_start_that_cannot_be_sharded_is_refused_where_it_is_to_be(two: Team, tmp_path: Path) -> None:
+    said = two(refused, str(tmp_path / "cache"), {"shard": "yes", "init": Backwards(), "ipc": 2})
+    assert said == [f"engine.shard: 'yes' is not auto or no: {OUT_OF_ORDER}"] * 2
 
 
 def made_by_rank_0_alone(materials: Materials, classes: torch.Tensor, engine: Engine | None) -> Objective:

@@ -18,7 +18,7 @@ import pytest
 import torch
 from runs.colours import images
 from together import Team
-from torch import Tensor
+from torch import Tensor, nn
 
 from limbeck.accuracy import Accuracies
 from limbeck.augmentation import Dsa
@@ -26,6 +26,7 @@ from limbeck.cli.main import main
 from limbeck.data.preprocessing import Identity
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
+from limbeck.distilled.view_labels import VIEWS, label_views
 from limbeck.evaluation import trials as trials_module
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.full import FullData
@@ -45,6 +46,7 @@ from limbeck.runtime.files import read_tensors
 from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.ranks import Ranks, together
 from limbeck.training.images import TensorImages
+from limbeck.views import Views
 
 SMALL = """
     data.size=16 data.per_class=12 network=ConvNetD2-w4 experts.num_experts=3 experts.train_epochs=2 experts.batch_size=32
@@ -288,8 +290,48 @@ def test_a_run_that_makes_its_images_at_once_is_the_same_to_the_bit(two: Team, t
     assert sum(one[1] for one in found) == networks and min(one[1] for one in found) > networks // 3
     (images, full_alone), (made, full_two) = contents(tmp_path / "alone"), contents(tmp_path / "two")
     assert_same_tensors(made, images)
+    assert (tmp_path / "two" / "run" / VIEWS).read_bytes() == (tmp_path / "alone" / "run" / VIEWS).read_bytes()
     for one, other in zip(full_two, full_alone, strict=True):
         assert_same_tensors(one, other)
+
+
+class Asked(nn.Module):
+    """A linear teacher that counts the images that it is asked about, and may know nothing about some."""
+
+    def __init__(self, knows: bool) -> None:
+        super().__init__()
+        self.knows, self.asked = knows, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.asked += len(x)
+        return x.flatten(1)[:, :4] if self.knows else torch.full((len(x), 4), float("nan"))
+
+
+def labelled(path: Path, epochs: int, knows: bool = True, on: int = 1) -> int | str:
+    """How many images this rank asks about, or what is wrong."""
+    ranks, images = Ranks.here(), TensorImages(torch.rand(7, 3, 8, 8, generator=torch.Generator().manual_seed(2)))
+    teacher, how = Asked(knows or ranks.number != on), Views(mix="cutmix")
+    try:
+        label_views(path, teacher, images, how, epochs=epochs, batch_size=3, seed=0, key=("views",), ranks=ranks)
+    except Failure as error:
+        return str(error)
+    return teacher.asked
+
+
+@pytest.mark.parametrize("epochs", [1, 4, 5])
+def test_labels_of_views_are_those_of_one_process_epochs_shared(two: Team, tmp_path: Path, epochs: int) -> None:
+    assert labelled(tmp_path / "one", epochs) == 7 * epochs + 1  # one image tells the number of classes
+    assert two(labelled, tmp_path / "two", epochs) == [7 * -(-epochs // 2) + 1, 7 * (epochs // 2) + 1]
+    assert (tmp_path / "two").read_bytes() == (tmp_path / "one").read_bytes()
+    assert two(labelled, tmp_path / "two", epochs) == [1, 1]  # what is there is not asked again
+
+
+def test_what_a_teacher_does_not_know_on_one_rank_ends_all_and_what_is_written_is_kept(two: Team, tmp_path: Path) -> None:
+    first, second = two(labelled, tmp_path / "views", 3, False)
+    assert first == second and "finite" in str(first)
+    assert two(labelled, tmp_path / "views", 3) == [15, 8]
+    assert labelled(tmp_path / "one", 3) == 22
+    assert (tmp_path / "views").read_bytes() == (tmp_path / "one").read_bytes()
 
 
 def recovered(folder: Path, stops: int) -> Path | None:

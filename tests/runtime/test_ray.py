@@ -3,6 +3,7 @@
 Beside each other: processes of this machine, shares of processes that never meet, and the cluster, with the same bits.
 """
 
+import json
 import os
 import random as chance
 import signal
@@ -21,10 +22,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from runtime import ray_jobs
 from runtime.ray_jobs import lines
 from studies.fake_cells import cell, command, run_matrix, starts
 from studies.here import without_pages
+from torch import Tensor
 
 import limbeck
 from limbeck.cli.main import main
@@ -34,6 +37,7 @@ from limbeck.runtime.executor import Local, Shard, current, on_ray, using
 from limbeck.runtime.executor.current import executing, executor_of
 from limbeck.runtime.executor.on_ray import Ray
 from limbeck.runtime.executor.ray_worker import versions
+from limbeck.runtime.files import read_tensors
 
 pytest.importorskip("ray", reason="ray is not installed (extra: ray)")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="workers are killed by signals")
@@ -173,6 +177,44 @@ def test_a_comparison_is_the_same(
     kept = [sorted(path.name for path in (tmp_path / str(number) / "cells").iterdir()) for number in range(2)]
     assert kept[0] == kept[1] and len(kept[0]) == cells
     assert not (tmp_path / "1" / "runs").exists()
+
+
+TIMES = ("seconds", "cpu_seconds", "peak_memory", "checksum")  # and the checksum of what has these in it
+
+
+def timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: timeless(one) for key, one in value.items() if key not in TIMES}
+    return [timeless(one) for one in value] if isinstance(value, list) else value
+
+
+def bits(value: Tensor) -> tuple[Any, ...]:
+    return value.dtype, tuple(value.shape), value.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def kept_in(folder: Path) -> dict[str, Any]:
+    """Tensors of all files there, and cells without how long they took."""
+    found: dict[str, Any] = {}
+    for path in folder.rglob("*.safetensors"):
+        found |= {f"{path.relative_to(folder)} {name}": bits(one) for name, one in read_tensors(path)[0].items()}
+    return found | {path.name: timeless(json.loads(path.read_text())) for path in folder.glob("cells/*.json")}
+
+
+@pytest.mark.slow
+def test_all_that_a_comparison_keeps_is_the_same(cluster: Ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells, distilled sets, snapshots, experts and networks of the full data, each way with a cache of its own."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as many as a task has
+    changes = {**TINY, **FEW, **SHORT, "eval.full_seeds": 2, "engine.compile": "no"}
+    words = ["--methods", "mtt,dm", "--data", "scenes:easy", "--seeds", "0,1", *(f"{key}={one}" for key, one in changes.items())]
+    found = []
+    for way in ("local", "ray"):
+        monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / way / "cache"))
+        assert main(["compare", *words, "--keep", "--output", str(tmp_path / way), "--executor", way]) == 0
+        found.append(kept_in(tmp_path / way))
+    assert found[0].keys() == found[1].keys()
+    assert all(found[0][name] == found[1][name] for name in found[0])
+    for part in ("cells/", "runs/dm-ipc1-seed1/distilled/", "cache/full/", "cache/experts/"):
+        assert any(path.relative_to(tmp_path / "ray").as_posix().startswith(part) for path in (tmp_path / "ray").rglob("*.*")), part
 
 
 def test_cells_are_commands_on_the_cluster(cluster: Ray, tmp_path: Path) -> None:
@@ -363,6 +405,17 @@ def test_gpus_that_nobody_has(here: bool, caplog: pytest.LogCaptureFixture) -> N
     caplog.clear()
     made._check_room()
     assert not caplog.text
+
+
+def test_processes_of_rays_that_do_not_come_are_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**how: Any) -> None:
+        raise Exception("The current node timed out during startup. This could happen because …\nsome of the raylet")
+
+    made = SimpleNamespace(is_initialized=lambda: False, shutdown=lambda: None, init=init)
+    monkeypatch.setattr(on_ray, "_library", lambda: made)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(Failure, match=r"^--executor ray: Ray could not be started here: The current node timed out"), Ray():
+        pass
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
