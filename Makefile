@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test lint docs coverage mutants fake-cuda gpu legs dist smoke licences clean
+.PHONY: help setup setup-dev demo test ray lint docs coverage mutants fake-cuda gpu legs dist smoke licences clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,6 +21,9 @@ demo: setup ## distil the built-in scenes and evaluate them: a few minutes on tw
 
 test: setup-dev ## run the default tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+ray: setup-dev ## on a cluster of Ray on this machine: 200 jobs and ten killed workers, a comparison equal to the local one
+	OMP_NUM_THREADS=1 RAY_worker_niceness=0 $(BIN)/python -m pytest -m slow tests/runtime/test_ray.py -k "killed_cost or comparison_is_the_same"
 
 lint: setup-dev ## check style and types
 	$(BIN)/ruff check .
