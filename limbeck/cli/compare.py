@@ -152,6 +152,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     show=print_lines,
+    keys={"recipe": "RECIPE", "output": "--output"},
     resume=(),  # finished cells are taken from the folder, others go on
     examples={
         "limbeck compare --methods edf,datm,random --data scenes": "methods on the same data",

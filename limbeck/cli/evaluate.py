@@ -213,6 +213,7 @@ COMMAND = Command(
     show=print,
     resume=(),  # the networks of the full data are in the cache
     examples={
+    keys={"path": "PATH", "recipe": "--recipe"},
         "limbeck evaluate runs/scenes --seeds 10": "more networks of the kind that the set was made for",
         "limbeck evaluate runs/scenes --networks ResNet18,VGG11": "other networks",
         "limbeck evaluate runs/a theirs.pt --until-significant": "two sets, until they can be told apart",
@@ -244,6 +245,7 @@ EXPORT = Command(
     show=print_paths,
     examples={
         "limbeck export runs/scenes --to folder --output images/": "a folder of PNG files for each class",
+    keys={"path": "PATH", "output": "--output"},
         "limbeck export runs/scenes --to npz --output set.npz": "arrays",
     },
 )

@@ -72,6 +72,7 @@ COMMAND = Command(
     resume=(),  # finished cells are taken from the folder, others go on
     examples={
         "limbeck reproduce all --list": "what there is, and how long each item would take here",
+    keys={"output": "--output"},
         "limbeck reproduce table4 fig7": "two items at the size of a CPU",
         "limbeck reproduce all --scale paper --data cifar10": "everything, as large as published",
     },
