@@ -135,7 +135,7 @@ def test_the_installed_command_exits_with_the_status() -> None:
     done = subprocess.run([sys.executable, "-m", "limbeck", "recipes", "nope"], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("limbeck: error: RECIPE: 'nope'")
+    assert done.stderr.startswith("limbeck: error: NAME: 'nope'")
 
 
 def test_a_reader_that_goes_away_is_no_failure_to_talk_about() -> None:
