@@ -14,7 +14,7 @@ Strategy = Annotated[
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentSettings(Checked):
-    """Differentiable augmentation (PAPER § 7).
+    """Differentiable augmentation.
 
     Args:
         strategy: operations joined by `_`, one of which is drawn at each call; `none` augments nothing. Or an

@@ -118,3 +118,15 @@ def test_others_are_left_alone() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("pyyaml is not installed")
+
+
+def test_limbeck_may_ask_what_is_there() -> None:
+    """`find_spec` imports nothing, and answers None, wherever it is called."""
+    code = BLOCKED.format(blocked={"yaml"}) + (
+        "import limbeck\nfrom importlib.util import find_spec\n"
+        "inside = {'__name__': 'limbeck.inside', 'find_spec': find_spec}\n"
+        "exec('found = find_spec(\"yaml\")', inside)\nassert inside['found'] is None\n"
+        "try:\n    exec('import yaml', inside)\nexcept limbeck.Failure as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("pyyaml is not installed")

@@ -39,6 +39,30 @@ def test_listing_recipes_needs_no_torch() -> None:
     assert "torch" not in heavy_after("from limbeck.cli.main import main\nmain(['recipes', 'scenes', '--full'])")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "distill nowhere",
+        "distill scenes method=edff",
+        "plan nowhere",
+        "experts nowhere",
+        "compare nowhere scenes",
+        "compare scenes nowhere --ipc 1",
+        "compare --methods edff,datm --data scenes",
+        "compare --methods edf,datm --data nowhere",
+        "compare --methods edf,datm --base nowhere",
+        "reproduce table99",
+        "reproduce all --only table99",
+        "evaluate nowhere",
+        "evaluate zoo:nowhere",
+        "evaluate . --recipe nowhere",
+    ],
+)
+def test_names_that_are_none_are_refused_without_torch(line: str) -> None:
+    code = f"from limbeck.cli.main import main\nassert main({line.split()!r}) == 2"
+    assert "torch" not in heavy_after(code)
+
+
 @pytest.mark.parametrize("name", [name for name in limbeck.__all__ if name != "__version__"])
 def test_lazy_names_are_what_they_say(name: str) -> None:
     assert getattr(limbeck, name).__name__.removeprefix("limbeck.") == name

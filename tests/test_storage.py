@@ -269,7 +269,7 @@ def test_no_server_ends_in_time_and_in_one_line(run: Run, monkeypatch: pytest.Mo
     pytest.importorskip("s3fs", reason="what lies in stores of objects needs the extra remote")
     set_environment(monkeypatch, f"http://{KEY}:{SECRET}@127.0.0.1:9")
     status, out, err = run("evaluate", "s3://bucket/a")
-    wanted = "limbeck: error: path: 's3://bucket/a' cannot be read: its server cannot be reached (no network, or another endpoint)"
+    wanted = "limbeck: error: PATH: 's3://bucket/a' cannot be read: its server cannot be reached (no network, or another endpoint)"
     assert status == 2 and err.strip() == wanted
     assert os.environ["AWS_ENDPOINT_URL"].count(SECRET) == 1
 

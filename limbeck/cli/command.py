@@ -76,6 +76,7 @@ class Command:
         actions: commands of its own, by the word behind its name: `limbeck experts show`.
         status: the exit status of what was found.
         examples: command lines, and what they do.
+        keys: what its help calls that which messages of the parts it calls name otherwise.
     """
 
     help: str
@@ -86,6 +87,12 @@ class Command:
     actions: Mapping[str, "Command"] = field(default_factory=dict)
     status: Callable[[Any], int] = lambda found: 0
     examples: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+    def as_typed(self, message: str) -> str:
+        """A message that begins with a key, with the word that `--help` shows in its place."""
+        key, colon, rest = message.partition(":")
+        return f"{self.keys.get(key, key)}{colon}{rest}"
 
 
 def listing(commands: Mapping[str, Command]) -> str:

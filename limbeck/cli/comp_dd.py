@@ -105,6 +105,7 @@ COMMAND = Command(
     help="run methods on Comp-DD's easy and hard subsets, or the same on the built-in scenes",
     add_arguments=add_arguments,
     run=run,
+    keys={"output": "--output"},
     show=show,
     resume=(),  # finished cells are taken from the folder, others go on
     examples={

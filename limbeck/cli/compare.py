@@ -74,7 +74,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> "Table":
-    from limbeck.studies.compare import compare_cells
     from limbeck.studies.entrants import grid, varied
 
     overrides, recipes = _split(arguments)
@@ -85,6 +84,7 @@ def run(arguments: Namespace) -> "Table":
 
     from limbeck.figures.comparisons import comparison_figure
     from limbeck.runtime.published import working
+    from limbeck.studies.compare import compare_cells
 
     with working("output", arguments.output, shared=True) as work:
         table = compare_cells(cells, work.folder, pairs=pairs, title=title, running=running(arguments))
@@ -152,6 +152,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     show=print_lines,
+    keys={"recipe": "RECIPE", "output": "--output"},
     resume=(),  # finished cells are taken from the folder, others go on
     examples={
         "limbeck compare --methods edf,datm,random --data scenes": "methods on the same data",

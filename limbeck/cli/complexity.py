@@ -247,6 +247,7 @@ COMMAND = Command(
     help="measure how complex images are to a network; build benchmarks of easy and hard classes",
     add_arguments=add_arguments,
     run=run,
+    keys={"output": "--output"},
     show=show,
     resume=(),  # the blocks that are done are in the cache
     examples={

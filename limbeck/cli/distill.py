@@ -88,6 +88,7 @@ COMMAND = Command(
     run=run,
     show=print,
     resume=("--resume",),
+    keys={"recipe": "RECIPE"},
     examples={
         "limbeck distill scenes": "the built-in images, in a few minutes",
         "limbeck distill scenes ipc=10 --output runs/ten": "with another setting, into another folder",
@@ -227,6 +228,7 @@ PLAN = Command(
     add_arguments=add_plan_arguments,
     run=plan,
     show=show_plan,
+    keys={"recipe": "RECIPE"},
     examples={
         "limbeck plan scenes ipc=10": "how long it would take here",
         "limbeck plan imagenette/edf-ipc1 --device cuda": "the memory of a GPU, also where there is none",

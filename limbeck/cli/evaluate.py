@@ -99,13 +99,13 @@ def run(arguments: Namespace) -> "Evaluation":
         if key in key_types() and not key.startswith(CHANGEABLE + more):
             accepted = "eval.*, engine.*, view_labels.*, network" + (", data.*, augment.*, method" if more else "")
             raise UsageError(f"{key}: is settled by the distilled set; an evaluation takes {accepted}")
+    settings = _settings(arguments, paths[0], overrides)
 
     from limbeck.runs.evaluate import evaluate
     from limbeck.runtime.plugins import only
     from limbeck.runtime.progress import NoProgress, default_progress
     from limbeck.runtime.ranks import joined, together
 
-    settings = _settings(arguments, paths[0], overrides)
     typed = {name.strip() for value in overrides.values() for name in (value, *value.split(","))}
     known = nullcontext() if arguments.trust or arguments.recipe else only(typed)
     with joined() as ranks, together(), known:
@@ -123,13 +123,15 @@ def _says_how_it_was_made(arguments: Namespace, first: Path) -> bool:
 
 
 def _settings(arguments: Namespace, first: Path, overrides: dict[str, str]) -> "DistillSettings":
-    from limbeck.distilled.set import DistilledSet
     from limbeck.recipes import load_recipe, settings_from_plain
 
     if arguments.recipe:
         return load_recipe(arguments.recipe, overrides, trust=arguments.trust)
     if not first.exists():
         raise UsageError(f"path: {str(first)!r} is not there")
+
+    from limbeck.distilled.set import DistilledSet
+
     stored = DistilledSet.load(first).metadata.get("settings") if DistilledSet.is_at(first) else None
     if stored is not None:
         # Whether labels of views were stored with the first set is nothing to the others.
@@ -211,6 +213,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     show=print,
+    keys={"path": "PATH", "recipe": "--recipe"},
     resume=(),  # the networks of the full data are in the cache
     examples={
         "limbeck evaluate runs/scenes --seeds 10": "more networks of the kind that the set was made for",
@@ -242,6 +245,7 @@ EXPORT = Command(
     add_arguments=add_export_arguments,
     run=export,
     show=print_paths,
+    keys={"path": "PATH", "output": "--output"},
     examples={
         "limbeck export runs/scenes --to folder --output images/": "a folder of PNG files for each class",
         "limbeck export runs/scenes --to npz --output set.npz": "arrays",

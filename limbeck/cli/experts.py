@@ -313,6 +313,7 @@ COMMAND = Command(
     run=run,
     show=show,
     resume=(),
+    keys={"recipe": "RECIPE"},
     examples={
         "limbeck experts scenes": "all that this recipe needs",
         "limbeck experts scenes --shard 1/2": "the first half, beside another process that trains the second",
@@ -330,6 +331,7 @@ COMMAND = Command(
             help="read everything, and say what is broken or missing",
             add_arguments=add_verify_arguments,
             run=run_verify,
+            keys={"recipe": "--recipe"},
             show=show_verified,
             examples={"limbeck experts verify experts/ --recipe scenes": "whether all that this recipe reads is there and sound"},
         ),
@@ -337,6 +339,7 @@ COMMAND = Command(
             help="remove what nobody reads: --keep EPOCHS or --recipe RECIPE says what stays",
             add_arguments=add_prune_arguments,
             run=run_prune,
+            keys={"recipe": "--recipe"},
             show=show_removed,
             examples={"limbeck experts prune experts/ --keep 0-21 --dry-run": "what would go, and how much room it takes"},
         ),

@@ -48,6 +48,7 @@ PUSH = Command(
     add_arguments=add_push_arguments,
     run=push,
     show=print_paths,
+    keys={"path": "SET", "set": "SET", "repo": "REPO", "revision": "--revision", "private": "--private"},
     resume=(),
     examples={
         "limbeck push runs/scenes me/scenes-edf": "the set of a run, into a new repository",
@@ -60,6 +61,7 @@ PULL = Command(
     add_arguments=add_pull_arguments,
     run=pull,
     show=print_paths,
+    keys={"repo": "REPO", "folder": "FOLDER", "revision": "--revision"},
     resume=(),
     examples={
         "limbeck pull me/scenes-edf": "into the folder scenes-edf",

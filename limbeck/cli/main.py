@@ -106,7 +106,7 @@ def _status(words: list[str]) -> int:
         sys.stdout.flush()
         return status
     except UsageError as error:
-        return _end(2, f"error: {error}")
+        return _end(2, f"error: {_as_typed(error, words)}")
     except Interrupted:
         raise
     except KeyboardInterrupt:
@@ -118,7 +118,7 @@ def _status(words: list[str]) -> int:
     except (DiskFailure, RankLost) as error:
         return _end(1, f"failed: {error}{_continuation(words)}")
     except Failure as error:
-        return _end(1, f"failed: {error}")
+        return _end(1, f"failed: {_as_typed(error, words)}")
     except Exception as error:
         if isinstance(error, OSError) and of_disk(error):
             from limbeck.runtime.room import told
@@ -167,6 +167,14 @@ def _continuation(words: list[str]) -> str:
         return ""
     typed = shlex.join([*words, *(word for word in resume if word not in words)])
     return f"; continue with: {starter()}limbeck {typed}"
+
+
+def _as_typed(error: Exception, words: list[str]) -> str:
+    """What went wrong, in the words that the help of the command has for what was typed."""
+    if not words or words[0] not in COMMANDS:
+        return str(error)
+    command = COMMANDS[words[0]]
+    return command.actions.get("".join(words[1:2]), command).as_typed(str(error))
 
 
 def _end(status: int, message: str) -> int:

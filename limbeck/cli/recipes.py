@@ -167,6 +167,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     show=show,
+    keys={"recipe": "NAME"},
     examples={
         "limbeck recipes": "all names",
         "limbeck recipes scenes --full": "one, with every setting that there is",

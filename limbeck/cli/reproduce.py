@@ -37,10 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> "Reproduction | Listing":
-    from limbeck.reproduction.items import ALL
-    from limbeck.reproduction.run import Asked, default_output
-    from limbeck.reproduction.run import run as run_items
-    from limbeck.runtime.published import working
+    from limbeck.reproduction.items import ALL, chosen
 
     arguments.overrides = [word for word in arguments.items if is_setting(word)]
     overrides = overrides_from(arguments)
@@ -52,6 +49,12 @@ def run(arguments: Namespace) -> "Reproduction | Listing":
         items = words(arguments.only)
     if not items and arguments.list:
         items = [ALL]
+    chosen(items)  # refuses a name that is none before torch is imported
+
+    from limbeck.reproduction.run import Asked, default_output
+    from limbeck.reproduction.run import run as run_items
+    from limbeck.runtime.published import working
+
     asked = Asked.of(items, arguments.scale, seeds=arguments.seeds, data=data, settings=overrides)
     output, how = arguments.output or str(default_output(asked.scale)), running(arguments)
     if arguments.list:
@@ -69,6 +72,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     show=print_lines,
+    keys={"output": "--output"},
     resume=(),  # finished cells are taken from the folder, others go on
     examples={
         "limbeck reproduce all --list": "what there is, and how long each item would take here",

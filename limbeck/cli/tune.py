@@ -70,6 +70,7 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     show=show,
+    keys={"recipe": "RECIPE"},
     examples={
         "limbeck tune scenes --data photos/": "print what it found, and the command that takes it",
         "limbeck tune scenes --data photos/ --output photos.yaml": "write a recipe with it",

@@ -79,6 +79,9 @@ def _shown(name: str) -> Shown:
 def show(found: Zoo) -> None:
     from limbeck.runtime.tables import Grid
 
+    if not found.sets:
+        print("the zoo holds nothing yet")
+        return
     console(emoji=False, markup=False).print(Grid.of([COLUMNS, *((name, *one.row) for name, one in found.sets.items())]))
 
 

@@ -72,7 +72,7 @@ def push(
         ...     print(error)
         repo: 'no repository' is not OWNER/NAME of a repository of the Hugging Face Hub
     """
-    _check(repo)
+    _check(repo, revision)
     api, library = _api()
     found = held if isinstance(held, DistilledSet) else DistilledSet.load(held)
     with passing_folder() as folder, _asked(f"repo: {repo!r} cannot be pushed to", revision):
@@ -117,7 +117,7 @@ def pull(repo: str, folder: Path | str | None = None, *, revision: str | None = 
         ...     print(error)
         repo: 'no repository' is not OWNER/NAME of a repository of the Hugging Face Hub
     """
-    _check(repo)
+    _check(repo, revision)
     target = Path(repo.partition("/")[2] if folder is None else folder)
     free = not target.exists() or (target.is_dir() and not any(target.iterdir()))
     require(free and not is_url(str(target)), "folder", str(target), "a new or an empty folder")
@@ -180,9 +180,10 @@ def _fetch(api: Any, repo: str, commit: str, name: str, folder: Path) -> None:
     api.hf_hub_download(repo, name, repo_type=KIND, revision=commit, local_dir=folder, cache_dir=folder / ".cache")
 
 
-def _check(repo: str) -> None:
+def _check(repo: str, revision: str | None) -> None:
     shown = "…" if "@" in repo or "://" in repo else repo  # which may hold keys
     require(_NAME.fullmatch(repo) is not None, "repo", shown, "OWNER/NAME of a repository of the Hugging Face Hub")
+    require(revision is None or bool(revision.strip()), "revision", revision, "a branch, a tag or a commit; without one it is main")
 
 
 def _api() -> tuple[Any, Any]:

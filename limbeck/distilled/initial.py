@@ -1,4 +1,4 @@
-"""The start of the synthetic set: images X, label logits Y (PAPER § 2).
+"""The start of the synthetic set: images X, label logits Y.
 
     correct   real images that the first expert's last epoch classifies correctly (the next expert only where a class is
               exhausted); Y_i the mean logits of the experts that classify image i correctly

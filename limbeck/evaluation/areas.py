@@ -1,4 +1,4 @@
-"""What an image carries: how much of it speaks for its class, to a given network (PAPER §§ 5, 11 h).
+"""What an image carries: how much of it speaks for its class, to a given network.
 
 With M in [0, 1] an activation map over H·W pixels p, and B the pixels of the object's box, where that is known,
 

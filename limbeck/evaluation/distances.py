@@ -1,4 +1,4 @@
-"""How far apart classes lie in a network's feature space (PAPER § 11 i).
+"""How far apart classes lie in a network's feature space.
 
 With f a network's features of image i of class a and j of class b, n_a images in class a and d a distance,
 

@@ -1,4 +1,4 @@
-"""Protocols: complete, named, versioned ways to train fresh networks on a small set (PAPER § 8).
+"""Protocols: complete, named, versioned ways to train fresh networks on a small set.
 
     dd             SGD at the learned η, momentum 0.9, weight decay 5e-4, ×0.1 after half of 1000 epochs, batch 128, the
                    distillation's augmentation, soft cross-entropy on the set's labels; the checkpoint is chosen on validation

@@ -1,4 +1,4 @@
-"""Figures made of accuracies, all in [0, 1] (PAPER § 8).
+"""Figures made of accuracies, all in [0, 1].
 
 recovery ratio   accuracy of the distilled set / accuracy of the full data
 lossless         mean of the distilled set ≥ mean of the full data − s,  s the standard deviation (n − 1) of the full data's

@@ -11,7 +11,7 @@ Seeds = Annotated[int, at_least(2, " (an interval needs two)")]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvalSettings(Checked):
-    """How results are measured (PAPER § 8).
+    """How results are measured.
 
     Args:
         protocol: how fresh networks are trained on a small set: `dd`, `dd-published`, `dd-hard`, `none`, `kd`, `kd-rded`,

@@ -17,7 +17,7 @@ Milestones = Annotated[
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExpertSettings(Checked):
-    """How the expert trajectories are trained and kept (PAPER §1).
+    """How the expert trajectories are trained and kept.
 
     Args:
         num_experts: S, networks trained from different seeds.

@@ -1,4 +1,4 @@
-"""Training the experts and keeping the checkpoints that will be read (PAPER § 1).
+"""Training the experts and keeping the checkpoints that will be read.
 
 Any number of processes, on any number of machines that share a file system, may fill one store. Each takes the lock of an expert,
 looks again at what is there, trains what is missing and gives the lock back; the lock of a process that dies is free. A `Shard`

@@ -3,7 +3,7 @@
 The maps are those of `saliency/maps.py`, which are for images whose class is known beforehand and of the images' size; here the
 class may be the predicted one, and the map is wanted before it is brought to another size.
 
-The complexity of images, classes and subsets (PAPER § 10).
+The complexity of images, classes and subsets.
 
     c_i = 100 (1 − |{p : M_ip ≥ τ}| / HW)      c_k = mean of c_i over the images of class k      c = mean of c_k over the classes
 

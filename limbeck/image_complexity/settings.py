@@ -15,7 +15,7 @@ Thresholds = Annotated[
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComplexitySettings(Options):
-    """How complexity is measured (PAPER § 10).
+    """How complexity is measured.
 
     Args:
         network: that maps are made of: the name of a network to train on the data, a folder that holds one (of `save_network`, or

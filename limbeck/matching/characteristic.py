@@ -1,4 +1,4 @@
-"""How far two sets of features lie apart, by their characteristic functions (PAPER § 12).
+"""How far two sets of features lie apart, by their characteristic functions.
 
     Φ(t) = mean_i exp(j⟨t, f_i⟩)
     D = mean_t √( α (|Φ_r| − |Φ_s|)² + 2β (|Φ_r||Φ_s| − Re(Φ_r Φ̄_s)) )

@@ -1,4 +1,4 @@
-"""Which parameters a loss keeps (PAPER § 4).
+"""Which parameters a loss keeps.
 
     l_p = (θ_T − θ*_{t+M})²_p        L over p ∈ κ
 

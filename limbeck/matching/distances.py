@@ -1,4 +1,4 @@
-"""How far θ_T is from θ*_{t+M}, over the parameters κ that a criterion keeps: the matching loss (PAPER § 3).
+"""How far θ_T is from θ*_{t+M}, over the parameters κ that a criterion keeps: the matching loss.
 
     SquaredError   L = Σ_{p∈κ} (θ_T − θ*_{t+M})²_p / Σ_{p∈κ} (θ*_t − θ*_{t+M})²_p
     LayerCosine    L = Σ_layers ½ (1 − cos(θ_T − θ*_t, θ*_{t+M} − θ*_t)) / number of layers,   over κ within each layer

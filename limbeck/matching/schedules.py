@@ -1,4 +1,4 @@
-"""Which start epoch t an iteration draws (PAPER § 3).
+"""Which start epoch t an iteration draws.
 
     Sequential   t uniform on [min, u),  u = min(max, first + ⌊(max − first) · iteration / iterations⌋)
     Uniform      t uniform on [min, max)

@@ -36,7 +36,7 @@ Memory = Annotated[
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MatchSettings(Checked):
-    """The inner loop and its loss (PAPER §§ 3, 4).
+    """The inner loop and its loss.
 
     Args:
         syn_steps: T, student steps per iteration.
@@ -76,7 +76,7 @@ class MatchSettings(Checked):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduleSettings(Checked):
-    """Which start epoch t an iteration may draw (PAPER § 3).
+    """Which start epoch t an iteration may draw.
 
     Args:
         kind: `sequential` widens the range from first_max_start_epoch to max_start_epoch; `uniform` keeps it whole. Or a schedule

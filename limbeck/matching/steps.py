@@ -1,4 +1,4 @@
-"""One student step, its draws and its vector–Jacobian product (PAPER § 3), compiled and in micro-batches.
+"""One student step, its draws and its vector–Jacobian product, compiled and in micro-batches.
 
 θ_{n+1} = θ_n − η g(θ_n, A_n(X[b_n]), Y[b_n]),   g(θ, x, y) = ∇_θ ℓ(f(θ, x), y)
 """

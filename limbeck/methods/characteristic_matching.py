@@ -1,4 +1,4 @@
-"""Matching characteristic functions: the objective of NCFM (PAPER § 12).
+"""Matching characteristic functions: the objective of NCFM.
 
     θ = (1 − u) θ*_0 + u θ*_E            u ~ U(0, 1), of an expert that is drawn anew in every iteration
     f(x) = φ_θ(x) / ‖φ_θ(x)‖

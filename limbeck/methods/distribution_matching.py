@@ -1,4 +1,4 @@
-"""Matching distributions: the objective of DM (PAPER § 9).
+"""Matching distributions: the objective of DM.
 
     L = Σ_k ‖ mean φ_θ(A_k(R_k)) − mean φ_θ(A_k(X_k)) ‖²
 

@@ -1,4 +1,4 @@
-"""Discriminative Area Enhancement in the outer loop: maps of X, and the weights on ∂L/∂X made from them (PAPER § 5).
+"""Discriminative Area Enhancement in the outer loop: maps of X, and the weights on ∂L/∂X made from them.
 
 ∇X ← ∇X ∘ F(M, β)
 """

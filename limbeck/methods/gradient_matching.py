@@ -1,4 +1,4 @@
-"""Matching gradients: the objective of DC, and with augmentation of DSA (PAPER § 9).
+"""Matching gradients: the objective of DC, and with augmentation of DSA.
 
     g(θ, x, k) = ∇_θ of the mean cross-entropy of f(θ, x) with class k
     D_k = Σ over weight tensors and their output rows of 1 − ⟨a, b⟩ / (‖a‖ ‖b‖ + ε)

@@ -1,4 +1,4 @@
-"""The one outer loop: from gradients of L to changes of X, Y and η (PAPER § 6).
+"""The one outer loop: from gradients of L to changes of X, Y and η.
 
     v_P ← μ_P v_P + J_Dᵀ (∇X ∘ F)      P ← P − lr_img v_P        X = D(P)
     v_Y ← μ_Y v_Y + ∇Y                 Y ← Y − lr_label v_Y

@@ -17,7 +17,7 @@ Betas = Annotated[tuple[float, float], Rule("two numbers in [0, 1)", lambda beta
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OuterSettings(Checked):
-    """The outer loop (PAPER § 6).
+    """The outer loop.
 
     Args:
         iterations: outer iterations.
@@ -65,7 +65,7 @@ PUBLISHED_LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40,
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RealSettings(Checked):
-    """Batches of real images, and the networks that gradients are matched in (PAPER § 9: DC, DSA, DM).
+    """Batches of real images, and the networks that gradients are matched in (DC, DSA, DM).
 
     DM and NCFM take a new network for every iteration and never train it: of these keys they have only `batch`.
 
@@ -99,7 +99,7 @@ class RealSettings(Checked):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NcfmSettings(Checked):
-    """Characteristic functions of features (PAPER § 12: NCFM).
+    """Characteristic functions of features (NCFM).
 
     Args:
         frequencies: N_t, points at which the characteristic functions are compared, drawn anew in each iteration.
@@ -130,7 +130,7 @@ FROM_SIDE = 128  # the factor is 2 from here on: CIFAR and Tiny ImageNet have 1,
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RdedSettings(Checked):
-    """Crops of real images, scored and stitched (PAPER § 9).
+    """Crops of real images, scored and stitched.
 
     Args:
         factor: sides of an image are cut into so many; factor² crops make one image. None takes 2 where both sides have 128
@@ -164,7 +164,7 @@ class RdedSettings(Checked):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sre2lSettings(Checked):
-    """Images recovered from a teacher's weights and batch norms (PAPER § 9).
+    """Images recovered from a teacher's weights and batch norms.
 
     Args:
         iterations: of every batch.

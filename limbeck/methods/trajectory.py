@@ -1,4 +1,4 @@
-"""Matching training trajectories: the objective of MTT and everything that descends from it (PAPER §§ 3, 4).
+"""Matching training trajectories: the objective of MTT and everything that descends from it.
 
     draw an expert and a start epoch t;  θ_0 = θ*_t;  T student steps;  L = Σ_κ (θ_T − θ*_{t+M})² / Σ_κ (θ*_t − θ*_{t+M})²
 

@@ -6,7 +6,7 @@
 
 `lr_teacher` means two things there: η at the start of a distillation, and the experts' step size in a file for experts alone.
 
-TESLA's code steps along half of the gradient of its own loss (PAPER § 12): with G the sum of the student's gradients g_n,
+TESLA's code steps along half of the gradient of its own loss: with G the sum of the student's gradients g_n,
 
     ∂L/∂X = 2 Σ_n (η (θ*_{t+M} − θ*_t) + η² G) · ∂g_n/∂X / ‖θ*_t − θ*_{t+M}‖²
 

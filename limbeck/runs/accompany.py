@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.distilled.small_set import Kind
+from limbeck.evaluation.protocols import Protocol
 from limbeck.experts.store import TrajectoryStore
 from limbeck.matching.engine import Arrangement
 from limbeck.methods.enhance import Enhancement
@@ -46,6 +47,7 @@ class Loop:
         resolved: what was decided automatically.
         engine: how the engine works, where there is one.
         experts: where they lie, where any are read.
+        protocol: as rank 0 has read it.
     """
 
     classes: Tensor
@@ -53,16 +55,24 @@ class Loop:
     resolved: Resolved
     engine: Arrangement | None
     experts: Path | None
+    protocol: Protocol
 
 
 @dataclass(frozen=True)
 class Common:
-    """What all ranks do together: `work(workspace, *arguments)`, a function of a module, and what can be pickled."""
+    """What all ranks do together: `work(workspace, *arguments)`, a function of a module, and what can be pickled.
+
+    Args:
+        work, arguments: these.
+        protocol: as rank 0 has read it, whose file may say something else by now.
+    """
 
     work: Callable[..., Any]
     arguments: tuple[Any, ...]
+    protocol: Protocol
 
     def __call__(self, workspace: Workspace) -> Any:
+        workspace.protocol_named = self.protocol
         with together():
             return self.work(workspace, *self.arguments)
 
@@ -82,7 +92,7 @@ class Leader:
 
     def with_all(self, workspace: Workspace, work: Callable[..., T], *arguments: Any) -> T:
         """What `work(workspace, *arguments)` returns, called on all ranks, each with a workspace of its own."""
-        common = Common(work, arguments)
+        common = Common(work, arguments, workspace.protocol_named)
         if not self.ranks.alone:
             self.ranks.told(lambda: common)
         waiting, self.waiting = self.waiting, False  # what goes wrong now, they see by themselves
@@ -116,6 +126,7 @@ def accompany(settings: DistillSettings, output: Path, store: TrajectoryStore | 
     ranks, workspace = Ranks.here(), Workspace(settings, NoProgress(), store)
     loop = _asked(ranks, workspace)
     if loop is not None:
+        workspace.protocol_named = loop.protocol
         workspace.lay_out(loop.classes)
         torch.set_num_threads(loop.resolved.threads)
         repeatable(workspace.device, tf32=settings.engine.precision == "tf32")

@@ -85,7 +85,7 @@ def measured(
 def _beside(workspace: Workspace, name: str, ipc: int) -> Workspace:
     """The workspace of that coreset, on the same images."""
     one = Workspace(settings_of(workspace.settings, name, ipc), workspace.progress, workspace.store)
-    one.__dict__["data"] = workspace.data  # a cached property: not loaded again
+    one.__dict__.update(data=workspace.data, protocol_named=workspace.protocol_named)  # cached properties: not read again
     return one
 
 

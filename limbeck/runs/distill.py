@@ -21,7 +21,6 @@ from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import NamedSet, SmallSet
 from limbeck.distilled.view_labels import VIEWS
 from limbeck.evaluation.evaluator import Evaluator
-from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.results import SetResult
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.health import GROWN, growth, sizes
@@ -158,7 +157,7 @@ def _distill(
         coresets.check(workspace, workspace.decoder.real_images(settings.ipc))
         check_run(workspace, output)
     with alone(output, ENDING if resume else 0.0):
-        folder = RunFolder(output, settings, resume)
+        folder = RunFolder(output, settings, resume, workspace.protocol_named)
         if resume and not folder.state_file.exists():
             progress.say(f"note: output: there is no run in {str(output)!r} to go on with; a new one begins")
         for note in folder.open(workspace.data.fingerprint, workspace.network):
@@ -185,7 +184,7 @@ def _distill(
 
 def _check_checkpoints(workspace: Workspace) -> None:
     """Raise `UsageError` for a protocol that chooses among checkpoints where there are no images to choose on."""
-    protocol = resolve_protocol(workspace.settings.eval)
+    protocol = workspace.protocol
     chooses = workspace.method.kind == "objective" and protocol.best == "checkpoint"
     accepted = "one for a run without validation images: it chooses a checkpoint on them (data.val_fraction above 0)"
     require(not chooses or len(workspace.data.val) > 0, "eval.protocol", protocol.name, accepted)
@@ -299,7 +298,7 @@ def _distilled(
     tracker.named = _named(workspace, replace(start, code=None))
     enhancement = workspace.enhancement(start.classes)
     place, resolved = workspace.experts.path if workspace.needs_experts else None, folder.state.resolved
-    leader.enter(Loop(start.classes, start.kind, resolved, resolved.engine, place))
+    leader.enter(Loop(start.classes, start.kind, resolved, resolved.engine, place, workspace.protocol_named))
     loop = OuterLoop(
         objective=workspace.method(workspace, start.classes, engine),
         enhancement=enhancement,

@@ -23,7 +23,6 @@ from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.distilled.view_labels import VIEWS, StoredViews
 from limbeck.evaluation.evaluator import Evaluator
-from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.results import Evaluation, SetResult
 from limbeck.evaluation.scores import Doubt
 from limbeck.evaluation.statistics import Looks, compare, decide, differences, holm, seeds_needed
@@ -211,7 +210,7 @@ class _Set:
 
     def check_views(self, workspace: Workspace) -> None:
         """Refuse labels of views that are not what was saved, or that are to be made but cannot be, before anything is trained."""
-        s, protocol, views = workspace.settings, resolve_protocol(workspace.settings.eval), self.held.views
+        s, protocol, views = workspace.settings, workspace.protocol, self.held.views
         if views is not None and asks(protocol):
             views.verify()
         check_storable(s.view_labels, protocol, workspace.data.num_classes)

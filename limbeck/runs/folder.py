@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NoReturn, TypeVar
 import torch
 
 from limbeck.distilled.settings import STARTS
-from limbeck.evaluation.protocols import PROTOCOLS
+from limbeck.evaluation.protocols import PROTOCOLS, Protocol
 from limbeck.networks.convnet import ConvNet
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.names import same_network
@@ -75,13 +75,14 @@ class RunFolder:
         path: the folder, absent or empty unless `resume`.
         settings: of the run.
         resume: whether to go on with what is there.
+        protocol: what its file said when the run read it; None reads it again.
 
     Raises:
         UsageError: when there is a run already and `resume` is not asked for, or its settings are others.
     """
 
-    def __init__(self, path: Path, settings: DistillSettings, resume: bool) -> None:
-        self.path, self.settings = path, settings
+    def __init__(self, path: Path, settings: DistillSettings, resume: bool, protocol: Protocol | None = None) -> None:
+        self.path, self.settings, self.protocol = path, settings, protocol
         self.settings_file, self.state_file, self.results_file = (
             path / f"{name}.json" for name in ("settings", "state", "results")
         )
@@ -155,7 +156,7 @@ class RunFolder:
 
     def _hold_protocol(self, data: str) -> list[str]:
         """Note what a file of a protocol says, or refuse another that would have chosen another iteration, or other images."""
-        held, said = self.state.protocol, protocol_in_file(self.settings)
+        held, said = self.state.protocol, protocol_in_file(self.settings, self.protocol)
         changed = held is not None and said is not None and said != held
         if changed and (protocol_chooses(self.settings) or self.state.data != data):
             advice = "`limbeck evaluate` measures its set under another"
@@ -214,7 +215,7 @@ class RunFolder:
 
     def _identity(self, data: str) -> str:
         """The same for runs that have the same result."""
-        said = protocol_in_file(self.settings)
+        said = protocol_in_file(self.settings, self.protocol)
         return fingerprint(data, self._values("result").keys, str(self.settings.init), *([] if said is None else [said]))
 
     def _values(self, effect: Effect) -> FlatSettings:

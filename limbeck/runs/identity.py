@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from limbeck.evaluation.protocols import PROTOCOLS, find
+from limbeck.evaluation.protocols import PROTOCOLS, Protocol, find
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.methods.registry import known
 from limbeck.networks.convnet import PADDED
@@ -76,10 +76,10 @@ def is_file_of_protocol(settings: DistillSettings) -> bool:
     return isinstance(settings.eval.protocol, str) and settings.eval.protocol not in PROTOCOLS
 
 
-def protocol_in_file(settings: DistillSettings) -> str | None:
-    """The fingerprint of what the file says that the protocol is; None where it is no file."""
+def protocol_in_file(settings: DistillSettings, read: Protocol | None = None) -> str | None:
+    """The fingerprint of what the file says that the protocol is, or said when it was read; None where it is no file."""
     named = settings.eval.protocol
-    return fingerprint(find(named).facts) if isinstance(named, str) and is_file_of_protocol(settings) else None
+    return fingerprint((read or find(named)).facts) if isinstance(named, str) and is_file_of_protocol(settings) else None
 
 
 def protocol_chooses(settings: DistillSettings) -> bool:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from limbeck.distilled.label_coding import TYPES
 from limbeck.evaluation.evaluator import Evaluator
-from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.experts.estimate import estimate
 from limbeck.experts.files import held_bytes
 from limbeck.experts.notes import want_of
@@ -154,7 +153,7 @@ def _check_block(workspace: Workspace) -> None:
 
 def _epochs(workspace: Workspace) -> int:
     """Of which views are labelled."""
-    epochs = resolve_protocol(workspace.settings.eval).epochs
+    epochs = workspace.protocol.epochs
     return min(epochs, workspace.settings.view_labels.pool or epochs)
 
 

@@ -30,7 +30,7 @@ SHORT = {
     "augmentation": "augment.strategy",
     "iterations": "outer.iterations",
 }
-RATIOS = {1: 0.0, 10: 0.25, 50: 0.375}  # EDF's published α by images per class (PAPER § 4)
+RATIOS = {1: 0.0, 10: 0.25, 50: 0.375}  # EDF's published α by images per class
 Init = Annotated[Named[str], Rule(f"one of {', '.join(STARTS)}, or the path of a distilled set", lambda name: name.strip() != "")]
 
 

@@ -24,6 +24,7 @@ from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.evaluation.difficulty import Difficulties, of_experts, watched
 from limbeck.evaluation.distances import features_in_parts, features_of
 from limbeck.evaluation.evaluator import Evaluator
+from limbeck.evaluation.protocols import Protocol
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.view_labels import check_storable
 from limbeck.experts.notes import want_of
@@ -87,8 +88,18 @@ class Workspace:
     @cached_property
     def data(self) -> ImageSet:
         """The images; without a validation split where the protocol has none."""
-        data, protocol = self.settings.data, resolve_protocol(self.settings.eval)
-        return load_data(data if protocol.validation else replace(data, val_fraction=0.0), self.progress)
+        data = self.settings.data
+        return load_data(data if self.protocol.validation else replace(data, val_fraction=0.0), self.progress)
+
+    @cached_property
+    def protocol(self) -> Protocol:
+        """How fresh networks are trained: read once, so that all figures of a run have one, whatever becomes of its file."""
+        return resolve_protocol(replace(self.settings.eval, protocol=self.protocol_named))
+
+    @cached_property
+    def protocol_named(self) -> Protocol:
+        """The same before `eval.epochs` and `eval.batch_size`: what its file says."""
+        return resolve_protocol(replace(self.settings.eval, epochs=None, batch_size=None))
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -111,7 +122,7 @@ class Workspace:
         check_ipc(self.data, self.settings.ipc, self.decoder.images_per_slot)
         if self.settings.data.normalise != "fitted":
             self.preprocessing  # noqa: B018 (numbers for other channels are refused now)
-        check_storable(self.settings.view_labels, resolve_protocol(self.settings.eval), self.data.num_classes)
+        check_storable(self.settings.view_labels, self.protocol, self.data.num_classes)
         self._check_ranks()
         for note in check_engine(self.settings.engine, self.network, self.device):
             self.progress.say(note)
@@ -290,7 +301,8 @@ class Workspace:
     def evaluator_of(self, network: FlatNetwork) -> Evaluator:
         """Evaluation with that network."""
         s = self.settings
-        parts = (self.data, self.preprocessing, network, s.eval, self.augmentation, s.seed, self.device)
+        settings = replace(s.eval, protocol=self.protocol)
+        parts = (self.data, self.preprocessing, network, settings, self.augmentation, s.seed, self.device)
         return Evaluator(*parts, s.engine.compile, factor=s.rded.factor_for(*self.data.shape[1:]))
 
     def teacher(self, name: str | None = None) -> nn.Module:

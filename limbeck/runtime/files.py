@@ -10,11 +10,9 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
 
 from limbeck.runtime.bounded import MOST_JSON, json_of, opened, read_bytes
 from limbeck.runtime.errors import one_line
@@ -33,6 +31,9 @@ from limbeck.runtime.sealed import (
     sealed_header,
     unsealed,
 )
+
+if TYPE_CHECKING:  # names and JSON are read without torch
+    import torch
 
 TENSORS = FileKind("tensors")  # of no kind of its own
 LONGEST_HEADER = 2**26
@@ -96,12 +97,14 @@ def read_json(path: Path, kind: FileKind | None = None, of: str = "") -> Any:
 
 def write_tensors(
     path: Path,
-    tensors: Mapping[str, torch.Tensor],
+    tensors: "Mapping[str, torch.Tensor]",
     metadata: Mapping[str, Any] | None = None,
     kind: FileKind = TENSORS,
     of: str = "",
 ) -> None:
     """Write tensors, a JSON-able `metadata` object and the tensors' digests to one safetensors file, atomically."""
+    from safetensors.torch import save as serialise
+
     # Clones, because safetensors refuses two names for one memory.
     held = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     digests = {name: digest(tensor) for name, tensor in held.items()}
@@ -139,7 +142,7 @@ class TensorHeader(NamedTuple):
 class TensorFile(NamedTuple):
     """What `write_tensors` has written: tensors by name, and the metadata object."""
 
-    tensors: dict[str, torch.Tensor]
+    tensors: "dict[str, torch.Tensor]"
     metadata: dict[str, Any]
 
 
@@ -194,8 +197,10 @@ def read_tensors(path: Path, device: str = "cpu", kind: FileKind | None = None, 
     return TensorFile({name: tensor.to(device) for name, tensor in tensors.items()}, header.metadata)
 
 
-def digest(tensor: torch.Tensor) -> str:
+def digest(tensor: "torch.Tensor") -> str:
     """Sixteen hexadecimal digits that identify the numbers of a tensor."""
+    import torch
+
     flat = tensor.detach().cpu().flatten()
     # No tensor of nothing can be seen as bytes if it came with strides of nothing.
     return array_fingerprint((flat.view(torch.uint8) if len(flat) else flat.new_empty(0, dtype=torch.uint8)).numpy())

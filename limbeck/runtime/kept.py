@@ -13,9 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from limbeck.runtime.disk import why
 from limbeck.runtime.errors import Failure, UsageError
@@ -25,6 +23,9 @@ from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.leftovers import tidy_once
 from limbeck.runtime.locks import lock
 from limbeck.runtime.sealed import Damaged, FileKind
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KEPT = FileKind("kept work")
 T = TypeVar("T")
@@ -111,7 +112,7 @@ class Kept(Generic[T]):
     sound: Callable[[T], bool] = lambda value: True
 
     @staticmethod
-    def tensors(path: Path, sound: Callable[[dict[str, Tensor]], bool], about: Any = None) -> "Kept[dict[str, Tensor]]":
+    def tensors(path: Path, sound: "Callable[[dict[str, Tensor]], bool]", about: Any = None) -> "Kept[dict[str, Tensor]]":
         """Tensors by name, and what their file notes about them."""
         of = _of(path)
         return Kept(

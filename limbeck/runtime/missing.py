@@ -55,6 +55,8 @@ def _asked_by_limbeck() -> bool:
     """Whether the import that is going on stands in a module of Limbeck's."""
     frame = sys._getframe(2)
     while (name := str(frame.f_globals.get("__name__"))).startswith("importlib.") and frame.f_back is not None:
+        if name == "importlib.util":  # `find_spec` asks whether it is there
+            return False
         frame = frame.f_back
     return name.startswith("limbeck.")
 

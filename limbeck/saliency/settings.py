@@ -25,7 +25,7 @@ TorchCam = Literal[
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EnhanceSettings(Checked):
-    """Activation maps and the gradient weights made from them (PAPER § 5).
+    """Activation maps and the gradient weights made from them.
 
     Args:
         weighting: `activation` weights by F(M, β); `constant` by the mean of F, `shuffled` by another image's F

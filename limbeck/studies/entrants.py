@@ -4,12 +4,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from limbeck.recipes import load_recipe, parse_overrides, recipe_names
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError, require
-from limbeck.studies.cells import Cell
+
+if TYPE_CHECKING:
+    from limbeck.studies.cells import Cell
 
 MATCHED = " (norm matched)"  # without a comma, so that --pairs can name it
 OWN_KEYS = {"ipc": "--ipc", "seed": "--seeds", "output": "--output"}
@@ -38,7 +40,7 @@ def grid(
     matched: bool | None = False,
     prefix: str = "",
     facts: Mapping[str, Any] | None = None,
-) -> list[Cell]:
+) -> "list[Cell]":
     """The cells of a comparison, seed by seed, so that what is finished first can be compared.
 
     Args:
@@ -53,7 +55,7 @@ def grid(
     beside_datm: set[int] = set()
     if matched is None:
         beside_datm = {one.ipc for one in made if one.settings({**one.overrides, **overrides}).method == "datm"}
-    cells = []
+    found: list[tuple[Any, ...]] = []
     for seed in seeds:
         for entrant in made:
             own = {**entrant.overrides, "ipc": str(entrant.ipc), "seed": str(seed), **overrides}
@@ -66,8 +68,11 @@ def grid(
             for mark, said, given, made_of in ways:
                 known = {**(facts or {}), "method": f"{entrant.name}{said}", "ipc": entrant.ipc, "seed": seed}
                 name = cell_name(f"{prefix}{file_name(entrant.name)}{mark}", entrant.ipc, seed)
-                cells.append(Cell(name, entrant.recipe, given, made_of, known, entrant.trust))
-    return cells
+                found.append((name, entrant.recipe, given, made_of, known, entrant.trust))
+
+    from limbeck.studies.cells import Cell  # and torch with it, which nobody waits for to hear of a name that is none
+
+    return [Cell(*one) for one in found]
 
 
 def file_name(name: str) -> str:

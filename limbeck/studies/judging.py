@@ -3,15 +3,18 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from limbeck.accuracy import Accuracy, Comparison
 from limbeck.evaluation.statistics import compare, holm, seeds_needed, summarise
-from limbeck.studies.cells import CellRecord
+
+if TYPE_CHECKING:
+    from limbeck.studies.cells import CellRecord
 
 LEVEL = 0.05
 
 Pair = tuple[str, str]
-Held = Mapping[str, Mapping[int, CellRecord]]  # records by method and seed
+Held = Mapping[str, Mapping[int, "CellRecord"]]  # records by method and seed
 
 
 def differences(pairs: Sequence[Pair], network: str, held: Held) -> tuple[Comparison, ...]:
@@ -51,7 +54,7 @@ def _judged(found: Comparison, p: float) -> Comparison:
     return replace(found, p_adjusted=p, verdict="better" if found.mean > 0 else "worse", seeds_needed=None)
 
 
-def coresets(network: str, cells: Mapping[int, CellRecord]) -> dict[str, Accuracy]:
+def coresets(network: str, cells: "Mapping[int, CellRecord]") -> dict[str, Accuracy]:
     """The accuracies of coresets over distillation seeds, of those that all cells of a method have."""
     found = [one for record in cells.values() if (one := record.coresets_under(network)) is not None]
     names = [name for name in found[0].rows if all(name in one.rows for one in found)] if found else []

@@ -1,4 +1,4 @@
-"""How the step size changes over the epochs: the factor on it in epoch e of E, counted from 0 (PAPER § 8).
+"""How the step size changes over the epochs: the factor on it in epoch e of E, counted from 0.
 
 Constant     1
 DropAtHalf   1, from e = E / 2 + d on 0.1

@@ -161,6 +161,11 @@ def test_sets_of_the_zoo_are_found_wherever_a_set_is_read(
     assert "one" in shown and "scenes:easy" in shown and max(map(len, shown.splitlines())) <= 80
 
 
+def test_an_empty_zoo_is_said_to_be_empty(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["zoo"]) == 0
+    assert capsys.readouterr().out == "the zoo holds nothing yet\n"
+
+
 def test_where_there_is_no_zoo_it_is_said_how_to_get_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LIMBECK_ZOO", str(tmp_path / "gone"))
     with pytest.raises(UsageError, match="path: there is no zoo here: it comes with a checkout .* LIMBECK_ZOO names .*gone"):

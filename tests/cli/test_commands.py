@@ -206,11 +206,11 @@ def test_evaluate_hands_over_how_images_were_normalised(
         (["a", "--also", "beauty"], "--also: 'beauty' is not one of ranking, robustness"),
         (["a", "--until-significant", "2"], "--until-significant: 2 is not at least 5"),
         (["a", "--labels", "soft"], "invalid choice: 'soft'"),
-        (["theirs.pt"], "path: 'theirs.pt' does not say what it was distilled from; give --data SOURCE or --recipe RECIPE"),
-        (["nowhere"], "path: 'nowhere' is not there"),
-        (["eval.seeds=3"], "path: is missing"),
+        (["theirs.pt"], "PATH: 'theirs.pt' does not say what it was distilled from; give --data SOURCE or --recipe RECIPE"),
+        (["nowhere"], "PATH: 'nowhere' is not there"),
+        (["eval.seeds=3"], "PATH: is missing"),
         (["a", "eval.seeds=1"], "eval.seeds: 1 is not at least 2"),
-        (["a", "--recipe", "nowhere"], "recipe: 'nowhere' is neither"),
+        (["a", "--recipe", "nowhere"], "--recipe: 'nowhere' is neither"),
     ],
 )
 def test_evaluate_refuses_in_a_line(
@@ -341,7 +341,7 @@ def test_evaluate_knows_an_unknown_key_from_a_settled_one(tmp_path: Path, capsys
 def test_a_run_that_has_not_ended_holds_no_set(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     (tmp_path / "state.json").write_text("{}")
     assert main([*words, str(tmp_path)]) == 2
-    message = f"path: '{tmp_path}' is a run that has not ended; finish it with `limbeck distill … --resume`"
+    message = f"PATH: '{tmp_path}' is a run that has not ended; finish it with `limbeck distill … --resume`"
     assert capsys.readouterr().err == f"limbeck: error: {message}\n"
 
 

@@ -3,6 +3,7 @@
 import re
 import shlex
 from argparse import Namespace
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +46,38 @@ def test_examples_are_taken(name: str) -> None:
         recipe = getattr(arguments, "recipe", None)
         settings = [word for word in shlex.split(line.replace("--vary ", "--vary=")) if is_setting(word)]
         load_recipe(recipe or "scenes", parse_overrides(settings))
+
+
+@pytest.mark.parametrize("name", [name for name, command in ALL.items() if command.keys])
+def test_messages_have_words_that_it_shows(name: str) -> None:
+    shown = parser_of(ALL[name], f"limbeck {name}").format_help()
+    assert all(re.search(rf"(?<![\w-]){word}\b", shown) for word in ALL[name].keys.values())
+
+
+@pytest.mark.parametrize(
+    ("line", "begins"),
+    [
+        ("compare nowhere --ipc 1", "RECIPE: 'nowhere' is neither"),
+        ("evaluate zoo:nowhere", "PATH: 'zoo:nowhere' is not in the zoo"),
+        ("export nowhere --to npz --output set.npz", "PATH: 'nowhere' is not a folder"),
+        ("push nowhere me/mine", "SET: 'nowhere' is not a folder"),
+        ("push nowhere mine", "REPO: 'mine' is not OWNER/NAME"),
+        ("push nowhere me/mine --revision=", "--revision: '' is not a branch, a tag or a commit; without one it is main"),
+        ("pull mine", "REPO: 'mine' is not OWNER/NAME"),
+        ("pull me/mine .", "FOLDER: '.' is not a new or an empty folder"),
+        ("pull me/mine --revision=", "--revision: '' is not a branch, a tag or a commit; without one it is main"),
+        ("plan nowhere", "RECIPE: 'nowhere' is neither"),
+        ("tune nowhere", "RECIPE: 'nowhere' is neither"),
+    ],
+)
+def test_messages_name_what_was_typed(
+    line: str, begins: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    assert main(line.split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"limbeck: error: {begins}") and said.count("\n") == 1
 
 
 def test_items_of_a_reproduction_are_there() -> None:

@@ -39,8 +39,8 @@ def limbeck(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         ("", "the following arguments are required: COMMAND; see `limbeck --help`"),
         ("distil scenes", "invalid choice: 'distil'"),
         ("distill", "the following arguments are required: RECIPE; see `limbeck distill --help`"),
-        ("distill scnes", "recipe: 'scnes' is neither the name of a recipe nor a file that ends in .yaml; did you mean scenes?"),
-        ("distill mine.yaml", "recipe: 'mine.yaml' is not a file that exists"),
+        ("distill scnes", "RECIPE: 'scnes' is neither the name of a recipe nor a file that ends in .yaml; did you mean scenes?"),
+        ("distill mine.yaml", "RECIPE: 'mine.yaml' is not a file that exists"),
         ("distill scenes match.drop_rati=1", "match.drop_rati: is not a key; did you mean match.drop_ratio?"),
         ("distill scenes ipc=many", "ipc: 'many' is not a whole number"),
         ("distill scenes match.drop_ratio=1.5", "match.drop_ratio: 1.5 is not in [0, 1)"),
@@ -53,7 +53,7 @@ def limbeck(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
         ("evaluate runs/a data.size=64", "data.size: is settled by the distilled set"),
         ("export runs/a --to npz", "the following arguments are required: --output"),
         ("export runs/a --to tar --output a", "invalid choice: 'tar'"),
-        ("recipes nope", "recipe: 'nope' is neither the name of a recipe"),
+        ("recipes nope", "NAME: 'nope' is neither the name of a recipe"),
         ("recipes --full", "--full: needs the NAME of a recipe"),
         ("report runs/a", "PATH: 'runs/a' is not there; a run folder, a distilled set, or the folder of a comparison"),
     ],
@@ -135,7 +135,7 @@ def test_the_installed_command_exits_with_the_status() -> None:
     done = subprocess.run([sys.executable, "-m", "limbeck", "recipes", "nope"], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("limbeck: error: recipe: 'nope'")
+    assert done.stderr.startswith("limbeck: error: NAME: 'nope'")
 
 
 def test_a_reader_that_goes_away_is_no_failure_to_talk_about() -> None:

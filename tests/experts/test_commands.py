@@ -219,7 +219,7 @@ def test_import_without_the_images_of_a_network_that_does_not_fit(limbeck: Run, 
         ("import a.pt --network ConvNetD1 --data scenes --output new", "FILE: 'a.pt' is not a file that exists"),
         ("scenes --shard 3/2", "--shard: '3/2' is not of the form i/n with 1 ≤ i ≤ n"),
         ("scenes experts.dtype=bf16", "experts.dtype: 'bf16' is not"),
-        ("./show.yaml", "recipe: './show.yaml' is not a file that exists"),
+        ("./show.yaml", "RECIPE: './show.yaml' is not a file that exists"),
     ],
 )
 def test_bad_words_are_one_line(limbeck: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, message: str) -> None:

@@ -219,6 +219,20 @@ def test_a_protocol_in_a_file_is_what_it_says(photos: Path, tmp_path: Path) -> N
         distill(tiny(photos), tmp_path / "mtt", resume=True)
 
 
+def test_a_run_has_one_protocol_whatever_becomes_of_its_file(photos: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("base: dd\nmomentum: 0.5\n")
+    settings = tiny(photos, eval__protocol=str(mine))
+    whole = distill(settings, tmp_path / "whole")
+    changed = lambda step: mine.write_text("base: dd\nmomentum: 0.25\nepochs: 1\n")  # noqa: E731
+    found = distill(settings, tmp_path / "run", callbacks=[changed])
+    assert "momentum: 0.25" in mine.read_text()
+    assert found.evaluation.protocol == whole.evaluation.protocol
+    assert found.evaluation.accuracy == whole.evaluation.accuracy
+    with pytest.raises(UsageError, match=r"^eval.protocol: the protocol in '.*mine.yaml' has changed since the run in '.*run' was"):
+        distill(settings, tmp_path / "run", resume=True)
+
+
 def test_a_cell_was_measured_under_what_its_protocol_said(photos: Path, tmp_path: Path) -> None:
     mine, grid = tmp_path / "mine.yaml", CellFolder(tmp_path / "grid")
     mine.write_text("base: dd\nmomentum: 0.5\n")
