@@ -10,7 +10,9 @@ epochs in any order, all of it beside the file's place; the file takes its place
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,6 +22,7 @@ from torch import Tensor
 from limbeck.runtime.disk import allocate, naming
 from limbeck.runtime.files import digest
 from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.ranks import Ranks
 from limbeck.runtime.sealed import BLANK, CHECKSUM, KIND, FileKind, sealed_header
 
 DIGEST = 8  # bytes
@@ -119,3 +122,53 @@ class EpochFile:
     def _flush(self) -> None:
         self.file.flush()
         os.fsync(self.file.fileno())
+
+
+def write_epochs(
+    path: Path,
+    blank: Mapping[str, Tensor],
+    about: dict[str, Any],
+    kind: FileKind,
+    made: Callable[[int], dict[str, Tensor]],
+    after_epoch: Callable[[int], None],
+    ranks: Ranks,
+) -> None:
+    """Have the epochs that are missing made by all ranks, and written by the first; what goes wrong there all raise.
+
+    Args:
+        path, blank, about, kind: as `EpochFile` takes them.
+        made: the tensors of an epoch.
+        after_epoch: told on the first rank how many epochs are complete.
+        ranks: that all call this alike.
+    """
+    with ExitStack() as closed:
+        files = list[EpochFile]()
+
+        def begin() -> list[int]:
+            files.append(closed.enter_context(EpochFile(path, blank, about, kind)))
+            return files[0].missing()
+
+        def write(held: Mapping[int, Mapping[str, Tensor]]) -> None:
+            for epoch, tensors in held.items():
+                files[0].write(epoch, tensors)
+                after_epoch(epoch + 1)
+
+        left = ranks.told(begin)
+        while left:
+            under_way, left = left[: ranks.count], left[ranks.count :]
+            ranks.told(partial(write, _by_ranks(ranks, under_way, made, blank)))
+
+
+def _by_ranks(
+    ranks: Ranks, epochs: Sequence[int], made: Callable[[int], dict[str, Tensor]], blank: Mapping[str, Tensor]
+) -> dict[int, dict[str, Tensor]]:
+    """On the first rank the tensors of at most as many epochs as there are ranks, each made by one of them; elsewhere nothing."""
+    own = {name: value.new_empty(0, *value.shape) for name, value in blank.items()}
+
+    def work() -> None:
+        for epoch in epochs[ranks.share(len(epochs))]:
+            own.update({name: value.unsqueeze(0) for name, value in made(epoch).items()})
+
+    ranks.gathered(work)  # what is wrong on one of them all raise
+    whole = {name: ranks.collected(value, len(epochs)) for name, value in own.items()}
+    return {epoch: {name: value[k] for name, value in whole.items()} for k, epoch in enumerate(epochs)} if ranks.first else {}

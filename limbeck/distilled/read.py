@@ -56,10 +56,10 @@ from limbeck.distilled.interpret import classes_of, images_of, labels_of, positi
 from limbeck.distilled.normalised import usual_name
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import Kind, SmallSet
-from limbeck.distilled.view_labels import checksum
 from limbeck.runtime.checked import Checked, Positive, unwritable
 from limbeck.runtime.errors import one_line
 from limbeck.runtime.executor import spread
+from limbeck.runtime.files import checksum
 from limbeck.runtime.located import here
 
 Normalised = Annotated[Literal["auto", "yes", "no", Name, 255] | Channels, OWN]

@@ -40,11 +40,11 @@ from limbeck.distilled.contents import (
     reason,
 )
 from limbeck.distilled.small_set import Kind, NamedSet
-from limbeck.distilled.view_labels import StoredViews, ViewsFile, checksum
+from limbeck.distilled.view_labels import StoredViews, ViewsFile
 from limbeck.runtime.bounded import inside, read_bytes
 from limbeck.runtime.disk import naming, of_disk
 from limbeck.runtime.errors import DiskFailure, UsageError, require
-from limbeck.runtime.files import new_folder, read_json, restore, write_json, write_tensors, write_text
+from limbeck.runtime.files import checksum, new_folder, read_json, restore, write_json, write_tensors, write_text
 from limbeck.runtime.fingerprint import encodable, fingerprint, plain
 from limbeck.runtime.kept import cache_root
 from limbeck.runtime.located import change, here, origin

@@ -18,11 +18,9 @@ Framework for Visual Recognition", 2022, arXiv:2112.01528; Xiao and He, "Are Lar
 Dataset Distillation?", 2024, arXiv:2410.15919, who keep a pool at random where this goes round.
 """
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,14 +29,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from limbeck import views
-from limbeck.distilled.epoch_file import EpochFile, digest_of
+from limbeck.distilled.epoch_file import digest_of, write_epochs
 from limbeck.distilled.label_coding import LabelCoding, decode, encode, label_error
 from limbeck.distilled.view_packing import labels_of, named, pack, unpacked
 from limbeck.parametrisations.parametrisation import Code
 from limbeck.parametrisations.registry import to_dict
 from limbeck.runtime.bounded import check_ordinary, inside
 from limbeck.runtime.errors import UsageError, one_line, require
-from limbeck.runtime.files import put_copy, read_tensor_header
+from limbeck.runtime.files import checksum, put_copy, read_tensor_header
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.random import Key, generator
 from limbeck.runtime.ranks import Ranks
@@ -341,7 +339,7 @@ def label_views(
 
         one = encode(torch.zeros(1, num_classes), coding)
         blank = packed(0) | named({name: value.expand(len(images), *value.shape[1:]) for name, value in one.items()})
-        _write(path, about, blank, labelled, after_epoch, ranks)
+        write_epochs(path, blank, about.to_dict(), VIEW_LABELS, labelled, after_epoch, ranks)
     return ranks.told(lambda: StoredViews.open(path))
 
 
@@ -351,48 +349,6 @@ def _made(path: Path, about: ViewsHeader) -> StoredViews | None:
         if replace((stored := StoredViews.open(path)).about, format=FORMAT) == about:
             return stored
     return None
-
-
-def _write(
-    path: Path,
-    about: ViewsHeader,
-    blank: Mapping[str, Tensor],
-    labelled: Callable[[int], dict[str, Tensor]],
-    after_epoch: Callable[[int], None],
-    ranks: Ranks,
-) -> None:
-    """Have the epochs that are missing made by all ranks, and written by the first; what goes wrong there all raise."""
-    with ExitStack() as closed:
-        files = list[EpochFile]()
-
-        def begin() -> list[int]:
-            files.append(closed.enter_context(EpochFile(path, blank, about.to_dict(), VIEW_LABELS)))
-            return files[0].missing()
-
-        def write(made: Mapping[int, Mapping[str, Tensor]]) -> None:
-            for epoch, held in made.items():
-                files[0].write(epoch, held)
-                after_epoch(epoch + 1)
-
-        left = ranks.told(begin)
-        while left:
-            under_way, left = left[: ranks.count], left[ranks.count :]
-            ranks.told(partial(write, _by_ranks(ranks, under_way, labelled, blank)))
-
-
-def _by_ranks(
-    ranks: Ranks, epochs: Sequence[int], labelled: Callable[[int], dict[str, Tensor]], blank: Mapping[str, Tensor]
-) -> dict[int, dict[str, Tensor]]:
-    """On the first rank the tensors of at most as many epochs as there are ranks, each made by one of them; elsewhere nothing."""
-    own = {name: value.new_empty(0, *value.shape) for name, value in blank.items()}
-
-    def work() -> None:
-        for epoch in epochs[ranks.share(len(epochs))]:
-            own.update({name: value.unsqueeze(0) for name, value in labelled(epoch).items()})
-
-    ranks.gathered(work)  # what is wrong on one of them all raise
-    whole = {name: ranks.collected(value, len(epochs)) for name, value in own.items()}
-    return {epoch: {name: value[k] for name, value in whole.items()} for k, epoch in enumerate(epochs)} if ranks.first else {}
 
 
 def stored_error(
@@ -422,15 +378,6 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes:
             part.training = training
-
-
-def checksum(path: Path) -> str:
-    """The SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(2**22):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def _identity(images: Images, code: Code | None = None) -> str:

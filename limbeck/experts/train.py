@@ -102,6 +102,18 @@ class ExpertTask:
             structure=None if is_foreign(self.network.name) else self.network.structure,
         )
 
+    def check_store(self, store: TrajectoryStore, epochs: Sequence[int]) -> None:
+        """Raise `UsageError` for experts of another network or images, or that lack one of the epochs that are read."""
+        require(isinstance(store, TrajectoryStore), "experts", store, "a TrajectoryStore, as train_experts returns")
+        wanted = {"network": self.network.name, "num_parameters": self.network.num_parameters}
+        wanted |= {} if store.imported else {"data": self.data.fingerprint, "preprocessing": self.preprocessing.identity}
+        for key, value in wanted.items():
+            held = store.metadata.get(key)
+            alike = held == value or (key == "network" and same_network(str(held), self.network.name))
+            require(alike, "experts", str(store.path), f"a store of {key} {value!r}: it has {held!r}")
+        lacking = store.lacking(want_of(self.settings, epochs))
+        require(not lacking, "experts", str(store.path), f"complete: it {say_lacking(lacking) if lacking else ''}")
+
     def find_store(self) -> TrajectoryStore | None:
         """The store of these experts; None where there is none yet.
 

@@ -16,7 +16,7 @@ from limbeck.augmentation_settings import AugmentSettings
 from limbeck.distilled.initial import INITIALISATIONS, Initialisation
 from limbeck.distilled.settings import STARTS
 from limbeck.losses import cross_entropy, soft_cross_entropy
-from limbeck.matching.adjoint import Adjoint, Exact, Tesla, Truncated, Unroll
+from limbeck.matching.adjoint import Adjoint, Exact, Tesla, Truncated, Unroll, WalkBack
 from limbeck.matching.criteria import (
     Criterion,
     HighLossDropout,
@@ -30,6 +30,7 @@ from limbeck.matching.distances import Distance, LayerCosine, SquaredError
 from limbeck.matching.schedules import Schedule, Sequential, Uniform
 from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSettings
 from limbeck.methods.materials import Matching
+from limbeck.methods.method import Method
 from limbeck.methods.registry import method_of
 from limbeck.parametrisations import registry as parametrisations
 from limbeck.parametrisations.parametrisation import Parametrisation
@@ -37,7 +38,7 @@ from limbeck.parametrisations.settings import ParametrisationSettings
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import require
 from limbeck.runtime.plugins import blamed, imported, is_foreign, makes
-from limbeck.saliency.maps import Cam, FunctionCam, TorchCam
+from limbeck.saliency.maps import NOISELESS, Cam, FunctionCam, TorchCam
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.saliency.weights import Activation, Constant, NoWeighting, Shuffled, Weighting
 from limbeck.training.gradient import Loss
@@ -198,3 +199,14 @@ def _makes_maps(found: Callable[..., Any]) -> bool:
 def _made(maker: Callable[..., Any], given: Mapping[str, Any]) -> Any:
     known = inspect.signature(maker).parameters
     return maker(**{name: value for name, value in given.items() if name in known})
+
+
+def looks_at_all(settings: DistillSettings, method: Method) -> str:
+    """Why the way to the gradient, or what weighs it, needs all images together, in words; empty where it does not."""
+    if method.steps and not isinstance(adjoint_of(settings.engine), (WalkBack, Unroll)):
+        return "the adjoint is not one of Limbeck's"
+    cam, weighting = cam_of(settings.enhance), weighting_of(settings.enhance)
+    by_itself = isinstance(weighting, NoWeighting) or (
+        isinstance(weighting, (Activation, Constant)) and isinstance(cam, TorchCam) and cam.kind in NOISELESS
+    )
+    return "" if by_itself else "maps with noise, or weights that look at several images, are drawn for all images together"

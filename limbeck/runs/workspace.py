@@ -27,10 +27,9 @@ from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import Protocol
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.view_labels import check_storable
-from limbeck.experts.notes import want_of
-from limbeck.experts.store import TrajectoryStore, say_lacking
+from limbeck.experts.store import TrajectoryStore
 from limbeck.experts.train import ExpertTask, train_experts
-from limbeck.matching.adjoint import Adjoint, Unroll, WalkBack
+from limbeck.matching.adjoint import Adjoint
 from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
 from limbeck.matching.spread import Spread
 from limbeck.matching.steps import StudentStep, draw_steps
@@ -40,7 +39,7 @@ from limbeck.methods.method import Method
 from limbeck.methods.registry import method_of, name_of
 from limbeck.networks.factory import Factory
 from limbeck.networks.flat import FlatNetwork, flat_network
-from limbeck.networks.names import same_network
+from limbeck.networks.names import check_network_name
 from limbeck.parametrisations.parametrisation import Decoder
 from limbeck.runs import build
 from limbeck.runs.decided import Fingerprints
@@ -51,8 +50,7 @@ from limbeck.runtime.executor import Shard
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import Progress
 from limbeck.runtime.ranks import Ranks
-from limbeck.saliency.maps import NOISELESS, TorchCam
-from limbeck.saliency.weights import Activation, Constant, NoWeighting
+from limbeck.saliency.weights import NoWeighting
 from limbeck.training.compute import Compile
 from limbeck.training.images import Images, LazyImages, prepare_split, sample
 
@@ -118,6 +116,8 @@ class Workspace:
     def check(self) -> None:
         """Load the data, build the network and raise `UsageError` for whatever does not fit, before anything is written."""
         self.settings.check_method(self.method)
+        if isinstance(self.settings.network, str):
+            check_network_name(self.settings.network)  # before the data, which may take long to load
         self.decoder.check()
         check_ipc(self.data, self.settings.ipc, self.decoder.images_per_slot)
         if self.settings.data.normalise != "fitted":
@@ -153,7 +153,7 @@ class Workspace:
     def experts(self) -> TrajectoryStore:
         """The experts, with every epoch that the schedule can reach, and the last of those that give labels."""
         if self.store is not None:
-            self._check_store(self.store)
+            self.expert_task.check_store(self.store, self.reachable_epochs)
         store = self.store or self.train_experts(Shard())
         if store.imported and type(self.preprocessing) is Normalise:  # fitted: published code has numbers that are fixed
             self.progress.say(
@@ -161,18 +161,6 @@ class Workspace:
                 "data.normalise=cifar10, imagenet or mnist has the numbers that they most likely saw"
             )
         return store
-
-    def _check_store(self, store: TrajectoryStore) -> None:
-        """Raise `UsageError` for experts of another network or images, or that lack an epoch that is read."""
-        require(isinstance(store, TrajectoryStore), "experts", store, "a TrajectoryStore, as train_experts returns")
-        wanted = {"network": self.network.name, "num_parameters": self.network.num_parameters}
-        wanted |= {} if store.imported else {"data": self.data.fingerprint, "preprocessing": self.preprocessing.identity}
-        for key, value in wanted.items():
-            held = store.metadata.get(key)
-            alike = held == value or (key == "network" and same_network(str(held), self.network.name))
-            require(alike, "experts", str(store.path), f"a store of {key} {value!r}: it has {held!r}")
-        lacking = store.lacking(want_of(self.settings.experts, self.reachable_epochs))
-        require(not lacking, "experts", str(store.path), f"complete: it {say_lacking(lacking) if lacking else ''}")
 
     def train_experts(self, shard: Shard) -> TrajectoryStore:
         """The store of the experts with a share of them in it; complete when all shares are."""
@@ -234,13 +222,7 @@ class Workspace:
                 return f"the start does not give {self.ipc} images of every class, class by class"
         if self.method.steps and not isinstance(self.augmentation, Dsa):
             return "the augmentation may mix images"
-        if self.method.steps and not isinstance(build.adjoint_of(s.engine), (WalkBack, Unroll)):
-            return "the adjoint is not one of Limbeck's"
-        cam, weighting = build.cam_of(s.enhance), build.weighting_of(s.enhance)
-        by_itself = isinstance(weighting, NoWeighting) or (
-            isinstance(weighting, (Activation, Constant)) and isinstance(cam, TorchCam) and cam.kind in NOISELESS
-        )
-        return "" if by_itself else "maps with noise, or weights that look at several images, are drawn for all images together"
+        return build.looks_at_all(s, self.method)
 
     @cached_property
     def matching(self) -> Matching:

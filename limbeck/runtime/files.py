@@ -2,6 +2,7 @@
 
 import ctypes
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -269,3 +270,12 @@ def restore(path: Path) -> None:
             os.replace(aside, path)
             aside.parent.rmdir()
             return
+
+
+def checksum(path: Path) -> str:
+    """The SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(2**22):
+            digest.update(part)
+    return digest.hexdigest()

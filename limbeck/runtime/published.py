@@ -8,7 +8,6 @@ with the same version one has success, and the other is told. Readers take the h
 there as somebody else has put them, and are read as they are.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from limbeck.runtime.errors import Failure, UsageError, require
-from limbeck.runtime.files import read_json, write_json
+from limbeck.runtime.files import checksum, read_json, write_json
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import cache_root
 from limbeck.runtime.leftovers import passing_folder
@@ -113,7 +112,7 @@ class Published:
         place = self.remote / entry.at if entry.at else self.remote
         target.parent.mkdir(parents=True, exist_ok=True)
         place.fetch(target, entry.size)
-        if entry.sha256 and _digest(target) != entry.sha256:
+        if entry.sha256 and checksum(target) != entry.sha256:
             target.unlink()
             raise UsageError(f"{self.remote.key}: {place.url!r} is not what was written: its checksum is another one")
 
@@ -171,7 +170,7 @@ class Published:
         about = path.stat()
         key = str(path), about.st_size, about.st_mtime_ns
         if key not in self._digests:
-            self._digests[key] = _digest(path)
+            self._digests[key] = checksum(path)
         return self._digests[key]
 
 
@@ -346,15 +345,6 @@ def _visible(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.suffix != ".lock":
             yield path
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        sha, piece = hashlib.sha256(), file.read(2**20)
-        while piece:
-            sha.update(piece)
-            piece = file.read(2**20)
-    return sha.hexdigest()
 
 
 def _name(number: int) -> str:
