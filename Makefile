@@ -23,7 +23,7 @@ test: setup-dev ## run the default tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 ray: setup-dev ## on a cluster of Ray on this machine: 200 jobs and ten killed workers, a comparison equal to the local one
-	OMP_NUM_THREADS=1 RAY_worker_niceness=0 $(BIN)/python -m pytest -m slow tests/runtime/test_ray.py -k "killed_cost or comparison_is_the_same"
+	OMP_NUM_THREADS=1 RAY_worker_niceness=0 $(BIN)/python -m pytest -m slow tests/runtime/test_ray.py -k "killed_cost or comparison_is_the_same or comparison_keeps"
 
 lint: setup-dev ## check style and types
 	$(BIN)/ruff check .

@@ -56,6 +56,9 @@ def test_listing_recipes_needs_no_torch() -> None:
         "evaluate nowhere",
         "evaluate zoo:nowhere",
         "evaluate . --recipe nowhere",
+        "tune nowhere",
+        "export zoo:nowhere --to npz --output set.npz",
+        "push zoo:nowhere me/mine",
     ],
 )
 def test_names_that_are_none_are_refused_without_torch(line: str) -> None:

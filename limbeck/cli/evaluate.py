@@ -231,11 +231,14 @@ def add_export_arguments(parser: ArgumentParser) -> None:
 
 
 def export(arguments: Namespace) -> Done:
-    from limbeck.distilled.export import export_folder, export_npz, export_research
-    from limbeck.distilled.set import DistilledSet
     from limbeck.runtime.located import here
 
-    distilled = DistilledSet.load(distilled_folder(Path(here("path", arguments.path))))
+    folder = distilled_folder(Path(here("path", arguments.path)))
+
+    from limbeck.distilled.export import export_folder, export_npz, export_research
+    from limbeck.distilled.set import DistilledSet
+
+    distilled = DistilledSet.load(folder)
     write = {"folder": export_folder, "npz": export_npz, "research": export_research}[arguments.to]
     return Done({"export": str(write(distilled, Path(arguments.output)))})
 

@@ -21,10 +21,12 @@ def add_push_arguments(parser: ArgumentParser) -> None:
 
 
 def push(arguments: Namespace) -> Done:
-    from limbeck.distilled.hub import push
     from limbeck.runtime.located import here
 
     folder = distilled_folder(Path(here("set", arguments.set)))
+
+    from limbeck.distilled.hub import push
+
     how = {name: getattr(arguments, name) for name in ("private", "revision", "licence")}
     return Done({"commit": push(folder, arguments.repo, **how, replace_other=arguments.replace)})
 

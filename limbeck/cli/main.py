@@ -174,6 +174,9 @@ def _as_typed(error: Exception, words: list[str]) -> str:
     if not words or words[0] not in COMMANDS:
         return str(error)
     command = COMMANDS[words[0]]
+    key = str(error).partition(":")[0]
+    if any(word.startswith(f"{key}=") for word in words):  # a setting of that name
+        return str(error)
     return command.actions.get("".join(words[1:2]), command).as_typed(str(error))
 
 

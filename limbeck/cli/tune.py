@@ -34,15 +34,17 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> Found:
     from limbeck.recipes import load_recipe, settings_yaml
-    from limbeck.runs.tuning import tune
-    from limbeck.runtime.files import write_text
-    from limbeck.runtime.progress import default_progress
 
     place = None if arguments.output is None else Path(arguments.output).expanduser()
     fits = place is None or (place.suffix in (".yaml", ".yml") and not place.exists() and place.parent.is_dir())
     require(fits, "--output", arguments.output, "a new file that ends in .yaml, in a folder that is there")
     overrides = overrides_from(arguments)
     settings = load_recipe(arguments.recipe, overrides, trust=arguments.trust)
+
+    from limbeck.runs.tuning import tune
+    from limbeck.runtime.files import write_text
+    from limbeck.runtime.progress import default_progress
+
     tuned = tune(settings, progress=default_progress())
     if place is None:
         given = " ".join(f"{key}={value}" for key, value in overrides.items() if key not in tuned.keys)

@@ -129,8 +129,7 @@ def _decoded_as(image: "Image", rawmode: str) -> "Image":
     decoders = list[Any]()
     for tile in image.tile:  # type: ignore[attr-defined]
         *place, args = tile
-        new = (*place, rawmode if isinstance(args, str) else (rawmode, *args[1:]))
-        decoders.append(tile._make(new) if hasattr(tile, "_make") else new)  # plain tuples before Pillow 11
+        decoders.append(tile._make((*place, rawmode if isinstance(args, str) else (rawmode, *args[1:]))))
     image.tile = decoders  # type: ignore[attr-defined]
     image.load()
     return image

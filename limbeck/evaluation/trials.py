@@ -18,7 +18,7 @@ from limbeck.networks.micro_batches import output_sizes
 from limbeck.runtime.determinism import deterministic
 from limbeck.runtime.devices import on_gpu, one_thread
 from limbeck.runtime.executor import Cluster, Tick, cores, current
-from limbeck.runtime.memory import reuse_freed_memory
+from limbeck.runtime.memory import freed_memory_reused
 from limbeck.runtime.random import Key, generator
 from limbeck.runtime.ranks import Ranks
 from limbeck.training.compute import Compile, Compute
@@ -353,6 +353,5 @@ def _run(shared: _Shared, jobs: Sequence[_Job], tick: Tick) -> list[Outcome]:
     if shared.in_step:
         thetas = trials.in_step(some, looks)
         return [one.outcome(theta) for one, theta in zip(looks, thetas, strict=True)]
-    reuse_freed_memory()
-    with one_thread():
+    with freed_memory_reused(), one_thread():
         return [one.outcome(trials.trained(trial, one)) for one, trial in zip(looks, some, strict=True)]

@@ -36,7 +36,7 @@ from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.devices import on_gpu, one_thread
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.leftovers import passing_folder
-from limbeck.runtime.memory import reuse_freed_memory
+from limbeck.runtime.memory import freed_memory_reused
 from limbeck.runtime.random import generator
 from limbeck.training.compute import TIMED_STEPS, WORKERS_FROM_SECONDS
 from limbeck.training.images import Images, TensorImages
@@ -225,10 +225,10 @@ def seconds_of(work: Callable[[], object]) -> float:
 def _pace(material: ExpertSetup, coding: str, counts: Counts) -> Pace:
     settings, compute, shape = material.settings, material.compute, material.images.shape
     batch = min(counts.train, settings.batch_size)
-    reuse_freed_memory()
-    step = step_seconds(compute.network, material.images, material.labels, material.how, batch)
     steps = settings.train_epochs * math.ceil(counts.train / settings.batch_size)
     compiled = compute.compiles(compute.weighed(steps, shape, batch))
+    with freed_memory_reused():
+        step = step_seconds(compute.network, material.images, material.labels, material.how, batch)
     with one_thread():
         look, keep = _look(material, counts.val), _keep(material, coding)
     return Pace(step * COMPILED if compiled else step, look, keep, COMPILING * compiled)

@@ -19,7 +19,7 @@ from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.devices import on_gpu, one_thread
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.executor import Cluster, Tick, cores, current
-from limbeck.runtime.memory import free_memory, reuse_freed_memory
+from limbeck.runtime.memory import free_memory, freed_memory_reused
 from limbeck.runtime.random import generator
 from limbeck.training.compute import Compute
 from limbeck.training.gradient import Gradient
@@ -220,8 +220,7 @@ def _train(material: ExpertSetup, work: Sequence[_Work], tick: Tick) -> None:
         train_in_step(material, [one.job for one in work], [one.recorder for one in work], tick)
         return
     job, recorder = work[0].job, work[0].recorder
-    reuse_freed_memory()
-    with one_thread():
+    with freed_memory_reused(), one_thread():
         theta, state = material.start(job)
         if job.restart is None:
             recorder.record(0, theta)

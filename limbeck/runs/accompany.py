@@ -65,14 +65,18 @@ class Common:
     Args:
         work, arguments: these.
         protocol: as rank 0 has read it, whose file may say something else by now.
+        resolved: what was decided automatically, once it is.
     """
 
     work: Callable[..., Any]
     arguments: tuple[Any, ...]
     protocol: Protocol
+    resolved: Resolved | None = None
 
     def __call__(self, workspace: Workspace) -> Any:
         workspace.protocol_named = self.protocol
+        if self.resolved is not None:
+            _compute_alike(workspace, self.resolved)
         with together():
             return self.work(workspace, *self.arguments)
 
@@ -84,6 +88,7 @@ class Leader:
     ranks: Ranks = field(default_factory=Ranks.here)
     waiting: bool = True  # whether the others wait to be told something, and are not in the loop
     entered: bool = False
+    resolved: Resolved | None = None  # what all compute by, once it is decided
 
     def enter(self, loop: Loop) -> None:
         """Have the others enter the loop."""
@@ -92,7 +97,7 @@ class Leader:
 
     def with_all(self, workspace: Workspace, work: Callable[..., T], *arguments: Any) -> T:
         """What `work(workspace, *arguments)` returns, called on all ranks, each with a workspace of its own."""
-        common = Common(work, arguments, workspace.protocol_named)
+        common = Common(work, arguments, workspace.protocol_named, self.resolved)
         if not self.ranks.alone:
             self.ranks.told(lambda: common)
         waiting, self.waiting = self.waiting, False  # what goes wrong now, they see by themselves
@@ -128,8 +133,7 @@ def accompany(settings: DistillSettings, output: Path, store: TrajectoryStore | 
     if loop is not None:
         workspace.protocol_named = loop.protocol
         workspace.lay_out(loop.classes)
-        torch.set_num_threads(loop.resolved.threads)
-        repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
+        _compute_alike(workspace, loop.resolved)
         if loop.experts is not None and store is None:
             workspace.store = TrajectoryStore(loop.experts)
         engine = workspace.engine(loop.engine)[:2] if workspace.method.steps else None
@@ -148,6 +152,12 @@ def accompany(settings: DistillSettings, output: Path, store: TrajectoryStore | 
         one.run(nothing, nothing, 0.0)
     result: RunResult = _asked(ranks, workspace)
     return result
+
+
+def _compute_alike(workspace: Workspace, resolved: Resolved) -> None:
+    """Have this process compute as rank 0 does."""
+    torch.set_num_threads(resolved.threads)
+    repeatable(workspace.device, tf32=workspace.settings.engine.precision == "tf32")
 
 
 def _asked(ranks: Ranks, workspace: Workspace) -> Any:

@@ -35,7 +35,7 @@ from limbeck.runs.data_card import DataCard
 from limbeck.runs.decided import resolve
 from limbeck.runs.feature_map import FeatureMap
 from limbeck.runs.folder import RunFolder, alone
-from limbeck.runs.needs import check_experts, check_run
+from limbeck.runs.needs import check_experts, check_images, check_run
 from limbeck.runs.results import ExpertsUsed, RunResult
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
@@ -171,6 +171,7 @@ def _distill(
         repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
         if (found := folder.results(RunResult.from_dict, workspace.progress.say)) is not None:
             return found.at(run=str(output), distilled=str(output / "distilled"))  # wherever it was made
+        leader.resolved = resolved
         torch.set_num_threads(resolved.threads)  # sums over threads round differently: a resumed run keeps the number
         about = About(output, output.resolve().name, "", encodable(settings))
         try:
@@ -288,7 +289,10 @@ def _distilled(
     elif not leader.ranks.alone:
         leader.with_all(workspace, common.full_data)  # of the first of which maps are made
     with folder.stage("initial"):
+        sharded = workspace.spread.sharded
         start = workspace.initial()
+        if sharded and not workspace.spread.sharded:
+            check_images(workspace)  # all of which every process now holds
     if workspace.method.steps:
         with folder.stage("compile"):
             resolved = folder.state.resolved

@@ -7,7 +7,7 @@ nothing about it. The ranks of a run share the networks, those of further measur
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -238,7 +238,8 @@ class _Set:
     def _labelled(self, workspace: Workspace, evaluator: Evaluator, options: EvaluationOptions) -> StoredViews:
         """The labels of views, kept beside the set where that can be."""
         ranks, place = Ranks.sharing(), cache_root() / "views" / f"{content_of(self.held)}.safetensors"
-        with lock(place) if ranks.first else nullcontext():
+        with ExitStack() as held:
+            ranks.told(lambda: held.enter_context(lock(place)))  # what is wrong with its place all raise
             views = evaluator.label_views(self.held.set, place, workspace.settings.view_labels, workspace.progress)
             return ranks.told(lambda: self._beside(views, options, workspace.progress))
 

@@ -102,7 +102,7 @@ class RunFolder:
         if not self.settings_file.exists():
             raise UsageError(f"output: {str(self.path)!r} is not the folder of a run that could be resumed")
         different = self._differences()
-        found = effects((key for key, _, _ in different), self.settings)
+        found = effects((key for key, _, _ in different), self.settings, self.protocol)
         for key, asked, held in different:
             if found[key] == "result" or (found[key] == "content" and not self._may_be(key, asked, held)):
                 raise UsageError(f"{key}: {asked!r} is not {held!r}, which the run in {str(self.path)!r} was started with")
@@ -146,7 +146,7 @@ class RunFolder:
         if before:
             raise UsageError(f"{before} when the run in {str(self.path)!r} was started; start anew in another folder")
         if different:
-            found = effects((key for key, _, _ in different), self.settings)
+            found = effects((key for key, _, _ in different), self.settings, self.protocol)
             write_json(self.settings_file, self.settings, SETTINGS)
             if "late" in found.values():  # the final evaluation is made again
                 self.results_file.unlink(missing_ok=True)
@@ -158,7 +158,7 @@ class RunFolder:
         """Note what a file of a protocol says, or refuse another that would have chosen another iteration, or other images."""
         held, said = self.state.protocol, protocol_in_file(self.settings, self.protocol)
         changed = held is not None and said is not None and said != held
-        if changed and (protocol_chooses(self.settings) or self.state.data != data):
+        if changed and (protocol_chooses(self.settings, self.protocol) or self.state.data != data):
             advice = "`limbeck evaluate` measures its set under another"
             what = f"the protocol in {self.settings.eval.protocol!r} has changed since the run in {str(self.path)!r} was started"
             raise UsageError(f"eval.protocol: {what}; {advice}")
@@ -173,7 +173,9 @@ class RunFolder:
     def _refuse_images(self, different: Sequence[tuple[str, Any, Any]]) -> NoReturn:
         """Refuse other images, by the keys that may make them others, the source first."""
         began = f"since the run in {str(self.path)!r} was started"
-        own = [one for one in different if one[0].startswith("data.") and effect_of(one[0], self.settings) == "content"]
+        own = [
+            one for one in different if one[0].startswith("data.") and effect_of(one[0], self.settings, self.protocol) == "content"
+        ]
         own.sort(key=lambda one: one[0] != "data.source")
         if not own:
             raise UsageError(f"data.source: the images of {self.settings.data.source!r} have changed {began}")
@@ -221,7 +223,7 @@ class RunFolder:
     def _values(self, effect: Effect) -> FlatSettings:
         """The settings that have that effect."""
         keys = FlatSettings.of(self.settings).keys
-        found = {key: keys[key] for key, found in effects(keys, self.settings).items() if found == effect}
+        found = {key: keys[key] for key, found in effects(keys, self.settings, self.protocol).items() if found == effect}
         # As before there were any baselines.
         return FlatSettings({key: value for key, value in found.items() if (key, value) != ("eval.baselines", None)})
 

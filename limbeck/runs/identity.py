@@ -37,8 +37,8 @@ FULL = frozenset(f"eval.full_{name}" for name in ("epochs", "seeds", "lr", "batc
 LATE = frozenset(("eval.seeds", "eval.networks", "eval.random_lr", "eval.baselines"))
 
 
-def effect_of(key: str, settings: DistillSettings) -> Effect:
-    """What of a run with those settings depends on the dotted key."""
+def effect_of(key: str, settings: DistillSettings, read: Protocol | None = None) -> Effect:
+    """What of a run with those settings, and the protocol as it was read, depends on the dotted key."""
     if key in NONE:
         return "none"
     if (
@@ -47,7 +47,7 @@ def effect_of(key: str, settings: DistillSettings) -> Effect:
         or (key == "eval.protocol" and is_file_of_protocol(settings))
     ):
         return "content"
-    if key in LATE or _of_baselines(key, settings) or (key in FULL and not reads_full(settings)):
+    if key in LATE or _of_baselines(key, settings) or (key in FULL and not reads_full(settings, read)):
         return "late"
     return "result"
 
@@ -57,18 +57,18 @@ def _of_baselines(key: str, settings: DistillSettings) -> bool:
     return key.startswith(OF_CORESETS) and bool(coresets_of(settings)) and key in unread_but_for_baselines(settings, [key])
 
 
-def effects(keys: Iterable[str], settings: DistillSettings) -> dict[str, Effect]:
+def effects(keys: Iterable[str], settings: DistillSettings, read: Protocol | None = None) -> dict[str, Effect]:
     """The same of several, of which those that the method never reads have none."""
     keys = list(keys)
     idle = idle_keys(settings, keys)
-    return {key: "none" if key in idle else effect_of(key, settings) for key in keys}
+    return {key: "none" if key in idle else effect_of(key, settings, read) for key in keys}
 
 
-def reads_full(settings: DistillSettings) -> bool:
+def reads_full(settings: DistillSettings, read: Protocol | None = None) -> bool:
     """Whether networks of the full data are asked before the final evaluation: as teachers, for maps, or to choose images by."""
     method = known(settings.method)
     trained = method is not None and method.kind == "objective" and method.experts
-    return not trained or resolve_protocol(settings.eval).labels == "teacher"
+    return not trained or (read or resolve_protocol(settings.eval)).labels == "teacher"
 
 
 def is_file_of_protocol(settings: DistillSettings) -> bool:
@@ -82,10 +82,10 @@ def protocol_in_file(settings: DistillSettings, read: Protocol | None = None) ->
     return fingerprint((read or find(named)).facts) if isinstance(named, str) and is_file_of_protocol(settings) else None
 
 
-def protocol_chooses(settings: DistillSettings) -> bool:
+def protocol_chooses(settings: DistillSettings, read: Protocol | None = None) -> bool:
     """Whether an iteration is chosen by the protocol, so that the set depends on it, and not its figures alone."""
     method = known(settings.method)
-    return resolve_protocol(settings.eval).validation and (method is None or method.kind == "objective")
+    return (read or resolve_protocol(settings.eval)).validation and (method is None or method.kind == "objective")
 
 
 def same_place(one: Any, other: Any) -> bool:

@@ -126,11 +126,7 @@ def check_held(workspace: Workspace) -> None:
     """Raise `UsageError` where something that will be held at once is more than the memory that is free."""
     s, data, device = workspace.settings, workspace.data, workspace.device
     total = workspace.ipc * data.num_classes
-    rows = 4 * (math.prod(data.shape) + data.num_classes)
-    spread = workspace.spread  # where X is sharded, rank 0 has of all images but the start
-    held = HELD + s.outer.adamw
-    size = (held * len(range(total)[spread.rows]) + (total if spread.sharded else 0)) * rows
-    check_memory(size, device, f"ipc: {s.ipc}", f"distilling {total} images", "a lower ipc or a smaller data.size takes less")
+    check_images(workspace)
     if workspace.method.steps and isinstance(build.adjoint_of(s.engine), Unroll):
         what = f"the graph of {s.match.syn_steps} student steps"
         less = "engine.kind=exact takes that of one step for the same gradient, a lower match.syn_steps or match.batch_syn less"
@@ -141,6 +137,17 @@ def check_held(workspace: Workspace) -> None:
         size = 3 * total * _label_bytes(workspace)  # batch by batch, joined, and as bytes
         less = "view_labels.top=10 takes less"
         check_memory(size, device, f"view_labels.top: {s.view_labels.top}", "an epoch of labels of views", less)
+
+
+def check_images(workspace: Workspace) -> None:
+    """Raise `UsageError` where X, with what belongs to it, is more than the memory that is free."""
+    s, data, spread = workspace.settings, workspace.data, workspace.spread
+    total = workspace.ipc * data.num_classes
+    rows = 4 * (math.prod(data.shape) + data.num_classes)
+    held = HELD + s.outer.adamw
+    size = (held * len(range(total)[spread.rows]) + (total if spread.sharded else 0)) * rows  # rank 0 has the start of all images
+    less = "a lower ipc or a smaller data.size takes less"
+    check_memory(size, workspace.device, f"ipc: {s.ipc}", f"distilling {total} images", less)
 
 
 def _check_block(workspace: Workspace) -> None:

@@ -185,12 +185,13 @@ class Workspace:
             UsageError: where engine.shard=yes has it otherwise.
         """
         sharded, self.classes = self.spread.sharded, classes.cpu()
+        del self.spread  # as it was without them
         if sharded:
             self._check_shards()
         if sharded and not self.spread.sharded:
             self.progress.say(f"note: engine.shard: each process holds all of X: {self.must_hold_all}")
 
-    @property
+    @cached_property
     def spread(self) -> Spread:
         """How batches, and X with its labels, lie on the ranks of the run; the start may yet change it (`lay_out`)."""
         ranks, total = Ranks.here(), self.data.num_classes * self.ipc if self.classes is None else len(self.classes)

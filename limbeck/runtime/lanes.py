@@ -6,7 +6,7 @@ spin lose little beside other busy processes.
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from threading import Barrier
 from typing import TypeVar
@@ -39,8 +39,14 @@ class Lanes:
         function = torch.no_grad()(function)
         own = range(0, len(pieces), self.number)
         others = {place: self._pool.submit(function, pieces[place]) for place in range(len(pieces)) if place not in own}
-        with one_thread():
-            results = {place: function(pieces[place]) for place in own}
+        try:
+            with one_thread():
+                results = {place: function(pieces[place]) for place in own}
+        except BaseException:
+            for one in others.values():
+                one.cancel()
+            wait(others.values())  # none goes on behind the caller's back
+            raise
         return [results[place] if place in results else others[place].result() for place in range(len(pieces))]
 
 

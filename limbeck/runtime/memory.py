@@ -4,8 +4,8 @@ import ctypes
 import os
 import sys
 import weakref
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -144,13 +144,36 @@ def _measure_cpu(work: Callable[[], T]) -> tuple[T, Taken]:
 def reuse_freed_memory() -> None:
     """Let the C library keep what is freed for the next tensor, in this process.
 
-    It gives large blocks back to the system at once, and getting them again costs a page fault for every 4 KiB, with it up to a
-    third of the time of a training: blocks above 32 MiB, as the activations of 256 images of 32×32 are, whatever its threshold.
-    Threads but the first have heaps of 64 MiB, given back as soon as nothing is left in one unless so much is to be kept.
+    It gives large blocks back to the system at once, and getting them again costs a page fault for every 4 KiB: more time than
+    many a compiled pass over such a block takes.
     """
+    _set_malloc(mmap_threshold=32 * MIB, trim_threshold=2**31 - 1)  # the most that is accepted
+
+
+@contextmanager
+def freed_memory_reused() -> Iterator[None]:
+    """Inside the block the same of blocks of any size, in any thread; after it the system has back what is free.
+
+    Blocks above 32 MiB, as the activations of 256 images of 32×32 are, go back at once whatever the threshold, and a training that
+    meets them spends up to a third of its time in page faults. Threads but the first have heaps of 64 MiB, which go back as soon
+    as nothing is left in one unless so much is to be kept. Only for work that asks for the same sizes again and again: of others a
+    heap keeps the gaps.
+    """
+    reuse_freed_memory()
+    _set_malloc(mmap_max=0, top_pad=64 * MIB)
+    try:
+        yield
+    finally:
+        _set_malloc(mmap_max=65_536, top_pad=128 * 1024)  # as they were
+        with suppress(OSError, AttributeError, TypeError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+_MALLOC = {"trim_threshold": -1, "top_pad": -2, "mmap_threshold": -3, "mmap_max": -4}  # of mallopt
+
+
+def _set_malloc(**values: int) -> None:
     with suppress(OSError, AttributeError, TypeError):  # another C library
         library = ctypes.CDLL(None)
-        trim_threshold, top_pad, mmap_max = -1, -2, -4
-        library.mallopt(mmap_max, 0)  # large blocks come from the heap too
-        library.mallopt(trim_threshold, 2**31 - 1)
-        library.mallopt(top_pad, 64 * MIB)
+        for name, value in values.items():
+            library.mallopt(_MALLOC[name], value)

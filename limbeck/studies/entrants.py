@@ -166,7 +166,10 @@ def method_recipe(method: str, source: str | None, ipc: int, base: str | None) -
     """
     data = {} if source is None else {"data.source": source}
     if base is not None:
-        own = {} if load_recipe(base, imports=False).method == method else {"method": method}
+        try:
+            own = {} if load_recipe(base, imports=False).method == method else {"method": method}
+        except UsageError as error:
+            raise UsageError(re.sub("^recipe:", "--base:", str(error))) from error
         return Entrant(method, base, ipc, {**own, **data})
     if source is None:
         raise UsageError("--data: is missing; --methods needs a source of images, or a recipe to start from (--base)")

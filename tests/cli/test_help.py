@@ -68,6 +68,12 @@ def test_messages_have_words_that_it_shows(name: str) -> None:
         ("pull me/mine --revision=", "--revision: '' is not a branch, a tag or a commit; without one it is main"),
         ("plan nowhere", "RECIPE: 'nowhere' is neither"),
         ("tune nowhere", "RECIPE: 'nowhere' is neither"),
+        ("compare --methods edf,datm --base nowhere", "--base: 'nowhere' is neither"),
+        ("report nowhere", "PATH: 'nowhere' is not there"),
+        # Settings of the same names, which are none.
+        ("compare scenes output=x --ipc 1", "output: is what a comparison runs over; use --output"),
+        ("complexity scenes output=x", "output: is not used here"),
+        ("distill scenes recipe=x", "recipe: is not a key"),
     ],
 )
 def test_messages_name_what_was_typed(

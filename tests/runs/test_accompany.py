@@ -16,6 +16,9 @@ from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.methods.materials import Materials
 from limbeck.methods.method import Method
 from limbeck.methods.objective import Engine, Objective
+from limbeck.runs.accompany import Common
+from limbeck.runs.decided import Resolved
+from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.progress import NoProgress
 from limbeck.runtime.ranks import Ranks
@@ -50,6 +53,17 @@ def test_all_ranks_get_the_result(two: Team, tmp_path: Path, kept: bool) -> None
 def test_what_needs_no_loop_rank_0_makes(two: Team, tmp_path: Path) -> None:
     own, other = two(distilled_with, str(tmp_path / "cache"), "random", None, {})
     assert own[0] == other[0]
+
+
+def test_what_all_do_together_each_does_with_as_many_threads() -> None:
+    """Also in a run without a loop."""
+    settings = limbeck.DistillSettings.of(method="random")
+    workspace, before = Workspace(settings, NoProgress()), torch.get_num_threads()
+    common = Common(lambda workspace: torch.get_num_threads(), (), workspace.protocol_named, Resolved("cpu", before + 1))
+    try:
+        assert common(workspace) == before + 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def refused(cache: str, settings: dict[str, Any]) -> str:

@@ -219,18 +219,26 @@ def test_a_protocol_in_a_file_is_what_it_says(photos: Path, tmp_path: Path) -> N
         distill(tiny(photos), tmp_path / "mtt", resume=True)
 
 
-def test_a_run_has_one_protocol_whatever_becomes_of_its_file(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("becomes", ["base: dd\nmomentum: 0.25\nepochs: 1\n", "base: kd\n", None])
+def test_a_run_has_one_protocol_whatever_becomes_of_its_file(photos: Path, tmp_path: Path, becomes: str | None) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("base: dd\nmomentum: 0.5\n")
     settings = tiny(photos, eval__protocol=str(mine))
     whole = distill(settings, tmp_path / "whole")
-    changed = lambda step: mine.write_text("base: dd\nmomentum: 0.25\nepochs: 1\n")  # noqa: E731
+    changed = lambda step: mine.unlink(missing_ok=True) if becomes is None else mine.write_text(becomes)  # noqa: E731
     found = distill(settings, tmp_path / "run", callbacks=[changed])
-    assert "momentum: 0.25" in mine.read_text()
+    assert (mine.read_text() if mine.exists() else None) == becomes
     assert found.evaluation.protocol == whole.evaluation.protocol
     assert found.evaluation.accuracy == whole.evaluation.accuracy
-    with pytest.raises(UsageError, match=r"^eval.protocol: the protocol in '.*mine.yaml' has changed since the run in '.*run' was"):
-        distill(settings, tmp_path / "run", resume=True)
+    if becomes is not None:
+        changed_since = r"^eval.protocol: the protocol in '.*mine.yaml' has changed since the run in '.*run' was"
+        with pytest.raises(UsageError, match=changed_since):
+            distill(settings, tmp_path / "run", resume=True)
+    mine.write_text("base: dd\nmomentum: 0.5\n")
+    results = tmp_path / "run" / "results.json"
+    made = results.read_bytes()
+    assert distill(settings, tmp_path / "run", resume=True).evaluation.accuracy == whole.evaluation.accuracy
+    assert results.read_bytes() == made  # nothing was measured anew
 
 
 def test_a_cell_was_measured_under_what_its_protocol_said(photos: Path, tmp_path: Path) -> None:

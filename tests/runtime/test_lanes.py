@@ -1,6 +1,7 @@
 """Threads side by side."""
 
 import threading
+import time
 
 import pytest
 import torch
@@ -40,3 +41,21 @@ def test_what_a_lane_raises_reaches_the_caller():
 
     with pytest.raises(ValueError, match="no 1"):
         Lanes(2).map(refuses, [0, 1])
+
+
+def test_where_the_callers_piece_fails_the_others_have_ended() -> None:
+    begun, ended = list[int](), list[int]()
+
+    def works(number: int) -> None:
+        if not number:
+            until = time.monotonic() + 10
+            while not begun and time.monotonic() < until:
+                time.sleep(0.001)
+            raise ValueError("the caller's")
+        begun.append(number)
+        time.sleep(1.0)
+        ended.append(number)
+
+    with pytest.raises(ValueError, match="the caller's"):
+        Lanes(2).map(works, range(6))
+    assert ended == begun == [1]  # what had not begun was given up

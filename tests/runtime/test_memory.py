@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from limbeck.runtime.memory import MIB, free_memory, measure, peak_resident, reuse_freed_memory, total_memory
+from limbeck.runtime.memory import MIB, free_memory, freed_memory_reused, measure, peak_resident, reuse_freed_memory, total_memory
 
 CPU = torch.device("cpu")
 
@@ -50,8 +50,24 @@ def test_freed_memory_is_reused_without_page_faults_in_every_thread():
             torch.zeros(40 * MIB // 4)
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    reuse_freed_memory()
-    with ThreadPoolExecutor(1) as thread:
+    with freed_memory_reused(), ThreadPoolExecutor(1) as thread:
         taken = faults_of_sixteen(), thread.submit(faults_of_sixteen).result()
     anew = 16 * 40 * MIB // resource.getpagesize()
     assert max(taken) < anew / 8
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has other ways of keeping memory")
+def test_what_is_free_goes_back_when_the_work_is_done() -> None:
+    """Also below something that stays, which keeps a heap from shrinking."""
+    with freed_memory_reused():
+        blocks = [torch.ones(40 * MIB // 4) for _ in range(8)]
+        stays = torch.ones(1000)
+        held = _resident()
+        del blocks
+    assert stays.sum() == 1000
+    assert held - _resident() > 7 * 40 * MIB
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as numbers:
+        return int(numbers.read().split()[1]) * resource.getpagesize()
