@@ -11,6 +11,7 @@ from torch import Tensor
 
 from limbeck.cli.main import main
 from limbeck.distilled import view_labels
+from limbeck.distilled.epoch_file import EpochFile
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.recipes import load_recipe, settings_from_plain
@@ -119,7 +120,7 @@ def test_a_pool_serves_all_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = settings(view_labels__store="true")
     whole = distill(made, tmp_path / "whole")
-    write, written = view_labels.EpochFile.write, list[int]()
+    write, written = EpochFile.write, list[int]()
 
     def dies(file: Any, epoch: int, *rest: Any) -> None:
         write(file, epoch, *rest)
@@ -127,7 +128,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, monkeypatch: pyt
         if epoch == 1:
             raise InterruptedError
 
-    monkeypatch.setattr(view_labels.EpochFile, "write", dies)
+    monkeypatch.setattr(EpochFile, "write", dies)
     with pytest.raises(InterruptedError):
         distill(made, tmp_path / "killed")
     assert DistilledSet.load(tmp_path / "killed" / "distilled").views is None
