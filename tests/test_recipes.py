@@ -162,7 +162,7 @@ COLUMNS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "eval_batch_size": ("eval.batch_size", {"128": None}.__getitem__),  # the protocol's
     "zca": ("data.zca", {"False": False}.__getitem__),
 }
-# What the releases of EDF have in all of them alike (PAPER §§ 1, 3 to 8, 12), and what a recipe says of Limbeck besides.
+# What the releases of EDF have in all of them alike (arXiv:2410.17193), and what a recipe says of Limbeck besides.
 ALIKE = {
     "data.normalise": "imagenet",
     "data.crop": "squash",

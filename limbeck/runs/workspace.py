@@ -396,6 +396,5 @@ class Workspace:
     def record(self) -> Fingerprints:
         """Of what the result rests on."""
         init = None if self.start is None else content_of(self.start)
-        if not self.needs_experts:  # asked for, they would be trained
-            return Fingerprints(self.data.fingerprint, init)
-        return Fingerprints(self.data.fingerprint, init, self.experts.path.name, self.settings.experts)
+        experts = (self.experts.path.name, self.settings.experts) if self.needs_experts else ()  # asking trains them
+        return Fingerprints(self.data.fingerprint, init, *experts)

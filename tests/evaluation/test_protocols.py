@@ -1,4 +1,4 @@
-"""The named protocols against the published settings (PAPER § 8), and protocols from files."""
+"""The named protocols against the published settings (EDF, NCFM, RDED and SRe2L), and protocols from files."""
 
 import csv
 import dataclasses

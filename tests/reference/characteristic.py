@@ -1,4 +1,4 @@
-"""NCFM's discrepancy (PAPER § 12), frequency by frequency and image by image, in complex numbers."""
+"""NCFM's discrepancy (arXiv:2502.20653), frequency by frequency and image by image, in complex numbers."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The distance of DM (PAPER § 9) between the features of two sets of images, feature by feature."""
+"""The distance of DM (arXiv:2110.04181) between the features of two sets of images, feature by feature."""
 
 import torch
 from reference.student import PlainConvNet

@@ -1,4 +1,4 @@
-"""The distance of DC (PAPER § 9), row by row, with back-propagation through the synthetic gradient.
+"""The distance of DC (arXiv:2006.05929), row by row, with back-propagation through the synthetic gradient.
 
 The network is the plain one of `student`; it shares no code with the package.
 """

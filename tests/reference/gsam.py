@@ -1,4 +1,4 @@
-"""Steps of GSAM entry by entry, in float64, from the equations of PAPER § 1 and arXiv:2203.08065."""
+"""Steps of GSAM entry by entry, in float64, from the equations of arXiv:2203.08065."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""PAPER §§ 3 and 4 as plain loops over Python floats."""
+"""Trajectory matching's step and its criteria (arXiv:2203.11932, arXiv:2310.05773, EDF) as plain loops over Python floats."""
 
 import math
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""A ConvNet, its student steps (PAPER § 3) and their derivatives, plainly: functions of one vector θ and back-propagation.
+"""A ConvNet, its student steps (arXiv:2203.11932) and their derivatives, plainly: functions of one vector θ and back-propagation.
 
 It shares no code with the package but the augmentation, which has its own oracle.
 """
