@@ -2,7 +2,8 @@
 
 Each image is changed on its own, then images are mixed in pairs, in this order:
 
-    patches  the k columns of the image in a random order, then its k rows (RDED): of 2 × 2 patches 4 arrangements
+    patches  the k columns of the image in a random order, then its k rows (RDED): of 2 × 2 patches 4 arrangements. Where k does
+             not divide a side, the first parts are a pixel longer, and keep their sizes wherever they go
     crop     a random box, resized to the image's size; its share of the area is uniform on `crop_scale`, the logarithm of its
              width / height on that of `ratio`, its place uniform within the image. A pair that gives a box wider or higher than
              the image is drawn again, nine times at most; then the largest box of an accepted shape is taken from the middle.
@@ -26,6 +27,7 @@ arXiv:1905.04899; Zhang, Cisse, Dauphin and Lopez-Paz, "mixup", 2018, arXiv:1710
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
@@ -123,11 +125,11 @@ def draw(views: Views, generator: torch.Generator, shape: Sequence[int]) -> View
         shape: of the batch, (B, C, H, W); the draw fits any C.
 
     Raises:
-        UsageError: when `views.patches` does not divide H and W.
+        UsageError: when `views.patches` is more than the pixels of a side.
     """
     number, _, height, width = shape
-    divides = height % views.patches == 0 and width % views.patches == 0
-    require(divides, "views.patches", views.patches, f"a divisor of the images' sides, {height} and {width}")
+    fits = views.patches <= min(height, width)
+    require(fits, "views.patches", views.patches, f"at most the images' shorter side, {min(height, width)}")
     order = boxes = None
     if views.patches > 1:
         columns, rows = torch.rand(2, number, views.patches, generator=generator, dtype=torch.float64).argsort(2)
@@ -229,10 +231,30 @@ def _pasted(weight: Tensor, generator: torch.Generator, height: int, width: int)
 def _reorder(x: Tensor, order: Tensor) -> Tensor:
     number, channels, height, width = x.shape
     k = math.isqrt(order.shape[1])
+    if height % k or width % k:
+        return _reorder_strips(x, order.unflatten(1, (k, k)))
     patches = x.reshape(number, channels, k, height // k, k, width // k).movedim(4, 3).flatten(2, 3)
     index = order.to(x.device)[:, None, :, None, None].expand(-1, channels, -1, height // k, width // k)
     placed: Tensor = patches.gather(2, index).unflatten(2, (k, k))
     return placed.movedim(4, 3).reshape(x.shape)
+
+
+def _reorder_strips(x: Tensor, order: Tensor) -> Tensor:
+    """The same where parts differ by a pixel: rows of patches, and columns, keep their sizes wherever they go."""
+    k = order.shape[1]
+    for axis, strips in ((2, order[:, :, 0] // k), (3, order[:, 0] % k)):
+        parts = [torch.tensor(part) for part in cut(range(x.shape[axis]), k)]
+        index = torch.stack([torch.cat([parts[strip] for strip in row]) for row in strips.tolist()]).to(x.device)
+        shape = (len(x), 1, -1, 1) if axis == 2 else (len(x), 1, 1, -1)
+        x = x.gather(axis, index.view(shape).expand_as(x))
+    return x
+
+
+def cut(side: Sequence[int], parts: int) -> list[Sequence[int]]:
+    """The pixels of a side in `parts` pieces that differ by one at most, the longer ones first."""
+    lengths = [len(side) // parts + (part < len(side) % parts) for part in range(parts)]
+    ends = list(accumulate(lengths))
+    return [side[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
 
 def _crop(x: Tensor, boxes: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import generator
-from limbeck.views import ViewDraw, Views, apply, draw, mix_targets
+from limbeck.views import ViewDraw, Views, apply, cut, draw, mix_targets
 
 SHAPE = (5, 3, 8, 12)
 OFF: dict[str, Any] = {"crop_scale": None, "flip": False}
@@ -370,9 +370,27 @@ def test_what_is_not_accepted(changes: dict[str, Any], message: str) -> None:
         Views(**changes)
 
 
-def test_patches_must_divide_the_sides() -> None:
-    with pytest.raises(UsageError, match="views.patches: 3 is not a divisor of the images' sides, 9 and 8"):
-        draw(Views(patches=3), generator(0), (1, 1, 9, 8))
+def test_patches_keep_their_sizes_where_they_do_not_divide_the_sides() -> None:
+    """11 = 4 + 4 + 3 rows and 8 = 3 + 3 + 2 columns, put together in the drawn order."""
+    shape = (20, 2, 11, 8)
+    views = Views(patches=3, crop_scale=None, flip=False)
+    x, drawn = torch.rand(shape, generator=generator(1), dtype=torch.float64), draw(views, generator(0), shape)
+    assert drawn.order is not None and len(drawn.order.unique(dim=0)) > 5
+    found = apply(drawn, x)
+    for image, order, made in zip(x, drawn.order.view(-1, 3, 3).tolist(), found, strict=True):
+        rows = torch.cat([image[:, [range(4), range(4, 8), range(8, 11)][line[0] // 3]] for line in order], 1)
+        parts = [range(3), range(3, 6), range(6, 8)]
+        assert torch.equal(made, torch.cat([rows[:, :, parts[patch % 3]] for patch in order[0]], 2))
+    with pytest.raises(UsageError, match="views.patches: 9 is not at most the images' shorter side, 8"):
+        draw(Views(patches=9), generator(0), shape)
+
+
+@given(side=st.integers(1, 40), parts=st.integers(1, 40))
+def test_a_side_is_cut_into_all_of_its_pixels(side: int, parts: int) -> None:
+    pieces = cut(range(side), parts)
+    assert [pixel for piece in pieces for pixel in piece] == list(range(side)) and len(pieces) == parts
+    lengths = [len(piece) for piece in pieces]
+    assert lengths == sorted(lengths, reverse=True) and max(lengths) - min(lengths) <= 1
 
 
 def test_tensors_that_are_no_draw() -> None:

@@ -1,5 +1,6 @@
 """`limbeck tune`: settings of trajectory matching for new data, from its experts and start images."""
 
+import shlex
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,12 +47,14 @@ def run(arguments: Namespace) -> Found:
     from limbeck.runtime.progress import default_progress
 
     tuned = tune(settings, progress=default_progress())
+    trusted = ["--trust"] if arguments.trust else []
     if place is None:
-        given = " ".join(f"{key}={value}" for key, value in overrides.items() if key not in tuned.keys)
-        return Found(" ".join(filter(None, ["limbeck distill", arguments.recipe, given, tuned.words])), tuned)
+        given = [f"{key}={value}" for key, value in overrides.items() if key not in tuned.keys]
+        words = ["limbeck", "distill", arguments.recipe, *given, *tuned.words.split(), *trusted]
+        return Found(shlex.join(words), tuned)
     found = {**overrides, **{key: f"{value:g}" for key, value in tuned.keys.items()}}
     write_text(place, settings_yaml(load_recipe(arguments.recipe, found, trust=arguments.trust)))
-    return Found(f"limbeck distill {place}", tuned, {"recipe": str(place)})
+    return Found(shlex.join(["limbeck", "distill", str(place), *trusted]), tuned, {"recipe": str(place)})
 
 
 def show(found: Found) -> None:
@@ -63,7 +66,8 @@ def show(found: Found) -> None:
     out.print(Grid(("setting", "was", "is"), tuple(rows)))
     for one in found.tuned.choices:
         out.print(f"{one.key.rpartition('.')[2]}: {one.reason}", markup=False, emoji=False, highlight=False)
-    out.print(f"distil with: {found.command}", markup=False, emoji=False)
+    # In one line, however long: it is there to be copied.
+    out.print(f"distil with: {found.command}", markup=False, emoji=False, highlight=False, soft_wrap=True)
     print_paths(found)
 
 

@@ -243,7 +243,9 @@ class StoredViews(TargetsWithViews):
         most = {"label.classes": torch.tensor(self.about.num_classes), "draw.partner": of_batch}
         if "draw.order" in held:
             most["draw.order"] = torch.tensor(held["draw.order"].shape[1])
-        within = all(bool(((held[name] >= 0) & (held[name] < limit)).all()) for name, limit in most.items() if name in held)
+        # As whole numbers of eight bytes: 256 is no number of the smallest type that 256 classes fit into.
+        kept = {name: held[name].long() for name in most if name in held}
+        within = all(bool(((value >= 0) & (value < most[name])).all()) for name, value in kept.items())
         whole = torch.equal(held["index"].sort().values.long(), torch.arange(count))
         return whole and within and bool(held["label.logits"].isfinite().all())
 

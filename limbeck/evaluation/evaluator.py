@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -338,7 +339,8 @@ class Evaluator:
         """The best of `RATES` and `also` on images that are not tested, of the sets `of` them; of equal ones the least."""
         # What single precision has moved is no other step size.
         known = {rate for rate in also if rate is not None and not any(math.isclose(rate, usual, rel_tol=1e-6) for usual in RATES)}
-        rates, split = sorted({*RATES, *known}), self._to_choose_on(ipc)
+        rates = sorted({*RATES, *known})
+        split = self._to_choose_on(ipc, of(rates[0]))
         if len(split) == 0:
             return StepSize(next((rate for rate in also if rate is not None), SYN_LR), "assumed")
         kept_apart = len(self.data.val) > 0
@@ -349,15 +351,23 @@ class Evaluator:
         best = rates[max(range(len(rates)), key=lambda i: found[i])]
         return StepSize(best, "validation" if kept_apart else "training", tuple(rates))
 
-    def _to_choose_on(self, ipc: int) -> Split:
-        """The validation images; without those some training images that are not in the random subset of that size."""
+    def _to_choose_on(self, ipc: int, small: SmallSet) -> Split:
+        """The validation images; without those some training images that are in neither the random subset of that size nor the set.
+
+        What is trained on is known again by its content: a coreset, or the images that a distillation began with.
+        """
+        train = self.data.train
         if len(self.data.val):
             return self.data.val
-        rest = torch.ones(len(self.data.train), dtype=torch.bool)
+        rest = torch.ones(len(train), dtype=torch.bool)
         rest[self.random_index(ipc, "choose")] = False
         spare = rest.nonzero().flatten()
-        order = torch.randperm(len(spare), generator=generator(self.seed, "spare images"))[:SPARE]
-        return self.data.train.take(spare[order].numpy())
+        order = torch.randperm(len(spare), generator=generator(self.seed, "spare images"))[: SPARE + len(small)]
+        index, own = spare[order].numpy(), {image.tobytes() for image in small.images.cpu().numpy()}
+        # Few at a time: prepared, large images take much room.
+        parts = (self.preprocessing.prepare(train.images(index[i : i + 64])).cpu().numpy() for i in range(0, len(index), 64))
+        other = np.array([image.tobytes() not in own for part in parts for image in part], bool)
+        return train.take(index[other][:SPARE])
 
     def random_index(self, ipc: int, number: int | str) -> Tensor:
         """The positions of such images in the training split, int64 with shape (K · ipc,)."""

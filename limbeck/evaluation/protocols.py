@@ -21,8 +21,8 @@ be optimistic; the one that counts is the same networks' at the look, or the che
                    CutMix of every other batch; the best of looks every 100 epochs
     rded           `kd-rded`; the best of looks every 10 epochs in the last fifth
     sre2l          `kd-sre2l`; the best of looks every 10 epochs
-    dd-ranking     hard labels; SGD at the set's η, ×0.1 after half of 300 epochs, batch 256, CutMix; the best of looks every 10
-                   epochs in the last fifth: the defaults of DD-Ranking's evaluation with hard labels
+    dd-ranking     hard labels; SGD at the best of several step sizes, ×0.1 after half of 300 epochs, batch 256, CutMix; the best
+                   of looks every 10 epochs in the last fifth: the defaults of DD-Ranking's evaluation with hard labels
 
 Wang et al., "Emphasizing Discriminative Features for Dataset Distillation in Complex Scenarios" (EDF), 2024, arXiv:2410.17193. Wang
 et al., "Dataset Distillation with Neural Characteristic Function: A Minmax Perspective" (NCFM), 2025, arXiv:2502.20653. Li et al.,

@@ -46,8 +46,8 @@ class Doubt(Record):
     """Why a figure beside the set's is no measure, or a check has checked nothing.
 
     Args:
-        kind: `chance`, `below random`, `recovery`, `learnt by heart`: of the full data's networks; `labels unchecked`: whether
-            labels are permuted could not be told.
+        kind: `chance`, `below random`, `recovery`, `learnt by heart`: of the full data's networks; `few random`: there are not as
+            many real images as the set would have beside it; `labels unchecked`: whether labels are permuted could not be told.
         text: a sentence.
         where: under which network or in which cells, where there are several.
     """

@@ -326,11 +326,12 @@ class _Looks:
             self._look(watch, theta)
 
     def outcome(self, theta: Tensor) -> Outcome:
-        """Of the look that counts; of the trained network where there is none, as where it has diverged before."""
-        if self.chosen is None:
-            if self.shared.watch is None:
-                return self.shared.trials.outcome(self.trial, theta, self.shared.asked)
-            self._look(self.shared.watch, theta)
+        """Of the look that counts; of the trained network where there is none, or where it has diverged and the last one counts."""
+        watch = self.shared.watch
+        if watch is None:
+            return self.shared.trials.outcome(self.trial, theta, self.shared.asked)
+        if self.chosen is None or (watch.choose is None and not bool(theta.isfinite().all())):
+            self._look(watch, theta)
         assert self.chosen is not None, "looked at just now"
         return replace(self.chosen[1], best=self.best)
 

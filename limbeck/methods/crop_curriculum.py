@@ -6,7 +6,8 @@ With β_h the greatest share, β_l the least, T = `milestone` times the iteratio
     linear    s(t) = β_h − (t / T) (β_h − β_l)                       for t < T,   β_l from there on
     cosine    s(t) = β_l + (β_h − β_l) (cos(π t / T) + 1) / 2        for t < T,   β_l from there on
 
-so that the first crops are whole images and the last ones as small as SRe2L's.
+so that the first crops are whole images (of those longer than 4:3, as crops are not, the middle) and the last ones as small as
+SRe2L's.
 
 Yin and Shen, "Dataset Distillation via Curriculum Data Synthesis in Large Data Era" (CDA), 2023, arXiv:2311.18838.
 """
@@ -35,4 +36,4 @@ def least_share(
     if curriculum == "step":
         return high
     left = 1 - done if curriculum == "linear" else (math.cos(math.pi * done) + 1) / 2
-    return low + (high - low) * left
+    return min(high, low + (high - low) * left)  # rounding must not lead past it

@@ -128,9 +128,10 @@ def stitch(patches: Tensor, factor: int, size: tuple[int, int]) -> Tensor:
     """
     count = len(patches) // factor**2
     rows = []
-    for i, tall in enumerate(_lengths(size[0], factor)):
+    tall_ones, wide_ones = ([len(part) for part in views.cut(range(side), factor)] for side in size)
+    for i, tall in enumerate(tall_ones):
         cells = []
-        for j, wide in enumerate(_lengths(size[1], factor)):
+        for j, wide in enumerate(wide_ones):
             cell = patches[(i * factor + j) * count :][:count]
             same = cell.shape[2:] == (tall, wide)
             cells.append(cell if same else interpolate(cell, (tall, wide), mode="bilinear", antialias=True))
@@ -179,11 +180,6 @@ def _fitted(crops: Tensor, shape: tuple[int, ...], preprocessing: Preprocessing,
     top, left = (height - tall) // 2, (width - wide) // 2
     whole[:, :, top : top + tall, left : left + wide] = crops
     return whole
-
-
-def _lengths(side: int, factor: int) -> list[int]:
-    """A side in pixels, cut into `factor` parts, the longer ones first."""
-    return [side // factor + (part < side % factor) for part in range(factor)]
 
 
 def make(materials: Materials, folder: Path) -> tuple[Tensor, Tensor, nn.Module]:

@@ -96,12 +96,14 @@ def measure_statistics(module: nn.Module, images: Tensor, batch_size: int = 128)
     Only the norms are in training mode meanwhile: dropout would disturb what they see. `module` is left in evaluation mode.
     """
     norms = [part for part in module.modules() if isinstance(part, BatchNorm)]
-    called: set[nn.Module] = set()
+    near: dict[nn.Module, Tensor] = {}  # values near the means: what is summed is x less these, whose squares do not drown σ²
     sums: dict[nn.Module, list[Tensor]] = {norm: [torch.zeros_like(norm.mean) for _ in range(3)] for norm in norms}
 
     def record(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0]
-        called.add(norm)
+        if norm not in near:
+            near[norm] = x.mean(_others(x), keepdim=True)
+        x = x - near[norm]
         count, total, square = sums[norm]
         count += x[:, 0].numel()
         total += x.sum(_others(x))
@@ -121,8 +123,8 @@ def measure_statistics(module: nn.Module, images: Tensor, batch_size: int = 128)
             hook.remove()
     for norm in norms:
         count, total, square = sums[norm]
-        if norm in called:
-            norm.mean.copy_(total / count)
+        if norm in near:
+            norm.mean.copy_(near[norm].flatten() + total / count)
             norm.variance.copy_((square / count - (total / count).square()).clamp_min(0))
 
 

@@ -77,7 +77,8 @@ class Dct(Parametrisation):
 
     def _kept(self, h: int, w: int) -> int:
         """k."""
-        return h * w // self.factor**2 if self.keep is None else math.floor(self.keep * h * w)
+        # What is meant by 0.03 or 1/9 is no binary fraction, and a product that is whole for them must not be floored below.
+        return h * w // self.factor**2 if self.keep is None else math.floor(self.keep * h * w * (1 + 1e-12))
 
 
 @lru_cache(maxsize=16)

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from limbeck.distilled.initial import check_ipc
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.coresets import Coreset
 from limbeck.evaluation.evaluator import Evaluator
@@ -39,6 +40,8 @@ def check(workspace: Workspace, ipc: int) -> None:
     for name in coresets_of(workspace.settings):
         one = _beside(workspace, name, ipc)
         one.method.refuse(one)
+        if one.method.kind != "images":  # chosen among real ones
+            check_ipc(one.data, ipc)
 
 
 def coresets(workspace: Workspace, ipc: int) -> dict[str, SmallSet]:

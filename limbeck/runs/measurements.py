@@ -218,7 +218,10 @@ def _initial(material: Subject) -> tuple[Tensor, str]:
             if images.shape == held.images.shape:
                 return images, "initial"
     drawn = evaluator.random_subset(held.ipc, held.syn_lr, "areas")
-    rows = [torch.nonzero(drawn.classes == k).flatten()[:n] for k, n in enumerate(torch.bincount(held.classes).tolist())]
+    of_class = [torch.nonzero(drawn.classes == k).flatten() for k in range(held.num_classes)]
+    # Where a class has fewer images than the set, they come again.
+    counts = torch.bincount(held.classes, minlength=held.num_classes).tolist()
+    rows = [own[torch.arange(n) % max(len(own), 1)] for own, n in zip(of_class, counts, strict=True)]
     return drawn.images.cpu()[torch.cat(rows)[torch.argsort(torch.argsort(held.classes, stable=True), stable=True)]], "random"
 
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from limbeck.accuracy import Accuracies, StepSize
+from limbeck.data.imageset import ImageSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation import predictions, scores
 from limbeck.evaluation.coresets import Coreset, beside
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.results import SetResult
+from limbeck.evaluation.scores import Doubt
 from limbeck.evaluation.statistics import compare
 from limbeck.evaluation.trials import Answers
 from limbeck.networks.factory import Factory
@@ -69,6 +71,16 @@ def measure(evaluator: Evaluator, small: SmallSet, rates: Rates, seeds: range, p
     return Measured(seeds, distilled, evaluator.random_logits(small.real_ipc, rates.random.value, seeds, progress), rates)
 
 
+def _few_random(data: ImageSet, ipc: int) -> tuple[Doubt, ...]:
+    """That there are not `ipc` training images of every class to stand beside a set."""
+    counts = {name: len(data.train.of_class(k)) for k, name in enumerate(data.class_names)}
+    name = min(counts, key=counts.__getitem__)
+    if counts[name] >= ipc:
+        return ()
+    text = f"the random images are fewer than the set: of class {name!r} there are {counts[name]} training images, not {ipc}"
+    return (Doubt(kind="few random", text=text),)
+
+
 def record(
     evaluator: Evaluator, small: SmallSet, measured: Measured, progress: Progress, rows: Mapping[str, Coreset] | None = None
 ) -> SetResult:
@@ -87,7 +99,7 @@ def record(
     return SetResult(
         accuracy=found,
         recovery_ratio=scores.recovery_ratio(distilled.mean, full.mean),
-        doubts=scores.doubts(found, data.num_classes),
+        doubts=(*scores.doubts(found, data.num_classes), *_few_random(data, small.real_ipc)),
         lossless=scores.lossless(distilled, full),
         compression=scores.compression(
             (len(small), *data.shape),

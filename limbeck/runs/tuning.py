@@ -154,7 +154,7 @@ class _Tuning:
             "schedule.min_start_epoch": (earliest, _said_of_start(gradients, earliest)),
             "schedule.first_max_start_epoch": (first, "a third of the start epochs first"),
             "schedule.max_start_epoch": (last, f"experts move by {shown}"),
-            "outer.lr_img": (lr_img, f"the gradient of the start images is {gradient:.2g} (root mean square, median)"),
+            "outer.lr_img": (lr_img, f"the plain gradient of the start images is {gradient:.2g} (root mean square, median)"),
             "outer.syn_lr_init": (eta, walked),
         }
         read = [key for key in values if key not in idle_keys(settings, values)]  # a uniform schedule has no first upper end
@@ -228,7 +228,7 @@ class _Students:
         return statistics.median(one if math.isfinite(one) else math.inf for one in shares)
 
     def gradients(self, eta: float) -> list[float]:
-        """The root mean square of ∇X, or of what it is for what X is decoded from, for each start epoch."""
+        """The root mean square of the plain ∇X, or of what it is for what X is decoded from, for each start epoch."""
         step, layers, sizes = self._step, layers_of(self.workspace.network.slices), [list[float]() for _ in range(self.last)]
         for epoch, start, target, draws in self._drawn():
             loss = MatchingLoss(start, target, KeepAll(), SquaredError(), layers)

@@ -284,6 +284,13 @@ def test_a_pool_for_no_more_epochs_than_it_has_is_refused(tmp_path: Path) -> Non
             StoredViews.open(path)
 
 
+@pytest.mark.parametrize("num_classes", [255, 256, 257])
+def test_as_many_classes_as_the_smallest_numbers_have(tmp_path: Path, num_classes: int) -> None:
+    """256 itself is no such number: what is compared with it must be of a larger type."""
+    held = label(tmp_path / "views.safetensors", Asked(num_classes), coding=LabelCoding(top=5, temperature=20.0))
+    assert held.labels(0).shape == (7, num_classes)
+
+
 def test_what_is_there_is_not_made_again_unless_it_is_other(tmp_path: Path) -> None:
     path, teacher = tmp_path / "views.safetensors", Asked()
     label(path, teacher)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_tensors
 from limbeck.training import compute
+from limbeck.training.images import TensorImages
 
 
 def colours(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -103,6 +105,29 @@ def test_without_a_validation_split_the_step_size_is_chosen_on_spare_images(eval
     data = evaluator.data
     bare = dataclasses.replace(evaluator, data=dataclasses.replace(data, val=data.val.take(np.arange(0))))
     assert bare.random(2, 1e-9).lr in evaluator_module.RATES
+    # Nor on images that are in the set itself, as a coreset's are.
+    images = bare.preprocessing.prepare(data.train.images(np.arange(0, len(data.train), 2)))
+    classes = torch.from_numpy(data.train.labels[::2])
+    order = classes.argsort(stable=True)
+    own = SmallSet.of_classes(images[order], classes[order], 3, 0.05)
+    spare = bare._to_choose_on(1, own)
+    known = {image.tobytes() for image in images.numpy()}
+    assert len(spare) > 0 and not known & {image.tobytes() for image in bare.preprocessing.prepare(spare.images()).numpy()}
+
+
+def test_a_network_that_diverges_after_a_look_has_diverged(evaluator: Evaluator) -> None:
+    """Where nothing chooses a look the last one counts, and of a training that breaks off that is where it broke off."""
+    images, labels = torch.zeros(1, 3, 8, 8), torch.tensor([0])
+    asked = SimpleNamespace(outcome=lambda trial, theta, asked: trials_module.Outcome(theta, [theta.repeat(1, 3)]))
+    watch = trials_module.Watch((1, 3), labels)
+    shared = trials_module._Shared(asked, (TensorImages(images),), None, False, watch)  # type: ignore[arg-type]
+    looks = trials_module._Looks(shared, None, lambda: None)  # type: ignore[arg-type]
+    looks(1, torch.ones(1))
+    assert looks.outcome(torch.tensor([torch.nan])).logits[0].isnan().all()
+    looks = trials_module._Looks(shared, None, lambda: None)  # type: ignore[arg-type]
+    looks(1, torch.zeros(1))
+    looks(3, torch.ones(1))
+    assert torch.equal(looks.outcome(torch.ones(1)).logits[0], torch.ones(1, 3))
 
 
 def test_in_workers_and_in_this_process_to_the_bit(evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> None:

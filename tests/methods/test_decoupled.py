@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reference.enhancement import enhancement as plain_weights
 from torch import Tensor, nn
@@ -88,6 +88,17 @@ def test_the_curriculum_in_closed_form(curriculum: CropCurriculum, milestone: fl
     assert found == pytest.approx(wanted, abs=1e-12)
     every = [least_share(curriculum, (0.1, 0.9), t, 12, milestone) for t in range(12)]
     assert every == sorted(every, reverse=True) and min(every) >= 0.1
+
+
+@given(
+    scale=st.tuples(st.integers(1, 100), st.integers(1, 100)).map(sorted),
+    curriculum=st.sampled_from(("step", "linear", "cosine")),
+    iteration=st.integers(0, 11),
+)
+@example(scale=[3, 29], curriculum="linear", iteration=0)  # 0.03 + (0.29 − 0.03) is above 0.29
+def test_a_curriculum_stays_within_its_scale(scale: list[int], curriculum: CropCurriculum, iteration: int) -> None:
+    low, high = (share / 100 for share in scale)
+    assert low <= least_share(curriculum, (low, high), iteration, 12) <= high
 
 
 def test_crops_go_from_whole_images_to_small_ones() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import grad, vjp, vmap
 from torch.nn.functional import batch_norm
 
-from limbeck.networks.batch_norm import BatchNorm
+from limbeck.networks.batch_norm import BatchNorm, convert_batch_norms, measure_statistics
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.random import generator
@@ -297,3 +297,15 @@ def test_networks_can_be_sent_to_a_worker(name: str) -> None:
     assert torch.equal(again.initial(generator(0, "a")), theta)
     assert torch.equal(again(theta, x), network(theta, x))
     assert again.name == name
+
+
+def test_statistics_do_not_drown_in_a_large_mean() -> None:
+    """σ = 0.05 about 1000: the difference of two sums of squares would have no digit of it."""
+    norm = convert_batch_norms(nn.BatchNorm2d(2), "norm")
+    noise = torch.randn(300, 2, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    images = (1000 + 0.05 * noise).float()
+    measure_statistics(norm, images, 128)
+    wanted = images.double()
+    assert isinstance(norm, BatchNorm)
+    assert torch.allclose(norm.mean.double(), wanted.mean((0, 2, 3)), rtol=1e-7)
+    assert torch.allclose(norm.variance.double(), wanted.var((0, 2, 3), correction=0), rtol=1e-3)

@@ -64,6 +64,13 @@ def test_frequencies_are_those_of_the_cosine_transform_and_the_lowest_are_kept()
     assert few(few.encoded(high.expand(4, 1, h, w))).abs().max() < 1e-12
 
 
+@pytest.mark.parametrize(
+    ("keep", "side", "wanted"), [(0.03, 30, 27), (0.57, 30, 513), (1 / 9, 30, 100), (1 / 9, 120, 1600), (0.5, 3, 4)]
+)
+def test_a_share_that_is_meant_to_be_whole_is(keep: float, side: int, wanted: int) -> None:
+    assert Decoder(Dct(1, keep), (1, side, side)).slot_shape == (1, 1, wanted)
+
+
 def test_what_is_stored_of_frequencies_is_the_nearest_that_can_be() -> None:
     decoder = Decoder(Dct(2), SHAPE)
     images = draw(4, *SHAPE)

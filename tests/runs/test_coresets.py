@@ -10,6 +10,7 @@ import torch
 from limbeck.cli.main import main
 from limbeck.distilled.scored import ranked
 from limbeck.distilled.set import DistilledSet
+from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.difficulty import of_experts
 from limbeck.methods.registry import CORESETS, METHODS
 from limbeck.recipes import load_recipe
@@ -150,6 +151,25 @@ def test_what_cannot_be_made_is_refused_before_anything_is_trained(tmp_path: Pat
     with pytest.raises(UsageError, match=r"^ipc: 2 is not at most 1: class 0 has 6 training images, 4 of which make one$"):
         distill(settings(eval__baselines="all", rded__factor="2", **slots), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+    workspace = Workspace(settings(eval__baselines="herding"), NoProgress())
+    with pytest.raises(UsageError, match=r"^ipc: 7 is not at most the 6 training images of class '0' "):
+        coresets.check(workspace, 7)
+    coresets.check(workspace, 6)
+
+
+def test_a_set_of_more_images_than_there_are_real_ones_is_doubted(tmp_path: Path) -> None:
+    """Of each class there are six training images: the random ones beside a set of nine are fewer, which is said."""
+    images = torch.randn(90, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    many = SmallSet.of_classes(images, torch.arange(10).repeat_interleave(9), 10, 0.01)
+    options = EvaluationOptions(keep=False, further=("areas", "distances"))
+    found = evaluate(many, settings(), options=options)
+    text = "the random images are fewer than the set: of class '0' there are 6 training images, not 9"
+    assert [one.text for one in found.sets[0].doubts if one.kind == "few random"] == [text]
+    assert f"warning: {text}" in " ".join(str(found).split())
+    few = SmallSet.of_classes(images[:60], torch.arange(10).repeat_interleave(6), 10, 0.01)
+    assert not [
+        one for one in evaluate(few, settings(), options=EvaluationOptions(keep=False)).sets[0].doubts if one.kind == "few random"
+    ]
 
 
 def cell(method: str, seed: int, own: float, rows: dict[str, tuple[float, float]]) -> CellRecord:

@@ -1,6 +1,7 @@
 """Settings that are read from experts and start images."""
 
 import math
+import shlex
 import statistics
 from collections.abc import Iterator
 from dataclasses import replace
@@ -161,10 +162,12 @@ def test_the_command_shows_reasons_and_writes_a_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], found: tuple[Tuned, tuning._Students]
 ) -> None:
     monkeypatch.setattr(tuning, "tune", lambda settings, progress: found[0])
-    assert main(["tune", "scenes", "ipc=2", "outer.lr_img=3"]) == 0
+    assert main(["tune", "scenes", "ipc=2", "outer.lr_img=3", "--data", "my photos/photos.npz", "--trust"]) == 0
     shown = capsys.readouterr().out
-    command = " ".join(shown.split("distil with:")[1].split())
-    assert command == f"limbeck distill scenes ipc=2 {found[0].words}"
+    (command,) = (line for line in shown.splitlines() if line.startswith("distil with: "))  # one line, which a shell takes
+    words = shlex.split(command.removeprefix("distil with: "))
+    assert words[:3] == ["limbeck", "distill", "scenes"] and words[-1] == "--trust"
+    assert set(words[3:-1]) == {"ipc=2", "data.source=my photos/photos.npz", *found[0].words.split()}
     assert all(" ".join(one.reason.split()[:3]) in shown for one in found[0].choices)
     path = tmp_path / "mine.yaml"
     assert main(["tune", "scenes", "ipc=2", "--output", str(path)]) == 0
