@@ -9,6 +9,7 @@ The full data come first, because a network trained on them notices labels that 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 from torch import nn
 
 from limbeck.accuracy import Accuracies, StepSize
@@ -73,11 +74,12 @@ def measure(evaluator: Evaluator, small: SmallSet, rates: Rates, seeds: range, p
 
 def _few_random(data: ImageSet, ipc: int) -> tuple[Doubt, ...]:
     """That there are not `ipc` training images of every class to stand beside a set."""
-    counts = {name: len(data.train.of_class(k)) for k, name in enumerate(data.class_names)}
-    name = min(counts, key=counts.__getitem__)
-    if counts[name] >= ipc:
+    counts = np.bincount(data.train.labels, minlength=data.num_classes)
+    least = int(counts.argmin())
+    if counts[least] >= ipc:
         return ()
-    text = f"the random images are fewer than the set: of class {name!r} there are {counts[name]} training images, not {ipc}"
+    there = f"of class {data.class_names[least]!r} there are {counts[least]} training images, not {ipc}"
+    text = f"the random images are fewer than the set: {there}"
     return (Doubt(kind="few random", text=text),)
 
 
