@@ -207,6 +207,11 @@ def test_a_base_of_edfs_hides_no_methods_own_settings(method: str) -> None:
         (("scenes", "--data", "a", "data.source=b"), "data.source: is given twice"),
         (("scenes", "--seeds", "0,0"), "--seeds: '0,0' is not one or more different whole numbers"),
         (("scenes", "--seeds", ""), "--seeds: '' is not one or more"),
+        (
+            ("scenes", "--seeds", "0,18446744073709551616"),
+            "--seeds: '0,18446744073709551616' is not one or more different whole numbers from −2⁶³ to 2⁶⁴ − 1, joined by commas",
+        ),
+        (("scenes", "--seeds", "-9223372036854775809"), "--seeds: '-9223372036854775809' is not one or more different whole"),
         (("scenes", "--ipc", "0"), "--ipc: '0' is not one or more different whole numbers from 1"),
         (("scenes", "--vary", "ipc=1,3"), "ipc: is what a comparison runs over; use --ipc"),
         (("scenes", "--vary", "seed=1,3"), "seed: is what a comparison runs over; use --seeds"),
