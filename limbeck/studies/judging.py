@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from limbeck.accuracy import Accuracy, Comparison
-from limbeck.evaluation.statistics import compare, holm, seeds_needed, summarise
+from limbeck.evaluation.statistics import compare, holm, over_seeds, seeds_needed
 
 if TYPE_CHECKING:
     from limbeck.studies.cells import CellRecord
@@ -58,7 +58,7 @@ def coresets(network: str, cells: "Mapping[int, CellRecord]") -> dict[str, Accur
     """The accuracies of coresets over distillation seeds, of those that all cells of a method have."""
     found = [one for record in cells.values() if (one := record.coresets_under(network)) is not None]
     names = [name for name in found[0].rows if all(name in one.rows for one in found)] if found else []
-    return {name: summarise([one.rows[name].accuracy.mean for one in found]) for name in names}
+    return {name: over_seeds([one.rows[name].accuracy for one in found]) for name in names}
 
 
 def to_coresets(network: str, held: Held) -> tuple[Comparison, ...]:

@@ -42,6 +42,7 @@ class Running:
         keep: whether the run folders of finished cells stay.
         progress: where to report.
         measure: what is called with a finished cell and its run folder before that goes; the cell counts as failed where it fails.
+        checked: whether the sources of images were looked at before, so that it need not be done here.
         again: of a finished cell, whether it is to be distilled again all the same; what it measured stays until it is replaced.
 
     Raises:
@@ -54,6 +55,7 @@ class Running:
     keep: bool = False
     progress: Progress = NoProgress()
     measure: Callable[[Cell, Path], object] | None = None
+    checked: bool = False
     again: Callable[[Cell], bool] = lambda cell: False
 
     def __post_init__(self) -> None:
@@ -101,7 +103,8 @@ def run_matrix(cells: Sequence[Cell], folder: Path, how: Running = Running()) ->
     deadline = None if how.max_seconds is None else time.monotonic() + how.max_seconds
     failed: dict[str, str] = {}
     if open_cells and not only_looks:
-        check_sources([cell.settings for cell in open_cells], how.progress, built_in_only=isinstance(current(), Cluster))
+        if not how.checked:
+            check_sources([cell.settings for cell in open_cells], how.progress, built_in_only=isinstance(current(), Cluster))
         check_place(held.path, "output")
         with how.progress.stage("cells", len(mine), len(mine) - len(open_cells)) as stage:
             _Runner(held, how, stage, results, failed).run(open_cells, deadline)
