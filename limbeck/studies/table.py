@@ -21,7 +21,7 @@ from limbeck.accuracy import BEST_ON_TEST, Accuracy, Comparison
 from limbeck.evaluation.coresets import SAID
 from limbeck.evaluation.scores import Doubt, told
 from limbeck.evaluation.statistics import over_seeds, summarise
-from limbeck.runtime.errors import UsageError, reason
+from limbeck.runtime.errors import UsageError, reason, require
 from limbeck.runtime.files import read_json
 from limbeck.runtime.notices import by_kind
 from limbeck.runtime.records import Record
@@ -290,8 +290,14 @@ def tabulate(records: Sequence[CellRecord], pairs: Sequence[Pair] = ()) -> tuple
 
     Args:
         records: of finished cells, with the facts `method`, `ipc` and `seed`; methods in the order of their first cells.
-        pairs: methods (a, b) of whose difference a − b a verdict is asked for by itself, named before anything was seen.
+        pairs: methods (a, b) of whose difference a − b a verdict is asked for by itself, named before anything was seen. Those of
+            methods without a finished cell wait.
+
+    Raises:
+        UsageError: when a pair is one method with itself.
     """
+    for a, b in pairs:
+        require(a != b, "pairs", (a, b), "a pair of two different methods")
     sections = []
     for ipc in sorted({record.facts["ipc"] for record in records}):
         held: dict[str, dict[int, CellRecord]] = {}

@@ -119,6 +119,11 @@ def test_pairs_are_adjusted_for_their_own_number() -> None:
     assert dm["verdict"] == "worse" and table["differences"][1]["verdict"] == "worse"
 
 
+def test_nothing_is_compared_with_itself() -> None:
+    with pytest.raises(UsageError, match=r"^pairs: \('edf', 'edf'\) is not a pair of two different methods$"):
+        tabulate(three("edf", 0.5, 0.6), [("edf", "edf")])
+
+
 def test_only_seeds_that_both_have_are_paired() -> None:
     records = [record("a", 0, 0.5), record("a", 2, 0.6), record("b", 1, 0.9), record("b", 2, 0.7), record("c", 5, 0.1)]
     (table,) = tabulate(records)
