@@ -84,6 +84,7 @@ class Accuracy(Record):
         lr_tried: those of which it is the best.
         trained: of networks of the full data, their mean accuracy on images that they were trained on.
         failed: how many of the networks diverged while they were trained and say nothing finite, whose accuracy counts as 0.
+        failed_of: of how many networks, where `n` counts something else, such as distillation seeds.
         best_on_test: where the protocol is one whose authors print that, the best accuracy on the test images themselves, of each
             network at any look or of any checkpoint: optimistic, for it was chosen on what it is measured on.
 
@@ -104,9 +105,12 @@ class Accuracy(Record):
     lr_tried: tuple[float, ...] = ()
     trained: float | None = None
     failed: int | None = None
+    failed_of: int | None = None
     best_on_test: "Accuracy | None" = None
 
-    LEFT_OUT: ClassVar[tuple[str, ...]] = ("epochs", "lr", "lr_from", "lr_tried", "trained", "failed", "best_on_test")
+    LEFT_OUT: ClassVar[tuple[str, ...]] = (
+        *("epochs", "lr", "lr_from", "lr_tried", "trained", "failed", "failed_of", "best_on_test"),
+    )
 
     @classmethod
     def from_dict(cls, held: Any) -> Self:
@@ -138,7 +142,19 @@ class Accuracy(Record):
     @property
     def all_failed(self) -> bool:
         """Whether not one of the networks could be trained."""
-        return self.failed is not None and self.failed == self.n
+        return self.failed is not None and self.failed == self._networks
+
+    @property
+    def failure(self) -> str:
+        """How many networks diverged, as a sentence; empty where none has."""
+        if not self.failed:
+            return ""
+        rate = "" if self.lr is None else f"; the step size {self.lr:.3g} ({self.origin}) is too large for them"
+        return f"training failed of {self.failed} of {self._networks} networks, which diverged and count as 0 %{rate}"
+
+    @property
+    def _networks(self) -> int | None:
+        return self.n if self.failed_of is None else self.failed_of
 
     def __str__(self) -> str:
         """Mean ± standard deviation, such as 50.2 ± 2.8 %."""
@@ -198,10 +214,8 @@ class Accuracies(Record):
     def failures(self) -> Iterator[str]:
         """A sentence for each kind of images of which networks diverged."""
         for name, one in self.items():
-            if one.failed:
-                rate = "" if one.lr is None else f"; the step size {one.lr:.3g} ({one.origin}) is too large for them"
-                said = f"training failed of {one.failed} of {one.n} networks, which diverged and count as 0 %"
-                yield f"{TITLES[name].lower()}: {said}{rate}"
+            if one.failure:
+                yield f"{TITLES[name].lower()}: {one.failure}"
 
     @property
     def step_sizes(self) -> str:

@@ -120,7 +120,7 @@ def load_recipe(
         UsageError: for an unknown recipe or key, an unreadable file, a value of the wrong type or out of range, and for code that
             a file names and nobody has typed.
     """
-    wanted, held = typed_keys(overrides or {}, read=_read), _said_in(recipe)
+    wanted, held = typed_overrides(overrides or {}), _said_in(recipe)
     if imports and not trust:
         # Of another method, too, what the recipe's own stands for would have to be known.
         untyped = {key: value for key, value in held.items() if key not in wanted or (key == "method" and wanted[key] != value)}
@@ -225,7 +225,7 @@ def settings_from_plain(
     Raises:
         UsageError: when `values` is no mapping; for an unknown key, a value of the wrong type or out of range.
     """
-    return settle(_given(values, origin) | typed_keys(overrides or {}, read=_read), imports=imports)
+    return settle(_given(values, origin) | typed_overrides(overrides or {}), imports=imports)
 
 
 def settings_yaml(settings: DistillSettings) -> str:
@@ -246,6 +246,15 @@ def parse_overrides(words: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"{word!r} is not of the form key=value, such as ipc=10")
         overrides[key] = value
     return overrides
+
+
+def typed_overrides(overrides: Mapping[str, str]) -> Keys:
+    """What was typed, as the types of its keys.
+
+    Raises:
+        UsageError: for an unknown key or a value of the wrong type.
+    """
+    return typed_keys(overrides, read=_read)
 
 
 def _read(kind: Any, value: Any) -> Any:

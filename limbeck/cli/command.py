@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
@@ -234,8 +233,8 @@ def executing(arguments: argparse.Namespace) -> Iterator[None]:
 
 def add_seeds(parser: argparse.ArgumentParser) -> None:
     """The seeds of a grid."""
-    said, read = "distillation seeds (default: 0,1,2)", partial(numbers, least=None)
-    parser.add_argument("--seeds", metavar="N,…", action=Read, read=read, default=[0, 1, 2], help=said)
+    said = "distillation seeds (default: 0,1,2)"
+    parser.add_argument("--seeds", metavar="N,…", action=Read, read=seeds, default=[0, 1, 2], help=said)
 
 
 def running(arguments: argparse.Namespace) -> "Running":
@@ -298,6 +297,20 @@ def names(option: str, text: str) -> list[str]:
     require(bool(found), option, text, "one or more methods, joined by commas")
     if twice := [name for name in found if found.count(name) > 1]:
         raise UsageError(f"{option}: {twice[0]!r} is given twice")
+    return found
+
+
+def seeds(option: str, text: str) -> list[int]:
+    """Different seeds, joined by commas.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    from limbeck.runtime.checked import OF_SEEDS, SEEDS
+
+    found = numbers(option, text, least=None)
+    accepted = f"one or more different whole numbers {OF_SEEDS}, joined by commas"
+    require(all(one in SEEDS for one in found), option, text, accepted)
     return found
 
 

@@ -2,11 +2,10 @@
 
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from limbeck.cli.command import Command, Read, add_grid_arguments, conclude, is_setting, numbers, overrides_from, running, words
+from limbeck.cli.command import Command, Read, add_grid_arguments, conclude, is_setting, overrides_from, running, seeds, words
 from limbeck.cli.output import print_lines
 from limbeck.runtime.errors import UsageError
 
@@ -28,8 +27,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     listed = "run nothing; list the items with their cells and the time that these are estimated to take here"
     parser.add_argument("--list", action="store_true", help=listed)
     parser.add_argument("--data", metavar="SOURCE", help="images in the place of the scale's, such as cifar10 or a folder")
-    read = partial(numbers, least=None)
-    parser.add_argument("--seeds", metavar="N,…", action=Read, read=read, help="distillation seeds (default: the scale's)")
+    parser.add_argument("--seeds", metavar="N,…", action=Read, read=seeds, help="distillation seeds (default: the scale's)")
     reuse = "first take what another grid in DIR has measured under equal settings; may be given again"
     parser.add_argument("--reuse", metavar="DIR", action="append", default=[], help=reuse)
     parser.add_argument("--output", metavar="DIR", help="where results lie (default: runs/reproduction-SCALE)")

@@ -23,6 +23,7 @@ from limbeck.runtime.progress import Progress
 from limbeck.runtime.random import numpy_generator
 
 LEVELS = {"easy": (0.75, 1.0), "medium": (0.5, 0.75), "hard": (0.35, 0.6)}
+CLASSES = Classes(tuple("0123456789"))
 SIDE = 32
 TRAIN_PER_CLASS = 300
 TEST_PER_CLASS = 100
@@ -76,11 +77,9 @@ def load_scenes(settings: DataSettings, progress: Progress) -> ImageSet:
         validate on, and 100 to test on, which other people wrote.
 
     Raises:
-        UsageError: when the level is unknown.
+        UsageError: when the level or a class is unknown.
     """
-    level = "easy" if settings.source == "scenes" else settings.source.partition(":")[2]
-    if level not in LEVELS:
-        raise UsageError(f"data.source: {settings.source!r} is not scenes or scenes:{'|'.join(LEVELS)}")
+    level, chosen = check_scenes(settings)
     height, width = wanted_sides(settings) or (SIDE, SIDE)
     counts = {"train": settings.per_class or TRAIN_PER_CLASS, "test": TEST_PER_CLASS}
     splits = {}
@@ -94,14 +93,24 @@ def load_scenes(settings: DataSettings, progress: Progress) -> ImageSet:
                 storage[piece], boxes[piece] = render(draws[piece], height, width)
                 stage.advance(len(draws[piece]))
             splits[part] = whole(storage, draws.labels, boxes)
-    classes = Classes(tuple("0123456789"))
-    chosen = classes.choose(settings.classes, settings.source)
     if settings.classes is not None:
         for part, split in splits.items():
             positions, labels = relabelled(split.labels, chosen)
             splits[part] = replace(split.take(positions), labels=labels)
     parts = divide(settings, splits["train"], splits["test"])
-    return ImageSet.of(*parts, classes.take(chosen).names, settings.source)
+    return ImageSet.of(*parts, CLASSES.take(chosen).names, settings.source)
+
+
+def check_scenes(settings: DataSettings) -> tuple[str, np.ndarray]:
+    """The level that `settings.source` names, and the positions of the classes that are wanted.
+
+    Raises:
+        UsageError: when the level or a class is unknown.
+    """
+    level = "easy" if settings.source == "scenes" else settings.source.partition(":")[2]
+    if level not in LEVELS:
+        raise UsageError(f"data.source: {settings.source!r} is not scenes or scenes:{'|'.join(LEVELS)}")
+    return level, CLASSES.choose(settings.classes, settings.source)
 
 
 def draw(seed: int, part: str, per_class: int, sides: tuple[float, float]) -> Draws:

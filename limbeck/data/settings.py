@@ -5,7 +5,7 @@ from math import inf
 from typing import Annotated, ClassVar, Literal
 
 from limbeck.data.constants import Normalisation, spelled
-from limbeck.runtime.checked import Checked, Count, FolderPath, Named, Rule, Share
+from limbeck.runtime.checked import Checked, Count, FolderPath, Named, Rule, Seed, Share
 from limbeck.runtime.errors import require
 
 Classes = Annotated[
@@ -73,7 +73,7 @@ class DataSettings(Checked):
     normalise: Normalisation = "fitted"
     zca: bool = False
     val_fraction: Share = 0.1
-    seed: int = 0
+    seed: Seed = 0
     workers: Count | None = None
 
     def check_together(self) -> None:

@@ -20,7 +20,7 @@ All t-tests suppose differences that are normal over the seeds; the sign flips o
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from limbeck.accuracy import Accuracy, Comparison, UnpairedComparison
@@ -38,6 +38,14 @@ def summarise(values: Sequence[float]) -> Accuracy:
     """Mean and spread of one figure or several."""
     mean, std = _moments(values)
     return Accuracy(mean=mean, std=std, ci95=_interval(mean, std, len(values)), n=len(values), values=tuple(map(float, values)))
+
+
+def over_seeds(found: Sequence[Accuracy]) -> Accuracy:
+    """Mean and spread of what was measured at several distillation seeds, and how many of all their networks diverged."""
+    failed = sum(one.failed or 0 for one in found)
+    networks = sum(one.failed_of or one.n or 0 for one in found)
+    whole = summarise([one.mean for one in found])
+    return replace(whole, failed=failed, failed_of=networks) if failed else whole
 
 
 def differences(a: Sequence[float], b: Sequence[float]) -> list[float]:

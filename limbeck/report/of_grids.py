@@ -56,6 +56,7 @@ def comparison(folder: Path) -> Collection:
         table = Table(title=folder.resolve().name, data="", sections=sections, doubts=doubts_of(cells))
     verdicts = []
     for section in table.sections:
+        warnings += [f"{section.title}: {one}" for one in section.failures]
         verdicts += differences_told(section)
         verdicts += [Verdict(said, section.title, {"ipc": str(section.ipc)}) for said in section.against_coresets]
         verdicts += [Verdict(f"asked for by name: {one}", section.title, {"ipc": str(section.ipc)}) for one in section.pairs]

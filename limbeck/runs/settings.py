@@ -16,7 +16,7 @@ from limbeck.methods.method import Method
 from limbeck.methods.registry import CORESETS, METHODS, known, method_of, name_of
 from limbeck.methods.settings import CoresetSettings, NcfmSettings, OuterSettings, RdedSettings, RealSettings, Sre2lSettings
 from limbeck.parametrisations.settings import ParametrisationSettings
-from limbeck.runtime.checked import Checked, Chosen, Count, Named, Rule, kinds_of, shown, typed
+from limbeck.runtime.checked import Checked, Chosen, Count, Named, Rule, Seed, kinds_of, shown, typed
 from limbeck.runtime.errors import UsageError, require
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.tracking.settings import Track
@@ -82,7 +82,7 @@ class DistillSettings(Checked):
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     ipc: Count = 1
     init: Init = "correct"
-    seed: int = 0
+    seed: Seed = 0
     output: str | None = None
     track: Track = ()
     features: Literal["auto", "pca", "none"] = "auto"

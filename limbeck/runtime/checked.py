@@ -58,7 +58,10 @@ def within(interval: str, before: str = "") -> Rule:
 
 
 NUMBER = Rule("a number", lambda value: not math.isnan(value))
+SEEDS = range(-(2**63), 2**64)  # what files and generators take
+OF_SEEDS = "from −2⁶³ to 2⁶⁴ − 1"
 Count = Annotated[int, at_least(1)]
+Seed = Annotated[int, Rule(f"a whole number {OF_SEEDS}", lambda value: value in SEEDS)]
 Share = Annotated[float, within("[0, 1)")]
 Positive = Annotated[float, Rule("above 0 and finite", lambda value: 0 < value < math.inf)]
 NotNegative = Annotated[float, Rule("at least 0 and finite", lambda value: 0 <= value < math.inf)]

@@ -16,7 +16,6 @@ from typing_extensions import Self
 
 from limbeck.accuracy import Accuracies
 from limbeck.evaluation.coresets import Coresets
-from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.evaluation.scores import Doubt, joined
 from limbeck.methods.registry import method_of
 from limbeck.networks.convnet import PADDED
@@ -24,12 +23,14 @@ from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.folder import RESULTS, STATE, State
 from limbeck.runs.identity import NONE, NUMERICS, effects, otherwise, protocol_in_file, same_place
 from limbeck.runs.settings import DistillSettings
+from limbeck.runtime.checked import shown
 from limbeck.runtime.errors import Failure, Unsound, UsageError, reason
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import encodable, fingerprint
 from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.records import Record
 from limbeck.runtime.sealed import FileKind
+from limbeck.studies.images import SourceImages, built_in, two_of_one_source
 
 CELL = FileKind("cell of a grid")
 # Where things lie and how many processes fetch them: no result depends on these.
@@ -167,6 +168,11 @@ class CellRecord(Record):
             raise Unsound(f"an accuracy of {held['accuracy']['distilled']['mean']!r}")
         return found
 
+    @property
+    def images(self) -> str | None:
+        """The fingerprint of the images that it was measured on; None where an older file does not say it."""
+        return self.data.get("fingerprint")
+
     def under(self, network: str) -> Accuracies:
         """The accuracies under that network; under the cell's own where it is the empty name."""
         if network in ("", self.network):
@@ -192,9 +198,10 @@ def doubts_of(records: Mapping[str, CellRecord]) -> tuple[Doubt, ...]:
 
 @dataclass(frozen=True)
 class CellFolder:
-    """The folder of a grid."""
+    """The folder of a grid, and what is known of the images of its cells."""
 
     path: Path
+    images: SourceImages = field(default_factory=SourceImages, repr=False, compare=False)
 
     def result_file(self, cell: Cell) -> Path:
         """Where the cell's result lies when it is finished."""
@@ -208,11 +215,15 @@ class CellFolder:
         """Where its process writes."""
         return self.path / "logs" / f"{cell.name}.log"
 
-    def read(self, cell: Cell) -> CellRecord | None:
+    def read(self, cell: Cell, *, opening: bool = True) -> CellRecord | None:
         """What the cell measured; None where it is not finished.
 
+        Args:
+            cell: of the grid.
+            opening: whether images are opened, to see that they are those, where their source is called the same.
+
         Raises:
-            UsageError: when the file is broken, or was measured under other settings.
+            UsageError: when the file is broken, or was measured under other settings or on other images.
         """
         path = self.result_file(cell)
         try:
@@ -228,17 +239,38 @@ class CellFolder:
         different = sorted(before.differences(now))
         found = effects((key for key, *_ in different), cell.settings)
         for key, *values in different:
-            if found[key] == "none" or (found[key] == "content" and _stands_for_the_same(key, values, held, cell)):
+            if found[key] == "none" or (found[key] == "content" and self._is_the_same(key, values, held, cell)):
                 continue
             pairs = zip((before, now), values, strict=True)
             was, asked = (repr(value) if key in row.keys else "the default" for row, value in pairs)
             raise UsageError(f"output: {str(path)!r} was measured with {key} {was}, not {asked}; name another folder with --output")
+        if opening and self.images.are_others(held.images, cell.settings):
+            raise self._of_other_images(cell, f"{shown(cell.settings.data.source)} holds now")
         if _under_another_protocol(held, cell):
             said = f"what eval.protocol {cell.settings.eval.protocol!r} said then; name another folder with --output"
             raise UsageError(f"output: {str(path)!r} was measured with {said}")
         if old := otherwise(held.numerics, cell.settings, padded=_pads(cell.settings)):
             raise UsageError(f"output: {str(path)!r} was measured by an earlier version: {old}; name another folder with --output")
         return replace(held, facts=cell.facts)
+
+    def _is_the_same(self, key: str, values: Sequence[Any], held: CellRecord, cell: Cell) -> bool:
+        """Whether the two values of a key whose content counts mean the same: the images that it was measured on, one place."""
+        if key.startswith("data."):
+            return self.images.are_the_same(held.images, cell.settings)
+        return _stands_for_the_same(key, values, held, cell)
+
+    def check_one_source(self, found: Mapping[Cell, CellRecord]) -> None:
+        """See that finished cells of one source were measured on the same images, without opening them.
+
+        Raises:
+            UsageError: when they were not.
+        """
+        if two := two_of_one_source({cell: (cell.settings, record.images) for cell, record in found.items()}):
+            raise self._of_other_images(two[1], repr(str(self.result_file(two[0]))))
+
+    def _of_other_images(self, cell: Cell, than: str) -> UsageError:
+        said = f"{str(self.result_file(cell))!r} was measured on other images than {than}"
+        return UsageError(f"output: {said}; name another folder with --output, or delete the file")
 
     def collect(self, cell: Cell) -> CellRecord:
         """Write the result of the cell's finished run, and return it.
@@ -276,9 +308,7 @@ class CellFolder:
 
 
 def _stands_for_the_same(key: str, values: Sequence[Any], held: CellRecord, cell: Cell) -> bool:
-    """Whether the two values of a key whose content counts mean the same: the images that the cell was measured on, one place."""
-    if key.startswith("data."):
-        return held.data.get("fingerprint") == _images_of(cell)
+    """Whether the two values of a key whose content counts mean the same, such as one place."""
     if key == "eval.protocol":
         return held.protocol_in_file is not None and held.protocol_in_file == protocol_in_file(cell.settings)
     if key == "network":
@@ -292,24 +322,6 @@ def _stands_for_the_same(key: str, values: Sequence[Any], held: CellRecord, cell
             return same_device(*(str(resolve_device(value)) for value in values))
         return False
     return same_place(*values)
-
-
-_images: dict[str, str | None] = {}  # fingerprints by what determines them
-
-
-def _images_of(cell: Cell) -> str | None:
-    """The fingerprint of the images that a cell asks for; None where there are none."""
-    protocol = resolve_protocol(cell.settings.eval)
-    key = fingerprint(encodable([cell.settings.data, protocol.validation]))
-    if key not in _images:
-        from limbeck.runs.workspace import Workspace
-        from limbeck.runtime.progress import NoProgress
-
-        try:
-            _images[key] = Workspace(cell.settings, NoProgress()).data.fingerprint
-        except UsageError:
-            _images[key] = None
-    return _images[key]
 
 
 def comparison(metrics: Path) -> dict[str, float]:
@@ -347,9 +359,9 @@ def take_over(cells: Sequence[Cell], source: Path, folder: Path) -> list[str]:
         found = held.get(fingerprint(cell.changed.changed(NONE)))
         if found is None or own.result_file(cell).exists():
             continue
-        if otherwise(found.numerics, cell.settings, padded=_pads(cell.settings)):
+        if otherwise(found.numerics, cell.settings, padded=_pads(cell.settings)) or _under_another_protocol(found, cell):
             continue
-        if _under_another_protocol(found, cell):
+        if not built_in(cell.settings) and not own.images.are_the_same(found.images, cell.settings):
             continue
         try:
             own.write(cell, found)

@@ -29,8 +29,8 @@ from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.progress import LogProgress, Progress
 from limbeck.runtime.room import disks_told
 from limbeck.studies.cells import Cell, doubts_of
-from limbeck.studies.entrants import cell_name, file_name
-from limbeck.studies.judging import Pair
+from limbeck.studies.entrants import cell_name, file_names
+from limbeck.studies.judging import Pair, checked_pairs
 from limbeck.studies.matrix import Running, run_matrix
 from limbeck.studies.table import COMPARISON, Table, tabulate
 
@@ -100,9 +100,7 @@ def compare(
     given = dotted({**(settings or {}), **keys, **({"eval.networks": ",".join(networks)} if networks else {})})
     if data is not None and not isinstance(data, (str, PathLike)):  # a setting is one object
         data, given = loaded(data, given)
-    files = {name: file_name(name) for name in methods}
-    if len({*files.values(), ""}) <= len(files):  # names that differ in letters that files cannot have
-        files = {name: f"{number}-{file}".rstrip("-") for number, (name, file) in enumerate(files.items(), start=1)}
+    files, asked = file_names(methods), checked_pairs(pairs, methods)
     cells: list[Cell] = []
     said: dict[str, None] = {}
     for seed in many:
@@ -123,7 +121,7 @@ def compare(
             stack.enter_context(elsewhere(passing / "cache"))
         stack.enter_context(executing(executor))
         folder = passing if output is None else Path(output)
-        table = compare_cells(cells, folder, pairs=pairs, title=title, running=running, notes=list(said))
+        table = compare_cells(cells, folder, pairs=asked, title=title, running=running, notes=list(said))
     if not table.sections and table.failed:
         name, message = next(iter(table.failed.items()))
         raise Failure(f"no distillation could be finished; {name}: {message}")

@@ -1,12 +1,12 @@
 """What is compared: recipes with what replaces their settings, each with every combination of values, and the cells of all."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.recipes import load_recipe, parse_overrides, recipe_names
+from limbeck.recipes import load_recipe, parse_overrides, recipe_names, typed_overrides
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError, require
 
@@ -55,6 +55,7 @@ def grid(
     beside_datm: set[int] = set()
     if matched is None:
         beside_datm = {one.ipc for one in made if one.settings({**one.overrides, **overrides}).method == "datm"}
+    files = file_names(one.name for one in made)
     found: list[tuple[Any, ...]] = []
     for seed in seeds:
         for entrant in made:
@@ -67,7 +68,7 @@ def grid(
                 ways.append(("+matched", MATCHED, own, entrant.settings(own)))
             for mark, said, given, made_of in ways:
                 known = {**(facts or {}), "method": f"{entrant.name}{said}", "ipc": entrant.ipc, "seed": seed}
-                name = cell_name(f"{prefix}{file_name(entrant.name)}{mark}", entrant.ipc, seed)
+                name = cell_name(f"{prefix}{files[entrant.name]}{mark}", entrant.ipc, seed)
                 found.append((name, entrant.recipe, given, made_of, known, entrant.trust))
 
     from limbeck.studies.cells import Cell  # and torch with it, which nobody waits for to hear of a name that is none
@@ -78,6 +79,14 @@ def grid(
 def file_name(name: str) -> str:
     """A name as part of a file's."""
     return re.sub(r"[^A-Za-z0-9_.+-]+", "-", name).lstrip(".")
+
+
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """Different names as parts of files', numbered where they differ in letters only that files cannot have."""
+    files = {name: file_name(name) for name in names}
+    if len({*files.values(), ""}) > len(files):
+        return files
+    return {name: f"{number}-{file}".rstrip("-") for number, (name, file) in enumerate(files.items(), start=1)}
 
 
 def cell_name(name: str, ipc: int, seed: int) -> str:
@@ -103,7 +112,9 @@ def varied(made: Sequence[Entrant], vary: Sequence[str], overrides: Mapping[str,
         others = {*overrides, *parse_overrides(vary[:number])}
         require(key not in others, "--vary", word, f"of a key that is set once; {key} is set elsewhere too")
         values = values_of(text)
-        require(0 < len(set(values)) == len(values), "--vary", word, "of the form key=value,… with different values")
+        meant = [typed_overrides({key: value})[key] for value in values]
+        good = bool(values) and all(one not in meant[:place] for place, one in enumerate(meant))
+        require(good, "--vary", word, "of the form key=value,… with different values")
         ways = [(f"{key.rpartition('.')[2]}={value}", {key: value}) for value in values]
         # What all have in common need not be said.
         told = number > 0 or len({one.name for one in found}) > 1
@@ -141,15 +152,32 @@ def recipe_entrants(recipes: Sequence[str], ipcs: Sequence[int] | None, source: 
     """Recipes as they are, or with other numbers of images per class, or images."""
     data = {} if source is None else {"data.source": source}
     made = []
-    for recipe in recipes:
-        path = Path(recipe)
-        name = path.stem if path.suffix in (".yaml", ".yml") else recipe
+    for recipe, name in recipe_titles(recipes).items():
         made += [Entrant(name, recipe, ipc, data) for ipc in ipcs or [load_recipe(recipe, imports=False).ipc]]
     # `scenes/edf-ipc1` and `scenes/edf-ipc3` are one method at two sizes, unless both are asked for at the same size.
     short = [(re.sub(r"-ipc\d+$", "", one.name), one.ipc) for one in made]
     if len(set(short)) < len(short):
         return made
     return [replace(one, name=name) for (name, _), one in zip(short, made, strict=True)]
+
+
+def recipe_titles(recipes: Sequence[str]) -> dict[str, str]:
+    """What recipes are called: by their names; files by theirs, with as many of their folders as tell different ones apart.
+
+    Raises:
+        UsageError: when one is given twice.
+    """
+    is_file = {one: Path(one).suffix in (".yaml", ".yml") for one in recipes}
+    places = [Path(one).resolve() if is_file[one] else one for one in recipes]
+    if twice := [one for one, place in zip(recipes, places, strict=True) if places.count(place) > 1]:
+        raise UsageError(f"RECIPE: {twice[0]!r} is given twice")
+    parts = {one: Path(one).with_suffix("").parts if is_file[one] else (one,) for one in recipes}
+    taken, alike, titles = dict.fromkeys(parts, 1), [*parts], dict[str, str]()
+    for _ in range(max(map(len, parts.values()), default=0)):
+        titles |= {one: Path(*parts[one][-taken[one] :]).as_posix() for one in alike}
+        alike = [one for one, title in titles.items() if list(titles.values()).count(title) > 1]
+        taken |= {one: taken[one] + 1 for one in alike}
+    return titles | {one: one for one in alike}  # a file that is called as a recipe
 
 
 def method_recipe(method: str, source: str | None, ipc: int, base: str | None) -> Entrant:

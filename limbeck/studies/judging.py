@@ -1,12 +1,13 @@
 """Verdicts of a comparison: methods with each other, and with the best coreset beside them, over distillation seeds."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from limbeck.accuracy import Accuracy, Comparison
-from limbeck.evaluation.statistics import compare, holm, seeds_needed, summarise
+from limbeck.evaluation.statistics import compare, holm, over_seeds, seeds_needed
+from limbeck.runtime.errors import require
 
 if TYPE_CHECKING:
     from limbeck.studies.cells import CellRecord
@@ -15,6 +16,23 @@ LEVEL = 0.05
 
 Pair = tuple[str, str]
 Held = Mapping[str, Mapping[int, "CellRecord"]]  # records by method and seed
+
+
+def checked_pairs(pairs: Iterable[Pair], methods: Iterable[str]) -> list[Pair]:
+    """The pairs that are asked for.
+
+    Raises:
+        UsageError: when one is no (A, B) of two different ones of the methods, or is given twice.
+    """
+    require(isinstance(pairs, Iterable), "pairs", pairs, "a list of pairs (A, B)")
+    names, found = [*methods], list[Pair]()
+    accepted = f"(A, B) with two different ones of {', '.join(names)}"
+    for pair in pairs:
+        two = isinstance(pair, (tuple, list)) and len(pair) == 2 and all(name in names for name in pair)
+        require(two and pair[0] != pair[1], "pairs", pair, accepted)
+        require(tuple(pair) not in found, "pairs", pair, "a pair that is given once")
+        found.append((pair[0], pair[1]))
+    return found
 
 
 def differences(pairs: Sequence[Pair], network: str, held: Held) -> tuple[Comparison, ...]:
@@ -58,7 +76,7 @@ def coresets(network: str, cells: "Mapping[int, CellRecord]") -> dict[str, Accur
     """The accuracies of coresets over distillation seeds, of those that all cells of a method have."""
     found = [one for record in cells.values() if (one := record.coresets_under(network)) is not None]
     names = [name for name in found[0].rows if all(name in one.rows for one in found)] if found else []
-    return {name: summarise([one.rows[name].accuracy.mean for one in found]) for name in names}
+    return {name: over_seeds([one.rows[name].accuracy for one in found]) for name in names}
 
 
 def to_coresets(network: str, held: Held) -> tuple[Comparison, ...]:

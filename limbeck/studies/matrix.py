@@ -17,6 +17,7 @@ from limbeck.runtime.notices import kind_of
 from limbeck.runtime.progress import NoProgress, Progress, Stage
 from limbeck.runtime.room import check_place
 from limbeck.studies.cells import Cell, CellFolder, CellRecord
+from limbeck.studies.images import check_sources
 
 LOOK_EVERY = 0.1  # seconds between two looks at the processes
 GRACE = 7.0  # seconds that a process has to end when it is asked to; it takes fewer
@@ -41,6 +42,7 @@ class Running:
         keep: whether the run folders of finished cells stay.
         progress: where to report.
         measure: what is called with a finished cell and its run folder before that goes; the cell counts as failed where it fails.
+        checked: whether the sources of images were looked at before, so that it need not be done here.
         again: of a finished cell, whether it is to be distilled again all the same; what it measured stays until it is replaced.
 
     Raises:
@@ -53,6 +55,7 @@ class Running:
     keep: bool = False
     progress: Progress = NoProgress()
     measure: Callable[[Cell, Path], object] | None = None
+    checked: bool = False
     again: Callable[[Cell], bool] = lambda cell: False
 
     def __post_init__(self) -> None:
@@ -84,18 +87,24 @@ def run_matrix(cells: Sequence[Cell], folder: Path, how: Running = Running()) ->
         how: see there.
 
     Raises:
-        UsageError: when the folder cannot be written to, or holds a result of other settings; nothing is run then.
+        UsageError: when a source of images is none, or the folder cannot be written to or holds a result of other settings or
+            images; nothing is run then.
         KeyboardInterrupt: when interrupted; finished cells are there, and running ones go on at the next call.
     """
     assert len({cell.name for cell in cells}) == len(cells), "two cells of one name"
     held = CellFolder(Path(folder))
-    before = {cell.name: found for cell in cells if (found := held.read(cell)) is not None}
+    only_looks = how.max_seconds == 0
+    finished = {cell: found for cell in cells if (found := held.read(cell, opening=not only_looks)) is not None}
+    held.check_one_source(finished)
+    before = {cell.name: found for cell, found in finished.items()}
     results = {cell.name: before[cell.name] for cell in cells if cell.name in before and not how.again(cell)}
     mine = [cell for number, cell in enumerate(cells) if how.shard.takes(number)]
     open_cells = [cell for cell in mine if cell.name not in results]
     deadline = None if how.max_seconds is None else time.monotonic() + how.max_seconds
     failed: dict[str, str] = {}
-    if open_cells and how.max_seconds != 0:
+    if open_cells and not only_looks:
+        if not how.checked:
+            check_sources([cell.settings for cell in open_cells], how.progress, built_in_only=isinstance(current(), Cluster))
         check_place(held.path, "output")
         with how.progress.stage("cells", len(mine), len(mine) - len(open_cells)) as stage:
             _Runner(held, how, stage, results, failed).run(open_cells, deadline)

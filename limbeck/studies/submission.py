@@ -41,7 +41,7 @@ def run_benchmark(
     Raises:
         UsageError: when the folder cannot be used; nothing is run then.
     """
-    matrix = run_matrix(cells, output, running)
+    matrix = run_matrix(cells, output, replace(running, checked=True))
     paths, doubts = {"cells": str(output / "cells")}, doubts_of(matrix.results)
     if matrix.results:
         paths |= {name: str(output / f"comp-dd.{name}") for name in ("json", "md")}

@@ -20,8 +20,8 @@ from typing import ClassVar
 from limbeck.accuracy import BEST_ON_TEST, Accuracy, Comparison
 from limbeck.evaluation.coresets import SAID
 from limbeck.evaluation.scores import Doubt, told
-from limbeck.evaluation.statistics import summarise
-from limbeck.runtime.errors import UsageError, reason
+from limbeck.evaluation.statistics import over_seeds, summarise
+from limbeck.runtime.errors import UsageError, reason, require
 from limbeck.runtime.files import read_json
 from limbeck.runtime.notices import by_kind
 from limbeck.runtime.records import Record
@@ -124,10 +124,24 @@ class Section(Record):
         return images_text(self.ipc) + (f", {self.network}" if self.network else "")
 
     @property
+    def _shown(self) -> dict[str, Accuracy]:
+        return {**{row.method: row.accuracy for row in self.rows}, **self.standing}
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Whose networks diverged while they were trained, and how many, a sentence each."""
+        return tuple(f"{name}: {one.failure}" for name, one in self._shown.items() if one.failure)
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        """What stands below the table when it is shown: `failures` as warnings, and what is `said`."""
+        return (*(f"warning: {one}" for one in self.failures), *self.said)
+
+    @property
     def said(self) -> tuple[str, ...]:
         """What must be said of the accuracies: those that are best on the test images themselves, and step sizes."""
-        shown = {**{row.method: row.accuracy for row in self.rows}, **self.standing}
-        best = ", ".join(f"{name} {one.best_on_test.with_margin}" for name, one in shown.items() if one.best_on_test is not None)
+        of = [(name, one.best_on_test) for name, one in self._shown.items()]
+        best = ", ".join(f"{name} {one.with_margin}" for name, one in of if one is not None)
         return (*([f"{BEST_ON_TEST}, %: {best}"] if best else []), *self.step_sizes)
 
     @property
@@ -244,7 +258,7 @@ class Table(Record):
         lines = [f"# {self.title}", ""]
         for section in self.sections:
             lines += [f"## {section.title}", "", *Grid.of(section.words()).markdown, ""]
-            said = [*map(str, section.pairs), *section.against_coresets, *section.said]
+            said = [*map(str, section.pairs), *section.against_coresets, *section.below]
             lines += [f"- {one}" for one in said] + ([""] if said else [])
         return "\n".join([*lines, *ending(self.notes, self.failed, self.left, self.doubts)]).rstrip() + "\n"
 
@@ -256,7 +270,7 @@ class Table(Record):
             yield from (str(one) for one in section.differences)
             yield from (f"asked for: {one}" for one in section.pairs)
             yield from section.against_coresets
-            yield from section.said
+            yield from section.below
         yield from remarks(self.notes, self.failed, self.left, self.doubts)
 
     def __str__(self) -> str:
@@ -267,7 +281,7 @@ class Table(Record):
         """For a notebook."""
         parts: list[str | Grid] = []
         for one in self.sections:
-            parts += [Grid.of(one.words(), one.title), *map(str, one.pairs), *one.against_coresets, *one.said]
+            parts += [Grid.of(one.words(), one.title), *map(str, one.pairs), *one.against_coresets, *one.below]
         return Page((*parts, *remarks(self.notes, self.failed, self.left, self.doubts)))._repr_html_()
 
 
@@ -276,8 +290,14 @@ def tabulate(records: Sequence[CellRecord], pairs: Sequence[Pair] = ()) -> tuple
 
     Args:
         records: of finished cells, with the facts `method`, `ipc` and `seed`; methods in the order of their first cells.
-        pairs: methods (a, b) of whose difference a − b a verdict is asked for by itself, named before anything was seen.
+        pairs: methods (a, b) of whose difference a − b a verdict is asked for by itself, named before anything was seen. Those of
+            methods without a finished cell wait.
+
+    Raises:
+        UsageError: when a pair is one method with itself.
     """
+    for a, b in pairs:
+        require(a != b, "pairs", (a, b), "a pair of two different methods")
     sections = []
     for ipc in sorted({record.facts["ipc"] for record in records}):
         held: dict[str, dict[int, CellRecord]] = {}
@@ -317,9 +337,9 @@ def _section(ipc: int, network: str, held: Held, pairs: Sequence[Pair]) -> Secti
     reference = {}
     for kind in REFERENCES:
         known = [accuracies[kind] for accuracies in beside if accuracies[kind].known]
-        if found := [one.mean for one in known]:
+        if known:
             # The networks of the full data are the same for all seeds: one measurement, however often it is read.
-            measured = summarise(found if kind == "random" else list(dict.fromkeys(found)))
+            measured = over_seeds(known if kind == "random" else list({one.mean: one for one in known}.values()))
             measured = replace(measured, lr_from=known[0].lr_from, lr_tried=known[0].lr_tried)
             reference[kind] = replace(measured, best_on_test=_best_of(known))
     return Section(
@@ -337,11 +357,12 @@ def _section(ipc: int, network: str, held: Held, pairs: Sequence[Pair]) -> Secti
 def _row(method: str, network: str, cells: Mapping[int, CellRecord]) -> Row:
     records = [cells[seed] for seed in sorted(cells)]
     shown = [record.under(network) for record in records]
+    distilled = [one.distilled for one in shown]
     compared = {name: [one.comparison[name] for one in records if name in one.comparison] for name in COMPARED}
     return Row(
         method=method,
         recipe=records[0].recipe,
-        accuracy=replace(summarise([one.distilled.mean for one in shown]), best_on_test=_best_of([one.distilled for one in shown])),
+        accuracy=replace(over_seeds(distilled), best_on_test=_best_of(distilled)),
         seeds=tuple(sorted(cells)),
         recovery_ratio=mean([one.distilled.mean / one.full.mean for one in shown if one.full.known and one.full.mean]),
         cost=Cost.of(records),

@@ -234,6 +234,8 @@ def test_maps_of_torch_cam_are_named_as_there() -> None:
         (AugmentSettings, "flip", "no"),
         (DataSettings, "size", "64"),
         (DataSettings, "seed", None),
+        (DataSettings, "seed", 2**64),
+        (DistillSettings, "seed", -(2**63) - 1),
         (EvalSettings, "protocol", 3),
         (DistillSettings, "labels", "bogus"),
     ],

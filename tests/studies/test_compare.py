@@ -18,10 +18,12 @@ from limbeck.evaluation.settings import EvalSettings
 from limbeck.figures.comparisons import comparison_figure
 from limbeck.figures.style import BLUE, GREEN
 from limbeck.matching.settings import MatchSettings
+from limbeck.report import of_grids
 from limbeck.report.of_grids import methods
 from limbeck.report.of_runs import BEST
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.files import write_json
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.studies import table as tables_of
 from limbeck.studies.cells import Cell, CellFolder, CellRecord, doubts_of
@@ -117,6 +119,11 @@ def test_pairs_are_adjusted_for_their_own_number() -> None:
     assert dm["verdict"] == "worse" and table["differences"][1]["verdict"] == "worse"
 
 
+def test_nothing_is_compared_with_itself() -> None:
+    with pytest.raises(UsageError, match=r"^pairs: \('edf', 'edf'\) is not a pair of two different methods$"):
+        tabulate(three("edf", 0.5, 0.6), [("edf", "edf")])
+
+
 def test_only_seeds_that_both_have_are_paired() -> None:
     records = [record("a", 0, 0.5), record("a", 2, 0.6), record("b", 1, 0.9), record("b", 2, 0.7), record("c", 5, 0.1)]
     (table,) = tabulate(records)
@@ -209,6 +216,37 @@ def test_tables_say_how_step_sizes_were_come_by_and_what_is_no_measure(tmp_path:
     assert f"- {said}" in table.markdown and said in " ".join(str(table).split())
     assert "- warning: chance 0 (dm0, dm1 and 2 more)" in table.markdown and "warning: chance 0 (dm0, dm1 and 2 more)" in str(table)
     assert Table.from_dict(json.loads(json.dumps(table.to_dict()))) == table
+
+
+def test_networks_that_diverged_are_counted_over_seeds(tmp_path: Path) -> None:
+    def measured(method: str, seed: int, mean: float, failed: int | None) -> dict[str, Any]:
+        held = record(method, seed, mean)
+        held["accuracy"]["distilled"] |= {"n": 2, "values": [mean] * 2, "failed": failed}
+        held["accuracy"]["full"] |= {"n": 2, "failed": 1}  # the same networks in every cell
+        return held
+
+    cells = [measured("edf", seed, 0.5, seed or None) for seed in range(3)]
+    cells += [measured("datm", seed, 0.0, 2) for seed in range(3)]
+    (section,) = tables_of.tabulate(list(map(CellRecord.from_dict, cells)))
+    edf, datm = section.rows
+    assert (edf.accuracy.failed, edf.accuracy.failed_of, edf.accuracy.n) == (3, 6, 3) and not edf.accuracy.all_failed
+    assert (datm.accuracy.failed, datm.accuracy.failed_of, datm.accuracy.n) == (6, 6, 3) and datm.accuracy.all_failed
+    table = Table(title="t", data="d", sections=(section,))
+    said = [
+        "edf: training failed of 3 of 6 networks, which diverged and count as 0 %",
+        "datm: training failed of 6 of 6 networks, which diverged and count as 0 %",
+        "full data: training failed of 1 of 2 networks, which diverged and count as 0 %",
+    ]
+    assert list(section.failures) == said
+    assert "| datm | failed | 3 |" in table.markdown and "| edf | 50.0 ± 0.0 | 3 |" in table.markdown
+    for one in said:
+        assert f"- warning: {one}\n" in table.markdown
+        assert f"warning: {one}" in " ".join(str(table).split()) and f"warning: {one}" in table._repr_html_()
+    held = json.loads(json.dumps(table.to_dict()))
+    assert [row["accuracy"]["failed"] for row in held["tables"][0]["rows"]] == [3, 6] and Table.from_dict(held) == table
+    write_json(tmp_path / "comparison.json", table, tables_of.COMPARISON)
+    assert {f"1 image per class, ConvNetD3-w16: {one}" for one in said} <= {*of_grids.comparison(tmp_path).warnings}
+    assert "failed" not in tabulate(three("edf", 0.5, 0.6))[0]["rows"][0]["accuracy"]
 
 
 def test_what_is_best_on_test_is_said_and_decides_nothing() -> None:

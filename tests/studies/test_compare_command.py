@@ -16,7 +16,7 @@ from limbeck.recipes import load_recipe, recipe_names, settings_from_plain
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.studies import matrix
 from limbeck.studies.cells import Cell
-from limbeck.studies.entrants import Entrant, data_folder, method_recipe, values_of
+from limbeck.studies.entrants import Entrant, data_folder, method_recipe, recipe_titles, values_of
 
 
 def parsed(*words: str) -> Namespace:
@@ -91,6 +91,27 @@ def test_recipes_side_by_side(worker: Any) -> None:
     found = cli.run(parsed("scenes/edf-ipc1", "scenes/mtt-ipc1", "--seeds", "4", "--output", "out"))
     assert [row.method for row in found.rows] == ["scenes/edf", "scenes/mtt"]
     assert sorted(path.name for path in Path("out/cells").iterdir()) == ["scenes-edf-ipc1-seed4.json", "scenes-mtt-ipc1-seed4.json"]
+
+
+def test_files_of_one_name_are_told_apart(worker: Any) -> None:
+    worker(lambda cell: results(0.5))
+    for number, file in enumerate(("a/x.yaml", "b/x.yaml", "c/b/x.yaml", "y.yaml", "my-edf.yaml", "my edf.yaml")):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text(f"outer.iterations: {9 + number}\n")
+
+    def compared(*files: str) -> tuple[list[str], list[str]]:
+        found = cli.run(parsed(*files, "--seeds", "0", "--output", "-".join(files).replace("/", "-")))
+        cells = sorted(path.name.removesuffix("-ipc1-seed0.json") for path in Path(found.paths["cells"]).iterdir())
+        return [row.method for row in found.rows], cells
+
+    assert compared("a/x.yaml", "b/x.yaml", "y.yaml") == (["a/x", "b/x", "y"], ["a-x", "b-x", "y"])
+    assert compared("b/x.yaml", "c/b/x.yaml")[0] == ["b/x", "c/b/x"]
+    assert compared("my-edf.yaml", "my edf.yaml") == (["my-edf", "my edf"], ["1-my-edf", "2-my-edf"])
+    assert recipe_titles(["scenes", "scenes.yaml"]) == {"scenes": "scenes", "scenes.yaml": "scenes.yaml"}
+    assert list(recipe_titles(["/x.yaml", "../x.yaml", "x.yaml"]).values()) == ["/x", "../x", "x"]
+    for twice in ("./a/x.yaml", "b/../a/x.yaml", "a/x.yaml"):
+        with pytest.raises(UsageError, match="^RECIPE: 'a/x.yaml' is given twice$"):
+            compared("a/x.yaml", twice)
 
 
 def test_every_combination_of_values(worker: Any) -> None:
@@ -207,12 +228,18 @@ def test_a_base_of_edfs_hides_no_methods_own_settings(method: str) -> None:
         (("scenes", "--data", "a", "data.source=b"), "data.source: is given twice"),
         (("scenes", "--seeds", "0,0"), "--seeds: '0,0' is not one or more different whole numbers"),
         (("scenes", "--seeds", ""), "--seeds: '' is not one or more"),
+        (
+            ("scenes", "--seeds", "0,18446744073709551616"),
+            "--seeds: '0,18446744073709551616' is not one or more different whole numbers from −2⁶³ to 2⁶⁴ − 1, joined by commas",
+        ),
+        (("scenes", "--seeds", "-9223372036854775809"), "--seeds: '-9223372036854775809' is not one or more different whole"),
         (("scenes", "--ipc", "0"), "--ipc: '0' is not one or more different whole numbers from 1"),
         (("scenes", "--vary", "ipc=1,3"), "ipc: is what a comparison runs over; use --ipc"),
         (("scenes", "--vary", "seed=1,3"), "seed: is what a comparison runs over; use --seeds"),
         (("scenes", "--vary", "match.drop_ratio"), "'match.drop_ratio' is not of the form key=value"),
         (("scenes", "--vary", "match.drop_ratio="), "--vary: 'match.drop_ratio=' is not of the form key=value,… with"),
         (("scenes", "--vary", "match.drop_ratio=0,0"), "--vary: 'match.drop_ratio=0,0' is not of the form"),
+        (("scenes", "--vary", "enhance.beta=1,1.0"), "--vary: 'enhance.beta=1,1.0' is not of the form key=value,… with"),
         (("scenes", "--vary", "match.drop=0,1"), "match.drop: is not a key"),
         (("scenes", "--vary", "match.drop_ratio=0,1"), "match.drop_ratio: 1.0 is not in [0, 1)"),
         (("scenes", "--vary", "data.size=16,32"), "data.size 32 in size=32 is not data.size 16 in size=16"),

@@ -86,6 +86,14 @@ def test_what_cannot_be_compared_is_refused(data: ImageSet, tmp_path: Path) -> N
     with pytest.raises(UsageError, match="^eval.epochs 9 in own is not eval.epochs 1 in chance"):
         own = DistillSettings.of({**TINY, "method": "random", "data.source": data, "eval.epochs": 9})
         compare({"chance": DistillSettings.of({**TINY, "method": "random", "data.source": data}), "own": own}, output=tmp_path)
+    wrong: Any
+    for wrong in (("centres", "chnace"), ("chance", "chance"), ("chance",), "chance"):
+        with pytest.raises(UsageError, match=r"^pairs: .* is not \(A, B\) with two different ones of chance, centres$"):
+            compare({"chance": "random", "centres": "k-center"}, data, pairs=[wrong], output=tmp_path, **TINY)
+    with pytest.raises(UsageError, match=r"^pairs: \('b', 'a'\) is not a pair that is given once$"):
+        compare({"a": "random", "b": "k-center"}, data, pairs=[("b", "a"), ("b", "a")], output=tmp_path, **TINY)
+    with pytest.raises(UsageError, match=r"^seed: 18446744073709551616 is not a whole number from −2⁶³ to 2⁶⁴ − 1$"):
+        compare({"chance": "random"}, data, seeds=[2**64], **TINY)
     with pytest.raises(Failure, match="^no distillation could be finished; chance-ipc9-seed0: ipc: 9"):
         compare({"chance": "random"}, data, ipc=9, seeds=[0], **TINY)
     assert list(tmp_path.iterdir()) == []
