@@ -95,7 +95,7 @@ def comp_dd(folder: Path) -> Collection:
     page = _page(
         folder,
         found.title,
-        [*warnings, *_remarks(found.failed, found.left, found.doubts)],
+        [*warnings, *(one for table in found.tables for one in table.failures), *_remarks(found.failed, found.left, found.doubts)],
         verdicts,
         [subsets(found.tables)],
         cells,

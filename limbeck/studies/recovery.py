@@ -19,7 +19,7 @@ from typing import ClassVar
 
 from limbeck.accuracy import MINUS, Accuracy, points
 from limbeck.evaluation.scores import Doubt
-from limbeck.evaluation.statistics import compare, compare_unpaired, holm, seeds_needed, summarise
+from limbeck.evaluation.statistics import compare, compare_unpaired, holm, over_seeds, seeds_needed, summarise
 from limbeck.runtime.records import Record
 from limbeck.runtime.sealed import FileKind
 from limbeck.runtime.tables import Grid, Page
@@ -63,11 +63,12 @@ class SubsetCell(Record):
     def of(cls, records: Mapping[int, CellRecord]) -> "SubsetCell":
         """From the records by seed."""
         seeds = tuple(sorted(records))
-        own = [records[seed].accuracy.distilled.mean for seed in seeds]
+        distilled = [records[seed].accuracy.distilled for seed in seeds]
+        own = [one.mean for one in distilled]
         full = [records[seed].accuracy.full for seed in seeds]
         ratios = [a / f.mean for a, f in zip(own, full, strict=True) if f.known and f.mean]
         whole = summarise(ratios) if len(ratios) == len(own) else Accuracy()
-        return cls(seeds=seeds, accuracy=summarise(own), recovery_ratio=whole)
+        return cls(seeds=seeds, accuracy=over_seeds(distilled), recovery_ratio=whole)
 
     @property
     def ratios(self) -> dict[int, float]:
@@ -190,6 +191,13 @@ class Levels(Record):
                 rows.append([f"({title})", *(f"{100 * one.mean:.1f}" if one.known else "–" for one in beside)])
         return rows
 
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Where networks diverged while they were trained, and how many, a sentence each."""
+        own = ((f"{row.method}, {name}", cell.accuracy) for row in self.rows for name, cell in row.cells.items())
+        beside = ((f"{title}, {one.subset}", getattr(one, kind)) for one in self.columns for kind, title in REFERENCES.items())
+        return tuple(f"{images_text(self.ipc)}: {name}: {one.failure}" for name, one in (*own, *beside) if one.failure)
+
     def blocks(self, what: str, width: int = WIDTH) -> Iterator[list[list[str]]]:
         """The words in pieces of whole categories that are at most `width` wide as a table; a lone category stays whole."""
         chosen: list[Column] = []
@@ -246,6 +254,7 @@ class Recovery(Record):
                 yield title  # a table's own title would be broken to its width
                 yield from map(Grid.of, table.blocks(what))
             yield from map(str, table.verdicts)
+            yield from (f"warning: {one}" for one in table.failures)
         yield from remarks(self.notes, self.failed, self.left, self.doubts)
 
     def __str__(self) -> str:
@@ -256,7 +265,8 @@ class Recovery(Record):
         """For a notebook."""
         grids = [Grid.of(table.words(what), title) for table in self.tables for what, title in table.titles()]
         verdicts = [str(one) for table in self.tables for one in table.verdicts]
-        return Page((*grids, *verdicts, *remarks(self.notes, self.failed, self.left, self.doubts)))._repr_html_()
+        failures = [f"warning: {one}" for table in self.tables for one in table.failures]
+        return Page((*grids, *verdicts, *failures, *remarks(self.notes, self.failed, self.left, self.doubts)))._repr_html_()
 
 
 def table_lines(tables: Sequence[Levels]) -> Iterator[str]:
@@ -264,8 +274,9 @@ def table_lines(tables: Sequence[Levels]) -> Iterator[str]:
     for table in tables:
         for what, title in table.titles():
             yield from (f"## {title}", "", *Grid.of(table.words(what)).markdown, "")
-        if table.verdicts:
-            yield from (*(f"- {one}" for one in table.verdicts), "")
+        said = (*table.verdicts, *(f"warning: {one}" for one in table.failures))
+        if said:
+            yield from (*(f"- {one}" for one in said), "")
 
 
 def tabulate(levels: Sequence[str], records: Sequence[CellRecord]) -> tuple[Levels, ...]:
@@ -339,9 +350,11 @@ def _column(name: str, category: str, level: str, held: Mapping[str, Mapping[str
         for seed, record in cells.get(name, {}).items():
             first.setdefault(seed, record)
     full = [record.accuracy.full for record in first.values() if record.accuracy.full.known]
-    random = [record.accuracy.random.mean for record in first.values() if record.accuracy.random.known]
-    whole = FullAccuracy(mean=full[0].mean, std=full[0].std, n=full[0].n) if full else FullAccuracy()
-    beside = summarise(random) if random else Accuracy()
+    random = [record.accuracy.random for record in first.values() if record.accuracy.random.known]
+    beside = over_seeds(random) if random else Accuracy()
+    whole = FullAccuracy()
+    if full:
+        whole = replace(whole, **{name: getattr(full[0], name) for name in ("mean", "std", "n", "failed")})
     return Column(subset=name, category=category, level=level, full=whole, random=beside)
 
 

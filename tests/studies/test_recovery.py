@@ -243,3 +243,20 @@ def test_the_kept_benchmark_is_read_and_shows_itself() -> None:
     assert found.markdown == (folder / "comp-dd.md").read_text()
     assert max(len(line) for line in str(found).splitlines() if line[:1] in "┃│┏└┡") <= 80
     assert "<th>scenes easy</th>" in found._repr_html_() and "recovery ratio easy &gt; medium &gt; hard" in found._repr_html_()
+
+
+def test_networks_that_diverged_are_said_of_methods_and_of_what_stands_beside() -> None:
+    """Two of three cells lost one of two networks each, and the full data, the same in all of them, one."""
+    held = [record("easy", seed, 0.3) for seed in range(3)]
+    for one, failed in zip(held, (1, 1, None), strict=True):
+        one["accuracy"]["distilled"] |= {"n": 2, "values": [0.3, 0.3], "failed": failed}
+        one["accuracy"]["full"] |= {"failed": 1}
+    (table,) = recovery.tabulate(LEVELS, list(map(CellRecord.from_dict, held)))
+    said = [
+        "1 image per class: edf, bird-easy: training failed of 2 of 6 networks, which diverged and count as 0 %",
+        "1 image per class: full data, bird-easy: training failed of 1 of 2 networks, which diverged and count as 0 %",
+    ]
+    assert list(table.failures) == said
+    found = Recovery(title="t", benchmark="b", tables=(Levels.from_dict(table.to_dict()),))
+    for text in (found.markdown, " ".join(str(found).split()), found._repr_html_()):
+        assert all(f"warning: {one}" in text for one in said)
