@@ -24,6 +24,7 @@ from limbeck.studies.entrants import MATCHED
 from limbeck.studies.judging import LEVEL
 
 LEAST = 3  # seeds; fewer decide nothing
+Size = Literal["small", "middle", "large", "huge"]  # numbers of images per class, as a scale calls them
 Verdict = Literal["confirmed", "contradicted", "undecided"]
 
 
@@ -34,13 +35,14 @@ class At:
     Args:
         row: its label.
         value: of `values.py`; those of a measurement are called `MEASUREMENT.NAME`.
-        size: `each` number of images per class by itself, the `first` or `last` of them, or the `mean` of all.
+        size: `each` number of images per class of the item by itself, the `first` or `last` of them, the `mean` of all, or one
+            that is called so by the scale.
         place: `each` source by itself, the `easy` or the `hard` one of a category, or the `mean` of all sources.
     """
 
     row: str
     value: str = "accuracy"
-    size: Literal["each", "first", "last", "mean"] = "each"
+    size: Literal["each", "first", "last", "mean"] | Size = "each"
     place: Literal["each", "easy", "hard", "mean"] = "each"
 
 
@@ -102,6 +104,11 @@ def first(one: At) -> At:
 def last(one: At) -> At:
     """At the highest number of images per class."""
     return replace(one, size="last")
+
+
+def many(one: At) -> At:
+    """At what the scale has for the paper's 50 images per class, whichever numbers the item runs over."""
+    return replace(one, size="large")
 
 
 def over_places(one: At) -> At:

@@ -14,8 +14,8 @@ from itertools import groupby
 from pathlib import Path
 
 from limbeck.recipes import load_recipe, parse_overrides, recipe_names
-from limbeck.reproduction.claims import control_of
-from limbeck.reproduction.item import Item, Places, Row, Size
+from limbeck.reproduction.claims import Size, control_of
+from limbeck.reproduction.item import Item, Places, Row
 from limbeck.runs.identity import NONE
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError, require
@@ -54,6 +54,11 @@ class Scale:
     def sizes_of(self, item: Item) -> list[int]:
         """The numbers of images per class that an item runs over, the lowest first."""
         return sorted(self.sizes[size] for size in item.sizes or self.main)
+
+    def sizes_of_row(self, item: Item, row: Row) -> set[int]:
+        """Those that one of its rows runs at."""
+        own = {*(item.sizes or self.main), *(size for size in row.also if size in self.sizes)} - {*row.without}
+        return {self.sizes[size] for size in own}
 
     def on(self, source: str) -> "Scale":
         """The same on other images, which have no levels."""
@@ -173,12 +178,13 @@ def spots(item: Item, scale: Scale, seeds: Sequence[int], overrides: Mapping[str
     if item.places not in scale.places:
         raise UsageError(f"--data: {item.name} runs over images of different levels, which this scale has; leave --data out")
     found: list[Spot] = []
+    sizes = {row.label: scale.sizes_of_row(item, row) for row in item.rows}
     for seed in seeds:
         for group in scale.places[item.places]:
             for place in group:
-                for ipc in scale.sizes_of(item):
+                for ipc in sorted(set.union(*sizes.values())):
                     for row in item.rows:
-                        found += _row(item, scale, place, ipc, row, seed, overrides)
+                        found += _row(item, scale, place, ipc, row, seed, overrides) if ipc in sizes[row.label] else ()
     return found
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from limbeck.methods.registry import method_of
 from limbeck.recipes import load_recipe
+from limbeck.reproduction.reading import Grid as ItemGrid
 from limbeck.reproduction.run import Asked
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import Failure, UsageError
@@ -141,9 +142,8 @@ def listing(asked: Asked, folder: Path, progress: Progress) -> Listing:
         counted |= own.keys()
         seconds = times.of([cells[name] for name in new])
         done = sum(name in finished for name in own)
-        rows.append(
-            Listed(item=item.name, title=item.title, claims=len(item.claims), cells=len(own), finished=done, seconds=seconds)
-        )
+        claims = len(ItemGrid(asked.scale, item, grids[item.name]).claims)
+        rows.append(Listed(item=item.name, title=item.title, claims=claims, cells=len(own), finished=done, seconds=seconds))
     return Listing(scale=asked.scale.name, items=tuple(rows), notes=tuple(times.notes))
 
 

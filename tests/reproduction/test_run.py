@@ -17,8 +17,8 @@ import limbeck
 from limbeck.cli.main import main
 from limbeck.reproduction import measures, scales
 from limbeck.reproduction.measures import Finished, Measured
+from limbeck.reproduction.reading import total
 from limbeck.reproduction.results import Reproduction
-from limbeck.reproduction.run import _sum
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_json
 from limbeck.runtime.fingerprint import encodable
@@ -250,8 +250,8 @@ def test_a_claim_on_most_sources_is_judged_by_its_mean(started: Path) -> None:
 
 
 def test_what_rounding_leaves_of_equal_values_is_nothing() -> None:
-    assert sum([0.1, 0.2, -0.3]) > 0 == _sum([0.1, 0.2, -0.3])
-    assert _sum([0.1, 0.2, -0.2]) == pytest.approx(0.1)
+    assert sum([0.1, 0.2, -0.3]) > 0 == total([0.1, 0.2, -0.3])
+    assert total([0.1, 0.2, -0.2]) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
