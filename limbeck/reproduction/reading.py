@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from limbeck.accuracy import Accuracy
+from limbeck.evaluation.scores import FULL_DATA, Doubt, joined
 from limbeck.evaluation.statistics import summarise
 from limbeck.reproduction.claims import At, Claim, Sums
 from limbeck.reproduction.claims import Part as Sum
@@ -17,10 +18,12 @@ from limbeck.reproduction.item import Item
 from limbeck.reproduction.measures import Measured
 from limbeck.reproduction.results import Line
 from limbeck.reproduction.scales import Scale, Spot
-from limbeck.reproduction.values import value_of
-from limbeck.studies.cells import COMPARED, CellRecord
+from limbeck.reproduction.values import OF_FULL, value_of
+from limbeck.studies.cells import COMPARED, CellRecord, doubts_of
 from limbeck.studies.comp_dd import Part
 from limbeck.studies.cost import mean
+
+NO_MEASURE = ("chance", "below random")  # kinds of doubt with which a ratio to the full data says nothing
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,33 @@ class Read:
             found.append((case.said, {seed: total([weight * values[seed] for weight, values in terms]) for seed in seeds}))
         return found
 
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """What speaks against the accuracies of the full data: one of each kind."""
+        return doubts_of(self.results)
+
+    def doubt(self, claim: Claim) -> str:
+        """Why the accuracy of the full data is no measure in a cell whose ratio to it a claim rests on; empty where it is one."""
+        lines = [line for case in self.grid.cases(claim) for term in case.terms if term.at.value in OF_FULL for line in term.lines]
+        cells = dict.fromkeys(spot.cell.name for line in lines for spot in self.grid.lines[line])
+        found = joined((name, self.results[name].doubts) for name in cells if name in self.results)
+        said = [one.text.removeprefix(FULL_DATA) for one in found if one.kind in NO_MEASURE]
+        return f"{FULL_DATA}{', '.join(said)}" if said else ""
+
+    def failures(self) -> Iterator[str]:
+        """A sentence for every row and every kind of images of which networks diverged."""
+        for (row, place, ipc), spots in self.grid.lines.items():
+            records = [self.results[spot.cell.name] for spot in spots if spot.cell.name in self.results]
+            if lost := _lost([record.accuracy.distilled for record in records]):
+                yield f"{row}, {place}, ipc {ipc}: training failed of {lost}, which diverged and count as 0 %"
+        full: dict[str, list[Accuracy]] = {}
+        for spot in self.grid.spots:
+            if spot.cell.name in self.results:
+                full.setdefault(spot.place.name, []).append(self.results[spot.cell.name].accuracy.full)
+        for place, found in full.items():  # which all seeds share
+            if lost := _lost([max(found, key=lambda one: one.failed or 0)]):
+                yield f"full data, {place}: training failed of {lost}, which diverged and count as 0 %"
+
     def lines(self) -> Iterator[Line]:
         """The rows of the table."""
         for (row, place, ipc), spots in self.grid.lines.items():
@@ -184,6 +214,12 @@ class Read:
     def _summary(self, own: Sequence[Spot], name: str) -> Accuracy:
         values = [value for spot in own if (value := self.value(spot, name)) is not None]
         return summarise(values) if values else Accuracy()
+
+
+def _lost(found: Sequence[Accuracy]) -> str:
+    """How many of the networks diverged, in words; empty where none did."""
+    failed, of = (sum(getattr(one, name) or 0 for one in found) for name in ("failed", "n"))
+    return f"{failed} of {of} networks" if failed else ""
 
 
 def total(terms: Sequence[float]) -> float:

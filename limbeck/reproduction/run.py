@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from limbeck.reproduction.claims import judge, with_control
+from limbeck.reproduction.claims import Judged, judge, with_control
 from limbeck.reproduction.item import Item
 from limbeck.reproduction.items import ITEMS, chosen
 from limbeck.reproduction.measures import Measurements
@@ -156,16 +156,15 @@ def run(asked: Asked, folder: Path, *, running: Running = Running(), reuse: Sequ
     """
     grids = {item.name: asked.grid(item) for item in asked.items}
     cells = _unique(grids.values())
-    measurements = Measurements(folder, _wanted(asked, ITEMS.values()), _wanted(asked, asked.items), running.progress)
+    measurements = Measurements(folder, wanted(asked, ITEMS.values()), wanted(asked, asked.items), running.progress)
     for place in reuse:
         plain = [cell for cell in cells if cell.name not in measurements.needed]  # there are no run folders to measure
         taken = take_over(plain, Path(here("--reuse", str(place))), folder)
         running.progress.say(f"{len(taken)} cells taken from {place}")
     unmeasured = _caught_up(cells, measurements) if running.max_seconds != 0 else {}  # who only looks computes nothing
-    how = replace(running, measure=measurements.take)
-    if running.max_seconds != 0:  # what could not be measured on a run folder would not be on another
-        how = replace(how, again=lambda cell: cell.name not in unmeasured and measurements.lacks(cell))
-    matrix = run_matrix(cells, folder, how)
+    # What could not be measured on a run folder would not be on another.
+    again = lambda cell: cell.name not in unmeasured and measurements.lacks(cell)  # noqa: E731
+    matrix = run_matrix(cells, folder, replace(running, measure=measurements.take, again=again))
     matrix = replace(matrix, failed={**unmeasured, **matrix.failed})
     found = tuple(_found(asked, item, grids[item.name], matrix, measurements) for item in asked.items)
     whole = Reproduction(
@@ -202,7 +201,7 @@ def _unique(grids: Iterable[Sequence[Spot]]) -> list[Cell]:
     return sorted(cells.values(), key=lambda cell: order[cell.facts["seed"]])
 
 
-def _wanted(asked: Asked, items: Iterable[Item]) -> dict[str, frozenset[str]]:
+def wanted(asked: Asked, items: Iterable[Item]) -> dict[str, frozenset[str]]:
     """The measurements that items want of a cell, by its name."""
     found: dict[str, frozenset[str]] = {}
     for item in items:
@@ -216,6 +215,7 @@ def _wanted(asked: Asked, items: Iterable[Item]) -> dict[str, frozenset[str]]:
 
 def _found(asked: Asked, item: Item, grid: Sequence[Spot], matrix: Matrix, measurements: Measurements) -> ItemResult:
     """The table and the verdicts of an item."""
+    own = {spot.cell.name for spot in grid}
     results = {spot.cell.name: matrix.results[spot.cell.name] for spot in grid if spot.cell.name in matrix.results}
     measured = {name: measurements.of(name) for name in results}
     read = Read(Grid(asked.scale, item, grid), results, measured)
@@ -233,15 +233,22 @@ def _found(asked: Asked, item: Item, grid: Sequence[Spot], matrix: Matrix, measu
         scale=asked.scale.name,
         shown=item.shown,
         lines=tuple(read.lines()),
-        findings=(*judge(claims), *judge(controls, control=True)),
+        findings=(*judge(claims, doubts=_doubts(read, claims)), *judge(controls, control=True, doubts=_doubts(read, controls))),
         full=full,
         series=read.series(),
         published=published(item.name),
         notes=tuple(_notes(grid)),
-        left=len({spot.cell.name for spot in grid} - results.keys()),
-        failed={name: said for name, said in matrix.failed.items() if any(spot.cell.name == name for spot in grid)},
+        doubts=read.doubts,
+        failures=tuple(read.failures()),
+        left=len(own & {*matrix.left} | own - results.keys()),
+        failed={name: said for name, said in matrix.failed.items() if name in own},
         command=asked.command(item.name),
     )
+
+
+def _doubts(read: Read, claims: Iterable[Judged]) -> dict[str, str]:
+    """Why claims rest on no measure, by their names."""
+    return {claim.name: said for claim, _ in claims if (said := read.doubt(claim))}
 
 
 def _notes(grid: Sequence[Spot]) -> list[str]:
