@@ -39,7 +39,7 @@ def reproduction(folder: Path) -> Collection:
         verdicts=tuple(_verdicts(found)),
         tables=(claims(found), *map(rows_of, found.items), *([cell_table(cells)] if cells else [])),
         drawings=tuple(_drawings(found, folder)),
-        notes=tuple(dict.fromkeys(note for one in found.items for note in one.notes)),
+        notes=tuple(dict.fromkeys((*found.notes, *(note for one in found.items for note in one.notes)))),
     )
 
 

@@ -172,7 +172,9 @@ class Reproduction(Record):
         failed: the last words of cells that failed, by name.
         left: the names of those that are to be run yet.
         paths: of the files written.
+        notes: on what was left out, a sentence each.
         data: what replaced the scale's images; None where they were kept.
+        base: the recipe that all methods started from; None where that was the scale's matter.
         overrides: settings for all cells, as typed.
 
     Example:
@@ -188,8 +190,12 @@ class Reproduction(Record):
     failed: Mapping[str, str] = field(default_factory=dict)
     left: tuple[str, ...] = ()
     paths: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     data: str | None = None
+    base: str | None = None
     overrides: Mapping[str, str] = field(default_factory=dict)
+
+    LEFT_OUT: ClassVar = ("notes", "base")
 
     def __getitem__(self, item: str) -> ItemResult:
         """The item of that name."""
@@ -228,7 +234,8 @@ class Reproduction(Record):
     @property
     def markdown(self) -> str:
         """All of it as Markdown."""
-        return "\n".join([f"# {self.title}\n", *(one.markdown for one in self.items)]).rstrip() + "\n"
+        notes = [f"- {note}\n" for note in self.notes]
+        return "\n".join([f"# {self.title}\n", *notes, *(one.markdown for one in self.items)]).rstrip() + "\n"
 
     def lines(self) -> Iterator[str | Grid]:
         """What a terminal shows: tables and verdicts."""
@@ -239,7 +246,7 @@ class Reproduction(Record):
             yield from (f"warning: {said}" for said in one.failures)
             yield from map(str, one.verdicts)
             yield from (f"control: {found}" for found in one.findings if found.control)
-        yield from remarks((), self.failed, self.left, self.doubts)
+        yield from remarks(self.notes, self.failed, self.left, self.doubts)
 
     def __str__(self) -> str:
         """What a terminal of a hundred columns shows."""
@@ -250,7 +257,7 @@ class Reproduction(Record):
         parts: list[str | Grid] = []
         for one in self.items:
             parts += [one.grid, *(f"warning: {said}" for said in one.failures), one.judged]
-        return Page((*parts, *remarks((), self.failed, self.left, self.doubts)))._repr_html_()
+        return Page((*parts, *remarks(self.notes, self.failed, self.left, self.doubts)))._repr_html_()
 
 
 def _short(words: tuple[str, ...], alone: bool) -> list[int]:

@@ -21,7 +21,7 @@ from limbeck.reproduction.measures import Measurements
 from limbeck.reproduction.published import published
 from limbeck.reproduction.reading import Grid, Read
 from limbeck.reproduction.results import ItemResult, Reproduction
-from limbeck.reproduction.scales import Scale, Spot, overrides_of, scale_of, spots
+from limbeck.reproduction.scales import Scale, Spot, overrides_of, refuse_levels, scale_of, spots
 from limbeck.reproduction.write import write
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import Failure, UsageError, require
@@ -46,6 +46,8 @@ class Asked:
         seeds: of the distillations.
         overrides: settings for all cells, as typed.
         data: what replaces the scale's images; None keeps them.
+        base: the recipe that all methods start from; None leaves that to the scale.
+        left_out: items that `all` stands for and these images have no levels for.
     """
 
     items: tuple[Item, ...]
@@ -53,6 +55,8 @@ class Asked:
     seeds: tuple[int, ...]
     overrides: Mapping[str, str]
     data: str | None = None
+    base: str | None = None
+    left_out: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -62,21 +66,33 @@ class Asked:
         *,
         seeds: Iterable[int] | None = None,
         data: str | None = None,
+        base: str | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> "Asked":
         """From words.
 
         Raises:
-            UsageError: for an unknown item or scale, or settings that a reproduction runs over itself.
+            UsageError: for an unknown item or scale, an item that is named and needs levels which the images do not have, or
+                settings that a reproduction runs over itself.
         """
-        found = scale if isinstance(scale, Scale) else scale_of(scale, data)
+        found = scale if isinstance(scale, Scale) else scale_of(scale)
+        found = found if data is None else found.on(data)
+        found = found if base is None else found.from_recipe(base)
         many = found.seeds if seeds is None else tuple(seeds)
         require(len(set(many)) == len(many) > 0, "--seeds", list(many), "one seed or more, each once")
         made = chosen(items)
-        with_levels = [one.name for one in made if one.places not in found.places]
-        if with_levels and len(made) > len(with_levels):  # of all items, those that these images can be asked about
-            made = [one for one in made if one.name not in with_levels]
-        return cls(tuple(made), found, many, overrides_of(settings or {}), data)
+        without = tuple(one.name for one in made if one.places not in found.places)
+        if named := [one for one in without if one in items]:
+            refuse_levels(named)
+        made = [one for one in made if one.name not in without]
+        return cls(tuple(made), found, many, overrides_of(settings or {}), data, base, without)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not asked that was, a sentence each."""
+        if not self.left_out:
+            return ()
+        return (f"left out, for these images have no levels of difficulty: {', '.join(self.left_out)}",)
 
     def grid(self, item: Item) -> list[Spot]:
         """That of an item."""
@@ -86,8 +102,9 @@ class Asked:
         """The words that run one of them."""
         seeds = [] if self.seeds == self.scale.seeds else ["--seeds", ",".join(map(str, self.seeds))]
         data = [] if self.data is None else ["--data", self.data]
+        base = [] if self.base is None else ["--base", self.base]
         words = [f"{key}={value}" for key, value in self.overrides.items()]
-        return shlex.join(["limbeck", "reproduce", item, "--scale", self.scale.name, *data, *seeds, *words])
+        return shlex.join(["limbeck", "reproduce", item, "--scale", self.scale.name, *data, *base, *seeds, *words])
 
 
 @gathered(logged)
@@ -99,6 +116,7 @@ def reproduce(
     output: Path | str | None = None,
     seeds: Iterable[int] | None = None,
     data: str | None = None,
+    base: str | None = None,
     settings: Mapping[str, object] | None = None,
     reuse: Sequence[Path | str] = (),
     jobs: int | None = None,
@@ -114,6 +132,7 @@ def reproduce(
         output: the folder; None takes `runs/reproduction-SCALE`.
         seeds: of the distillations; None takes the scale's.
         data: a source of images in the place of the scale's; items on levels of difficulty cannot be run then.
+        base: a recipe that all methods take their settings from, where there is none for the images.
         settings: for all distillations, by dotted keys.
         reuse: folders of other grids, from which what was measured under equal settings is taken first.
         jobs: distillations at a time; None: one, or as many as a cluster has room for.
@@ -130,7 +149,7 @@ def reproduce(
         (['undecided', 'undecided', 'undecided'], 21)
     """
     words = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in (settings or {}).items()}
-    asked = Asked.of(items, scale, seeds=seeds, data=data, settings=words)
+    asked = Asked.of(items, scale, seeds=seeds, data=data, base=base, settings=words)
     how = Running(jobs=jobs, max_seconds=max_seconds, progress=progress or LogProgress())
     with ExitStack() as stack:
         stack.enter_context(executing(executor))
@@ -174,7 +193,9 @@ def run(asked: Asked, folder: Path, *, running: Running = Running(), reuse: Sequ
         cells=len(cells),
         failed=matrix.failed,
         left=tuple(matrix.left),
+        notes=asked.notes,
         data=asked.data,
+        base=asked.base,
         overrides=asked.overrides,
     )
     return write(whole, folder)

@@ -65,6 +65,10 @@ class Scale:
         place = Part(file_name(Path(source).stem if "/" in source or "." in source else source), "", "", source)
         return replace(self, places=dict.fromkeys(ALONE, ((place,),)), base={})
 
+    def from_recipe(self, base: str) -> "Scale":
+        """The same with all methods started from that recipe, on all places."""
+        return replace(self, base=dict.fromkeys(self.places, base))
+
 
 @dataclass(frozen=True)
 class Spot:
@@ -140,15 +144,14 @@ def _paper() -> Scale:
 SCALES = {"cpu": _cpu, "gpu": _gpu, "paper": _paper}
 
 
-def scale_of(name: str, data: str | None = None) -> Scale:
-    """The scale of that name, on other images where `data` names some.
+def scale_of(name: str) -> Scale:
+    """The scale of that name.
 
     Raises:
-        UsageError: when there is none of that name.
+        UsageError: when there is none.
     """
     require(name in SCALES, "--scale", name, f"one of {', '.join(SCALES)}")
-    found = SCALES[name]()
-    return found if data is None else found.on(data)
+    return SCALES[name]()
 
 
 def overrides_of(words: Mapping[str, str]) -> dict[str, str]:
@@ -176,7 +179,7 @@ def spots(item: Item, scale: Scale, seeds: Sequence[int], overrides: Mapping[str
     """
     _refuse_of_rows(item, overrides)
     if item.places not in scale.places:
-        raise UsageError(f"--data: {item.name} runs over images of different levels, which this scale has; leave --data out")
+        refuse_levels([item.name])
     found: list[Spot] = []
     sizes = {row.label: scale.sizes_of_row(item, row) for row in item.rows}
     for seed in seeds:
@@ -186,6 +189,16 @@ def spots(item: Item, scale: Scale, seeds: Sequence[int], overrides: Mapping[str
                     for row in item.rows:
                         found += _row(item, scale, place, ipc, row, seed, overrides) if ipc in sizes[row.label] else ()
     return found
+
+
+def refuse_levels(names: Sequence[str]) -> None:
+    """Items on images of different levels, where there are none.
+
+    Raises:
+        UsageError: always.
+    """
+    runs = "runs" if len(names) == 1 else "run"
+    raise UsageError(f"--data: {', '.join(names)} {runs} over images of different levels, which the scale has; leave --data out")
 
 
 def _refuse_of_rows(item: Item, overrides: Mapping[str, str]) -> None:

@@ -97,7 +97,7 @@ class Listing(Record):
     Args:
         scale: its name.
         items: in the paper's order.
-        notes: on what could not be foretold, a sentence each.
+        notes: on what was left out and what could not be foretold, a sentence each.
     """
 
     scale: str
@@ -161,7 +161,7 @@ def listing(asked: Asked, folder: Path, progress: Progress) -> Listing:
         least = least_effect(len(asked.seeds), claims)
         facts = {"cells": len(own), "finished": done, "claims": claims}
         rows.append(Listed(item=item.name, title=item.title, **facts, seconds=seconds, least_effect=least))
-    return Listing(scale=asked.scale.name, items=tuple(rows), notes=tuple(times.notes))
+    return Listing(scale=asked.scale.name, items=tuple(rows), notes=(*asked.notes, *times.notes))
 
 
 class _Times:

@@ -108,9 +108,27 @@ def test_other_images_stand_for_all_that_have_no_levels() -> None:
     assert "table1" in names and "fig4" not in names
     (first, *_) = asked.grid(ITEMS["table6b"])
     assert (first.cell.recipe, first.cell.settings.data.source) == ("cifar10/edf-ipc1", "cifar10.npz")
-    with pytest.raises(UsageError, match="fig4 runs over images of different levels"):
-        one = Asked.of(["fig4"], "cpu", data="cifar10.npz")
-        one.grid(one.items[0])
+    assert {*asked.left_out} == ITEMS.keys() - names and "fig4" in asked.notes[0]
+    with pytest.raises(UsageError, match="--data: fig4 runs over images of different levels"):
+        Asked.of(["fig4"], "cpu", data="cifar10.npz")
+    with pytest.raises(UsageError, match="--data: fig1a, fig4 run over images of different levels"):
+        Asked.of(["table4", "fig4", "fig1a", "all"], "cpu", data="cifar10.npz")
+    assert not Asked.of(["table4"], "cpu", data="cifar10.npz").notes
+
+
+def test_images_without_recipes_take_those_that_are_named() -> None:
+    with pytest.raises(UsageError, match=r"no recipe for 'datm' on 'photos.npz'; name one to start from with --base RECIPE"):
+        asked = Asked.of(["table4"], data="photos.npz")
+        asked.grid(ITEMS["table4"])
+    asked = Asked.of(["table4"], data="photos.npz", base="scenes/edf-ipc3", seeds=[0])
+    found = {spot.row: spot.cell for spot in asked.grid(ITEMS["table4"])}
+    assert {cell.recipe for cell in found.values()} == {"scenes/edf-ipc3"}
+    assert {cell.settings.data.source for cell in found.values()} == {"photos.npz"}
+    assert {row: cell.settings.method for row, cell in found.items()}["neither"] == "datm"
+    assert asked.command("table4").split()[5:] == ["--data", "photos.npz", "--base", "scenes/edf-ipc3", "--seeds", "0"]
+    with pytest.raises(UsageError, match="--base: 'moon'"):
+        asked = Asked.of(["table4"], base="moon")
+        asked.grid(ITEMS["table4"])
 
 
 def test_what_is_not_accepted_is_said_in_a_line_with_what_is() -> None:
