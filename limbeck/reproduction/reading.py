@@ -18,7 +18,7 @@ from limbeck.reproduction.item import Item
 from limbeck.reproduction.measures import Measured
 from limbeck.reproduction.results import Line
 from limbeck.reproduction.scales import Scale, Spot
-from limbeck.reproduction.values import OF_FULL, value_of
+from limbeck.reproduction.values import OF_FULL, title_of, value_of
 from limbeck.studies.cells import COMPARED, CellRecord, doubts_of
 from limbeck.studies.comp_dd import Part
 from limbeck.studies.cost import mean
@@ -163,18 +163,21 @@ class Read:
         return f"{FULL_DATA}{', '.join(said)}" if said else ""
 
     def failures(self) -> Iterator[str]:
-        """A sentence for every row and every kind of images of which networks diverged."""
+        """A sentence for every row, and for the full data of every source, of which networks diverged."""
+        full: dict[str, Accuracy] = {}
         for (row, place, ipc), spots in self.grid.lines.items():
-            records = [self.results[spot.cell.name] for spot in spots if spot.cell.name in self.results]
-            if lost := _lost([record.accuracy.distilled for record in records]):
-                yield f"{row}, {place}, ipc {ipc}: training failed of {lost}, which diverged and count as 0 %"
-        full: dict[str, list[Accuracy]] = {}
-        for spot in self.grid.spots:
-            if spot.cell.name in self.results:
-                full.setdefault(spot.place.name, []).append(self.results[spot.cell.name].accuracy.full)
-        for place, found in full.items():  # which all seeds share
-            if lost := _lost([max(found, key=lambda one: one.failed or 0)]):
-                yield f"full data, {place}: training failed of {lost}, which diverged and count as 0 %"
+            records = [self.results[spot.cell.name].accuracy for spot in spots if spot.cell.name in self.results]
+            for one in records:
+                full[place] = max(full.get(place, one.full), one.full, key=lambda own: own.failed or 0)  # which all seeds share
+            lost = {"": [(one.distilled.failed or 0, one.distilled.n or 0) for one in records]}
+            for name in self.grid.item.shown:
+                measure, _, value = name.partition(".")
+                held = [found[measure] for spot in spots if measure in (found := self.measured.get(spot.cell.name, {}))]
+                lost[f", {title_of(name).removesuffix(', %')}"] = [one.failed[value] for one in held if value in one.failed]
+            yield from (f"{row}, {place}, ipc {ipc}{what}: {said}" for what, found in lost.items() if (said := _lost(found)))
+        for place, known in full.items():
+            if said := _lost([(known.failed or 0, known.n or 0)]):
+                yield f"full data, {place}: {said}"
 
     def lines(self) -> Iterator[Line]:
         """The rows of the table."""
@@ -216,10 +219,10 @@ class Read:
         return summarise(values) if values else Accuracy()
 
 
-def _lost(found: Sequence[Accuracy]) -> str:
-    """How many of the networks diverged, in words; empty where none did."""
-    failed, of = (sum(getattr(one, name) or 0 for one in found) for name in ("failed", "n"))
-    return f"{failed} of {of} networks" if failed else ""
+def _lost(found: Sequence[tuple[int, int]]) -> str:
+    """How many networks diverged, and of how many, in words; empty where none did."""
+    failed, of = (sum(column) for column in zip(*found, strict=True)) if found else (0, 0)
+    return f"training failed of {failed} of {of} networks, which diverged and count as 0 %" if failed else ""
 
 
 def total(terms: Sequence[float]) -> float:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from studies.fake_cells import accuracy, command, results, starts
 import limbeck
 from limbeck.cli.main import main
 from limbeck.evaluation.scores import FULL_DATA
+from limbeck.evaluation.statistics import summarise
 from limbeck.reproduction import measures, scales, times
 from limbeck.reproduction.measures import Finished, Measured
 from limbeck.reproduction.results import Reproduction
@@ -100,6 +102,21 @@ def test_networks_that_diverged_are_told_below_the_table(leaving: Leaving) -> No
     shown = [line for line in found.lines() if isinstance(line, str)]
     for one in said:
         assert f"- warning: {one}" in text and f"warning: {one}" in shown and one in page
+
+
+def test_networks_that_diverged_beside_the_accuracy_are_told_too(leaving: Leaving, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"VGG11": replace(summarise([0.0, 0.5, 0.4]), failed=1), "AlexNet": summarise([0.3, 0.5, 0.4])}
+    one = Measured.of_accuracies("a", "networks", found)
+    assert one.values == {"VGG11": pytest.approx(0.3), "AlexNet": pytest.approx(0.4)}
+    assert one.failed == {"VGG11": (1, 3), "AlexNet": (0, 3)}
+    assert Measured.from_dict(one.to_dict()) == one and "failed" not in replace(one, failed={}).to_dict()
+    whole = Measured.of_accuracies("b", "networks", {"VGG11": summarise([0.5, 0.5, 0.4])})
+    of = lambda finished: replace(whole if finished.cell.settings.seed else one, cell=finished.cell.name)  # noqa: E731
+    monkeypatch.setitem(measures.MEASURES, "networks", of)
+    leaving(lambda cell: results(accuracy=figures(cell, 0.8)))
+    (said, *_) = limbeck.reproduce("table9", output="out", seeds=[0, 1])["table9"].failures
+    lost = "training failed of 1 of 6 networks, which diverged and count as 0 %"
+    assert said == f"random, scenes-medium, ipc 2, VGG11, accuracy: {lost}"
 
 
 def test_a_finished_cell_without_its_measurement_is_left(
