@@ -27,6 +27,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     listed = "run nothing; list the items with their cells and the time that these are estimated to take here"
     parser.add_argument("--list", action="store_true", help=listed)
     parser.add_argument("--data", metavar="SOURCE", help="images in the place of the scale's, such as cifar10 or a folder")
+    based = "take every method's settings from this recipe, such as for images that there are none for"
+    parser.add_argument("--base", metavar="RECIPE", help=based)
     parser.add_argument("--seeds", metavar="N,…", action=Read, read=seeds, help="distillation seeds (default: the scale's)")
     reuse = "first take what another grid in DIR has measured under equal settings; may be given again"
     parser.add_argument("--reuse", metavar="DIR", action="append", default=[], help=reuse)
@@ -53,7 +55,8 @@ def run(arguments: Namespace) -> "Reproduction | Listing":
     from limbeck.reproduction.run import run as run_items
     from limbeck.runtime.published import working
 
-    asked = Asked.of(items, arguments.scale, seeds=arguments.seeds, data=data, settings=overrides)
+    where = {"data": data, "base": arguments.base}
+    asked = Asked.of(items, arguments.scale, seeds=arguments.seeds, **where, settings=overrides)
     output, how = arguments.output or str(default_output(asked.scale)), running(arguments)
     if arguments.list:
         from limbeck.reproduction.times import listing

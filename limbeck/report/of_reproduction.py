@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from limbeck.evaluation.scores import told
 from limbeck.figures.exhibit import Exhibit
 from limbeck.figures.style import inline_svg
 from limbeck.report.collection import Collection, Drawing, Verdict, brief
 from limbeck.report.of_grids import cell_table, read_cells
 from limbeck.report.sortable import Column, Row, SortableTable, Value, of_accuracy, of_number, of_share, of_words
-from limbeck.reproduction.claims import Finding
+from limbeck.reproduction.claims import Finding, seeds_text
 from limbeck.reproduction.results import ItemResult, Line, Reproduction
 from limbeck.reproduction.values import PLAIN, title_of
 from limbeck.reproduction.write import figure_of, sheet_of
@@ -34,11 +35,11 @@ def reproduction(folder: Path) -> Collection:
             f"{len(cells)} finished distillation{'s' * (len(cells) != 1)}",
             *(f"{len(rows)} {verdict}" for verdict, rows in _by_verdict(found).items()),
         ),
-        warnings=(*warnings, *_unfinished(found)),
+        warnings=(*warnings, *told(found.doubts), *_unfinished(found)),
         verdicts=tuple(_verdicts(found)),
         tables=(claims(found), *map(rows_of, found.items), *([cell_table(cells)] if cells else [])),
         drawings=tuple(_drawings(found, folder)),
-        notes=tuple(dict.fromkeys(note for one in found.items for note in one.notes)),
+        notes=tuple(dict.fromkeys((*found.notes, *(note for one in found.items for note in one.notes)))),
     )
 
 
@@ -64,7 +65,7 @@ def claims(found: Reproduction) -> SortableTable:
     for item in found.items:
         for one in item.findings:
             text = (CONTROL if one.control else "") + one.text
-            judged = (of_words(one.verdict), of_number(one.p_adjusted, ".3g"), of_number(one.seeds_needed, "d"))
+            judged = (of_words(one.verdict), of_number(one.p_adjusted, ".3g"), of_number(one.seeds_needed, _seeds))
             rows.append(
                 Row((of_words(text), of_words(item.item), of_words(one.section), *judged, of_words("; ".join(one.effects))))
             )
@@ -72,6 +73,10 @@ def claims(found: Reproduction) -> SortableTable:
         "Each test was stated before anything was run; p is adjusted by Holm for the claims of an item, controls among themselves."
     )
     return brief(SortableTable("claims", "Claims", columns, tuple(rows), caption))
+
+
+def _seeds(needed: int) -> str:
+    return seeds_text(needed).removesuffix(" seeds")
 
 
 def rows_of(item: ItemResult) -> SortableTable:
@@ -131,6 +136,7 @@ def _by_verdict(found: Reproduction) -> dict[str, list[Finding]]:
 
 def _unfinished(found: Reproduction) -> Iterator[str]:
     for item in found.items:
+        yield from (f"{item.item}: {line}" for line in item.failures)
         yield from (f"{item.item}: failed: {line}" for line in by_kind(item.failed))
         if item.left:
             yield f"{item.item}: {item.left} cells are to be run yet; the same command goes on"

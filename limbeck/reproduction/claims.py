@@ -13,17 +13,20 @@ three seeds, it is `undecided`. A claim on EDF is judged a second time with the 
 controls are adjusted among themselves, and change no verdict.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from limbeck.accuracy import Comparison
-from limbeck.evaluation.statistics import compare, holm, seeds_needed
+from limbeck.evaluation.statistics import MOST_SEEDS, compare, holm, seeds_needed
 from limbeck.runtime.records import Record
 from limbeck.studies.entrants import MATCHED
 from limbeck.studies.judging import LEVEL
 
 LEAST = 3  # seeds; fewer decide nothing
+UNMEASURED = "not measured yet"
+Size = Literal["small", "middle", "large", "huge"]  # numbers of images per class, as a scale calls them
 Verdict = Literal["confirmed", "contradicted", "undecided"]
 
 
@@ -34,13 +37,14 @@ class At:
     Args:
         row: its label.
         value: of `values.py`; those of a measurement are called `MEASUREMENT.NAME`.
-        size: `each` number of images per class by itself, the `first` or `last` of them, or the `mean` of all.
+        size: `each` number of images per class of the item by itself, the `first` or `last` of them, the `mean` of all, or one
+            that is called so by the scale.
         place: `each` source by itself, the `easy` or the `hard` one of a category, or the `mean` of all sources.
     """
 
     row: str
     value: str = "accuracy"
-    size: Literal["each", "first", "last", "mean"] = "each"
+    size: Literal["each", "first", "last", "mean"] | Size = "each"
     place: Literal["each", "easy", "hard", "mean"] = "each"
 
 
@@ -102,6 +106,11 @@ def first(one: At) -> At:
 def last(one: At) -> At:
     """At the highest number of images per class."""
     return replace(one, size="last")
+
+
+def many(one: At) -> At:
+    """At what the scale has for the paper's 50 images per class, whichever numbers the item runs over."""
+    return replace(one, size="large")
 
 
 def over_places(one: At) -> At:
@@ -169,8 +178,9 @@ class Finding(Record):
         unit: of effects.
         p: of all parts together; None as long as one has too few seeds.
         p_adjusted: for the number of the item's claims.
-        seeds_needed: how many would decide; None where they do, or no number is known to.
+        seeds_needed: how many would decide, as far as they are counted; None where they do, or no number is known to.
         parts: which it rests on.
+        doubt: why nothing that it rests on is a measure; empty where nothing speaks against it.
     """
 
     claim: str
@@ -183,17 +193,22 @@ class Finding(Record):
     p_adjusted: float | None = None
     seeds_needed: int | None = None
     parts: tuple[Tested, ...] = field(default_factory=tuple)
+    doubt: str = ""
 
-    LEFT_OUT: ClassVar = ("parts",)
+    LEFT_OUT: ClassVar = ("parts", "doubt")
 
     @property
     def judgement(self) -> str:
         """The verdict, and what would decide where it is open."""
         if self.verdict != "undecided":
             return self.verdict
+        if self.doubt:
+            return f"undecided: {self.doubt}"
+        if any(one.effect is None for one in self.parts):
+            return f"undecided: {UNMEASURED}"
         if any(not one.enough for one in self.parts):
             return f"undecided: fewer than {LEAST} seeds of a part are there"
-        return "undecided" + (f"; {self.seeds_needed} seeds would decide" if self.seeds_needed else "")
+        return "undecided" + (f"; {seeds_text(self.seeds_needed)} would decide" if self.seeds_needed else "")
 
     @property
     def effects(self) -> tuple[str, ...]:
@@ -211,7 +226,7 @@ class Finding(Record):
 def effect_text(effect: Comparison | None, unit: str) -> str:
     """An effect with its interval and its seeds."""
     if effect is None:
-        return "not measured yet"
+        return UNMEASURED
     seeds = f"{effect.n} seed{'' if effect.n == 1 else 's'}"
     if unit == "points":
         return f"{effect.points} points, {seeds}"
@@ -219,34 +234,58 @@ def effect_text(effect: Comparison | None, unit: str) -> str:
     return f"{effect.mean:+.3g}{ends}, {seeds}"
 
 
+def seeds_text(needed: int) -> str:
+    """So many seeds, or more than are counted."""
+    return f"more than {needed} seeds" if needed >= MOST_SEEDS else f"{needed} seeds"
+
+
+def least_effect(seeds: int, claims: int) -> float | None:
+    """The least mean, in standard deviations of the differences, with which so many seeds decide one of so many claims for sure:
+
+        t_{1 − 0.05 / 2m, n−1} / √n  of n seeds and m claims
+
+    None where there are too few seeds for any verdict.
+    """
+    from scipy.stats import t
+
+    return None if seeds < LEAST else float(t.isf(LEVEL / max(1, claims) / 2, seeds - 1)) / math.sqrt(seeds)
+
+
 Sums = Mapping[int, float]  # of a part, by seed
+Judged = tuple[Claim, Sequence[tuple[str, Sums]]]  # a claim with its parts where they were measured
 
 
-def judge(claims: Sequence[tuple[Claim, Sequence[tuple[str, Sums]]]], *, control: bool = False) -> tuple[Finding, ...]:
+def judge(claims: Sequence[Judged], *, control: bool = False, doubts: Mapping[str, str] = {}) -> tuple[Finding, ...]:
     """The verdicts on the claims of an item.
 
     Args:
         claims: each with its parts where they were measured: what each is of, and its sum for every seed.
         control: whether these are the controls.
+        doubts: of claims by name, why nothing that they rest on is a measure; such a claim is not decided.
     """
     level = LEVEL / max(1, len(claims))
-    found = [_finding(claim, sums, level, control) for claim, sums in claims]
+    found = [_finding(claim, sums, level, control, doubts.get(claim.name, "")) for claim, sums in claims]
     adjusted = holm([1.0 if one.p is None else one.p for one in found])  # no verdict may wait for others to be run
     return tuple(one if one.p is None else _judged(one, p) for one, p in zip(found, adjusted, strict=True))
 
 
-def _finding(claim: Claim, sums: Sequence[tuple[str, Sums]], level: float, control: bool) -> Finding:
-    """A claim with its p, not judged yet."""
+def _finding(claim: Claim, sums: Sequence[tuple[str, Sums]], level: float, control: bool, doubt: str) -> Finding:
+    """A claim with its p, not judged yet; one in doubt has none."""
     parts = tuple(_tested(said, by_seed) for said, by_seed in sums)
-    found = Finding(claim=claim.name, section=claim.section, text=claim.text, unit=claim.unit, control=control, parts=parts)
-    if not parts or not all(one.enough for one in parts):
+    found = Finding(
+        claim=claim.name, section=claim.section, text=claim.text, unit=claim.unit, control=control, parts=parts, doubt=doubt
+    )
+    if doubt or not parts or not all(one.enough for one in parts):
         return found
-    needed = [_needed(by_seed, level) for _, by_seed in sums]
     if all(one.holds for one in parts):
+        needed = [_needed(by_seed, level) for _, by_seed in sums]
         known = None if None in needed else max(seeds for seeds in needed if seeds is not None)
         return replace(found, p=max(one.p for one in parts), seeds_needed=known)
-    against = [one.p for one in parts if not one.holds]
-    return replace(found, p=min(1.0, len(parts) * min(against)))
+    against = [
+        (one.p, _needed(by_seed, level / len(parts))) for one, (_, by_seed) in zip(parts, sums, strict=True) if not one.holds
+    ]
+    fewest = min((seeds for _, seeds in against if seeds is not None), default=None)
+    return replace(found, p=min(1.0, len(parts) * min(p for p, _ in against)), seeds_needed=fewest)
 
 
 def _tested(said: str, by_seed: Sums) -> Tested:
@@ -258,7 +297,11 @@ def _tested(said: str, by_seed: Sums) -> Tested:
 
 
 def _needed(by_seed: Sums, level: float) -> int | None:
+    """How many seeds would decide a part at that level, whichever way it points."""
     sums = list(by_seed.values())
+    found = compare(sums, [0.0] * len(sums))
+    if found.std == 0:  # the sign flips decide then, whose p is 2^{1−n} at the least
+        return max(LEAST, 1 + math.ceil(-math.log2(level))) if found.mean else None
     needed = seeds_needed(sums, [0.0] * len(sums), level=level)
     return None if needed is None else max(LEAST, needed)
 

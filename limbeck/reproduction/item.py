@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from limbeck.reproduction.claims import At, Claim, above
+from limbeck.reproduction.claims import At, Claim, Size, above
 
-Size = Literal["small", "middle", "large", "huge"]
 Places = Literal["main", "parts", "levels", "easy"]
 
 
@@ -18,11 +17,15 @@ class Row:
         label: what it is called in tables and claims.
         method: its name.
         overrides: settings by dotted keys, as typed.
+        also: numbers of images per class that it runs at beside those of its item, where the scale has them.
+        without: those of its item that it does not run at.
     """
 
     label: str
     method: str
     overrides: Mapping[str, str] = field(default_factory=dict)
+    also: tuple[Size, ...] = ()
+    without: tuple[Size, ...] = ()
 
 
 @dataclass(frozen=True)

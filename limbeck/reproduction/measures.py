@@ -14,11 +14,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from limbeck.accuracy import Accuracy
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.areas import discriminative_area, energy_inside, mean_activation
 from limbeck.evaluation.distances import class_mean_distances, features_of, summary
@@ -54,12 +56,22 @@ class Measured(Record):
         measure: of `MEASURES`.
         values: figures by name.
         series: rows of figures by name.
+        failed: of accuracies, how many networks diverged, which count as 0, and of how many; older files have none.
     """
 
     cell: str
     measure: str
     values: Mapping[str, float]
     series: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    failed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    LEFT_OUT: ClassVar = ("failed",)
+
+    @classmethod
+    def of_accuracies(cls, cell: str, measure: str, found: Mapping[str, Accuracy]) -> "Measured":
+        """Accuracies by name."""
+        failed = {name: (one.failed or 0, one.n or 0) for name, one in found.items()}
+        return cls(cell=cell, measure=measure, values={name: one.mean for name, one in found.items()}, failed=failed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,20 +161,20 @@ def _kd(finished: Finished) -> Measured:
     under = replace(evaluator, settings=settings, preprocessing=held.preprocessing)
     rate = under.step_size(held.set).value
     logits = under.logits(replace(held.set, syn_lr=rate), final_seeds(settings.seeds))
-    return _measured(finished, "kd", {"accuracy": under.accuracies(logits).mean})
+    return Measured.of_accuracies(finished.cell.name, "kd", {"accuracy": under.accuracies(logits)})
 
 
 def _networks(finished: Finished) -> Measured:
     """Other architectures; a set that has no step size takes the best one of the network that it was made for."""
     workspace, held = finished.workspace, finished.held
     rate = held.set.syn_lr or workspace.evaluator().step_size(held.set).value
-    values = {}
+    found = {}
     for name in OTHERS:
         evaluator = workspace.evaluator_of(workspace.network_of(name)).decided(held.set.ipc)
         under = replace(evaluator, preprocessing=held.preprocessing)
         logits = under.logits(replace(held.set, syn_lr=rate), final_seeds(evaluator.settings.seeds))
-        values[name] = under.accuracies(logits).mean
-    return _measured(finished, "networks", values)
+        found[name] = under.accuracies(logits)
+    return Measured.of_accuracies(finished.cell.name, "networks", found)
 
 
 def _complexity(finished: Finished) -> Measured:

@@ -5,11 +5,12 @@ A figure of a table is the mean over distillation seeds with its 95 % t-interval
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
 from limbeck.accuracy import Accuracy
+from limbeck.evaluation.scores import Doubt, joined, told
 from limbeck.reproduction.claims import Finding
 from limbeck.reproduction.published import Published
 from limbeck.reproduction.values import PLAIN, shown, title_of
@@ -74,7 +75,9 @@ class ItemResult(Record):
         series: figures for its drawing: of a row by name, the mean over its cells.
         published: what the paper prints.
         notes: on how settings differ, a sentence each.
-        left: how many cells are to be run yet.
+        doubts: what speaks against the full data's accuracies as denominators.
+        failures: of which rows and full data networks diverged, a sentence each.
+        left: how many cells are to be run yet, or again for what was not measured of them.
         failed: the last words of cells that failed.
         command: which runs it.
     """
@@ -89,16 +92,23 @@ class ItemResult(Record):
     series: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
     notes: tuple[str, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+    failures: tuple[str, ...] = ()
     left: int = 0
     failed: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
 
-    LEFT_OUT: ClassVar = ("series", "full", "notes", "failed")
+    LEFT_OUT: ClassVar = ("series", "full", "notes", "doubts", "failures", "failed")
 
     @property
     def verdicts(self) -> tuple[Finding, ...]:
         """Without the controls."""
         return tuple(one for one in self.findings if not one.control)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the reader of the table must know: where training failed, and why the full data's accuracy is no measure."""
+        return (*self.failures, *told(self.doubts))
 
     @property
     def grid(self) -> Grid:
@@ -144,7 +154,7 @@ class ItemResult(Record):
             lines += ["full data: " + ", ".join(f"{place} {100 * mean:.1f} %" for place, mean in self.full.items()), ""]
         if self.printed is not None:
             lines += ["Published (accuracy in %; ImageNet subsets at 128×128):", "", *self.printed.markdown, ""]
-        lines += [f"- {note}" for note in self.notes]
+        lines += [f"- {note}" for note in (*self.notes, *(f"warning: {one}" for one in self.warnings))]
         lines += [f"- failed: {line}" for line in by_kind(self.failed)]
         lines += [f"- {self.left} cells are to be run yet"] if self.left else []
         return "\n".join(lines).rstrip() + "\n"
@@ -162,7 +172,9 @@ class Reproduction(Record):
         failed: the last words of cells that failed, by name.
         left: the names of those that are to be run yet.
         paths: of the files written.
+        notes: on what was left out, a sentence each.
         data: what replaced the scale's images; None where they were kept.
+        base: the recipe that all methods started from; None where that was the scale's matter.
         overrides: settings for all cells, as typed.
 
     Example:
@@ -178,8 +190,12 @@ class Reproduction(Record):
     failed: Mapping[str, str] = field(default_factory=dict)
     left: tuple[str, ...] = ()
     paths: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     data: str | None = None
+    base: str | None = None
     overrides: Mapping[str, str] = field(default_factory=dict)
+
+    LEFT_OUT: ClassVar = ("notes", "base")
 
     def __getitem__(self, item: str) -> ItemResult:
         """The item of that name."""
@@ -189,6 +205,12 @@ class Reproduction(Record):
     def findings(self) -> tuple[Finding, ...]:
         """The verdicts of all items, without controls."""
         return tuple(found for one in self.items for found in one.verdicts)
+
+    @property
+    def doubts(self) -> tuple[Doubt, ...]:
+        """What speaks against the full data's accuracies of all items: one of each kind, with each of its cells once."""
+        found = joined((place, [one]) for item in self.items for one in item.doubts for place in one.where)
+        return tuple(replace(one, where=tuple(dict.fromkeys(one.where))) for one in found)
 
     @classmethod
     def read(cls, folder: Path) -> "Reproduction":
@@ -212,7 +234,8 @@ class Reproduction(Record):
     @property
     def markdown(self) -> str:
         """All of it as Markdown."""
-        return "\n".join([f"# {self.title}\n", *(one.markdown for one in self.items)]).rstrip() + "\n"
+        notes = [f"- {note}\n" for note in self.notes]
+        return "\n".join([f"# {self.title}\n", *notes, *(one.markdown for one in self.items)]).rstrip() + "\n"
 
     def lines(self) -> Iterator[str | Grid]:
         """What a terminal shows: tables and verdicts."""
@@ -220,9 +243,10 @@ class Reproduction(Record):
             alone = len({line.place for line in one.lines}) == 1
             rows = [[words[k] for k in _short(words, alone)] for words in (one.grid.columns, *one.grid.rows)]
             yield Grid.of(rows, one.grid.title)
+            yield from (f"warning: {said}" for said in one.failures)
             yield from map(str, one.verdicts)
             yield from (f"control: {found}" for found in one.findings if found.control)
-        yield from remarks((), self.failed, self.left)
+        yield from remarks(self.notes, self.failed, self.left, self.doubts)
 
     def __str__(self) -> str:
         """What a terminal of a hundred columns shows."""
@@ -230,8 +254,10 @@ class Reproduction(Record):
 
     def _repr_html_(self) -> str:
         """For a notebook."""
-        parts: list[str | Grid] = [part for one in self.items for part in (one.grid, one.judged)]
-        return Page((*parts, *remarks((), self.failed, self.left)))._repr_html_()
+        parts: list[str | Grid] = []
+        for one in self.items:
+            parts += [one.grid, *(f"warning: {said}" for said in one.failures), one.judged]
+        return Page((*parts, *remarks(self.notes, self.failed, self.left, self.doubts)))._repr_html_()
 
 
 def _short(words: tuple[str, ...], alone: bool) -> list[int]:

@@ -8,23 +8,20 @@ A cell that several items share is run once, and everything that any item of the
 is there, so that an item that is asked for later finds it.
 """
 
-import math
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from limbeck.accuracy import Accuracy
-from limbeck.evaluation.statistics import summarise
-from limbeck.reproduction.claims import At, Claim, Sums, judge, with_control
+from limbeck.reproduction.claims import Judged, judge, with_control
 from limbeck.reproduction.item import Item
 from limbeck.reproduction.items import ITEMS, chosen
-from limbeck.reproduction.measures import Measured, Measurements
+from limbeck.reproduction.measures import Measurements
 from limbeck.reproduction.published import published
-from limbeck.reproduction.results import ItemResult, Line, Reproduction
-from limbeck.reproduction.scales import Scale, Spot, overrides_of, scale_of, spots
-from limbeck.reproduction.values import value_of
+from limbeck.reproduction.reading import Grid, Read
+from limbeck.reproduction.results import ItemResult, Reproduction
+from limbeck.reproduction.scales import Scale, Spot, overrides_of, refuse_levels, scale_of, spots
 from limbeck.reproduction.write import write
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import Failure, UsageError, require
@@ -34,10 +31,8 @@ from limbeck.runtime.located import here
 from limbeck.runtime.notices import gathered, kind_of, logged
 from limbeck.runtime.progress import LogProgress, Progress
 from limbeck.runtime.room import disks_told
-from limbeck.studies.cells import COMPARED, Cell, CellRecord, take_over
-from limbeck.studies.comp_dd import Part
+from limbeck.studies.cells import Cell, take_over
 from limbeck.studies.compare import check_alike
-from limbeck.studies.cost import mean
 from limbeck.studies.matrix import Matrix, Running, run_matrix
 
 
@@ -51,6 +46,8 @@ class Asked:
         seeds: of the distillations.
         overrides: settings for all cells, as typed.
         data: what replaces the scale's images; None keeps them.
+        base: the recipe that all methods start from; None leaves that to the scale.
+        left_out: items that `all` stands for and these images have no levels for.
     """
 
     items: tuple[Item, ...]
@@ -58,6 +55,8 @@ class Asked:
     seeds: tuple[int, ...]
     overrides: Mapping[str, str]
     data: str | None = None
+    base: str | None = None
+    left_out: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -67,21 +66,33 @@ class Asked:
         *,
         seeds: Iterable[int] | None = None,
         data: str | None = None,
+        base: str | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> "Asked":
         """From words.
 
         Raises:
-            UsageError: for an unknown item or scale, or settings that a reproduction runs over itself.
+            UsageError: for an unknown item or scale, an item that is named and needs levels which the images do not have, or
+                settings that a reproduction runs over itself.
         """
-        found = scale if isinstance(scale, Scale) else scale_of(scale, data)
+        found = scale if isinstance(scale, Scale) else scale_of(scale)
+        found = found if data is None else found.on(data)
+        found = found if base is None else found.from_recipe(base)
         many = found.seeds if seeds is None else tuple(seeds)
         require(len(set(many)) == len(many) > 0, "--seeds", list(many), "one seed or more, each once")
         made = chosen(items)
-        with_levels = [one.name for one in made if one.places not in found.places]
-        if with_levels and len(made) > len(with_levels):  # of all items, those that these images can be asked about
-            made = [one for one in made if one.name not in with_levels]
-        return cls(tuple(made), found, many, overrides_of(settings or {}), data)
+        without = tuple(one.name for one in made if one.places not in found.places)
+        if named := [one for one in without if one in items]:
+            refuse_levels(named)
+        made = [one for one in made if one.name not in without]
+        return cls(tuple(made), found, many, overrides_of(settings or {}), data, base, without)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not asked that was, a sentence each."""
+        if not self.left_out:
+            return ()
+        return (f"left out, for these images have no levels of difficulty: {', '.join(self.left_out)}",)
 
     def grid(self, item: Item) -> list[Spot]:
         """That of an item."""
@@ -91,8 +102,9 @@ class Asked:
         """The words that run one of them."""
         seeds = [] if self.seeds == self.scale.seeds else ["--seeds", ",".join(map(str, self.seeds))]
         data = [] if self.data is None else ["--data", self.data]
+        base = [] if self.base is None else ["--base", self.base]
         words = [f"{key}={value}" for key, value in self.overrides.items()]
-        return shlex.join(["limbeck", "reproduce", item, "--scale", self.scale.name, *data, *seeds, *words])
+        return shlex.join(["limbeck", "reproduce", item, "--scale", self.scale.name, *data, *base, *seeds, *words])
 
 
 @gathered(logged)
@@ -104,6 +116,7 @@ def reproduce(
     output: Path | str | None = None,
     seeds: Iterable[int] | None = None,
     data: str | None = None,
+    base: str | None = None,
     settings: Mapping[str, object] | None = None,
     reuse: Sequence[Path | str] = (),
     jobs: int | None = None,
@@ -119,6 +132,7 @@ def reproduce(
         output: the folder; None takes `runs/reproduction-SCALE`.
         seeds: of the distillations; None takes the scale's.
         data: a source of images in the place of the scale's; items on levels of difficulty cannot be run then.
+        base: a recipe that all methods take their settings from, where there is none for the images.
         settings: for all distillations, by dotted keys.
         reuse: folders of other grids, from which what was measured under equal settings is taken first.
         jobs: distillations at a time; None: one, or as many as a cluster has room for.
@@ -135,7 +149,7 @@ def reproduce(
         (['undecided', 'undecided', 'undecided'], 21)
     """
     words = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in (settings or {}).items()}
-    asked = Asked.of(items, scale, seeds=seeds, data=data, settings=words)
+    asked = Asked.of(items, scale, seeds=seeds, data=data, base=base, settings=words)
     how = Running(jobs=jobs, max_seconds=max_seconds, progress=progress or LogProgress())
     with ExitStack() as stack:
         stack.enter_context(executing(executor))
@@ -161,16 +175,15 @@ def run(asked: Asked, folder: Path, *, running: Running = Running(), reuse: Sequ
     """
     grids = {item.name: asked.grid(item) for item in asked.items}
     cells = _unique(grids.values())
-    measurements = Measurements(folder, _wanted(asked, ITEMS.values()), _wanted(asked, asked.items), running.progress)
+    measurements = Measurements(folder, wanted(asked, ITEMS.values()), wanted(asked, asked.items), running.progress)
     for place in reuse:
         plain = [cell for cell in cells if cell.name not in measurements.needed]  # there are no run folders to measure
         taken = take_over(plain, Path(here("--reuse", str(place))), folder)
         running.progress.say(f"{len(taken)} cells taken from {place}")
     unmeasured = _caught_up(cells, measurements) if running.max_seconds != 0 else {}  # who only looks computes nothing
-    how = replace(running, measure=measurements.take)
-    if running.max_seconds != 0:  # what could not be measured on a run folder would not be on another
-        how = replace(how, again=lambda cell: cell.name not in unmeasured and measurements.lacks(cell))
-    matrix = run_matrix(cells, folder, how)
+    # What could not be measured on a run folder would not be on another.
+    again = lambda cell: cell.name not in unmeasured and measurements.lacks(cell)  # noqa: E731
+    matrix = run_matrix(cells, folder, replace(running, measure=measurements.take, again=again))
     matrix = replace(matrix, failed={**unmeasured, **matrix.failed})
     found = tuple(_found(asked, item, grids[item.name], matrix, measurements) for item in asked.items)
     whole = Reproduction(
@@ -180,7 +193,9 @@ def run(asked: Asked, folder: Path, *, running: Running = Running(), reuse: Sequ
         cells=len(cells),
         failed=matrix.failed,
         left=tuple(matrix.left),
+        notes=asked.notes,
         data=asked.data,
+        base=asked.base,
         overrides=asked.overrides,
     )
     return write(whole, folder)
@@ -207,7 +222,7 @@ def _unique(grids: Iterable[Sequence[Spot]]) -> list[Cell]:
     return sorted(cells.values(), key=lambda cell: order[cell.facts["seed"]])
 
 
-def _wanted(asked: Asked, items: Iterable[Item]) -> dict[str, frozenset[str]]:
+def wanted(asked: Asked, items: Iterable[Item]) -> dict[str, frozenset[str]]:
     """The measurements that items want of a cell, by its name."""
     found: dict[str, frozenset[str]] = {}
     for item in items:
@@ -221,12 +236,13 @@ def _wanted(asked: Asked, items: Iterable[Item]) -> dict[str, frozenset[str]]:
 
 def _found(asked: Asked, item: Item, grid: Sequence[Spot], matrix: Matrix, measurements: Measurements) -> ItemResult:
     """The table and the verdicts of an item."""
+    own = {spot.cell.name for spot in grid}
     results = {spot.cell.name: matrix.results[spot.cell.name] for spot in grid if spot.cell.name in matrix.results}
     measured = {name: measurements.of(name) for name in results}
-    read = _Read(asked.scale, item, grid, results, measured)
-    claims = [(claim, read.sums(claim)) for claim in item.claims]
+    read = Read(Grid(asked.scale, item, grid), results, measured)
+    claims = [(claim, read.sums(claim)) for claim in read.grid.claims]
     rows = {spot.control: spot.row for spot in grid if spot.control}
-    controls = [(claim, read.sums(claim)) for one in item.claims if (claim := with_control(one, rows)) is not None]
+    controls = [(claim, read.sums(claim)) for one in read.grid.claims if (claim := with_control(one, rows)) is not None]
     full = {
         spot.place.name: result.accuracy.full.mean
         for spot in grid
@@ -238,15 +254,22 @@ def _found(asked: Asked, item: Item, grid: Sequence[Spot], matrix: Matrix, measu
         scale=asked.scale.name,
         shown=item.shown,
         lines=tuple(read.lines()),
-        findings=(*judge(claims), *judge(controls, control=True)),
+        findings=(*judge(claims, doubts=_doubts(read, claims)), *judge(controls, control=True, doubts=_doubts(read, controls))),
         full=full,
         series=read.series(),
         published=published(item.name),
         notes=tuple(_notes(grid)),
-        left=len({spot.cell.name for spot in grid} - results.keys()),
-        failed={name: said for name, said in matrix.failed.items() if any(spot.cell.name == name for spot in grid)},
+        doubts=read.doubts,
+        failures=tuple(read.failures()),
+        left=len(own & {*matrix.left} | own - results.keys()),
+        failed={name: said for name, said in matrix.failed.items() if name in own},
         command=asked.command(item.name),
     )
+
+
+def _doubts(read: Read, claims: Iterable[Judged]) -> dict[str, str]:
+    """Why claims rest on no measure, by their names."""
+    return {claim.name: said for claim, _ in claims if (said := read.doubt(claim))}
 
 
 def _notes(grid: Sequence[Spot]) -> list[str]:
@@ -258,119 +281,3 @@ def _notes(grid: Sequence[Spot]) -> list[str]:
         notes |= dict.fromkeys([f"{place}: {here[0].place.note}"] if here[0].place.note else [])
         notes |= dict.fromkeys(check_alike(cells))
     return list(notes)
-
-
-@dataclass(frozen=True)
-class _Read:
-    """The finished cells of an item, and what is read of them."""
-
-    scale: Scale
-    item: Item
-    grid: Sequence[Spot]
-    results: Mapping[str, CellRecord]
-    measured: Mapping[str, Mapping[str, Measured]]
-
-    def value(self, spot: Spot, name: str) -> float | None:
-        """A value of a cell; None where it is not known."""
-        record = self.results.get(spot.cell.name)
-        return None if record is None else value_of(name, record, self.measured[spot.cell.name])
-
-    def by_seed(self, at: At, place: str, ipc: int) -> dict[int, float]:
-        """A value of a row, by seed."""
-        rows = (one for one in self.grid if (one.row, one.place.name, one.ipc) == (at.row, place, ipc))
-        return {spot.seed: value for spot in rows if (value := self.value(spot, at.value)) is not None}
-
-    def values(self, at: At, places: Sequence[str], sizes: Sequence[int]) -> dict[int, float]:
-        """What a term is, by seed: a mean over these, of the seeds that have all of them."""
-        held = [self.by_seed(at, place, ipc) for place in places for ipc in sizes]
-        return {seed: math.fsum(one[seed] for one in held) / len(held) for seed in held[0] if all(seed in one for one in held)}
-
-    def sums(self, claim: Claim) -> list[tuple[str, Sums]]:
-        """The sums of a claim's parts, at every size and place that it is claimed for."""
-        found: list[tuple[str, Sums]] = []
-        sizes = self.scale.sizes_of(self.item)
-        groups = self.scale.places[self.item.places]
-        for part in claim.parts:
-            wide = any(at.place == "each" for _, at in part.terms)
-            pooled = any("mean" in (at.size, at.place) for _, at in part.terms)
-            for group in groups[:1] if pooled and not wide else groups:
-                for place in group if wide else group[:1]:
-                    tall = any(at.size == "each" for _, at in part.terms)
-                    for ipc in sizes if tall else sizes[:1]:
-                        terms = [
-                            (weight, self.values(at, _places(at, place.name, group, groups), _sizes(at, ipc, sizes)))
-                            for weight, at in part.terms
-                        ]
-                        seeds = set.intersection(*(set(values) for _, values in terms))
-                        at_all = ["mean"] if pooled else [place.category] if len(groups) > 1 else []
-                        where = [place.name] if wide else at_all
-                        said = ", ".join([part.said, *where, *([f"ipc {ipc}"] if tall else [])])
-                        found.append(
-                            (said, {seed: _sum([weight * values[seed] for weight, values in terms]) for seed in sorted(seeds)})
-                        )
-        return found
-
-    def lines(self) -> Iterator[Line]:
-        """The rows of the table."""
-        held: dict[tuple[str, str, int], list[Spot]] = {}
-        for spot in self.grid:
-            held.setdefault((spot.row, spot.place.name, spot.ipc), [])
-            if spot.cell.name in self.results:
-                held[spot.row, spot.place.name, spot.ipc].append(spot)
-        for (row, place, ipc), own in held.items():
-            records = [self.results[spot.cell.name] for spot in own]
-            compared = {name: mean([one.comparison[name] for one in records if name in one.comparison]) for name in COMPARED}
-            yield Line(
-                row=row,
-                place=place,
-                ipc=ipc,
-                seeds=tuple(spot.seed for spot in own),
-                cells=tuple(spot.cell.name for spot in own),
-                values={name: self._summary(own, name) for name in dict.fromkeys(("accuracy", *self.item.shown))},
-                cosine=compared["cosine"],
-                norm_ratio=compared["norm_ratio"],
-                skipped_share=mean([one.skipped_share for one in records if one.skipped_share is not None]),
-            )
-
-    def series(self) -> dict[str, dict[str, tuple[float, ...]]]:
-        """Rows of figures, a mean over the seeds, by row and place at the last size."""
-        found: dict[str, dict[str, tuple[float, ...]]] = {}
-        for row, place in dict.fromkeys((spot.row, spot.place.name) for spot in self.grid):
-            cells = [
-                spot.cell.name
-                for spot in self.grid
-                if (spot.row, spot.place.name) == (row, place) and spot.ipc == self.scale.sizes_of(self.item)[-1]
-            ]
-            held = [
-                one.series
-                for name in cells
-                for measure, one in self.measured.get(name, {}).items()
-                if measure in self.item.measures
-            ]
-            for name in held[0] if held else ():
-                rows = [one[name] for one in held if name in one and len(one[name]) == len(held[0][name])]
-                means = tuple(sum(values) / len(values) for values in zip(*rows, strict=True))
-                found.setdefault(f"{row}, {place}", {})[name] = means
-        return found
-
-    def _summary(self, own: Sequence[Spot], name: str) -> Accuracy:
-        values = [value for spot in own if (value := self.value(spot, name)) is not None]
-        return summarise(values) if values else Accuracy()
-
-
-def _sum(terms: Sequence[float]) -> float:
-    """Of a part; what rounding leaves of values that are equal is nothing, and would have a sign."""
-    total = sum(terms)
-    return 0.0 if abs(total) < 1e-12 * sum(map(abs, terms)) else total
-
-
-def _places(at: At, each: str, group: Sequence[Part], groups: Sequence[Sequence[Part]]) -> list[str]:
-    """The sources that a term is read on."""
-    if at.place == "mean":
-        return [one.name for members in groups for one in members]
-    return [each] if at.place == "each" else [{one.level: one.name for one in group}[at.place]]
-
-
-def _sizes(at: At, each: int, sizes: Sequence[int]) -> list[int]:
-    """The numbers of images per class that a term is read at."""
-    return {"each": [each], "first": [sizes[0]], "last": [sizes[-1]], "mean": [*sizes]}[at.size]

@@ -14,8 +14,8 @@ from itertools import groupby
 from pathlib import Path
 
 from limbeck.recipes import load_recipe, parse_overrides, recipe_names
-from limbeck.reproduction.claims import control_of
-from limbeck.reproduction.item import Item, Places, Row, Size
+from limbeck.reproduction.claims import Size, control_of
+from limbeck.reproduction.item import Item, Places, Row
 from limbeck.runs.identity import NONE
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError, require
@@ -55,10 +55,19 @@ class Scale:
         """The numbers of images per class that an item runs over, the lowest first."""
         return sorted(self.sizes[size] for size in item.sizes or self.main)
 
+    def sizes_of_row(self, item: Item, row: Row) -> set[int]:
+        """Those that one of its rows runs at."""
+        own = {*(item.sizes or self.main), *(size for size in row.also if size in self.sizes)} - {*row.without}
+        return {self.sizes[size] for size in own}
+
     def on(self, source: str) -> "Scale":
         """The same on other images, which have no levels."""
         place = Part(file_name(Path(source).stem if "/" in source or "." in source else source), "", "", source)
         return replace(self, places=dict.fromkeys(ALONE, ((place,),)), base={})
+
+    def from_recipe(self, base: str) -> "Scale":
+        """The same with all methods started from that recipe, on all places."""
+        return replace(self, base=dict.fromkeys(self.places, base))
 
 
 @dataclass(frozen=True)
@@ -135,15 +144,14 @@ def _paper() -> Scale:
 SCALES = {"cpu": _cpu, "gpu": _gpu, "paper": _paper}
 
 
-def scale_of(name: str, data: str | None = None) -> Scale:
-    """The scale of that name, on other images where `data` names some.
+def scale_of(name: str) -> Scale:
+    """The scale of that name.
 
     Raises:
-        UsageError: when there is none of that name.
+        UsageError: when there is none.
     """
     require(name in SCALES, "--scale", name, f"one of {', '.join(SCALES)}")
-    found = SCALES[name]()
-    return found if data is None else found.on(data)
+    return SCALES[name]()
 
 
 def overrides_of(words: Mapping[str, str]) -> dict[str, str]:
@@ -171,15 +179,26 @@ def spots(item: Item, scale: Scale, seeds: Sequence[int], overrides: Mapping[str
     """
     _refuse_of_rows(item, overrides)
     if item.places not in scale.places:
-        raise UsageError(f"--data: {item.name} runs over images of different levels, which this scale has; leave --data out")
+        refuse_levels([item.name])
     found: list[Spot] = []
+    sizes = {row.label: scale.sizes_of_row(item, row) for row in item.rows}
     for seed in seeds:
         for group in scale.places[item.places]:
             for place in group:
-                for ipc in scale.sizes_of(item):
+                for ipc in sorted(set.union(*sizes.values())):
                     for row in item.rows:
-                        found += _row(item, scale, place, ipc, row, seed, overrides)
+                        found += _row(item, scale, place, ipc, row, seed, overrides) if ipc in sizes[row.label] else ()
     return found
+
+
+def refuse_levels(names: Sequence[str]) -> None:
+    """Items on images of different levels, where there are none.
+
+    Raises:
+        UsageError: always.
+    """
+    runs = "runs" if len(names) == 1 else "run"
+    raise UsageError(f"--data: {', '.join(names)} {runs} over images of different levels, which the scale has; leave --data out")
 
 
 def _refuse_of_rows(item: Item, overrides: Mapping[str, str]) -> None:

@@ -13,7 +13,10 @@ from pathlib import Path
 
 from limbeck.methods.registry import method_of
 from limbeck.recipes import load_recipe
-from limbeck.reproduction.run import Asked
+from limbeck.reproduction.claims import least_effect
+from limbeck.reproduction.measures import Measurements
+from limbeck.reproduction.reading import Grid as ItemGrid
+from limbeck.reproduction.run import Asked, wanted
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.fingerprint import encodable, fingerprint
@@ -61,8 +64,9 @@ class Listed(Record):
         title: in a few words.
         claims: how many are judged.
         cells: of its grid.
-        finished: of them.
+        finished: of them, with all that is measured of them besides.
         seconds: that the others take, beside those of the items above; None where that cannot be foretold here.
+        least_effect: with which as many seeds decide a claim, in standard deviations; None where they decide nothing.
     """
 
     item: str
@@ -71,6 +75,12 @@ class Listed(Record):
     cells: int
     finished: int
     seconds: float | None
+    least_effect: float | None = None
+
+    @property
+    def effect(self) -> str:
+        """The least effect in words."""
+        return "–" if self.least_effect is None else f"{self.least_effect:.1f} sd"
 
     @property
     def left(self) -> str:
@@ -87,7 +97,7 @@ class Listing(Record):
     Args:
         scale: its name.
         items: in the paper's order.
-        notes: on what could not be foretold, a sentence each.
+        notes: on what was left out and what could not be foretold, a sentence each.
     """
 
     scale: str
@@ -106,14 +116,18 @@ class Listing(Record):
                 one.item,
                 one.title,
                 str(one.claims),
+                one.effect,
                 str(one.cells),
                 str(one.finished),
                 one.left,
             )
             for one in self.items
         ]
-        yield Grid.of([("item", "", "claims", "cells", "finished", "left, about"), *rows], f"items at {self.scale} scale")
+        yield Grid.of(
+            [("item", "", "claims", "effects from", "cells", "finished", "left, about"), *rows], f"items at {self.scale} scale"
+        )
         known = [one.seconds for one in self.items if one.seconds is not None]
+        yield "effects from: the least mean that these seeds decide a claim with, in standard deviations of the differences"
         yield f"in all about {duration(math.fsum(known))}, one distillation at a time; shared cells count where they come first"
         yield from (f"note: {note}" for note in self.notes)
 
@@ -132,19 +146,22 @@ def listing(asked: Asked, folder: Path, progress: Progress) -> Listing:
     grids = {item.name: asked.grid(item) for item in asked.items}
     held = CellFolder(folder)
     cells = {spot.cell.name: spot.cell for grid in grids.values() for spot in grid}
-    finished = {name: found for name, cell in cells.items() if (found := held.read(cell)) is not None}
-    times = _Times(finished, cells, progress)
-    rows, counted = [], set(finished)
+    measured = {name: found for name, cell in cells.items() if (found := held.read(cell)) is not None}
+    needed = wanted(asked, asked.items)
+    measurements = Measurements(folder, needed, needed, progress)
+    finished = {name for name in measured if not measurements.lacks(cells[name])}
+    times = _Times(measured, cells, progress)
+    rows, counted = [], {*finished}
     for item in asked.items:
         own = dict.fromkeys(spot.cell.name for spot in grids[item.name])
         new = [name for name in own if name not in counted]
         counted |= own.keys()
         seconds = times.of([cells[name] for name in new])
-        done = sum(name in finished for name in own)
-        rows.append(
-            Listed(item=item.name, title=item.title, claims=len(item.claims), cells=len(own), finished=done, seconds=seconds)
-        )
-    return Listing(scale=asked.scale.name, items=tuple(rows), notes=tuple(times.notes))
+        done, claims = sum(name in finished for name in own), len(ItemGrid(asked.scale, item, grids[item.name]).claims)
+        least = least_effect(len(asked.seeds), claims)
+        facts = {"cells": len(own), "finished": done, "claims": claims}
+        rows.append(Listed(item=item.name, title=item.title, **facts, seconds=seconds, least_effect=least))
+    return Listing(scale=asked.scale.name, items=tuple(rows), notes=(*asked.notes, *times.notes))
 
 
 class _Times:

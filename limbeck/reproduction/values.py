@@ -26,6 +26,7 @@ TITLES = {
     "complexity.least": "complexity of the least complex class, %",
     "complexity.most": "complexity of the most complex class, %",
 }
+OF_FULL = ("recovery", "above_full")  # which are no measure where the accuracy of the full data is none
 PLAIN = ("course.separation_growth", "course.roughness_growth", "course.moved")  # no fractions
 
 

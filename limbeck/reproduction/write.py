@@ -132,5 +132,5 @@ def _with_earlier(found: Reproduction, folder: Path) -> Reproduction:
 
 def _alike(a: Reproduction, b: Reproduction) -> bool:
     """Whether the items of both may stand in one file, which says once how they were run."""
-    said = ((one.scale, one.seeds, one.data, dict(one.overrides)) for one in (a, b))
+    said = ((one.scale, one.seeds, one.data, one.base, dict(one.overrides)) for one in (a, b))
     return next(said) == next(said)

@@ -6,7 +6,20 @@ from collections.abc import Mapping, Sequence
 import pytest
 from scipy.stats import ttest_1samp
 
-from limbeck.reproduction.claims import At, Claim, Finding, Part, above, above_all, control_of, gains_more, judge, with_control
+from limbeck.evaluation.statistics import seeds_needed
+from limbeck.reproduction.claims import (
+    At,
+    Claim,
+    Finding,
+    Part,
+    above,
+    above_all,
+    control_of,
+    gains_more,
+    judge,
+    least_effect,
+    with_control,
+)
 from limbeck.reproduction.claims import first as at_first
 from limbeck.reproduction.claims import last as at_last
 
@@ -37,7 +50,7 @@ def test_one_run_or_two_decide_nothing() -> None:
     for sums in ([], [0.5], [0.5, 0.51]):
         found = judged(sums)
         assert (found.verdict, found.p) == ("undecided", None)
-        assert "fewer than 3 seeds" in found.judgement
+        assert found.judgement == "undecided: " + ("fewer than 3 seeds of a part are there" if sums else "not measured yet")
     assert judged([0.5, 0.51, 0.52]).verdict == "confirmed"
 
 
@@ -83,7 +96,59 @@ def test_seeds_that_would_decide_are_those_of_the_weakest_part() -> None:
     assert both == alone
     assert f"{alone} seeds would decide" in judged(weak).judgement
     assert judged([0.03, 0.04, 0.05]).seeds_needed is None
-    assert judged(weak, [-one for one in strong]).seeds_needed is None  # no number of seeds is known to turn it round
+
+
+def test_seeds_that_would_contradict_are_those_of_the_clearest_part_against() -> None:
+    """p is then the least among those against, times the number of parts."""
+    strong, against = [0.03, 0.05, 0.02], [-0.01, 0.005, -0.02]
+    alone = judged(against)
+    assert alone.seeds_needed == judged([-one for one in against]).seeds_needed is not None
+    assert alone.judgement == f"undecided; {alone.seeds_needed} seeds would decide"
+    both = judged(strong, against)
+    assert both.seeds_needed == seeds_needed(against, [0.0] * 3, level=0.05 / 2)
+    assert judged(strong, against, [-0.001, 0.02, -0.02]).seeds_needed == seeds_needed(against, [0.0] * 3, level=0.05 / 3)
+    assert judged(strong, [0.01, -0.01, 0.0]).seeds_needed is None  # what is nothing on average points nowhere
+
+
+def test_without_spread_as_many_seeds_would_decide_as_the_sign_flips_take() -> None:
+    """Of n flips the least p is 2^{1−n}: 1/16 with five seeds, 1/32 with six; of two claims 1/64 is the first below 0.025."""
+    assert judged([0.01] * 5).judgement == judged([-0.01] * 5).judgement == "undecided; 6 seeds would decide"
+    assert judged([0.0] * 5).seeds_needed is None
+    sums = dict(enumerate([0.01] * 5))
+    two = judge([(claim("one"), [("part", sums)]), (claim("two"), [("part", sums)])])
+    assert [one.seeds_needed for one in two] == [7, 7]
+
+
+def test_more_seeds_than_are_counted_are_said_to_be_more() -> None:
+    found = judged([1.0, -1.0, 1e-4])
+    assert found.seeds_needed == 10**6
+    assert found.judgement == "undecided; more than 1000000 seeds would decide"
+
+
+def test_the_least_effect_is_the_one_whose_p_is_the_level() -> None:
+    effects = {(n, m): least_effect(n, m) for n, m in [(3, 1), (3, 2), (3, 3), (3, 7), (5, 7)]}
+    assert {key: round(value, 2) for key, value in effects.items() if value} == {
+        (3, 1): 2.48,
+        (3, 2): 3.58,
+        (3, 3): 4.42,
+        (3, 7): 6.79,
+        (5, 7): 2.27,
+    }
+    for (n, m), effect in effects.items():
+        assert effect is not None
+        spread = [k - (n - 1) / 2 for k in range(n)]
+        std = math.sqrt(sum(one**2 for one in spread) / (n - 1))
+        assert m * ttest_1samp([one + effect * std for one in spread], 0).pvalue == pytest.approx(0.05)
+    assert least_effect(2, 1) is None
+
+
+def test_a_claim_in_doubt_is_not_decided_and_counts_among_the_others() -> None:
+    sums = {seed: 0.03 + 0.005 * seed for seed in range(3)}
+    alone = judge([(claim(), [("part", sums)])])[0]
+    claims = [(claim(name), [("part", sums)]) for name in ("one", "two")]
+    one, two = judge(claims, doubts={"one": "no measure: so it is"})
+    assert (one.verdict, one.p, one.judgement) == ("undecided", None, "undecided: no measure: so it is")
+    assert alone.p is not None and two.p_adjusted == pytest.approx(2 * alone.p)
 
 
 def test_a_claim_goes_to_its_control() -> None:

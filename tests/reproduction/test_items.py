@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 from reproduction.toy import TOY
 
+from limbeck.accuracy import Accuracies, Accuracy
 from limbeck.figures.reproduction import ENLARGED, FRAME, _framed
 from limbeck.reproduction.item import Item
 from limbeck.reproduction.items import ITEMS, chosen
-from limbeck.reproduction.measures import MEASURES, OTHERS
+from limbeck.reproduction.measures import MEASURES, OTHERS, Measured
 from limbeck.reproduction.published import published
+from limbeck.reproduction.reading import Grid, Read
 from limbeck.reproduction.run import Asked
 from limbeck.reproduction.scales import SCALES, Spot, spots
 from limbeck.reproduction.values import OF_RECORD, title_of
 from limbeck.runtime.errors import UsageError
+from limbeck.studies.cells import CellRecord
+from limbeck.studies.comp_dd import Part
 
 NAMES = "fig1a fig1b fig2 table1 table2 table3 fig4 table4 table5a table5b table6a table6b fig5 table7 table9 table10 fig6 fig7"
 SECTIONS = set("abcdefghijkl")
@@ -75,8 +79,9 @@ def test_equal_settings_are_one_cell_whichever_item_asks(grids: dict[str, list[S
     for grid in grids.values():
         for spot in grid:
             assert spot.cell.changed == by_name[spot.cell.name].changed
-    one = {spot.cell.name for spot in grids["table1"] if spot.row == "edf"}
-    assert one <= {spot.cell.name for spot in grids["table5a"]} & {spot.cell.name for spot in grids["fig5"]}
+    one = {spot.ipc: spot.cell.name for spot in grids["table1"] if spot.row == "edf"}
+    assert {*one.values()} <= {spot.cell.name for spot in grids["table5a"]}
+    assert {one[1], one[3]} <= {spot.cell.name for spot in grids["fig5"]}
     assert len(by_name) < sum(map(len, grids.values()))
 
 
@@ -103,9 +108,27 @@ def test_other_images_stand_for_all_that_have_no_levels() -> None:
     assert "table1" in names and "fig4" not in names
     (first, *_) = asked.grid(ITEMS["table6b"])
     assert (first.cell.recipe, first.cell.settings.data.source) == ("cifar10/edf-ipc1", "cifar10.npz")
-    with pytest.raises(UsageError, match="fig4 runs over images of different levels"):
-        one = Asked.of(["fig4"], "cpu", data="cifar10.npz")
-        one.grid(one.items[0])
+    assert {*asked.left_out} == ITEMS.keys() - names and "fig4" in asked.notes[0]
+    with pytest.raises(UsageError, match="--data: fig4 runs over images of different levels"):
+        Asked.of(["fig4"], "cpu", data="cifar10.npz")
+    with pytest.raises(UsageError, match="--data: fig1a, fig4 run over images of different levels"):
+        Asked.of(["table4", "fig4", "fig1a", "all"], "cpu", data="cifar10.npz")
+    assert not Asked.of(["table4"], "cpu", data="cifar10.npz").notes
+
+
+def test_images_without_recipes_take_those_that_are_named() -> None:
+    with pytest.raises(UsageError, match=r"no recipe for 'datm' on 'photos.npz'; name one to start from with --base RECIPE"):
+        asked = Asked.of(["table4"], data="photos.npz")
+        asked.grid(ITEMS["table4"])
+    asked = Asked.of(["table4"], data="photos.npz", base="scenes/edf-ipc3", seeds=[0])
+    found = {spot.row: spot.cell for spot in asked.grid(ITEMS["table4"])}
+    assert {cell.recipe for cell in found.values()} == {"scenes/edf-ipc3"}
+    assert {cell.settings.data.source for cell in found.values()} == {"photos.npz"}
+    assert {row: cell.settings.method for row, cell in found.items()}["neither"] == "datm"
+    assert asked.command("table4").split()[5:] == ["--data", "photos.npz", "--base", "scenes/edf-ipc3", "--seeds", "0"]
+    with pytest.raises(UsageError, match="--base: 'moon'"):
+        asked = Asked.of(["table4"], base="moon")
+        asked.grid(ITEMS["table4"])
 
 
 def test_what_is_not_accepted_is_said_in_a_line_with_what_is() -> None:
@@ -125,6 +148,54 @@ def test_published_figures_are_read() -> None:
     assert table["imagenette", 10, "edf"].mean == 71.0
     assert not published("fig7")
     assert {one.dataset for one in published("fig8")} >= {"bird-easy", "music-hard"}
+
+
+def of_the_paper(name: str, scale: str) -> Read:
+    """The grid of an item on the sources that its figures are printed of, where every cell has measured what is printed of it."""
+    item = ITEMS[name]
+    printed = {(one.dataset, one.ipc, one.row): one.mean / 100 for table in ("table1", name) for one in published(table)}
+    places = dict.fromkeys(one.dataset for one in published(name))
+    sources = tuple((Part(place, place, "", f"imagenet:{place}"),) for place in places)
+    wide = replace(SCALES[scale](), places={"main": sources})
+    grid = spots(item, wide, [0])
+    results, measured = {}, {}
+    for spot in grid:
+        key, cell = (spot.place.name, spot.ipc, spot.row), spot.cell.name
+        if key in printed:
+            results[cell] = CellRecord(name=cell, accuracy=Accuracies(distilled=Accuracy(mean=printed[key])))
+            taught = printed.get((*key[:2], f"{spot.row} (KD)"))
+            held = {} if taught is None else {"kd": Measured(cell=cell, measure="kd", values={"accuracy": taught})}
+            measured[cell] = held
+    return Read(Grid(wide, item, grid), results, measured)
+
+
+@pytest.mark.parametrize("scale", ["gpu", "paper"])
+@pytest.mark.parametrize(("item", "parts"), [("table1", None), ("table6a", 12), ("table6b", 1), ("table10", None)])
+def test_the_published_figures_speak_against_no_claim(item: str, parts: int | None, scale: str) -> None:
+    read = of_the_paper(item, scale)
+    assert len(read.grid.claims) == len(ITEMS[item].claims)
+    sums = {f"{claim.name}: {said}": found for claim in read.grid.claims for said, found in read.sums(claim)}
+    known = {said: found[0] for said, found in sums.items() if found}
+    assert {said: value for said, value in known.items() if value <= 0} == {}
+    if parts is None:  # all that the claims speak of is printed
+        assert known.keys() == sums.keys()
+    else:
+        assert len(known) == parts
+
+
+def test_a_claim_is_tested_at_the_sizes_that_the_paper_prints(grids: dict[str, list[Spot]]) -> None:
+    read = of_the_paper("table1", "gpu")
+    (many,) = [claim for claim in read.grid.claims if claim.name == "kd-wins-many"]
+    ((said, found),) = read.sums(many)  # 84.8, 61.6, 58.2, 76.2, 56.4, 77.8 with, 77.8, 48.4, 59.5, 73.6, 50.5, 74.8 without
+    assert said == "edf with − without, mean, ipc 50" and found[0] == pytest.approx((415.0 - 384.6) / 600)
+    sizes = {row: {spot.ipc for spot in grids["table1"] if spot.row == row} for row in ("edf", "datm", "ftd")}
+    assert sizes == {"edf": {1, 3, 10}, "datm": {1, 3, 10}, "ftd": {1, 3}}
+    few = replace(SCALES["cpu"](), sizes={"small": 1, "middle": 3})
+    grid = Grid(few, ITEMS["table1"], spots(ITEMS["table1"], few, [0]))
+    assert {claim.name for claim in ITEMS["table1"].claims} - {claim.name for claim in grid.claims} == {
+        "gain-grows",
+        "kd-wins-many",
+    }
 
 
 def test_a_frame_lies_along_the_box_and_hides_nothing_else() -> None:

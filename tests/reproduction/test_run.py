@@ -17,8 +17,8 @@ import limbeck
 from limbeck.cli.main import main
 from limbeck.reproduction import measures, scales
 from limbeck.reproduction.measures import Finished, Measured
+from limbeck.reproduction.reading import total
 from limbeck.reproduction.results import Reproduction
-from limbeck.reproduction.run import _sum
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_json
 from limbeck.runtime.fingerprint import encodable
@@ -240,6 +240,18 @@ def test_the_file_of_a_reproduction_holds_what_was_run_alike_and_is_healed(start
     assert items("fig4") == ["fig4"]
 
 
+def test_what_all_leaves_out_on_other_images_is_said(started: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["reproduce", "all", "--data", "photos.npz", "--base", "scenes/edf-ipc1", "--seeds", "0", "--output", "out", "--show"]
+    assert main(words) == 0
+    left_out = "left out, for these images have no levels of difficulty: fig1a, fig1b, table3, fig4, fig8, fig9, fig10"
+    assert f"note: {left_out}" in " ".join(capsys.readouterr().out.split())
+    found = Reproduction.read(Path("out"))
+    assert found.notes == (left_out,) and found.base == "scenes/edf-ipc1"
+    assert f"- {left_out}" in Path("out/reproduction.md").read_text()
+    assert main(["reproduce", "table4", *words[2:]]) == 0
+    assert not Reproduction.read(Path("out")).notes
+
+
 def test_a_claim_on_most_sources_is_judged_by_its_mean(started: Path) -> None:
     places = {**TOY.places, "main": ((EASY,), (HARD,))}
     wide = replace(TOY, seeds=(0,), main=("small", "middle"), places=places)
@@ -250,8 +262,8 @@ def test_a_claim_on_most_sources_is_judged_by_its_mean(started: Path) -> None:
 
 
 def test_what_rounding_leaves_of_equal_values_is_nothing() -> None:
-    assert sum([0.1, 0.2, -0.3]) > 0 == _sum([0.1, 0.2, -0.3])
-    assert _sum([0.1, 0.2, -0.2]) == pytest.approx(0.1)
+    assert sum([0.1, 0.2, -0.3]) > 0 == total([0.1, 0.2, -0.3])
+    assert total([0.1, 0.2, -0.2]) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(
@@ -261,6 +273,9 @@ def test_what_rounding_leaves_of_equal_values_is_nothing() -> None:
         ([], "ITEM: '' is not one or more of all, fig1a,"),
         (["fig4", "--scale", "moon"], "--scale: 'moon' is not one of cpu, gpu, paper"),
         (["fig4", "--only", "table3"], "--only: goes with all"),
+        (["table4", "fig1a", "--data", "cifar10", "--show"], "--data: fig1a runs over images of different levels"),
+        (["table4", "--data", "photos.npz", "--show"], "name one to start from with --base RECIPE"),
+        (["table4", "--base", "moon", "--show"], "--base: 'moon'"),
         (["fig4", "method=datm"], "method: is what a reproduction runs over"),
     ],
 )
