@@ -26,11 +26,11 @@ DATA: dict[str, dict[str, Any]] = {
     **{
         f"scenes-{level}": {
             "data": {"source": f"scenes:{level}"},
-            "network": "ConvNetD3-w16",
+            "network": f"ConvNetD3-w{width}",
             "augment": {"strategy": "crop_scale", "crop_ratio": 0.125, "flip": False},
             "eval": {"full_epochs": 60, "full_lr": 0.1},
         }
-        for level in ("medium", "hard")
+        for level, width in (("medium", 16), ("hard", 32))
     },
     "cifar10": {
         "data": {"source": "cifar10.npz", "per_class": 500},
@@ -45,33 +45,33 @@ DATA: dict[str, dict[str, Any]] = {
         "eval": {"full_epochs": 20},
     },
 }
-_SCENES = {"num_experts": 6, "train_epochs": 6, "expert_lr": 0.1}
 EXPERTS: dict[str, dict[str, Any]] = {
-    "scenes-medium": _SCENES,
-    "scenes-hard": _SCENES,
+    "scenes-medium": {"num_experts": 6, "train_epochs": 6, "expert_lr": 0.1},
+    "scenes-hard": {"num_experts": 3, "train_epochs": 12, "expert_lr": 0.1, "batch_size": 64},  # with less they are at chance
     "cifar10": {"num_experts": 5, "train_epochs": 10, "expert_lr": 0.1},
     "imagenette": {"num_experts": 3, "train_epochs": 8, "expert_lr": 0.1, "batch_size": 128},
 }
 
 
+# T and M, the highest first start epochs at one image per class and at more, lr_img at both, and the greatest loss of a match.
+_MATCHING: dict[str, tuple[dict[str, int], tuple[tuple[int, int], tuple[int, int]], tuple[float, float], float]] = {
+    "scenes-medium": ({"syn_steps": 30, "expert_epochs": 3}, ((1, 3), (2, 4)), (1500.0, 1500.0), 3.0),
+    "scenes-hard": ({"syn_steps": 20, "expert_epochs": 1}, ((3, 6), (3, 6)), (2000.0, 2000.0), 2.0),
+    "cifar10": ({"syn_steps": 20}, ((2, 5), (4, 8)), (5000.0, 2000.0), 2.0),
+    "imagenette": ({"syn_steps": 20}, ((2, 6), (3, 6)), (5000.0, 2000.0), 2.0),
+}
+
+
 def trajectory(data: str, ipc: int, iterations: int) -> dict[str, Any]:
     """What the trajectory methods have in common."""
-    scenes = data.startswith("scenes")
-    match: dict[str, Any] = {"syn_steps": 30, "expert_epochs": 3} if scenes else {"syn_steps": 20}
-    ranges = {"cifar10": ((2, 5), (4, 8)), "imagenette": ((2, 6), (3, 6))}.get(data, ((1, 3), (2, 4)))
-    first, last = ranges[ipc > 1]
-    if ipc > 3:
-        match["batch_syn"] = 50
+    match, starts, rates, most = _MATCHING[data]
+    first, last = starts[ipc > 1]
     return {
         "engine": {"compile": "yes"},  # a short run would not, and be timed so
         "experts": EXPERTS[data],
-        "match": match,
+        "match": {**match, **({"batch_syn": 50} if ipc > 3 else {})},
         "schedule": {"first_max_start_epoch": first, "max_start_epoch": last, "iterations": max(int(0.7 * iterations), 1)},
-        "outer": {
-            "lr_img": 1500.0 if scenes else 5000.0 if ipc == 1 else 2000.0,
-            "syn_lr_init": 0.05,
-            "max_match_loss": 3.0 if scenes else 2.0,
-        },
+        "outer": {"lr_img": rates[ipc > 1], "syn_lr_init": 0.05, "max_match_loss": most},
     }
 
 
