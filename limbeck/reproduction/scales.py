@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
+from typing import NoReturn
 
 from limbeck.recipes import load_recipe, parse_overrides, recipe_names
 from limbeck.reproduction.claims import Size, control_of
@@ -191,7 +192,7 @@ def spots(item: Item, scale: Scale, seeds: Sequence[int], overrides: Mapping[str
     return found
 
 
-def refuse_levels(names: Sequence[str]) -> None:
+def refuse_levels(names: Sequence[str]) -> NoReturn:
     """Items on images of different levels, where there are none.
 
     Raises:
