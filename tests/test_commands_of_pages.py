@@ -155,13 +155,13 @@ def theirs(root: Path, side: int) -> None:
         torch.save(value, root / "theirs" / "logged_files" / f"{name}_best.pt")
 
 
-def imagenet(root: Path, images: int = 0) -> None:
-    """The class folders of Comp-DD."""
+def imagenet(root: Path, images: int = 0, of: str = "comp-dd/bird-hard") -> None:
+    """The class folders of Comp-DD, and so many images in those of one subset."""
     for name, subset in subsets().items():
-        for entry in subset.classes if name.startswith("comp-dd/") else ():
+        for entry in subset.classes if name.startswith("comp-dd/") or name == of else ():
             for part in ("train", "val"):
                 (root / "imagenet" / part / entry.wnid).mkdir(parents=True, exist_ok=True)
-                for index in range(images if name == "comp-dd/bird-hard" else 0):
+                for index in range(images if name == of else 0):
                     file = root / "imagenet" / part / entry.wnid / f"{entry.wnid}_{index}.JPEG"
                     file.write_bytes(png(np.full((16, 16, 3), entry.index % 250, np.uint8)))
 
@@ -243,7 +243,7 @@ def prepare(page: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         cifar(root)
         Remote("test", "memory://bucket-of-pages/photos.npz").put((root / "cifar10.npz").read_bytes())
     if page == "docs/compare.md":
-        imagenet(root)
+        imagenet(root, 3, "imagenette")
         (root / "mine.yaml").write_text(recipe_text("scenes/mtt-ipc1"))
         (root / "old.yaml").write_text("dataset: CIFAR10\nipc: 1\nsyn_steps: 50\n")
 
