@@ -222,7 +222,7 @@ class Read:
 def _lost(found: Sequence[tuple[int, int]]) -> str:
     """How many networks diverged, and of how many, in words; empty where none did."""
     failed, of = (sum(column) for column in zip(*found, strict=True)) if found else (0, 0)
-    return f"training failed of {failed} of {of} networks, which diverged and count as 0 %" if failed else ""
+    return Accuracy(failed=failed, failed_of=of).failure
 
 
 def total(terms: Sequence[float]) -> float:
