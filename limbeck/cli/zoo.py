@@ -12,7 +12,7 @@ from limbeck.runtime.terminal import console
 if TYPE_CHECKING:
     from limbeck.distilled.card import Figure
 
-COLUMNS = ("name", "method", "data", "images", "network", "accuracy", "licence")
+COLUMNS = ("name", "method", "data", "images", "accuracy")  # with which a row has room in 80 columns
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Shown:
     def row(self) -> tuple[str, ...]:
         """What a table shows of it, behind its name."""
         figure = "–" if self.figure is None else str(self.figure.accuracy)
-        return (self.method, self.data, str(self.images), self.network, figure, self.licence)
+        return (self.method, self.data, str(self.images), figure)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,13 @@ def show(found: Zoo) -> None:
     if not found.sets:
         print("the zoo holds nothing yet")
         return
-    console(emoji=False, markup=False).print(Grid.of([COLUMNS, *((name, *one.row) for name, one in found.sets.items())]))
+    out = console(emoji=False, markup=False)
+    out.print(Grid.of([COLUMNS, *((name, *one.row) for name, one in found.sets.items())]))
+    of: dict[str, list[str]] = {}
+    for name, one in found.sets.items():
+        of.setdefault(one.licence, []).append(name)
+    for licence, names in of.items():
+        out.print(f"licence of {', '.join(names)}: {licence}", highlight=False)
 
 
 COMMAND = Command(

@@ -159,6 +159,12 @@ def test_sets_of_the_zoo_are_found_wherever_a_set_is_read(
     assert main(["zoo"]) == 0
     shown = capsys.readouterr().out
     assert "one" in shown and "scenes:easy" in shown and max(map(len, shown.splitlines())) <= 80
+    licence = "of a length that would leave a column of a table no room for anything else beside it"
+    replace(held, metadata={**held.metadata, "licence": licence}).save(place / "another-of-ten-classes")
+    assert main(["zoo"]) == 0
+    shown = capsys.readouterr().out
+    assert any("another-of-ten-classes" in line and "scenes:easy" in line for line in shown.splitlines())  # in one row
+    assert "licence of one: unknown" in shown and licence in " ".join(shown.split())
 
 
 def test_an_empty_zoo_is_said_to_be_empty(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
