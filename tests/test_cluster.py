@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from test_commands_of_pages import DISTIL, fake_cells
+from pages.small import DISTIL, fake_cells
 
 from limbeck.cli.command import Parser
 from limbeck.cli.main import COMMANDS, main
