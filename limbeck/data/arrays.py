@@ -72,6 +72,7 @@ def assembled(
         labels, classes = {part: values for part, (_, values) in kept.items()}, classes.take(chosen)
         if len(labels.get("test", [0])) == 0:
             raise _refusal(settings.source, "has no test image of the classes in data.classes")
+        images = {part: held for part, held in images.items() if len(held) or part != "val"}
     images = _resized(images, settings, progress)
     splits = tested({part: whole(images[part], labels[part]) for part in images}, settings)
     return *divide(settings, splits["train"], splits["test"], splits.get("val")), classes.names, settings.source, None, levels

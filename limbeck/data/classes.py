@@ -131,6 +131,8 @@ def _names(known: Sequence[Label], folder: Path, source: str, progress: Progress
     first = 1 if list(known) == list(range(1, len(lines) + 1)) else 0
     if first:
         progress.say(f"note: {source}: labels count from 1 to {len(lines)}: 1 is the first name in '{listed.name}'")
+    elif 0 not in known and len(known) < len(lines):
+        progress.say(f"note: {source}: labels count from 0, which is {lines[0]!r} in '{listed.name}' and has no image")
     if outside := [label for label in known if not first <= int(label) < len(lines) + first]:
         raise UsageError(f"data.source: the file '{listed}' has {len(lines)} names, none for the class {outside[0]}")
     return tuple(lines[int(label) - first] for label in known)

@@ -4,7 +4,7 @@ Splits: `train`, or the only one; `test` where it has labels, else `validation`,
 checkpoint is chosen on `validation`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
@@ -34,7 +34,19 @@ def splits_of(found: Mapping[str, R], named: str) -> dict[str, R]:
     train = "train" if "train" in found else next(iter(found)) if len(found) == 1 else None
     if train is None:
         raise UsageError(f"data.source: {named!r} has the splits {', '.join(found)}, and none is called train")
-    return {"train": found[train], **{name: found[name] for name in EVALUATION if name in found}}
+    return {"train": found[train], **{name: found[name] for name in EVALUATION if name in found and name != train}}
+
+
+def left_out(found: Iterable[str], parts: Mapping[str, R], kept: Mapping[str, R]) -> list[str]:
+    """The splits of which no image is taken: they have other names, no labels, or there are two to evaluate on already.
+
+    Args:
+        found: the names of all.
+        parts: those that `splits_of` has taken.
+        kept: what `labelled` has made of them.
+    """
+    used = {name for name, part in parts.items() if any(part is one for one in kept.values())}
+    return [name for name in found if "train" in used and name not in used] if len(set(found)) > 1 else []
 
 
 def columns_of(part: Rows, named: str, settings: DataSettings) -> tuple[str, str, tuple[str, ...] | None]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from limbeck.data.classes import Classes
-from limbeck.data.columns import Rows, columns_of, label_of, labelled, splits_of
+from limbeck.data.columns import Rows, columns_of, label_of, labelled, left_out, splits_of
 from limbeck.data.files import image_set_of
 from limbeck.data.image_cache import identity
 from limbeck.data.imageset import ImageSet
@@ -100,7 +100,7 @@ def _stream(
     fields = [field for field in (settings.image_field, settings.label_field) if field is not None]
     record = cache_root() / "images" / f"hub-{fingerprint(named, chosen, settings.classes, *fields)}.json"
     try:
-        source = _open(named, settings)
+        source = _open(named, settings, progress)
     except ConnectionError as error:
         with suppress(OSError, ValueError, KeyError, TypeError):
             known = read_json(record, RECORD, record.stem)
@@ -126,7 +126,7 @@ def _unreachable(named: str) -> Iterator[Row]:
     yield
 
 
-def _open(named: str, settings: DataSettings) -> Source:
+def _open(named: str, settings: DataSettings, progress: Progress) -> Source:
     datasets = _library()
     called = named.removeprefix("hf:")
     path, inner = find_local(called)
@@ -151,7 +151,9 @@ def _open(named: str, settings: DataSettings) -> Source:
         found = dict(found) if hasattr(found, "keys") else {"train": found}
         parts = {part: _undecoded(datasets, held) for part, held in splits_of(found, named).items()}
         image, label, names = columns_of(parts["train"], named, settings)
-        parts = labelled(parts, label, named)
+        kept = labelled(parts, label, named)
+        if left := left_out(found, parts, kept):
+            progress.say(f"{named}: of the splits {', '.join(left)} no image is taken")
     except (UsageError, ConnectionError):
         raise
     except Exception as error:  # the library and what it stands on raise errors of many kinds
@@ -161,7 +163,7 @@ def _open(named: str, settings: DataSettings) -> Source:
         hint = f"; hf:{called}:CONFIG chooses one" if "Config name is missing" in reason else ""
         raise UsageError(f"data.source: {named!r} cannot be opened as a Hugging Face dataset: {reason}{hint}") from error
     root = None if not path.exists() else path if path.is_dir() else path.parent
-    return Source(parts, image, label, names, version, total, root)
+    return Source(kept, image, label, names, version, total, root)
 
 
 def _library() -> Any:

@@ -165,14 +165,13 @@ class ImageSet:
         return ImageSet.of(*of_hub(dataset, class_names, settings, LogProgress()))
 
     def without_validation(self) -> ImageSet:
-        """The same with what was held out of the training images among them again; validation images of their own are left out."""
+        """The same with what was held out of the training images among them again; validation images of the source's own stay."""
         train, val = self.train, self.val
-        if len(val) == 0:
+        if not val.held_out:
             return self
-        if train.storage is val.storage:
-            rows, labels = np.concatenate([train.rows, val.rows]), np.concatenate([train.labels, val.labels])
-            boxes = None if train.boxes is None or val.boxes is None else np.concatenate([train.boxes, val.boxes])
-            train = replace(train, rows=rows, labels=labels, boxes=boxes).take(np.argsort(rows, kind="stable"))
+        rows, labels = np.concatenate([train.rows, val.rows]), np.concatenate([train.labels, val.labels])
+        boxes = None if train.boxes is None or val.boxes is None else np.concatenate([train.boxes, val.boxes])
+        train = replace(train, rows=rows, labels=labels, boxes=boxes).take(np.argsort(rows, kind="stable"))
         return ImageSet.of(train, val.take(np.arange(0)), self.test, self.class_names, self.source, levels=self.levels)
 
     def __repr__(self) -> str:
@@ -231,7 +230,7 @@ def load_object(source: Any, settings: DataSettings, progress: Progress = NoProg
         named = find_named({name: Held(array.shape, array.dtype) for name, array in arrays.items()}, settings, progress)
         return ImageSet.of(*of_named(named, arrays.__getitem__, settings, progress))
     pairs = isinstance(source, (tuple, list)) and all(isinstance(part, (tuple, list)) and len(part) == 2 for part in source)
-    if pairs and all(is_array(part[0]) for part in source):
+    if pairs and len(source) <= 3 and all(is_array(x) and np.ndim(x) >= 3 and np.ndim(y) >= 1 for x, y in source):
         source = tuple(array for pair in source for array in pair)  # ((x, y), (x_test, y_test)), as Keras gives them
     if isinstance(source, Sequence) and source and all(is_array(part) for part in source[::2]):
         require(len(source) in (2, 4, 6), "data.source", f"{len(source)} arrays", "x, y, x_test, y_test")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from limbeck.data.arrays import Assembled, ClassNames, Layout, array_of, assembled, levels_of, pixels
-from limbeck.data.columns import IMAGE_COLUMNS, LABEL_COLUMNS, columns_of, labelled, splits_of
+from limbeck.data.columns import IMAGE_COLUMNS, LABEL_COLUMNS, columns_of, labelled, left_out, splits_of
 from limbeck.data.decode import SHOWN, Lost, notes_on, together
 from limbeck.data.levels import Levels, Span, found_levels, say, span_of, wanted_levels
 from limbeck.data.picture import is_grey, picture
@@ -78,9 +78,11 @@ def of_hub(dataset: Any, names: ClassNames | None, settings: DataSettings, progr
         raise UsageError("dataset: has no rows to train on")
     parts = {name: part.with_format(None) if part.format["type"] in ARRAYS else part for name, part in parts.items()}
     image, label, own = columns_of(parts["train"], "dataset", settings)
-    parts = labelled(parts, label, "dataset")
+    kept = labelled(parts, label, "dataset")
+    if isinstance(dataset, Mapping) and (left := left_out(dataset, parts, kept)):
+        progress.say(f"dataset: of the splits {', '.join(left)} no image is taken")
     called = {found: name for found, name in ((image, "image"), (label, "label")) if found != name}
-    columns = {part: held.select_columns([image, label]).rename_columns(called) for part, held in parts.items()}
+    columns = {part: held.select_columns([image, label]).rename_columns(called) for part, held in kept.items()}
     return of_datasets(columns, own if names is None else names, settings, progress)
 
 

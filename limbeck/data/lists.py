@@ -155,15 +155,23 @@ class _Index:
                 return found
         if os.path.isfile(direct := path.parent / name):  # whatever the text is
             return direct
-        several = self.names.get(called.rpartition("/")[2], [])
+        parent, _, last = called.rpartition("/")
+        if parent and ((self.root / parent).is_dir() or (path.parent / parent).is_dir()):
+            return None  # it is not where it should be, and what is called so elsewhere is another image
+        several = [one for one in self.names.get(last, []) if not split or self._split_of(one) in ("", split)]
         if len(several) > 1:
-            own = [one for one in several if split and split in map(_split_named, one.relative_to(self.root).parts[:-1])]
+            own = [one for one in several if split and self._split_of(one) == split]
             several = own or [one for one in several if _plain(one.as_posix()).endswith("/" + called)]
         if len(several) > 1:
             raise UsageError(
                 f"data.source: the list '{path}' names {name!r}, which could be '{several[0]}' or '{several[1]}'; give paths"
             )
         return several[0] if several else None
+
+    def _split_of(self, file: Path) -> str:
+        """The split that the innermost of a file's folders that says one is of; empty where none does."""
+        named = map(_split_named, reversed(file.relative_to(self.root).parts[:-1]))
+        return next(filter(None, named), "")
 
 
 def _plain(name: str) -> str:
@@ -191,10 +199,24 @@ def _entries(path: Path, split: str, index: _Index, settings: DataSettings) -> I
     image = _image_column(rows[:LOOKED_AT], columns, settings.image_field, names_image)
     label = _class_column(rows, [name for name in columns if name != image], settings.label_field)
     division = next((name for name in columns if name.casefold() in DIVISIONS and name not in (image, label)), None)
+    if division and not split:
+        _check_divisions(path, division, {row.get(division, "").strip() for row in rows})
     for row in rows:
         if name := row.get(image, "").strip():
             told = split or _split_named(row.get(division, "") if division else "") or _split_named(_plain(name).partition("/")[0])
             yield told, Entry(index.find(name, path, told) or path.parent / name, row.get(label, "").strip())
+
+
+def _check_divisions(path: Path, column: str, said: set[str]) -> None:
+    """Refuse words for splits that nobody knows: their images would be trained on.
+
+    Columns of other names than `split` and `partition` may be of something else, unless a word in them is known.
+    """
+    unknown = sorted(word for word in said if word and not _split_named(word))
+    if unknown and (column.casefold() in ("split", "partition") or len(unknown) < len(said - {""})):
+        raise UsageError(
+            f"data.source: the list '{path}' has {unknown[0]!r} in its column {column!r}, which is none of {', '.join(SPLITS)}"
+        )
 
 
 def _rows(path: Path, names_image: Callable[[str], bool]) -> list[Row]:

@@ -112,8 +112,9 @@ def _named(source: str) -> Any:
     return found
 
 
-def decodes_at_any_size(source: str) -> bool:
+def decodes_at_any_size(settings: DataSettings) -> bool:
     """Whether the source's images are files without a size in common; those of CIFAR, arrays and scenes have one of their own."""
+    source = settings.source
     if not isinstance(source, str):
         return False
     path = Path(here("data.source", source) if is_url(source) and not BRACES.search(source) else local(source)).expanduser()
@@ -121,7 +122,7 @@ def decodes_at_any_size(source: str) -> bool:
     if kind in ("scenes", "imagenet") or (kind == "hf" and colon):
         return kind == "imagenet"
     if path.is_dir():
-        return not (find_cifar(path) or find_idx(path) or find_npy(path) or holds_tiny(path) or holds_parquet(path))
+        return not (find_cifar(path) or find_idx(path) or find_npy(path, settings) or holds_tiny(path) or holds_parquet(path))
     return source.endswith((".tar", *LISTED))
 
 
@@ -131,7 +132,7 @@ def _load_directory(settings: DataSettings, root: Path, progress: Progress, want
         return load_cifar(settings, *cifar, progress)
     if idx := find_idx(root):
         return load_idx(settings, idx, progress)
-    if arrays := find_npy(root):
+    if arrays := find_npy(root, settings):
         return load_npy(settings, arrays, progress)
     if holds_tiny(root):
         return load_tiny(settings, root, progress, wanted)

@@ -59,10 +59,10 @@ def load_npz(settings: DataSettings, progress: Progress) -> ImageSet:
         raise _refusal(source, f"cannot be read: {one_line(error)}") from error
 
 
-def find_npy(root: Path) -> dict[str, Path]:
-    """The `.npy` files in a folder by their names, where some are called as images and labels are; else none."""
+def find_npy(root: Path, settings: DataSettings = DataSettings()) -> dict[str, Path]:
+    """The `.npy` files in a folder by their names, where some are called as images and labels are, or as settings say."""
     found = {path.stem: path for path in sorted(root.glob("*.npy"))}
-    kinds = {role(name, DataSettings())[1] for name in found}
+    kinds = {role(name, settings)[1] for name in found}
     return found if {"images", "labels"} <= kinds else {}
 
 

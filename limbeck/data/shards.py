@@ -113,6 +113,7 @@ def load_shards(settings: DataSettings, root: Path | Sequence[Path], progress: P
     """
     archives = list(root) if not isinstance(root, Path) else shards_under(root) if root.is_dir() else [root]
     folder = root if isinstance(root, Path) and root.is_dir() else Path(os.path.commonpath([path.parent for path in archives]))
+    _check_splits(settings.source, [path.relative_to(folder) for path in archives])
     files, classes = _listed(settings, archives, folder, progress)
     return load_files(settings, files, classes, progress, wanted, folder)
 
@@ -135,12 +136,27 @@ def _listed(settings: DataSettings, archives: Sequence[Path], folder: Path, prog
 
 
 def split_of(path: Path) -> str:
-    """The split that a shard's path names, `train` where it names none; the file's name goes before its folder's."""
+    """The split that a shard's path names, `train` where it names none."""
+    return _split_named(path) or "train"
+
+
+def _split_named(path: Path) -> str:
+    """The split that a path names, empty where it names none; the file's name goes before its folder's."""
     for name in (path.name, *(folder.name for folder in path.parents)):
         for word in re.split(r"[^a-z]+", name.lower()):
             if word in SPLITS:
                 return SPLITS[word]
-    return "train"
+    return ""
+
+
+def _check_splits(source: str, archives: Sequence[Path]) -> None:
+    """Refuse archives that name no split beside others that are called as training is: they are of another one."""
+    named = {path: _split_named(path) for path in archives}
+    if "train" in named.values() and (others := [path for path, split in named.items() if not split]):
+        raise UsageError(
+            f"data.source: {source!r} has '{next(path for path in named if named[path] == 'train').as_posix()}', and "
+            f"'{others[0].as_posix()}' of no known split; archives to evaluate on have test, val or validation in their names"
+        )
 
 
 def index(archive: Path, fields: Fields = Fields()) -> list[Sample]:

@@ -46,6 +46,7 @@ class Split:
         labels: int64 with shape (N,), in 0 … K−1.
         boxes: int64 with shape (N, 4), the object's top, left, bottom and right (the last two exclusive); None where unknown.
         names: what each row of `storage` is called in the source, as `encoded`; None where rows have no names.
+        held_out: whether these were taken from the training images, of which the source keeps none apart itself.
 
     >>> split = whole(np.zeros((4, 3, 8, 8), dtype=np.uint8), np.array([0, 1, 0, 1]))
     >>> len(split.take(split.of_class(1))), split.images(np.array([2])).shape
@@ -57,6 +58,7 @@ class Split:
     labels: np.ndarray
     boxes: np.ndarray | None = None
     names: np.ndarray | None = None
+    held_out: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -208,4 +210,4 @@ def divide(settings: DataSettings, train: Split, test: Split, val: Split | None 
             f"data.source: {settings.source!r} has one training image in every class: none can be spared to validate on; "
             "data.val_fraction=0 does without"
         )
-    return train.take(kept), train.take(held), test
+    return train.take(kept), replace(train.take(held), held_out=True), test

@@ -13,6 +13,7 @@ import numpy as np
 
 from limbeck.data.benchmarks import BENCHMARK, FORMAT, PREFIX, RECORD
 from limbeck.data.classes import Classes
+from limbeck.data.parquet import find_local
 from limbeck.data.registry import known_names, subsets
 from limbeck.data.settings import DataSettings
 from limbeck.image_complexity.results import Look, Looked
@@ -24,6 +25,7 @@ from limbeck.runtime.files import write_json, write_text
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.records import Record
 from limbeck.runtime.tables import markdown_code, markdown_text
+from limbeck.runtime.urls import is_url
 from limbeck.runtime.yaml_text import MOST_YAML, Bounded, yaml_of
 
 FORMS = "a .yaml or .json file, wordnet:NAME=PREFIX,…, comp-dd or cluster:N"
@@ -311,14 +313,17 @@ def _absolute(source: DataSettings) -> DataSettings:
     """The same wherever it is read from."""
     if source.source.startswith(PREFIX):
         folder, _, name = source.source.removeprefix(PREFIX).rpartition(":")
-        named = f"{PREFIX}{Path(folder).expanduser().absolute()}:{name}"
+        named = f"{PREFIX}{_place(folder)}:{name}"
     else:
         named = source.source if source.source.partition(":")[0] in BUILT_IN else _place(source.source)
     return replace(source, source=named, root=None if source.root is None else _place(source.root))
 
 
 def _place(named: str) -> str:
-    """A path made absolute, also behind `hf:`; a name on the Hub as it is."""
-    prefix = "hf:" if named.startswith("hf:") else ""
-    place = Path(named.removeprefix(prefix)).expanduser()
-    return f"{prefix}{place.absolute()}" if place.exists() or not prefix else named
+    """A path made absolute, also behind `hf:`; a name on the Hub and a URL as they are."""
+    if is_url(named):
+        return named
+    if not named.startswith("hf:"):
+        return str(Path(named).expanduser().absolute())
+    place, config = find_local(named.removeprefix("hf:"))
+    return ":".join(filter(None, ("hf", str(place), config))) if place.exists() else named

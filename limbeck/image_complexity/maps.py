@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from limbeck.image_complexity.settings import Cam
-from limbeck.networks.initial import draw_seed, global_draws
 from limbeck.runtime.errors import UsageError, require
-from limbeck.saliency.maps import NOISE, NOISY_PASSES
+from limbeck.saliency.maps import NOISE, NOISY_PASSES, global_noise_from, to_unit
 
 
 def complexity(maps: Tensor, threshold: float = 0.5) -> Tensor:
@@ -106,7 +105,7 @@ def look(
     targets: list[nn.Module | str] = [*layers]
     # The parameters are frozen: only the image makes the logits differentiable.
     x = x.detach().requires_grad_()
-    with torch.enable_grad(), global_draws(draw_seed(generator)):
+    with torch.enable_grad(), global_noise_from(generator):
         noiseless = {"gradcam": GradCAM, "layercam": LayerCAM}
         if cam in noiseless:
             with noiseless[cam](module, targets) as extractor:
@@ -119,15 +118,6 @@ def look(
                 features = _pooled(smooth.hook_a[-1])
                 maps = smooth(_ids(logits, classes), normalized=False)
     return Seen(logits.detach(), [to_unit(layer.detach()) for layer in maps], features)
-
-
-def to_unit(maps: Tensor) -> Tensor:
-    """(M − min M) / (max M − min M) per image; zeros where the values are equal to rounding or one is not finite."""
-    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    span = high - low
-    # A flat map differs by the rounding of its sums, and that must not be stretched to [0, 1].
-    uneven = span > 16 * torch.finfo(maps.dtype).eps * high
-    return torch.where(uneven & span.isfinite(), (maps - low) / span, 0.0)
 
 
 def blend(maps: Sequence[Tensor], size: tuple[int, int] | None = None) -> Tensor:

@@ -21,7 +21,7 @@ from limbeck.runs.workspace import Workspace
 from limbeck.runtime.checked import Count
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.files import new_folder, read_json, read_tensors, write_json, write_tensors
-from limbeck.runtime.plugins import is_code
+from limbeck.runtime.plugins import is_code, library_of
 from limbeck.runtime.sealed import FileKind
 from limbeck.training.images import Images, prepare_split
 
@@ -31,6 +31,8 @@ ABOUT, NETWORK = FileKind("description of a network"), FileKind("network")
 
 def is_trained_here(named: str) -> bool:
     """Whether `--network` names an architecture, which is trained on the data, and no network that is there already."""
+    if library_of(named) is not None:  # such as `transformers:FOLDER`
+        return True
     return not (Path(named).expanduser().is_dir() or named.startswith("hf:") or "/" in named)
 
 

@@ -24,6 +24,7 @@ from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.executor import Executor, Shard
 from limbeck.runtime.executor.current import executing
 from limbeck.runtime.files import write_json
+from limbeck.runtime.plugins import is_code
 from limbeck.runtime.progress import LogProgress, NoProgress, Progress
 from limbeck.runtime.room import check_place, disks_told
 from limbeck.runtime.sealed import FileKind
@@ -194,7 +195,10 @@ def measure_complexity(
         if parquet:
             write_parquet(rows, output / "images.parquet")
             paths["parquet"] = str(output / "images.parquet")
-        if network is None and "trained_on" in found.about and not Path(settings.network).expanduser().is_dir():
+        own = network is not None or Path(settings.network).expanduser().is_dir() or "trained_on" not in found.about
+        if not own and is_code(settings.network):
+            progress.say(f"the network is not kept: {settings.network!r} is code of yours, without which nothing can read it")
+        elif not own:
             save_network(found, output / NETWORK)
             paths["network"] = str(output / NETWORK)
         write_json(output / "complexity.json", results, SUMMARY)
@@ -208,7 +212,7 @@ def _load(
     if not isinstance(source.source, str):  # images that are there already
         return source, load_data(source, progress)
     inner = innermost(source)
-    if inner.size is None and decodes_at_any_size(inner.source):
+    if inner.size is None and decodes_at_any_size(inner):
         source = replace(source, size=found.shape[1:])
     wanted = Wanted(PARTS[settings.split], settings.per_class, settings.seed)
     return source, load_data(replace(source, val_fraction=0.0), progress, wanted)

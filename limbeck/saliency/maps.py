@@ -129,7 +129,7 @@ class FunctionCam(Cam):
     function: Callable[[nn.Module, Tensor, Tensor], Tensor]
 
     def __call__(self, module: nn.Module, x: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
-        with _borrowed(module), torch.enable_grad(), _global_noise_from(generator):
+        with _borrowed(module), torch.enable_grad(), global_noise_from(generator):
             maps = self.function(module, x.detach(), classes)
         good = isinstance(maps, Tensor) and maps.shape == (len(x), *x.shape[2:]) and bool(((maps >= 0) & (maps <= 1)).all())
         accepted = f"a function that gives maps in [0, 1] with shape {(len(x), *x.shape[2:])}"
@@ -199,7 +199,7 @@ def _layer_maps(
     x = x.detach().requires_grad_()
     # Not normalised by torch-cam, which adds 1e-8 to the greatest value: maps of small gradients would not reach 1.
     if kind == "smooth_gradcam_pp":
-        with _global_noise_from(generator), methods.SmoothGradCAMpp(module, targets, NOISY_PASSES, NOISE) as smooth:
+        with global_noise_from(generator), methods.SmoothGradCAMpp(module, targets, NOISY_PASSES, NOISE) as smooth:
             # torch-cam takes the image from this pass, and its last noisy pass also for the A_l and ∂y^c/∂A_l outside the means.
             module(x)
             maps: list[Tensor] = smooth(classes, normalized=False)
@@ -213,18 +213,18 @@ def _layer_maps(
     require(kind in known, "enhance.cam", kind, f"one of {', '.join(KINDS)} or of torch-cam's {', '.join(known)}")
     assert isinstance(found, type), "checked above"
     what = f"makes no maps of {type(module).__name__} at {'+'.join(layers)}: torch-cam raised"
-    with blamed("enhance.cam", kind, what), _global_noise_from(generator), found(module, targets) as extractor:
+    with blamed("enhance.cam", kind, what), global_noise_from(generator), found(module, targets) as extractor:
         return [one.detach() for one in extractor(classes, module(x), normalized=False)]
 
 
 def _blend(maps: list[Tensor], size: torch.Size) -> Tensor:
     """The mean of the maps of layers and kinds, brought to [0, 1] and to `size`."""
-    scaled = [interpolate(_min_max(layer)[:, None], list(size), mode="bilinear", align_corners=False) for layer in maps]
+    scaled = [interpolate(to_unit(layer)[:, None], list(size), mode="bilinear", align_corners=False) for layer in maps]
     # Bilinear weights sum to 1 only to rounding.
     return torch.stack(scaled).mean(0)[:, 0].clamp(0, 1)
 
 
-def _min_max(maps: Tensor) -> Tensor:
+def to_unit(maps: Tensor) -> Tensor:
     """(M − min M) / (max M − min M) per image; zeros where the values are equal to rounding or one is not finite."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     span = high - low
@@ -253,7 +253,7 @@ def _borrowed(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _global_noise_from(generator: torch.Generator) -> Iterator[None]:
+def global_noise_from(generator: torch.Generator) -> Iterator[None]:
     """Torch's global CPU generator follows `generator` inside and is afterwards what it was; so is the default type float32.
 
     torch-cam draws its noise from the global generator, on the CPU, in the default type, and accepts no other; without this the

@@ -381,3 +381,24 @@ def test_real_image_folder(real: Any, tmp_path: Path) -> None:
     assert sorted(image.tobytes() for image in made.test.images().numpy()) == sorted(
         image.tobytes() for image in own.test.images().numpy()
     )
+
+
+@pytest.mark.parametrize("split", ["test", "validation", "dev"])
+def test_a_lone_split_is_divided_whatever_it_is_called(install: Install, split: str) -> None:
+    install(library(parts={split: Part(rows(0, 120), {"image": Image(), "label": ClassLabel(NAMES)})}))
+    made = load("hf:x", val_fraction=0)
+    assert (len(made.train), len(made.test)) == (96, 24)
+    assert not set(made.train.rows) & set(made.test.rows)
+
+
+def test_splits_of_which_nothing_is_taken_are_said(install: Install) -> None:
+    made_of = install(library())
+    features = made_of.parts["train"].features
+    made_of.parts |= {"extra": Part(rows(0, 9), features), "validation": Part(rows(0, 9, label=lambda i: -1), features)}
+    said = Said()
+    load_data(DataSettings(source="hf:x", workers=1), said)
+    assert "hf:x: of the splits extra, validation no image is taken" in said.lines
+    said.lines.clear()
+    made_of.parts = {name: made_of.parts[name] for name in ("train", "test")}
+    load_data(DataSettings(source="hf:x", workers=1), said)
+    assert not any("no image is taken" in line for line in said.lines)

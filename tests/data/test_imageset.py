@@ -308,3 +308,33 @@ def test_hub_data_sets_that_do_not_fit() -> None:
     unlabelled = held["test"].map(lambda row: {"label": -1})
     held["test"], held["validation"] = unlabelled, held["test"]
     assert ImageSet.from_hub(held).fingerprint == MADE.fingerprint  # validation is tested on where test has no labels
+
+
+def test_validation_images_of_the_sources_own_are_never_trained_on(tmp_path: Path) -> None:
+    """Nor where they lie in one storage with the others, as those of a folder do."""
+    for part, count in {"train": 4, "val": 2, "test": 2}.items():
+        for name in ("ant", "bee"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / part / name / f"{i}.png")
+    by_path = image_set(str(tmp_path), val_fraction=0, workers=1)
+    held = image_set(image_set(str(tmp_path), workers=1), val_fraction=0)
+    assert (len(held.train), len(held.val), len(held.test)) == (8, 4, 4)
+    assert held.fingerprint == by_path.fingerprint
+    own = ImageSet.from_arrays(X, Y, X_TEST, Y_TEST, x_val=X[:3], y_val=Y[:3])
+    assert own.without_validation() is own
+
+
+@pytest.mark.parametrize("array", [np.asarray, tensor], ids=["array", "tensor"])
+def test_a_list_of_pairs_is_one_of_items_however_long_it_is(array: Callable[[Any], Any]) -> None:
+    made = image_set([(array(image), int(label)) for image, label in zip(X, Y, strict=True)], val_fraction=0)
+    assert made.train.images().shape == (18, 3, 9, 11)
+    np.testing.assert_array_equal(made.test.images(), X[made.test.rows].transpose(0, 3, 1, 2))
+    with pytest.raises(UsageError, match="has one image in every class: none can be spared"):
+        image_set([(array(X[i]), i) for i in range(2)])
+
+
+def test_own_validation_images_of_other_classes_alone_are_none() -> None:
+    named = {"x_train": X, "y_train": Y, "x_test": X_TEST, "y_test": Y_TEST, "x_val": X[2:3], "y_val": Y[2:3]}
+    made = image_set(named, classes=(0, 1))
+    assert (len(made.val), len(made.train)) == (2, 14)

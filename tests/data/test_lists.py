@@ -246,3 +246,59 @@ def test_lists_lead_nowhere_else_unless_they_say_where(tmp_path: Path) -> None:
     made = load(tmp_path / "set")
     assert len(every(made)) == 24
     assert {np.frombuffer(pixels, np.uint8).tobytes() for pixels in away.values()} <= {pixels for pixels, _ in every(made).values()}
+
+
+@pytest.mark.parametrize(
+    ("column", "others", "word"), [("split", ["train", "dev"], "dev"), ("partition", ["0", "1"], "0"), ("set", ["train", "eval"], "eval")]
+)
+def test_words_for_splits_that_nobody_knows_are_not_trained_on(
+    tmp_path: Path, column: str, others: list[str], word: str
+) -> None:
+    pictures(tmp_path)
+    parts = [others[0]] * 12 + [others[1]] * 12
+    listed(tmp_path / "labels.csv", [(one, kind(one), part) for one, part in zip(NAMES, parts, strict=True)], f"file,class,{column}")
+    known = "train, training, test, val, valid, validation"
+    said = f"data.source: the list '{tmp_path / 'labels.csv'}' has {word!r} in its column {column!r}, which is none of {known}"
+    assert refused(tmp_path) == said
+
+
+def test_a_column_that_may_be_of_something_else_divides_nothing(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    rows = [(one, kind(one), "red" if i % 2 else "blue") for i, one in enumerate(NAMES)]
+    listed(tmp_path / "labels.csv", rows, "file,class,set")
+    assert len(every(load(tmp_path))) == 24
+
+
+@pytest.mark.parametrize("gone", ["train/7.png", "train/cat/7.png"])
+def test_a_file_that_is_gone_is_not_replaced_by_another_of_its_name(tmp_path: Path, gone: str) -> None:
+    """Not by one to test on, nor by one of another class's folder."""
+    for i in range(6):
+        picture(tmp_path / f"train/cat/{i}.png")
+        picture(tmp_path / f"train/dog/{i}.png")
+    for name in ("test/7.png", "train/dog/7.png"):
+        picture(tmp_path / name)
+    rows = [(f"train/{one}/{i}.png", one) for i in range(6) for one in ("cat", "dog")]
+    listed(tmp_path / "train.csv", [*rows, (gone, "cat")])
+    assert gone.rpartition("/")[2] in refused(tmp_path)
+    made = load(tmp_path, skip_bad=True)
+    assert {name: label for name, (_, label) in every(made).items()} == dict(rows)
+
+
+def test_a_name_alone_is_sought_in_its_own_split(tmp_path: Path) -> None:
+    for i in range(6):
+        picture(tmp_path / f"train/{i}.png")
+        picture(tmp_path / f"test/{i + 6}.png")
+    listed(tmp_path / "train.csv", [(f"{i}.png", KINDS[i % 2]) for i in range(7)])  # the last is one to test on
+    listed(tmp_path / "test.csv", [(f"{i + 6}.png", KINDS[i % 2]) for i in range(6)])
+    made = load(tmp_path, skip_bad=True)
+    assert set(shown(made.test, made)) == {f"test/{i + 6}.png" for i in range(6)}
+    assert len(every(made)) == 12
+
+
+def test_names_of_numbers_begin_at_nought_where_one_is_left_over_which_is_said(tmp_path: Path) -> None:
+    pictures(tmp_path)
+    listed(tmp_path / "labels.csv", [(one, str(1 + i % 3)) for i, one in enumerate(NAMES)])
+    (tmp_path / "classes.txt").write_text("ant\nbee\ncat\ndog\n")
+    said = Said()
+    assert load_data(DataSettings(source=str(tmp_path), workers=1), said).class_names == ("bee", "cat", "dog")
+    assert said.lines == [f"note: {tmp_path}: labels count from 0, which is 'ant' in 'classes.txt' and has no image"]

@@ -139,6 +139,10 @@ def test_the_ways_that_messages_name(tmp_path: Path) -> None:
     expected = load(saved(tmp_path, data=X, label=Y)).fingerprint
     assert load(saved(tmp_path, arr_0=X, arr_1=Y), image_field="arr_0", label_field="arr_1").fingerprint == expected
     assert load(saved(tmp_path, images=X, img=X[::-1], y=Y), image_field="images").fingerprint == expected
+    (tmp_path / "single").mkdir()
+    for name, array in {"pics": X, "kinds": Y}.items():
+        np.save(tmp_path / "single" / f"{name}.npy", array)
+    assert load(tmp_path / "single", image_field="pics", label_field="kinds").fingerprint == expected
     coarse = Y // 3
     two = load(saved(tmp_path, x_train=X, train_coarse=coarse + Y, train_y=coarse, x_test=X, test_coarse=Y), label_field="coarse")
     np.testing.assert_array_equal(two.test.labels, Y[:, 0])

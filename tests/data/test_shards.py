@@ -279,3 +279,13 @@ def test_classes_to_evaluate_on_must_be_trained_on(tmp_path: Path) -> None:
     assert refused(root).endswith("classes.txt' has 2 names, none for the class 2")
     (root / "classes.txt").write_text("ant\nbee\nant\n")
     assert refused(root).endswith("classes.txt' names a class twice")
+
+
+@pytest.mark.parametrize("other", ["dev-0000.tar", "testing/0000.tar"])
+def test_a_shard_of_an_unknown_split_is_not_trained_on(tmp_path: Path, other: str) -> None:
+    shard(tmp_path / "train-0000.tar", samples(range(18)))
+    shard(tmp_path / other, samples(range(18, 24)))
+    assert refused(tmp_path) == (
+        f"data.source: {str(tmp_path)!r} has 'train-0000.tar', and {other!r} of no known split; "
+        "archives to evaluate on have test, val or validation in their names"
+    )

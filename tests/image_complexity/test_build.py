@@ -210,6 +210,9 @@ def test_what_lies_inside_other_names_is_kept_absolute(tmp_path: Path, monkeypat
     assert kept("hf:p1", "hf:p1") == (f"hf:{tmp_path}/p1", f"hf:{tmp_path}/p1")
     assert kept("hf:name/there", "hf:name/there") == ("hf:name/there", "hf:name/there")
     assert kept("benchmark:../o1:all-hard")[0] == f"benchmark:{tmp_path}/../o1:all-hard"
+    assert kept("hf:p1:config")[0] == f"hf:{tmp_path}/p1:config"
+    assert kept("s3://bucket/p1", "s3://bucket/net") == ("s3://bucket/p1", "s3://bucket/net")
+    assert kept("benchmark:s3://bucket/o1:all-hard")[0] == "benchmark:s3://bucket/o1:all-hard"
     assert kept("scenes")[0] == "scenes"  # names go first
     card = Path("made/README.md").read_text()
     assert f"--data benchmark:{tmp_path}/made:all-easy\n" in card

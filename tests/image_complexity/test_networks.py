@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from data.pictures import Said
 from image_complexity.material import image_set, tiny_judge, workspace_of
 from torch import nn
 
@@ -18,7 +19,7 @@ from limbeck.data.registry import find_subset, wnids
 from limbeck.evaluation.settings import EvalSettings
 from limbeck.image_complexity.classifier import Classifier
 from limbeck.image_complexity.maps import to_unit
-from limbeck.image_complexity.networks import judge, load_network, save_network, trained
+from limbeck.image_complexity.networks import is_trained_here, judge, load_network, save_network, trained
 from limbeck.image_complexity.pretrained import IMAGENET, own_size, pretrained
 from limbeck.image_complexity.run import measure_complexity
 from limbeck.image_complexity.settings import ComplexitySettings
@@ -66,6 +67,24 @@ def test_without_test_images_its_accuracy_is_not_known() -> None:
     workspace = small_workspace()
     workspace.data = replace(workspace.data, test=workspace.data.test.take(np.arange(0)), fingerprint="no test")
     assert trained(SETTINGS, workspace).about["test_accuracy"] is None
+
+
+@pytest.mark.parametrize("named", ["transformers:/data/net", "transformers:net", "timm:resnet18"])
+def test_a_network_of_a_library_is_trained_here_wherever_its_folder_lies(named: str) -> None:
+    assert is_trained_here(named)
+    assert not is_trained_here("name/net") and not is_trained_here("hf:name/net")
+
+
+def test_a_network_that_is_code_is_not_kept_which_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_networks.py").write_text(
+        "from torch import nn\n\n\ndef small(channels, height, width, classes):\n"
+        "    return nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    settings, said = replace(SETTINGS, network="my_networks:small", layer="0"), Said()
+    assert measure_complexity(settings, small_workspace(), tmp_path / "out", progress=said) is not None
+    assert (tmp_path / "out" / "complexity.json").exists() and not (tmp_path / "out" / "network").exists()
+    assert "the network is not kept: 'my_networks:small' is code of yours, without which nothing can read it" in said.lines
 
 
 @pytest.mark.parametrize("broken", ["network.json", "network.safetensors"])
