@@ -190,6 +190,11 @@ class _Handler(BaseHTTPRequestHandler):
         files = [{"rfilename": file} for file in held.commits[commit]]
         self.answer({"_id": "1", "id": name, "sha": commit, "private": held.private, "siblings": files, "tags": [], "downloads": 0})
 
+    def refs(self, _: bytes, name: str) -> None:
+        if (held := self.seen(name)) is not None:
+            branches = [{"name": one, "ref": f"refs/heads/{one}", "targetCommit": commit} for one, commit in held.branches.items()]
+            self.answer({"branches": branches, "converts": [], "tags": []})
+
     def preupload(self, body: bytes, name: str, _: str) -> None:
         if self.owned(name) is not None:
             files = [one["path"] for one in json.loads(body)["files"]]
@@ -243,6 +248,7 @@ ROUTES: dict[str, Callable[..., None]] = {
     "POST /api/repos/create": _Handler.create,
     f"POST /api/datasets/{_NAME}/branch/(.+)": _Handler.branch,
     f"GET /api/datasets/{_NAME}": _Handler.about,
+    f"GET /api/datasets/{_NAME}/refs": _Handler.refs,
     f"GET /api/datasets/{_NAME}/revision/(.+)": _Handler.about,
     f"POST /api/datasets/{_NAME}/preupload/(.+)": _Handler.preupload,
     rf"POST /datasets/{_NAME}\.git/info/lfs/objects/batch": _Handler.batch,

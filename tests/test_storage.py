@@ -86,6 +86,16 @@ def test_a_run_in_a_bucket(bucket: str, run: Run, tmp_path: Path, cache: Path, m
     assert len(DistilledSet.load(f"{place}/distilled").metadata["evaluations"]) == 1
     status, out, err = run("export", place, "--to", "npz", "--output", "set.npz")
     assert status == 0 and Path("set.npz").exists()
+    for form, name in (("npz", "set.npz"), ("folder", "images"), ("research", "tensors")):
+        words = ("export", place, "--to", form, "--output", f"{bucket}/exports/{name}")
+        status, out, err = run(*words)
+        assert status == 0 and out.strip().endswith(f"{bucket}/exports/{name}"), err
+        status, _, err = run("evaluate", f"{bucket}/exports/{name}", "--data", "scenes", *TINY, "eval.seeds=2")
+        assert status == 0, err
+        status, _, err = run(*words)
+        assert status == 2 and "a new place; something is there" in err
+    assert Remote("test", f"{bucket}/exports/set.npz").read() == Path("set.npz").read_bytes()
+    assert not [path for path in Path().iterdir() if ":" in path.name], "a URL is no folder here"
     _assert_secret(said, bucket, cache, tmp_path)
 
 

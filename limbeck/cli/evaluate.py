@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,9 @@ def run(arguments: Namespace) -> "Evaluation":
         if key in key_types() and not key.startswith(CHANGEABLE + more):
             accepted = "eval.*, engine.*, view_labels.*, network" + (", data.*, augment.*, method" if more else "")
             raise UsageError(f"{key}: is settled by the distilled set; an evaluation takes {accepted}")
+    if arguments.until_significant is not None and "eval.seeds" in overrides and not arguments.also:
+        seeds = overrides["eval.seeds"]
+        raise UsageError(f"eval.seeds: {seeds} is not accepted beside --until-significant, which decides how many are trained")
     settings = _settings(arguments, paths[0], overrides)
 
     from limbeck.runs.evaluate import evaluate
@@ -237,9 +241,14 @@ def export(arguments: Namespace) -> Done:
 
     from limbeck.distilled.export import export_folder, export_npz, export_research
     from limbeck.distilled.set import DistilledSet
+    from limbeck.runtime.published import put_new
+    from limbeck.runtime.urls import is_url
 
     distilled = DistilledSet.load(folder)
     write = {"folder": export_folder, "npz": export_npz, "research": export_research}[arguments.to]
+    if is_url(arguments.output):
+        put_new("--output", arguments.output, partial(write, distilled))
+        return Done({"export": arguments.output})
     return Done({"export": str(write(distilled, Path(arguments.output)))})
 
 

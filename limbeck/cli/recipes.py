@@ -144,9 +144,18 @@ def run_import(arguments: Namespace) -> Imported:
     paths = {}
     if output is not None:
         from limbeck.runtime.files import write_text
+        from limbeck.runtime.published import put_new
+        from limbeck.runtime.urls import is_url
 
-        write_text(output, text)
-        paths["recipe"] = str(output)
+        def write(file: Path) -> Path:
+            write_text(file, text)
+            return file
+
+        if is_url(arguments.output):
+            put_new("--output", arguments.output, write)
+        else:
+            write(output)
+        paths["recipe"] = str(arguments.output)
     return Imported(imported.method, settings, imported.notes, imported.dropped, imported.unknown, text, paths)
 
 

@@ -4,6 +4,7 @@ import signal
 from argparse import ArgumentParser, Namespace
 
 from limbeck.cli.command import Command, Done
+from limbeck.runtime.errors import require
 from limbeck.runtime.interruption import Interrupted
 
 
@@ -12,7 +13,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> Done:
+    from limbeck.runtime.urls import is_url
     from limbeck.watch.server import serve
+
+    for run in arguments.runs:
+        require(not is_url(run), "RUN", run, "a folder on this machine; what is published is a run that has stopped or ended")
 
     address = ""
 

@@ -25,6 +25,7 @@ from limbeck.runtime.bounded import inside
 from limbeck.runtime.errors import Failure, UsageError, Worded, require
 from limbeck.runtime.files import new_folder, read_json, write_text
 from limbeck.runtime.leftovers import passing_folder, remove
+from limbeck.runtime.plugins import library_of
 from limbeck.runtime.urls import is_url
 
 OURS = (TENSORS, METADATA, CARD, PREVIEW, VIEWS, ROWS)
@@ -80,14 +81,15 @@ def push(
             raise UsageError(f"repo: {repo!r} cannot be pushed to without a token: set HF_TOKEN, or log in by `hf auth login`")
         _write(found, folder / "set", licence)
         api.create_repo(repo, repo_type=KIND, private=private or None, exist_ok=True)
-        if revision is not None:
-            api.create_branch(repo, repo_type=KIND, branch=revision, exist_ok=True)
-        there = api.repo_info(repo, repo_type=KIND, revision=revision)
+        branches = {branch.name for branch in api.list_repo_refs(repo, repo_type=KIND).branches}
+        there = api.repo_info(repo, repo_type=KIND, revision=revision if revision in branches else None)
         require(bool(there.private) or not private, "private", private, f"possible with {repo!r}, which is there and public")
         names = {file.rfilename for file in there.siblings or ()} - {".gitattributes"}
         if names and not replace_other and not _is_same(api, repo, there.sha, names, folder):
             what = "another set" if TENSORS in names else f"something else ({', '.join(sorted(names)[:3])})"
             raise UsageError(f"repo: {repo!r} holds {what}; --replace (replace_other=True) replaces it")
+        if revision is not None:  # not before it is sure that something goes there
+            api.create_branch(repo, repo_type=KIND, branch=revision, revision=there.sha, exist_ok=True)
         files = {name: path for name in OURS if (path := folder / "set" / name).is_file()}
         changes = [library.CommitOperationAdd(path_in_repo=name, path_or_fileobj=path) for name, path in files.items()]
         changes += [library.CommitOperationDelete(path_in_repo=name) for name in OURS if name in names and name not in files]
@@ -155,12 +157,23 @@ def _write(held: DistilledSet, folder: Path, licence: str | None) -> None:
 
 
 def public(value: Any) -> Any:
-    """Metadata without where things lie on somebody's machine: of a path the last part."""
-    if isinstance(value, str) and (_PATH.match(value) or is_url(value)):
-        return PurePath(value.replace("\\", "/")).name
+    """Metadata without where things lie on somebody's machine: of a path the last part, also of one in a list with commas."""
+    if isinstance(value, str):
+        return ",".join(map(_public_name, value.split(",")))
     if isinstance(value, Mapping):
-        return {key: public(one) for key, one in value.items()}
+        return {public(key): public(one) for key, one in value.items()}
     return [public(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def _public_name(text: str) -> str:
+    """A name as it is, of a path or a URL the last part; what says from which library a network comes stays before it."""
+    named = text.strip()
+    library = library_of(named)
+    own = named if library is None else named.partition(":")[2]
+    if not (_PATH.match(own) or is_url(own)):
+        return text
+    last = PurePath(own.replace("\\", "/")).name
+    return last if library is None else f"{library}:{last}"
 
 
 def _is_same(api: Any, repo: str, commit: str, names: set[str], folder: Path) -> bool:

@@ -174,8 +174,14 @@ class _Reading:
         )
         return self.understood(".npz file", raw, [self.path])
 
+    def say_unneeded(self) -> None:
+        """Note the options that say what the files say themselves."""
+        given = [name for name, value in self.options.items() if name != "resize" and value != getattr(ForeignOptions(), name)]
+        self.assumed.extend(f"{name} is not needed: the files say it" for name in given)
+
     def exported_npz(self) -> DistilledSet:
         """What `export_npz` wrote."""
+        self.say_unneeded()
         needed = ("images_float", "labels", "label_kind", "classes", "class_names", "syn_lr", "preprocessing")
         own = ("preprocessing_mean", "preprocessing_std", "preprocessing_matrix", "preprocessing_inverse_matrix")
         arrays = self.arrays(self.path, needed, own)
@@ -190,6 +196,7 @@ class _Reading:
 
     def exported_folder(self) -> DistilledSet:
         """What `export_folder` wrote."""
+        self.say_unneeded()
         archive, described = within(self.path, self.path / "labels.npz"), within(self.path, self.path / "classes.json")
         arrays = self.arrays(archive, ("labels", "classes", "files", "syn_lr"))
         names, kind = self.names_in(described)
@@ -202,6 +209,7 @@ class _Reading:
 
     def exported_research(self, raw: Raw, files: list[Path], about: About) -> DistilledSet:
         """What `export_research` wrote, and research code may have gone on from since."""
+        self.say_unneeded()
         images, labels, classes, names = raw.images, raw.labels, about.classes, about.class_names
         if images.dtype not in FLOATS:
             raise refusal(files[0], f"holds images as {images.dtype}, where about.json says what a network takes: floats")

@@ -125,7 +125,9 @@ class Run:
         """What a page shows; None where there is neither a set nor a snapshot with all images."""
         if (held := self.distilled) is not None:
             own = next((one for one in self.snapshots if one.iteration == self.best_iteration), None)
-            return Images(held, own or (self.snapshots[-1] if self.snapshots else None))
+            if self.best_iteration is None:  # nobody says of which one the set is
+                own = self.snapshots[-1] if self.snapshots else None
+            return Images(held, own)
         whole = [one for one in self.snapshots if one.positions is None]
         ended = self.result is not None  # and the set is lost
         chosen = [one for one in whole if ended and one.iteration == self.best_iteration] or whole

@@ -85,14 +85,12 @@ def _side_by_side(sets: dict[str, DistilledSet]) -> list[Exhibit]:
     """The first image of the classes that all sets have, a row for every set; nothing where images differ in size."""
     if len(sets) < 2 or len({held.shape[1:] for held in sets.values()}) > 1:
         return []
-    first = next(iter(sets.values()))
-    common = [name for name in first.class_names if all(name in held.class_names for held in sets.values())][:SIDE_BY_SIDE]
-    strips = []
-    for name, held in sets.items():
-        of = {strip.name: strip.images[:1] for strip in strips_of(held, 1)}
-        strips.append(Strip(name, np.concatenate([of[one] for one in common if one in of])))
-    if not common or len({len(strip.images) for strip in strips}) > 1:
+    shown = {name: {strip.name: strip.images[:1] for strip in strips_of(held, 1)} for name, held in sets.items()}
+    first = next(iter(shown.values()))
+    common = [name for name in first if all(name in of for of in shown.values())][:SIDE_BY_SIDE]
+    if not common:
         return []
+    strips = [Strip(name, np.concatenate([of[one] for one in common])) for name, of in shown.items()]
     caption = "The first image of the same classes, a row for every set, each set with a contrast of its own."
     return [Exhibit("side-by-side", "Distilled images side by side", caption, image_grid(strips, common, blocks=1), wide=True)]
 

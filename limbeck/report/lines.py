@@ -123,7 +123,7 @@ def _powers(low: float, high: float) -> list[tuple[float, str]]:
     values = [factor * 10.0**power for power in range(math.floor(low), math.ceil(high) + 1) for factor in factors]
     inside = [value for value in values if low <= math.log10(value) <= high]
     shown = inside if len(inside) > 2 else [y for y in ticks(10**low, 10**high, 5) if y > 0]
-    return [(math.log10(value), f"{value:.3g}") for value in shown]
+    return [(math.log10(value), f"{value:g}") for value in shown]
 
 
 def _range(values: np.ndarray, margin: float) -> tuple[float, float]:

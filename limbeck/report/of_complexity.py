@@ -33,8 +33,8 @@ def complexities(folders: Sequence[Path]) -> Collection:
     built, unread = subsets(dict(zip(found, folders, strict=True)))
     said = [(name, line.removeprefix("warning: ")) for name, one in found.items() for line in one.warnings]
     said += [(name, line) for name, one in found.items() for line in _doubts(one)]
-    looks = {(one.network.name, one.network.layers, str(one.network.about), one.settings.cam) for one in found.values()}
-    apart = "Networks, layers or kinds of maps differ: complexities that were measured otherwise do not compare."
+    looks = {(one.network.name, one.network.layers, str(one.network.about), _way(one.settings)) for one in found.values()}
+    apart = "Networks, layers, maps or splits differ: complexities that were measured otherwise do not compare."
     return Collection(
         title="Complexity of " + " · ".join(dict.fromkeys(map(_source, found.values()))),
         facts=(
@@ -84,8 +84,8 @@ def wholes(found: Mapping[str, Summary]) -> SortableTable:
     for name, one in found.items():
         cells = (
             *(of_words(name), of_words(_source(one)), of_words(one.network.name), of_words("+".join(one.network.layers))),
-            *(of_words(one.settings.cam), _percent(one.complexity, one.spread.ci95)),
-            *(_percent(one.by_threshold.get(threshold)) for threshold in thresholds[1:]),
+            of_words(one.settings.cam),
+            *(_percent(one.by_threshold.get(name), one.spread.ci95 if name == _first(one) else None) for name in thresholds),
             *(_percent(one.mean_activation), _percent(one.area), of_number(len(one.classes), "d"), of_number(one.images, "d")),
             *(of_number(one.blank, "d"), _percent(one.without_blank), of_number(one.reliability, ".2f"), of_share(one.accuracy)),
         )
@@ -112,9 +112,11 @@ def classes(found: Mapping[str, Summary]) -> SortableTable:
     held: dict[str, list[Row]] = {}  # the same class of all measurements together
     for name, one in found.items():
         for row in one.classes:
-            first, *others = (row.complexities.get(f"complexity_{threshold}") for threshold in thresholds)
+            ends = {_first(one): row.ci95}  # that of others is not kept
+            means = {threshold: row.complexities.get(f"complexity_{threshold}") for threshold in thresholds}
             cells = (
-                *(of_words(row.name), of_words(name), _percent(first, row.ci95), *map(_percent, others)),
+                *(of_words(row.name), of_words(name)),
+                *(_percent(mean, ends.get(threshold)) for threshold, mean in means.items()),
                 *(_percent(row.mean_activation), _percent(row.area), of_number(row.images, "d"), of_number(row.blank, "d")),
             )
             held.setdefault(row.name, []).append(Row(cells, facts_of(one)))
@@ -171,6 +173,16 @@ def _doubts(one: Summary) -> list[str]:
 def _thresholds(found: Mapping[str, Summary]) -> list[str]:
     """All that were measured, the first of the first measurement before the others."""
     return list(dict.fromkeys(threshold for one in found.values() for threshold in one.by_threshold))
+
+
+def _first(one: Summary) -> str:
+    """The threshold that a measurement's intervals are for."""
+    return next(iter(one.by_threshold))
+
+
+def _way(settings: ComplexitySettings) -> tuple[str, ...]:
+    """What changes complexities besides the network and the thresholds."""
+    return settings.cam, settings.maps, settings.classes, settings.split
 
 
 def _source(one: Summary) -> str:

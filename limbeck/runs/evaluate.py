@@ -42,6 +42,7 @@ from limbeck.runtime.disk import why
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.kept import cache_root
+from limbeck.runtime.located import here
 from limbeck.runtime.locks import lock
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.ranks import Ranks
@@ -108,6 +109,7 @@ def _evaluate(
 ) -> Evaluation:
     began = time.perf_counter()
     entries = [sets] if isinstance(sets, (str, Path, DistilledSet, SmallSet)) else list(sets)
+    _check_needed(entries, options.foreign)
     workspace = Workspace(settings, progress)
     flat = [workspace.network_of(network) for network in networks or networks_of(settings)]
     called = [network.name for network in flat]  # results are found by name
@@ -336,6 +338,16 @@ def _other_augmentation(held: DistilledSet, settings: DistillSettings) -> list[s
         for key, (was, now) in pairs.items()
         if was != now
     ]
+
+
+def _check_needed(entries: Sequence[Entry], given: ForeignOptions) -> None:
+    """Refuse to be told how sets are to be understood where all were saved by Limbeck, and say it themselves."""
+    names = [name for name, value in given.items() if value != getattr(ForeignOptions(), name)]
+    paths = [Path(here("path", str(entry))).expanduser() for entry in entries if names and isinstance(entry, (str, Path))]
+    if names and all(map(DistilledSet.is_at, paths)):
+        what = repr(str(entries[0])) if paths else "a set in memory"
+        value = getattr(given, names[0])
+        require(False, ForeignOptions.key(names[0]), value, f"accepted for {what}, which says itself what it is")
 
 
 def _say_notes(sets: Sequence[_Set], progress: Progress) -> None:

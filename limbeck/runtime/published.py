@@ -334,6 +334,24 @@ def put_folder(key: str, url: str, write: Callable[[Path], object], name: str = 
         published.publish(folder / (name or published.remote.name), version)
 
 
+def put_new(key: str, url: str, write: Callable[[Path], Path]) -> None:
+    """Put what `write` makes of a new path, a file or a folder, at a URL where nothing is.
+
+    Raises:
+        UsageError: when something is there, or it cannot be written.
+    """
+    published = Published(Remote(key, url))
+    published.remote.check_writable()
+    version = published.newest()
+    require(not version.files, key, url, "a new place; something is there")
+    with passing_folder() as folder:
+        made = write(folder / published.remote.name)
+        if made.is_dir():
+            published.publish(made, version)
+        else:
+            put_file(key, url, made)
+
+
 def put_file(key: str, url: str, source: Path) -> None:
     """Put a file at a URL where nothing is."""
     remote = Remote(key, url)

@@ -10,7 +10,7 @@ import pytest
 from browser.visits import PHONE, Visits, overflow, violations
 from distilled.samples import sample_set
 from report.fake_run import make_run
-from report.test_several import CIFAR, changed
+from report.test_several import CIFAR, changed, predicted
 
 from limbeck.report.write import write_report
 from limbeck.studies.table import Table
@@ -33,6 +33,8 @@ def runs_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = tuple(f"class {k}" for k in range(30))
     a = make_run(folder / "a", names=names, ipc=1, iterations=40, every=20, shape=(3, 8, 8))
     b = changed(make_run(folder / "b", names=names, ipc=1, iterations=40, every=20, shape=(3, 8, 8)), method="mtt", seed=3)
+    for run in (a, b):
+        predicted(run, [0.01 * k for k in range(30)])
     other = sample_set(names=("class 0", "=cmd()"), metadata={"method": "dm"}).save(folder / "c")
     return write_report(a, b, other, output=folder / "page.html")
 
@@ -187,10 +189,10 @@ def test_classes_of_sets_stand_side_by_side(opened: Callable[..., Any], runs_fil
     third = page.locator(".shelves tbody tr").nth(2)
     assert third.locator("canvas").count() == 2 and third.locator("td").nth(1).inner_text() == "–"
     page.get_by_text("Choose classes").click()
-    page.get_by_label("Find").fill("class 1")
-    assert page.locator("#classes label:visible").count() == 11
+    page.locator("#find-class").fill("class 1")
+    assert page.locator("#set-classes label:visible").count() == 11
     page.locator("#no-classes").click()
-    page.get_by_label("Find").fill("=cmd")
+    page.locator("#find-class").fill("=cmd")
     page.get_by_label("=cmd()").check()
     assert heads.all_inner_texts() == ["Set", *(f"class {k}" for k in (0, *range(2, 10))), "=cmd()"]
     assert "class=%3Dcmd%28%29" in page.evaluate("location.hash")
@@ -223,3 +225,29 @@ def test_nothing_is_wider_than_the_window_and_nothing_fails_axe(
     page = visits.open(request.getfixturevalue(kind), width=width, scheme=scheme)
     assert violations(page) == [] and overflow(page) == 0
     page.context.close()
+
+
+def test_looking_for_a_class_in_the_table_leaves_the_images_as_they_are(opened: Callable[..., Any], runs_file: Path) -> None:
+    page = opened(runs_file)
+    heads = page.locator(".shelves th[scope=col]")
+    page.locator("#classes").get_by_label("Find").fill("class 2")
+    page.locator("#classes").get_by_label("Find").blur()
+    assert set(column(page, "classes", "Class")) == {"class 2", *(f"class {k}" for k in range(20, 30))}
+    assert heads.all_inner_texts() == ["Set", *(f"class {k}" for k in range(10))]
+
+
+def test_a_long_title_keeps_the_ending_of_a_download(visits: Visits, tmp_path: Path) -> None:
+    long = "a rather long name of a folder with images in it that somebody has chosen " * 2
+    page = visits.open(write_report(make_run(tmp_path / long.strip(), iterations=40, every=20), output=tmp_path / "page.html"))
+    with page.expect_download() as caught:
+        page.evaluate("limbeck.save(`${'x'.repeat(120)}-sets.csv`, limbeck.csv([['a']]))")
+    assert caught.value.suggested_filename == f"{'x' * 60}-{'x' * 30}-sets.csv"
+
+
+def test_words_with_a_bar_stay_one_field(visits: Visits, tmp_path: Path) -> None:
+    page = visits.open(write_report(make_run(tmp_path / "run", iterations=40, every=20), output=tmp_path / "page.html"))
+    page.evaluate("document.querySelector('#accuracies tbody td, #accuracies tbody th').textContent = 'cat|dog'")
+    with page.expect_download() as caught:
+        page.locator("button[data-csv-of=accuracies]").click()
+    head, first, *_ = csv.reader(io.StringIO(Path(caught.value.path()).read_text(encoding="utf-8")))
+    assert first[0] == "cat|dog" and len(first) == len(head)

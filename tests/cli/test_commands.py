@@ -205,6 +205,8 @@ def test_evaluate_hands_over_how_images_were_normalised(
         (["a", "ipc=3"], "ipc: is settled by the distilled set"),
         (["a", "--also", "beauty"], "--also: 'beauty' is not one of ranking, robustness"),
         (["a", "--until-significant", "2"], "--until-significant: 2 is not at least 5"),
+        (["a", "--until-significant", "--seeds", "9"], "eval.seeds: 9 is not accepted beside --until-significant, which decides"),
+        (["a", "--syn-lr", "0.1"], "syn_lr: 0.1 is not accepted for 'a', which says itself what it is"),
         (["a", "--labels", "soft"], "invalid choice: 'soft'"),
         (["theirs.pt"], "PATH: 'theirs.pt' does not say what it was distilled from; give --data SOURCE or --recipe RECIPE"),
         (["nowhere"], "PATH: 'nowhere' is not there"),

@@ -249,14 +249,13 @@ def test_lists_lead_nowhere_else_unless_they_say_where(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "others", "word"), [("split", ["train", "dev"], "dev"), ("partition", ["0", "1"], "0"), ("set", ["train", "eval"], "eval")]
+    ("column", "others", "word"),
+    [("split", ["train", "dev"], "dev"), ("partition", ["0", "1"], "0"), ("set", ["train", "eval"], "eval")],
 )
-def test_words_for_splits_that_nobody_knows_are_not_trained_on(
-    tmp_path: Path, column: str, others: list[str], word: str
-) -> None:
+def test_words_for_splits_that_nobody_knows_are_not_trained_on(tmp_path: Path, column: str, others: list[str], word: str) -> None:
     pictures(tmp_path)
-    parts = [others[0]] * 12 + [others[1]] * 12
-    listed(tmp_path / "labels.csv", [(one, kind(one), part) for one, part in zip(NAMES, parts, strict=True)], f"file,class,{column}")
+    rows = [(one, kind(one), others[i // 12]) for i, one in enumerate(NAMES)]
+    listed(tmp_path / "labels.csv", rows, f"file,class,{column}")
     known = "train, training, test, val, valid, validation"
     said = f"data.source: the list '{tmp_path / 'labels.csv'}' has {word!r} in its column {column!r}, which is none of {known}"
     assert refused(tmp_path) == said

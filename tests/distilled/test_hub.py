@@ -141,6 +141,23 @@ def test_no_path_of_somebodys_machine_is_published(hub: Hub, tmp_path: Path) -> 
     assert said["data"]["source"] == "pets"
 
 
+def test_no_path_is_published_in_the_name_of_a_network_either(hub: Hub, tmp_path: Path) -> None:
+    named = "transformers:/home/me/secret/net"
+    networks = {f"ConvNetD3,{named}, timm:resnet18": 1, named: {"accuracy": 0.5}, "my.module:Net": 2}
+    push(sample_set(metadata={**METADATA, "evaluated": networks, "said": "read from a/b, as they say"}), "me/pets")
+    assert b"secret" not in b"".join(hub.repositories["me/pets"].files.values())
+    found = pull("me/pets", tmp_path / "pets").metadata
+    assert list(found["evaluated"]) == ["ConvNetD3,transformers:net, timm:resnet18", "transformers:net", "my.module:Net"]
+    assert found["said"] == "read from a/b, as they say"
+
+
+def test_a_refusal_leaves_no_branch_behind(hub: Hub) -> None:
+    push(sample_set(), "me/pets")
+    with pytest.raises(UsageError, match="holds another set"):
+        push(sample_set(ipc=3), "me/pets", revision="three")
+    assert list(hub.repositories["me/pets"].branches) == ["main"]
+
+
 def test_another_set_is_replaced_only_where_that_is_asked(hub: Hub, tmp_path: Path) -> None:
     first = sample_set(metadata=METADATA)
     push(first, "me/pets")

@@ -78,7 +78,8 @@ def test_a_network_of_a_library_is_trained_here_wherever_its_folder_lies(named: 
 def test_a_network_that_is_code_is_not_kept_which_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_networks.py").write_text(
         "from torch import nn\n\n\ndef small(channels, height, width, classes):\n"
-        "    return nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))\n"
+        "    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes)\n"
+        "    return nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU(), *head)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     settings, said = replace(SETTINGS, network="my_networks:small", layer="0"), Said()

@@ -109,6 +109,18 @@ def test_runs_and_sets_side_by_side(tmp_path: Path) -> None:
         figures_of(paths[0], tmp_path / "other")
 
 
+@pytest.mark.parametrize("names", [("owl", "cat", "dog"), ("cat", "dog", "cow")])
+def test_sets_of_other_classes_side_by_side(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Those that all have, and nothing where there is none."""
+    run = make_run(tmp_path / "run", shape=(3, 8, 8))
+    sample_set(names=names, shape=(3, 8, 8)).save(tmp_path / "set")
+    found = figures_of(run, tmp_path / "set")
+    common = "owl" in names
+    assert list(found) == ["accuracies", "side-by-side"] if common else list(found) == ["accuracies"]
+    if common:
+        assert [text.get_text() for text in found["side-by-side"].figure.axes[0].texts] == ["run", "set", "owl"]
+
+
 def test_studies_and_experts(tmp_path: Path) -> None:
     row = Row(method="edf", accuracy=ACCURACY)
     table = Table(title="edf on scenes", data="scenes", sections=(Section(ipc=1, network="ConvNetD3", rows=(row,)),))

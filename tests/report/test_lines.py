@@ -41,6 +41,14 @@ def test_a_short_range_of_logarithms_has_round_ticks() -> None:
     assert held is not None and [tick.text for tick in held.y_ticks] == ["160", "180", "200", "220", "240"]
 
 
+@pytest.mark.parametrize("ends", [(0.9991, 0.9998), (123.2, 124.8)])
+def test_ticks_of_a_narrow_range_of_logarithms_are_told_apart(ends: tuple[float, float]) -> None:
+    held = chart("c", "C", "loss", [line("a", [0, 1], list(ends))], log=True)
+    assert held is not None
+    said = [float(tick.text) for tick in held.y_ticks]
+    assert len(set(said)) == len(said) >= 3 and all(ends[0] * 0.999 < value < ends[1] * 1.001 for value in said)
+
+
 def test_constants_and_single_points_are_drawn() -> None:
     held = chart("c", "C", "y", [line("a", [5], [0.01])])
     assert held is not None

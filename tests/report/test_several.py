@@ -1,7 +1,9 @@
 """Pages of several runs, sets, comparisons, benchmarks and complexities hold the values that were measured."""
 
 import json
+import re
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +64,15 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return a, b
 
 
+def predicted(run: Path, shares: list[float]) -> None:
+    """Let a run's results say how many of the test images of each class were told."""
+    one = {"std": 0.0, "ci95": None, "n": 1}
+    per_class = [{"mean": share, "values": [share], **one} for share in shares]
+    keys = ("top5", "negative_log_likelihood", "brier", "calibration_error")
+    said = {"per_class": per_class, "confusion": [], **dict.fromkeys(keys, {"mean": 0.0, "values": [0.0], **one})}
+    write_json(run / "results.json", {**read_json(run / "results.json", RESULTS), "predictions": said}, RESULTS)
+
+
 def test_runs_have_their_figures(two: tuple[Path, Path]) -> None:
     held = table(runs(two), "runs")
     assert [one.text for one in cells(held, "Run")] == ["a", "b"] and [one.text for one in cells(held, "Method")] == ["edf", "mtt"]
@@ -76,15 +87,11 @@ def test_runs_have_their_figures(two: tuple[Path, Path]) -> None:
 
 def test_other_networks_and_classes_have_tables_of_their_own(two: tuple[Path, Path]) -> None:
     a, b = two
-    per_class = [{"mean": 0.1 * k, "std": 0.0, "ci95": None, "n": 1, "values": [0.1 * k]} for k in range(1, 4)]
     shown = runs([a, b])
     assert [one.number for one in cells(table(shown, "networks"), "Accuracy, %")] == [25.0]
     assert [one.name for one in shown.tables] == ["runs", "networks"]
     held = read_json(b / "results.json")
-    zero = {"mean": 0.0, "std": 0.0, "ci95": None, "n": 1, "values": [0.0]}
-    keys = ("top5", "negative_log_likelihood", "brier", "calibration_error")
-    said = {"per_class": per_class, "confusion": [], **dict.fromkeys(keys, zero)}
-    write_json(b / "results.json", {**held, "predictions": said}, RESULTS)
+    predicted(b, [0.1, 0.2, 0.3])
     found = table(runs([a, b]), "classes")
     assert [one.number for one in cells(found, "Accuracy, %")] == pytest.approx([10, 20, 30])
     write_json(b / "results.json", held, RESULTS)
@@ -314,6 +321,44 @@ def test_complexities_of_the_same_classes_stand_together(tmp_path: Path) -> None
 def test_complexities_to_different_networks_do_not_compare(tmp_path: Path) -> None:
     shown = complexities([measured(tmp_path / "a", "x"), measured(tmp_path / "b", "x", network="MLP")])
     assert "do not compare" in shown.warnings[0]
+
+
+def test_a_threshold_has_the_figures_of_that_threshold_whichever_a_measurement_has_first(tmp_path: Path) -> None:
+    folders = [measured(tmp_path / name, name) for name in "abc"]
+    for folder, kept in zip(folders[1:], (["0.9", "0.5"], ["0.9"]), strict=True):
+        held = json.loads((folder / "complexity.json").read_text())
+        held["by_threshold"] = {name: held["by_threshold"][name] for name in kept}
+        held |= {"complexity": 99.0, "settings": {**held["settings"], "thresholds": list(map(float, kept))}}
+        for row in held["classes"]:
+            own = {f"complexity_{name}": row.pop(f"complexity_{name}") for name in ("0.5", "0.9")}
+            row |= {key: own[key] for key in own if key.partition("_")[2] in kept}
+        (folder / "complexity.json").write_text(json.dumps(held))
+    shown = complexities(folders)
+    whole, of_classes = table(shown, "measurements"), table(shown, "classes")
+    assert [(one.number, one.ends) for one in cells(whole, "Complexity at 0.5, %")] == [(70, (62, 78)), (70, None), (None, None)]
+    assert [(one.number, one.ends) for one in cells(whole, "at 0.9, %")] == [(99, None), (99, (62, 78)), (99, (62, 78))]
+    first = [(one.number, one.ends is None) for one in cells(of_classes, "Complexity at 0.5, %")]
+    assert first == [(60, False), (60, True), (None, True), (80, False), (80, True), (None, True)]
+
+
+@pytest.mark.parametrize("key", ["maps", "classes", "split"])
+def test_complexities_of_other_maps_or_splits_do_not_compare(key: str, tmp_path: Path) -> None:
+    a, b = (measured(tmp_path / name, "x") for name in "ab")
+    held = json.loads((b / "complexity.json").read_text())
+    held["settings"][key] = {"maps": "layer", "classes": "predicted", "split": "test"}[key]
+    (b / "complexity.json").write_text(json.dumps(held))
+    assert "do not compare" in complexities([a, b]).warnings[0]
+
+
+def test_no_two_things_on_a_page_have_one_name(two: tuple[Path, Path], tmp_path: Path) -> None:
+    """Or a script would take one for the other, as the table of classes for the choice of them."""
+    folders = [Path(shutil.copytree(path, tmp_path / path.name)) for path in two]
+    for folder in folders:
+        predicted(folder, [0.1, 0.2, 0.3])
+    collections = [runs(folders), comparison(CIFAR), complexities([measured(tmp_path / "m", "x"), measured(tmp_path / "n", "y")])]
+    for text in map(page_of, collections):
+        names = re.findall(r'\sid="([^"]*)"', text)
+        assert len(names) > 5 and [name for name, count in Counter(names).items() if count > 1] == []
 
 
 def test_the_subsets_of_a_benchmark_that_was_built(tmp_path: Path) -> None:
