@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from limbeck.experts.store import TrajectoryStore
     from limbeck.runs.settings import DistillSettings
 
+IMPORT_TAKES = ("data.", "network", "experts.dtype")
+
 
 @dataclass(frozen=True)
 class Filled:
@@ -185,7 +187,7 @@ def add_import_arguments(parser: ArgumentParser) -> None:
 
 
 def run_import(arguments: Namespace) -> Filled:
-    from limbeck.recipes import settings_from_plain
+    from limbeck.recipes import key_types, settings_from_plain
     from limbeck.runtime.located import here
     from limbeck.runtime.urls import is_url, local
 
@@ -193,6 +195,10 @@ def run_import(arguments: Namespace) -> Filled:
     files = [Path(here("FILE", word)).expanduser() for word in words if not is_setting(word)]
     arguments.overrides = [word for word in words if is_setting(word)]
     given = overrides_from(arguments)
+    for key in given:
+        if key in key_types() and not key.startswith(IMPORT_TAKES):
+            raise UsageError(f"{key}: is not used here; data.*, network and experts.dtype are")
+    require("data.source" in given or arguments.skip_bad is not True, "--skip-bad", True, "accepted without --data")
     settings = settings_from_plain({"network": arguments.network}, given, origin="the command line")
 
     from limbeck.data.load import load_data
@@ -258,6 +264,8 @@ def _store(arguments: Namespace) -> "TrajectoryStore":
 def _wants(store: "TrajectoryStore", arguments: Namespace) -> "list[Want] | None":
     """What the recipes of --recipe read; None without any."""
     if arguments.recipes is None:
+        for key, value in {"--data": arguments.data, "--trust": arguments.trust or None}.items():
+            require(value is None, key, value, "accepted without --recipe, which it is about")
         return None
     from limbeck.experts.notes import want_of
     from limbeck.recipes import load_recipe

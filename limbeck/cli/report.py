@@ -8,7 +8,7 @@ from limbeck.runtime.errors import Failure, UsageError, require
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    what = "a run folder; several run folders or distilled sets; or what compare, comp-dd or complexity has written"
+    what = "a run folder; several run folders or distilled sets; or what compare, comp-dd, complexity or reproduce has written"
     parser.add_argument("paths", metavar="PATH", nargs="+", help=what)
     where = "the page (default: report.html in the folder; limbeck-report.html here for several)"
     parser.add_argument("--output", metavar="FILE", help=where)

@@ -330,6 +330,9 @@ def write_point(
     return Point.at(path, of)
 
 
+AGAIN = "delete it, and it is trained again"
+
+
 class BrokenFile(UsageError):
     """A file of a store that cannot be read, or is not what was written.
 
@@ -339,14 +342,14 @@ class BrokenFile(UsageError):
         advice: what helps.
     """
 
-    def __init__(self, path: Path, reason: str, advice: str = "delete it, and it is trained again") -> None:
+    def __init__(self, path: Path, reason: str, advice: str = AGAIN) -> None:
         super().__init__(f"experts: {str(path)!r} is broken ({reason}); {advice}")
         self.path, self.reason = path, reason
 
 
-def broken(path: Path, error: Exception) -> BrokenFile:
+def broken(path: Path, error: Exception, advice: str = AGAIN) -> BrokenFile:
     """What to say of a file that cannot be read, or is not what was written."""
-    return BrokenFile(path, _first_line(error))
+    return BrokenFile(path, _first_line(error), advice)
 
 
 def _first_line(error: Exception) -> str:

@@ -198,6 +198,8 @@ class Scoring:
             "images": self.identity,
             "seed": self.seed,
         }
+        if self.network.structure is not None:  # the network is no one of ours, which its name tells from others
+            made_with["structure"] = self.network.structure
         return Kept.tensors(place("difficulty", made_with), self._is_sound, made_with)
 
     @property

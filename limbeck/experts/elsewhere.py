@@ -80,7 +80,8 @@ class Elsewhere:
         now, (number, held) = self._published(folder).newest(), self._noted(folder)
         self.versions[folder.name] = now
         wanted = {name: entry for name, entry in now.files.items() if BLOCK_NAME.fullmatch(name) or POINT_NAME.fullmatch(name)}
-        if (number, held) == (now.number, wanted):
+        blocks = [folder / name for name in wanted if BLOCK_NAME.fullmatch(name)]
+        if (number, held) == (now.number, wanted) and all(path.exists() for path in blocks):
             return False
         for path in folder.glob("[es]*.safetensors"):
             if held.get(path.name) != wanted.get(path.name) or path.name not in wanted:

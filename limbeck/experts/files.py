@@ -108,6 +108,8 @@ class Shelf:
 
     def leave(self, path: Path) -> None:
         """Take no notice any more of a file that is broken, until another one is in its place."""
+        if self.elsewhere is not None and path not in self.left:
+            path.unlink(missing_ok=True)  # the copy may be what is broken: it is fetched again
         self.left[path] = _changed(path)
         self.blocks = [block for block in self.blocks if block.path != path]
         self.look()
@@ -163,7 +165,8 @@ class Shelf:
         except FileNotFoundError:
             noted = {}
         except (OSError, *UNREADABLE) as error:
-            raise broken(self.folder / ACCURACY, error) from error
+            lost = "delete it, and only the accuracies of epochs that were removed are lost"
+            raise broken(self.folder / ACCURACY, error, lost) from error
         for block in reversed(self.blocks):
             noted |= block.header.accuracy
         return dict(sorted(noted.items()))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from limbeck.experts.blocks import BLOCK_NAME, POINT_NAME, Block, problems_of, text_of, write_rows
+from limbeck.experts.blocks import BLOCK_NAME, POINT_NAME, Block, BrokenFile, problems_of, text_of, write_rows
 from limbeck.experts.coding import CODINGS
 from limbeck.experts.files import ACCURACIES, ACCURACY, Shelf
 from limbeck.experts.notes import Difficulty, Want
@@ -134,6 +134,13 @@ def verify(store: TrajectoryStore, wants: Sequence[Want] | None = None, progress
             stage.advance()
     for expert in sorted({*store.experts} - broken):
         found += _gaps(store.shelf(expert))
+    for note in (*(store.shelf(expert).accuracy for expert in store.experts), store.difficulties):
+        try:
+            note()
+        except BrokenFile as error:
+            found.append(f"{error.path.relative_to(store.path)}: {error.reason}")
+        except UsageError as error:
+            found.append(str(error))
     wants = store.wanted() if wants is None else wants
     for expert in range(max((want.num_experts for want in wants), default=0)):
         if expert not in broken:

@@ -38,6 +38,7 @@ from limbeck.runtime.executor import Shard
 from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.kept import cache_root
 from limbeck.runtime.locks import Busy
+from limbeck.runtime.plugins import library_of
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.ranks import Ranks
 from limbeck.runtime.records import Record
@@ -98,8 +99,8 @@ class ExpertTask:
             data=self.data.fingerprint,
             preprocessing=self.preprocessing.identity,
             num_parameters=self.network.num_parameters,
-            # A network that is named is known by its name; one that was given, by what it is.
-            structure=None if is_foreign(self.network.name) else self.network.structure,
+            # One of ours, or of a library, is known by its name.
+            structure=None if library_of(self.network.name) else self.network.structure,
         )
 
     def check_store(self, store: TrajectoryStore, epochs: Sequence[int]) -> None:
@@ -107,6 +108,8 @@ class ExpertTask:
         require(isinstance(store, TrajectoryStore), "experts", store, "a TrajectoryStore, as train_experts returns")
         wanted = {"network": self.network.name, "num_parameters": self.network.num_parameters}
         wanted |= {} if store.imported else {"data": self.data.fingerprint, "preprocessing": self.preprocessing.identity}
+        structure = self.identity().structure
+        wanted |= {} if structure is None or store.metadata.get("structure") is None else {"structure": structure}
         for key, value in wanted.items():
             held = store.metadata.get(key)
             alike = held == value or (key == "network" and same_network(str(held), self.network.name))
@@ -133,6 +136,8 @@ class ExpertTask:
         held = TrajectoryStore(path, elsewhere=elsewhere)
         if same_network(str(held.metadata.get("network")), identity["network"]):
             identity["network"] = held.metadata["network"]
+        if is_foreign(self.network.name) and held.metadata.get("structure") is None:  # of a version that did not note it
+            identity["structure"] = None
         if held.imported:
             identity = {key: identity[key] for key in ("network", "num_parameters")}  # no more is known of how they were trained
         return TrajectoryStore(path, identity, elsewhere=elsewhere)

@@ -99,7 +99,7 @@ class ExpertSetup:
         """
         thetas, states = zip(*(self.start(job) for job in jobs), strict=True)
         theta, state = torch.stack(thetas), tuple(torch.stack(parts) for parts in zip(*states, strict=True))
-        if jobs[0].restart is None:
+        if any(job.restart is None for job in jobs):  # those that go on from epoch 0 have it already, and pass it over
             after_epoch(0, theta, state)
         return train_together(
             self.network,

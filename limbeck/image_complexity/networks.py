@@ -59,6 +59,8 @@ def judge(settings: ComplexitySettings, workspace: Workspace) -> Classifier:
     require(
         not own or settings.size is None, "--size", settings.size, f"possible: {named!r} takes images of {size_text(found.shape)}"
     )
+    whose = f"possible for a pretrained network: {named!r} is given what it was trained with"
+    require(not own or settings.normalise == "network", "--normalise", settings.normalise, whose)
     found = replace(found, module=found.module.to(workspace.device))
     found.layers(settings.layer)
     return found
@@ -77,6 +79,8 @@ def trained(settings: ComplexitySettings, workspace: Workspace) -> Classifier:
         reason = str(error).removeprefix("network: ")
         raise UsageError(f"--network: {reason}, a folder with a network, or NAME/NAME on the Hugging Face Hub") from None
     require(settings.size is None, "--size", settings.size, "possible for a network that is trained on the data: set data.size")
+    own = "possible for a network that is trained on the data: data.normalise says how"
+    require(settings.normalise == "network", "--normalise", settings.normalise, own)
     data, network = workspace.data, workspace.network_of(settings.network)
     blank = Classifier(settings.network, network.module, data.shape, workspace.preprocessing, data.class_names)
     blank.layers(settings.layer)  # before anything is trained

@@ -16,7 +16,8 @@ def figures_of(*paths: Path | str) -> dict[str, Exhibit]:
     """What can be drawn of what lies in a folder, or of several runs and sets side by side: figures with captions, by name.
 
     Args:
-        paths: the folder of a run, a distilled set, a comparison, `comp-dd`, `complexity` or experts; or several of runs and sets.
+        paths: the folder of a run, a distilled set, a comparison, `comp-dd`, `complexity`, `reproduce` or experts; or several of
+            runs and sets.
 
     Raises:
         UsageError: when a folder is none of these, or there is nothing to draw.

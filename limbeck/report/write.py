@@ -22,7 +22,7 @@ def write_report(*paths: Path | str, output: Path | str | None = None) -> Path:
 
     Args:
         paths: folders: runs and distilled sets, as many as wanted; or one that `limbeck compare` or `limbeck comp-dd` has written,
-            or some of `limbeck complexity`.
+            or `limbeck reproduce`, or some of `limbeck complexity`.
         output: the page; None takes `report.html` in the folder of a run or a study, and `limbeck-report.html` in the current
             folder for several, for a set alone, to which no file is added, and for what a URL names. A file that is no page of
             Limbeck's is kept.

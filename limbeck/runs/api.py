@@ -254,6 +254,8 @@ def tune(
         (20, True)
     """
     looked_for = {"expert_epochs": 1, "first_max_start_epoch": 1, "max_start_epoch": 1}  # that fit experts of any length
+    given = {key.rpartition(".")[2] for key in settings}
+    looked_for = {key: value for key, value in looked_for.items() if key not in given}
     made = settings_of(data, method, {"network": network, "ipc": ipc, "seed": seed, **looked_for, **settings})
     return find_settings(made, progress=_reporting(progress), store=experts)
 

@@ -22,6 +22,7 @@ from limbeck.distilled.small_set import NamedSet, SmallSet
 from limbeck.distilled.view_labels import VIEWS
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.results import SetResult
+from limbeck.experts.blocks import BrokenFile
 from limbeck.experts.store import TrajectoryStore
 from limbeck.methods.health import GROWN, growth, sizes
 from limbeck.methods.outer import OuterLoop
@@ -234,7 +235,7 @@ def _run(
         seconds=state.stages,
         cpu_seconds=state.cpu_seconds,
         peak_memory=state.peak_memory,
-        experts=_experts_used(workspace.experts, settings) if workspace.needs_experts else None,
+        experts=_experts_used(workspace.experts, settings, workspace.progress) if workspace.needs_experts else None,
     ).at(run=str(folder.path), distilled=str(folder.path / "distilled"))
     if workspace.needs_experts:
         result = result.at(experts=workspace.experts.place)
@@ -341,10 +342,16 @@ def _with_best(measured: SetResult, metrics: Path) -> SetResult:
     return replace(measured, accuracy=replace(measured.accuracy, distilled=replace(own, best_on_test=best)))
 
 
-def _experts_used(store: TrajectoryStore, settings: DistillSettings) -> ExpertsUsed:
+def _experts_used(store: TrajectoryStore, settings: DistillSettings, progress: Progress) -> ExpertsUsed:
     """How good those were that were trained to the last epoch, which are those that give labels."""
     epochs, labels = settings.experts.train_epochs, settings.experts.label_experts or settings.experts.num_experts
-    curves = [store.accuracies(expert) for expert in range(labels)]
+    curves: list[Sequence[float | None]] = []
+    for expert in range(labels):
+        try:
+            curves.append(store.accuracies(expert))
+        except BrokenFile as error:  # no reason to lose what was distilled
+            progress.say(f"warning: {error}")
+            curves.append([])
     last = tuple(curve[epochs - 1] if len(curve) >= epochs else None for curve in curves)
     return ExpertsUsed(num_experts=settings.experts.num_experts, last_epoch_accuracy=last)
 

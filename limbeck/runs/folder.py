@@ -19,6 +19,7 @@ from limbeck.runs.decided import Resolved, resolve
 from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.identity import NUMERICS, Effect, effect_of, effects, otherwise, protocol_chooses, protocol_in_file
 from limbeck.runs.settings import DistillSettings, flat
+from limbeck.runtime.devices import same_device
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, write_json
 from limbeck.runtime.fingerprint import fingerprint
@@ -82,7 +83,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, settings: DistillSettings, resume: bool, protocol: Protocol | None = None) -> None:
-        self.path, self.settings, self.protocol = path, settings, protocol
+        self.path, self.settings, self.resume, self.protocol = path, settings, resume, protocol
         self.settings_file, self.state_file, self.results_file = (
             path / f"{name}.json" for name in ("settings", "state", "results")
         )
@@ -97,6 +98,15 @@ class RunFolder:
             return False
         own = (self.settings_file.name, self.state_file.name, DATA_CARD)
         return not self.path.is_dir() or any(file.name not in own and not file.name.startswith(".") for file in self.path.iterdir())
+
+    def _prepared(self, data: str) -> bool:
+        """Whether the same run was stopped here before its first result: what was decided then, and how long it took, is kept."""
+        try:
+            held, now = self.state, resolve(self.settings)
+            alike = (held.data, held.run, held.numerics) == (data, self._identity(data), NUMERICS)
+            return alike and same_device(now.device, held.resolved.device) and not self._differences()
+        except (OSError, UsageError):
+            return False
 
     def _refuse_other(self) -> None:
         if not self.settings_file.exists():
@@ -132,7 +142,7 @@ class RunFolder:
         Returns:
             What a user should hear about settings that are others now, a sentence each.
         """
-        if not self._begun():
+        if not self._begun() and not (self.resume and self._prepared(data)):
             write_json(self.settings_file, self.settings, SETTINGS)
             write_json(self.state_file, State(data, resolve(self.settings), numerics=NUMERICS, run=self._identity(data)), STATE)
         if self.state.job != job():

@@ -31,7 +31,7 @@ from limbeck.runs.build import cam_of
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
-from limbeck.runtime.kept import Kept, cache_root
+from limbeck.runtime.kept import Kept, cache_root, if_possible
 from limbeck.runtime.random import generator
 from limbeck.runtime.ranks import Ranks
 from limbeck.runtime.records import Record
@@ -202,7 +202,8 @@ def _cells(material: Subject, study: str) -> Cells:
     def after(name: str, cell: dict[str, Any]) -> None:
         done[name] = cell
         if here.first:
-            kept.write(kept.path, done)
+            with if_possible(kept.path):
+                kept.write(kept.path, done)
 
     return Cells(dict(done), after)
 

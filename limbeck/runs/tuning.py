@@ -120,7 +120,10 @@ def tune(settings: DistillSettings, *, progress: Progress | None = None, store: 
     require(settings.experts.train_epochs >= 3, "experts.train_epochs", settings.experts.train_epochs, "at least 3 for tuning")
     workspace.check()
     epochs = range(settings.experts.train_epochs + 1)
-    store = store or train_experts(workspace.expert_task, epochs, workspace.progress)
+    if store is None:
+        store = train_experts(workspace.expert_task, epochs, workspace.progress)
+    else:
+        workspace.expert_task.check_store(store, list(epochs))
     return _Tuning(workspace, store).found()
 
 

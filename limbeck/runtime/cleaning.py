@@ -21,10 +21,14 @@ KINDS = {
     "experts": "trajectories of experts",
     "full": "networks of the full data",
     "difficulty": "difficulties of images",
+    "coresets": "difficulties of images for coresets",
     "complexity": "activation maps",
     "views": "labels of views whose set could not be written to",
     "further": "trainings of further measurements",
     "shards": "lists of what archives hold",
+    "fetched": "copies of files at URLs",
+    "stores": "copies of experts at URLs",
+    "plans": "foretold times",
     "compiled": "compiled code",
 }
 ALL = "all"

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -65,11 +66,24 @@ def described(value: Any) -> str:
         if code is None or "<" not in name:
             return name
         cells = [_part(cell.cell_contents) for cell in closure]
-        consts = [item for item in code.co_consts if isinstance(item, (str, int, float, type(None)))]
-        return f"{name}({fingerprint(code.co_code.hex(), code.co_names, consts, cells)})"
+        more = [_part(item) for name in ("__defaults__", "__kwdefaults__") if (item := getattr(value, name, None))]
+        return f"{name}({_code(code, cells, *more)})"
     kind = type(value)
     content = _content(value)
     return f"{kind.__module__}:{kind.__qualname__}" + (f"({content})" if content else "")
+
+
+def _code(code: CodeType, *more: Any) -> str:
+    """What code does, whatever it is called; functions inside of it are part of it."""
+    simple = [item for item in code.co_consts if isinstance(item, (str, int, float, type(None)))]
+    others = [item for item in code.co_consts if not isinstance(item, (str, int, float, type(None)))]
+    inner = [_code(item) if isinstance(item, CodeType) else _constant(item) for item in others]
+    return fingerprint(code.co_code.hex(), code.co_names, simple, *more, *([inner] if inner else []))
+
+
+def _constant(item: Any) -> str:
+    """A constant in words that are the same in every process, which those of a set are not."""
+    return f"{{{', '.join(sorted(map(repr, item)))}}}" if isinstance(item, frozenset) else repr(item)
 
 
 def source_of(kind: type) -> str:

@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import limbeck
 from limbeck.cli.main import main
 from limbeck.runs import doctor
 from limbeck.runtime import cleaning, disk
@@ -175,3 +177,10 @@ def test_cleaning_asks_where_somebody_is_there(
     assert "  decoded images" in err
     assert out.count("removed ") == 2
     assert sorted(os.listdir(cache / "images")) == ["deep"]
+
+
+def test_all_that_is_kept_can_be_emptied() -> None:
+    """But locks, and runs on their way to a URL, of which nothing could be made anew."""
+    sources = "\n".join(path.read_text(encoding="utf-8") for path in Path(limbeck.__file__).parent.rglob("*.py"))
+    kept = set(re.findall(r'cache_root\(\) / "(\w+)"', sources)) | set(re.findall(r'Kept\.\w+\(place\("(\w+)"', sources))
+    assert kept - {"locks", "work"} == set(cleaning.KINDS) and len(kept) > 10

@@ -11,6 +11,7 @@ from buckets import files
 from experts import walks
 from experts.walks import IDENTITY, Walker, step, walk
 
+from limbeck.experts.blocks import BrokenFile
 from limbeck.experts.elsewhere import Elsewhere
 from limbeck.experts.maintain import describe, prune, verify
 from limbeck.experts.notes import Want
@@ -211,3 +212,20 @@ def test_a_machine_that_died_leaves_its_expert_to_others(url: str, tmp_path: Pat
         there.setattr(Owner, "here", staticmethod(lambda: dead))
         Machine(url, tmp_path / "a").store.shelf(0).lock().acquire()
     assert len(Machine(url, tmp_path / "b").fill()) == 3
+
+
+def test_a_copy_that_is_broken_is_fetched_again(url: str, tmp_path: Path) -> None:
+    machine = Machine(url, tmp_path / "a")
+    machine.fill()
+    other = Machine(url, tmp_path / "b")
+    assert torch.equal(other.store.read(1, 9), walk(1, 9)[9])
+    (file,) = other.store.path.glob("expert-0001/epochs-0008-0015-*")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    again = Machine(url, tmp_path / "b")
+    with pytest.raises(BrokenFile) as raised:
+        again.store.read(1, 9)
+    again.store.leave(raised.value)
+    assert torch.equal(again.store.read(1, 9), walk(1, 9)[9]) and file.read_bytes() == whole
+    file.unlink()  # as messages advise
+    assert torch.equal(Machine(url, tmp_path / "b").store.read(1, 9), walk(1, 9)[9])

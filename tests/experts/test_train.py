@@ -1,6 +1,9 @@
 """Training the experts of a recipe into its store."""
 
 import dataclasses
+import importlib
+import linecache
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from limbeck.experts.imported import import_lists
 from limbeck.experts.maintain import verify
 from limbeck.experts.settings import ExpertSettings
 from limbeck.experts.store import TrajectoryStore
-from limbeck.experts.train import ExpertTask, train_experts
+from limbeck.experts.train import ExpertTask, Identity, material_of, scoring_of, train_experts
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.executor import Shard
@@ -328,3 +331,37 @@ def test_progress_counts_what_is_left() -> None:
 def test_divergence_is_a_failure_that_names_the_key() -> None:
     with pytest.raises(Failure, match=r"experts.expert_lr \(1e\+30\) is too large"):
         train_experts(task(expert_lr=1e30), [0])
+
+
+def test_a_network_of_ones_own_is_another_when_its_code_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its name or as an object, for experts and for the difficulties that their curriculum goes by."""
+    monkeypatch.syspath_prepend(tmp_path)
+    code = (
+        "from torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self, channels, height, width, classes):\n"
+        "        super().__init__()\n        self.head = nn.Linear(channels * height * width, classes)\n\n"
+        "    def forward(self, x):\n        return self.head(x.flatten(1).relu())\n"
+    )
+
+    def asked(text: str, named: bool) -> tuple[ExpertTask, Identity, Path]:
+        (tmp_path / "edited_network.py").write_text(text)
+        sys.modules.pop("edited_network", None)
+        linecache.clearcache()
+        importlib.invalidate_caches()
+        made = task(curriculum="pad")
+        given = "edited_network:Net" if named else importlib.import_module("edited_network").Net(*made.data.shape, 10)
+        made = dataclasses.replace(made, network=flat_network(given, made.data.shape, 10))
+        return made, made.identity(), scoring_of(made, material_of(made)).kept.path
+
+    for named in (True, False):
+        one, same, other = (asked(text, named) for text in (code, code, code.replace("relu", "sigmoid")))
+        assert one[1:] == same[1:] and one[0].network.num_parameters == other[0].network.num_parameters
+        assert one[1] != other[1] and one[2] != other[2]
+    plain = dataclasses.replace(other[0].settings, curriculum="none", store=str(tmp_path / "store"))
+    made = dataclasses.replace(other[0], settings=plain)
+    held = train_experts(made, [0])
+    made.check_store(held, [0])
+    edited = dataclasses.replace(asked(code, False)[0], settings=plain)
+    with pytest.raises(UsageError, match="structure"):
+        edited.check_store(held, [0])
+    with pytest.raises(UsageError, match="structure"):
+        train_experts(edited, [0])

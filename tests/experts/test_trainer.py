@@ -216,3 +216,15 @@ def test_gsams_radius_goes_with_the_step_size() -> None:
     steps = trainer_module.optimiser_of(ExpertSettings(**rho, rate="steps", rate_milestones=(0.1, 0.2), rate_factor=0.5))  # type: ignore[arg-type]
     assert isinstance(steps, Gsam)
     assert [steps.rho(factor) for factor in (1.0, 0.5, 0.25)] == pytest.approx([0.1, 0.02 + 0.08 / 3, 0.02])
+
+
+def test_one_that_goes_on_from_its_beginning_is_in_step_with_new_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    alone = trajectories(monkeypatch, tmp_path / "alone", task())
+    monkeypatch.setattr(trainer_module.Trainer, "train", in_step)
+    monkeypatch.setattr(trainer_module.Trainer, "group", 4)
+    monkeypatch.setenv("LIMBECK_CACHE", str(tmp_path / "mixed"))
+    train_experts(task(num_experts=1), [0])
+    store = train_experts(task(), EPOCHS)
+    found = torch.stack([torch.stack([store.read(expert, epoch) for epoch in EPOCHS]) for expert in range(4)])
+    torch.testing.assert_close(found, alone, rtol=0, atol=1e-3)
+    assert torch.equal(found[:, 0], alone[:, 0])

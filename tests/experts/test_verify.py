@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from experts.walks import IDENTITY, filled
 
@@ -9,6 +10,7 @@ from limbeck.experts.blocks import Header, write_rows
 from limbeck.experts.maintain import verify
 from limbeck.experts.notes import Want
 from limbeck.experts.store import TrajectoryStore
+from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import digest
 
 
@@ -48,3 +50,15 @@ def test_numbers_that_are_not_finite_are_found(tmp_path: Path) -> None:
     file = write_rows(tmp_path / "expert-0000", {"theta": theta}, header, 0).path
     problem = f"expert-0000/{file.name}: theta has numbers that are not finite"
     assert verify(TrajectoryStore(tmp_path), []) == [problem]
+
+
+def test_what_is_noted_beside_the_blocks_counts_too(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    (tmp_path / "expert-0001" / "accuracy.json").write_text("{")
+    (line,) = verify(store)
+    assert line.startswith("expert-0001/accuracy.json: ")
+    with pytest.raises(UsageError, match="delete it, and only the accuracies of epochs that were removed are lost"):
+        store.accuracies(1)
+    (tmp_path / "expert-0001" / "accuracy.json").unlink()
+    (tmp_path / "difficulty-x.json").write_text("{")
+    assert verify(store) == [f"experts: '{tmp_path / 'difficulty-x.json'}' is broken; delete it"]

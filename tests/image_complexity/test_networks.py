@@ -118,6 +118,7 @@ def test_a_network_that_did_not_pad_its_images_is_refused(pooling: str, tmp_path
     [
         ("ConvNetD3x", {}, "--network: 'ConvNetD3x' is not a name such as"),
         ("ConvNetD1-w4", {"size": 64}, "--size: 64 is not possible for a network that is trained on the data: set data.size"),
+        ("ConvNetD1-w4", {"normalise": "imagenet"}, "--normalise: 'imagenet' is not possible for a network that is trained on the"),
         ("ConvNetD1-w4", {"layer": "layer4"}, "--layer: 'layer4' is not last or"),
         (".", {}, "holds neither network.json, as Limbeck writes, nor config.json"),
     ],

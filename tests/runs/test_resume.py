@@ -4,6 +4,7 @@ import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from runs.small_run import quick as settings
 
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.evaluator import Evaluator
+from limbeck.runs.decided import resolve
 from limbeck.runs.distill import distill
+from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_json
 from limbeck.runtime.locks import lock
@@ -90,6 +93,22 @@ def test_another_device_is_not_resumed(tmp_path: Path) -> None:
     (tmp_path / "run" / "state.json").write_text(json.dumps(state))
     with pytest.raises(UsageError, match=r"^engine.device: 'cpu' is not 'cuda'"):
         distill(settings(outer__iterations="1"), tmp_path / "run", resume=True)
+
+
+def test_what_was_decided_before_the_first_result_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And how long it took: other cores decide nothing anew."""
+    whole = distill(settings(outer__iterations="1"), tmp_path / "whole")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Workspace, "initial", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        distill(settings(outer__iterations="1"), tmp_path / "run")
+    before = read_json(tmp_path / "run" / "state.json")
+    changed = {**before, "stages": {**before["stages"], "experts": 1000.0}}
+    (tmp_path / "run" / "state.json").write_text(json.dumps(changed))
+    monkeypatch.setattr("limbeck.runs.folder.resolve", lambda made: replace(resolve(made), threads=7))
+    results = distill(settings(outer__iterations="1"), tmp_path / "run", resume=True)
+    after = read_json(tmp_path / "run" / "state.json")
+    assert after["resolved"]["threads"] == before["resolved"]["threads"] and results.seconds["experts"] >= 1000
+    assert torch.equal(results.distilled.images, whole.distilled.images)
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

@@ -243,3 +243,17 @@ def test_adamw_is_refused() -> None:
     made = load_recipe("scenes", {"outer.img_optimiser": "adamw"})
     with pytest.raises(UsageError, match="outer.img_optimiser: 'adamw' is not sgd for tuning"):
         tune(made)
+
+
+def test_what_was_found_may_be_given_again() -> None:
+    found = limbeck.tune("scenes:easy", "mtt", **TINY)
+    again = limbeck.tune("scenes:easy", "mtt", **TINY, **found.keys)
+    assert again.keys.keys() == found.keys.keys()
+
+
+def test_experts_of_other_images_or_networks_are_refused() -> None:
+    other = limbeck.train_experts("scenes:medium", **TINY)
+    with pytest.raises(UsageError, match="^experts: .* is not a store of data"):
+        limbeck.tune("scenes:easy", "mtt", **TINY, experts=other)
+    with pytest.raises(UsageError, match="^experts: .* is not a store of network"):
+        limbeck.tune("scenes:easy", "mtt", **{**TINY, "network": "ConvNetD2-w8"}, experts=other)

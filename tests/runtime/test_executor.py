@@ -1,13 +1,17 @@
 """Jobs in several processes, and a count that many add to."""
 
 import os
+import signal
+import sys
 import time
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import pytest
 import torch
 
+from limbeck.runtime.errors import Failure
 from limbeck.runtime.executor import Ticks, cores, side_by_side, ticks
 
 
@@ -81,3 +85,29 @@ def test_fewer_cores_may_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for named, expected in (("1", 1), ("0", 1), ("1000", most), ("many", most), ("", most)):
         monkeypatch.setenv("LOKY_MAX_CPU_COUNT", named)
         assert cores() == expected
+
+
+def die(parent: int) -> int:
+    if os.getpid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.5)
+    return 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are killed by signals")
+def test_a_worker_that_is_killed_is_a_line() -> None:
+    said = "^a process was killed, perhaps for its memory; with LOKY_MAX_CPU_COUNT=1 this one computes alone$"
+    with pytest.raises(Failure, match=said):
+        list(side_by_side(die, [os.getpid()] * 6, 2))
+    assert [found[0] for found in side_by_side(who, [0, 1, 2], 2)] == [0, 1, 2], "those that are begun next work"
+
+
+def test_a_count_that_cannot_be_kept_costs_nothing(tmp_path: Path) -> None:
+    lost = Ticks(tmp_path / "gone" / "ticks")
+    lost.add()
+    assert lost.count() == 0
+    told: list[int] = []
+    with ticks(told.append, every=0.01) as counter:
+        rmtree(counter.path.parent)
+        counter.add()
+    assert told == []

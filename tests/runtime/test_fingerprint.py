@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limbeck.runtime import fingerprint as module
-from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.fingerprint import described, fingerprint
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -29,3 +29,34 @@ def test_an_iterator_is_the_list_of_what_it_gives(before: Any, rows: list[Any], 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "AT_ONCE", 3)
         assert fingerprint(before, iter(rows), after) == fingerprint(before, rows, after)
+
+
+def made(text: str) -> Any:
+    """A function that nobody can import."""
+    return eval(text, {})  # noqa: S307
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("lambda x: x + 1", "lambda x: x + 2"),
+        ("lambda x, s=0.1: x + s", "lambda x, s=0.5: x + s"),
+        ("lambda x, *, s=0.1: x + s", "lambda x, *, s=0.5: x + s"),
+        ("lambda x: x in (1, 2)", "lambda x: x in (1, 3)"),
+        ("lambda x: x in {1, 2}", "lambda x: x in {1, 3}"),
+        ("lambda x: (lambda y: y + 1)(x)", "lambda x: (lambda y: y + 2)(x)"),
+        ("lambda x: x + 1j", "lambda x: x + 2j"),
+        ("lambda x: x + b'a'", "lambda x: x + b'b'"),
+    ],
+)
+def test_functions_without_a_name_are_told_apart_by_all_that_they_do(one: str, other: str) -> None:
+    assert described(made(one)) == described(made(one))
+    assert described(made(one)) != described(made(other))
+
+
+def test_simple_ones_are_described_as_they_always_were() -> None:
+    """Or no run with one could be resumed."""
+    function = made("lambda x: x + 1")
+    code = function.__code__
+    known = fingerprint(code.co_code.hex(), code.co_names, [None, 1], [])
+    assert described(function) == f"builtins:<lambda>({known})"

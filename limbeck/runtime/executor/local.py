@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 from limbeck.runtime.disk import WORDS
+from limbeck.runtime.errors import Failure
 from limbeck.runtime.executor.environment import cores, places, put_environment, share_of
 from limbeck.runtime.executor.interface import Executor, J, Process, R, S, Tick
 from limbeck.runtime.executor.ticks import ticks
@@ -193,6 +194,10 @@ def _end_workers(collector: threading.Thread) -> None:
 
 def _told_apart(error: BaseException) -> BaseException:
     """The same, or what it stands for: where arrays that processes share find no room, only a traceback in words is left."""
+    if any(kind.__name__ in ("TerminatedWorkerError", "BrokenProcessPool") for kind in type(error).__mro__):
+        failure = Failure("a process was killed, perhaps for its memory; with LOKY_MAX_CPU_COUNT=1 this one computes alone")
+        failure.__cause__ = error
+        return failure
     said = re.search(r"\[Errno (\d+)\]", str(error.__cause__)) if error.__cause__ is not None else None
     if said is None or isinstance(error, OSError) or (number := int(said[1])) not in WORDS:
         return error
