@@ -175,6 +175,18 @@ def decide(problem: Problem, adjoint: Adjoint, settings: EngineSettings) -> Arra
     return replace(decided, kept=steps) if able and steps * kept_bytes(problem, settings) <= SMALL else decided
 
 
+def within_budget(problem: Problem, adjoint: Adjoint, settings: EngineSettings, decided: Arrangement) -> Arrangement:
+    """The same with as many kept steps as a budget that is named has room for, by count: what is tried when the engine is made."""
+    budget = settings.budget()
+    if budget is None or not decided.compiled or not isinstance(adjoint, WalkBack) or not adjoint.by_theta:
+        return decided
+    if not _step(problem, settings, decided).functions.keeps_tensors:
+        return decided
+    walked = adjoint.steps_back(problem.steps)
+    room = budget - _fixed(problem) - 4 * problem.network.num_parameters * (walked + 1) - _guess(problem, decided)
+    return replace(decided, kept=min(walked, max(0, room) // kept_bytes(problem, settings)))
+
+
 def _step(problem: Problem, settings: EngineSettings, decided: Arrangement) -> StudentStep:
     precision = precision_of(problem.device, settings, decided)
     return StudentStep(problem.network, problem.loss, decided.compiled, precision, decided.micro_batch, decided.lanes)

@@ -39,7 +39,7 @@ from limbeck.experts.estimate import (
 )
 from limbeck.experts.notes import want_of
 from limbeck.experts.store import TrajectoryStore
-from limbeck.matching.engine import Arrangement, decide, kept_bytes, precision_of
+from limbeck.matching.engine import Arrangement, decide, kept_bytes, precision_of, within_budget
 from limbeck.matching.steps import StudentStep
 from limbeck.methods.objective import Objective
 from limbeck.methods.outer import COMPARE_EVERY
@@ -181,6 +181,8 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None, world: 
         return _of_absent_gpu(workspace, counts, world)
     adjoint = build.adjoint_of(settings.engine)
     decided = decide(workspace.problem(), adjoint, settings.engine) if workspace.method.steps else None
+    if decided is not None:
+        decided = within_budget(workspace.problem(), adjoint, settings.engine, decided)
     compiled = decided is not None and decided.compiled
     parts, iteration, still = _loop(workspace, compiled, apart=world is not None)
     long, one = _evaluation(workspace, counts.val)
@@ -382,5 +384,8 @@ def _advice(workspace: Workspace, parts: Mapping[str, float], compiled: bool, pe
         advice.append(f"evaluations take {share:.0f} % of the time: raise eval.every ({settings.eval.every}) or lower eval.epochs")
     free = free_memory(workspace.device)
     if peak > 0.8 * min(free + peak, total_memory(workspace.device)):
-        advice.append("memory is short: set engine.memory, such as engine.memory=2GiB, or lower match.batch_syn")
+        less = (
+            "set engine.memory, such as engine.memory=2GiB, or" if settings.engine.memory == "auto" else "lower engine.memory, or"
+        )
+        advice.append(f"memory is short: {less} lower match.batch_syn")
     return advice

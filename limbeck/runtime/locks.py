@@ -149,10 +149,12 @@ def lock(path: Path) -> Lock:
 
 
 def holder(path: Path) -> str | None:
-    """Who holds the lock on `path`, looked at without touching it; None: nobody, or one who has died."""
+    """Who holds the lock on `path`; None: nobody, or one who has died."""
     place = Path(f"{path}.lock")
     noted = _noted(place)
-    return str(noted) if noted is not None and noted.runs is not False else _Claims(place).owner()
+    if noted is not None and (noted.runs or (noted.runs is None and not _is_let_go(place))):
+        return str(noted)
+    return _Claims(place).owner()
 
 
 def _noted(path: Path) -> Owner | None:
@@ -174,6 +176,9 @@ if sys.platform == "win32":
 
     def _flock(file: int) -> None: ...
 
+    def _is_let_go(path: Path) -> bool:
+        return False
+
     def _unlock(file: int) -> None: ...
 else:
     import fcntl
@@ -182,6 +187,15 @@ else:
 
     def _flock(file: int) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _is_let_go(path: Path) -> bool:
+        """Whether nobody has the lock of a file, whose note may be of before this machine, or its container, was started anew."""
+        try:
+            with path.open("rb") as file:  # closing lets go again
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
 
     def _unlock(file: int) -> None:
         with suppress(OSError):

@@ -19,6 +19,7 @@ from limbeck.matching.engine import (
     kept_bytes,
     prepare,
     unrolled_bytes,
+    within_budget,
 )
 from limbeck.matching.settings import EngineSettings
 from limbeck.matching.steps import StudentStep, draw_steps
@@ -170,6 +171,23 @@ def test_small_steps_are_all_kept_and_large_ones_none():
         assert decide(case, Tesla(), EngineSettings(compile="yes")).kept == 0
     assert decide(case, Truncated(steps=5), EngineSettings(compile="yes")).kept == 5
     assert decide(case, Exact(), EngineSettings(compile="no")).kept == 0
+
+
+def test_a_budget_is_filled_with_kept_steps_by_count():
+    case = Problem(flat_network("ConvNetD3-w32", (3, 32, 32), 10), (100, 3, 32, 32), 10, [100], 30, 1000)
+    each = kept_bytes(case, EngineSettings())
+
+    def kept(megabytes: int, adjoint=Exact(), **more):
+        settings = EngineSettings(compile="yes", memory=f"{megabytes}MB", **more)
+        return within_budget(case, adjoint, settings, decide(case, adjoint, settings)).kept
+
+    first = next(size for size in range(1, 10000) if kept(size))
+    assert kept(first) == 1 and kept(first - 1) == 0
+    assert [kept(first + 1 + k * each // 10**6) for k in (1, 2, 7)] == [2, 3, 8]
+    assert kept(10**6) == 30 and kept(10**6, Truncated(steps=5)) == 5 and kept(10**6, Tesla()) == 0
+    plain = EngineSettings(compile="yes")
+    decided = decide(case, Exact(), plain)
+    assert within_budget(case, Exact(), plain, decided) is decided
 
 
 def test_what_is_compiled_and_split_is_what_is_asked_for():

@@ -57,6 +57,12 @@ def test_parts_that_are_switched_off_cost_nothing():
     assert result.parts["maps"] == 0
 
 
+def test_a_budget_that_is_named_is_filled():
+    auto, named = (plan(settings(engine__compile="yes", engine__memory=memory)) for memory in ("auto", "1GiB"))
+    assert auto.engine is not None and named.engine is not None and named.engine.kept >= auto.engine.kept
+    assert named.peak_memory >= auto.peak_memory and not any("set engine.memory" in sentence for sentence in named.advice)
+
+
 def test_advice():
     result = plan(settings(**{"eval.every": "1", "eval.epochs": "2000"}))
     assert any("raise eval.every (1)" in sentence for sentence in result.advice)

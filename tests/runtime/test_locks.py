@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from limbeck.runtime import locks
-from limbeck.runtime.locks import Busy, Lock, lock
+from limbeck.runtime.locks import Busy, Lock, holder, lock
 from limbeck.runtime.owner import Owner
 
 
@@ -221,3 +221,17 @@ def test_processes_of_other_places_cannot_be_asked() -> None:
     gone.start()
     gone.join()
     assert replace(here, pid=gone.pid or 0).runs is False
+
+
+def test_a_note_of_before_a_restart_is_nobodys(tmp_path: Path) -> None:
+    """Of a process whose number counted in another boot or container, and which has the lock no more."""
+    place = Path(f"{tmp_path / 'run'}.lock")
+    elsewhere = replace(Owner.here(), place="0" * 16)
+    place.write_text(json.dumps(elsewhere.to_dict()))
+    assert holder(tmp_path / "run") is None
+    with place.open("r+b") as file:  # it has: on another machine that shares the folder
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert holder(tmp_path / "run") == str(elsewhere)
+    assert holder(tmp_path / "run") is None
+    with lock(tmp_path / "run"):
+        assert holder(tmp_path / "run") == str(Owner.here())
