@@ -39,7 +39,7 @@ CANDIDATES: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "edf-centres": lambda edf: {"init": "centre"},
     "edf-momentum": lambda edf: {"outer": {"img_momentum": 0.9, "lr_img": edf["outer"]["lr_img"] / 5}},
 }
-COSTLY = ("edf-dct", "edf-long", "edf-short")  # whose iterations take another time than EDF's
+COSTLY = ("edf-x4", "edf-dct", "edf-long", "edf-short")  # whose iterations take another time than EDF's
 
 
 def settings(data: str, ipc: int, iterations: int) -> dict[str, Any]:

@@ -384,8 +384,6 @@ def _advice(workspace: Workspace, parts: Mapping[str, float], compiled: bool, pe
         advice.append(f"evaluations take {share:.0f} % of the time: raise eval.every ({settings.eval.every}) or lower eval.epochs")
     free = free_memory(workspace.device)
     if peak > 0.8 * min(free + peak, total_memory(workspace.device)):
-        less = (
-            "set engine.memory, such as engine.memory=2GiB, or" if settings.engine.memory == "auto" else "lower engine.memory, or"
-        )
-        advice.append(f"memory is short: {less} lower match.batch_syn")
+        way = "set engine.memory, such as engine.memory=2GiB," if settings.engine.memory == "auto" else "lower engine.memory"
+        advice.append(f"memory is short: {way} or lower match.batch_syn")
     return advice

@@ -57,10 +57,11 @@ def test_parts_that_are_switched_off_cost_nothing():
     assert result.parts["maps"] == 0
 
 
-def test_a_budget_that_is_named_is_filled():
-    auto, named = (plan(settings(engine__compile="yes", engine__memory=memory)) for memory in ("auto", "1GiB"))
-    assert auto.engine is not None and named.engine is not None and named.engine.kept >= auto.engine.kept
-    assert named.peak_memory >= auto.peak_memory and not any("set engine.memory" in sentence for sentence in named.advice)
+def test_a_budget_that_is_named_is_filled(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("limbeck.matching.engine.SMALL", 0)  # or all of so few steps are kept in any case
+    auto, named = (plan(settings(engine__compile="yes", engine__memory=memory)).engine for memory in ("auto", "1GiB"))
+    assert auto is not None and named is not None
+    assert (auto.kept, named.kept) == (0, int(OVERRIDES["match.syn_steps"]))
 
 
 def test_advice():
