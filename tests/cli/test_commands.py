@@ -10,9 +10,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from limbeck.cli.main import main
-from limbeck.experts.store import Summary
+from limbeck.experts.store import Summary, TrajectoryStore
 from limbeck.recipes import describe, load_recipe, recipe_names, recipe_text
 from limbeck.runs.results import RunResult
 from limbeck.runs.settings import DistillSettings
@@ -387,3 +388,24 @@ def test_a_poor_terminal_costs_no_results(tmp_path: Path, encoding: str) -> None
     data, shown = done.stdout.split(b"====")
     assert json.loads(data)["paths"]["run"] == "runs/\u732b\udcff"
     assert b"50.0 " in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["verify", "store", "--data", "scenes"], "--data: 'scenes' is not accepted without --recipe"),
+        (["prune", "store", "--keep", "0", "--trust"], "--trust: True is not accepted without --recipe"),
+        (["import", "a.pt", "--network", "ConvNetD1", "--output", "b", "ipc=10"], "ipc: is not used here; data.*, network and"),
+        (
+            ["import", "a.pt", "--network", "ConvNetD1", "--output", "b", "--skip-bad"],
+            "--skip-bad: True is not accepted without --data",
+        ),
+    ],
+)
+def test_experts_refuses_what_does_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    store = TrajectoryStore(tmp_path / "store", {"num_parameters": 2})
+    store.write(0, {0: torch.zeros(2)}, [])
+    assert main(["experts", *words]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "b").exists()
