@@ -403,8 +403,9 @@ def test_a_poor_terminal_costs_no_results(tmp_path: Path, encoding: str) -> None
     ],
 )
 def test_experts_refuses_what_does_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], message: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     store = TrajectoryStore(tmp_path / "store", {"num_parameters": 2})
     store.write(0, {0: torch.zeros(2)}, [])
     assert main(["experts", *words]) == 2
