@@ -74,7 +74,7 @@ FOR = {
     "microsoft/resnet-18": "resnet-18",
     "benchmarks/results": "results",
     "RECIPE": "scenes",
-    "imagenette/edf-ipc10": "scenes",
+    "imagenette/ConvNetD5/edf-ipc10": "scenes",
     "PATH": "store-of-scenes",
 }
 

@@ -29,7 +29,7 @@ from pages.small import (
 from studies.here import without_pages
 
 from limbeck.cli.main import main
-from limbeck.recipes import recipe_text
+from limbeck.recipes import recipe_names, recipe_text
 from limbeck.runtime.remote import Remote
 
 
@@ -81,6 +81,16 @@ def resnet(folder: Path) -> None:
     sizes = {"embedding_size": 8, "hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}
     config = transformers.ResNetConfig(layer_type="basic", num_labels=1000, **sizes)
     transformers.ResNetForImageClassification(config).save_pretrained(folder, safe_serialization=True)
+
+
+def test_recipes_that_are_named_are_there() -> None:
+    """On pages and in examples, also those that nothing here runs."""
+    names, kinds = set(recipe_names()), {name.partition("/")[0] for name in recipe_names() if "/" in name}
+    examples = [path for path in (ROOT / "examples").rglob("*") if path.suffix in (".py", ".sh", ".sbatch", ".yaml", ".md")]
+    texts = PAGES | {path.name: path.read_text(encoding="utf-8") for path in examples}
+    named = re.compile(rf"(?<![\w/.-])(?:{'|'.join(kinds)})/[\w+]+(?:[-/][\w+]+)*")
+    found = {(where, name) for where, text in texts.items() for name in named.findall(text)}
+    assert len(found) > 20 and [one for one in sorted(found) if one[1] not in names] == []
 
 
 WITH_COMMANDS = [page for page in PAGES if any(words[0] == "limbeck" for words in commands(page))]

@@ -167,7 +167,7 @@ def test_auto_takes_bf16_only_where_it_is_fast_and_keeps_to_it(monkeypatch: pyte
 
 def test_slow_bf16_by_name_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     network = problem().network
-    for taken in ("10 to 30 times", "about twice"):
+    for taken in ("10 to 30 times", "two to six times"):
         monkeypatch.setattr("limbeck.matching.engine.slow_bf16", lambda device, taken=taken: taken)
         (said,) = check_engine(EngineSettings(precision="bf16"), network, CPU)
         assert f"take {taken} as long as fp32's" in said
