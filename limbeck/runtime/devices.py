@@ -21,7 +21,7 @@ from limbeck.runtime.missing import NotInstalled
 from limbeck.runtime.version import VERSION
 
 # What convolutions in bf16 take of the time of single precision, measured: on AVX2, and on an Intel Xeon with AVX-512's
-# instructions for bf16 and no AMX (family 6, model 207): single convolutions at half of the rate, whole iterations five to six times.
+# instructions for bf16 and no AMX (family 6, model 207): single convolutions twice, whole iterations five to six times.
 WITHOUT_BF16, HALF_RATE_BF16 = "10 to 30 times", "two to six times"
 STAND_IN = torch.device("meta")
 STAND_IN_MEMORY = 24 * 2**30  # bytes that the stand-in says it has: a usual card's
