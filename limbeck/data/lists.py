@@ -156,9 +156,10 @@ class _Index:
         if os.path.isfile(direct := path.parent / name):  # whatever the text is
             return direct
         parent, _, last = called.rpartition("/")
-        if parent and ((self.root / parent).is_dir() or (path.parent / parent).is_dir()):
-            return None  # it is not where it should be, and what is called so elsewhere is another image
+        named = [place for place in (self.root / parent, path.parent / parent) if parent and place.is_dir()]
         several = [one for one in self.names.get(last, []) if not split or self._split_of(one) in ("", split)]
+        if named:  # what is called so in another folder is another image
+            several = [one for one in several if any(map(one.parent.samefile, named))]
         if len(several) > 1:
             own = [one for one in several if split and self._split_of(one) == split]
             several = own or [one for one in several if _plain(one.as_posix()).endswith("/" + called)]

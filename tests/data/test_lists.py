@@ -283,6 +283,15 @@ def test_a_file_that_is_gone_is_not_replaced_by_another_of_its_name(tmp_path: Pa
     assert {name: label for name, (_, label) in every(made).items()} == dict(rows)
 
 
+def test_a_folder_and_a_name_without_suffix_are_a_path_too(tmp_path: Path) -> None:
+    for i in range(6):
+        picture(tmp_path / f"cat/{i}.png")
+        picture(tmp_path / f"dog/{i}.png")
+    rows = [(f"{one}/{i}", one) for i in range(6) for one in ("cat", "dog")]
+    listed(tmp_path / "labels.csv", rows, "file,label")
+    assert {name.partition(".")[0]: label for name, (_, label) in every(load(tmp_path)).items()} == dict(rows)
+
+
 def test_a_name_alone_is_sought_in_its_own_split(tmp_path: Path) -> None:
     for i in range(6):
         picture(tmp_path / f"train/{i}.png")
