@@ -27,7 +27,7 @@ from PIL import Image
 
 from limbeck.data.levels import Levels
 from limbeck.data.preprocessing import Whiten, fit_normalise
-from limbeck.distilled.export import export_folder, export_npz
+from limbeck.distilled.export import export_folder, export_npz, export_research
 from limbeck.distilled.read import ForeignOptions
 from limbeck.runtime.errors import UsageError
 
@@ -287,3 +287,13 @@ def test_other_paths(tmp_path: Path) -> None:
 def test_options_that_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         ForeignOptions(**options)
+
+
+@pytest.mark.parametrize("form", ["npz", "folder", "research"])
+def test_what_an_export_says_itself_need_not_be_given_which_is_noted(tmp_path: Path, form: str) -> None:
+    held = sample_set()
+    path = {"npz": export_npz, "folder": export_folder, "research": export_research}[form](held, tmp_path / f"set.{form}")
+    assert not [line for line in read(path).metadata["assumed"] if "is not needed" in line]
+    found = read(path, syn_lr=0.7, labels="hard")
+    assert found.syn_lr == pytest.approx(held.syn_lr) and found.label_kind == held.label_kind
+    assert {"syn_lr is not needed: the files say it", "labels is not needed: the files say it"} <= set(found.metadata["assumed"])

@@ -166,3 +166,14 @@ def test_results_of_studies_of_another_kind(tmp_path: Path, kind: str) -> None:
         except UsageError as error:
             said = [str(error).replace(str(file), "")]
         assert not [one for one in said if PYTHON.search(one)], (way, value, said)
+
+
+def test_where_the_sets_own_snapshot_is_lost_no_other_lies_over_its_images(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", iterations=40, every=20, shape=(3, 8, 8))
+    found = read_run(run)
+    own = found.images
+    assert own is not None and own.snapshot is not None and own.snapshot.iteration == found.best_iteration
+    own.snapshot.path.unlink()
+    found = read_run(run)
+    assert found.snapshots and found.images is not None and found.images.snapshot is None
+    page_of(found)

@@ -15,6 +15,7 @@ from reliability.test_browser import HOSTILE
 from report.fake_run import make_run
 from watch.runs import at_work, goes_on, going
 
+from limbeck.cli.main import main
 from limbeck.runtime.errors import UsageError
 from limbeck.watch import pages as making
 from limbeck.watch.look import Looks, Watched
@@ -213,3 +214,9 @@ def test_a_signal_ends_it_and_nothing_stays(folder: Path, number: signal.Signals
     assert "Traceback" not in error and ("the watch has ended" in out) == (status == 0)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
+
+
+def test_what_is_published_is_not_watched(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["watch", "s3://bucket/runs/a"]) == 2
+    said = "'s3://bucket/runs/a' is not a folder on this machine; what is published is a run that has stopped or ended"
+    assert capsys.readouterr().err == f"limbeck: error: RUN: {said}\n"
