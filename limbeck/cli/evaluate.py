@@ -167,7 +167,7 @@ def _refuse_asked(settings: "DistillSettings", overrides: dict[str, str], path: 
 
 
 def _options(arguments: Namespace) -> "EvaluationOptions":
-    from limbeck.distilled.read import ForeignOptions
+    from limbeck.distilled.foreign import ForeignOptions
     from limbeck.evaluation.statistics import Looks
     from limbeck.runs.evaluate import EvaluationOptions
     from limbeck.runtime.errors import require

@@ -26,8 +26,9 @@ from torch import Tensor
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.split import Split
+from limbeck.distilled.foreign import ForeignOptions
 from limbeck.distilled.plausibility import OWN_NUMBERS, check_fit
-from limbeck.distilled.read import ForeignOptions, read_set
+from limbeck.distilled.read import read_set
 from limbeck.distilled.selection import centres
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.settings import STARTS

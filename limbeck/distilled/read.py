@@ -18,7 +18,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -26,7 +26,6 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from limbeck.data.arrays import holds_letters
-from limbeck.data.constants import OWN, Channels, Name
 from limbeck.data.decode import CHUNK, SUFFIXES, Lost, Whole, decode_all, notes_on, printable, read_headers
 from limbeck.data.imageset import ImageSet
 from limbeck.data.levels import Levels, found_levels
@@ -34,6 +33,7 @@ from limbeck.data.preprocessing import Preprocessing, preprocessing_from
 from limbeck.data.registry import known_names
 from limbeck.distilled.about import About, read_about
 from limbeck.distilled.export import folder_names
+from limbeck.distilled.foreign import ForeignOptions
 from limbeck.distilled.formats import (
     BEST,
     FLOATS,
@@ -56,40 +56,17 @@ from limbeck.distilled.interpret import classes_of, images_of, labels_of, positi
 from limbeck.distilled.normalised import usual_name
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import Kind, SmallSet
-from limbeck.runtime.checked import Checked, Positive, unwritable
+from limbeck.runtime.checked import unwritable
 from limbeck.runtime.errors import one_line
 from limbeck.runtime.executor import spread
 from limbeck.runtime.files import checksum
 from limbeck.runtime.located import here
 
-Normalised = Annotated[Literal["auto", "yes", "no", Name, 255] | Channels, OWN]
 TENSORS = (".pt file", "folder of .pt files")  # as research code writes them
 FORMS = "a saved distilled set, a folder of images or with images_best.pt, an .npz and a .pt file are accepted"
 SYN_LR = 0.01  # where nobody says one
 # Of the metadata: how the step size was come by where the set did not learn it. `assumed` is nobody's; others are in `ORIGINS`.
 STEP_SIZE = "step_size"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ForeignOptions(Checked):
-    """How sets of other programs are to be understood. What a file says itself goes before.
-
-    Args:
-        normalised: whether images in floats are pixels in [0, 1] (`no`), levels from 0 to 255 (255), or as a network takes them:
-            normalised like the data (`yes`), or by the means and deviations of that name, `imagenet`, `cifar10`, …, or by numbers,
-            [[means], [deviations]]. `auto` decides by their values and by what is usual, where that leaves no doubt.
-        labels: what labels are: `logits`, `probabilities` or `hard`; `auto` decides by their values.
-        class_order: the names of the classes in the order in which labels, or sorted class folders, count them; None takes that of
-            the data.
-        syn_lr: η where no file says it; None leaves it to whoever trains on the set.
-        resize: bring images of another size to that of the data, instead of refusing them.
-    """
-
-    normalised: Normalised = "auto"
-    labels: Literal["auto", "logits", "probabilities", "hard"] = "auto"
-    class_order: tuple[str, ...] | None = None
-    syn_lr: Positive | None = None
-    resize: bool = False
 
 
 def read_set(
@@ -174,14 +151,8 @@ class _Reading:
         )
         return self.understood(".npz file", raw, [self.path])
 
-    def say_unneeded(self) -> None:
-        """Note the options that say what the files say themselves."""
-        given = [name for name, value in self.options.items() if name != "resize" and value != getattr(ForeignOptions(), name)]
-        self.assumed.extend(f"{name} is not needed: the files say it" for name in given)
-
     def exported_npz(self) -> DistilledSet:
         """What `export_npz` wrote."""
-        self.say_unneeded()
         needed = ("images_float", "labels", "label_kind", "classes", "class_names", "syn_lr", "preprocessing")
         own = ("preprocessing_mean", "preprocessing_std", "preprocessing_matrix", "preprocessing_inverse_matrix")
         arrays = self.arrays(self.path, needed, own)
@@ -196,7 +167,6 @@ class _Reading:
 
     def exported_folder(self) -> DistilledSet:
         """What `export_folder` wrote."""
-        self.say_unneeded()
         archive, described = within(self.path, self.path / "labels.npz"), within(self.path, self.path / "classes.json")
         arrays = self.arrays(archive, ("labels", "classes", "files", "syn_lr"))
         names, kind = self.names_in(described)
@@ -209,7 +179,6 @@ class _Reading:
 
     def exported_research(self, raw: Raw, files: list[Path], about: About) -> DistilledSet:
         """What `export_research` wrote, and research code may have gone on from since."""
-        self.say_unneeded()
         images, labels, classes, names = raw.images, raw.labels, about.classes, about.class_names
         if images.dtype not in FLOATS:
             raise refusal(files[0], f"holds images as {images.dtype}, where about.json says what a network takes: floats")
@@ -269,6 +238,8 @@ class _Reading:
         preprocessing: Preprocessing | None = None,
     ) -> DistilledSet:
         """The set of these parts; what is not among them is the data's."""
+        if form.endswith("export"):  # the files say what options would
+            self.assumed.extend(f"{name} is not needed: the files say it" for name in self.options.given if name != "resize")
         origin = {"name": printable(self.path.resolve().name), "kind": form, "sha256": self.checksum(files)}
         if images.ndim != 4:
             raise refusal(self.path, f"holds images with shape {tuple(images.shape)}; (N, C, H, W) is accepted")

@@ -16,9 +16,10 @@ from torch import nn
 
 from limbeck.accuracy import Comparison
 from limbeck.data.imageset import ImageSet
+from limbeck.distilled.foreign import ForeignOptions, check_needed
 from limbeck.distilled.initial import content_of
 from limbeck.distilled.plausibility import check_fit, powerless, suspicious
-from limbeck.distilled.read import STEP_SIZE, SYN_LR, ForeignOptions, read_set
+from limbeck.distilled.read import STEP_SIZE, SYN_LR, read_set
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.distilled.view_labels import VIEWS, StoredViews
@@ -42,7 +43,6 @@ from limbeck.runtime.disk import why
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.kept import cache_root
-from limbeck.runtime.located import here
 from limbeck.runtime.locks import lock
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.ranks import Ranks
@@ -109,7 +109,7 @@ def _evaluate(
 ) -> Evaluation:
     began = time.perf_counter()
     entries = [sets] if isinstance(sets, (str, Path, DistilledSet, SmallSet)) else list(sets)
-    _check_needed(entries, options.foreign)
+    check_needed([entry for entry in entries if isinstance(entry, (str, Path))], options.foreign)
     workspace = Workspace(settings, progress)
     flat = [workspace.network_of(network) for network in networks or networks_of(settings)]
     called = [network.name for network in flat]  # results are found by name
@@ -338,16 +338,6 @@ def _other_augmentation(held: DistilledSet, settings: DistillSettings) -> list[s
         for key, (was, now) in pairs.items()
         if was != now
     ]
-
-
-def _check_needed(entries: Sequence[Entry], given: ForeignOptions) -> None:
-    """Refuse to be told how sets are to be understood where all were saved by Limbeck, and say it themselves."""
-    names = [name for name, value in given.items() if value != getattr(ForeignOptions(), name)]
-    paths = [Path(here("path", str(entry))).expanduser() for entry in entries if names and isinstance(entry, (str, Path))]
-    if names and all(map(DistilledSet.is_at, paths)):
-        what = repr(str(entries[0])) if paths else "a set in memory"
-        value = getattr(given, names[0])
-        require(False, ForeignOptions.key(names[0]), value, f"accepted for {what}, which says itself what it is")
 
 
 def _say_notes(sets: Sequence[_Set], progress: Progress) -> None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from limbeck.cli.main import main
-from limbeck.experts.store import Summary, TrajectoryStore
+from limbeck.experts.store import Summary
 from limbeck.recipes import describe, load_recipe, recipe_names, recipe_text
 from limbeck.runs.results import RunResult
 from limbeck.runs.settings import DistillSettings
@@ -258,7 +258,6 @@ def test_export_writes_what_can_be_read(tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_export_for_research_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    import torch
     from distilled.samples import sample_set
 
     sample_set().save(tmp_path / "set")
@@ -388,25 +387,3 @@ def test_a_poor_terminal_costs_no_results(tmp_path: Path, encoding: str) -> None
     data, shown = done.stdout.split(b"====")
     assert json.loads(data)["paths"]["run"] == "runs/\u732b\udcff"
     assert b"50.0 " in shown
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["verify", "store", "--data", "scenes"], "--data: 'scenes' is not accepted without --recipe"),
-        (["prune", "store", "--keep", "0", "--trust"], "--trust: True is not accepted without --recipe"),
-        (["import", "a.pt", "--network", "ConvNetD1", "--output", "b", "ipc=10"], "ipc: is not used here; data.*, network and"),
-        (
-            ["import", "a.pt", "--network", "ConvNetD1", "--output", "b", "--skip-bad"],
-            "--skip-bad: True is not accepted without --data",
-        ),
-    ],
-)
-def test_experts_refuses_what_does_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], message: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    store = TrajectoryStore(tmp_path / "store", {"num_parameters": 2})
-    store.write(0, {0: torch.zeros(2)}, [])
-    assert main(["experts", *words]) == 2
-    assert message in capsys.readouterr().err and not (tmp_path / "b").exists()

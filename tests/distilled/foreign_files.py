@@ -13,7 +13,8 @@ from torch import Tensor
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing, fit_normalise
 from limbeck.data.split import whole
-from limbeck.distilled.read import ForeignOptions, read_set
+from limbeck.distilled.foreign import ForeignOptions
+from limbeck.distilled.read import read_set
 from limbeck.distilled.set import DistilledSet
 from limbeck.runtime.errors import UsageError
 

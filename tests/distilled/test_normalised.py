@@ -14,10 +14,11 @@ from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Identity, Normalise, constant, fit_normalise, fit_whiten
 from limbeck.data.split import whole
 from limbeck.distilled.export import export_research
+from limbeck.distilled.foreign import ForeignOptions
 from limbeck.distilled.initial import read_start
 from limbeck.distilled.normalised import apart, usual_name
 from limbeck.distilled.plausibility import check_fit
-from limbeck.distilled.read import ForeignOptions, read_set
+from limbeck.distilled.read import read_set
 from limbeck.distilled.set import DistilledSet
 from limbeck.runtime.errors import UsageError
 

@@ -12,8 +12,9 @@ from distilled.samples import changed
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from limbeck.distilled.foreign import ForeignOptions
 from limbeck.distilled.plausibility import _derangements, check_fit, permutation, powerless, suspicious
-from limbeck.distilled.read import ForeignOptions, read_set
+from limbeck.distilled.read import read_set
 from limbeck.distilled.set import DistilledSet
 
 

@@ -28,7 +28,7 @@ from PIL import Image
 from limbeck.data.levels import Levels
 from limbeck.data.preprocessing import Whiten, fit_normalise
 from limbeck.distilled.export import export_folder, export_npz, export_research
-from limbeck.distilled.read import ForeignOptions
+from limbeck.distilled.foreign import ForeignOptions
 from limbeck.runtime.errors import UsageError
 
 # Sets of Limbeck.

@@ -264,3 +264,25 @@ def test_a_recipe_called_like_an_action_is_its_file(limbeck: Run, tmp_path: Path
     monkeypatch.setattr("limbeck.runs.distill.train_experts", train_experts)
     assert limbeck("experts", "./show.yaml")[0] == 0
     assert seen == [3]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["verify", "store", "--data", "scenes"], "--data: 'scenes' is not accepted without --recipe"),
+        (["prune", "store", "--keep", "0", "--trust"], "--trust: True is not accepted without --recipe"),
+        (["import", "a.pt", "--network", "ConvNetD1", "--output", "b", "ipc=10"], "ipc: is not used here; data.*, network and"),
+        (
+            ["import", "a.pt", "--network", "ConvNetD1", "--output", "b", "--skip-bad"],
+            "--skip-bad: True is not accepted without --data",
+        ),
+    ],
+)
+def test_experts_refuses_what_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = TrajectoryStore(tmp_path / "store", {"num_parameters": 2})
+    store.write(0, {0: torch.zeros(2)}, [])
+    assert main(["experts", *words]) == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "b").exists()

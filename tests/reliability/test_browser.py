@@ -12,7 +12,7 @@ from browser.visits import Visits
 from distilled.samples import sample_set, summary
 from report.fake_run import make_run
 from report.kept_files import a_card, a_map
-from report.test_several import measured
+from report.test_of_complexity import measured
 
 from limbeck.accuracy import Accuracy
 from limbeck.distilled.card import card

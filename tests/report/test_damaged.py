@@ -141,7 +141,8 @@ def test_rows_of_another_kind(run: Path, tmp_path: Path) -> None:
 
 def folder_of(path: Path, kind: str, change: Callable[[Any], Any]) -> Path:
     """A study's folder, whose results are changed."""
-    from report.test_several import CIFAR, SCENES, measured
+    from report.test_of_complexity import measured
+    from report.test_several import CIFAR, SCENES
 
     made = (
         measured(path, "a") if kind == "complexity" else Path(shutil.copytree({"comparison": CIFAR, "comp-dd": SCENES}[kind], path))

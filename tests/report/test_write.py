@@ -7,7 +7,8 @@ import pytest
 from distilled.samples import sample_set
 from report.fake_run import make_run
 from report.page import Page
-from report.test_several import CIFAR, MEASURED, SCENES, measured
+from report.test_of_complexity import measured
+from report.test_several import CIFAR, MEASURED, SCENES
 
 from limbeck.cli.main import main
 from limbeck.report.html import write_report as write_run

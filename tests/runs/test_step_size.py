@@ -13,7 +13,8 @@ from limbeck.accuracy import Accuracies, Accuracy, StepSize
 from limbeck.data.preprocessing import fit_preprocessing
 from limbeck.data.split import Split
 from limbeck.distilled.export import export_npz
-from limbeck.distilled.read import STEP_SIZE, ForeignOptions
+from limbeck.distilled.foreign import ForeignOptions
+from limbeck.distilled.read import STEP_SIZE
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.evaluator import RATES, Evaluator
