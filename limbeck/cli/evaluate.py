@@ -217,7 +217,10 @@ COMMAND = Command(
     add_arguments=add_arguments,
     run=run,
     show=print,
-    keys={"path": "PATH", "recipe": "--recipe"},
+    keys={
+        "path": "PATH",
+        **{key: f"--{key.replace('_', '-')}" for key in ("recipe", "normalised", "syn_lr", "class_order")},
+    },
     resume=(),  # the networks of the full data are in the cache
     examples={
         "limbeck evaluate runs/scenes --seeds 10": "more networks of the kind that the set was made for",
