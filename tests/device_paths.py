@@ -39,6 +39,7 @@ from limbeck.matching.distances import Distance, LayerCosine, MatchingLoss, Squa
 from limbeck.matching.engine import Problem, prepare
 from limbeck.matching.settings import EngineSettings
 from limbeck.matching.steps import StudentStep, draw_steps
+from limbeck.methods.enhance import Enhancement
 from limbeck.methods.outer import OuterLoop
 from limbeck.methods.realistic_patches import crop_losses, cut, draw_boxes, stitch
 from limbeck.methods.settings import RdedSettings, Sre2lSettings
@@ -49,7 +50,7 @@ from limbeck.runs.plan import Rehearsal
 from limbeck.runs.settings import DistillSettings, settle
 from limbeck.runtime.progress import NoProgress
 from limbeck.runtime.random import generator
-from limbeck.saliency.maps import TorchCam
+from limbeck.saliency.maps import FunctionCam, TorchCam
 from limbeck.saliency.weights import Activation, Constant, Shuffled
 from limbeck.training.images import TensorImages, prepare_split, sample
 from limbeck.training.targets import Labels, Teacher
@@ -259,6 +260,15 @@ def _maps(device: torch.device, name: str) -> None:
     maps = TorchCam(name, batch_size=5)(module, x, classes, torch.Generator())
     for weighting in (Activation(), Constant(2.0, 0.5), Shuffled()):
         there(device, maps, weighting(maps, torch.Generator().manual_seed(0)))
+
+
+@path()
+def _map_of_ones_own(device: torch.device) -> None:
+    def loud(module: torch.nn.Module, x: Tensor, classes: Tensor) -> Tensor:
+        return x.mean(1).sigmoid() * module(x).gather(1, classes[:, None]).sigmoid()[:, :, None]
+
+    enhancement = Enhancement(network_on(device).module, torch.arange(IMAGES) % CLASSES, 0, FunctionCam(loud))
+    there(device, enhancement.weights(filled(device, IMAGES, *SHAPE), 0))
 
 
 @path()

@@ -18,6 +18,7 @@ from limbeck.runtime.tables import markdown_code, markdown_text
 
 METHODS = {
     "edf": "EDF (Emphasize Discriminative Features)",
+    "edf-plus": "EDF with four images in every slot",
     "pad": "PAD (Prioritize Alignment in Dataset Distillation)",
     "datm": "DATM (Difficulty-Aligned Trajectory Matching)",
     "tesla": "TESLA (trajectory matching in constant memory)",

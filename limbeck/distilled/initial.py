@@ -330,13 +330,10 @@ def _without_options(message: str, path: str) -> str:
 
 def check_ipc(data: ImageSet, ipc: int, per_slot: int = 1) -> None:
     """Raise `UsageError` when a class has fewer training images than `ipc` slots of `per_slot` images begin as."""
-    for k, name in enumerate(data.class_names):
-        count = len(data.train.of_class(k))
-        images = f"the {count} training images of class {name!r} (validation images kept apart)"
-        accepted = (
-            f"at most {images}" if per_slot == 1 else f"at most {count // per_slot}: each slot begins as {per_slot} of {images}"
-        )
-        require(ipc * per_slot <= count, "ipc", ipc, accepted)
+    count, name = min((len(data.train.of_class(k)), name) for k, name in enumerate(data.class_names))
+    images = f"the {count} training images of class {name!r} (validation images kept apart)"
+    accepted = f"at most {images}" if per_slot == 1 else f"at most {count // per_slot}: each slot begins as {per_slot} of {images}"
+    require(ipc * per_slot <= count, "ipc", ipc, accepted)
 
 
 def class_orders(split: Split, num_classes: int, seed: int, use: str) -> list[Tensor]:

@@ -122,6 +122,7 @@ class Unroll(Adjoint):
         True
     """
 
+    @torch.enable_grad()
     def __call__(self, inner: InnerLoop, images: Tensor, labels: Tensor, syn_lr: Tensor, *losses: Terminal) -> list[Gradients]:
         leaves = tuple(tensor.detach().requires_grad_() for tensor in (images, labels, syn_lr))
         x, y, eta = leaves
@@ -161,7 +162,8 @@ def _end(terminal: Terminal, theta: Tensor, ranks: Ranks) -> tuple[Tensor, Tenso
     """L, and λ_T = ∂L/∂θ_T, of rank 0: what a criterion keeps must be the same everywhere."""
     last = theta.detach().requires_grad_()
     if ranks.first:
-        value = terminal(last)
+        with torch.enable_grad():
+            value = terminal(last)
         (cotangent,) = torch.autograd.grad(value, last)
         value = value.detach()
     else:
@@ -178,7 +180,7 @@ class Trajectory:
     kept: dict[int, list[Any]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WalkBack(Adjoint):
     """The hand-written walk back.
 
@@ -240,7 +242,8 @@ class WalkBack(Adjoint):
             found = None
             if part.share:
                 leaf = images[part.images].requires_grad_()
-                augmented = part.augmentation(leaf)
+                with torch.enable_grad():
+                    augmented = part.augmentation(leaf)
                 y = labels[part.labels]
                 found = inner.step.pullback(theta, augmented.detach(), y, cotangent, way.kept.get(n), by_theta=self.by_theta)
             summed = None

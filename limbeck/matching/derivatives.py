@@ -2,7 +2,7 @@
 
     g(θ, x, y) = ∇_θ ℓ(f(θ, x), y)        (h_θ, h_x, h_y) = the vector–Jacobian product of g with λ
 
-`Reverse` takes both from reverse-mode differentiation and works for every network; `staged.Staged` has them in closed form.
+`Reverse` takes both from reverse-mode differentiation and works for every network; `closed_form.Staged` has them in closed form.
 """
 
 from abc import ABC, abstractmethod

@@ -123,7 +123,7 @@ class MatchingLoss:
         self.kept: Tensor | None = None
 
     def __call__(self, theta: Tensor) -> Tensor:
-        """L, a scalar, at θ_T with shape (P,); `kept` is then κ, bool with shape (P,)."""
+        """L, a scalar, at θ_T with shape (P,); `kept` is then κ, bool with shape (P,), or None where all are kept."""
         if self.kept is None and not isinstance(self.criterion, KeepAll):
             losses = (theta.detach() - self.target).square()
             self.kept = self.criterion.keep(losses, layers=self.layers, generator=self.generator)

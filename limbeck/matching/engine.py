@@ -8,6 +8,7 @@ Nothing is decided by a timing, which would differ from one start to the next.
 """
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -95,12 +96,15 @@ class Problem:
         return theta.to(self.device), x.to(self.device), y.to(self.device), direction.to(self.device)
 
 
-def check_engine(settings: EngineSettings, network: FlatNetwork, device: torch.device) -> list[str]:
-    """What a user should hear about the settings; raises `UsageError` for those that do not fit the network or the device."""
+def check_engine(settings: EngineSettings, network: FlatNetwork, device: torch.device, *, steps: bool = True) -> list[str]:
+    """What a user should hear about the settings; raises `UsageError` for those that do not fit the network or the device.
+
+    What is asked of student steps alone is not of a method without `steps`.
+    """
     require(settings.precision != "tf32" or on_gpu(device), "engine.precision", settings.precision, "fp32 or bf16 on a CPU")
-    pure = not network.has_dropout
+    pure = not (steps and network.has_dropout)
     require(pure, "network", network.name, "a network without dropout, whose student steps are functions of their input alone")
-    whole = settings.micro_batch == "auto" or not network.has_batch_norm
+    whole = settings.micro_batch == "auto" or not (steps and network.has_batch_norm)
     accepted = f"auto: batch norm takes its statistics from the whole batch, and {network.name} has it"
     require(whole, "engine.micro_batch", settings.micro_batch, accepted)
     if settings.precision != "bf16" or not (taken := slow_bf16(device)):
@@ -142,15 +146,10 @@ def prepare(
         decided = arrangement or decide(problem, adjoint, settings)
         return _step(problem, settings, decided), adjoint, decided
     decided = arrangement or decide(problem, adjoint, settings)
-    step = _step(problem, settings, decided)
-    # Not every compiler does without Python's lock: then one micro-batch after the other, and at last uncompiled.
-    while decided.compiled and not _compile(problem, adjoint, step, progress, decided.kept):
-        decided = replace(decided, lanes=1) if decided.lanes > 1 else replace(decided, compiled=False, kept=0)
-        step = _step(problem, settings, decided)
+    decided = _compiled(problem, adjoint, settings, decided, progress)
     if arrangement is None:
         decided = _fitted(problem, adjoint, settings, decided, progress)
-        step = step if decided.micro_batch == step.micro_batch else _step(problem, settings, decided)
-    return step, replace(adjoint, kept=decided.kept, on_host=decided.on_host), decided
+    return _step(problem, settings, decided), replace(adjoint, kept=decided.kept, on_host=decided.on_host), decided
 
 
 def decide(problem: Problem, adjoint: Adjoint, settings: EngineSettings) -> Arrangement:
@@ -192,8 +191,21 @@ def _step(problem: Problem, settings: EngineSettings, decided: Arrangement) -> S
     return StudentStep(problem.network, problem.loss, decided.compiled, precision, decided.micro_batch, decided.lanes)
 
 
-def _compile(problem: Problem, adjoint: WalkBack, step: StudentStep, progress: Progress, kept: int) -> bool:
-    """Call every function that the walk will use once for every size of a micro-batch; whether that went well."""
+def _compiled(
+    problem: Problem, adjoint: WalkBack, settings: EngineSettings, decided: Arrangement, progress: Progress
+) -> Arrangement:
+    """The same, compiled as far as it can be: not every compiler does without Python's lock, and there may be none."""
+    while decided.compiled:
+        then = "is compiled for one micro-batch after the other" if decided.lanes > 1 else "runs uncompiled"
+        said = f"the step could not be compiled and {then}"
+        if _compile(problem, adjoint, _step(problem, settings, decided), progress, decided.kept, said):
+            break
+        decided = replace(decided, lanes=1) if decided.lanes > 1 else replace(decided, compiled=False, kept=0)
+    return decided
+
+
+def _compile(problem: Problem, adjoint: WalkBack, step: StudentStep, progress: Progress, kept: int, said: str) -> bool:
+    """Call every function that the walk will use once for every size of a micro-batch; else it is `said`."""
     if not has_values(problem.device):
         return True  # nothing runs there that could be compiled
     torch.compiler.reset()  # its limit on recompilations counts over all networks of a process
@@ -216,8 +228,7 @@ def _compile(problem: Problem, adjoint: WalkBack, step: StudentStep, progress: P
                     step.pullback(theta, x, y, direction, held)
                     stage.advance()
         except Exception as error:  # noqa: BLE001 (a compiler fails in many ways, and none may stop the run)
-            then = "runs uncompiled" if step.lanes == 1 else "is compiled for one micro-batch after the other"
-            progress.say(f"warning: the step could not be compiled and {then} ({type(error).__name__})")
+            progress.say(f"warning: {said} ({type(error).__name__})")
             return False
     return True
 
@@ -233,7 +244,14 @@ def _fitted(problem: Problem, adjoint: WalkBack, settings: EngineSettings, decid
     if settings.memory == "auto" and fixed + _guess(problem, decided) < budget // 2:
         work = _guess(problem, decided)
     else:
-        decided, work = _micro_batch_that_fits(problem, adjoint, settings, decided, budget - fixed, progress)
+        decided, work = _that_fits(problem, adjoint, settings, decided, budget - fixed, progress)
+        if work > budget - fixed and on_gpu(problem.device) and not on_host:
+            fixed, decided = fixed - thetas, replace(decided, on_host=True)
+            decided, work = _that_fits(problem, adjoint, settings, decided, budget - fixed, progress)
+        if work > budget - fixed:
+            accepted = f"at least {math.ceil((fixed + work) / 2**20)}MiB for this problem"
+            held = " with engine.micro_batch as it is" if settings.micro_batch != "auto" else ""
+            raise UsageError(f"engine.memory: {settings.memory!r} is not {accepted}{held}")
     if not adjoint.by_theta or settings.memory == "auto":
         return decided
     return replace(decided, kept=_steps_to_keep(problem, adjoint, settings, decided, budget - fixed - work, progress))
@@ -244,27 +262,27 @@ def _half(problem: Problem) -> int:
     return free_memory(problem.device) // 2 // (1 if on_gpu(problem.device) else Ranks.here().on_this_machine)
 
 
-def _micro_batch_that_fits(
+def _that_fits(
     problem: Problem, adjoint: WalkBack, settings: EngineSettings, decided: Arrangement, room: int, progress: Progress
 ) -> tuple[Arrangement, int]:
-    """The arrangement with micro-batches whose work fits `room` bytes, and that work."""
+    """The arrangement with micro-batches, and as many at once, as fit `room` bytes by their work, and that work.
+
+    It is more where not even the least fits: one image in one lane, or what the settings ask for.
+    """
     while True:
         step = _step(problem, settings, decided)
         work = _work(problem, adjoint, step)
         if work <= room:
             return decided, work
         largest = max(step.sizes(_dearest(problem, step)))
-        fixed = settings.micro_batch != "auto" or problem.network.has_batch_norm
-        if largest == 1 or fixed:
-            least = (settings.budget() or _half(problem)) - room + work
-            accepted = f"at least {least / 2**20:.0f}MiB for this problem" + (
-                " with engine.micro_batch as it is" if settings.micro_batch != "auto" else ""
-            )
-            raise UsageError(f"engine.memory: {settings.memory!r} is not {accepted}")
-        # In proportion, and a little less: part of the work does not shrink.
-        decided = replace(decided, micro_batch=max(1, min(largest - 1, int(0.8 * largest * max(room, 0) / work))))
-        if decided.compiled:
-            _compile(problem, adjoint, _step(problem, settings, decided), progress, 0)
+        if largest > 1 and settings.micro_batch == "auto" and not problem.network.has_batch_norm:
+            # In proportion, and a little less: part of the work does not shrink.
+            decided = replace(decided, micro_batch=max(1, min(largest - 1, int(0.8 * largest * max(room, 0) / work))))
+        elif decided.lanes > 1:
+            decided = replace(decided, lanes=decided.lanes // 2)
+        else:
+            return decided, work
+        decided = _compiled(problem, adjoint, settings, decided, progress)
 
 
 def _steps_to_keep(
@@ -275,7 +293,8 @@ def _steps_to_keep(
     if not step.functions.keeps_tensors:
         return 0
     most = min(adjoint.steps_back(problem.steps), max(0, room) // kept_bytes(problem, settings))
-    return most if most and _compile(problem, adjoint, step, progress, most) else 0
+    said = "the steps to keep could not be compiled and are computed again on the way back"
+    return most if most and _compile(problem, adjoint, step, progress, most, said) else 0
 
 
 def kept_bytes(problem: Problem, settings: EngineSettings) -> int:
@@ -336,7 +355,7 @@ def _dearest(problem: Problem, step: StudentStep) -> int:
 
 def _guess(problem: Problem, decided: Arrangement) -> int:
     """Bytes that one step takes, from its largest activation: on the safe side."""
-    images = min(decided.micro_batch or max(problem.batches), max(problem.batches))
+    images = min(decided.lanes * (decided.micro_batch or max(problem.batches)), max(problem.batches))
     return 16 * images * largest_activation(problem.network, problem.shape[1:])
 
 

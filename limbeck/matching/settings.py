@@ -41,7 +41,8 @@ class MatchSettings(Checked):
     Args:
         syn_steps: T, student steps per iteration.
         expert_epochs: M, epochs that the target lies ahead.
-        batch_syn: B, synthetic images per student step; None, or more than there are, takes all.
+        batch_syn: B, synthetic images per student step; None, or more than there are, takes all; `slots` as many as the set has
+            slots, so that a step costs what it does without a parametrisation that stores several images in each.
         small_chunk: where B does not divide their number, which chunk of a permutation is the smaller one: `last`, or `first`, as
             the field's releases have it.
         criterion: which parameters are dropped: `loss`, those of lowest loss (Common Pattern Dropout); `random`, any; `uniform`,
@@ -63,7 +64,7 @@ class MatchSettings(Checked):
     prefix: ClassVar[str] = "match."
     syn_steps: Count = 40
     expert_epochs: Count = 2
-    batch_syn: Count | None = None
+    batch_syn: Count | Literal["slots"] | None = None
     small_chunk: SmallChunk = "last"
     criterion: Named[Criteria] = "loss"
     drop_ratio: Share = Chosen(0.0)

@@ -20,6 +20,7 @@ from limbeck.networks import micro_batches
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.compiling import compiled
 from limbeck.runtime.devices import has_values, new_step
+from limbeck.runtime.errors import require
 from limbeck.runtime.lanes import lanes
 from limbeck.runtime.random import generator
 from limbeck.training.gradient import Loss
@@ -49,18 +50,23 @@ def draw_steps(
 
     Args:
         shape: of X, (N, C, H, W).
-        batch_syn: B; None, or more than N, takes all.
-        steps: T.
+        batch_syn: B, at least 1; None, or more than N, takes all.
+        steps: T, at least 1.
         augmentation: of the mini-batches.
         seed: of the draws.
         iteration: of the outer loop.
         small_chunk: which chunk of a permutation is smaller where B does not divide N.
+
+    Raises:
+        UsageError: for a number below 1.
 
     Example:
         >>> from limbeck.augmentation import Dsa
         >>> [len(draw.index) for draw in draw_steps((7, 3, 8, 8), batch_syn=4, steps=4, augmentation=Dsa(), seed=0, iteration=0)]
         [4, 3, 4, 3]
     """
+    for name, number in (("batch_syn", batch_syn), ("steps", steps)):
+        require(number is None or number >= 1, name, number, "at least 1")
     count, size = shape[0], min(batch_syn or shape[0], shape[0])
     whole, small = [size] * (count // size), [count % size] if count % size else []
     sizes = [*small, *whole] if small_chunk == "first" else [*whole, *small]
@@ -91,8 +97,8 @@ class StudentStep:
     Raises:
         ValueError: for micro-batches of a network with batch norm.
 
-    The compiler takes eight graphs of one function in a process, of all networks and sizes together; `torch.compiler.reset()`
-    starts anew.
+    The compiler takes a limited number of graphs of one function in a process (`runtime/compiling.py`), of all networks and sizes
+    together; `torch.compiler.reset()` starts anew.
 
     Example:
         >>> import torch

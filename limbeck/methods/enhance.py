@@ -44,7 +44,9 @@ class Enhancement:
         """M with shape (N, H, W), in [0, 1]; zeros where no weights are made of them and the network has no layer to show."""
         if not self.active and not has_maps(self.network, images[:1], self.cam):
             return images.new_zeros(len(images), *images.shape[2:])
-        maps, shape = self.cam(self.network, images, self.classes, generator(self.seed, "maps", iteration)), images[:, 0].shape
+        # torch-cam takes them as numbers of Python, everything else where the images are.
+        classes = self.classes if isinstance(self.cam, TorchCam) else self.classes.to(images.device)
+        maps, shape = self.cam(self.network, images, classes, generator(self.seed, "maps", iteration)), images[:, 0].shape
         good = isinstance(maps, Tensor) and maps.shape == shape and all_true((maps >= 0) & (maps <= 1))
         require(good, "enhance.cam", type(self.cam).__name__, f"one that gives maps in [0, 1] with shape {tuple(shape)}")
         return maps

@@ -36,7 +36,6 @@ from limbeck.training.train import SMALLER
 IN_A_ROW, WINDOW, MOST_LOST = 20, 100, 50
 ABSURD = 100.0  # times the size at the start
 GROWN = 30.0  # times which a result is said to have
-LEAST_SYN_LR = 1e-6
 
 # Causes, in words; what an objective says of what it read is one, too.
 LOSS, FILTERED, FLOOR = "the loss was not finite", "the loss was above outer.max_match_loss", "η was at its floor"

@@ -133,7 +133,7 @@ def comparison(spread: Spread, gradient: Tensor, plain: Tensor | None) -> dict[s
         spread, (gradient * plain).double().sum(), gradient.double().square().sum(), plain.double().square().sum()
     )
     one, other = one**0.5, other**0.5
-    return {"cosine": product / max(one * other, 1e-8), "norm_ratio": one / other if other else float("nan")}
+    return {"cosine": product / (max(one, 1e-8) * max(other, 1e-8)), "norm_ratio": one / other if other else float("nan")}
 
 
 def rescaled(spread: Spread, gradient: Tensor, plain: Tensor | None) -> Tensor:

@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from limbeck.accuracy import Accuracy, percent
+from limbeck.distilled.initial import LEAST_SYN_LR
 from limbeck.distilled.small_set import SmallSet
 from limbeck.matching.adjoint import Gradients
 from limbeck.matching.spread import Spread
@@ -62,7 +63,6 @@ from limbeck.runtime.progress import NoProgress, NoStage, Progress, Stage
 from limbeck.runtime.ranks import together
 from limbeck.training.train import RETURNS
 
-LEAST_SYN_LR = 1e-6
 # A second walk back costs about 0.7 of an iteration: once in fifty is 1.4 % of the time.
 COMPARE_EVERY = 50
 
@@ -304,6 +304,7 @@ class OuterLoop:
         to = health.good if overstepped or health.moved else 0
         held = spread_out(self.files.held(to, state) if self.first else None, self.spread, state.images.device)
         state.back_to(held, self.objective.init(), averaged=self.settings.ema_decay is not None)
+        state.weights = self._weights(state.decoded, state.iteration + 1)  # what was held may be from before the first maps
         state.health = health.returned(state.iteration, to, why)
         self.files.note(kind="return", iteration=state.iteration, to=to, step=state.health.step, why=why)
         then = f"takes what it had after {to} iterations and goes on with {state.health.step:g} of its step sizes"

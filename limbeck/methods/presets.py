@@ -78,7 +78,7 @@ class Preset:
         return replace(METHODS[self.name], name=self.name, given={**given, **settings})
 
 
-edf, pad, datm, tesla, ftd, mtt = map(Preset, ("edf", "pad", "datm", "tesla", "ftd", "mtt"))
+edf, edf_plus, pad, datm, tesla, ftd, mtt = map(Preset, ("edf", "edf-plus", "pad", "datm", "tesla", "ftd", "mtt"))
 dsa, dc, dm, ncfm, sre2l, rded = map(Preset, ("dsa", "dc", "dm", "ncfm", "sre2l", "rded"))
 cda, sre2l_plus_plus, fadrm = map(Preset, ("cda", "sre2l++", "fadrm"))
 k_center, k_means, herding, moderate = map(Preset, ("k-center", "k-means", "herding", "moderate"))

@@ -4,7 +4,7 @@ Gradients of a mean over a batch are means over its parts, so that the size of t
 statistics are those of the whole batch, allows none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -74,9 +74,18 @@ def output_sizes(network: FlatNetwork, shape: tuple[int, ...]) -> list[int]:
     """Numbers in the output of every module, in the order in which they are called, for one image (C, H, W)."""
     found: list[int] = []
 
-    def record(module: nn.Module, inputs: object, output: Tensor) -> None:
-        found.append(output[0].numel())
+    def record(module: nn.Module, inputs: object, output: object) -> None:
+        found.append(sum(one[0].numel() for one in _tensors(output)))
 
     x = torch.zeros(2, *shape, device=next(network.module.parameters()).device)
     run_watched(network.module, x, dict.fromkeys(network.module.modules(), record))
     return found
+
+
+def _tensors(output: object) -> Iterator[Tensor]:
+    """What a module gives by images: a tensor, or what tuples and dictionaries of them hold."""
+    if isinstance(output, Tensor):
+        yield from [output] if output.ndim else []
+    elif isinstance(output, (tuple, list, Mapping)):
+        for one in output.values() if isinstance(output, Mapping) else output:
+            yield from _tensors(one)

@@ -54,7 +54,7 @@ class Dct(Parametrisation):
     def slot_shape(self, shape: Shape) -> tuple[int, ...]:
         c, h, w = shape
         kept = self._kept(h, w)
-        least = f"at least {1 / (h * w):.3g}, one number of {h} × {w}"
+        least = f"at least {_rounded_up(1 / (h * w))}, one number of {h} × {w}"
         if self.keep is None:
             require(kept >= 1, "parametrisation.factor", self.factor, f"at most {math.isqrt(h * w)} for images of {h} × {w}")
         require(kept >= 1, "parametrisation.keep", self.keep, least)
@@ -79,6 +79,12 @@ class Dct(Parametrisation):
         """k."""
         # What is meant by 0.03 or 1/9 is no binary fraction, and a product that is whole for them must not be floored below.
         return h * w // self.factor**2 if self.keep is None else math.floor(self.keep * h * w * (1 + 1e-12))
+
+
+def _rounded_up(share: float) -> str:
+    """Three digits that are no less."""
+    unit = 10.0 ** (math.floor(math.log10(share)) - 2)
+    return f"{math.ceil(share / unit) * unit:.3g}"
 
 
 @lru_cache(maxsize=16)

@@ -145,9 +145,9 @@ class Decoder:
         """Raise `UsageError` for images that cannot be decoded from anything, or a parametrisation that is none."""
         if self.trivial:
             return
-        key, name, n = "parametrisation.kind", type(self.parametrisation).__name__, self.images_per_slot
-        slot = (1, *self.slot_shape)
+        key, name = "parametrisation.kind", type(self.parametrisation).__name__
         with blamed(key, name, "raised"):
+            n, slot = self.images_per_slot, (1, *self.slot_shape)
             stored = self.encoded(torch.zeros(n, *self.shape))
             images = self(stored.detach().requires_grad_())
         found = tuple(stored.shape)

@@ -46,8 +46,8 @@ from limbeck.training.gradient import Loss
 T = TypeVar("T")
 
 
-def matching_of(settings: DistillSettings) -> Matching:
-    """What is matched with what."""
+def matching_of(settings: DistillSettings, slots: int) -> Matching:
+    """What is matched with what, in a set of that many slots."""
     match = settings.match
     return Matching(
         criterion=criterion_of(match),
@@ -55,17 +55,24 @@ def matching_of(settings: DistillSettings) -> Matching:
         schedule=schedule_of(settings.schedule),
         syn_steps=match.syn_steps,
         expert_epochs=match.expert_epochs,
-        batch_syn=match.batch_syn,
+        batch_syn=batch_of(match, slots),
         small_chunk=match.small_chunk,
         relabel=match.relabel and settings.labels == "soft",
     )
+
+
+def batch_of(settings: MatchSettings, slots: int) -> int | None:
+    """B, images of a student step; None takes all."""
+    return slots if settings.batch_syn == "slots" else settings.batch_syn
 
 
 def criterion_of(settings: MatchSettings) -> Criterion:
     """Which parameters the loss keeps."""
     name, ratio = settings.criterion, settings.drop_ratio
     if _is_own(name):
-        return _object("match.criterion", name, Criterion, {"drop_ratio": ratio})
+        # A share of 0 is that nobody has said one.
+        given = {"drop_side": settings.drop_side, **({"drop_ratio": ratio} if ratio else {})}
+        return _object("match.criterion", name, Criterion, given)
     if name == "none" or ratio == 0:
         return KeepAll()
     low = LowLossDropout if settings.drop_side == "low" else HighLossDropout
@@ -102,24 +109,24 @@ def epochs_of(settings: DistillSettings) -> list[int]:
 def weighting_of(settings: EnhanceSettings) -> Weighting:
     """What becomes of activation maps."""
     threshold = "mean" if settings.cam_threshold == "mean" else float(settings.cam_threshold)
-    given = {"beta": settings.beta, "threshold": threshold}
+    given = {"beta": settings.beta, "threshold": threshold, "cam_threshold": threshold}
     if _is_own(settings.weighting):
         return _object("enhance.weighting", settings.weighting, Weighting, given)
     makers: dict[str, Callable[..., Weighting]] = {"activation": Activation, "constant": Constant, "shuffled": Shuffled}
-    return NoWeighting() if settings.weighting == "none" else makers[settings.weighting](**given)
+    return NoWeighting() if settings.weighting == "none" else makers[settings.weighting](settings.beta, threshold)
 
 
 def cam_of(settings: EnhanceSettings) -> Cam:
     """What makes activation maps; a function (module, x, classes) → maps of the user's own will do."""
     if not _is_own(settings.cam):
         return TorchCam(settings.cam, settings.cam_layer)
-    return _object("enhance.cam", settings.cam, Cam, {"layer": settings.cam_layer})
+    return _object("enhance.cam", settings.cam, Cam, {"layer": settings.cam_layer, "cam_layer": settings.cam_layer})
 
 
 def adjoint_of(settings: EngineSettings) -> Adjoint:
     """The way to the gradient."""
     if _is_own(settings.kind):
-        return _object("engine.kind", settings.kind, Adjoint, {"steps": settings.last_steps})
+        return _object("engine.kind", settings.kind, Adjoint, {"steps": settings.last_steps, "last_steps": settings.last_steps})
     if settings.kind == "truncated":
         return Truncated(steps=settings.last_steps)
     makers: dict[str, type[Adjoint]] = {"exact": Exact, "unroll": Unroll, "tesla": Tesla}

@@ -22,6 +22,7 @@ SRE2L, RDED, CDA, FADRM = "yin2023sre2l", "sun2024rded", "yin2023cda", "cui2025f
 IMAGENET = "deng2009imagenet"
 METHODS: Mapping[str, tuple[str, ...]] = {
     "edf": (EDF,),
+    "edf-plus": (EDF,),
     "pad": (PAD,),
     "datm": (DATM,),
     "tesla": ("cui2023tesla",),

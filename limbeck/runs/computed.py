@@ -22,6 +22,7 @@ from limbeck.matching.engine import Arrangement
 from limbeck.methods.outer import COMPARE_EVERY, OuterLoop
 from limbeck.methods.state import OuterState
 from limbeck.methods.trajectory import TrajectoryMatching
+from limbeck.runs import build
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.memory import measure
 from limbeck.training.images import HELD_BYTES, TensorImages
@@ -76,9 +77,8 @@ def computed(workspace: Workspace, validation_images: int = 0, arrangement: Arra
         folder=Path(),
         decoder=workspace.decoder,
     )
-    slots = settings.ipc * data.num_classes
     x, y = (torch.empty(n, *shape, device=device) for n, shape in ((total, data.shape), (total, (data.num_classes,))))
-    p = x if workspace.decoder.trivial else torch.empty(slots, *workspace.decoder.slot_shape, device=device)
+    p = x if workspace.decoder.trivial else torch.empty(workspace.slots, *workspace.decoder.slot_shape, device=device)
     state, taken = measure(
         lambda: OuterState.start(p, y, workspace.syn_lr, objective.init(), workspace.decoder, adamw=settings.outer.adamw), device
     )
@@ -101,7 +101,8 @@ def computed(workspace: Workspace, validation_images: int = 0, arrangement: Arra
     def weighed(few: int) -> int:
         return measure(lambda: dataclasses.replace(enhancement, classes=classes[:few]).weights(x[:few], 0), device)[1].peak
 
-    few = max(FEW_STEPS, -(-total // min(settings.match.batch_syn or total, total)))  # with a smaller last batch, if there is one
+    batch = build.batch_of(settings.match, workspace.slots) or total
+    few = max(FEW_STEPS, -(-total // min(batch, total)))  # with a smaller last batch, if there is one
     few = FEW_STEPS if engine and len(workspace.problem().batches) == 1 else few
     steps = settings.match.syn_steps
     if engine and isinstance(engine[1], WalkBack):

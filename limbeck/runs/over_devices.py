@@ -42,7 +42,7 @@ def work_of(workspace: Workspace, seconds: float | None = None, whole: float = 0
         set_numbers=total * (math.prod(shape) + classes * steps),
         fetched=fetched,
         images=total if steps else classes,
-        batch=min(total, match.batch_syn or total) if steps else classes,
+        batch=min(total, build.batch_of(match, workspace.slots) or total) if steps else classes,
         whole=None if seconds is None else whole * seconds,
         spread=None if seconds is None else (1 - whole) * seconds,
     )

@@ -52,7 +52,8 @@ from limbeck.runs import build
 from limbeck.runs.computed import computed
 from limbeck.runs.over_devices import counted, over_devices, work_of
 from limbeck.runs.scaling import NUMBER, Memory, Scaling, World, timed_apart
-from limbeck.runs.settings import DistillSettings
+from limbeck.runs.settings import DistillSettings, value_of
+from limbeck.runs.unread import idle_keys
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import STAND_IN_MEMORY, device_to_plan, fast_bf16, has_values, repeatable
 from limbeck.runtime.errors import require
@@ -358,7 +359,7 @@ def _memory(workspace: Workspace, decided: Arrangement | None) -> Memory:
     """Bytes: what there is now, X with its gradient, moments and average, θ_0 … θ_T, and the work of one step."""
     settings, network = workspace.settings, workspace.network
     total = workspace.ipc * workspace.data.num_classes
-    batch = min(total, settings.match.batch_syn or total)
+    batch = min(total, build.batch_of(settings.match, workspace.slots) or total)
     thetas = (settings.match.syn_steps + 3 if decided else 3) * network.num_parameters
     return Memory(
         base=peak_memory(workspace.device),
@@ -384,6 +385,17 @@ def _advice(workspace: Workspace, parts: Mapping[str, float], compiled: bool, pe
         advice.append(f"evaluations take {share:.0f} % of the time: raise eval.every ({settings.eval.every}) or lower eval.epochs")
     free = free_memory(workspace.device)
     if peak > 0.8 * min(free + peak, total_memory(workspace.device)):
-        way = "set engine.memory, such as engine.memory=2GiB," if settings.engine.memory == "auto" else "lower engine.memory"
-        advice.append(f"memory is short: {way} or lower match.batch_syn")
+        advice += [f"memory is short: {way}" for way in [_less_memory(workspace)] if way]
     return advice
+
+
+def _less_memory(workspace: Workspace) -> str:
+    """What would take less of it, of the keys that the method reads; empty where there is none."""
+    settings, method = workspace.settings, workspace.method
+    if method.steps and settings.engine.kind == "unroll":
+        return "engine.kind=exact takes that of one step for the same gradient"
+    if method.steps:
+        auto = settings.engine.memory == "auto"
+        return f"{'set engine.memory, such as engine.memory=2GiB,' if auto else 'lower engine.memory'} or lower match.batch_syn"
+    read = (key for key in ("real.batch", "sre2l.batch_size") if not idle_keys(settings, [key]))
+    return next((f"lower {key} ({value_of(settings, key)})" for key in read), "")

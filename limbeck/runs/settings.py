@@ -13,7 +13,7 @@ from limbeck.evaluation.settings import EvalSettings
 from limbeck.experts.settings import ExpertSettings
 from limbeck.matching.settings import EngineSettings, MatchSettings, ScheduleSettings
 from limbeck.methods.method import Method
-from limbeck.methods.registry import CORESETS, METHODS, known, method_of, name_of
+from limbeck.methods.registry import CORESETS, EDFS, METHODS, known, method_of, name_of
 from limbeck.methods.settings import CoresetSettings, NcfmSettings, OuterSettings, RdedSettings, RealSettings, Sre2lSettings
 from limbeck.parametrisations.settings import ParametrisationSettings
 from limbeck.runtime.checked import Checked, Chosen, Count, Named, Rule, Seed, kinds_of, shown, typed
@@ -145,7 +145,7 @@ class DistillSettings(Checked):
             self.check_method(method)
 
     def _drops(self) -> bool:
-        return name_of(self.method) == "edf" and self.match.criterion != "none"
+        return name_of(self.method) in EDFS and self.match.criterion != "none"
 
     def _refuse_contradictions(self, method: Method | None) -> None:
         """Raise `UsageError` where the settings are not those that the method stands for, and nobody has laid these under them."""

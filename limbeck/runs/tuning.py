@@ -257,7 +257,7 @@ class _Students:
             expert, epoch = number % settings.experts.num_experts, number * self.last // number_of_draws
             draws = draw_steps(
                 shape,  # type: ignore[arg-type]
-                settings.match.batch_syn,
+                build.batch_of(settings.match, self.workspace.slots),
                 self.steps,
                 self.workspace.augmentation,
                 settings.seed,

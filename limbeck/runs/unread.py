@@ -10,14 +10,16 @@ from fnmatch import translate
 from functools import cache
 
 from limbeck.experts.settings import unread
+from limbeck.matching.settings import MatchSettings
 from limbeck.methods.method import Method
 from limbeck.methods.registry import METHODS, known, name_of
 from limbeck.methods.settings import Sre2lSettings
 from limbeck.runs.settings import DistillSettings, as_coreset, coresets_of
-from limbeck.runtime.plugins import makes
+from limbeck.runtime.plugins import is_foreign, makes
 
 OF_STEPS = ("syn_steps", "expert_epochs", "batch_syn", "small_chunk", "distance", "loss", "relabel")
-STUDENT = ("schedule.*", *(f"match.{name}" for name in OF_STEPS), "engine.kind", "engine.last_steps")
+BY_STEP = ("engine.memory", "engine.micro_batch")  # how much of a step is computed at once
+STUDENT = ("schedule.*", *(f"match.{name}" for name in OF_STEPS), "engine.kind", "engine.last_steps", *BY_STEP)
 # Of the outer loop's keys a method without it reads two: a step size to try on random images, and when a stopped run is written.
 LOOP = (
     "outer.[!sc]*",
@@ -28,6 +30,7 @@ LOOP = (
     "real.*",
     "engine.kind",
     "engine.last_steps",
+    *BY_STEP,
     "parametrisation.factor",
     "parametrisation.keep",
 )
@@ -106,11 +109,21 @@ def _patterns(s: DistillSettings) -> list[str]:
         found += ["schedule.first_max_start_epoch", "schedule.iterations"]
     if s.engine.kind in ("exact", "tesla", "unroll"):
         found.append("engine.last_steps")
+    if s.engine.kind == "unroll":
+        found += BY_STEP
     if s.labels == "hard":
         found.append("match.relabel")
-    if s.match.criterion == "none":
-        found += ["match.drop_ratio", "match.drop_side"]
-    return [*found, *_beside_objects(s)]
+    return [*found, *_of_a_criterion(s.match), *_beside_objects(s)]
+
+
+def _of_a_criterion(match: MatchSettings) -> list[str]:
+    """What of the keys that say which parameters are dropped changes nothing."""
+    if not isinstance(match.criterion, str) or is_foreign(match.criterion):
+        return [] if match.drop_ratio else ["match.drop_ratio"]  # its own share is that of one of the user's then
+    side = [] if match.criterion == "loss" else ["match.drop_side"]
+    if match.criterion == "none":
+        return ["match.drop_ratio", *side]
+    return side if match.drop_ratio else ["match.criterion", "match.drop_side"]
 
 
 def _beside_objects(s: DistillSettings) -> list[str]:

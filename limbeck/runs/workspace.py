@@ -17,20 +17,19 @@ from limbeck.data.imageset import ImageSet
 from limbeck.data.load import load_data
 from limbeck.data.preprocessing import Normalise, Preprocessing, fit_preprocessing
 from limbeck.distilled.coded import stored_by
-from limbeck.distilled.initial import Centre, Continued, Initial, Initialisation, check_ipc, check_start, content_of, read_start
+from limbeck.distilled.initial import Continued, Initial, Initialisation, check_start, content_of, read_start
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.settings import STARTS
 from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.evaluation.difficulty import Difficulties, of_experts, watched
-from limbeck.evaluation.distances import features_in_parts, features_of
+from limbeck.evaluation.distances import features_in_parts
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.protocols import Protocol
 from limbeck.evaluation.protocols import resolve as resolve_protocol
-from limbeck.evaluation.view_labels import check_storable
 from limbeck.experts.store import TrajectoryStore
 from limbeck.experts.train import ExpertTask, train_experts
 from limbeck.matching.adjoint import Adjoint
-from limbeck.matching.engine import Arrangement, Problem, check_engine, prepare
+from limbeck.matching.engine import Arrangement, Problem, prepare
 from limbeck.matching.spread import Spread
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.methods.enhance import Enhancement
@@ -39,18 +38,17 @@ from limbeck.methods.method import Method
 from limbeck.methods.registry import method_of, name_of
 from limbeck.networks.factory import Factory
 from limbeck.networks.flat import FlatNetwork, flat_network
-from limbeck.networks.names import check_network_name
 from limbeck.parametrisations.parametrisation import Decoder
 from limbeck.runs import build
+from limbeck.runs.checks import check, check_shards
 from limbeck.runs.decided import Fingerprints
 from limbeck.runs.settings import DistillSettings
-from limbeck.runtime.devices import on_gpu, resolve_device
-from limbeck.runtime.errors import Failure, require
+from limbeck.runtime.devices import resolve_device
+from limbeck.runtime.errors import Failure
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import Progress
 from limbeck.runtime.ranks import Ranks
-from limbeck.saliency.weights import NoWeighting
 from limbeck.training.compute import Compile
 from limbeck.training.images import Images, LazyImages, prepare_split, sample
 
@@ -115,39 +113,7 @@ class Workspace:
 
     def check(self) -> None:
         """Load the data, build the network and raise `UsageError` for whatever does not fit, before anything is written."""
-        self.settings.check_method(self.method)
-        if isinstance(self.settings.network, str):
-            check_network_name(self.settings.network)  # before the data, which may take long to load
-        self.decoder.check()
-        check_ipc(self.data, self.settings.ipc, self.decoder.images_per_slot)
-        if self.settings.data.normalise != "fitted":
-            self.preprocessing  # noqa: B018 (numbers for other channels are refused now)
-        check_storable(self.settings.view_labels, self.protocol, self.data.num_classes)
-        self._check_ranks()
-        for note in check_engine(self.settings.engine, self.network, self.device):
-            self.progress.say(note)
-        if not isinstance(build.weighting_of(self.settings.enhance), NoWeighting):
-            build.cam_of(self.settings.enhance).check(self.network.module, torch.zeros(1, *self.data.shape, device=self.device))
-        if self.method.steps:
-            build.check_loss(self.settings, self.data.num_classes)
-        if self.method.kind == "objective" and isinstance(self.initialisation, Centre):
-            features_of(self.network.module, torch.zeros(1, *self.data.shape, device=self.device))
-        self.start  # noqa: B018 (read now, so that one that does not fit is refused)
-        self.method.refuse(self)
-
-    def _check_ranks(self) -> None:
-        """Raise `UsageError` for a device, or for shards, that several processes cannot have."""
-        ranks, named = Ranks.here(), self.settings.engine.device
-        if not ranks.alone and on_gpu(self.device):
-            accepted = f"auto, cuda or cpu: each of the {ranks.on_this_machine} processes takes a GPU of its own"
-            require(":" not in named, "engine.device", named, accepted)
-            accepted = f"at most {torch.cuda.device_count()}, the GPUs of this machine; engine.device=cpu takes none"
-            require(ranks.on_this_machine <= torch.cuda.device_count(), "--nproc-per-node", ranks.on_this_machine, accepted)
-        self._check_shards()
-
-    def _check_shards(self) -> None:
-        why = self.settings.engine.shard == "yes" and self.must_hold_all
-        require(not why, "engine.shard", "yes", f"auto or no: {why}")
+        check(self)
 
     @cached_property
     def experts(self) -> TrajectoryStore:
@@ -187,7 +153,7 @@ class Workspace:
         sharded, self.classes = self.spread.sharded, classes.cpu()
         del self.spread  # as it was without them
         if sharded:
-            self._check_shards()
+            check_shards(self)
         if sharded and not self.spread.sharded:
             self.progress.say(f"note: engine.shard: each process holds all of X: {self.must_hold_all}")
 
@@ -228,12 +194,17 @@ class Workspace:
     @cached_property
     def matching(self) -> Matching:
         """What is matched with what."""
-        return build.matching_of(self.settings)
+        return build.matching_of(self.settings, self.slots)
 
     @cached_property
     def augmentation(self) -> Augmentation:
         """Of student steps, experts and evaluation."""
         return build.augmentation_of(self.settings.augment)
+
+    @property
+    def slots(self) -> int:
+        """How many the set has."""
+        return self.settings.ipc * self.data.num_classes
 
     @property
     def ipc(self) -> int:
@@ -367,7 +338,7 @@ class Workspace:
         """What the engine is set up for."""
         settings, match = self.settings, self.settings.match
         shape = (self.data.num_classes * self.ipc, *self.data.shape)
-        draws = draw_steps(shape, match.batch_syn, match.syn_steps, self.augmentation, 0, 0, match.small_chunk)
+        draws = draw_steps(shape, build.batch_of(match, self.slots), match.syn_steps, self.augmentation, 0, 0, match.small_chunk)
         whole, spread, loss = self.network.has_batch_norm, self.spread, build.loss_of(settings)
         # Of a rank's part; one without images computes nothing.
         parts = {len(draw.index) if whole else len(spread.part(draw).labels) for draw in draws}

@@ -29,6 +29,7 @@ from torch.nn.functional import interpolate
 
 from limbeck.networks.blocks import run_watched
 from limbeck.runtime.checked import Count, check_fields
+from limbeck.runtime.devices import all_true
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.plugins import blamed
 
@@ -58,7 +59,7 @@ class Cam(ABC):
         Args:
             module: the map network, which is left as it was: modes, hooks, parameters and their gradients.
             x: images as the network takes them, with shape (N, C, H, W).
-            classes: the network's own class ids, integers in [0, K), with shape (N,).
+            classes: the network's own class ids, integers in [0, K), with shape (N,), where x is.
             generator: a CPU generator, the only source of chance.
         """
 
@@ -131,7 +132,7 @@ class FunctionCam(Cam):
     def __call__(self, module: nn.Module, x: Tensor, classes: Tensor, generator: torch.Generator) -> Tensor:
         with _borrowed(module), torch.enable_grad(), global_noise_from(generator):
             maps = self.function(module, x.detach(), classes)
-        good = isinstance(maps, Tensor) and maps.shape == (len(x), *x.shape[2:]) and bool(((maps >= 0) & (maps <= 1)).all())
+        good = isinstance(maps, Tensor) and maps.shape == (len(x), *x.shape[2:]) and all_true((maps >= 0) & (maps <= 1))
         accepted = f"a function that gives maps in [0, 1] with shape {(len(x), *x.shape[2:])}"
         require(good, "enhance.cam", getattr(self.function, "__name__", type(self.function).__name__), accepted)
         return maps.detach()

@@ -33,7 +33,8 @@ class EnhanceSettings(Checked):
         beta: β, added to the map where it is not below the threshold.
         cam: what maps are made of: `gradcam`, `smooth_gradcam_pp`, `layercam`, or `average`, the mean of the three, each of which
             is brought to [0, 1] before; or a class of torch-cam by its name, or maps of one's own.
-        cam_network: `expert`, the last epoch of the first expert.
+        cam_network: `expert`, the last epoch of the first expert; a network of the full data where a method reads no experts, a
+            recovery's teacher.
         cam_layer: a module of the map network, such as `blocks.2`; `last` is its last convolution block;
             several names joined by `+` are averaged.
         cam_every: iterations between two computations of the maps.

@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from limbeck.recipes import load_recipe, parse_overrides, recipe_names, typed_overrides
+from limbeck.methods.registry import EDFS
+from limbeck.recipes import load_recipe, parse_overrides, recipe_names, remarks, typed_overrides
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError, require
 
 if TYPE_CHECKING:
     from limbeck.studies.cells import Cell
 
-MATCHED = " (norm matched)"  # without a comma, so that --pairs can name it
+MATCHED, MARK = " (norm matched)", "+matched"  # without a comma, so that --pairs can name it; in the names of files
 OWN_KEYS = {"ipc": "--ipc", "seed": "--seeds", "output": "--output"}
 
 
@@ -55,25 +56,40 @@ def grid(
     beside_datm: set[int] = set()
     if matched is None:
         beside_datm = {one.ipc for one in made if one.settings({**one.overrides, **overrides}).method == "datm"}
-    files = file_names(one.name for one in made)
-    found: list[tuple[Any, ...]] = []
+    found = []
     for seed in seeds:
         for entrant in made:
             own = {**entrant.overrides, "ipc": str(entrant.ipc), "seed": str(seed), **overrides}
             settings = entrant.settings(own)
             ways = [("", "", own, settings)]
-            wanted = matched if matched is not None else settings.method == "edf" and entrant.ipc in beside_datm
+            wanted = matched if matched is not None else settings.method in EDFS and entrant.ipc in beside_datm
             if wanted and has_parts(settings) and not settings.match.match_norm:
                 own = {**own, "match.match_norm": "true"}
-                ways.append(("+matched", MATCHED, own, entrant.settings(own)))
-            for mark, said, given, made_of in ways:
-                known = {**(facts or {}), "method": f"{entrant.name}{said}", "ipc": entrant.ipc, "seed": seed}
-                name = cell_name(f"{prefix}{files[entrant.name]}{mark}", entrant.ipc, seed)
-                found.append((name, entrant.recipe, given, made_of, known, entrant.trust))
+                ways.append((MARK, MATCHED, own, entrant.settings(own)))
+            found += [(entrant, seed, *way) for way in ways]
+    files = file_names((one.name for one in made), {entrant.name for entrant, _, mark, *_ in found if mark})
 
     from limbeck.studies.cells import Cell  # and torch with it, which nobody waits for to hear of a name that is none
 
-    return [Cell(*one) for one in found]
+    cells: dict[tuple[str, int, int], Cell] = {}
+    for entrant, seed, mark, said, given, settings in found:
+        method, file = f"{entrant.name}{said}", f"{prefix}{files[entrant.name]}{mark}"
+        if (method, entrant.ipc, seed) in cells:
+            raise UsageError(f"RECIPE: {method!r} is what another one is called with its norm matched; rename the file")
+        known = {**(facts or {}), "method": method, "ipc": entrant.ipc, "seed": seed}
+        name = cell_name(file, entrant.ipc, seed)
+        cells[method, entrant.ipc, seed] = Cell(name, entrant.recipe, given, settings, known, entrant.trust)
+    return list(cells.values())
+
+
+def said_of(cells: "Iterable[Cell]") -> list[str]:
+    """What a user should hear about keys that they gave and that cells of recipes do not read, each sentence once."""
+    given = {}
+    for cell in cells:
+        if cell.recipe is not None:
+            keys = {key: value for key, value in cell.overrides.items() if key != "seed"}  # of which no remark depends
+            given[cell.recipe, *keys.items()] = (cell.recipe, keys, cell.settings)
+    return list(dict.fromkeys(said for one in given.values() for said in remarks(*one)))
 
 
 def file_name(name: str) -> str:
@@ -81,10 +97,16 @@ def file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.+-]+", "-", name).lstrip(".")
 
 
-def file_names(names: Iterable[str]) -> dict[str, str]:
-    """Different names as parts of files', numbered where they differ in letters only that files cannot have."""
+def file_names(names: Iterable[str], marked: Iterable[str] = ()) -> dict[str, str]:
+    """Different names as parts of files', numbered where they differ in letters only that files cannot have.
+
+    Args:
+        names: in order.
+        marked: those that there are with `MARK` behind them, too.
+    """
     files = {name: file_name(name) for name in names}
-    if len({*files.values(), ""}) > len(files):
+    used = [*files.values(), *(f"{files[name]}{MARK}" for name in marked)]
+    if len({*used, ""}) > len(used):
         return files
     return {name: f"{number}-{file}".rstrip("-") for number, (name, file) in enumerate(files.items(), start=1)}
 

@@ -64,8 +64,9 @@ def test_the_right_set_scores_and_a_permuted_one_does_not(evaluator: Evaluator) 
 
 
 def test_random_takes_the_best_step_size_of_the_validation_split(evaluator: Evaluator) -> None:
-    result = evaluator.random(2, 1e-9)
-    assert result.lr in evaluator_module.RATES  # the one that is best on val is the worst on this test split
+    step = evaluator.random_step_size(2, 1e-9)
+    assert step.value in evaluator_module.RATES  # the one that is best on val is the worst on this test split
+    result = evaluator.accuracies(evaluator.random_logits(2, step.value, range(3)))
     assert result.n == 3
     assert result.mean < 0.2  # at the step size 1e-9 it would be a third
 
@@ -104,7 +105,7 @@ def test_a_teachers_labels_do_not_look_at_the_set(evaluator: Evaluator, cache: P
 def test_without_a_validation_split_the_step_size_is_chosen_on_spare_images(evaluator: Evaluator) -> None:
     data = evaluator.data
     bare = dataclasses.replace(evaluator, data=dataclasses.replace(data, val=data.val.take(np.arange(0))))
-    assert bare.random(2, 1e-9).lr in evaluator_module.RATES
+    assert bare.random_step_size(2, 1e-9).value in evaluator_module.RATES
     # Nor on images that are in the set itself, as a coreset's are.
     images = bare.preprocessing.prepare(data.train.images(np.arange(0, len(data.train), 2)))
     classes = torch.from_numpy(data.train.labels[::2])

@@ -139,6 +139,45 @@ def test_a_bad_file_is_one_line(tmp_path: Path, text: str, message: str) -> None
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "idle", "read"),
+    [
+        ("temperature", "4", "base: dd", "base: kd"),
+        ("momentum", "0.8", "base: kd", "base: kd\noptimiser: sgd"),
+        ("decay_all", "true", "base: dd", "base: ncfm-2025"),
+        ("crop_scale", "[0.5, 1]", "base: dd", "augment: views+set"),
+        ("flip", "false", "base: kd\naugment: none\nmix: none", "base: kd"),
+        ("mix_share", "0.25", "augment: views", "augment: views\nmix: mixup"),
+        ("policy_operations", "1", "policy: autoaugment-cifar10", "policy: randaugment"),
+        ("policy_magnitude", "5", "base: dd", "policy: randaugment"),
+        ("look_every", "5", "base: edf-2024", "base: rded"),
+        ("look_from", "0.5", "base: dd", "base: rded"),
+    ],
+)
+def test_a_key_that_the_protocol_does_not_read_is_refused(tmp_path: Path, key: str, value: str, idle: str, read: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{read}\n{key}: {value}\n")
+    find(str(path))
+    path.write_text(f"{idle}\n{key}: {value}\n")
+    with pytest.raises(UsageError, match=rf"^protocol\.{key}: .* is not read with protocol\.") as error:
+        find(str(path))
+    advised = str(error.value).rpartition("only with ")[2].partition(" or ")[0]
+    by = str(error.value).partition("with protocol.")[2].partition(" ")[0]
+    path.write_text(f"augment: views\n{by}: {advised}\n{key}: {value}\n".removeprefix("augment: views\n" * (by == "augment")))
+    find(str(path))
+
+
+def test_all_keys_that_are_not_read_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("flip: false\ntemperature: 4\nmomentum: 0.8\nmix: none\npatches: 1\npolicy: none\n")
+    with pytest.raises(UsageError) as error:
+        find(str(path))
+    assert str(error.value) == (
+        "protocol.flip: False is not read with protocol.augment set, only with views or views+set; "
+        "protocol.temperature: 4 is not read with protocol.labels stored, only with teacher"
+    )
+
+
 def test_an_unknown_protocol_lists_the_known() -> None:
     with pytest.raises(UsageError, match=r"eval.protocol: 'best' is not one of dd, dd-published, .* or a .yaml file of your own"):
         find("best")

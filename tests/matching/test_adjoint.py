@@ -146,7 +146,7 @@ def test_however_many_steps_are_kept(name: str, micro_batch: int | None, kept: I
     expected = [plain.gradients(Unroll(), criterion) for criterion in criteria]
     for number in kept:
         losses = [case.loss(criterion) for criterion in criteria]
-        found = Exact(number)(case.inner(), case.images, case.labels, case.syn_lr, *losses)
+        found = Exact(kept=number)(case.inner(), case.images, case.labels, case.syn_lr, *losses)
         for one, reference in zip(found, expected, strict=True):
             same(one, reference)
 
@@ -157,7 +157,7 @@ def test_images_that_are_padded_to_32_pixels(kind: str, micro_batch: int | None)
     case = Case("ConvNetD3-w4", kind=kind, micro_batch=micro_batch, shape=(1, 28, 28))
     expected = student.truncated(case.plan(LowLossDropout(0.3)), STEPS)
     same(case.gradients(Unroll(), LowLossDropout(0.3)), expected)
-    for adjoint in (Exact(), Exact(4), Truncated(steps=STEPS)):
+    for adjoint in (Exact(), Exact(kept=4), Truncated(steps=STEPS)):
         same(case.gradients(adjoint, LowLossDropout(0.3)), expected)
     same(case.gradients(Tesla(), LowLossDropout(0.3)), student.tesla(case.plan(LowLossDropout(0.3))))
 
@@ -180,7 +180,7 @@ def test_steps_kept_are_not_computed_again(adjoint: type[Exact | Truncated | Tes
     assert calls == expected[adjoint]
 
 
-@pytest.mark.parametrize("adjoint", [Exact(2, on_host=True), Truncated(2, True, 4), Tesla(on_host=True)])
+@pytest.mark.parametrize("adjoint", [Exact(kept=2, on_host=True), Truncated(4, kept=2, on_host=True), Tesla(on_host=True)])
 def test_where_the_checkpoints_wait_makes_no_difference(adjoint: Exact | Truncated | Tesla) -> None:
     case = Case("ConvNetD2-w8")
     near = dataclasses.replace(adjoint, on_host=False)
@@ -195,7 +195,7 @@ def test_truncated_leaves_out_the_steps_before(name: str, steps: int, kind: str)
     case = Case(name, kind=kind)
     expected = student.truncated(case.plan(LowLossDropout(0.3)), steps)
     for kept in (0, 1, steps, STEPS):
-        same(case.gradients(Truncated(kept, steps=steps), LowLossDropout(0.3)), expected)
+        same(case.gradients(Truncated(steps, kept=kept), LowLossDropout(0.3)), expected)
     whole = case.gradients(Exact(), LowLossDropout(0.3))
     assert error(whole.images, expected[0]) > 1e-3
     assert case.gradients(Truncated(steps=steps), LowLossDropout(0.3)).loss.item() == pytest.approx(whole.loss.item(), rel=1e-12)
@@ -204,7 +204,7 @@ def test_truncated_leaves_out_the_steps_before(name: str, steps: int, kind: str)
 @pytest.mark.parametrize("steps", [STEPS, STEPS + 3])
 def test_truncated_after_all_steps_is_exact(steps: int) -> None:
     case = Case("ConvNetD2-w8", kind="staged", micro_batch=2)
-    same(case.gradients(Truncated(3, steps=steps), KeepAll()), case.gradients(Exact(), KeepAll()))
+    same(case.gradients(Truncated(steps, kept=3), KeepAll()), case.gradients(Exact(), KeepAll()))
 
 
 def test_truncated_holds_the_checkpoints_of_its_own_steps_only() -> None:
@@ -236,7 +236,7 @@ def test_of_one_step_tesla_is_exact(kind: str) -> None:
     same(case.gradients(Truncated(steps=1), KeepAll()), case.gradients(Exact(), KeepAll()))
 
 
-@pytest.mark.parametrize("adjoint", [Unroll(), Exact(3), Truncated(3, steps=4), Tesla()])
+@pytest.mark.parametrize("adjoint", [Unroll(), Exact(kept=3), Truncated(4, kept=3), Tesla()])
 def test_what_is_given_stays_as_it_is(adjoint: Adjoint) -> None:
     """Also where it requires gradients, as X does that a torch optimiser has updated."""
     case = Case("ConvNetD2-w8")
@@ -338,3 +338,15 @@ def test_compiled_equals_plain() -> None:
     assert error(compiled.images, plain.images) < 1e-10
     assert error(compiled.labels, plain.labels) < 1e-10
     assert error(compiled.syn_lr, plain.syn_lr) < 1e-10
+
+
+def test_steps_that_are_not_asked_to_have_gradients_have_them() -> None:
+    case = Case("ConvNetD1-w4-groupnorm")
+    for adjoint in (Unroll(), Exact(), Exact(kept=2), Truncated(4), Tesla()):
+        expected = case.gradients(adjoint, LowLossDropout(0.3))
+        with torch.no_grad():
+            same(case.gradients(adjoint, LowLossDropout(0.3)), expected)
+
+
+def test_the_steps_of_a_truncation_may_be_said_without_their_name() -> None:
+    assert Truncated(5).steps_back(9) == 5 and Truncated(5, kept=3) == Truncated(steps=5, kept=3)

@@ -48,7 +48,7 @@ def iterate(step: StudentStep, shape: tuple[int, int, int, int], batch_syn: int 
     images, labels = torch.randn(shape, generator=draws), torch.randn(shape[0], CLASSES, generator=draws)
     steps = draw_steps(shape, batch_syn, 12, Dsa(), 0, iteration)
     inner = InnerLoop(step, theta, steps)
-    (found,) = Exact(kept)(inner, images, labels, torch.tensor(0.05), lambda theta: theta.square().sum())
+    (found,) = Exact(kept=kept)(inner, images, labels, torch.tensor(0.05), lambda theta: theta.square().sum())
     assert found.images.isfinite().all()
     return {draw.augmentation.operation for draw in steps}
 

@@ -131,7 +131,7 @@ def test_through_all_steps_exact_is_unroll(name: str, ratio: float) -> None:
     images, labels = (torch.randn(6, *shape, generator=draws, dtype=torch.float64) for shape in ((3, 8, 8), (3,)))
     inner = InnerLoop(StudentStep(network, soft_cross_entropy), start, draw_steps((6, 3, 8, 8), 4, 5, Dsa(), 0, 0))
     found = []
-    for adjoint in (Exact(2), Unroll()):
+    for adjoint in (Exact(kept=2), Unroll()):
         loss = MatchingLoss(start, target, LowLossDropout(ratio), LayerCosine(), layers_of(network.slices))
         found.append(adjoint(inner, images, labels, torch.tensor(0.05, dtype=torch.float64), loss)[0])
     exact, unroll = found

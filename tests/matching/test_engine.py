@@ -1,6 +1,7 @@
 """Setting the engine up: what is decided, and that the budget holds."""
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from limbeck.matching.engine import (
     Arrangement,
     Problem,
     _dearest,
+    _guess,
     check_engine,
     decide,
     kept_bytes,
@@ -73,7 +75,7 @@ def test_a_gradient_stays_within_the_budget(memory, given):
     whole, reference, _ = prepare(case, given, EngineSettings(), NoProgress())
     expected = iteration(case, whole, reference)
     assert (gradients.images - expected.images).norm() < 1e-4 * expected.images.norm()
-    assert decided.micro_batch is None if memory == "1GB" else (decided.micro_batch or 24) <= 24
+    assert decided.micro_batch is None if memory == "1GB" else memory != "1.2MB" or decided.micro_batch < 12
 
 
 def test_a_small_budget_makes_small_micro_batches():
@@ -89,6 +91,66 @@ def test_a_budget_that_one_image_exceeds_is_refused_with_what_would_do():
         prepare(case, Exact(), EngineSettings(memory="50kB"), NoProgress())
     with pytest.raises(UsageError, match=r"with engine\.micro_batch as it is"):
         prepare(case, Exact(), EngineSettings(memory="50kB", micro_batch=4), NoProgress())
+
+
+def work_of(case: Problem, adjoint, step: StudentStep) -> int:
+    """1 MiB an image that is computed."""
+    return step.lanes * max(step.sizes(max(case.batches))) * 2**20
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """The engine without a compiler and without measuring."""
+    monkeypatch.setattr("limbeck.matching.engine._work", work_of)
+    monkeypatch.setattr("limbeck.matching.engine._compile", lambda *arguments: True)
+    monkeypatch.setattr("limbeck.matching.engine.automatic_lanes", lambda *arguments: 8)
+    return monkeypatch
+
+
+def fixed_mib(case: Problem) -> float:
+    refused = re.search(r"at least (\d+)MiB", refusal(case, "1kB"))
+    return int(refused[1]) - 1  # of which one image takes one
+
+
+def refusal(case: Problem, memory: str) -> str:
+    with pytest.raises(UsageError) as error:
+        prepare(case, Exact(), EngineSettings(memory=memory, compile="yes"), NoProgress())
+    return str(error.value)
+
+
+def test_lanes_are_given_up_where_one_image_in_each_is_too_much(counted):
+    case = problem(count=24)
+    for images, lanes in ((8, 8), (5, 4), (2, 2), (1, 1)):
+        settings = EngineSettings(memory=f"{fixed_mib(case) + images}MiB", compile="yes")
+        decided = prepare(case, Exact(), settings, NoProgress())[2]
+        assert (decided.lanes, decided.micro_batch) == (lanes, 1)
+
+
+def test_what_a_refusal_says_would_do_does(counted):
+    case = problem(count=24)
+    for memory in ("1kB", "100kB"):
+        least = re.search(r"at least (\d+MiB) for", refusal(case, memory))[1]
+        prepare(case, Exact(), EngineSettings(memory=least, compile="yes"), NoProgress())
+    counted.setattr("limbeck.matching.engine.on_gpu", lambda device: True)
+    for steps in (1, 40, 4000):  # θ_n that wait on the host, or must where there is little room
+        case = problem(count=24, steps=steps)
+        least = re.search(r"at least (\d+MiB) for", refusal(case, "1kB"))[1]
+        assert prepare(case, Exact(), EngineSettings(memory=least, compile="yes"), NoProgress())[2].micro_batch == 1
+
+
+def test_a_guess_counts_what_is_computed_at_once():
+    case = problem(count=24)
+    one = _guess(case, Arrangement(compiled=True, micro_batch=1))
+    assert _guess(case, Arrangement(compiled=True, micro_batch=1, lanes=8)) == 8 * one
+    assert _guess(case, Arrangement(compiled=True, micro_batch=10, lanes=8)) == _guess(case, Arrangement(compiled=True)) == 24 * one
+
+
+def test_a_smaller_micro_batch_that_does_not_compile_runs_uncompiled(counted):
+    counted.setattr("limbeck.matching.engine._compile", lambda problem, adjoint, step, *rest: max(step.sizes(24)) > 2)
+    case = problem(count=24)
+    settings = EngineSettings(memory=f"{fixed_mib(case) + 2}MiB", compile="yes")
+    _, _, decided = prepare(case, Exact(), settings, NoProgress())
+    assert not decided.compiled and decided.lanes * decided.micro_batch <= 2
 
 
 def test_an_arrangement_is_repeated():
@@ -113,11 +175,38 @@ def test_batch_norm_is_never_split():
     check_engine(EngineSettings(), case.network, CPU)
     with pytest.raises(UsageError, match=r"^engine\.micro_batch: 4 is not auto: batch norm takes"):
         check_engine(EngineSettings(micro_batch=4), case.network, CPU)
+    assert check_engine(EngineSettings(micro_batch=4), case.network, CPU, steps=False) == []
 
 
 def test_tf32_needs_cuda():
     with pytest.raises(UsageError, match=r"^engine\.precision: 'tf32' is not fp32 or bf16 on a CPU$"):
         check_engine(EngineSettings(precision="tf32"), problem().network, CPU)
+
+
+class Parts(torch.nn.Module):
+    """Modules that give a dictionary, a tuple and nothing by images."""
+
+    class Named(torch.nn.Module):
+        def forward(self, x):
+            return {"x": x, "half": (x[:, :1], None)}
+
+    class Mean(torch.nn.Module):
+        def forward(self, x):
+            return x.mean()
+
+    def __init__(self):
+        super().__init__()
+        self.named, self.mean, self.last = self.Named(), self.Mean(), torch.nn.Linear(3 * 16 * 16, 4)
+
+    def forward(self, x):
+        return self.last(self.named(x)["x"].flatten(1)) + self.mean(x)
+
+
+def test_what_modules_give_is_counted_by_images_whatever_it_is():
+    network = flat_network(Parts(), (3, 16, 16), 4)
+    assert output_sizes(network, (3, 16, 16)) == [3 * 256 + 256, 4, 0, 4]
+    case = Problem(network, (12, 3, 16, 16), 4, [12], 3, 10)
+    assert prepare(case, Exact(), EngineSettings(), NoProgress())[2] == Arrangement(compiled=False)
 
 
 def test_images_that_are_padded_count_as_they_are_then():
@@ -211,11 +300,12 @@ def test_a_network_with_dropout_is_refused_by_its_name(monkeypatch):
     monkeypatch.setattr(type(network), "has_dropout", True)
     with pytest.raises(UsageError, match=r"^network: 'ConvNetD2-w8' is not a network without dropout"):
         check_engine(EngineSettings(), network, CPU)
+    assert check_engine(EngineSettings(), network, CPU, steps=False) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("memory", ["auto", "1GB", "3MB"])
-def test_lanes_stay_within_the_budget_and_give_the_same_gradient(monkeypatch, memory):
+def test_lanes_give_the_same_gradient(monkeypatch, memory):
     monkeypatch.setattr("limbeck.matching.engine.automatic_lanes", lambda *arguments: 2)
     case = problem(count=8)
     step, adjoint, decided = prepare(case, Exact(), EngineSettings(compile="yes", memory=memory), NoProgress())

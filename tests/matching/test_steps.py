@@ -12,6 +12,7 @@ from limbeck.losses import soft_cross_entropy
 from limbeck.matching.steps import StudentStep, draw_steps
 from limbeck.networks import micro_batches
 from limbeck.networks.flat import FlatNetwork, flat_network
+from limbeck.runtime.errors import UsageError
 
 # Micro-batches
 
@@ -159,3 +160,9 @@ def test_every_seed_iteration_and_permutation_has_draws_of_its_own() -> None:
     all_of_them = [index for seed in range(3) for iteration in range(3) for index in order(seed, iteration)]
     assert len(set(all_of_them)) == len(all_of_them) == 27  # of 40! orders
     assert order(1, 2) == order(1, 2)
+
+
+@pytest.mark.parametrize(("batch", "steps", "said"), [(0, 3, "batch_syn: 0"), (-3, 3, "batch_syn: -3"), (None, 0, "steps: 0")])
+def test_draws_of_nothing_are_refused(batch: int | None, steps: int, said: str) -> None:
+    with pytest.raises(UsageError, match=f"^{said} is not at least 1$"):
+        draw_steps((4, 3, 8, 8), batch, steps, Dsa(), 0, 0)

@@ -43,7 +43,7 @@ def test_every_method_has_a_preset_of_known_keys() -> None:
     assert all(key in key_types() for method in METHODS.values() for key in method.preset)
     reading = {name for name, method in METHODS.items() if method.experts}
     walking = {name for name, method in METHODS.items() if method.steps}
-    assert walking == {"edf", "pad", "datm", "tesla", "ftd", "mtt"} == reading - {"ncfm"}
+    assert walking == {"edf", "edf-plus", "pad", "datm", "tesla", "ftd", "mtt"} == reading - {"ncfm"}
     assert {name for name, method in METHODS.items() if method.labels == "soft"} == {*walking, *TEACHERS}
 
 
@@ -155,7 +155,7 @@ def test_methods_without_trajectories_take_weights_from_a_network_of_the_full_da
     [
         ({"method": "mtt", "outer__lr_label": "1"}, "outer.lr_label: 1.0 is not 0 with labels=hard"),
         ({"method": "dm", "labels": "soft"}, "labels: 'soft' is not hard, which dm needs"),
-        ({"method": "magic"}, "method: 'magic' is not one of edf, pad, datm"),
+        ({"method": "magic"}, "method: 'magic' is not one of edf, edf-plus, pad, datm"),
     ],
 )
 def test_what_does_not_fit_is_one_line(changes: dict[str, str], message: str) -> None:

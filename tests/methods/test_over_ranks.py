@@ -82,7 +82,7 @@ def loop(folder: Path, method: str, sharded: bool = False, network: str = "ConvN
     ranks, f = Ranks.here(), flat_network(network, SHAPE, K)
     whole, classes = IPC if METHODS[method].shards == "classes" else 1, torch.arange(K).repeat_interleave(IPC)
     spread = Spread(ranks, K * IPC if sharded else None, whole)
-    matching, augmentation = build.matching_of(settings), build.augmentation_of(settings.augment)
+    matching, augmentation = build.matching_of(settings, K * IPC), build.augmentation_of(settings.augment)
     real = TensorImages(drawn(5 * K, *SHAPE, seed=1)), torch.arange(K).repeat(5), classes, f, settings.real
     made: Objective
     if method == "dm":

@@ -60,6 +60,19 @@ def test_torchs_batch_norms_become_pure() -> None:
     assert torch.allclose(measured(x), network(theta, x), atol=1e-10)
 
 
+def test_a_module_is_taken_from_whatever_device_it_lies_on() -> None:
+    class There(nn.Sequential):
+        """On the meta device, which hands no values over as a GPU would."""
+
+        def cpu(self) -> "There":
+            return self.to_empty(device="cpu")
+
+    module = There(nn.Flatten(), nn.Linear(12, 2)).to("meta")
+    network = flat_network(module, (3, 2, 2), 2)
+    assert {value.device.type for value in network.module.parameters()} == {"cpu"}
+    assert {value.device.type for value in module.parameters()} == {"meta"}
+
+
 @pytest.mark.parametrize("shape", [(7, 6), (7, 6, 5), (7, 6, 4, 5), (7, 6, 2, 3, 4)])
 @pytest.mark.parametrize("affine", [True, False])
 def test_batch_norm_takes_any_number_of_dimensions(shape: tuple[int, ...], affine: bool) -> None:

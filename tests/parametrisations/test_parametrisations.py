@@ -1,6 +1,7 @@
 """What sets store in the place of images: decoders against closed forms, and their adjoints."""
 
 import math
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from limbeck.parametrisations import dct
 from limbeck.parametrisations.dct import Dct
 from limbeck.parametrisations.multi_formation import MultiFormation, strips
 from limbeck.parametrisations.parametrisation import Code, Decoder, Parametrisation, Pixels
@@ -69,6 +71,14 @@ def test_frequencies_are_those_of_the_cosine_transform_and_the_lowest_are_kept()
 )
 def test_a_share_that_is_meant_to_be_whole_is(keep: float, side: int, wanted: int) -> None:
     assert Decoder(Dct(1, keep), (1, side, side)).slot_shape == (1, 1, wanted)
+
+
+@pytest.mark.parametrize("side", [8, 30, 48, 64, 128, 224])
+def test_the_least_share_that_an_error_names_is_enough(side: int) -> None:
+    with pytest.raises(UsageError) as error:
+        Decoder(Dct(1, 1e-9), (1, side, side)).check()
+    said = re.search(r"keep: 1e-09 is not at least (\S+), one number of", str(error.value))
+    assert said and Decoder(Dct(1, float(said[1])), (1, side, side)).slot_shape == (1, 1, 1)
 
 
 def test_what_is_stored_of_frequencies_is_the_nearest_that_can_be() -> None:
@@ -143,6 +153,7 @@ def test_the_bytes_are_those_of_what_is_stored() -> None:
         ),
         (lambda: Decoder(Lossy("images"), SHAPE).check(), "parametrisation.kind: 'Lossy' is not one that decodes a slot to images"),
         (lambda: Decoder(Lossy("detached"), SHAPE).check(), "parametrisation.kind: 'Lossy' is not differentiable"),
+        (lambda: Decoder(Lossy("no shape"), SHAPE).check(), "parametrisation.kind: 'Lossy' raised ZeroDivisionError"),
         (lambda: Decoder(Lossy("raises"), SHAPE).check(), "parametrisation.kind: 'Lossy' raised ZeroDivisionError"),
     ],
 )
@@ -158,7 +169,7 @@ class Lossy(Parametrisation):
     wrong: str
 
     def slot_shape(self, shape: tuple[int, int, int]) -> tuple[int, ...]:
-        return (1,) if self.wrong == "shape" else shape
+        return (1 // 0,) if self.wrong == "no shape" else (1,) if self.wrong == "shape" else shape
 
     def encode(self, images: Tensor) -> Tensor:
         return images / (1 // 0) if self.wrong == "raises" else images
@@ -177,6 +188,8 @@ def test_images_that_are_another_codes_are_noticed() -> None:
 
 def test_what_was_decoded_without_gradients_first_has_them_later() -> None:
     """Matrices are kept between calls."""
+    for matrices in (dct._cosines, dct._lowest):
+        matrices.cache_clear()
     decoders = [Decoder(Dct(2), (1, 6, 10)), Decoder(MultiFormation(2), (1, 6, 10))]
     for decoder in decoders:
         stored = torch.zeros(1, *decoder.slot_shape, dtype=torch.float64)

@@ -261,6 +261,26 @@ def test_a_loop_that_loses_nothing_is_not_touched(tmp_path: Path) -> None:
 # --- exactness ---------------------------------------------------------------------------------------------------------------
 
 
+@dataclass
+class Late(Plain):
+    """Weights that tell the iteration in which they were made."""
+
+    every: int = 100
+    active: bool = True
+
+    def weights(self, images: Tensor, iteration: int) -> Tensor:
+        return torch.full_like(images[:, :1], 2.0 + iteration)
+
+
+def test_a_loop_that_returned_is_weighted_by_maps_of_what_it_returned_to(tmp_path: Path) -> None:
+    """The start was held before there were any."""
+    objective = Bowl(infinite("loss", lambda iteration: 2 <= iteration < 22))
+    made = replace(loop(tmp_path, objective, every=50, iterations=40), enhancement=Late())
+    state = made.run(X, LABELS, 0.01)
+    assert [(back.iteration, back.to) for back in state.health.returns] == [(21, 0)]
+    assert torch.equal(state.weights, torch.full_like(state.weights, 24.0))
+
+
 @pytest.mark.parametrize(
     ("stop", "ema_decay"), [(31, None), (47, 0.9), (52, None), (53, None), (61, 0.9), (109, None), (150, None)]
 )

@@ -149,9 +149,11 @@ def test_what_a_group_says_beside() -> None:
     assert build.criterion_of(MatchSettings(drop_ratio=0.0)) == KeepAll()
     assert build.weighting_of(EnhanceSettings(cam_threshold=0.5)) == Activation(1.0, 0.5)
     s = DistillSettings.of(method="mtt", distance="cosine", **{"match.syn_steps": 7, "match.batch_syn": 3})
-    m = build.matching_of(s)
+    m = build.matching_of(s, slots=5)
     assert (m.criterion, m.distance, m.schedule) == (KeepAll(), LayerCosine(), Uniform(0, 10))
     assert (m.syn_steps, m.expert_epochs, m.batch_syn) == (7, 2, 3)
+    assert build.matching_of(DistillSettings.of(batch_syn="slots"), slots=5).batch_syn == 5
+    assert build.matching_of(DistillSettings.of(), slots=5).batch_syn is None
 
 
 @pytest.fixture
@@ -185,6 +187,31 @@ def test_something_of_ones_own(key: Key, own: ModuleType) -> None:
         assert key.of(value) == expected
     assert key.of(expected) is expected
     assert key.of("own_parts:THIS") is expected
+
+
+@pytest.mark.parametrize(
+    ("of", "kind", "changes", "wanted"),
+    [
+        (lambda s: build.criterion_of(s.match), KeepAll, {"match.drop_side": "high"}, {"drop_side": "high"}),
+        (lambda s: build.criterion_of(s.match), KeepAll, {"match.drop_ratio": 0.5}, {"drop_ratio": 0.5}),
+        (lambda s: build.cam_of(s.enhance), TorchCam, {"enhance.cam_layer": "blocks.1"}, {"cam_layer": "blocks.1"}),
+        (lambda s: build.weighting_of(s.enhance), NoWeighting, {"enhance.cam_threshold": 0.5}, {"cam_threshold": 0.5}),
+        (lambda s: build.adjoint_of(s.engine), Exact, {"engine.last_steps": 3}, {"last_steps": 3}),
+    ],
+)
+def test_a_class_is_given_the_keys_of_its_group_by_their_names(of: Any, kind: Any, changes: Any, wanted: Any) -> None:
+    """And a share of 0, which nobody has said, is left to the class."""
+
+    class Mine(kind):  # type: ignore[misc]
+        def __init__(self, drop_ratio=0.25, drop_side="low", cam_layer="", cam_threshold=0, last_steps=0) -> None:
+            names = ("drop_ratio", "drop_side", "cam_layer", "cam_threshold", "last_steps")
+            values = (drop_ratio, drop_side, cam_layer, cam_threshold, last_steps)
+            object.__setattr__(self, "got", dict(zip(names, values, strict=True)))
+
+    usual = {"match.criterion": Mine, "enhance.cam": Mine, "enhance.weighting": Mine, "engine.kind": Mine}
+    got = of(DistillSettings.of({"method": "edf", **usual, **changes})).got
+    assert got["drop_ratio"] == wanted.get("drop_ratio", 0.25)
+    assert {key: got[key] for key in wanted} == wanted
 
 
 def one_line(call: Callable[[], Any], start: str) -> None:

@@ -13,10 +13,12 @@ from runs.small_run import OVERRIDES, settings
 from limbeck.cli.main import main
 from limbeck.matching.engine import Arrangement
 from limbeck.networks.flat import flat_network
-from limbeck.recipes import settings_from_plain
+from limbeck.recipes import load_recipe, settings_from_plain
 from limbeck.runs.distill import distill, train_experts
-from limbeck.runs.plan import FEW, StandIn, _few_classes, plan
+from limbeck.runs.plan import FEW, StandIn, _few_classes, _less_memory, plan
+from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.progress import NoProgress
 
 
 def test_a_plan_is_the_sum_of_its_parts():
@@ -67,6 +69,21 @@ def test_a_budget_that_is_named_is_filled(monkeypatch: pytest.MonkeyPatch):
 def test_advice():
     result = plan(settings(**{"eval.every": "1", "eval.epochs": "2000"}))
     assert any("raise eval.every (1)" in sentence for sentence in result.advice)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"engine.kind": "unroll"}, "engine.kind=exact takes that of one step for the same gradient"),
+        ({}, "set engine.memory, such as engine.memory=2GiB, or lower match.batch_syn"),
+        ({"engine.memory": "1GiB"}, "lower engine.memory or lower match.batch_syn"),
+        ({"method": "dm"}, "lower real.batch (64)"),
+        ({"method": "sre2l"}, "lower sre2l.batch_size (100)"),
+        ({"method": "random"}, ""),
+    ],
+)
+def test_what_would_take_less_memory_is_what_the_method_reads(keys: dict[str, str], said: str):
+    assert _less_memory(Workspace(load_recipe("scenes", keys), NoProgress())) == said
 
 
 def test_what_distill_refuses_is_refused():

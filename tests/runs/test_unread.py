@@ -47,6 +47,16 @@ def test_what_makes_its_set_at_once_has_no_loop(method: str) -> None:
         ("dm", ("parametrisation.kind=dct", "parametrisation.factor=3", "parametrisation.keep=0.1"), []),
         ("edf", ("engine.kind=truncated", "engine.last_steps=4"), []),
         ("edf", ("match.criterion=none", "match.drop_ratio=0.5"), ["match.drop_ratio"]),
+        ("edf", ("match.criterion=random",), None),  # of one image per class nothing is dropped
+        ("edf", ("ipc=10", "match.criterion=random"), []),
+        ("edf", ("ipc=10", "match.criterion=random", "match.drop_side=high"), ["match.drop_side"]),
+        ("datm", ("match.criterion=loss", "match.drop_side=high"), None),
+        ("datm", ("match.criterion=own_parts:Mine", "match.drop_side=high"), []),
+        ("datm", ("match.criterion=own_parts:Mine", "match.drop_ratio=0"), ["match.drop_ratio"]),
+        ("edf", ("engine.kind=unroll", "engine.memory=1GB", "engine.micro_batch=4"), ["engine.memory", "engine.micro_batch"]),
+        ("edf", ("engine.memory=1GB", "engine.micro_batch=4"), []),
+        ("dm", ("engine.memory=1GB", "engine.micro_batch=4"), None),
+        ("rded", ("engine.memory=1GB", "engine.micro_batch=4"), None),
         ("datm", ("match.drop_ratio=0.5", "enhance.beta=2"), None),
         ("datm", ("match.criterion=none", "enhance.weighting=none", "match.syn_steps=9"), []),
         ("datm", ("match.criterion=loss", "match.drop_ratio=0.5", "enhance.weighting=activation", "enhance.beta=2"), []),
@@ -100,7 +110,8 @@ def test_what_a_method_reads(method: str, words: tuple[str, ...], named: list[st
 )
 def test_beside_an_object_nothing_is_read_that_says_how_to_make_one(key: str, value: object, beside: tuple[str, ...]) -> None:
     assert idle_keys(DistillSettings.of({"method": "edf", key: value}), [key, *beside]) == [*beside]
-    assert idle_keys(DistillSettings.of({"method": "edf", key: type(value)}), [key, *beside]) == []  # it is made with them
+    given = {"method": "edf", key: type(value), "match.drop_ratio": 0.5}
+    assert idle_keys(DistillSettings.of(given), [key, *beside]) == []  # it is made with them
 
 
 def test_recipes_that_are_shipped_give_nothing() -> None:

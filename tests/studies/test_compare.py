@@ -326,6 +326,9 @@ def test_a_table_shows_itself_and_survives_its_file() -> None:
     table = Table.from_dict({"title": "t", "data": "d", "seeds": [0, 1, 2], "tables": tabulate(rows, [("<b>[red]", "edf")])})
     assert table.table() is table and table["edf"].accuracy.mean == pytest.approx(0.6)
     assert (table.ipc, table.network, table.rows[1].method) == (1, "ConvNetD3-w16", "<b>[red]")
+    for one in (table, Table(title="none finished", data="d", sections=())):
+        with pytest.raises(KeyError, match="edv"):
+            one["edv"]
     shown = str(table)
     assert "│ <b>[red] " in shown and "45.0 ± 12.4" in shown
     assert "asked for: <b>[red] − edf: −15.0 [−27.4, −2.6] points, 3 seeds, p" in shown
