@@ -29,9 +29,14 @@ Rows = Mapping[str, Mapping[str, Sequence[float]]]
 
 
 def item_figure(
-    ours: Mapping[str, Accuracy], across: str, factor: float, series: Rows | None = None, theirs: Mapping[str, float] | None = None
+    ours: Mapping[str, Accuracy],
+    across: str,
+    factor: float,
+    series: Rows | None = None,
+    theirs: Mapping[str, float] | None = None,
+    more: Sequence[tuple[Mapping[str, Accuracy], str, float]] = (),
 ) -> Figure | None:
-    """A panel of our rows, panels of curves, and a panel of what is published; None where nothing is known.
+    """Panels of our rows, panels of curves, and a panel of what is published; None where nothing is known.
 
     Args:
         ours: figures by row.
@@ -39,6 +44,7 @@ def item_figure(
         factor: that they are multiplied by to be what `across` says.
         series: of `Measured`, by row.
         theirs: printed figures by row, in percent.
+        more: other figures of our rows, each with what they are and the factor.
 
     Example:
         >>> from limbeck.evaluation.statistics import summarise
@@ -50,17 +56,18 @@ def item_figure(
     drawn = {name: {row: found[name] for row, found in series.items() if name in found} for name in OVER}
     drawn = {name: rows for name, rows in drawn.items() if rows}
     spread = {row: found for row, found in series.items() if SPREAD in found}
-    if not (ours or drawn or spread):
+    own = [panel for panel in ((ours, across, factor), *more) if panel[0]]
+    if not (own or drawn or spread):
         return None
-    panels = (
-        [len(ours) * ROW + HEAD] * bool(ours) + [CURVES] * (len(drawn) + bool(spread)) + [len(theirs) * ROW + HEAD] * bool(theirs)
-    )
-    letters = LETTER * max(map(len, [*ours, *theirs, ""]))
+    rows_of = [rows for rows, *_ in own]
+    panels = [len(rows) * ROW + HEAD for rows in rows_of] + [CURVES] * (len(drawn) + bool(spread))
+    panels += [len(theirs) * ROW + HEAD] * bool(theirs)
+    letters = LETTER * max(map(len, [*(row for rows in rows_of for row in rows), *theirs, ""]))
     figure, blank = new_axes(WIDTH + max(1.4, letters), sum(panels))
     blank.remove()
     places = iter(figure.add_gridspec(len(panels), 1, height_ratios=panels))
-    if ours:
-        _rows(_panel(figure, next(places)), ours, across, factor)
+    for panel in own:
+        _rows(_panel(figure, next(places)), *panel)
     for name, rows in drawn.items():
         at = {row: series[row]["iterations"] for row in rows}
         _curves(_panel(figure, next(places)), rows, at, OVER[name])

@@ -355,6 +355,9 @@ FIG7 = Item(
 )
 
 
+BY_CLASS = ("complexity.complexity", "complexity.least", "complexity.most")
+
+
 def _distribution(name: str, which: str, value: str, text: str) -> Item:
     seen = At("random", f"complexity.{value}")
     return Item(
@@ -365,7 +368,7 @@ def _distribution(name: str, which: str, value: str, text: str) -> Item:
         sizes=("small",),
         places="levels",
         measures=("complexity",),
-        shown=("complexity.complexity", "complexity.least", "complexity.most"),
+        shown=(seen.value, *(other for other in BY_CLASS if other != seen.value)),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from limbeck.accuracy import Accuracy
 from limbeck.figures.reproduction import areas_sheet, item_figure
 from limbeck.figures.style import png
 from limbeck.reproduction.items import ITEMS
@@ -39,11 +40,21 @@ def write(found: Reproduction, folder: Path) -> Reproduction:
 
 def figure_of(one: ItemResult) -> Any:
     """The figure of an item, ours beside what is published; None where nothing is known of it."""
-    main = one.shown[0]
-    percent = 1.0 if main in PLAIN else 100.0
-    ours = {f"{line.row}, {line.place}, ipc {line.ipc}": line.values[main] for line in one.lines if line.values[main].known}
     theirs = {f"{row.row}, {row.dataset}" + (f", ipc {row.ipc}" if row.ipc else ""): row.mean for row in one.published}
-    return item_figure(ours, title_of(main), percent, one.series, theirs)
+    first, *more = (_of_rows(one, value) for value in _drawn(one))
+    return item_figure(*first, one.series, theirs, more)
+
+
+def _drawn(one: ItemResult) -> list[str]:
+    """Of what stands in the item's table the first, and what else its claims are about."""
+    claimed = {at.value for claim in ITEMS[one.item].claims for part in claim.parts for _, at in part.terms}
+    return [value for number, value in enumerate(one.shown) if number == 0 or value in claimed]
+
+
+def _of_rows(one: ItemResult, value: str) -> tuple[dict[str, Accuracy], str, float]:
+    """A value by row, what it is called, and what brings it there."""
+    ours = {f"{line.row}, {line.place}, ipc {line.ipc}": line.values[value] for line in one.lines if line.values[value].known}
+    return ours, title_of(value), 1.0 if value in PLAIN else 100.0
 
 
 def sheet_of(one: ItemResult, folder: Path) -> Any:

@@ -30,7 +30,7 @@ def check_place(folder: Path, key: str) -> None:
     try:
         disk.try_folder(folder)
     except OSError as error:
-        raise UsageError(f"{key}: {str(folder)!r} cannot be written: {disk.why(error)}; {key}=DIR names another place") from error
+        raise UsageError(f"{key}: {str(folder)!r} cannot be written: {disk.why(error)}; name another place") from error
 
 
 def check_cache() -> None:

@@ -1,12 +1,15 @@
 """The declarations are whole: every item, every claim of the paper with a test, every row that a claim speaks of."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from reproduction.toy import TOY
 
 from limbeck.accuracy import Accuracies, Accuracy
+from limbeck.evaluation.statistics import summarise
 from limbeck.figures.reproduction import ENLARGED, FRAME, _framed
 from limbeck.reproduction.item import Item
 from limbeck.reproduction.items import ITEMS, chosen
@@ -16,6 +19,7 @@ from limbeck.reproduction.reading import Grid, Read
 from limbeck.reproduction.run import Asked
 from limbeck.reproduction.scales import SCALES, Spot, spots
 from limbeck.reproduction.values import OF_RECORD, title_of
+from limbeck.reproduction.write import figure_of
 from limbeck.runtime.errors import UsageError
 from limbeck.studies.cells import CellRecord
 from limbeck.studies.comp_dd import Part
@@ -47,6 +51,24 @@ def test_an_item_is_whole(item: Item) -> None:
     for name in item.shown:
         assert name in OF_RECORD or name.partition(".")[0] in item.measures
         assert title_of(name)
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        ("fig1b", ["mean activation, %", "share of high activation, %"]),
+        ("fig8", ["complexity, %"]),
+        ("fig9", ["complexity of the most complex class, %"]),
+        ("fig10", ["complexity of the least complex class, %"]),
+        ("table1", ["accuracy, %", "accuracy under knowledge distillation, %"]),
+    ],
+)
+def test_a_figure_shows_what_its_claims_are_about(item: str, said: list[str]) -> None:
+    held = ITEMS[item]
+    values = {name: summarise([0.1, 0.2]) for name in held.shown}
+    lines = tuple(SimpleNamespace(row=row.label, place="scenes", ipc=1, values=values) for row in held.rows)
+    one: Any = SimpleNamespace(item=item, shown=held.shown, lines=lines, published=(), series={})
+    assert [axes.get_xlabel() for axes in figure_of(one).axes] == said
 
 
 def test_the_other_architectures_are_those_that_are_measured() -> None:
