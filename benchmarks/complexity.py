@@ -1,12 +1,20 @@
 """Does complexity say what it is meant to? On scenes, whose object's area is known, and on photographs.
 
     python benchmarks/complexity.py scenes --seed 0            one network for easy, medium and hard, and one for each
-    python benchmarks/complexity.py photographs --seed 0       one network for CIFAR-10, Imagenette and ImageNet's samples
-    python benchmarks/complexity.py sides --seed 0             a network for CIFAR-10 and one for Imagenette, each looking at both
+    python benchmarks/complexity.py photographs --seed 0 --data FOLDER   one network for CIFAR-10, Imagenette and ImageNet's samples
+    python benchmarks/complexity.py sides --seed 0 --data FOLDER   a network for CIFAR-10, one for Imagenette, each looking at both
     python benchmarks/complexity.py table                      the tables of docs/complexity.md, and its figure
 
 Each command is one training or a few; what is done is kept in `benchmarks/results/complexity/` and not measured again.
-Photographs are read from `--data`, a folder with cifar10.npz, imagenette_128.npz and imagenet_samples_1000.npz.
+`photographs` and `sides` read a folder that `--data` names, with three archives of pictures, each a PNG or JPEG file:
+
+    archive                     pictures, by the prefix of their arrays   of a picture
+    cifar10.npz                 train, test                               one or several images of 32×32, one below the other
+    imagenette_128.npz          train, val                                one image
+    imagenet_samples_1000.npz   all                                       one image, of each of ImageNet's classes
+
+PREFIX_blob (uint8) are the files one after the other, of which file i is blob[offsets[i]:offsets[i + 1]] with PREFIX_offsets, and
+PREFIX_labels the classes of the images; `class_names` are these classes' names, of the samples `classes` their WordNet ids.
 """
 
 import argparse
@@ -287,8 +295,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--network", default=NETWORK)
     parser.add_argument("--size", type=int, default=32, help="of photographs")
-    parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    parser.add_argument("--data", type=Path, help="a folder with archives of photographs")
     arguments = parser.parse_args()
+    if arguments.kind in ("photographs", "sides") and arguments.data is None:
+        parser.error(f"--data is missing: {arguments.kind} needs a folder with archives of photographs")
     if arguments.kind == "table":
         print(table())
         figure(Path(__file__).parents[1] / "docs" / "images" / "complexity-photographs.png")

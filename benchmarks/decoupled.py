@@ -4,10 +4,11 @@
 
 One image per class, ConvNetD3-w32 as student and teacher (with batch norm where images are recovered), 300 iterations of each
 recovery, `kd` with its 300 epochs of the teacher's logits on views, two networks a seed. What is compared are means of the seeds,
-paired. A finished cell is kept in the output file and not run again. Prints the table of `docs/frontier.md`.
+paired. A finished cell is kept in the output file and not run again; a file of other settings is refused. Prints a table.
 """
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -57,8 +58,10 @@ def main() -> None:
     add_isa(parser)
     arguments = parser.parse_args()
     take_isa(arguments.isa)
-    kept: dict[str, Any] = read_json(arguments.output) if arguments.output.exists() else {"cells": {}}
-    kept |= {"settings": SETTINGS, "environment": plain(environment(torch.device("cpu")))}
+    asked = {"settings": SETTINGS, "environment": plain(environment(torch.device("cpu")))}
+    kept: dict[str, Any] = read_json(arguments.output) if arguments.output.exists() else {**asked, "cells": {}}
+    if kept["settings"] != SETTINGS:
+        sys.exit(f"--output: {arguments.output} was measured with other settings; name another file")
     for seed in range(arguments.seeds):
         for name in METHODS:
             key = f"{name}, seed {seed}"

@@ -70,6 +70,8 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="run nothing; show what is finished")
     given = parser.parse_args()
     names = given.only.split(",")
+    if unknown := {part for name in names for part in name.split("+")} - CANDIDATES.keys():
+        parser.error(f"--only: {', '.join(sorted(unknown))} is not among {', '.join(CANDIDATES)}")
     parts = {name: [part for part in name.split("+") if part in COSTLY] for name in names}
     alike = {name: "+".join(costly) or "edf" for name, costly in parts.items()}
     pairs = ",".join(f"{name}:edf" for name in names if name != "edf")

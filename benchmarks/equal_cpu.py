@@ -3,7 +3,8 @@
 An entrant's iterations are as many as fit into the seconds of one core that it is given, by short runs of it which are timed
 once and kept, so that a comparison can be made again with the same bits. A set is distilled once, by `limbeck compare` under the
 first protocol, which also chooses the checkpoint, and evaluated under the others by `limbeck evaluate`; `limbeck compare --show`
-makes the tables of both. `cifar10.npz` and `imagenette/` lie in the working directory, the root of the repository.
+makes the tables of both. Sets lie in the run folders beside the first protocol's cells, which no checkout brings along.
+`cifar10.npz` and `imagenette/` lie in the working directory, the root of the repository.
 """
 
 import json
@@ -11,12 +12,18 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
+
+from limbeck.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from limbeck.studies.cells import Cell, CellRecord
 
 Recipe = Callable[[int], dict[str, Any]]  # its settings by the number of iterations
 TIMED = (10, 30)  # iterations of the two runs whose difference is timed
@@ -111,9 +118,10 @@ def write(path: Path, settings: Mapping[str, Any]) -> str:
 def iterations_of(entrants: Mapping[str, Recipe], seconds: float, kept: Path, alike: Mapping[str, str]) -> dict[str, int]:
     """How many iterations of each entrant take those seconds of CPU, timed where they have not been.
 
-    Those that are `alike` make as many as the one that is named: what they do besides is nothing to the noise of a timing.
+    Those that are `alike` make as many as the one that is named, and are timed in its name where it has not been: what they do
+    besides is nothing to the noise of a timing.
     """
-    known = json.loads(kept.read_text()) if kept.exists() else {}
+    known = timings(kept)
     for name, recipe in entrants.items():
         if alike.get(name, name) in known:
             continue
@@ -125,29 +133,86 @@ def iterations_of(entrants: Mapping[str, Recipe], seconds: float, kept: Path, al
                 results = json.loads((Path(folder) / "run" / "results.json").read_text())
                 spent.append(results["cpu_seconds"]["distil"])
         each = (spent[2] - spent[1]) / (TIMED[1] - TIMED[0])
-        known[name] = {"seconds": round(each, 4), "iterations": max(round(seconds / each), 1)}
+        known[alike.get(name, name)] = {"seconds": round(each, 4), "iterations": max(round(seconds / each), 1)}
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(known, indent=1) + "\n")
     return {name: known[alike.get(name, name)]["iterations"] for name in entrants}
 
 
-def evaluate_kept(recipes: Sequence[str], seeds: int, first: Path, place: Path, protocol: str) -> None:
-    """Cells in `place` of the sets whose runs lie in `first`: as they were measured there, with accuracies under `protocol`."""
+def timings(kept: Path) -> dict[str, Any]:
+    """Seconds of an iteration, and how many are made, by entrant, as far as they have been timed."""
+    found: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    return found
+
+
+def cells_under(recipes: Sequence[str], seeds: int, protocol: str) -> "list[Cell]":
+    """The cells that `limbeck compare` makes of the recipes under a protocol."""
+    from limbeck.studies.entrants import grid, recipe_entrants
+
+    return grid(recipe_entrants(recipes, None, None), range(seeds), {"eval.protocol": protocol})
+
+
+def to_evaluate(recipes: Sequence[str], seeds: int, first: Path, place: Path) -> "Iterator[tuple[CellRecord, Path, Cell]]":
+    """What was measured in `first` and is not in `place` yet, with its run folder, which may be gone, and its cell there."""
+    from limbeck.studies.cells import CellFolder
+
+    before, there = CellFolder(first), CellFolder(place)
+    pairs = zip(*(cells_under(recipes, seeds, protocol) for protocol in (first.name, place.name)), strict=True)
+    for measured, cell in pairs:
+        record = before.read(measured)
+        if record is not None and there.read(cell) is None:
+            yield record, before.run_folder(measured), cell
+
+
+def evaluate_kept(recipes: Sequence[str], seeds: int, first: Path, place: Path) -> None:
+    """Cells in `place` of the sets whose runs lie in `first`: as they were measured there, with accuracies under its protocol."""
     from limbeck.evaluation.results import Evaluation
     from limbeck.studies.cells import CellFolder
-    from limbeck.studies.compare import grid, recipe_entrants
 
-    made = recipe_entrants(recipes, None, None)
-    pairs = [grid(made, range(seeds), {"eval.protocol": each}) for each in (first.name, protocol)]
-    for measured, cell in zip(*pairs, strict=True):
-        folder, record = CellFolder(place), CellFolder(first).read(measured)
-        if record is None or folder.read(cell) is not None:
+    for record, run, cell in to_evaluate(recipes, seeds, first, place):
+        if not run.is_dir():
             continue
-        run = CellFolder(first).run_folder(measured)
-        found = Evaluation.from_dict(json.loads(limbeck("evaluate", str(run), "--protocol", protocol, "--no-record", "--json")))
-        folder.write(cell, replace(record, accuracy=found.accuracy, doubts=found.doubts))
+        found = Evaluation.from_dict(json.loads(limbeck("evaluate", str(run), "--protocol", place.name, "--no-record", "--json")))
+        CellFolder(place).write(cell, replace(record, accuracy=found.accuracy, doubts=found.doubts))
 
 
+def tell_lost(recipes: Sequence[str], seeds: int, first: Path, place: Path) -> None:
+    """Say which finished cells have no set any more that could be evaluated under another protocol."""
+    lost = [first / "cells" / f"{run.name}.json" for _, run, _ in to_evaluate(recipes, seeds, first, place) if not run.is_dir()]
+    if lost:
+        said = f"{place}: lacks cells whose sets are gone; where these files are removed, they are distilled again"
+        print(f"{said}: {' '.join(map(str, lost))}", file=sys.stderr, flush=True)
+
+
+def show_kept(recipes: Sequence[str], seeds: int, place: Path, pairs: Sequence[tuple[str, str]]) -> None:
+    """Print the table of the finished cells in `place`, as `limbeck compare --show` does, and leave its files as they are."""
+    from limbeck.studies.cells import doubts_of
+    from limbeck.studies.compare import check_alike
+    from limbeck.studies.matrix import Running, run_matrix
+    from limbeck.studies.table import Table, tabulate
+
+    cells = cells_under(recipes, seeds, place.name)
+    found = run_matrix(cells, place, Running(max_seconds=0))
+    sections, doubts = tabulate(list(found.results.values()), pairs), doubts_of(found.results)
+    notes, left = tuple(check_alike(cells)), tuple(found.left)
+    print(f"{place}:", Table(title=str(place), data="", sections=sections, notes=notes, doubts=doubts, left=left), sep="\n")
+
+
+def both_among(names: Iterable[str], pairs: str) -> list[tuple[str, str]]:
+    """Of the pairs A:B,… those of two of these."""
+    return [(a, b) for a, _, b in (word.partition(":") for word in pairs.split(",")) if {a, b} <= {*names}]
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """End with the message of what cells of other settings, or files that are none, are refused with."""
+    try:
+        yield
+    except UsageError as error:
+        sys.exit(str(error))
+
+
+@in_one_line()
 def compare(
     entrants: Mapping[str, Recipe],
     folder: Path,
@@ -158,15 +223,29 @@ def compare(
     alike: Mapping[str, str],
     show: bool = False,
 ) -> None:
-    """A comparison for each protocol in `folder`, seed after seed, so that what there is is balanced; `show` runs nothing."""
-    counts = iterations_of(entrants, seconds, folder / "iterations.json", alike)
-    recipes = [write(folder / "recipes" / f"{name}.yaml", recipe(counts[name])) for name, recipe in entrants.items()]
+    """A comparison for each protocol in `folder`, seed after seed, so that what there is is balanced.
+
+    `show` runs and writes nothing: it takes the entrants that have been timed, by the recipes that were kept of them.
+    """
+    paths = {name: folder / "recipes" / f"{name}.yaml" for name in entrants}
     first, *others = (folder / protocol for protocol in protocols)
-    for count in (seeds,) if show else range(1, seeds + 1):
-        words = ["compare", *recipes, "--no-matched", f"--pairs={pairs}", "--seeds", ",".join(map(str, range(count)))]
-        more = ["--show"] if show else ["--keep"] if others else []
-        limbeck(*words, f"eval.protocol={first.name}", "--output", str(first), *more, shown=True)
+    if show:
+        known = timings(folder / "iterations.json")
+        held = {name: str(path) for name, path in paths.items() if alike.get(name, name) in known and path.exists()}
+        for place in (first, *others) if held else ():
+            show_kept([*held.values()], seeds, place, both_among(held, pairs))
+        if not held:
+            print(f"{folder}: nothing is finished of {', '.join(entrants)}")
+        return
+    counts = iterations_of(entrants, seconds, folder / "iterations.json", alike)
+    recipes = [write(paths[name], recipe(counts[name])) for name, recipe in entrants.items()]
+    asked = ",".join(map(":".join, both_among(entrants, pairs)))
+    for place in others:
+        tell_lost(recipes, seeds, first, place)
+    for count in range(1, seeds + 1):
+        words = ["compare", *recipes, "--no-matched", *([f"--pairs={asked}"] if asked else [])]
+        words += ["--seeds", ",".join(map(str, range(count)))]
+        limbeck(*words, f"eval.protocol={first.name}", "--output", str(first), *["--keep"] * bool(others), shown=True)
         for place in others:
-            if not show:
-                evaluate_kept(recipes, count, first, place, place.name)
+            evaluate_kept(recipes, count, first, place)
             limbeck(*words, f"eval.protocol={place.name}", "--output", str(place), "--show", shown=True)

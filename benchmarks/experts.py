@@ -70,8 +70,8 @@ def plain(arguments: argparse.Namespace, task: ExpertTask) -> float:
             network.train()
             checkpoints.append([value.detach().cpu().clone() for value in network.parameters()])
         everything.append(checkpoints)
-        with tempfile.TemporaryDirectory() as folder:
-            torch.save(everything, Path(folder) / "replay_buffer_0.pt")
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(everything, Path(folder) / "replay_buffer_0.pt")
     return time.perf_counter() - began
 
 

@@ -17,6 +17,7 @@ under `runs/experts-half/`, and may be deleted once all cells are there.
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,9 +42,10 @@ from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import environment, repeatable
 from limbeck.runtime.files import new_folder, write_json
+from limbeck.runtime.notices import by_kind
 from limbeck.runtime.progress import default_progress
 from limbeck.runtime.random import generator
-from limbeck.studies.cells import PLACES, Cell
+from limbeck.studies.cells import PLACES, Cell, CellRecord
 from limbeck.studies.matrix import Running, run_matrix
 
 RECIPE = "scenes/datm-ipc1"
@@ -179,7 +181,8 @@ def accuracy(arguments: argparse.Namespace) -> None:
     left = max(0.0, deadline - time.monotonic())
     matrix = run_matrix(ready, folder, Running(jobs=arguments.jobs, max_seconds=left, progress=progress))
     show(matrix.results, cells.values())
-    matrix.raise_failures()
+    if matrix.failed:
+        sys.exit(f"{len(matrix.failed)} of {len(cells)} cells failed: {'; '.join(by_kind(matrix.failed))}")
 
 
 def _cell(overrides: Mapping[str, str], seed: int, dtype: str) -> Cell:
@@ -198,21 +201,21 @@ def _stores(cell: Cell, seed: int) -> None:
                 encoded(store, folder, dtype)
 
 
-def show(results: Mapping[str, Mapping[str, Any]], cells: Iterable[Cell]) -> None:
+def show(results: Mapping[str, CellRecord], cells: Iterable[Cell]) -> None:
     """Print the accuracies of the pairs that are there, and the interval of their differences."""
     seeds = sorted({cell.facts["seed"] for cell in cells})
     pairs = [seed for seed in seeds if all(f"{dtype}-seed{seed}" in results for dtype in DTYPES)]
     print(f"{len(results)} of {len(seeds) * len(DTYPES)} cells are there, {len(pairs)} pairs")
     if not pairs:
         return
-    found = {dtype: [results[f"{dtype}-seed{seed}"]["accuracy"] for seed in pairs] for dtype in DTYPES}
+    found = {dtype: [results[f"{dtype}-seed{seed}"].accuracy for seed in pairs] for dtype in DTYPES}
     print("| seed | random | initial | " + " | ".join(DTYPES) + " |\n|---|---|---|---|---|")
     for number, seed in enumerate(pairs):
-        columns = [found[EXACT][number][name]["mean"] for name in ("random", "initial")]
-        columns += [found[dtype][number]["distilled"]["mean"] for dtype in DTYPES]
+        columns = [found[EXACT][number][name].mean for name in ("random", "initial")]
+        columns += [found[dtype][number].distilled.mean for dtype in DTYPES]
         print(f"| {seed} | {' | '.join(f'{100 * value:.1f}' for value in columns)} |")
-    means = {dtype: [one["distilled"]["mean"] for one in found[dtype]] for dtype in DTYPES}
-    means["random"] = [one["random"]["mean"] for one in found[EXACT]]
+    means = {dtype: [one.distilled.mean for one in found[dtype]] for dtype in DTYPES}
+    means["random"] = [one.random.mean for one in found[EXACT]]
     for name, values in means.items():
         print(f"{name}: {_interval(summarise(values))}")
     print(f"half − fp32: {_interval(compare(means['half'], means['fp32']))} points")

@@ -3,8 +3,9 @@
     python benchmarks/frontier.py scenes-medium --ipc 1 --seeds 3
     python benchmarks/frontier.py cifar10 imagenette --show
 
-Step sizes are those of the recipes, divided by factor² where a slot is enlarged and the step is SGD's, since that is what a
-number of it gathers. Cells are kept in `benchmarks/results/frontier/`, and the same command goes on; `equal_cpu.py` says how.
+Step sizes are those of the recipes, but DM's, which is the number of images per class: a third of the recipe's for scenes at one.
+They are divided by factor² where a slot is enlarged and the step is SGD's, since that is what a number of it gathers. Cells are
+kept in `benchmarks/results/frontier/`, and the same command goes on; `equal_cpu.py` says how.
 """
 
 import argparse

@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,6 @@ from limbeck.training.train import train
 
 SECONDS, RESERVED = 530.0, 200.0  # in all, and of them for the stages after `engine`
 BOUND, BOUND_64 = 1e-5, 1e-10  # relative, of a smooth network: a ReLU that rounding puts on the other side moves more
-CONVOLUTIONS = 11  # of every layer in a step and its product
 PRODUCT = 8192  # side of the matrices whose product is taken for the device's peak
 
 
@@ -173,12 +173,31 @@ MEASURED = {
 }
 
 
+def convolutions(way: Way, steps: int) -> int:
+    """Of a layer, in all steps and their products; the first layer, which takes fewer, counts as the others.
+
+    A step takes three, and its product nine by reverse mode, eight in the closed form that compiled steps have, and six where the
+    step has kept its intermediate results or all are unrolled.
+    """
+    again = 6 if way.kind == "unroll" else 8 if way.compiled else 9
+    return 3 * steps + again * (steps - way.kept) + 6 * way.kept
+
+
+def peaks(bench: Bench) -> dict[str, float]:
+    """Operations a second of a product of matrices, by the precision of its factors: of those that are measured."""
+    s, found = bench.sizes, {}
+    for name in ("fp32", *(("tf32", "bf16") if on_gpu(bench.device) else ())):
+        dtype = torch.bfloat16 if name == "bf16" else torch.float32
+        a = torch.randn(s.product, s.product, device=bench.device, dtype=dtype)
+        with precision(bench.device, name == "tf32"):
+            found[name] = 2 * s.product**3 / bench.seconds(partial(torch.matmul, a, a))
+    return found
+
+
 def engine(bench: Bench) -> Iterator[dict[str, Any]]:
-    """Time, memory, iterations an hour and the share of the device's peak, beside plain unrolling."""
-    s = bench.sizes
-    a = torch.randn(s.product, s.product, device=bench.device)
-    peak = 2 * s.product**3 / bench.seconds(lambda: a @ a)
-    yield {"way": "product of matrices, fp32", "flops": peak}
+    """Time, memory, iterations an hour and the share of the device's peak in that precision, beside plain unrolling."""
+    s, peak = bench.sizes, peaks(bench)
+    yield from ({"way": f"product of matrices, {name}", "flops": flops} for name, flops in peak.items())
     network = flat_network(s.network, (3, s.size, s.size), 10)
     flop = sum(2 * layer.weight.numel() * math.prod(shape[1:]) for layer, shape in _convolutions_of(network, s.size))
     for name, way in MEASURED.items():  # the quickest first, those that are compiled while there is time
@@ -190,10 +209,10 @@ def engine(bench: Bench) -> Iterator[dict[str, Any]]:
             if bench.left < RESERVED:
                 yield {**row, "left_out": "no time was left"}
                 continue
-            kept = s.steps // 2 if way.kept == -2 else way.kept
+            own = replace(way, kept=s.steps // 2 if way.kept == -2 else way.kept)
             try:
                 with precision(bench.device, way.precision == "tf32"):
-                    work = iteration_of(problem, replace(way, kept=kept), torch.float32)
+                    work = iteration_of(problem, own, torch.float32)
                     work()
                     taken = measure(work, bench.device)[1].peak
                     seconds = bench.seconds(work)
@@ -201,7 +220,7 @@ def engine(bench: Bench) -> Iterator[dict[str, Any]]:
                 yield {**row, "left_out": "it does not fit"}
                 torch.cuda.empty_cache()
                 continue
-            share = CONVOLUTIONS * flop * problem.batch * s.steps / seconds / peak
+            share = convolutions(own, s.steps) * flop * problem.batch / seconds / peak[way.precision]
             yield {**row, "seconds": seconds, "bytes": taken, "iterations_an_hour": 3600 / seconds, "share_of_peak": share}
 
 

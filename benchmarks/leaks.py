@@ -1,11 +1,12 @@
 """Whether memory and handles stay flat over many iterations of the smallest distillation.
 
-    python benchmarks/leaks.py --iterations 10000 --output benchmarks/results/leaks.json
+    python benchmarks/leaks.py --iterations 10000 --name "ten thousand iterations, tensors read as arrays"
 
 EDF with all of its parts (criterion, maps, weights, evaluations, snapshots, checkpoints, metrics) on images of 16x16. At every
 evaluation the process is looked at: resident memory, open files, threads, child processes, live tensors. A line is fitted to the
 samples after the first quarter, in which caches fill: its slope is flat when it lies within three of its standard errors of zero,
-or makes less than sixteen pages of the whole, which come one by one.
+or makes less than sixteen pages of the whole, which come one by one. With `--name` what was found is kept under it in
+`results/leaks.json`, beside what has other names.
 """
 
 import argparse
@@ -43,6 +44,7 @@ SMALLEST: dict[str, Any] = {
     "seeds": 2,
     "lr_img": 1.0,
 }
+KEPT = Path(__file__).parent / "results" / "leaks.json"
 SAMPLES = 40
 FEW_PAGES = 16 * 4096  # bytes
 
@@ -111,7 +113,7 @@ def samples(iterations: int, every: int) -> list[Sample]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--iterations", type=int, default=10_000)
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--name", help="in the file of results; without one nothing is kept there")
     given = parser.parse_args()
     began = time.perf_counter()
     found = samples(given.iterations, max(1, given.iterations // SAMPLES))
@@ -126,8 +128,9 @@ def main() -> None:
         "environment": environment(torch.device("cpu")),
         "samples": [asdict(sample) for sample in found],
     }
-    if given.output:
-        given.output.write_text(json.dumps(result, indent=1) + "\n")
+    if given.name:
+        held = json.loads(KEPT.read_text()) if KEPT.exists() else {}
+        KEPT.write_text(json.dumps(held | {given.name: result}, indent=1) + "\n")
     print(json.dumps({name: value for name, value in result.items() if name not in ("samples", "environment")}))
 
 

@@ -7,7 +7,7 @@ The work is one gradient by X, Y and η through T student steps (`limbeck.Exact`
 same in both: one process computes whole batches with two threads, two ranks (gloo) halves of them with one thread each. Both are
 started first and then asked in turn, one pair after the other and every other pair in the other order, so that what else the
 machine does meets both. The ratio is the median over pairs of the seconds of one process over those of the ranks: 1 is as fast,
-more is faster.
+more is faster. `--output` keeps the figures.
 
 Every rank sends 2 b (R − 1) / R of the b bytes of a sum around a ring. These are g of each of T steps forth and h_θ of each step
 back but the last, P numbers each, and at the end the gradients by X, Y and η; rank 0 sends L and λ_T to the others besides.
@@ -48,7 +48,6 @@ from limbeck.runtime.progress import NoProgress  # noqa: E402
 from limbeck.runtime.random import generator  # noqa: E402
 from limbeck.runtime.ranks import Ranks  # noqa: E402
 
-RESULTS = Path(__file__).parent / "results" / "ranks.json"
 CLASSES = 10
 
 
@@ -173,13 +172,14 @@ def main() -> None:
     for name, value in {"size": 32, "ipc": 10, "batch": 100, "steps": 20, "pairs": 9, "ranks": 2}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--compile", choices=("yes", "no", "auto"), default="yes")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, help="where the figures go as JSON")
     add_isa(parser)
     given = parser.parse_args()
     take_isa(given.isa)
     work = Work(given.network, given.size, given.ipc, given.batch, given.steps, given.compile)
     found = measure(work, given.pairs, given.ranks)
-    write_json(given.output, found)
+    if given.output:
+        write_json(given.output, found)
     seconds, held = found["seconds"], found["bytes"]
     print(f"one process with {given.ranks} threads: {seconds['one']:.3f} s; {given.ranks} ranks with one: {seconds['ranks']:.3f} s")
     print(f"ratio {found['ratio']:.3f}; sent {held['sent']} bytes, computed {held['computed']}; error {found['error']:.1e}")

@@ -8,8 +8,8 @@
 
 A run is timed inside the functions concerned while it goes on. A report is written three times by `limbeck report`, each time in a
 process of its own, and opened three times in Chromium, each time in a window that knows nothing: until its scripts have run and the
-film's first picture is drawn. The least of three is what it takes, on a machine that others use too; all are kept in
-`results/report.json`.
+film's first picture is drawn. The least of three is what it takes, on a machine that others use too; with `--name` all are kept
+under it in `results/report.json`.
 """
 
 import argparse

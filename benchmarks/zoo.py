@@ -27,7 +27,6 @@ from limbeck.distilled.hub import public
 from limbeck.distilled.set import DistilledSet
 from limbeck.runtime import zoo
 from limbeck.runtime.errors import UsageError, require
-from limbeck.runtime.tables import Grid
 
 ROOT, COMMAND = Path(__file__).parents[1], ("limbeck", "evaluate")
 OF_CPU = {"vendor": "vendor_id", "family": "cpu family", "model": "model", "name": "model name"}  # as /proc/cpuinfo has them
@@ -87,17 +86,16 @@ def verdict(known: Figure, found: Accuracy, here: dict[str, str]) -> tuple[bool,
 
 
 def check(names: list[str], keys: list[str]) -> bool:
-    """Evaluate sets again; whether all have their figures."""
-    rows, good = [("name", "card", "95 % interval", "now", "")], True
+    """Evaluate sets again, and say of each at once what came of it; whether all have their figures."""
+    good = True
     for name in names or zoo.names():
         noted = DistilledSet.load(zoo.place("NAME", name)).metadata.get(FIGURE)
         require(noted is not None, "NAME", name, "a set with a figure; `add` writes it")
         known = Figure.from_dict(noted)
         found = evaluated(name, [*known.command.split()[len(COMMAND) + 1 :], *keys])
         fine, said = verdict(known, found, processor())
-        rows.append((name, str(known.accuracy), known.accuracy.interval, str(found), said))
+        print(f"{name}: {known.accuracy} ({known.accuracy.interval}) on its card, now {found}: {said}", flush=True)
         good = good and fine
-    print(Grid.of(rows))
     return good
 
 

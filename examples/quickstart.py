@@ -2,14 +2,15 @@
 
     python examples/quickstart.py [--small]
 
-Takes about five minutes on two cores, and leaves a page to look at, runs/quickstart/report.html. `--small` tries the lines in
-seconds; its figures say nothing.
+Takes about five minutes on two cores, and leaves a page to look at, runs/quickstart/report.html; a run that was stopped goes on
+by the same command. `--small` tries the lines in seconds, in runs/quickstart-small; its figures say nothing.
 """
 
 import sys
 
 import limbeck
 
+output = "runs/quickstart"
 settings = {
     "network": "ConvNetD3-w32",
     "augmentation": limbeck.Dsa("crop_scale", crop_ratio=0.125),  # a mirrored digit may be another one
@@ -32,12 +33,13 @@ settings = {
     "full_lr": 0.1,
 }
 if "--small" in sys.argv:
+    output += "-small"
     settings |= {"network": "ConvNetD2-w4", "size": 16, "per_class": 12, "num_experts": 1, "syn_steps": 2, "iterations": 2}
     settings |= {"schedule.iterations": 2, "eval.seeds": 2, "epochs": 1, "full_epochs": 1, "random_lr": 0.01, "compile": "no"}
 
-run = limbeck.distill("scenes:easy", "edf", ipc=1, output="runs/quickstart", **settings)
+run = limbeck.distill("scenes:easy", "edf", ipc=1, output=output, resume=True, **settings)
 print(run)
 
-distilled = limbeck.DistilledSet.load("runs/quickstart/distilled")
+distilled = limbeck.DistilledSet.load(f"{output}/distilled")
 images, probabilities = distilled.as_dataset()[:]
 print(f"{distilled}: train any network on images {tuple(images.shape)} and probabilities {tuple(probabilities.shape)}")

@@ -1,7 +1,7 @@
 """The licences of what Limbeck depends on, as the installed packages state them: `python release/licences.py`, or `make licences`.
 
 Writes `docs/licences.md`: the packages of pyproject.toml by where they belong, and all that those need which come with Limbeck. One
-that is not installed where this runs is named, without a licence.
+that is not installed where this runs is named, without a licence. It takes Python 3.11 or later, which reads TOML.
 """
 
 import re

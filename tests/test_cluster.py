@@ -285,6 +285,16 @@ def commands() -> list[list[str]]:
     return [shlex.split(text.removeprefix("cd /shared && limbeck ")) for text in texts]
 
 
+def test_the_command_beside_a_ray_cluster_has_limbeck_and_the_cache_of_its_machines() -> None:
+    said = (FOLDER / "ray.yaml").read_text(encoding="utf-8")
+    (exports,) = re.findall(r"^# +export (.*)$", said, re.MULTILINE)
+    begun = manifest("ray.yaml")
+    pip = next(one for one in begun["setup_commands"] if "/pip install" in one)
+    assert f"PATH={pip.partition('/pip ')[0]}:$PATH" in exports.split()
+    for name in ("head_start_ray_commands", "worker_start_ray_commands"):
+        assert begun[name][-1].split()[0] in exports.split()
+
+
 def test_the_commands_of_manifests_are_limbecks() -> None:
     assert len(commands()) == 2
     for name, *rest in commands():

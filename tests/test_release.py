@@ -2,6 +2,7 @@
 
 import io
 import re
+import subprocess
 import sys
 import tarfile
 from importlib.util import module_from_spec, spec_from_file_location
@@ -110,3 +111,18 @@ def test_hooks_fetch_nothing() -> None:
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     assert re.findall(r"repo: (\S+)", hooks) == ["local"]
     assert len(re.findall(r"\{id: ", hooks)) == len(re.findall(r"language: system", hooks)) == 4
+
+
+def test_the_source_distribution_has_what_its_tests_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    tracked = subprocess.run(("git", "ls-files"), cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode or not tracked.stdout:
+        pytest.skip("this is no checkout")
+    listed = pytest.importorskip("setuptools.command.egg_info").FileList()
+    monkeypatch.chdir(ROOT)
+    for line in (ROOT / "MANIFEST.in").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            listed.process_template_line(line)
+    held = {Path(name).as_posix() for name in listed.files}
+    beside = {name for name in tracked.stdout.splitlines() if name.partition("/")[0] not in ("limbeck", "zoo")}
+    taken_anyway = {"LICENSE", "MANIFEST.in", "README.md", "pyproject.toml"}
+    assert beside - held == {*taken_anyway, ".gitignore"}

@@ -39,6 +39,9 @@ def test_a_script_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     said = capsys.readouterr().out
     assert re.search(SAYS[name], said), said
     assert sorted(path.name for path in tmp_path.iterdir()) == LEAVES[name]
+    if LEAVES[name] == ["runs"]:  # the full size has a folder of its own, and finds nothing of the small one there
+        assert [path.name.endswith("-small") for path in tmp_path.glob("runs/*")] == [True]
+        runpy.run_path(str(SCRIPTS[name]), run_name="__main__")  # what is there counts
 
 
 def test_the_verdict_on_a_memory_is_that_of_the_interval() -> None:

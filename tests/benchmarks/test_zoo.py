@@ -116,6 +116,29 @@ def test_a_set_has_the_figure_of_its_card(
     assert "OTHER BITS" in capsys.readouterr().out
 
 
+def test_a_verdict_is_said_as_it_comes(
+    command: Callable[..., int],
+    script: ModuleType,
+    run: Path,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    held, accuracy = DistilledSet.load(run / "distilled"), limbeck.Accuracy(mean=0.5, n=1, values=(0.5,))
+    figure = Figure(accuracy=accuracy, command="limbeck evaluate zoo:x", processor=script.processor())
+    for name in ("one", "two"):
+        replace(held, metadata={**held.metadata, FIGURE: figure.to_dict()}).save(place / name)
+
+    def evaluated(name: str, keys: list[str]) -> limbeck.Accuracy:
+        if name == "two":
+            raise SystemExit(capsys.readouterr().out)
+        return accuracy
+
+    monkeypatch.setattr(script, "evaluated", evaluated)
+    with pytest.raises(SystemExit, match=r"^one: 50.0 % \(–\) on its card, now 50.0 %: the same bits"):
+        command("check", "one", "two")
+
+
 def test_elsewhere_the_interval_counts(script: ModuleType) -> None:
     accuracy = limbeck.Accuracy(mean=0.5, std=0.01, ci95=(0.48, 0.52), n=3, values=(0.49, 0.5, 0.51))
     known = Figure(accuracy=accuracy, command="limbeck evaluate zoo:x", processor={"name": "a", "torch": "2"})

@@ -1,10 +1,10 @@
 """Commands that are killed at random moments and started again, until they end: what they leave is, bit for bit, what one leaves
 that nobody stopped, and nothing half written stays.
 
-    nice python tests/reliability/kills.py --kills 100                # of all stages together; goes on where it was stopped
-    nice python tests/reliability/kills.py --stages evaluate --seed 3
+    nice python tests/reliability/kills.py --kills 100 --seed 1       # of all stages together; goes on where it was stopped
+    nice python tests/reliability/kills.py --stages evaluate --seed 3 --output runs/kills.json
 
-The figures go to `benchmarks/results/kills.json`, which also says how far each stage has come.
+The figures go to `benchmarks/results/kills.json`, or to `--output`, which also says how far each stage has come with its seed.
 """
 
 import argparse
@@ -266,16 +266,22 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100, help="of all stages together")
     parser.add_argument("--stages", default=",".join(STAGES))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=KEPT, help="where the figures are kept")
     given = parser.parse_args()
     names = given.stages.split(",")
-    held = json.loads(KEPT.read_text()) if KEPT.exists() else {"seed": given.seed, "stages": {}}
+    held = json.loads(given.output.read_text()) if given.output.exists() else {"seed": given.seed, "stages": {}}
+    if held["seed"] != given.seed:
+        parser.error(
+            f"--seed: {given.seed} is not {held['seed']}, with which {given.output} was begun; name another file by --output"
+        )
     outcomes = {name: Outcome(**held["stages"].get(name, {})) for name in STAGES}
 
     def keep() -> None:
         held["stages"] = {name: vars(one) for name, one in outcomes.items()}
         for key in ("kills", "runs", "equal", "clean"):
             held[key] = sum(getattr(one, key) for one in outcomes.values())
-        KEPT.write_text(json.dumps(held, indent=1) + "\n")
+        given.output.parent.mkdir(parents=True, exist_ok=True)
+        given.output.write_text(json.dumps(held, indent=1) + "\n")
         print({key: held[key] for key in ("kills", "runs", "equal", "clean")}, flush=True)
 
     for name in names:
