@@ -19,7 +19,7 @@ PAGES = {page.name: page.read_text(encoding="utf-8") for page in DOCS.glob("*.md
 FENCED = re.compile(r"^(```|~~~).*?^\1$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 PICTURE = re.compile(r"^!\[[^\]]+\]\((images/[\w-]+\.\w+)\)$", re.MULTILINE)
-COMMAND = re.compile(r"`(?:python (benchmarks/\w+\.py)\b[^`]*|make demo)`")
+COMMAND = re.compile(r"`(?:python (benchmarks/\w+\.py)\b[^`]*|make demo|limbeck reproduce [^`]+)`")
 
 
 def prose(text: str) -> str:
