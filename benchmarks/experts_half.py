@@ -37,6 +37,7 @@ from limbeck.matching.criteria import layers_of
 from limbeck.matching.distances import MatchingLoss
 from limbeck.matching.steps import draw_steps
 from limbeck.recipes import load_recipe, parse_overrides
+from limbeck.runs.checks import check
 from limbeck.runs.distill import train_experts
 from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runs.workspace import Workspace
@@ -91,7 +92,7 @@ def gradient(arguments: argparse.Namespace) -> None:
     """Displacements and pixel gradients by start epoch."""
     settings = load_recipe(RECIPE, GRADIENT | parse_overrides(arguments.overrides))
     workspace = Workspace(settings, default_progress())
-    workspace.check()
+    check(workspace)
     repeatable(workspace.device)
     exact, ahead, start = workspace.experts, settings.match.expert_epochs, workspace.initial()
     step, adjoint, arrangement = workspace.engine()

@@ -1,7 +1,6 @@
 """`limbeck evaluate`: train fresh networks on small sets, on as many random real images, and on the full data; `limbeck export`."""
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -98,8 +97,7 @@ def run(arguments: Namespace) -> "Evaluation":
     more = () if _says_how_it_was_made(arguments, paths[0]) else OF_OTHERS
     for key in overrides:
         if key in key_types() and not key.startswith(CHANGEABLE + more):
-            accepted = "eval.*, engine.*, view_labels.*, network" + (", data.*, augment.*, method" if more else "")
-            raise UsageError(f"{key}: is settled by the distilled set; an evaluation takes {accepted}")
+            raise UsageError(f"{key}: is settled by the distilled set; an evaluation takes {_listed(CHANGEABLE + more)}")
     if arguments.until_significant is not None and "eval.seeds" in overrides and not arguments.also:
         seeds = overrides["eval.seeds"]
         raise UsageError(f"eval.seeds: {seeds} is not accepted beside --until-significant, which decides how many are trained")
@@ -115,6 +113,14 @@ def run(arguments: Namespace) -> "Evaluation":
     with joined() as ranks, together(), known:
         progress = default_progress() if ranks.first else NoProgress()
         return evaluate(paths, settings, options=_options(arguments), progress=progress)
+
+
+def _listed(starts: tuple[str, ...]) -> str:
+    """The keys that begin so, as they are shown: each group once."""
+    groups = tuple(start for start in starts if start.endswith("."))
+    return ", ".join(
+        f"{start}*" if start in groups else start for start in starts if start in groups or not start.startswith(groups)
+    )
 
 
 def _says_how_it_was_made(arguments: Namespace, first: Path) -> bool:
@@ -135,16 +141,14 @@ def _settings(arguments: Namespace, first: Path, overrides: dict[str, str]) -> "
         raise UsageError(f"path: {str(first)!r} is not there")
 
     from limbeck.distilled.set import DistilledSet
+    from limbeck.evaluation.settings import under_another
 
     stored = DistilledSet.load(first).metadata.get("settings") if DistilledSet.is_at(first) else None
     if stored is not None:
         # Whether labels of views were stored with the first set is nothing to the others.
         stored = {key: value for key, value in stored.items() if key != "view_labels"}
-        if "eval.protocol" in overrides:  # what was changed about one protocol is no change of another
-            kept = stored.get("eval") or {}
-            if isinstance(kept, Mapping):
-                kept = {key: value for key, value in kept.items() if key not in ("epochs", "batch_size")}
-            stored = {**stored, "eval": kept}
+        if "eval.protocol" in overrides:
+            stored = under_another(stored)
         settings = settings_from_plain(stored, overrides, origin=f"the settings of {first}", imports=False)
         if not arguments.trust:
             _refuse_asked(settings, overrides, first)
@@ -219,6 +223,7 @@ COMMAND = Command(
     show=print,
     keys={
         "path": "PATH",
+        "further": "--also",
         **{key: f"--{key.replace('_', '-')}" for key in ("recipe", "normalised", "syn_lr", "class_order")},
     },
     resume=(),  # the networks of the full data are in the cache

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from limbeck.distilled.small_set import SmallSet
-from limbeck.evaluation.fitting import Cell, Cells, Fit, check_measured, check_seeds, percentiles, right_share
+from limbeck.evaluation.fitting import Cell, Cells, Fit, Trained, check_measured, check_seeds, percentiles, right_share
 from limbeck.networks.factory import is_foreign
 from limbeck.networks.names import build_network, check_network_name
 from limbeck.runtime.errors import require
@@ -111,6 +111,7 @@ class Search(Record):
         seconds: of training, by set.
         images: by set.
         proxies: of every set but the truth.
+        training: how networks were trained, where that is known.
     """
 
     accuracy: Accuracies
@@ -118,6 +119,9 @@ class Search(Record):
     seconds: Mapping[str, float]
     images: Mapping[str, int]
     proxies: Mapping[str, RankCorrelation]
+    training: Trained | None = None
+
+    LEFT_OUT: ClassVar = ("training",)
 
 
 def search_space(

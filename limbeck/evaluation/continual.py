@@ -19,13 +19,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from limbeck.accuracy import Accuracy, Comparison
 from limbeck.distilled.small_set import SmallSet
-from limbeck.evaluation.fitting import Cell, Cells, Fit, check_measured, check_seeds, right_share
+from limbeck.evaluation.fitting import Cell, Cells, Fit, Network, Trained, check_measured, check_seeds, right_share
 from limbeck.evaluation.statistics import compare, summarise
 from limbeck.runtime.errors import require
 from limbeck.runtime.random import derived_seed, generator
@@ -58,12 +59,16 @@ class Continual(Record):
         images: how many each memory has; no comparison is fair where they differ.
         memories: by name.
         differences: of the first memory less this one, for all but the first.
+        training: how networks were trained, where that is known.
     """
 
     tasks: Mapping[str, tuple[tuple[int, ...], ...]]
     images: Mapping[str, int]
     memories: Mapping[str, Course]
     differences: Mapping[str, Lead]
+    training: Trained | None = None
+
+    LEFT_OUT: ClassVar = ("training",)
 
 
 def restricted(memory: SmallSet, seen: Sequence[int]) -> SmallSet:
@@ -91,7 +96,7 @@ def class_tasks(num_classes: int, steps: int, seed: int) -> list[list[int]]:
 
 def continual(
     fit: Fit,
-    network: str,
+    network: Network,
     memories: Mapping[str, Sequence[SmallSet]],
     test: Images,
     labels: Tensor,
@@ -107,7 +112,7 @@ def continual(
 
     Args:
         fit: the training.
-        network: the architecture.
+        network: the architecture; as a function it makes one of as many classes as are seen.
         memories: by name, such as `distilled` and `random`; one for all seeds, or one for each.
         test: the test images.
         labels: their classes, int64 with shape (n,).
@@ -118,7 +123,7 @@ def continual(
     Raises:
         UsageError: for memories, seeds, steps or images that do not fit together; before anything is trained.
     """
-    num_classes = _check(memories, test, labels, seeds)
+    num_classes = check(memories, test, labels, seeds)
     tasks = {seed: class_tasks(num_classes, steps, seed) for seed in seeds}
 
     def cell(memory: SmallSet, seed: int, step: int) -> Cell:
@@ -151,18 +156,12 @@ def continual(
     )
 
 
-def _paired(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> Lead:
-    """Comparisons over seeds of the accuracies a[seed][step] and b[seed][step]."""
-    steps = map(compare, zip(*a, strict=True), zip(*b, strict=True))
-    return Lead(steps=tuple(steps), average=compare(_averages(a), _averages(b)))
+def check(memories: Mapping[str, Sequence[SmallSet]], test: Images, labels: Tensor, seeds: Sequence[int]) -> int:
+    """K, when all fit together.
 
-
-def _averages(rows: Sequence[Sequence[float]]) -> list[float]:
-    return [math.fsum(row) / len(row) for row in rows]
-
-
-def _check(memories: Mapping[str, Sequence[SmallSet]], test: Images, labels: Tensor, seeds: Sequence[int]) -> int:
-    """K, when all fit together."""
+    Raises:
+        UsageError: when they do not.
+    """
     check_seeds(seeds)
     require(len(memories) > 0 and all(memories.values()), "memories", list(memories), "one memory or more, each with a draw")
     num_classes = next(iter(memories.values()))[0].num_classes
@@ -182,3 +181,13 @@ def _check(memories: Mapping[str, Sequence[SmallSet]], test: Images, labels: Ten
     found = sorted(set(labels.tolist()))
     require(found == every, "test", found, f"of images of each class 0 … {num_classes - 1}")
     return num_classes
+
+
+def _paired(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> Lead:
+    """Comparisons over seeds of the accuracies a[seed][step] and b[seed][step]."""
+    steps = map(compare, zip(*a, strict=True), zip(*b, strict=True))
+    return Lead(steps=tuple(steps), average=compare(_averages(a), _averages(b)))
+
+
+def _averages(rows: Sequence[Sequence[float]]) -> list[float]:
+    return [math.fsum(row) / len(row) for row in rows]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from limbeck.accuracy import Accuracy, Comparison
-from limbeck.evaluation.statistics import compare, seeds_needed
+from limbeck.evaluation.statistics import compare, deciding_p, seeds_needed
 from limbeck.runtime.records import Record
 
 LEVEL = 0.05
@@ -69,7 +69,7 @@ def beside(distilled: Accuracy, random: Accuracy, rows: Mapping[str, Coreset]) -
         found, chosen_on = against[best], "validation"
     else:
         # Of coresets that the set does not beat, one that it does not beat; else the one where that is least certain.
-        best = min(against, key=lambda name: (against[name].verdict == "better", -_p(against[name]), against[name].mean))
+        best = min(against, key=lambda name: (against[name].verdict == "better", -deciding_p(against[name]), against[name].mean))
         found, chosen_on = against[best], "none"
         if found.verdict != "better":
             found = replace(found, verdict="undecided")
@@ -85,15 +85,12 @@ def beside(distilled: Accuracy, random: Accuracy, rows: Mapping[str, Coreset]) -
 def judged(a: Sequence[float], b: Sequence[float], name: str) -> Comparison:
     """A set's a − b, that of `name`, paired, with a verdict: better, worse or undecided."""
     found = replace(compare(a, b), a="distilled", b=name)
-    decided = found.n > 1 and _p(found) <= LEVEL
+    decided = found.n > 1 and deciding_p(found) <= LEVEL
     verdict = ("better" if found.mean > 0 else "worse") if decided else "undecided"
     return replace(found, verdict=verdict, seeds_needed=None if decided or not found.std else seeds_needed(a, b))
 
 
-def _p(found: Comparison) -> float:
-    """Of the t-test; of the sign flips where it knows no doubt, because coarse accuracies can differ equally by chance."""
-    return found.p_exact if found.p is None or not found.std else found.p
-
-
 def _answer(found: Comparison) -> str:
-    return f"{SAID[found.verdict or 'undecided']}: {found.points} points, 95 % interval, p = {_p(found):.2g}, {found.n} seeds"
+    return (
+        f"{SAID[found.verdict or 'undecided']}: {found.points} points, 95 % interval, p = {deciding_p(found):.2g}, {found.n} seeds"
+    )

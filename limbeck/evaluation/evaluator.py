@@ -21,11 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.accuracy import Accuracy, StepSize
-from limbeck.augmentation import NO_AUGMENTATION, Augmentation
+from limbeck.augmentation import Augmentation, Dsa
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.split import Split
 from limbeck.distilled.initial import real_subset
+from limbeck.distilled.read import SYN_LR
 from limbeck.distilled.settings import ViewLabelSettings
 from limbeck.distilled.small_set import Kind, SmallSet
 from limbeck.distilled.view_labels import StoredViews, label_views
@@ -48,7 +49,6 @@ from limbeck.training.train import Training
 from limbeck.views import Views
 
 RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
-SYN_LR = 0.01  # where there is nothing to choose a step size on
 FULL_SEED = 0  # the full data's networks are the data's own: no seed of a distillation changes them
 SPARE = 2000  # training images to choose a step size on where there is no validation split
 
@@ -175,17 +175,6 @@ class Evaluator:
         failed = sum(not bool(found.isfinite().all(1).any()) for found in logits)
         found = replace(summarise([accuracy(found, labels) for found in logits]), failed=failed or None)
         return replace(found, best_on_test=summarise(best)) if best else found
-
-    def random(self, ipc: int, syn_lr: float | None, progress: Progress | None = None) -> Accuracy:
-        """Accuracy of random real subsets of `ipc` images per class under the same protocol, on the test split.
-
-        Args:
-            ipc: images of every class.
-            syn_lr: η of the set that they stand beside, which is tried too.
-            progress: where to report.
-        """
-        step = self.random_step_size(ipc, syn_lr, progress)
-        return self.accuracies(self.random_logits(ipc, step.value, range(self.settings.seeds), progress)).at(step)
 
     def random_logits(self, ipc: int, rate: float, seeds: Sequence[int], progress: Progress | None = None) -> Answers:
         """What networks trained on random real subsets with that step size, one for every seed, say of the test images."""
@@ -323,7 +312,7 @@ class Evaluator:
             origin: how η was come by.
         """
         labels = self.protocol.labels == "stored" or (self.protocol.labels == "hard" and small.kind == "hard")
-        p, plain = self.protocol, self.augment.identity() == NO_AUGMENTATION.identity()
+        p, plain = self.protocol, isinstance(self.augment, Dsa) and not self.augment.operations
         augmented = p.policy == "none" and (p.augment == "set" or (p.augment == "none" and plain))
         alike = same_network(network, self.network.name) and labels and augmented
         return StepSize(small.syn_lr, origin) if alike and small.syn_lr is not None else None

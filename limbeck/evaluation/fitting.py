@@ -6,34 +6,36 @@ network is trained — optimiser, epochs, augmentation, device — is the affair
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from limbeck.accuracy import protocol_name
 from limbeck.distilled.small_set import SmallSet
-from limbeck.evaluation import protocols
 from limbeck.evaluation.evaluator import Evaluator
 from limbeck.evaluation.trials import Trial, Trials
+from limbeck.networks.factory import Factory
 from limbeck.networks.flat import flat_network
 from limbeck.runtime.errors import require
 from limbeck.runtime.ranks import Ranks
+from limbeck.runtime.records import Record
 from limbeck.training.images import Images, TensorImages
 from limbeck.training.targets import Labels
 
 Cell = dict[str, Any]
+Network = str | nn.Module | Factory
 
 
 class Fit(Protocol):
     """Train a fresh network and ask it about images."""
 
-    def __call__(self, network: str, small: SmallSet, *, seed: int, measure: Sequence[Images]) -> list[Tensor]:
+    def __call__(self, network: Network, small: SmallSet, *, seed: int, measure: Sequence[Images]) -> list[Tensor]:
         """The logits (n, K) of the trained network for each of the collections `measure`.
 
         Args:
-            network: its name.
+            network: its name, a module for such images and classes, or a function that makes one.
             small: what to train it on.
             seed: of the start and of all draws.
             measure: what to ask about.
@@ -98,6 +100,23 @@ def percentiles(draws: Tensor) -> list[float]:
     return [low, high]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trained(Record):
+    """How the networks of a study were trained.
+
+    Args:
+        protocol: its name, version and epochs.
+        batch_size: of every network; None takes that of so many images per class.
+        lr: step size on the set.
+        random_lr: on random images.
+    """
+
+    protocol: str
+    batch_size: int | None
+    lr: float | None
+    random_lr: float
+
+
 @dataclass(frozen=True)
 class ProtocolFit:
     """A `Fit`.
@@ -106,24 +125,14 @@ class ProtocolFit:
     as the training split has are taken for it, and trained on as the full data are.
 
     Args:
-        evaluator: whose protocol, data and device count. A protocol that does not train on stored labels is replaced by `dd`.
+        evaluator: whose protocol, which trains on stored labels, data and device count.
         random_lr: the step size for random images.
     """
 
     evaluator: Evaluator
     random_lr: float
 
-    @cached_property
-    def protocol(self) -> protocols.Protocol:
-        """How small sets are trained on."""
-        found, settings = self.evaluator.protocol, self.evaluator.settings
-        return (
-            found
-            if found.labels == "stored"
-            else replace(protocols.PROTOCOLS["dd"], epochs=settings.epochs or protocols.PROTOCOLS["dd"].epochs)
-        )
-
-    def __call__(self, network: str, small: SmallSet, *, seed: int, measure: Sequence[Images]) -> list[Tensor]:
+    def __call__(self, network: Network, small: SmallSet, *, seed: int, measure: Sequence[Images]) -> list[Tensor]:
         """See `Fit`."""
         evaluator, labels, kind = self.evaluator, small.labels, small.kind
         flat = flat_network(network, small.shape, small.num_classes).to(evaluator.device)
@@ -132,13 +141,20 @@ class ProtocolFit:
             how = evaluator.full_data.how
         else:
             ipc, rate = -(-len(small) // small.num_classes), small.syn_lr or self.random_lr
-            if kind == "logits" and self.protocol.mixes:
+            if kind == "logits" and evaluator.protocol.mixes:
                 labels, kind = small.probabilities(), "probabilities"
-            how = self.protocol.training(flat, evaluator.augment, rate, ipc, kind, evaluator.preprocessing)
+            how = evaluator.protocol.training(flat, evaluator.augment, rate, ipc, kind, evaluator.preprocessing)
         images = TensorImages(small.images.to(evaluator.device))
         trial = Trial(images, Labels(labels.float().to(evaluator.device)), how, ("fit", seed))
         (outcome,) = trials.run([trial], measure)
         return outcome.logits
+
+    def trained(self, small: SmallSet) -> Trained:
+        """How networks are trained on a set, and on random images beside it."""
+        protocol = self.evaluator.protocol
+        return Trained(
+            protocol=protocol_name(protocol.facts), batch_size=protocol.batch_size, lr=small.syn_lr, random_lr=self.random_lr
+        )
 
 
 def training_images(evaluator: Evaluator) -> SmallSet:

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from limbeck.accuracy import Accuracy
 from limbeck.distilled.small_set import SmallSet
-from limbeck.evaluation.fitting import Cell, Cells, Fit, check_measured, check_seeds, percentiles, right_share
+from limbeck.evaluation.fitting import Cell, Cells, Fit, Network, check_measured, check_seeds, percentiles, right_share
 from limbeck.evaluation.statistics import summarise
 from limbeck.runtime.errors import require
 from limbeck.runtime.random import generator
@@ -87,7 +87,7 @@ class Attacks(Record):
 
 def membership(
     fit: Fit,
-    network: str,
+    network: Network,
     distilled: SmallSet,
     subsets: Sequence[Tensor],
     train: Images,

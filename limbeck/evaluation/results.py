@@ -6,6 +6,7 @@ of earlier versions, which lack some keys.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations, cycle
 from typing import Any, ClassVar
 
 from limbeck.accuracy import MINUS, TITLES, Accuracies, Accuracy, Comparison, percent, protocol_name
@@ -118,7 +119,8 @@ class Evaluation(Record):
 
     Args:
         sets: in the order they were given.
-        comparisons: of every pair of sets under every network, a and b their places.
+        comparisons: of every pair of sets under every network, a and b their places; of a single set with random images, where
+            seeds were added until they could be told apart.
         seconds: how long it took.
 
     Example:
@@ -148,7 +150,7 @@ class Evaluation(Record):
         """What the command prints; a notebook shows it as tables."""
         if len(self.sets) == 1:
             (only,) = self.sets
-            parts: list[str | Grid] = [*(f"note: {note}" for note in only.notes), *only.parts, *self._time]
+            parts: list[str | Grid] = [*(f"note: {note}" for note in only.notes), *only.parts, *self._compared, *self._time]
             parts += [paths_text(only.paths)] if only.paths else []
             others = only.networks.items()
             said = (*_best(others), *_step_sizes(others), *_verdicts(others), *_doubts(others))
@@ -157,11 +159,14 @@ class Evaluation(Record):
         legend = []
         for letter, one in _lettered(self.sets):
             legend += [f"{letter}: {one.paths.get('distilled', '–')}", *(f"   note: {note}" for note in one.notes)]
-        compared = [_compared(self.sets, self.comparisons)] if self.comparisons else []
         measured = [line for one in self.sets for line in one.measured(f" of {one.paths.get('distilled', '–')}")]
         each = [(f"{letter}, {name}", row) for letter, one in _lettered(self.sets) for name, row in one.by_network.items()]
         said = (*_best(each), *_step_sizes(each), *_verdicts(each), *_doubts(each))
-        return Page((*legend, _networks(self.sets), *said, *compared, *self._time, *measured))
+        return Page((*legend, _networks(self.sets), *said, *self._compared, *self._time, *measured))
+
+    @property
+    def _compared(self) -> tuple[Grid, ...]:
+        return (_compared(self.sets, self.comparisons),) if self.comparisons else ()
 
     @property
     def _time(self) -> tuple[str, ...]:
@@ -223,14 +228,16 @@ def _doubts(rows: Iterable[tuple[str, SetResult]]) -> Iterator[str]:
 
 
 def _compared(sets: Sequence[SetResult], comparisons: Sequence[Comparison]) -> Grid:
-    names = (one.paths.get("distilled", f"set {number}") for number, one in enumerate(sets, start=1))
-    letters: dict[str | None, str] = {name: letter for name, (letter, _) in zip(names, _lettered(sets), strict=True)}
+    # By their order: the same set may be given twice.
+    alone, letters = len(sets) == 1, [letter for letter, _ in _lettered(sets)]
+    pairs = [("set", "random")] if alone else combinations(letters, 2)
     judged = any(one.verdict is not None for one in comparisons)
     rows = []
-    for one in comparisons:
+    for one, (a, b) in zip(comparisons, cycle(pairs), strict=False):
         p = "–" if one.p_adjusted is None else f"{one.p_adjusted:.3g}"
         needed = f"{one.seeds_needed} seeds" if one.seeds_needed and (one.p_adjusted or 0.0) > 0.05 else ""
-        pair = f"{letters[one.a]} {MINUS} {letters[one.b]}"
-        rows.append((pair, one.network or "–", one.points, p, str(one.n), one.verdict or needed))
+        said = {"a better": "better", "b better": "worse"} if alone else {"a better": f"{a} better", "b better": f"{b} better"}
+        verdict = said.get(one.verdict or "", one.verdict)
+        rows.append((f"{a} {MINUS} {b}", one.network or "–", one.points, p, str(one.n), verdict or needed))
     last = "verdict" if judged else "would decide"
     return Grid(("sets", "network", "points, 95 % interval", "p (Holm)", "seeds", last), tuple(rows), 2)

@@ -1,7 +1,8 @@
 """What a user may say about evaluation: the keys `eval.*`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from limbeck.runtime.checked import Checked, Count, Named, Positive, at_least
 
@@ -52,3 +53,10 @@ class EvalSettings(Checked):
     full_lr: Positive = 0.01
     full_batch_size: Count = 256
     random_lr: Positive | None = None
+
+
+def under_another(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A set's settings for another protocol than its own: what was changed about the one is no change of the other."""
+    own = stored.get("eval") or {}
+    kept = {key: value for key, value in own.items() if key not in ("epochs", "batch_size")} if isinstance(own, Mapping) else own
+    return {**stored, "eval": kept}

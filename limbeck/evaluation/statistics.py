@@ -89,6 +89,11 @@ def compare(a: Sequence[float], b: Sequence[float]) -> Comparison:
     )
 
 
+def deciding_p(found: Comparison) -> float:
+    """p of the t-test; of the sign flips where all differences are equal, because coarse accuracies can be so by chance."""
+    return found.p_exact if found.p is None or not found.std else found.p
+
+
 def compare_unpaired(a: Sequence[float], b: Sequence[float]) -> UnpairedComparison:
     """Whether two lists of accuracies from independent seeds agree; Welch's test.
 
@@ -213,7 +218,7 @@ def decide(differences: Sequence[float], looks: Looks) -> Verdict | None:
 
 
 def _look(differences: Sequence[float]) -> float:
-    """p of the t-test; of the sign flips where all differences are equal, because coarse accuracies can be so by chance."""
+    """`deciding_p` of these alone, without the test that does not decide."""
     mean, std = _moments(differences)
     return _paired_p(mean, std, len(differences)) if std else _sign_flips(differences)[0]
 

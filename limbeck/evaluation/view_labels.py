@@ -15,6 +15,7 @@ from limbeck.distilled.settings import ViewLabelSettings
 from limbeck.distilled.small_set import SmallSet
 from limbeck.distilled.view_labels import StoredViews
 from limbeck.evaluation.protocols import PROTOCOLS, Protocol
+from limbeck.networks.names import same_network
 from limbeck.runtime.errors import UsageError, require
 from limbeck.training.images import TensorImages
 from limbeck.training.train import Training
@@ -66,7 +67,7 @@ def check_fit(stored: StoredViews, small: SmallSet, how: Training, protocol: Pro
     spread = about.coding.top is None or about.coding.temperature == protocol.temperature
     _same(spread, "protocol.temperature", protocol.temperature, f"{about.coding.temperature}, for which the set's labels are kept")
     name = about.teacher_name
-    _same(teacher in (None, name), "eval.teacher", teacher, f"{name!r}, who gave the set's labels of views")
+    _same(teacher is None or same_network(teacher, name), "eval.teacher", teacher, f"{name!r}, who gave the set's labels of views")
     stored.check(TensorImages(small.images), small.code)
 
 

@@ -19,6 +19,7 @@ from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.protocols import Protocol
 from limbeck.evaluation.results import Evaluation
+from limbeck.evaluation.settings import under_another
 from limbeck.experts.settings import ExpertSettings
 from limbeck.experts.store import TrajectoryStore
 from limbeck.matching.adjoint import Adjoint
@@ -39,7 +40,7 @@ from limbeck.runs.settings import DistillSettings, Keys, check_keys, dotted, fla
 from limbeck.runs.strangers import beyond
 from limbeck.runs.tuning import Tuned
 from limbeck.runs.tuning import tune as find_settings
-from limbeck.runtime.checked import FolderPath, checked, shown
+from limbeck.runtime.checked import Checked, FolderPath, checked, shown
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.executor import Executor
@@ -206,7 +207,7 @@ def train_experts(
         torch.Size([926])
     """
     given = {"network": network, "seed": seed, "augmentation": augmentation, "min_start_epoch": 0, **settings}
-    own = dotted({key: value for key, value in settings.items() if value is not None})
+    own = _typed(settings)
     epochs = ExpertSettings(**{key: own[f"experts.{key}"] for key in ["train_epochs"] if f"experts.{key}" in own}).train_epochs
     given |= {"expert_epochs": 1, "schedule": "uniform", "max_start_epoch": epochs}
     made = settings_of(data, "datm", given)
@@ -254,7 +255,7 @@ def tune(
         (20, True)
     """
     looked_for = {"expert_epochs": 1, "first_max_start_epoch": 1, "max_start_epoch": 1}  # that fit experts of any length
-    given = {key.rpartition(".")[2] for key in settings}
+    given = {key.rpartition(".")[2] for key in _typed(settings)}
     looked_for = {key: value for key, value in looked_for.items() if key not in given}
     made = settings_of(data, method, {"network": network, "ipc": ipc, "seed": seed, **looked_for, **settings})
     return find_settings(made, progress=_reporting(progress), store=experts)
@@ -282,7 +283,7 @@ def evaluate(
         sets: one or several: a `DistilledSet`, what `distill` returned, or a path (`limbeck evaluate` lists the kinds).
         data: as `distill` takes it.
         networks: as `distill` takes one; empty takes that which the first set was distilled for.
-        protocol: a name, a `Protocol` or a file; None takes that of the first set's run.
+        protocol: a name, a `Protocol` or a file; None takes that of the first set's run, with its epochs and batch size.
         seeds: networks trained for each.
         augmentation: None takes that of the first set's run.
         options: what else is measured, and what is kept.
@@ -311,7 +312,8 @@ def evaluate(
     require(isinstance(options, EvaluationOptions), "options", options, "EvaluationOptions")
     alone = isinstance(networks, (str, nn.Module)) or callable(networks)
     networks = [cast(Network, networks)] if alone else list(networks)
-    under, named = _said_by(wanted[0]), {"protocol": protocol, "eval.seeds": seeds, "augmentation": augmentation}
+    named, typed = {"protocol": protocol, "eval.seeds": seeds, "augmentation": augmentation}, _typed(settings)
+    under = _said_by(wanted[0], another=protocol is not None or "eval.protocol" in typed)
     # What its metadata describe as somebody's object or code is not run for that, nor a file opened; the call must give it.
     called: dict[str, tuple[str, Any]] = {
         "eval.protocol": ("protocol", protocol),
@@ -319,7 +321,7 @@ def evaluate(
         "network": ("networks", networks or None),
         "eval.networks": ("networks", networks or None),
     }
-    typed, refused = dotted({key: value for key, value in settings.items() if value is not None}), dict(beyond(under))
+    refused = dict(beyond(under))
     for key, what in refused.items():
         word, given = called.get(key, (key.rpartition(".")[2], typed.get(key)))
         if given is None and typed.get(key) is None:
@@ -335,7 +337,10 @@ def settings_of(data: Any, method: Method | str, given: Mapping[str, Any], under
     """The settings of a call over those `under` it; what is None is left as the method has it."""
     own = method.given if isinstance(method, Method) else {}
     name = method.name if isinstance(method, Method) and method.name in METHODS else method
-    keys = Keys(under) | dotted(own) | dotted({key: value for key, value in given.items() if value is not None})
+    words = dotted({key: value for key, value in given.items() if value is not None})
+    whole = {key: value for key, value in words.items() if isinstance(value, Checked)}  # groups, of which nothing else counts
+    below = Keys((key, value) for key, value in (Keys(under) | flat(dotted(own))).items() if key.partition(".")[0] not in whole)
+    keys = below | flat({key: value for key, value in words.items() if key not in whole}) | whole
     if isinstance(dsa := keys.get("augment.strategy"), Dsa):  # as settings, so that whoever reads them later can make it again
         keys |= Keys((f"augment.{key}", value) for key, value in dsa.identity().items())
     if isinstance(data, (tuple, list, Mapping)):  # a setting is one object
@@ -357,12 +362,18 @@ def _reporting(progress: Progress | None) -> Progress:
     return progress or LogProgress()
 
 
-def _said_by(found: Any) -> Keys:
-    """What a set's metadata say of how it was made and measured, as far as that is settings of today by name."""
+def _typed(settings: Mapping[str, Any]) -> Keys:
+    """The keys that a call gives, in full, groups among them taken apart."""
+    return flat(dotted({key: value for key, value in settings.items() if value is not None}))
+
+
+def _said_by(found: Any, another: bool) -> Keys:
+    """What its metadata say of how a set was made and measured, by `another` protocol too, as far as that is settings of today."""
     held = found if isinstance(found, DistilledSet) else None
     if held is None and isinstance(found, (str, Path)) and DistilledSet.is_at(found):
         held = DistilledSet.load(found)
     stored = (held.metadata.get("settings") or {}) if held is not None else {}
+    stored = under_another(stored) if another else stored
     groups = {group: stored[group] for group in ("augment", "eval") if isinstance(stored.get(group), Mapping)}
     network = {"network": stored["network"]} if isinstance(stored.get("network"), str) else {}
     return flat(groups) | network

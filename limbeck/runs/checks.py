@@ -1,7 +1,5 @@
 """What of a run is refused before anything is trained or written: whatever does not fit the data, the network or the machine."""
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from limbeck.distilled.initial import Centre, check_ipc
@@ -11,17 +9,15 @@ from limbeck.evaluation.view_labels import check_storable
 from limbeck.matching.engine import check_engine
 from limbeck.networks.names import check_network_name
 from limbeck.runs import build
+from limbeck.runs.workspace import Workspace
 from limbeck.runtime.devices import on_gpu
 from limbeck.runtime.errors import require
 from limbeck.runtime.ranks import Ranks
 from limbeck.saliency.settings import EnhanceSettings
 from limbeck.saliency.weights import NoWeighting
 
-if TYPE_CHECKING:
-    from limbeck.runs.workspace import Workspace
 
-
-def check(workspace: "Workspace") -> None:
+def check(workspace: Workspace) -> None:
     """Load the data, build the network and raise `UsageError` for what does not fit."""
     settings, method = workspace.settings, workspace.method
     settings.check_method(method)
@@ -35,7 +31,7 @@ def check(workspace: "Workspace") -> None:
     check_storable(settings.view_labels, workspace.protocol, workspace.data.num_classes)
     check_teacher(settings.eval, workspace.protocol, workspace.network_of)
     _check_ranks(workspace)
-    check_shards(workspace)
+    workspace.check_shards()
     for note in check_engine(settings.engine, workspace.network, workspace.device, steps=method.steps):
         workspace.progress.say(note)
     image = torch.zeros(1, *workspace.data.shape, device=workspace.device)
@@ -49,13 +45,7 @@ def check(workspace: "Workspace") -> None:
     method.refuse(workspace)
 
 
-def check_shards(workspace: "Workspace") -> None:
-    """Raise `UsageError` where X is to lie in shards and must not."""
-    why = workspace.settings.engine.shard == "yes" and workspace.must_hold_all
-    require(not why, "engine.shard", "yes", f"auto or no: {why}")
-
-
-def _check_ranks(workspace: "Workspace") -> None:
+def _check_ranks(workspace: Workspace) -> None:
     """Raise `UsageError` for a device that several processes cannot have."""
     ranks, named = Ranks.here(), workspace.settings.engine.device
     if not ranks.alone and on_gpu(workspace.device):
@@ -65,7 +55,7 @@ def _check_ranks(workspace: "Workspace") -> None:
         require(ranks.on_this_machine <= torch.cuda.device_count(), "--nproc-per-node", ranks.on_this_machine, accepted)
 
 
-def _draws_maps(workspace: "Workspace") -> bool:
+def _draws_maps(workspace: Workspace) -> bool:
     """Whether maps are made of a network that must have them: to weight, or as somebody has asked for them."""
     enhance, usual = workspace.settings.enhance, EnhanceSettings()
     asked = (enhance.cam, enhance.cam_layer) != (usual.cam, usual.cam_layer)

@@ -31,6 +31,7 @@ from limbeck.methods.snapshots import Callback
 from limbeck.methods.state import OuterState
 from limbeck.runs import common, coresets, feature_map
 from limbeck.runs.accompany import Leader, Loop, accompany, same_number
+from limbeck.runs.checks import check
 from limbeck.runs.coresets import built
 from limbeck.runs.data_card import DataCard
 from limbeck.runs.decided import resolve
@@ -95,7 +96,7 @@ def train_experts(settings: DistillSettings, *, progress: Progress | None = None
     """The experts that `distill` would use, found in the cache or trained; or a share of them, for several processes to train."""
     with repeating(settings.engine.deterministic):
         workspace = Workspace(settings, progress or NoProgress())
-        workspace.check()
+        check(workspace)
         check_experts(workspace)
         return workspace.experts if shard == Shard() else workspace.train_experts(shard)
 
@@ -152,7 +153,7 @@ def _distill(
     workspace = Workspace(settings, progress, experts)
     for note in settings.notes():
         workspace.progress.say(note)
-    workspace.check()
+    check(workspace)
     if not ended:
         _check_checkpoints(workspace)
         coresets.check(workspace, workspace.decoder.real_images(settings.ipc))

@@ -9,13 +9,11 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from functools import partial
+from itertools import chain, count
 from pathlib import Path
 
-from torch import nn
-
-from limbeck.accuracy import Comparison
-from limbeck.data.imageset import ImageSet
+from limbeck.accuracy import Accuracies, StepSize
 from limbeck.distilled.foreign import ForeignOptions, check_needed
 from limbeck.distilled.initial import content_of
 from limbeck.distilled.plausibility import check_fit, powerless, suspicious
@@ -24,30 +22,30 @@ from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.distilled.view_labels import VIEWS, StoredViews
 from limbeck.evaluation.evaluator import Evaluator
+from limbeck.evaluation.fitting import Network
+from limbeck.evaluation.named import called, check_names, check_teacher
 from limbeck.evaluation.results import Evaluation, SetResult
 from limbeck.evaluation.scores import Doubt
-from limbeck.evaluation.statistics import Looks, compare, decide, differences, holm, seeds_needed
+from limbeck.evaluation.statistics import Looks
 from limbeck.evaluation.view_labels import asks, check_storable
-from limbeck.networks.factory import Factory
 from limbeck.networks.flat import FlatNetwork
-from limbeck.runs import coresets
+from limbeck.networks.names import check_network_name
+from limbeck.runs import coresets, measurements, verdicts
 from limbeck.runs.measurements import FURTHER, Subject
 from limbeck.runs.needs import check_full
 from limbeck.runs.record import Measured, Rates, final_seeds, measure, networks_of, record
+from limbeck.runs.set_notes import other_augmentation, other_levels, say_notes
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime import zoo
-from limbeck.runtime.checked import shown
 from limbeck.runtime.determinism import repeating
 from limbeck.runtime.disk import why
 from limbeck.runtime.errors import UsageError, require
-from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.kept import cache_root
 from limbeck.runtime.locks import lock
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.ranks import Ranks
 
-SHOWN = 3  # sets that a note names
 Entry = Path | str | DistilledSet | SmallSet  # a set to evaluate
 
 
@@ -71,14 +69,14 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         for name in self.further:
-            require(name in FURTHER, "--also", name, f"one of {', '.join(FURTHER)}")
+            require(name in FURTHER, "further", name, f"one of {', '.join(FURTHER)}")
 
 
 def evaluate(
     sets: Entry | Sequence[Entry],
     settings: DistillSettings,
     *,
-    networks: Sequence[str | nn.Module | Factory] = (),
+    networks: Sequence[Network] = (),
     options: EvaluationOptions = EvaluationOptions(),
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -89,7 +87,7 @@ def evaluate(
         settings: usually those in a set's own metadata. With `view_labels.store` a set without labels of views gets them, where
             the protocol asks a teacher about views.
         networks: names, modules for these images, or functions (channels, height, width, classes) that build one; empty takes
-            `eval.networks`, or the network distilled for.
+            `eval.networks`, or the network distilled for. A name that is given again counts once.
         options: see there.
         progress: where to report.
 
@@ -103,47 +101,74 @@ def evaluate(
 def _evaluate(
     sets: Entry | Sequence[Entry],
     settings: DistillSettings,
-    networks: Sequence[str | nn.Module | Factory],
+    networks: Sequence[Network],
     options: EvaluationOptions,
     progress: Progress,
 ) -> Evaluation:
     began = time.perf_counter()
     entries = [sets] if isinstance(sets, (str, Path, DistilledSet, SmallSet)) else list(sets)
     check_needed([entry for entry in entries if isinstance(entry, (str, Path))], options.foreign)
-    workspace = Workspace(settings, progress)
-    flat = [workspace.network_of(network) for network in networks or networks_of(settings)]
-    called = [network.name for network in flat]  # results are found by name
-    for number, (network, given) in enumerate(zip(flat, networks, strict=False)):
-        before = called[:number].count(network.name)
-        network.name += f"-{before + 1}" if before and not isinstance(given, str) else ""
+    check_names(settings.eval)
+    workspace, sources = Workspace(settings, progress), _each_once(networks or networks_of(settings))
+    with called("networks" if networks else "eval.networks" if settings.eval.networks else "network"):
+        flat = _made(sources, workspace)
     under = [_Set.of(entry, f"set {number}", workspace, options) for number, entry in enumerate(entries, start=1)]
-    _say_notes(under, workspace.progress)
+    say_notes({one.name: one.notes for one in under}, workspace.progress)
     for one in under:
         one.check_views(workspace)
         coresets.check(workspace, one.held.set.real_ipc)
     check_full(workspace.evaluator_of(network) for network in flat)
+    check_teacher(settings.eval, workspace.protocol, workspace.network_of)
+    first = flat[0].name
+    for one in under:
+        one.evaluators = {network.name: one.evaluator(workspace, network) for network in flat}
+        measurements.check(options.further, one.evaluators[first], sources[0], one.small, workspace)
     for network in flat:
         for one in under:
-            one.evaluators[network.name] = one.evaluator(workspace, network)
             if not options.trust:
                 one.refuse_permuted(network.name, workspace.progress)
     for one in under:
-        one.label_views(flat[0].name, workspace, options)
-        one.choose_rates(flat[0].name, workspace.progress)
-    found = {network.name: _measured(under, network.name, options, workspace) for network in flat}
+        one.label_views(first, workspace, options)
+        one.choose_rates(first, workspace.progress)
+    found = {network.name: _measured(under, network.name, len(flat), options, workspace) for network in flat}
     beside = {ipc: coresets.coresets(workspace, ipc) for ipc in dict.fromkeys(one.held.set.real_ipc for one in under)}
     results = [
-        one.result(
-            {network: measured[number] for network, measured in found.items()}, options, workspace, beside[one.held.set.real_ipc]
-        )
+        one.result({network: measured[number] for network, measured in found.items()}, workspace, beside[one.held.set.real_ipc])
         for number, one in enumerate(under)
     ]
-    if options.keep and Ranks.sharing().first:
-        for one, result in zip(under, results, strict=True):
-            one.keep(result, workspace.progress)
-    comparisons = _comparisons([one.name for one in under], results, list(found), options.looks)
+    try:
+        for number, one in enumerate(under):
+            subject = one.subject(first, sources[0], workspace)
+            for name in options.further:
+                held = {**results[number].measurements, name: FURTHER[name](subject)}
+                results[number] = replace(results[number], measurements=held)
+    finally:  # what has been measured is not lost with what cannot be
+        if options.keep and Ranks.sharing().first:
+            for one, result in zip(under, results, strict=True):
+                one.keep(result, workspace.progress)
+    comparisons = verdicts.comparisons([one.name for one in under], results, options.looks)
     seconds = {"evaluate": round(time.perf_counter() - began, 3)}
     return Evaluation(sets=tuple(results), comparisons=comparisons, seconds=seconds)
+
+
+def _each_once(networks: Sequence[Network]) -> list[Network]:
+    """A name that is given again is the same network, and what is no name another one."""
+    return [one for number, one in enumerate(networks) if not isinstance(one, str) or one not in networks[:number]]
+
+
+def _made(sources: Sequence[Network], workspace: Workspace) -> list[FlatNetwork]:
+    """The networks for these images, of different names, by which results are found."""
+    names = [one for one in sources if isinstance(one, str)]
+    for name in names:
+        check_network_name(name)  # before the data, which may take long to load
+    found = list[FlatNetwork]()
+    for one in sources:
+        found.append(network := workspace.network_of(one))
+        if not isinstance(one, str):
+            free = chain([network.name], (f"{network.name}-{number}" for number in count(2)))
+            network.name = next(name for name in free if name not in names)
+            names.append(network.name)
+    return found
 
 
 @dataclass(eq=False)
@@ -179,13 +204,13 @@ class _Set:
         if not isinstance(entry, DistilledSet):
             path, name = Path(entry), str(entry)
             entry = read_set(path, data, preprocessing, options=options.foreign)
-        levels = _other_levels(entry, data)
+        levels = other_levels(entry, data)
         try:
             fit = check_fit(entry, data, preprocessing)
         except UsageError as error:
             raise UsageError("; ".join([str(error), *levels])) from error
         notes = [*(entry.metadata.get("assumed") or ()), *fit, *levels]
-        other = _other_augmentation(entry, workspace.settings)
+        other = other_augmentation(entry, workspace.settings)
         return cls(name, path, entry, [*notes, *other], not other)
 
     @property
@@ -198,13 +223,16 @@ class _Set:
         """The set, with η only where somebody has said it."""
         return replace(self.held.set, syn_lr=None) if self.origin == "assumed" else self.held.set
 
-    def choose_rates(self, first: str, progress: Progress) -> None:
-        """Find the step sizes; where no metadata say for which network η was learned, it counts as the `first` one's own."""
+    def own(self, first: str, evaluator: Evaluator) -> StepSize | None:
+        """What counts as its own there; where no metadata say for which network η was learned, it is the `first` one's."""
         known = self.held.metadata.get("evaluation") or {}, self.held.metadata.get("settings") or {}
         home = next((name for one in known if isinstance(name := one.get("network"), str) and name), first)
+        return evaluator.own_step_size(self.small, home, self.origin) if self.augmented_alike else None
+
+    def choose_rates(self, first: str, progress: Progress) -> None:
+        """Find the step sizes."""
         for network, evaluator in self.evaluators.items():
-            own = evaluator.own_step_size(self.small, home, self.origin) if self.augmented_alike else None
-            self.rates[network] = Rates.of(evaluator, self.small, own, progress)
+            self.rates[network] = Rates.of(evaluator, self.small, self.own(first, evaluator), progress)
 
     def evaluator(self, workspace: Workspace, network: FlatNetwork) -> Evaluator:
         evaluator = workspace.evaluator_of(network)
@@ -261,14 +289,14 @@ class _Set:
         evaluator = self.evaluators[network]
         module = evaluator.full_data.teacher(lambda: evaluator.images_of("test"), progress)
         if found := suspicious(self.held, module):
-            raise UsageError(f"path: {self.name!r}: {'; '.join(found)} (--trust evaluates it nevertheless)")
+            way = "--trust, in Python the option trust, evaluates it nevertheless"
+            raise UsageError(f"path: {self.name!r}: {'; '.join(found)} ({way})")
         if why := powerless(self.held, module):
             self.unchecked[network] = Doubt(kind="labels unchecked", text=f"not checked: whether labels are permuted, for {why}")
 
     def result(
         self,
         measured: Mapping[str, Measured],
-        options: EvaluationOptions,
         workspace: Workspace,
         beside: Mapping[str, SmallSet],
     ) -> SetResult:
@@ -285,16 +313,18 @@ class _Set:
         )
         # One network that can tell is enough.
         unchecked = tuple(self.unchecked.values())[:1] if len(self.unchecked) == len(measured) else ()
-        step = self.rates[first.network].distilled
-        subject = Subject(self.evaluators[first.network], self.held, self.path, workspace, step)
         return replace(
             first,
             doubts=(*first.doubts, *unchecked),
             networks={one.network: one for one in others},
-            measurements={name: FURTHER[name](subject) for name in options.further},
             paths={} if self.path is None else {"distilled": self.name},
             notes=tuple(self.notes),
         )
+
+    def subject(self, first: str, source: Network, workspace: Workspace) -> Subject:
+        """What further measurements with the first network, made from `source`, work from."""
+        parts = (self.evaluators[first], source, self.held, self.small, self.path, workspace, self.rates[first])
+        return Subject(*parts, partial(self.own, first))
 
     def keep(self, result: SetResult, progress: Progress) -> None:
         """Note the result in the set's own metadata."""
@@ -314,86 +344,22 @@ def _unwritable(path: Path, error: OSError) -> str:
     return f"{place} could not be written to ({why(error)})"
 
 
-def _other_levels(held: DistilledSet, data: ImageSet) -> list[str]:
-    """A note where other numbers were black and white in the images that the set was made from."""
-    about = (held.metadata.get("settings") or {}).get("data")
-    levels = about.get("range") if isinstance(about, dict) else None
-    if data.levels is None or not isinstance(levels, list) or len(levels) != 2 or tuple(levels) == data.levels:
-        return []
-    if not all(isinstance(level, (int, float)) for level in levels):
-        return []
-    made = f"{levels[0]:.6g} … {levels[1]:.6g} was black to white in what it was made from"
-    return [f"{made}, here {data.levels} is: data.range=[{levels[0]:.6g},{levels[1]:.6g}] reads both alike"]
-
-
-def _other_augmentation(held: DistilledSet, settings: DistillSettings) -> list[str]:
-    """What the set was distilled under, where that is not what it is evaluated under, which all sets and random images share."""
-    stored = held.metadata.get("settings")
-    made = stored.get("augment") if isinstance(stored, Mapping) else None
-    if not isinstance(made, Mapping):
-        return []
-    pairs = {key: (made.get(key, now), now) for key, now in plain(settings.augment).items()}
-    return [
-        f"augmentation: made with augment.{key}={shown(was)}, evaluated with {now!r}"
-        for key, (was, now) in pairs.items()
-        if was != now
-    ]
-
-
-def _say_notes(sets: Sequence[_Set], progress: Progress) -> None:
-    """Say what is noted of the sets: once what several have in common."""
-    of: dict[str, list[str]] = {}
-    for one in sets:
-        for note in one.notes:
-            of.setdefault(note, []).append(one.name)
-    for note, names in of.items():
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        progress.say(f"note: {', '.join(names[:SHOWN])}{more}: {note}")
-
-
-def _measured(sets: Sequence[_Set], network: str, options: EvaluationOptions, workspace: Workspace) -> list[Measured]:
-    """The networks of every set, as many as asked for, or until the sets can be told apart."""
+def _measured(
+    sets: Sequence[_Set], network: str, networks: int, options: EvaluationOptions, workspace: Workspace
+) -> list[Measured]:
+    """The networks of every set, as many as asked for, or until the sets can be told apart under each of so many `networks`."""
 
     def train(seeds: range) -> list[Measured]:
         return [measure(one.evaluators[network], one.small, one.rates[network], seeds, workspace.progress) for one in sets]
 
     if options.looks is None:
         return train(final_seeds(workspace.settings.eval.seeds))
-    looks = _shared(options.looks, len(sets))
+    looks = verdicts.shared(options.looks, len(sets), networks)
     found: list[Measured] = []
-    for count in looks.at:
-        more = train(final_seeds(count)[len(found[0].seeds) if found else 0 :])
+    for number in looks.at:
+        more = train(final_seeds(number)[len(found[0].seeds) if found else 0 :])
         found = [before.joined(new) for before, new in zip(found, more, strict=True)] if found else more
-        if all(decide(known, looks) is not None for known in _differences([one.evaluators[network] for one in sets], found)):
+        pairs = [(one.evaluators[network].accuracies, measured) for one, measured in zip(sets, found, strict=True)]
+        if verdicts.all_decided([Accuracies(distilled=of(one.distilled), random=of(one.random)) for of, one in pairs], looks):
             break
     return found
-
-
-def _differences(evaluators: Sequence[Evaluator], found: Sequence[Measured]) -> list[list[float]]:
-    """Accuracy differences seed by seed: of every pair of sets, or of the only one and random images."""
-    values = [one.accuracies(measured.distilled).values for one, measured in zip(evaluators, found, strict=True)]
-    if len(found) == 1:
-        return [differences(values[0], evaluators[0].accuracies(found[0].random).values)]
-    return [differences(a, b) for a, b in combinations(values, 2)]
-
-
-def _shared(looks: Looks, sets: int) -> Looks:
-    """The looks of each pair of sets, which share the level, so that any wrong verdict is as unlikely as with one pair."""
-    return replace(looks, level=looks.level / max(1, sets * (sets - 1) // 2))
-
-
-def _comparisons(
-    names: Sequence[str], results: Sequence[SetResult], networks: Sequence[str], looks: Looks | None
-) -> tuple[Comparison, ...]:
-    """Every pair of sets under every network, with p-values as they are, and adjusted for their number (Holm) and for the looks."""
-    rows = []
-    for network in networks:
-        values = [result.by_network[network].accuracy.distilled.values for result in results]
-        for (a, of_a), (b, of_b) in combinations(zip(names, values, strict=True), 2):
-            verdict = None if looks is None else decide(differences(of_a, of_b), _shared(looks, len(names))) or "undecided"
-            found = replace(compare(of_a, of_b), a=a, b=b, network=network, verdict=verdict)
-            rows.append(replace(found, seeds_needed=seeds_needed(of_a, of_b)))
-    # Looked at again and again, a p says as much as one that is so many times as large (Bonferroni).
-    times = 1 if looks is None else len(looks.at)
-    adjusted = holm([min(1.0, times * one.p) for one in rows if one.p is not None])
-    return tuple(replace(one, p_adjusted=p) for one, p in zip(rows, adjusted, strict=True))

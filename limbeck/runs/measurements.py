@@ -3,15 +3,18 @@
 All ranks of a run make them together, and share the networks that are trained for them.
 
 ranking      DD-Ranking: hard-label recovery, improvement over random, the label-robust score
-robustness   how far the figure moves with the kind of labels and without augmentation, and DD-Ranking's augmentation-robust score
+robustness   how far the figure under `dd` moves with the kind of labels and without augmentation, and DD-Ranking's
+             augmentation-robust score
 areas        what share of the images decides the class, against the initial images
 distances    between classes in the features of a network trained on the full data
 search       whether architectures rank on the set as on the full data
 continual    learning classes one group after another from the set as a memory
 membership   how well an attack tells which images a network was trained on
+
+The last three train on labels as they are stored: where the evaluation's protocol does not, they take `dd`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,14 +23,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from limbeck.accuracy import StepSize
+from limbeck.accuracy import StepSize, protocol_name
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation import architecture_search, areas, continual, distances, membership, scores
 from limbeck.evaluation.evaluator import Evaluator
-from limbeck.evaluation.fitting import Cells, ProtocolFit, training_images
+from limbeck.evaluation.fitting import Cells, Network, ProtocolFit, Trained, training_images
+from limbeck.evaluation.named import called
 from limbeck.methods.snapshots import SNAPSHOT
+from limbeck.networks.flat import flat_network
 from limbeck.runs.build import cam_of
+from limbeck.runs.record import Rates, final_seeds
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.files import read_tensors
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
@@ -41,41 +47,56 @@ from limbeck.training.images import Images, TensorImages, prepare_split
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What a further measurement works from: the evaluator of the first network, the set, its place, the workspace.
+    """What a further measurement works from.
 
-    `step` is what networks are trained with on the set there; in another way the set and random images both choose theirs.
+    Args:
+        evaluator: of the first network.
+        network: what that is made from: its name, a module, or a function that makes one.
+        held: the set.
+        small: the same, with η only where somebody has said it.
+        path: its place.
+        workspace: of the evaluation.
+        rates: the step sizes of the set and of random images there.
+        own: what counts as the set's own step size under an evaluator.
     """
 
     evaluator: Evaluator
+    network: Network
     held: DistilledSet
+    small: SmallSet
     path: Path | None
     workspace: Workspace
-    step: StepSize
-
-    @property
-    def small(self) -> SmallSet:
-        """The set with that step size."""
-        return replace(self.held.set, syn_lr=self.step.value)
+    rates: Rates
+    own: Callable[[Evaluator], StepSize | None]
 
     @property
     def seeds(self) -> range:
         """Of the networks trained for it."""
-        return range(1000, 1000 + self.evaluator.settings.seeds)
+        return final_seeds(self.evaluator.settings.seeds)
 
-    def under(self, protocol: str, **changes: Any) -> Evaluator:
-        """The evaluator under another protocol."""
-        return replace(self.evaluator, settings=replace(self.evaluator.settings, protocol=protocol, **changes))
+    def under(self, protocol: str) -> Evaluator:
+        """The evaluator under another protocol; itself where that is its own."""
+        other = replace(self.evaluator, settings=replace(self.evaluator.settings, protocol=protocol))
+        return self.evaluator if other.protocol == self.evaluator.protocol else other
+
+    def step(self, evaluator: Evaluator) -> float:
+        """The step size on the set there."""
+        same = evaluator is self.evaluator
+        return (self.rates.distilled if same else evaluator.step_size(self.small, self.own(evaluator))).value
+
+    def random_step(self, evaluator: Evaluator) -> float:
+        """The step size on random images there."""
+        same = evaluator is self.evaluator
+        return (self.rates.random if same else evaluator.random_step_size(self.small.real_ipc, self.small.syn_lr)).value
 
     def accuracy(self, evaluator: Evaluator) -> float:
         """Mean accuracy of networks trained on the set."""
-        own = self.step if evaluator is self.evaluator else None
-        step = evaluator.step_size(self.small, own)
-        return evaluator.accuracies(evaluator.logits(replace(self.small, syn_lr=step.value), self.seeds)).mean
+        return evaluator.distilled(replace(self.small, syn_lr=self.step(evaluator)), seeds=self.seeds).mean
 
     def random(self, evaluator: Evaluator) -> float:
         """Mean accuracy of networks trained on random images of as many bytes."""
-        step = evaluator.random_step_size(self.small.real_ipc, self.small.syn_lr)
-        return evaluator.accuracies(evaluator.random_logits(self.small.real_ipc, step.value, self.seeds)).mean
+        logits = evaluator.random_logits(self.small.real_ipc, self.random_step(evaluator), self.seeds)
+        return evaluator.accuracies(logits).mean
 
 
 def _ranking(material: Subject) -> scores.Ranking:
@@ -86,19 +107,22 @@ def _ranking(material: Subject) -> scores.Ranking:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelsAndAugmentation(Record):
-    """Mean accuracies with `stored` and with `hard` labels, and what augmentation does."""
+    """Mean accuracies with `stored` and with `hard` labels, what augmentation does, and under which protocols."""
 
     labels: Mapping[str, float]
     augmentation: scores.Robustness
+    protocols: Mapping[str, str]
 
 
 def _robustness(material: Subject) -> LabelsAndAugmentation:
-    """Accuracies under other labels and without augmentation."""
-    evaluator, plain = material.evaluator, material.under("none")
-    augmented = material.accuracy(evaluator), material.random(evaluator)
-    labels = {"stored": augmented[0], "hard": material.accuracy(material.under("dd-hard"))}
+    """Accuracies under other labels and without augmentation, whatever the evaluation's protocol."""
+    stored, hard, plain = material.under("dd"), material.under("dd-hard"), material.under("none")
+    augmented = material.accuracy(stored), material.random(stored)
+    labels = {"stored": augmented[0], "hard": material.accuracy(hard)}
     augmentation = scores.robustness(*augmented, material.accuracy(plain), material.random(plain))
-    return LabelsAndAugmentation(labels=labels, augmentation=augmentation)
+    under = {"stored": stored, "hard": hard, "plain": plain}
+    protocols = {name: protocol_name(evaluator.protocol.facts) for name, evaluator in under.items()}
+    return LabelsAndAugmentation(labels=labels, augmentation=augmentation, protocols=protocols)
 
 
 def _areas(material: Subject) -> areas.Carried:
@@ -137,64 +161,95 @@ def _distances(material: Subject) -> distances.Separation:
         "test": (evaluator.images_of("test"), evaluator.labels_of("test")),
     }
     features = {
-        name: (distances.features_in_parts(module, images, "--also: 'distances'"), classes.cpu())
+        name: (distances.features_in_parts(module, images, "further: 'distances'"), classes.cpu())
         for name, (images, classes) in sets.items()
     }
     name = f"{evaluator.network.name}, trained on the full data"
     return distances.separation(features, evaluator.data.num_classes, network=name)
 
 
+@dataclass(frozen=True, eq=False)
+class _Study:
+    """What a study trains: networks on the set, with its step size there.
+
+    Args:
+        evaluator: under a protocol that trains on stored labels.
+        small: the set with its step size.
+        fit: the training.
+        cells: finished trainings, kept in the cache, so that an interrupted study goes on.
+    """
+
+    evaluator: Evaluator
+    small: SmallSet
+    fit: ProtocolFit
+    cells: Cells
+
+    @classmethod
+    def of(cls, material: Subject, name: str) -> "_Study":
+        stored = material.evaluator.protocol.labels == "stored"
+        evaluator = material.evaluator if stored else material.under("dd")
+        small = replace(material.small, syn_lr=material.step(evaluator))
+        fit = ProtocolFit(evaluator, material.random_step(evaluator))
+        return cls(evaluator, small, fit, _cells(fit, small, name))
+
+    @property
+    def test(self) -> tuple[Images, Tensor]:
+        """The test images and their classes."""
+        return self.evaluator.images_of("test"), self.evaluator.labels_of("test")
+
+    @property
+    def trained(self) -> Trained:
+        """How."""
+        return self.fit.trained(self.small)
+
+
 def _search(material: Subject) -> architecture_search.Search:
     """Do the architectures of a small space rank alike?"""
-    evaluator, small = material.evaluator, material.small
-    random = evaluator.random_subset(small.real_ipc, None, "search")
-    sets = {"distilled": small, "random": random, "full": training_images(evaluator)}
+    study, evaluator = _Study.of(material, "search"), material.evaluator
+    random = evaluator.random_subset(study.small.real_ipc, None, "search")
+    sets = {"distilled": study.small, "random": random, "full": training_images(evaluator)}
     choose = (evaluator.images_of("val"), evaluator.labels_of("val")) if len(evaluator.data.val) else None
     depths = [depth for depth in (1, 2, 3) if min(evaluator.data.shape[1:]) >= 2**depth]
-    names = architecture_search.search_space(depths=depths)
-    test = evaluator.images_of("test"), evaluator.labels_of("test")
-    fit, cells, seeds = _fit(material), _cells(material, "search"), list(material.seeds)[:2]
-    return architecture_search.search(fit, sets, names, seeds, *test, choose=choose, cells=cells)
+    names, seeds = architecture_search.search_space(depths=depths), list(material.seeds)[:2]
+    found = architecture_search.search(study.fit, sets, names, seeds, *study.test, choose=choose, cells=study.cells)
+    return replace(found, training=study.trained)
 
 
 def _continual(material: Subject) -> continual.Continual:
-    """Five groups of classes, one after another (fewer where there are fewer classes)."""
-    evaluator, small = material.evaluator, material.small
-    seeds = list(material.seeds)
-    memories = {"distilled": [small]}
-    memories["random"] = [evaluator.random_subset(small.real_ipc, None, f"continual {seed}") for seed in seeds]
-    test = evaluator.images_of("test"), evaluator.labels_of("test")
-    steps = min(5, evaluator.data.num_classes)
-    fit, cells = _fit(material), _cells(material, "continual")
-    return continual.continual(fit, evaluator.network.name, memories, *test, steps=steps, seeds=seeds, cells=cells)
+    """Groups of classes, one after another."""
+    study, seeds = _Study.of(material, "continual"), list(material.seeds)
+    drawn = [material.evaluator.random_subset(study.small.real_ipc, None, f"continual {seed}") for seed in seeds]
+    memories = {"distilled": [study.small], "random": drawn}
+    steps = _tasks(material.small)
+    found = continual.continual(study.fit, material.network, memories, *study.test, steps=steps, seeds=seeds, cells=study.cells)
+    return replace(found, training=study.trained)
 
 
-def _membership(material: Subject) -> dict[str, membership.Attacks]:
-    """The attack on three networks a seed."""
-    evaluator, small = material.evaluator, material.small
+def _tasks(small: SmallSet) -> int:
+    """Five groups of classes, fewer where there are fewer classes."""
+    return min(5, small.num_classes)
+
+
+def _membership(material: Subject) -> dict[str, membership.Attacks | Trained]:
+    """The attack on three networks a seed, and how these were trained."""
+    study, evaluator, seeds = _Study.of(material, "membership"), material.evaluator, list(material.seeds)
     train = prepare_split(evaluator.data.train, evaluator.preprocessing, evaluator.device)
     labels = torch.from_numpy(evaluator.data.train.labels)
-    seeds = list(material.seeds)
-    subsets = [evaluator.random_index(small.real_ipc, f"membership {seed}") for seed in seeds]
-    test = evaluator.images_of("test"), evaluator.labels_of("test")
-    fit, cells = _fit(material), _cells(material, "membership")
-    return membership.membership(fit, evaluator.network.name, small, subsets, train, labels, *test, seeds=seeds, cells=cells)
+    subsets = [evaluator.random_index(study.small.real_ipc, f"membership {seed}") for seed in seeds]
+    sets = (study.small, subsets, train, labels, *study.test)
+    found = membership.membership(study.fit, material.network, *sets, seeds=seeds, cells=study.cells)
+    return {**found, "training": study.trained}
 
 
-def _fit(material: Subject) -> ProtocolFit:
-    evaluator, small = material.evaluator, material.small
-    return ProtocolFit(evaluator, evaluator.random_step_size(small.real_ipc, small.syn_lr).value)
-
-
-def _cells(material: Subject, study: str) -> Cells:
-    """Finished trainings of a study, kept in the cache, so that an interrupted one goes on."""
-    evaluator, small = material.evaluator, material.small
+def _cells(fit: ProtocolFit, small: SmallSet, study: str) -> Cells:
+    """Finished trainings of a study, by all that they depend on."""
+    evaluator = fit.evaluator
     key = fingerprint(
         study,
-        array_fingerprint(small.images.cpu().numpy(), small.labels.cpu().numpy()),
-        [small.syn_lr, evaluator.seed, evaluator.network.name, evaluator.compile],
+        array_fingerprint(*(one.cpu().numpy() for one in (small.images, small.labels, small.classes))),
+        [small.syn_lr, small.kind, small.real_ipc, evaluator.seed, evaluator.network.name, evaluator.compile],
         [evaluator.protocol, evaluator.augment, evaluator.full_data.made_with],
-        _fit(material).random_lr,
+        fit.random_lr,
     )
     kept, here = Kept.json(cache_root() / "further" / f"{study}-{key}.json"), Ranks.sharing()
     done = here.told(lambda: kept.held() or {})
@@ -235,3 +290,18 @@ FURTHER: Mapping[str, Callable[[Subject], Any]] = {
     "continual": _continual,
     "membership": _membership,
 }
+
+
+def check(names: Sequence[str], evaluator: Evaluator, network: Network, small: SmallSet, workspace: Workspace) -> None:
+    """Raise `UsageError` where one of these cannot be measured, before anything is trained; arguments as those of `Subject`."""
+    image = torch.zeros(1, *evaluator.data.shape, device=evaluator.device)
+    if "areas" in names:
+        cam_of(workspace.settings.enhance).check(evaluator.network.module, image)
+    if "distances" in names:
+        distances.features_of(evaluator.network.module, image)
+    if "continual" in names:
+        test = evaluator.images_of("test"), evaluator.labels_of("test")
+        continual.check({"distilled": [small]}, *test, [0])
+        first = len(continual.class_tasks(small.num_classes, _tasks(small), 0)[0])
+        with called(f"further: 'continual' is not possible with a network that is not made for {first} classes, too"):
+            flat_network(network, evaluator.data.shape, first)

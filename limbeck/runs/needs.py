@@ -15,6 +15,7 @@ from pathlib import Path
 
 from limbeck.distilled.label_coding import TYPES
 from limbeck.evaluation.evaluator import Evaluator
+from limbeck.evaluation.named import called
 from limbeck.experts.estimate import estimate
 from limbeck.experts.files import held_bytes
 from limbeck.experts.notes import want_of
@@ -119,7 +120,9 @@ def _evaluators(workspace: Workspace) -> Iterable[Evaluator]:
     yield workspace.evaluator()
     for network in networks_of(workspace.settings):
         if network is not workspace.settings.network and network != workspace.settings.network:
-            yield workspace.evaluator_of(workspace.network_of(network))
+            with called("eval.networks"):
+                made = workspace.network_of(network)
+            yield workspace.evaluator_of(made)
 
 
 def check_held(workspace: Workspace) -> None:

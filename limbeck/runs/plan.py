@@ -49,17 +49,18 @@ from limbeck.methods.trajectory import TrajectoryMatching
 from limbeck.networks.flat import FlatNetwork
 from limbeck.networks.micro_batches import output_sizes
 from limbeck.runs import build
+from limbeck.runs.advice import advice_on
+from limbeck.runs.checks import check
 from limbeck.runs.computed import computed
 from limbeck.runs.over_devices import counted, over_devices, work_of
 from limbeck.runs.scaling import NUMBER, Memory, Scaling, World, timed_apart
-from limbeck.runs.settings import DistillSettings, value_of
-from limbeck.runs.unread import idle_keys
+from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
-from limbeck.runtime.devices import STAND_IN_MEMORY, device_to_plan, fast_bf16, has_values, repeatable
+from limbeck.runtime.devices import STAND_IN_MEMORY, device_to_plan, has_values, repeatable
 from limbeck.runtime.errors import require
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.leftovers import passing_folder
-from limbeck.runtime.memory import free_memory, peak_memory, reuse_freed_memory, total_memory
+from limbeck.runtime.memory import peak_memory, reuse_freed_memory
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.random import generator
 from limbeck.training.images import TensorImages, sample
@@ -173,7 +174,7 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None, world: 
     whole = workspace.whole
     check_ipc(whole, settings.ipc, workspace.decoder.images_per_slot)
     counts, unseen = Counts(len(whole.train), len(whole.val)), len(whole.train.storage) < len(whole.train)
-    workspace.check()
+    check(workspace)
     repeatable(workspace.device, tf32=settings.engine.precision == "tf32")
     reuse_freed_memory()
     planned = ", ".join(name for name, method in METHODS.items() if method.kind == "objective")
@@ -208,7 +209,7 @@ def plan(settings: DistillSettings, *, progress: Progress | None = None, world: 
         peak_memory=peak,
         engine=decided,
         device=str(workspace.device),
-        advice=tuple(_advice(workspace, parts, decided is None or decided.compiled, peak)),
+        advice=tuple(advice_on(workspace, parts, decided is None or decided.compiled, peak)),
         notes=tuple(notes),
         scaling=over_devices(workspace, work, memory, parts, world) if world else None,
         evaluation=one,
@@ -369,33 +370,3 @@ def _memory(workspace: Workspace, decided: Arrangement | None) -> Memory:
         image=NUMBER * WORKING * sum(output_sizes(network, workspace.data.shape)),
         at_once=min(batch, decided.lanes * (decided.micro_batch or batch)) if decided else batch,
     )
-
-
-def _advice(workspace: Workspace, parts: Mapping[str, float], compiled: bool, peak: int) -> list[str]:
-    """What would bring time and memory down."""
-    settings, total, advice = workspace.settings, sum(parts.values()), []
-    if not compiled and settings.engine.compile != "no" and parts["iterations"] > 120:
-        advice.append("engine.compile=yes would make an iteration faster, once the compilation of about half a minute is done")
-    if settings.engine.precision == "fp32" and parts["iterations"] > 0.5 * total and fast_bf16(workspace.device):
-        advice.append(
-            "engine.precision=bf16 would take about two thirds of the time of an iteration; docs/performance.md has its error"
-        )
-    if parts["evaluations"] > 0.3 * total:
-        share = 100 * parts["evaluations"] / total
-        advice.append(f"evaluations take {share:.0f} % of the time: raise eval.every ({settings.eval.every}) or lower eval.epochs")
-    free = free_memory(workspace.device)
-    if peak > 0.8 * min(free + peak, total_memory(workspace.device)):
-        advice += [f"memory is short: {way}" for way in [_less_memory(workspace)] if way]
-    return advice
-
-
-def _less_memory(workspace: Workspace) -> str:
-    """What would take less of it, of the keys that the method reads; empty where there is none."""
-    settings, method = workspace.settings, workspace.method
-    if method.steps and settings.engine.kind == "unroll":
-        return "engine.kind=exact takes that of one step for the same gradient"
-    if method.steps:
-        auto = settings.engine.memory == "auto"
-        return f"{'set engine.memory, such as engine.memory=2GiB,' if auto else 'lower engine.memory'} or lower match.batch_syn"
-    read = (key for key in ("real.batch", "sre2l.batch_size") if not idle_keys(settings, [key]))
-    return next((f"lower {key} ({value_of(settings, key)})" for key in read), "")

@@ -134,7 +134,8 @@ def _stored(small: SmallSet) -> str:
 
 def networks_of(settings: DistillSettings) -> list[str]:
     """The names of the networks to evaluate with: those of `eval.networks`, or the one distilled for."""
-    return [name.strip() for name in settings.eval.networks.split(",")] if settings.eval.networks else [settings.network]
+    named = settings.eval.networks.split(",") if settings.eval.networks else [settings.network]
+    return list(dict.fromkeys(name.strip() if isinstance(name, str) else name for name in named))
 
 
 def across(

@@ -31,6 +31,7 @@ from limbeck.matching.distances import MatchingLoss, SquaredError
 from limbeck.matching.steps import StepDraw, StudentStep, draw_steps
 from limbeck.methods.registry import name_of
 from limbeck.runs import build
+from limbeck.runs.checks import check
 from limbeck.runs.settings import DistillSettings, value_of
 from limbeck.runs.unread import idle_keys
 from limbeck.runs.workspace import Workspace
@@ -118,7 +119,7 @@ def tune(settings: DistillSettings, *, progress: Progress | None = None, store: 
     accepted = "one that matches trajectories, such as edf, datm, mtt or tesla"
     require(workspace.method.steps and workspace.needs_experts, "method", name_of(settings.method), accepted)
     require(settings.experts.train_epochs >= 3, "experts.train_epochs", settings.experts.train_epochs, "at least 3 for tuning")
-    workspace.check()
+    check(workspace)
     epochs = range(settings.experts.train_epochs + 1)
     if store is None:
         store = train_experts(workspace.expert_task, epochs, workspace.progress)

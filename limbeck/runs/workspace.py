@@ -40,11 +40,10 @@ from limbeck.networks.factory import Factory
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.parametrisations.parametrisation import Decoder
 from limbeck.runs import build
-from limbeck.runs.checks import check, check_shards
 from limbeck.runs.decided import Fingerprints
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.devices import resolve_device
-from limbeck.runtime.errors import Failure
+from limbeck.runtime.errors import Failure, require
 from limbeck.runtime.executor import Shard
 from limbeck.runtime.plugins import is_foreign
 from limbeck.runtime.progress import Progress
@@ -111,9 +110,10 @@ class Workspace:
         """The network of that name, or the module itself, or what a function makes, for these images."""
         return flat_network(network, self.data.shape, self.data.num_classes).to(self.device)
 
-    def check(self) -> None:
-        """Load the data, build the network and raise `UsageError` for whatever does not fit, before anything is written."""
-        check(self)
+    def check_shards(self) -> None:
+        """Raise `UsageError` where X is to lie in shards and must not."""
+        why = self.settings.engine.shard == "yes" and self.must_hold_all
+        require(not why, "engine.shard", "yes", f"auto or no: {why}")
 
     @cached_property
     def experts(self) -> TrajectoryStore:
@@ -153,7 +153,7 @@ class Workspace:
         sharded, self.classes = self.spread.sharded, classes.cpu()
         del self.spread  # as it was without them
         if sharded:
-            check_shards(self)
+            self.check_shards()
         if sharded and not self.spread.sharded:
             self.progress.say(f"note: engine.shard: each process holds all of X: {self.must_hold_all}")
 

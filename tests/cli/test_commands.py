@@ -200,7 +200,12 @@ def test_evaluate_hands_over_how_images_were_normalised(
     [
         (
             ["theirs.pt", "--data", "scenes", "ipc=3"],
-            "ipc: is settled by the distilled set; an evaluation takes eval.*, engine.*, ",
+            "ipc: is settled by the distilled set; an evaluation takes eval.*, engine.*, view_labels.*, network, data.*, augment.*",
+        ),
+        (
+            ["a", "data.size=64"],
+            "an evaluation takes eval.*, engine.*, view_labels.*, network, data.source, data.root, data.range, "
+            "data.image_field, data.label_field, data.workers, data.skip_bad\n",
         ),
         (
             ["theirs.pt", "--data", "scenes", "--normalised", "imagenette"],

@@ -1,6 +1,8 @@
 """Results go through JSON and back, say themselves in words, and are read from files that lack what later versions write."""
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 
@@ -75,3 +77,36 @@ def test_the_texts_of_a_comparison() -> None:
     named = Comparison(n=1, mean=0.1, a="edf", b="mtt", p_adjusted=0.0312, verdict="undecided", seeds_needed=7)
     assert str(named) == "edf − mtt: +10.0 points, 1 seed, p 0.0312 (Holm): undecided; 7 seeds would decide"
     assert points(-0.0001) == "0.0"
+
+
+def accuracies(*values: float) -> Accuracies:
+    return Accuracies(distilled=summarise(values), random=summarise([0.1] * len(values)))
+
+
+def test_a_set_that_is_given_twice_has_two_letters() -> None:
+    sets = [SetResult(accuracy=accuracies(*values), paths={"distilled": path}) for path, *values in (("a", 0.5, 0.6),) * 3]
+    rows = [replace(compare([0.5, 0.6], [0.5, 0.6]), a="a", b="a", network=name) for name in ("one",) * 3 + ("two",) * 3]
+    text = str(Evaluation(sets=tuple(sets), comparisons=tuple(rows)))
+    assert re.findall(r"([ABC] − [ABC]) │ (one|two)", text) == [
+        (pair, network) for network in ("one", "two") for pair in ("A − B", "A − C", "B − C")
+    ]
+
+
+def test_a_single_sets_verdict_is_shown() -> None:
+    known = SetResult(accuracy=accuracies(0.5, 0.6), network="one", paths={"distilled": "a"})
+    found = replace(compare([0.5, 0.6], [0.1, 0.1]), a="a", b="random images", network="one", p_adjusted=0.04)
+    for verdict, said in (("a better", "better"), ("b better", "worse"), ("undecided", "undecided")):
+        judged = Evaluation(sets=(known,), comparisons=(replace(found, verdict=verdict),))
+        assert re.search(rf"set − random │ one .* 0\.04 │ +2 │ +{said} │", str(judged))
+        assert str(Evaluation.from_dict(json.loads(json.dumps(judged.to_dict())))) == str(judged)
+    assert "set − random" not in str(Evaluation(sets=(known,)))
+
+
+def test_verdicts_name_the_letters() -> None:
+    rows = [replace(compare([0.5, 0.6], [0.1, 0.1]), a=a, b=b, verdict="b better") for a, b in ("ab", "ac", "bc")]
+    text = str(Evaluation(sets=(SetResult(accuracy=accuracies(0.5, 0.6)),) * 3, comparisons=tuple(rows)))
+    assert re.findall(r"([ABC] − [ABC]) .*│ (\w better)", text) == [
+        ("A − B", "B better"),
+        ("A − C", "C better"),
+        ("B − C", "C better"),
+    ]

@@ -11,11 +11,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
+from limbeck.evaluation import statistics
 from limbeck.evaluation.statistics import (
     Looks,
     compare,
     compare_unpaired,
     decide,
+    deciding_p,
     differences,
     holm,
     seeds_needed,
@@ -295,3 +297,12 @@ def test_differences_without_spread_need_more_seeds() -> None:
     assert decide([0.1] * 10, Looks()) == "a better"
     with pytest.raises(ValueError, match="finite"):
         decide([math.nan] * 5, Looks())
+
+
+def test_the_p_that_decides_is_that_of_the_sign_flips_where_there_is_no_spread() -> None:
+    equal, spread = compare([0.5, 0.6, 0.7], [0.4, 0.5, 0.6]), compare([0.5, 0.6, 0.8], [0.4, 0.5, 0.6])
+    assert (equal.p, deciding_p(equal)) == (0.0, 2.0 ** (1 - 3))
+    assert deciding_p(spread) == spread.p != spread.p_exact
+    assert deciding_p(compare([0.5], [0.4])) == 1.0
+    for found, values in ((equal, [0.1] * 3), (spread, [0.1, 0.1, 0.2])):
+        assert statistics._look(values) == pytest.approx(deciding_p(found))

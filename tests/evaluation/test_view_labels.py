@@ -128,6 +128,7 @@ def test_what_is_not_refused(tmp_path: Path) -> None:
     small = stored(evaluator(), tmp_path)
     assert len(evaluator(epochs=4).logits(small, range(1))) == 1  # the first four epochs of them
     evaluator(teacher="ConvNetD1-w8-nonorm").logits(small, range(1))
+    evaluator(teacher="ConvNetD1-nonorm-w8-avgpool").logits(small, range(1))  # the same network
     # Batches that hold all twelve images are one and the same.
     wide = stored(evaluator(batch_size=12), tmp_path / "wide")
     evaluator(batch_size=1024).logits(wide, range(1))

@@ -27,6 +27,7 @@ from limbeck.methods.state import OuterState
 from limbeck.parametrisations.dct import Dct
 from limbeck.parametrisations.multi_formation import MultiFormation
 from limbeck.parametrisations.parametrisation import Code, Decoder, Parametrisation
+from limbeck.runs.checks import check
 from limbeck.runs.needs import output_needs
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
@@ -274,4 +275,4 @@ def test_plans_count_the_images_that_are_decoded(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_stored_is_refused_in_a_line(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        workspace(**{"method": "dm", "network": "ConvNetD1-w4", **keys}).check()
+        check(workspace(**{"method": "dm", "network": "ConvNetD1-w4", **keys}))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import limbeck
+from limbeck.evaluation.settings import EvalSettings
 from limbeck.runtime.progress import LogProgress
 
 SIZES: dict[str, Any] = {
@@ -160,6 +161,38 @@ def test_evaluation_takes_sets_runs_and_networks(tmp_path: Path) -> None:
     assert several.sets[0].accuracy == several.sets[1].accuracy  # the same set, in memory and on disk
     assert len(several.comparisons) == 1
     assert limbeck.DistilledSet.load(path).metadata.get("evaluations", []) == []  # Python changes nothing it was not asked to
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ("dd", 2, 7)),
+        ({"protocol": "dd-hard"}, ("dd-hard", None, None)),  # what was changed about one protocol is no change of another
+        ({"eval.protocol": "none", "epochs": 4}, ("none", 4, None)),
+        ({"eval": {"protocol": "kd"}}, ("kd", None, None)),
+        ({"eval": {"epochs": 5}}, ("dd", 5, 7)),
+        ({"eval": EvalSettings(seeds=3)}, ("dd", None, None)),  # all of it
+    ],
+)
+def test_a_protocol_that_is_given_is_taken_as_it_is(
+    given: dict[str, Any], expected: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Any] = []
+    monkeypatch.setattr("limbeck.runs.api.evaluate_sets", lambda sets, made, **_: found.append(made.eval))
+    limbeck.evaluate(run("random", **{"eval.batch_size": 7}).distilled, DATA, networks=[Small], **given)
+    assert [(one.protocol, one.epochs, one.batch_size) for one in found] == [expected]
+
+
+def test_groups_of_keys_are_no_second_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+    monkeypatch.setattr("limbeck.runs.api.find_settings", lambda settings, **_: made.append(settings))
+    monkeypatch.setattr("limbeck.runs.api.running.train_experts", lambda settings, **_: made.append(settings))
+    limbeck.tune(DATA, "mtt", schedule={"max_start_epoch": 3}, match={"expert_epochs": 2})
+    assert (made[0].schedule.max_start_epoch, made[0].match.expert_epochs) == (3, 2)
+    limbeck.train_experts(DATA, Small, experts={"train_epochs": 3, "num_experts": 1})
+    assert (made[1].experts.train_epochs, made[1].schedule.max_start_epoch) == (3, 3)
+    limbeck.tune(DATA, limbeck.methods.mtt(syn_steps=9), match={"syn_steps": 8})  # what is given goes before the method's own
+    assert made[2].match.syn_steps == 8
 
 
 def test_a_start_is_a_set() -> None:

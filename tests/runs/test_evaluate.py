@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from limbeck.data.preprocessing import Normalise, constant
 from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
-from limbeck.evaluation.statistics import Looks
+from limbeck.evaluation.statistics import Looks, decide, differences
 from limbeck.recipes import load_recipe
 from limbeck.runs.distill import distill
 from limbeck.runs.evaluate import EvaluationOptions, evaluate
@@ -139,7 +139,11 @@ def test_seeds_are_added_until_a_verdict_and_no_further(workspace: Workspace, tm
     same = evaluate([few, few], settings(), options=EvaluationOptions(looks=Looks(least=2, most=3), keep=False))
     assert (same.comparisons[0].verdict, same.comparisons[0].n) == ("undecided", 3)
     alone = evaluate(few, settings(), options=EvaluationOptions(looks=Looks(least=2, most=3), keep=False))
-    assert alone.accuracy.distilled.n == alone.accuracy.random.n in (2, 3)
+    (row,) = alone.comparisons
+    values = alone.accuracy.distilled.values, alone.accuracy.random.values
+    decided = [count for count in (2, 3) if decide(differences(*values)[:count], Looks(least=2, most=3)) is not None]
+    assert (row.a, row.b, row.n) == (str(few), "random images", len(values[0])) and len(values[1]) == row.n == decided[0]
+    assert row.verdict == decide(differences(*values), Looks(least=2, most=3))
 
 
 def plant(held: DistilledSet, fault: str) -> DistilledSet:
@@ -264,7 +268,14 @@ def test_files_of_other_numbers_are_measured_under_theirs(workspace: Workspace, 
     assert not any("under its own" in note for note in [*same.sets[0].notes, *wrong.sets[0].notes])
 
 
-@pytest.mark.parametrize("name", ["ranking", "robustness", "areas", "distances", "continual", "membership"])
+MEASURED = ("ranking", "robustness", "areas", "distances", "continual", "membership")
+
+
+def test_every_further_measurement_is_tested_here() -> None:
+    assert {*MEASURED, "search"} == set(FURTHER)
+
+
+@pytest.mark.parametrize("name", MEASURED)
 def test_further_measurements(workspace: Workspace, tmp_path: Path, name: str) -> None:
     path = real_set(workspace, 2).save(tmp_path / "set")
     found = evaluate(
@@ -284,9 +295,9 @@ def test_further_measurements(workspace: Workspace, tmp_path: Path, name: str) -
         assert {"distilled", "random", "test"} == set(result["sets"])
     elif name == "continual":
         assert len(result["memories"]["distilled"]["steps"]) == 5
+        assert result["training"] == {"protocol": "dd 1, 5 epochs", "batch_size": 128, "lr": 0.05, "random_lr": 0.05}
     else:
-        assert set(result) == {"distilled", "random", "random_own", "full"}
-    assert name in FURTHER
+        assert set(result) == {"distilled", "random", "random_own", "full", "training"}
 
 
 def test_a_search_goes_on_where_it_was_stopped(workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

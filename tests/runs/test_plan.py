@@ -14,8 +14,9 @@ from limbeck.cli.main import main
 from limbeck.matching.engine import Arrangement
 from limbeck.networks.flat import flat_network
 from limbeck.recipes import load_recipe, settings_from_plain
+from limbeck.runs.advice import less_memory
 from limbeck.runs.distill import distill, train_experts
-from limbeck.runs.plan import FEW, StandIn, _few_classes, _less_memory, plan
+from limbeck.runs.plan import FEW, StandIn, _few_classes, plan
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.progress import NoProgress
@@ -82,8 +83,8 @@ def test_advice():
         ({"method": "random"}, ""),
     ],
 )
-def test_what_would_take_less_memory_is_what_the_method_reads(keys: dict[str, str], said: str):
-    assert _less_memory(Workspace(load_recipe("scenes", keys), NoProgress())) == said
+def test_what_would_takeless_memory_is_what_the_method_reads(keys: dict[str, str], said: str):
+    assert less_memory(Workspace(load_recipe("scenes", keys), NoProgress())) == said
 
 
 def test_what_distill_refuses_is_refused():

@@ -165,7 +165,8 @@ def test_a_ratio_that_is_given_stays() -> None:
 
 def test_other_methods_drop_what_they_say() -> None:
     for method in METHODS:
-        assert DistillSettings.of(method=method, ipc=50).match.drop_ratio == {"edf": 0.375, "edf-plus": 0.375, "pad": 0.25}.get(method, 0.0)
+        ratio = {"edf": 0.375, "edf-plus": 0.375, "pad": 0.25}.get(method, 0.0)
+        assert DistillSettings.of(method=method, ipc=50).match.drop_ratio == ratio
     assert DistillSettings.of(ipc=50, criterion="none").match.drop_ratio == 0.0
     assert load_recipe("scenes", {"ipc": "10"}).match.drop_ratio == 0.25
     assert load_recipe("scenes", {"ipc": "10", "method": "datm"}).match.drop_ratio == 0.0

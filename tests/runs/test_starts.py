@@ -15,6 +15,7 @@ from limbeck.distilled.set import DistilledSet
 from limbeck.distilled.small_set import SmallSet
 from limbeck.evaluation.distances import features_of
 from limbeck.recipes import load_recipe
+from limbeck.runs.checks import check
 from limbeck.runs.distill import distill
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError
@@ -120,7 +121,7 @@ def test_a_changed_start_is_not_gone_on_with(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("method", "network"), [("edf", "expert"), ("mtt", "expert"), ("dc", "full data")])
 def test_centre_starts_from_the_features_of_a_network_that_is_there(method: str, network: str) -> None:
     workspace = Workspace(settings(method, init="centre"), NoProgress())
-    workspace.check()
+    check(workspace)
     train, images = workspace.data.train, workspace.preprocessing.prepare(workspace.data.train.images())
     if network == "expert":
         module = workspace.network.with_parameters(workspace.experts.read(0, 3))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from limbeck.accuracy import Accuracies, Accuracy, StepSize
+from limbeck.augmentation import Dsa
 from limbeck.data.preprocessing import fit_preprocessing
 from limbeck.data.split import Split
 from limbeck.distilled.export import export_npz
@@ -205,6 +206,9 @@ def test_a_learned_step_size_is_for_the_labels_and_the_augmentation_it_was_learn
     assert own(soft, "none") is None  # learned with augmentation
     assert own(soft, "dd", "another") is None
     assert own(replace(soft, syn_lr=None), "dd") is None
+    for nothing in (Dsa("none"), Dsa("none", crop_ratio=0.125), Dsa("none", flip=False), Dsa("flip", flip=False)):
+        assert own(soft, "none", augment=nothing) == StepSize(0.3, "own")
+    assert own(soft, "none", augment=Dsa("flip")) is None
 
 
 def test_nothing_is_chosen_on_test_images(tried: Tried, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,6 +177,23 @@ def test_the_command_shows_reasons_and_writes_a_recipe(
     assert "is not a new file that ends in .yaml" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("typed", [(), ("network=mynets:make",), ("track=mysinks:Sink,tensorboard", "--trust")])
+def test_the_command_trusts_the_code_that_the_recipe_it_wrote_names(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    found: tuple[Tuned, tuning._Students],
+    typed: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(tuning, "tune", lambda settings, progress: found[0])
+    path = tmp_path / "mine.yaml"
+    assert main(["tune", "scenes", *typed, "--output", str(path)]) == 0
+    (command,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("distil with: "))
+    words = shlex.split(command.removeprefix("distil with: "))
+    assert words == ["limbeck", "distill", str(path), *["--trust"] * bool(typed)]
+    assert load_recipe(words[2], trust="--trust" in words).outer.lr_img == pytest.approx(found[0].keys["outer.lr_img"], rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
