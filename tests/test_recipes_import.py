@@ -333,6 +333,11 @@ def test_guesses() -> None:
         ("lr_y: 1.\npix_init: magic\n", "pix_init: 'magic' is not one of"),
         ("dataset: ImageNet\nsubset: imagenope\nipc: 1\n", "subset: 'imagenope' is none of"),
         ("loss_ratio: 2\n", "match.drop_ratio: 2.0 is not in [0, 1)"),
+        ("lr_y: 1.\nmax_start_epoch: abc\n", "schedule.max_start_epoch: 'abc' is not a whole number"),
+        ("teacher_label: true\nlr_img: abc\n", "outer.lr_img: 'abc' is not a number"),
+        ("decay: true\ntrain_epochs: abc\n", "experts.train_epochs: 'abc' is not a whole number"),
+        ("decay: true\ntrain_epochs: 0\n", "experts.train_epochs: 0 is not at least 1"),
+        ("ipc: 1\nmax_files: abc\n", "max_files: 'abc' is not a whole number or null"),
     ],
 )
 def test_what_cannot_be_imported(tmp_path: Path, text: str, says: str) -> None:

@@ -288,15 +288,22 @@ def words(text: str) -> list[str]:
 
 
 def names(option: str, text: str) -> list[str]:
-    """Different names, joined by commas.
+    """Names of different methods, joined by commas.
 
     Raises:
         UsageError: for anything else.
     """
+    from limbeck.methods.registry import known
+
     found = words(text)
     require(bool(found), option, text, "one or more methods, joined by commas")
     if twice := [name for name in found if found.count(name) > 1]:
         raise UsageError(f"{option}: {twice[0]!r} is given twice")
+    try:
+        for name in found:
+            known(name)
+    except UsageError as error:
+        raise UsageError(re.sub("^method:", f"{option}:", str(error))) from error
     return found
 
 

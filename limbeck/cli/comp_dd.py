@@ -46,6 +46,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> "Recovery | Submission":
+    from limbeck.runtime.executor import Cluster, current
     from limbeck.studies import comp_dd
     from limbeck.studies.acceptance import read_submission
     from limbeck.studies.cells import take_over
@@ -59,7 +60,7 @@ def run(arguments: Namespace) -> "Recovery | Submission":
     if arguments.methods is None:
         raise UsageError("--methods: is missing; name one or more, such as edf,datm,random")
     cells, notes = comp_dd.plan(benchmark, parts, arguments.methods, arguments.ipc, arguments.seeds, overrides)
-    if benchmark.published and not arguments.show:
+    if benchmark.published and not arguments.show and not isinstance(current(), Cluster):  # whose jobs may have it alone
         comp_dd.check_root(parts, cells[0].settings.data.root)
     output, how = arguments.output or (f"{OUTPUT}-scenes" if arguments.scenes else OUTPUT), running(arguments)
 

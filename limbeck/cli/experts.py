@@ -194,12 +194,12 @@ def run_import(arguments: Namespace) -> Filled:
     words: Sequence[str] = arguments.overrides
     files = [Path(here("FILE", word)).expanduser() for word in words if not is_setting(word)]
     arguments.overrides = [word for word in words if is_setting(word)]
-    given = overrides_from(arguments)
+    given = overrides_from(arguments, network=arguments.network)
     for key in given:
         if key in key_types() and not key.startswith(IMPORT_TAKES):
             raise UsageError(f"{key}: is not used here; data.*, network and experts.dtype are")
     require("data.source" in given or arguments.skip_bad is not True, "--skip-bad", True, "accepted without --data")
-    settings = settings_from_plain({"network": arguments.network}, given, origin="the command line")
+    settings = settings_from_plain({}, given)
 
     from limbeck.data.load import load_data
     from limbeck.experts.blocks import parse_epochs

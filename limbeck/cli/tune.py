@@ -42,19 +42,23 @@ def run(arguments: Namespace) -> Found:
     overrides = overrides_from(arguments)
     settings = load_recipe(arguments.recipe, overrides, trust=arguments.trust)
 
+    from limbeck.runs.settings import flat
+    from limbeck.runs.strangers import code_in
     from limbeck.runs.tuning import tune
     from limbeck.runtime.files import write_text
+    from limbeck.runtime.fingerprint import plain
     from limbeck.runtime.progress import default_progress
 
     tuned = tune(settings, progress=default_progress())
-    trusted = ["--trust"] if arguments.trust else []
     if place is None:
         given = [f"{key}={value}" for key, value in overrides.items() if key not in tuned.keys]
-        words = ["limbeck", "distill", arguments.recipe, *given, *tuned.words.split(), *trusted]
+        words = ["limbeck", "distill", arguments.recipe, *given, *tuned.words.split(), *["--trust"] * arguments.trust]
         return Found(shlex.join(words), tuned)
     found = {**overrides, **{key: f"{value:g}" for key, value in tuned.keys.items()}}
-    write_text(place, settings_yaml(load_recipe(arguments.recipe, found, trust=arguments.trust)))
-    return Found(shlex.join(["limbeck", "distill", str(place), *trusted]), tuned, {"recipe": str(place)})
+    made = load_recipe(arguments.recipe, found, trust=arguments.trust)
+    write_text(place, settings_yaml(made))
+    named = code_in(flat(plain(made)))  # which nobody types beside the new file
+    return Found(shlex.join(["limbeck", "distill", str(place), *["--trust"] * bool(named)]), tuned, {"recipe": str(place)})
 
 
 def show(found: Found) -> None:

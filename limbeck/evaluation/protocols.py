@@ -45,7 +45,7 @@ from limbeck.evaluation.settings import EvalSettings
 from limbeck.losses import Divergence, cross_entropy, soft_cross_entropy
 from limbeck.networks.flat import FlatNetwork
 from limbeck.runtime.bounded import read_text
-from limbeck.runtime.checked import Checked, Count, NotNegative, Positive, Rule, Share, kinds_of, within
+from limbeck.runtime.checked import Checked, Count, NotNegative, Positive, Rule, Share, kinds_of, shown, within
 from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.urls import is_url
@@ -78,6 +78,20 @@ LATER = (
     "look_from",
     *POLICY,
 )
+VIEWED, LOOKED = ("augment", ("views", "views+set")), ("best", ("epoch",))
+# Keys that are read with some values of another one only.
+READ_WITH: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "temperature": ("labels", ("teacher",)),
+    "momentum": ("optimiser", ("sgd",)),
+    "decay_all": ("optimiser", ("adamw",)),
+    "crop_scale": VIEWED,
+    "flip": VIEWED,
+    "mix_share": ("mix", ("cutmix", "mixup")),
+    "policy_operations": ("policy", ("randaugment",)),
+    "policy_magnitude": ("policy", ("randaugment",)),
+    "look_every": LOOKED,
+    "look_from": LOOKED,
+}
 
 Factors = Annotated[
     tuple[tuple[str, float], ...],
@@ -318,7 +332,8 @@ def resolve(settings: EvalSettings) -> Protocol:
     """The protocol that `eval.protocol` names, with `eval.epochs` and `eval.batch_size` where they are given.
 
     Raises:
-        UsageError: when there is no such protocol or file, or the file holds an unknown key or a value that is not accepted.
+        UsageError: when there is no such protocol or file, or the file holds a key that is unknown or not read, or a value that is
+            not accepted.
     """
     protocol = settings.protocol if isinstance(settings.protocol, Protocol) else find(settings.protocol)
     given = {name: value for name in ("epochs", "batch_size") if (value := getattr(settings, name)) is not None}
@@ -359,4 +374,19 @@ def find(name: str) -> Protocol:
         )
     if isinstance(factors := given.get("lr_factors"), Mapping):
         given["lr_factors"] = tuple(factors.items())
-    return dataclasses.replace(PROTOCOLS[base], **{"name": path.stem, **given})
+    found = dataclasses.replace(PROTOCOLS[base], **{"name": path.stem, **given})
+    _refuse_idle(found, given)
+    return found
+
+
+def _refuse_idle(protocol: Protocol, given: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for keys that the protocol does not read, as it is."""
+    said = []
+    for key in (one for one in given if one in READ_WITH):
+        by, values = READ_WITH[key]
+        if (held := getattr(protocol, by)) not in values:
+            said.append(
+                f"protocol.{key}: {shown(given[key])} is not read with protocol.{by} {held}, only with {' or '.join(values)}"
+            )
+    if said:
+        raise UsageError("; ".join(said))

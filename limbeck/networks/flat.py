@@ -25,6 +25,7 @@ from limbeck.networks.names import build_network
 from limbeck.networks.stages import NetworkStage
 from limbeck.runtime.errors import UsageError, require
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
+from limbeck.runtime.plugins import blamed
 
 
 class FlatNetwork:
@@ -166,8 +167,8 @@ def flat_network(network: str | nn.Module | Factory, shape: tuple[int, int, int]
     """The network for images with shape (C, H, W) and `num_classes` classes.
 
     Args:
-        network: a name; a module, whose own parameters count for nothing; or a function that makes one, of (channels, height,
-            width, num_classes) or of (num_classes).
+        network: a name; a module, on any device, whose own parameters count for nothing; or a function that makes one, of
+            (channels, height, width, num_classes) or of (num_classes).
         shape: (C, H, W).
         num_classes: K.
 
@@ -186,6 +187,8 @@ def flat_network(network: str | nn.Module | Factory, shape: tuple[int, int, int]
         fresh = partial(build_foreign, network, shape, num_classes) if is_foreign(network) else None
     elif isinstance(network, nn.Module):
         flat = FlatNetwork(network, type(network).__name__)
+        with blamed("network", flat.name, "cannot be taken to the CPU, which raised"):
+            flat.to(torch.device("cpu"))
         check_logits(flat.module, shape, num_classes, flat.name)
         return flat
     else:

@@ -23,7 +23,7 @@ import yaml
 
 from limbeck.data.registry import find_subset
 from limbeck.experts.settings import ExpertSettings
-from limbeck.recipes import key_types, settings_from_plain
+from limbeck.recipes import key_types, settings_from_plain, typed_overrides
 from limbeck.recipes_import.names import (
     CURRICULUM,
     DEFAULTS,
@@ -44,7 +44,7 @@ from limbeck.recipes_import.names import (
 )
 from limbeck.runs.settings import DistillSettings, Keys, flat
 from limbeck.runtime.bounded import read_text
-from limbeck.runtime.checked import shown
+from limbeck.runtime.checked import Count, checked, shown
 from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.fingerprint import plain
 from limbeck.runtime.yaml_text import MOST_YAML, Bounded, yaml_of
@@ -126,6 +126,11 @@ def import_values(given: Any, method: str | None = None, *, origin: str = "FILE"
         # Nothing that is read is more than a word, a number or a list of these.
         if key in (*NAMES, *_Translation.READ) and isinstance(value, (dict, *([list] if key in _Translation.READ else []))):
             raise UsageError(f"{origin}: {key}: {shown(value)} is no word or number")
+    for key, value in given.items():
+        if key in NAMES and value is not None:
+            given[key] = typed_overrides({NAMES[key]: value})[NAMES[key]]
+        elif key in ("max_files", "max_experts"):
+            given[key] = checked(key, Count | None, value)
     kind = method or guess(given)
     require(kind in DEFAULTS, "--method", kind, f"one of {', '.join(DEFAULTS)}, whose files can be read")
     translated = _Translation(given, kind)
@@ -270,7 +275,7 @@ class _Translation:
     def _decay(self, values: dict[str, Any]) -> None:
         """There the step size falls to a tenth after epoch E // 2 + 1, counted from 0, of E."""
         epochs = values.get("experts.train_epochs", ExpertSettings().train_epochs)
-        values |= {"experts.rate": "steps", "experts.rate_milestones": [min(1.0, (epochs // 2 + 2) / epochs)]}
+        values |= {"experts.rate": "steps", "experts.rate_milestones": [min(1.0, (epochs // 2 + 2) / max(epochs, 1))]}
         if self.all.get("mom"):
             self.notes.append("the experts' momentum began anew with the fall of the step size on; here it stays")
 

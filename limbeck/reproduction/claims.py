@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 from limbeck.accuracy import Comparison
-from limbeck.evaluation.statistics import MOST_SEEDS, compare, holm, seeds_needed
+from limbeck.evaluation.statistics import MOST_SEEDS, compare, deciding_p, holm, seeds_needed
 from limbeck.runtime.records import Record
 from limbeck.studies.entrants import MATCHED
 from limbeck.studies.judging import LEVEL
@@ -155,9 +155,7 @@ class Tested(Record):
     @property
     def p(self) -> float:
         """Of the test that decides; 1 without one."""
-        if self.effect is None or self.effect.p is None:
-            return 1.0
-        return self.effect.p if self.effect.std else self.effect.p_exact
+        return 1.0 if self.effect is None or self.effect.p is None else deciding_p(self.effect)
 
     @property
     def holds(self) -> bool:

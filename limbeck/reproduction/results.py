@@ -198,8 +198,8 @@ class Reproduction(Record):
     LEFT_OUT: ClassVar = ("notes", "base")
 
     def __getitem__(self, item: str) -> ItemResult:
-        """The item of that name."""
-        return next(one for one in self.items if one.item == item)
+        """The item of that name; `KeyError` where there is none."""
+        return {one.item: one for one in self.items}[item]
 
     @property
     def findings(self) -> tuple[Finding, ...]:

@@ -20,9 +20,10 @@ from limbeck.evaluation.scores import Doubt, joined
 from limbeck.methods.registry import method_of
 from limbeck.networks.convnet import PADDED
 from limbeck.runs.flat_settings import FlatSettings
-from limbeck.runs.folder import RESULTS, STATE, State
-from limbeck.runs.identity import NONE, NUMERICS, effects, otherwise, protocol_in_file, same_place
+from limbeck.runs.folder import RESULTS
+from limbeck.runs.identity import NONE, NUMERICS, effects, otherwise, same_place
 from limbeck.runs.settings import DistillSettings
+from limbeck.runs.unread import may_read_experts
 from limbeck.runtime.checked import shown
 from limbeck.runtime.errors import Failure, Unsound, UsageError, reason
 from limbeck.runtime.files import read_json, write_json
@@ -30,6 +31,7 @@ from limbeck.runtime.fingerprint import encodable, fingerprint
 from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.records import Record
 from limbeck.runtime.sealed import FileKind
+from limbeck.studies.contents import Noted, changed, is_still, may_be_taken, noted
 from limbeck.studies.images import SourceImages, built_in, two_of_one_source
 
 CELL = FileKind("cell of a grid")
@@ -93,10 +95,10 @@ class Cell:
         """Those that are not the defaults, apart from `PLACES`."""
         return self.all_settings.changed(without=PLACES)
 
-    @property
+    @cached_property
     def needs_experts(self) -> bool:
-        """Whether its method matches experts; only some do."""
-        return method_of(self.settings.method).experts
+        """Whether it reads experts, as far as settings tell."""
+        return may_read_experts(self.settings, method_of(self.settings.method))
 
     @cached_property
     def experts(self) -> str:
@@ -124,6 +126,8 @@ class CellRecord(Record):
         comparison: means of `COMPARED` over the run; empty where nothing was compared.
         numerics: `NUMERICS` of the version that measured it.
         protocol_in_file: the fingerprint of what the file of a protocol said; None where the protocol is no file.
+        start: that of the set that it started from; None where `init` is none.
+        store: that of the experts in `experts.store`; None where they are the cache's.
         more: what else the file says.
     """
 
@@ -147,11 +151,13 @@ class CellRecord(Record):
     accuracy: Accuracies = Accuracies()
     numerics: int = 1
     protocol_in_file: str | None = None
+    start: str | None = None
+    store: str | None = None
     more: Mapping[str, Any] = field(default_factory=dict)
 
     LEFT_OUT: ClassVar = (
         *("facts", "recipe", "overrides", "networks", "doubts", "coresets", "best_iteration", "skipped_share"),
-        *("seconds", "cpu_seconds", "peak_memory", "data", "environment", "protocol_in_file"),
+        *("seconds", "cpu_seconds", "peak_memory", "data", "environment", "protocol_in_file", "start", "store"),
     )
     AMONG: ClassVar = ("more",)
 
@@ -172,6 +178,11 @@ class CellRecord(Record):
     def images(self) -> str | None:
         """The fingerprint of the images that it was measured on; None where an older file does not say it."""
         return self.data.get("fingerprint")
+
+    @property
+    def noted(self) -> Noted:
+        """What files held that its settings name, by key."""
+        return {"eval.protocol": self.protocol_in_file, "init": self.start, "experts.store": self.store}
 
     def under(self, network: str) -> Accuracies:
         """The accuracies under that network; under the cell's own where it is the empty name."""
@@ -220,10 +231,10 @@ class CellFolder:
 
         Args:
             cell: of the grid.
-            opening: whether images are opened, to see that they are those, where their source is called the same.
+            opening: whether what is called the same, images, sets and stores, is opened to see that it is.
 
         Raises:
-            UsageError: when the file is broken, or was measured under other settings or on other images.
+            UsageError: when the file is broken, or was measured under other settings, on other images or from another set.
         """
         path = self.result_file(cell)
         try:
@@ -246,9 +257,8 @@ class CellFolder:
             raise UsageError(f"output: {str(path)!r} was measured with {key} {was}, not {asked}; name another folder with --output")
         if opening and self.images.are_others(held.images, cell.settings):
             raise self._of_other_images(cell, f"{shown(cell.settings.data.source)} holds now")
-        if _under_another_protocol(held, cell):
-            said = f"what eval.protocol {cell.settings.eval.protocol!r} said then; name another folder with --output"
-            raise UsageError(f"output: {str(path)!r} was measured with {said}")
+        if said := changed(held.noted, cell.settings, self.images, opening):
+            raise UsageError(f"output: {str(path)!r} {said}; name another folder with --output, or delete the file")
         if old := otherwise(held.numerics, cell.settings, padded=_pads(cell.settings)):
             raise UsageError(f"output: {str(path)!r} was measured by an earlier version: {old}; name another folder with --output")
         return replace(held, facts=cell.facts)
@@ -257,7 +267,7 @@ class CellFolder:
         """Whether the two values of a key whose content counts mean the same: the images that it was measured on, one place."""
         if key.startswith("data."):
             return self.images.are_the_same(held.images, cell.settings)
-        return _stands_for_the_same(key, values, held, cell)
+        return _stands_for_the_same(key, values) or is_still(key, held.noted, cell.settings, self.images)
 
     def check_one_source(self, found: Mapping[Cell, CellRecord]) -> None:
         """See that finished cells of one source were measured on the same images, without opening them.
@@ -286,8 +296,11 @@ class CellFolder:
             raise Failure(f"{run} holds no results") from error
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             raise Failure(f"{run} holds no results ({reason(error)})") from error
-        compared, protocol = comparison(run / "metrics.jsonl"), _protocol_of(run)
-        return self.write(cell, replace(found, numerics=NUMERICS, comparison=compared, protocol_in_file=protocol))
+        files = noted(run, cell.settings)
+        found = replace(
+            found, protocol_in_file=files.get("eval.protocol"), start=files.get("init"), store=files.get("experts.store")
+        )
+        return self.write(cell, replace(found, numerics=NUMERICS, comparison=comparison(run / "metrics.jsonl")))
 
     def write(self, cell: Cell, found: CellRecord) -> CellRecord:
         """Write what was measured as the cell's result, and return it."""
@@ -303,14 +316,12 @@ class CellFolder:
         if not keep:
             shutil.rmtree(self.run_folder(cell), ignore_errors=True)
         for folder in ("logs", "runs"):
-            if (self.path / folder).is_dir() and not any((self.path / folder).iterdir()):
+            with suppress(OSError):  # it holds another cell's, or another process has removed it
                 (self.path / folder).rmdir()
 
 
-def _stands_for_the_same(key: str, values: Sequence[Any], held: CellRecord, cell: Cell) -> bool:
-    """Whether the two values of a key whose content counts mean the same, such as one place."""
-    if key == "eval.protocol":
-        return held.protocol_in_file is not None and held.protocol_in_file == protocol_in_file(cell.settings)
+def _stands_for_the_same(key: str, values: Sequence[Any]) -> bool:
+    """Whether the two values of a key whose content counts mean the same by themselves, such as one place."""
     if key == "network":
         from limbeck.networks.names import same_network
 
@@ -359,7 +370,9 @@ def take_over(cells: Sequence[Cell], source: Path, folder: Path) -> list[str]:
         found = held.get(fingerprint(cell.changed.changed(NONE)))
         if found is None or own.result_file(cell).exists():
             continue
-        if otherwise(found.numerics, cell.settings, padded=_pads(cell.settings)) or _under_another_protocol(found, cell):
+        if otherwise(found.numerics, cell.settings, padded=_pads(cell.settings)):
+            continue
+        if not may_be_taken(found.noted, cell.settings, own.images):
             continue
         if not built_in(cell.settings) and not own.images.are_the_same(found.images, cell.settings):
             continue
@@ -369,21 +382,6 @@ def take_over(cells: Sequence[Cell], source: Path, folder: Path) -> list[str]:
             raise UsageError(f"output: {str(folder)!r} cannot be written: {error.strerror}") from error
         taken.append(cell.name)
     return taken
-
-
-def _protocol_of(run: Path) -> str | None:
-    """What the file of its protocol said when the run was made; None where the protocol is no file."""
-    try:
-        return State.from_dict(read_json(run / "state.json", STATE)).protocol
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return None
-
-
-def _under_another_protocol(held: CellRecord, cell: Cell) -> bool:
-    """Whether the file of the protocol says something else than when the cell was measured; one that is gone says nothing."""
-    with suppress(UsageError):
-        return held.protocol_in_file not in (None, protocol_in_file(cell.settings))
-    return False
 
 
 def _pads(settings: DistillSettings) -> bool:

@@ -16,7 +16,7 @@ from limbeck.methods.registry import METHODS, method_of
 from limbeck.recipes import load_recipe, recipe_names
 from limbeck.runs.api import loaded, settings_of
 from limbeck.runs.identity import NONE, same_place
-from limbeck.runs.settings import DistillSettings, dotted, value_of
+from limbeck.runs.settings import DistillSettings, check_keys, dotted, flat, value_of
 from limbeck.runtime.devices import undisturbed
 from limbeck.runtime.errors import Failure, UsageError, require
 from limbeck.runtime.executor import Executor
@@ -29,7 +29,7 @@ from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.progress import LogProgress, Progress
 from limbeck.runtime.room import disks_told
 from limbeck.studies.cells import Cell, doubts_of
-from limbeck.studies.entrants import cell_name, file_names
+from limbeck.studies.entrants import cell_name, file_name, file_names, said_of
 from limbeck.studies.judging import Pair, checked_pairs
 from limbeck.studies.matrix import Running, run_matrix
 from limbeck.studies.table import COMPARISON, Table, tabulate
@@ -142,11 +142,22 @@ def _cell(name: str, file: str, method: Any, data: Any, keys: Mapping[str, Any])
     if not isinstance(method, DistillSettings):
         require(data is not None, "data", data, "images, which the method does not bring along")
         return Cell(called, None, {}, settings_of(data, method, keys), facts)
-    for key, value in {**keys, **({} if data is None else {"data.source": data})}.items():
+    return Cell(called, None, {}, _replaced(method, {**keys, **({} if data is None else {"data.source": data})}), facts)
+
+
+def _replaced(settings: DistillSettings, given: Mapping[str, Any]) -> DistillSettings:
+    """The settings with other values of dotted keys, which are looked at together once all are in their places.
+
+    Raises:
+        UsageError: for an unknown key, a value of the wrong type or out of range, or values that do not go together.
+    """
+    check_keys(keys := flat(given))
+    groups: dict[str, dict[str, Any]] = {}
+    for key, value in keys.items():
         group, _, word = key.rpartition(".")
-        changed = replace(getattr(method, group), **{word: value}) if group else value
-        method = replace(method, **{group or word: changed})
-    return Cell(called, None, {}, method, facts)
+        groups.setdefault(group, {})[word] = value
+    alone = groups.pop("", {})
+    return replace(settings, **alone, **{name: replace(getattr(settings, name), **own) for name, own in groups.items()})
 
 
 def _measured_as(first: Cell, name: str, method: Any, given: Mapping[str, Any]) -> tuple[Any, list[str]]:
@@ -185,6 +196,8 @@ def compare_cells(
         UsageError: when the cells cannot be compared, or the folder not be used; nothing is run then.
     """
     notes, source = [*notes, *check_alike(cells)], cells[0].settings.data.source
+    for remark in said_of(cells):
+        running.progress.say(remark)
     matrix = run_matrix(cells, output, running)
     paths = {"cells": str(output / "cells")}
     if matrix.results:
@@ -223,7 +236,16 @@ def check_alike(cells: Sequence[Cell]) -> list[str]:
                 own, b = (f"{key} {value!r} in" for value in values)
                 a, b = f"{own} {cell.facts['method']}", f"{b} {first.facts['method']}"
                 if key.startswith(SAME) and key not in FREE and not same_place(*values):
-                    raise UsageError(f"{a} is not {b}; {key}=… sets it for all")
+                    raise UsageError(f"{a} is not {b}; {_advice(key, first, cell)}")
                 if key.startswith(LIKE) and (not key.startswith("experts.") or (cell.needs_experts and first.needs_experts)):
                     notes.setdefault((key, b), {}).setdefault(own, {})[cell.facts["method"]] = None
     return [", ".join([*(f"{own} {' and '.join(who)}" for own, who in others.items()), b]) for (_, b), others in notes.items()]
+
+
+def _advice(key: str, first: Cell, other: Cell) -> str:
+    """What can be done about a key that must be the same: where each was given a value of its own, several comparisons."""
+    text = first.overrides.get(key)
+    if text is None or other.overrides.get(key) in (None, text):
+        return f"{key}=… sets it for all"
+    folder = f"runs/{file_name(key.rpartition('.')[2])}-{file_name(text)}"
+    return f"a table has one for all: compare once for each value, such as {key}={text} --output {folder}"

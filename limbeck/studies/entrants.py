@@ -52,6 +52,9 @@ def grid(
             which is EDF without its parts, is compared at the same number of images.
         prefix: of the cells' names.
         facts: to be found beside every result, under `method`, `ipc` and `seed`.
+
+    Raises:
+        UsageError: for settings that cannot be, and where two are called alike.
     """
     beside_datm: set[int] = set()
     if matched is None:
@@ -84,11 +87,11 @@ def grid(
 
 def said_of(cells: "Iterable[Cell]") -> list[str]:
     """What a user should hear about keys that they gave and that cells of recipes do not read, each sentence once."""
-    given = {}
+    given: dict[Any, tuple[str, Mapping[str, str], DistillSettings]] = {}
     for cell in cells:
-        if cell.recipe is not None:
-            keys = {key: value for key, value in cell.overrides.items() if key != "seed"}  # of which no remark depends
-            given[cell.recipe, *keys.items()] = (cell.recipe, keys, cell.settings)
+        if cell.recipe is not None:  # for every seed the same
+            keys = tuple((key, value) for key, value in cell.overrides.items() if key != "seed")
+            given.setdefault((cell.recipe, keys), (cell.recipe, cell.overrides, cell.settings))
     return list(dict.fromkeys(said for one in given.values() for said in remarks(*one)))
 
 

@@ -4,17 +4,21 @@ Images are told apart by their fingerprint (`ImageSet`), which is known once the
 their settings say, and nothing is opened for them.
 """
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from limbeck.data.scenes import check_scenes
+from limbeck.distilled.initial import content_of
 from limbeck.evaluation.protocols import resolve as resolve_protocol
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.fingerprint import encodable, fingerprint
 from limbeck.runtime.progress import NoProgress, Progress
+
+if TYPE_CHECKING:
+    from limbeck.runs.workspace import Workspace
 
 N = TypeVar("N", bound=Hashable)
 GLIMPSE = 8  # images that are decoded to see whether a source can be used
@@ -25,20 +29,28 @@ class SourceImages:
     """The fingerprints of what sources hold, each opened once: for one command, after which files may be others.
 
     Args:
-        known: by `key_of`; None where a source could not be opened.
+        known: by `key_of`, and what else they follow from; None where a source could not be opened.
     """
 
     known: dict[str, str | None] = field(default_factory=dict)
 
     def fingerprint(self, settings: DistillSettings) -> str | None:
         """Of the images that the settings ask for; None where they cannot be opened."""
+        return self._once(settings, (), lambda workspace: workspace.data.fingerprint)
+
+    def start(self, settings: DistillSettings) -> str | None:
+        """Of the set that `init` names, as it is taken up for these images; None where it cannot be read."""
+        about = (settings.init, settings.ipc, settings.outer.syn_lr_init, encodable(settings.parametrisation))
+        return self._once(settings, about, lambda workspace: None if workspace.start is None else content_of(workspace.start))
+
+    def _once(self, settings: DistillSettings, about: tuple[Any, ...], read: "Callable[[Workspace], str | None]") -> str | None:
         from limbeck.runs.workspace import Workspace
 
         try:
-            key = key_of(settings)
+            key = fingerprint(key_of(settings), *about)
             if key not in self.known:
                 self.known[key] = None
-                self.known[key] = Workspace(settings, NoProgress()).data.fingerprint
+                self.known[key] = read(Workspace(settings, NoProgress()))
         except (Failure, UsageError):
             return None
         return self.known[key]
@@ -90,10 +102,10 @@ def check_sources(asked: Iterable[DistillSettings], progress: Progress, *, built
     Args:
         asked: the settings of all that is to be run.
         progress: where to report.
-        built_in_only: whether the others lie where jobs run, and perhaps not here.
+        built_in_only: whether the others were looked at before, or lie where jobs run, and perhaps not here.
 
     Raises:
-        UsageError: when a source is not there, or cannot be used as it is.
+        UsageError: when a source is not there, or cannot be used as it is, or a protocol is none.
         Failure: when the disk is too small, or a stream breaks off.
     """
     from limbeck.data.load import load_data

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from limbeck.accuracy import Accuracy, Comparison
-from limbeck.evaluation.statistics import compare, holm, over_seeds, seeds_needed
+from limbeck.evaluation.statistics import compare, deciding_p, holm, over_seeds, seeds_needed
 from limbeck.runtime.errors import require
 
 if TYPE_CHECKING:
@@ -46,9 +46,8 @@ def differences(pairs: Sequence[Pair], network: str, held: Held) -> tuple[Compar
 
 def _adjusted(found: Sequence[Comparison]) -> tuple[Comparison, ...]:
     """The comparisons with p-values for their number, and judged."""
-    # One seed has no p: it neither counts among the tests nor is decided. Differences that are all equal, as coarse accuracies can
-    # be by chance, leave the t-test no doubt; the sign flips keep theirs.
-    ps = [None if one.p is None else one.p if one.std else one.p_exact for one in found]
+    # One seed has no p: it neither counts among the tests nor is decided.
+    ps = [None if one.p is None else deciding_p(one) for one in found]
     adjusted = iter(holm([p for p in ps if p is not None]))
     return tuple(one if p is None else _judged(one, next(adjusted)) for one, p in zip(found, ps, strict=True))
 

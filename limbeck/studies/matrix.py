@@ -1,6 +1,6 @@
 """The one runner of grids: a cell is a process of its own, `limbeck distill … --resume`, whose crash costs one cell; one of
-objects is made in this process. Finished cells are not run again; those that need experts which another one trains are kept
-back.
+objects is made in this process. Finished cells are not run again; those that would wait for experts which another one trains come
+after the others.
 """
 
 import signal
@@ -42,7 +42,7 @@ class Running:
         keep: whether the run folders of finished cells stay.
         progress: where to report.
         measure: what is called with a finished cell and its run folder before that goes; the cell counts as failed where it fails.
-        checked: whether the sources of images were looked at before, so that it need not be done here.
+        checked: whether the sources of images that are no scenes were looked at before, so that it need not be done here.
         again: of a finished cell, whether it is to be distilled again all the same; what it measured stays until it is replaced.
 
     Raises:
@@ -103,8 +103,8 @@ def run_matrix(cells: Sequence[Cell], folder: Path, how: Running = Running()) ->
     deadline = None if how.max_seconds is None else time.monotonic() + how.max_seconds
     failed: dict[str, str] = {}
     if open_cells and not only_looks:
-        if not how.checked:
-            check_sources([cell.settings for cell in open_cells], how.progress, built_in_only=isinstance(current(), Cluster))
+        built_in_only = how.checked or isinstance(current(), Cluster)
+        check_sources([cell.settings for cell in open_cells], how.progress, built_in_only=built_in_only)
         check_place(held.path, "output")
         with how.progress.stage("cells", len(mine), len(mine) - len(open_cells)) as stage:
             _Runner(held, how, stage, results, failed).run(open_cells, deadline)
@@ -147,8 +147,8 @@ class _Runner:
 
     def _start_one(self, waiting: list[Cell]) -> bool:
         """Start a cell that no other process is at, rather one that need not wait for experts another one is training."""
-        training = {job.cell.experts for job in self.running} - self.trained
-        for cell in sorted(waiting, key=lambda cell: cell.experts in training):
+        training = {job.cell.experts for job in self.running if job.cell.needs_experts} - self.trained
+        for cell in sorted(waiting, key=lambda cell: cell.needs_experts and cell.experts in training):
             if (found := self.folder.read(cell)) is not None and not self.how.again(
                 cell
             ):  # another process has finished it meanwhile
@@ -157,7 +157,7 @@ class _Runner:
                 return True
             try:
                 held = lock(self.folder.run_folder(cell) / ".cell").acquire(timeout=0)
-            except Busy:
+            except (Busy, FileNotFoundError):  # another process is at it, or is just clearing up what it has left
                 continue
             waiting.remove(cell)
             self._start(cell, held)
@@ -174,7 +174,6 @@ class _Runner:
             with held:
                 self._make(cell)
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
         if cell.recipe is None:
             assert isinstance(executor, Cluster), "others compute it, or it was made above"
             process = executor.apart(_make, (cell, run), path)
@@ -242,7 +241,8 @@ class _Runner:
 
     def _finished(self, cell: Cell, found: CellRecord) -> None:
         self.results[cell.name] = found
-        self.trained.add(cell.experts)
+        if cell.needs_experts:
+            self.trained.add(cell.experts)
         self.stage.advance(cell=cell.name, accuracy=found.accuracy.distilled.mean)
 
     def _stop(self) -> None:

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from limbeck.accuracy import Accuracies
 from limbeck.evaluation.scores import told
-from limbeck.methods.registry import method_of
 from limbeck.runs.flat_settings import FlatSettings
 from limbeck.runtime.files import new_folder, write_json, write_text
 from limbeck.runtime.fingerprint import encodable, fingerprint
@@ -17,6 +16,7 @@ from limbeck.runtime.records import Record
 from limbeck.runtime.tables import Grid
 from limbeck.studies.cells import PLACES, Cell, CellRecord, doubts_of
 from limbeck.studies.comp_dd import Benchmark, Part
+from limbeck.studies.entrants import said_of
 from limbeck.studies.matrix import Running, run_matrix
 from limbeck.studies.recovery import RECOVERY, Levels, Recovery, table_lines, tabulate
 
@@ -41,7 +41,9 @@ def run_benchmark(
     Raises:
         UsageError: when the folder cannot be used; nothing is run then.
     """
-    matrix = run_matrix(cells, output, replace(running, checked=True))
+    for remark in said_of(cells):
+        running.progress.say(remark)
+    matrix = run_matrix(cells, output, replace(running, checked=benchmark.published))  # ImageNet's folders were looked through
     paths, doubts = {"cells": str(output / "cells")}, doubts_of(matrix.results)
     if matrix.results:
         paths |= {name: str(output / f"comp-dd.{name}") for name in ("json", "md")}
@@ -103,15 +105,15 @@ class CellEntry(Record):
         """Of a cell and what it measured."""
         data, made_from = record.data.get("fingerprint"), cell.changed.keys
         experts = fingerprint(data, {key: value for key, value in made_from.items() if key.startswith(EXPERTS)})
-        method = method_of(cell.settings.method)
-        reads = method.experts or (method.kind == "objective" and cell.settings.init == "correct")
         return cls(
             name=cell.name,
             facts=cell.facts,
             recipe=cell.recipe,
             overrides={key: value for key, value in cell.overrides.items() if key not in PLACES},
             settings=cell.changed,
-            fingerprints=Fingerprints(settings=fingerprint(cell.changed), data=data, experts=experts if reads else None),
+            fingerprints=Fingerprints(
+                settings=fingerprint(cell.changed), data=data, experts=experts if cell.needs_experts else None
+            ),
             accuracy=record.accuracy,
             network=record.network,
             best_iteration=record.best_iteration,

@@ -230,8 +230,12 @@ class Table(Record):
         return self.sections[0].pairs
 
     def __getitem__(self, method: str) -> Row:
-        """The row of that method."""
-        return next(row for row in self.rows if row.method == method)
+        """The row of that method.
+
+        Raises:
+            KeyError: where there is none.
+        """
+        return {row.method: row for section in self.sections[:1] for row in section.rows}[method]
 
     @classmethod
     def read(cls, path: str | Path) -> "Table":

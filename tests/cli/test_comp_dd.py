@@ -20,6 +20,7 @@ from limbeck.data.registry import find_subset
 from limbeck.evaluation.statistics import summarise
 from limbeck.methods.registry import METHODS
 from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.executor import Cluster, Local, using
 from limbeck.studies import matrix
 from limbeck.studies.cells import Cell
 from limbeck.studies.comp_dd import check_root, comp_dd, plan, published_recipe, scenes
@@ -228,14 +229,46 @@ def test_imagenet_is_looked_through_before_anything_is_run(worker: Any, tmp_path
     assert len(starts(started)) == 3 and not Path("again").exists()
 
 
+def test_a_protocol_is_looked_for_beside_imagenet(worker: Any, tmp_path: Path) -> None:
+    started, root = worker(), build_tree(tmp_path / "imagenet", train=0)
+    with pytest.raises(UsageError, match="^eval.protocol: 'ddd' is not one of dd, "):
+        run("--methods", "edf", "--subsets", "bird-easy", "--data-root", str(root), "eval.protocol=ddd")
+    assert starts(started) == []
+
+
+class Elsewhere(Local, Cluster):
+    """A cluster whose files nobody here sees."""
+
+    def apart(self, function: Any, job: Any, log: Path) -> Any:
+        raise AssertionError("cells of recipes are commands")
+
+
+def test_on_a_cluster_files_are_the_jobs_affair(worker: Any) -> None:
+    started, words = worker(), ("--methods", "edf", "--subsets", "bird-easy", "--seeds", "0", "--data-root", "/only/there")
+    with using(Elsewhere()):
+        assert run(*words).tables[0].rows[0].method == "edf" and len(starts(started)) == 1
+        with pytest.raises(UsageError, match="^eval.protocol: 'ddd' is not one of dd, "):
+            run(*words, "eval.protocol=ddd", "--output", "other")
+    with pytest.raises(UsageError, match="^data.root: '/only/there' is not a folder that exists$"):
+        run(*words, "--output", "other")
+
+
+def test_keys_that_a_method_does_not_read_are_said(worker: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    worker()
+    run("--scenes", "--methods", "edf,random", "match.syn_steps=3", "--show")
+    assert capsys.readouterr().err.splitlines() == ["warning: random does not read match.syn_steps"]
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         ((), "--methods: is missing; name one or more, such as edf,datm,random"),
         (("--methods", ","), "--methods: ',' is not one or more methods"),
         (("--methods", "edf,edf"), "--methods: 'edf' is given twice"),
-        (("--methods", "edv"), "method: 'edv' is not one of"),
-        (("--methods", "edv", "--scenes"), "method: 'edv' is not one of"),
+        (("--methods", "edv"), "--methods: 'edv' is not one of"),
+        (("--methods", "edv", "--scenes"), "--methods: 'edv' is not one of"),
+        (("--methods", "edf", "--scenes", "eval.protocol=ddd"), "eval.protocol: 'ddd' is not one of dd, "),
+        (("--methods", "edf", "--scenes", "data.classes=dragons"), "data.classes: 'dragons' "),
         (
             ("--methods", "edf"),
             "data.root: is missing; the subsets of Comp-DD need the folder that holds ImageNet's train/ and val/",

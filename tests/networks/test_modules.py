@@ -64,13 +64,15 @@ def test_a_module_is_taken_from_whatever_device_it_lies_on() -> None:
     class There(nn.Sequential):
         """On the meta device, which hands no values over as a GPU would."""
 
-        def cpu(self) -> "There":
-            return self.to_empty(device="cpu")
+        def to(self, device: torch.device) -> nn.Module:  # type: ignore[override]
+            return self.to_empty(device=device)
 
-    module = There(nn.Flatten(), nn.Linear(12, 2)).to("meta")
+    module = There(nn.Flatten(), nn.Linear(12, 2, device="meta"))
     network = flat_network(module, (3, 2, 2), 2)
     assert {value.device.type for value in network.module.parameters()} == {"cpu"}
     assert {value.device.type for value in module.parameters()} == {"meta"}
+    with pytest.raises(UsageError, match="^network: 'Linear' cannot be taken to the CPU, which raised NotImplementedError: "):
+        flat_network(nn.Linear(12, 2, device="meta"), (3, 2, 2), 2)
 
 
 @pytest.mark.parametrize("shape", [(7, 6), (7, 6, 5), (7, 6, 4, 5), (7, 6, 2, 3, 4)])

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from limbeck.runtime.errors import Failure
-from limbeck.runtime.executor import Ticks, cores, side_by_side, ticks
+from limbeck.runtime.executor import Local, Ticks, cores, side_by_side, ticks
+from limbeck.runtime.executor.on_ray import Ray
 
 
 def who(number: int) -> tuple[int, int, int]:
@@ -111,3 +112,15 @@ def test_a_count_that_cannot_be_kept_costs_nothing(tmp_path: Path) -> None:
         rmtree(counter.path.parent)
         counter.add()
     assert told == []
+
+
+def test_the_folder_of_a_log_is_made_where_the_log_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Ray, "_apart", lambda *_: None)
+    nothing = [sys.executable, "-c", ""]
+    assert Local().start(nothing, tmp_path / "local" / "a.log", 1).wait(60.0)
+    Ray().start(nothing, tmp_path / "ray" / "a.log", 1)
+    Ray().apart(lambda *_: 0, None, tmp_path / "apart" / "a.log")
+    assert [path.read_bytes() for path in sorted(tmp_path.glob("*/a.log"))] == [b""] * 3
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        Local().start(nothing, tmp_path / "file" / "a.log", 1)

@@ -138,6 +138,44 @@ def test_every_combination_of_values(worker: Any) -> None:
     assert list(cli.run(parsed(*words)).left) == [f"{name}-syn_steps-{n}-ipc1-seed0" for name in ("edf", "mtt") for n in (2, 3)]
 
 
+def test_what_a_table_has_one_of_is_compared_once_for_each_value(worker: Any) -> None:
+    worker(lambda cell: results(0.5))
+    with pytest.raises(UsageError) as caught:
+        cli.run(parsed("scenes", "--vary", "eval.epochs=100,300", "--seeds", "0"))
+    said, _, advised = str(caught.value).partition("; ")
+    assert said == "eval.epochs 300 in epochs=300 is not eval.epochs 100 in epochs=100"
+    assert advised == "a table has one for all: compare once for each value, such as eval.epochs=100 --output runs/epochs-100"
+    found = cli.run(parsed("scenes", "--seeds", "0", *advised.partition("such as ")[2].split()))
+    assert found.paths["cells"] == "runs/epochs-100/cells" and found.rows[0].accuracy.n == 1
+
+
+def test_a_file_that_is_called_as_another_with_its_norm_matched(worker: Any) -> None:
+    worker(lambda cell: results(0.5))
+    for name in ("edf", "edf+matched", "edf (norm matched)"):
+        Path(f"{name}.yaml").write_text("outer.iterations: 9\n")
+
+    def compared(*words: str) -> list[str]:
+        return [name.removesuffix("-ipc1-seed0") for name in cli.run(parsed(*words, "--seeds", "0", "--show")).left]
+
+    both = ("edf.yaml", "edf+matched.yaml")
+    assert compared(*both, "--matched") == ["1-edf", "1-edf+matched", "2-edf+matched", "2-edf+matched+matched"]
+    assert compared(*both) == compared("edf.yaml", "--matched") == ["edf", "edf+matched"]  # as they always were
+    with pytest.raises(UsageError, match=r"^RECIPE: 'edf \(norm matched\)' is what another one is called with its norm matched"):
+        compared("edf.yaml", "edf (norm matched).yaml", "--matched")
+
+
+def test_keys_that_a_method_does_not_read_are_said_once(worker: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    worker(lambda cell: results(0.5))
+    Path("mine.yaml").write_text("method: mtt\nmatch.drop_ratio: 0.5\n")
+    words = ("--methods", "edf,random", "--data", "scenes", "--ipc", "1,3", "--seeds", "0,1", "match.syn_steps=3")
+    for more in ((), ("--show",)):  # whether or not anything is left to run
+        cli.run(parsed(*words, *more))
+        lines = capsys.readouterr().err.splitlines()
+        assert [line for line in lines if "warning" in line] == ["warning: random does not read match.syn_steps"]
+    cli.run(parsed("mine.yaml", "--data", "scenes", "--show"))
+    assert capsys.readouterr().err.splitlines() == ["warning: mtt does not read match.drop_ratio"]
+
+
 def test_a_failing_cell_leaves_the_table_and_fails_the_command(worker: Any, capsys: pytest.CaptureFixture[str]) -> None:
     worker(lambda cell: {} if cell.facts["method"] == "mtt" else results(0.5))
     with pytest.raises(Failure, match="^1 of 2 cells failed: mtt-ipc1-seed0: "):
@@ -220,7 +258,8 @@ def test_a_base_of_edfs_hides_no_methods_own_settings(method: str) -> None:
         (("--methods", ",", "--data", "scenes"), "--methods: ',' is not one or more methods"),
         (("--methods", "edf"), "--data: is missing"),
         (("--methods", "edf", "--data", "photos/"), "--data: there is no recipe for 'edf' on 'photos/'; name one to start from"),
-        (("--methods", "edv", "--data", "scenes"), "method: 'edv' is not one of"),
+        (("--methods", "edf,edv", "--data", "scenes"), "--methods: 'edv' is not one of edf, "),
+        (("--methods", "mine:", "--data", "scenes"), "--methods: 'mine:' is not of the form package.module:METHOD"),
         (("scenes", "ipc=3"), "ipc: is what a comparison runs over; use --ipc"),
         (("scenes", "seed=3"), "seed: is what a comparison runs over; use --seeds"),
         (("scenes", "output=a"), "output: is what a comparison runs over; use --output"),
@@ -242,7 +281,10 @@ def test_a_base_of_edfs_hides_no_methods_own_settings(method: str) -> None:
         (("scenes", "--vary", "enhance.beta=1,1.0"), "--vary: 'enhance.beta=1,1.0' is not of the form key=value,… with"),
         (("scenes", "--vary", "match.drop=0,1"), "match.drop: is not a key"),
         (("scenes", "--vary", "match.drop_ratio=0,1"), "match.drop_ratio: 1.0 is not in [0, 1)"),
-        (("scenes", "--vary", "data.size=16,32"), "data.size 32 in size=32 is not data.size 16 in size=16"),
+        (
+            ("scenes", "--vary", "data.size=16,32"),
+            "data.size 32 in size=32 is not data.size 16 in size=16; a table has one for all",
+        ),
         (
             ("scenes", "--vary", "match.drop_ratio=0,.5", "match.drop_ratio=.1"),
             "--vary: 'match.drop_ratio=0,.5' is not of a key that is set once; match.drop_ratio is set elsewhere too",

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data.pictures import Said
 from studies.fake_cells import command, results, starts
 
 from limbeck.data.imageset import ImageSet
@@ -76,6 +77,32 @@ def test_recipes_are_run_in_processes_of_their_own(tmp_path: Path, monkeypatch: 
     table = compare(methods, "scenes:hard", seeds=[3], output=tmp_path, **{"eval.epochs": 7})
     assert [start["cell"] for start in starts(started)] == ["EDF-ipc1-seed3", "MTT-ipc1-seed3"]
     assert table["MTT"].recipe == "scenes/mtt-ipc1" and table.data == "scenes:hard"
+
+
+def test_settings_are_replaced_together_and_their_keys_looked_at_first(data: ImageSet) -> None:
+    datm = DistillSettings.of(method="datm", **{"outer.lr_label": 2.0})
+    hard = {"ipc": 1, "seed": 3, "labels": "hard", "outer.lr_label": 0, "match": {"syn_steps": 7}}
+    for given in (hard, dict(reversed(hard.items()))):
+        made = _cell("own", "own", datm, data, given).settings
+        assert (made.labels, made.outer.lr_label, made.match.syn_steps, made.seed) == ("hard", 0, 7, 3)
+        assert made.data.source is data and made.match.expert_epochs == datm.match.expert_epochs
+    with pytest.raises(UsageError, match=r"^outer.lr_label: 2.0 is not 0 with labels=hard"):
+        _cell("own", "own", datm, data, {"ipc": 1, "seed": 0, "labels": "hard"})
+    for word, said in (
+        ("foo", "foo: is not a key; "),
+        ("bad.key", "bad.key: is not a key; "),
+        ("match.key", "match.key: is not a"),
+    ):
+        with pytest.raises(UsageError, match=f"^{said}"):
+            compare({"own": datm}, data, **{word: 1})
+
+
+def test_keys_that_a_recipes_method_does_not_read_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matrix, "distill_command", command(tmp_path / "started.jsonl"))
+    said = Said()
+    recipes = {"EDF": "scenes/edf-ipc1", "chance": "scenes/random-ipc1"}
+    compare(recipes, "scenes", seeds=(0, 1), output=tmp_path, progress=said, syn_steps=3)
+    assert [line for line in said.lines if "read" in line] == ["warning: random does not read match.syn_steps"]
 
 
 def test_what_cannot_be_compared_is_refused(data: ImageSet, tmp_path: Path) -> None:

@@ -103,6 +103,31 @@ def test_run_folders_are_kept_where_asked_for(tmp_path: Path, started: Path) -> 
     assert not (tmp_path / "grid" / "logs").exists()
 
 
+def test_another_process_may_clear_up_at_the_same_time(tmp_path: Path, started: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its looks and ours come between each other: a folder that is empty goes, and comes back, whoever does it."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rmdir", lambda path: (os.rmdir(path), os.rmdir(path)))  # the first time it was the other one
+        found = run_matrix([cell("a")], tmp_path / "one", command=command(started))
+    assert list(found.results) == ["a"] and not (tmp_path / "one" / "logs").exists()
+    folder, made = CellFolder(tmp_path / "two"), list[Path]()
+    folder.log_file(cell("b")).parent.mkdir(parents=True)
+    folder.log_file(cell("b")).touch()
+    folder.clear(cell("a"), keep=False)
+    assert folder.log_file(cell("b")).exists()  # another cell's
+
+    mkdir = Path.mkdir
+
+    def fleeting(path: Path, *how: Any, **named: Any) -> None:
+        mkdir(path, *how, **named)
+        if path.name in ("logs", "c") and path not in made:
+            made.append(path)
+            path.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", fleeting)
+    found = run_matrix([cell("c")], tmp_path / "three", command=command(started))
+    assert list(found.results) == ["c"] and {path.name for path in made} == {"logs", "c"}
+
+
 def test_a_failing_cell_costs_only_itself(tmp_path: Path, started: Path) -> None:
     says = "print('limbeck: failed: expert 3 diverged', file=sys.stderr); sys.exit(1)"
     bodies = {"b": says, "c": "os.kill(os.getpid(), signal.SIGKILL)", "d": "sys.exit(0)", "e": "pass"}
@@ -207,6 +232,31 @@ def test_cells_that_would_wait_for_experts_are_kept_back(tmp_path: Path, started
     found = run_matrix(cells, tmp_path, command=words, jobs=2, keep=True)
     assert list(found.results) == ["a", "b", "c"] and not found.failed
     assert {start["cell"] for start in starts(started)[:2]} == {"a", "c"}
+
+
+def test_only_cells_that_read_experts_wait_for_them(tmp_path: Path, started: Path) -> None:
+    """`a` chooses at random: nothing that it does is waited for, nor does `b`, of the same data and seed, come after `c`."""
+    body = f"(run / 'here').touch(); until({str(tmp_path / 'runs' / 'b' / 'here')!r})"
+    cells = [cell("a", settings=settle({"method": "random"})), cell("b"), cell("c", seed=1)]
+    words = command(started, {"a": body, "b": "(run / 'here').touch()"})
+    found = run_matrix(cells, tmp_path, command=words, jobs=2, keep=True)
+    assert list(found.results) == ["a", "b", "c"] and not found.failed
+    assert {start["cell"] for start in starts(started)[:2]} == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "reads"),
+    [
+        ({}, True),
+        ({"method": "random"}, False),
+        ({"method": "dm"}, False),
+        ({"method": "dm", "init": "correct"}, True),
+        ({"method": "el2n"}, False),
+        ({"method": "el2n", "coreset.judges": "experts"}, True),
+    ],
+)
+def test_who_reads_experts(keys: dict[str, Any], reads: bool) -> None:
+    assert cell("a", settings=settle(keys)).needs_experts is reads
 
 
 def test_experts_are_shared_whatever_reads_them() -> None:

@@ -2,15 +2,17 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
 from typing_extensions import Self
 
 S = TypeVar("S")
 J = TypeVar("J")
 R = TypeVar("R")
+TRIES = 10
 
 Tick = Callable[[], None]  # what a job calls when it has come a step further
 
@@ -78,7 +80,7 @@ class Executor(ABC):
 
         Args:
             words: of the command.
-            log: where it writes both of its streams; whoever runs it must see the folder.
+            log: where it writes both of its streams, in a folder that is made; whoever runs it must see that.
             at_once: how many run at a time here, and share the cores.
         """
 
@@ -103,3 +105,13 @@ class Cluster(Executor):
             job: what it is called with, beside nothing that is shared.
             log: where it is said why it failed.
         """
+
+
+def new_log(log: Path) -> BinaryIO:
+    """The file, empty, to write to; its folder is made, and again where another process removes it meanwhile as empty."""
+    for _ in range(TRIES):
+        with suppress(FileNotFoundError, FileExistsError):
+            log.parent.mkdir(parents=True, exist_ok=True)
+            return log.open("wb")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return log.open("wb")

@@ -23,7 +23,7 @@ from typing import Any, Generic
 from limbeck.runtime.disk import WORDS
 from limbeck.runtime.errors import Failure
 from limbeck.runtime.executor.environment import cores, places, put_environment, share_of
-from limbeck.runtime.executor.interface import Executor, J, Process, R, S, Tick
+from limbeck.runtime.executor.interface import Executor, J, Process, R, S, Tick, new_log
 from limbeck.runtime.executor.ticks import ticks
 from limbeck.runtime.interruption import Interrupted, end_children, ignore_all, kept_from_children
 from limbeck.runtime.leftovers import SHARED, new_passing_folder, remove
@@ -56,7 +56,7 @@ class Local(Executor):
         """See `Executor`."""
         # In this process's group, so that an interrupt from the terminal or a batch queue reaches it too.
         environment = {**os.environ, **share_of(os.getpid(), max(1, cores() // at_once))}
-        with log.open("wb") as file:
+        with new_log(log) as file:
             return _Child(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment))
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from limbeck.runtime.errors import Failure, UsageError, one_line, require
 from limbeck.runtime.executor.environment import cores, places, put_environment
-from limbeck.runtime.executor.interface import Cluster, J, Process, R, S, Tick
+from limbeck.runtime.executor.interface import Cluster, J, Process, R, S, Tick, new_log
 from limbeck.runtime.executor.packing import packed
 from limbeck.runtime.executor.ray_worker import Call, Command, Counter, Outcome, entry, flags_of_gpu, run_command, versions
 from limbeck.runtime.interruption import KINDS
@@ -131,14 +131,14 @@ class Ray(Cluster):
     def start(self, words: Sequence[str], log: Path, at_once: int) -> Process:
         """See `Executor`."""
         log = log.absolute()
-        log.write_bytes(b"")
+        new_log(log).close()
         command = Command(tuple(words), log, os.getcwd(), self.cpus)
         return self._apart(run_command, command, log)
 
     def apart(self, function: Callable[[None, J, Tick], int], job: J, log: Path) -> Process:
         """See `Cluster`."""
         log = log.absolute()
-        log.write_bytes(b"")
+        new_log(log).close()
         return self._apart(function, job, log)
 
     def _apart(self, function: Any, job: Any, log: Path) -> Process:
