@@ -110,6 +110,10 @@ def run(arguments: Namespace) -> Measured:
             used = "data.*, augment.*, eval.full_*, engine.device, engine.compile and engine.deterministic are"
             raise UsageError(f"{key}: is not used here; {used}")
     distil = settings_from_plain({}, overrides, origin="the command line")
+    if build is not None:
+        from limbeck.image_complexity.build import check_categories
+
+        check_categories(build.categories)
     output = arguments.output or f"runs/complexity-{_slug(overrides['data.source'])}"
 
     from limbeck.runtime.determinism import repeating

@@ -110,6 +110,8 @@ class EpochFile:
     def write(self, epoch: int, held: Mapping[str, Tensor]) -> None:
         """Write the tensors of an epoch, and, once they are on the disk, that they are."""
         whole = {**held, "digests": digest_of(held)}
+        sizes = {name: value.element_size() * value.numel() for name, value in whole.items()}
+        assert sizes == self.sizes, "every epoch has tensors of the same sizes"
         with naming(self.part):
             for name, size in self.sizes.items():
                 self.file.seek(len(self.head) + self.begins[name] + epoch * size)

@@ -15,6 +15,7 @@ Guo et al., "Towards Lossless Dataset Distillation via Difficulty-Aligned Trajec
 """
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -44,6 +45,8 @@ from limbeck.training.images import Images, LazyImages, TensorImages, prepare_sp
 from limbeck.training.train import logits_in_blocks
 
 LEAST_SYN_LR, GREATEST_SYN_LR = 1e-6, 1e38  # as `outer.syn_lr_init`
+NOT_NEEDED, GIVEN = "syn_lr is not needed: the files say it", "that was given"  # what `read_set` says of an η that it was given
+OPTION = re.compile(r" \(--normalised [^()]*\)")  # of `limbeck evaluate`
 SHOWN = 3  # classes that a warning names
 
 
@@ -280,9 +283,10 @@ def read_start(
         raise UsageError(f"init: {_without_options(str(error), told)}") from error
     held, notes = check_start(held, told, ipc, data, preprocessing, per_slot)
     assumed = held.metadata.get("assumed")
+    told_of = [str(note) for note in assumed] if isinstance(assumed, list) else []
     # That a file's η goes before `outer.syn_lr_init` is how it is meant here.
-    assumptions = [str(note) for note in assumed if "step size" not in str(note)] if isinstance(assumed, list) else []
-    return held, assumptions + notes
+    told_of = [note for note in told_of if not (note == NOT_NEEDED or (note.startswith("the step size") and note.endswith(GIVEN)))]
+    return held, [OPTION.sub("", note) for note in told_of + notes]
 
 
 def check_start(

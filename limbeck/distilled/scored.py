@@ -46,10 +46,13 @@ def stratified(scores: Tensor, labels: Tensor, ipc: int, seed: int, beta: float 
     """CCS's images; arguments, result and errors as for `ranked`.
 
     Args:
+        scores: s, finite, with shape (N,).
         beta: the share of a class's hardest images that is never taken, in [0, 1), rounded down.
         bins: of equal width.
     """
     held, chosen = _checked(scores, labels), list[Tensor]()
+    infinite = held[held.isinf()].tolist()
+    require(not infinite, "scores", next(iter(infinite), None), "finite numbers, whose span can be cut into bins")
     for k, members in enumerate(classes_of(labels, ipc)):
         order = _in_order(held, members, seed, k, "easiest")
         order = order[: max(ipc, len(order) - math.floor(beta * len(order) + 1e-9))]

@@ -137,7 +137,8 @@ class StoredViews(TargetsWithViews):
                 known = known and list(file.get_slice("index").get_shape()) == counts[:2]
         except (OSError, SafetensorError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(f"path: {str(path)!r} is not a sound file of labelled views ({one_line(error)})") from error
-        require(known and complete, "path", str(path), f"a complete file of labelled views in format {FORMAT}")
+        formats = " or ".join(map(str, FORMATS))
+        require(known and complete, "path", str(path), f"a complete file of labelled views in format {formats}")
         return cls(path, about, sha256)
 
     @property
@@ -306,6 +307,8 @@ def label_views(
     """
     for what, value in (("epochs", epochs), ("batch_size", batch_size), ("images", len(images))):
         require(value >= 1, what, value, "at least 1")
+    # Every batch of a file has a draw of the same parts.
+    require(how.mix == "none" or how.mix_share in (0, 1), "mix_share", how.mix_share, "0 or 1 where views are labelled beforehand")
     with evaluating(teacher), torch.no_grad():
         num_classes = teacher(images.fetch(torch.zeros(1, dtype=torch.int64))).shape[1]
         kept = min(epochs, pool or epochs)

@@ -119,11 +119,12 @@ def difficulty(
     """The mean over the networks θ with shape (P,) of every image's difficulty, float64 with shape (N,).
 
     Args:
-        network: f, taken in training mode, so that a network with batch norm scores an image among those of its batch.
+        network: f, taken in training mode, so that with batch norm `el2n` scores an image among those of its batch; GraNd takes
+            one image at a time.
         thetas: after a few epochs of training.
         images: N images, not augmented.
         labels: probabilities with shape (N, K), or what gives them by the batch.
-        loss: ℓ(logits, labels), a mean over the batch; GraNd takes it of one image at a time.
+        loss: ℓ(logits, labels), a mean over the batch; GraNd takes it of one image.
         measure: `grand_last`, by the parameters of the last module that has any, `grand`, by all, or `el2n`.
         batch_size: images at a time.
     """

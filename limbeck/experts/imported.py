@@ -17,11 +17,12 @@ from torch import Tensor
 from limbeck.experts.blocks import text_of
 from limbeck.experts.elsewhere import METADATA
 from limbeck.experts.notes import Want
-from limbeck.experts.store import TrajectoryStore
+from limbeck.experts.store import CONTENT, STORE, TrajectoryStore
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.bounded import check_sums, opened
 from limbeck.runtime.errors import UsageError, require
-from limbeck.runtime.files import new_folder
+from limbeck.runtime.files import digest, new_folder, write_json
+from limbeck.runtime.fingerprint import fingerprint
 from limbeck.runtime.leftovers import passing_folder
 from limbeck.runtime.progress import NoProgress, Progress
 from limbeck.runtime.published import Published, Version
@@ -60,6 +61,7 @@ def import_lists(
         "imported": [file.name for file in files],
     }
     held: list[tuple[int, ...]] = []
+    digests: list[list[str]] = []
     with (progress or NoProgress()).stage("import", len(files)) as stage, new_folder(output) as folder:
         store = TrajectoryStore(folder, identity, about)
         for file in files:
@@ -67,30 +69,36 @@ def import_lists(
                 thetas = dict(_trajectory(file, name, epochs, network, keep))
                 store.write(len(held), thetas, coding=dtype)
                 held.append(tuple(thetas))
+                digests.append([digest(theta) for theta in thetas.values()])
             stage.advance(experts=len(held))
         common = tuple(sorted(set.intersection(*map(set, held))))
         store.note(Want(len(held), common, None, 0, dtype))
+        noted = {**store.metadata["about"], CONTENT: fingerprint(held, digests)}  # before coding and pruning
+        write_json(folder / METADATA, {**store.metadata, "about": noted}, STORE)
     return TrajectoryStore(output)
 
 
 def put_store(key: str, url: str, make: Callable[[Path], TrajectoryStore]) -> TrajectoryStore:
-    """The store that `make` writes to a new folder, at a URL where nothing is.
+    """The store that `make` writes to a new folder, at a URL where nothing is but what an earlier call has begun.
 
     Raises:
-        UsageError: where something is, or nothing can be written.
+        UsageError: where something else is, or nothing can be written.
     """
     remote = Remote(key, url)
     remote.check_writable()
-    require(not remote.names(), key, url, "a new place; something is there")
+    there, accepted = set(remote.names()), "a new place; something is there"
+    begun = METADATA not in there and all(name.startswith(("expert-", "wanted-")) for name in there)
+    require(begun, key, url, accepted)
     with passing_folder() as folder:
         made = folder / remote.name
         make(made)
+        require(there <= {path.name for path in made.iterdir()}, key, url, accepted)
         for expert in sorted(made.glob("expert-*")):
-            Published(remote / expert.name).publish(expert, Version())
-        for file in sorted(
-            made.glob("*.json"), key=lambda file: file.name == METADATA
-        ):  # which makes a store of it, and is the last
-            require((remote / file.name).put_new(file.read_bytes()), key, url, "a new place; something is there")
+            place = Published(remote / expert.name)
+            place.publish(expert, place.newest() if expert.name in there else Version())
+        for file in sorted(made.glob("*.json"), key=lambda file: file.name == METADATA):  # which makes a store of it: the last
+            put, content = remote / file.name, file.read_bytes()
+            require(put.put_new(content) or (file.name in there and put.read() == content), key, url, accepted)
     return TrajectoryStore.at(url, key)
 
 

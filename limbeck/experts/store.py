@@ -16,6 +16,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +38,7 @@ from limbeck.runtime.tables import table
 from limbeck.runtime.urls import is_url, local
 
 FORMAT = 2
+CONTENT = "content"  # of what is noted about an imported store: a digest of all that was imported
 STORE = FileKind("store of experts")
 N = TypeVar("N")
 Curve = list[float | None]
@@ -160,6 +162,8 @@ class TrajectoryStore:
     def content(self) -> str:
         """Sixteen hexadecimal digits that identify the trajectories, wherever they lie and however exactly they are kept."""
         if self.imported:  # nothing is known of how they were trained, and none is ever added
+            if (noted := (self.metadata.get("about") or {}).get(CONTENT)) is not None:
+                return str(noted)
             first = self.experts[0]
             return array_fingerprint(*(self.read(first, epoch).numpy() for epoch in self.held(first)[-1:]))
         return self.known
@@ -216,6 +220,20 @@ class TrajectoryStore:
         self.shelf(int(error.path.parent.name.removeprefix("expert-"))).leave(error.path)
         logging.getLogger("limbeck").warning("%s is broken (%s); what it held is trained again", error.path, error.reason)
 
+    def sound(self, look: Callable[[], N]) -> N:
+        """What `look` finds, which is to read no files that are broken: of those no notice is taken any more (`leave`).
+
+        Raises:
+            BrokenFile: when the store was imported.
+        """
+        while True:
+            try:
+                return look()
+            except BrokenFile as error:
+                if self.imported:
+                    raise self.advised(error) from error
+                self.leave(error)
+
     def advised(self, error: BrokenFile) -> BrokenFile:
         """The error with what helps: nobody can train again what was imported."""
         return BrokenFile(error.path, error.reason, "import the store again") if self.imported else error
@@ -257,15 +275,12 @@ class TrajectoryStore:
         return {expert: epochs for expert, epochs in found.items() if epochs}
 
     def to_train(self, want: Want, shard: Shard = Shard()) -> dict[int, list[int]]:
-        """The same, where training can add it.
+        """The same, where training can add it, and what broken files held.
 
         Raises:
             UsageError: when something is lacking and the store was imported.
         """
-        try:
-            lacking = self.lacking(want, shard)
-        except BrokenFile as error:
-            raise self.advised(error) from error
+        lacking = self.sound(lambda: self.lacking(want, shard))
         if lacking and self.imported:
             raise UsageError(f"experts.store: {str(self.path)!r} was imported and {say_lacking(lacking)}")
         return lacking
@@ -319,8 +334,15 @@ class TrajectoryStore:
 
 
 def missing_jobs(want: Want, store: TrajectoryStore | None = None, shard: Shard = Shard()) -> dict[int, list[Job]]:
-    """By expert of the share that lacks something, what there is to train, in that order; without a store, all."""
-    found = {expert: list(_jobs(want, expert, store)) for expert in shard.of(want.num_experts)}
+    """By expert of the share that lacks something, what there is to train, in that order; without a store, all.
+
+    What broken files held is to be trained, too, where training cannot go on without it.
+    """
+
+    def jobs(expert: int) -> list[Job]:
+        return list(_jobs(want, expert, store))
+
+    found = {expert: jobs(expert) if store is None else store.sound(partial(jobs, expert)) for expert in shard.of(want.num_experts)}
     return {expert: jobs for expert, jobs in found.items() if jobs}
 
 

@@ -21,7 +21,6 @@ import torch
 from limbeck.augmentation import Augmentation
 from limbeck.data.imageset import ImageSet
 from limbeck.data.preprocessing import Preprocessing
-from limbeck.experts.blocks import BrokenFile
 from limbeck.experts.curriculum import WINDOWS, Scoring
 from limbeck.experts.elsewhere import Elsewhere
 from limbeck.experts.files import Job, Recorder
@@ -220,11 +219,11 @@ def train_experts(
 
 def _fill(task: ExpertTask, want: Want, store: TrajectoryStore, progress: Progress, shard: Shard, processes: int = 1) -> None:
     """Have the store complete, beside so many processes − 1 that begin with the same at the same time."""
-    lacking = _lacking(store, want, shard)
-    if not lacking:
+    if not store.to_train(want, shard):
         return
-    _write(store, lacking, lambda: store.note(want))
     left = sum(job.stop - job.start for jobs in missing_jobs(want, store, shard).values() for job in jobs)
+    lacking = store.to_train(want, shard)  # with what files held that are found broken when training is to go on from them
+    _write(store, lacking, lambda: store.note(want))
     total = sum(want.of(expert)[-1] for expert in shard.of(want.num_experts))
     material = material_of(task)
     if task.settings.curriculum == "pad":
@@ -236,17 +235,6 @@ def _fill(task: ExpertTask, want: Want, store: TrajectoryStore, progress: Progre
     with progress.stage("experts", done + own, done) as stage:
         trainer = Trainer(material, lambda job: Recorder(store.shelf(job.expert), job, want.coding), stage.advance, store.path)
         fill(store, want, trainer.train, shard=shard, group=min(trainer.group, -(-len(lacking) // processes)))
-
-
-def _lacking(store: TrajectoryStore, want: Want, shard: Shard) -> Mapping[int, Sequence[int]]:
-    """What is to be trained, which is what broken files held too."""
-    while True:
-        try:
-            return store.to_train(want, shard)
-        except BrokenFile as error:
-            if store.imported:
-                raise
-            store.leave(error)
 
 
 def _write(store: TrajectoryStore, lacking: Mapping[int, Sequence[int]], write: Callable[[], None]) -> None:
@@ -265,7 +253,7 @@ def fill(
     shard: Shard = Shard(),
     group: int = 1,
 ) -> None:
-    """Have trained what the store lacks, and wait for what others train meanwhile.
+    """Have trained what the store lacks, also as its files are broken, and wait for what others train meanwhile.
 
     Args:
         store: to fill.
@@ -277,17 +265,24 @@ def fill(
     Raises:
         Failure: when training leaves missing what it was to write.
     """
+
+    def missing(expert: int) -> list[int]:
+        return store.sound(lambda: store.shelf(expert).missing(want.of(expert), want.coding))
+
+    def next_job(expert: int) -> Job | None:
+        return store.sound(lambda: store.shelf(expert).job(want.of(expert), want.coding))
+
     left = shard.of(want.num_experts)
-    while left := [expert for expert in left if store.shelf(expert).missing(want.of(expert), want.coding)]:
+    while left := [expert for expert in left if missing(expert)]:
         with _claimed(store, left, group) as experts:
-            jobs = [job for expert in experts if (job := store.shelf(expert).job(want.of(expert), want.coding))]
+            jobs = [job for expert in experts if (job := next_job(expert))]
             for _, same in groupby(sorted(jobs, key=_span), key=_span):
                 train(list(same))
             for job in jobs:
                 store.shelf(job.expert).publish()
         for job in jobs:
             store.shelf(job.expert).look()
-            if set(job.keep) & set(store.shelf(job.expert).missing(want.of(job.expert), want.coding)):
+            if set(job.keep) & set(missing(job.expert)):
                 raise Failure(f"expert {job.expert} was trained to epoch {job.stop}, but not all of it is in {str(store.path)!r}")
 
 

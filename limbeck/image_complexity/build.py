@@ -23,6 +23,7 @@ from limbeck.runtime.bounded import read_json, read_text
 from limbeck.runtime.errors import UsageError, one_line, require
 from limbeck.runtime.files import write_json, write_text
 from limbeck.runtime.fingerprint import fingerprint
+from limbeck.runtime.plugins import NAMED
 from limbeck.runtime.records import Record
 from limbeck.runtime.tables import markdown_code, markdown_text
 from limbeck.runtime.urls import is_url
@@ -54,32 +55,61 @@ def categories(text: str, class_names: Sequence[str], features: Callable[[], np.
         return by_prefix(rest, class_names)
     if text == "comp-dd":
         return published(class_names)
+    return of_names(read_groups(text), class_names)
+
+
+def check_categories(text: str) -> None:
+    """Raise `UsageError` where `categories` would for any classes: before they are known."""
+    kind, colon, rest = text.partition(":")
+    groups: Mapping[str, Any] = {}
+    if kind == "cluster" and colon:
+        require(rest.isdecimal() and int(rest) > 0, "--categories", text, "cluster:N with N of at least 1")
+    elif kind == "wordnet" and colon:
+        groups = prefixes(rest)
+    elif text != "comp-dd":
+        groups = read_groups(text)
+    for name in groups:
+        check_name(name)
+
+
+def check_name(name: str) -> None:
+    """Raise `UsageError` unless the name of a category can be part of a source's name."""
+    good = name == name.strip() != "" and not set(name) & set(":/\\\n")
+    require(good, "--categories", name, "a name without colons and slashes")
+
+
+def read_groups(text: str) -> dict[str, list[int | str]]:
+    """What a YAML or JSON file holds: classes of every category.
+
+    Raises:
+        UsageError: when there is none, it cannot be read, or is no mapping of names to lists.
+    """
     path = Path(text).expanduser()
     if not path.is_file():
         raise UsageError(f"--categories: {text!r} is not there; {FORMS} is accepted")
-    return from_file(path, class_names)
-
-
-def from_file(path: Path, class_names: Sequence[str]) -> dict[str, list[int]]:
-    """The categories of a YAML or JSON file.
-
-    Raises:
-        UsageError: when it cannot be read, is no mapping of names to lists, or names a class that is none.
-    """
     try:
         held: Any = read_json(path) if path.suffix.lower() == ".json" else yaml_of(read_text(path, MOST_YAML), Bounded)
     except (OSError, ValueError) as error:
         raise UsageError(f"--categories: '{path}' cannot be read: {one_line(error, 200)}") from error
     if not isinstance(held, Mapping) or not held:
         raise UsageError(f"--categories: '{path}' holds no mapping of names to lists of classes")
-    known = named(class_names)
-    found = {}
     for name, wanted in held.items():
         good = isinstance(wanted, list) and all(isinstance(item, (int, str)) and not isinstance(item, bool) for item in wanted)
         if not good or not wanted:
             raise UsageError(f"--categories: {name!r} in '{path}' is no list of classes: names, WordNet ids or indices")
+    return {str(name): wanted for name, wanted in held.items()}
+
+
+def of_names(groups: Mapping[str, Sequence[int | str]], class_names: Sequence[str]) -> dict[str, list[int]]:
+    """The classes that a file names.
+
+    Raises:
+        UsageError: when one is none.
+    """
+    known, found = named(class_names), {}
+    for name, wanted in groups.items():
         try:
-            found[str(name)] = sorted(known.choose(wanted, "the source").tolist())
+            found[name] = sorted(known.choose(wanted, "the source").tolist())
         except UsageError as error:
             raise UsageError(f"--categories: in {name!r}, {str(error).removeprefix('data.classes: ')}") from None
     return found
@@ -92,14 +122,26 @@ def by_prefix(text: str, class_names: Sequence[str]) -> dict[str, list[int]]:
         UsageError: when a category matches no class, or two have one name.
     """
     known, found = named(class_names), dict[str, list[int]]()
+    for name, (part, begun) in prefixes(text).items():
+        found[name] = [k for k in range(len(known)) if any(_begins(word, prefix) for word in known.words(k) for prefix in begun)]
+        if not found[name]:
+            raise UsageError(f"--categories: {part!r} matches no class; NAME=PREFIX,… or NAME=FIRST-LAST is accepted")
+    return found
+
+
+def prefixes(text: str) -> dict[str, tuple[str, list[str]]]:
+    """By the name of a category what was written of it, and the prefixes in that.
+
+    Raises:
+        UsageError: when a category has no name or no prefix, or two have one name.
+    """
+    found: dict[str, tuple[str, list[str]]] = {}
     for part in text.split(":"):
         name, equals, listed = part.partition("=")
-        prefixes = [prefix for prefix in (listed if equals else name).split(",") if prefix]
-        chosen = [k for k in range(len(known)) if any(_begins(word, prefix) for word in known.words(k) for prefix in prefixes)]
-        if not name or not chosen:
-            raise UsageError(f"--categories: {part!r} matches no class; NAME=PREFIX,… or NAME=FIRST-LAST is accepted")
+        begun = [prefix for prefix in (listed if equals else name).split(",") if prefix]
+        require(name != "" and bool(begun), "--categories", part, "of the form NAME=PREFIX,… or NAME=FIRST-LAST")
         require(name not in found, "--categories", name, "the name of one category only")
-        found[name] = chosen
+        found[name] = part, begun
     return found
 
 
@@ -131,7 +173,7 @@ def clusters(text: str, features: np.ndarray) -> dict[str, list[int]]:
 
     usable = np.flatnonzero(np.isfinite(features).all(1))
     require(
-        text.isdigit() and 1 <= int(text) <= len(usable), "--categories", f"cluster:{text}", f"cluster:1 … cluster:{len(usable)}"
+        text.isdecimal() and 1 <= int(text) <= len(usable), "--categories", f"cluster:{text}", f"cluster:1 … cluster:{len(usable)}"
     )
     if int(text) == 1:
         return {"cluster-1": usable.tolist()}
@@ -243,8 +285,7 @@ def build_benchmark(
     kept: dict[str, list[int]] = {}
     small: dict[str, list[int]] = {}
     for name, members in groups.items():
-        good = name == name.strip() != "" and not set(name) & set(":/\\\n")
-        require(good, "--categories", name, "a name without colons and slashes")
+        check_name(name)
         usable = [k for k in members if np.isfinite(values[k])]
         (kept if len(usable) >= needed else small)[name] = usable
     if not kept:
@@ -320,10 +361,11 @@ def _absolute(source: DataSettings) -> DataSettings:
 
 
 def _place(named: str) -> str:
-    """A path made absolute, also behind `hf:`; a name on the Hub and a URL as they are."""
+    """A path made absolute, also behind `hf:`; a name on the Hub, a URL and the name of code as they are."""
     if is_url(named):
         return named
     if not named.startswith("hf:"):
-        return str(Path(named).expanduser().absolute())
+        path = Path(named).expanduser()
+        return named if NAMED.fullmatch(named) and not path.exists() else str(path.absolute())
     place, config = find_local(named.removeprefix("hf:"))
     return ":".join(filter(None, ("hf", str(place), config))) if place.exists() else named

@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 
 from limbeck.data.preprocessing import Preprocessing
 from limbeck.data.registry import known_names, wnids
+from limbeck.networks.factory import structure
 from limbeck.runtime.errors import UsageError
 from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.saliency.maps import find_layers
@@ -48,9 +49,15 @@ class Classifier:
     @cached_property
     def identity(self) -> str:
         """A fingerprint of all that its logits depend on."""
-        state = {**self.module.state_dict(), **self.preprocessing.tensors()}
+        own, given = self.module.state_dict(), self.preprocessing.tensors()
+        if own.keys() & given.keys():
+            own = {f"module.{key}": value for key, value in own.items()}
+            given = {f"preprocessing.{key}": value for key, value in given.items()}
+        state = {**own, **given}
         arrays = [tensor.detach().cpu().float().numpy().reshape(-1) for tensor in state.values()]
-        return fingerprint(self.name, self.shape, self.preprocessing.kind, list(state), array_fingerprint(*arrays))
+        code = structure(self.module)
+        parts = self.name, self.shape, self.preprocessing.kind, list(state), array_fingerprint(*arrays)
+        return fingerprint(*parts, *([] if code is None else [code]))
 
     def prepare(self, images: Tensor) -> Tensor:
         """What the module takes, on its device, for uint8 images with shape (N, C', H', W').

@@ -55,15 +55,19 @@ def judge(settings: ComplexitySettings, workspace: Workspace) -> Classifier:
         found = load_network(path) if (path / RECORD).is_file() else pretrained(path, settings)
     else:
         found = pretrained(named.removeprefix("hf:"), settings)
-    own = (path / RECORD).is_file()
-    require(
-        not own or settings.size is None, "--size", settings.size, f"possible: {named!r} takes images of {size_text(found.shape)}"
-    )
-    whose = f"possible for a pretrained network: {named!r} is given what it was trained with"
-    require(not own or settings.normalise == "network", "--normalise", settings.normalise, whose)
+    if (path / RECORD).is_file():
+        check_given(found, settings, named)
     found = replace(found, module=found.module.to(workspace.device))
     found.layers(settings.layer)
     return found
+
+
+def check_given(found: Classifier, settings: ComplexitySettings, named: str) -> None:
+    """Raise `UsageError` where settings are given that a network with a size and a preprocessing of its own has no use for."""
+    size = f"possible: {named!r} takes images of {size_text(found.shape)}"
+    require(settings.size is None, "--size", settings.size, size)
+    whose = f"possible for a pretrained network: {named!r} is given what it was trained with"
+    require(settings.normalise == "network", "--normalise", settings.normalise, whose)
 
 
 def trained(settings: ComplexitySettings, workspace: Workspace) -> Classifier:
@@ -105,6 +109,13 @@ def trained(settings: ComplexitySettings, workspace: Workspace) -> Classifier:
     return replace(blank, module=module, about=about)
 
 
+def check_folder(output: Path, folder: Path) -> None:
+    """Raise `UsageError` where `save_network` would replace what is no network, in a folder of the output."""
+    free = folder.is_dir() and ((folder / RECORD).is_file() or not any(folder.iterdir()))
+    other = f"a place for the network: '{folder}' is something else; name another folder"
+    require(free or not folder.exists(), "output", str(output), other)
+
+
 def save_network(judge: Classifier, folder: Path) -> None:
     """Write one of Limbeck's networks to a folder that `--network` takes, replacing what is there.
 
@@ -140,7 +151,7 @@ def load_network(folder: Path) -> Classifier:
         channels, height, width = (int(side) for side in record["shape"])
         names = tuple(str(name) for name in record["class_names"])
         if is_code(str(record["network"])):
-            raise ValueError(f"{record['network']!r} is code, which a folder may not name; --network takes it")
+            raise ValueError(f"{record['network']!r} is code, which a folder may not name; name it yourself")
         # By way of `FlatNetwork`, which is what puts its own norms in the place of torch's.
         module = flat_network(str(record["network"]), (channels, height, width), len(names)).module
         module.load_state_dict(_under("module.", tensors))

@@ -1,6 +1,7 @@
 """`measure_complexity`: from settings to a folder of results."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from limbeck.data.settings import DataSettings
 from limbeck.data.split import Wanted
 from limbeck.image_complexity.classifier import Classifier, size_text
 from limbeck.image_complexity.measure import PARTS, ImageTable, Measurement, choose, fill
-from limbeck.image_complexity.networks import is_trained_here, judge, save_network
+from limbeck.image_complexity.networks import check_folder, check_given, is_trained_here, judge, save_network
 from limbeck.image_complexity.results import Summary, image_rows, parquet_library, summary, write_parquet, write_tables
 from limbeck.image_complexity.settings import Cam, ComplexitySettings
 from limbeck.runs.settings import DistillSettings
@@ -26,6 +27,7 @@ from limbeck.runtime.executor.current import executing
 from limbeck.runtime.files import write_json
 from limbeck.runtime.plugins import is_code
 from limbeck.runtime.progress import LogProgress, NoProgress, Progress
+from limbeck.runtime.published import Work, working
 from limbeck.runtime.room import check_place, disks_told
 from limbeck.runtime.sealed import FileKind
 from limbeck.runtime.tables import Page
@@ -98,7 +100,7 @@ def complexity(
         data: what `distill` takes: an `ImageSet`, a path or name, a data set of torch or Hugging Face.
         network: to look with: the name of one that is trained on the data, a folder, a name on the Hub, or a `Classifier`.
         cam: the kind of activation maps.
-        output: the folder for tables and the network; None writes none.
+        output: the folder for tables and the network, or its URL; None writes none.
         executor: where jobs run: `local` for processes of this machine, `ray` or a `limbeck.Ray` for a cluster.
         progress: where to report; None goes through `logging`.
         **settings: what else `ComplexitySettings` has, such as `thresholds=(0.5,)`, `classes="predicted"`, `per_class=100`; and
@@ -120,19 +122,30 @@ def complexity(
     require(written, "output", str(output), "a folder, or None")
     own = {one.name for one in fields(ComplexitySettings)}
     named = network if isinstance(network, str) else network.name
-    try:
-        look = ComplexitySettings(network=named, cam=cam, **{key: value for key, value in settings.items() if key in own})
-    except UsageError as error:  # it names the command's option
-        option, _, said = str(error).partition(":")
-        name = next((key for key in own if ComplexitySettings.key(key) == option), option)
-        raise UsageError(f"{name}:{said}") from error
     rest = {key: value for key, value in settings.items() if key not in own}
-    held, place = DistillSettings.of({**rest, "data.source": data}), None if output is None else Path(output)
     classifier = network if isinstance(network, Classifier) else None
-    with executing(executor), repeating(held.engine.deterministic):
-        found = measure_complexity(look, held, place, network=classifier, progress=progress or LogProgress())
+    with _named_as_here():
+        look = ComplexitySettings(network=named, cam=cam, **{key: value for key, value in settings.items() if key in own})
+        held = DistillSettings.of({**rest, "data.source": data})
+        kept: AbstractContextManager[Work | None] = nullcontext() if output is None else working("output", output, shared=True)
+        with executing(executor), repeating(held.engine.deterministic), kept as work:
+            place = None if work is None else work.folder
+            found = measure_complexity(look, held, place, network=classifier, progress=progress or LogProgress())
     assert found is not None, "there is one share only"
-    return found
+    return found if work is None else replace(found, paths={name: work.named(path) for name, path in found.paths.items()})
+
+
+@contextmanager
+def _named_as_here() -> Iterator[None]:
+    """Let errors that name an option of the command name the argument of `complexity`."""
+    try:
+        yield
+    except UsageError as error:
+        option, _, said = str(error).partition(":")
+        names = {ComplexitySettings.key(one.name): one.name for one in fields(ComplexitySettings)}
+        if option not in names:
+            raise
+        raise UsageError(f"{names[option]}:{said}") from error
 
 
 def measure_complexity(
@@ -164,14 +177,19 @@ def measure_complexity(
         None as long as other shards are missing.
 
     Raises:
-        UsageError: when the source, the network or the layer cannot be used.
+        UsageError: when the source, the network, the layer or the folder cannot be used.
         Failure: when training diverges, or no image gives finite logits.
     """
     if parquet:
         parquet_library()
+    trains = network is None and is_trained_here(settings.network)
     if output is not None:
         check_place(output, "output")
-    if isinstance(workspace, Workspace) or (network is None and is_trained_here(settings.network)):
+        if trains and not is_code(settings.network):
+            check_folder(output, output / NETWORK)
+    if network is not None:
+        check_given(network, settings, network.name)
+    if isinstance(workspace, Workspace) or trains:
         workspace = workspace if isinstance(workspace, Workspace) else Workspace(workspace, progress)
         source, data = workspace.settings.data, workspace.data
         pictures = choose(data, settings)
@@ -195,10 +213,9 @@ def measure_complexity(
         if parquet:
             write_parquet(rows, output / "images.parquet")
             paths["parquet"] = str(output / "images.parquet")
-        own = network is not None or Path(settings.network).expanduser().is_dir() or "trained_on" not in found.about
-        if not own and is_code(settings.network):
+        if trains and is_code(settings.network):
             progress.say(f"the network is not kept: {settings.network!r} is code of yours, without which nothing can read it")
-        elif not own:
+        elif trains:
             save_network(found, output / NETWORK)
             paths["network"] = str(output / NETWORK)
         write_json(output / "complexity.json", results, SUMMARY)

@@ -27,6 +27,7 @@ from limbeck.runtime.kept import elsewhere
 from limbeck.runtime.leftovers import passing_folder
 from limbeck.runtime.notices import gathered, logged
 from limbeck.runtime.progress import LogProgress, Progress
+from limbeck.runtime.published import Work, working
 from limbeck.runtime.room import disks_told
 from limbeck.studies.cells import Cell, doubts_of
 from limbeck.studies.entrants import cell_name, file_name, file_names, said_of
@@ -72,7 +73,7 @@ def compare(
         networks: names of those to evaluate with beside the one distilled for.
         settings: for all, by dotted keys or their last words.
         pairs: methods (a, b) of whose difference a − b a verdict is asked for by itself.
-        output: the folder of the grid, where finished cells are kept and found again; None leaves nothing on disk.
+        output: the folder of the grid, or its URL, where finished cells are kept and found again; None leaves nothing on disk.
         jobs: processes at a time, of recipes; None: one, or as many as a cluster has room for.
         keep: whether the run folders of finished distillations stay.
         executor: where distillations run: `local` for this machine, `ray` or a `limbeck.Ray` for a cluster.
@@ -117,15 +118,16 @@ def compare(
     running = Running(jobs=jobs, keep=keep, progress=progress or LogProgress())
     with ExitStack() as stack:
         if output is None:
-            passing = stack.enter_context(passing_folder())
-            stack.enter_context(elsewhere(passing / "cache"))
+            work = Work(stack.enter_context(passing_folder()))
+            stack.enter_context(elsewhere(work.folder / "cache"))
+        else:
+            work = stack.enter_context(working("output", output, shared=True))
         stack.enter_context(executing(executor))
-        folder = passing if output is None else Path(output)
-        table = compare_cells(cells, folder, pairs=asked, title=title, running=running, notes=list(said))
+        table = compare_cells(cells, work.folder, pairs=asked, title=title, running=running, notes=list(said))
     if not table.sections and table.failed:
         name, message = next(iter(table.failed.items()))
         raise Failure(f"no distillation could be finished; {name}: {message}")
-    return replace(table, paths={}) if output is None else table
+    return replace(table, paths={} if output is None else {kind: work.named(path) for kind, path in table.paths.items()})
 
 
 def _cell(name: str, file: str, method: Any, data: Any, keys: Mapping[str, Any]) -> Cell:

@@ -16,7 +16,7 @@ Training", 2022, arXiv:2203.08065; the adaptive e: Kwon, Kim, Park and Choi, "AS
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -46,6 +46,10 @@ class Optimiser(ABC):
             factor: multiplies the step size; a tensor has shape () or (S, 1) and θ's type.
         """
 
+    @abstractmethod
+    def slowed(self, share: float) -> "Optimiser":
+        """The same with `share` of the step size, in (0, 1], all else as it was at every factor."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sgd(Optimiser):
@@ -60,6 +64,9 @@ class Sgd(Optimiser):
 
     def step(self, theta: Tensor, state: tuple[Tensor, ...], gradient: GradientAt, factor: Tensor | float = 1.0) -> None:
         self.descend(theta, state[0], gradient(theta), factor)
+
+    def slowed(self, share: float) -> "Sgd":
+        return replace(self, lr=self.lr * share)
 
     @torch.no_grad()
     def descend(self, theta: Tensor, velocity: Tensor, direction: Tensor, factor: Tensor | float) -> None:
@@ -102,6 +109,9 @@ class AdamW(Optimiser):
 
     def step(self, theta: Tensor, state: tuple[Tensor, ...], gradient: GradientAt, factor: Tensor | float = 1.0) -> None:
         self._descend(theta, state, gradient(theta), factor)
+
+    def slowed(self, share: float) -> "AdamW":
+        return replace(self, lr=self.lr * share)
 
     @torch.no_grad()
     def _descend(self, theta: Tensor, state: tuple[Tensor, ...], g: Tensor, factor: Tensor | float) -> None:
@@ -159,6 +169,9 @@ class Gsam(Optimiser):
         g = gradient(theta).clone()  # a CUDA graph writes the next gradient where this one lies
         direction = self._direction(g, gradient(self._climbed(theta, g, factor)))
         Sgd(self.lr, self.momentum, self.weight_decay).descend(theta, state[0], direction, factor)
+
+    def slowed(self, share: float) -> "Gsam":
+        return replace(self, lr=self.lr * share, lr_min=self.lr_min * share)  # ρ stays that of the factor
 
     def rho(self, factor: Tensor | float) -> Tensor | float:
         """ρ at the step size lr · factor."""

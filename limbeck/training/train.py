@@ -12,7 +12,7 @@ alone, so that training that stops and goes on is still exact. Else training end
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -172,7 +172,8 @@ def _train(
             done = tuple(part.clone() for part in (theta, *state))
             for part, start in zip((theta, *state), held, strict=True):
                 part.copy_(start)
-            _epoch(theta, state, members, how, seed, gradient, epoch, factor * SMALLER**number)
+            slowed = replace(how, optimiser=how.optimiser.slowed(SMALLER**number))
+            _epoch(theta, state, members, slowed, seed, gradient, epoch, factor)
             for part, kept in zip((theta, *state), done, strict=True):  # of networks in step, those that had not diverged
                 part.copy_(torch.where(sound[..., None], kept, part))
         after_epoch(epoch + 1, theta)

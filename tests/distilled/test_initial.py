@@ -261,6 +261,15 @@ def test_what_had_to_be_assumed_is_told(tmp_path: Path) -> None:
     assert any("taken as prepared like the data" in note for note in told)
     told = read_start(export_research(held, tmp_path / "research"), 2, 0.5, DATA, NORMALISE)[1]
     assert not any("step size" in note for note in told)  # that of the file is taken, nothing else was asked for
+    for path in (
+        export_npz(held, tmp_path / "set.npz"),
+        save_pt(tmp_path / "rate.pt", {"images": held.images, "labels": held.labels, "lr": 0.25}),
+    ):
+        told = read_start(path, 2, 0.5, DATA, NORMALISE)[1]
+        assert not any("syn_lr" in note or "step size" in note for note in told), told
+    save_pt(tmp_path / "research" / "lr_best.pt", torch.tensor(0.125))  # as research code that went on from it writes
+    told = read_start(tmp_path / "research", 2, 0.5, DATA, NORMALISE)[1]
+    assert f"the step size 0.125 of lr_best.pt is taken, not the {held.syn_lr:.6g} of about.json" in told
     held = changed(held, metadata={"fingerprints": {"data": "f" * 16}, "assumed": None})
     assert [note.partition(":")[0] for note in read_start(held.save(tmp_path / "set"), 2, 0.5, DATA, NORMALISE)[1]] == ["data"]
 
@@ -299,6 +308,14 @@ def test_options_of_another_command_are_not_advised(tmp_path: Path) -> None:
     doubtful = save_pt(tmp_path / "doubtful.pt", (torch.rand(6, *SHAPE) * 1.2, torch.arange(6) // 2))
     with pytest.raises(UsageError, match="which may be pixels or normalised$"):
         start(doubtful)
+
+
+def test_notes_do_not_advise_them_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = "images are taken as normalised by cifar10; by mean (1, 2), which fits, they are grey (--normalised yes), and so on"
+    held = changed(fitting(), metadata={"assumed": [note]})
+    monkeypatch.setattr("limbeck.distilled.initial.check_fit", lambda *parts: ["images: were they so (--normalised imagenet), …"])
+    told = read_start(held.save(tmp_path / "set"), 2, 0.5, DATA, NORMALISE)[1]
+    assert told == [note.replace(" (--normalised yes)", ""), "images: were they so, …"]
 
 
 def test_the_content_is_what_is_taken_up() -> None:

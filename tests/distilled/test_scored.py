@@ -55,6 +55,11 @@ def test_ccs_takes_of_every_bin_what_the_plain_algorithm_takes(
 
 def test_what_cannot_be_chosen_from_is_refused() -> None:
     labels = torch.tensor([0, 0, 1])
+    infinite = torch.tensor([1.0, float("inf"), 1.0])
+    assert ranked(infinite, labels, 1, 0).tolist() == [1, 2]
+    for value, said in ((infinite, "inf"), (-infinite, "-inf")):
+        with pytest.raises(UsageError, match=rf"^scores: {said} is not finite numbers, whose span can be cut into bins$"):
+            stratified(value, labels, 1, 0)
     for take in (ranked, stratified):
         with pytest.raises(UsageError, match=r"^ipc: 2 is not at most the 1 images of class 1$"):
             take(torch.ones(3), labels, 2, 0)

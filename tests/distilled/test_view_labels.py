@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 from torch import Tensor, nn
 
+from limbeck.distilled.epoch_file import EpochFile
 from limbeck.distilled.label_coding import LabelCoding
-from limbeck.distilled.view_labels import StoredViews, evaluating, label_views, stored_error
+from limbeck.distilled.view_labels import VIEW_LABELS, StoredViews, evaluating, label_views, stored_error
 from limbeck.losses import Divergence
 from limbeck.parametrisations.multi_formation import MultiFormation
 from limbeck.parametrisations.parametrisation import Code, Decoder
@@ -217,8 +218,7 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
             StoredViews.open(path)
     path.write_bytes(content)
     stored = StoredViews.open(path)
-    begin = content.index(b"\x01\x01\x01") if content.count(b"\x01\x01\x01") == 1 else None
-    assert begin is None or begin == len(content) - 3
+    assert content.endswith(b"\x01\x01\x01")  # which of the epochs are written
     tensors = load_file(path)
     first = tensors["index"][0].numpy().tobytes()
     path.write_bytes(content.replace(first, first[:4] * 7))  # one image seven times
@@ -230,12 +230,38 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
         next(StoredViews.open(path).batches(images(), 0))
 
 
-def as_before(path: Path, tensors: dict[str, Tensor]) -> None:
+def test_a_file_of_another_format_is_told_which_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "views.safetensors"
+    label(path)
+    as_before(path, load_file(path), 3)
+    with pytest.raises(UsageError, match=r"is not a complete file of labelled views in format 1 or 2$"):
+        StoredViews.open(path)
+
+
+def test_views_of_which_a_share_is_mixed_cannot_be_stored(tmp_path: Path) -> None:
+    for mix in ("cutmix", "mixup"):
+        with pytest.raises(UsageError, match=r"^mix_share: 0.5 is not 0 or 1 where views are labelled beforehand$"):
+            label(tmp_path / "views.safetensors", how=Views(mix=mix, mix_share=0.5))
+    assert not any(tmp_path.iterdir())
+    for share in (0, 1):
+        stored = label(tmp_path / f"{share}.safetensors", how=Views(mix="cutmix", mix_share=share))
+        assert all((draw.partner is not None) == bool(share) for _, draw in stored.draws(0))
+
+
+def test_no_epoch_is_written_into_the_next_one(tmp_path: Path) -> None:
+    with EpochFile(tmp_path / "views", {"index": torch.zeros(4)}, {"epochs": 2}, VIEW_LABELS) as file:
+        for other in ({"index": torch.zeros(5)}, {"index": torch.zeros(3)}, {"index": torch.zeros(4), "more": torch.zeros(1)}):
+            with pytest.raises(AssertionError, match="same sizes"):
+                file.write(0, other)
+        assert file.missing() == [0, 1]
+
+
+def as_before(path: Path, tensors: dict[str, Tensor], number: int = 1) -> None:
     """Write the file anew, as the first format was, in which nothing had a checksum."""
     with safe_open(path, framework="pt") as file:
         about = json.loads(file.metadata()["json"])
     rest = {name: value for name, value in tensors.items() if name != "digests"}
-    path.write_bytes(serialise(rest, {"json": json.dumps(about | {"format": 1})}))
+    path.write_bytes(serialise(rest, {"json": json.dumps(about | {"format": number})}))
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def test_import_without_the_images(limbeck: Run, tmp_path: Path, name: str, shap
     assert limbeck("experts", *words)[0] == 0
     store = TrajectoryStore(tmp_path / "store")
     assert (store.metadata["network"], store.metadata["num_parameters"]) == (name, network.num_parameters)
-    assert store.metadata["about"] == {} and bool((store.read(0, 0) == 0.5).all())
+    assert store.metadata["about"] == {"content": store.content} and bool((store.read(0, 0) == 0.5).all())
 
 
 def test_import_without_the_images_of_a_network_that_does_not_fit(limbeck: Run, tmp_path: Path) -> None:

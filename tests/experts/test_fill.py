@@ -17,10 +17,10 @@ import torch
 from experts.walks import IDENTITY, Walker, walk
 
 from limbeck.experts import files as expert_files
-from limbeck.experts.blocks import BLOCK, Point
+from limbeck.experts.blocks import BLOCK, Point, write_point
 from limbeck.experts.maintain import verify
 from limbeck.experts.notes import Want
-from limbeck.experts.store import TrajectoryStore, say_lacking
+from limbeck.experts.store import TrajectoryStore, missing_jobs, say_lacking
 from limbeck.experts.train import fill
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.executor import Shard
@@ -132,6 +132,32 @@ def test_a_long_way_to_the_labels_is_not_lost(tmp_path: Path, monkeypatch: pytes
     assert_exact(store, WANT)
     assert store.accuracies(0) == [epoch / 1000 for epoch in range(1, 61)]
     assert files(store, 0)[-2:] == ["state-0021.safetensors", "state-0060.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["epochs-0016-0021-0000", "epochs-0060-0060-0000", "state-0021", "state-0060", "state-0016"])
+@pytest.mark.parametrize("part", ["header", "tensors"])
+def test_what_training_goes_on_from_is_trained_again_when_it_is_broken(
+    tmp_path: Path, name: str, part: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    wide = dataclasses.replace(WANT, last=75, epochs=tuple(range(24)))
+    store = filled(tmp_path)[0]
+    if name == "state-0016":  # as where a run was stopped on its way to an epoch far ahead
+        for file in (tmp_path / "expert-0001").glob("*"):
+            if file.stem in ("epochs-0016-0021-0000", "epochs-0060-0060-0000", "state-0021", "state-0060"):
+                file.unlink()
+        theta, velocity = walk(1, 16)[16], torch.zeros(700)
+        write_point(tmp_path / "expert-0001", 16, theta, [velocity], {}, with_theta=True, of=store.shelf(1).of)
+    path = tmp_path / "expert-0001" / f"{name}.safetensors"
+    content = bytearray(path.read_bytes())
+    content[12 if part == "header" else -2] ^= 1
+    path.write_bytes(content)
+    fresh = TrajectoryStore(tmp_path, IDENTITY)
+    predicted = missing_jobs(wide, fresh)
+    assert caplog.text.count("is broken") == 1 and path.name in caplog.text
+    assert [job.stop for job in predicted[1]][-1] == 75
+    store = filled(tmp_path, wide)[0]
+    assert_exact(store, wide)
+    assert_exact(TrajectoryStore(tmp_path, IDENTITY), wide)
 
 
 def test_training_that_leaves_nothing_behind_is_no_endless_loop(tmp_path: Path) -> None:

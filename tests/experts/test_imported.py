@@ -7,9 +7,15 @@ from typing import Any
 import pytest
 import torch
 
-from limbeck.experts.imported import import_lists
+from limbeck.experts.imported import import_lists, put_store
+from limbeck.experts.maintain import prune
+from limbeck.experts.notes import Want
+from limbeck.experts.store import STORE, TrajectoryStore
 from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.files import write_json
+from limbeck.runtime.fingerprint import array_fingerprint
+from limbeck.runtime.remote import Remote, Unreachable
 
 
 def network() -> FlatNetwork:
@@ -38,7 +44,7 @@ def test_experts_of_all_files_are_taken_in_order(tmp_path: Path) -> None:
     files = [saved(tmp_path / "replay_buffer_0.pt", experts(2, 4)), saved(tmp_path / "replay_buffer_1.pt", experts(1, 4, first=2))]
     store = import_lists(files, tmp_path / "store", network(), about={"source": "cifar10"})
     assert store.imported
-    assert store.metadata["about"] == {"source": "cifar10"}
+    assert store.metadata["about"] == {"source": "cifar10", "content": store.content}
     for expert in range(3):
         assert store.held(expert) == [0, 1, 2, 3]
         assert all(torch.equal(store.read(expert, epoch), flat(100 * expert + epoch)) for epoch in range(4))
@@ -46,6 +52,47 @@ def test_experts_of_all_files_are_taken_in_order(tmp_path: Path) -> None:
     (want,) = store.wanted()
     assert (want.num_experts, want.epochs, want.last) == (3, (0, 1, 2, 3), None)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_the_content_is_of_all_experts_however_they_are_kept(tmp_path: Path) -> None:
+    def made(name: str, others: int, **options: Any) -> TrajectoryStore:
+        lists = experts(1, 4) + experts(1, 4, first=others)
+        return import_lists([saved(tmp_path / "replay_buffer_0.pt", lists)], tmp_path / name, network(), **options)
+
+    store, content = made("a", 1), made("a2", 1).content
+    assert made("half", 1, dtype="half").content == content == store.content
+    assert made("b", 2).content != content
+    prune(store, [Want(2, (0, 1), None, 0, "fp32")])
+    assert TrajectoryStore(store.path).held(0) == [0, 1] and TrajectoryStore(store.path).content == content
+    write_json(store.path / "metadata.json", store.metadata | {"about": {}}, STORE)  # as an earlier version left it
+    earlier = TrajectoryStore(store.path)
+    assert earlier.content == array_fingerprint(earlier.read(0, 1).numpy()) and torch.equal(earlier.read(1, 0), flat(100))
+
+
+def test_an_import_to_a_url_that_broke_off_is_repeated(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, url, put_new = tmp_path / "buffer.pt", f"{bucket}/imported", Remote.put_new
+
+    def put(number: int = 3) -> TrajectoryStore:
+        saved(file, experts(number, 2))
+        return put_store("--output", url, lambda folder: import_lists([file], folder, network()))
+
+    for missing in ("expert-0001/", "metadata.json"):
+
+        def broken_off(remote: Remote, content: bytes, missing: str = missing) -> bool:
+            if missing in remote.url:
+                raise Unreachable("gone")
+            return put_new(remote, content)
+
+        with monkeypatch.context() as there, pytest.raises(Unreachable):
+            there.setattr(Remote, "put_new", broken_off)
+            put()
+    with pytest.raises(UsageError, match="^--output: .* is not a new place; something is there$"):
+        put(number=2)  # of which the third expert is not
+    store = put()
+    assert store.experts == [0, 1, 2]
+    assert all(torch.equal(store.read(expert, 1), flat(100 * expert + 1)) for expert in range(3))
+    with pytest.raises(UsageError, match="^--output: .* is not a new place; something is there$"):
+        put()
 
 
 def test_experts_of_the_field_on_mnist_are_taken(tmp_path: Path) -> None:

@@ -77,6 +77,19 @@ def test_only_what_is_wanted_is_kept_and_a_second_run_trains_nothing(monkeypatch
     assert calls.made == []
 
 
+@pytest.mark.parametrize("name", ["epochs-0003-0003-0000", "state-0003"])
+def test_damage_where_training_goes_on_is_noted_and_trained_again(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = train_experts(task(momentum=0.9), [0, 1]).path / "expert-0001" / f"{name}.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:])
+    further = task(train_epochs=4, momentum=0.9)
+    store = train_experts(further, [0, 1])
+    assert caplog.text.count("is broken") >= 1 and path.name in caplog.text
+    assert_same(store, fresh(monkeypatch, tmp_path, further, [0, 1]), range(2), [0, 1, 4])
+
+
 def test_experts_that_give_no_labels_end_where_the_schedule_does(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = Calls(monkeypatch)
     store = train_experts(task(num_experts=3, label_experts=1), [0, 1])

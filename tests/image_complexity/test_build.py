@@ -195,6 +195,21 @@ def test_paths_are_kept_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (inner.source, inner.root) == (str(tmp_path / "photos"), str(tmp_path / "net"))
 
 
+def test_the_name_of_code_is_kept_and_asked_for_where_the_benchmark_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names, settings = tuple("abcd"), BuildSettings(categories="x", classes_per_subset=2, least=2)
+    result = found(names, [1.0, 2.0, 3.0, 4.0])
+    record = build_benchmark(result, {"all": range(4)}, DataSettings(source="my.data:photos"), tmp_path / "made", settings)
+    assert record.source.source == "my.data:photos"
+    with pytest.raises(UsageError, match="which is code; data.source=my.data:photos takes it"):
+        load_benchmark(DataSettings(source=f"benchmark:{tmp_path / 'made'}:all-easy"))
+    (tmp_path / "my.data:photos").mkdir()
+    record = build_benchmark(result, {"all": range(4)}, DataSettings(source="my.data:photos"), tmp_path / "made", settings)
+    assert record.source.source == str(tmp_path / "my.data:photos")
+
+
 def test_what_lies_inside_other_names_is_kept_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("p1", "scenes"):

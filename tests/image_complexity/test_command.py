@@ -16,6 +16,7 @@ from limbeck.cli import complexity
 from limbeck.cli.main import COMMANDS, main
 from limbeck.data.benchmarks import load_benchmark
 from limbeck.data.settings import DataSettings
+from limbeck.image_complexity import run
 from limbeck.image_complexity.results import ClassRow, Look, Looked, Summary
 from limbeck.image_complexity.run import SUMMARY, Complexity
 from limbeck.image_complexity.settings import ComplexitySettings
@@ -107,6 +108,37 @@ def test_refusals_are_one_line(
     assert main([*SMALL, *words]) == 2
     error = capsys.readouterr().err.splitlines()
     assert said in error[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("gone.yaml", "--categories: 'gone.yaml' is not there"),
+        ("broken.yaml", "--categories: 'broken.yaml' cannot be read"),
+        ("list.json", "--categories: 'list.json' holds no mapping"),
+        ("named.yaml", "--categories: 'a/b' is not a name without colons and slashes"),
+        ("cluster:0", "--categories: 'cluster:0' is not cluster:N with N of at least 1"),
+        ("cluster:²", "--categories: 'cluster:²' is not cluster:N with N of at least 1"),
+        ("wordnet:bird=", "--categories: 'bird=' is not of the form NAME=PREFIX,…"),
+        ("wordnet:a=n01:a=n02", "--categories: 'a' is not the name of one category only"),
+    ],
+)
+def test_categories_are_looked_at_before_anything_is_measured(
+    text: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "measure_complexity", None)
+    for name, held in {"broken.yaml": "a: [", "list.json": "[1]", "named.yaml": "a/b: [1, 2]"}.items():
+        Path(name).write_text(held)
+    assert main([*SMALL, "--build-subsets", "--categories", text]) == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_an_output_in_which_the_network_would_replace_something_else_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("network").mkdir()
+    Path("network/main.py").write_text("mine")
+    assert main([*SMALL, "--output", "."]) == 2
+    assert "--output: " in (error := capsys.readouterr().err.splitlines()[-1]) and "'network' is something else" in error
+    assert Path("network/main.py").read_text() == "mine"
 
 
 ODD = ("$x_{$", "[/b]", "猫", "[red]x", ":cat:", "cost $5 and $6_")

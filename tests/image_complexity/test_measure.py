@@ -20,6 +20,7 @@ from limbeck.image_complexity.run import Complexity, measure_complexity
 from limbeck.image_complexity.settings import ComplexitySettings
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.executor import Shard
+from limbeck.runtime.kept import elsewhere
 from limbeck.runtime.progress import NoProgress
 from limbeck.runtime.random import generator
 
@@ -93,13 +94,17 @@ def test_a_killed_run_goes_on_where_it_was(cam: str, monkeypatch: pytest.MonkeyP
     assert np.array_equal(measurement.table().complexity, whole_run.images.complexity)
 
 
-def test_shards_together_are_the_whole() -> None:
+def test_shards_together_are_the_whole(tmp_path: Path) -> None:
     data, settings = image_set(), replace(SETTINGS, cam="smooth_gradcam_pp")
+    with elsewhere(tmp_path):
+        whole_run = found(data, cam=settings.cam)
     heard = Heard()
     options: dict[str, Any] = {"network": tiny_judge(), "progress": heard}
     assert measure_complexity(settings, workspace_of(data), shard=Shard(2, 2), **options) is None
     assert "3 of 6 blocks are other shards'" in heard.said[0]
-    assert measure_complexity(settings, workspace_of(data), shard=Shard(1, 2), **options) is not None
+    result = measure_complexity(settings, workspace_of(data), shard=Shard(1, 2), **options)
+    assert result is not None and result.measurement.folder != whole_run.measurement.folder
+    assert np.array_equal(result.images.complexity, whole_run.images.complexity)
 
 
 def test_a_second_run_computes_nothing_and_other_thresholds_neither(monkeypatch: pytest.MonkeyPatch) -> None:

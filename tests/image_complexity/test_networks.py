@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 from data.pictures import Said
+from image_complexity import material
 from image_complexity.material import image_set, tiny_judge, workspace_of
 from torch import nn
 
-from limbeck.data.preprocessing import Identity
+from limbeck.data.preprocessing import Identity, Normalise
 from limbeck.data.registry import find_subset, wnids
 from limbeck.evaluation.settings import EvalSettings
+from limbeck.image_complexity import run
 from limbeck.image_complexity.classifier import Classifier
 from limbeck.image_complexity.maps import to_unit
 from limbeck.image_complexity.networks import is_trained_here, judge, load_network, save_network, trained
@@ -27,6 +29,7 @@ from limbeck.networks.names import build_network
 from limbeck.runs.settings import DistillSettings
 from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.fingerprint import array_fingerprint, fingerprint
 from limbeck.runtime.progress import NoProgress
 
 SETTINGS = ComplexitySettings(network="ConvNetD1-w4-batchnorm", workers=1)
@@ -134,6 +137,78 @@ def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UsageError, match=r"need the extra hub: pip install 'limbeck\[hub\]'"):
         judge(replace(SETTINGS, network="microsoft/resnet-18"), workspace_of(image_set()))
+
+
+@pytest.mark.parametrize("held", ["main.py", None])
+def test_a_folder_of_something_else_is_not_replaced_by_the_network(
+    held: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "judge", None)  # which would train
+    place = tmp_path / "network"
+    if held is None:
+        place.write_text("mine")
+    else:
+        place.mkdir()
+        (place / held).write_text("mine")
+    workspace = small_workspace()
+    with pytest.raises(
+        UsageError, match=r"^output: '.*' is not a place for the network: '.*network' is something else; "
+    ) as raised:
+        measure_complexity(SETTINGS, workspace, tmp_path)
+    assert "\n" not in str(raised.value)
+    assert (place if held is None else place / held).read_text() == "mine"
+    assert measure_complexity(replace(SETTINGS, layer="pool"), workspace, tmp_path, network=tiny_judge()) is not None
+    assert (place if held is None else place / held).read_text() == "mine"
+
+
+def test_a_network_of_before_and_an_empty_folder_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "network").mkdir()
+    for _ in range(2):
+        assert measure_complexity(SETTINGS, small_workspace(), tmp_path) is not None
+        assert load_network(tmp_path / "network").name == SETTINGS.network
+
+
+class Smooth(material.Tiny):
+    """Has the weights and the name of the other."""
+
+    def front(self, x: torch.Tensor) -> torch.Tensor:
+        return self.pool(nn.functional.gelu(self.body[0](x)))
+
+
+Smooth.__name__ = Smooth.__qualname__ = "Tiny"
+
+
+def test_networks_of_equal_weights_whose_code_differs_are_two() -> None:
+    module = material.tiny()
+    other = Smooth().eval().requires_grad_(False)
+    other.load_state_dict(module.state_dict())
+    assert str(other) == str(module)
+    assert tiny_judge(module=other).identity != tiny_judge(module=module).identity
+    assert tiny_judge(module=material.tiny()).identity == tiny_judge(module=module).identity
+
+
+def test_buffers_called_as_those_of_the_preprocessing_count_beside_them() -> None:
+    """And the fingerprint of a network of Limbeck's without such is that of its values alone, under which maps are kept."""
+
+    def made(mean: float, own: float | None) -> Classifier:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            module = build_network("ConvNetD1-w2", 3, 8, 8, 2)
+        if own is not None:
+            module.register_buffer("mean", torch.full((3,), own))
+        return Classifier("it", module, (3, 8, 8), Normalise(torch.full((3,), mean), torch.ones(3)), ("a", "b"))
+
+    plain = made(0.0, None)
+    values = {**plain.module.state_dict(), **plain.preprocessing.tensors()}
+    arrays = [value.numpy().reshape(-1) for value in values.values()]
+    assert plain.identity == fingerprint("it", (3, 8, 8), "normalise", list(values), array_fingerprint(*arrays))
+    assert len({made(mean, own).identity for mean in (0.0, 1.0) for own in (0.0, 1.0)}) == 4
+
+
+@pytest.mark.parametrize(("key", "value"), [("size", 64), ("normalise", "imagenet")])
+def test_a_network_that_is_given_is_not_changed_by_settings(key: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"^--{key}: {value!r} is not possible"):
+        measure_complexity(replace(SETTINGS, layer="pool", **{key: value}), small_workspace(), network=tiny_judge())
 
 
 def test_classes_of_a_subset_are_found_among_imagenets() -> None:

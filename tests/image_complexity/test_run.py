@@ -1,5 +1,6 @@
 """Images for a network that is there already: nothing is held out, only what is measured is decoded, at the network's size."""
 
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from data import fake_hub
-from image_complexity.material import tiny_judge
+from image_complexity.material import image_set, tiny_judge
 from PIL import Image
 
 from limbeck.cli.main import main
@@ -19,10 +20,12 @@ from limbeck.data.load import load_data
 from limbeck.data.registry import find_subset
 from limbeck.data.settings import DataSettings
 from limbeck.image_complexity.build import build_benchmark
-from limbeck.image_complexity.run import Complexity, complexity, measure_complexity
+from limbeck.image_complexity.run import SUMMARY, Complexity, complexity, measure_complexity
 from limbeck.image_complexity.settings import BuildSettings, ComplexitySettings
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import UsageError
+from limbeck.runtime.files import read_json
+from limbeck.runtime.located import here
 from limbeck.runtime.progress import NoProgress
 
 
@@ -167,3 +170,38 @@ def test_from_python_on_images_in_memory() -> None:
     assert "<td>&lt;x&gt;</td>" in found._repr_html_() and str(found.table()) == str(found)
     with pytest.raises(UsageError, match="^cam"):
         complexity(data, cam="magic")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "given"),
+    [
+        ("size", 64, True),
+        ("size", 64, False),
+        ("normalise", "imagenet", True),
+        ("normalise", "imagenet", False),
+        ("layer", "head", True),
+        ("layer", "none", False),
+        ("classes", "true", True),
+        ("split", "test", True),
+        ("network", "none", False),
+        ("per_class", 0, True),
+        ("thresholds", (2.0,), True),
+    ],
+)
+def test_errors_in_python_name_its_arguments(key: str, value: Any, given: bool) -> None:
+    whole = image_set(size=16)
+    data = replace(whole, test=whole.test.take(np.arange(0)))
+    network = tiny_judge(("x", "y", "z"), size=16) if given else "ConvNetD1-w2"
+    asked = {"network": network, "layer": "pool" if given else "last", "classes": "predicted", "workers": 1, key: value}
+    with pytest.raises(UsageError, match=f"^{key}: ") as raised:
+        complexity(data, **asked)
+    assert "\n" not in str(raised.value)
+
+
+def test_results_come_to_a_url(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = {"network": tiny_judge(size=16), "layer": "pool", "workers": 1}
+    found = complexity(image_set(size=16), output=f"{bucket}/seen", **asked)
+    assert found.paths["results"] == f"{bucket}/seen/complexity.json"
+    written = read_json(Path(here("results", f"{bucket}/seen")) / "complexity.json", SUMMARY)
+    assert written["complexity"] == found.mean and list(tmp_path.glob("s3*")) == []

@@ -13,6 +13,7 @@ from limbeck.methods.presets import Preset
 from limbeck.runs.api import settings_of
 from limbeck.runs.settings import DistillSettings
 from limbeck.runtime.errors import Failure, UsageError
+from limbeck.runtime.located import here
 from limbeck.studies import matrix
 from limbeck.studies.compare import _cell, _measured_as, compare
 from limbeck.studies.table import Table
@@ -68,6 +69,16 @@ def test_nothing_is_left_where_there_is_no_output(data: ImageSet, tmp_path: Path
     table = compare({"chance": "random"}, data, ipc=[1, 2], seeds=[0], **TINY)
     assert [section.ipc for section in table.sections] == [1, 2] and table.paths == {}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_grid_at_a_url_is_there_and_found_again(
+    data: ImageSet, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tables = [compare({"chance": Preset("random")()}, data, seeds=[0], output=f"{bucket}/grid", **TINY) for _ in range(2)]
+    assert tables[0] == tables[1] and tables[0].paths["json"] == f"{bucket}/grid/comparison.json"
+    assert Table.read(here("output", f"{bucket}/grid")).sections == tables[0].sections
+    assert list(tmp_path.glob("s3*")) == []
 
 
 def test_recipes_are_run_in_processes_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

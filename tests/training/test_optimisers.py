@@ -213,6 +213,18 @@ def test_rho_follows_the_step_size() -> None:
     assert Gsam(0.1).rho(0.3) == pytest.approx(0.01)
 
 
+@pytest.mark.parametrize("factor", [1.0, 0.7, 0.2])
+@pytest.mark.parametrize("share", [0.25, 0.25**3])
+def test_a_smaller_step_is_of_the_same_rho(factor: float, share: float) -> None:
+    optimiser = Gsam(0.1, 0.9, rho_min=0.02, rho_max=0.08, lr_min=0.02)
+    assert optimiser.slowed(share).rho(factor) == pytest.approx(optimiser.rho(factor), rel=1e-12)
+    for plain in (Sgd(0.1, 0.9, 5e-4), AdamW(0.1, decayed=torch.arange(4) % 2 == 0), Gsam(0.1, 0.9, rho_min=0.05, rho_max=0.05)):
+        found, expected = (torch.linspace(-1, 1, 4) for _ in range(2))
+        plain.slowed(share).step(found, plain.state(found), lambda at: at.exp(), factor)
+        plain.step(expected, plain.state(expected), lambda at: at.exp(), factor * share)
+        assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("optimiser", [Sgd(0.1, 0.9), AdamW(0.1, weight_decay=0.0), Gsam(0.1, 0.9), Gsam(0.1, 0.9, adaptive=False)])
 def test_a_zero_gradient_moves_nothing(optimiser: Optimiser, dtype: torch.dtype) -> None:

@@ -1,5 +1,7 @@
 """The functional trainer against torch's own SGD and modules; networks trained together against each alone."""
 
+import dataclasses
+
 import pytest
 import torch
 from reference.deviation import deviation
@@ -8,10 +10,11 @@ from torch import Tensor, nn
 from limbeck import views
 from limbeck.augmentation import Dsa
 from limbeck.losses import Divergence, cross_entropy
-from limbeck.networks.flat import flat_network
+from limbeck.networks.flat import FlatNetwork, flat_network
 from limbeck.runtime.random import generator
+from limbeck.training.gradient import Gradient
 from limbeck.training.images import TensorImages
-from limbeck.training.optimisers import Optimiser, Sgd
+from limbeck.training.optimisers import Gsam, Optimiser, Sgd
 from limbeck.training.rates import Constant, DropAtHalf, Rate
 from limbeck.training.targets import Hard, Labels, Teacher
 from limbeck.training.train import Member, Training, accuracy, train, train_together
@@ -23,6 +26,33 @@ PLAIN = Dsa("none")
 def setting(rate: Rate, epochs: int, augment: Dsa | Views = PLAIN, optimiser: Optimiser | None = None) -> Training:
     optimiser = optimiser or Sgd(0.05, 0.9, 5e-4)
     return Training(optimiser=optimiser, loss=cross_entropy, epochs=epochs, batch_size=4, augment=augment, rate=rate)
+
+
+class Overflows(Gradient):
+    """The gradient where it is asked for, of which the first one is infinite; `seen` is where."""
+
+    def __init__(self, network: FlatNetwork) -> None:
+        super().__init__(network, cross_entropy)
+        object.__setattr__(self, "seen", [])
+
+    def __call__(self, theta: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        self.seen.append(theta.clone())  # type: ignore[attr-defined]
+        found = super().__call__(theta, x, y)
+        return found * torch.inf if len(self.seen) == 1 else found  # type: ignore[attr-defined]
+
+
+def test_an_epoch_that_is_begun_again_climbs_as_far_as_it_would_have() -> None:
+    """ρ belongs to the schedule, whose least step size the smaller one is below."""
+    network = flat_network("ConvNetD1-w4", (3, 8, 8), 3)
+    theta, gradient = network.initial(generator(0, "a")).double(), Overflows(network)
+    gsam = Gsam(0.1, rho_min=0.02, rho_max=0.08, adaptive=False, lr_min=0.05)
+    part = dataclasses.replace(setting(Constant(), 1, optimiser=gsam), returns=1)
+    with pytest.warns(UserWarning, match="begun again with 0.25 of the step size"):
+        train(network, theta, TensorImages(images(1)), labels(), part, seed=3, key=("run",), gradient=gradient)
+    seen = gradient.seen[6:]  # type: ignore[attr-defined]
+    assert torch.equal(seen[0], theta)
+    for before, climbed in zip(seen[::2], seen[1::2], strict=True):
+        assert float((climbed - before).norm()) == pytest.approx(0.08, rel=1e-6)
 
 
 def images(seed: int, count: int = 10) -> Tensor:
