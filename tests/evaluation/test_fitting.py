@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from own_networks import LeNet
 
 from limbeck.augmentation import Dsa
 from limbeck.data.imageset import ImageSet
@@ -20,18 +20,6 @@ from limbeck.evaluation.settings import EvalSettings
 from limbeck.evaluation.trials import Outcome, Trial, Trials
 from limbeck.networks.flat import flat_network
 from limbeck.training.images import Images
-
-
-class LeNet(nn.Module):
-    """A user's network by the name of one of Limbeck's."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.head = nn.Linear(3 * 16 * 16, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(x.flatten(1))
-        return logits
 
 
 @pytest.fixture

@@ -4,19 +4,7 @@ from collections.abc import Iterator
 
 import hubs
 import pytest
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What is trained for one page serves the others."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("LIMBECK_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture
-def cache() -> None:
-    """Instead of the empty cache that every other test has."""
+from shared_cache import cache, cache_of_the_module  # noqa: F401
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """A whole run: what it leaves behind, and what it refuses."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
 from runs.small_run import OVERRIDES, QUICK, quick, settings
+from shared_cache import cache, cache_of_the_module  # noqa: F401
 
 from limbeck.accuracy import Accuracy
 from limbeck.augmentation import Dsa
@@ -32,19 +32,6 @@ from limbeck.runtime.errors import UsageError
 from limbeck.runtime.files import read_json, read_tensors
 from limbeck.runtime.metrics import read_metrics
 from limbeck.runtime.progress import NoProgress
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Experts and the full data's networks are trained once for all tests here."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("LIMBECK_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture
-def cache() -> None:
-    """Instead of the empty cache that every other test has."""
 
 
 def test_a_run_says_what_was_chosen_for_it(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from distilled.samples import changed
+from shared_cache import cache, cache_of_the_module  # noqa: F401
 from torch import Tensor, nn
 
 from limbeck.data.preprocessing import Normalise, constant
@@ -46,19 +46,6 @@ QUIET = EvaluationOptions(keep=False)
 
 def settings(**changes: str) -> DistillSettings:
     return load_recipe("scenes", OVERRIDES | {key.replace("__", "."): value for key, value in changes.items()})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The full data's networks are trained once for all tests here."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("LIMBECK_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture
-def cache() -> None:
-    """Instead of the empty cache that every other test has."""
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,11 @@
 """Networks of an evaluation: names, modules and functions, each once, in all that is measured, and refused by the right key."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from torch import Tensor, nn
+from own_networks import LeNet
+from shared_cache import cache, cache_of_the_module  # noqa: F401
 
 import limbeck
 from limbeck.distilled.set import DistilledSet
@@ -34,33 +34,8 @@ SMALL = {
 TRUSTED = EvaluationOptions(trust=True, keep=False)
 
 
-class LeNet(nn.Module):
-    """A user's network by the name of one of Limbeck's."""
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.head = nn.Linear(3 * 16 * 16, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(x.flatten(1))
-        return logits
-
-
 def settings(**changes: str) -> DistillSettings:
     return load_recipe("scenes", SMALL | {key.replace("__", "."): value for key, value in changes.items()})
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The full data's networks are trained once for all tests here."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("LIMBECK_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture
-def cache() -> None:
-    """Instead of the empty cache that every other test has."""
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from own_networks import Linear
 
 from limbeck.accuracy import StepSize
 from limbeck.distilled.set import DistilledSet
@@ -26,16 +26,6 @@ SMALL = {"data.size": "16", "data.per_class": "8", "network": "ConvNetD1-w4", "e
 PROTOCOLS = ("kd", "rded", "sre2l", "ncfm-2025")
 CHOSEN = 0.05
 Tried = list[tuple[str, tuple[float | None, ...]]]
-
-
-class Linear(nn.Module):
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.head = nn.Linear(3 * 16 * 16, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(x.flatten(1))
-        return logits
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from reliability.commands import Commands, Running
 from runs.small_run import OVERRIDES, QUICK
 from runs.small_run import quick as settings
+from shared_cache import cache, cache_of_the_module  # noqa: F401
 
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.evaluator import Evaluator
@@ -23,19 +24,6 @@ from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_json
 from limbeck.runtime.locks import lock
 from limbeck.runtime.metrics import read_metrics
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Experts and the full data's networks are trained once for all tests here."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("LIMBECK_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
-@pytest.fixture
-def cache() -> None:
-    """Instead of the empty cache that every other test has."""
 
 
 def test_other_settings_or_images_are_not_resumed(tmp_path: Path) -> None:
@@ -167,10 +155,10 @@ def test_a_key_that_the_method_never_reads_may_change(tmp_path: Path) -> None:
 class Killed:
     """Runs of the command that are killed when something has happened, and resumed."""
 
-    def __init__(self, started: Commands, output: Path, cache: Path, **changes: str) -> None:
+    def __init__(self, started: Commands, output: Path, kept: Path, **changes: str) -> None:
         overrides = OVERRIDES | QUICK | {key.replace("__", "."): value for key, value in changes.items()}
         words = [f"{key}={value}" for key, value in overrides.items()]
-        self.commands, self.cache = started, cache
+        self.commands, self.cache = started, kept
         self.words = ["distill", "scenes", "--output", str(output), *words]
 
     def start(self, *words: str) -> Running:
