@@ -20,7 +20,6 @@ PREFIX_labels the classes of the images; `class_names` are these classes' names,
 import argparse
 import io
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from PIL import Image
 from scipy.stats import pearsonr, spearmanr
 
 from limbeck.data.imageset import ImageSet
+from limbeck.data.joined import joined
 from limbeck.data.load import load_data
 from limbeck.data.settings import DataSettings
 from limbeck.data.split import Split, cap, hold_out, whole
@@ -80,18 +80,6 @@ def workspace_of(data: ImageSet, kind: str) -> Workspace:
     return workspace
 
 
-def joined(sets: Sequence[ImageSet], names: Sequence[str], offset: bool, source: str) -> ImageSet:
-    """Several sets as one, with classes of their own where `offset`, and with the same ones otherwise."""
-    parts = {}
-    for part in ("train", "val", "test"):
-        splits = [getattr(one, part) for one in sets]
-        shift = np.cumsum([0, *(one.num_classes for one in sets)])[: len(sets)] if offset else np.zeros(len(sets), dtype=np.int64)
-        labels = np.concatenate([split.labels + by for split, by in zip(splits, shift, strict=True)])
-        boxes = None if splits[0].boxes is None else np.concatenate([split.boxes for split in splits])
-        parts[part] = whole(np.concatenate([split.storage[split.rows] for split in splits]), labels, boxes)
-    return ImageSet.of(**parts, class_names=tuple(names), source=source)
-
-
 def measured(workspace: Workspace, found: Classifier, **settings: Any) -> Complexity:
     result = measure_complexity(ComplexitySettings(workers=1, **settings), workspace, network=found)
     assert result is not None
@@ -118,7 +106,7 @@ def correlations(values: np.ndarray, boxes: np.ndarray) -> dict[str, float | Non
 def scenes(seed: int, network: str) -> dict[str, Any]:
     """Complexity of the three levels: under one network, trained on all of them, and each under a network of its own."""
     sets = [load_data(DataSettings(source=f"scenes:{level}", per_class=PER_CLASS["scenes"], seed=seed)) for level in LEVELS]
-    data = joined(sets, sets[0].class_names, False, "scenes, all levels")
+    data = joined(sets, "scenes, all levels")
     level = np.repeat(np.arange(3), [len(one.test) for one in sets])
     workspace = workspace_of(data, "scenes")
     one = judge(ComplexitySettings(network=network, seed=seed), workspace)
@@ -152,8 +140,7 @@ def scenes(seed: int, network: str) -> dict[str, Any]:
 def photographs(seed: int, folder: Path, size: int, network: str) -> dict[str, Any]:
     """CIFAR-10, Imagenette and ImageNet's samples at one size under one network, trained on both of the former."""
     cifar, nette = read_cifar(folder, seed, size), read_nette(folder, seed, size)
-    names = [*(f"cifar {name}" for name in cifar.class_names), *(f"nette {name}" for name in nette.class_names)]
-    both = joined([cifar, nette], names, True, "CIFAR-10 and Imagenette")
+    both = joined([cifar, nette], "CIFAR-10 and Imagenette")
     one = judge(ComplexitySettings(network=network, seed=seed), workspace_of(both, "photographs"))
     samples = read_samples(folder, size)
     rows: dict[str, Any] = {"network": dict(one.about)}

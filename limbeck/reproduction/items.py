@@ -34,7 +34,7 @@ FIG1A = Item(
     places="levels",
     shown=("recovery", "accuracy"),
 )
-SEEN = At("random", "complexity.activation")
+SEEN = At("random", "seen.activation")
 FIG1B = Item(
     "fig1b",
     "Activation maps of simple and of complex images",
@@ -44,14 +44,14 @@ FIG1B = Item(
             f"less-{value}",
             "figure 1b",
             f"{text} of hard images is lower than that of easy ones.",
-            (above(easy(of_value(SEEN, f"complexity.{value}")), hard(of_value(SEEN, f"complexity.{value}")), "easy − hard"),),
+            (above(easy(of_value(SEEN, f"seen.{value}")), hard(of_value(SEEN, f"seen.{value}")), "easy − hard"),),
         )
         for value, text in (("activation", "The mean activation"), ("high", "The share of high activation"))
     ),
     sizes=("small",),
     places="levels",
-    measures=("complexity",),
-    shown=("complexity.activation", "complexity.high", "complexity.area"),
+    measures=("seen",),
+    shown=("seen.activation", "seen.high", "seen.area"),
 )
 LOW = Row("low losses", "edf", {**ALONE, "match.drop_side": "high", "match.drop_ratio": "0.5"})
 HIGH = Row("high losses", "edf", {**ALONE, "match.drop_side": "low", "match.drop_ratio": "0.5"})
@@ -355,11 +355,11 @@ FIG7 = Item(
 )
 
 
-BY_CLASS = ("complexity.complexity", "complexity.least", "complexity.most")
+BY_CLASS = ("seen.complexity", "seen.least", "seen.most")
 
 
 def _distribution(name: str, which: str, value: str, text: str) -> Item:
-    seen = At("random", f"complexity.{value}")
+    seen = At("random", f"seen.{value}")
     return Item(
         name,
         f"Complexity by class: {which}",
@@ -367,7 +367,7 @@ def _distribution(name: str, which: str, value: str, text: str) -> Item:
         (Claim("harder", "§ 10", text, (above(hard(seen), easy(seen), "hard − easy"),)),),
         sizes=("small",),
         places="levels",
-        measures=("complexity",),
+        measures=("seen",),
         shown=(seen.value, *(other for other in BY_CLASS if other != seen.value)),
     )
 

@@ -4,7 +4,8 @@ course      how the images change over the snapshots: their activation maps unde
             classes in its features, their roughness, and how far pixels have moved
 kd          accuracy with knowledge distillation, as RDED does it
 networks    accuracy of other architectures, with the set's own step size, as published
-complexity  of the cell's images: nothing of a distillation, but of a network trained on them from the cell's seed
+seen        the activation maps and the complexity of the cell's images under one network, which is trained from the cell's seed on
+            these and on those that they are compared with: nothing of a distillation. Maps of two networks are not comparable
 
     area      share of pixels above their map's mean     high  share of pixels at 0.5 or more     activation  mean of the map
     distance  log of the mean distance between class means; roughness  log of the mean |difference| of neighbouring pixels
@@ -21,9 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from limbeck.accuracy import Accuracy
+from limbeck.data.joined import joined
 from limbeck.distilled.set import DistilledSet
 from limbeck.evaluation.areas import discriminative_area, energy_inside, mean_activation
 from limbeck.evaluation.distances import class_mean_distances, features_of, summary
+from limbeck.image_complexity.networks import judge
 from limbeck.image_complexity.run import measure_complexity
 from limbeck.image_complexity.settings import ComplexitySettings
 from limbeck.methods.snapshots import SNAPSHOT
@@ -76,11 +79,22 @@ class Measured(Record):
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """A cell whose run folder is there, and the file for pictures of it."""
+    """A cell whose run folder is there.
+
+    Args:
+        cell: which.
+        run: the folder.
+        pictures: the file for pictures of it.
+        beside: the cells whose images its own are compared with, itself among them.
+        eye: the name of the network that sees all of these.
+        progress: where to report.
+    """
 
     cell: Cell
     run: Path
     pictures: Path
+    beside: tuple[Cell, ...] = ()
+    eye: str = ""
     progress: Progress = NoProgress()
 
     @property
@@ -177,11 +191,13 @@ def _networks(finished: Finished) -> Measured:
     return Measured.of_accuracies(finished.cell.name, "networks", found)
 
 
-def _complexity(finished: Finished) -> Measured:
-    """The images, to a network trained on them from the cell's seed."""
-    s = finished.cell.settings
-    look = ComplexitySettings(network=str(s.network), thresholds=(HIGH,), seed=s.seed, workers=1)
-    found = measure_complexity(look, s, progress=finished.progress)
+def _seen(finished: Finished) -> Measured:
+    """The images, to a network trained on them and on those of the cells beside it."""
+    workspace = finished.workspace
+    look = ComplexitySettings(network=finished.eye, thresholds=(HIGH,), seed=workspace.settings.seed, workers=1)
+    sets = [Workspace(cell.settings, finished.progress).data for cell in finished.beside]
+    workspace.data = joined(sets, " + ".join(one.source for one in sets))
+    found = measure_complexity(look, finished.workspace, network=judge(look, workspace))
     assert found is not None, "there is one share only"
     results = found.results
     classes = tuple(row.complexity / 100 for row in results.classes if row.complexity is not None)
@@ -193,14 +209,14 @@ def _complexity(finished: Finished) -> Measured:
         "least": min(classes),
         "most": max(classes),
     }
-    return _measured(finished, "complexity", values, {"classes": classes})
+    return _measured(finished, "seen", values, {"classes": classes})
 
 
 MEASURES: Mapping[str, Callable[[Finished], Measured]] = {
     "course": _course,
     "kd": _kd,
     "networks": _networks,
-    "complexity": _complexity,
+    "seen": _seen,
 }
 
 
@@ -212,12 +228,16 @@ class Measurements:
         folder: of the grid.
         wanted: the measurements that any item of the scale wants of a cell, by its name; taken while there is a run folder.
         needed: those of the items that are asked for.
+        beside: the cells that a cell's images are compared with, by its name.
+        eye: the network that sees all of them.
         progress: where to report.
     """
 
     folder: Path
     wanted: Mapping[str, frozenset[str]]
     needed: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    beside: Mapping[str, tuple[Cell, ...]] = field(default_factory=dict)
+    eye: str = ""
     progress: Progress = NoProgress()
     _damaged: set[Path] = field(default_factory=set)
 
@@ -240,7 +260,8 @@ class Measurements:
         for name in self.missing(cell):
             file = self.file(cell.name, name)
             try:
-                found = MEASURES[name](Finished(cell, run, file.with_suffix(".safetensors"), self.progress))
+                pictures, beside = file.with_suffix(".safetensors"), self.beside.get(cell.name, (cell,))
+                found = MEASURES[name](Finished(cell, run, pictures, beside, self.eye, self.progress))
             except (Failure, UsageError) as error:
                 failed.append(error)
                 continue

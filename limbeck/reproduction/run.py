@@ -9,7 +9,7 @@ is there, so that an item that is asked for later finds it.
 """
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -175,7 +175,9 @@ def run(asked: Asked, folder: Path, *, running: Running = Running(), reuse: Sequ
     """
     grids = {item.name: asked.grid(item) for item in asked.items}
     cells = _unique(grids.values())
-    measurements = Measurements(folder, wanted(asked, ITEMS.values()), wanted(asked, asked.items), running.progress)
+    known = ITEMS.values()
+    of_all, needed, beside = wanted(asked, known), wanted(asked, asked.items), compared(asked, known)
+    measurements = Measurements(folder, of_all, needed, beside, asked.scale.eye, running.progress)
     for place in reuse:
         plain = [cell for cell in cells if cell.name not in measurements.needed]  # there are no run folders to measure
         taken = take_over(plain, Path(here("--reuse", str(place))), folder)
@@ -225,13 +227,29 @@ def _unique(grids: Iterable[Sequence[Spot]]) -> list[Cell]:
 def wanted(asked: Asked, items: Iterable[Item]) -> dict[str, frozenset[str]]:
     """The measurements that items want of a cell, by its name."""
     found: dict[str, frozenset[str]] = {}
-    for item in items:
-        if not item.measures or item.places not in asked.scale.places:
-            continue
-        with suppress(UsageError):  # settings that this item cannot be run with; it is not asked for, or has said so
-            for spot in asked.grid(item):
-                found[spot.cell.name] = found.get(spot.cell.name, frozenset()) | {*item.measures}
+    for item, grid in _measured_grids(asked, items):
+        for spot in grid:
+            found[spot.cell.name] = found.get(spot.cell.name, frozenset()) | {*item.measures}
     return found
+
+
+def compared(asked: Asked, items: Iterable[Item]) -> dict[str, tuple[Cell, ...]]:
+    """The cells of items that are measured and differ from a cell by the level of their images alone, by its name."""
+    found: dict[str, tuple[Cell, ...]] = {}
+    for item, grid in _measured_grids(asked, items):
+        together: dict[tuple[object, ...], list[Cell]] = {}
+        for spot in grid if item.places == "levels" else ():
+            together.setdefault((spot.row, spot.ipc, spot.seed, spot.place.category), []).append(spot.cell)
+        found |= {cell.name: tuple(cells) for cells in together.values() for cell in cells}
+    return found
+
+
+def _measured_grids(asked: Asked, items: Iterable[Item]) -> Iterator[tuple[Item, list[Spot]]]:
+    """Those of the items of whose cells more is measured than their accuracy."""
+    for item in items:
+        if item.measures and item.places in asked.scale.places:
+            with suppress(UsageError):  # settings that this item cannot be run with; it is not asked for, or has said so
+                yield item, asked.grid(item)
 
 
 def _found(asked: Asked, item: Item, grid: Sequence[Spot], matrix: Matrix, measurements: Measurements) -> ItemResult:

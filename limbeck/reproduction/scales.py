@@ -42,6 +42,7 @@ class Scale:
         base: a recipe that all methods start from on such places.
         overrides: settings for all cells, as typed.
         seeds: of the distillations.
+        eye: the network that the images of different levels are seen by, as one ResNet-18 sees all of the paper's.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Scale:
     base: Mapping[Places, str] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
+    eye: str = "ResNet18-batchnorm"
 
     def sizes_of(self, item: Item) -> list[int]:
         """The numbers of images per class that an item runs over, the lowest first."""
@@ -104,6 +106,7 @@ def _cpu() -> Scale:
         ("small", "middle"),
         {"main": ((medium,),), "parts": ((hard,),), "levels": ((easy, hard),), "easy": ((easy,),)},
         {"parts": "scenes/hard-edf-ipc3"},
+        eye="ResNet18-w8-batchnorm",
     )
 
 

@@ -148,7 +148,7 @@ def listing(asked: Asked, folder: Path, progress: Progress) -> Listing:
     cells = {spot.cell.name: spot.cell for grid in grids.values() for spot in grid}
     measured = {name: found for name, cell in cells.items() if (found := held.read(cell)) is not None}
     needed = wanted(asked, asked.items)
-    measurements = Measurements(folder, needed, needed, progress)
+    measurements = Measurements(folder, needed, needed, progress=progress)
     finished = {name for name in measured if not measurements.lacks(cells[name])}
     times = _Times(measured, cells, progress)
     rows, counted = [], {*finished}

@@ -19,12 +19,12 @@ TITLES = {
     "course.separation_growth": "growth of the distance between classes, log",
     "course.roughness_growth": "growth of the roughness, log",
     "course.moved": "how far pixels moved, deviations",
-    "complexity.activation": "mean activation, %",
-    "complexity.high": "share of high activation, %",
-    "complexity.area": "discriminative area, %",
-    "complexity.complexity": "complexity, %",
-    "complexity.least": "complexity of the least complex class, %",
-    "complexity.most": "complexity of the most complex class, %",
+    "seen.activation": "mean activation, %",
+    "seen.high": "share of high activation, %",
+    "seen.area": "discriminative area, %",
+    "seen.complexity": "complexity, %",
+    "seen.least": "complexity of the least complex class, %",
+    "seen.most": "complexity of the most complex class, %",
 }
 OF_FULL = ("recovery", "above_full")  # which are no measure where the accuracy of the full data is none
 PLAIN = ("course.separation_growth", "course.roughness_growth", "course.moved")  # no fractions

@@ -15,10 +15,14 @@ from studies.here import in_this_process
 
 import limbeck
 from limbeck.cli.main import main
+from limbeck.image_complexity import networks
+from limbeck.image_complexity.classifier import Classifier
+from limbeck.image_complexity.settings import ComplexitySettings
 from limbeck.reproduction import measures, scales
 from limbeck.reproduction.measures import Finished, Measured
 from limbeck.reproduction.reading import total
 from limbeck.reproduction.results import Reproduction
+from limbeck.runs.workspace import Workspace
 from limbeck.runtime.errors import Failure, UsageError
 from limbeck.runtime.files import read_json
 from limbeck.runtime.fingerprint import encodable
@@ -336,7 +340,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Repro
     return lambda *items: limbeck.reproduce(*items, scale=replace(TOY, seeds=(0,)), output="out")
 
 
-def test_an_item_of_toy_size_from_images_to_what_is_measured(here: Callable[..., Reproduction]) -> None:
+def test_an_item_of_toy_size_from_images_to_what_is_measured(
+    here: Callable[..., Reproduction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[tuple[str, str, int]] = []
+
+    def judge(look: ComplexitySettings, workspace: Workspace) -> Classifier:
+        trained.append((look.network, workspace.data.source, len(workspace.data.train)))
+        return networks.judge(look, workspace)
+
+    monkeypatch.setattr(measures, "judge", judge)
     found = here("fig7", "fig8")
     areas, complexity = found["fig7"], found["fig8"]
     (edf,) = [line for line in areas.lines if line.row == "edf"]
@@ -347,7 +360,9 @@ def test_an_item_of_toy_size_from_images_to_what_is_measured(here: Callable[...,
     assert sum(course["series"]["bins"]) == pytest.approx(1)
     assert 0 < course["values"]["inside"] < 1  # the boxes of the images that the set began as are known
     assert {line.place for line in complexity.lines} == {"scenes-easy", "scenes-hard"}
-    assert all(0 < line.values["complexity.complexity"].mean < 1 for line in complexity.lines)
+    assert all(0 < line.values["seen.complexity"].mean < 1 for line in complexity.lines)
+    # One network sees the images of both levels, and has learned both: maps of two networks are not comparable.
+    assert trained == [(TOY.eye, "scenes:easy + scenes:hard", 2 * 10 * 11)] * 2
     assert all(one.verdict == "undecided" for one in found.findings)  # one run decides nothing
     assert not Path("out/runs").exists() and not found.left
     assert Path("out/fig7-images.png").stat().st_size > 1000

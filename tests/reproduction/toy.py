@@ -30,5 +30,6 @@ TOY = Scale(
     ("small",),
     {"main": ((MEDIUM,),), "parts": ((HARD,),), "levels": ((EASY, HARD),), "easy": ((EASY,),)},
     overrides=SETTINGS,
+    eye="ConvNetD2-w4",
     seeds=(0, 1, 2),
 )
